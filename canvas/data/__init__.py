@@ -1,0 +1,1 @@
+"""Pins: their tables, pictures, sources and quality."""

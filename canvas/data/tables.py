@@ -1,0 +1,140 @@
+"""The tables of the lifecycle: their columns, and how they are read and written.
+
+A table is a directory of Parquet parts with fixed names, so that the same rows give the same bytes.
+Every sidecar is keyed by `pin_id` and holds one row a pin unless its comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import daft
+
+ROWS_PER_PART = 2_000
+
+SPLITS = ("train", "unseen_product", "unseen_view", "unseen_both")
+"""Training reads `train` only; the others hold out products, camera sectors of scenes, and both."""
+
+PINS = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        ("image", pa.binary()),  # encoded as delivered: JPEG, PNG or WebP
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("title", pa.string()),
+        ("description", pa.string()),
+        ("alt_text", pa.string()),
+        ("board", pa.string()),
+        ("product_id", pa.string()),  # null: no product in the picture
+        ("category", pa.string()),
+        ("promoted", pa.bool_()),
+        ("impressions", pa.int64()),
+        ("saves", pa.int64()),
+        ("clicks", pa.int64()),
+        ("source", pa.string()),  # "showroom", or the manifest's name
+        ("split", pa.string()),  # one of SPLITS
+    ]
+)
+
+TRUTH = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        ("kind", pa.string()),  # "in_scene" | "on_white" | "scene"
+        ("scene", pa.string()),  # words, as in "desert at dawn"; null on white
+        ("yaw", pa.float32()),  # degrees, 0..360
+        ("pitch", pa.float32()),  # degrees, up is positive
+        ("fov", pa.float32()),  # horizontal, degrees
+        ("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1 of the pasted product in pixels; null: none
+        ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size: product opacity without its shadow; null: none
+        ("background", pa.binary()),  # the picture before the product came in, encoded as the image; null: none
+        ("defect", pa.string()),  # planted: see canvas.data.showroom; null: a good pin
+        ("copy_of", pa.string()),  # pin_id that a planted near-duplicate was made from; null: original
+    ]
+)
+
+QUARANTINE = pa.schema([("row", pa.int64()), ("uri", pa.string()), ("reason", pa.string())])
+
+KEPT = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),  # the first filter against it; null: kept
+        ("short_side", pa.int32()),
+        ("aspect", pa.float32()),  # long side / short side
+        ("sharpness", pa.float32()),
+        ("brightness", pa.float32()),  # mean luma, 0..1
+        ("clipped", pa.float32()),  # fraction of pixels at either end
+        ("entropy", pa.float32()),  # bits
+        ("phash", pa.string()),  # 64 bits in hex
+        ("text_length", pa.int32()),
+        ("nsfw", pa.float32()),  # probability; null: dropped before it was asked
+        ("text_overlay", pa.float32()),  # score of the text detector; null: likewise
+        ("duplicate_of", pa.string()),  # pin_id that was kept in its stead
+        ("similarity", pa.float32()),  # cosine of image features to the nearest earlier pin
+        ("relevance", pa.float32()),  # agreement of the pin's texts, cosine
+    ]
+)
+
+MASKS = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        ("mask", pa.binary()),  # PNG, 1-bit, the picture's size
+        ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size
+        ("confidence", pa.float32()),  # 0..1
+        ("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1; null: empty mask
+        ("rejected", pa.string()),  # reason; null: good for training
+    ]
+)
+
+CAPTIONS = pa.schema(
+    [("pin_id", pa.string()), ("source", pa.string()), ("caption", pa.string())]
+)  # several rows a pin; source: "title" | "description" | "alt" | "generated"
+
+
+def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> int:
+    """Write `rows` as `part-00000.parquet`, ... of ROWS_PER_PART rows each; returns the number of rows.
+
+    Holds at most one part in memory. No rows still make a table (one empty part).
+    """
+    path.mkdir(parents=True)
+    part, pending, total = 0, schema.empty_table(), 0
+
+    def flush(table: pa.Table) -> None:
+        nonlocal part
+        pq.write_table(table, path / f"part-{part:05d}.parquet", compression="zstd")
+        part += 1
+
+    for batch in rows:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        pending = pa.concat_tables([pending, table.select(schema.names).cast(schema)])
+        total += table.num_rows
+        while pending.num_rows >= ROWS_PER_PART:
+            flush(pending.slice(0, ROWS_PER_PART))
+            pending = pending.slice(ROWS_PER_PART)
+    if pending.num_rows or not part:
+        flush(pending)
+    return total
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The whole table in memory: for sidecars and tests; pixels are streamed with `batches` or `frame`."""
+    return pq.read_table(path, columns=None if columns is None else list(columns))
+
+
+def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
+    """The table in order, `rows` rows at a time; memory stays flat."""
+    for part in sorted(path.glob("*.parquet")):
+        yield from pq.ParquetFile(part).iter_batches(batch_size=rows, columns=None if columns is None else list(columns))
+
+
+def frame(path: Path) -> daft.DataFrame:
+    """The table as a lazy Daft frame, on whichever runner `engine.start` chose."""
+    import daft
+
+    return daft.read_parquet(str(path / "*.parquet"))

@@ -1,0 +1,1 @@
+"""The graph of stages as `dvc.yaml` and as Kubeflow pipelines."""
