@@ -1,0 +1,59 @@
+# Two commands are enough: `make demo` and `make test`. Both make .venv from requirements.lock first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export EVIDENTLY_DISABLE_TELEMETRY := 1
+export GX_ANALYTICS_ENABLED := false
+export DAFT_ANALYTICS_ENABLED := 0
+export DISABLE_VERSION_CHECK := 1
+export DO_NOT_TRACK := 1
+PROFILE ?= tiny
+
+.PHONY: help demo data test lint graph kfp-local bench ui lock clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: data  ## Run the whole lifecycle on the showroom: data, stages, report
+	dvc repro
+	@python -m lifecycle summary
+
+data: .venv/installed  ## Fetch the showroom's package files and verify them against data.dvc
+	python -m canvas.data.packages
+
+test: .venv/installed  ## Run the tests
+	python -m pytest
+
+lint: .venv/installed  ## ruff, mypy and the import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+
+graph: .venv/installed  ## Write dvc.yaml and pipelines/compiled/ from the stages
+	python -m pipelines graph
+
+kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this machine
+	python -m pipelines local --profile $(PROFILE)
+
+bench: data  ## Measure speeds and qualities (bench/)
+	python -m bench
+
+ui: .venv/installed  ## Open MLflow's UI on loopback
+	mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1
+
+lock: .venv/installed  ## Resolve pyproject.toml into requirements.lock
+	python -m pip install -q uv
+	python -m uv pip compile -q --generate-hashes --no-emit-index-url --group dev --no-emit-package sentence-transformers \
+		--python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean:  ## Remove what runs left behind, keep .venv, data and the DVC cache
+	rm -rf .work artifacts models reports
+
+.venv/installed: requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	touch $@
