@@ -1,0 +1,135 @@
+"""Pictures as bytes: untrusted ones in, within limits; deterministic ones out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What an untrusted picture may cost: encoded bytes, and decoded pixels (width * height)."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+DEFAULT_LIMITS = Limits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
+
+
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in `data` as 8-bit sRGB, mode RGB, or RGBA where it has transparency; upright, no metadata.
+
+    Raises `ValueError` in one sentence when it is no JPEG, PNG or WebP, is broken, or exceeds `limits`; the
+    header is checked before a pixel is decoded.
+    """
+    image = _opened(data, limits)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        image = _srgb(image)
+    except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
+        raise ValueError(f"broken {image.format or 'image'}: {error}") from error
+    image.info = {}
+    return image
+
+
+def header(data: bytes) -> tuple[int, int]:
+    """Width and height as the header states them (before EXIF rotation), unlimited; (0, 0) if there is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.size
+    except Exception:  # as in `decode`
+        return 0, 0
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """PNG without metadata; the same pixels give the same bytes."""
+    return _encoded(image, "PNG", compress_level=6)
+
+
+def encode_jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    """JPEG without metadata or chroma subsampling (which would bleed product edges); RGB or L only."""
+    return _encoded(image, "JPEG", quality=quality, subsampling=0)
+
+
+def contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int) -> Image.Image:
+    """The pictures fitted into `cell` x `cell` squares in reading order, each with its label below."""
+    assert len(images) == len(labels), (len(images), len(labels))
+    line, gap = 16, 6
+    rows = max(1, math.ceil(len(images) / columns))
+    sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + line + gap) + gap), WHITE)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left = gap + index % columns * (cell + gap)
+        top = gap + index // columns * (cell + line + gap)
+        fitted = ImageOps.contain(on_white(image), (cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
+        draw.text((left, top + cell + 1), _fitting(label, font, cell), fill=(60, 60, 60), font=font)
+    return sheet
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB: the picture, what is transparent in it shown as white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
+
+
+def _opened(data: bytes, limits: Limits) -> Image.Image:
+    if len(data) > limits.max_bytes:
+        raise ValueError(f"{len(data)} bytes exceed the limit of {limits.max_bytes}")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"more pixels than the limit of {limits.max_pixels}") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+    except Exception as error:  # as in `decode`
+        raise ValueError(f"broken image header: {error}") from error
+    if image.width * image.height > limits.max_pixels:
+        raise ValueError(f"{image.width} x {image.height} pixels exceed the limit of {limits.max_pixels}")
+    return image
+
+
+def _srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):
+        image = image.convert(mode)
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # an unusable profile is ignored, as browsers do
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" not in ImageCms.getProfileDescription(source):
+                target = ImageCms.createProfile("sRGB")
+                output = mode if image.mode == mode else "RGB"
+                image = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
+    return image.convert(mode)
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    bare = image.copy()
+    bare.info = {}  # Pillow would write some of it
+    buffer = io.BytesIO()
+    bare.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _fitting(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(label) <= width:
+        return label
+    while label and font.getlength(label + "…") > width:
+        label = label[:-1]
+    return label + "…"
