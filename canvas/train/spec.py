@@ -1,0 +1,66 @@
+"""What a training run is: every number the loop needs, checked once, before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+MAX_RELATIVE_LENGTH = 12**-0.5
+"""Relative standard deviation of the plain average over the whole run: the longest power-function average."""
+
+NOT_IN_THE_MATHS = ("parallel", "compile", "sample_every", "checkpoint_every")
+"""May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec:
+    """One run of the loop. `ValueError` names the offending values."""
+
+    steps: int  # optimizer steps
+    batch_size: int  # samples an optimizer step sees, over all ranks and accumulation
+    accumulate: int  # forward-backward passes an optimizer step is cut into
+    learning_rate: float  # peak
+    warmup_steps: int  # linear, from learning_rate / warmup_steps
+    schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0 after the last step
+    weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
+    clip_norm: float | None  # global gradient norm; null: no clipping
+    precision: Literal["fp32", "bf16", "fp16"]  # of autocast; parameters stay as they are
+    channels_last: bool  # memory format of 4-D tensors
+    compile: bool  # torch.compile of the model's forward
+    parallel: Literal["none", "ddp", "fsdp"]
+    ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) tracked for post-hoc averages; two do, [] is none
+    checkpoint_every: int
+    log_every: int
+    sample_every: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every", "sample_every"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        for name in ("learning_rate", "weight_decay", "warmup_steps", "seed"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name} is {value}: it must not be negative")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}: it must be positive, or null for no clipping")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps of the run")
+        for whole, part in (
+            ("batch_size", "accumulate"),
+            ("steps", "checkpoint_every"),
+            ("checkpoint_every", "log_every"),
+            ("sample_every", "log_every"),
+        ):
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{whole} is {getattr(self, whole)}: it must be a multiple of {part}, which is {getattr(self, part)}"
+                )
+        if len(set(self.ema)) != len(self.ema) or not all(0 < length < MAX_RELATIVE_LENGTH for length in self.ema):
+            raise ValueError(f"ema is {list(self.ema)}: give different relative lengths between 0 and 0.288, as 0.05, 0.1")
+
+    def digest(self) -> str:
+        """Names what is trained: equal for runs that may continue each other."""
+        values = {name: value for name, value in asdict(self).items() if name not in NOT_IN_THE_MATHS}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
