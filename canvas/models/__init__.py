@@ -1,0 +1,1 @@
+"""Networks of the generator: denoiser, autoencoder, conditional decoder, text towers, adapters."""
