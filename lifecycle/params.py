@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from lifecycle.stage import Stage
 
@@ -38,7 +39,9 @@ def read_stage_params(stage: Stage[Any], sections: Mapping[str, Any]) -> dict[st
 def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
     """Section `section` as dataclass `kind`; `ValueError` naming key, section and fix otherwise."""
     if section not in sections:
-        raise ValueError(f"params section {section!r} is missing{_did_you_mean(section, sections)}; it needs {_keys(kind)}")
+        raise ValueError(
+            f"params section {section!r} is missing{_did_you_mean(section, sections)}; it needs {_keys(kind)}"
+        )
     _forbid_unknown(kind)
     try:
         return TypeAdapter(kind).validate_json(json.dumps(sections[section]), strict=True)
@@ -78,12 +81,15 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
     match problem["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
             known = [field.name for field in dataclasses.fields(_nested(kind, parents))]
-            return f"params key {key!r} in section {where!r} is unknown{_did_you_mean(str(key), known)}; it has {', '.join(known)}"
+            hint = _did_you_mean(str(key), known)
+            return f"params key {key!r} in section {where!r} is unknown{hint}; it has {', '.join(known)}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"params key {key!r} in section {where!r} is missing: add `{key}: ...`"
         case _:
             found = json.dumps(problem["input"])
-            return f"params key {key!r} in section {where!r} is {found}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            return (
+                f"params key {key!r} in section {where!r} is {found}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+            )
 
 
 def _nested(kind: Any, keys: Iterable[object]) -> Any:

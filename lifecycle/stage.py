@@ -138,9 +138,7 @@ class Stage(Generic[P]):
         self.function(*args, **kwargs)
 
 
-def stage(
-    *, machine: Machine = "small", pipeline: Pipeline = "train"
-) -> Callable[[Callable[P, None]], Stage[P]]:
+def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callable[[Callable[P, None]], Stage[P]]:
     """Declare the decorated function as a stage.
 
     Each argument is one of: a frozen dataclass (the section of `params.yaml` with the argument's name),
@@ -162,7 +160,11 @@ def stage(
             origin = get_origin(hint)
             if origin in (Input, Output):
                 artifact = get_args(hint)[0]
-                if not isinstance(artifact, type) or not issubclass(artifact, Artifact) or not hasattr(artifact, "path"):
+                if (
+                    not isinstance(artifact, type)
+                    or not issubclass(artifact, Artifact)
+                    or not hasattr(artifact, "path")
+                ):
                     raise TypeError(f"stage {name}: {argument!r} needs an Artifact with a path, not {artifact!r}")
                 (inputs if origin is Input else outputs)[argument] = artifact
             elif hint in (StepLog, Scratch):
@@ -181,9 +183,7 @@ def stage(
             raise TypeError(f"stage {name} reads and writes {sorted(a.path for a in both)}: a cycle of one")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
-        return Stage(
-            function, params, inputs, outputs, services.get(StepLog), services.get(Scratch), machine, pipeline
-        )
+        return Stage(function, params, inputs, outputs, services.get(StepLog), services.get(Scratch), machine, pipeline)
 
     return declare
 

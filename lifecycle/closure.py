@@ -1,0 +1,89 @@
+"""The first-party files that a module's import runs: the code that a stage's result depends on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PACKAGES = ("canvas", "components", "evaluation")
+"""Not `lifecycle`: a new catalog entry must not make every stage stale."""
+
+
+def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
+    """Files of `packages` that importing `module` and calling its functions runs, as POSIX paths from `root`.
+
+    Follows imports inside functions too, and the `__init__.py` of every package on the way. Leaves out
+    imports under `if TYPE_CHECKING:`, which never run. Raises `ValueError` for a first-party import that
+    names no file.
+    """
+    first_party = set(packages)
+    files: set[Path] = set()
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name.partition(".")[0] not in first_party:
+            continue
+        seen.add(name)
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+        file = module_file(name, root)
+        if file is not None:
+            files.add(file)
+            waiting += _imported(name, file, root)
+    return sorted(file.relative_to(root).as_posix() for file in files)
+
+
+def code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
+    """MD5 over names and bytes of the module's import closure."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    for file in import_closure(module, root, packages):
+        content = (root / file).read_bytes()
+        md5.update(f"{file} {len(content)}\n".encode() + content)
+    return md5.hexdigest()
+
+
+def module_file(name: str, root: Path) -> Path | None:
+    """The source of module or package `name` below `root`; None when there is none."""
+    stem = root.joinpath(*name.split("."))
+    candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _imported(module: str, file: Path, root: Path) -> Iterator[str]:
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in _running(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                base = _absolute(source, level, package)
+                if (root / base.partition(".")[0]).is_dir() and not _exists(base, root):
+                    raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
+                yield base
+                yield from (name for alias in names if module_file(name := f"{base}.{alias.name}", root))
+
+
+def _absolute(source: str | None, level: int, package: str) -> str:
+    if level == 0:
+        assert source is not None
+        return source
+    parents = package.split(".")
+    return ".".join([*parents[: len(parents) - level + 1], *([source] if source else [])])
+
+
+def _exists(module: str, root: Path) -> bool:
+    return module_file(module, root) is not None or root.joinpath(*module.split(".")).is_dir()
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below `node` except what stands under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for statement in child.orelse:
+                yield statement
+                yield from _running(statement)
+        else:
+            yield child
+            yield from _running(child)
