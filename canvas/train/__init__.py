@@ -1,1 +1,30 @@
-"""One training loop for every model: objective + parameters + data in, nothing model-specific."""
+"""One training loop for every model: an objective, parameters and data in; nothing model-specific.
+
+    from canvas.train.data import TensorBatches
+    from canvas.train.loop import fit
+
+    def objective(model, batch, draws):               # scalar mean loss, what else to report
+        noise = draws.normal(*batch["latents"].shape)
+        ...
+        return loss, {"mse": mse}
+
+    batches = TensorBatches({"pin_id": ids, "latents": latents}, spec.batch_size, spec.seed)
+    fitted = fit(model, objective, batches, spec, checkpoints=scratch.path, log=log.metrics)
+
+| module | what |
+|---|---|
+| spec | `TrainSpec`: the numbers of a run, checked once (needs no torch, so stages declare it) |
+| loop | `fit`: one function that reads top to bottom; `Adversary` for a discriminator |
+| data | `Batches`: the batch of a step is a function of the step; `TensorBatches`, `Prefetched` |
+| shards | `write_shards`, `ShardBatches`: the same from files, for what does not fit in memory |
+| draws | `Draws`: noise by (seed, step, sample), however the batch is cut up |
+| optimizer | AdamW, its parameter groups, the learning rate of a step |
+| window | metrics between two logs, and the guard against NaN |
+| ema | averages of the weights whose length is chosen afterwards on held-out loss |
+| checkpoint | directories of safetensors that are whole or not there |
+| distributed | DDP and FSDP2 under torchrun |
+| state | what names a run, and torch's global state while it trains |
+
+What holds for every model: the same command continues a killed run, on CPU to the bit; two processes give the loss
+of one with the same global batch to rounding; only parameters that require gradients are trained and saved.
+"""

@@ -27,6 +27,11 @@ class Draws:
             for sample in range(samples)
         ]
 
+    @staticmethod
+    def seed_of(*parts: int) -> int:
+        """64 well-mixed bits of `parts`, for torch's global generators."""
+        return _mixed(*parts)
+
     def __len__(self) -> int:
         return len(self._generators)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
@@ -60,7 +59,7 @@ class TrainSpec:
         if len(set(self.ema)) != len(self.ema) or not all(0 < length < MAX_RELATIVE_LENGTH for length in self.ema):
             raise ValueError(f"ema is {list(self.ema)}: give different relative lengths between 0 and 0.288, as 0.05, 0.1")
 
-    def digest(self) -> str:
-        """Names what is trained: equal for runs that may continue each other."""
-        values = {name: value for name, value in asdict(self).items() if name not in NOT_IN_THE_MATHS}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    def maths(self) -> dict[str, Any]:
+        """The values that decide what is trained: equal for runs that may continue each other."""
+        values = json.loads(json.dumps(asdict(self)))
+        return {name: value for name, value in values.items() if name not in NOT_IN_THE_MATHS}

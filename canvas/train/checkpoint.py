@@ -1,0 +1,108 @@
+"""Directories of safetensors that are whole or not there.
+
+A directory is written beside its place and renamed into it, with the CRC-32 of each file in its state.json: a run
+killed at any moment finds the former one, and a damaged one is told from a good one. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+KEPT = 2
+"""Checkpoints on disk: the last, and one to fall back on."""
+
+CHUNK = 1 << 24
+
+Files = dict[str, dict[str, torch.Tensor]]
+"""Name of a file, without suffix -> its tensors."""
+
+
+class DamagedError(Exception):
+    """A directory that is not what was written."""
+
+
+def step_directory(parent: Path, step: int) -> Path:
+    return parent / f"step-{step:08d}"
+
+
+def steps_in(parent: Path) -> list[int]:
+    """Steps that have a directory in `parent`, ascending; whole or not."""
+    return sorted(int(path.name.removeprefix("step-")) for path in parent.glob("step-*") if path.is_dir())
+
+
+def write_whole(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]) -> None:
+    """Write contiguous CPU tensors and a JSON-able `state` as `directory`, in the stead of what is there."""
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    checksums = {}
+    for name, tensors in files.items():
+        path = partial / f"{name}.safetensors"
+        save_file(dict(tensors), path)
+        checksums[name] = _checksum(path)
+        _settle(path)
+    index = partial / "state.json"
+    index.write_text(json.dumps({"checksums": checksums, "state": state}), encoding="utf-8")
+    _settle(index)
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+    _settle(directory.parent)
+
+
+def read_whole(directory: Path) -> tuple[Files, dict[str, Any]]:
+    """What `write_whole` wrote; `DamagedError` says what is wrong with it."""
+    try:
+        index = json.loads((directory / "state.json").read_text(encoding="utf-8"))
+        checksums, state = index["checksums"], index["state"]
+        for name, checksum in checksums.items():
+            if _checksum(directory / f"{name}.safetensors") != checksum:
+                raise DamagedError(f"{name}.safetensors is not as it was written")
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+    return {name: load_file(directory / f"{name}.safetensors") for name in checksums}, state
+
+
+def last_whole(parent: Path) -> tuple[int, Files, dict[str, Any]] | None:
+    """The latest undamaged checkpoint in `parent` and its step; a warning for each damaged one passed over."""
+    for step in reversed(steps_in(parent)):
+        directory = step_directory(parent, step)
+        try:
+            return step, *read_whole(directory)
+        except DamagedError as damage:
+            warnings.warn(f"{directory} is damaged ({damage}): resuming from the one before it", stacklevel=2)
+    return None
+
+
+def drop_old(parent: Path, newest: int) -> None:
+    """Keep the last KEPT checkpoints up to step `newest`, remove earlier ones and those of an abandoned future."""
+    steps = [step for step in steps_in(parent) if step <= newest]
+    for step in set(steps_in(parent)) - set(steps[-KEPT:]):
+        shutil.rmtree(step_directory(parent, step))
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def _settle(path: Path) -> None:
+    """Push a file or a directory's entries to the disk, so that a rename never outruns the data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""One process or many: joining, wrapping, and tensors in and out of shards.
+
+Under `torchrun` each process is a rank; without it a run is a world of one, whatever `parallel` says, so that the
+same parameters work on a laptop. DDP and FSDP2 run here on gloo and CPU (the tests); NCCL and CUDA follow torch's
+documentation but were never run by this project's tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among its peers."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over the ranks."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def agreed(self, value: Any) -> Any:
+        """Rank 0's small picklable `value`, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=self.device)
+        return box[0]
+
+
+@contextmanager
+def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
+    """The world that torchrun set up, or a world of one; a process group that is made here ends here."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if parallel == "none" and size > 1:
+        raise ValueError(f"parallel is none in a world of {size} processes: set it to ddp or fsdp, or drop torchrun")
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    ours = parallel != "none" and not dist.is_initialized()
+    if ours:
+        backend = "nccl" if cuda else "gloo"
+        alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if size == 1 else {}
+        dist.init_process_group(backend, **alone)
+    try:
+        group = dist.is_initialized() and parallel != "none"
+        yield World(dist.get_rank() if group else 0, dist.get_world_size() if group else 1, device)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def replicated(step: nn.Module, world: World) -> nn.Module:
+    """`step` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
+    if world.size == 1 or not any(parameter.requires_grad for parameter in step.parameters()):
+        return step
+    return DistributedDataParallel(step, find_unused_parameters=True)
+
+
+def shard(model: nn.Module, precision: Literal["fp32", "bf16", "fp16"]) -> None:
+    """Shard `model` in place over the ranks (FSDP2), a unit at a time; its ranks must hold the same weights.
+
+    Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
+    else the members of its outermost `nn.ModuleList`s. In half precision weights are gathered as such and gradients
+    are reduced in float32.
+    """
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
+    for unit in shard_units(model):
+        fully_shard(unit, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+
+
+def shard_units(model: nn.Module) -> list[nn.Module]:
+    """Submodules that are gathered as a whole, innermost first."""
+    named = set(getattr(model, "_no_split_modules", None) or ())
+    if units := [module for module in model.modules() if type(module).__name__ in named]:
+        return units[::-1]
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    return [unit for name in outermost for unit in model.get_submodule(name) if any(True for _ in unit.parameters())]
+
+
+@contextmanager
+def synchronised(module: nn.Module, last: bool) -> Iterator[None]:
+    """Gradients cross the network in the last backward pass of an accumulated step only."""
+    if isinstance(module, DistributedDataParallel) and not last:
+        with module.no_sync():
+            yield
+        return
+    for inner in module.modules():
+        if isinstance(inner, FSDPModule):
+            inner.set_requires_gradient_sync(last, recurse=False)
+    yield
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` in full, detached; collective when it is sharded."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's part of `tensor`, detached, sharing its memory."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
+    """`tensors` in full on rank 0's CPU, one at a time so that no device holds more than one; empty elsewhere."""
+    kept = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if world.rank == 0:
+            kept[name] = full.cpu().contiguous()
+    return kept
+
+
+def laid_out_like(like: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
+    """A copy of `full` with the device, memory format and sharding of `like`."""
+    if isinstance(like, DTensor):
+        full = full.to(like.device, like.dtype)
+        return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
+    return torch.empty_like(like).copy_(full)

@@ -1,0 +1,117 @@
+"""Averages of the weights whose length is chosen after training.
+
+Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2, arXiv 2312.02696),
+section 3 and appendix C: training tracks a few power-function averages and keeps snapshots of them; afterwards any
+other length is the least-squares combination of the snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from canvas.train.checkpoint import step_directory, steps_in
+from canvas.train.distributed import laid_out_like, local
+from canvas.train.spec import MAX_RELATIVE_LENGTH
+
+
+def exponent(length: float) -> float:
+    """gamma of the power function tau^gamma whose relative standard deviation is `length` (eq. 126, algorithm 2)."""
+    if not 0 < length < MAX_RELATIVE_LENGTH:
+        raise ValueError(f"a relative length of {length} is out of range: it must be between 0 and 0.288")
+    inverse = length**-2.0
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+def overlap(time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
+    """Inner products of the profiles (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] (appendix C.2, algorithm 3)."""
+    earlier = np.minimum(time_a, time_b)
+    shares = (earlier / time_a) ** gamma_a * (earlier / time_b) ** gamma_b
+    return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * shares / np.maximum(time_a, time_b)
+
+
+def combination(
+    snapshots: Sequence[tuple[int, float]], step: int, length: float
+) -> np.ndarray:
+    """Weight of each snapshot (step, length) in the average of `length` at `step`: they sum to 1 up to rounding."""
+    times = np.array([time for time, _ in snapshots], dtype=np.float64)
+    gammas = np.array([exponent(width) for _, width in snapshots])
+    gram = overlap(times[:, None], gammas[:, None], times[None, :], gammas[None, :])
+    target = overlap(times, gammas, np.float64(step), np.float64(exponent(length)))
+    return np.linalg.lstsq(gram, target, rcond=None)[0]
+
+
+class Averages:
+    """Running power-function averages of `parameters`, one a length; under FSDP each rank averages its shard."""
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], lengths: Iterable[float]) -> None:
+        self.parameters = parameters
+        self.tensors = {
+            length: {name: parameter.detach().clone() for name, parameter in parameters.items()} for length in lengths
+        }
+        self._sources = [local(parameter) for parameter in parameters.values()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` steps (from 1), by beta = (1 - 1/step)^(gamma + 1) (eq. 127)."""
+        for length, tensors in self.tensors.items():
+            beta = (1 - 1 / step) ** (exponent(length) + 1)
+            torch._foreach_lerp_([local(tensor) for tensor in tensors.values()], self._sources, 1 - beta)
+
+    def load(self, length: float, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Continue from full `tensors` of a snapshot."""
+        for name, average in self.tensors[length].items():
+            local(average).copy_(local(laid_out_like(average, tensors[name])))
+
+
+class Snapshots:
+    """The averages kept in `directory`: step-<step>/<length>.safetensors."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def index(self) -> list[tuple[int, float]]:
+        """(step, length) of each snapshot, by step."""
+        return [
+            (step, float(path.stem))
+            for step in steps_in(self.directory)
+            for path in sorted(step_directory(self.directory, step).glob("*.safetensors"))
+        ]
+
+    def average(self, length: float, step: int | None = None) -> dict[str, torch.Tensor]:
+        """Averages of relative `length` at `step`, by default the last snapshot's: name -> full float tensor, CPU."""
+        index = self.index()
+        step = index[-1][0] if step is None else step
+        index = [entry for entry in index if entry[0] <= step]
+        total: dict[str, torch.Tensor] = {}
+        for (time, width), weight in zip(index, combination(index, step, length), strict=True):
+            with safe_open(step_directory(self.directory, time) / f"{width}.safetensors", "pt") as file:
+                for name in file.keys():
+                    tensor = file.get_tensor(name).double() * weight
+                    total[name] = total[name] + tensor if name in total else tensor
+        return {name: tensor.float() for name, tensor in total.items()}
+
+
+def load_average(model: nn.Module, average: Mapping[str, torch.Tensor]) -> None:
+    """Put averaged weights into `model`; frozen parameters and buffers stay."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in average.items():
+            parameters[name].copy_(laid_out_like(parameters[name], tensor))
+
+
+def load_best(
+    model: nn.Module, snapshots: Snapshots, lengths: Iterable[float], score: Callable[[nn.Module], float]
+) -> dict[float, float]:
+    """Leave in `model` the average, among `lengths`, whose held-out `score` is lowest; all scores by length."""
+    scores = {}
+    for length in lengths:
+        load_average(model, snapshots.average(length))
+        scores[length] = score(model)
+    load_average(model, snapshots.average(min(scores, key=scores.__getitem__)))
+    return scores

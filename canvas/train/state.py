@@ -1,0 +1,67 @@
+"""What a run is known by, what of a model is saved, and the global state of torch while it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from canvas.train.spec import TrainSpec
+
+
+def saved_tensors(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """The trained parameters and the persistent buffers of `model`, by name; frozen parameters are the caller's."""
+    persistent = model.state_dict().keys()
+    return {**trained, **{name: buffer for name, buffer in model.named_buffers() if name in persistent}}
+
+
+def identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+    """What two runs must share for one to continue the other: the maths of the spec, names and shapes of tensors."""
+    shapes = "\n".join(
+        f"{prefix}{name} {tuple(tensor.shape)} {tensor.dtype}"
+        for prefix, group in tensors.items()
+        for name, tensor in sorted(group.items())
+    )
+    return {**spec.maths(), "model": hashlib.sha256(shapes.encode()).hexdigest()[:16]}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` in eval mode without gradients; afterwards each of its modules is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """The caller's random state comes back afterwards; on CPU, where it costs nothing, algorithms are deterministic."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Of this process: what CUDA's allocator held at most, or the resident set on CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
