@@ -1,0 +1,133 @@
+"""Where each stage runs on a cluster: `pipelines/cluster.yaml` as typed values, applied to Kubeflow tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lifecycle.params import load_sections, read_section
+from lifecycle.stage import Machine
+
+RUN_LABEL = "metadata.labels['pipeline/runid']"
+"""Kubeflow writes the run's id on each pod. As an argument it would differ in every run and defeat the cache."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Secret:
+    """A Kubernetes secret whose `keys` (key of the secret -> variable) become environment variables."""
+
+    name: str
+    keys: dict[str, str]
+    optional: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume:
+    """A persistent volume claim, mounted at `path`."""
+
+    claim: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Toleration:
+    """A taint that the pod accepts; `value` is null for operator Exists."""
+
+    key: str
+    operator: Literal["Equal", "Exists"]
+    value: str | None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineClass:
+    """What a pod of this class gets. `shared_memory` sizes /dev/shm (null: the node's 64 MiB)."""
+
+    cpu: str
+    memory: str
+    gpus: int
+    accelerator: str | None
+    shared_memory: str | None
+    node_selector: dict[str, str]
+    tolerations: tuple[Toleration, ...]
+    timeout_seconds: int
+    retries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machines:
+    """One entry for each class that a stage may ask for (`lifecycle.stage.Machine`)."""
+
+    small: MachineClass
+    cpu: MachineClass
+    gpu: MachineClass
+    gpus: MachineClass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """The cluster as the pipelines see it."""
+
+    image: str
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"]
+    image_pull_secrets: tuple[str, ...]
+    store: str
+    user: int
+    secrets: tuple[Secret, ...]
+    volumes: tuple[Volume, ...]
+    machines: Machines
+
+
+def read_cluster(path: Path) -> Cluster:
+    """The values of `cluster.yaml`; `ValueError` naming the key and the fix for an unknown, missing or wrong one."""
+    sections = load_sections(path)
+    if unknown := sorted(sections.keys() - {"cluster"}):
+        raise ValueError(f"{path} has unknown section {unknown[0]!r}: everything stands below `cluster:`")
+    try:
+        cluster: Cluster = read_section(Cluster, "cluster", sections)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for name in Machines.__dataclass_fields__:
+        machine: MachineClass = getattr(cluster.machines, name)
+        if (machine.gpus > 0) != (machine.accelerator is not None):
+            raise ValueError(
+                f"{path}: machine class {name!r} has gpus {machine.gpus} and accelerator {machine.accelerator!r}: "
+                "give both or neither (0 and null)"
+            )
+    return cluster
+
+
+def place(task: Any, machine: Machine, cluster: Cluster) -> None:
+    """Give a Kubeflow task the resources, volumes, secrets and limits of its machine class, in place."""
+    from kfp import kubernetes
+
+    wanted: MachineClass = getattr(cluster.machines, machine)
+    task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
+    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
+    if wanted.accelerator is not None:
+        task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(wanted.gpus)
+    if wanted.retries:
+        task.set_retry(num_retries=wanted.retries, backoff_duration="60s", backoff_factor=2.0)
+    for key, value in wanted.node_selector.items():
+        kubernetes.add_node_selector(task, label_key=key, label_value=value)
+    for toleration in wanted.tolerations:
+        kubernetes.add_toleration(
+            task,
+            key=toleration.key,
+            operator=toleration.operator,
+            value=toleration.value,
+            effect=toleration.effect,
+        )
+    if wanted.shared_memory is not None:  # torch's loaders pass batches through it
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
+    kubernetes.set_timeout(task, wanted.timeout_seconds)
+    kubernetes.set_security_context(task, run_as_user=cluster.user, run_as_non_root=True)
+    kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
+    if cluster.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
+    for volume in cluster.volumes:
+        kubernetes.mount_pvc(task, pvc_name=volume.claim, mount_path=volume.path)
+    for secret in cluster.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
+    kubernetes.use_field_path_as_env(task, env_name="CANVAS_RUN", field_path=RUN_LABEL)

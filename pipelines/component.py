@@ -1,0 +1,46 @@
+"""What runs inside a Kubeflow task: the stage's wrapper, then its numbers for the dashboard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifecycle.params import flat
+from lifecycle.run import run_component
+
+if TYPE_CHECKING:
+    from kfp import dsl
+
+
+def run_task(
+    stage: str,
+    inputs: Mapping[str, dsl.Artifact],
+    outputs: Mapping[str, dsl.Artifact],
+    sections: Mapping[str, str],
+) -> None:
+    """Run `stage` on a task's artifacts; `sections` maps each params section to its JSON text."""
+    from kfp import dsl
+
+    run_component(
+        stage,
+        {argument: artifact.path for argument, artifact in inputs.items()},
+        {argument: artifact.path for argument, artifact in outputs.items()},
+        json.dumps({name: json.loads(text) for name, text in sections.items()}),
+    )
+    for artifact in outputs.values():
+        if isinstance(artifact, dsl.Metrics):
+            for key, value in numbers(Path(artifact.path)).items():
+                artifact.log_metric(key, value)
+
+
+def numbers(metrics: Path) -> dict[str, float]:
+    """A metrics file's finite numbers by dotted key. The record of a task is strict JSON: no NaN, no infinity."""
+    values = flat(json.loads(metrics.read_text(encoding="utf-8")))
+    return {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }

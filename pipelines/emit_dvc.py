@@ -1,0 +1,55 @@
+"""`dvc.yaml` from the stages' signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lifecycle.closure import import_closure
+from lifecycle.stage import Artifact, Metrics, Picture, Plot, Stage
+
+HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
+
+
+def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
+    """The text of `dvc.yaml` for the project at `root`.
+
+    `python` in its commands is the one on PATH, so that conda users, containers and the copies that
+    `dvc exp run --temp` makes (which hold no .venv) run the same file; make puts .venv/bin first.
+    """
+    stages = tuple(stages)
+    document: dict[str, Any] = {"stages": {stage.name: dvc_stage(stage, root) for stage in stages}}
+    if plots := [plot for stage in stages for plot in dvc_plots(stage)]:
+        document["plots"] = plots
+    return HEADER + yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+
+
+def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
+    """One entry of `stages:`. Code it runs is a dependency; metrics stay in git, everything else in the cache."""
+    kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in stage.outputs.values()}
+    entry = {
+        "cmd": f"python -m lifecycle run {stage.name}",
+        "desc": stage.summary,
+        "deps": [*(artifact.path for artifact in stage.inputs.values()), *import_closure(stage.module, root)],
+        "params": sorted(stage.params),
+        "outs": [path for path, is_metrics in kinds.items() if not is_metrics],
+        "metrics": [{path: {"cache": False}} for path, is_metrics in kinds.items() if is_metrics],
+    }
+    return {key: value for key, value in entry.items() if value}
+
+
+def dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:
+    """The stage's tables and pictures as top-level plots: only there may a plot have several `y` columns."""
+    return [plot for artifact in stage.outputs.values() if (plot := _dvc_plot(artifact)) is not None]
+
+
+def _dvc_plot(artifact: type[Artifact]) -> dict[str, Any] | None:
+    if issubclass(artifact, Picture):
+        return {artifact.path: None}
+    if issubclass(artifact, Plot):
+        y = artifact.y if isinstance(artifact.y, str) else list(artifact.y)
+        return {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template}}
+    return None

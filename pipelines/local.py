@@ -1,0 +1,90 @@
+"""The compiled Kubeflow pipeline on this machine, without Docker: each task is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lifecycle.stage import Metrics, Stage
+from pipelines.component import numbers
+from pipelines.emit_kfp import imported, pipeline_arguments
+from pipelines.project import COMPILED, checked_sections, profile_file
+
+PLACE = Path(".work/kfp_local")
+
+
+def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str) -> Path:
+    """Run `compiled/train.yaml` with the profile's parameters; returns the directory of its tasks' outputs.
+
+    The outputs of an earlier call are removed first. `ValueError` for missing pinned data, `RuntimeError`
+    naming the task for one that failed (its own message stands above it).
+    """
+    from kfp import components, local
+
+    own = [stage for stage in stages if stage.pipeline == "train"]
+    arguments = pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), _local_uris(root, own))
+    place = root / PLACE
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    # A task that finds its inputs and outputs by URI needs no workspace, but without one kfp leaves a new
+    # directory in /tmp; the run's name makes its tasks children of one record.
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(place),
+        workspace_root=str(place / "workspace"),
+    )
+    os.environ["CANVAS_RUN"] = f"kfp-local-{profile}-{os.getpid()}"
+    with warnings.catch_warnings():  # images, resources and accelerators mean nothing here
+        warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom or non-Python")
+        warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect in the current local runner")
+        run = components.load_component_from_text(_without_retries(root / COMPILED / "train.yaml"))
+        try:
+            run(**arguments)
+        except RuntimeError as error:
+            raise RuntimeError(re.sub(r"\x1b\[\d+m", "", str(error))) from None  # kfp colours its messages
+    return next(folder for folder in place.iterdir() if folder.name.startswith("canvas-train"))
+
+
+def made(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
+    """One line for each output of a local run: stage, artifact, size, and how many numbers a metrics file has."""
+    for stage in stages:
+        for argument, artifact in stage.outputs.items():
+            path = folder / stage.name.replace("_", "-") / argument
+            if path.exists():
+                note = f", {len(numbers(path))} numbers" if issubclass(artifact, Metrics) else ""
+                yield f"{stage.name:20} {artifact.path:32} {_bytes(path):>12,} bytes{note}"
+
+
+def _without_retries(compiled: Path) -> str:
+    """A cluster's retries, minutes apart, help against lost nodes; here they would only delay the error."""
+    specification, *platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
+    for task in specification["root"]["dag"]["tasks"].values():
+        task.pop("retryPolicy", None)
+    return yaml.safe_dump_all([specification, *platform], sort_keys=False)
+
+
+def _local_uris(root: Path, own: Sequence[Stage[Any]]) -> dict[str, str]:
+    uris = {}
+    for name, artifact in imported(own).items():
+        if not (root / artifact.path).exists():
+            raise ValueError(f"{artifact.path} is missing: run `make data` (or `dvc pull {artifact.path}`) first")
+        uris[name] = str((root / artifact.path).resolve())  # kfp's local importer hands the path on as it is
+    return uris
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def show(folder: Path, stages: Sequence[Stage[Any]]) -> None:
+    """Print what a local run made."""
+    print("\n".join([*made(folder, stages), f"Everything lies in {folder}"]), file=sys.stdout)

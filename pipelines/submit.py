@@ -1,0 +1,141 @@
+"""A run of a compiled pipeline on a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from lifecycle.stage import Artifact, Pipeline, Stage
+from pipelines.cluster import Cluster, read_cluster
+from pipelines.emit_kfp import compiled_pipelines, imported, pipeline_arguments
+from pipelines.project import CLUSTER, checked_sections, drifted, graph_files, profile_file
+
+EXPERIMENT = "canvas"
+REACH_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What is asked of the cluster: the compiled pipeline with this commit's image, and its arguments."""
+
+    package: str
+    arguments: dict[str, str]
+    run_name: str
+
+
+def submission(
+    root: Path,
+    stages: Sequence[Stage[Any]],
+    *,
+    profile: str,
+    pipeline: Pipeline,
+    uris: Mapping[str, str],
+    allow_dirty: bool,
+) -> Submission:
+    """Check the project and put the run together; `uris` (path -> URI) overrides where an outside artifact lies.
+
+    `ValueError` for an unclean work tree (the image is built from a commit), a drifted graph, an unknown
+    profile or pipeline, and an outside artifact that neither a `.dvc` file nor `uris` places.
+    """
+    if not allow_dirty and (changes := _git(root, "status", "--porcelain")):
+        raise ValueError(
+            f"the work tree has uncommitted changes ({changes.splitlines()[0].strip()}, ...): commit them, "
+            "or --allow-dirty to run the last commit's image all the same"
+        )
+    if stale := drifted(root, graph_files(root, stages)):
+        raise ValueError(f"{', '.join(map(str, stale))} no longer fits the stages: run `make graph` and commit")
+    sha = _git(root, "rev-parse", "--short=12", "HEAD")
+    cluster = read_cluster(root / CLUSTER)
+    packages = compiled_pipelines(stages, cluster, tag=sha)
+    if pipeline not in packages:
+        raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(packages)}")
+    own = [stage for stage in stages if stage.pipeline == pipeline]
+    placed = {name: _uri(root, artifact, cluster, uris) for name, artifact in imported(own).items()}
+    return Submission(
+        package=packages[pipeline],
+        arguments=pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), placed),
+        run_name=f"{pipeline}-{profile}-{sha}",
+    )
+
+
+def submit(asked: Submission, host: str, namespace: str | None = None) -> str:
+    """Create the run, with caching on, in experiment `canvas`; returns its id.
+
+    A bearer token is taken from KF_PIPELINES_TOKEN. `ValueError` in one sentence when `host` cannot be
+    reached or refuses.
+    """
+    import kfp
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError as TransportError
+
+    _check_reachable(host)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # kfp.Client announces its own version on every start
+        package = Path(folder) / "pipeline.yaml"
+        package.write_text(asked.package, encoding="utf-8")
+        try:
+            client = kfp.Client(host=host, existing_token=os.environ.get("KF_PIPELINES_TOKEN"))
+            run = client.create_run_from_pipeline_package(
+                str(package),
+                arguments=asked.arguments,
+                run_name=asked.run_name,
+                experiment_name=EXPERIMENT,
+                namespace=namespace,
+                enable_caching=True,
+            )
+        except ApiException as error:
+            raise ValueError(
+                f"{host} refused the run: {error.status} {error.reason}: {_one_line(error.body)}"
+            ) from error
+        except TransportError as error:
+            raise ValueError(f"{host} stopped answering: {_one_line(error)}") from error
+    return str(run.run_id)
+
+
+def _check_reachable(host: str) -> None:
+    """Ask once, briefly: the client itself would try a silent address for minutes."""
+    if not host.startswith(("http://", "https://")):
+        raise ValueError(f"--host {host!r} must start with http:// or https://")
+    try:
+        urlopen(f"{host.rstrip('/')}/apis/v2beta1/healthz", timeout=REACH_SECONDS).close()
+    except HTTPError:
+        return  # it answers; whether it lets us in is the client's affair
+    except (URLError, OSError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise ValueError(f"cannot reach Kubeflow Pipelines at {host} ({reason}): is the address right?") from error
+
+
+def _uri(root: Path, artifact: type[Artifact], cluster: Cluster, uris: Mapping[str, str]) -> str:
+    """Where the cluster finds an outside artifact: by content, so that other data is another URI and no cache hit."""
+    if artifact.path in uris:
+        return uris[artifact.path]
+    pin = root / f"{artifact.path}.dvc"
+    if not pin.is_file():
+        raise ValueError(f"{artifact.path} comes from outside this pipeline: give --uri {artifact.path}=URI")
+    return f"{cluster.store.rstrip('/')}/{artifact.path}/{_pinned_md5(pin)}"
+
+
+def _pinned_md5(pin: Path) -> str:
+    from ruamel.yaml import YAML
+
+    outs: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(pin.read_text(encoding="utf-8"))["outs"]
+    return str(outs[0]["md5"])
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"a run is named by its commit, but git says: {_one_line(done.stderr)}")
+    return done.stdout.rstrip()
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text or "").split())

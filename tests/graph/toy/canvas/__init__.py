@@ -1,0 +1,1 @@
+"""The toy's library: what its stages import."""

@@ -1,0 +1,1 @@
+"""Two small stages that really run."""

@@ -1,0 +1,26 @@
+"""Average the squares."""
+
+from dataclasses import dataclass
+
+from canvas.catalog import Mean, Squares
+
+from lifecycle.stage import Input, Output, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rounding:
+    digits: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeanParams:
+    rounding: Rounding
+
+
+@stage(machine="gpus")
+def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean]) -> None:
+    """Average the squares into a model."""
+    found = [int(line) for line in (squares.path / "squares.txt").read_text().split()]
+    model.path.mkdir()
+    value = round(sum(found) / len(found), mean.rounding.digits)
+    (model.path / "mean.txt").write_text(f"{value} {type(mean.rounding.digits).__name__}")

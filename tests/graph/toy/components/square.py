@@ -1,0 +1,45 @@
+"""Square the numbers."""
+
+import json
+from dataclasses import dataclass
+
+from canvas.catalog import Numbers, SquareCurve, SquareMetrics, SquareReport, Squares, SquareSheet
+
+from lifecycle.stage import Input, Output, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SquareParams:
+    first: int
+    offset: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    label: str
+
+
+@stage(machine="cpu")
+def square(
+    square: SquareParams,
+    shared: Shared,
+    numbers: Input[Numbers],
+    squares: Output[Squares],
+    metrics: Output[SquareMetrics],
+    report: Output[SquareReport],
+    curve: Output[SquareCurve],
+    sheet: Output[SquareSheet],
+    log: StepLog,
+) -> None:
+    """Square the first numbers of the file."""
+    from canvas.pixels import black_pixel
+
+    found = [int(line) for line in (numbers.path / "numbers.txt").read_text().split()][: square.first]
+    squares.path.mkdir()
+    (squares.path / "squares.txt").write_text("\n".join(str(number * number) for number in found))
+    sums = {"count": len(found), "sum": {"squares": sum(number * number for number in found) + square.offset}}
+    metrics.path.write_text(json.dumps(sums | {"bad": float("nan")}))
+    report.path.write_text(f"<!doctype html><title>Squares</title><p>{shared.label}: {found}</p>")
+    curve.path.write_text("n,square,cube\n" + "".join(f"{n},{n**2},{n**3}\n" for n in found))
+    sheet.path.write_bytes(black_pixel())
+    log.metrics({"count": len(found)}, step=0)
