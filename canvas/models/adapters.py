@@ -44,9 +44,7 @@ def load_lora(unet: UNet2DConditionModel, directory: Path) -> UNet2DConditionMod
     weights, alphas, metadata = StableDiffusionXLInpaintPipeline.lora_state_dict(
         str(directory), weight_name=LORA_FILE, return_lora_metadata=True, use_safetensors=True
     )
-    StableDiffusionXLInpaintPipeline.load_lora_into_unet(
-        weights, alphas, unet, adapter_name=ADAPTER, metadata=metadata
-    )
+    StableDiffusionXLInpaintPipeline.load_lora_into_unet(weights, alphas, unet, adapter_name=ADAPTER, metadata=metadata)
     return unet
 
 

@@ -146,7 +146,8 @@ def add_inpaint_channels(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, :latent_channels].copy_(old.weight)
-        assert new.bias is not None and old.bias is not None
+        assert new.bias is not None
+        assert old.bias is not None
         new.bias.copy_(old.bias)
     unet.conv_in = new
     unet.register_to_config(in_channels=new.in_channels)

@@ -54,7 +54,8 @@ def test_new_inputs_learn():
     added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
     inpaint(sample, 500, given["text_states"], added_cond_kwargs=added).sample.square().mean().backward()
     gradient = inpaint.conv_in.weight.grad
-    assert gradient is not None and (gradient[:, 4:].abs().amax(dim=(0, 2, 3)) > 0).all()
+    assert gradient is not None
+    assert (gradient[:, 4:].abs().amax(dim=(0, 2, 3)) > 0).all()
 
 
 def test_inpaint_channels_come_once():

@@ -1,0 +1,278 @@
+"""Autoencoders of pictures: SDXL's (diffusers' AutoencoderKL), or ours, which starts with a pixel-unshuffle.
+
+Both are diffusers models with one interface: `encode(images).latent_dist`, `decode(latents).sample`, images in
+[-1, 1]. The statistics of their latents stand in the config (`latents_mean`, `latents_std`, `scaling_factor`), where
+stock pipelines look for them. Suffixes: B batch, C latent channels, h w latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VaeSpec:
+    """Kind and size of the autoencoder; `channels` holds one width a resolution, finest first."""
+
+    kind: Literal["kl", "pixel"]  # kl: diffusers' AutoencoderKL; pixel: PixelAutoencoder
+    channels: tuple[int, ...]
+    layers_per_block: int
+    latent_channels: int
+    patch: int | None  # side of the pixel-unshuffle (pixel only)
+    norm_groups: int
+    init_from: str | None  # directory or hub id of a diffusers autoencoder, or of a pipeline that holds one in vae/
+
+    def __post_init__(self) -> None:
+        if (self.patch is None) != (self.kind == "kl"):
+            raise ValueError(f"vae.patch is {self.patch} for kind {self.kind!r}: give a number for pixel, null for kl")
+        if uneven := [width for width in self.channels if width % self.norm_groups]:
+            raise ValueError(f"vae.channels {uneven} cannot be split into {self.norm_groups} vae.norm_groups")
+
+    @property
+    def factor(self) -> int:
+        """Pixels along the side of a latent cell."""
+        return (self.patch or 1) * 2 ** (len(self.channels) - 1)
+
+
+class PixelAutoencoder(ModelMixin, ConfigMixin):
+    """A convolutional autoencoder whose first resolution is already `patch` times coarser than the picture.
+
+    Pixel-unshuffle moves the work away from full resolution, where convolutions of a few channels are slowest on a
+    CPU. Residual blocks (He et al. 2016, pre-activation) at each resolution; no attention, so any size that `factor`
+    divides is fine.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        layers_per_block: int,
+        latent_channels: int,
+        patch: int,
+        norm_num_groups: int,
+        sample_size: int = 64,
+        scaling_factor: float = 1.0,
+        latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None,
+        force_upcast: bool = False,
+    ) -> None:
+        super().__init__()
+        pixels = 3 * patch**2
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(patch),
+            nn.Conv2d(pixels, channels[0], 3, padding=1),
+            Stages(channels, layers_per_block, norm_num_groups, halving),
+            nn.GroupNorm(norm_num_groups, channels[-1]),
+            nn.SiLU(),
+            nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, channels[-1], 3, padding=1),
+            Stages(channels[::-1], layers_per_block, norm_num_groups, doubling),
+            nn.GroupNorm(norm_num_groups, channels[0]),
+            nn.SiLU(),
+            nn.Conv2d(channels[0], pixels, 3, padding=1),
+            nn.PixelShuffle(patch),
+        )
+
+    def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
+        """Posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
+        posterior = DiagonalGaussianDistribution(self.encoder(x))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def decode(self, z: torch.Tensor, return_dict: bool = True, generator: object = None) -> DecoderOutput | tuple:
+        """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
+        images = self.decoder(z)
+        return DecoderOutput(sample=images) if return_dict else (images,)
+
+    def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
+        """Images decoded from the means of their latents."""
+        return self.decode(self.encode(sample).latent_dist.mode())
+
+
+class Stages(nn.Module):
+    """Residual blocks at each of `channels`, in order, with `resample` (halving or doubling) between them."""
+
+    def __init__(
+        self, channels: tuple[int, ...], layers: int, groups: int, resample: Callable[[int, int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(residual_block(width, width, groups) for _ in range(layers)) for width in channels
+        )
+        self.resamples = nn.ModuleList(resample(width, following) for width, following in pairwise(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for level, blocks in enumerate(self.blocks):
+            if level:
+                x = self.resamples[level - 1](x)
+            for block in blocks:
+                x = block(x, None)
+        return x
+
+
+def halving(wide_in: int, wide_out: int) -> nn.Module:
+    """A convolution that halves the size."""
+    return nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1)
+
+
+def doubling(wide_in: int, wide_out: int) -> nn.Module:
+    """Nearest-neighbour doubling and a convolution: no checkerboard (Odena et al. 2016)."""
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(wide_in, wide_out, 3, padding=1))
+
+
+def residual_block(wide_in: int, wide_out: int, groups: int) -> ResnetBlock2D:
+    """diffusers' residual block without a timestep: call it as `block(x, None)`."""
+    return ResnetBlock2D(in_channels=wide_in, out_channels=wide_out, temb_channels=None, groups=groups)
+
+
+Vae = AutoencoderKL | PixelAutoencoder
+
+
+def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
+    """The autoencoder of `spec`, random or from `spec.init_from`; `sample_size` is the side of training pictures.
+
+    Raises ValueError if `init_from` holds another kind or size: the spec's values would be ignored.
+    """
+    if sample_size % spec.factor:
+        raise ValueError(f"pictures of {sample_size} pixels do not fit latent cells of {spec.factor}: use a multiple")
+    if spec.init_from is not None:
+        return _checked(load_vae(spec.init_from), spec)
+    if spec.kind == "pixel":
+        assert spec.patch is not None
+        return PixelAutoencoder(
+            channels=spec.channels,
+            layers_per_block=spec.layers_per_block,
+            latent_channels=spec.latent_channels,
+            patch=spec.patch,
+            norm_num_groups=spec.norm_groups,
+            sample_size=sample_size,
+        )
+    return AutoencoderKL(
+        block_out_channels=spec.channels,
+        down_block_types=("DownEncoderBlock2D",) * len(spec.channels),
+        up_block_types=("UpDecoderBlock2D",) * len(spec.channels),
+        layers_per_block=spec.layers_per_block,
+        latent_channels=spec.latent_channels,
+        norm_num_groups=spec.norm_groups,
+        sample_size=sample_size,
+        scaling_factor=1.0,
+    )
+
+
+def load_vae(source: str | Path) -> Vae:
+    """The autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
+    local = Path(source)
+    if not local.is_dir():
+        if local.is_absolute() or str(source).startswith("."):
+            raise ValueError(f"vae.init_from {str(source)!r} is not a directory: name a diffusers model or a hub id")
+        return AutoencoderKL.from_pretrained(str(source), subfolder="vae")
+    folder = local / "vae" if (local / "vae").is_dir() else local
+    kinds = {"AutoencoderKL": AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
+    name = PixelAutoencoder.load_config(folder)["_class_name"]
+    if name not in kinds:
+        raise ValueError(f"{folder} holds a {name}: the autoencoder must be one of {', '.join(kinds)}")
+    return kinds[name].from_pretrained(folder)
+
+
+def _checked(vae: Vae, spec: VaeSpec) -> Vae:
+    kind = "pixel" if isinstance(vae, PixelAutoencoder) else "kl"
+    widths = vae.config["channels" if kind == "pixel" else "block_out_channels"]
+    found = {
+        "kind": kind,
+        "channels": tuple(widths),
+        "layers_per_block": vae.config["layers_per_block"],
+        "latent_channels": vae.config["latent_channels"],
+        "patch": vae.config.get("patch"),
+        "norm_groups": vae.config["norm_num_groups"],
+    }
+    for name, value in found.items():
+        if value != getattr(spec, name):
+            raise ValueError(f"vae.{name} is {getattr(spec, name)}, but {spec.init_from} has {value}: make them agree")
+    return vae
+
+
+def scale_factor(vae: Vae) -> int:
+    """Pixels along the side of a latent cell."""
+    if isinstance(vae, PixelAutoencoder):
+        return int(vae.config["patch"]) * 2 ** (len(vae.config["channels"]) - 1)
+    return int(2 ** (len(vae.config["block_out_channels"]) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class LatentScale:
+    """Affine map between raw latents and the denoiser's: (raw - mean) / std * scale, as stock diffusers undoes it."""
+
+    mean: torch.Tensor  # (C,)
+    std: torch.Tensor  # (C,)
+    scale: float
+
+    def normalized(self, raw: torch.Tensor) -> torch.Tensor:
+        """What the denoiser sees of raw latents (B, C, h, w): about zero mean and unit variance."""
+        return (raw - self._per_channel(self.mean, raw)) / self._per_channel(self.std, raw) * self.scale
+
+    def raw(self, normalized: torch.Tensor) -> torch.Tensor:
+        """The inverse of `normalized`: what the autoencoder decodes."""
+        return normalized / self.scale * self._per_channel(self.std, normalized) + self._per_channel(
+            self.mean, normalized
+        )
+
+    @staticmethod
+    def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return values.to(like)[:, None, None]
+
+
+def latent_scale(vae: Vae) -> LatentScale:
+    """The map that stands in the autoencoder's config; without statistics only its scaling factor, as for SDXL."""
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    channels = vae.config["latent_channels"]
+    return LatentScale(
+        torch.zeros(channels) if mean is None else torch.tensor(mean),
+        torch.ones(channels) if std is None else torch.tensor(std),
+        float(vae.config["scaling_factor"]),
+    )
+
+
+class LatentMoments:
+    """Mean and variance of each channel over all latents given, in float64, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = torch.zeros(())
+        self._squares = torch.zeros(())
+
+    def add(self, posterior: DiagonalGaussianDistribution) -> None:
+        """Take in posteriors (B, C, h, w); the variance includes each posterior's own."""
+        mean = posterior.mean.detach().double()
+        self._count += mean.numel() // mean.shape[1]
+        self._sum = self._sum + mean.sum(dim=(0, 2, 3))
+        self._squares = self._squares + (mean.square() + posterior.var.detach().double()).sum(dim=(0, 2, 3))
+
+    def store(self, vae: Vae) -> None:
+        """Write the statistics to the autoencoder's config, and scaling factor 1."""
+        if not self._count:
+            raise ValueError("latent statistics of no picture: give the training pictures to the autoencoder first")
+        mean = self._sum / self._count
+        std = (self._squares / self._count - mean.square()).clamp(min=0).sqrt()
+        if flat := (std < 1e-4).nonzero().flatten().tolist():
+            raise ValueError(f"latent channels {flat} never vary: train longer or lower the KL weight")
+        vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)
+
+
+def padded(images: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Images (B, 3, H, W) with right and bottom edges repeated until `multiple` divides both sides."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
