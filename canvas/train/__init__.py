@@ -14,13 +14,15 @@
 | module | what |
 |---|---|
 | spec | `TrainSpec`: the numbers of a run, checked once (needs no torch, so stages declare it) |
-| loop | `fit`: one function that reads top to bottom; `Adversary` for a discriminator |
+| loop | `fit`: one function that reads top to bottom |
+| player | a model in training; `Adversary` for a discriminator |
 | data | `Batches`: the batch of a step is a function of the step; `TensorBatches`, `Prefetched` |
 | shards | `write_shards`, `ShardBatches`: the same from files, for what does not fit in memory |
 | draws | `Draws`: noise by (seed, step, sample), however the batch is cut up |
 | optimizer | AdamW, its parameter groups, the learning rate of a step |
 | window | metrics between two logs, and the guard against NaN |
 | ema | averages of the weights whose length is chosen afterwards on held-out loss |
+| progress | what of a run outlives its process |
 | checkpoint | directories of safetensors that are whole or not there |
 | distributed | DDP and FSDP2 under torchrun |
 | state | what names a run, and torch's global state while it trains |

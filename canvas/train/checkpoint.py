@@ -67,20 +67,25 @@ def read_whole(directory: Path) -> tuple[Files, dict[str, Any]]:
         checksums, state = index["checksums"], index["state"]
         for name, checksum in checksums.items():
             if _checksum(directory / f"{name}.safetensors") != checksum:
-                raise DamagedError(f"{name}.safetensors is not as it was written")
+                raise DamagedError(f"{directory / name}.safetensors is not as it was written")
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(f"{type(error).__name__}: {error}") from error
+        raise DamagedError(f"{directory} is not whole ({type(error).__name__}: {error})") from error
     return {name: load_file(directory / f"{name}.safetensors") for name in checksums}, state
 
 
 def last_whole(parent: Path) -> tuple[int, Files, dict[str, Any]] | None:
-    """The latest undamaged checkpoint in `parent` and its step; a warning for each damaged one passed over."""
+    """The latest undamaged checkpoint in `parent`: its step, files and state; a warning for each damaged one.
+
+    A state that has `snapshots`, a directory in `parent`, is whole only with those of its step.
+    """
     for step in reversed(steps_in(parent)):
-        directory = step_directory(parent, step)
         try:
-            return step, *read_whole(directory)
+            files, state = read_whole(step_directory(parent, step))
+            if state.get("snapshots"):
+                files |= read_whole(step_directory(parent / state["snapshots"], step))[0]
+            return step, files, state
         except DamagedError as damage:
-            warnings.warn(f"{directory} is damaged ({damage}): resuming from the one before it", stacklevel=2)
+            warnings.warn(f"checkpoint {step_directory(parent, step)} is passed over: {damage}", stacklevel=2)
     return None
 
 

@@ -63,8 +63,10 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     ours = parallel != "none" and not dist.is_initialized()
     if ours:
         backend = "nccl" if cuda else "gloo"
-        alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if size == 1 else {}
-        dist.init_process_group(backend, **alone)
+        if size == 1:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+        else:
+            dist.init_process_group(backend)
     try:
         group = dist.is_initialized() and parallel != "none"
         yield World(dist.get_rank() if group else 0, dist.get_world_size() if group else 1, device)
@@ -99,9 +101,9 @@ def shard_units(model: nn.Module) -> list[nn.Module]:
     named = set(getattr(model, "_no_split_modules", None) or ())
     if units := [module for module in model.modules() if type(module).__name__ in named]:
         return units[::-1]
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    return [unit for name in outermost for unit in model.get_submodule(name) if any(True for _ in unit.parameters())]
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    outermost = [lists[name] for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    return [unit for units in outermost for unit in units.children() if any(True for _ in unit.parameters())]
 
 
 @contextmanager

@@ -23,14 +23,9 @@ class Draws:
         """Steps done before this one: objectives may schedule by it."""
         self.device = torch.device(device)
         self._generators = [
-            torch.Generator(self.device).manual_seed(_mixed(seed, stream, step, first + sample))
+            torch.Generator(self.device).manual_seed(mixed(seed, stream, step, first + sample))
             for sample in range(samples)
         ]
-
-    @staticmethod
-    def seed_of(*parts: int) -> int:
-        """64 well-mixed bits of `parts`, for torch's global generators."""
-        return _mixed(*parts)
 
     def __len__(self) -> int:
         return len(self._generators)
@@ -61,8 +56,8 @@ class Draws:
         return torch.empty(shape, dtype=dtype, device=self.device)
 
 
-def _mixed(*parts: int) -> int:
-    """64 well-mixed bits of `parts` (the finalizer of SplitMix64, Steele et al. 2014, applied to a running sum)."""
+def mixed(*parts: int) -> int:
+    """A seed: 64 well-mixed bits of `parts` (SplitMix64's finalizer, Steele et al. 2014, over a running sum)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & MASK

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,22 +29,21 @@ def exponent(length: float) -> float:
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
-def overlap(time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
+def overlap(time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray | float, gamma_b: np.ndarray | float) -> Any:
     """Inner products of the profiles (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] (appendix C.2, algorithm 3)."""
     earlier = np.minimum(time_a, time_b)
     shares = (earlier / time_a) ** gamma_a * (earlier / time_b) ** gamma_b
     return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * shares / np.maximum(time_a, time_b)
 
 
-def combination(
-    snapshots: Sequence[tuple[int, float]], step: int, length: float
-) -> np.ndarray:
+def combination(snapshots: Sequence[tuple[int, float]], step: int, length: float) -> np.ndarray:
     """Weight of each snapshot (step, length) in the average of `length` at `step`: they sum to 1 up to rounding."""
     times = np.array([time for time, _ in snapshots], dtype=np.float64)
     gammas = np.array([exponent(width) for _, width in snapshots])
     gram = overlap(times[:, None], gammas[:, None], times[None, :], gammas[None, :])
-    target = overlap(times, gammas, np.float64(step), np.float64(exponent(length)))
-    return np.linalg.lstsq(gram, target, rcond=None)[0]
+    target = overlap(times, gammas, step, exponent(length))
+    weights: np.ndarray = np.linalg.lstsq(gram, target, rcond=None)[0]
+    return weights
 
 
 class Averages:
@@ -91,7 +91,7 @@ class Snapshots:
         total: dict[str, torch.Tensor] = {}
         for (time, width), weight in zip(index, combination(index, step, length), strict=True):
             with safe_open(step_directory(self.directory, time) / f"{width}.safetensors", "pt") as file:
-                for name in file.keys():
+                for name in file.keys():  # noqa: SIM118, safe_open is no mapping
                     tensor = file.get_tensor(name).double() * weight
                     total[name] = total[name] + tensor if name in total else tensor
         return {name: tensor.float() for name, tensor in total.items()}

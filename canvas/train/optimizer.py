@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from canvas.train.distributed import laid_out_like
 from canvas.train.spec import TrainSpec
 
 
@@ -43,8 +44,6 @@ def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Inverse of `optimizer_tensors`: a moment takes its parameter's memory format and sharding."""
-    from canvas.train.distributed import laid_out_like
-
     for flat, value in tensors.items():
         name, _, key = flat.rpartition(":")
         parameter = parameters[name]

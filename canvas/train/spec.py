@@ -53,11 +53,10 @@ class TrainSpec:
             ("sample_every", "log_every"),
         ):
             if getattr(self, whole) % getattr(self, part):
-                raise ValueError(
-                    f"{whole} is {getattr(self, whole)}: it must be a multiple of {part}, which is {getattr(self, part)}"
-                )
+                values = getattr(self, whole), getattr(self, part)
+                raise ValueError(f"{whole} is {values[0]}: it must be a multiple of {part}, which is {values[1]}")
         if len(set(self.ema)) != len(self.ema) or not all(0 < length < MAX_RELATIVE_LENGTH for length in self.ema):
-            raise ValueError(f"ema is {list(self.ema)}: give different relative lengths between 0 and 0.288, as 0.05, 0.1")
+            raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
 
     def maths(self) -> dict[str, Any]:
         """The values that decide what is trained: equal for runs that may continue each other."""

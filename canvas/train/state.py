@@ -48,16 +48,17 @@ def reproducible(device: torch.device) -> Iterator[None]:
     """The caller's random state comes back afterwards; on CPU, where it costs nothing, algorithms are deterministic."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic  # its attributes are set up behind a type checker's back
+    fill = settings.fill_uninitialized_memory
     with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
         if device.type == "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            settings.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-            torch.utils.deterministic.fill_uninitialized_memory = fill
+            settings.fill_uninitialized_memory = fill
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -1,0 +1,111 @@
+"""A model in training: its objective, its wrapper, its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from canvas.train.data import Batch
+from canvas.train.distributed import World, replicated, shard
+from canvas.train.draws import Draws
+from canvas.train.optimizer import adamw
+from canvas.train.spec import TrainSpec
+from canvas.train.state import saved_tensors
+
+Objective = Callable[[nn.Module, Batch, Draws], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+"""Scalar loss, the mean over the samples of a batch, and what else to report.
+
+Scalars are logged as means; any other tensor, [samples, ...], becomes, detached, a column of the adversary's batch.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adversary:
+    """A second model, trained in alternation on batches that the first objective's outputs were added to.
+
+    The first objective reaches the adversary's `model` by itself; while the one trains, the other is frozen. Before
+    `start_step` the adversary rests: the first objective tells by `draws.step` whether it counts.
+    """
+
+    model: nn.Module
+    objective: Objective
+    start_step: int
+    learning_rate: float
+
+
+class Step(nn.Module):
+    """A model with its objective as one module, so that a wrapper sees whatever part of the model is called."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, outputs = self.objective(self.model, batch, draws)
+        return loss, {name: output.detach() for name, output in outputs.items()}
+
+
+@dataclass(kw_only=True, slots=True)
+class Player:
+    """A model in training."""
+
+    name: str  # prefix of its metrics and files
+    step: nn.Module
+    parameters: dict[str, nn.Parameter]  # those that require gradients
+    tensors: dict[str, torch.Tensor]  # what a checkpoint holds: `parameters` and buffers
+    optimizer: torch.optim.AdamW
+    learning_rate: float  # peak
+    start_step: int
+    frozen_meanwhile: list[nn.Parameter] = field(default_factory=list)
+
+
+def players_of(
+    model: nn.Module, objective: Objective, adversary: Adversary | None, spec: TrainSpec, world: World
+) -> list[Player]:
+    """The model, then the adversary if there is one: each trains while the other is frozen."""
+    players = [_player("", model, objective, spec.learning_rate, 0, spec, world)]
+    if adversary is not None:
+        rate, start = adversary.learning_rate, adversary.start_step
+        players.append(_player("adversary_", adversary.model, adversary.objective, rate, start, spec, world))
+        players[0].frozen_meanwhile = list(players[1].parameters.values())
+        players[1].frozen_meanwhile = list(players[0].parameters.values())
+    return players
+
+
+def _player(
+    name: str,
+    model: nn.Module,
+    objective: Objective,
+    learning_rate: float,
+    start_step: int,
+    spec: TrainSpec,
+    world: World,
+) -> Player:
+    """`model`, on its device and wrapped as `spec.parallel` says, with an optimizer for what requires gradients."""
+    sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
+    model.train()
+    if sharded:
+        shard(model, spec.precision)  # wants contiguous parameters: only the inputs are channels_last
+    else:
+        model.to(world.device)
+        if spec.channels_last:
+            model.to(memory_format=torch.channels_last)
+    parameters = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
+    if not parameters:
+        raise ValueError(f"{type(model).__name__} has nothing to train: no parameter requires a gradient")
+    if spec.compile:
+        model.compile()
+    step = Step(model, objective)
+    return Player(
+        name=name,
+        step=step if sharded else replicated(step, world),
+        parameters=parameters,
+        tensors=saved_tensors(model, parameters),
+        optimizer=adamw(parameters, learning_rate, spec.weight_decay),
+        learning_rate=learning_rate,
+        start_step=start_step,
+    )

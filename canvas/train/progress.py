@@ -1,0 +1,81 @@
+"""What of a run outlives its process, and how it is taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from canvas.train.checkpoint import drop_old, last_whole, step_directory, write_whole
+from canvas.train.distributed import World, gathered, laid_out_like
+from canvas.train.ema import Averages
+from canvas.train.optimizer import load_optimizer_tensors, optimizer_tensors
+from canvas.train.player import Player
+
+SNAPSHOTS = "ema"
+"""Directory, among the checkpoints, of the snapshots of the averages; these are kept for all steps."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """A run as far as it has come."""
+
+    identity: Mapping[str, Any]
+    players: list[Player]
+    averages: Averages
+    scaler: torch.amp.GradScaler
+    done: int = 0  # steps
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+
+def save(checkpoints: Path, progress: Progress, world: World) -> None:
+    """Write the snapshots of the averages, then the checkpoint: it is whole only if those of its step are."""
+    snapshots = {str(length): gathered(tensors, world) for length, tensors in progress.averages.tensors.items()}
+    if snapshots and world.rank == 0:
+        write_whole(step_directory(checkpoints / SNAPSHOTS, progress.done), snapshots, {})
+    del snapshots  # before the model's own tensors come to the CPU
+    files = {}
+    for player in progress.players:
+        files[f"{player.name}model"] = gathered(player.tensors, world)
+        files[f"{player.name}optimizer"] = gathered(optimizer_tensors(player.optimizer, player.parameters), world)
+    if world.rank == 0:
+        state = {
+            "run": progress.identity,
+            "losses": progress.losses,
+            "rates": progress.rates,
+            "scaler": progress.scaler.state_dict(),
+            "snapshots": SNAPSHOTS if progress.averages.tensors else None,
+        }
+        write_whole(step_directory(checkpoints, progress.done), files, state)
+        drop_old(checkpoints, progress.done)
+    world.wait()
+
+
+def resume(checkpoints: Path, progress: Progress, world: World) -> None:
+    """Bring `progress` and its models to the last whole checkpoint; nothing changes if there is none.
+
+    `ValueError` if it is of another run (naming each value that differs), or not the same on every rank.
+    """
+    found = last_whole(checkpoints)
+    if world.agreed(found and found[0]) != (found and found[0]):
+        raise ValueError(f"{checkpoints} differs between processes: put it on storage that all of them share")
+    if found is None:
+        return
+    progress.done, files, state = found
+    if changed := [key for key, value in progress.identity.items() if state["run"].get(key) != value]:
+        changes = ", ".join(f"{key} was {state['run'].get(key)}, is {progress.identity[key]}" for key in changed)
+        raise ValueError(f"{checkpoints} holds another run ({changes}): restore its values, or remove it to start anew")
+    with torch.no_grad():
+        for player in progress.players:
+            for name, tensor in player.tensors.items():
+                tensor.copy_(laid_out_like(tensor, files[f"{player.name}model"][name]))
+            load_optimizer_tensors(player.optimizer, player.parameters, files[f"{player.name}optimizer"])
+        for length in progress.averages.tensors:
+            progress.averages.load(length, files[str(length)])
+    progress.scaler.load_state_dict(state["scaler"])
+    progress.losses = [(step, loss) for step, loss in state["losses"]]
+    progress.rates = state["rates"]
