@@ -1,0 +1,1 @@
+"""Noise schedules, objectives (pure losses), conditioning and guidance; samplers are diffusers' schedulers."""

@@ -1,0 +1,60 @@
+"""Samplers by name (all of them diffusers' schedulers) and classifier-free guidance."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    SchedulerMixin,
+)
+
+SAMPLERS = {
+    "flow": {
+        "euler": FlowMatchEulerDiscreteScheduler,
+        "heun": FlowMatchHeunDiscreteScheduler,
+        "dpm++": DPMSolverMultistepScheduler,
+    },
+    "diffusion": {
+        "ddim": DDIMScheduler,
+        "euler": EulerDiscreteScheduler,
+        "dpm++": DPMSolverMultistepScheduler,
+    },
+}
+
+
+def is_flow(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler samples a flow-matching denoiser."""
+    return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+    """A fresh scheduler of that name with the schedule that the denoiser was `trained` on.
+
+    Raises ValueError for a name that does not fit the denoiser.
+    """
+    known = SAMPLERS["flow" if is_flow(trained) else "diffusion"]
+    if name not in known:
+        raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(known)}")
+    if is_flow(trained) and known[name] is DPMSolverMultistepScheduler:
+        return DPMSolverMultistepScheduler(
+            num_train_timesteps=trained.config.num_train_timesteps,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=trained.config.shift,
+        )
+    return known[name].from_config(trained.config)
+
+
+def guided(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float, rescale: float = 0.0) -> torch.Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022), optionally `rescale`d towards the conditional prediction's
+    standard deviation, which guidance overshoots (Lin et al. 2023, eqs. 15 and 16). Predictions are (B, C, h, w)."""
+    prediction = unconditional + scale * (conditional - unconditional)
+    if rescale == 0:
+        return prediction
+    wanted = conditional.std(dim=(1, 2, 3), keepdim=True)
+    matched = prediction * (wanted / prediction.std(dim=(1, 2, 3), keepdim=True))
+    return rescale * matched + (1 - rescale) * prediction
