@@ -91,7 +91,7 @@ class FilterFunnel(Plot):
     path = "reports/filter_funnel.csv"
     x = "pins"
     y = "filter"
-    template = "bar_horizontal"
+    template = "bar_horizontal_sorted"
 
 
 class DriftMetrics(Metrics):

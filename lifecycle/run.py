@@ -6,10 +6,14 @@ the outs into place only when all are whole, and keeps the record.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +21,25 @@ from lifecycle.closure import PACKAGES, code_digest
 from lifecycle.digest import digest
 from lifecycle.graph import load_stage, load_stages, producers
 from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Artifact, Input, Output, Scratch, Stage
+from lifecycle.recording import numbers, record_outputs, recorded
+from lifecycle.redaction import redacted
+from lifecycle.stage import Artifact, Input, Metrics, Output, Scratch, Stage, StepLog
 from lifecycle.telemetry import switch_off
 from lifecycle.workspace import put, staged, workspace
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def run_here(name: str) -> None:
-    """Run stage `name` in the project that is the working directory, as its line in `dvc.yaml` does."""
-    stage = load_stage(name)
-    inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
-    outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
-    run_stage(stage, load_sections(Path("params.yaml")), inputs, outputs)
+    """Run stage `name` in the project that is the working directory, as its line in `dvc.yaml` does.
+
+    A user's error ends the process with one sentence and exit code 1.
+    """
+    with _user_errors(name):
+        stage = load_stage(name)
+        inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
+        outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
+        run_stage(stage, load_sections(Path("params.yaml")), inputs, outputs)
 
 
 def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], params_json: str) -> None:
@@ -37,38 +49,78 @@ def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, st
     sentence and exit code 1.
     """
     switch_off()
-    try:
-        sections = json.loads(params_json)
-        run_stage(load_stage(name), sections, _paths(inputs), _paths(outputs))
-    except (ValueError, OSError) as error:
-        raise SystemExit(sentence(name, error)) from None
+    with _user_errors(name):
+        run_stage(load_stage(name), json.loads(params_json), _paths(inputs), _paths(outputs))
 
 
 def run_stage(
-    stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, Path], outputs: Mapping[str, Path]
+    stage: Stage[Any],
+    sections: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    *,
+    send: bool = True,
 ) -> None:
     """Run `stage` with the params in `sections`, reading `inputs` and filling `outputs` (argument -> path).
 
     Raises what the stage raises; `ValueError` in one sentence for a missing input, a wrong parameter or an
     out that the stage did not write. Whatever happens, a path in `outputs` holds a whole artifact or what it
-    held before.
+    held before. Without `send` the run's record waits on disk for the next run, or for
+    `python -m lifecycle records`.
     """
     _check_present(stage, inputs)
     params = read_stage_params(stage, sections)
-    found = {argument: digest(path) for argument, path in inputs.items()}
-    key = _key(stage, sections, found)
-    with workspace(stage.name, key) as place:
-        names = {argument: Path(artifact.path).name for argument, artifact in stage.outputs.items()}
-        partial = staged(outputs, names, place)
-        stage.function(**_arguments(stage, params, inputs, partial, place / "scratch"))
+    digests = {argument: digest(path) for argument, path in inputs.items()}
+    settings = {argument: sections[argument] for argument in stage.params}
+    names = {argument: Path(artifact.path).name for argument, artifact in stage.outputs.items()}
+    with (
+        workspace(stage.name, _key(stage, settings, digests)) as place,
+        recorded(stage, settings, inputs, digests, send) as journal,
+        staged(outputs, names, place) as partial,
+    ):
+        stage.function(**_arguments(stage, params, inputs, partial, place / "scratch", journal))
         _check_written(stage, partial)
         for argument, written in partial.items():
             put(written, outputs[argument])
+        record_outputs(journal, stage, outputs)
 
 
 def sentence(name: str, error: BaseException) -> str:
-    """What a user reads of an error: one line."""
-    return f"stage {name}: {' '.join(str(error).split())}"
+    """What a user reads of an error: one line, with what to do where that is known."""
+    if disk_is_full(error):
+        where = getattr(error, "filename", None)
+        return (
+            f"stage {name}: no space left to write{f' {where}' if where else ''}: free some and run the same again, "
+            "nothing that was there is lost"
+        )
+    return redacted(f"stage {name}: {' '.join(str(error).split())}")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk, a quota or a file size limit is what went wrong, also below an error of a library that
+    words it its own way (safetensors)."""
+    chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
+    return any(
+        getattr(link, "errno", None) in DISK_FULL or "No space left on device" in str(link) for link in chain if link
+    )
+
+
+@contextmanager
+def _user_errors(name: str) -> Iterator[None]:
+    """End the process with exit code 1 and one sentence if the user can put the error right; SIGTERM, by which
+    clusters stop a task, ends it in order."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError | OSError) or disk_is_full(error):
+            raise SystemExit(sentence(name, error)) from None
+        raise
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _arguments(
@@ -77,6 +129,7 @@ def _arguments(
     inputs: Mapping[str, Path],
     outputs: Mapping[str, Path],
     scratch: Path,
+    log: StepLog,
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(params)
     arguments |= {argument: Input(path) for argument, path in inputs.items()}
@@ -84,14 +137,8 @@ def _arguments(
     if stage.scratch:
         arguments[stage.scratch] = Scratch(scratch)
     if stage.log:
-        arguments[stage.log] = _Silent()
+        arguments[stage.log] = log
     return arguments
-
-
-class _Silent:
-    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def picture(self, name: str, png: bytes) -> None: ...
 
 
 def _check_present(stage: Stage[Any], inputs: Mapping[str, Path]) -> None:
@@ -112,14 +159,15 @@ def _check_written(stage: Stage[Any], partial: Mapping[str, Path]) -> None:
     for argument, path in partial.items():
         if not path.exists():
             raise ValueError(f"it ended without writing {stage.outputs[argument].path} (argument {argument!r})")
+        if issubclass(stage.outputs[argument], Metrics):
+            numbers(path)
 
 
-def _key(stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def _key(stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     package = stage.module.partition(".")[0]
     source = Path(sys.modules[stage.module].__file__ or "").resolve()
     code = code_digest(stage.module, source.parents[stage.module.count(".")], {*PACKAGES, package})
-    settings = {argument: sections[argument] for argument in stage.params}
-    text = json.dumps([settings, dict(inputs), code], sort_keys=True)
+    text = json.dumps([dict(settings), dict(inputs), code], sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -10,6 +10,7 @@ exactly this run.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -47,33 +48,44 @@ def workspace(stage: str, key: str, work: Path = WORK) -> Iterator[Path]:
                 shutil.rmtree(stale, ignore_errors=True)
 
 
-def staged(targets: Mapping[str, Path], names: Mapping[str, str], place: Path) -> dict[str, Path]:
+@contextmanager
+def staged(targets: Mapping[str, Path], names: Mapping[str, str], place: Path) -> Iterator[dict[str, Path]]:
     """Argument -> where its out is written first: on the target's file system, so that a rename suffices.
 
-    Below `place`, or beside the target where that is on another file system. The last part is the artifact's
-    own name, because writers choose a format by suffix.
+    That is below `place`, or beside a target that lies on another file system. The last part is the
+    artifact's own name, because writers choose a format by suffix. What is left there at the end is removed.
     """
-    found = {}
-    for argument, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = place / "outs" / argument
-        if target.parent.stat().st_dev != place.stat().st_dev:
-            folder = target.parent / f".partial-{target.name}"
+    folders = {argument: _staging(place / "outs" / argument, target) for argument, target in targets.items()}
+    try:
+        yield {argument: folder / names[argument] for argument, folder in folders.items()}
+    finally:
+        for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        found[argument] = folder / names[argument]
-    return found
+
+
+def _staging(folder: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.parent / f".partial-{target.name}"
+    shutil.rmtree(beside, ignore_errors=True)  # a killed run's
+    folder.mkdir(parents=True)
+    try:
+        folder.rename(beside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside.mkdir()
+        return beside
+    beside.rename(folder)
+    return folder
 
 
 def put(written: Path, target: Path) -> None:
-    """Move a whole out to its place by rename; what stood there goes away only then."""
+    """Move a whole out to its place by rename. A file there is replaced at once; a directory is moved away first."""
     former = written.parent / f"{written.name}.former"
-    if target.is_symlink() or target.exists():
-        target.rename(former)
-    written.rename(target)
-    _remove(former)
-    with suppress(OSError):
-        written.parent.rmdir()
+    if target.is_dir() or written.is_dir():
+        with suppress(FileNotFoundError):
+            target.rename(former)
+    written.replace(target)
 
 
 def private(folder: Path) -> Path:
@@ -83,13 +95,6 @@ def private(folder: Path) -> Path:
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
     return folder
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

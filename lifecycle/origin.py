@@ -1,0 +1,79 @@
+"""Where a run comes from: the project, its git revision, and the larger run that it is a part of."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+CODE = ("*.py", "*.yaml", "*.toml", "*.dvc", "requirements.lock", ":!pipelines/compiled")
+"""What makes a work tree dirty. Not dvc.lock and not reports, which a run itself rewrites."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The run that several stages are parts of: one `dvc repro`, one Kubeflow run."""
+
+    key: str
+    """The same in all its stages, different in any other."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A git commit, and whether code or parameters differ from it."""
+
+    sha: str
+    dirty: bool
+
+
+def home(place: Path) -> Path:
+    """The project that `place` belongs to. `dvc exp run --temp` and its queue work in copies below
+    `.dvc/tmp/exps` of the project; what is recorded there must outlive the copy."""
+    parts = place.resolve().parts
+    for start in range(len(parts) - 2):
+        if parts[start : start + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:start])
+    return place.resolve()
+
+
+def revision(place: Path) -> Revision | None:
+    """The revision of the work tree at `place`; in an image, which holds no work tree, what its build put
+    into CANVAS_GIT_SHA; None if neither is there."""
+    sha = _git(place, "rev-parse", "HEAD")
+    if sha is not None:
+        return Revision(sha, bool(_git(place, "status", "--porcelain", "--", *CODE)))
+    baked = os.environ.get("CANVAS_GIT_SHA")
+    return Revision(baked, dirty=False) if baked else None
+
+
+def group() -> Group | None:
+    """The larger run. CANVAS_RUN names it where the caller knows (a Kubeflow run's id); below `dvc` it is
+    the DVC process, the nearest ancestor without DVC_STAGE in its environment. By hand there is none."""
+    if name := os.environ.get("CANVAS_RUN"):
+        return Group(name, name)
+    if "DVC_STAGE" not in os.environ:
+        return None
+    import psutil
+
+    for process in psutil.Process().parents():
+        try:
+            if "DVC_STAGE" in process.environ():
+                continue
+        except psutil.Error:
+            continue
+        started = process.create_time()
+        name = os.environ.get("DVC_EXP_NAME") or f"dvc {datetime.fromtimestamp(started):%Y-%m-%d %H:%M:%S}"
+        return Group(f"{socket.gethostname()}:{process.pid}:{started:.2f}", name)
+    return None
+
+
+def _git(place: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
