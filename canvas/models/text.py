@@ -1,0 +1,226 @@
+"""Text-image encoders (open_clip) and what the denoiser takes from their text towers.
+
+As in SDXL (Podell et al. 2023, section 2.1) the denoiser sees the hidden states before the last block of every tower,
+side by side, and the projected pooled text of the last tower. Shapes: B texts, L tokens, D summed widths, P the last
+tower's projection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+VOCABULARY = 49408  # of CLIP's byte-pair encoding, which open_clip ships
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSpec:
+    """Sizes of one text-image encoder, in open_clip's terms."""
+
+    embed_dim: int
+    quick_gelu: bool
+    image_size: int
+    patch_size: int
+    vision_width: int
+    vision_layers: int
+    vision_head_width: int
+    vision_mlp_ratio: float
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
+    init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", or a directory that a stage wrote
+
+    def __post_init__(self) -> None:
+        if self.text_layers < 2:
+            raise ValueError(f"text_layers is {self.text_layers}: 2 or more, the denoiser reads the last but one")
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_width {self.text_width} cannot be split into {self.text_heads} text_heads")
+        if self.vision_width % self.vision_head_width:
+            raise ValueError(f"vision_width {self.vision_width} is no multiple of head width {self.vision_head_width}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+
+
+def clip_config(spec: ClipSpec) -> dict[str, Any]:
+    """open_clip's model config of `spec`."""
+    return {
+        "embed_dim": spec.embed_dim,
+        "quick_gelu": spec.quick_gelu,
+        "vision_cfg": {
+            "image_size": spec.image_size,
+            "layers": spec.vision_layers,
+            "width": spec.vision_width,
+            "head_width": spec.vision_head_width,
+            "mlp_ratio": spec.vision_mlp_ratio,
+            "patch_size": spec.patch_size,
+        },
+        "text_cfg": {
+            "context_length": spec.context_length,
+            "vocab_size": VOCABULARY,
+            "width": spec.text_width,
+            "heads": spec.text_heads,
+            "layers": spec.text_layers,
+        },
+    }
+
+
+def build_clip(spec: ClipSpec) -> open_clip.CLIP:
+    """The text-image encoder of `spec`, random or from `spec.init_from`.
+
+    Raises ValueError if the weights are of another architecture than the spec says, or cannot be found.
+    """
+    if spec.init_from is None:
+        clip = open_clip.CLIP(**clip_config(spec))
+        size = (spec.image_size, spec.image_size)
+        open_clip.model.set_model_preprocess_cfg(clip, open_clip.transform.PreprocessCfg(size=size).__dict__)
+        return clip
+    clip = load_clip(spec.init_from)
+    with torch.device("meta"):
+        wanted = {name: weight.shape for name, weight in open_clip.CLIP(**clip_config(spec)).state_dict().items()}
+    found = {name: weight.shape for name, weight in clip.state_dict().items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            there, asked = (list(shapes[name]) if name in shapes else "none" for shapes in (found, wanted))
+            raise ValueError(
+                f"{spec.init_from!r} has {name} {there}, the params say {asked}: make the clip section agree"
+            )
+    return clip
+
+
+def load_clip(source: str | Path) -> open_clip.CLIP:
+    """A text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`."""
+    text = str(source)
+    if Path(text).is_dir():
+        return open_clip.create_model(f"local-dir:{text}")
+    if text.startswith("hf-hub:"):
+        return open_clip.create_model(text)
+    name, _, tag = text.partition(":")
+    if not tag or (name, tag) not in open_clip.list_pretrained():
+        raise ValueError(
+            f"clip.init_from {text!r} is neither a directory, nor hf-hub:..., nor NAME:TAG of open_clip, such as "
+            "ViT-bigG-14:laion2b_s39b_b160k"
+        )
+    return open_clip.create_model(name, pretrained=tag)
+
+
+def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
+    """Write the encoder so that `open_clip.create_model("local-dir:DIRECTORY")` loads it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": clip_config(spec), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
+    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: weight.contiguous() for name, weight in clip.state_dict().items()}, directory / WEIGHTS_FILE)
+
+
+class TextTower(ModelMixin, ConfigMixin):
+    """The text half of an open_clip encoder, with its tokenizer, as a part of a diffusers pipeline."""
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int,
+        context_length: int,
+        width: int,
+        heads: int,
+        layers: int,
+        quick_gelu: bool,
+        pad_with_end: bool,
+    ) -> None:
+        super().__init__()
+        clip = open_clip.CLIP(
+            embed_dim=embed_dim,
+            quick_gelu=quick_gelu,
+            vision_cfg={"image_size": 1, "layers": 1, "width": 1, "head_width": 1, "patch_size": 1},
+            text_cfg={
+                "context_length": context_length,
+                "vocab_size": VOCABULARY,
+                "width": width,
+                "heads": heads,
+                "layers": layers,
+            },
+        )
+        del clip.visual, clip.logit_scale
+        clip.logit_scale = None
+        self.clip = clip
+        self.tokenizer = SimpleTokenizer(context_length=context_length)
+
+    @classmethod
+    def of(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
+        """The text tower of `clip`, with its weights (copied)."""
+        tower = cls(
+            embed_dim=spec.embed_dim,
+            context_length=spec.context_length,
+            width=spec.text_width,
+            heads=spec.text_heads,
+            layers=spec.text_layers,
+            quick_gelu=spec.quick_gelu,
+            pad_with_end=spec.pad_with_end,
+        )
+        weights = clip.state_dict()
+        tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
+        return tower.eval()
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids (B, L) of `texts`; what is too long is cut: see `cut_off`."""
+        ids = self.tokenizer(list(texts))
+        if self.config["pad_with_end"]:
+            after = torch.cumsum(ids == self.tokenizer.eot_token_id, dim=1) > 0
+            ids = torch.where(after, self.tokenizer.eot_token_id, ids)
+        return ids.to(self.device)
+
+    def cut_off(self, text: str) -> str:
+        """The end of `text` that does not fit, or ""."""
+        room = self.config["context_length"] - 2  # start and end
+        return str(self.tokenizer.decode(self.tokenizer.encode(text)[room:])).strip()
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""
+        found = self.clip.forward_intermediates(text=tokens, text_indices=[-2], normalize=False)
+        return found["text_intermediates"][0], found["text_features"]
+
+
+@torch.no_grad()
+def encoded(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
+
+    Raises ValueError if the towers differ in context length.
+    """
+    lengths = [tower.config["context_length"] for tower in towers]
+    if len(set(lengths)) != 1:
+        raise ValueError(
+            f"text towers have context lengths {lengths}: their states stand side by side, make them equal"
+        )
+    found = [tower(tower.tokens(texts)) for tower in towers]
+    return torch.cat([states for states, _ in found], dim=-1), found[-1][1]
+
+
+def text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
+    """(D, P): what the denoiser is built for."""
+    return sum(spec.text_width for spec in specs), specs[-1].embed_dim
+
+
+def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3) on `pixels` (B, 3, H, W), normalised, and
+    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's pictures."""
+    tokens = batch["tokens"]
+    images, texts, temperature = clip(batch["pixels"], tokens)[:3]
+    logits = temperature * images @ texts.T
+    same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
+    answers = same / same.sum(dim=1, keepdim=True)
+    loss = (F.cross_entropy(logits, answers) + F.cross_entropy(logits.T, answers)) / 2
+    right = (same.gather(1, logits.argmax(dim=1, keepdim=True)) > 0).float().mean()
+    return loss, {"accuracy": right, "temperature": temperature.detach()}

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from canvas.models.text import (
+    ClipSpec,
+    TextTower,
+    build_clip,
+    clip_config,
+    contrastive_objective,
+    encoded,
+    save_clip,
+    text_widths,
+)
+
+SMALL = ClipSpec(
+    embed_dim=16,
+    quick_gelu=True,
+    image_size=16,
+    patch_size=8,
+    vision_width=32,
+    vision_layers=1,
+    vision_head_width=16,
+    vision_mlp_ratio=2.0,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    context_length=12,
+    pad_with_end=True,
+    init_from=None,
+)
+OTHER = dataclasses.replace(SMALL, text_width=16, embed_dim=24, quick_gelu=False, pad_with_end=False)
+VIT_L = dataclasses.replace(
+    SMALL,
+    embed_dim=768,
+    image_size=224,
+    patch_size=14,
+    vision_width=1024,
+    vision_layers=24,
+    vision_head_width=64,
+    vision_mlp_ratio=4.0,
+    text_width=768,
+    text_layers=12,
+    text_heads=12,
+    context_length=77,
+)
+VIT_BIG_G = dataclasses.replace(
+    VIT_L,
+    embed_dim=1280,
+    quick_gelu=False,
+    vision_width=1664,
+    vision_layers=48,
+    vision_head_width=104,
+    vision_mlp_ratio=4.9231,
+    text_width=1280,
+    text_layers=32,
+    text_heads=20,
+    pad_with_end=False,
+)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[open_clip.CLIP]:
+    torch.manual_seed(0)
+    return [build_clip(SMALL).eval(), build_clip(OTHER).eval()]
+
+
+@pytest.mark.parametrize(("spec", "name"), [(VIT_L, "ViT-L-14-quickgelu"), (VIT_BIG_G, "ViT-bigG-14")])
+def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
+    stock = {**open_clip.get_model_config(name)}
+    ours = clip_config(spec)
+    assert {"quick_gelu": False, **stock} == {
+        **ours,
+        "vision_cfg": {key: ours["vision_cfg"][key] for key in stock["vision_cfg"]},
+        "text_cfg": {key: ours["text_cfg"][key] for key in stock["text_cfg"]},
+    }
+
+
+def test_sdxl_text_widths():
+    assert text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
+
+
+def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
+    save_clip(clips[0], SMALL, tmp_path)
+    again = open_clip.create_model(f"local-dir:{tmp_path}").eval()
+    images, tokens = torch.rand(2, 3, 16, 16), open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a", "b c"])
+    assert tokens.shape == (2, 12)
+    for ours, stock in zip(clips[0](images, tokens), again(images, tokens), strict=True):
+        assert torch.equal(ours, stock)
+    assert {file.name for file in tmp_path.iterdir()} == {"open_clip_config.json", "open_clip_model.safetensors"}
+    started = build_clip(dataclasses.replace(SMALL, init_from=str(tmp_path)))
+    assert torch.equal(started.token_embedding.weight, clips[0].token_embedding.weight)
+
+
+def test_weights_of_another_size_are_refused(clips, tmp_path: Path):
+    save_clip(clips[0], SMALL, tmp_path)
+    with pytest.raises(ValueError, match=r"has .* the params say .*make the clip section agree"):
+        build_clip(dataclasses.replace(OTHER, init_from=str(tmp_path)))
+
+
+@pytest.mark.parametrize("source", ["nowhere", "ViT-B-32:no-such-tag", "/no/such/dir"])
+def test_unknown_weights_are_named(source: str):
+    with pytest.raises(ValueError, match=f"clip.init_from '{source}' is neither"):
+        build_clip(dataclasses.replace(SMALL, init_from=source))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_layers": 1}, "text_layers is 1"),
+        ({"text_heads": 3}, "cannot be split into 3"),
+        ({"vision_head_width": 24}, "no multiple of head width 24"),
+        ({"patch_size": 5}, "no multiple of patch_size 5"),
+    ],
+)
+def test_spec_is_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_tower_gives_what_open_clip_gives(clips):
+    """Hidden states after the last block but one, pooled text as `encode_text`."""
+    clip, tower = clips[1], TextTower.of(clips[1], OTHER)
+    tokens = tower.tokens(["a red mug, forest", "shoes"])
+    assert torch.equal(tokens, open_clip.SimpleTokenizer(context_length=12)(["a red mug, forest", "shoes"]))
+    with torch.no_grad():
+        states, pooled = tower(tokens)
+        x = clip.token_embedding(tokens) + clip.positional_embedding
+        x = clip.transformer.resblocks[0](x, attn_mask=clip.attn_mask)
+        torch.testing.assert_close(states, x)
+        torch.testing.assert_close(pooled, clip.encode_text(tokens))
+
+
+def test_padding_with_end_of_text_as_openai(clips):
+    tower = TextTower.of(clips[0], SMALL)
+    tokens = tower.tokens(["shoes"])[0].tolist()
+    end = tower.tokenizer.eot_token_id
+    assert tokens[2:] == [end] * 10
+    assert end not in tokens[:2]
+
+
+def test_tower_saves_and_loads(clips, tmp_path: Path):
+    tower = TextTower.of(clips[0], SMALL)
+    tower.save_pretrained(tmp_path)
+    again = TextTower.from_pretrained(tmp_path)
+    for ours, loaded in zip(tower(tower.tokens(["a b"])), again(again.tokens(["a b"])), strict=True):
+        assert torch.equal(ours, loaded)
+    assert not any("visual" in name for name, _ in again.named_parameters())
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["_class_name"] == "TextTower"
+
+
+def test_towers_stand_side_by_side(clips):
+    towers = [TextTower.of(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
+    states, pooled = encoded(towers, ["a mug", "a shoe in the forest", "a mug"])
+    width, pooled_width = text_widths([SMALL, OTHER])
+    assert states.shape == (3, 12, width)
+    assert pooled.shape == (3, pooled_width)
+    assert torch.equal(states[0], states[2])
+    assert not torch.allclose(states[0], states[1])
+    assert torch.equal(states[:, :, :32], towers[0](towers[0].tokens(["a mug", "a shoe in the forest", "a mug"]))[0])
+
+
+def test_towers_of_different_lengths_are_refused(clips):
+    longer = dataclasses.replace(OTHER, context_length=20)
+    towers = [TextTower.of(clips[0], SMALL), TextTower.of(build_clip(longer), longer)]
+    with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
+        encoded(towers, ["a"])
+
+
+def test_what_does_not_fit_is_told(clips):
+    tower = TextTower.of(clips[0], SMALL)
+    assert tower.cut_off("one two three") == ""
+    assert tower.cut_off("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
+
+
+def test_full_size_towers_have_clips_number_of_parameters():
+    with torch.device("meta"):
+        counts = []
+        for spec in (VIT_L, VIT_BIG_G):
+            clip = build_clip(spec)
+            counts.append(sum(p.numel() for name, p in clip.named_parameters() if not name.startswith("visual")) - 1)
+    # transformers' CLIPTextModel (123,060,480) with projection (768 x 768); CLIPTextModelWithProjection of SDXL
+    assert counts == [123_060_480 + 768 * 768, 694_659_840]
+
+
+def test_contrastive_training_finds_pairs():
+    torch.manual_seed(0)
+    clip = build_clip(OTHER)
+    tower = TextTower.of(clip, OTHER)
+    batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokens(["red", "green", "blue", "red"])}
+    optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, outputs = contrastive_objective(clip, batch, None)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert outputs["accuracy"] == 1
+    assert loss < 0.5
