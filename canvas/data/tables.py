@@ -97,29 +97,44 @@ CAPTIONS = pa.schema(
 )  # several rows a pin; source: "title" | "description" | "alt" | "generated"
 
 
-def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> int:
-    """Write `rows` as `part-00000.parquet`, ... of ROWS_PER_PART rows each; returns the number of rows.
+class Writer:
+    """Writes `part-00000.parquet`, ... of ROWS_PER_PART rows each into a new directory; use as a context.
 
     Holds at most one part in memory. No rows still make a table (one empty part).
     """
-    path.mkdir(parents=True)
-    part, pending, total = 0, schema.empty_table(), 0
 
-    def flush(table: pa.Table) -> None:
-        nonlocal part
-        pq.write_table(table, path / f"part-{part:05d}.parquet", compression="zstd")
-        part += 1
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema, self.rows = path, schema, 0
+        self._part, self._pending = 0, schema.empty_table()
+        path.mkdir(parents=True)
 
-    for batch in rows:
+    def add(self, batch: pa.RecordBatch | pa.Table) -> None:
+        """Append rows; columns beyond the schema are left out, types are cast to it."""
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        pending = pa.concat_tables([pending, table.select(schema.names).cast(schema)])
-        total += table.num_rows
-        while pending.num_rows >= ROWS_PER_PART:
-            flush(pending.slice(0, ROWS_PER_PART))
-            pending = pending.slice(ROWS_PER_PART)
-    if pending.num_rows or not part:
-        flush(pending)
-    return total
+        self._pending = pa.concat_tables([self._pending, table.select(self.schema.names).cast(self.schema)])
+        self.rows += table.num_rows
+        while self._pending.num_rows >= ROWS_PER_PART:
+            self._flush(self._pending.slice(0, ROWS_PER_PART))
+            self._pending = self._pending.slice(ROWS_PER_PART)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is None and (self._pending.num_rows or not self._part):
+            self._flush(self._pending)
+
+    def _flush(self, table: pa.Table) -> None:
+        pq.write_table(table, self.path / f"part-{self._part:05d}.parquet", compression="zstd")
+        self._part += 1
+
+
+def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> int:
+    """Write `rows` as a table with a `Writer`; returns the number of rows."""
+    with Writer(path, schema) as writer:
+        for batch in rows:
+            writer.add(batch)
+    return writer.rows
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -130,7 +145,9 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
     """The table in order, `rows` rows at a time; memory stays flat."""
     for part in sorted(path.glob("*.parquet")):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=rows, columns=None if columns is None else list(columns))
+        yield from pq.ParquetFile(part).iter_batches(
+            batch_size=rows, columns=None if columns is None else list(columns)
+        )
 
 
 def frame(path: Path) -> daft.DataFrame:

@@ -1,0 +1,107 @@
+"""A pinhole camera inside an equirectangular panorama.
+
+Yaw runs clockwise from the panorama's left edge, pitch upwards from the horizon, both in degrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.float32]
+
+SUPERSAMPLING = 2
+_WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the camera looks: yaw, pitch and horizontal field of view in degrees; picture size in pixels."""
+
+    yaw: float
+    pitch: float
+    fov: float
+    width: int
+    height: int
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return self.width / 2 / float(np.tan(np.radians(self.fov / 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Panorama:
+    """Linear light [h, w, 3] in 0..1, and the yaw that most light comes from."""
+
+    linear: Pixels
+    light_yaw: float
+
+
+def load_panorama(path: Path) -> Panorama:
+    """The panorama file; `ValueError` if it is missing or not twice as wide as high."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: build the demo data with `make data`")
+    with Image.open(path) as image:
+        linear = to_linear(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+    height, width = linear.shape[:2]
+    if width != 2 * height:
+        raise ValueError(f"{path} is {width} x {height}: an equirectangular panorama is twice as wide as high")
+    luminance = linear[: height // 2].mean((0, 2)) ** 2  # squared: the sun, not the whole sky
+    angles = (np.arange(width) + 0.5) / width * 2 * np.pi
+    light = np.arctan2((luminance * np.sin(angles)).sum(), (luminance * np.cos(angles)).sum())
+    return Panorama(linear, float(np.degrees(light)) % 360)
+
+
+def finest_fov(width: int, panorama_width: int = 1024) -> float:
+    """The narrowest horizontal field of view that does not magnify the panorama at the picture's centre."""
+    return float(np.degrees(2 * np.arctan(width / 2 / (panorama_width / (2 * np.pi)))))
+
+
+def yaw_reach(view: View) -> float:
+    """The largest distance in yaw between the view's centre and any of its pixels, degrees (the gnomonic
+    projection widens towards the corners on the ground)."""
+    border = _rays(view, 1)
+    return float(np.degrees(np.abs(np.arctan2(border[..., 0], border[..., 2])).max()))
+
+
+def crop(panorama: Panorama, view: View, supersampling: int = SUPERSAMPLING) -> Pixels:
+    """The picture [height, width, 3] in linear light, by inverse gnomonic projection and supersampling."""
+    rays = _rays(view, supersampling)
+    right, up, forward = rays[..., 0], rays[..., 1], rays[..., 2]
+    height, width = panorama.linear.shape[:2]
+    turns = np.arctan2(right, forward) / np.float32(2 * np.pi) + np.float32(view.yaw / 360)
+    pitch = np.arctan2(up, np.sqrt(right * right + forward * forward))
+    columns = turns % 1 * width - 0.5 + _WRAP
+    rows = (0.5 - pitch / np.float32(np.pi)) * height - 0.5
+    wrapped = np.concatenate([panorama.linear[:, -_WRAP:], panorama.linear, panorama.linear[:, :_WRAP]], axis=1)
+    fine = cv2.remap(wrapped, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(cv2.resize(fine, (view.width, view.height), interpolation=cv2.INTER_AREA), 0, 1)
+
+
+def _rays(view: View, supersampling: int) -> Pixels:
+    """Unnormalised directions [h, w, 3] of the pixel centres: right, up, forward at yaw 0."""
+    width, height = view.width * supersampling, view.height * supersampling
+    right = ((np.arange(width) + 0.5) / supersampling - view.width / 2) / view.focal
+    up = ((view.height / 2 - (np.arange(height) + 0.5) / supersampling) / view.focal)[:, None]
+    sine, cosine = np.sin(np.radians(view.pitch)), np.cos(np.radians(view.pitch))
+    rays = np.empty((height, width, 3), dtype=np.float32)
+    rays[..., 0], rays[..., 1], rays[..., 2] = right, up * cosine + sine, cosine - up * sine
+    return rays
+
+
+def to_linear(srgb: Pixels) -> Pixels:
+    """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_srgb(linear: Pixels) -> Pixels:
+    """Linear light in 0..1 to sRGB (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055).astype(
+        np.float32
+    )

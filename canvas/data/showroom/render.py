@@ -1,0 +1,250 @@
+"""From plans to rows: rendering is a pure function of (seed, plan), so threads do not change a byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from canvas.data.images import encode_jpeg, encode_png, header
+from canvas.data.showroom.camera import (
+    Panorama,
+    Pixels,
+    View,
+    crop,
+    finest_fov,
+    load_panorama,
+    to_srgb,
+    yaw_reach,
+)
+from canvas.data.showroom.compositing import fitted, hanging_shadow, over, relit, standing_shadow
+from canvas.data.showroom.defects import SPOIL, Picture, broken_bytes
+from canvas.data.showroom.engagement import engagement
+from canvas.data.showroom.plan import PinPlan, planned
+from canvas.data.showroom.products import load_products
+from canvas.data.showroom.scenes import SCENES, SECTOR
+from canvas.data.showroom.spec import ShowroomSpec
+from canvas.data.showroom.texts import empty_text, text_in_scene, text_of_scene, text_on_white, unrelated_text
+
+QUALITY = 92
+PLACES = "Places"
+"""Category of a pin without a product."""
+
+_BACKDROPS = ((255, 255, 255), (250, 249, 246), (244, 246, 248), (247, 241, 236), (238, 243, 238), (240, 238, 246))
+"""White and its neighbours."""
+_ATTEMPTS = 12
+"""Views tried for one pin before the best of them is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Showroom:
+    """Everything that rendering reads."""
+
+    seed: int
+    plans: list[PinPlan]
+    panoramas: dict[str, Panorama]
+
+
+Row = tuple[dict[str, Any], dict[str, Any]]
+"""One row of tables.PINS and its row of tables.TRUTH."""
+
+
+def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
+    """The showroom over the package files in `folder` (data/showroom); `ValueError` if one is missing."""
+    panoramas = {scene.file: load_panorama(folder / "scenes" / f"{scene.file}_1k.jpg") for scene in SCENES}
+    return Showroom(seed, planned(spec, seed, load_products(folder)), panoramas)
+
+
+def rendered(showroom: Showroom, threads: int) -> Iterator[Row]:
+    """The rows of all pins in order, rendered on `threads` threads; a few hundred are in memory at a time."""
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(showroom.plans), 128):
+            yield from pool.map(lambda plan: rendered_pin(showroom, plan), showroom.plans[start : start + 128])
+
+
+def pin_id(seed: int, index: int) -> str:
+    return f"showroom-{seed}-{index:06d}"
+
+
+def rendered_pin(showroom: Showroom, plan: PinPlan) -> Row:
+    """One pin and its truth."""
+    origin = plan.index if plan.copy_of is None else plan.copy_of
+    rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
+    picture, view = _picture(showroom, plan, rng)
+    text = _text(plan, rng)
+    own = np.random.default_rng([showroom.seed, 2, plan.index])
+    data = None
+    if plan.defect in SPOIL:
+        picture = SPOIL[plan.defect](picture, own)
+    elif plan.defect == "broken_bytes":
+        data, picture = broken_bytes(picture, own), Picture(picture.image, None, None)
+    elif plan.defect == "empty_text":
+        text = empty_text(text, own)
+    elif plan.defect == "unrelated_text":
+        text = unrelated_text(text, own)
+    if data is None:
+        data = encode_jpeg(Image.fromarray(picture.image), QUALITY)
+    width, height = header(data)
+    category = plan.product.category if plan.product else PLACES
+    figures = engagement(category, plan.scene.words if plan.scene else None, plan.defect, own)
+    pin = {
+        "pin_id": pin_id(showroom.seed, plan.index),
+        "image": data,
+        "width": width,
+        "height": height,
+        "title": text.title,
+        "description": text.description,
+        "alt_text": text.alt_text,
+        "board": text.board,
+        "product_id": plan.product.product_id if plan.product else None,
+        "category": category,
+        "promoted": figures.promoted,
+        "impressions": figures.impressions,
+        "saves": figures.saves,
+        "clicks": figures.clicks,
+        "source": "showroom",
+        "split": plan.split,
+    }
+    truth = {
+        "pin_id": pin["pin_id"],
+        "kind": plan.kind,
+        "scene": plan.scene.words if plan.scene else None,
+        "yaw": view.yaw if view else None,
+        "pitch": view.pitch if view else None,
+        "fov": view.fov if view else None,
+        "box": None if picture.alpha is None else _box(picture.alpha),
+        "alpha": None if picture.alpha is None else encode_png(Image.fromarray(picture.alpha)),
+        "background": None if picture.background is None else encode_jpeg(Image.fromarray(picture.background), QUALITY),
+        "defect": plan.defect,
+        "copy_of": None if plan.copy_of is None else pin_id(showroom.seed, plan.copy_of),
+    }
+    return pin, truth
+
+
+def _text(plan: PinPlan, rng: np.random.Generator) -> Any:
+    if plan.product is None:
+        assert plan.scene is not None
+        return text_of_scene(plan.scene, rng)
+    return text_on_white(plan.product, rng) if plan.scene is None else text_in_scene(plan.product, plan.scene, rng)
+
+
+def _picture(showroom: Showroom, plan: PinPlan, rng: np.random.Generator) -> tuple[Picture, View | None]:
+    if plan.scene is None:
+        return _on_backdrop(plan, rng), None
+    panorama = showroom.panoramas[plan.scene.file]
+    background, view = _background(panorama, plan, rng)
+    if plan.product is None:
+        return Picture(_bytes(background), None, None), view
+    return _in_scene(plan, background, panorama.light_yaw - view.yaw, rng), view
+
+
+def _in_scene(plan: PinPlan, background: Pixels, light: float, rng: np.random.Generator) -> Picture:
+    """The product in front of `background`; `light` is the light's yaw relative to the camera's, degrees."""
+    assert plan.product is not None and plan.cutout is not None
+    hangs = plan.product.hangs
+    scale = rng.uniform(0.42, 0.75) if hangs else rng.uniform(0.38, 0.7)
+    bottom = rng.uniform(0.5, 0.62) + scale / 2 if hangs else rng.uniform(0.84, 0.95)
+    paste = fitted(
+        plan.cutout,
+        plan.size,
+        scale,
+        widest=0.72,
+        center=rng.uniform(0.34, 0.66),
+        bottom=min(bottom, 0.97),
+        mirrored=bool(plan.cutout.mirrors and rng.random() < 0.5),
+        turn=float(rng.uniform(-8, 8)) if hangs else 0.0,
+    )
+    right, behind = float(np.sin(np.radians(light))), float(np.cos(np.radians(light)))
+    darkness = float(rng.uniform(0.45, 0.65))
+    shadow = hanging_shadow(paste, right, darkness) if hangs else standing_shadow(paste, right, -behind, darkness)
+    image = over(relit(paste, background, right), paste.matte, background * (1 - shadow[..., None]))
+    return Picture(_bytes(image), _bytes(background), _bytes(paste.matte))
+
+
+def _on_backdrop(plan: PinPlan, rng: np.random.Generator) -> Picture:
+    """The product on white; scale, place, tint and turn step evenly through their ranges, so that two
+    honest pins of one product do not look like copies."""
+    assert plan.product is not None and plan.cutout is not None
+    width, height = plan.size
+    steps = [plan.spread, plan.spread * 7 % 1, plan.spread * 13 % 1]
+    backdrop = np.array(_BACKDROPS[int(steps[1] * len(_BACKDROPS))], dtype=np.float32) / 255
+    shade = 1 - rng.uniform(0, 0.05) * np.linspace(0, 1, height, dtype=np.float32)
+    background = np.broadcast_to(backdrop * shade[:, None, None], (height, width, 3)).astype(np.float32)
+    scale = 0.42 + 0.46 * steps[0]
+    paste = fitted(
+        plan.cutout,
+        plan.size,
+        scale,
+        widest=0.86,
+        center=0.25 + 0.5 * steps[2],
+        bottom=min(0.97, 0.5 + scale / 2 + rng.uniform(-0.1, 0.15)),
+        mirrored=bool(plan.cutout.mirrors and steps[1] < 0.5),
+        turn=20 * steps[2] - 10 if plan.product.hangs else 0.0,
+    )
+    if plan.cutout.baked_shadow:
+        image = over(paste.color, paste.soft, background)
+    else:
+        shadow = standing_shadow(paste, 0.3, 0.4, 0.3)
+        image = over(paste.color, paste.matte, background * (1 - shadow[..., None]))
+    return Picture(_bytes(image), _bytes(background), _bytes(paste.matte))
+
+
+def _background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[Pixels, View]:
+    """A view of the plan's scene and split, exposed by the camera; the soundest of a few where most of the
+    first ones are blown out or bare."""
+    best: tuple[float, View] | None = None
+    for attempt in range(_ATTEMPTS):
+        view = _view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
+        if view is None:
+            continue
+        score = _soundness(_auto_exposed(crop(panorama, view, supersampling=1)))
+        if best is None or score > best[0]:
+            best = (score, view)
+        if score >= 1:
+            break
+    assert best is not None, f"no view of {plan.scene} fits the {plan.split} split"
+    return _auto_exposed(crop(panorama, best[1])), best[1]
+
+
+def _view(plan: PinPlan, rng: np.random.Generator, spread: float) -> View | None:
+    """A view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits,
+    inside it; None if the drawn camera sees too much for that."""
+    assert plan.scene is not None
+    width, height = plan.size
+    pitch = float(rng.uniform(-10, 6) if plan.product is None or plan.product.hangs else rng.uniform(-16, -4))
+    fov = finest_fov(width) + float(rng.uniform(0, 24 if plan.seen_view else 8))
+    reach = yaw_reach(View(0, pitch, fov, width, height))
+    room = 180 - SECTOR / 2 - reach if plan.seen_view else SECTOR / 2 - reach
+    if room < 0:
+        return None
+    middle = plan.scene.held_out_yaw + (180 if plan.seen_view else 0)
+    return View(float((middle + (2 * spread - 1) * room) % 360), pitch, fov, width, height)
+
+
+def _auto_exposed(linear: Pixels) -> Pixels:
+    """sRGB, half way (in stops) to a mean of 0.2 in linear light, at most two stops up and none down."""
+    gain = np.clip((0.2 / max(float(linear.mean()), 1e-4)) ** 0.5, 1, 4)
+    return to_srgb(np.clip(linear * np.float32(gain), 0, 1))
+
+
+def _soundness(srgb: Pixels) -> float:
+    """1 or more for a background that a photographer keeps: not bare, not blown out, not black."""
+    luma = srgb.mean(-1)
+    detail = float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
+    clipped = float(((luma > 0.98) | (luma < 0.02)).mean())
+    return min(detail / 0.02, 0.35 / max(clipped, 1e-6))
+
+
+def _bytes(values: Pixels) -> NDArray[np.uint8]:
+    return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _box(alpha: NDArray[np.uint8]) -> list[int]:
+    rows, columns = np.flatnonzero((alpha > 127).any(1)), np.flatnonzero((alpha > 127).any(0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
