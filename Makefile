@@ -46,8 +46,7 @@ ui: .venv/installed  ## Open MLflow's UI on loopback
 	mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1
 
 lock: .venv/installed  ## Resolve pyproject.toml into requirements.lock
-	python -m pip install -q uv
-	python -m uv pip compile -q --generate-hashes --no-emit-index-url --group dev --no-emit-package sentence-transformers \
+	uv pip compile -q --generate-hashes --no-emit-index-url --group dev --no-emit-package sentence-transformers \
 		--python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean:  ## Remove what runs left behind, keep .venv, data and the DVC cache
