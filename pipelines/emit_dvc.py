@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,5 +52,6 @@ def _dvc_plot(artifact: type[Artifact]) -> dict[str, Any] | None:
         return {artifact.path: None}
     if issubclass(artifact, Plot):
         y = artifact.y if isinstance(artifact.y, str) else list(artifact.y)
-        return {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template}}
+        title = " ".join((inspect.getdoc(artifact) or "").partition(".")[0].split())
+        return {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template, "title": title}}
     return None

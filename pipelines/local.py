@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str) -> Path:
         pipeline_root=str(place),
         workspace_root=str(place / "workspace"),
     )
-    os.environ["CANVAS_RUN"] = f"kfp-local-{profile}-{os.getpid()}"
+    os.environ["CANVAS_RUN"] = f"kfp-local {profile} {datetime.now():%Y-%m-%d %H:%M:%S}"
     with warnings.catch_warnings():  # images, resources and accelerators mean nothing here
         warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom or non-Python")
         warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect in the current local runner")

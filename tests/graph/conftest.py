@@ -1,0 +1,93 @@
+"""The toy: a whole small project (data, library, two stages, params) on which the graph commands really run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in a directory of its own; its `components` and `canvas` hide the real ones."""
+
+    root: Path
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command in the project, with this Python first on PATH and tracking kept inside the project."""
+        binaries = str(Path(sys.executable).parent)
+        settings = {
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": "",
+            "GIT_AUTHOR_NAME": "toy",
+            "GIT_AUTHOR_EMAIL": "toy@localhost",
+            "GIT_COMMITTER_NAME": "toy",
+            "GIT_COMMITTER_EMAIL": "toy@localhost",
+        }
+        return subprocess.run(
+            command, cwd=self.root, env=os.environ | settings | environment, capture_output=True, text=True, check=False
+        )
+
+    def pipelines(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "pipelines", *arguments, **environment)
+
+    def ok(self, *command: str, **environment: str) -> str:
+        """What a command that must succeed prints."""
+        done = self.run(*command, **environment)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).write_text(text, encoding="utf-8")
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
+    def dvc(self) -> dict[str, Any]:
+        return yaml.safe_load(self.read("dvc.yaml"))
+
+    def compiled(self, pipeline: str = "train") -> tuple[dict[str, Any], dict[str, Any]]:
+        """The pipeline specification and the platform specification."""
+        specification, platform = yaml.safe_load_all(self.read(f"pipelines/compiled/{pipeline}.yaml"))
+        return specification, platform
+
+
+def copy_of_toy(place: Path) -> Project:
+    shutil.copytree(Path(__file__).parent / "toy", place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "pipelines").mkdir()
+    shutil.copy(ROOT / "pipelines" / "cluster.yaml", place / "pipelines")
+    return Project(place)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Project:
+    """A fresh copy, with its generated files written."""
+    project = copy_of_toy(tmp_path / "toy")
+    done = project.pipelines("graph")
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+@pytest.fixture
+def repository(toy: Project) -> Project:
+    """The toy as a git and DVC repository whose data is pinned and whose files are committed."""
+    shutil.copytree(ROOT / ".dvc", toy.root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, toy.root)
+    toy.ok("git", "init", "--quiet")
+    toy.ok("dvc", "add", "--quiet", "data")
+    toy.ok("git", "add", "--all")
+    toy.ok("git", "commit", "--quiet", "--message", "toy")
+    return toy

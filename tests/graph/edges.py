@@ -1,0 +1,59 @@
+"""Stages and edges as each generated file states them, read without the code that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Edges = set[tuple[str, str]]
+"""(producer or pinned path, consumer)."""
+
+
+def dvc_edges(document: Mapping[str, Any]) -> Edges:
+    """Edges of a dvc.yaml; code files are no edges."""
+    maker = {path: name for name, stage in document["stages"].items() for path in _paths(stage, "outs", "metrics")}
+    return {
+        (maker.get(path, path), name)
+        for name, stage in document["stages"].items()
+        for path in _paths(stage, "deps")
+        if path in maker or not path.endswith(".py")
+    }
+
+
+def kfp_stages(specification: Mapping[str, Any]) -> set[str]:
+    """The names of a compiled pipeline's tasks, without importers."""
+    return {_name(task) for task in _tasks(specification).values() if not _is_importer(task)}
+
+
+def kfp_edges(specification: Mapping[str, Any], made_elsewhere: Mapping[str, str] | None = None) -> Edges:
+    """Edges of a compiled pipeline. `made_elsewhere` (path -> stage) resolves what other pipelines make."""
+    tasks = _tasks(specification)
+    edges = set()
+    for task in tasks.values():
+        for artifact in task.get("inputs", {}).get("artifacts", {}).values():
+            source = _name(tasks[artifact["taskOutputArtifact"]["producerTask"]])
+            edges.add(((made_elsewhere or {}).get(source, source), _name(task)))
+    return edges
+
+
+def makers(document: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> the stage of dvc.yaml that writes it."""
+    return {path: name for name, stage in document["stages"].items() for path in _paths(stage, "outs", "metrics")}
+
+
+def _paths(stage: Mapping[str, Any], *keys: str) -> Iterable[str]:
+    for key in keys:
+        for entry in stage.get(key, []):
+            yield entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _tasks(specification: Mapping[str, Any]) -> Mapping[str, Any]:
+    return specification["root"]["dag"]["tasks"]
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    return task["taskInfo"]["name"]
+
+
+def _is_importer(task: Mapping[str, Any]) -> bool:
+    return task["componentRef"]["name"].startswith("comp-importer")

@@ -1,0 +1,59 @@
+"""dvc.yaml works as DVC's users know it."""
+
+from __future__ import annotations
+
+import json
+
+from tests.graph.conftest import Project
+
+
+def test_stage_entry(toy: Project) -> None:
+    document = toy.dvc()
+    assert document["stages"]["square"] == {
+        "cmd": "python -m lifecycle run square",
+        "desc": "Square the first numbers of the file.",
+        "deps": [
+            "data",
+            "canvas/__init__.py",
+            "canvas/catalog.py",
+            "canvas/pixels.py",
+            "components/__init__.py",
+            "components/square.py",
+        ],
+        "params": ["shared", "square"],
+        "outs": ["artifacts/squares", "reports/square.html", "reports/square_curve.csv", "reports/square.png"],
+        "metrics": [{"reports/square.json": {"cache": False}}],
+    }
+    assert "metrics" not in document["stages"]["mean"]
+    curve = {"x": "n", "y": ["square", "cube"], "template": "linear", "title": "n, its square and its cube"}
+    assert document["plots"] == [{"reports/square_curve.csv": curve}, {"reports/square.png": None}]
+    assert toy.read("dvc.yaml").startswith("# Written by `make graph`")
+
+
+def test_dvc_runs_experiments_and_shows_metrics_and_plots(repository: Project) -> None:
+    run = repository.ok("dvc", "repro")
+    assert "Running stage 'square'" in run
+    assert "Running stage 'mean'" in run
+    assert "Data and pipelines are up to date" in repository.ok("dvc", "repro")
+    repository.ok("git", "add", "--all")
+    repository.ok("git", "commit", "--quiet", "--message", "run")
+
+    experiment = repository.ok("dvc", "exp", "run", "--set-param", "square.first=4", "--name", "four")
+    assert "Ran experiment(s): four" in experiment
+    assert "first: 4        # of the file" in repository.read("params.yaml")
+    changes = json.loads(repository.ok("dvc", "metrics", "diff", "--json"))
+    assert changes["reports/square.json"]["count"] == {"old": 5, "new": 4, "diff": -1}
+    assert repository.ok("dvc", "metrics", "show", "--json")
+
+    later = repository.ok("dvc", "exp", "run", "--set-param", "mean.rounding.digits=1")
+    assert "Stage 'square' didn't change, skipping" in later
+    assert "Running stage 'mean'" in later
+
+    plots = json.loads(repository.ok("dvc", "plots", "show", "--json"))
+    assert "errors" not in plots
+    curve, sheet = plots["data"]["reports/square_curve.csv"][0], plots["data"]["reports/square.png"][0]
+    drawn = curve["content"]["data"]["values"]
+    assert {point["field"] for point in drawn} == {"square", "cube"}
+    assert curve["content"]["encoding"]["x"]["field"] == "n"
+    assert sheet["type"] == "image"
+    assert "square" in repository.ok("dvc", "dag", "--mermaid")

@@ -1,0 +1,59 @@
+"""The compiled pipelines say what the stages say."""
+
+from __future__ import annotations
+
+from kfp import components
+
+from tests.graph.conftest import Project
+
+
+def test_kinds_of_artifacts(toy: Project) -> None:
+    specification, _ = toy.compiled()
+    made = specification["components"]["comp-square"]["outputDefinitions"]["artifacts"]
+    assert {argument: artifact["artifactType"]["schemaTitle"] for argument, artifact in made.items()} == {
+        "squares": "system.Dataset",
+        "metrics": "system.Metrics",
+        "report": "system.HTML",
+        "curve": "system.Artifact",
+        "sheet": "system.Artifact",
+    }
+    model = specification["components"]["comp-mean"]["outputDefinitions"]["artifacts"]["model"]
+    assert model["artifactType"]["schemaTitle"] == "system.Model"
+    importer = specification["deploymentSpec"]["executors"]["exec-importer"]["importer"]
+    assert importer == {
+        "artifactUri": {"runtimeParameter": "uri"},
+        "typeSchema": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"},
+    }
+
+
+def test_a_task_gets_only_the_sections_it_reads(toy: Project) -> None:
+    """Otherwise a change for one stage would take every other stage out of Kubeflow's cache."""
+    specification, _ = toy.compiled()
+    tasks = specification["root"]["dag"]["tasks"]
+    assert specification["root"]["inputDefinitions"]["parameters"].keys() == {"data_uri", "square", "shared", "mean"}
+    assert tasks["square"]["inputs"]["parameters"].keys() == {"square", "shared"}
+    assert tasks["mean"]["inputs"]["parameters"].keys() == {"mean"}
+    for task in tasks.values():
+        assert task["cachingOptions"] == {"enableCache": True}
+    # The run's id as an argument would differ in every run: no task could come from the cache.
+    assert "pipeline_job_uuid" not in toy.read("pipelines/compiled/train.yaml")
+
+
+def test_component_needs_no_installation(toy: Project) -> None:
+    specification, _ = toy.compiled()
+    container = specification["deploymentSpec"]["executors"]["exec-mean"]["container"]
+    assert container["image"] == "canvas"
+    assert "pip install" not in " ".join(container["command"])
+    assert container["command"][-1].endswith(
+        "def mean(squares: Input[Dataset], mean: str, model: Output[Model]):\n"
+        '    "Average the squares into a model."\n'
+        "    from pipelines.component import run_task\n"
+        "    run_task('mean', {'squares': squares}, {'model': model}, {'mean': mean})\n\n"
+    )
+
+
+def test_kubeflow_reads_what_was_compiled(toy: Project) -> None:
+    loaded = components.load_component_from_file(str(toy.root / "pipelines/compiled/train.yaml"))
+    assert loaded.name == "canvas-train"
+    assert loaded.component_spec.inputs.keys() == {"data_uri", "square", "shared", "mean"}
+    assert not any(parameter.optional for parameter in loaded.component_spec.inputs.values())

@@ -1,0 +1,152 @@
+"""The committed graphs are those of the stages, and say so when they are not."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lifecycle.graph import load_stages
+from pipelines.project import check_profiles, drifted, graph_files, profile_file
+from tests.graph.conftest import ROOT, Project
+from tests.graph.edges import dvc_edges, kfp_edges, kfp_stages, makers
+
+NEW_STAGE = '''"""Double the mean."""
+
+from canvas.catalog import Mean
+from lifecycle.stage import Input, Metrics, Output, stage
+
+
+class Doubled(Metrics):
+    """Twice the mean."""
+
+    path = "reports/double.json"
+
+
+@stage(pipeline="{pipeline}")
+def double(mean: Input[Mean], doubled: Output[Doubled]) -> None:
+    """Double the mean."""
+    doubled.path.write_text('{{"doubled": 2}}')
+'''
+
+
+def test_committed_graphs_are_those_of_the_stages() -> None:
+    stages = load_stages()
+    assert drifted(ROOT, graph_files(ROOT, stages)) == [], "run `make graph`"
+
+
+def committed() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """dvc.yaml, and the specification of each compiled pipeline."""
+    compiled = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
+    specifications = [next(yaml.safe_load_all(file.read_text())) for file in compiled]
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text()), specifications
+
+
+def test_both_graphs_have_the_same_stages_and_edges() -> None:
+    dvc, pipelines = committed()
+    assert dvc["stages"].keys() == {stage.name for stage in load_stages()}
+    assert dvc["stages"].keys() == set().union(*map(kfp_stages, pipelines))
+    assert dvc_edges(dvc) == set().union(*(kfp_edges(pipeline, makers(dvc)) for pipeline in pipelines))
+
+
+def test_graph_has_no_cycle() -> None:
+    dvc, _ = committed()
+    after: dict[str, set[str]] = {}
+    for before, stage in dvc_edges(dvc):
+        after.setdefault(stage, set()).add(before)
+    assert set(TopologicalSorter(after).static_order()) >= dvc["stages"].keys()
+
+
+def test_every_profile_is_read_by_the_stages() -> None:
+    check_profiles(ROOT, load_stages())
+    with pytest.raises(ValueError, match="no profile 'huge': there are demo, "):
+        profile_file(ROOT, "huge")
+
+
+def test_planted_drift_is_named_and_mended(toy: Project) -> None:
+    assert toy.pipelines("graph", "--check").returncode == 0
+    train = "pipelines/compiled/train.yaml"
+
+    toy.write("dvc.yaml", toy.read("dvc.yaml").replace("- artifacts/squares\n", "- artifacts/other\n", 1))
+    _assert_drift(toy, "dvc.yaml")
+    toy.write(train, toy.read(train) + "# by hand\n")
+    _assert_drift(toy, train)
+    (toy.root / train).unlink()
+    _assert_drift(toy, train)
+    toy.write("pipelines/compiled/old.yaml", "left: over\n")
+    _assert_drift(toy, "pipelines/compiled/old.yaml")
+    mean = toy.read("components/mean.py")
+    toy.write("components/mean.py", mean.replace('machine="gpus"', 'machine="gpu"'))
+    _assert_drift(toy, train)
+    toy.write(
+        "components/mean.py", mean.replace("import Mean, Squares", "import Mean, Squares\nfrom canvas import pixels")
+    )
+    _assert_drift(toy, "dvc.yaml")
+
+
+def _assert_drift(toy: Project, path: str) -> None:
+    checked = toy.pipelines("graph", "--check")
+    assert checked.returncode == 1
+    assert f"{path} has drifted from the stages: run `make graph`" in checked.stderr
+    assert toy.pipelines("graph").returncode == 0
+    assert toy.pipelines("graph", "--check").returncode == 0
+
+
+def test_one_new_file_is_a_stage_of_both_graphs(toy: Project) -> None:
+    toy.write("components/double.py", NEW_STAGE.format(pipeline="train"))
+    toy.pipelines("graph")
+    dvc, (train, _) = toy.dvc(), toy.compiled()
+    assert dvc["stages"].keys() == kfp_stages(train) == {"square", "mean", "double"}
+    assert dvc_edges(dvc) == kfp_edges(train) == {("data", "square"), ("square", "mean"), ("mean", "double")}
+    assert dvc["stages"]["double"]["metrics"] == [{"reports/double.json": {"cache": False}}]
+
+
+def test_a_promote_stage_gets_a_pipeline_of_its_own(toy: Project) -> None:
+    assert [file.name for file in _compiled(toy)] == ["train.yaml"]
+    toy.write("components/double.py", NEW_STAGE.format(pipeline="promote"))
+    toy.pipelines("graph")
+    dvc, (train, _), (promote, _) = toy.dvc(), toy.compiled(), toy.compiled("promote")
+    assert kfp_stages(train) == {"square", "mean"}
+    assert kfp_stages(promote) == {"double"}
+    assert promote["root"]["inputDefinitions"]["parameters"].keys() == {"models_mean_uri"}
+    assert dvc_edges(dvc) == kfp_edges(train) | kfp_edges(promote, makers(dvc))
+    (toy.root / "components/double.py").unlink()
+    toy.pipelines("graph")
+    assert [file.name for file in _compiled(toy)] == ["train.yaml"]
+
+
+def _compiled(toy: Project) -> list[Path]:
+    return sorted((toy.root / "pipelines/compiled").iterdir())
+
+
+def test_files_are_the_same_in_any_process(toy: Project) -> None:
+    for seed in ("1", "2"):
+        assert toy.pipelines("graph", "--check", PYTHONHASHSEED=seed, TZ="Asia/Tokyo", LC_ALL="C").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        ("params.yaml", "mean:", "maen:", "params section 'mean' is missing (did you mean 'maen'?)"),
+        ("profiles/tiny.yaml", "shared:", "other:\n  x: 1\nshared:", "no stage reads section 'other': remove it"),
+        (
+            "profiles/tiny.yaml",
+            "first: 3",
+            "frist: 3",
+            "params key 'frist' in section 'square' is unknown (did you mean",
+        ),
+        ("profiles/tiny.yaml", "first: 3", "first: 3.0", "params key 'first' in section 'square' is 3.0"),
+        ("params.yaml", "{digits: 2}", "{digits: two}", "params key 'digits' in section 'mean.rounding' is \"two\""),
+    ],
+)
+def test_wrong_params_stop_the_graph_with_one_sentence(
+    toy: Project, file: str, old: str, new: str, sentence: str
+) -> None:
+    toy.write(file, toy.read(file).replace(old, new, 1))
+    done = toy.pipelines("graph")
+    assert done.returncode == 1
+    assert f"{toy.root / file}: {sentence}" in done.stderr
+    assert done.stderr.count("\n") == 1
