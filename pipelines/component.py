@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.params import flat
+from lifecycle.recording import numbers
 from lifecycle.run import run_component
 
 if TYPE_CHECKING:
@@ -34,13 +33,3 @@ def run_task(
         if isinstance(artifact, dsl.Metrics):
             for key, value in numbers(Path(artifact.path)).items():
                 artifact.log_metric(key, value)
-
-
-def numbers(metrics: Path) -> dict[str, float]:
-    """A metrics file's finite numbers by dotted key. The record of a task is strict JSON: no NaN, no infinity."""
-    values = flat(json.loads(metrics.read_text(encoding="utf-8")))
-    return {
-        key: value
-        for key, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from lifecycle.recording import numbers
 from lifecycle.stage import Metrics, Stage
-from pipelines.component import numbers
 from pipelines.emit_kfp import imported, pipeline_arguments
 from pipelines.project import COMPILED, checked_sections, profile_file
 

@@ -38,7 +38,7 @@ def square(
     squares.path.mkdir()
     (squares.path / "squares.txt").write_text("\n".join(str(number * number) for number in found))
     sums = {"count": len(found), "sum": {"squares": sum(number * number for number in found) + square.offset}}
-    metrics.path.write_text(json.dumps(sums | {"bad": float("nan")}))
+    metrics.path.write_text(json.dumps(sums))
     report.path.write_text(f"<!doctype html><title>Squares</title><p>{shared.label}: {found}</p>")
     curve.path.write_text("n,square,cube\n" + "".join(f"{n},{n**2},{n**3}\n" for n in found))
     sheet.path.write_bytes(black_pixel())
