@@ -23,7 +23,7 @@ from torch import nn
 from canvas.diffusion.conditioning import dropped, kept_captions, one_of
 from canvas.diffusion.process import DiffusionSpec, noising_process
 from canvas.models.denoiser import inpaint_input
-from canvas.models.vae import LatentScale
+from canvas.models.latents import LatentScale
 
 if TYPE_CHECKING:
     from canvas.train.data import Batch

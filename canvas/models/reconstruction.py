@@ -27,16 +27,15 @@ EDGE = 2.0  # width of the range [-1, 1]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionSpec:
-    """Weights of the loss. Each term is a mean over pixels, windows, feature maps or latents, and pictures."""
+    """Weights of the loss. Each term is a mean over pixels, windows or feature maps, and pictures."""
 
     l1: float
     l2: float
     spectrum: float  # canvas.models.perceptual.SpectrumDistance
     features: float  # the injected perceptual network
-    kl: float
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "spectrum", "features", "kl"):
+        for name in ("l1", "l2", "spectrum", "features"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"reconstruction weight {name} is {value}: it must be 0 or more")
         if self.l1 + self.l2 == 0:
@@ -79,11 +78,10 @@ class ReconstructionLoss(nn.Module):
         return loss, terms
 
 
-class ReconstructionObjective:
-    """Loss of an autoencoder on batches with `images`, uint8 (B, 3, H, W).
+class PictureLoss:
+    """`ReconstructionLoss` plus, from its start step on, how badly the pictures fool the judge.
 
-    Its output `reconstructions` becomes a column of the batch that `judge_objective` trains the judge on; the judge
-    counts from `adversary.start_step` on.
+    Its output `reconstructions` becomes a column of the batch that `judge_objective` trains the judge on.
     """
 
     def __init__(
@@ -95,10 +93,29 @@ class ReconstructionObjective:
         judge: nn.Module | None = None,
     ) -> None:
         assert (adversary is None) == (judge is None)
-        self.kl = spec.kl
         self.loss = ReconstructionLoss(spec, features)
         self.adversary = adversary
         self.judge = judge
+
+    def __call__(
+        self, found: torch.Tensor, targets: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, terms = self.loss.to(targets.device)(found, targets)
+        outputs = terms | {"reconstructions": found}
+        if self.judge is None or self.adversary is None or step < self.adversary.start_step:
+            return loss, outputs
+        fooled = hinge_generator_loss(self.judge(found))
+        return loss + self.adversary.weight * fooled, outputs | {"fooled": fooled}
+
+
+class ReconstructionObjective:
+    """Loss of an autoencoder on batches with `images`, uint8 (B, 3, H, W)."""
+
+    def __init__(self, loss: PictureLoss, *, kl: float) -> None:
+        if kl < 0:
+            raise ValueError(f"the KL weight is {kl}: it must be 0 or more")
+        self.loss = loss
+        self.kl = kl
 
     def __call__(self, vae: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         images = batch["images"]
@@ -107,14 +124,9 @@ class ReconstructionObjective:
         posterior: DiagonalGaussianDistribution = vae.encode(targets).latent_dist  # type: ignore[operator]
         latents = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
         found = vae.decode(latents).sample.float()  # type: ignore[operator]
+        loss, outputs = self.loss(found, targets, draws.step)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        loss, terms = self.loss.to(targets.device)(found, targets)
-        loss = loss + self.kl * kl
-        outputs = terms | {"kl": kl, "reconstructions": found}
-        if self.judge is None or self.adversary is None or draws.step < self.adversary.start_step:
-            return loss, outputs
-        fooled = hinge_generator_loss(self.judge(found))
-        return loss + self.adversary.weight * fooled, outputs | {"fooled": fooled}
+        return loss + self.kl * kl, outputs | {"kl": kl}
 
 
 def judge_objective(judge: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:

@@ -8,7 +8,7 @@ from canvas.diffusion.conditioning import dropped, hole_of_mask, kept_captions, 
 from canvas.diffusion.objective import DenoisingObjective
 from canvas.diffusion.process import DiffusionSpec
 from canvas.models.denoiser import add_inpaint_channels
-from canvas.models.vae import LatentScale
+from canvas.models.latents import LatentScale
 from canvas.train.draws import Draws
 from tests.canvas.diffusion.test_process import ALL, FLOW, V
 from tests.canvas.models import tiny

@@ -12,6 +12,7 @@ from canvas.models.discriminator import PatchDiscriminator, hinge_discriminator_
 from canvas.models.perceptual import ClipFeatures, FeatureDistance, SpectrumDistance
 from canvas.models.reconstruction import (
     AdversarySpec,
+    PictureLoss,
     ReconstructionLoss,
     ReconstructionObjective,
     ReconstructionSpec,
@@ -25,7 +26,7 @@ from canvas.models.vae import build_vae
 from canvas.train.draws import Draws
 from tests.canvas.models.test_vae import PIXEL
 
-WEIGHTS = ReconstructionSpec(l1=1.0, l2=0.5, spectrum=0.1, features=0.0, kl=1e-3)
+WEIGHTS = ReconstructionSpec(l1=1.0, l2=0.5, spectrum=0.1, features=0.0)
 
 
 def _textures(batch: int = 2, size: int = 32) -> torch.Tensor:
@@ -115,12 +116,12 @@ def test_loss_weighs_its_terms():
     ("weights", "message"),
     [
         ({"l1": 0.0, "l2": 0.0}, "l1 and l2 are both 0"),
-        ({"kl": -1.0}, r"weight kl is -1\.0"),
+        ({"l2": -1.0}, r"weight l2 is -1\.0"),
         ({"features": 1.0}, "features is 1.0, but the network is None"),
     ],
 )
 def test_weights_are_checked(weights, message):
-    values = {"l1": 1.0, "l2": 0.0, "spectrum": 0.0, "features": 0.0, "kl": 0.0} | weights
+    values = {"l1": 1.0, "l2": 0.0, "spectrum": 0.0, "features": 0.0} | weights
     with pytest.raises(ValueError, match=message):
         ReconstructionLoss(ReconstructionSpec(**values))
 
@@ -128,7 +129,7 @@ def test_weights_are_checked(weights, message):
 def test_objective_falls_when_followed():
     torch.manual_seed(0)
     vae = build_vae(PIXEL, sample_size=32)
-    objective = ReconstructionObjective(WEIGHTS)
+    objective = ReconstructionObjective(PictureLoss(WEIGHTS), kl=1e-3)
     batch = {"pin_id": ["a", "b"], "images": to_bytes(_blurred(_textures()))}
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
     losses = []
@@ -152,7 +153,8 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
     against = AdversarySpec(weight=0.1, start_step=3, learning_rate=1e-3, width=8, layers=2)
     adversary = adversary_of(against)
     before = {name: weight.detach().clone() for name, weight in adversary.model.named_parameters()}
-    objective = ReconstructionObjective(WEIGHTS, adversary=against, judge=adversary.model)
+    loss = PictureLoss(WEIGHTS, adversary=against, judge=adversary.model)
+    objective = ReconstructionObjective(loss, kl=1e-3)
     spec = TrainSpec(
         steps=6,
         batch_size=2,

@@ -7,12 +7,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from canvas.models.latents import LatentMoments, latent_scale
 from canvas.models.vae import (
-    LatentMoments,
     PixelAutoencoder,
     VaeSpec,
     build_vae,
-    latent_scale,
     load_vae,
     padded,
     scale_factor,

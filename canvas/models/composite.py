@@ -1,0 +1,55 @@
+"""The product's pixels put back: exact on its core, blended in a band, absent elsewhere.
+
+Masks and alphas are (B, 1, H, W); 1 = product, keep. The *core* is the mask eroded by some pixels; the *band* is
+what is left of the mask, and wherever alpha is above 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+ALPHA_EDGE = 1e-3  # alphas are kept this far from 0 and 1 before their logit
+
+
+def eroded(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+    """The core, bool: pixels whose square neighbourhood of `pixels` on each side is all mask. What lies outside of
+    the picture counts as mask, so a product cut off by the edge keeps its pixels there."""
+    outside = (mask < 0.5).float()
+    return (F.max_pool2d(outside, 2 * pixels + 1, stride=1, padding=pixels) if pixels else outside) < 0.5
+
+
+def dilated(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Bool: pixels with some mask within `pixels` on each side."""
+    inside = (mask >= 0.5).float()
+    return (F.max_pool2d(inside, 2 * pixels + 1, stride=1, padding=pixels) if pixels else inside) >= 0.5
+
+
+def composite(
+    generated: torch.Tensor,
+    product: torch.Tensor,
+    core: torch.Tensor,
+    mask: torch.Tensor,
+    alpha: torch.Tensor,
+    shift: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`product` (B, 3, H, W) over `generated`; on the core its values are returned untouched, bit by bit.
+
+    In the band the product's weight is sigmoid(logit(alpha) + shift), so without `shift` (B, 1, H, W) it is alpha.
+    """
+    weight = alpha
+    if shift is not None:
+        weight = torch.sigmoid(torch.logit(alpha.clamp(ALPHA_EDGE, 1 - ALPHA_EDGE)) + shift)
+    weight = weight * ((mask >= 0.5) | (alpha > 0))
+    return torch.where(core, product, weight * product + (1 - weight) * generated)
+
+
+def seam_gradient(images: torch.Tensor, mask: torch.Tensor, reach: int) -> torch.Tensor:
+    """Mean size of the image gradient within `reach` pixels of the mask's edge, (B,): a visible seam raises it above
+    the same band's in a real picture. NaN where the mask has no edge."""
+    band = (dilated(mask, reach) & ~eroded(mask, reach)).to(images.dtype)
+    across = (images[..., :, 1:] - images[..., :, :-1]).abs().mean(dim=1, keepdim=True)
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean(dim=1, keepdim=True)
+    counted_across, counted_down = band[..., :, 1:] * band[..., :, :-1], band[..., 1:, :] * band[..., :-1, :]
+    total = (across * counted_across).sum(dim=(1, 2, 3)) + (down * counted_down).sum(dim=(1, 2, 3))
+    return total / (counted_across.sum(dim=(1, 2, 3)) + counted_down.sum(dim=(1, 2, 3)))
