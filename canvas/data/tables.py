@@ -50,7 +50,7 @@ TRUTH = pa.schema(
         ("yaw", pa.float32()),  # degrees, 0..360
         ("pitch", pa.float32()),  # degrees, up is positive
         ("fov", pa.float32()),  # horizontal, degrees
-        ("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1 of the pasted product in pixels; null: none
+        ("box", pa.list_(pa.int32())),  # x0, y0, x1, y1 of the pasted product in pixels; null: none
         ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size: product opacity without its shadow; null: none
         ("background", pa.binary()),  # the picture before the product came in, encoded as the image; null: none
         ("defect", pa.string()),  # planted: see canvas.data.showroom; null: a good pin
@@ -87,7 +87,7 @@ MASKS = pa.schema(
         ("mask", pa.binary()),  # PNG, 1-bit, the picture's size
         ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size
         ("confidence", pa.float32()),  # 0..1
-        ("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1; null: empty mask
+        ("box", pa.list_(pa.int32())),  # x0, y0, x1, y1; null: empty mask
         ("rejected", pa.string()),  # reason; null: good for training
     ]
 )
