@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 WHITE = (255, 255, 255)
@@ -41,6 +41,21 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         raise ValueError(f"broken {image.format or 'image'}: {error}") from error
     image.info = {}
     return image
+
+
+def as_delivered(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:
+    """The picture's bytes, width and height, so that any decoder shows what `decode` shows.
+
+    The bytes are those delivered unless they need EXIF rotation, a colour conversion to sRGB or the choice of
+    a frame; then they are encoded anew (JPEG, or PNG where there is transparency). Raises as `decode` does.
+    """
+    image = decode(data, limits)
+    with _opened(data, limits) as delivered:
+        upright = delivered.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        plain = delivered.mode in ("L", "LA", "P", "RGB", "RGBA") and getattr(delivered, "n_frames", 1) == 1
+        if not (upright and plain and _is_srgb(delivered.info.get("icc_profile"))):
+            data = encode_png(image) if image.mode == "RGBA" else encode_jpeg(image, quality=95)
+    return data, image.width, image.height
 
 
 def header(data: bytes) -> tuple[int, int]:
@@ -109,14 +124,22 @@ def _srgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode not in ("L", "RGB", "RGBA", "CMYK"):
         image = image.convert(mode)
-    if profile:
+    if profile and not _is_srgb(profile):
         with contextlib.suppress(ImageCms.PyCMSError, OSError):  # an unusable profile is ignored, as browsers do
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(source):
-                target = ImageCms.createProfile("sRGB")
-                output = mode if image.mode == mode else "RGB"
-                image = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
+            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            output = mode if image.mode == mode else "RGB"
+            image = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
     return image.convert(mode)
+
+
+def _is_srgb(profile: bytes | None) -> bool:
+    """Whether pixels under this colour profile are sRGB already; no profile means sRGB."""
+    if not profile:
+        return True
+    try:
+        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    except (ImageCms.PyCMSError, OSError):
+        return False
 
 
 def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.floating[Any]]
 
 SUPERSAMPLING = 2
 _WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
@@ -95,12 +96,12 @@ def _rays(view: View, supersampling: int) -> Pixels:
     return rays
 
 
-def to_linear(srgb: Pixels) -> Pixels:
+def to_linear(srgb: Pixels) -> NDArray[np.float32]:
     """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def to_srgb(linear: Pixels) -> Pixels:
+def to_srgb(linear: Pixels) -> NDArray[np.float32]:
     """Linear light in 0..1 to sRGB (IEC 61966-2-1)."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055).astype(
         np.float32

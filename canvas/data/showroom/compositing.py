@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from canvas.data.showroom.camera import Pixels, to_linear, to_srgb
 from canvas.data.showroom.products import Cutout, resized
@@ -118,5 +118,5 @@ def hanging_shadow(paste: Paste, light_from_right: float, darkness: float) -> Pi
     return np.asarray(0.6 * darkness * _blurred(moved, reach * 0.8 + 0.8))
 
 
-def _blurred(plane: NDArray[np.float32], sigma: float) -> Pixels:
+def _blurred(plane: Any, sigma: float) -> Pixels:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), dtype=np.float32)

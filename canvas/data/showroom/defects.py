@@ -28,7 +28,8 @@ class Picture:
 
 def blurred(picture: Picture, rng: np.random.Generator) -> Picture:
     """Out of focus: a Gaussian of 2.5 to 4.5 pixels."""
-    return replace(picture, image=cv2.GaussianBlur(picture.image, (0, 0), rng.uniform(2.5, 4.5)))
+    image = cv2.GaussianBlur(picture.image, (0, 0), rng.uniform(2.5, 4.5))
+    return replace(picture, image=np.asarray(image, dtype=np.uint8))
 
 
 def tiny(picture: Picture, rng: np.random.Generator) -> Picture:

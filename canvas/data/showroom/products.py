@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+
+from canvas.data.showroom.camera import Pixels
 
 CACHED_SIDE = 512
 """Long side in pixels at which a cut-out is kept: twice what the largest paste needs."""
@@ -50,9 +53,9 @@ class Cutout:
     """
 
     file: str
-    color: NDArray[np.float32]
-    matte: NDArray[np.float32]
-    soft: NDArray[np.float32]
+    color: Pixels
+    matte: Pixels
+    soft: Pixels
     box: Frame
     mirrors: bool
     baked_shadow: bool
@@ -172,10 +175,8 @@ def _cutout(folder: Path, sheet: Sheet) -> Cutout:
     )
 
 
-def resized(array: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def resized(array: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
     """Area-averaged to `size` (width, height)."""
-    import cv2
-
     return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 

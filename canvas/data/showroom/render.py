@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.data import tables
 from canvas.data.images import encode_jpeg, encode_png, header
 from canvas.data.showroom.camera import (
     Panorama,
@@ -32,6 +34,7 @@ from canvas.data.showroom.scenes import SCENES, SECTOR
 from canvas.data.showroom.spec import ShowroomSpec
 from canvas.data.showroom.texts import empty_text, text_in_scene, text_of_scene, text_on_white, unrelated_text
 
+BATCH = 64
 QUALITY = 92
 PLACES = "Places"
 """Category of a pin without a product."""
@@ -51,8 +54,12 @@ class Showroom:
     panoramas: dict[str, Panorama]
 
 
-Row = tuple[dict[str, Any], dict[str, Any]]
-"""One row of tables.PINS and its row of tables.TRUTH."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some pins (tables.PINS) and, row by row, their truth (tables.TRUTH)."""
+
+    pins: pa.RecordBatch
+    truth: pa.RecordBatch
 
 
 def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
@@ -61,19 +68,24 @@ def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
     return Showroom(seed, planned(spec, seed, load_products(folder)), panoramas)
 
 
-def rendered(showroom: Showroom, threads: int) -> Iterator[Row]:
-    """The rows of all pins in order, rendered on `threads` threads; a few hundred are in memory at a time."""
+def rendered(showroom: Showroom, threads: int) -> Iterator[Rows]:
+    """All pins in order, BATCH at a time, rendered on `threads` threads; two batches are in memory at a time."""
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(showroom.plans), 128):
-            yield from pool.map(lambda plan: rendered_pin(showroom, plan), showroom.plans[start : start + 128])
+        for start in range(0, len(showroom.plans), BATCH):
+            plans = showroom.plans[start : start + BATCH]
+            pins, truth = zip(*pool.map(lambda plan: rendered_pin(showroom, plan), plans), strict=True)
+            yield Rows(
+                pa.RecordBatch.from_pylist(list(pins), schema=tables.PINS),
+                pa.RecordBatch.from_pylist(list(truth), schema=tables.TRUTH),
+            )
 
 
 def pin_id(seed: int, index: int) -> str:
     return f"showroom-{seed}-{index:06d}"
 
 
-def rendered_pin(showroom: Showroom, plan: PinPlan) -> Row:
-    """One pin and its truth."""
+def rendered_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One row of tables.PINS and its row of tables.TRUTH."""
     origin = plan.index if plan.copy_of is None else plan.copy_of
     rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
     picture, view = _picture(showroom, plan, rng)
@@ -146,7 +158,8 @@ def _picture(showroom: Showroom, plan: PinPlan, rng: np.random.Generator) -> tup
 
 def _in_scene(plan: PinPlan, background: Pixels, light: float, rng: np.random.Generator) -> Picture:
     """The product in front of `background`; `light` is the light's yaw relative to the camera's, degrees."""
-    assert plan.product is not None and plan.cutout is not None
+    assert plan.product is not None
+    assert plan.cutout is not None
     hangs = plan.product.hangs
     scale = rng.uniform(0.42, 0.75) if hangs else rng.uniform(0.38, 0.7)
     bottom = rng.uniform(0.5, 0.62) + scale / 2 if hangs else rng.uniform(0.84, 0.95)
@@ -170,7 +183,8 @@ def _in_scene(plan: PinPlan, background: Pixels, light: float, rng: np.random.Ge
 def _on_backdrop(plan: PinPlan, rng: np.random.Generator) -> Picture:
     """The product on white; scale, place, tint and turn step evenly through their ranges, so that two
     honest pins of one product do not look like copies."""
-    assert plan.product is not None and plan.cutout is not None
+    assert plan.product is not None
+    assert plan.cutout is not None
     width, height = plan.size
     steps = [plan.spread, plan.spread * 7 % 1, plan.spread * 13 % 1]
     backdrop = np.array(_BACKDROPS[int(steps[1] * len(_BACKDROPS))], dtype=np.float32) / 255
