@@ -78,8 +78,11 @@ def check_profiles(root: Path, stages: Sequence[Stage[Any]]) -> None:
 
 
 def project_stages() -> tuple[Stage[Any], ...]:
-    """The stages of the project in the working directory."""
-    return load_stages()
+    """The stages of the project in the working directory; `ValueError` saying what is wrong with a declaration."""
+    try:
+        return load_stages()
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _text(file: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from lifecycle.stage import Artifact, Pipeline, Stage
 from pipelines.cluster import Cluster, read_cluster
@@ -72,17 +72,18 @@ def submit(asked: Submission, host: str, namespace: str | None = None) -> str:
     A bearer token is taken from KF_PIPELINES_TOKEN. `ValueError` in one sentence when `host` cannot be
     reached or refuses.
     """
+    token = os.environ.get("KF_PIPELINES_TOKEN")
+    _check_reachable(host, token)
     import kfp
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError as TransportError
 
-    _check_reachable(host)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # kfp.Client announces its own version on every start
         package = Path(folder) / "pipeline.yaml"
         package.write_text(asked.package, encoding="utf-8")
         try:
-            client = kfp.Client(host=host, existing_token=os.environ.get("KF_PIPELINES_TOKEN"))
+            client = kfp.Client(host=host, existing_token=token)
             run = client.create_run_from_pipeline_package(
                 str(package),
                 arguments=asked.arguments,
@@ -100,14 +101,20 @@ def submit(asked: Submission, host: str, namespace: str | None = None) -> str:
     return str(run.run_id)
 
 
-def _check_reachable(host: str) -> None:
-    """Ask once, briefly: the client itself would try a silent address for minutes."""
+def _check_reachable(host: str, token: str | None) -> None:
+    """Ask once, briefly: the client itself would try a silent or refusing address for half a minute and more."""
     if not host.startswith(("http://", "https://")):
         raise ValueError(f"--host {host!r} must start with http:// or https://")
+    health = Request(f"{host.rstrip('/')}/apis/v2beta1/healthz")
+    if token:
+        health.add_header("authorization", f"Bearer {token}")
     try:
-        urlopen(f"{host.rstrip('/')}/apis/v2beta1/healthz", timeout=REACH_SECONDS).close()
-    except HTTPError:
-        return  # it answers; whether it lets us in is the client's affair
+        urlopen(health, timeout=REACH_SECONDS).close()
+    except HTTPError as error:
+        raise ValueError(
+            f"{host} answers {error.code} {error.reason}: KF_PIPELINES_TOKEN must hold a token that it accepts, "
+            "and --host be the address of Kubeflow Pipelines itself"
+        ) from error
     except (URLError, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise ValueError(f"cannot reach Kubeflow Pipelines at {host} ({reason}): is the address right?") from error

@@ -49,6 +49,10 @@ class Project:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def copy(self, place: Path) -> Project:
+        shutil.copytree(self.root, place, symlinks=True)
+        return Project(place)
+
     def write(self, path: str, text: str) -> None:
         (self.root / path).write_text(text, encoding="utf-8")
 
@@ -64,30 +68,39 @@ class Project:
         return specification, platform
 
 
-def copy_of_toy(place: Path) -> Project:
+@pytest.fixture(scope="session")
+def written_toy(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy with its generated files; tests get copies."""
+    place = tmp_path_factory.mktemp("graph") / "toy"
     shutil.copytree(Path(__file__).parent / "toy", place, ignore=shutil.ignore_patterns("__pycache__"))
     (place / "pipelines").mkdir()
     shutil.copy(ROOT / "pipelines" / "cluster.yaml", place / "pipelines")
-    return Project(place)
+    project = Project(place)
+    project.ok(sys.executable, "-m", "pipelines", "graph")
+    return project
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Project:
-    """A fresh copy, with its generated files written."""
-    project = copy_of_toy(tmp_path / "toy")
-    done = project.pipelines("graph")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="session")
+def committed_toy(written_toy: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy as a git and DVC repository whose data is pinned and whose files are committed; tests get copies."""
+    project = written_toy.copy(tmp_path_factory.mktemp("repository") / "toy")
+    shutil.copytree(ROOT / ".dvc", project.root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, project.root)
+    project.ok("git", "init", "--quiet")
+    project.ok("dvc", "add", "--quiet", "data")
+    project.ok("git", "add", "--all")
+    project.ok("git", "commit", "--quiet", "--message", "toy")
     return project
 
 
 @pytest.fixture
-def repository(toy: Project) -> Project:
-    """The toy as a git and DVC repository whose data is pinned and whose files are committed."""
-    shutil.copytree(ROOT / ".dvc", toy.root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
-    for name in (".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, toy.root)
-    toy.ok("git", "init", "--quiet")
-    toy.ok("dvc", "add", "--quiet", "data")
-    toy.ok("git", "add", "--all")
-    toy.ok("git", "commit", "--quiet", "--message", "toy")
-    return toy
+def toy(written_toy: Project, tmp_path: Path) -> Project:
+    """A fresh copy of the toy with its generated files."""
+    return written_toy.copy(tmp_path / "toy")
+
+
+@pytest.fixture
+def repository(committed_toy: Project, tmp_path: Path) -> Project:
+    """A fresh copy of the toy's repository."""
+    return committed_toy.copy(tmp_path / "toy")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.graph.conftest import Project
 
 
@@ -24,7 +26,7 @@ def test_stage_entry(toy: Project) -> None:
         "outs": ["artifacts/squares", "reports/square.html", "reports/square_curve.csv", "reports/square.png"],
         "metrics": [{"reports/square.json": {"cache": False}}],
     }
-    assert "metrics" not in document["stages"]["mean"]
+    assert document["stages"]["mean"]["outs"] == ["models/mean"]
     curve = {"x": "n", "y": ["square", "cube"], "template": "linear", "title": "n, its square and its cube"}
     assert document["plots"] == [{"reports/square_curve.csv": curve}, {"reports/square.png": None}]
     assert toy.read("dvc.yaml").startswith("# Written by `make graph`")
@@ -38,16 +40,14 @@ def test_dvc_runs_experiments_and_shows_metrics_and_plots(repository: Project) -
     repository.ok("git", "add", "--all")
     repository.ok("git", "commit", "--quiet", "--message", "run")
 
-    experiment = repository.ok("dvc", "exp", "run", "--set-param", "square.first=4", "--name", "four")
-    assert "Ran experiment(s): four" in experiment
-    assert "first: 4        # of the file" in repository.read("params.yaml")
+    experiment = repository.ok("dvc", "exp", "run", "--set-param", "mean.rounding.digits=1", "--name", "coarse")
+    assert "Stage 'square' didn't change, skipping" in experiment
+    assert "Ran experiment(s): coarse" in experiment
+    assert "first: 6        # of the file" in repository.read("params.yaml"), "comments survive"
     changes = json.loads(repository.ok("dvc", "metrics", "diff", "--json"))
-    assert changes["reports/square.json"]["count"] == {"old": 5, "new": 4, "diff": -1}
-    assert repository.ok("dvc", "metrics", "show", "--json")
-
-    later = repository.ok("dvc", "exp", "run", "--set-param", "mean.rounding.digits=1")
-    assert "Stage 'square' didn't change, skipping" in later
-    assert "Running stage 'mean'" in later
+    assert changes["reports/mean.json"]["mean"] == {"old": 15.17, "new": 15.2, "diff": pytest.approx(0.03)}
+    params = json.loads(repository.ok("dvc", "params", "diff", "--json"))
+    assert params["params.yaml"]["mean.rounding.digits"] == {"old": 2, "new": 1, "diff": -1}
 
     plots = json.loads(repository.ok("dvc", "plots", "show", "--json"))
     assert "errors" not in plots

@@ -45,10 +45,10 @@ def test_component_needs_no_installation(toy: Project) -> None:
     assert container["image"] == "canvas"
     assert "pip install" not in " ".join(container["command"])
     assert container["command"][-1].endswith(
-        "def mean(squares: Input[Dataset], mean: str, model: Output[Model]):\n"
+        "def mean(squares: Input[Dataset], mean: str, model: Output[Model], metrics: Output[Metrics]):\n"
         '    "Average the squares into a model."\n'
         "    from pipelines.component import run_task\n"
-        "    run_task('mean', {'squares': squares}, {'model': model}, {'mean': mean})\n\n"
+        "    run_task('mean', {'squares': squares}, {'model': model, 'metrics': metrics}, {'mean': mean})\n\n"
     )
 
 

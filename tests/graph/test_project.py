@@ -68,31 +68,30 @@ def test_every_profile_is_read_by_the_stages() -> None:
 
 def test_planted_drift_is_named_and_mended(toy: Project) -> None:
     assert toy.pipelines("graph", "--check").returncode == 0
-    train = "pipelines/compiled/train.yaml"
+    train, old = "pipelines/compiled/train.yaml", "pipelines/compiled/old.yaml"
 
     toy.write("dvc.yaml", toy.read("dvc.yaml").replace("- artifacts/squares\n", "- artifacts/other\n", 1))
-    _assert_drift(toy, "dvc.yaml")
     toy.write(train, toy.read(train) + "# by hand\n")
-    _assert_drift(toy, train)
+    toy.write(old, "left: over\n")
+    _assert_drift(toy, "dvc.yaml", train, old)
+
     (toy.root / train).unlink()
-    _assert_drift(toy, train)
-    toy.write("pipelines/compiled/old.yaml", "left: over\n")
-    _assert_drift(toy, "pipelines/compiled/old.yaml")
     mean = toy.read("components/mean.py")
+    toy.write("components/mean.py", mean.replace("import json", "import json\n\nfrom canvas import pixels"))
+    _assert_drift(toy, "dvc.yaml", train)
     toy.write("components/mean.py", mean.replace('machine="gpus"', 'machine="gpu"'))
-    _assert_drift(toy, train)
-    toy.write(
-        "components/mean.py", mean.replace("import Mean, Squares", "import Mean, Squares\nfrom canvas import pixels")
-    )
-    _assert_drift(toy, "dvc.yaml")
+    _assert_drift(toy, "dvc.yaml", train)
+    assert toy.pipelines("graph", "--check").returncode == 0
+    assert not (toy.root / old).exists()
 
 
-def _assert_drift(toy: Project, path: str) -> None:
+def _assert_drift(toy: Project, *paths: str) -> None:
     checked = toy.pipelines("graph", "--check")
     assert checked.returncode == 1
-    assert f"{path} has drifted from the stages: run `make graph`" in checked.stderr
+    assert checked.stderr.splitlines() == [
+        f"{path} has drifted from the stages: run `make graph`" for path in sorted(paths)
+    ]
     assert toy.pipelines("graph").returncode == 0
-    assert toy.pipelines("graph", "--check").returncode == 0
 
 
 def test_one_new_file_is_a_stage_of_both_graphs(toy: Project) -> None:
@@ -123,8 +122,7 @@ def _compiled(toy: Project) -> list[Path]:
 
 
 def test_files_are_the_same_in_any_process(toy: Project) -> None:
-    for seed in ("1", "2"):
-        assert toy.pipelines("graph", "--check", PYTHONHASHSEED=seed, TZ="Asia/Tokyo", LC_ALL="C").returncode == 0
+    assert toy.pipelines("graph", "--check", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -132,12 +130,7 @@ def test_files_are_the_same_in_any_process(toy: Project) -> None:
     [
         ("params.yaml", "mean:", "maen:", "params section 'mean' is missing (did you mean 'maen'?)"),
         ("profiles/tiny.yaml", "shared:", "other:\n  x: 1\nshared:", "no stage reads section 'other': remove it"),
-        (
-            "profiles/tiny.yaml",
-            "first: 3",
-            "frist: 3",
-            "params key 'frist' in section 'square' is unknown (did you mean",
-        ),
+        ("profiles/tiny.yaml", "first: 3", "first: 3\n  frist: 3", "params key 'frist' in section 'square' is unknown"),
         ("profiles/tiny.yaml", "first: 3", "first: 3.0", "params key 'first' in section 'square' is 3.0"),
         ("params.yaml", "{digits: 2}", "{digits: two}", "params key 'digits' in section 'mean.rounding' is \"two\""),
     ],
@@ -150,3 +143,10 @@ def test_wrong_params_stop_the_graph_with_one_sentence(
     assert done.returncode == 1
     assert f"{toy.root / file}: {sentence}" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_declaration_is_one_sentence(toy: Project) -> None:
+    toy.write("components/mean.py", toy.read("components/mean.py").replace("Output[Mean]", "Output[Squares]"))
+    done = toy.pipelines("graph")
+    assert done.returncode == 1
+    assert done.stderr == ("pipelines graph: stage mean reads and writes ['artifacts/squares']: a cycle of one\n")

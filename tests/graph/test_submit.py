@@ -19,7 +19,7 @@ from tests.graph.conftest import Project
 
 
 class Kubeflow(ThreadingHTTPServer):
-    """Keeps experiments and runs, as bodies; refuses everything when `refusal` is set."""
+    """Keeps the bodies of experiments and runs; `refuses` maps a method to the status it is refused with."""
 
     daemon_threads = True
 
@@ -28,7 +28,7 @@ class Kubeflow(ThreadingHTTPServer):
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
-        self.refusal: int | None = None
+        self.refuses: dict[str, int] = {}
 
     @property
     def address(self) -> str:
@@ -56,7 +56,7 @@ class _Answer(BaseHTTPRequestHandler):
         self._answer(made[-1])
 
     def _answer(self, body: dict[str, Any]) -> None:
-        refusal = self.server.refusal
+        refusal = self.server.refuses.get(self.command)
         content = json.dumps({"error": "not\nallowed"} if refusal else body).encode()
         self.send_response(refusal or 200)
         self.send_header("content-type", "application/json")
@@ -130,21 +130,24 @@ def test_uncommitted_changes_are_refused(repository: Project, kubeflow: Kubeflow
 def test_every_failure_is_one_sentence(repository: Project, kubeflow: Kubeflow) -> None:
     gone = ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
     gone.server_close()  # a port that nobody listens on
-    kubeflow.refusal = 403
-    closed = f"http://127.0.0.1:{gone.server_port}"
-    for arguments, sentence in (
-        (("--host", closed, "--profile", "tiny"), f"cannot reach Kubeflow Pipelines at {closed}"),
-        (("--host", "kubeflow", "--profile", "tiny"), "--host 'kubeflow' must start with http:// or https://"),
-        (("--host", kubeflow.address, "--profile", "huge"), "no profile 'huge': there are demo, tiny"),
-        (("--host", kubeflow.address, "--profile", "tiny", "--pipeline", "promote"), "'promote' has no stages"),
-        (("--host", kubeflow.address, "--profile", "tiny"), f"{kubeflow.address} refused the run: 403 Forbidden"),
-    ):
+    closed, host = f"http://127.0.0.1:{gone.server_port}", kubeflow.address
+
+    def sentence(*arguments: str) -> str:
         done = repository.pipelines("submit", *arguments)
         assert done.returncode == 1
         assert done.stderr.startswith("pipelines submit: ")
-        assert sentence in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    tiny = ("--profile", "tiny")
+    assert f"cannot reach Kubeflow Pipelines at {closed} ([Errno 111]" in sentence("--host", closed, *tiny)
+    assert "--host 'kubeflow' must start with http:// or https://" in sentence("--host", "kubeflow", *tiny)
+    assert "no profile 'huge': there are demo, tiny" in sentence("--host", host, "--profile", "huge")
+    assert "pipeline 'promote' has no stages" in sentence("--host", host, *tiny, "--pipeline", "promote")
+    kubeflow.refuses = {"GET": 403}
+    assert f"{host} answers 403 Forbidden: KF_PIPELINES_TOKEN" in sentence("--host", host, *tiny)
+    kubeflow.refuses = {"POST": 400}
+    assert f'{host} refused the run: 400 Bad Request: {{"error": "not\\nallowed"}}' in sentence("--host", host, *tiny)
     (repository.root / "data.dvc").unlink()
-    unplaced = repository.pipelines("submit", "--host", kubeflow.address, "--profile", "tiny", "--allow-dirty")
-    assert "data comes from outside this pipeline: give --uri data=URI" in unplaced.stderr
-    assert kubeflow.runs == []
+    unplaced = sentence("--host", host, *tiny, "--allow-dirty")
+    assert "data comes from outside this pipeline: give --uri data=URI" in unplaced

@@ -47,3 +47,9 @@ class Mean(Model):
 
     path = "models/mean"
     registered = "toy-mean"
+
+
+class MeanMetrics(Metrics):
+    """The mean itself."""
+
+    path = "reports/mean.json"

@@ -1,8 +1,9 @@
 """Average the squares."""
 
+import json
 from dataclasses import dataclass
 
-from canvas.catalog import Mean, Squares
+from canvas.catalog import Mean, MeanMetrics, Squares
 
 from lifecycle.stage import Input, Output, stage
 
@@ -18,9 +19,10 @@ class MeanParams:
 
 
 @stage(machine="gpus")
-def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean]) -> None:
+def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean], metrics: Output[MeanMetrics]) -> None:
     """Average the squares into a model."""
     found = [int(line) for line in (squares.path / "squares.txt").read_text().split()]
     model.path.mkdir()
     value = round(sum(found) / len(found), mean.rounding.digits)
     (model.path / "mean.txt").write_text(f"{value} {type(mean.rounding.digits).__name__}")
+    metrics.path.write_text(json.dumps({"mean": value}))
