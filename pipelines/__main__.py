@@ -63,6 +63,8 @@ def submit(asked: argparse.Namespace, root: Path) -> int:
     )
     run = cluster.submit(submission, asked.host, asked.namespace)
     print(f"run {run} created: {submission.run_name}")
+    for name, uri in submission.uris.items():
+        print(f"{name}: {uri}")
     return 0
 
 

@@ -24,10 +24,12 @@ REACH_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """What is asked of the cluster: the compiled pipeline with this commit's image, and its arguments."""
+    """What is asked of the cluster: the compiled pipeline with this commit's image, its arguments, and among
+    them the URIs at which the cluster must find what comes from outside."""
 
     package: str
     arguments: dict[str, str]
+    uris: dict[str, str]
     run_name: str
 
 
@@ -62,6 +64,7 @@ def submission(
     return Submission(
         package=packages[pipeline],
         arguments=pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), placed),
+        uris=placed,
         run_name=f"{pipeline}-{profile}-{sha}",
     )
 
@@ -134,7 +137,7 @@ def _pinned_md5(pin: Path) -> str:
     from ruamel.yaml import YAML
 
     outs: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(pin.read_text(encoding="utf-8"))["outs"]
-    return str(outs[0]["md5"])
+    return str(outs[0]["md5"]).removesuffix(".dir")
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 
 from pipelines.cluster import read_cluster
 from tests.graph.conftest import ROOT, Project
@@ -63,6 +65,7 @@ def test_every_pod_gets_secrets_volumes_and_the_runs_id(toy: Project) -> None:
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert pods.keys() == {"exec-square", "exec-mean"}
     for pod in pods.values():
+        json_format.ParseDict(pod, KubernetesExecutorConfig())  # raises for a field that the backend has not
         assert pod["fieldPathAsEnv"] == [{"fieldPath": "metadata.labels['pipeline/runid']", "name": "CANVAS_RUN"}]
         assert pod["pvcMount"][0]["constant"] == "canvas-work"
         assert pod["pvcMount"][0]["mountPath"] == "/canvas/.work"

@@ -105,8 +105,9 @@ def test_run_is_created_with_this_commits_image_and_the_profiles_arguments(
     arguments = body["runtime_config"]["parameters"]
     assert arguments.keys() == specification.root.input_definitions.parameters.keys()
     assert json.loads(arguments["square"]) == {"first": 3, "offset": 0.0001}
-    md5 = yaml.safe_load(repository.read("data.dvc"))["outs"][0]["md5"]
+    md5 = yaml.safe_load(repository.read("data.dvc"))["outs"][0]["md5"].removesuffix(".dir")
     assert arguments["data_uri"] == f"s3://canvas/pinned/data/{md5}"
+    assert f"data_uri: {arguments['data_uri']}\n" in done.stdout
 
     repository.pipelines(*submit, "--uri", "data=gs://bucket/data")
     assert kubeflow.runs[1]["runtime_config"]["parameters"]["data_uri"] == "gs://bucket/data"
