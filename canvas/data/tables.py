@@ -150,6 +150,13 @@ def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) ->
         )
 
 
+def kept_splits(pins: Path, kept: Path) -> dict[str, str]:
+    """pin_id -> split of the pins that the filter kept, in the order of the pins table."""
+    good = {row["pin_id"] for row in read(kept, ["pin_id", "kept"]).to_pylist() if row["kept"]}
+    rows = read(pins, ["pin_id", "split"]).to_pylist()
+    return {row["pin_id"]: row["split"] for row in rows if row["pin_id"] in good}
+
+
 def frame(path: Path) -> daft.DataFrame:
     """The table as a lazy Daft frame, on whichever runner `engine.start` chose."""
     import daft
