@@ -18,41 +18,47 @@ def lora_targets(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
 
 
-def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: float) -> UNet2DConditionModel:
+def lora_names(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the LoRAs that the UNet has."""
+    return list(getattr(unet, "peft_config", {}))
+
+
+def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = ADAPTER) -> UNet2DConditionModel:
     """Add a LoRA of `rank` to every linear and convolution layer, in place; the base is frozen. Returns the UNet.
 
     The second factor starts at zero, so the output does not change before training (Hu et al. 2021).
     """
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=lora_targets(unet)), ADAPTER)
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=lora_targets(unet)), name)
     return unet
 
 
-def save_lora(unet: UNet2DConditionModel, directory: Path) -> None:
-    """Write the UNet's LoRA as `pytorch_lora_weights.safetensors` with its peft config in the metadata."""
+def save_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) -> None:
+    """Write one of the UNet's LoRAs as `pytorch_lora_weights.safetensors`, its peft config in the metadata."""
     StableDiffusionXLInpaintPipeline.save_lora_weights(
         directory,
-        unet_lora_layers=get_peft_model_state_dict(unet, adapter_name=ADAPTER),
-        unet_lora_adapter_metadata=unet.peft_config[ADAPTER].to_dict(),
+        unet_lora_layers=get_peft_model_state_dict(unet, adapter_name=name),
+        unet_lora_adapter_metadata=unet.peft_config[name].to_dict(),
     )
 
 
-def load_lora(unet: UNet2DConditionModel, directory: Path) -> UNet2DConditionModel:
+def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) -> UNet2DConditionModel:
     """Add the LoRA that `save_lora` wrote, in place; returns the UNet. Raises ValueError if there is none."""
     if not (Path(directory) / LORA_FILE).is_file():
         raise ValueError(f"{directory} holds no {LORA_FILE}: name a directory that a LoRA stage wrote")
     weights, alphas, metadata = StableDiffusionXLInpaintPipeline.lora_state_dict(
         str(directory), weight_name=LORA_FILE, return_lora_metadata=True, use_safetensors=True
     )
-    StableDiffusionXLInpaintPipeline.load_lora_into_unet(weights, alphas, unet, adapter_name=ADAPTER, metadata=metadata)
+    StableDiffusionXLInpaintPipeline.load_lora_into_unet(weights, alphas, unet, adapter_name=name, metadata=metadata)
     return unet
 
 
 def merge_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Fold the LoRA into the weights, in place, and drop the adapter layers; returns the UNet.
+    """Fold the LoRAs into the weights, in place, and drop the adapter layers; returns the UNet.
 
     A denoiser with a LoRA on every layer runs two more small layers for each of its own; merged it runs none.
     """
-    unet.fuse_lora()
-    unet.unload_lora()
+    if lora_names(unet):
+        unet.fuse_lora()
+        unet.unload_lora()
     return unet

@@ -1,0 +1,1 @@
+"""Product and prompt in, pictures out, the product's pixels unchanged."""

@@ -1,0 +1,79 @@
+"""From noise to latents: the sampling loop on latents and text states, without pictures.
+
+N: latents in a pass, C: latent channels, h and w: latent size; latents are normalised (`LatentScale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+
+from canvas.diffusion.samplers import guided
+from canvas.inference.attention import projections_once
+from canvas.models.denoiser import inpaint_input
+
+OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(step from 0, timestep, latents) -> the latents to go on with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """What the denoiser is told; first dimensions are N, or 1 for the same in all."""
+
+    states: torch.Tensor  # (N, L, D)
+    pooled: torch.Tensor  # (N, P)
+    sizes: torch.Tensor  # (N, 6)
+    negative_states: torch.Tensor | None = None  # None: zeros, as a dropped caption in training
+    negative_pooled: torch.Tensor | None = None
+    hole: torch.Tensor | None = None  # (N, 1, h, w), 1 = paint; None: text-to-image
+    masked: torch.Tensor | None = None  # (N, C, h, w)
+
+
+@torch.no_grad()
+def denoised(
+    unet: UNet2DConditionModel,
+    scheduler: SchedulerMixin,
+    noise: torch.Tensor,
+    condition: Condition,
+    *,
+    steps: int,
+    guidance_scale: float,
+    guidance_rescale: float = 0.0,
+    on_step: OnStep | None = None,
+) -> torch.Tensor:
+    """Latents (N, C, h, w) sampled from unit `noise` of that shape, with guidance if its scale is not 1."""
+    size = len(noise)
+    both = guidance_scale != 1
+    states, pooled, sizes = (
+        given.to(noise).expand(size, *given.shape[1:])
+        for given in (condition.states, condition.pooled, condition.sizes)
+    )
+    if both:
+        states = torch.cat([_negative(condition.negative_states, states), states])
+        pooled = torch.cat([_negative(condition.negative_pooled, pooled), pooled])
+        sizes = torch.cat([sizes, sizes])
+    added = {"text_embeds": pooled, "time_ids": sizes}
+
+    scheduler.set_timesteps(steps, device=noise.device)
+    latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    with projections_once(unet):
+        for step, time in enumerate(scheduler.timesteps):
+            seen = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
+            if condition.hole is not None:
+                assert condition.masked is not None
+                seen = inpaint_input(seen, condition.hole.to(noise), condition.masked.to(noise))
+            seen = torch.cat([seen, seen]) if both else seen
+            prediction = unet(seen, time, states, added_cond_kwargs=added, return_dict=False)[0]
+            if both:
+                prediction = guided(*prediction.chunk(2), guidance_scale, guidance_rescale)
+            latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
+            if on_step is not None:
+                latents = on_step(step, time, latents)
+    return latents
+
+
+def _negative(given: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(like) if given is None else given.to(like).expand(like.shape)

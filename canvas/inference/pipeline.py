@@ -1,0 +1,296 @@
+"""The whole generator as one diffusers pipeline: product + prompt -> pictures with the product's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from transformers import PreTrainedModel
+
+from canvas.diffusion.conditioning import hole_of_mask, masked_images, size_ids
+from canvas.diffusion.samplers import sampler
+from canvas.inference.denoise import Condition, denoised
+from canvas.inference.frame import Frame, frame_for
+from canvas.inference.product import Alpha, Product, composited, product_of
+from canvas.models.adapters import load_lora, lora_names, merge_lora, save_lora
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.denoiser import inpaint_channels
+from canvas.models.latents import latent_scale
+from canvas.models.reconstruction import from_bytes, to_bytes
+from canvas.models.text import TextTower, encoded
+from canvas.models.vae import PixelAutoencoder, scale_factor
+
+StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+"""As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
+
+
+@dataclass
+class CanvasOutput(BaseOutput):
+    """Pictures of the product image's size, one a candidate, and the product as it was understood."""
+
+    images: list[Image.Image]
+    product: Product
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A product in the model's frame, as tensors with batch 1: pixels in [-1, 1], mask and alpha in 0..1."""
+
+    frame: Frame
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    alpha: torch.Tensor
+
+
+class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+    """Paints a background round a product.
+
+    The model works in a frame of its own size and the product's aspect; the background comes back at the product
+    image's size and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
+    beside it in `lora/NAME/` and loaded with it.
+
+    hole_inflation: latent cells by which what is painted grows into the product, as in training.
+    max_aspect: longest side over shortest of the frames that the denoiser was trained on.
+    edge_radius, edge_epsilon: of the guided filter that brings the segmenter's matte to full size.
+    """
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
+    _optional_components = ["decoder", "segmenter", "segmenter_processor"]  # noqa: RUF012 (a list in the base class)
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | PixelAutoencoder,
+        text_encoder: TextTower,
+        text_encoder_2: TextTower,
+        scheduler: SchedulerMixin,
+        decoder: ConditionalDecoder | None = None,
+        segmenter: PreTrainedModel | None = None,
+        segmenter_processor: Any = None,
+        hole_inflation: int = 0,
+        max_aspect: float = 1.0,
+        edge_radius: int = 4,
+        edge_epsilon: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if unet.config["in_channels"] != inpaint_channels(vae.config["latent_channels"]):
+            raise ValueError(
+                f"the denoiser has {unet.config['in_channels']} input channels, inpainting latents of "
+                f"{vae.config['latent_channels']} needs {inpaint_channels(vae.config['latent_channels'])}"
+            )
+        self.register_modules(
+            unet=unet,
+            vae=vae,
+            text_encoder=text_encoder,
+            text_encoder_2=text_encoder_2,
+            scheduler=scheduler,
+            decoder=decoder,
+            segmenter=segmenter,
+            segmenter_processor=segmenter_processor,
+        )
+        self.register_to_config(
+            hole_inflation=hole_inflation, max_aspect=max_aspect, edge_radius=edge_radius, edge_epsilon=edge_epsilon
+        )
+
+    @property
+    def towers(self) -> tuple[TextTower, TextTower]:
+        """The text towers, in the order of their states."""
+        return self.text_encoder, self.text_encoder_2
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        product: Image.Image,
+        prompt: str,
+        *,
+        mask: Image.Image | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float = 5.0,
+        guidance_rescale: float = 0.0,
+        num_inference_steps: int = 30,
+        num_candidates: int = 1,
+        candidates_per_pass: int = 8,
+        seed: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        scheduler: str | None = None,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> CanvasOutput:
+        """Paint `num_candidates` backgrounds round `product` after `prompt`.
+
+        product: RGBA cut-out; or RGB with `mask` (white = product) of the same size; or RGB alone, which the
+            segmenter cuts out.
+        seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
+            `generator` in its place is used as diffusers uses it.
+        scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
+        candidates_per_pass: how many go through the denoiser at once; memory grows with it.
+
+        Raises ValueError in one sentence for input that cannot be used.
+        """
+        _check_counts(num_inference_steps=num_inference_steps, num_candidates=num_candidates, per=candidates_per_pass)
+        if guidance_scale < 1:
+            raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
+        if seed is not None and generator is not None:
+            raise ValueError("seed and generator were both given: give one of them")
+        self._check_prompts(prompt, negative_prompt)
+        found = product_of(product, mask, self._segment if self.segmenter is not None else None)
+        scene = self._scene(found)
+        condition = self._condition(scene, prompt, negative_prompt if guidance_scale != 1 else None)
+        noise = self._noise(scene.frame, num_candidates, seed, generator)
+        features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
+        sampling = self.scheduler if scheduler is None else sampler(scheduler, self.scheduler)
+        scale = latent_scale(self.vae)
+
+        images: list[Image.Image] = []
+        passes = noise.split(candidates_per_pass)
+        with self.progress_bar(total=num_inference_steps * len(passes)) as bar:
+
+            def on_step(step: int, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+                bar.update()
+                if callback_on_step_end is None:
+                    return latents
+                return callback_on_step_end(self, step, time, {"latents": latents}).get("latents", latents)
+
+            for start in passes:
+                latents = denoised(
+                    self.unet,
+                    sampling,
+                    start,
+                    condition,
+                    steps=num_inference_steps,
+                    guidance_scale=guidance_scale,
+                    guidance_rescale=guidance_rescale,
+                    on_step=on_step,
+                )
+                images += self._pictures(scale.raw(latents), features, scene.frame, found)
+        self.maybe_free_model_hooks()
+        return CanvasOutput(images=images, product=found)
+
+    def merge_lora(self) -> None:
+        """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""
+        merge_lora(self.unet)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write the directory that `from_pretrained` reads; safetensors only."""
+        directory = Path(save_directory)
+        names = lora_names(self.unet)
+        for name in names:
+            save_lora(self.unet, directory / "lora" / name, name)
+        if names:
+            self.unet.unload_lora()
+        super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
+        self._load_loras(directory)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
+        """The pipeline in a directory that `save_pretrained` wrote. Raises ValueError if it is none."""
+        if not (Path(directory) / "model_index.json").is_file():
+            raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
+        pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
+        pipeline._load_loras(Path(directory))
+        return pipeline
+
+    def _load_loras(self, directory: Path) -> None:
+        for folder in sorted((directory / "lora").glob("*")):
+            load_lora(self.unet, folder, folder.name)
+        if names := lora_names(self.unet):
+            self.unet.set_adapters(names)
+
+    def _check_prompts(self, *prompts: str | None) -> None:
+        for text in prompts:
+            for tower in self.towers:
+                if text is not None and (cut := tower.cut_off(text)):
+                    raise ValueError(f"the prompt is too long, its end would be cut off: {cut!r}; shorten it")
+
+    def _segment(self, image: Image.Image) -> Alpha:
+        from canvas.models.segmenter import EdgeSpec, Segmenter
+
+        background = getattr(self.segmenter.config, "background_labels", ())
+        edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
+        segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
+        return segmenter.alphas([image], edges)[0]
+
+    def _scene(self, product: Product) -> Scene:
+        """The product in the model's frame; raises ValueError if it fills the frame or vanishes in it."""
+        cell = scale_factor(self.vae)
+        height, width = product.size
+        frame = frame_for(
+            height,
+            width,
+            side=int(self.unet.config["sample_size"]) * cell,
+            multiple=cell * 2 ** (len(self.unet.config["block_out_channels"]) - 1),
+            max_aspect=self.config["max_aspect"],
+        )
+        small = frame.placed(product.alpha)
+        premultiplied = frame.placed(product.pixels * product.alpha[..., None])
+        pixels = premultiplied / np.maximum(small, 1e-6)[..., None]
+        mask = small >= 0.5
+        if not mask.any():
+            raise ValueError(
+                f"the product is too small: nothing is left of it at the model's {frame.width} x {frame.height} "
+                "pixels, crop the image closer"
+            )
+        alpha, kept, colours = (torch.from_numpy(np.ascontiguousarray(v)) for v in (small, mask, pixels))
+        return Scene(
+            frame,
+            from_bytes(colours.permute(2, 0, 1)[None]).clamp(-1, 1).to(self.device),
+            kept.float()[None, None].to(self.device),
+            alpha[None, None].to(self.device),
+        )
+
+    def _condition(self, scene: Scene, prompt: str, negative_prompt: str | None) -> Condition:
+        states, pooled = encoded(self.towers, [prompt])
+        negative = (None, None) if negative_prompt is None else encoded(self.towers, [negative_prompt])
+        size = scene.frame.height, scene.frame.width
+        known = masked_images(scene.pixels, scene.mask)
+        masked = latent_scale(self.vae).normalized(self.vae.encode(known.to(self.vae.dtype)).latent_dist.mode())
+        return Condition(
+            states=states,
+            pooled=pooled,
+            sizes=torch.tensor([size_ids(size, (0, 0), size)], dtype=torch.float32),
+            negative_states=negative[0],
+            negative_pooled=negative[1],
+            hole=hole_of_mask(scene.mask, scale_factor(self.vae), self.config["hole_inflation"]),
+            masked=masked,
+        )
+
+    def _noise(
+        self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None
+    ) -> torch.Tensor:
+        if seed is not None:
+            generator = [torch.Generator().manual_seed(seed + candidate) for candidate in range(candidates)]
+        cell = scale_factor(self.vae)
+        shape = (candidates, self.vae.config["latent_channels"], frame.height // cell, frame.width // cell)
+        return randn_tensor(shape, generator=generator, device=self.device, dtype=self.unet.dtype)
+
+    def _pictures(
+        self, raw: torch.Tensor, features: list[torch.Tensor] | None, frame: Frame, product: Product
+    ) -> list[Image.Image]:
+        height, width = product.size
+        shifts: list[np.ndarray | None] = [None] * len(raw)
+        if self.decoder is not None and features is not None:
+            decoded, shift = self.decoder.decode(raw.to(self.decoder.dtype), features)
+            shifts = [frame.enlarged(one, height, width) for one in shift[:, 0].float().cpu().numpy()]
+        else:
+            decoded = self.vae.decode(raw.to(self.vae.dtype)).sample
+        backgrounds = to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            Image.fromarray(composited(frame.enlarged(background, height, width), product, shift))
+            for background, shift in zip(backgrounds, shifts, strict=True)
+        ]
+
+
+def _check_counts(*, num_inference_steps: int, num_candidates: int, per: int) -> None:
+    counts = {"num_inference_steps": num_inference_steps, "num_candidates": num_candidates, "candidates_per_pass": per}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: it must be 1 or more")

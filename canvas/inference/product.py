@@ -1,0 +1,113 @@
+"""The product as a user hands it in: pixels and how much of each is product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from canvas.models.composite import ALPHA_EDGE
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Alpha = NDArray[np.float32]  # (H, W), 0..1
+
+MAX_PIXELS = 64_000_000
+FEATHER = 1 / 400  # of the shorter side: depth of the band inside a hard mask
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A picture and its alpha: 1 on the core, whose pixels come back as they are."""
+
+    pixels: Pixels
+    alpha: Alpha
+    origin: str  # "alpha channel" | "mask" | "segmenter"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height, width."""
+        return self.alpha.shape[0], self.alpha.shape[1]
+
+    @property
+    def core(self) -> NDArray[np.bool_]:
+        """Where output equals input, byte for byte."""
+        return self.alpha == 1
+
+
+def product_of(
+    image: Image.Image, mask: Image.Image | None = None, segment: Callable[[Image.Image], Alpha] | None = None
+) -> Product:
+    """The product in an RGBA cut-out, in RGB with a mask (white = product), or in RGB alone through `segment`.
+
+    Raises ValueError in one sentence for what cannot be used.
+    """
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"the product image has {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}")
+    transparent = image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+    pixels = np.array(image.convert("RGBA" if transparent else "RGB"))
+    if transparent:
+        if mask is not None:
+            raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
+        return _checked(Product(pixels[..., :3].copy(), _unit(pixels[..., 3]), "alpha channel"))
+    if mask is not None:
+        if mask.size != image.size:
+            raise ValueError(
+                f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
+                "they must be of one size"
+            )
+        values = np.array(mask.convert("L"))
+        soft = bool(((values > 0) & (values < 255)).any())
+        return _checked(Product(pixels, _unit(values) if soft else feathered(values > 127), "mask"))
+    if segment is None:
+        raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
+    return _checked(Product(pixels, feathered(segment(image) >= 0.5), "segmenter"))
+
+
+def _unit(values: NDArray[np.uint8]) -> Alpha:
+    return values.astype(np.float32) / np.float32(255)
+
+
+def _checked(product: Product) -> Product:
+    inside = product.alpha >= 0.5
+    made = {"segmenter": "the segmenter found no product", "mask": "the mask is empty"}
+    whole = {"segmenter": "the segmenter took the whole picture for product", "mask": "the mask covers the picture"}
+    if not inside.any():
+        raise ValueError(f"{made.get(product.origin, 'the alpha channel is empty')}: nothing to keep")
+    if inside.all():
+        raise ValueError(f"{whole.get(product.origin, 'the alpha channel covers the picture')}: nothing to paint")
+    return product
+
+
+def feathered(mask: NDArray[np.bool_]) -> Alpha:
+    """Alpha of a hard mask (H, W): 1 on its core, falling to its edge over FEATHER of the shorter side, 0 outside.
+
+    Outside lies the old background, so the band is inside. A mask too thin for a core stays hard.
+    """
+    depth = max(1, round(min(mask.shape) * FEATHER))
+    padded = np.pad(mask.astype(np.uint8), 1, mode="edge")  # a product cut off by the picture's edge has no band there
+    inwards = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    alpha = np.clip(inwards / (depth + 1), 0, 1).astype(np.float32)
+    return alpha if (alpha == 1).any() else mask.astype(np.float32)
+
+
+def composited(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
+    """The product over a background of its size: `canvas.models.composite.composite` in bytes, band pixels alone.
+
+    `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
+    """
+    out = np.where(product.core[..., None], product.pixels, background)
+    band = (product.alpha > 0) & ~product.core
+    weight = product.alpha[band]
+    if shift is not None:
+        inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)
+        weight = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + shift[band])))
+    weight = weight[:, None]
+    mixed = weight * product.pixels[band] + (1 - weight) * background[band]
+    out[band] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return out

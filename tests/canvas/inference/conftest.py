@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from canvas.diffusion.process import training_scheduler
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.denoiser import add_inpaint_channels, build_denoiser
+from canvas.models.text import TextTower, build_clip
+from canvas.models.vae import build_vae
+from tests.canvas.diffusion.test_process import FLOW
+from tests.canvas.models import tiny
+from tests.canvas.models.test_decoder import _moved, _spec
+from tests.canvas.models.test_text import OTHER, SMALL
+from tests.canvas.models.test_vae import PIXEL
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> CanvasPipeline:
+    """A pipeline of the smallest real parts, random, whose inpainting inputs have learnt something."""
+    torch.manual_seed(0)
+    unet = build_denoiser(tiny.DENOISER, latent_channels=6, sample_size=8, text_width=48, pooled_width=24)
+    torch.nn.init.normal_(add_inpaint_channels(unet).conv_in.weight, std=0.1)
+    vae = build_vae(PIXEL, sample_size=64).eval()
+    made = CanvasPipeline(
+        unet=unet.eval(),
+        vae=vae,
+        text_encoder=TextTower.of(build_clip(SMALL), SMALL),
+        text_encoder_2=TextTower.of(build_clip(OTHER), OTHER),
+        scheduler=training_scheduler(FLOW),
+        decoder=_moved(ConditionalDecoder.of(vae, _spec(PIXEL))),
+        max_aspect=2.0,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def cutout(height: int, width: int, soft: bool = False) -> Image.Image:
+    """An RGBA product: noise in an ellipse, alpha hard or with a soft edge."""
+    random = np.random.default_rng(height * width)
+    rows, columns = np.mgrid[:height, :width]
+    away = np.hypot((rows - height / 2) / (height / 3), (columns - width / 2) / (width / 3))
+    alpha = np.clip((1.2 - away) * 5, 0, 1) if soft else away < 1
+    pixels = np.concatenate([random.integers(0, 256, (height, width, 3)), 255 * alpha[..., None]], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8), "RGBA")
+
+
+def split(product: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """RGB and mask of an RGBA product."""
+    return product.convert("RGB"), product.getchannel("A")

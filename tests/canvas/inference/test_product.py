@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from canvas.inference.frame import frame_for
+from canvas.inference.product import composited, feathered, product_of
+from tests.canvas.inference.conftest import cutout, split
+
+
+def test_cut_out_keeps_its_opaque_pixels():
+    image = cutout(40, 60, soft=True)
+    product = product_of(image)
+    assert product.origin == "alpha channel"
+    assert np.array_equal(product.core, np.array(image)[..., 3] == 255)
+    assert ((product.alpha > 0) & ~product.core).any()
+
+
+def test_hard_mask_is_feathered_inwards():
+    rgb, mask = split(cutout(400, 600))
+    product = product_of(rgb, mask)
+    inside = np.array(mask) > 0
+    assert not product.alpha[~inside].any()
+    assert product.core.sum() > 0.95 * inside.sum()
+    assert product.core.sum() < inside.sum()
+    assert product.origin == "mask"
+
+
+def test_soft_mask_is_taken_as_it_is():
+    rgb, mask = split(cutout(40, 60, soft=True))
+    assert np.array_equal(product_of(rgb, mask).alpha, product_of(cutout(40, 60, soft=True)).alpha)
+
+
+def test_segmenter_is_asked_when_nothing_else_is_there():
+    rgb, mask = split(cutout(40, 60))
+    product = product_of(rgb, segment=lambda image: np.array(mask, np.float32) / 255)
+    assert product.origin == "segmenter"
+    assert np.array_equal(product.alpha, product_of(rgb, mask).alpha)
+
+
+def test_feather_leaves_thin_masks_and_the_pictures_edge():
+    line = np.zeros((20, 20), bool)
+    line[10] = True
+    assert np.array_equal(feathered(line), line.astype(np.float32))
+    half = np.zeros((20, 20), bool)
+    half[:, 10:] = True
+    assert (feathered(half)[:, -1] == 1).all()
+    assert (feathered(half)[:, 10] < 1).all()
+
+
+def _opaque(value: int = 255) -> tuple[Image.Image, Image.Image]:
+    return Image.new("RGB", (8, 8)), Image.new("L", (8, 8), value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("not an image",), "must be a PIL image, not str"),
+        (_opaque(0), "the mask is empty: nothing to keep"),
+        (_opaque(255), "the mask covers the picture: nothing to paint"),
+        ((Image.new("RGBA", (8, 8)),), "the alpha channel is empty"),
+        ((Image.new("RGBA", (8, 8), (0, 0, 0, 200)),), "the alpha channel covers the picture"),
+        ((Image.new("RGB", (8, 8)), Image.new("L", (9, 8))), "the mask is 9 x 8, the product image 8 x 8"),
+        ((cutout(8, 8), Image.new("L", (8, 8))), "alpha channel and a mask was given too"),
+        ((Image.new("RGB", (8, 8)),), "neither alpha channel nor mask, and this model has no segmenter"),
+        ((Image.new("RGBA", (8, 8), (0, 0, 0, 255)),), "neither alpha channel nor mask"),
+        ((Image.new("1", (9000, 9000)),), "9000 x 9000 pixels, the limit is"),
+        ((Image.new("RGB", (8, 8)), None, lambda image: np.zeros((8, 8), np.float32)), "found no product"),
+        ((Image.new("RGB", (8, 8)), None, lambda image: np.ones((8, 8), np.float32)), "took the whole picture"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        product_of(*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_composite_is_exact_on_the_core_and_background_outside():
+    product = product_of(cutout(40, 60, soft=True))
+    background = np.full((40, 60, 3), 77, np.uint8)
+    out = composited(background, product)
+    assert np.array_equal(out[product.core], product.pixels[product.core])
+    assert (out[product.alpha == 0] == 77).all()
+    band = (product.alpha > 0) & ~product.core
+    wanted = product.alpha[band][:, None] * product.pixels[band] + (1 - product.alpha[band][:, None]) * 77
+    assert np.abs(out[band] - wanted).max() <= 0.5 + 1e-3
+    nearer = composited(background, product, np.full((40, 60), 3.0, np.float32))
+    assert np.abs(nearer[band] - product.pixels[band]).mean() < np.abs(out[band] - product.pixels[band]).mean()
+    assert np.array_equal(nearer[product.core], product.pixels[product.core])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((64, 64), (64, 64, 64, 64)),
+        ((1000, 2000), (48, 96, 48, 96)),
+        ((3000, 100), (96, 48, 96, 3)),
+        ((7, 500), (48, 96, 1, 96)),
+        ((100, 130), (64, 80, 64, 80)),
+    ],
+)
+def test_frames_fit_the_model_and_the_aspect(size, expected):
+    frame = frame_for(*size, side=64, multiple=16, max_aspect=2.0)
+    assert (frame.height, frame.width, frame.inner_height, frame.inner_width) == expected
+    assert 0 <= frame.top <= frame.height - frame.inner_height
+
+
+def test_what_is_placed_comes_back():
+    smooth = np.linspace(0, 1, 90, dtype=np.float32)[None, :, None] * np.ones((200, 1, 3), np.float32)
+    frame = frame_for(200, 90, side=64, multiple=16, max_aspect=1.5)
+    placed = frame.placed(smooth)
+    assert placed.shape == (frame.height, frame.width, 3)
+    assert placed[:, : frame.left].max(initial=0) == 0
+    assert np.abs(frame.enlarged(placed, 200, 90) - smooth).max() < 0.03
