@@ -82,7 +82,8 @@ def interval(name: str, values: Sequence[float]) -> Mapping[str, float]:
 
 def _boundary(mask: Mask) -> Mask:
     """Product pixels with a 4-neighbour of background; beyond the picture is nothing."""
-    return mask & ~np.asarray(cv2.erode(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))), bool)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return mask & ~np.asarray(cv2.erode(mask.astype(np.uint8), cross), dtype=bool)
 
 
 def _distance_to(mask: Mask) -> NDArray[np.float32]:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional as F
 
 from canvas.data.images import encode_png
 
@@ -124,18 +122,6 @@ def guided(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alp
     slope = (mean(guide * alpha) - guide_mean * alpha_mean) / (mean(guide * guide) - guide_mean**2 + epsilon)
     offset = alpha_mean - slope * guide_mean
     return np.clip(mean(slope) * guide + mean(offset), 0, 1)
-
-
-def latent_mask(mask: torch.Tensor, cell: int, inflate: int = 1) -> torch.Tensor:
-    """Product mask [B, 1, H, W] in 0..1 on the latents' grid, [B, 1, H / cell, W / cell].
-
-    A cell that any product pixel lies in is product (max-pooling), and so are its neighbours `inflate` cells round:
-    a latent of the decoder depends on pixels beyond its cell, and seams come from product edges that lie off it.
-    Raises `ValueError` for a picture that is not a whole number of cells.
-    """
-    if mask.shape[-2] % cell or mask.shape[-1] % cell:
-        raise ValueError(f"a mask of {mask.shape[-1]} x {mask.shape[-2]} pixels is not a whole number of {cell}-pixel cells")
-    return F.max_pool2d(F.max_pool2d(mask, cell), 2 * inflate + 1, stride=1, padding=inflate)
 
 
 def encode_mask(mask: Mask) -> bytes:

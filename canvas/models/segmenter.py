@@ -7,8 +7,6 @@ Shapes: B pictures, C classes, S x S the side that the network sees.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +27,23 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from canvas.data.images import on_white
 from canvas.data.masks import Alpha, guided
+from canvas.models.segmenter_spec import EdgeSpec, UNetSpec
+from canvas.models.trunk import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained
 
 MODEL_TYPE = "product_unet"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UNetSpec:
-    """The demo's network."""
-
-    image_size: int  # side of the square that pictures are resized to
-    channels: tuple[int, ...]  # of each level, fine to coarse; each level halves the side
-    patch: int  # pixels of a patch's side that the first level takes as one
-
-    def __post_init__(self) -> None:
-        if len(self.channels) < 2 or self.patch < 1:
-            raise ValueError(f"a U-Net needs two levels or more and a patch of 1 or more, not {self}")
-        if self.image_size % (multiple := self.patch * 2 ** (len(self.channels) - 1)):
-            raise ValueError(f"image_size is {self.image_size}: it must be a multiple of {multiple} for this U-Net")
 
 
 class ProductUNetConfig(PreTrainedConfig):
     model_type = MODEL_TYPE
 
-    channels: list[int] | tuple[int, ...] = (32, 64)
-    patch: int = 2
+    channels: list[int] | tuple[int, ...] = (16, 24, 32, 48)
 
 
 class ProductUNet(PreTrainedModel):
-    """A U-Net (Ronneberger et al. 2015) on patches of pixels: [B, 3, S, S] normalised -> logits [B, C, S, S].
+    """A U-Net (Ronneberger et al. 2015) whose way down is a pretrained trunk and stays as it is.
 
-    Pixels of a patch become channels before the first level and come out of the last as sub-pixels (Shi et al.
-    2016): a quarter of the work at full resolution for a patch of 2, at hardly any loss of detail.
+    pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> logits [B, C, S, S]. The last level works at stride 2
+    and puts out four sub-pixels a place (Shi et al. 2016): a quarter of the work of a level at full resolution.
     """
 
     config_class = ProductUNetConfig
@@ -67,22 +51,18 @@ class ProductUNet(PreTrainedModel):
 
     def __init__(self, config: ProductUNetConfig) -> None:
         super().__init__(config)
-        channels, cell = list(config.channels), config.patch**2
-        self.down = nn.ModuleList(_block(inner, outer) for inner, outer in pairwise([3 * cell, *channels]))
-        self.up = nn.ModuleList(_block(below + here, here) for here, below in reversed(list(pairwise(channels))))
-        self.head = nn.Conv2d(channels[0], config.num_labels * cell, kernel_size=1)
+        self.trunk = Trunk(TrunkConfig())
+        below = [*config.channels[1:], WIDTHS[-1]]  # fine to coarse
+        levels = list(zip(below, WIDTHS[:-1], config.channels, strict=True))
+        self.up = nn.ModuleList(_block(coarse + skip, outer) for coarse, skip, outer in reversed(levels))
+        self.head = nn.Conv2d(config.channels[0], config.num_labels * 4, kernel_size=1)
         self.post_init()
 
     def forward(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
-        x = F.pixel_unshuffle(pixel_values, self.config.patch)
-        passed_on = []
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else F.max_pool2d(x, 2))
-            passed_on.append(x)
-        passed_on.pop()
-        for block in self.up:
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), passed_on.pop()], dim=1))
-        return SemanticSegmenterOutput(logits=F.pixel_shuffle(self.head(x), self.config.patch))
+        *skips, x = self.trunk.pyramid(pixel_values)
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skip], dim=1))
+        return SemanticSegmenterOutput(logits=F.pixel_shuffle(self.head(x), 2))
 
 
 def _block(inner: int, outer: int) -> nn.Sequential:
@@ -109,8 +89,12 @@ class Segmenter(nn.Module):
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
         classes = [network.config.id2label[index] for index in range(network.config.num_labels)]
         if len(classes) == 1 and background:
-            raise ValueError(f"background classes {list(background)} are given, but this segmenter has but one, product")
-        if len(classes) > 1 and (not background or set(background) - set(classes) or not set(classes) - set(background)):
+            raise ValueError(
+                f"background classes {list(background)} are given, but this segmenter has but one, product"
+            )
+        if len(classes) > 1 and (
+            not background or set(background) - set(classes) or not set(classes) - set(background)
+        ):
             raise ValueError(
                 f"background is {list(background)}: name those classes of the segmenter that are no product, "
                 f"of {', '.join(classes[:40])}"
@@ -142,23 +126,12 @@ class Segmenter(nn.Module):
         self.processor.save_pretrained(directory)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EdgeSpec:
-    """How a matte of the network's resolution is brought to the picture's."""
-
-    radius: int  # of the guided filter in pixels of the picture; 0: bilinear alone
-    epsilon: float  # of the guided filter: variance of luma, 0..1, that counts as an edge
-
-    def __post_init__(self) -> None:
-        if self.radius < 0 or self.epsilon <= 0:
-            raise ValueError(f"edges need a radius of 0 or more and an epsilon above 0, not {self}")
-
-
 def build_segmenter(spec: UNetSpec) -> Segmenter:
-    """The demo's U-Net with random weights, from torch's generator."""
-    config = ProductUNetConfig(channels=list(spec.channels), patch=spec.patch, num_labels=1)
+    """The demo's U-Net: pretrained trunk, the rest with random weights from torch's generator."""
+    network = ProductUNet(ProductUNetConfig(channels=list(spec.channels), num_labels=1))
+    load_pretrained(network.trunk)
     size = {"height": spec.image_size, "width": spec.image_size}
-    return Segmenter(ProductUNet(config), SegformerImageProcessor(size=size))
+    return Segmenter(network, SegformerImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3))
 
 
 def load_segmenter(source: str | Path, background: Sequence[str] | None = None) -> Segmenter:
@@ -180,7 +153,9 @@ def segmenter_to_tune(source: str | Path) -> Segmenter:
 
 def square(image: Image.Image, side: int) -> torch.Tensor:
     """The picture squeezed into a square, RGB on white, uint8 [3, side, side]."""
-    small = on_white(image).resize((side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC)
+    small = on_white(image).resize(
+        (side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
+    )
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 
 
@@ -192,7 +167,9 @@ def _loaded(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any
         return network, AutoImageProcessor.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{source} is no semantic segmentation model of transformers in safetensors: {reason}") from None
+        raise ValueError(
+            f"{source} is no semantic segmentation model of transformers in safetensors: {reason}"
+        ) from None
 
 
 def _side(processor: Any) -> int:

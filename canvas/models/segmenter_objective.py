@@ -6,29 +6,13 @@ S x S. Every draw is a function of (seed, step, sample).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from canvas.models.segmenter_spec import AugmentSpec
 from canvas.train.data import Batch
 from canvas.train.draws import Draws
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentSpec:
-    """How training pictures are varied."""
-
-    paste: float  # probability that the product is pasted into another scene
-    zoom: float  # pictures and products are scaled by up to this factor, either way; above 1
-    shift: float  # and moved by up to this fraction of the side
-    turn: float  # pasted products are turned by up to this many degrees
-    colour: float  # largest change of brightness, contrast and each channel, 0..1
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.paste <= 1 and self.zoom >= 1 and 0 <= self.shift <= 0.5 and 0 <= self.colour < 1):
-            raise ValueError(f"augment needs paste in 0..1, zoom >= 1, shift in 0..0.5, colour in 0..1, not {self}")
 
 
 def segmentation_loss(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

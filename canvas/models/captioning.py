@@ -1,0 +1,34 @@
+"""The captioner over a table of pins, as a column of a Daft frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import daft
+
+
+def captioned(pins: daft.DataFrame, captioner: Path, *, batch_size: int, workers: int, threads: int) -> daft.DataFrame:
+    """`pin_id`, `title`, `description`, `alt_text` and `generated` for the frame's pins (which have `image` besides),
+    in its order on the native runner. Lazy; each worker loads the captioner once."""
+    import daft
+
+    @daft.cls(max_concurrency=workers, use_process=False)
+    class Writer:
+        def __init__(self) -> None:
+            import torch
+
+            from canvas.models.captioner import load_captioner
+
+            torch.set_num_threads(threads)
+            self.captioner = load_captioner(captioner)
+
+        @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=batch_size)
+        def captions_of(self, images: daft.Series) -> list[str]:
+            from canvas.data.images import decode
+
+            return self.captioner.captions([decode(data) for data in images.to_pylist()])
+
+    generated = Writer().captions_of(pins["image"]).alias("generated")
+    return pins.select("pin_id", "title", "description", "alt_text", generated)

@@ -1,0 +1,44 @@
+"""What the segmenter is, how its training pictures vary, and how its mattes meet the picture's edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetSpec:
+    """The demo's network."""
+
+    image_size: int  # side of the square that pictures are resized to, a multiple of 32
+    channels: tuple[int, int, int, int]  # of the way up, at strides 2, 4, 8 and 16
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32 or self.image_size < 32:
+            raise ValueError(f"image_size is {self.image_size}: the image encoder needs a multiple of 32")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentSpec:
+    """How training pictures are varied."""
+
+    paste: float  # probability that the product is pasted into another scene
+    zoom: float  # pictures and products are scaled by up to this factor, either way; above 1
+    shift: float  # and moved by up to this fraction of the side
+    turn: float  # pasted products are turned by up to this many degrees
+    colour: float  # largest change of brightness, contrast and each channel, 0..1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.paste <= 1 and self.zoom >= 1 and 0 <= self.shift <= 0.5 and 0 <= self.colour < 1):
+            raise ValueError(f"augment needs paste in 0..1, zoom >= 1, shift in 0..0.5, colour in 0..1, not {self}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeSpec:
+    """How a matte of the network's resolution is brought to the picture's."""
+
+    radius: int  # of the guided filter in pixels of the picture; 0: bilinear alone
+    epsilon: float  # of the guided filter: variance of luma, 0..1, that counts as an edge
+
+    def __post_init__(self) -> None:
+        if self.radius < 0 or self.epsilon <= 0:
+            raise ValueError(f"edges need a radius of 0 or more and an epsilon above 0, not {self}")

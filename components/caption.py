@@ -1,0 +1,138 @@
+"""Stage `caption`: every text of a kept pin, its owner's and ours, each with its source."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.data import tables
+from canvas.data.engine import Engine, start
+from lifecycle import catalog
+from lifecycle.catalog import CaptionMetrics, Captions, CaptionSheet, Kept, Pins, Truth
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+    from evaluation.captions import CaptionScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionParams:
+    batch_size: int  # pictures at once
+    workers: int  # processes that each hold the captioner; 1 on one machine
+    sheet_pins: int
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.workers, self.sheet_pins) < 1:
+            raise ValueError(f"caption: batch_size, workers and sheet_pins must be 1 or more, not {self}")
+
+
+@stage(machine="gpu")
+def caption(
+    caption: CaptionParams,
+    engine: Engine,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    captioner: Input[catalog.Captioner],
+    captions: Output[Captions],
+    metrics: Output[CaptionMetrics],
+    sheet: Output[CaptionSheet],
+) -> None:
+    """Write a caption of every kept pin beside its title, description and alt text."""
+    from canvas.data.images import encode_png
+    from evaluation.captions import caption_metrics
+
+    start(engine)
+    clock = time.perf_counter()
+    split_of = tables.kept_splits(pins.path, kept.path)
+    rows = tables.write(
+        captions.path, _rows(caption, engine, pins.path, kept.path, captioner.path, len(split_of)), tables.CAPTIONS
+    )
+    seconds = time.perf_counter() - clock
+
+    texts = tables.read(captions.path).to_pylist()
+    generated = {row["pin_id"]: row["caption"] for row in texts if row["source"] == "generated"}
+    figures: dict[str, object] = {
+        "rows": rows,
+        "by_source": dict(Counter(row["source"] for row in texts)),
+        "words_by_source": _mean_words(texts),
+        "different_generated": len(set(generated.values())),
+        "seconds": seconds,
+        "pins_per_second": len(generated) / seconds,
+    }
+    figures |= caption_metrics(_scores(generated, pins.path, truth.path, split_of))
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(_sheet(caption.sheet_pins, pins.path, generated)))
+
+
+def _rows(
+    params: CaptionParams, engine: Engine, pins: Path, kept: Path, captioner: Path, total: int
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    from tqdm import tqdm
+
+    from canvas.data.captions import texts_of
+    from canvas.models.captioning import captioned
+
+    good = tables.frame(kept).where("kept").select("pin_id")
+    frame = captioned(
+        tables.frame(pins).join(good, on="pin_id", how="semi"),
+        captioner,
+        batch_size=params.batch_size,
+        workers=params.workers,
+        threads=engine.threads,
+    )
+    with tqdm(total=total, desc="caption", unit="pin") as bar:
+        for batch in frame.to_arrow_iter(results_buffer_size=1):
+            rows = [
+                {"pin_id": pin["pin_id"], "source": source, "caption": text}
+                for pin in batch.to_pylist()
+                for source, text in texts_of(pin)
+            ]
+            yield pa.RecordBatch.from_pylist(rows, tables.CAPTIONS)
+            bar.update(batch.num_rows)
+
+
+def _mean_words(texts: list[dict[str, str]]) -> dict[str, float]:
+    words: dict[str, list[int]] = {}
+    for row in texts:
+        words.setdefault(row["source"], []).append(len(row["caption"].split()))
+    return {source: sum(counts) / len(counts) for source, counts in words.items()}
+
+
+def _scores(generated: Mapping[str, str], pins: Path, truth: Path, split_of: Mapping[str, str]) -> list[CaptionScore]:
+    """Of the pins that truth knows; the train split is among them, its figures say how much is learnt by heart."""
+    from canvas.data.captions import parted, words_of_pins
+    from evaluation.captions import caption_score, train_nouns
+
+    words = words_of_pins(pins, truth, split_of)
+    nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
+    return [
+        caption_score(
+            pin_id, pin.split, generated[pin_id], pin.caption, pin.scene, pin.category, parted=parted, nouns=nouns
+        )
+        for pin_id, pin in words.items()
+        if pin.true and pin_id in generated
+    ]
+
+
+def _sheet(count: int, pins: Path, generated: Mapping[str, str]) -> Image.Image:
+    """Pins spread evenly over the table, each above its caption."""
+    import daft
+
+    from canvas.data.images import contact_sheet, decode
+
+    ids = sorted(generated)
+    shown = ids[:: max(1, len(ids) // count)][:count]
+    found = tables.frame(pins).where(daft.col("pin_id").is_in(shown)).select("pin_id", "image").to_pydict()
+    images = dict(zip(found["pin_id"], found["image"], strict=True))
+    pictures = [decode(images[pin_id]) for pin_id in shown]
+    return contact_sheet(pictures, [generated[pin_id] for pin_id in shown], columns=6, cell=230)

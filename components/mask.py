@@ -1,0 +1,159 @@
+"""Stage `mask`: one row a kept pin, its product's mask and matte."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.data import tables
+from canvas.data.engine import Engine, start
+from canvas.data.masks import MaskLimits
+from canvas.models.segmenter_spec import EdgeSpec
+from lifecycle import catalog
+from lifecycle.catalog import Kept, MaskMetrics, Masks, MaskSheet, Pins, Truth
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+    from evaluation.masks import MaskScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskParams:
+    limits: MaskLimits
+    edges: EdgeSpec
+    batch_size: int  # pictures at once
+    workers: int  # processes that each hold the segmenter; 1 on one machine
+    sheet_each: int  # pins on each half of the sheet: best and worst
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.workers, self.sheet_each) < 1:
+            raise ValueError(f"mask: batch_size, workers and sheet_each must be 1 or more, not {self}")
+
+
+@stage(machine="gpu")
+def mask(
+    mask: MaskParams,
+    engine: Engine,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    segmenter: Input[catalog.Segmenter],
+    masks: Output[Masks],
+    metrics: Output[MaskMetrics],
+    sheet: Output[MaskSheet],
+) -> None:
+    """Segment every kept pin; score the masks where the truth is known."""
+    from canvas.data.images import encode_png
+    from evaluation.masks import mask_metrics
+
+    start(engine)
+    clock = time.perf_counter()
+    split_of = tables.kept_splits(pins.path, kept.path)
+    rows = _masked(mask, engine, pins.path, kept.path, segmenter.path, len(split_of))
+    written = tables.write(masks.path, rows, tables.MASKS)
+    seconds = time.perf_counter() - clock
+
+    verdicts = {row["pin_id"]: row for row in tables.read(masks.path, ["pin_id", "confidence", "rejected"]).to_pylist()}
+    scores = {score.pin_id: score for score in _scores(masks.path, truth.path, split_of)}
+    figures: dict[str, object] = {"pins": written, "seconds": seconds, "pins_per_second": written / seconds}
+    figures["rejected"] = dict(Counter(row["rejected"] for row in verdicts.values() if row["rejected"]))
+    figures |= mask_metrics(scores.values())
+    figures |= _screening(verdicts, scores)
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(_sheet(mask.sheet_each, pins.path, masks.path, verdicts, scores)))
+
+
+def _masked(
+    params: MaskParams, engine: Engine, pins: Path, kept: Path, segmenter: Path, total: int
+) -> Iterator[pa.RecordBatch]:
+    from tqdm import tqdm
+
+    from canvas.models.masking import masked
+
+    good = tables.frame(kept).where("kept").select("pin_id")
+    frame = masked(
+        tables.frame(pins).select("pin_id", "image").join(good, on="pin_id", how="semi"),
+        segmenter,
+        params.limits,
+        params.edges,
+        batch_size=params.batch_size,
+        workers=params.workers,
+        threads=engine.threads,
+    )
+    with tqdm(total=total, desc="mask", unit="pin") as bar:
+        for batch in frame.to_arrow_iter(results_buffer_size=1):
+            yield batch
+            bar.update(batch.num_rows)
+
+
+def _scores(masks: Path, truth: Path, split_of: Mapping[str, str]) -> Iterator[MaskScore]:
+    """In the order of pin_id; nothing for pins that truth does not know."""
+    import numpy as np
+
+    from canvas.data.masks import decode_mask
+    from evaluation.masks import mask_score
+
+    known = tables.frame(truth).select("pin_id", "alpha").with_column_renamed("alpha", "truth")
+    pairs = tables.frame(masks).select("pin_id", "mask").join(known, on="pin_id").sort("pin_id")
+    for batch in pairs.to_arrow_iter(results_buffer_size=1):
+        for row in batch.to_pylist():
+            found = decode_mask(row["mask"])
+            true = np.zeros(found.shape, bool) if row["truth"] is None else decode_mask(row["truth"])
+            yield mask_score(row["pin_id"], split_of[row["pin_id"]], found, true)
+
+
+def _screening(verdicts: Mapping[str, Mapping[str, object]], scores: Mapping[str, MaskScore]) -> dict[str, float]:
+    """What the rejections are worth: IoU of pins with a product that were accepted, and that were rejected."""
+    from evaluation.masks import interval
+
+    products = [score for score in scores.values() if score.has_product]
+    accepted = [score.iou for score in products if verdicts[score.pin_id]["rejected"] is None]
+    refused = [score.iou for score in products if verdicts[score.pin_id]["rejected"] is not None]
+    return {
+        **(interval("iou_of_accepted", accepted) if accepted else {}),
+        **(interval("iou_of_rejected", refused) if refused else {}),
+    }
+
+
+def _sheet(
+    each: int,
+    pins: Path,
+    masks: Path,
+    verdicts: Mapping[str, Mapping[str, object]],
+    scores: Mapping[str, MaskScore],
+) -> Image.Image:
+    """The best and the worst masks drawn into their pins, by IoU where truth is known, else by confidence."""
+    from canvas.data.images import contact_sheet, decode
+    from canvas.data.mask_drawing import outlined
+    from canvas.data.masks import decode_mask
+
+    def worth(pin_id: str) -> float:
+        score = scores.get(pin_id)
+        return float(str(verdicts[pin_id]["confidence"])) if score is None else score.iou
+
+    def label(pin_id: str) -> str:
+        measure = "IoU" if pin_id in scores else "confidence"
+        return f"{measure} {worth(pin_id):.3f} {verdicts[pin_id]['rejected'] or ''}"
+
+    ranked = sorted(verdicts, key=lambda pin_id: (-worth(pin_id), pin_id))
+    best = [pin_id for pin_id in ranked if verdicts[pin_id]["rejected"] != "empty"][:each]
+    shown = [*best, *(pin_id for pin_id in ranked[-each:] if pin_id not in best)]
+    rows = _rows(pins, "image", shown), _rows(masks, "mask", shown)
+    pictures = [outlined(decode(rows[0][pin_id]), decode_mask(rows[1][pin_id])) for pin_id in shown]
+    return contact_sheet(pictures, [label(pin_id) for pin_id in shown], columns=8, cell=150)
+
+
+def _rows(table: Path, column: str, wanted: Sequence[str]) -> dict[str, bytes]:
+    """One column of a few pins."""
+    import daft
+
+    found = tables.frame(table).where(daft.col("pin_id").is_in(list(wanted))).select("pin_id", column).to_pydict()
+    return dict(zip(found["pin_id"], found[column], strict=True))

@@ -1,0 +1,140 @@
+"""Stage `train_captioner`: pictures and captions in, a captioner out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.models.captioner_spec import Asking, DecoderSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import CaptionerLosses, CaptionerMetrics, Kept, Pins, Truth
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    from canvas.data.captions import PinWords
+    from canvas.models.captioner import Captioner
+    from canvas.train.loop import Fitted
+    from evaluation.captions import CaptionScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainCaptionerParams:
+    init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
+    asking: Asking
+    decoder: DecoderSpec | None  # null with init_from, as are the next two
+    drop: float | None  # fraction of image tokens withheld in training
+    train: TrainSpec | None
+    batch_size: int  # pictures at once, for features and for scoring
+
+    def __post_init__(self) -> None:
+        absent = [name for name in ("decoder", "drop", "train") if getattr(self, name) is None]
+        if self.init_from is None and absent:
+            raise ValueError(
+                f"train_captioner: {', '.join(absent)} must be given to train one, or init_from to name one"
+            )
+        if self.init_from is not None and len(absent) < 3:
+            raise ValueError(
+                "train_captioner: an init_from model is used as it is; set decoder, drop and train to null"
+            )
+
+
+@stage(machine="gpu")
+def train_captioner(
+    train_captioner: TrainCaptionerParams,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    model: Output[catalog.Captioner],
+    metrics: Output[CaptionerMetrics],
+    losses: Output[CaptionerLosses],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the captioner on the train split, and score its captions of the held-out splits."""
+    from canvas.data import tables
+    from canvas.data.captions import words_of_pins
+    from canvas.models.captioner import load_captioner
+    from evaluation.captions import caption_metrics
+
+    params, clock = train_captioner, time.perf_counter()
+    words = words_of_pins(pins.path, truth.path, tables.kept_splits(pins.path, kept.path))
+    figures: dict[str, object] = {}
+    curve: list[tuple[int, float]] = []
+    if params.init_from is not None:
+        captioner = load_captioner(params.init_from, params.asking)
+    else:
+        captioner, fitted = _trained(params, pins.path, words, log, scratch)
+        curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
+    captioner.save(model.path)
+    trained = time.perf_counter()
+
+    scores = list(_scores(captioner, params, pins.path, words))
+    scored = time.perf_counter()
+    figures |= caption_metrics(scores)
+    figures["seconds"] = {"train": trained - clock, "score": scored - trained}
+    figures["captions_per_second"] = len(scores) / (scored - trained)
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+
+
+def _trained(
+    params: TrainCaptionerParams, pins: Path, words: Mapping[str, PinWords], log: StepLog, scratch: Scratch
+) -> tuple[Captioner, Fitted]:
+    import torch
+
+    from canvas.data.captioned import caption_batches
+    from canvas.models.captioner import build_captioner
+    from canvas.models.captioner_objective import CaptionObjective
+    from canvas.models.tokenizer import train_tokenizer
+    from canvas.train.loop import fit
+
+    assert params.decoder is not None
+    assert params.train is not None
+    assert params.drop is not None
+    captions = {pin_id: pin.caption for pin_id, pin in words.items() if pin.split == "train"}
+    torch.manual_seed(params.train.seed)
+    tokenizer = train_tokenizer(captions.values(), params.decoder.vocabulary)
+    captioner = build_captioner(params.decoder, tokenizer, params.asking)
+    batches = caption_batches(
+        captioner,
+        pins,
+        captions,
+        rows_at_once=params.batch_size,
+        batch_size=params.train.batch_size,
+        seed=params.train.seed,
+    )
+    fitted = fit(
+        captioner.model,
+        CaptionObjective(params.drop),
+        batches,
+        params.train,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+    )
+    captioner.model.eval()
+    return captioner, fitted
+
+
+def _scores(
+    captioner: Captioner, params: TrainCaptionerParams, pins: Path, words: Mapping[str, PinWords]
+) -> Iterator[CaptionScore]:
+    from canvas.data import tables
+    from canvas.data.captions import parted
+    from canvas.data.images import decode
+    from evaluation.captions import caption_score, train_nouns
+
+    nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
+    held_out = {pin_id: pin for pin_id, pin in words.items() if pin.true and pin.split != "train"}
+    for batch in tables.batches(pins, ["pin_id", "image"], params.batch_size):
+        rows = [row for row in batch.to_pylist() if row["pin_id"] in held_out]
+        captions = captioner.captions([decode(row["image"]) for row in rows]) if rows else []
+        for row, caption in zip(rows, captions, strict=True):
+            pin = held_out[row["pin_id"]]
+            yield caption_score(
+                row["pin_id"], pin.split, caption, pin.caption, pin.scene, pin.category, parted=parted, nouns=nouns
+            )

@@ -1,0 +1,147 @@
+"""Stage `train_segmenter`: pictures and true mattes in, a product segmenter out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.models.segmenter_spec import AugmentSpec, EdgeSpec, UNetSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import Kept, Pins, SegmenterLosses, SegmenterMetrics, Truth
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    from canvas.models.segmenter import Segmenter
+    from canvas.train.loop import Fitted
+    from evaluation.masks import MaskScore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSegmenterParams:
+    init_from: str | None  # path or hub id of a transformers semantic segmentation model; null: the U-Net below
+    background: tuple[str, ...]  # classes of an untrained init_from model that are no product
+    unet: UNetSpec | None  # null with init_from
+    augment: AugmentSpec | None  # null with train: null
+    train: TrainSpec | None  # null: the init_from model is used as it is
+    edges: EdgeSpec  # of scored mattes
+    threshold: float  # alpha from which a pixel is product, when scored
+    score_batch: int  # pictures at once, when scored
+
+    def __post_init__(self) -> None:
+        if (self.init_from is None) == (self.unet is None):
+            raise ValueError("train_segmenter: give init_from or unet, and null for the other")
+        if (self.train is None) != (self.augment is None):
+            raise ValueError("train_segmenter: give both train and augment, or null for both")
+        if self.train is None and self.init_from is None:
+            raise ValueError("train_segmenter.train is null: a U-Net from scratch needs training, or name init_from")
+        if self.train is not None and self.background:
+            raise ValueError(
+                f"train_segmenter.background is {list(self.background)}: training replaces the classes by one, "
+                "product; give [] or set train and augment to null"
+            )
+
+
+@stage(machine="gpu")
+def train_segmenter(
+    train_segmenter: TrainSegmenterParams,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    model: Output[catalog.Segmenter],
+    metrics: Output[SegmenterMetrics],
+    losses: Output[SegmenterLosses],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the product segmenter on true alphas of the train split, and score it on the held-out splits."""
+    import torch
+
+    from canvas.data import tables
+    from evaluation.masks import mask_metrics
+
+    params, clock = train_segmenter, time.perf_counter()
+    split_of = tables.kept_splits(pins.path, kept.path)
+    torch.manual_seed(params.train.seed if params.train else 0)
+    segmenter = _initial(params)
+    figures: dict[str, object] = {}
+    curve: list[tuple[int, float]] = []
+    if params.train is not None:
+        wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
+        fitted = _fitted(segmenter, params, pins.path, truth.path, wanted, log, scratch)
+        curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
+    segmenter.save(model.path)
+    trained = time.perf_counter()
+
+    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+    figures |= mask_metrics(_scores(segmenter.eval(), params, pins.path, truth.path, held_out))
+    figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+
+
+def _initial(params: TrainSegmenterParams) -> Segmenter:
+    from canvas.models.segmenter import build_segmenter, load_segmenter, segmenter_to_tune
+
+    if params.unet is not None:
+        return build_segmenter(params.unet)
+    assert params.init_from is not None
+    if params.train is None:
+        return load_segmenter(params.init_from, params.background)
+    return segmenter_to_tune(params.init_from)
+
+
+def _fitted(
+    segmenter: Segmenter,
+    params: TrainSegmenterParams,
+    pins: Path,
+    truth: Path,
+    wanted: Collection[str],
+    log: StepLog,
+    scratch: Scratch,
+) -> Fitted:
+    from canvas.data.cutouts import PastedBatches, load_cutouts
+    from canvas.models.segmenter_objective import SegmentationObjective
+    from canvas.train.loop import fit
+
+    assert params.train is not None
+    assert params.augment is not None
+    cutouts = load_cutouts(pins, truth, wanted, segmenter.size)
+    batches = PastedBatches(cutouts, params.train.batch_size, params.train.seed)
+    return fit(
+        segmenter,
+        SegmentationObjective(params.augment),
+        batches,
+        params.train,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+    )
+
+
+def _scores(
+    segmenter: Segmenter, params: TrainSegmenterParams, pins: Path, truth: Path, held_out: Mapping[str, str]
+) -> Iterator[MaskScore]:
+    import numpy as np
+
+    from canvas.data import tables
+    from canvas.data.images import decode
+    from canvas.data.masks import decode_mask
+    from evaluation.masks import mask_score
+
+    true = {
+        row["pin_id"]: row["alpha"]
+        for batch in tables.batches(truth, ["pin_id", "alpha"])
+        for row in batch.to_pylist()
+        if row["pin_id"] in held_out
+    }
+    for batch in tables.batches(pins, ["pin_id", "image"], params.score_batch):
+        rows = [row for row in batch.to_pylist() if row["pin_id"] in true]
+        images = [decode(row["image"]) for row in rows]
+        for row, alpha in zip(rows, segmenter.alphas(images, params.edges) if rows else [], strict=True):
+            png = true[row["pin_id"]]
+            known = np.zeros(alpha.shape, bool) if png is None else decode_mask(png)
+            yield mask_score(row["pin_id"], held_out[row["pin_id"]], alpha >= params.threshold, known)
