@@ -7,6 +7,7 @@ documentation but were never run by this project's tests.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -52,7 +54,11 @@ class World:
 
 @contextmanager
 def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
-    """The world that torchrun set up, or a world of one; a process group that is made here ends here."""
+    """The world that torchrun set up, or a world of one.
+
+    The process group of many is made once and lives as long as the process, since a second run may follow and ranks
+    that leave and join again can wait for each other for ever; that of a world of one ends with the run.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "none" and size > 1:
         raise ValueError(f"parallel is none in a world of {size} processes: set it to ddp or fsdp, or drop torchrun")
@@ -60,18 +66,20 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    ours = parallel != "none" and not dist.is_initialized()
-    if ours:
+    if parallel == "none" or (size == 1 and parallel == "ddp"):
+        yield World(0, 1, device)
+        return
+    if not dist.is_initialized():
         backend = "nccl" if cuda else "gloo"
         if size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         else:
             dist.init_process_group(backend)
+            atexit.register(dist.destroy_process_group)
     try:
-        group = dist.is_initialized() and parallel != "none"
-        yield World(dist.get_rank() if group else 0, dist.get_world_size() if group else 1, device)
+        yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
-        if ours:
+        if size == 1:
             dist.destroy_process_group()
 
 
@@ -82,13 +90,16 @@ def replicated(step: nn.Module, world: World) -> nn.Module:
     return DistributedDataParallel(step, find_unused_parameters=True)
 
 
-def shard(model: nn.Module, precision: Literal["fp32", "bf16", "fp16"]) -> None:
-    """Shard `model` in place over the ranks (FSDP2), a unit at a time; its ranks must hold the same weights.
+def shard(model: nn.Module, precision: Literal["fp32", "bf16", "fp16"], world: World) -> None:
+    """Shard `model` in place over the ranks (FSDP2), a unit at a time; `ValueError` if their weights differ.
 
     Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
     else the members of its outermost `nn.ModuleList`s. In half precision weights are gathered as such and gradients
     are reduced in float32.
     """
+    weights = [float(parameter.detach().double().sum()) for parameter in model.parameters()]
+    if world.size > 1 and world.agreed(weights) != weights:
+        raise ValueError(f"{type(model).__name__} starts with other weights on rank {world.rank}: seed its init alike")
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
     for unit in shard_units(model):
@@ -129,6 +140,12 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's part of `tensor`, detached, sharing its memory."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The whole state dict on rank 0's CPU, to save a model that was trained under fsdp (collective); else empty."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(model, options=options))
 
 
 def gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:

@@ -37,13 +37,20 @@ def overlap(time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray | float,
 
 
 def combination(snapshots: Sequence[tuple[int, float]], step: int, length: float) -> np.ndarray:
-    """Weight of each snapshot (step, length) in the average of `length` at `step`: they sum to 1 up to rounding."""
-    times = np.array([time for time, _ in snapshots], dtype=np.float64)
+    """Weight of each snapshot (step, length) in the average of `length` at `step`.
+
+    Least squares between the profiles, as in the paper, but under the constraint that the weights sum to 1: from the
+    few snapshots of a short run the plain solution scales the weights by some per cent.
+    """
+    times = np.array([time for time, _ in snapshots], dtype=np.float64) / step
     gammas = np.array([exponent(width) for _, width in snapshots])
-    gram = overlap(times[:, None], gammas[:, None], times[None, :], gammas[None, :])
-    target = overlap(times, gammas, step, exponent(length))
-    weights: np.ndarray = np.linalg.lstsq(gram, target, rcond=None)[0]
-    return weights
+    count = len(snapshots)
+    system = np.ones((count + 1, count + 1))  # with a Lagrange multiplier in the last row and column
+    system[:count, :count] = overlap(times[:, None], gammas[:, None], times[None, :], gammas[None, :])
+    system[count, count] = 0
+    target = np.append(overlap(times, gammas, 1.0, exponent(length)), 1.0)
+    weights: np.ndarray = np.linalg.lstsq(system, target, rcond=None)[0]
+    return weights[:count]
 
 
 class Averages:

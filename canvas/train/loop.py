@@ -66,6 +66,7 @@ def fit(
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
         scaler = torch.amp.GradScaler(world.device.type, enabled=spec.precision == "fp16")
 
+        title = type(model).__name__  # before it is wrapped
         players = players_of(model, objective, adversary, spec, world)
         averages = Averages(players[0].parameters, spec.ema)
         this_run = identity(spec, {player.name: player.tensors for player in players})
@@ -75,7 +76,7 @@ def fit(
         here = world.rank == 0 or spec.parallel == "fsdp"  # where samples are drawn
         window = Window()
         first_step = progress.done
-        bar = tqdm(total=spec.steps, initial=first_step, desc=type(model).__name__, unit="step", disable=world.rank > 0)
+        bar = tqdm(total=spec.steps, initial=first_step, desc=title, unit="step", disable=world.rank > 0)
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
             torch.manual_seed(mixed(spec.seed, step, world.rank))  # dropout and its like

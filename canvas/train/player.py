@@ -89,7 +89,7 @@ def _player(
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
     if sharded:
-        shard(model, spec.precision)  # wants contiguous parameters: only the inputs are channels_last
+        shard(model, spec.precision, world)  # wants contiguous parameters: only the inputs are channels_last
     else:
         model.to(world.device)
         if spec.channels_last:
