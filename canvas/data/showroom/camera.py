@@ -16,8 +16,7 @@ from PIL import Image
 
 Pixels = NDArray[np.floating[Any]]
 
-SUPERSAMPLING = 2
-_WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
+WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Panorama:
-    """Linear light [h, w, 3] in 0..1, and the yaw that most light comes from."""
+    """Linear light [h, WRAP + w + WRAP, 3] in 0..1, its ends repeated, and the yaw that most light comes from."""
 
-    linear: Pixels
+    wrapped: Pixels
     light_yaw: float
 
 
@@ -56,7 +55,8 @@ def load_panorama(path: Path) -> Panorama:
     luminance = linear[: height // 2].mean((0, 2)) ** 2  # squared: the sun, not the whole sky
     angles = (np.arange(width) + 0.5) / width * 2 * np.pi
     light = np.arctan2((luminance * np.sin(angles)).sum(), (luminance * np.cos(angles)).sum())
-    return Panorama(linear, float(np.degrees(light)) % 360)
+    wrapped = np.concatenate([linear[:, -WRAP:], linear, linear[:, :WRAP]], axis=1)
+    return Panorama(wrapped, float(np.degrees(light)) % 360)
 
 
 def finest_fov(width: int, panorama_width: int = 1024) -> float:
@@ -71,17 +71,16 @@ def yaw_reach(view: View) -> float:
     return float(np.degrees(np.abs(np.arctan2(border[..., 0], border[..., 2])).max()))
 
 
-def crop(panorama: Panorama, view: View, supersampling: int = SUPERSAMPLING) -> Pixels:
+def crop(panorama: Panorama, view: View, supersampling: int = 2) -> Pixels:
     """The picture [height, width, 3] in linear light, by inverse gnomonic projection and supersampling."""
     rays = _rays(view, supersampling)
     right, up, forward = rays[..., 0], rays[..., 1], rays[..., 2]
-    height, width = panorama.linear.shape[:2]
+    height, width = panorama.wrapped.shape[0], panorama.wrapped.shape[1] - 2 * WRAP
     turns = np.arctan2(right, forward) / np.float32(2 * np.pi) + np.float32(view.yaw / 360)
     pitch = np.arctan2(up, np.sqrt(right * right + forward * forward))
-    columns = turns % 1 * width - 0.5 + _WRAP
+    columns = turns % 1 * width - 0.5 + WRAP
     rows = (0.5 - pitch / np.float32(np.pi)) * height - 0.5
-    wrapped = np.concatenate([panorama.linear[:, -_WRAP:], panorama.linear, panorama.linear[:, :_WRAP]], axis=1)
-    fine = cv2.remap(wrapped, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    fine = cv2.remap(panorama.wrapped, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.clip(cv2.resize(fine, (view.width, view.height), interpolation=cv2.INTER_AREA), 0, 1)
 
 

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from canvas.data.showroom.camera import Pixels
 
@@ -184,16 +183,25 @@ def _product_region(alpha: NDArray[np.uint8], sheet: Sheet) -> NDArray[np.bool_]
     framed = np.zeros(alpha.shape, dtype=bool)
     for left, top, right, bottom in sheet.frames:
         framed[top:bottom, left:right] = True
-    solid = framed & (alpha >= sheet.opaque)
-    parts, count = ndimage.label(solid)
-    sizes = ndimage.sum_labels(solid, parts, range(1, count + 1))
-    region = np.isin(parts, 1 + np.flatnonzero(sizes >= 300))
-    # Print and gloss inside the product are a little transparent; the gap in a handle is not product.
-    holes, count = ndimage.label(ndimage.binary_fill_holes(region) & ~region)
-    if count:
-        opacity = ndimage.mean(alpha, holes, range(1, count + 1))
-        region |= np.isin(holes, 1 + np.flatnonzero(opacity >= 120))
-    return region
+    labels, sizes = _parts(framed & (alpha >= sheet.opaque))
+    region = (sizes >= 300)[labels]
+    # Print and gloss inside the product are a little transparent; the gap in a handle is not product, nor
+    # is the part outside, which is the only one that touches the border.
+    labels, sizes = _parts(~region)
+    opacity = np.bincount(labels.ravel(), weights=alpha.ravel()) / np.maximum(sizes, 1)
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    filled = opacity >= 120
+    filled[0] = False
+    filled[edge] = False
+    return region | filled[labels]
+
+
+def _parts(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label of every pixel's 4-connected part (0: outside), and the parts' sizes, 0 for what lies outside."""
+    count, labels = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
+    sizes = np.bincount(labels.ravel(), minlength=count)
+    sizes[0] = 0
+    return np.asarray(labels, dtype=np.int32), sizes
 
 
 def _bounds(inside: NDArray[np.bool_]) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,8 @@ def _background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> 
         view = _view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
         if view is None:
             continue
-        score = _soundness(_auto_exposed(crop(panorama, view, supersampling=1)))
+        small = replace(view, width=view.width // 2, height=view.height // 2)  # enough to judge it
+        score = _soundness(_auto_exposed(crop(panorama, small, supersampling=1)))
         if best is None or score > best[0]:
             best = (score, view)
         if score >= 1:
@@ -252,7 +253,7 @@ def _soundness(srgb: Pixels) -> float:
     luma = srgb.mean(-1)
     detail = float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
     clipped = float(((luma > 0.98) | (luma < 0.02)).mean())
-    return min(detail / 0.02, 0.35 / max(clipped, 1e-6))
+    return min(detail / 0.03, 0.35 / max(clipped, 1e-6))
 
 
 def _bytes(values: Pixels) -> NDArray[np.uint8]:
