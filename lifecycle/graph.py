@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePosixPath
 from typing import Any
 
 from lifecycle.stage import Artifact, Stage
@@ -33,7 +34,7 @@ def load_stages(package: str = "components") -> tuple[Stage[Any], ...]:
 
 
 def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
-    """Artifact -> the stage that writes it; two writers of one path are a `TypeError`."""
+    """Artifact -> the stage that writes it; two writers of one path, or of a path within, are a `TypeError`."""
     by_path: dict[str, Stage[Any]] = {}
     found: dict[type[Artifact], Stage[Any]] = {}
     for stage in stages:
@@ -41,6 +42,10 @@ def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
             if artifact.path in by_path:
                 raise TypeError(f"{artifact.path} has two producers: {by_path[artifact.path].name} and {stage.name}")
             by_path[artifact.path] = found[artifact] = stage
+    for path, stage in by_path.items():
+        for outer in map(str, PurePosixPath(path).parents):
+            if outer in by_path:
+                raise TypeError(f"{path} of {stage.name} lies in {outer} of {by_path[outer].name}: move one")
     return found
 
 

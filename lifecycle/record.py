@@ -190,12 +190,20 @@ class Tracking:
         outputs = batch[0]["outputs"]
         self.client.log_batch(run_id, tags=[RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs])
         for out in outputs:
-            if out["kind"] == "Model" and not self._models(record=folder.name, path=out["path"]):
-                tags = {"canvas.record": folder.name, "canvas.path": out["path"], "canvas.digest": out["digest"]}
-                name = re.sub(r"[/:.%\"']", "_", out["path"])
-                model = self.client.create_logged_model(self.experiment, name, run_id, tags, model_type="canvas")
-                self.client.finalize_logged_model(model.model_id, "READY")
-                self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            if out["kind"] == "Model":
+                model_id = self._model(run_id, out, folder.name)
+                self.client.finalize_logged_model(model_id, "READY")
+                known = self.client.get_run(run_id).outputs
+                if model_id not in {model.model_id for model in (known.model_outputs if known else ())}:
+                    self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+    def _model(self, run_id: str, out: Mapping[str, str], record: str) -> str:
+        if found := self._models(record=record, path=out["path"]):
+            return str(found[0].model_id)
+        tags = {"canvas.record": record, "canvas.path": out["path"], "canvas.digest": out["digest"]}
+        name = re.sub(r"[/:.%\"']", "_", out["path"])
+        model = self.client.create_logged_model(self.experiment, name, run_id, tags, model_type="canvas")
+        return str(model.model_id)
 
     def _send_end(self, run_id: str, batch: list[Event], folder: Path) -> None:
         end = batch[0]
