@@ -25,14 +25,6 @@ class MaskSpec:
             raise ValueError(f"mask shares {shares} must be 0 or more and add up to 1 or less; strokes get the rest")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskErrorSpec:
-    """Errors of a segmenter, put into true product masks so that the denoiser does not trust their edges."""
-
-    shift: float  # largest erosion or dilation, as a fraction of the shorter side
-    cut: float  # probability that a bite is missing
-
-
 def random_mask(random: np.random.Generator, height: int, width: int, spec: MaskSpec) -> Mask:
     """A mask (height, width) of one of the kinds of `spec`; at least one pixel is to be painted."""
     kind = random.random()
@@ -79,26 +71,6 @@ def inner_box(random: np.random.Generator, height: int, width: int) -> Mask:
     top, left, bottom, right = _box(random, height, width, 0.3, 0.8)
     canvas[top:bottom, left:right] = True
     return canvas
-
-
-def disturbed(random: np.random.Generator, mask: Mask, spec: MaskErrorSpec) -> Mask:
-    """A product mask (H, W) as a segmenter might give it: eroded or dilated, sometimes with a bite cut out of it.
-
-    Never empty unless `mask` is: an error that would leave nothing is not made.
-    """
-    side = min(mask.shape)
-    radius = round(random.uniform(-1, 1) * spec.shift * side)
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(radius) + 1,) * 2)
-    change = cv2.erode if radius < 0 else cv2.dilate
-    found = change(mask.astype(np.uint8), element).astype(bool)
-    if random.random() < spec.cut and mask.any():
-        rows, columns = np.nonzero(mask)
-        edge = random.integers(len(rows))
-        bite = np.zeros(mask.shape, np.uint8)
-        size = max(1, round(np.sqrt(mask.sum()) * random.uniform(0.1, 0.3)))
-        cv2.circle(bite, (int(columns[edge]), int(rows[edge])), size, 1, -1)
-        found &= ~bite.astype(bool)
-    return found if found.any() else mask
 
 
 def _box(random: np.random.Generator, height: int, width: int, small: float, large: float) -> tuple[int, int, int, int]:

@@ -56,6 +56,21 @@ class ClipSpec:
             raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextSpec:
+    """The two text-image encoders whose text towers the denoiser reads, as SDXL's CLIP-ViT/L and OpenCLIP-ViT/bigG."""
+
+    first: ClipSpec
+    second: ClipSpec
+
+    def __post_init__(self) -> None:
+        if self.first.context_length != self.second.context_length:
+            raise ValueError(
+                f"context_length is {self.first.context_length} and {self.second.context_length}: the towers' states "
+                "stand side by side, make them equal"
+            )
+
+
 def clip_config(spec: ClipSpec) -> dict[str, Any]:
     """open_clip's model config of `spec`."""
     return {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from canvas.diffusion.masks import MaskErrorSpec, MaskSpec, boxes, disturbed, inner_box, random_mask, strokes
+from canvas.diffusion.masks import MaskSpec, boxes, inner_box, random_mask, strokes
 
 SHARES = MaskSpec(everything=0.25, boxes=0.25, borders=0.25)
 
@@ -34,38 +34,6 @@ def test_one_pixel_pictures_work():
     random = np.random.default_rng(0)
     for _ in range(50):
         assert random_mask(random, 1, 1, SHARES).shape == (1, 1)
-
-
-def _disc(size: int = 64) -> np.ndarray:
-    rows, columns = np.mgrid[:size, :size]
-    return (rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2
-
-
-def test_mask_errors_go_both_ways_and_stay_near():
-    random = np.random.default_rng(0)
-    mask = _disc()
-    areas = np.array([disturbed(random, mask, MaskErrorSpec(shift=0.05, cut=0.0)).sum() for _ in range(200)])
-    assert (areas < mask.sum()).any()
-    assert (areas > mask.sum()).any()
-    radius = np.sqrt(areas / np.pi)
-    assert np.abs(radius - 16).max() < 0.05 * 64 + 1.5
-
-
-def test_cuts_take_bites_from_the_mask():
-    random = np.random.default_rng(0)
-    mask = _disc()
-    for _ in range(20):
-        found = disturbed(random, mask, MaskErrorSpec(shift=0.0, cut=1.0))
-        assert found.any()
-        assert not (found & ~mask).any()
-        assert 0.5 < found.sum() / mask.sum() < 1
-
-
-def test_errors_never_empty_a_mask():
-    random = np.random.default_rng(0)
-    speck = np.zeros((32, 32), bool)
-    speck[4, 4] = True
-    assert all(disturbed(random, speck, MaskErrorSpec(shift=0.2, cut=1.0)).any() for _ in range(50))
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.5, 0.5), (0.5, 0.5, 0.1)])

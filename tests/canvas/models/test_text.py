@@ -10,6 +10,7 @@ import torch
 
 from canvas.models.text import (
     ClipSpec,
+    TextSpec,
     TextTower,
     build_clip,
     clip_config,
@@ -172,6 +173,11 @@ def test_towers_of_different_lengths_are_refused(clips):
     towers = [TextTower.of(clips[0], SMALL), TextTower.of(build_clip(longer), longer)]
     with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
         encoded(towers, ["a"])
+
+
+def test_lengths_are_checked_in_the_params():
+    with pytest.raises(ValueError, match="context_length is 12 and 20"):
+        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20))
 
 
 def test_what_does_not_fit_is_told(clips):

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from canvas.activations import activations
+from canvas.models.adapters import add_lora
+from canvas.plan import Run, largest_unit, main, memory_rows, parameters, pin_rows, specs_in
+from tests.canvas.models import tiny
+
+XL = Path(__file__).parent / "canvas-xl.yaml"
+RUN = Run(side=64, gpus=2, batch=3, captions=2, masks=2, averages=1, lora_rank=2, pins=10)
+
+
+@pytest.fixture
+def unet():
+    with torch.device("meta"):
+        return tiny.denoiser()
+
+
+def test_full_size_plan(capsys):
+    assert main(["--profile", str(XL), "--gpus", "8"]) == 0
+    told = capsys.readouterr().out
+    for count in ("2,567,463,684", "83,653,863", "123,650,304", "694,659,840"):
+        assert count in told
+    assert "2,567,478,084 x 4 bytes / 8 GPUs" in told
+
+
+def test_activations_are_those_of_a_real_pass(unet):
+    real = tiny.denoiser()
+    weights = {weight.untyped_storage().data_ptr() for weight in real.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in weights:
+            kept.setdefault(place, tensor)
+        return tensor
+
+    given = tiny.conditions(batch=1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states = torch.zeros(1, 77, tiny.TEXT_WIDTH)
+        added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
+        real(given["latents"], 500, states, added_cond_kwargs=added)
+    measured = sum(tensor.numel() for tensor in kept.values()) * 2
+    assert activations(unet).bytes == pytest.approx(measured, rel=0.1)
+    assert activations(unet).recomputed_bytes < activations(unet).bytes
+
+
+def test_memory_adds_up(unet):
+    rows = {part: size for part, _, size in memory_rows(unet, activations(unet), RUN)}
+    assert rows["weights"] == parameters(unet) * 4 / 2
+    assert rows["optimizer"] == 2 * rows["gradients"] == 2 * rows["averages"]
+    assert rows["total"] == sum(size for part, size in rows.items() if part != "total")
+
+
+def test_lora_trains_little(unet):
+    whole = parameters(unet)
+    add_lora(unet, rank=2, alpha=2)
+    rows = {part: size for part, _, size in memory_rows(unet, activations(unet), RUN)}
+    assert rows["gradients"] == parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
+
+
+def test_units_do_not_count_their_inner_units_again(unet):
+    whole = max(parameters(block) for block in [*unet.down_blocks, *unet.up_blocks])
+    assert 0 < largest_unit(unet) < whole
+
+
+def test_bytes_of_a_pin():
+    rows = {name: size for name, _, size in pin_rows(specs_in(XL), RUN)}
+    assert rows["moments"] == torch.zeros(8, 8, 8, dtype=torch.half).nbytes
+    assert rows["text states"] == torch.zeros(2, 77, 2048, dtype=torch.half).nbytes
+    assert rows["masked latents"] == torch.zeros(2, 4, 8, 8, dtype=torch.half).nbytes
+    assert rows["total"] == sum(size for name, size in rows.items() if name != "total")
+
+
+def test_a_profile_without_models_is_named(tmp_path: Path, capsys):
+    (tmp_path / "p.yaml").write_text("engine:\n  threads: 2\n")
+    assert main(["--profile", str(tmp_path / "p.yaml")]) == 1
+    assert "has no section 'denoiser'" in capsys.readouterr().err
