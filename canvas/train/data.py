@@ -25,20 +25,25 @@ class Batches(Protocol):
         ...
 
 
-def batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
-    """Which of `rows` rows make this rank's slice of batch `step`: int64 [batch_size // world].
+def epoch_places(rows: int, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
+    """Epoch and place in it of each sample of this rank's slice of batch `step`: int64 [batch_size // world, 2].
 
-    Rows come in an order permuted anew each epoch; a batch may end one epoch and start the next, so every row is
-    seen equally often.
+    A batch may end one epoch and start the next, so every row is seen equally often.
     """
     if batch_size % world:
         raise ValueError(f"batch_size is {batch_size}: it must be a multiple of the {world} processes that share it")
     local = batch_size // world
     places = np.arange(local) + step * batch_size + rank * local
-    chosen = np.empty(local, dtype=np.int64)
-    for epoch in np.unique(places // rows):
-        inside = places // rows == epoch
-        chosen[inside] = _order(rows, seed, int(epoch))[places[inside] % rows]
+    return np.stack(np.divmod(places, rows), axis=1)
+
+
+def batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
+    """Which of `rows` rows make this rank's slice of batch `step`, in each epoch's own order: int64 [local]."""
+    epochs, places = epoch_places(rows, batch_size, step, rank, world).T
+    chosen = np.empty(len(places), dtype=np.int64)
+    for epoch in np.unique(epochs):
+        inside = epochs == epoch
+        chosen[inside] = _order(rows, seed, int(epoch))[places[inside]]
     return chosen
 
 

@@ -145,7 +145,9 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """The whole state dict on rank 0's CPU, to save a model that was trained under fsdp (collective); else empty."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(model, options=options))
+    return {
+        name: tensor for name, tensor in get_model_state_dict(model, options=options).items() if torch.is_tensor(tensor)
+    }
 
 
 def gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
