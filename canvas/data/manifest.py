@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from canvas.data import tables
+from canvas.data.addresses import Reader, readable, without_credentials
 from canvas.data.images import Limits, as_delivered
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ REQUIRED = ("pin_id", "image", "title")
 TEXTS = ("title", "description", "alt_text", "board", "category")
 COUNTS = ("impressions", "saves", "clicks")
 MAPPED = (*REQUIRED, "description", "alt_text", "board", "category", "product_id", "promoted", *COUNTS)
-SCHEMES = ("file", "http", "https", "s3", "gs")
 BATCH = 32
 """Pictures that one worker holds."""
 
@@ -81,9 +80,10 @@ def ingested(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> 
     """
     rows = 0
     reasons: Counter[str] = Counter()
-    frame = _frame(spec, folder)
+    reader = Reader(folder, spec.connections, spec.timeout_seconds)
+    frame = _frame(spec, reader)
     with tables.Writer(pins, tables.PINS) as good, tables.Writer(quarantine, tables.QUARANTINE) as bad:
-        for batch in _loaded(frame, spec, folder, _repeated(frame, spec)):
+        for batch in _loaded(frame, spec, reader, _repeated(frame, spec)):
             kept, refused = [], []
             for row in batch:
                 rows += 1
@@ -109,34 +109,24 @@ def split_of(product_id: str | None, pin_id: str, held_out: float) -> str:
     return "unseen_product" if product_id else "unseen_view"
 
 
-def without_credentials(uri: str | None) -> str | None:
-    """The address without user, password, query and fragment (which carry signatures)."""
-    if uri is None or "://" not in uri:
-        return uri
-    scheme, rest = uri.split("://", 1)
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
-def _frame(spec: ManifestSpec, folder: Path) -> daft.DataFrame:
+def _frame(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
     """The mapped columns under our names, all as text."""
     import daft
     from daft.exceptions import DaftCoreException
 
-    where = _located(spec.path, folder)
+    where, config = reader.located(spec.path), reader.config()
     shown = without_credentials(spec.path)
     text = daft.DataType.string()
     try:
         if spec.format == "csv":  # as text: inferred numbers would lose the zeros of an id such as 007
-            hints = dict.fromkeys(daft.read_csv(where, io_config=_io(spec)).column_names, text)
-            frame = daft.read_csv(where, schema=hints, io_config=_io(spec))
+            hints = dict.fromkeys(daft.read_csv(where, io_config=config).column_names, text)
+            frame = daft.read_csv(where, schema=hints, io_config=config)
         elif spec.format == "jsonl":
-            frame = daft.read_json(where, io_config=_io(spec))
+            frame = daft.read_json(where, io_config=config)
         else:
-            frame = daft.read_parquet(where, io_config=_io(spec))
+            frame = daft.read_parquet(where, io_config=config)
     except (DaftCoreException, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {shown} as {spec.format}: {_readable(error, where)}") from error
+        raise ValueError(f"cannot read {shown} as {spec.format}: {readable(error, where)}") from error
     for ours, theirs in spec.columns.items():
         if theirs not in frame.column_names:
             has = ", ".join(frame.column_names)
@@ -154,12 +144,12 @@ def _repeated(frame: daft.DataFrame, spec: ManifestSpec) -> set[str]:
         return set(counted.where("rows > 1").to_pydict()["pin_id"])
     except (DaftCoreException, OSError) as error:
         raise ValueError(
-            f"cannot read {without_credentials(spec.path)} as {spec.format}: {_readable(error, spec.path)}"
+            f"cannot read {without_credentials(spec.path)} as {spec.format}: {readable(error, spec.path)}"
         ) from error
 
 
 def _loaded(
-    frame: daft.DataFrame, spec: ManifestSpec, folder: Path, repeated: set[str]
+    frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str]
 ) -> Iterator[list[dict[str, Any]]]:
     """Batches of rows in the list's order, each with its picture or the reason why there is none."""
     import daft
@@ -176,7 +166,7 @@ def _loaded(
     @daft.func.batch(return_dtype=picture, batch_size=BATCH)
     def fetched(uris: daft.Series) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(spec.connections) as pool:
-            return list(pool.map(lambda uri: _fetched(uri, spec, folder), uris.to_pylist()))
+            return list(pool.map(lambda uri: _fetched(uri, spec, reader), uris.to_pylist()))
 
     seen: set[str] = set()
     for batch in frame.with_column("picture", fetched(frame["image"])).to_arrow_iter(results_buffer_size=1):
@@ -189,32 +179,14 @@ def _loaded(
             yield rows
 
 
-def _fetched(uri: str | None, spec: ManifestSpec, folder: Path) -> dict[str, Any]:
+def _fetched(uri: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
     """The picture at `uri`, checked and normalised, or the reason why there is none."""
     try:
-        data, width, height = as_delivered(
-            _bytes(uri, spec, folder), Limits(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
-        )
+        limits = Limits(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
+        data, width, height = as_delivered(reader.read(uri, spec.max_bytes), limits)
         return {"data": data, "width": width, "height": height, "reason": None}
     except ValueError as error:
         return {"data": None, "width": None, "height": None, "reason": str(error)}
-
-
-def _bytes(uri: str | None, spec: ManifestSpec, folder: Path) -> bytes:
-    """At most `max_bytes` + 1 bytes of the file (a range request: no HEAD, which signed addresses refuse)."""
-    import daft
-
-    if not uri or not uri.strip():
-        raise ValueError("image is empty")
-    scheme = urlsplit(uri).scheme if "://" in uri else "file"
-    if scheme not in SCHEMES:
-        raise ValueError(f"{scheme}:// is not supported: use a path, {', '.join(SCHEMES)}")
-    where = _located(uri, folder)
-    try:
-        with daft.File(where, io_config=_io(spec), position=0, size=spec.max_bytes + 1).open() as file:
-            return bytes(file.read())
-    except Exception as error:  # Daft raises one class for missing files, refused addresses and time-outs
-        raise ValueError(f"cannot fetch: {_readable(error, where)}") from None
 
 
 def _pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
@@ -261,27 +233,6 @@ def _truth(text: str | None) -> bool:
     if word not in known:
         raise ValueError(f"promoted is {text!r}: write true or false")
     return known[word]
-
-
-def _located(uri: str, folder: Path) -> str:
-    return uri if "://" in uri else str(folder / uri)
-
-
-def _io(spec: ManifestSpec) -> Any:
-    from daft.io import HTTPConfig, IOConfig, S3Config
-
-    limit = round(spec.timeout_seconds * 1000)
-    return IOConfig(
-        http=HTTPConfig(num_tries=3, connect_timeout_ms=limit, read_timeout_ms=limit, retry_initial_backoff_ms=200),
-        s3=S3Config(num_tries=3, connect_timeout_ms=limit, read_timeout_ms=limit, max_connections=spec.connections),
-    )
-
-
-def _readable(error: BaseException, where: str) -> str:
-    """One line of what went wrong, without credentials."""
-    line = " ".join(str(error).split()).replace(where, without_credentials(where) or "")
-    line = re.sub(r"(\w+://)[^\s/@]*@", r"\1", re.sub(r"(\w+://[^\s?#)]*)[?#][^\s)]*", r"\1", line))
-    return line.removeprefix("DaftError::ComputeError ")[:300]
 
 
 def _kind(reason: str) -> str:

@@ -39,7 +39,16 @@ QUALITY = 92
 PLACES = "Places"
 """Category of a pin without a product."""
 
-_BACKDROPS = ((255, 255, 255), (250, 249, 246), (244, 246, 248), (247, 241, 236), (238, 243, 238), (240, 238, 246))
+_BACKDROPS = (
+    (255, 255, 255),
+    (250, 249, 246),
+    (244, 246, 248),
+    (247, 241, 236),
+    (238, 243, 238),
+    (240, 238, 246),
+    (246, 246, 246),
+    (249, 245, 240),
+)
 """White and its neighbours."""
 _ATTEMPTS = 12
 """Views tried for one pin before the best of them is taken."""
@@ -195,7 +204,7 @@ def _on_backdrop(plan: PinPlan, rng: np.random.Generator) -> Picture:
         plan.cutout,
         plan.size,
         scale,
-        widest=0.86,
+        widest=scale,
         center=0.25 + 0.5 * steps[2],
         bottom=min(0.97, 0.5 + scale / 2 + rng.uniform(-0.1, 0.15)),
         mirrored=bool(plan.cutout.mirrors and steps[1] < 0.5),
@@ -232,7 +241,8 @@ def _view(plan: PinPlan, rng: np.random.Generator, spread: float) -> View | None
     inside it; None if the drawn camera sees too much for that."""
     assert plan.scene is not None
     width, height = plan.size
-    pitch = float(rng.uniform(-10, 6) if plan.product is None or plan.product.hangs else rng.uniform(-16, -4))
+    low, high = (-18, 10) if plan.product is None else (-10, 6) if plan.product.hangs else (-16, -4)
+    pitch = float(rng.uniform(low, high))
     fov = finest_fov(width) + float(rng.uniform(0, 24 if plan.seen_view else 8))
     reach = yaw_reach(View(0, pitch, fov, width, height))
     room = 180 - SECTOR / 2 - reach if plan.seen_view else SECTOR / 2 - reach
