@@ -67,6 +67,24 @@ class DataDocs(Dataset):
     path = "reports/data_docs"
 
 
+class TablesMetrics(Metrics):
+    """Expectations met and failed of the sidecar tables."""
+
+    path = "reports/validation_tables.json"
+
+
+class TablesReport(Report):
+    """What was expected of each sidecar table and what was found."""
+
+    path = "reports/validation_tables.html"
+
+
+class TablesDocs(Dataset):
+    """Great Expectations' own site of the sidecars' last validation (index.html inside)."""
+
+    path = "reports/data_docs_tables"
+
+
 class Kept(Dataset):
     """One row a pin: kept or not, the first reason against it, every score (tables.KEPT)."""
 

@@ -1,0 +1,27 @@
+"""Stage `validate`: no pin goes on before the pins table is what it should be."""
+
+from __future__ import annotations
+
+import json
+
+from evaluation.suites import Limits
+from lifecycle.catalog import DataDocs, Pins, ValidationMetrics, ValidationReport
+from lifecycle.stage import Input, Output, Scratch, stage
+
+
+@stage()
+def validate(
+    expectations: Limits,
+    pins: Input[Pins],
+    metrics: Output[ValidationMetrics],
+    report: Output[ValidationReport],
+    docs: Output[DataDocs],
+    scratch: Scratch,
+) -> None:
+    """Check the pins table with Great Expectations; a critical failure stops the run."""
+    from evaluation.expectations import checked_frame, summary, validated
+
+    frames = {"pins": checked_frame(pins.path, None)}
+    found = validated("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")
+    metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
+    report.path.write_text(found.page, encoding="utf-8")

@@ -1,0 +1,33 @@
+"""Stage `validate_tables`: the sidecar tables are what those who train on them expect."""
+
+from __future__ import annotations
+
+import json
+
+from evaluation.suites import Limits
+from lifecycle.catalog import Captions, Kept, Masks, Pins, TablesDocs, TablesMetrics, TablesReport
+from lifecycle.stage import Input, Output, Scratch, stage
+
+
+@stage()
+def validate_tables(
+    expectations: Limits,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    metrics: Output[TablesMetrics],
+    report: Output[TablesReport],
+    docs: Output[TablesDocs],
+    scratch: Scratch,
+) -> None:
+    """Check kept, masks and captions with Great Expectations; a critical failure stops the run."""
+    from canvas.data import tables
+    from evaluation.expectations import checked_frame, summary, validated
+
+    known = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
+    sidecars = {"kept": kept, "masks": masks, "captions": captions}
+    frames = {name: checked_frame(table.path, known) for name, table in sidecars.items()}
+    found = validated("Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html")
+    metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
+    report.path.write_text(found.page, encoding="utf-8")
