@@ -1,0 +1,62 @@
+"""Stage `monitor`: have the pins drifted away from those the models were trained on?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.drift import DriftLimits
+from lifecycle.catalog import DriftMetrics, DriftReport, Kept, Pins
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MonitorParams:
+    reference: tuple[str, ...]  # splits
+    current: tuple[str, ...]  # splits
+    reference_version: str | None  # directory with pins/ and kept/ of another data version, as `dvc get` makes it
+    limits: DriftLimits
+
+
+@stage()
+def monitor(
+    monitor: MonitorParams,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    metrics: Output[DriftMetrics],
+    report: Output[DriftReport],
+) -> None:
+    """Measure drift of columns and image statistics between splits or data versions with Evidently."""
+    from evaluation.drift import drift, statistics
+
+    here = statistics(pins.path, kept.path)
+    before = here if monitor.reference_version is None else _version(Path(monitor.reference_version))
+    found = drift(_splits(before, monitor.reference), _splits(here, monitor.current), monitor.limits)
+    figures = {
+        "verdict": {"drift": int(found.verdict), "drifted_columns": len(found.drifted)},
+        "columns": len(found.distances),
+        "distance": found.distances,
+    }
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    report.path.write_text(found.page, encoding="utf-8")
+
+
+def _version(directory: Path) -> pd.DataFrame:
+    from evaluation.drift import statistics
+
+    for name in ("pins", "kept"):
+        if not (directory / name).is_dir():
+            raise ValueError(
+                f"monitor.reference_version {str(directory)!r} has no {name}/: fetch one with "
+                f"`dvc get --rev REVISION . artifacts/{name} -o {directory / name}`"
+            )
+    return statistics(directory / "pins", directory / "kept")
+
+
+def _splits(frame: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataFrame:
+    return frame[frame["split"].isin(splits)]
