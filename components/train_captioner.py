@@ -27,7 +27,7 @@ class TrainCaptionerParams:
     init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
     asking: Asking
     decoder: DecoderSpec | None  # null with init_from, as are the next two
-    drop: float | None  # fraction of image tokens withheld in training
+    drop: float | None  # fraction of the image features withheld in training
     train: TrainSpec | None
     batch_size: int  # pictures at once, for features and for scoring
 

@@ -127,7 +127,7 @@ def load_captioner(source: str | Path, asking: Asking | None = None) -> Captione
 
 @torch.inference_mode()
 def image_features(captioner: Captioner, images: Sequence[Image.Image]) -> torch.Tensor:
-    """What the demo captioner's decoder sees of each picture: float16 [B, tokens, 1280]."""
+    """What the demo captioner's decoder sees of each picture: float16 [B, 1, 1280]."""
     pixels = captioner.processor(images=[on_white(image) for image in images], return_tensors="pt").pixel_values
     return captioner.model.encoder(pixels.to(captioner.model.device)).last_hidden_state.half().cpu()
 

@@ -13,7 +13,8 @@ from canvas.train.draws import Draws
 class CaptionObjective:
     """Objective of the training loop for batches with `features` [B, tokens, width] and `labels` int64 [B, L].
 
-    `drop` of the features' tokens are withheld, at random from each picture, so that no one place decides.
+    A fraction `drop` of the features is withheld, at random from each picture, and the others are scaled up for it
+    (dropout, Srivastava et al. 2014), so that no few of them decide.
     """
 
     def __init__(self, drop: float) -> None:
@@ -25,7 +26,7 @@ class CaptionObjective:
         features, labels = batch["features"], batch["labels"]
         assert isinstance(features, torch.Tensor)
         assert isinstance(labels, torch.Tensor)
-        seen = draws.uniform(*features.shape[:2], 1) >= self.drop
+        seen = (draws.uniform(*features.shape) >= self.drop) / (1 - self.drop)
         outputs = model(encoder_outputs=BaseModelOutput(last_hidden_state=features.float() * seen), labels=labels)
         with torch.no_grad():
             asked = labels >= 0

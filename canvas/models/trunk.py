@@ -28,9 +28,10 @@ class TrunkConfig(PreTrainedConfig):
 
 
 class Trunk(PreTrainedModel):
-    """The network up to its last feature map, in eval mode whatever is asked.
+    """The network up to the mean of its last feature map, in eval mode whatever is asked.
 
-    pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> last_hidden_state [B, (S / 32)^2, 1280].
+    pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> last_hidden_state [B, 1, 1280]: one token a picture. A
+    decoder that saw the map's places learnt them by heart (scene right in 61 % of unseen views instead of 99 %).
     """
 
     config_class = TrunkConfig
@@ -54,7 +55,7 @@ class Trunk(PreTrainedModel):
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor, **_: object) -> BaseModelOutput:
         features = self.features.extract_features(pixel_values)
-        return BaseModelOutput(last_hidden_state=features.flatten(2).transpose(1, 2))
+        return BaseModelOutput(last_hidden_state=features.mean((2, 3))[:, None])
 
     @torch.no_grad()
     def pyramid(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
