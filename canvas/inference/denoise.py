@@ -68,7 +68,8 @@ def denoised(
             seen = torch.cat([seen, seen]) if both else seen
             prediction = unet(seen, time, states, added_cond_kwargs=added, return_dict=False)[0]
             if both:
-                prediction = guided(*prediction.chunk(2), guidance_scale, guidance_rescale)
+                unconditional, conditional = prediction.chunk(2)
+                prediction = guided(unconditional, conditional, guidance_scale, guidance_rescale)
             latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
             if on_step is not None:
                 latents = on_step(step, time, latents)

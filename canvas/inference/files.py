@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from canvas.data.images import decode
 
-LOSSLESS = {"png": {"format": "PNG"}, "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True}}
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "png": {"format": "PNG"},
+    "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
+}
 
 
 def picture(path: Path) -> Image.Image:

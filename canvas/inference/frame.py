@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+V = TypeVar("V", np.uint8, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,16 @@ class Frame:
         framed[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width] = small
         return framed
 
-    def enlarged(self, values: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+    def enlarged(self, values: NDArray[V], height: int, width: int) -> NDArray[V]:
         """The product image's part of `values` (h, w, ...), at its own size."""
         inner = values[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
         if inner.shape[:2] == (height, width):
             return inner
         shrinks = height * width < self.inner_height * self.inner_width
         how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        return cv2.resize(np.ascontiguousarray(inner), (width, height), interpolation=how)
+        return cv2.resize(np.ascontiguousarray(inner), (width, height), interpolation=how).astype(
+            values.dtype, copy=False
+        )
 
 
 def frame_for(height: int, width: int, *, side: int, multiple: int, max_aspect: float) -> Frame:

@@ -212,7 +212,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     raise ValueError(f"the prompt is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment(self, image: Image.Image) -> Alpha:
-        from canvas.models.segmenter import EdgeSpec, Segmenter
+        from canvas.models.segmenter import Segmenter
+        from canvas.models.segmenter_spec import EdgeSpec
 
         background = getattr(self.segmenter.config, "background_labels", ())
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])

@@ -49,7 +49,7 @@ def product_of(
         raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"the product image has {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}")
-    transparent = image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+    transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
     pixels = np.array(image.convert("RGBA" if transparent else "RGB"))
     if transparent:
         if mask is not None:

@@ -9,7 +9,6 @@ autoencoder does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import nn
 from canvas.diffusion.conditioning import masked_images
 from canvas.models.composite import composite, eroded
 from canvas.models.reconstruction import PictureLoss, from_bytes
-from canvas.models.vae import PixelAutoencoder, Vae, halving, residual_block
+from canvas.models.vae import PixelAutoencoder, Stages, Vae, halving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,19 +46,13 @@ class ConditionEncoder(nn.Module):
     def __init__(self, patch: int, channels: tuple[int, ...], layers: int, groups: int) -> None:
         super().__init__()
         self.entry = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(KNOWN * patch**2, channels[0], 3, padding=1))
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(residual_block(width, width, groups) for _ in range(layers)) for width in channels
-        )
-        self.resamples = nn.ModuleList(halving(width, following) for width, following in pairwise(channels))
+        self.stages = Stages(channels, layers, groups, halving)
 
     def forward(self, known: torch.Tensor) -> list[torch.Tensor]:
         x = self.entry(known)
         features = []
-        for level, blocks in enumerate(self.blocks):
-            if level:
-                x = self.resamples[level - 1](x)
-            for block in blocks:
-                x = block(x, None)
+        for level in range(len(self.stages.blocks)):
+            x = self.stages.level(level, self.stages.resamples[level - 1](x) if level else x)
             features.append(x)
         return features
 
@@ -138,10 +131,8 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         if isinstance(trunk, PixelAutoencoder):
             entry, stages, norm, activation, _, _ = trunk.decoder
             x = entry(latents)
-            for level, blocks in enumerate(stages.blocks):
-                x = (stages.resamples[level - 1](x) if level else x) + added[level]
-                for block in blocks:
-                    x = block(x, None)
+            for level, feature in enumerate(added):
+                x = stages.level(level, (stages.resamples[level - 1](x) if level else x) + feature)
             return activation(norm(x))
         x = latents if trunk.post_quant_conv is None else trunk.post_quant_conv(latents)
         x = trunk.decoder.mid_block(trunk.decoder.conv_in(x))

@@ -21,6 +21,8 @@ class SpectrumDistance(nn.Module):
     et al. 2021) keeps it. Windows overlap by half and fade out at their edges (Hann).
     """
 
+    fade: torch.Tensor
+
     def __init__(self, window: int = 16, floor: float = 0.02) -> None:
         super().__init__()
         self.window = window
@@ -66,6 +68,9 @@ class FeatureDistance(nn.Module):
 
 class ClipFeatures(nn.Module):
     """Feature maps of an open_clip image tower after the blocks `layers` (negative: from the end)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, clip: open_clip.CLIP, layers: Sequence[int]) -> None:
         super().__init__()

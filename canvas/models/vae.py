@@ -99,7 +99,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
 
     def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
         """Images decoded from the means of their latents."""
-        return self.decode(self.encode(sample).latent_dist.mode())
+        return self.decode(DiagonalGaussianDistribution(self.encoder(sample)).mode())
 
 
 class Stages(nn.Module):
@@ -115,11 +115,16 @@ class Stages(nn.Module):
         self.resamples = nn.ModuleList(resample(width, following) for width, following in pairwise(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for level, blocks in enumerate(self.blocks):
-            if level:
-                x = self.resamples[level - 1](x)
-            for block in blocks:
-                x = block(x, None)
+        for level in range(len(self.blocks)):
+            x = self.level(level, self.resamples[level - 1](x) if level else x)
+        return x
+
+    def level(self, level: int, x: torch.Tensor) -> torch.Tensor:
+        """The residual blocks of one resolution."""
+        blocks = self.blocks[level]
+        assert isinstance(blocks, nn.ModuleList)
+        for block in blocks:
+            x = block(x, None)
         return x
 
 

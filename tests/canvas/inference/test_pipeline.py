@@ -165,15 +165,23 @@ def test_saves_and_loads_with_and_without_lora(pipeline, tmp_path: Path):
 
 
 def test_segmenter_cuts_the_product_out(pipeline, tmp_path: Path):
-    from canvas.models.segmenter import UNetSpec, build_segmenter
+    """Any semantic segmentation model of transformers, here a random Segformer of the smallest widths."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
     torch.manual_seed(0)
-    segmenter = build_segmenter(UNetSpec(image_size=16, channels=(4, 8), patch=2))
+    config = SegformerConfig(
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1] * 4,
+        num_attention_heads=[1] * 4,
+        decoder_hidden_size=8,
+        id2label={0: "room", 1: "product"},
+        background_labels=["room"],
+    )
     pipe = CanvasPipeline(
-        **{
-            **pipeline.components,
-            "segmenter": segmenter.network.eval(),
-            "segmenter_processor": segmenter.processor,
+        **pipeline.components
+        | {
+            "segmenter": SegformerForSemanticSegmentation(config).eval(),
+            "segmenter_processor": SegformerImageProcessor(size={"height": 32, "width": 32}),
         }
     )
     pipe.set_progress_bar_config(disable=True)
