@@ -21,11 +21,12 @@ from canvas.diffusion.samplers import sampler
 from canvas.inference.denoise import Condition, denoised
 from canvas.inference.frame import Frame, frame_for
 from canvas.inference.product import Alpha, Product, composited, product_of
+from canvas.inference.scene import Scene, scene_of
 from canvas.models.adapters import load_lora, lora_names, merge_lora, save_lora
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import inpaint_channels
 from canvas.models.latents import latent_scale
-from canvas.models.reconstruction import from_bytes, to_bytes
+from canvas.models.reconstruction import to_bytes
 from canvas.models.text import TextTower, encoded
 from canvas.models.vae import PixelAutoencoder, scale_factor
 
@@ -39,16 +40,6 @@ class CanvasOutput(BaseOutput):
 
     images: list[Image.Image]
     product: Product
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A product in the model's frame, as tensors with batch 1: pixels in [-1, 1], mask and alpha in 0..1."""
-
-    frame: Frame
-    pixels: torch.Tensor
-    mask: torch.Tensor
-    alpha: torch.Tensor
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
@@ -143,7 +134,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError("seed and generator were both given: give one of them")
         self._check_prompts(prompt, negative_prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
-        scene = self._scene(found)
+        cell = scale_factor(self.vae)
+        frame = frame_for(
+            *found.size,
+            side=int(self.unet.config["sample_size"]) * cell,
+            multiple=cell * 2 ** (len(self.unet.config["block_out_channels"]) - 1),
+            max_aspect=self.config["max_aspect"],
+        )
+        scene = scene_of(found, frame, self.device)
         condition = self._condition(scene, prompt, negative_prompt if guidance_scale != 1 else None)
         noise = self._noise(scene.frame, num_candidates, seed, generator)
         features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
@@ -219,34 +217,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
         segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
         return segmenter.alphas([image], edges)[0]
-
-    def _scene(self, product: Product) -> Scene:
-        """The product in the model's frame; raises ValueError if it fills the frame or vanishes in it."""
-        cell = scale_factor(self.vae)
-        height, width = product.size
-        frame = frame_for(
-            height,
-            width,
-            side=int(self.unet.config["sample_size"]) * cell,
-            multiple=cell * 2 ** (len(self.unet.config["block_out_channels"]) - 1),
-            max_aspect=self.config["max_aspect"],
-        )
-        small = frame.placed(product.alpha)
-        premultiplied = frame.placed(product.pixels * product.alpha[..., None])
-        pixels = premultiplied / np.maximum(small, 1e-6)[..., None]
-        mask = small >= 0.5
-        if not mask.any():
-            raise ValueError(
-                f"the product is too small: nothing is left of it at the model's {frame.width} x {frame.height} "
-                "pixels, crop the image closer"
-            )
-        alpha, kept, colours = (torch.from_numpy(np.ascontiguousarray(v)) for v in (small, mask, pixels))
-        return Scene(
-            frame,
-            from_bytes(colours.permute(2, 0, 1)[None]).clamp(-1, 1).to(self.device),
-            kept.float()[None, None].to(self.device),
-            alpha[None, None].to(self.device),
-        )
 
     def _condition(self, scene: Scene, prompt: str, negative_prompt: str | None) -> Condition:
         states, pooled = encoded(self.towers, [prompt])
