@@ -1,0 +1,104 @@
+"""Stage `report`: one page with every stage's figures and pictures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from lifecycle import catalog
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@stage()
+def report(
+    ingest: Input[catalog.IngestMetrics],
+    ingest_sheet: Input[catalog.IngestSheet],
+    validation: Input[catalog.ValidationMetrics],
+    filter_metrics: Input[catalog.FilterMetrics],
+    filter_funnel: Input[catalog.FilterFunnel],
+    drift: Input[catalog.DriftMetrics],
+    segmenter: Input[catalog.SegmenterMetrics],
+    segmenter_losses: Input[catalog.SegmenterLosses],
+    masks: Input[catalog.MaskMetrics],
+    mask_sheet: Input[catalog.MaskSheet],
+    captioner: Input[catalog.CaptionerMetrics],
+    captioner_losses: Input[catalog.CaptionerLosses],
+    captions: Input[catalog.CaptionMetrics],
+    caption_sheet: Input[catalog.CaptionSheet],
+    tables_validation: Input[catalog.TablesMetrics],
+    index: Output[catalog.Index],
+) -> None:
+    """Gather every stage's figures, curves and pictures on one page."""
+    from evaluation import pages
+
+    sections = [
+        pages.section("Pins", _picture(ingest_sheet.path, "Pins of every kind and defect"), _figures(ingest.path)),
+        pages.section(
+            "Validation",
+            _figures(validation.path, tables_validation.path),
+            pages.links({"Pins": "validation.html", "Sidecars": "validation_tables.html"}),
+        ),
+        pages.section(
+            "Filter",
+            pages.bars(_funnel(filter_funnel.path), "Pins left after each filter"),
+            _figures(filter_metrics.path),
+            pages.links({"The whole report": "filter.html"}),
+        ),
+        pages.section("Drift", _figures(drift.path), pages.links({"Evidently's report": "drift.html"})),
+        pages.section(
+            "Masks",
+            _picture(mask_sheet.path, "Best and worst masks"),
+            pages.lines({"segmenter": _curve(segmenter_losses.path)}, "Training loss"),
+            _figures(segmenter.path, masks.path),
+        ),
+        pages.section(
+            "Captions",
+            _picture(caption_sheet.path, "Generated captions"),
+            pages.lines({"captioner": _curve(captioner_losses.path)}, "Training loss"),
+            _figures(captioner.path, captions.path),
+        ),
+    ]
+    index.path.write_text(pages.page("Canvas: what this run made", *sections), encoding="utf-8")
+
+
+def _figures(*files: Path) -> str:
+    """Each metrics file as a folded table of its numbers."""
+    from evaluation import pages
+
+    return "\n".join(
+        pages.folded(
+            f"Figures: {path.name}",
+            pages.table([{"figure": name, "value": value} for name, value in _leaves(json.loads(path.read_text()))]),
+        )
+        for path in files
+    )
+
+
+def _leaves(values: object, name: str = "") -> list[tuple[str, object]]:
+    if not isinstance(values, dict):
+        return [(name, values)]
+    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{name}.{key}" if name else key)]
+
+
+def _picture(path: Path, caption: str) -> str:
+    from evaluation import pages
+
+    return pages.picture(path.read_bytes(), caption)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    import csv
+
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _funnel(path: Path) -> dict[str, float]:
+    return {row["filter"]: float(row["pins"]) for row in _rows(path)}
+
+
+def _curve(path: Path) -> list[tuple[float, float]]:
+    return [(float(row["step"]), float(row["loss"])) for row in _rows(path)]
