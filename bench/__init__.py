@@ -1,0 +1,1 @@
+"""Measurements, not tests: each module prints its figures; `make bench` runs them all."""
