@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionParams:
     batch_size: int  # pictures at once
-    workers: int  # processes that each hold the captioner; 1 on one machine
+    workers: int | None  # processes that each hold the captioner; null on one machine: the engine's own
     sheet_pins: int
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.workers, self.sheet_pins) < 1:
+        if min(self.batch_size, 1 if self.workers is None else self.workers, self.sheet_pins) < 1:
             raise ValueError(f"caption: batch_size, workers and sheet_pins must be 1 or more, not {self}")
 
 
@@ -66,7 +66,7 @@ def caption(
         "words_by_source": _mean_words(texts),
         "different_generated": len(set(generated.values())),
         "seconds": seconds,
-        "pins_per_second": len(generated) / seconds,
+        "pins_per_second": len(split_of) / seconds,
     }
     figures |= caption_metrics(_scores(generated, pins.path, truth.path, split_of))
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -117,10 +117,17 @@ def _scores(generated: Mapping[str, str], pins: Path, truth: Path, split_of: Map
     nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
     return [
         caption_score(
-            pin_id, pin.split, generated[pin_id], pin.caption, pin.scene, pin.category, parted=parted, nouns=nouns
+            pin_id,
+            pin.split,
+            generated.get(pin_id, ""),
+            pin.caption,
+            pin.scene,
+            pin.category,
+            parted=parted,
+            nouns=nouns,
         )
         for pin_id, pin in words.items()
-        if pin.true and pin_id in generated
+        if pin.true
     ]
 
 

@@ -30,11 +30,11 @@ class MaskParams:
     limits: MaskLimits
     edges: EdgeSpec
     batch_size: int  # pictures at once
-    workers: int  # processes that each hold the segmenter; 1 on one machine
+    workers: int | None  # processes that each hold the segmenter; null on one machine: the engine's own
     sheet_each: int  # pins on each half of the sheet: best and worst
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.workers, self.sheet_each) < 1:
+        if min(self.batch_size, 1 if self.workers is None else self.workers, self.sheet_each) < 1:
             raise ValueError(f"mask: batch_size, workers and sheet_each must be 1 or more, not {self}")
 
 

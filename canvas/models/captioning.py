@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     import daft
 
 
-def captioned(pins: daft.DataFrame, captioner: Path, *, batch_size: int, workers: int, threads: int) -> daft.DataFrame:
+def captioned(
+    pins: daft.DataFrame, captioner: Path, *, batch_size: int, workers: int | None, threads: int
+) -> daft.DataFrame:
     """`pin_id`, `title`, `description`, `alt_text` and `generated` for the frame's pins (which have `image` besides),
-    in its order on the native runner. Lazy; each worker loads the captioner once."""
+    in its order on the native runner. Lazy; each of `workers` processes (None: the
+    engine's own) loads the captioner once."""
     import daft
 
     @daft.cls(max_concurrency=workers, use_process=False)

@@ -19,12 +19,13 @@ def masked(
     edges: EdgeSpec,
     *,
     batch_size: int,
-    workers: int,
+    workers: int | None,
     threads: int,
 ) -> daft.DataFrame:
     """Columns of tables.MASKS for the frame's `pin_id` and `image`, in its order on the native runner.
 
-    Lazy; each worker loads the segmenter once. Pictures that cannot be decoded are the filter's to drop: they raise.
+    Lazy; each of `workers` processes (None: the engine's own) loads the segmenter once. Pictures that
+    cannot be decoded are the filter's to drop: they raise.
     """
     import daft
 

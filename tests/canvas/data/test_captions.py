@@ -23,7 +23,12 @@ def test_captions_part_as_they_were_joined(product, background, caption):
 @pytest.mark.parametrize(
     ("alt", "kind", "scene", "caption"),
     [
-        ("White Polo Shirt in the desert at dawn", "in_scene", "desert at dawn", "white polo shirt, in the desert at dawn"),
+        (
+            "White Polo Shirt in the desert at dawn",
+            "in_scene",
+            "desert at dawn",
+            "white polo shirt, in the desert at dawn",
+        ),
         ("Black Hoodie on a plain background", "on_white", None, "black hoodie, on a white background"),
         ("View of a forest", "scene", "forest", "in a forest"),
         ("Apple Juice on a city square", "in_scene", "city square", "apple juice, on a city square"),
@@ -51,9 +56,7 @@ def test_words_of_a_catalogue_without_truth(tmp_path):
         {"pin_id": "c", "title": "Lamp", "alt_text": "Tall lamp", "category": "Lamps"},
     ]
     blank = dict.fromkeys(tables.PINS.names)
-    tables.write(
-        tmp_path / "pins", [pa.Table.from_pylist([blank | row for row in rows], tables.PINS)], tables.PINS
-    )
+    tables.write(tmp_path / "pins", [pa.Table.from_pylist([blank | row for row in rows], tables.PINS)], tables.PINS)
     tables.write(tmp_path / "truth", [], tables.TRUTH)
     words = words_of_pins(tmp_path / "pins", tmp_path / "truth", {"a": "train", "b": "train"})
     assert list(words) == ["a"]

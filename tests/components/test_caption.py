@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from canvas.data import tables
+from canvas.data.images import decode
+from canvas.models.captioner import build_captioner
+from canvas.models.captioner_spec import Asking, DecoderSpec
+from canvas.models.tokenizer import train_tokenizer
+from components.caption import caption
+from lifecycle.stage import Input, Output
+from tests.components.mugs import tiny, write_catalogue
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    torch.manual_seed(0)
+    spec = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)
+    tokenizer = train_tokenizer(["red mug, in a forest", "in a lobby"], 320)
+    build_captioner(spec, tokenizer, Asking(prompt=None, max_tokens=6)).save(folder / "captioner")
+    return folder
+
+
+def run(data: Path, out: Path, **changes: object) -> dict:
+    out.mkdir()
+    caption(
+        **tiny(caption, **changes),
+        pins=Input(data / "pins"),
+        kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
+        captioner=Input(data / "captioner"),
+        captions=Output(out / "captions"),
+        metrics=Output(out / "metrics.json"),
+        sheet=Output(out / "sheet.png"),
+    )
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_every_text_of_a_kept_pin_with_its_source(data, tmp_path):
+    figures = run(data, tmp_path / "out")
+    rows = tables.read(tmp_path / "out" / "captions").to_pylist()
+    assert sorted({row["pin_id"] for row in rows}) == [f"p{index:02d}" for index in range(17)]
+    assert all(row["caption"].strip() for row in rows)
+    of_fourth = {row["source"]: row["caption"] for row in rows if row["pin_id"] == "p04"}
+    assert "title" not in of_fourth  # it was empty
+    assert of_fourth["description"] == "A mug to drink from"
+    assert of_fourth["alt"] == "Red Mug in a forest"
+    assert figures["by_source"]["description"] == 17
+    assert figures["by_source"]["title"] == 16
+    assert figures["rows"] == len(rows)
+    assert figures["pins_per_second"] > 0
+    assert {"train", "unseen_view", "unseen_product"} <= figures.keys()
+    assert decode((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
+
+
+def test_the_same_pins_give_the_same_bytes(data, tmp_path):
+    for name in "ab":
+        run(data, tmp_path / name)
+    parts = [(tmp_path / name / "captions" / "part-00000.parquet").read_bytes() for name in "ab"]
+    assert parts[0] == parts[1]
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        tiny(caption, sheet_pins=0)

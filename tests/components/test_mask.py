@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from canvas.data import tables
+from canvas.data.images import decode
+from canvas.data.masks import box_of, decode_alpha, decode_mask
+from canvas.models.segmenter import build_segmenter
+from canvas.models.segmenter_spec import UNetSpec
+from components.mask import mask
+from lifecycle.stage import Input, Output
+from tests.components.mugs import tiny, write_catalogue
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["truth", "no truth"])
+def data(request, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder, truth=request.param)
+    torch.manual_seed(0)
+    build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(folder / "segmenter")
+    return folder
+
+
+def run(data: Path, out: Path, **changes: object) -> dict:
+    out.mkdir()
+    mask(
+        **tiny(mask, **changes),
+        pins=Input(data / "pins"),
+        kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
+        segmenter=Input(data / "segmenter"),
+        masks=Output(out / "masks"),
+        metrics=Output(out / "metrics.json"),
+        sheet=Output(out / "sheet.png"),
+    )
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_every_kept_pin_gets_a_row_of_its_own_size(data, tmp_path):
+    figures = run(data, tmp_path / "out")
+    rows = tables.read(tmp_path / "out" / "masks").to_pylist()
+    assert [row["pin_id"] for row in rows] == [f"p{index:02d}" for index in range(17)]
+    for index, row in enumerate(rows):
+        found, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
+        assert found.shape == alpha.shape == (60 + index, 70)
+        assert 0 <= row["confidence"] <= 1
+        assert (None if row["box"] is None else tuple(row["box"])) == box_of(found)
+    assert figures["pins"] == 17
+    assert sum(figures["rejected"].values()) == sum(row["rejected"] is not None for row in rows)
+    known = tables.read(data / "truth").num_rows > 0
+    assert ("unseen_view" in figures) == known
+    assert decode((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
+
+
+def test_the_same_pins_give_the_same_bytes_in_batches_of_any_size(data, tmp_path):
+    for name, batch_size in (("a", 32), ("b", 32), ("c", 5)):
+        run(data, tmp_path / name, batch_size=batch_size)
+    parts = [(tmp_path / name / "masks" / "part-00000.parquet").read_bytes() for name in "abc"]
+    assert parts[0] == parts[1]
+    first, third = (tables.read(tmp_path / name / "masks", ["pin_id", "mask"]) for name in "ac")
+    assert first.equals(third)
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match="batch_size, workers and sheet_each must be 1 or more"):
+        tiny(mask, workers=0)

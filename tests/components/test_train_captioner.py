@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from canvas.models.captioner import load_captioner
+from components.train_captioner import train_captioner
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import Log, tiny, write_catalogue
+
+
+def run(data: Path, out: Path, log: Log, **changes: object) -> dict:
+    out.mkdir()
+    train_captioner(
+        **tiny(train_captioner, **changes),
+        pins=Input(data / "pins"),
+        kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
+        model=Output(out / "model"),
+        metrics=Output(out / "metrics.json"),
+        losses=Output(out / "losses.csv"),
+        log=log,
+        scratch=Scratch(out / "scratch"),
+    )
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_captions_are_learnt_and_the_held_out_splits_are_scored(tmp_path):
+    write_catalogue(tmp_path)
+    train = tiny(train_captioner)["train_captioner"].train
+    longer = {name: getattr(train, name) for name in train.__slots__} | {
+        "steps": 60, "checkpoint_every": 60, "sample_every": 60, "learning_rate": 0.01, "ema": [],
+    }  # fmt: skip
+    log = Log()
+    figures = run(tmp_path, tmp_path / "out", log, train=longer, drop=0.0)
+    assert log.steps == list(range(2, 61, 2))
+    losses = [float(line.split(",")[1]) for line in (tmp_path / "out" / "losses.csv").read_text().splitlines()[1:]]
+    assert losses[-1] < 0.1 * losses[0]
+    assert figures["unseen_view"]["captions"] == 3
+    assert figures["unseen_product"]["captions"] == 2
+    assert 0 <= figures["unseen_product"]["scene_right_low"] <= figures["unseen_product"]["scene_right"] <= 1
+    assert "train" not in figures
+    load_captioner(tmp_path / "out" / "model")
+
+
+def test_without_truth_alt_texts_are_learnt_and_nothing_is_scored(tmp_path):
+    write_catalogue(tmp_path, truth=False)
+    figures = run(tmp_path, tmp_path / "out", Log())
+    assert "unseen_view" not in figures
+    tokenizer = load_captioner(tmp_path / "out" / "model").processor.tokenizer
+    assert len(tokenizer("View of a forest").input_ids) < 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"init_from": "some/model"}, "an init_from model is used as it is"),
+        ({"drop": None}, "drop must be given"),
+        ({"decoder": None, "train": None}, "decoder, train must be given"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(changes, named):
+    with pytest.raises(ValueError, match=named):
+        tiny(train_captioner, **changes)

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+from canvas.models.segmenter import load_segmenter
+from components.train_segmenter import train_segmenter
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import Log, tiny, write_catalogue
+
+
+def run(data: Path, out: Path, log: Log | None = None, **changes: object) -> dict:
+    out.mkdir()
+    train_segmenter(
+        **tiny(train_segmenter, **changes),
+        pins=Input(data / "pins"),
+        kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
+        model=Output(out / "model"),
+        metrics=Output(out / "metrics.json"),
+        losses=Output(out / "losses.csv"),
+        log=log or Log(),
+        scratch=Scratch(out / "scratch"),
+    )
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("hub") / "segformer"
+    small = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
+    config = SegformerConfig(**small, id2label={0: "wall", 1: "mug"}, label2id={"wall": 0, "mug": 1})
+    torch.manual_seed(0)
+    SegformerForSemanticSegmentation(config).save_pretrained(path)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(path)
+    return str(path)
+
+
+def test_a_unet_is_trained_on_train_and_scored_on_each_held_out_split(data, tmp_path):
+    log = Log()
+    figures = run(data, tmp_path / "out", log)
+    assert log.steps == [2, 4]
+    assert (tmp_path / "out" / "losses.csv").read_text().splitlines()[0] == "step,loss"
+    assert len((tmp_path / "out" / "losses.csv").read_text().splitlines()) == 3
+    assert figures["unseen_view"]["pins_with_product"] + figures["unseen_view"]["pins_without"] == 3
+    assert figures["unseen_product"]["pins_with_product"] + figures["unseen_product"]["pins_without"] == 2
+    assert "train" not in figures
+    assert 0 <= figures["unseen_product"]["iou"] <= 1
+    assert figures["images_per_second"] > 0
+    load_segmenter(tmp_path / "out" / "model")
+
+
+def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
+    as_it_is = {"init_from": segformer, "unet": None, "augment": None, "train": None, "background": ["wall"]}
+    figures = run(data, tmp_path / "out", **as_it_is)
+    assert (tmp_path / "out" / "losses.csv").read_text() == "step,loss\n"
+    assert "images_per_second" not in figures
+    before, after = load_segmenter(segformer, ["wall"]), load_segmenter(tmp_path / "out" / "model")
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(tensor, after.state_dict()[name])
+
+
+def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
+    run(data, tmp_path / "out", init_from=segformer, unet=None)
+    after = load_segmenter(tmp_path / "out" / "model")
+    before = SegformerForSemanticSegmentation.from_pretrained(segformer)
+    assert after.network.config.num_labels == 1
+    name = next(name for name in before.state_dict() if name.endswith("proj.weight"))
+    assert not torch.equal(before.state_dict()[name], after.network.state_dict()[name])
+
+
+def test_a_catalogue_without_truth_needs_a_checkpoint(tmp_path, segformer):
+    write_catalogue(tmp_path, truth=False)
+    with pytest.raises(ValueError, match="name a segmenter in train_segmenter.init_from"):
+        run(tmp_path, tmp_path / "out")
+    as_it_is = {"init_from": segformer, "unet": None, "augment": None, "train": None, "background": ["wall"]}
+    figures = run(tmp_path, tmp_path / "again", **as_it_is)
+    assert list(figures) == ["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"init_from": "some/model"}, "give init_from or unet"),
+        ({"unet": None}, "give init_from or unet"),
+        ({"train": None}, "give both train and augment"),
+        ({"train": None, "augment": None}, "a U-Net from scratch needs training"),
+        ({"background": ["wall"]}, "training replaces the classes"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(changes, named):
+    with pytest.raises(ValueError, match=named):
+        tiny(train_segmenter, **changes)
