@@ -26,8 +26,8 @@ def validate_tables(
     from evaluation.expectations import checked_frame, summary, validated
 
     known = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
-    sidecars = {"kept": kept, "masks": masks, "captions": captions}
-    frames = {name: checked_frame(table.path, known) for name, table in sidecars.items()}
+    sidecars = {"kept": kept.path, "masks": masks.path, "captions": captions.path}
+    frames = {name: checked_frame(table, known) for name, table in sidecars.items()}
     found = validated("Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html")
     metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
     report.path.write_text(found.page, encoding="utf-8")
