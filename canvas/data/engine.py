@@ -42,6 +42,7 @@ def start(engine: Engine) -> None:
     try:
         if engine.runner == "native":
             daft.set_runner_native(engine.threads)
+            daft.set_execution_config(scantask_max_parallel=1)  # else as many files as there are cores are in memory
         else:
             daft.set_runner_ray(engine.ray_address)
     except DaftCoreException as error:

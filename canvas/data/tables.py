@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import daft
 
 ROWS_PER_PART = 2_000
+ROWS_PER_GROUP = 250
+"""Rows that a writer holds, and that a reader must hold at least: 250 pictures of a megabyte are 250 MB."""
 
 SPLITS = ("train", "unseen_product", "unseen_view", "unseen_both")
 """Training reads `train` only; the others hold out products, camera sectors of scenes, and both."""
@@ -67,17 +69,18 @@ KEPT = pa.schema(
         ("reason", pa.string()),  # the first filter against it; null: kept
         ("short_side", pa.int32()),
         ("aspect", pa.float32()),  # long side / short side
-        ("sharpness", pa.float32()),
+        ("sharpness", pa.float32()),  # 0..1
         ("brightness", pa.float32()),  # mean luma, 0..1
-        ("clipped", pa.float32()),  # fraction of pixels at either end
+        ("clipped", pa.float32()),  # fraction of pixels that have lost light at either end
         ("entropy", pa.float32()),  # bits
         ("phash", pa.string()),  # 64 bits in hex
         ("text_length", pa.int32()),
         ("nsfw", pa.float32()),  # probability; null: dropped before it was asked
-        ("text_overlay", pa.float32()),  # score of the text detector; null: likewise
+        ("text_overlay", pa.float32()),  # width of the widest line of text, fraction of the picture's; null: likewise
+        ("overlay_text", pa.string()),  # what it says; null: none
         ("duplicate_of", pa.string()),  # pin_id that was kept in its stead
-        ("similarity", pa.float32()),  # cosine of image features to the nearest earlier pin
-        ("relevance", pa.float32()),  # agreement of the pin's texts, cosine
+        ("similarity", pa.float32()),  # cosine of image features to the nearest earlier pin; null: none has a near hash
+        ("relevance", pa.float32()),  # agreement of the pin's texts, cosine; null: likewise, or too few texts
     ]
 )
 
@@ -100,12 +103,14 @@ CAPTIONS = pa.schema(
 class Writer:
     """Writes `part-00000.parquet`, ... of ROWS_PER_PART rows each into a new directory; use as a context.
 
-    Holds at most one part in memory. No rows still make a table (one empty part).
+    Holds at most one row group in memory; the bytes do not depend on how the rows come in. No rows still make
+    a table (one empty part).
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self.rows = path, schema, 0
-        self._part, self._pending = 0, schema.empty_table()
+        self._pending, self._parts, self._groups = schema.empty_table(), 0, 0
+        self._part: pq.ParquetWriter | None = None
         path.mkdir(parents=True)
 
     def add(self, batch: pa.RecordBatch | pa.Table) -> None:
@@ -113,20 +118,35 @@ class Writer:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         self._pending = pa.concat_tables([self._pending, table.select(self.schema.names).cast(self.schema)])
         self.rows += table.num_rows
-        while self._pending.num_rows >= ROWS_PER_PART:
-            self._flush(self._pending.slice(0, ROWS_PER_PART))
-            self._pending = self._pending.slice(ROWS_PER_PART)
+        while self._pending.num_rows >= ROWS_PER_GROUP:
+            self._write(self._pending.slice(0, ROWS_PER_GROUP))
+            self._pending = self._pending.slice(ROWS_PER_GROUP)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed is None and (self._pending.num_rows or not self._part):
-            self._flush(self._pending)
+        if failed is None and (self._pending.num_rows or not self._parts):
+            self._write(self._pending)
+        self._close()
 
-    def _flush(self, table: pa.Table) -> None:
-        pq.write_table(table, self.path / f"part-{self._part:05d}.parquet", compression="zstd")
-        self._part += 1
+    def _write(self, group: pa.Table) -> None:
+        if self._part is None:
+            name = self.path / f"part-{self._parts:05d}.parquet"
+            self._part, self._parts, self._groups = (
+                pq.ParquetWriter(name, self.schema, compression="zstd"),
+                self._parts + 1,
+                0,
+            )
+        self._part.write_table(group)
+        self._groups += 1
+        if self._groups * ROWS_PER_GROUP >= ROWS_PER_PART:
+            self._close()
+
+    def _close(self) -> None:
+        if self._part is not None:
+            self._part.close()
+            self._part = None
 
 
 def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> int:

@@ -42,8 +42,8 @@ def tiny(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def overexposed(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Exposed until the mean luma is 0.93 to 0.97 and most of it is clipped."""
-    return replace(picture, image=_exposed(picture.image, rng.uniform(0.93, 0.97), (1.0, 400.0)))
+    """Exposed until the mean luma is 0.93 to 0.97, at least two stops up: a product on white is near it already."""
+    return replace(picture, image=_exposed(picture.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
 
 
 def underexposed(picture: Picture, rng: np.random.Generator) -> Picture:

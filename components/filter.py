@@ -1,0 +1,60 @@
+"""Stage `filter`: which pins are fit for training, and the first reason against each of the others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from canvas.data.engine import Engine
+from canvas.data.near_duplicates import DuplicateLimits
+from canvas.data.quality import QualityLimits
+from canvas.data.relevance import TextLimits
+from canvas.data.text_overlay import OverlayLimits
+from lifecycle.catalog import FilterFunnel, FilterMetrics, FilterReport, Kept, Pins, Truth
+from lifecycle.stage import Input, Output, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilterParams:
+    quality: QualityLimits
+    text: TextLimits
+    duplicates: DuplicateLimits
+    overlay: OverlayLimits
+    max_nsfw: float  # probability
+    sheet_each: int  # pins shown on the contact sheet of a reason
+
+
+@stage(machine="cpu")
+def filter(
+    filter: FilterParams,
+    engine: Engine,
+    pins: Input[Pins],
+    truth: Input[Truth],
+    kept: Output[Kept],
+    metrics: Output[FilterMetrics],
+    report: Output[FilterReport],
+    funnel: Output[FilterFunnel],
+    log: StepLog,
+) -> None:
+    """Drop unfit pins, cheapest test first: quality, near-duplicates, texts, safety, text overlay."""
+    from canvas.data import filters, tables
+    from canvas.data.engine import start
+    from canvas.data.filter_chain import FilterChain
+    from evaluation.filtering import filter_figures, filter_page, funnel_csv
+
+    start(engine)
+    chain = FilterChain(pins.path)
+    filters.by_quality(chain, filter.quality)
+    filters.by_text_presence(chain, filter.text)
+    filters.by_likeness(chain, filter.duplicates)
+    filters.by_relevance(chain, filter.text)
+    filters.by_safety(chain, filter.max_nsfw)
+    filters.by_overlay(chain, filter.overlay)
+    for step, (name, left) in enumerate(chain.left.items()):
+        log.metrics({f"left_after.{name}": left}, step)
+
+    tables.write(kept.path, [chain.table()], tables.KEPT)
+    figures = filter_figures(chain, truth.path)
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    funnel.path.write_text(funnel_csv(chain), encoding="utf-8")
+    report.path.write_text(filter_page(chain, truth.path, filter.sheet_each), encoding="utf-8")

@@ -1,0 +1,55 @@
+"""How well reasons for dropping pins match the defects that were planted. Labels are strings; None: no defect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One defect, over all pins. Rates are in 0..1, nan where they are undefined (nothing found, nothing planted)."""
+
+    defect: str
+    planted: int
+    found: int
+    precision: float
+    recall: float
+    dropped: float
+
+
+def detections(planted: Sequence[str | None], found: Sequence[str | None], defects: Sequence[str]) -> list[Detection]:
+    """For each defect d, pin i with planted[i] and found[i] (the first reason against it):
+
+    precision = |planted = d and found = d| / |found = d|
+    recall = |planted = d and found = d| / |planted = d|
+    dropped = |planted = d and found is not None| / |planted = d|, the recall for any reason.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    assert len(planted) == len(found), (len(planted), len(found))
+    truth, verdict = ([label or "" for label in labels] for labels in (planted, found))
+    precision, recall, _, _ = precision_recall_fscore_support(
+        truth, verdict, labels=list(defects), zero_division=float("nan")
+    )
+    rows = []
+    for index, defect in enumerate(defects):
+        verdicts = [label for label, true in zip(verdict, truth, strict=True) if true == defect]
+        dropped = sum(label != "" for label in verdicts) / len(verdicts) if verdicts else float("nan")
+        rows.append(
+            Detection(
+                defect=defect,
+                planted=len(verdicts),
+                found=verdict.count(defect),
+                precision=float(precision[index]),
+                recall=float(recall[index]),
+                dropped=dropped,
+            )
+        )
+    return rows
+
+
+def good_kept(planted: Sequence[str | None], found: Sequence[str | None]) -> float:
+    """|planted = None and found = None| / |planted = None|: the share of good pins that pass; nan without any."""
+    verdicts = [label for label, true in zip(found, planted, strict=True) if true is None]
+    return sum(label is None for label in verdicts) / len(verdicts) if verdicts else float("nan")
