@@ -59,8 +59,8 @@ class PastedBatches:
     """Batches of pins, each with a scene of its own to paste its product into (column `scene`)."""
 
     def __init__(self, cutouts: Cutouts, batch_size: int, seed: int) -> None:
-        columns = {"pin_id": cutouts.pin_id, "pixels": cutouts.pixels, "alpha": cutouts.alpha}
-        scenes = {"pin_id": [str(row) for row in range(len(cutouts.scenes))], "scene": cutouts.scenes}
+        columns: Batch = {"pin_id": cutouts.pin_id, "pixels": cutouts.pixels, "alpha": cutouts.alpha}
+        scenes: Batch = {"pin_id": [str(row) for row in range(len(cutouts.scenes))], "scene": cutouts.scenes}
         self.pins = TensorBatches(columns, batch_size, seed)
         self.scenes = TensorBatches(scenes, batch_size, seed + 1)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from canvas.data.masks import Mask
 
@@ -87,7 +88,7 @@ def with_blob(mask: Mask, rng: np.random.Generator) -> Mask:
     return canvas.astype(bool)
 
 
-def _disk(radius: float) -> np.ndarray:
+def _disk(radius: float) -> NDArray[np.uint8]:
     reach = max(1, int(np.ceil(radius)))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    return (x * x + y * y <= max(radius, 1.0) ** 2).astype(np.uint8)
+    return np.asarray(x * x + y * y <= max(radius, 1.0) ** 2, dtype=np.uint8)

@@ -112,14 +112,15 @@ def guided(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alp
     The guided filter of He, Sun & Tang (2013, eq. 5, 6, 8) with the picture's luma, 0..1, as guide: `radius` in
     pixels; `epsilon` is the variance of luma below which the filter merely averages. An alpha of one value stays.
     """
-    guide = np.asarray(image.convert("L"), dtype=np.float32) / 255
+    guide = np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(cv2.blur(plane, window, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
 
     guide_mean, alpha_mean = mean(guide), mean(alpha)
-    slope = (mean(guide * alpha) - guide_mean * alpha_mean) / (mean(guide * guide) - guide_mean**2 + epsilon)
+    variance = mean(guide * guide) - guide_mean * guide_mean
+    slope = (mean(guide * alpha) - guide_mean * alpha_mean) / (variance + np.float32(epsilon))
     offset = alpha_mean - slope * guide_mean
     return np.clip(mean(slope) * guide + mean(offset), 0, 1)
 
@@ -142,4 +143,4 @@ def decode_mask(png: bytes) -> Mask:
 def decode_alpha(png: bytes) -> Alpha:
     """The alpha that `encode_alpha` wrote, float32 in 0..1. For pictures of our own making only."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        return np.asarray(image.convert("L"), dtype=np.float32) / 255
+        return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)

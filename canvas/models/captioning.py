@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import daft
@@ -33,5 +33,6 @@ def captioned(
 
             return self.captioner.captions([decode(data) for data in images.to_pylist()])
 
-    generated = Writer().captions_of(pins["image"]).alias("generated")
+    column_of: Any = Writer().captions_of  # Daft makes an expression of it
+    generated = column_of(pins["image"]).alias("generated")
     return pins.select("pin_id", "title", "description", "alt_text", generated)

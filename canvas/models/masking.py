@@ -56,7 +56,8 @@ def masked(
             alphas = self.segmenter.alphas([decode(data) for data in images.to_pylist()], edges)
             return [mask_row(alpha, limits) for alpha in alphas]
 
-    found = pins.select("pin_id", Masker().rows_of(pins["image"]).alias("found"))
+    column_of: Any = Masker().rows_of  # Daft makes an expression of it
+    found = pins.select("pin_id", column_of(pins["image"]).alias("found"))
     fields = [found["found"].get(name).alias(name) for name in ("mask", "alpha", "confidence", "box", "rejected")]
     return found.select("pin_id", *fields)
 

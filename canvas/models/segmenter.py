@@ -79,6 +79,9 @@ class Segmenter(nn.Module):
     are the log-sum-exp of its classes less that of the background's.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: PreTrainedModel, processor: Any, background: Sequence[str] = ()) -> None:
         super().__init__()
         self.network = network

@@ -80,7 +80,7 @@ def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
 
 def test_a_catalogue_without_truth_needs_a_checkpoint(tmp_path, segformer):
     write_catalogue(tmp_path, truth=False)
-    with pytest.raises(ValueError, match="name a segmenter in train_segmenter.init_from"):
+    with pytest.raises(ValueError, match=r"name a segmenter in train_segmenter\.init_from"):
         run(tmp_path, tmp_path / "out")
     as_it_is = {"init_from": segformer, "unet": None, "augment": None, "train": None, "background": ["wall"]}
     figures = run(tmp_path, tmp_path / "again", **as_it_is)

@@ -54,7 +54,7 @@ def test_variation_is_a_function_of_the_sample_and_not_of_the_batch():
 def test_pictures_stay_in_range():
     pixels, alpha = augmented(batch(), Draws(0, 0, 0, 4), LIVELY)
     for values in (pixels, alpha):
-        assert 0 <= values.min()
+        assert values.min() >= 0
         assert values.max() <= 1 + 1e-5
 
 
