@@ -118,15 +118,14 @@ def shard_units(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def synchronised(module: nn.Module, last: bool) -> Iterator[None]:
+def synchronised(step: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
     """Gradients cross the network in the last backward pass of an accumulated step only."""
-    if isinstance(module, DistributedDataParallel) and not last:
-        with module.no_sync():
+    if isinstance(step, DistributedDataParallel) and not last:
+        with step.no_sync():
             yield
         return
-    for inner in module.modules():
-        if isinstance(inner, FSDPModule):
-            inner.set_requires_gradient_sync(last, recurse=False)
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     yield
 
 

@@ -62,13 +62,14 @@ class Averages:
             length: {name: parameter.detach().clone() for name, parameter in parameters.items()} for length in lengths
         }
         self._sources = [local(parameter) for parameter in parameters.values()]
+        self._targets = {length: [local(one) for one in tensors.values()] for length, tensors in self.tensors.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after `step` steps (from 1), by beta = (1 - 1/step)^(gamma + 1) (eq. 127)."""
-        for length, tensors in self.tensors.items():
+        for length, targets in self._targets.items():
             beta = (1 - 1 / step) ** (exponent(length) + 1)
-            torch._foreach_lerp_([local(tensor) for tensor in tensors.values()], self._sources, 1 - beta)
+            torch._foreach_lerp_(targets, self._sources, 1 - beta)
 
     def load(self, length: float, tensors: Mapping[str, torch.Tensor]) -> None:
         """Continue from full `tensors` of a snapshot."""

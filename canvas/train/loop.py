@@ -21,7 +21,7 @@ from canvas.train.optimizer import learning_rate_factor
 from canvas.train.player import Adversary, Objective, players_of
 from canvas.train.progress import SNAPSHOTS, Progress, resume, save
 from canvas.train.spec import TrainSpec
-from canvas.train.state import evaluating, identity, peak_memory_bytes, reproducible
+from canvas.train.state import evaluating, identity, peak_memory_bytes, reproducible, seed_globally
 from canvas.train.window import Window
 
 __all__ = ["Adversary", "Fitted", "Objective", "fit"]
@@ -79,7 +79,7 @@ def fit(
         bar = tqdm(total=spec.steps, initial=first_step, desc=title, unit="step", disable=world.rank > 0)
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
-            torch.manual_seed(mixed(spec.seed, step, world.rank))  # dropout and its like
+            seed_globally(mixed(spec.seed, step, world.rank), world.device)  # dropout and its like
             batch = _on_device(batches(step, world.rank, world.size), world.device, spec.channels_last)
             passes = [_rows(batch, at * samples, samples) for at in range(spec.accumulate)]
             factor = learning_rate_factor(spec, step)
@@ -95,7 +95,7 @@ def fit(
                 for at, columns in enumerate(passes):
                     first = (world.rank * spec.accumulate + at) * samples
                     draws = Draws(spec.seed, step, first, samples, world.device, stream=turn)
-                    with synchronised(player.step, last=at == spec.accumulate - 1):
+                    with synchronised(player.step, player.model, last=at == spec.accumulate - 1):
                         with torch.autocast(world.device.type, half, enabled=half is not None):
                             loss, outputs = player.step(columns, draws)
                         scaler.scale(loss / spec.accumulate).backward()

@@ -54,7 +54,8 @@ class Player:
     """A model in training."""
 
     name: str  # prefix of its metrics and files
-    step: nn.Module
+    model: nn.Module
+    step: nn.Module  # the model with its objective, wrapped
     parameters: dict[str, nn.Parameter]  # those that require gradients
     tensors: dict[str, torch.Tensor]  # what a checkpoint holds: `parameters` and buffers
     optimizer: torch.optim.AdamW
@@ -102,6 +103,7 @@ def _player(
     step = Step(model, objective)
     return Player(
         name=name,
+        model=model,
         step=step if sharded else replicated(step, world),
         parameters=parameters,
         tensors=saved_tensors(model, parameters),

@@ -61,6 +61,13 @@ def reproducible(device: torch.device) -> Iterator[None]:
             settings.fill_uninitialized_memory = fill
 
 
+def seed_globally(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators; `torch.manual_seed` also seeks out every other device, at 0.4 ms a call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Of this process: what CUDA's allocator held at most, or the resident set on CPU."""
     if device.type == "cuda":

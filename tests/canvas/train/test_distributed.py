@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,16 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
         job |= {"checkpoints": str(place / name), "result": str(place / f"{name}.json")}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "tests.canvas.train.subject", json.dumps(list(jobs.values()))]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    try:
+        output, _ = process.communicate(timeout=180)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # torchrun and its ranks
+    assert process.returncode == 0, output.decode()[-4000:]
     return place, {name: json.loads((place / f"{name}.json").read_text()) for name in jobs}
 
 
