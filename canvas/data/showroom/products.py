@@ -152,17 +152,17 @@ def _cutout(folder: Path, sheet: Sheet) -> Cutout:
     path = _existing(folder / f"saleordemoproduct_{sheet.file}.png")
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGBA"))
+    left, top, right, bottom = _bounds(pixels[..., 3] > 8)
+    pixels = pixels[top:bottom, left:right]
     alpha = pixels[..., 3]
-    matte = np.where(_product_region(alpha, sheet), alpha, 0)
-    left, top, right, bottom = _bounds(alpha > 8)
-    crop = np.s_[top:bottom, left:right]
+    matte = np.where(_product_region(alpha, sheet, left, top), alpha, 0)
     scale = min(1.0, CACHED_SIDE / max(bottom - top, right - left))
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    soft_full = alpha[crop].astype(np.float32) / 255
-    premultiplied = pixels[crop][..., :3].astype(np.float32) / 255 * soft_full[..., None]
+    soft_full = alpha.astype(np.float32) / 255
+    premultiplied = pixels[..., :3].astype(np.float32) / 255 * soft_full[..., None]
     soft = resized(soft_full, size)
     color = resized(premultiplied, size) / np.maximum(soft, 1e-4)[..., None]
-    small_matte = resized(matte[crop].astype(np.float32) / 255, size)
+    small_matte = resized(matte.astype(np.float32) / 255, size)
     return Cutout(
         file=sheet.file,
         color=np.clip(color, 0, 1),
@@ -179,10 +179,11 @@ def resized(array: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _product_region(alpha: NDArray[np.uint8], sheet: Sheet) -> NDArray[np.bool_]:
+def _product_region(alpha: NDArray[np.uint8], sheet: Sheet, x: int, y: int) -> NDArray[np.bool_]:
+    """What of `alpha`, a crop of the file at (x, y), is product."""
     framed = np.zeros(alpha.shape, dtype=bool)
     for left, top, right, bottom in sheet.frames:
-        framed[top:bottom, left:right] = True
+        framed[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)] = True
     labels, sizes = _parts(framed & (alpha >= sheet.opaque))
     region = (sizes >= 300)[labels]
     # Print and gloss inside the product are a little transparent; the gap in a handle is not product, nor

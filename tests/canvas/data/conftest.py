@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from canvas.data.showroom.products import Product, load_products
 from tests.canvas.data.showroom_files import write_showroom_files
 
 
@@ -11,3 +12,8 @@ from tests.canvas.data.showroom_files import write_showroom_files
 def showroom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder data/showroom with painted stand-ins."""
     return write_showroom_files(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def products(showroom_files: Path) -> tuple[Product, ...]:
+    return load_products(showroom_files)
