@@ -10,7 +10,7 @@ from canvas.data.near_duplicates import DuplicateLimits
 from canvas.data.quality import QualityLimits
 from canvas.data.relevance import TextLimits
 from canvas.data.text_overlay import OverlayLimits
-from lifecycle.catalog import FilterFunnel, FilterMetrics, FilterReport, Kept, Pins, Truth
+from lifecycle.catalog import FilterFunnel, FilterMetrics, FilterReport, Kept, Pins, Truth, ValidationMetrics
 from lifecycle.stage import Input, Output, StepLog, stage
 
 
@@ -30,6 +30,7 @@ def filter(
     engine: Engine,
     pins: Input[Pins],
     truth: Input[Truth],
+    validation: Input[ValidationMetrics],  # no pin is filtered before the table is valid
     kept: Output[Kept],
     metrics: Output[FilterMetrics],
     report: Output[FilterReport],
