@@ -115,7 +115,7 @@ def guided(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alp
     guide = np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
     window = (2 * radius + 1, 2 * radius + 1)
 
-    def mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(plane: NDArray[np.floating]) -> Alpha:
         return np.asarray(cv2.blur(plane, window, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
 
     guide_mean, alpha_mean = mean(guide), mean(alpha)
