@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("run", _run, "Run one stage here, as dvc.yaml does").add_argument("stage")
     add("stages", _stages, "List the stages, producers first")
+    add("summary", _summary, "Print what the last run left, and where to look at it")
     add("lineage", _lineage, "Print what made an artifact, back to the raw data").add_argument("path", type=Path)
     add("records", _records, "Send the records of runs that tracking has not got yet")
     return parser
@@ -48,6 +49,14 @@ def _stages(options: argparse.Namespace) -> int:
     width = max((len(stage.name) for stage in stages), default=0)
     for stage in stages:
         print(f"{stage.name:{width}}  {stage.summary}")
+    return 0
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from lifecycle.graph import load_stages
+    from lifecycle.summary import summary
+
+    print(summary(load_stages(), Path.cwd()))
     return 0
 
 

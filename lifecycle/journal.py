@@ -134,6 +134,23 @@ def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             yield json.loads(line), offset
 
 
+def batches(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tuple[list[Event], int]]:
+    """Consecutive metrics events together, at most `most`, others alone; each with the offset behind it."""
+    batch: list[Event] = []
+    end = 0
+    for event, offset in stream:
+        if batch and (event["event"] != "metrics" or len(batch) == most):
+            yield batch, end
+            batch = []
+        if event["event"] == "metrics":
+            batch.append(event)
+        else:
+            yield [event], offset
+        end = offset
+    if batch:
+        yield batch, end
+
+
 def close_killed(folder: Path) -> bool:
     """Give a record whose writer died without an `end` the end KILLED; False if the writer is alive or the
     record is gone."""

@@ -134,17 +134,21 @@ def peak_memory_mb() -> float:
     return max(own, children) / 1e6
 
 
-def _sender(here: Path, record: Path) -> subprocess.Popen[bytes]:
+def _sender(here: Path, record: Path) -> subprocess.Popen[bytes] | None:
     command = [sys.executable, "-m", "lifecycle.sender", str(here), str(record)]
     own = Path(__file__).parents[1]
     path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C stops the stage; its record is still sent
-    )
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C stops the stage; its record is still sent
+        )
+    except OSError as error:  # no memory for one more process: the next run sends the record
+        print(f"the run's record is kept in {record} ({error})", file=sys.stderr)
+        return None
 
 
 def _finish(sender: subprocess.Popen[bytes]) -> None:

@@ -107,12 +107,14 @@ def disk_is_full(error: BaseException) -> bool:
 
 @contextmanager
 def _user_errors(name: str) -> Iterator[None]:
-    """End the process with exit code 1 and one sentence if the user can put the error right; SIGTERM, by which
-    clusters stop a task, ends it in order."""
+    """End the process with exit code 1 and one sentence if the user can put the error right. Ctrl-C, and SIGTERM by
+    which clusters stop a task, end it in order."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if isinstance(error, ValueError | OSError) or disk_is_full(error):
             raise SystemExit(sentence(name, error)) from None

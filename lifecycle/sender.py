@@ -8,11 +8,12 @@ standard input ends: then the stage is done, or was killed. On the way it sends 
 from __future__ import annotations
 
 import fcntl
+import os
 import select
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,5 +101,6 @@ def _only_sender(folder: Path) -> Iterator[bool]:
 
 if __name__ == "__main__":
     sys.stdout = sys.stderr  # MLflow prints addresses of runs
-    with suppress(KeyboardInterrupt):
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stderr.flush()
+    os._exit(0)  # everything is committed; taking MLflow down in order would cost the stage a second or two

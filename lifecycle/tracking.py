@@ -39,11 +39,12 @@ def connect(home: Path) -> Tracking:
     uri = tracking_uri(home)
     try:
         _probe(uri)
-        with _alone(home):
-            quiet()
-            from lifecycle.record import Tracking
+        quiet()
+        from lifecycle.record import Tracking, load_mlflow
 
-            artifacts = None if "MLFLOW_TRACKING_URI" in os.environ else (home / ".mlflow" / "artifacts").as_uri()
+        load_mlflow()
+        artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (home / ".mlflow" / "artifacts").as_uri()
+        with _alone(home):
             return Tracking.open(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas"), artifacts)
     except Exception as error:
         reason = redacted(" ".join(str(error).split()))[:300]
