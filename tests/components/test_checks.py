@@ -1,0 +1,130 @@
+"""Stages `validate`, `validate_tables` and `monitor` on the painted catalogue, good and spoilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from canvas.data import tables
+from components.monitor import monitor
+from components.validate import validate
+from components.validate_tables import validate_tables
+from evaluation.suites import Limits
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import tiny, write_catalogue
+
+LIMITS = Limits(min_pins=10, max_broken=0.2, max_untitled=0.2, max_rejected_masks=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalogue, with engagement, and with masks and captions of its kept pins."""
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    rows = [
+        row | {"impressions": 100, "saves": 5, "clicks": 2, "board": "Mugs", "promoted": False, "source": "test"}
+        for row in tables.read(folder / "pins").to_pylist()
+    ]
+    tables.write(folder / "catalogue", [pa.Table.from_pylist(rows, tables.PINS)], tables.PINS)
+    kept = [row["pin_id"] for row in tables.read(folder / "kept").to_pylist() if row["kept"]]
+    masks = [{"pin_id": i, "mask": b"png", "alpha": b"png", "confidence": 0.9, "box": None} for i in kept]
+    tables.write(folder / "masks", [pa.Table.from_pylist(masks, tables.MASKS)], tables.MASKS)
+    captions = [{"pin_id": i, "source": "generated", "caption": "red mug, in a lobby"} for i in kept]
+    tables.write(folder / "captions", [pa.Table.from_pylist(captions, tables.CAPTIONS)], tables.CAPTIONS)
+    return folder
+
+
+def checked(data: Path, out: Path, limits: Limits = LIMITS) -> dict[str, Any]:
+    validate(
+        expectations=limits,
+        pins=Input(data / "catalogue"),
+        metrics=Output(out / "metrics.json"),
+        report=Output(out / "report.html"),
+        docs=Output(out / "docs"),
+        scratch=Scratch(out),
+    )
+    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return found
+
+
+def test_valid_pins_leave_figures_a_page_and_data_docs(data: Path, tmp_path: Path) -> None:
+    assert checked(data, tmp_path)["pins"]["critical"] == 0
+    assert "expectations are met" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "docs" / "index.html").is_file()
+
+
+def test_too_few_pins_stop_the_run_and_leave_the_page(data: Path, tmp_path: Path) -> None:
+    limits = Limits(min_pins=1000, max_broken=0.2, max_untitled=0.2, max_rejected_masks=0.5)
+    with pytest.raises(ValueError, match=r"^pins: expect_table_row_count_to_be_between\(min_value=1000\) \(found 18\)"):
+        checked(data, tmp_path, limits)
+    assert (tmp_path / "validation.html").is_file()
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def sidecars(data: Path, out: Path, **other: Path) -> dict[str, Any]:
+    places = {name: data / name for name in ("kept", "masks", "captions")} | other
+    validate_tables(
+        expectations=LIMITS,
+        pins=Input(data / "catalogue"),
+        kept=Input(places["kept"]),
+        masks=Input(places["masks"]),
+        captions=Input(places["captions"]),
+        metrics=Output(out / "metrics.json"),
+        report=Output(out / "report.html"),
+        docs=Output(out / "docs"),
+        scratch=Scratch(out),
+    )
+    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return found
+
+
+def test_valid_sidecars(data: Path, tmp_path: Path) -> None:
+    found = sidecars(data, tmp_path)
+    assert found.keys() == {"kept", "masks", "captions"}
+    assert all(table["critical"] == 0 for table in found.values())
+
+
+def test_caption_of_an_unknown_pin_stops_the_run(data: Path, tmp_path: Path) -> None:
+    rows = [{"pin_id": "stranger", "source": "title", "caption": "who?"}]
+    tables.write(tmp_path / "captions", [pa.Table.from_pylist(rows, tables.CAPTIONS)], tables.CAPTIONS)
+    with pytest.raises(ValueError, match=r"captions\.known: .* for example pins stranger"):
+        sidecars(data, tmp_path, captions=tmp_path / "captions")
+
+
+def drifted(data: Path, out: Path, **changes: object) -> dict[str, Any]:
+    out.mkdir()
+    monitor(
+        **tiny(monitor, **changes),
+        pins=Input(data / "catalogue"),
+        kept=Input(data / "kept"),
+        metrics=Output(out / "drift.json"),
+        report=Output(out / "drift.html"),
+    )
+    assert "<html" in (out / "drift.html").read_text()
+    found: dict[str, Any] = json.loads((out / "drift.json").read_text())
+    return found
+
+
+def test_a_split_has_not_drifted_from_itself(data: Path, tmp_path: Path) -> None:
+    found = drifted(data, tmp_path / "out", current=("train",))
+    assert found["verdict"] == {"drift": 0, "drifted_columns": 0}
+    assert max(found["distance"].values()) == 0
+
+
+def test_another_version_is_compared(data: Path, tmp_path: Path) -> None:
+    version = tmp_path / "version"
+    rows = [row | {"category": "Hats", "impressions": 9000} for row in tables.read(data / "catalogue").to_pylist()]
+    tables.write(version / "pins", [pa.Table.from_pylist(rows, tables.PINS)], tables.PINS)
+    tables.write(version / "kept", [tables.read(data / "kept")], tables.KEPT)
+    found = drifted(data, tmp_path / "out", reference_version=str(version), current=("train",))
+    assert found["distance"]["category"] > 0.5
+    assert found["verdict"]["drifted_columns"] == 2
+
+
+def test_split_without_pins_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="choose a split that has some"):
+        drifted(data, tmp_path / "out", current=("unseen_both",))
