@@ -44,7 +44,7 @@ def test_what_tracking_missed_is_sent_later_and_once(project: Project, monkeypat
     down = "http://me:secret@127.0.0.1:9"
     since = time.monotonic()
     done = project.lifecycle("run", "fetch", MLFLOW_TRACKING_URI=down)
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 10
     assert done.returncode == 0
     assert project.read("artifacts/numbers/3") == "6"
     assert len(done.stderr.splitlines()) == 1
