@@ -76,8 +76,20 @@ def test_only_the_decoder_learns():
     assert isinstance(model, VisionEncoderDecoderModel)
     assert not any(p.requires_grad for p in model.encoder.parameters())
     assert all(p.requires_grad for p in model.decoder.parameters())
+
+
+def test_the_trunk_never_looks_at_its_batch():
+    model = captioner().model
+    assert not any(module.training for module in model.encoder.modules())
     model.train()
     assert not any(module.training for module in model.encoder.modules())
+
+
+def test_features_of_a_picture_do_not_depend_on_its_neighbours():
+    fresh = captioner()
+    together = image_features(fresh, pictures())
+    alone = torch.cat([image_features(fresh, [picture]) for picture in pictures()])
+    assert torch.allclose(together.float(), alone.float(), atol=2e-3)
 
 
 def test_withheld_features_are_made_up_for_by_the_others():
