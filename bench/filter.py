@@ -1,0 +1,119 @@
+"""How fast the filters are, what they hold in memory, and how well they find the planted defects.
+
+    python -m bench.filter            # the demo's pins, and a quarter of them
+    python -m bench.filter 10000      # so many pins: the demo's are the quarter
+
+The pins are rendered from data/ (`make data`) with the seed of params.yaml. Each run is a process of its own, so that
+its peak memory (resident, models included) is its own. It prints tables and writes nothing beside a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+class Quiet:
+    """A record of steps that nobody keeps."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def picture(self, name: str, png: bytes) -> None: ...
+
+
+def rendered_pins(count: int | None, folder: Path) -> int:
+    """Render `count` pins (None: as many as the demo's) and their truth into `folder`; returns how many."""
+    from canvas.data import tables
+    from canvas.data.showroom.render import load_showroom, rendered
+    from components.ingest import ingest
+    from lifecycle.params import load_sections, read_stage_params
+
+    params = read_stage_params(ingest, load_sections(ROOT / "params.yaml"))["ingest"]
+    spec = params.showroom if count is None else replace(params.showroom, pins=count)
+    showroom = load_showroom(ROOT / "data" / "showroom", spec, params.seed)
+    with (
+        tables.Writer(folder / "pins", tables.PINS) as pins,
+        tables.Writer(folder / "truth", tables.TRUTH) as truth,
+    ):
+        for rows in rendered(showroom, threads=2):
+            pins.add(rows.pins)
+            truth.add(rows.truth)
+    return spec.pins
+
+
+def head(folder: Path, rows: int, into: Path) -> None:
+    """The first `rows` rows of the tables in `folder`."""
+    from canvas.data import tables
+
+    for name in ("pins", "truth"):
+        table = tables.read(folder / name).slice(0, rows)
+        tables.write(into / name, [table], table.schema)
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Run the stage over `folder` in this process: its metrics, wall seconds and peak memory."""
+    from components.filter import filter
+    from lifecycle.params import load_sections, read_stage_params
+    from lifecycle.stage import Input, Output
+
+    params = read_stage_params(filter, load_sections(ROOT / "params.yaml"))
+    places: dict[str, Any] = {name: Output(folder / f"out_{name}") for name in filter.outputs}
+    places |= {name: Input(folder / name) for name in filter.inputs}
+    started = time.perf_counter()
+    filter(**params, **places, log=Quiet())
+    seconds = time.perf_counter() - started
+    figures: dict[str, Any] = json.loads(places["metrics"].path.read_text())
+    return figures | {"wall": seconds, "peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this program. `ru_maxrss` would not do: a child starts with its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def in_own_process(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.filter", "--measure", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def printed(rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows under the keys of the first, as columns."""
+    lines = [list(rows[0]), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(rows[0]))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
+    print(flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--measure"]:
+        print(json.dumps(measured(Path(arguments[1]))))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        whole, quarter = Path(name) / "whole", Path(name) / "quarter"
+        count = rendered_pins(int(arguments[0]) if arguments else None, whole)
+        head(whole, count // 4, quarter)
+        runs = [in_own_process(quarter), in_own_process(whole)]
+    printed(
+        [{"pins": r["pins"], "pins/s end to end": r["pins"] / r["wall"], "peak MB": round(r["peak_mb"])} for r in runs]
+    )
+    printed([{"filter": name, "pins/s": speed} for name, speed in runs[1]["pins_per_second_of"].items()])
+    rates = [(defect, runs[1]["precision"].get(defect), recall) for defect, recall in runs[1]["recall"].items()]
+    printed([{"planted": defect, "precision": precision, "recall": recall} for defect, precision, recall in rates])
+    print(f"good pins kept: {runs[1]['good_pins_kept']:.4f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
