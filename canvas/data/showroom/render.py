@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,16 @@ from PIL import Image
 
 from canvas.data import tables
 from canvas.data.images import encode_jpeg, encode_png, header
-from canvas.data.showroom.camera import (
-    Panorama,
-    Pixels,
-    View,
-    crop,
-    finest_fov,
-    load_panorama,
-    to_srgb,
-    yaw_reach,
-)
+from canvas.data.showroom.camera import Panorama, Pixels, View, load_panorama
 from canvas.data.showroom.compositing import fitted, hanging_shadow, over, relit, standing_shadow
 from canvas.data.showroom.defects import SPOIL, Picture, broken_bytes
 from canvas.data.showroom.engagement import engagement
 from canvas.data.showroom.plan import PinPlan, planned
 from canvas.data.showroom.products import load_products
-from canvas.data.showroom.scenes import SCENES, SECTOR
+from canvas.data.showroom.scenes import SCENES
 from canvas.data.showroom.spec import ShowroomSpec
 from canvas.data.showroom.texts import empty_text, text_in_scene, text_of_scene, text_on_white, unrelated_text
+from canvas.data.showroom.views import background_of
 
 BATCH = 64
 QUALITY = 92
@@ -50,8 +42,6 @@ _BACKDROPS = (
     (249, 245, 240),
 )
 """White and its neighbours."""
-_ATTEMPTS = 12
-"""Views tried for one pin before the best of them is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +149,7 @@ def _picture(showroom: Showroom, plan: PinPlan, rng: np.random.Generator) -> tup
     if plan.scene is None:
         return _on_backdrop(plan, rng), None
     panorama = showroom.panoramas[plan.scene.file]
-    background, view = _background(panorama, plan, rng)
+    background, view = background_of(panorama, plan, rng)
     if plan.product is None:
         return Picture(_bytes(background), None, None), view
     return _in_scene(plan, background, panorama.light_yaw - view.yaw, rng), view
@@ -216,54 +206,6 @@ def _on_backdrop(plan: PinPlan, rng: np.random.Generator) -> Picture:
         shadow = standing_shadow(paste, 0.3, 0.4, 0.3)
         image = over(paste.color, paste.matte, background * (1 - shadow[..., None]))
     return Picture(_bytes(image), _bytes(background), _bytes(paste.matte))
-
-
-def _background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[Pixels, View]:
-    """A view of the plan's scene and split, exposed by the camera; the soundest of a few where most of the
-    first ones are blown out or bare."""
-    best: tuple[float, View] | None = None
-    for attempt in range(_ATTEMPTS):
-        view = _view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
-        if view is None:
-            continue
-        small = replace(view, width=view.width // 2, height=view.height // 2)  # enough to judge it
-        score = _soundness(_auto_exposed(crop(panorama, small, supersampling=1)))
-        if best is None or score > best[0]:
-            best = (score, view)
-        if score >= 1:
-            break
-    assert best is not None, f"no view of {plan.scene} fits the {plan.split} split"
-    return _auto_exposed(crop(panorama, best[1])), best[1]
-
-
-def _view(plan: PinPlan, rng: np.random.Generator, spread: float) -> View | None:
-    """A view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits,
-    inside it; None if the drawn camera sees too much for that."""
-    assert plan.scene is not None
-    width, height = plan.size
-    low, high = (-18, 10) if plan.product is None else (-10, 6) if plan.product.hangs else (-16, -4)
-    pitch = float(rng.uniform(low, high))
-    fov = finest_fov(width) + float(rng.uniform(0, 24 if plan.seen_view else 8))
-    reach = yaw_reach(View(0, pitch, fov, width, height))
-    room = 180 - SECTOR / 2 - reach if plan.seen_view else SECTOR / 2 - reach
-    if room < 0:
-        return None
-    middle = plan.scene.held_out_yaw + (180 if plan.seen_view else 0)
-    return View(float((middle + (2 * spread - 1) * room) % 360), pitch, fov, width, height)
-
-
-def _auto_exposed(linear: Pixels) -> Pixels:
-    """sRGB, half way (in stops) to a mean of 0.2 in linear light, at most two stops up and none down."""
-    gain = np.clip((0.2 / max(float(linear.mean()), 1e-4)) ** 0.5, 1, 4)
-    return to_srgb(np.clip(linear * np.float32(gain), 0, 1))
-
-
-def _soundness(srgb: Pixels) -> float:
-    """1 or more for a background that a photographer keeps: not bare, not blown out, not black."""
-    luma = srgb.mean(-1)
-    detail = float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
-    clipped = float(((luma > 0.98) | (luma < 0.02)).mean())
-    return min(detail / 0.03, 0.35 / max(clipped, 1e-6))
 
 
 def _bytes(values: Pixels) -> NDArray[np.uint8]:

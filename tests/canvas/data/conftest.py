@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from canvas.data.engine import Engine, start
 from canvas.data.showroom.products import Product, load_products
 from tests.canvas.data.showroom_files import write_showroom_files
 
@@ -17,3 +18,11 @@ def showroom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def products(showroom_files: Path) -> tuple[Product, ...]:
     return load_products(showroom_files)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that every test of tables shares: Daft takes one a process."""
+    engine = Engine(runner="native", ray_address=None, threads=2)
+    start(engine)
+    return engine

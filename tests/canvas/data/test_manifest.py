@@ -21,6 +21,8 @@ from canvas.data.images import encode_jpeg, encode_png
 from canvas.data.manifest import Counts, ManifestSpec, ingested, split_of
 from tests.canvas.data.test_images import png_header
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 PICTURE = encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)))
 
 

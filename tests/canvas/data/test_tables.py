@@ -30,6 +30,7 @@ def test_bytes_do_not_depend_on_the_batches(tmp_path: Path, step: int) -> None:
     assert all((tmp_path / "a" / part).read_bytes() == (tmp_path / "b" / part).read_bytes() for part in parts)
 
 
+@pytest.mark.usefixtures("engine")
 def test_rows_come_back_in_order_without_foreign_columns(tmp_path: Path) -> None:
     tables.write(tmp_path / "t", [ROWS], tables.CAPTIONS)
     expected = [f"p{i}" for i in range(4_300)]
