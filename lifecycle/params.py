@@ -85,6 +85,8 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
             return f"params key {key!r} in section {where!r} is unknown{hint}; it has {', '.join(known)}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"params key {key!r} in section {where!r} is missing: add `{key}: ...`"
+        case "value_error":  # from the dataclass's own check, which says what is wrong with which value
+            return f"params section {'.'.join([section, *map(str, problem['loc'])])!r}: {problem['ctx']['error']}"
         case _:
             found = json.dumps(problem["input"])
             return (

@@ -67,6 +67,22 @@ def test_sections_become_dataclasses(tmp_path: Path) -> None:
     }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    small: int
+    large: int
+
+    def __post_init__(self) -> None:
+        if self.small > self.large:
+            raise ValueError(f"small is {self.small}, above large, which is {self.large}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    steps: int
+    sizes: Sizes
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -108,6 +124,12 @@ def test_a_typo_is_named_with_its_section(tmp_path: Path, old: str, new: str, sa
 def test_a_file_that_is_no_params_file(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         sections(tmp_path, text)
+
+
+def test_a_check_of_the_dataclass_speaks_for_itself() -> None:
+    section = {"steps": 3, "sizes": {"small": 5, "large": 4}}
+    with pytest.raises(ValueError, match=r"^params section 'checked.sizes': small is 5, above large, which is 4$"):
+        read_section(Checked, "checked", {"checked": section})
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
