@@ -37,7 +37,7 @@ def filter(
     funnel: Output[FilterFunnel],
     log: StepLog,
 ) -> None:
-    """Drop unfit pins, cheapest test first: quality, near-duplicates, texts, safety, text overlay."""
+    """Drop unfit pins, cheapest test first: text, quality, near-duplicates, relevance, safety, overlay."""
     from canvas.data import filters, tables
     from canvas.data.engine import start
     from canvas.data.filter_chain import FilterChain
@@ -45,8 +45,8 @@ def filter(
 
     start(engine)
     chain = FilterChain(pins.path)
-    filters.by_quality(chain, filter.quality)
     filters.by_text_presence(chain, filter.text)
+    filters.by_quality(chain, filter.quality)
     filters.by_likeness(chain, filter.duplicates)
     filters.by_relevance(chain, filter.text)
     filters.by_safety(chain, filter.max_nsfw)
