@@ -43,7 +43,7 @@ details { margin: .8rem 0; } summary { cursor: pointer; color: var(--soft); }
 table { border-collapse: collapse; font-size: .9rem; min-width: min(100%, 24rem); }
 th, td { padding: .38rem .9rem .38rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
-td { max-width: 30rem; overflow-wrap: anywhere; min-width: 4.5rem; }
+td { max-width: 30rem; overflow-wrap: break-word; } td:not(.number) { min-width: 5rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bars { display: grid; grid-template-columns: minmax(5rem, max-content) 1fr max-content; gap: .35rem .8rem;
   align-items: center; font-size: .9rem; max-width: 44rem; }
