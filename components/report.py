@@ -34,7 +34,18 @@ def report(
     """Gather every stage's figures, curves and pictures on one page."""
     from evaluation import pages
 
+    warnings, drifted = _warnings(validation.path, tables_validation.path), _numbers(drift.path)
+    verdict = f"{warnings} warnings of the tables; {drifted['verdict.drifted_columns']} columns drifted"
     sections = [
+        pages.verdict(verdict, "warn" if warnings or drifted["verdict.drift"] else "good"),
+        pages.figures(
+            {
+                "pins": _numbers(ingest.path)["pins"],
+                "left by the filter": min(_funnel(filter_funnel.path).values()),
+                "masks": _numbers(masks.path)["pins"],
+                "captions": _numbers(captions.path)["rows"],
+            }
+        ),
         pages.section("Pins", _picture(ingest_sheet.path, "Pins of every kind and defect"), _figures(ingest.path)),
         pages.section(
             "Validation",
@@ -75,6 +86,16 @@ def _figures(*files: Path) -> str:
         )
         for path in files
     )
+
+
+def _numbers(path: Path) -> dict[str, object]:
+    """The leaves of a metrics file by dotted name."""
+    return dict(_leaves(json.loads(path.read_text())))
+
+
+def _warnings(*files: Path) -> int:
+    """Warnings of all tables in files of validation metrics."""
+    return sum(counts["warnings"] for path in files for counts in json.loads(path.read_text()).values())
 
 
 def _leaves(values: object, name: str = "") -> list[tuple[str, object]]:

@@ -25,9 +25,13 @@ def validate_tables(
     from canvas.data import tables
     from evaluation.expectations import checked_frame, summary, validated
 
-    known = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
-    sidecars = {"kept": kept.path, "masks": masks.path, "captions": captions.path}
-    frames = {name: checked_frame(table, known) for name, table in sidecars.items()}
+    every = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
+    good = tables.kept_splits(pins.path, kept.path).keys()
+    frames = {
+        "kept": checked_frame(kept.path, every),
+        "masks": checked_frame(masks.path, good),
+        "captions": checked_frame(captions.path, good),
+    }
     found = validated("Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html")
     metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
     report.path.write_text(found.page, encoding="utf-8")

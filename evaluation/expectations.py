@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Severity = Literal["critical", "warning"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SAMPLES = 5
 """Pin ids that a failed check names."""
@@ -55,10 +58,19 @@ class Validated:
 
 
 def checked_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
-    """A table as its suite sees it: binary columns as byte counts `<name>_bytes`, and `known`: is the pin in `pins`
-    (None: the table is the pins' own)."""
+    """A table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
+    (None: the table is the pins' own); `present`: false in the rows added for pins that the table lacks.
+
+    `ValueError` for a table without `pin_id`, by which every failure is named.
+    """
     frames = [_without_bytes(batch) for batch in tables.batches(path, rows=2_000)]
-    frame = pa.concat_tables(frames).to_pandas()
+    if not frames or "pin_id" not in frames[0].column_names:
+        raise ValueError(f"{path} is no table with a pin_id column: make it again")
+    table = pa.concat_tables(frames)
+    missing = sorted(set(pins or ()) - set(table["pin_id"].to_pylist()))
+    present = pa.array([True] * table.num_rows + [False] * len(missing))
+    table = pa.concat_tables([table, pa.table({"pin_id": missing})], promote_options="permissive")
+    frame = table.append_column("present", present).to_pandas()
     frame["known"] = True if pins is None else frame["pin_id"].isin(pins)
     if "product_id" in frame:
         frame["uncategorised"] = frame["product_id"].notna() & frame["category"].isna()
@@ -79,11 +91,12 @@ def validated(title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, do
     """`check`, with its page. A critical failure raises `ValueError` naming the expectation, the column and sample
     pins; its page is then left at `failed`."""
     checks = check(frames, limits, docs)
-    page = validation_page(title, checks)
     if critical := failures(checks, "critical"):
-        failed.write_text(page, encoding="utf-8")
+        failed.write_text(validation_page(title, checks, {}), encoding="utf-8")
         raise ValueError(f"{critical[0]}; critical failures in all: {len(critical)}, see {failed}")
-    return Validated(checks, page)
+    return Validated(
+        checks, validation_page(title, checks, {"Great Expectations' Data Docs": f"{docs.name}/index.html"})
+    )
 
 
 def check(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
@@ -117,14 +130,15 @@ def _checks(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: L
             },
         )
     )
-    (found,) = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
+    # one run name and time, which Great Expectations puts into paths: the same table gives the same site
+    run = gx.RunIdentifier(run_name="validation", run_time=EPOCH)
+    (found,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
     return [_check(name, result) for result in found.results]
 
 
 def _check(table: str, result: Any) -> Check:
     config, found = result.expectation_config, result.result or {}
-    if error := result.exception_info.get("exception_message"):
-        raise ValueError(f"{table}: {config.type} cannot be checked: {' '.join(str(error).split())}")
+    error = _error(result.exception_info)
     kwargs = {key: value for key, value in config.kwargs.items() if key != "batch_id"}
     column = kwargs.pop("column", None) or ", ".join(kwargs.pop("column_list", [])) or kwargs.get("column_A", "")
     samples = dict.fromkeys(str(row["pin_id"]) for row in found.get("partial_unexpected_index_list") or [])
@@ -134,12 +148,22 @@ def _check(table: str, result: Any) -> Check:
         table=table,
         expectation=config.type,
         column=str(column),
-        severity="critical" if str(config.severity.value) == "critical" else "warning",
+        severity="critical" if error or config.severity.value == "critical" else "warning",
         success=bool(result.success),
         unexpected=int(found.get("unexpected_count", 0)),
         samples=tuple(samples)[:SAMPLES],
-        detail=f"({settings}){observed}" if settings else observed,
+        detail=(f"({settings})" if settings else "") + (f" cannot be checked: {error};" if error else observed),
     )
+
+
+def _error(info: Mapping[str, Any]) -> str:
+    """Why an expectation could not be asked (a column is missing, a type is wrong), or "".
+
+    Great Expectations gives one error, or a mapping of metrics to errors.
+    """
+    errors = [info] if "raised_exception" in info else list(info.values())
+    messages = [" ".join(str(error["exception_message"]).split()) for error in errors if error["raised_exception"]]
+    return messages[0].removeprefix("Error: ").rstrip(".") if messages else ""
 
 
 def _site(docs: Path) -> dict[str, Any]:
@@ -167,8 +191,8 @@ def summary(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
     }
 
 
-def validation_page(title: str, checks: Sequence[Check]) -> str:
-    """What was expected and what was found, failures first."""
+def validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str]) -> str:
+    """What was expected and what was found, failures first; `links` are text -> relative address."""
     critical, warnings = failures(checks, "critical"), failures(checks, "warning")
     verdict = f"{sum(found.success for found in checks)} of {len(checks)} expectations are met"
     mood: pages.Mood = "bad" if critical else "warn" if warnings else "good"
@@ -187,6 +211,7 @@ def validation_page(title: str, checks: Sequence[Check]) -> str:
     return pages.page(
         title,
         pages.verdict(verdict, mood),
+        *([pages.links(links)] if links else []),
         pages.section("By table", pages.table([{"table": name, **counts} for name, counts in summary(checks).items()])),
         pages.section("Expectations", pages.table(rows)),
     )

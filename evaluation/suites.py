@@ -90,8 +90,8 @@ def captions_suite(limits: Limits) -> list[Expectation]:
     from great_expectations import expectations as gxe
 
     return [
-        gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], severity="critical"),
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["pin_id", "source"], severity="critical"),
+        *_complete(),
         gxe.ExpectColumnValuesToBeInSet(column="source", value_set=list(CAPTION_SOURCES), severity="critical"),
         gxe.ExpectColumnValuesToNotBeNull(column="caption", severity="critical"),
         gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1, severity="critical"),
@@ -105,7 +105,17 @@ def _keyed() -> list[Expectation]:
     return [
         gxe.ExpectColumnValuesToNotBeNull(column="pin_id", severity="critical"),
         gxe.ExpectColumnValuesToBeUnique(column="pin_id", severity="critical"),
+        *_complete(),
+    ]
+
+
+def _complete() -> list[Expectation]:
+    """Rows of no other pins than should have some, and of each of those."""
+    from great_expectations import expectations as gxe
+
+    return [
         gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], severity="critical"),
+        gxe.ExpectColumnValuesToBeInSet(column="present", value_set=[True], severity="critical"),
     ]
 
 

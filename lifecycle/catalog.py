@@ -6,7 +6,7 @@ Tables are directories of Parquet parts; their column types stand in `canvas.dat
 
 from __future__ import annotations
 
-from lifecycle.stage import Dataset, Metrics, Model, Picture, Plot, Report
+from lifecycle.stage import Dataset, Metrics, Model, Picture, Plot, Report, Site
 
 # Data
 
@@ -61,7 +61,7 @@ class ValidationReport(Report):
     path = "reports/validation.html"
 
 
-class DataDocs(Dataset):
+class DataDocs(Site):
     """Great Expectations' own site of the last validation (index.html inside)."""
 
     path = "reports/data_docs"
@@ -79,7 +79,7 @@ class TablesReport(Report):
     path = "reports/validation_tables.html"
 
 
-class TablesDocs(Dataset):
+class TablesDocs(Site):
     """Great Expectations' own site of the sidecars' last validation (index.html inside)."""
 
     path = "reports/data_docs_tables"

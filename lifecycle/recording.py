@@ -20,7 +20,7 @@ from lifecycle.digest import digest
 from lifecycle.journal import Journal, Status
 from lifecycle.origin import group, home, revision
 from lifecycle.params import flat
-from lifecycle.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Stage
+from lifecycle.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site, Stage
 
 FINISH_SECONDS = 120.0
 """How long a stage that is done waits for its record to be sent; the rest is left to the next run."""
@@ -64,6 +64,9 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Pa
             journal.metrics(numbers(path), journal.last_step)
         if issubclass(artifact, Metrics | Report | Plot | Picture):
             journal.keep(path, artifact.path)
+        if issubclass(artifact, Site):
+            for file in sorted(found for found in path.rglob("*") if found.is_file()):
+                journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
     journal.event("outputs", outputs=found)
 
 
@@ -110,9 +113,8 @@ def _start(
 
 
 def _facts(argument: str, artifact: type[Artifact]) -> dict[str, str]:
-    kind = next(
-        kind for kind in (Dataset, Model, Metrics, Report, Plot, Picture, Artifact) if issubclass(artifact, kind)
-    )
+    kinds = (Dataset, Model, Metrics, Report, Site, Plot, Picture, Artifact)
+    kind = next(kind for kind in kinds if issubclass(artifact, kind))
     return {"argument": argument, "path": artifact.path, "kind": kind.__name__}
 
 

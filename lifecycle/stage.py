@@ -54,6 +54,10 @@ class Report(Artifact):
     """One self-contained HTML page."""
 
 
+class Site(Artifact):
+    """A directory of HTML pages, `index.html` inside."""
+
+
 class Plot(Artifact):
     """A CSV table that `dvc plots` draws."""
 

@@ -95,6 +95,23 @@ def test_caption_of_an_unknown_pin_stops_the_run(data: Path, tmp_path: Path) -> 
         sidecars(data, tmp_path, captions=tmp_path / "captions")
 
 
+@pytest.mark.parametrize(("name", "schema"), [("kept", tables.KEPT), ("masks", tables.MASKS)])
+def test_table_that_lacks_a_pin_stops_the_run(data: Path, tmp_path: Path, name: str, schema: pa.Schema) -> None:
+    table = tables.read(data / name)
+    tables.write(tmp_path / name, [table.slice(1)], schema)
+    with pytest.raises(ValueError, match=rf"{name}\.present: .* for example pins {table['pin_id'][0]}"):
+        sidecars(data, tmp_path, **{name: tmp_path / name})
+
+
+def test_mask_of_a_dropped_pin_stops_the_run(data: Path, tmp_path: Path) -> None:
+    kept = tables.read(data / "kept").to_pylist()
+    dropped = next(row["pin_id"] for row in kept if row["kept"])
+    rows = [row | {"kept": row["kept"] and row["pin_id"] != dropped} for row in kept]
+    tables.write(tmp_path / "kept", [pa.Table.from_pylist(rows, tables.KEPT)], tables.KEPT)
+    with pytest.raises(ValueError, match=rf"masks\.known: .* for example pins {dropped}"):
+        sidecars(data, tmp_path, kept=tmp_path / "kept")
+
+
 def drifted(data: Path, out: Path, **changes: object) -> dict[str, Any]:
     out.mkdir()
     monitor(

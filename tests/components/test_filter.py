@@ -104,12 +104,20 @@ def test_a_copy_names_the_pin_that_stays(rows: list[dict[str, Any]]) -> None:
 
 
 def test_dear_models_are_not_asked_about_pins_that_cheap_ones_dropped(rows: list[dict[str, Any]]) -> None:
-    order = ["quality", "text_length", "near_duplicate", "relevance", "nsfw", "text_overlay"]
-    last = {"empty_text": 1, "near_duplicate": 2, "unrelated_text": 3, "unsafe": 4, "text_overlay": 5, None: 5}
+    order = ["text_length", "sharpness", "near_duplicate", "relevance", "nsfw", "text_overlay"]
+    last = {
+        "empty_text": 0,
+        "broken_bytes": 0,
+        "near_duplicate": 2,
+        "unrelated_text": 3,
+        "unsafe": 4,
+        "text_overlay": 5,
+        None: 5,
+    }
     for row in rows:
         asked = {score: row[score] is not None for score in order if score in row}
         for score, was_asked in asked.items():
-            assert was_asked == (order.index(score) <= last.get(row["reason"], 0)), (row["reason"], score)
+            assert was_asked == (order.index(score) <= last.get(row["reason"], 1)), (row["reason"], score)
 
 
 def test_reports_agree_with_the_table(tree: Path, rows: list[dict[str, Any]]) -> None:
@@ -134,7 +142,9 @@ def test_a_catalogue_without_truth_gives_the_same_table(tree: Path, tmp_path: Pa
 
 def test_a_filter_that_leaves_nothing_says_why(tree: Path, tmp_path: Path) -> None:
     strict = replace(PARAMS, quality=replace(PARAMS.quality, min_short_side=5000))
-    with pytest.raises(ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, 'broken_bytes': \d+\}"):
+    with pytest.raises(
+        ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, 'broken_bytes': \d+, 'empty_text': \d+\}"
+    ):
         run(tree / "pins", tree / "truth", tmp_path / "out", strict)
     assert not list((tmp_path / "out").iterdir())
 

@@ -93,6 +93,9 @@ def setting(row: int, **values: object) -> Change:
         ("captions", setting(2, source="rumour"), "source", "c"),
         ("captions", setting(2, pin_id="b"), "pin_id, source", "b"),
         ("captions", setting(0, caption=""), "caption", "a"),
+        ("kept", lambda rows: rows.pop(), "present", "c"),
+        ("masks", lambda rows: rows.pop(0), "present", "a"),
+        ("captions", lambda rows: rows.pop(1), "present", "b"),
     ],
 )
 def test_critical_failure_names_expectation_column_and_pins(
@@ -120,6 +123,29 @@ def test_warning_is_reported_and_stops_nothing(tmp_path: Path, name: str, values
     assert len(failures(found.checks, "warning")) == 1
     assert summary(found.checks)[name]["warnings"] == 1
     assert "warning" in found.page
+
+
+def test_missing_column_is_critical_and_named(tmp_path: Path) -> None:
+    frame = checked_frame(table(tmp_path, "pins"), None).drop(columns="title")  # its expectation is a warning
+    with pytest.raises(ValueError, match=r'pins\.title: .* cannot be checked: The column "title" .* does not exist'):
+        validated("T", {"pins": frame}, LIMITS, tmp_path / "docs", tmp_path / "failed.html")
+
+
+def test_table_without_pin_ids_is_one_sentence(tmp_path: Path) -> None:
+    tables.write(tmp_path / "t", [pa.table({"row": [1], "uri": ["x"], "reason": ["y"]})], tables.QUARANTINE)
+    with pytest.raises(ValueError, match="no table with a pin_id column"):
+        checked_frame(tmp_path / "t", None)
+
+
+def test_same_table_gives_the_same_site(tmp_path: Path) -> None:
+    frame = checked_frame(table(tmp_path, "pins"), None)
+    sites = []
+    for name in ("one", "two"):
+        validated("T", {"pins": frame}, LIMITS, tmp_path / name, tmp_path / "failed.html")
+        pages = (tmp_path / name).rglob("*.html")
+        sites.append({str(page.relative_to(tmp_path / name)) for page in pages})
+    assert sites[0] == sites[1]
+    assert len(sites[0]) == 3
 
 
 def test_all_pins_dropped_is_critical(tmp_path: Path) -> None:
