@@ -34,7 +34,7 @@ class QualityLimits:
     min_sharpness: float
     min_brightness: float
     max_brightness: float
-    max_clipped: float  # a bright picture is overexposed only when more than this is clipped: white goods are not
+    max_clipped: float  # a bright picture is overexposed only when more than this is clipped: goods on white are not
     min_entropy: float
 
 
@@ -46,7 +46,7 @@ class Quality:
     aspect: float  # long side / short side, 1 or more
     sharpness: float  # 0: another blur changes nothing; 1: it would take everything
     brightness: float  # mean luma
-    clipped: float  # fraction of pixels with a channel at its upper end or all at their lower
+    clipped: float  # fraction of the pixels below paper white with a burnt channel
     entropy: float  # of the luma histogram, bits, 0..8
 
 
@@ -102,8 +102,13 @@ def sharpness(luma: Luma) -> float:
 
 
 def clipped(rgb: NDArray[np.uint8]) -> float:
-    """Fraction of the pixels [h, w, 3] that have lost light: a channel at 252 or more, or all at 3 or less."""
-    return float(((rgb.max(-1) >= 252) | (rgb.max(-1) <= 3)).mean())
+    """Of the pixels [h, w, 3] below paper white (a channel under 250), the fraction with a channel at 252 or more.
+
+    A white backdrop is white in all channels alike; overexposure burns one channel of what has a colour before the
+    others. 0 for a picture that is white all over.
+    """
+    below_white = rgb.min(-1) < 250
+    return float((rgb.max(-1) >= 252)[below_white].mean()) if below_white.any() else 0.0
 
 
 def entropy(luma: NDArray[np.uint8]) -> float:

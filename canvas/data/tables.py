@@ -71,7 +71,7 @@ KEPT = pa.schema(
         ("aspect", pa.float32()),  # long side / short side
         ("sharpness", pa.float32()),  # 0..1
         ("brightness", pa.float32()),  # mean luma, 0..1
-        ("clipped", pa.float32()),  # fraction of pixels that have lost light at either end
+        ("clipped", pa.float32()),  # fraction of the pixels below paper white with a burnt channel
         ("entropy", pa.float32()),  # bits
         ("phash", pa.string()),  # 64 bits in hex
         ("text_length", pa.int32()),

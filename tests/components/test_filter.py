@@ -99,7 +99,7 @@ def test_a_copy_names_the_pin_that_stays(rows: list[dict[str, Any]]) -> None:
     reason_of = {row["pin_id"]: row["reason"] for row in rows}
     dropped = [row for row in rows if row["reason"] == "near_duplicate"]
     assert dropped
-    assert all(row["duplicate_of"] < row["pin_id"] and row["similarity"] >= 0.9 for row in dropped)
+    assert all(row["duplicate_of"] < row["pin_id"] and row["similarity"] >= 0.915 for row in dropped)
     assert all(reason_of[row["duplicate_of"]] != "near_duplicate" for row in dropped)
 
 
@@ -143,7 +143,7 @@ def test_a_catalogue_without_truth_gives_the_same_table(tree: Path, tmp_path: Pa
 def test_a_filter_that_leaves_nothing_says_why(tree: Path, tmp_path: Path) -> None:
     strict = replace(PARAMS, quality=replace(PARAMS.quality, min_short_side=5000))
     with pytest.raises(
-        ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, 'broken_bytes': \d+, 'empty_text': \d+\}"
+        ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, .*'broken_bytes': \d+\}"
     ):
         run(tree / "pins", tree / "truth", tmp_path / "out", strict)
     assert not list((tmp_path / "out").iterdir())

@@ -71,14 +71,15 @@ def text_overlay(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def near_duplicate(picture: Picture, rng: np.random.Generator) -> Picture:
-    """The same picture again: up to 4 % cropped off each side, up to 8 % brighter or darker, resized."""
+    """The same picture again: up to 4 % cropped off each side, resized, up to 8 % darker or, where that burns no
+    more than the brightest 5 % of its values, brighter."""
     height, width = picture.image.shape[:2]
     left, right, top, bottom = (rng.uniform(0, 0.04, 4) * (width, width, height, height)).astype(int)
     cropped = _mapped(picture, lambda plane: plane[top : height - bottom, left : width - right])
     scale = rng.uniform(0.9, 1.1)
     size = (round(width * scale), round(height * scale))
     resized = _mapped(cropped, lambda plane: cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
-    gain = rng.uniform(0.92, 1.08)
+    gain = min(rng.uniform(0.92, 1.08), 252 / np.percentile(picture.image, 95))
     return replace(resized, image=np.clip(resized.image * gain, 0, 255).round().astype(np.uint8))
 
 

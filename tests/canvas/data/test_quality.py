@@ -45,9 +45,10 @@ def test_entropy_of_every_value_equally_often_is_eight_bits() -> None:
     assert entropy(np.arange(256, dtype=np.uint8).reshape(16, 16)) == pytest.approx(8.0)
 
 
-def test_one_burnt_channel_is_clipped_and_one_dark_channel_is_not() -> None:
-    pixels = np.array([[[255, 90, 90], [0, 90, 90]], [[2, 3, 1], [90, 90, 90]]], dtype=np.uint8)
-    assert clipped(pixels) == 0.5
+def test_a_burnt_channel_is_clipped_and_paper_white_is_not() -> None:
+    pixels = np.array([[[255, 90, 90], [0, 90, 90]], [[255, 255, 252], [251, 249, 251]]], dtype=np.uint8)
+    assert clipped(pixels) == pytest.approx(1 / 3)
+    assert clipped(np.full((4, 4, 3), 255, dtype=np.uint8)) == 0
 
 
 def test_transparent_pixels_are_white() -> None:
