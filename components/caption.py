@@ -142,4 +142,4 @@ def _sheet(count: int, pins: Path, generated: Mapping[str, str]) -> Image.Image:
     found = tables.frame(pins).where(daft.col("pin_id").is_in(shown)).select("pin_id", "image").to_pydict()
     images = dict(zip(found["pin_id"], found["image"], strict=True))
     pictures = [decode(images[pin_id]) for pin_id in shown]
-    return contact_sheet(pictures, [generated[pin_id] for pin_id in shown], columns=6, cell=230)
+    return contact_sheet(pictures, [generated[pin_id] for pin_id in shown], columns=6, cell=260)
