@@ -30,6 +30,7 @@ from transformers import (
 
 from canvas.data.images import on_white
 from canvas.models.captioner_spec import Asking, DecoderSpec
+from canvas.models.loading import LOADING
 from canvas.models.trunk import MEAN, STD, Trunk, TrunkConfig, pretrained_trunk
 
 ASKING = "asking.json"
@@ -113,7 +114,8 @@ def load_captioner(source: str | Path, asking: Asking | None = None) -> Captione
     """
     _register()
     try:
-        model = AutoModelForImageTextToText.from_pretrained(str(source), use_safetensors=True)
+        with LOADING:
+            model = AutoModelForImageTextToText.from_pretrained(str(source), use_safetensors=True)
         processor = AutoProcessor.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())

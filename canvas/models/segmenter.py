@@ -27,6 +27,7 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from canvas.data.images import on_white
 from canvas.data.masks import Alpha, guided
+from canvas.models.loading import LOADING
 from canvas.models.segmenter_spec import EdgeSpec, UNetSpec
 from canvas.models.trunk import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained
 
@@ -166,7 +167,8 @@ def _loaded(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any
     AutoConfig.register(MODEL_TYPE, ProductUNetConfig, exist_ok=True)
     AutoModelForSemanticSegmentation.register(ProductUNetConfig, ProductUNet, exist_ok=True)
     try:
-        network = AutoModelForSemanticSegmentation.from_pretrained(str(source), use_safetensors=True, **options)
+        with LOADING:
+            network = AutoModelForSemanticSegmentation.from_pretrained(str(source), use_safetensors=True, **options)
         return network, AutoImageProcessor.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,13 @@ def test_the_captioner_comes_back_from_its_directory(taught, tmp_path):
     taught.save(tmp_path / "again")
     for file in (tmp_path / "model").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_captioners_that_load_at_once_are_whole(taught, tmp_path):
+    taught.save(tmp_path / "model")
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load_captioner, [tmp_path / "model"] * 8))
+    assert [found.captions(pictures()) for found in loaded] == [CAPTIONS] * 8
 
 
 def test_only_the_decoder_learns():
