@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionParams:
     batch_size: int  # pictures at once
-    workers: int | None  # processes that each hold the captioner; null on one machine: the engine's own
+    workers: int | None  # processes that each hold the captioner; null: the engine's own, in as many threads as it runs
     sheet_pins: int
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class MaskParams:
     limits: MaskLimits
     edges: EdgeSpec
     batch_size: int  # pictures at once
-    workers: int | None  # processes that each hold the segmenter; null on one machine: the engine's own
+    workers: int | None  # processes that each hold the segmenter; null: the engine's own, in as many threads as it runs
     sheet_each: int  # pins on each half of the sheet: best and worst
 
     def __post_init__(self) -> None:
