@@ -142,9 +142,7 @@ def test_a_catalogue_without_truth_gives_the_same_table(tree: Path, tmp_path: Pa
 
 def test_a_filter_that_leaves_nothing_says_why(tree: Path, tmp_path: Path) -> None:
     strict = replace(PARAMS, quality=replace(PARAMS.quality, min_short_side=5000))
-    with pytest.raises(
-        ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, .*'broken_bytes': \d+\}"
-    ):
+    with pytest.raises(ValueError, match=r"the filter left no pin of 72: \{'tiny': \d+, .*'broken_bytes': \d+\}"):
         run(tree / "pins", tree / "truth", tmp_path / "out", strict)
     assert not list((tmp_path / "out").iterdir())
 
