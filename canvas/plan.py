@@ -21,10 +21,14 @@ from torch import nn
 
 from canvas.activations import Activations, activations
 from canvas.models.adapters import add_lora
-from canvas.models.decoder import ConditionalDecoder, DecoderSpec
-from canvas.models.denoiser import SIZE_IDS, DenoiserSpec, add_inpaint_channels, build_denoiser
-from canvas.models.text import TextSpec, build_clip, text_widths
-from canvas.models.vae import VaeSpec, build_vae
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.denoiser import SIZE_IDS, add_inpaint_channels, build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.text import build_clip, text_widths
+from canvas.models.text_spec import TextSpec
+from canvas.models.vae import build_vae
+from canvas.models.vae_spec import VaeSpec
 from canvas.train.distributed import shard_units
 
 T = TypeVar("T")
