@@ -7,10 +7,17 @@ from pathlib import Path
 
 import torch
 
-from canvas.models.vae import PixelAutoencoder
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.segmenter import build_segmenter
+from canvas.models.segmenter_spec import UNetSpec
+from canvas.models.text import build_clip, save_clip
+from canvas.models.text_spec import TextSpec
+from canvas.models.vae import PixelAutoencoder, load_vae
 from canvas.train.shards import Sample, write_shards
 
-CHANNELS, TEXT_WIDTH, POOLED_WIDTH, TOKENS = 4, 48, 24, 7
+CHANNELS = 4
+TEXT_WIDTH, POOLED_WIDTH, TOKENS = 32, 16, 16  # of profile tiny
 BUCKETS = {"64x64": (8, 8), "48x80": (6, 10)}
 
 
@@ -22,6 +29,16 @@ def write_vae(path: Path) -> None:
     )
     vae.register_to_config(latents_mean=[0.1] * CHANNELS, latents_std=[0.5] * CHANNELS)
     vae.save_pretrained(path)
+
+
+def write_encoders(root: Path, text: TextSpec) -> None:
+    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter; random."""
+    for name, spec in (("first", text.first), ("second", text.second)):
+        torch.manual_seed(0)
+        save_clip(build_clip(spec), spec, root / "models" / "clip" / name)
+    spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
+    ConditionalDecoder.of(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
+    build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
 
 
 def write_random_shards(path: Path, rows: int = 24) -> None:

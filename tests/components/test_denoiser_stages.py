@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from canvas.models.denoiser import load_denoiser
+from canvas.models.text_spec import TextSpec
 from lifecycle.graph import load_stage
-from lifecycle.params import load_sections, read_stage_params
+from lifecycle.params import load_sections, read_section, read_stage_params
 from lifecycle.stage import Input, Output, Scratch
-from tests.components.generator_parts import write_random_shards, write_vae
+from tests.components.generator_parts import write_encoders, write_random_shards, write_vae
 
 TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
-STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged")
+STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged", "assemble")
 
 
 class Log:
@@ -56,6 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "artifacts").mkdir()
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
+    write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
     for name in STAGES:
         run(name, root)
     return root
