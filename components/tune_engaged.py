@@ -6,9 +6,9 @@ import json
 import time
 from dataclasses import dataclass
 
+from canvas.data.engaged import EngagementRule
 from canvas.diffusion.spec import DiffusionSpec
 from canvas.diffusion.training_spec import DenoiserTraining, LoraSpec
-from canvas.data.engaged import EngagementRule
 from lifecycle.catalog import (
     BackdropLora,
     EngagedLora,
@@ -47,6 +47,7 @@ def tune_engaged(
     """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most."""
     import torch
 
+    from canvas.data.engaged import Engaged
     from canvas.diffusion.objective import DenoisingObjective
     from canvas.diffusion.process import training_scheduler
     from canvas.diffusion.training import train_denoiser
@@ -55,7 +56,6 @@ def tune_engaged(
     from canvas.models.denoiser import load_denoiser
     from canvas.models.latents import latent_scale
     from canvas.models.vae import load_vae
-    from canvas.data.engaged import Engaged
     from canvas.train.rows import ShardRows
 
     clock = time.perf_counter()

@@ -55,7 +55,6 @@ class DenoiserRun:
             "peak_memory_mb": self.fitted.peak_memory_bytes / 1e6,
         }
 
-
     def curve(self) -> str:
         """Losses by step as CSV."""
         return "step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in self.fitted.losses)

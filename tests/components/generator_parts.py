@@ -43,7 +43,9 @@ def write_encoders(root: Path, text: TextSpec) -> None:
 
 def write_random_shards(path: Path, rows: int = 24) -> None:
     """Every third pin is a scene alone, every sixth held out, every second promoted; the last third is 48x80."""
-    write_shards(path, rows, lambda wanted: _samples(wanted, rows), work=path.with_name("shards-work"), rows_per_shard=8)
+    write_shards(
+        path, rows, lambda wanted: _samples(wanted, rows), work=path.with_name("shards-work"), rows_per_shard=8
+    )
 
 
 def _samples(wanted: range, rows: int) -> Iterator[Sample]:

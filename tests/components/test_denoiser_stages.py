@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from canvas.models.denoiser import load_denoiser
 from canvas.models.text_spec import TextSpec
 from lifecycle.graph import load_stage
 from lifecycle.params import load_sections, read_section, read_stage_params
 from lifecycle.stage import Input, Output, Scratch
 from tests.components.generator_parts import write_encoders, write_random_shards, write_vae
+from tests.components.mugs import write_catalogue
+from tests.components.sidecars import write_sidecars
 
 TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
-STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged", "assemble")
+STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged", "assemble", "evaluate_backdrop")
 
 
 class Log:
@@ -55,6 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four stages, run one after the other on random shards."""
     root = tmp_path_factory.mktemp("generator")
     (root / "artifacts").mkdir()
+    write_catalogue(root / "artifacts")
+    write_sidecars(root / "artifacts")
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
     write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
