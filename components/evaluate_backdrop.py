@@ -52,7 +52,7 @@ class EvaluateBackdropParams:
         for name in ("products", "steps", "batch_size", "judge_pins", "real_pins", "seam_reach", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
-        if not self.prompts or (unknown := set(self.splits) - set(SPLITS)):
+        if not self.prompts or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"evaluate_backdrop needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
 
 

@@ -52,8 +52,11 @@ def painted_scores(
     reach: int,
     batch_size: int,
 ) -> list[BackdropScore]:
-    """Scores of `pictures` (h, w, 3), each painted round a product of its size; `views`: the pictures as judges see
-    them, `features` what those see them by. `reach`: pixels of the view on each side of the product's edge that its seam is measured in."""
+    """Scores of `pictures` (h, w, 3), each painted round a product of its size.
+
+    `views`: the pictures as judges see them; `features`: what those see them by. `reach`: pixels of the view on each
+    side of the product's edge that its seam is measured in.
+    """
     images = [Image.fromarray(picture) for picture in pictures]
     seams = seam_gradients(views, products, reach)
     scores = []
