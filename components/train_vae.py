@@ -15,7 +15,7 @@ from canvas.models.reconstruction_spec import AdversarySpec, ReconstructionSpec
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.spec import TrainSpec
 from lifecycle import catalog
-from lifecycle.catalog import Clip, Kept, Pins, VaeLosses, VaeMetrics, VaeSheet
+from lifecycle.catalog import Clip, Kept, Pins, Truth, VaeLosses, VaeMetrics, VaeSheet
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class TrainVaeParams:
     perceptual: PerceptualSpec  # also of the perceptual distance that is reported
     training: VaeTraining | None  # null: an autoencoder with vae.init_from is used as it is
     score_batch: int  # pictures at once, when scored
+    judge_views: int  # real scenes of the train split that the judges learn from; they need truth
+    scored_views: int  # held-out ones whose reconstructions they judge
     sheet_each: int  # held-out pictures of each frame on the sheet
 
 
@@ -57,6 +59,7 @@ def train_vae(
     frames: FrameSpec,
     pins: Input[Pins],
     kept: Input[Kept],
+    truth: Input[Truth],
     clip: Input[Clip],
     model: Output[catalog.Vae],
     metrics: Output[VaeMetrics],
@@ -92,6 +95,7 @@ def train_vae(
         _store_statistics(autoencoder, params, frames, split_of, pins.path)
         autoencoder.save_pretrained(model.path)
         figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
+        figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path)
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
@@ -173,3 +177,31 @@ def _scores(
         found.add(images, decoded, list(batch["split"]))
     sheet.write_bytes(encode_png(found.sheet()))
     return found.metrics()
+
+
+def _scenes(
+    autoencoder: Vae, params: TrainVaeParams, side: int, pins: Path, kept: Path, truth: Path
+) -> Mapping[str, float]:
+    """How often judges see the right scene in real held-out views and in their reconstructions; nothing where truth
+    knows fewer than two scenes."""
+    import torch
+
+    from canvas.data.scene_views import scene_views
+    from canvas.models.reconstruction import from_bytes, to_bytes
+    from evaluation.scenes import scene_accuracy, scene_judges
+
+    sources = {"pins": pins, "kept": kept, "truth": truth, "side": side, "emptied": True}
+    shown, known = scene_views(**sources, splits=("train",), count=params.judge_views)
+    real, scenes = scene_views(**sources, splits=("unseen_view", "unseen_both"), count=params.scored_views)
+    if len(set(known)) < 2 or not scenes:
+        return {}
+    decoded = []
+    for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
+        latents = autoencoder.encode(from_bytes(images)).latent_dist.mode()
+        decoded.append(to_bytes(autoencoder.decode(latents).sample))
+    judges = scene_judges(shown, known, seed=0)
+    reconstructed = torch.cat(decoded).permute(0, 2, 3, 1).numpy()
+    return {
+        **scene_accuracy(judges, real, scenes, "real"),
+        **scene_accuracy(judges, reconstructed, scenes, "reconstructed"),
+    }

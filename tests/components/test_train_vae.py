@@ -36,6 +36,7 @@ def run(data: Path, out: Path, log: Log | None = None, section: str = "train_vae
         **tiny(train_vae, section, **changes),
         pins=Input(data / "pins"),
         kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
         clip=Input(data / "clip"),
         model=Output(out / "vae"),
         metrics=Output(out / "vae.json"),
@@ -54,6 +55,8 @@ def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path
     assert figures["pins"] == 5
     assert figures["psnr_db_low"] <= figures["psnr_db"] <= figures["psnr_db_high"]
     assert set(figures["unseen_view"]) == {"psnr_db", "ssim", "perceptual_distance"}
+    assert 0 <= figures["scene_accuracy_reconstructed"] <= 1
+    assert figures["scene_accuracy_real"] == figures["scene_accuracy_sharp_real"] == 1  # two plain colours
     scale = latent_scale(load_vae(tmp_path / "out" / "vae"))
     assert (scale.std > 0).all()
     assert scale.mean.abs().max() > 0
@@ -72,7 +75,7 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}
-    inputs = {name: Input(data / name) for name in ("pins", "kept", "clip")}
+    inputs = {name: Input(data / name) for name in ("pins", "kept", "truth", "clip")}
     train_vae(**params, **inputs, **outputs, log=Log(), scratch=Scratch(out / "scratch"))
     before, after = load_vae(trained).state_dict(), load_vae(out / "model").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -81,3 +84,11 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
 def test_frames_must_be_whole_cells(data, tmp_path):
     with pytest.raises(ValueError, match=r"frames\.buckets \[\(60, 68\)\] are no multiples of 8 pixels"):
         run(data, tmp_path / "out", section="frames", buckets=[[64, 64], [60, 68]])
+
+
+def test_without_known_scenes_there_is_no_judge(data, tmp_path):
+    write_catalogue(tmp_path, truth=False)
+    (tmp_path / "clip").symlink_to(data / "clip")
+    figures = run(tmp_path, tmp_path / "out")
+    assert not any("scene_accuracy" in name for name in figures)
+    assert figures["psnr_db"] > 0
