@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from canvas.data.crops import CropSpec
 from canvas.data.frames import FrameSpec
-from canvas.models.reconstruction_spec import AdversarySpec, ReconstructionSpec
+from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.spec import TrainSpec
 from lifecycle import catalog
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from canvas.models.perceptual import Distance
     from canvas.models.vae import Vae
     from canvas.train.loop import Fitted
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PerceptualSpec:
-    """The network of the loss's `features`: blocks of one of our image towers."""
-
-    encoder: Literal["first", "second"]
-    layers: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,3 +32,11 @@ class AdversarySpec:
     learning_rate: float
     width: int
     layers: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PerceptualSpec:
+    """The network of the `features` term: blocks of one of our own image towers."""
+
+    encoder: Literal["first", "second"]
+    layers: tuple[int, ...]
