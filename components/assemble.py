@@ -44,8 +44,8 @@ def assemble(
     from canvas.models.vae import load_vae
 
     unet = load_denoiser(inpaint.path)
-    for name, lora in {"backdrop": backdrop, "engaged": engaged}.items():
-        load_lora(unet, lora.path, name)
+    load_lora(unet, backdrop.path, "backdrop")
+    load_lora(unet, engaged.path, "engaged")
     unet.set_adapters(["backdrop", "engaged"])
     cutter = load_segmenter(segmenter.path)
     parts: dict[str, Input[Any]] = {

@@ -176,7 +176,7 @@ def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: 
     from canvas.inference.many import Request, prepared
     from canvas.inference.product import product_of
 
-    found = []
+    found: list[Prepared] = []
     for pin in chosen:
         product = product_of(pin.image, Image.fromarray((pin.mask * 255).astype(np.uint8)))
         for prompt in params.prompts:

@@ -41,7 +41,7 @@ def scene_views(
         if row["scene"] and split_of.get(row["pin_id"]) in splits
     }
     ranked = sorted(scene_of)
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)) if ranked else []
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     chosen = {ranked[place] for place in places}
     pictures = _pictures(pins, "image", chosen)
     if emptied:

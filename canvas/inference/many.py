@@ -40,7 +40,8 @@ class Prepared:
 
 @torch.no_grad()
 def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
-    """`request`, encoded by the pipeline's parts."""
+    """`request`, encoded by the pipeline's parts. Raises ValueError for a prompt that is too long."""
+    pipeline.check_prompts(request.prompt)
     scene = scene_of(request.product, frame_of(pipeline, request.product), pipeline.device)
     decoder = pipeline.decoder
     features = None if decoder is None else decoder.known(scene.pixels, scene.mask, scene.alpha)

@@ -136,7 +136,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
-        self._check_prompts(prompt, negative_prompt)
+        self.check_prompts(prompt, negative_prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
         scene = scene_of(found, frame_of(self, found), self.device)
         condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None)
@@ -201,7 +201,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if names := lora_names(self.unet):
             self.unet.set_adapters(names)
 
-    def _check_prompts(self, *prompts: str | None) -> None:
+    def check_prompts(self, *prompts: str | None) -> None:
+        """Raises ValueError if a text tower would cut the end of a prompt off."""
         for text in prompts:
             for tower in self.towers:
                 if text is not None and (cut := tower.cut_off(text)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from canvas.diffusion.training_spec import SheetSpec
 from canvas.inference.denoise import Condition, denoised
 from canvas.models.latents import latent_scale
 from canvas.models.reconstruction import to_bytes
-from canvas.models.vae import Vae
 from canvas.train.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.state import evaluating
 
@@ -28,7 +28,7 @@ class SampleSheet:
 
     def __init__(
         self,
-        vae: Vae,
+        vae: Any,
         scheduler: SchedulerMixin,
         shards: ShardRows,
         spec: SheetSpec,
