@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import TypeAdapter
@@ -20,12 +19,20 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from canvas.activations import Activations, activations
+from canvas.data.encoding_spec import EncodingSpec
+from canvas.data.frames import FrameSpec
+from canvas.diffusion.training_spec import LoraSpec
 from canvas.models.adapters import add_lora
-from canvas.models.decoder import ConditionalDecoder, DecoderSpec
-from canvas.models.denoiser import SIZE_IDS, DenoiserSpec, add_inpaint_channels, build_denoiser
-from canvas.models.text import TextSpec, build_clip, text_widths
-from canvas.models.vae import VaeSpec, build_vae
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.denoiser import SIZE_IDS, add_inpaint_channels, build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.text import build_clip, text_widths
+from canvas.models.text_spec import TextSpec
+from canvas.models.vae import build_vae
+from canvas.models.vae_spec import VaeSpec
 from canvas.train.distributed import shard_units
+from canvas.train.spec import TrainSpec
 
 T = TypeVar("T")
 GIB = 2**30
@@ -33,7 +40,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What is not in the profile: the machine and the data."""
+    """The sizes of a run: from the profile, but for the GPUs and the pins."""
 
     side: int  # pixels of the training pictures
     gpus: int
@@ -67,20 +74,50 @@ class Specs:
     text: TextSpec
 
 
-def specs_in(profile: Path) -> Specs:
-    """The model sections of a params file."""
+def sections_in(profile: Path) -> Callable[[str, type[T]], T]:
+    """A reader of the profile's sections: (dotted name, type) -> value. It raises ValueError for a missing one."""
     sections = YAML(typ="safe", pure=True).load(profile.read_text(encoding="utf-8"))
 
     def section(name: str, kind: type[T]) -> T:
-        if name not in sections:
-            raise ValueError(f"{profile} has no section {name!r}")
-        return TypeAdapter(kind).validate_python(sections[name])
+        found = sections
+        for key in name.split("."):
+            if not isinstance(found, dict) or key not in found:
+                raise ValueError(f"{profile} has no section {name!r}")
+            found = found[key]
+        return TypeAdapter(kind).validate_python(found)
 
+    return section
+
+
+def specs_in(profile: Path) -> Specs:
+    """The model sections of a params file."""
+    section = sections_in(profile)
     return Specs(
         section("denoiser", DenoiserSpec),
         section("vae", VaeSpec),
         section("decoder", DecoderSpec),
         section("text", TextSpec),
+    )
+
+
+def run_in(profile: Path, gpus: int, pins: int) -> Run:
+    """The sizes of the profile's inpainting run on so many GPUs."""
+    section = sections_in(profile)
+    train, encoding = section("train_inpaint.train", TrainSpec), section("encode", EncodingSpec)
+    if train.batch_size % (gpus * train.accumulate):
+        raise ValueError(
+            f"train_inpaint.train.batch_size is {train.batch_size}: {gpus} GPUs x {train.accumulate} accumulated "
+            "passes do not divide it"
+        )
+    return Run(
+        side=section("frames", FrameSpec).side,
+        gpus=gpus,
+        batch=train.batch_size // (gpus * train.accumulate),
+        captions=encoding.captions,
+        masks=encoding.random_masks + encoding.product_masks,
+        averages=len(train.ema),
+        lora_rank=section("train_backdrop.lora", LoraSpec).rank,
+        pins=pins,
     )
 
 
@@ -153,12 +190,14 @@ def pin_rows(specs: Specs, run: Run) -> list[tuple[str, str, int]]:
     cells = (run.side // specs.vae.factor) ** 2
     channels, length = specs.vae.latent_channels, specs.text.first.context_length
     width, pooled = text_widths([specs.text.first, specs.text.second])
+    embedding = specs.text.first.embed_dim + specs.text.second.embed_dim
     rows = [
         ("moments", f"2 x {channels} x {cells} x 2 bytes", 2 * channels * cells * 2),
         ("text states", f"{run.captions} x {length} x {width} x 2 bytes", run.captions * length * width * 2),
         ("pooled text", f"{run.captions} x {pooled} x 2 bytes", run.captions * pooled * 2),
         ("masked latents", f"{run.masks} x {channels} x {cells} x 2 bytes", run.masks * channels * cells * 2),
-        ("holes", f"{run.masks} x {cells} / 8 bytes", run.masks * math.ceil(cells / 8)),
+        ("holes", f"{run.masks} x {cells} x 2 bytes", run.masks * cells * 2),
+        ("image", f"({specs.text.first.embed_dim} + {specs.text.second.embed_dim}) x 2 bytes", embedding * 2),
         ("sizes", f"{SIZE_IDS} x 4 bytes", SIZE_IDS * 4),
     ]
     return [*rows, ("total", "", sum(size for _, _, size in rows))]
@@ -199,22 +238,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the plan; the exit status."""
     parser = argparse.ArgumentParser(prog="canvas.plan", description="What a run needs before it is started.")
     parser.add_argument("--profile", type=Path, default=Path("profiles/canvas-xl.yaml"))
-    defaults: dict[str, Any] = {
-        "side": 1024,
-        "gpus": 64,
-        "batch": 4,
-        "captions": 4,
-        "masks": 4,
-        "averages": 2,
-        "lora_rank": 64,
-        "pins": 1_500_000_000,
-    }
-    for name, value in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    options = vars(parser.parse_args(arguments))
+    parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--pins", type=int, default=1_500_000_000)
+    options = parser.parse_args(arguments)
     try:
-        specs = specs_in(options.pop("profile"))
-        print(plan(specs, Run(**options)))
+        print(plan(specs_in(options.profile), run_in(options.profile, options.gpus, options.pins)))
     except (ValueError, OSError) as error:
         print(f"canvas.plan: {error}", file=sys.stderr)
         return 1

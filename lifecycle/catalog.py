@@ -205,6 +205,226 @@ class CaptionSheet(Picture):
     path = "reports/caption.png"
 
 
+# The generator's encoders, and what they make of the pins
+
+
+class Clip(Model):
+    """The two text-image encoders of open_clip: directories first/ and second/."""
+
+    path = "models/clip"
+    registered = "canvas-clip"
+
+
+class ClipMetrics(Metrics):
+    """Retrieval recall on held-out pins of both encoders."""
+
+    path = "reports/clip.json"
+
+
+class ClipLosses(Plot):
+    """Training losses by step."""
+
+    path = "reports/clip_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class Vae(Model):
+    """The autoencoder in diffusers' format, statistics of its latents in its config."""
+
+    path = "models/vae"
+    registered = "canvas-vae"
+
+
+class VaeMetrics(Metrics):
+    """PSNR, SSIM, perceptual distance and scene accuracy of held-out reconstructions."""
+
+    path = "reports/vae.json"
+
+
+class VaeLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/vae_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class VaeSheet(Picture):
+    """Held-out pictures over their reconstructions."""
+
+    path = "reports/vae.png"
+
+
+class Shards(Dataset):
+    """Training samples of the denoiser, one a kept pin (canvas.train.shards): latents, text states, masks."""
+
+    path = "artifacts/shards"
+
+
+class EncodeMetrics(Metrics):
+    """Pins by split and bucket, bytes a pin, images per second."""
+
+    path = "reports/encode.json"
+
+
+class Decoder(Model):
+    """The conditional decoder in diffusers' format."""
+
+    path = "models/decoder"
+    registered = "canvas-decoder"
+
+
+class DecoderMetrics(Metrics):
+    """Exactness on the product's core, seams, PSNR, against pasting on the plain decoder's output."""
+
+    path = "reports/decoder.json"
+
+
+class DecoderLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/decoder_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class DecoderSheet(Picture):
+    """Held-out products: pasted on the plain decoder's output, and decoded with them."""
+
+    path = "reports/decoder.png"
+
+
+# The generator's denoiser, from text-to-image to engaged backdrops
+
+
+class BaseModel(Model):
+    """Text-to-image denoiser in diffusers' format: unet/ and scheduler/."""
+
+    path = "models/base"
+    registered = "canvas-base"
+
+
+class BaseMetrics(Metrics):
+    """Held-out loss by average of the weights, images per second, parameters, pins."""
+
+    path = "reports/base.json"
+
+
+class BaseLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/base_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class BaseSheet(Picture):
+    """Held-out pins over samples of their captions."""
+
+    path = "reports/base.png"
+
+
+class InpaintModel(Model):
+    """The denoiser with the inputs of inpainting, in diffusers' format: unet/ and scheduler/."""
+
+    path = "models/inpaint"
+    registered = "canvas-inpaint"
+
+
+class InpaintMetrics(Metrics):
+    """Held-out loss by average of the weights, images per second, parameters, pins."""
+
+    path = "reports/inpaint.json"
+
+
+class InpaintLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/inpaint_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class InpaintSheet(Picture):
+    """Held-out pins, what is known of them, and samples."""
+
+    path = "reports/inpaint.png"
+
+
+class BackdropLora(Model):
+    """LoRA on every layer of the inpainting denoiser, trained on product masks; diffusers' format."""
+
+    path = "models/backdrop_lora"
+    registered = "canvas-backdrop-lora"
+
+
+class BackdropLoraMetrics(Metrics):
+    """Held-out loss by average of the weights, images per second, parameters, pins."""
+
+    path = "reports/backdrop_lora.json"
+
+
+class BackdropLoraLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/backdrop_lora_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class BackdropLoraSheet(Picture):
+    """Held-out product pins, what is known of them, and samples."""
+
+    path = "reports/backdrop_lora.png"
+
+
+class EngagedLora(Model):
+    """LoRA on top of the backdrop LoRA, trained on promoted pins with high engagement; diffusers' format."""
+
+    path = "models/engaged_lora"
+    registered = "canvas-engaged-lora"
+
+
+class EngagedLoraMetrics(Metrics):
+    """The selection and its engagement against all promoted pins'; held-out loss, images per second, parameters."""
+
+    path = "reports/engaged_lora.json"
+
+
+class EngagedLoraLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/engaged_lora_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class EngagedLoraSheet(Picture):
+    """Held-out engaged pins, what is known of them, and samples."""
+
+    path = "reports/engaged_lora.png"
+
+
+class CanvasModel(Model):
+    """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names what it is made of."""
+
+    path = "models/canvas"
+    registered = "canvas-background"
+
+
+class BackdropMetrics(Metrics):
+    """Backgrounds of held-out products: scene accuracy, growth and erosion of the product, KID by stage, seams."""
+
+    path = "reports/backdrop.json"
+
+
+class BackdropGrid(Picture):
+    """Held-out products by prompts, the original beside them."""
+
+    path = "reports/backdrop.png"
+
+
 # The report of it all
 
 

@@ -21,7 +21,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
 from canvas.diffusion.conditioning import dropped, kept_captions, one_of
-from canvas.diffusion.process import DiffusionSpec, noising_process
+from canvas.diffusion.process import noising_process
+from canvas.diffusion.spec import DiffusionSpec
 from canvas.models.denoiser import inpaint_input
 from canvas.models.latents import LatentScale
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -29,6 +32,16 @@ SAMPLERS = {
 def is_flow(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler samples a flow-matching denoiser."""
     return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def load_scheduler(model: Path) -> SchedulerMixin:
+    """The scheduler that a stage saved beside the denoiser, in `model`/scheduler."""
+    folder = model / "scheduler"
+    known = {kind.__name__: kind for group in SAMPLERS.values() for kind in group.values()}
+    name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
+    if name not in known:
+        raise ValueError(f"{folder} holds a {name}: the scheduler must be one of {', '.join(sorted(known))}")
+    return known[name].from_pretrained(folder)
 
 
 def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
@@ -16,18 +15,17 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import PreTrainedModel
 
-from canvas.diffusion.conditioning import hole_of_mask, masked_images, size_ids
 from canvas.diffusion.samplers import sampler
-from canvas.inference.denoise import Condition, denoised
-from canvas.inference.frame import Frame, frame_for
-from canvas.inference.product import Alpha, Product, composited, product_of
-from canvas.inference.scene import Scene, scene_of
+from canvas.inference.denoise import denoised
+from canvas.inference.frame import Frame
+from canvas.inference.painting import condition_of, frame_of, pictures_of
+from canvas.inference.product import Alpha, Product, product_of
+from canvas.inference.scene import scene_of
 from canvas.models.adapters import load_lora, lora_names, merge_lora, save_lora
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import inpaint_channels
 from canvas.models.latents import latent_scale
-from canvas.models.reconstruction import to_bytes
-from canvas.models.text import TextTower, encoded
+from canvas.models.text import TextTower
 from canvas.models.vae import PixelAutoencoder, scale_factor
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
@@ -52,6 +50,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     hole_inflation: latent cells by which what is painted grows into the product, as in training.
     max_aspect: longest side over shortest of the frames that the denoiser was trained on.
     edge_radius, edge_epsilon: of the guided filter that brings the segmenter's matte to full size.
+    parts: what the pipeline was assembled from, artifact -> content digest.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
@@ -72,6 +71,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         max_aspect: float = 1.0,
         edge_radius: int = 4,
         edge_epsilon: float = 1e-3,
+        parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         if unet.config["in_channels"] != inpaint_channels(vae.config["latent_channels"]):
@@ -90,7 +90,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             segmenter_processor=segmenter_processor,
         )
         self.register_to_config(
-            hole_inflation=hole_inflation, max_aspect=max_aspect, edge_radius=edge_radius, edge_epsilon=edge_epsilon
+            hole_inflation=hole_inflation,
+            max_aspect=max_aspect,
+            edge_radius=edge_radius,
+            edge_epsilon=edge_epsilon,
+            parts=parts,
         )
 
     @property
@@ -132,17 +136,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
-        self._check_prompts(prompt, negative_prompt)
+        self.check_prompts(prompt, negative_prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
-        cell = scale_factor(self.vae)
-        frame = frame_for(
-            *found.size,
-            side=int(self.unet.config["sample_size"]) * cell,
-            multiple=cell * 2 ** (len(self.unet.config["block_out_channels"]) - 1),
-            max_aspect=self.config["max_aspect"],
-        )
-        scene = scene_of(found, frame, self.device)
-        condition = self._condition(scene, prompt, negative_prompt if guidance_scale != 1 else None)
+        scene = scene_of(found, frame_of(self, found), self.device)
+        condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None)
         noise = self._noise(scene.frame, num_candidates, seed, generator)
         features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
         sampling = self.scheduler if scheduler is None else sampler(scheduler, self.scheduler)
@@ -169,7 +166,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     guidance_rescale=guidance_rescale,
                     on_step=on_step,
                 )
-                images += self._pictures(scale.raw(latents), features, scene.frame, found)
+                made = pictures_of(self, scale.raw(latents), features, scene.frame, [found] * len(latents))
+                images += [Image.fromarray(picture) for picture in made]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=found)
 
@@ -203,7 +201,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if names := lora_names(self.unet):
             self.unet.set_adapters(names)
 
-    def _check_prompts(self, *prompts: str | None) -> None:
+    def check_prompts(self, *prompts: str | None) -> None:
+        """Raises ValueError if a text tower would cut the end of a prompt off."""
         for text in prompts:
             for tower in self.towers:
                 if text is not None and (cut := tower.cut_off(text)):
@@ -218,22 +217,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
         return segmenter.alphas([image], edges)[0]
 
-    def _condition(self, scene: Scene, prompt: str, negative_prompt: str | None) -> Condition:
-        states, pooled = encoded(self.towers, [prompt])
-        negative = (None, None) if negative_prompt is None else encoded(self.towers, [negative_prompt])
-        size = scene.frame.height, scene.frame.width
-        known = masked_images(scene.pixels, scene.mask)
-        masked = latent_scale(self.vae).normalized(self.vae.encode(known.to(self.vae.dtype)).latent_dist.mode())
-        return Condition(
-            states=states,
-            pooled=pooled,
-            sizes=torch.tensor([size_ids(size, (0, 0), size)], dtype=torch.float32),
-            negative_states=negative[0],
-            negative_pooled=negative[1],
-            hole=hole_of_mask(scene.mask, scale_factor(self.vae), self.config["hole_inflation"]),
-            masked=masked,
-        )
-
     def _noise(
         self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
@@ -242,22 +225,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         cell = scale_factor(self.vae)
         shape = (candidates, self.vae.config["latent_channels"], frame.height // cell, frame.width // cell)
         return randn_tensor(shape, generator=generator, device=self.device, dtype=self.unet.dtype)
-
-    def _pictures(
-        self, raw: torch.Tensor, features: list[torch.Tensor] | None, frame: Frame, product: Product
-    ) -> list[Image.Image]:
-        height, width = product.size
-        shifts: list[np.ndarray | None] = [None] * len(raw)
-        if self.decoder is not None and features is not None:
-            decoded, shift = self.decoder.decode(raw.to(self.decoder.dtype), features)
-            shifts = [frame.enlarged(one, height, width) for one in shift[:, 0].float().cpu().numpy()]
-        else:
-            decoded = self.vae.decode(raw.to(self.vae.dtype)).sample
-        backgrounds = to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
-        return [
-            Image.fromarray(composited(frame.enlarged(background, height, width), product, shift))
-            for background, shift in zip(backgrounds, shifts, strict=True)
-        ]
 
 
 def _check_counts(*, num_inference_steps: int, num_candidates: int, per: int) -> None:

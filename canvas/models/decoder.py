@@ -8,7 +8,6 @@ autoencoder does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import nn
 
 from canvas.diffusion.conditioning import masked_images
 from canvas.models.composite import composite, eroded
+from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.reconstruction import PictureLoss, from_bytes
 from canvas.models.vae import PixelAutoencoder, Stages, Vae, halving
 
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     from canvas.train.draws import Draws
 
 KNOWN = 5  # masked picture, mask, alpha
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecoderSpec:
-    """What is added to the autoencoder's decoder."""
-
-    channels: tuple[int, ...]  # of the condition encoder, one width a resolution of the autoencoder, finest first
-    layers_per_block: int
-    norm_groups: int
-    erosion: int  # pixels between the mask's edge and the core, which is exact
 
 
 class ConditionEncoder(nn.Module):

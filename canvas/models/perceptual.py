@@ -69,25 +69,29 @@ class FeatureDistance(nn.Module):
 class ClipFeatures(nn.Module):
     """Feature maps of an open_clip image tower after the blocks `layers` (negative: from the end)."""
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, clip: open_clip.CLIP, layers: Sequence[int]) -> None:
         super().__init__()
         self.visual = clip.visual
         self.layers = list(layers)
-        prepare = clip.visual.preprocess_cfg
-        self.register_buffer("mean", torch.tensor(prepare["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(prepare["std"])[:, None, None], persistent=False)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Maps (B, width, h, w) of images in [-1, 1], resized to the tower's size as a whole: a centre crop would
-        drop the edges."""
-        size = self.visual.image_size
-        size = (size, size) if isinstance(size, int) else tuple(size)
-        if tuple(images.shape[-2:]) != size:
-            images = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
-        normalised = ((images + 1) / 2 - self.mean) / self.std
-        return self.visual.forward_intermediates(normalised, indices=self.layers, intermediates_only=True)[
-            "image_intermediates"
-        ]
+        """Maps (B, width, h, w) of images in [-1, 1]."""
+        found = self.visual.forward_intermediates(
+            _prepared(self.visual, images), indices=self.layers, intermediates_only=True
+        )
+        return found["image_intermediates"]
+
+
+def image_embeddings(clip: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
+    """Normalised embeddings (B, E) of images (B, 3, H, W) in [-1, 1]."""
+    return clip.encode_image(_prepared(clip.visual, images), normalize=True)
+
+
+def _prepared(visual: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What an open_clip image tower reads; resized to its size as a whole, for a centre crop would drop the edges."""
+    size = visual.image_size
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(images.shape[-2:]) != size:
+        images = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
+    mean, std = (torch.tensor(visual.preprocess_cfg[name]).to(images)[:, None, None] for name in ("mean", "std"))
+    return ((images + 1) / 2 - mean) / std

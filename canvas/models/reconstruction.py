@@ -6,7 +6,6 @@ Images are (B, 3, H, W) in [-1, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from canvas.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.models.perceptual import Distance, SpectrumDistance
+from canvas.models.reconstruction_spec import AdversarySpec, ReconstructionSpec
 
 if TYPE_CHECKING:
     from canvas.train.data import Batch
@@ -23,34 +23,6 @@ if TYPE_CHECKING:
     from canvas.train.loop import Adversary
 
 EDGE = 2.0  # width of the range [-1, 1]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReconstructionSpec:
-    """Weights of the loss. Each term is a mean over pixels, windows or feature maps, and pictures."""
-
-    l1: float
-    l2: float
-    spectrum: float  # canvas.models.perceptual.SpectrumDistance
-    features: float  # the injected perceptual network
-
-    def __post_init__(self) -> None:
-        for name in ("l1", "l2", "spectrum", "features"):
-            if (value := getattr(self, name)) < 0:
-                raise ValueError(f"reconstruction weight {name} is {value}: it must be 0 or more")
-        if self.l1 + self.l2 == 0:
-            raise ValueError("reconstruction weights l1 and l2 are both 0: one must tie the picture to its pixels")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdversarySpec:
-    """The PatchGAN against the autoencoder; it starts late, on reconstructions that are no longer easy to tell."""
-
-    weight: float
-    start_step: int
-    learning_rate: float
-    width: int
-    layers: int
 
 
 class ReconstructionLoss(nn.Module):

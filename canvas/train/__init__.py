@@ -18,6 +18,7 @@
 | player | a model in training; `Adversary` for a discriminator |
 | data | `Batches`: the batch of a step is a function of the step; `TensorBatches`, `Prefetched` |
 | shards | `write_shards`, `ShardBatches`: the same from files, for what does not fit in memory |
+| rows | `ShardRows`, `BucketBatches`: of those files the rows that are wanted, one shape a batch |
 | draws | `Draws`: noise by (seed, step, sample), however the batch is cut up |
 | optimizer | AdamW, its parameter groups, the learning rate of a step |
 | window | metrics between two logs, and the guard against NaN |

@@ -7,10 +7,10 @@ import torch
 
 from canvas.activations import activations
 from canvas.models.adapters import add_lora
-from canvas.plan import Run, largest_unit, main, memory_rows, parameters, pin_rows, specs_in
+from canvas.plan import Run, largest_unit, main, memory_rows, parameters, pin_rows, run_in, specs_in
 from tests.canvas.models import tiny
 
-XL = Path(__file__).parent / "canvas-xl.yaml"
+XL = Path(__file__).parents[2] / "profiles" / "canvas-xl.yaml"
 RUN = Run(side=64, gpus=2, batch=3, captions=2, masks=2, averages=1, lora_rank=2, pins=10)
 
 
@@ -72,8 +72,16 @@ def test_bytes_of_a_pin():
     rows = {name: size for name, _, size in pin_rows(specs_in(XL), RUN)}
     assert rows["moments"] == torch.zeros(8, 8, 8, dtype=torch.half).nbytes
     assert rows["text states"] == torch.zeros(2, 77, 2048, dtype=torch.half).nbytes
+    assert rows["image"] == torch.zeros(768 + 1280, dtype=torch.half).nbytes
     assert rows["masked latents"] == torch.zeros(2, 4, 8, 8, dtype=torch.half).nbytes
     assert rows["total"] == sum(size for name, size in rows.items() if name != "total")
+
+
+def test_sizes_of_the_run_are_the_profiles():
+    run = run_in(XL, gpus=64, pins=10)
+    assert (run.side, run.batch, run.captions, run.masks, run.averages, run.lora_rank) == (1024, 4, 4, 4, 2, 64)
+    with pytest.raises(ValueError, match="3 GPUs x 8 accumulated passes do not divide it"):
+        run_in(XL, gpus=3, pins=10)
 
 
 def test_a_profile_without_models_is_named(tmp_path: Path, capsys):

@@ -6,7 +6,7 @@ from torch import nn
 
 from canvas.diffusion.conditioning import dropped, hole_of_mask, kept_captions, masked_images, one_of, size_ids
 from canvas.diffusion.objective import DenoisingObjective
-from canvas.diffusion.process import DiffusionSpec
+from canvas.diffusion.spec import DiffusionSpec
 from canvas.models.denoiser import add_inpaint_channels
 from canvas.models.latents import LatentScale
 from canvas.train.draws import Draws

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from canvas.diffusion.process import DiffusionSpec, noising_process, training_scheduler
+from canvas.diffusion.process import noising_process, training_scheduler
+from canvas.diffusion.spec import DiffusionSpec
 from canvas.diffusion.samplers import SAMPLERS, guided, is_flow, sampler
 from canvas.train.draws import Draws
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from canvas.models.adapters import add_lora, load_lora, lora_targets, merge_lora, save_lora
+from canvas.models.adapters import add_lora, fused, load_lora, lora_targets, merge_lora, save_lora
 from canvas.models.denoiser import add_inpaint_channels, inpaint_input
 from tests.canvas.models import tiny
 
@@ -66,3 +66,23 @@ def test_lora_reloads_here_and_merges(tmp_path: Path, trained):
 def test_a_directory_without_lora_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"holds no pytorch_lora_weights\.safetensors"):
         load_lora(tiny.denoiser(), tmp_path)
+
+
+def test_fused_within_and_as_before_after(trained, tmp_path: Path):
+    base, tuned = trained
+    given = tiny.conditions(batch=1)
+    save_lora(tuned, tmp_path)
+    both = load_lora(load_lora(copy.deepcopy(base), tmp_path, "one"), tmp_path, "two").eval()
+    both.set_adapters(["one", "two"])
+    before = tiny.predict(both, _sample(given), given)
+    with fused(both, ["one"]):
+        assert torch.allclose(
+            tiny.predict(both, _sample(given), given), tiny.predict(tuned, _sample(given), given), atol=1e-5
+        )
+    with fused(both, []):
+        assert torch.allclose(
+            tiny.predict(both, _sample(given), given), tiny.predict(base, _sample(given), given), atol=1e-5
+        )
+    assert torch.allclose(tiny.predict(both, _sample(given), given), before, atol=1e-5)
+    with fused(base, []):
+        tiny.predict(base, _sample(given), given)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from canvas.models.composite import composite, dilated, eroded, seam_gradient
-from canvas.models.decoder import ConditionalDecoder, DecoderObjective, DecoderSpec
+from canvas.models.decoder import ConditionalDecoder, DecoderObjective
+from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.reconstruction import PictureLoss, from_bytes, to_bytes
 from canvas.models.vae import build_vae
 from canvas.train.draws import Draws

@@ -11,17 +11,16 @@ from torch.nn import functional as F
 from canvas.models.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.models.perceptual import ClipFeatures, FeatureDistance, SpectrumDistance
 from canvas.models.reconstruction import (
-    AdversarySpec,
     PictureLoss,
     ReconstructionLoss,
     ReconstructionObjective,
-    ReconstructionSpec,
     adversary_of,
     from_bytes,
     psnr,
     ssim,
     to_bytes,
 )
+from canvas.models.reconstruction_spec import AdversarySpec, ReconstructionSpec
 from canvas.models.vae import build_vae
 from canvas.train.draws import Draws
 from tests.canvas.models.test_vae import PIXEL

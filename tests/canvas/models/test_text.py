@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from canvas.models.text import (
-    ClipSpec,
-    TextSpec,
     TextTower,
     build_clip,
     clip_config,
@@ -19,6 +17,7 @@ from canvas.models.text import (
     save_clip,
     text_widths,
 )
+from canvas.models.text_spec import ClipSpec, TextSpec
 
 SMALL = ClipSpec(
     embed_dim=16,

@@ -10,12 +10,12 @@ from diffusers import AutoencoderKL
 from canvas.models.latents import LatentMoments, latent_scale
 from canvas.models.vae import (
     PixelAutoencoder,
-    VaeSpec,
     build_vae,
     load_vae,
     padded,
     scale_factor,
 )
+from canvas.models.vae_spec import VaeSpec
 
 PIXEL = VaeSpec(
     kind="pixel", channels=(16, 32), layers_per_block=1, latent_channels=6, patch=4, norm_groups=8, init_from=None

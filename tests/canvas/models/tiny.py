@@ -6,7 +6,8 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from canvas.models.denoiser import DenoiserSpec, build_denoiser
+from canvas.models.denoiser import build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
 
 TEXT_WIDTH, POOLED_WIDTH = 64, 32
 

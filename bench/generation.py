@@ -1,0 +1,200 @@
+"""Eight candidates: our pipeline against diffusers' own SDXL inpainting pipeline, and what each saving is worth.
+
+    OMP_NUM_THREADS=2 python -m bench.generation
+
+Both have the same denoiser with a LoRA on every layer, autoencoder, scheduler, steps, guidance and text states; all
+take turns in one process, so that a busy machine slows all; figures are medians. Weights are random (they cost the same
+as trained ones), sizes those of params.yaml. diffusers is given the text states: encoding them is in our time alone.
+It prints JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from PIL import Image
+
+from canvas.inference import denoise
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.models.adapters import add_lora, load_lora, merge_lora, save_lora
+from canvas.models.denoiser import add_inpaint_channels, build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.text import TextTower, build_clip, encoded, text_widths
+from canvas.models.text_spec import TextSpec
+from lifecycle.params import load_sections, read_section
+
+CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 7
+PROMPT = "a red mug, on the waterfront at sunset"
+SIDE = 64
+
+
+def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
+    """The inpainting denoiser of params.yaml on latents of 4 channels, with the LoRA of `directory` on it."""
+    sections = load_sections(Path("params.yaml"))
+    width, pooled = text_widths([text.first, text.second])
+    torch.manual_seed(0)
+    unet = add_inpaint_channels(
+        build_denoiser(
+            read_section(DenoiserSpec, "denoiser", sections),
+            latent_channels=4,
+            sample_size=SIDE // 8,
+            text_width=width,
+            pooled_width=pooled,
+        )
+    )
+    if not directory.exists():
+        rank = sections["train_backdrop"]["lora"]["rank"]
+        trained = add_lora(copy.deepcopy(unet), rank=rank, alpha=rank)
+        for name, weight in trained.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.02)
+        save_lora(trained, directory)
+    return load_lora(unet, directory).eval()
+
+
+def autoencoder() -> AutoencoderKL:
+    """One that diffusers' pipeline knows, of 8-pixel cells."""
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=(32, 64, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        scaling_factor=1.0,
+        sample_size=SIDE,
+    ).eval()
+
+
+def product() -> tuple[Image.Image, Image.Image]:
+    """A picture and its mask, white = product."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[16:48, 24:40] = 255
+    return Image.fromarray(pixels), Image.fromarray(mask)
+
+
+def ours(unet: UNet2DConditionModel, vae: AutoencoderKL, towers: list[TextTower]) -> CanvasPipeline:
+    pipeline = CanvasPipeline(
+        unet=unet,
+        vae=vae,
+        text_encoder=towers[0],
+        text_encoder_2=towers[1],
+        scheduler=EulerDiscreteScheduler(timestep_spacing="trailing"),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def runs(place: Path) -> dict[str, Callable[[], object]]:
+    """What is compared, by name."""
+    text = read_section(TextSpec, "text", load_sections(Path("params.yaml")))
+    towers = [TextTower.of(build_clip(spec), spec) for spec in (text.first, text.second)]
+    vae, (image, mask) = autoencoder(), product()
+    states, pooled = encoded(towers, [PROMPT])
+
+    def stock(unet: UNet2DConditionModel) -> Callable[[], object]:
+        pipeline = StableDiffusionXLInpaintPipeline(
+            vae=vae,
+            text_encoder=None,
+            text_encoder_2=None,
+            tokenizer=None,
+            tokenizer_2=None,
+            unet=unet,
+            scheduler=EulerDiscreteScheduler(timestep_spacing="trailing"),
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        background = Image.fromarray(255 - np.array(mask))
+        return lambda: pipeline(
+            image=image,
+            mask_image=background,
+            height=SIDE,
+            width=SIDE,
+            strength=1.0,
+            prompt_embeds=states,
+            pooled_prompt_embeds=pooled,
+            negative_prompt_embeds=torch.zeros_like(states),
+            negative_pooled_prompt_embeds=torch.zeros_like(pooled),
+            num_images_per_prompt=CANDIDATES,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def canvas(unet: UNet2DConditionModel) -> Callable[[], object]:
+        pipeline = ours(unet, vae, towers)
+        return lambda: pipeline(
+            image,
+            PROMPT,
+            mask=mask,
+            guidance_scale=GUIDANCE,
+            num_inference_steps=STEPS,
+            num_candidates=CANDIDATES,
+            seed=0,
+        )
+
+    def projecting(run: Callable[[], object]) -> Callable[[], object]:
+        def call() -> object:
+            with patch.object(denoise, "projections_once", lambda unet: contextlib.nullcontext()):
+                return run()
+
+        return call
+
+    def encoding(run: Callable[[], object]) -> Callable[[], object]:
+        def call() -> object:
+            for _ in range(CANDIDATES - 1):
+                encoded(towers, [PROMPT])
+            return run()
+
+        return call
+
+    merged = merge_lora(denoiser(text, place))
+    return {
+        "diffusers": stock(denoiser(text, place)),
+        "diffusers, LoRA fused": stock(merged),
+        "canvas": canvas(merged),
+        "canvas, LoRA not merged": canvas(denoiser(text, place)),
+        "canvas, keys and values each step": projecting(canvas(merged)),
+        "canvas, text for each candidate": encoding(canvas(merged)),
+    }
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as place:
+        compared = runs(Path(place) / "lora")
+        seconds: dict[str, list[float]] = {name: [] for name in compared}
+        for turn in range(ROUNDS + 1):  # the first warms up
+            for name, run in compared.items():
+                clock = time.perf_counter()
+                run()
+                if turn:
+                    seconds[name].append(time.perf_counter() - clock)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    base = medians["canvas"]
+    figures = {
+        "candidates": CANDIDATES,
+        "steps": STEPS,
+        "seconds": medians,
+        "faster_than_diffusers": medians["diffusers"] / base,
+        "faster_than_diffusers_fused": medians["diffusers, LoRA fused"] / base,
+        "saved_by_merging": medians["canvas, LoRA not merged"] - base,
+        "saved_by_projecting_once": medians["canvas, keys and values each step"] - base,
+        "saved_by_encoding_once": medians["canvas, text for each candidate"] - base,
+    }
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Training the denoiser: our loop on precomputed shards against the step of diffusers' text-to-image example.
+
+    OMP_NUM_THREADS=2 python -m bench.training_speed [artifacts/pins]
+
+The example (examples/text_to_image/train_text_to_image*.py) decodes, resizes, crops and flips each picture, then runs
+the autoencoder and both text encoders in every step; our shards hold what these give. Denoiser, text encoders, batch,
+optimizer and pins are the same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours
+and once an AutoencoderKL, the kind that it can load. All take turns in one process; figures are medians over ROUNDS of
+STEPS steps. It prints JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from canvas.data import tables
+from canvas.data.encoding import Encoders, PinSamples
+from canvas.data.encoding_spec import EncodingSpec
+from canvas.data.frames import FrameSpec
+from canvas.data.images import decode, on_white
+from canvas.diffusion.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.models.denoiser import build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.latents import latent_scale
+from canvas.models.text import TextTower, build_clip, encoded, text_widths
+from canvas.models.text_spec import TextSpec
+from canvas.models.vae import Vae, build_vae
+from canvas.models.vae_spec import VaeSpec
+from canvas.train.data import Prefetched
+from canvas.train.loop import fit
+from canvas.train.rows import BucketBatches, ShardRows, by_bucket
+from canvas.train.shards import write_shards
+from canvas.train.spec import TrainSpec
+from lifecycle.params import load_sections, read_section
+
+PINS, STEPS, ROUNDS = 256, 6, 7
+KL_CHANNELS = (32, 64, 64, 64)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizes:
+    """The sections of params.yaml that matter here."""
+
+    frames: FrameSpec
+    text: TextSpec
+    vae: VaeSpec
+    denoiser: DenoiserSpec
+    diffusion: DiffusionSpec
+    encode: EncodingSpec
+    train: TrainSpec
+
+
+def sizes() -> Sizes:
+    """Of params.yaml; square pictures only, which is all that the example knows."""
+    sections = load_sections(Path("params.yaml"))
+    train = read_section(TrainSpec, "train", {"train": sections["train_base"]["train"]})
+    found = Sizes(
+        frames=read_section(FrameSpec, "frames", sections),
+        text=read_section(TextSpec, "text", sections),
+        vae=read_section(VaeSpec, "vae", sections),
+        denoiser=read_section(DenoiserSpec, "denoiser", sections),
+        diffusion=read_section(DiffusionSpec, "diffusion", sections),
+        encode=read_section(EncodingSpec, "encode", sections),
+        train=dataclasses.replace(
+            train, steps=STEPS, warmup_steps=0, ema=(), checkpoint_every=STEPS, log_every=STEPS, sample_every=STEPS
+        ),
+    )
+    square = found.frames.side, found.frames.side
+    return dataclasses.replace(found, frames=dataclasses.replace(found.frames, buckets=(square,)))
+
+
+def denoiser(of: Sizes) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    width, pooled = text_widths([of.text.first, of.text.second])
+    return build_denoiser(
+        of.denoiser,
+        latent_channels=of.vae.latent_channels,
+        sample_size=of.frames.side // of.vae.factor,
+        text_width=width,
+        pooled_width=pooled,
+    )
+
+
+class Pictures(Dataset[dict[str, object]]):
+    """Pins as the example's data set gives them: encoded pictures, transformed whenever they are read."""
+
+    def __init__(self, rows: Sequence[dict[str, object]], side: int) -> None:
+        self.rows = rows
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize(side, interpolation=transforms.InterpolationMode.LANCZOS),
+                transforms.RandomCrop(side),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize([0.5], [0.5]),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        row = self.rows[index]
+        image = on_white(decode(bytes(row["image"])))  # type: ignore[call-overload]
+        return {"pixels": self.transform(image), "text": row["alt_text"] or row["title"] or ""}
+
+
+def example(of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequence[TextTower]) -> Callable[[], float]:
+    """Seconds of STEPS steps of the example's loop."""
+    unet = denoiser(of)
+    unet.train()
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=of.train.learning_rate, weight_decay=of.train.weight_decay)
+    scheduler = DDPMScheduler(num_train_timesteps=of.diffusion.train_timesteps)
+    loader = DataLoader(Pictures(rows, of.frames.side), batch_size=of.train.batch_size, shuffle=True, drop_last=True)
+    side = of.frames.side
+    batches = endless(loader)
+
+    def run() -> float:
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            batch = next(batches)
+            with torch.no_grad():
+                latents = vae.encode(batch["pixels"]).latent_dist.sample() * vae.config["scaling_factor"]
+            states, pooled = encoded(towers, batch["text"])
+            noise = torch.randn_like(latents)
+            times = torch.randint(0, scheduler.config["num_train_timesteps"], (len(latents),))
+            noisy = scheduler.add_noise(latents, noise, times)
+            size_ids = torch.tensor([[side, side, 0, 0, side, side]]).repeat(len(latents), 1)
+            added = {"text_embeds": pooled, "time_ids": size_ids}
+            prediction = unet(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
+            loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()  # for the progress bar
+        return time.perf_counter() - started
+
+    return run
+
+
+def endless(loader: DataLoader[dict[str, object]]) -> Iterator[dict]:
+    while True:
+        yield from loader
+
+
+def ours(of: Sizes, shards: Path, vae: Vae, work: Path) -> Callable[[], float]:
+    """Seconds of STEPS steps of our loop, as it reports them: without building and saving the model."""
+    rows = ShardRows(shards)
+    columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
+    batches = BucketBatches(
+        lambda chosen: rows.batch(chosen, columns), by_bucket(rows.index), of.train.batch_size, of.train.seed
+    )
+    objective = DenoisingObjective(of.diffusion, latent_scale(vae), caption_dropout=0.1, inpaint=False)
+    unet = denoiser(of)
+
+    def run() -> float:
+        with tempfile.TemporaryDirectory(dir=work) as checkpoints:
+            fitted = fit(
+                unet, objective, Prefetched(batches), of.train, checkpoints=Path(checkpoints), log=lambda *_: None
+            )
+        return STEPS * of.train.batch_size / fitted.images_per_second
+
+    return run
+
+
+def encoded_pins(of: Sizes, pins: Path, ids: Sequence[str], encoders: Encoders, work: Path) -> Path:
+    """Shards of the pins, with random masks only: this is text-to-image."""
+    masks = work / "masks"
+    tables.write(masks, [], tables.MASKS)
+    captions = {pin_id: [f"a {pin_id}"] for pin_id in ids}
+    samples = PinSamples(pins, masks, ids, captions, encoders, of.encode, of.frames)
+    write_shards(work / "shards", len(ids), samples, work=work / "parts", rows_per_shard=of.encode.rows_per_shard)
+    return work / "shards"
+
+
+def first_pins(pins: Path) -> list[dict[str, object]]:
+    """Readable ones."""
+    rows = []
+    for batch in tables.batches(pins, ["pin_id", "image", "title", "alt_text"]):
+        for row in batch.to_pylist():
+            try:
+                decode(row["image"])
+            except ValueError:
+                continue
+            rows.append(row)
+            if len(rows) == PINS:
+                return rows
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    pins = Path(arguments[0] if arguments else "artifacts/pins")
+    if not pins.is_dir():
+        print(f"{pins} is missing: run `make demo` first, or name a table of pins", file=sys.stderr)
+        return 1
+    of, rows = sizes(), first_pins(pins)
+    torch.manual_seed(1)
+    clips = build_clip(of.text.first).eval(), build_clip(of.text.second).eval()
+    towers = TextTower.of(clips[0], of.text.first), TextTower.of(clips[1], of.text.second)
+    vae = build_vae(of.vae, sample_size=of.frames.side).eval().requires_grad_(False)
+    stock = AutoencoderKL(
+        block_out_channels=KL_CHANNELS,
+        down_block_types=("DownEncoderBlock2D",) * len(KL_CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(KL_CHANNELS),
+        latent_channels=of.vae.latent_channels,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        shards = encoded_pins(of, pins, [str(row["pin_id"]) for row in rows], Encoders(vae, clips, towers), work)
+        takers = {
+            "ours": ours(of, shards, vae, work),
+            "example": example(of, rows, vae, towers),
+            "example_autoencoder_kl": example(of, rows, stock.eval().requires_grad_(False), towers),
+        }
+        seconds = {name: [] for name in takers}
+        for turn in range(ROUNDS + 1):
+            for name, run in takers.items():
+                taken = run()
+                if turn:  # the first turn warms up
+                    seconds[name].append(taken)
+    images = STEPS * of.train.batch_size
+    speed = {name: images / statistics.median(of_name) for name, of_name in seconds.items()}
+    figures = {
+        "threads": torch.get_num_threads(),
+        "batch_size": of.train.batch_size,
+        "denoiser_parameters": sum(weight.numel() for weight in denoiser(of).parameters()),
+        "images_per_second": speed,
+        "spread": {name: float(np.ptp(values) / np.median(values)) for name, values in seconds.items()},
+        "speedup": speed["ours"] / speed["example"],
+        "speedup_autoencoder_kl": speed["ours"] / speed["example_autoencoder_kl"],
+    }
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,195 @@
+"""Pins as training samples of the denoiser: latents, text states, masked latents and holes, image embeddings.
+
+Columns of a sample (C: latent channels; h, w: latent size; K captions; M random and N product masks):
+
+    pin_id, split, bucket         str; bucket is the frame, "HxW" in pixels
+    kind                          "product": it has a mask that was not rejected; else "scene"
+    promoted                      "1" or "0"
+    engagement        (3,)        impressions, saves, clicks
+    moments           (2C, h, w)  mean and log-variance of the raw latents
+    text_states       (K, L, D)   hidden states of the text towers
+    text_pooled       (K, P)      pooled text
+    sizes             (6,)        canvas.diffusion.conditioning.size_ids
+    masked_random     (M, C, h, w)  raw latents (means) of the picture without its holes
+    holes_random      (M, 1, h, w)  1 = paint
+    masked_product    (N, C, h, w)  likewise of product masks, drawn as a fallible segmenter would
+    holes_product     (N, 1, h, w)  of a scene: all is to be painted, its masked latents are those of an empty picture
+    clip_image        (E,)        image embeddings of both encoders, each normalised, side by side
+
+Floats are float16. What is random is a function of the seed and the pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import open_clip
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from canvas.data.encoding_spec import EncodingSpec
+from canvas.data.frames import FrameSpec, View, view_of, viewed
+from canvas.data.images import decode, on_white
+from canvas.data.mask_errors import with_errors
+from canvas.data.masks import Mask, decode_alpha
+from canvas.diffusion.conditioning import hole_of_mask, masked_images
+from canvas.diffusion.masks import random_mask
+from canvas.models.perceptual import image_embeddings
+from canvas.models.reconstruction import from_bytes
+from canvas.models.text import TextTower, encoded
+from canvas.models.vae import Vae, scale_factor
+from canvas.train.shards import Sample
+
+Text = tuple[torch.Tensor, torch.Tensor]
+"""Hidden states (L, D) and pooled (P,)."""
+
+PIN_COLUMNS = ("pin_id", "image", "split", "promoted", "impressions", "saves", "clicks")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """What turns pixels and texts into numbers; in eval mode."""
+
+    vae: Vae
+    clips: tuple[open_clip.CLIP, open_clip.CLIP]
+    towers: tuple[TextTower, TextTower]
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """One pin in its frame."""
+
+    row: Mapping[str, Any]
+    view: View
+    pixels: np.ndarray  # uint8 (H, W, 3)
+    product: Mask | None
+    random_masks: np.ndarray  # bool (M, H, W), True = keep
+    product_masks: np.ndarray  # bool (N, H, W)
+
+
+class PinSamples:
+    """Training samples of `ids`, in their order, made when asked for."""
+
+    def __init__(
+        self,
+        pins: Path,
+        masks: Path,
+        ids: Sequence[str],
+        captions: Mapping[str, Sequence[str]],
+        encoders: Encoders,
+        spec: EncodingSpec,
+        frames: FrameSpec,
+    ) -> None:
+        self.pins, self.masks = pins, masks
+        self.ids = list(ids)
+        self.captions = captions
+        self.encoders = encoders
+        self.spec = spec
+        self.frames = frames
+        self.bar = tqdm(total=len(self.ids), desc="encode", unit="pin")
+
+    @torch.no_grad()
+    def __call__(self, rows: range) -> Iterator[Sample]:
+        self.bar.update(rows.start - self.bar.n)
+        ids = self.ids[rows.start : rows.stop]
+        texts = self._texts(ids)
+        samples: dict[str, Sample] = {}
+        by_frame: dict[tuple[int, int], list[Framed]] = {}
+        for pin in self._framed(ids):
+            by_frame.setdefault(pin.view.frame, []).append(pin)
+        for pins in by_frame.values():
+            for first in range(0, len(pins), self.spec.batch_size):
+                batch = pins[first : first + self.spec.batch_size]
+                samples |= zip((pin.row["pin_id"] for pin in batch), self._samples(batch, texts), strict=True)
+                self.bar.update(len(batch))
+        for pin_id in ids:
+            yield samples[pin_id]
+
+    def _framed(self, ids: Sequence[str]) -> Iterator[Framed]:
+        """Pins decoded and cropped."""
+        wanted = [("pin_id", "in", ids)]
+        masks = pq.read_table(self.masks, columns=["pin_id", "mask", "box", "rejected"], filters=wanted).to_pylist()
+        mask_of = {row["pin_id"]: row for row in masks if row["rejected"] is None}
+        for row in pq.read_table(self.pins, columns=list(PIN_COLUMNS), filters=wanted).to_pylist():
+            rng = np.random.default_rng([self.spec.seed, crc32(row["pin_id"].encode())])
+            image, mask = on_white(decode(row.pop("image"))), mask_of.get(row["pin_id"])
+            size = image.height, image.width
+            view = view_of(size, self.frames, rng if row["split"] == "train" else None, mask["box"] if mask else None)
+            product = None
+            if mask is not None:
+                alpha = Image.fromarray((decode_alpha(mask["mask"]) * 255).astype(np.uint8))
+                product = viewed(alpha, view) >= 128
+            if product is not None and not product.any():
+                product = None
+            random_masks = [random_mask(rng, *view.frame, self.spec.masks) for _ in range(self.spec.random_masks)]
+            product_masks = [
+                np.zeros(view.frame, bool) if product is None else with_errors(product, self.spec.mask_errors, rng)
+                for _ in range(self.spec.product_masks)
+            ]
+            yield Framed(row, view, viewed(image, view), product, np.stack(random_masks), np.stack(product_masks))
+
+    def _samples(self, pins: Sequence[Framed], texts: Mapping[str, Text]) -> Iterator[Sample]:
+        """Samples of pins of one frame."""
+        images = from_bytes(torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2))
+        moments = self.encoders.vae.encode(images).latent_dist.parameters
+        embeddings = torch.cat([image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
+        random = self._masked(images, torch.from_numpy(np.stack([pin.random_masks for pin in pins])))
+        product = self._masked(images, torch.from_numpy(np.stack([pin.product_masks for pin in pins])))
+        for at, pin in enumerate(pins):
+            said = [texts[text] for text in self._said(pin.row["pin_id"])]
+            yield {
+                "pin_id": pin.row["pin_id"],
+                "split": pin.row["split"],
+                "bucket": "{}x{}".format(*pin.view.frame),
+                "kind": "scene" if pin.product is None else "product",
+                "promoted": "1" if pin.row["promoted"] else "0",
+                "engagement": torch.tensor([pin.row[name] or 0 for name in ("impressions", "saves", "clicks")]),
+                "moments": _half(moments[at]),
+                "text_states": _half(torch.stack([states for states, _ in said])),
+                "text_pooled": _half(torch.stack([pooled for _, pooled in said])),
+                "sizes": torch.tensor(pin.view.sizes, dtype=torch.float32),
+                "masked_random": _half(random[0][at]),
+                "holes_random": _half(random[1][at]),
+                "masked_product": _half(product[0][at]),
+                "holes_product": _half(product[1][at]),
+                "clip_image": _half(embeddings[at]),
+            }
+
+    def _masked(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw latents (B, M, C, h, w) of images under masks (B, M, H, W), and the holes (B, M, 1, h, w)."""
+        latents, holes = [], []
+        for mask in masks.float().unbind(dim=1):
+            keep = mask[:, None]
+            latents.append(self.encoders.vae.encode(masked_images(images, keep)).latent_dist.mode())
+            holes.append(hole_of_mask(keep, scale_factor(self.encoders.vae), self.frames.hole_inflation))
+        return torch.stack(latents, dim=1), torch.stack(holes, dim=1)
+
+    def _said(self, pin_id: str) -> list[str]:
+        """K captions of a pin."""
+        said = self.captions[pin_id]
+        return [said[at % len(said)] for at in range(self.spec.captions)]
+
+    def _texts(self, ids: Sequence[str]) -> dict[str, Text]:
+        """Each text of these pins encoded once. Texts of other shards are not kept: a shard's bytes must not depend on
+        what was encoded before it."""
+        texts = sorted({text for pin_id in ids for text in self._said(pin_id)})
+        found: dict[str, Text] = {}
+        for first in range(0, len(texts), self.spec.batch_size):
+            batch = texts[first : first + self.spec.batch_size]
+            found |= zip(batch, zip(*encoded(self.encoders.towers, batch), strict=True), strict=True)
+        return found
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    """float16; raises `ValueError` for what does not fit."""
+    half = tensor.detach().to("cpu", torch.float16).contiguous()
+    if not torch.isfinite(half).all():
+        raise ValueError("an encoder's output does not fit float16: was it trained, with a KL weight above 0?")
+    return half

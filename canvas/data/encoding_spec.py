@@ -1,0 +1,30 @@
+"""What of a pin goes into the training shards: params of stages, so this module is light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from canvas.data.mask_errors import MaskErrors
+from canvas.diffusion.masks import MaskSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingSpec:
+    """How many captions and masks of each pin are encoded, and which."""
+
+    sources: tuple[str, ...]  # of captions, in order of preference
+    captions: int  # of each pin, its first ones; fewer are repeated
+    random_masks: int
+    masks: MaskSpec  # what the random ones are
+    product_masks: int
+    mask_errors: MaskErrors  # of the product masks
+    batch_size: int  # pictures at once
+    rows_per_shard: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("captions", "random_masks", "product_masks", "batch_size", "rows_per_shard"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"encode.{name} is {value}: it must be 1 or more")
+        if not self.sources:
+            raise ValueError("encode.sources is []: name at least one source of captions, such as generated")

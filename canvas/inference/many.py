@@ -1,0 +1,116 @@
+"""Many products with a prompt each, in passes of one frame: for evaluation and batch jobs.
+
+Equal to calling the pipeline for each, up to rounding; a pass costs what its candidates would cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+
+from canvas.inference.denoise import Condition, denoised
+from canvas.inference.painting import condition_of, frame_of, pictures_of
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import Pixels, Product
+from canvas.inference.scene import Scene, scene_of
+from canvas.models.latents import latent_scale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One picture to paint."""
+
+    product: Product
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in the model's frame, its text and known pixels encoded: once, for any number of denoisers."""
+
+    request: Request
+    scene: Scene
+    condition: Condition
+    features: list[torch.Tensor] | None
+
+
+@torch.no_grad()
+def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
+    """`request`, encoded by the pipeline's parts. Raises ValueError for a prompt that is too long."""
+    pipeline.check_prompts(request.prompt)
+    scene = scene_of(request.product, frame_of(pipeline, request.product), pipeline.device)
+    decoder = pipeline.decoder
+    features = None if decoder is None else decoder.known(scene.pixels, scene.mask, scene.alpha)
+    return Prepared(request, scene, condition_of(pipeline, scene, request.prompt), features)
+
+
+@torch.no_grad()
+def painted(
+    pipeline: CanvasPipeline,
+    requests: Sequence[Prepared],
+    *,
+    steps: int,
+    guidance_scale: float,
+    batch_size: int,
+    text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
+) -> Iterator[tuple[int, Pixels]]:
+    """(place in `requests`, picture of the product image's size), a pass of one frame after the other.
+
+    `text_to_image`: a denoiser that is not told of the product; the product is put on what it paints, decoded by the
+    autoencoder's own decoder. None: the pipeline's denoiser and decoder.
+    """
+    unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
+    scale = latent_scale(pipeline.vae)
+    for places in passes(requests, batch_size):
+        chosen = [requests[place] for place in places]
+        condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
+        latents = denoised(
+            unet, scheduler, _noise(pipeline, chosen), condition, steps=steps, guidance_scale=guidance_scale
+        )
+        features = None if text_to_image is not None else _features(chosen)
+        products = [one.request.product for one in chosen]
+        yield from zip(
+            places, pictures_of(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products), strict=True
+        )
+
+
+def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
+    """Places in `requests`, at most `batch_size` of one frame together."""
+    by_frame: dict[object, list[int]] = {}
+    for place, one in enumerate(requests):
+        by_frame.setdefault(one.scene.frame, []).append(place)
+    return [
+        places[first : first + batch_size]
+        for places in by_frame.values()
+        for first in range(0, len(places), batch_size)
+    ]
+
+
+def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
+    """Conditions of one picture each as one of all; without the product: text-to-image."""
+    columns: dict[str, torch.Tensor | None] = {}
+    for field in fields(Condition):
+        values = [value for one in conditions if (value := getattr(one, field.name)) is not None]
+        assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the pictures only"
+        known = with_product or field.name not in ("hole", "masked")
+        columns[field.name] = torch.cat(values) if values and known else None
+    return Condition(**columns)  # type: ignore[arg-type]
+
+
+def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor:
+    masked = chosen[0].condition.masked
+    assert masked is not None
+    drawn = [
+        torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed), dtype=pipeline.unet.dtype)
+        for one in chosen
+    ]
+    return torch.cat(drawn).to(pipeline.device)
+
+
+def _features(chosen: Sequence[Prepared]) -> list[torch.Tensor] | None:
+    known = [one.features for one in chosen if one.features is not None]
+    return [torch.cat(level) for level in zip(*known, strict=True)] if known else None

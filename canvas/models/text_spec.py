@@ -1,0 +1,50 @@
+"""Sizes of the text-image encoders: params of stages, so this module is light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSpec:
+    """Sizes of one text-image encoder, in open_clip's terms."""
+
+    embed_dim: int
+    quick_gelu: bool
+    image_size: int
+    patch_size: int
+    vision_width: int
+    vision_layers: int
+    vision_head_width: int
+    vision_mlp_ratio: float
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
+    init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", or a directory that a stage wrote
+
+    def __post_init__(self) -> None:
+        if self.text_layers < 2:
+            raise ValueError(f"text_layers is {self.text_layers}: 2 or more, the denoiser reads the last but one")
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_width {self.text_width} cannot be split into {self.text_heads} text_heads")
+        if self.vision_width % self.vision_head_width:
+            raise ValueError(f"vision_width {self.vision_width} is no multiple of head width {self.vision_head_width}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextSpec:
+    """The two text-image encoders whose text towers the denoiser reads, as SDXL's CLIP-ViT/L and OpenCLIP-ViT/bigG."""
+
+    first: ClipSpec
+    second: ClipSpec
+
+    def __post_init__(self) -> None:
+        if self.first.context_length != self.second.context_length:
+            raise ValueError(
+                f"context_length is {self.first.context_length} and {self.second.context_length}: the towers' states "
+                "stand side by side, make them equal"
+            )

@@ -1,0 +1,111 @@
+"""Rows of training shards by what is known of their pins, and batches of chosen rows, one shape a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from canvas.train.data import Batch, batch_rows
+from canvas.train.shards import ShardBatches
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """One sample of the shards, without its tensors."""
+
+    row: int
+    pin_id: str
+    split: str
+    kind: str  # "product" or "scene"
+    bucket: str  # shape of its tensors
+    promoted: bool
+    impressions: int
+    saves: int
+    clicks: int
+
+
+def every_row(row: ShardRow) -> bool:
+    """All of them."""
+    return True
+
+
+def shows_product(row: ShardRow) -> bool:
+    """Those with a product whose mask was not rejected."""
+    return row.kind == "product"
+
+
+class ShardRows:
+    """The samples of a directory of shards, read at random."""
+
+    def __init__(self, path: Path) -> None:
+        self._dataset = ShardBatches(path, batch_size=1, seed=0).dataset
+        self.index = [self._known(row) for row in range(len(self._dataset))]
+
+    def _known(self, row: int) -> ShardRow:
+        sample = self._dataset[row]
+        impressions, saves, clicks = (int(value) for value in sample["engagement"])
+        return ShardRow(
+            row=row,
+            pin_id=sample["pin_id"],
+            split=sample["split"],
+            kind=sample["kind"],
+            bucket=sample["bucket"],
+            promoted=sample["promoted"] == "1",
+            impressions=impressions,
+            saves=saves,
+            clicks=clicks,
+        )
+
+    def shape(self, column: str) -> torch.Size:
+        """Of that column in the first sample."""
+        return self._dataset[0][column].shape
+
+    def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
+        """Those rows, of one bucket; `columns` maps the batch's names to the shards', `pin_id` comes by itself."""
+        samples = {row: self._dataset[row] for row in sorted(set(rows))}  # in the order of the disk
+        tensors = {name: torch.stack([samples[row][stored] for row in rows]) for name, stored in columns.items()}
+        return {"pin_id": [samples[row]["pin_id"] for row in rows], **tensors}
+
+
+def by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
+    """Row numbers by bucket, buckets by name."""
+    found: dict[str, list[int]] = {}
+    for row in sorted(rows, key=lambda row: (row.bucket, row.row)):
+        found.setdefault(row.bucket, []).append(row.row)
+    return found
+
+
+class BucketBatches:
+    """Batches of one bucket each, drawn in proportion to the buckets' rows; within a bucket every row is seen equally
+    often. Bucket and rows of a step are pure functions of (seed, step), so resuming is exact."""
+
+    def __init__(
+        self, read: Callable[[Sequence[int]], Batch], buckets: Mapping[str, Sequence[int]], batch_size: int, seed: int
+    ) -> None:
+        if not any(buckets.values()):
+            raise ValueError("no pin is left to train on: the selection is empty, loosen it or bring more pins")
+        self._read = read
+        self._rows = [np.asarray(rows) for rows in buckets.values() if rows]
+        sizes = np.array([len(rows) for rows in self._rows])
+        self._ends = np.cumsum(sizes) / sizes.sum()
+        self._batch_size = batch_size
+        self._seed = seed
+        self._turns = np.zeros(0, np.int64)  # the bucket of each step so far
+
+    def __call__(self, step: int, rank: int, world: int) -> Batch:
+        bucket, number = self.turn(step)
+        rows = self._rows[bucket]
+        chosen = batch_rows(len(rows), self._batch_size, self._seed + bucket, number, rank, world)
+        return self._read(rows[chosen].tolist())
+
+    def turn(self, step: int) -> tuple[int, int]:
+        """The bucket of `step`, and how many earlier steps had it."""
+        if step >= len(self._turns):
+            draw = np.random.Generator(np.random.Philox(key=[self._seed, 0])).random(max(1024, 2 * step))
+            self._turns = np.minimum(np.searchsorted(self._ends, draw, side="right"), len(self._rows) - 1)
+        turn = int(self._turns[step])
+        return turn, int((self._turns[:step] == turn).sum())

@@ -1,0 +1,79 @@
+"""Stage `encode`: every kept pin once through the frozen encoders, into shards that the denoiser trains on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.data.encoding_spec import EncodingSpec
+from canvas.data.frames import FrameSpec
+from canvas.models.text_spec import TextSpec
+from lifecycle.catalog import Captions, Clip, EncodeMetrics, Kept, Masks, Pins, Shards, Vae
+from lifecycle.stage import Input, Output, Scratch, stage
+
+if TYPE_CHECKING:
+    from canvas.data.encoding import Encoders
+
+
+@stage(machine="gpu")
+def encode(
+    encode: EncodingSpec,
+    text: TextSpec,
+    frames: FrameSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    clip: Input[Clip],
+    vae: Input[Vae],
+    shards: Output[Shards],
+    metrics: Output[EncodeMetrics],
+    scratch: Scratch,
+) -> None:
+    """Encode every kept pin: latents, text states, masked latents, image embeddings."""
+    from canvas.data import tables
+    from canvas.data.encoding import PinSamples
+    from canvas.data.pairs import captions_of
+    from canvas.models.vae import scale_factor
+    from canvas.train.rows import ShardRows
+    from canvas.train.shards import write_shards
+
+    clock = time.perf_counter()
+    encoders = _encoders(clip.path, vae.path, text)
+    frames.check_cells(scale_factor(encoders.vae))
+    split_of = tables.kept_splits(pins.path, kept.path)
+    said = captions_of(captions.path, split_of, encode.sources)
+    ids = [pin_id for pin_id in split_of if pin_id in said]
+    samples = PinSamples(pins.path, masks.path, ids, said, encoders, encode, frames)
+    started = time.perf_counter()
+    write_shards(shards.path, len(ids), samples, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
+    seconds = time.perf_counter() - started
+
+    index = ShardRows(shards.path).index
+    texts = {text for pin_id in ids for text in said[pin_id][: encode.captions]}
+    figures = {
+        "pins": len(ids),
+        "without_caption": len(split_of) - len(ids),
+        "by_split": dict(Counter(row.split for row in index)),
+        "by_bucket": dict(Counter(row.bucket for row in index)),
+        "by_kind": dict(Counter(row.kind for row in index)),
+        "captions": len(texts),
+        "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
+        "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
+        "images_per_second": len(ids) / seconds,
+        "seconds": {"load": started - clock, "encode": seconds},
+    }
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
+    from canvas.data.encoding import Encoders
+    from canvas.models.text import TextTower, load_clip
+    from canvas.models.vae import load_vae
+
+    first, second = load_clip(clip / "first").eval(), load_clip(clip / "second").eval()
+    towers = TextTower.of(first, text.first), TextTower.of(second, text.second)
+    return Encoders(load_vae(vae).eval(), (first, second), towers)

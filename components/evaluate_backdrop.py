@@ -1,0 +1,227 @@
+"""Stage `evaluate_backdrop`: the assembled generator in, scores of its backgrounds and a grid of them out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.frames import FrameSpec
+from canvas.data.tables import SPLITS
+from lifecycle.catalog import BackdropGrid, BackdropMetrics, BaseModel, CanvasModel, Captions, Kept, Masks, Pins, Truth
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from canvas.data.product_pins import ProductPin
+    from canvas.inference.many import Prepared
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.product import Pixels
+    from evaluation.painted import Judges
+
+STAGES: Mapping[str, tuple[str, ...] | None] = {
+    "base": None,
+    "inpaint": (),
+    "backdrop": ("backdrop",),
+    "engaged": ("backdrop", "engaged"),
+}
+"""The generator as each stage left it: the LoRAs that are on; None: text-to-image, the product put on it."""
+
+HELD_OUT = tuple(split for split in SPLITS if split != "train")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateBackdropParams:
+    splits: tuple[str, ...]  # whose products are shown
+    products: int  # pins
+    prompts: tuple[str, ...]  # backgrounds, each with every product
+    steps: int
+    guidance_scale: float
+    batch_size: int
+    seed: int
+    judge_pins: int  # real pins of the train split that the judges learn scenes from
+    real_pins: int  # held-out ones that painted pictures are compared with
+    seam_reach: int  # pixels of the model's frame on each side of the product's edge
+    grid_products: int
+
+    def __post_init__(self) -> None:
+        for name in ("products", "steps", "batch_size", "judge_pins", "real_pins", "seam_reach", "grid_products"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
+        if not self.prompts or not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"evaluate_backdrop needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
+
+
+@stage(machine="gpu")
+def evaluate_backdrop(
+    evaluate_backdrop: EvaluateBackdropParams,
+    frames: FrameSpec,
+    canvas: Input[CanvasModel],
+    base: Input[BaseModel],
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    metrics: Output[BackdropMetrics],
+    grid: Output[BackdropGrid],
+) -> None:
+    """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams."""
+    from canvas.data.images import encode_png
+    from canvas.data.product_pins import product_pins
+
+    params, clock = evaluate_backdrop, time.perf_counter()
+    judges, figures = _judges(params, frames, pins.path, kept.path, truth.path)
+    judged = time.perf_counter()
+    sources = pins.path, kept.path, masks.path, captions.path
+    chosen = product_pins(*sources, splits=params.splits, count=params.products)
+    real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
+    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, judges)
+    figures |= by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
+    figures["seconds"] = {"judges": judged - clock, "stages": time.perf_counter() - judged}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    grid.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
+
+
+def _judges(
+    params: EvaluateBackdropParams, frames: FrameSpec, pins: Path, kept: Path, truth: Path
+) -> tuple[Judges, dict[str, Any]]:
+    """Judges that learnt the scenes of real train pins, with and without a product, and how often they are right on
+    real held-out pins; nobody and nothing where no scene is known."""
+    import numpy as np
+
+    from canvas.data.scene_views import known_scenes, scene_views
+    from evaluation.painted import Judges
+    from evaluation.scenes import scene_accuracy, scene_judges
+
+    scenes = known_scenes(truth)
+    if not scenes:
+        return Judges((), None), {}
+    tables = pins, kept, truth
+    half = -(-params.judge_pins // 2)
+    of_train = [
+        scene_views(*tables, splits=("train",), side=frames.side, count=half, emptied=emptied)
+        for emptied in (False, True)
+    ]
+    views = np.concatenate([views for views, _ in of_train])
+    both = scene_judges(views, [label for _, labels in of_train for label in labels], params.seed)
+    real, known = scene_views(*tables, splits=HELD_OUT, side=frames.side, count=params.real_pins, emptied=False)
+    return Judges(scenes, both), dict(scene_accuracy(both, real, known, "real"))
+
+
+def _stages(
+    params: EvaluateBackdropParams,
+    frames: FrameSpec,
+    canvas: Path,
+    base: Path,
+    chosen: Sequence[ProductPin],
+    real: Sequence[ProductPin],
+    judges: Judges,
+) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[Pixels]]:
+    """Scores of the generator as each stage left it; of the last, accuracy by scene and the pictures, a product after
+    the other, prompts in their order."""
+    import numpy as np
+    from PIL import Image
+
+    from canvas.data.scene_views import square_view
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.models.segmenter import Segmenter
+    from canvas.models.segmenter_spec import EdgeSpec
+    from evaluation.backdrop import backdrop_metrics, kernel_distance, scene_accuracies
+    from evaluation.features import trunk_features
+    from evaluation.painted import painted_scores, seam_gradients
+
+    pipeline = CanvasPipeline.from_pretrained(canvas)
+    network = pipeline.segmenter
+    segmenter = Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval()
+    edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
+    requests = _requests(params, pipeline, chosen)
+    products = [one.request.product for one in requests]
+    prompts = [prompt for _ in chosen for prompt in params.prompts]
+    originals = np.stack([square_view(Image.fromarray(product.pixels), frames.side) for product in products])
+    before = [seam for seam in seam_gradients(originals, products, params.seam_reach) if seam is not None]
+    known = trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real]))
+    by_stage: dict[str, dict[str, Any]] = {}
+    for name in STAGES:
+        pictures = _pictures(name, params, pipeline, base, requests)
+        views = np.stack([square_view(Image.fromarray(picture), frames.side) for picture in pictures])
+        features = trunk_features(views)
+        scores = painted_scores(
+            pictures,
+            views,
+            features,
+            products,
+            prompts,
+            judges=judges,
+            segmenter=segmenter,
+            edges=edges,
+            reach=params.seam_reach,
+            batch_size=params.batch_size,
+        )
+        seams = [score.seam for score in scores if score.seam is not None]
+        by_stage[name] = backdrop_metrics(scores) | kernel_distance(known, features)
+        by_stage[name]["seam_gradient_ratio"] = float(np.mean(seams) / np.mean(before))
+    return by_stage, scene_accuracies(scores), pictures
+
+
+def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: Sequence[ProductPin]) -> list[Prepared]:
+    import numpy as np
+    from PIL import Image
+
+    from canvas.data.captions import joined
+    from canvas.inference.many import Request, prepared
+    from canvas.inference.product import product_of
+
+    found: list[Prepared] = []
+    for pin in chosen:
+        product = product_of(pin.image, Image.fromarray((pin.mask * 255).astype(np.uint8)))
+        for prompt in params.prompts:
+            text = joined(pin.product, prompt)
+            found.append(prepared(pipeline, Request(product=product, prompt=text, seed=params.seed + len(found))))
+    return found
+
+
+def _pictures(
+    name: str, params: EvaluateBackdropParams, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
+) -> list[Pixels]:
+    """What the generator of one stage paints, in the order of the requests."""
+    from tqdm import tqdm
+
+    from canvas.diffusion.samplers import load_scheduler
+    from canvas.inference.many import painted
+    from canvas.models.adapters import fused
+    from canvas.models.denoiser import load_denoiser
+
+    loras = STAGES[name]
+    own = (load_denoiser(base).eval(), load_scheduler(base)) if loras is None else None
+    found: dict[int, Pixels] = {}
+    with fused(pipeline.unet, loras or ()), tqdm(total=len(requests), desc=name, unit="picture") as bar:
+        for place, picture in painted(
+            pipeline,
+            requests,
+            steps=params.steps,
+            guidance_scale=params.guidance_scale,
+            batch_size=params.batch_size,
+            text_to_image=own,
+        ):
+            found[place] = picture
+            bar.update()
+    return [found[place] for place in range(len(requests))]
+
+
+def _grid(params: EvaluateBackdropParams, chosen: Sequence[ProductPin], pictures: Sequence[Pixels]) -> Image.Image:
+    """Products by prompts, the original first."""
+    from PIL import Image
+
+    from canvas.data.images import contact_sheet
+
+    width = len(params.prompts)
+    shown: list[Image.Image] = []
+    for row, pin in enumerate(chosen[: params.grid_products]):
+        shown += [pin.image, *(Image.fromarray(one) for one in pictures[row * width : (row + 1) * width])]
+    labels = ["original", *params.prompts] * min(params.grid_products, len(chosen))
+    return contact_sheet(shown, labels, columns=width + 1, cell=150)

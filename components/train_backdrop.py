@@ -1,0 +1,82 @@
+"""Stage `train_backdrop`: the inpainting denoiser and product masks in, the backdrop LoRA out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import DenoiserTraining, LoraSpec
+from lifecycle.catalog import (
+    BackdropLora,
+    BackdropLoraLosses,
+    BackdropLoraMetrics,
+    BackdropLoraSheet,
+    InpaintModel,
+    Shards,
+    Vae,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainBackdropParams(DenoiserTraining):
+    lora: LoraSpec
+    seed: int  # of the LoRA's first weights
+
+
+@stage(machine="gpus")
+def train_backdrop(
+    train_backdrop: TrainBackdropParams,
+    diffusion: DiffusionSpec,
+    shards: Input[Shards],
+    vae: Input[Vae],
+    inpaint: Input[InpaintModel],
+    lora: Output[BackdropLora],
+    metrics: Output[BackdropLoraMetrics],
+    losses: Output[BackdropLoraLosses],
+    sheet: Output[BackdropLoraSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train a LoRA to paint backgrounds round products, on product pins and masks with simulated errors."""
+    import torch
+
+    from canvas.diffusion.objective import DenoisingObjective
+    from canvas.diffusion.process import training_scheduler
+    from canvas.diffusion.training import train_denoiser
+    from canvas.inference.sheet import SampleSheet
+    from canvas.models.adapters import add_lora, save_lora
+    from canvas.models.denoiser import load_denoiser
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae
+    from canvas.train.rows import ShardRows, shows_product
+
+    clock = time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    rows = ShardRows(shards.path)
+    scheduler = training_scheduler(diffusion)
+    torch.manual_seed(train_backdrop.seed)
+    unet = add_lora(load_denoiser(inpaint.path), rank=train_backdrop.lora.rank, alpha=train_backdrop.lora.alpha)
+    objective = DenoisingObjective(
+        diffusion, latent_scale(autoencoder), caption_dropout=train_backdrop.caption_dropout, inpaint=True
+    )
+    samples = SampleSheet(autoencoder, scheduler, rows, train_backdrop.sheet, masks="product", wanted=shows_product)
+    run = train_denoiser(
+        unet,
+        objective,
+        rows,
+        train_backdrop,
+        masks="product",
+        wanted=shows_product,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+    )
+    save_lora(unet, lora.path)
+
+    figures = run.figures(unet) | {"seconds": time.perf_counter() - clock}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text(run.curve(), encoding="utf-8")
+    sheet.path.write_bytes(samples.png(unet))

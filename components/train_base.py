@@ -1,0 +1,80 @@
+"""Stage `train_base`: shards in, a text-to-image denoiser out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import DenoiserTraining
+from canvas.models.denoiser_spec import DenoiserSpec
+from lifecycle.catalog import BaseLosses, BaseMetrics, BaseModel, BaseSheet, Shards, Vae
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainBaseParams(DenoiserTraining):
+    seed: int  # of the denoiser's first weights
+
+
+@stage(machine="gpus")
+def train_base(
+    train_base: TrainBaseParams,
+    denoiser: DenoiserSpec,
+    diffusion: DiffusionSpec,
+    shards: Input[Shards],
+    vae: Input[Vae],
+    model: Output[BaseModel],
+    metrics: Output[BaseMetrics],
+    losses: Output[BaseLosses],
+    sheet: Output[BaseSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the text-to-image denoiser on the latents and captions of every kept pin."""
+    import torch
+
+    from canvas.diffusion.objective import DenoisingObjective
+    from canvas.diffusion.process import training_scheduler
+    from canvas.diffusion.training import train_denoiser
+    from canvas.inference.sheet import SampleSheet
+    from canvas.models.denoiser import build_denoiser
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae, scale_factor
+    from canvas.train.rows import ShardRows, every_row
+
+    clock = time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    rows = ShardRows(shards.path)
+    scheduler = training_scheduler(diffusion)
+    torch.manual_seed(train_base.seed)
+    unet = build_denoiser(
+        denoiser,
+        latent_channels=autoencoder.config["latent_channels"],
+        sample_size=autoencoder.config["sample_size"] // scale_factor(autoencoder),
+        text_width=rows.shape("text_states")[-1],
+        pooled_width=rows.shape("text_pooled")[-1],
+    )
+    objective = DenoisingObjective(
+        diffusion, latent_scale(autoencoder), caption_dropout=train_base.caption_dropout, inpaint=False
+    )
+    samples = SampleSheet(autoencoder, scheduler, rows, train_base.sheet, masks="none", wanted=every_row)
+    run = train_denoiser(
+        unet,
+        objective,
+        rows,
+        train_base,
+        masks="none",
+        wanted=every_row,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+    )
+    unet.save_pretrained(model.path / "unet")
+    scheduler.save_pretrained(model.path / "scheduler")
+
+    figures = run.figures(unet) | {"seconds": time.perf_counter() - clock}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text(run.curve(), encoding="utf-8")
+    sheet.path.write_bytes(samples.png(unet))

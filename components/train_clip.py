@@ -1,0 +1,146 @@
+"""Stage `train_clip`: pictures and captions in, two text-image encoders out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.crops import CropSpec
+from canvas.data.frames import FrameSpec
+from canvas.models.text_spec import ClipSpec, TextSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import Captions, ClipLosses, ClipMetrics, Kept, Pins
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    import open_clip
+
+    from canvas.models.text import TextTower
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainClipParams:
+    sources: tuple[str, ...]  # of the captions to learn from
+    scored_source: str  # of the captions that retrieval is scored with
+    crops: CropSpec
+    score_batch: int  # pictures at once, when scored
+    seed: int  # of the encoders' first weights
+    train: TrainSpec | None  # of each; null: encoders with init_from are used as they are
+
+
+@stage(machine="gpus")
+def train_clip(
+    train_clip: TrainClipParams,
+    text: TextSpec,
+    frames: FrameSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    captions: Input[Captions],
+    model: Output[catalog.Clip],
+    metrics: Output[ClipMetrics],
+    losses: Output[ClipLosses],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the two text-image encoders on pins and their captions; score retrieval on held-out pins."""
+    import torch
+
+    from canvas.data import tables
+    from canvas.models.text import TextTower, build_clip, save_clip
+
+    split_of = tables.kept_splits(pins.path, kept.path)
+    figures: dict[str, Any] = {}
+    curve = ["step,encoder,loss"]
+    for number, (name, spec) in enumerate((("first", text.first), ("second", text.second))):
+        clock = time.perf_counter()
+        if train_clip.train is None and spec.init_from is None:
+            raise ValueError(f"train_clip.train is null: text.{name} needs training, or name its init_from")
+        torch.manual_seed(train_clip.seed + number)
+        clip = build_clip(spec)
+        own: dict[str, Any] = {}
+        if train_clip.train is not None:
+            fitted = _fitted(clip, spec, name, train_clip, split_of, pins.path, captions.path, log, scratch)
+            curve += [f"{step},{name},{loss:.6g}" for step, loss in fitted.losses]
+            own["images_per_second"] = fitted.images_per_second
+        clip.eval()
+        save_clip(clip, spec, model.path / name)
+        trained = time.perf_counter()
+        own |= _retrieval(clip, TextTower.of(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
+        figures[name] = own | {"seconds": {"train": trained - clock, "score": time.perf_counter() - trained}}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text("\n".join(curve) + "\n", encoding="utf-8")
+
+
+def _fitted(
+    clip: open_clip.CLIP,
+    spec: ClipSpec,
+    name: str,
+    params: TrainClipParams,
+    split_of: Mapping[str, str],
+    pins: Path,
+    captions: Path,
+    log: StepLog,
+    scratch: Scratch,
+) -> Any:
+    from canvas.data.pairs import CaptionedBatches, captions_of
+    from canvas.data.pictures import CropBatches, load_pictures
+    from canvas.models.text import TextTower, contrastive_objective
+    from canvas.train.loop import fit
+
+    assert params.train is not None
+    wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
+    texts = captions_of(captions, wanted, params.sources)
+    ids, pictures = load_pictures(pins, texts, round(spec.image_size * params.crops.zoom))
+    tower = TextTower.of(clip, spec)
+    tokens = {pin_id: tower.tokens(texts[pin_id]) for pin_id in ids}
+    crops = CropBatches(ids, pictures, spec.image_size, params.crops, params.train.batch_size, params.train.seed)
+    prepare = clip.visual.preprocess_cfg
+    return fit(
+        clip,
+        contrastive_objective,
+        CaptionedBatches(crops, tokens, prepare["mean"], prepare["std"]),
+        params.train,
+        checkpoints=scratch.path / name,
+        log=lambda values, step: log.metrics({f"{name}_{key}": value for key, value in values.items()}, step),
+    )
+
+
+def _retrieval(
+    clip: open_clip.CLIP,
+    tower: TextTower,
+    params: TrainClipParams,
+    frames: FrameSpec,
+    split_of: Mapping[str, str],
+    pins: Path,
+    captions: Path,
+) -> dict[str, Any]:
+    """Recall by held-out split."""
+    import torch
+    from torch.nn import functional as F
+
+    from canvas.data.pairs import captions_of
+    from canvas.data.pictures import framed
+    from canvas.models.perceptual import image_embeddings
+    from canvas.models.reconstruction import from_bytes
+    from evaluation.retrieval import retrieval_metrics
+
+    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+    texts = captions_of(captions, held_out, [params.scored_source])
+    embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
+    with torch.no_grad():
+        for batch in framed(pins, {pin: held_out[pin] for pin in texts}, frames, params.score_batch):
+            found = image_embeddings(clip, from_bytes(torch.as_tensor(batch["images"])))
+            for pin, split, embedding in zip(batch["pin_id"], batch["split"], found, strict=True):
+                embeddings.setdefault(split, []).append((pin, embedding))
+        figures: dict[str, Any] = {}
+        for split, rows in sorted(embeddings.items()):
+            said = [texts[pin][0] for pin, _ in rows]
+            pooled = [tower(tower.tokens(said[at : at + 64]))[1] for at in range(0, len(said), 64)]
+            images = torch.stack([embedding for _, embedding in rows])
+            figures[split] = retrieval_metrics(images.numpy(), F.normalize(torch.cat(pooled), dim=-1).numpy(), said)
+    return figures

@@ -1,0 +1,219 @@
+"""Stage `train_decoder`: the autoencoder's decoder, told the product's pixels, mask and alpha."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.models.decoder_spec import DecoderSpec, PaintSpec
+from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import (
+    Clip,
+    DecoderLosses,
+    DecoderMetrics,
+    DecoderSheet,
+    InpaintModel,
+    Masks,
+    Pins,
+    Shards,
+    Vae,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from canvas.data.known_pins import Known
+    from canvas.models.decoder import ConditionalDecoder
+    from canvas.models.vae import Vae as Autoencoder
+    from canvas.train.loop import Fitted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainDecoderParams:
+    perceptual: PerceptualSpec  # network of the loss's `features`
+    loss: ReconstructionSpec
+    adversary: AdversarySpec | None
+    painting: PaintSpec
+    pins: int  # product pins of the train split to learn on, spread evenly, with encoded latents
+    painted_pins: int  # of these, with painted latents too
+    scored_pins: int  # held-out product pins, scored both ways
+    seam_reach: int  # pixels on each side of the product's edge that count as its seam
+    sheet_pins: int
+    seed: int  # of the added layers' first weights
+    train: TrainSpec
+
+    def __post_init__(self) -> None:
+        for name in ("pins", "painted_pins", "scored_pins", "seam_reach", "sheet_pins"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"train_decoder.{name} is {value}: it must be 1 or more")
+
+
+@stage(machine="gpus")
+def train_decoder(
+    train_decoder: TrainDecoderParams,
+    decoder: DecoderSpec,
+    diffusion: DiffusionSpec,
+    pins: Input[Pins],
+    masks: Input[Masks],
+    shards: Input[Shards],
+    clip: Input[Clip],
+    vae: Input[Vae],
+    inpaint: Input[InpaintModel],
+    model: Output[catalog.Decoder],
+    metrics: Output[DecoderMetrics],
+    losses: Output[DecoderLosses],
+    sheet: Output[DecoderSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Retrain the decoder on encoded and on painted latents, so that it leaves the product as it is and no seam."""
+    import torch
+
+    from canvas.data.images import encode_png
+    from canvas.data.known_pins import Painter, evenly, known_pins
+    from canvas.diffusion.process import training_scheduler
+    from canvas.models.decoder import ConditionalDecoder
+    from canvas.models.denoiser import load_denoiser
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae
+    from canvas.train.rows import ShardRows, shows_product
+    from canvas.train.state import evaluating
+
+    params, clock = train_decoder, time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    rows = ShardRows(shards.path)
+    painter = Painter(
+        load_denoiser(inpaint.path), training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting
+    )
+    train, held_out = (
+        known_pins(
+            rows,
+            evenly([row for row in rows.index if shows_product(row) and (row.split == "train") == of_train], count),
+            pins.path,
+            masks.path,
+        )
+        for of_train, count in ((True, params.pins), (False, params.scored_pins))
+    )
+    samples = [*train, *painter.painted(evenly(train, params.painted_pins))]
+    scored = [*held_out, *painter.painted(held_out)]
+    painted = time.perf_counter()
+    torch.manual_seed(params.seed)
+    conditional = ConditionalDecoder.of(autoencoder, decoder)
+    fitted = _fitted(conditional, params, samples, clip.path, log, scratch)
+    conditional.save_pretrained(model.path)
+    trained = time.perf_counter()
+
+    with evaluating(conditional):
+        figures = _scores(conditional, autoencoder, decoder, params, scored)
+        shown = evenly(scored[len(held_out) :], params.sheet_pins)
+        sheet.path.write_bytes(encode_png(_sheet(conditional, autoencoder, shown)))
+    figures["images_per_second"] = fitted.images_per_second
+    figures["parameters"] = sum(weight.numel() for weight in conditional.parameters())
+    figures["seconds"] = {"paint": painted - clock, "train": trained - painted, "score": time.perf_counter() - trained}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    curve = "".join(f"{step},{loss:.6g}\n" for step, loss in fitted.losses)
+    losses.path.write_text("step,loss\n" + curve, encoding="utf-8")
+
+
+def _fitted(
+    conditional: ConditionalDecoder,
+    params: TrainDecoderParams,
+    samples: Sequence[Known],
+    clip: Path,
+    log: StepLog,
+    scratch: Scratch,
+) -> Fitted:
+    from canvas.data.known_pins import stacked
+    from canvas.models.decoder import DecoderObjective
+    from canvas.models.perceptual import ClipFeatures, FeatureDistance
+    from canvas.models.reconstruction import PictureLoss, adversary_of
+    from canvas.models.text import load_clip
+    from canvas.train.loop import fit
+    from canvas.train.rows import BucketBatches
+
+    features = None
+    if params.loss.features:
+        features = FeatureDistance(ClipFeatures(load_clip(clip / params.perceptual.encoder), params.perceptual.layers))
+    adversary = adversary_of(params.adversary) if params.adversary else None
+    buckets: dict[str, list[int]] = {}
+    for place, sample in enumerate(samples):
+        buckets.setdefault(sample.row.bucket, []).append(place)
+    return fit(
+        conditional,
+        DecoderObjective(
+            PictureLoss(
+                params.loss,
+                features=features,
+                adversary=params.adversary,
+                judge=adversary.model if adversary else None,
+            )
+        ),
+        BucketBatches(
+            lambda places: stacked([samples[place] for place in places]),
+            dict(sorted(buckets.items())),
+            params.train.batch_size,
+            params.train.seed,
+        ),
+        params.train,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        adversary=adversary,
+    )
+
+
+def _scores(
+    conditional: ConditionalDecoder,
+    autoencoder: Autoencoder,
+    spec: DecoderSpec,
+    params: TrainDecoderParams,
+    scored: Sequence[Known],
+) -> dict[str, object]:
+    """Of painted pins; of encoded ones under `encoded`."""
+    from canvas.models.reconstruction import from_bytes
+    from evaluation.decoders import DecodedScores
+
+    of = {painted: DecodedScores(erosion=spec.erosion, reach=params.seam_reach) for painted in (True, False)}
+    for pin in scored:
+        decoded, pasted = _decoded(conditional, autoencoder, pin)
+        of[pin.painted].add(decoded, pasted, from_bytes(pin.pixels[None]), pin.mask[None])
+    return {**of[True].metrics(), "encoded": of[False].metrics()}
+
+
+def _decoded(
+    conditional: ConditionalDecoder, autoencoder: Autoencoder, pin: Known
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture that the conditional decoder makes (1, 3, H, W), and the product pasted on the plain decoder's."""
+    from canvas.models.composite import composite, eroded
+    from canvas.models.reconstruction import from_bytes
+
+    device = conditional.device
+    images, mask, alpha = (part[None].to(device) for part in (from_bytes(pin.pixels), pin.mask, pin.alpha))
+    latents = pin.latents[None].to(device)
+    core = eroded(mask, conditional.config["erosion"])
+    plain = autoencoder.to(device).decode(latents).sample
+    decoded = conditional(latents, images, mask, alpha)
+    return decoded.float().cpu(), composite(plain, images, core, mask, alpha).float().cpu()
+
+
+def _sheet(conditional: ConditionalDecoder, autoencoder: Autoencoder, pins: Sequence[Known]) -> Image.Image:
+    """Pins; below each its product pasted on a painted background, and decoded with it."""
+    from PIL import Image
+
+    from canvas.data.images import contact_sheet
+    from canvas.models.reconstruction import from_bytes, to_bytes
+
+    columns = [(from_bytes(pin.pixels[None]), *_decoded(conditional, autoencoder, pin)) for pin in pins]
+    pictures, labels = [], []
+    for label, row in zip(("held out", "decoded", "pasted"), zip(*columns, strict=True), strict=True):
+        pictures += [Image.fromarray(to_bytes(one[0]).permute(1, 2, 0).numpy()) for one in row]
+        labels += [label] * len(pins)
+    return contact_sheet(pictures, labels, columns=len(pins), cell=128)

@@ -1,0 +1,78 @@
+"""Stage `train_inpaint`: the base denoiser and random masks in, an inpainting denoiser out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import DenoiserTraining
+from lifecycle.catalog import (
+    BaseModel,
+    InpaintLosses,
+    InpaintMetrics,
+    InpaintModel,
+    InpaintSheet,
+    Shards,
+    Vae,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainInpaintParams(DenoiserTraining):
+    """The base's weights are all trained on, with the inputs of inpainting that start at zero."""
+
+
+@stage(machine="gpus")
+def train_inpaint(
+    train_inpaint: TrainInpaintParams,
+    diffusion: DiffusionSpec,
+    shards: Input[Shards],
+    vae: Input[Vae],
+    base: Input[BaseModel],
+    model: Output[InpaintModel],
+    metrics: Output[InpaintMetrics],
+    losses: Output[InpaintLosses],
+    sheet: Output[InpaintSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the denoiser to paint what random masks hide, in every kept pin."""
+    from canvas.diffusion.objective import DenoisingObjective
+    from canvas.diffusion.process import training_scheduler
+    from canvas.diffusion.training import train_denoiser
+    from canvas.inference.sheet import SampleSheet
+    from canvas.models.denoiser import add_inpaint_channels, load_denoiser
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae
+    from canvas.train.rows import ShardRows, every_row
+
+    clock = time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    rows = ShardRows(shards.path)
+    scheduler = training_scheduler(diffusion)
+    unet = add_inpaint_channels(load_denoiser(base.path))
+    objective = DenoisingObjective(
+        diffusion, latent_scale(autoencoder), caption_dropout=train_inpaint.caption_dropout, inpaint=True
+    )
+    samples = SampleSheet(autoencoder, scheduler, rows, train_inpaint.sheet, masks="random", wanted=every_row)
+    run = train_denoiser(
+        unet,
+        objective,
+        rows,
+        train_inpaint,
+        masks="random",
+        wanted=every_row,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+    )
+    unet.save_pretrained(model.path / "unet")
+    scheduler.save_pretrained(model.path / "scheduler")
+
+    figures = run.figures(unet) | {"seconds": time.perf_counter() - clock}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text(run.curve(), encoding="utf-8")
+    sheet.path.write_bytes(samples.png(unet))

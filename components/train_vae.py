@@ -1,0 +1,199 @@
+"""Stage `train_vae`: pictures in, an autoencoder with the statistics of its latents out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.crops import CropSpec
+from canvas.data.frames import FrameSpec
+from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
+from canvas.models.vae_spec import VaeSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import Clip, Kept, Pins, Truth, VaeLosses, VaeMetrics, VaeSheet
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    from canvas.models.perceptual import Distance
+    from canvas.models.vae import Vae
+    from canvas.train.loop import Fitted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VaeTraining:
+    loss: ReconstructionSpec
+    kl: float
+    adversary: AdversarySpec | None
+    crops: CropSpec
+    seed: int  # of the first weights
+    loop: TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainVaeParams:
+    perceptual: PerceptualSpec  # also of the perceptual distance that is reported
+    training: VaeTraining | None  # null: an autoencoder with vae.init_from is used as it is
+    score_batch: int  # pictures at once, when scored
+    judge_views: int  # real scenes of the train split that the judges learn from; they need truth
+    scored_views: int  # held-out ones whose reconstructions they judge
+    sheet_each: int  # held-out pictures of each frame on the sheet
+
+
+@stage(machine="gpus")
+def train_vae(
+    train_vae: TrainVaeParams,
+    vae: VaeSpec,
+    frames: FrameSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    clip: Input[Clip],
+    model: Output[catalog.Vae],
+    metrics: Output[VaeMetrics],
+    losses: Output[VaeLosses],
+    sheet: Output[VaeSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the autoencoder on crops of pins; score its reconstructions of held-out pins."""
+    import torch
+
+    from canvas.data import tables
+    from canvas.models.perceptual import ClipFeatures, FeatureDistance
+    from canvas.models.text import load_clip
+    from canvas.models.vae import build_vae
+    from canvas.train.state import evaluating
+
+    params, clock = train_vae, time.perf_counter()
+    if params.training is None and vae.init_from is None:
+        raise ValueError("train_vae.training is null: the autoencoder needs training, or name vae.init_from")
+    frames.check_cells(vae.factor)
+    split_of = tables.kept_splits(pins.path, kept.path)
+    encoder = load_clip(clip.path / params.perceptual.encoder)
+    distance = FeatureDistance(ClipFeatures(encoder, params.perceptual.layers))
+    torch.manual_seed(params.training.seed if params.training else 0)
+    autoencoder = build_vae(vae, sample_size=frames.side)
+    curve, figures = [], {}
+    if params.training is not None:
+        fitted = _fitted(autoencoder, params.training, frames.side, distance, split_of, pins.path, log, scratch)
+        curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
+    trained = time.perf_counter()
+    with evaluating(autoencoder):
+        _store_statistics(autoencoder, params, frames, split_of, pins.path)
+        autoencoder.save_pretrained(model.path)
+        figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
+        figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path)
+    figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+
+
+def _fitted(
+    autoencoder: Vae,
+    training: VaeTraining,
+    side: int,
+    distance: Distance,
+    split_of: Mapping[str, str],
+    pins: Path,
+    log: StepLog,
+    scratch: Scratch,
+) -> Fitted:
+    from canvas.data.pictures import CropBatches, load_pictures
+    from canvas.models.reconstruction import PictureLoss, ReconstructionObjective, adversary_of
+    from canvas.train.loop import fit
+
+    wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
+    ids, pictures = load_pictures(pins, wanted, round(side * training.crops.zoom))
+    adversary = adversary_of(training.adversary) if training.adversary else None
+    loss = PictureLoss(
+        training.loss,
+        features=distance if training.loss.features else None,
+        adversary=training.adversary,
+        judge=adversary.model if adversary else None,
+    )
+    return fit(
+        autoencoder,
+        ReconstructionObjective(loss, kl=training.kl),
+        CropBatches(ids, pictures, side, training.crops, training.loop.batch_size, training.loop.seed),
+        training.loop,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        adversary=adversary,
+    )
+
+
+def _store_statistics(
+    autoencoder: Vae, params: TrainVaeParams, frames: FrameSpec, split_of: Mapping[str, str], pins: Path
+) -> None:
+    """Mean and deviation of the latents of the train split, into the autoencoder's config."""
+    import torch
+
+    from canvas.data.pictures import framed
+    from canvas.models.latents import LatentMoments
+    from canvas.models.reconstruction import from_bytes
+
+    moments = LatentMoments()
+    train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
+    for batch in framed(pins, train, frames, params.score_batch):
+        moments.add(autoencoder.encode(from_bytes(torch.as_tensor(batch["images"]))).latent_dist)
+    moments.store(autoencoder)
+
+
+def _scores(
+    autoencoder: Vae,
+    distance: Distance,
+    params: TrainVaeParams,
+    frames: FrameSpec,
+    split_of: Mapping[str, str],
+    pins: Path,
+    sheet: Path,
+) -> dict[str, Any]:
+    """PSNR, SSIM and perceptual distance of held-out pins, overall and by split; writes the sheet."""
+    import torch
+
+    from canvas.data.images import encode_png
+    from canvas.data.pictures import framed
+    from canvas.models.reconstruction import from_bytes
+    from evaluation.reconstructions import Reconstructions
+
+    found = Reconstructions(distance, params.sheet_each)
+    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+    for batch in framed(pins, held_out, frames, params.score_batch):
+        images = from_bytes(torch.as_tensor(batch["images"]))
+        decoded = autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
+        found.add(images, decoded, list(batch["split"]))
+    sheet.write_bytes(encode_png(found.sheet()))
+    return found.metrics()
+
+
+def _scenes(
+    autoencoder: Vae, params: TrainVaeParams, side: int, pins: Path, kept: Path, truth: Path
+) -> Mapping[str, float]:
+    """How often judges see the right scene in real held-out views and in their reconstructions; nothing where truth
+    knows fewer than two scenes."""
+    import torch
+
+    from canvas.data.scene_views import scene_views
+    from canvas.models.reconstruction import from_bytes, to_bytes
+    from evaluation.scenes import scene_accuracy, scene_judges
+
+    sources = {"pins": pins, "kept": kept, "truth": truth, "side": side, "emptied": True}
+    shown, known = scene_views(**sources, splits=("train",), count=params.judge_views)
+    real, scenes = scene_views(**sources, splits=("unseen_view", "unseen_both"), count=params.scored_views)
+    if len(set(known)) < 2 or not scenes:
+        return {}
+    decoded = []
+    for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
+        latents = autoencoder.encode(from_bytes(images)).latent_dist.mode()
+        decoded.append(to_bytes(autoencoder.decode(latents).sample))
+    judges = scene_judges(shown, known, seed=0)
+    reconstructed = torch.cat(decoded).permute(0, 2, 3, 1).numpy()
+    return {
+        **scene_accuracy(judges, real, scenes, "real"),
+        **scene_accuracy(judges, reconstructed, scenes, "reconstructed"),
+    }

@@ -1,0 +1,89 @@
+"""Stage `tune_engaged`: the backdrop LoRA and engaged promoted pins in, the engaged LoRA out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from canvas.data.engaged import EngagementRule
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import DenoiserTraining, LoraSpec
+from lifecycle.catalog import (
+    BackdropLora,
+    EngagedLora,
+    EngagedLoraLosses,
+    EngagedLoraMetrics,
+    EngagedLoraSheet,
+    InpaintModel,
+    Shards,
+    Vae,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneEngagedParams(DenoiserTraining):
+    lora: LoraSpec
+    rule: EngagementRule
+    seed: int  # of the LoRA's first weights
+
+
+@stage(machine="gpus")
+def tune_engaged(
+    tune_engaged: TuneEngagedParams,
+    diffusion: DiffusionSpec,
+    shards: Input[Shards],
+    vae: Input[Vae],
+    inpaint: Input[InpaintModel],
+    backdrop: Input[BackdropLora],
+    lora: Output[EngagedLora],
+    metrics: Output[EngagedLoraMetrics],
+    losses: Output[EngagedLoraLosses],
+    sheet: Output[EngagedLoraSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most."""
+    import torch
+
+    from canvas.data.engaged import Engaged
+    from canvas.diffusion.objective import DenoisingObjective
+    from canvas.diffusion.process import training_scheduler
+    from canvas.diffusion.training import train_denoiser
+    from canvas.inference.sheet import SampleSheet
+    from canvas.models.adapters import add_lora, load_lora, merge_lora, save_lora
+    from canvas.models.denoiser import load_denoiser
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae
+    from canvas.train.rows import ShardRows
+
+    clock = time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    rows = ShardRows(shards.path)
+    scheduler = training_scheduler(diffusion)
+    unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
+    torch.manual_seed(tune_engaged.seed)
+    add_lora(unet, rank=tune_engaged.lora.rank, alpha=tune_engaged.lora.alpha)
+    objective = DenoisingObjective(
+        diffusion, latent_scale(autoencoder), caption_dropout=tune_engaged.caption_dropout, inpaint=True
+    )
+    wanted = Engaged(rows.index, tune_engaged.rule)
+    samples = SampleSheet(autoencoder, scheduler, rows, tune_engaged.sheet, masks="product", wanted=wanted)
+    run = train_denoiser(
+        unet,
+        objective,
+        rows,
+        tune_engaged,
+        masks="product",
+        wanted=wanted,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+    )
+    save_lora(unet, lora.path)
+
+    figures = run.figures(unet) | {"selection": wanted.figures()} | {"seconds": time.perf_counter() - clock}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text(run.curve(), encoding="utf-8")
+    sheet.path.write_bytes(samples.png(unet))

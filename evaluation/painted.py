@@ -1,0 +1,98 @@
+"""Painted pictures of products measured: what a judge sees in them, how the product grew or shrank, its seams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluation.backdrop import BackdropScore, Features, growth
+
+if TYPE_CHECKING:
+    from canvas.data.scene_views import Views
+    from canvas.inference.product import Product
+    from canvas.models.segmenter import Segmenter
+    from canvas.models.segmenter_spec import EdgeSpec
+    from evaluation.scenes import SceneJudge
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """The two judges of evaluation.scenes, or none where no pin's scene is known."""
+
+    scenes: Sequence[str]  # those that they know
+    both: tuple[SceneJudge, SceneJudge] | None  # the one that knows blur, and the sharp one
+
+    def prompted(self, prompt: str) -> str | None:
+        """The scene whose words a prompt holds; None: no judge knows it."""
+        return next((scene for scene in self.scenes if scene in prompt), None)
+
+    def seen(self, features: Features) -> list[tuple[str | None, str | None]]:
+        """What both see in pictures of these features (evaluation.features)."""
+        if self.both is None:
+            return [(None, None)] * len(features)
+        soft, sharp = (judge.predict_features(features) for judge in self.both)
+        return list(zip(soft, sharp, strict=True))
+
+
+def painted_scores(
+    pictures: Sequence[NDArray[np.uint8]],
+    views: Views,
+    features: Features,
+    products: Sequence[Product],
+    prompts: Sequence[str],
+    *,
+    judges: Judges,
+    segmenter: Segmenter,
+    edges: EdgeSpec,
+    reach: int,
+    batch_size: int,
+) -> list[BackdropScore]:
+    """Scores of `pictures` (h, w, 3), each painted round a product of its size.
+
+    `views`: the pictures as judges see them; `features`: what those see them by. `reach`: pixels of the view on each
+    side of the product's edge that its seam is measured in.
+    """
+    images = [Image.fromarray(picture) for picture in pictures]
+    seams = seam_gradients(views, products, reach)
+    scores = []
+    for first in range(0, len(images), batch_size):
+        alphas = segmenter.alphas(images[first : first + batch_size], edges)
+        for place, alpha in enumerate(alphas, first):
+            product = products[place]
+            extension, erosion = growth(product.alpha >= 0.5, alpha >= 0.5)
+            changed = np.abs(pictures[place].astype(int) - product.pixels)[product.core]
+            scores.append((extension, erosion, int(changed.max(initial=0))))
+    return [
+        BackdropScore(
+            scene=judges.prompted(prompt),
+            seen=seen,
+            seen_sharp=sharp,
+            extension=extension,
+            erosion=erosion,
+            seam=seam,
+            core_difference=difference,
+        )
+        for prompt, (seen, sharp), seam, (extension, erosion, difference) in zip(
+            prompts, judges.seen(features), seams, scores, strict=True
+        )
+    ]
+
+
+def seam_gradients(views: Views, products: Sequence[Product], reach: int) -> list[float | None]:
+    """Mean gradient round the product's edge in each view; None where the view shows no edge."""
+    import torch
+
+    from canvas.data.scene_views import square_view
+    from canvas.models.composite import seam_gradient
+    from canvas.models.reconstruction import from_bytes
+
+    side = views.shape[1]
+    masks = [square_view(Image.fromarray(((p.alpha >= 0.5) * 255).astype(np.uint8)), side) >= 128 for p in products]
+    images = from_bytes(torch.from_numpy(views)).permute(0, 3, 1, 2)
+    found: list[Any] = seam_gradient(images, torch.from_numpy(np.stack(masks))[:, None].float(), reach).tolist()
+    return [None if np.isnan(value) else value for value in found]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+
+from canvas.inference.many import Request, painted, passes, prepared
+from canvas.inference.product import product_of
+from canvas.models.denoiser import build_denoiser
+from tests.canvas.inference.conftest import cutout
+from tests.canvas.models import tiny
+
+SIZES = ((64, 64), (100, 160), (64, 64), (80, 80))
+
+
+def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
+    products = [cutout(*size) for size in SIZES]
+    prompts = ["a mug, forest", "shoes, desert", "a mug, lobby", "a lamp, forest"]
+    requests = [
+        prepared(pipeline, Request(product=product_of(product), prompt=prompt, seed=place))
+        for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
+    ]
+    assert passes(requests, 2) == [[0, 2], [3], [1]]
+    found = dict(painted(pipeline, requests, steps=3, guidance_scale=4.0, batch_size=2))
+    assert sorted(found) == [0, 1, 2, 3]
+    for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
+        alone = pipeline(product, prompt, num_inference_steps=3, guidance_scale=4.0, seed=place).images[0]
+        assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+
+
+def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
+    product = cutout(64, 64)
+    others = [
+        Request(product=product_of(one), prompt="a mug, forest", seed=0) for one in (product, cutout(64, 64, True))
+    ]
+    unet = build_denoiser(tiny.DENOISER, latent_channels=6, sample_size=8, text_width=48, pooled_width=24).eval()
+    made = [
+        next(
+            painted(
+                pipeline,
+                [prepared(pipeline, request)],
+                steps=2,
+                guidance_scale=1.0,
+                batch_size=1,
+                text_to_image=(unet, pipeline.scheduler),
+            )
+        )[1]
+        for request in others
+    ]
+    alpha = np.array(product)[..., 3]
+    outside = (alpha == 0) & (others[1].product.alpha == 0)
+    assert np.array_equal(made[0][outside], made[1][outside])  # the background does not depend on the product
+    assert np.array_equal(made[0][alpha == 255], np.array(product)[alpha == 255][:, :3])

@@ -1,0 +1,80 @@
+"""The smallest real inputs of the generator's stages: random shards of the agreed columns, an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.segmenter import build_segmenter
+from canvas.models.segmenter_spec import UNetSpec
+from canvas.models.text import build_clip, save_clip
+from canvas.models.text_spec import TextSpec
+from canvas.models.vae import PixelAutoencoder, load_vae
+from canvas.train.shards import Sample, write_shards
+
+CHANNELS = 4
+TEXT_WIDTH, POOLED_WIDTH, TOKENS = 32, 16, 16  # of profile tiny
+BUCKETS = {"64x64": (8, 8), "48x80": (6, 10)}
+
+
+def write_vae(path: Path) -> None:
+    """An autoencoder of 8-pixel cells, random, with statistics of its latents."""
+    torch.manual_seed(0)
+    vae = PixelAutoencoder(
+        channels=(16, 16), layers_per_block=1, latent_channels=CHANNELS, patch=4, norm_num_groups=8, sample_size=64
+    )
+    vae.register_to_config(latents_mean=[0.1] * CHANNELS, latents_std=[0.5] * CHANNELS)
+    vae.save_pretrained(path)
+
+
+def write_encoders(root: Path, text: TextSpec) -> None:
+    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter; random."""
+    for name, spec in (("first", text.first), ("second", text.second)):
+        torch.manual_seed(0)
+        save_clip(build_clip(spec), spec, root / "models" / "clip" / name)
+    spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
+    ConditionalDecoder.of(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
+    build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
+
+
+def write_random_shards(path: Path, rows: int = 24) -> None:
+    """Every third pin is a scene alone, every sixth held out, every second promoted; the last third is 48x80."""
+    write_shards(
+        path, rows, lambda wanted: _samples(wanted, rows), work=path.with_name("shards-work"), rows_per_shard=8
+    )
+
+
+def _samples(wanted: range, rows: int) -> Iterator[Sample]:
+    for row in wanted:
+        draw = torch.Generator().manual_seed(row)
+        bucket = "48x80" if row >= rows * 2 // 3 else "64x64"
+        height, width = BUCKETS[bucket]
+        scene = row % 3 == 0
+
+        def normal(*shape: int, draw: torch.Generator = draw) -> torch.Tensor:
+            return torch.randn(shape, generator=draw).half()
+
+        def masks(empty: bool, draw: torch.Generator = draw, size: tuple[int, int] = (height, width)) -> torch.Tensor:
+            return torch.ones(2, 1, *size).half() if empty else (torch.rand(2, 1, *size, generator=draw) < 0.5).half()
+
+        yield {
+            "pin_id": f"p{row:03d}",
+            "split": ("unseen_product", "unseen_view")[row % 2] if row % 6 >= 4 else "train",
+            "kind": "scene" if scene else "product",
+            "promoted": "1" if row % 2 else "0",
+            "bucket": bucket,
+            "engagement": torch.tensor([1000, row, 10]),
+            "moments": normal(2 * CHANNELS, height, width) - 2,
+            "text_states": normal(3, TOKENS, TEXT_WIDTH),
+            "text_pooled": normal(3, POOLED_WIDTH),
+            "sizes": torch.tensor([160.0, 240, 0, 0, height * 8, width * 8]),
+            "masked_random": normal(2, CHANNELS, height, width),
+            "holes_random": masks(False),
+            "masked_product": normal(2, CHANNELS, height, width) * (not scene),
+            "holes_product": masks(scene),
+            "clip_image": normal(16),
+        }

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from PIL import Image
+
+from canvas.data import tables
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.models.adapters import load_lora, merge_lora
+from canvas.models.denoiser import load_denoiser
+from canvas.models.text_spec import TextSpec
+from lifecycle.digest import digest
+from lifecycle.graph import load_stage
+from lifecycle.params import load_sections, read_section, read_stage_params
+from lifecycle.stage import Input, Output, Scratch
+from tests.canvas.inference.conftest import cutout
+from tests.canvas.models.tiny import conditions, predict, sdxl_inpaint_pipeline
+from tests.components.generator_parts import (
+    CHANNELS,
+    POOLED_WIDTH,
+    TEXT_WIDTH,
+    write_encoders,
+    write_random_shards,
+    write_vae,
+)
+from tests.components.mugs import write_catalogue
+from tests.components.sidecars import write_sidecars
+
+TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
+STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged", "assemble", "evaluate_backdrop")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.pictures: list[str] = []
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.steps.append(step)
+
+    def picture(self, name: str, png: bytes) -> None:
+        assert png.startswith(b"\x89PNG")
+        self.pictures.append(name)
+
+
+def run(name: str, root: Path, log: Log | None = None, **changes: Any) -> Log:
+    """The stage `name` of profile tiny, its artifacts by their catalogue paths below `root`."""
+    stage = load_stage(name)
+    sections = load_sections(TINY)
+    sections[name] |= changes
+    log = log or Log()
+    ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in stage.inputs.items()}
+    for key, artifact in stage.outputs.items():
+        (root / artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        ends[key] = Output(root / artifact.path)
+    if stage.scratch:
+        ends[stage.scratch] = Scratch(root / "scratch" / name)
+        (root / "scratch" / name).mkdir(parents=True, exist_ok=True)
+    if stage.log:
+        ends[stage.log] = log
+    stage(**read_stage_params(stage, sections), **ends)
+    return log
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four stages, run one after the other on random shards."""
+    root = tmp_path_factory.mktemp("generator")
+    (root / "artifacts").mkdir()
+    write_catalogue(root / "artifacts")
+    write_sidecars(root / "artifacts")
+    write_random_shards(root / "artifacts" / "shards")
+    write_vae(root / "models" / "vae")
+    write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
+    for name in STAGES:
+        run(name, root)
+    return root
+
+
+def figures(root: Path, name: str) -> dict[str, Any]:
+    return json.loads((root / "reports" / f"{name}.json").read_text())
+
+
+def losses_of(root: Path, name: str) -> list[str]:
+    return (root / "reports" / f"{name}_loss.csv").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["base", "inpaint", "backdrop_lora", "engaged_lora"])
+def test_figures_losses_and_sheet(made, name):
+    found = figures(made, name)
+    assert found["held_out_loss"] == min(
+        loss for average, loss in found["held_out_losses"].items() if average != "before" and _is_choice(found, average)
+    )
+    assert found["images_per_second"] > 0
+    assert 0 < found["trained_parameters"] <= found["parameters"]
+    header, *rows = losses_of(made, name)
+    assert header == "step,loss"
+    assert [int(row.split(",")[0]) for row in rows] == ([2] if name == "engaged_lora" else [2, 4])
+    with Image.open(made / "reports" / f"{name}.png") as sheet:
+        assert sheet.height / sheet.width == pytest.approx((2 if name == "base" else 3) / _columns(sheet), rel=0.2)
+
+
+def _is_choice(found: dict[str, Any], average: str) -> bool:
+    return (average == "last") == (found["average"] == 0)
+
+
+def _columns(sheet: Image.Image) -> int:
+    return (sheet.width - 6) // 134
+
+
+def test_stock_diffusers_loads_what_is_trained(made):
+    for name, inputs in (("base", CHANNELS), ("inpaint", 2 * CHANNELS + 1)):
+        unet = UNet2DConditionModel.from_pretrained(made / "models" / name / "unet")
+        assert unet.config["in_channels"] == inputs
+        FlowMatchEulerDiscreteScheduler.from_pretrained(made / "models" / name / "scheduler")
+    layers = sum(isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in unet.modules())
+    pipeline = sdxl_inpaint_pipeline(unet)
+    for name in ("backdrop", "engaged"):
+        pipeline.load_lora_weights(made / "models" / f"{name}_lora", adapter_name=name)
+        assert len([key for key in pipeline.unet.state_dict() if key.endswith(f"lora_B.{name}.weight")]) == layers
+
+
+def test_inpainting_starts_where_the_base_ended(made):
+    """The new inputs are zero, and the held-out loss draws the same times and noises."""
+    assert figures(made, "inpaint")["held_out_losses"]["before"] == pytest.approx(
+        figures(made, "base")["held_out_loss"], rel=1e-5
+    )
+
+
+def test_which_pins_each_stage_saw(made):
+    found = {name: figures(made, name)["pins"] for name in ("base", "inpaint", "backdrop_lora", "engaged_lora")}
+    selection = figures(made, "engaged_lora")["selection"]
+    assert found["base"] == found["inpaint"] == 16
+    assert found["backdrop_lora"] == 8  # those with a product
+    assert found["engaged_lora"] == selection["selected"] < selection["candidates"] < 8
+    assert selection["mean_rate_of_selected"] > selection["mean_rate_of_candidates"]
+
+
+def test_the_same_seed_trains_the_same_bytes(made, tmp_path):
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "artifacts" / "shards").symlink_to(made / "artifacts" / "shards")
+    (tmp_path / "models" / "vae").symlink_to(made / "models" / "vae")
+    log = run("train_base", tmp_path)
+    assert log.steps == [2, 4]
+    assert log.pictures == ["samples-000004"]
+    assert digest(tmp_path / "models" / "base") == digest(made / "models" / "base")
+
+
+def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
+    pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
+    assert pipeline.config["parts"] == {
+        name: digest(made / "models" / name)
+        for name in ("clip", "vae", "inpaint", "backdrop_lora", "engaged_lora", "decoder", "segmenter")
+    }
+    assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)
+    trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
+    trained = load_lora(merge_lora(trained), made / "models" / "engaged_lora").eval()
+    given = conditions(batch=1, latent_channels=2 * CHANNELS + 1)
+    given["text_states"] = torch.randn(1, 7, TEXT_WIDTH)
+    given["text_pooled"] = torch.randn(1, POOLED_WIDTH)
+    both = [predict(unet, given["latents"], given) for unet in (pipeline.unet, trained)]
+    assert torch.allclose(*both, atol=1e-5)
+    pipeline.unet.set_adapters(["backdrop"])
+    assert not torch.allclose(both[0], predict(pipeline.unet, given["latents"], given), atol=1e-6)
+
+
+def test_the_assembled_pipeline_paints(made):
+    pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
+    pipeline.set_progress_bar_config(disable=True)
+    product = cutout(90, 120)
+    image = pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0).images[0]
+    core = np.array(product)[..., 3] == 255
+    assert np.array_equal(np.array(image)[core], np.array(product)[core][:, :3])
+
+
+def test_backdrops_are_scored_by_stage(made):
+    found = figures(made, "backdrop")
+    assert set(found["by_stage"]) == {"base", "inpaint", "backdrop", "engaged"}
+    for scores in (found, *found["by_stage"].values()):
+        assert scores["pictures"] == 6
+        assert scores["core_max_abs_diff"] == 0
+        assert scores["seam_gradient_ratio"] > 0
+        for name in ("scene_accuracy", "scene_accuracy_sharp", "erosion_mean", "extension_mean"):
+            assert scores[f"{name}_low"] <= scores[name] <= scores[f"{name}_high"]
+    assert found["scene_accuracy_real"] == 1.0  # forest and lobby are of different colours
+    assert set(found["by_scene"]) == {"forest", "lobby"}
+    assert found["kid"] == found["by_stage"]["engaged"]["kid"] != found["by_stage"]["base"]["kid"]
+    with Image.open(made / "reports" / "backdrop.png") as grid:
+        assert grid.width > 3 * 150  # the original and two prompts
+        assert grid.height > 2 * 150  # two products
+
+
+def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).mkdir()
+        for part in (made / folder).iterdir():
+            if part.name != "truth":
+                (tmp_path / folder / part.name).symlink_to(part)
+    tables.write(tmp_path / "artifacts" / "truth", [], tables.TRUTH)
+    run("evaluate_backdrop", tmp_path)
+    found = figures(tmp_path, "backdrop")
+    assert not [name for name in found if name.startswith("scene_accuracy")]
+    assert {"kid", "extension_mean", "core_max_abs_diff"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("tune_engaged", {"rule": {"min_impressions": 9999, "share": 0.5, "saves_weight": 1.0}}, "lower min_impr"),
+        ("tune_engaged", {"rule": {"min_impressions": 1, "share": 0.0, "saves_weight": 1.0}}, "share in 0..1"),
+        ("train_backdrop", {"lora": {"rank": 0, "alpha": 1}}, "lora has rank 0"),
+        (
+            "train_base",
+            {"held_out": {"pins": 8, "repeats": 1, "batch_size": 8, "averages": []}},
+            "give both or neither",
+        ),
+        ("train_base", {"held_out": {"pins": 0, "repeats": 1, "batch_size": 8, "averages": []}}, r"pins is 0"),
+        ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
+        ("evaluate_backdrop", {"steps": 0}, "steps is 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(made, tmp_path, stage, changes, message):
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).symlink_to(made / folder)
+    (tmp_path / "reports").mkdir()
+    with pytest.raises(ValueError, match=message):
+        run(stage, tmp_path, **changes)

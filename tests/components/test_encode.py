@@ -1,0 +1,148 @@
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from canvas.data import tables
+from canvas.data.encoding import PinSamples
+from canvas.data.masks import decode_mask
+from canvas.models.text import TextTower, build_clip, encoded, load_clip, save_clip
+from canvas.models.vae import PixelAutoencoder
+from canvas.train.shards import Sample, ShardBatches
+from components.encode import encode
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import tiny, write_catalogue
+from tests.components.sidecars import write_sidecars
+
+CELL = 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    write_sidecars(folder)
+    torch.manual_seed(0)
+    text = tiny(encode)["text"]
+    for name, spec in (("first", text.first), ("second", text.second)):
+        save_clip(build_clip(spec), spec, folder / "clip" / name)
+    PixelAutoencoder((16, 16), 1, 4, 4, 8).save_pretrained(folder / "vae")
+    return folder
+
+
+def run(data: Path, out: Path, scratch: Path | None = None, **changes) -> dict:
+    out.mkdir()
+    encode(
+        **tiny(encode, **changes),
+        **{name: Input(data / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
+        shards=Output(out / "shards"),
+        metrics=Output(out / "encode.json"),
+        scratch=Scratch(scratch or out / "scratch"),
+    )
+    return json.loads((out / "encode.json").read_text())
+
+
+def samples(out: Path) -> list[dict]:
+    dataset = ShardBatches(out / "shards", 1, 0).dataset
+    return [dataset[row] for row in range(len(dataset))]
+
+
+@pytest.fixture(scope="module")
+def encoded_pins(data, tmp_path_factory) -> tuple[dict, list[dict]]:
+    out = tmp_path_factory.mktemp("encoded") / "out"
+    return run(data, out), samples(out)
+
+
+def test_every_kept_pin_is_a_sample(encoded_pins):
+    figures, found = encoded_pins
+    assert [sample["pin_id"] for sample in found] == [f"p{row:02d}" for row in range(17)]
+    assert figures["pins"] == sum(figures["by_split"].values()) == sum(figures["by_bucket"].values()) == 17
+    assert figures["by_kind"] == {"scene": 6, "product": 11}
+    assert figures["bytes_per_pin"] > 0
+    for sample in found:
+        height, width = (int(side) // CELL for side in sample["bucket"].split("x"))
+        assert sample["moments"].shape == (8, height, width)
+        assert sample["masked_random"].shape == sample["masked_product"].shape == (2, 4, height, width)
+        assert sample["holes_random"].shape == sample["holes_product"].shape == (2, 1, height, width)
+        assert sample["text_states"].shape == (2, 16, 32)
+        assert sample["text_pooled"].shape == (2, 16)
+        assert sample["clip_image"].shape == (32,)
+        assert sample["sizes"][4:].tolist() == [height * CELL, width * CELL]
+
+
+def test_captions_are_the_preferred_ones_through_both_towers(encoded_pins, data):
+    text = tiny(encode)["text"]
+    towers = [
+        TextTower.of(load_clip(data / "clip" / name), spec)
+        for name, spec in (("first", text.first), ("second", text.second))
+    ]
+    sample = encoded_pins[1][1]
+    states, pooled = encoded(towers, ["red mug, in a lobby", "Red Mug in a lobby"])
+    assert torch.allclose(sample["text_states"].float(), states, atol=2e-3)
+    assert torch.allclose(sample["text_pooled"].float(), pooled, atol=2e-3)
+
+
+def test_holes_surround_the_product(encoded_pins, data):
+    masks = {row["pin_id"]: row for row in tables.read(data / "masks").to_pylist()}
+    for sample in encoded_pins[1]:
+        holes = sample["holes_product"].float()
+        assert set(holes.unique().tolist()) <= {0.0, 1.0}
+        if sample["kind"] == "scene":
+            assert holes.all()
+        else:
+            area = decode_mask(masks[sample["pin_id"]]["mask"]).mean()
+            assert 0 < 1 - holes.mean() < 2 * area + 0.1  # cells all product, errors included
+
+
+def test_known_latents_depend_on_the_mask(encoded_pins):
+    sample = encoded_pins[1][1]
+    mean = sample["moments"].chunk(2)[0].float()
+    assert not torch.allclose(sample["masked_product"][0].float(), mean, atol=1e-2)
+    scene = encoded_pins[1][0]
+    assert torch.equal(scene["masked_product"][0], scene["masked_product"][1])
+
+
+def test_a_killed_run_continues_to_the_same_bytes(data, tmp_path, monkeypatch):
+    run(data, tmp_path / "one", rows_per_shard=6)
+    made, whole = [], PinSamples.__call__
+
+    def dying(self: PinSamples, rows: range) -> Iterator[Sample]:
+        made.append(rows.start)
+        if made == [0, 6]:
+            raise KeyboardInterrupt
+        return whole(self, rows)
+
+    monkeypatch.setattr(PinSamples, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "two", rows_per_shard=6)
+    shutil.move(tmp_path / "two" / "scratch", tmp_path / "scratch")
+    shutil.rmtree(tmp_path / "two")
+    run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6)
+    assert made == [0, 6, 6, 12]
+    files = [{file.name: file.read_bytes() for file in (tmp_path / n / "shards").iterdir()} for n in ("one", "two")]
+    assert files[0] == files[1]
+
+
+def test_pins_without_a_caption_are_counted_and_left_out(data, tmp_path):
+    figures = run(data, tmp_path / "out", sources=["title"])
+    assert (figures["pins"], figures["without_caption"]) == (16, 1)
+    assert "p04" not in {sample["pin_id"] for sample in samples(tmp_path / "out")}
+
+
+@pytest.mark.parametrize("changes", [{"captions": 0}, {"random_masks": 0}, {"sources": []}])
+def test_impossible_settings_are_refused(changes):
+    with pytest.raises(ValueError, match=rf"encode\.{next(iter(changes))} is"):
+        tiny(encode, **changes)
+
+
+def test_training_crops_vary_by_seed_and_held_out_ones_do_not(data, tmp_path):
+    run(data, tmp_path / "one")
+    run(data, tmp_path / "two", seed=1)
+    one, two = samples(tmp_path / "one"), samples(tmp_path / "two")
+    moved = {a["split"] for a, b in zip(one, two, strict=True) if not torch.equal(a["sizes"], b["sizes"])}
+    assert moved <= {"train"}
+    assert any(not np.array_equal(a["holes_random"], b["holes_random"]) for a, b in zip(one, two, strict=True))

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from canvas.data.known_pins import evenly, known_pins, stacked
+from canvas.diffusion.conditioning import hole_of_mask
+from canvas.models.decoder import ConditionalDecoder
+from canvas.models.denoiser import add_inpaint_channels, build_denoiser
+from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.reconstruction import from_bytes, to_bytes
+from canvas.models.text import build_clip, save_clip
+from canvas.models.vae import PixelAutoencoder, load_vae
+from canvas.train.rows import ShardRows, shows_product
+from components.encode import encode
+from components.train_decoder import train_decoder
+from lifecycle.params import load_sections, read_section
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import TINY, Log, tiny, write_catalogue
+from tests.components.sidecars import write_sidecars
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """What the stage reads: the painted catalogue encoded by random networks, and a random inpainting denoiser."""
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    write_sidecars(folder)
+    torch.manual_seed(0)
+    params = tiny(encode)
+    for name, spec in (("first", params["text"].first), ("second", params["text"].second)):
+        save_clip(build_clip(spec), spec, folder / "clip" / name)
+    vae = PixelAutoencoder((16, 16), 1, 4, 4, 8)
+    vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    vae.save_pretrained(folder / "vae")
+    encode(
+        **params,
+        **{name: Input(folder / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
+        shards=Output(folder / "shards"),
+        metrics=Output(folder / "encode.json"),
+        scratch=Scratch(folder / "scratch"),
+    )
+    spec = read_section(DenoiserSpec, "denoiser", load_sections(TINY))
+    unet = build_denoiser(spec, latent_channels=4, sample_size=8, text_width=32, pooled_width=16)
+    add_inpaint_channels(unet).save_pretrained(folder / "inpaint" / "unet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[dict, Path, Log]:
+    out, log = tmp_path_factory.mktemp("decoder"), Log()
+    train_decoder(
+        **tiny(train_decoder),
+        **{name: Input(data / name) for name in ("pins", "masks", "shards", "clip", "vae", "inpaint")},
+        model=Output(out / "decoder"),
+        metrics=Output(out / "decoder.json"),
+        losses=Output(out / "decoder.csv"),
+        sheet=Output(out / "decoder.png"),
+        log=log,
+        scratch=Scratch(out / "scratch"),
+    )
+    return json.loads((out / "decoder.json").read_text()), out, log
+
+
+def test_the_core_of_held_out_products_is_exact(trained):
+    figures, out, log = trained
+    assert log.steps == [2, 4]
+    assert figures["core_max_abs_diff"] == figures["encoded"]["core_max_abs_diff"] == 0
+    assert figures["pins"] == figures["encoded"]["pins"] == 3  # p13, p14, p16 show a product
+    for of in (figures, figures["encoded"]):
+        assert of["seam_gradient_ratio_low"] <= of["seam_gradient_ratio"] <= of["seam_gradient_ratio_high"]
+        assert of["seam_gradient_ratio_pasted"] > 0
+    assert len((out / "decoder.csv").read_text().splitlines()) == 3
+    with Image.open(out / "decoder.png") as sheet:
+        assert sheet.width > 2 * 128
+
+
+def test_the_trained_decoder_loads_and_left_its_start(trained, data):
+    decoder = ConditionalDecoder.from_pretrained(trained[1] / "decoder")
+    before = load_vae(data / "vae").state_dict()
+    assert any(not torch.equal(weight, before[name]) for name, weight in decoder.trunk.state_dict().items())
+    assert decoder.config["erosion"] == 1
+
+
+def test_known_pins_are_cropped_as_their_latents(data):
+    shards, vae = ShardRows(data / "shards"), load_vae(data / "vae").eval()
+    rows = [row for row in shards.index if shows_product(row)]
+    pins = known_pins(shards, rows, data / "pins", data / "masks")
+    for pin in pins:
+        images = from_bytes(pin.pixels[None])
+        with torch.no_grad():
+            assert torch.allclose(vae.encode(images).latent_dist.mode()[0], pin.latents, atol=2e-3)
+        red = to_bytes(images)[0, :, pin.mask[0] > 0].float().mean(dim=1)
+        assert torch.allclose(red, torch.tensor([220.0, 40, 40]), atol=12)
+        assert pin.mask.any()
+        assert hole_of_mask(pin.mask[None], 8).any()
+    first = [pin for pin in pins if pin.row.bucket == pins[0].row.bucket]
+    assert stacked(first)["images"].shape[0] == len(first)
+
+
+def test_even_choices():
+    assert evenly(range(10), 4) == [0, 3, 6, 9]
+    assert evenly("ab", 5) == ["a", "b"]
+    assert evenly([], 3) == []
+
+
+def test_settings_that_leave_nothing_to_do_are_refused():
+    with pytest.raises(ValueError, match=r"train_decoder\.painted_pins is 0: it must be 1 or more"):
+        tiny(train_decoder, painted_pins=0)

@@ -1,0 +1,94 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from canvas.models.latents import latent_scale
+from canvas.models.text import build_clip, save_clip
+from canvas.models.vae import load_vae
+from components.train_clip import train_clip
+from components.train_vae import train_vae
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import Log, tiny, write_catalogue
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    write_clip(folder / "clip")
+    return folder
+
+
+def write_clip(path: Path) -> None:
+    torch.manual_seed(0)
+    text = tiny(train_clip)["text"]
+    for name, spec in (("first", text.first), ("second", text.second)):
+        save_clip(build_clip(spec), spec, path / name)
+
+
+def run(data: Path, out: Path, log: Log | None = None, section: str = "train_vae", **changes) -> dict:
+    out.mkdir()
+    train_vae(
+        **tiny(train_vae, section, **changes),
+        pins=Input(data / "pins"),
+        kept=Input(data / "kept"),
+        truth=Input(data / "truth"),
+        clip=Input(data / "clip"),
+        model=Output(out / "vae"),
+        metrics=Output(out / "vae.json"),
+        losses=Output(out / "vae.csv"),
+        sheet=Output(out / "vae.png"),
+        log=log or Log(),
+        scratch=Scratch(out / "scratch"),
+    )
+    return json.loads((out / "vae.json").read_text())
+
+
+def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path):
+    log = Log()
+    figures = run(data, tmp_path / "out", log)
+    assert log.steps == [2, 4]
+    assert figures["pins"] == 5
+    assert figures["psnr_db_low"] <= figures["psnr_db"] <= figures["psnr_db_high"]
+    assert set(figures["unseen_view"]) == {"psnr_db", "ssim", "perceptual_distance"}
+    assert 0 <= figures["scene_accuracy_reconstructed"] <= 1
+    assert figures["scene_accuracy_real"] == figures["scene_accuracy_sharp_real"] == 1  # two plain colours
+    scale = latent_scale(load_vae(tmp_path / "out" / "vae"))
+    assert (scale.std > 0).all()
+    assert scale.mean.abs().max() > 0
+    with Image.open(tmp_path / "out" / "vae.png") as sheet:
+        assert sheet.width > 3 * 128
+    assert len((tmp_path / "out" / "vae.csv").read_text().splitlines()) == 3
+
+
+def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
+    run(data, tmp_path / "trained")
+    trained = str(tmp_path / "trained" / "vae")
+    with pytest.raises(ValueError, match=r"or name vae\.init_from"):
+        run(data, tmp_path / "none", training=None)
+    params = tiny(train_vae, training=None)
+    params["vae"] = replace(params["vae"], init_from=trained)
+    out = tmp_path / "out"
+    out.mkdir()
+    outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}
+    inputs = {name: Input(data / name) for name in ("pins", "kept", "truth", "clip")}
+    train_vae(**params, **inputs, **outputs, log=Log(), scratch=Scratch(out / "scratch"))
+    before, after = load_vae(trained).state_dict(), load_vae(out / "model").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_frames_must_be_whole_cells(data, tmp_path):
+    with pytest.raises(ValueError, match=r"frames\.buckets \[\(60, 68\)\] are no multiples of 8 pixels"):
+        run(data, tmp_path / "out", section="frames", buckets=[[64, 64], [60, 68]])
+
+
+def test_without_known_scenes_there_is_no_judge(data, tmp_path):
+    write_catalogue(tmp_path, truth=False)
+    (tmp_path / "clip").symlink_to(data / "clip")
+    figures = run(tmp_path, tmp_path / "out")
+    assert not any("scene_accuracy" in name for name in figures)
+    assert figures["psnr_db"] > 0
