@@ -28,7 +28,7 @@ def data(tmp_path_factory) -> Path:
 def run(data: Path, out: Path, **changes: object) -> dict:
     out.mkdir()
     caption(
-        **tiny(caption, **changes),
+        **tiny(caption, workers=None, **changes),  # a process of its own takes seconds to start
         pins=Input(data / "pins"),
         kept=Input(data / "kept"),
         truth=Input(data / "truth"),
