@@ -407,7 +407,7 @@ class EngagedLoraSheet(Picture):
 
 
 class CanvasModel(Model):
-    """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names what it is made of."""
+    """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names its parts."""
 
     path = "models/canvas"
     registered = "canvas-background"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from canvas.diffusion.process import noising_process, training_scheduler
-from canvas.diffusion.spec import DiffusionSpec
 from canvas.diffusion.samplers import SAMPLERS, guided, is_flow, sampler
+from canvas.diffusion.spec import DiffusionSpec
 from canvas.train.draws import Draws
 
 FLOW = DiffusionSpec(
