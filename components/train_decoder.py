@@ -194,14 +194,15 @@ def _decoded(
     """The picture that the conditional decoder makes (1, 3, H, W), and the product pasted on the plain decoder's."""
     from canvas.models.composite import composite, eroded
     from canvas.models.reconstruction import from_bytes
+    from canvas.models.vae import decoded
 
     device = conditional.device
     images, mask, alpha = (part[None].to(device) for part in (from_bytes(pin.pixels), pin.mask, pin.alpha))
     latents = pin.latents[None].to(device)
     core = eroded(mask, conditional.config["erosion"])
-    plain = autoencoder.to(device).decode(latents).sample
-    decoded = conditional(latents, images, mask, alpha)
-    return decoded.float().cpu(), composite(plain, images, core, mask, alpha).float().cpu()
+    plain = decoded(autoencoder.to(device), latents)
+    found = conditional(latents, images, mask, alpha)
+    return found.float().cpu(), composite(plain, images, core, mask, alpha).float().cpu()
 
 
 def _sheet(conditional: ConditionalDecoder, autoencoder: Autoencoder, pins: Sequence[Known]) -> Image.Image:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from canvas.data.crops import CropSpec
 from canvas.data.frames import FrameSpec
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from canvas.models.perceptual import Distance
     from canvas.models.vae import Vae
     from canvas.train.loop import Fitted
+
+
+UNSEEN_VIEWS = ("unseen_view", "unseen_both")
+"""Splits whose camera sectors no training picture shows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +82,8 @@ def train_vae(
     distance = FeatureDistance(ClipFeatures(encoder, params.perceptual.layers))
     torch.manual_seed(params.training.seed if params.training else 0)
     autoencoder = build_vae(vae, sample_size=frames.side)
-    curve, figures = [], {}
+    curve: list[tuple[int, float]] = []
+    figures: dict[str, object] = {}
     if params.training is not None:
         fitted = _fitted(autoencoder, params.training, frames.side, distance, split_of, pins.path, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
@@ -136,11 +141,12 @@ def _store_statistics(
     from canvas.data.pictures import framed
     from canvas.models.latents import LatentMoments
     from canvas.models.reconstruction import from_bytes
+    from canvas.models.vae import posterior
 
     moments = LatentMoments()
     train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
     for batch in framed(pins, train, frames, params.score_batch):
-        moments.add(autoencoder.encode(from_bytes(torch.as_tensor(batch["images"]))).latent_dist)
+        moments.add(posterior(autoencoder, from_bytes(torch.as_tensor(batch["images"]))))
     moments.store(autoencoder)
 
 
@@ -152,21 +158,21 @@ def _scores(
     split_of: Mapping[str, str],
     pins: Path,
     sheet: Path,
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     """PSNR, SSIM and perceptual distance of held-out pins, overall and by split; writes the sheet."""
     import torch
 
     from canvas.data.images import encode_png
     from canvas.data.pictures import framed
     from canvas.models.reconstruction import from_bytes
+    from canvas.models.vae import decoded, posterior
     from evaluation.reconstructions import Reconstructions
 
     found = Reconstructions(distance, params.sheet_each)
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     for batch in framed(pins, held_out, frames, params.score_batch):
         images = from_bytes(torch.as_tensor(batch["images"]))
-        decoded = autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
-        found.add(images, decoded, list(batch["split"]))
+        found.add(images, decoded(autoencoder, posterior(autoencoder, images).mode()), list(batch["split"]))
     sheet.write_bytes(encode_png(found.sheet()))
     return found.metrics()
 
@@ -180,19 +186,21 @@ def _scenes(
 
     from canvas.data.scene_views import scene_views
     from canvas.models.reconstruction import from_bytes, to_bytes
+    from canvas.models.vae import decoded, posterior
     from evaluation.scenes import scene_accuracy, scene_judges
 
-    sources = {"pins": pins, "kept": kept, "truth": truth, "side": side, "emptied": True}
-    shown, known = scene_views(**sources, splits=("train",), count=params.judge_views)
-    real, scenes = scene_views(**sources, splits=("unseen_view", "unseen_both"), count=params.scored_views)
+    (shown, known), (real, scenes) = (
+        scene_views(pins, kept, truth, splits=splits, side=side, count=count, emptied=True)
+        for splits, count in ((("train",), params.judge_views), (UNSEEN_VIEWS, params.scored_views))
+    )
     if len(set(known)) < 2 or not scenes:
         return {}
-    decoded = []
+    again = []
     for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
-        latents = autoencoder.encode(from_bytes(images)).latent_dist.mode()
-        decoded.append(to_bytes(autoencoder.decode(latents).sample))
+        latents = posterior(autoencoder, from_bytes(images)).mode()
+        again.append(to_bytes(decoded(autoencoder, latents)))
     judges = scene_judges(shown, known, seed=0)
-    reconstructed = torch.cat(decoded).permute(0, 2, 3, 1).numpy()
+    reconstructed = torch.cat(again).permute(0, 2, 3, 1).numpy()
     return {
         **scene_accuracy(judges, real, scenes, "real"),
         **scene_accuracy(judges, reconstructed, scenes, "reconstructed"),

@@ -44,7 +44,7 @@ from canvas.diffusion.masks import random_mask
 from canvas.models.perceptual import image_embeddings
 from canvas.models.reconstruction import from_bytes
 from canvas.models.text import TextTower, encoded
-from canvas.models.vae import Vae, scale_factor
+from canvas.models.vae import Vae, posterior, scale_factor
 from canvas.train.shards import Sample
 
 Text = tuple[torch.Tensor, torch.Tensor]
@@ -138,7 +138,7 @@ class PinSamples:
     def _samples(self, pins: Sequence[Framed], texts: Mapping[str, Text]) -> Iterator[Sample]:
         """Samples of pins of one frame."""
         images = from_bytes(torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2))
-        moments = self.encoders.vae.encode(images).latent_dist.parameters
+        moments = posterior(self.encoders.vae, images).parameters
         embeddings = torch.cat([image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
         random = self._masked(images, torch.from_numpy(np.stack([pin.random_masks for pin in pins])))
         product = self._masked(images, torch.from_numpy(np.stack([pin.product_masks for pin in pins])))
@@ -167,7 +167,7 @@ class PinSamples:
         latents, holes = [], []
         for mask in masks.float().unbind(dim=1):
             keep = mask[:, None]
-            latents.append(self.encoders.vae.encode(masked_images(images, keep)).latent_dist.mode())
+            latents.append(posterior(self.encoders.vae, masked_images(images, keep)).mode())
             holes.append(hole_of_mask(keep, scale_factor(self.encoders.vae), self.frames.hole_inflation))
         return torch.stack(latents, dim=1), torch.stack(holes, dim=1)
 

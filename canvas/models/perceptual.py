@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import open_clip
 import torch
@@ -87,7 +88,7 @@ def image_embeddings(clip: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor
     return clip.encode_image(_prepared(clip.visual, images), normalize=True)
 
 
-def _prepared(visual: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def _prepared(visual: Any, images: torch.Tensor) -> torch.Tensor:
     """What an open_clip image tower reads; resized to its size as a whole, for a centre crop would drop the edges."""
     size = visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)

@@ -169,6 +169,16 @@ def load_vae(source: str | Path) -> Vae:
     return kinds[name].from_pretrained(folder)
 
 
+def posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
+    """Over the raw latents of images (B, 3, H, W) in [-1, 1]."""
+    return vae.encode(images, return_dict=False)[0]  # type: ignore[index]
+
+
+def decoded(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
+    return vae.decode(latents, return_dict=False)[0]  # type: ignore[index]
+
+
 def _checked(vae: Vae, spec: VaeSpec) -> Vae:
     kind = "pixel" if isinstance(vae, PixelAutoencoder) else "kl"
     widths = vae.config["channels" if kind == "pixel" else "block_out_channels"]
