@@ -175,5 +175,5 @@ def _curves(caption: str, **files: Path) -> str:
     series: dict[str, list[tuple[float, float]]] = {}
     for name, path in files.items():
         for row in _rows(path):
-            series.setdefault(row.get("model") or name, []).append((float(row["step"]), float(row["loss"])))
+            series.setdefault(row.get("encoder") or name, []).append((float(row["step"]), float(row["loss"])))
     return pages.lines(series, caption)
