@@ -73,7 +73,7 @@ KEPT = pa.schema(
         ("brightness", pa.float32()),  # mean luma, 0..1
         ("clipped", pa.float32()),  # fraction of the pixels below paper white with a burnt channel
         ("entropy", pa.float32()),  # bits
-        ("phash", pa.string()),  # 64 bits in hex
+        ("phash", pa.string()),  # perceptual hash: 288 bits in hex
         ("text_length", pa.int32()),
         ("nsfw", pa.float32()),  # probability; null: dropped before it was asked
         ("text_overlay", pa.float32()),  # width of the widest line of text, fraction of the picture's; null: likewise

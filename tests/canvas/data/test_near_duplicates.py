@@ -8,6 +8,7 @@ from canvas.data import near_duplicates
 from canvas.data.images import encode_jpeg
 from canvas.data.near_duplicates import (
     FEATURES,
+    HASH_BITS,
     DuplicateLimits,
     ImageFeatures,
     close_pairs,
@@ -23,15 +24,15 @@ def distance(a: str, b: str) -> int:
 
 def test_pairs_are_those_of_the_definition_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
-    hashes = [f"{int(value):016x}" for value in np.random.default_rng(0).integers(0, 2**63, 40)]
+    hashes = [np.random.default_rng(seed).bytes(HASH_BITS // 8).hex() for seed in range(40)]
     hashes += hashes[3:9]
-    for limit in (0, 20, 28):
+    for limit in (0, 130, 140):
         expected = [[i, j] for i in range(46) for j in range(i) if distance(hashes[i], hashes[j]) <= limit]
         assert close_pairs(hashes, limit).tolist() == expected
         assert len(expected) >= 6
 
 
-@pytest.mark.parametrize("hashes", [[], ["0" * 16]])
+@pytest.mark.parametrize("hashes", [[], ["0" * 72]])
 def test_fewer_than_two_pins_have_no_pairs(hashes: list[str]) -> None:
     assert close_pairs(hashes, 10).shape == (0, 2)
 
@@ -39,8 +40,8 @@ def test_fewer_than_two_pins_have_no_pairs(hashes: list[str]) -> None:
 def test_the_hash_survives_a_small_crop_and_brightening_but_not_another_picture() -> None:
     picture = noise(48, 36).resize((200, 150))
     copy = ImageEnhance.Brightness(picture.crop((3, 3, 197, 147))).enhance(1.05).resize((180, 140))
-    assert distance(perceptual_hash(picture), perceptual_hash(copy)) <= 10
-    assert distance(perceptual_hash(picture), perceptual_hash(noise(200, 150, seed=1))) > 16
+    assert distance(perceptual_hash(picture), perceptual_hash(copy)) <= 50
+    assert distance(perceptual_hash(picture), perceptual_hash(noise(200, 150, seed=1))) > 100
 
 
 def pairs(*rows: tuple[int, int]) -> np.ndarray:
@@ -64,7 +65,7 @@ def test_the_threshold_itself_is_a_duplicate_and_less_is_not() -> None:
     assert originals(pairs((1, 0), (3, 2)), [0.9, 0.89], 0.9) == {1: 0}
 
 
-@pytest.mark.parametrize("bits", [-1, 32, 64])
+@pytest.mark.parametrize("bits", [-1, 144, 288])
 def test_a_hash_distance_that_means_nothing_is_refused(bits: int) -> None:
     with pytest.raises(ValueError, match=f"max_hash_distance is {bits}"):
         DuplicateLimits(max_hash_distance=bits, min_similarity=0.9)
