@@ -36,7 +36,10 @@ class SampleSheet:
         masks: Masks,
         wanted: Callable[[ShardRow], bool],
     ) -> None:
-        rows = max(by_bucket(row for row in shards.index if wanted(row) and row.split != "train").values(), key=len)
+        held_out = [row for row in shards.index if wanted(row) and row.split != "train"]
+        if not held_out:
+            raise ValueError("no such pin is held out: without products that have a good mask there is nothing to draw")
+        rows = max(by_bucket(held_out).values(), key=len)
         places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
         batch = shards.batch([rows[place] for place in places], columns_of(masks))
         self.columns = {name: column.float() for name, column in batch.items() if isinstance(column, torch.Tensor)}
