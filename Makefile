@@ -11,7 +11,7 @@ export DISABLE_VERSION_CHECK := 1
 export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 
-.PHONY: help demo data test lint graph kfp-local bench ui lock clean
+.PHONY: help demo data test lint graph plan kfp-local bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -35,6 +35,9 @@ lint: .venv/installed  ## ruff, mypy and the import contracts
 
 graph: .venv/installed  ## Write dvc.yaml and pipelines/compiled/ from the stages
 	python -m pipelines graph
+
+plan: .venv/installed  ## What the full-size system needs: parameters, memory, bytes
+	python -m canvas.plan
 
 kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this machine
 	python -m pipelines local --profile $(PROFILE)
