@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
+from tqdm import tqdm
 
 from canvas.inference import denoise
 from canvas.inference.pipeline import CanvasPipeline
@@ -35,7 +36,7 @@ from canvas.models.text import TextTower, build_clip, encoded, text_widths
 from canvas.models.text_spec import TextSpec
 from lifecycle.params import load_sections, read_section
 
-CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 7
+CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
 PROMPT = "a red mug, on the waterfront at sunset"
 SIDE = 64
 
@@ -174,7 +175,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         compared = runs(Path(place) / "lora")
         seconds: dict[str, list[float]] = {name: [] for name in compared}
-        for turn in range(ROUNDS + 1):  # the first warms up
+        for turn in tqdm(range(ROUNDS + 1), unit="round"):  # the first warms up
             for name, run in compared.items():
                 clock = time.perf_counter()
                 run()
