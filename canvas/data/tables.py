@@ -99,6 +99,28 @@ CAPTIONS = pa.schema(
     [("pin_id", pa.string()), ("source", pa.string()), ("caption", pa.string())]
 )  # several rows a pin; source: "title" | "description" | "alt" | "generated"
 
+JUDGMENTS = pa.schema(
+    [
+        ("judgment_id", pa.string()),
+        ("item_id", pa.string()),  # what was shown, repeats of it included; synthetic: made up for the pair
+        ("rater", pa.string()),  # the name that the rater signed in with; synthetic: "synthetic"
+        ("kind", pa.string()),  # one of JUDGMENT_KINDS
+        ("question", pa.string()),  # one of QUESTIONS
+        ("value", pa.float32()),  # pairwise: 1 `first` is better, 0 `second` is, 0.5 a tie; absolute: 0 worst .. 1 best
+        ("first", pa.string()),  # candidate_id; synthetic: pin_id, or pin_id and cause
+        ("second", pa.string()),  # likewise; null: absolute
+        ("first_model", pa.string()),  # digest of the model that painted it; null: none did (real, pasted, corrupted)
+        ("second_model", pa.string()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),  # when it was given; null: synthetic
+        ("source", pa.string()),  # "human" | "synthetic"; only human judgments count for a gate
+        ("cause", pa.string()),  # what was done to the worse picture; null: human
+        ("attention", pa.bool_()),  # a check of the rater: one of the two pictures is known to be bad
+        ("set_aside", pa.string()),  # why it does not count; null: it does
+    ]
+)
+JUDGMENT_KINDS = ("pairwise", "absolute")
+QUESTIONS = ("defects", "fidelity", "aesthetics", "preference")
+
 
 class Writer:
     """Writes `part-00000.parquet`, ... of ROWS_PER_PART rows each into a new directory; use as a context.
