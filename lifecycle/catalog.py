@@ -425,6 +425,17 @@ class BackdropGrid(Picture):
     path = "reports/backdrop.png"
 
 
+# Judgement
+
+
+class Champion(Dataset):
+    """What is known of the registry's champion (champion.json: version, digests, params) and its evaluation/;
+    {"version": null} when there is none. `python -m lifecycle champion pull` writes it; pinned by champion.dvc."""
+
+    path = "champion"
+    pinned = True
+
+
 # The report of it all
 
 

@@ -106,6 +106,95 @@ class StepLog(Protocol):
         """Record an encoded PNG as artifact `pictures/<name>.png`."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """What is recorded of how an artifact's content came to be, back to the raw data."""
+
+    artifacts: Mapping[str, str]
+    """Path -> digest of all that led to it, itself included."""
+    params: Mapping[str, Any]
+    """`section.key` -> value, of every stage on the way."""
+    runs: Mapping[str, str]
+    """Path -> address of the run that wrote it, in the tracking server's pages."""
+    tree: tuple[str, ...]
+    """The same as text, a line an artifact, with the runs' ids."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What the gates say of a challenger."""
+
+    outcome: Literal["pass", "fail", "pending"]
+    reasons: tuple[str, ...]
+    challenger: str
+    """Digest of the model that was judged."""
+    champion: str | None
+    """Digest of the one that it was compared with; None: there was none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """A move of the champion, as it stands in the registry's history."""
+
+    kind: Literal["promote", "rollback"]
+    before: str | None
+    """Version of the composite that was champion; None: none was."""
+    after: str | None
+    who: str
+    when: str
+    """UTC, ISO 8601."""
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """How a composite model answers requests: column or option -> its type ("binary", "string", "long", "double")."""
+
+    loader: str
+    """Module with `_load_pyfunc(path)`, which gives an object with `predict(frame, params)`."""
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    options: Mapping[str, tuple[str, Any]]
+    """Option -> type and what it is when not given."""
+
+
+class Registry(Protocol):
+    """The registered models. All raise `ValueError` in one sentence when the registry does not answer."""
+
+    def origin(self, artifact: type[Artifact], digest: str) -> Origin:
+        """How content `digest` of `artifact` was made, as far as it is recorded."""
+
+    def register(
+        self,
+        whole: type[Model],
+        models: Mapping[type[Model], Path],
+        *,
+        served: Served,
+        evidence: Mapping[str, Path],
+        metrics: Mapping[str, float],
+        decision: Decision,
+    ) -> Mapping[str, ModelVersion]:
+        """Make a version of every model, or find the one that holds the same content, and point `candidate` at
+        them; name -> version. `whole`, one of `models`, is the composite of the others: it is stored with its files
+        and `evidence` (name -> file or directory), and can be loaded and asked as `served` says."""
+
+    def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
+        """Make a composite and all that was registered with it the champion, all together or none.
+
+        `ValueError` naming the reason if the decision is no `pass`, is about another model or another champion, or
+        a part was trained on another parent than the one that would be champion with it.
+        """
+
+
 Machine = Literal["small", "cpu", "gpu", "gpus"]
 """The class of machine that a stage needs on a cluster; `pipelines/cluster.yaml` says what each is."""
 
@@ -122,6 +211,7 @@ class Stage(Generic[P]):
     outputs: Mapping[str, type[Artifact]]
     log: str | None
     scratch: str | None
+    registry: str | None
     machine: Machine
     pipeline: Pipeline
 
@@ -146,7 +236,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
     """Declare the decorated function as a stage.
 
     Each argument is one of: a frozen dataclass (the section of `params.yaml` with the argument's name),
-    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`. Anything else is a `TypeError`, as is a
+    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`, `Registry`. Anything else is a `TypeError`, as is a
     params dataclass with a default (params.yaml holds every value) or a stage that writes nothing.
     """
 
@@ -171,7 +261,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
                 ):
                     raise TypeError(f"stage {name}: {argument!r} needs an Artifact with a path, not {artifact!r}")
                 (inputs if origin is Input else outputs)[argument] = artifact
-            elif hint in (StepLog, Scratch):
+            elif hint in (StepLog, Scratch, Registry):
                 services[hint] = argument
             elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
                 _check_params(name, hint)
@@ -179,7 +269,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             else:
                 raise TypeError(
                     f"stage {name}: argument {argument!r} must be a params dataclass, Input[...], Output[...], "
-                    f"StepLog or Scratch, not {hint!r}"
+                    f"StepLog, Scratch or Registry, not {hint!r}"
                 )
         if not outputs:
             raise TypeError(f"stage {name} writes nothing: give it an Output[...] argument")
@@ -187,7 +277,8 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             raise TypeError(f"stage {name} reads and writes {sorted(a.path for a in both)}: a cycle of one")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
-        return Stage(function, params, inputs, outputs, services.get(StepLog), services.get(Scratch), machine, pipeline)
+        log, scratch, registry = (services.get(service) for service in (StepLog, Scratch, Registry))
+        return Stage(function, params, inputs, outputs, log, scratch, registry, machine, pipeline)
 
     return declare
 
