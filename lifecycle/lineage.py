@@ -47,6 +47,45 @@ def lineage(path: str, content: str, find: Find) -> Node:
     return node(path, content)
 
 
+def nodes(node: Node) -> list[Node]:
+    """The node and all that led to it, each once."""
+    found: dict[int, Node] = {}
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            waiting += one.inputs
+    return list(found.values())
+
+
+def parents(node: Node, paths: Iterable[str], pinned: Iterable[str]) -> dict[str, str] | None:
+    """The nearest artifacts among `paths` that led to the node: path -> digest. None where the record has a gap
+    before it comes to them: something that is not pinned, and no run is recorded that made it.
+
+    `ValueError` if one path led to it with two contents.
+    """
+    wanted, raw, found = frozenset(paths), frozenset(pinned), dict[str, str]()
+    if node.made is None:
+        return None
+    waiting, seen = list(node.inputs), set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.path in wanted:
+            if found.setdefault(one.path, one.digest) != one.digest:
+                raise ValueError(
+                    f"{node.path} was made from two contents of {one.path}: {found[one.path]}, {one.digest}"
+                )
+        elif one.made is None and one.path not in raw:
+            return None
+        else:
+            waiting += one.inputs
+    return found
+
+
 def lines(node: Node, pinned: Iterable[str]) -> list[str]:
     """The tree as text, one line an artifact: path, digest, stage and run. Repeated subtrees stand once."""
     return list(_lines(node, frozenset(pinned), set(), "", ""))

@@ -163,12 +163,13 @@ class Tracking:
         models = [
             LoggedModelInput(found[0].model_id)
             for item in inputs
-            if item["kind"] == "Model" and (found := self._models(path=item["path"], digest=item["digest"]))
+            if item["kind"] == "Model" and (found := self.models(path=item["path"], digest=item["digest"]))
         ]
         if datasets or models:
             self.client.log_inputs(run_id, datasets=datasets, models=models)
 
-    def _models(self, **tags: str) -> list[Any]:
+    def models(self, **tags: str) -> list[Any]:
+        """The newest logged model with these tags `canvas.<key>`, or none."""
         query = " AND ".join(f"tags.`canvas.{key}` = '{value}'" for key, value in tags.items())
         newest = [{"field_name": "creation_timestamp", "ascending": False}]
         return list(self.client.search_logged_models([self.experiment], query, max_results=1, order_by=newest))
@@ -203,7 +204,7 @@ class Tracking:
                     self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
     def _model(self, run_id: str, out: Mapping[str, str], record: str) -> str:
-        if found := self._models(record=record, path=out["path"]):
+        if found := self.models(record=record, path=out["path"]):
             return str(found[0].model_id)
         tags = {"canvas.record": record, "canvas.path": out["path"], "canvas.digest": out["digest"]}
         name = re.sub(r"[/:.%\"']", "_", out["path"])

@@ -20,6 +20,7 @@ from typing import Any
 from lifecycle.closure import PACKAGES, code_digest
 from lifecycle.digest import digest
 from lifecycle.graph import load_stage, load_stages, producers
+from lifecycle.origin import home
 from lifecycle.params import load_sections, read_stage_params
 from lifecycle.recording import numbers, record_outputs, recorded
 from lifecycle.redaction import redacted
@@ -140,6 +141,10 @@ def _arguments(
         arguments[stage.scratch] = Scratch(scratch)
     if stage.log:
         arguments[stage.log] = log
+    if stage.registry:
+        from lifecycle.registry import MlflowRegistry
+
+        arguments[stage.registry] = MlflowRegistry.open(home(Path.cwd()))
     return arguments
 
 

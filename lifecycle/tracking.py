@@ -51,6 +51,12 @@ def connect(home: Path) -> Tracking:
         raise TrackingDownError(f"tracking at {redacted(uri)} does not answer ({reason})") from error
 
 
+def run_address(uri: str, experiment: str, run_id: str) -> str:
+    """Where MLflow's pages show a run; of a file store, where `make ui` serves them."""
+    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{redacted(server).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
 def quiet() -> None:
     """Set what MLflow reads when it is imported: few retries (the journal is the retry), no chatter."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -1,0 +1,55 @@
+"""The assembled generator as a server of models loads and asks it: a table of products and prompts in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.images import decode, encode_png
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from canvas.inference.pipeline import CanvasPipeline
+
+INPUTS: Mapping[str, str] = {"product": "binary", "prompt": "string", "seed": "long"}
+"""product: an encoded picture, a cut-out with alpha or a plain one, which is cut out."""
+
+OUTPUTS: Mapping[str, str] = {"image": "binary"}
+"""image: a PNG of the product's size."""
+
+OPTIONS: Mapping[str, tuple[str, Any]] = {"steps": ("long", 30), "guidance_scale": ("double", 5.0)}
+
+
+class ServedPipeline:
+    """What MLflow's pyfunc calls."""
+
+    def __init__(self, pipeline: CanvasPipeline) -> None:
+        self._pipeline = pipeline
+
+    def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """One picture a row, the same for the same row. Raises ValueError for a product or prompt that is refused."""
+        import pandas as pd
+
+        options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
+        images = [
+            self._pipeline(
+                decode(row["product"]),
+                row["prompt"],
+                seed=int(row["seed"]),
+                num_inference_steps=int(options["steps"]),
+                guidance_scale=float(options["guidance_scale"]),
+            ).images[0]
+            for row in rows.to_dict("records")
+        ]
+        return pd.DataFrame({"image": [encode_png(image) for image in images]})
+
+
+def _load_pyfunc(path: str) -> ServedPipeline:
+    """The name is MLflow's."""
+    from canvas.inference.pipeline import CanvasPipeline
+
+    pipeline = CanvasPipeline.from_pretrained(Path(path))
+    pipeline.set_progress_bar_config(disable=True)
+    return ServedPipeline(pipeline)

@@ -1,0 +1,78 @@
+"""Models that runs are recorded for, and that are registered, in a real store: as small as files can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lifecycle.catalog import BaseModel, CanvasModel, InpaintModel
+from lifecycle.digest import digest
+from lifecycle.journal import Journal
+from lifecycle.registry import MlflowRegistry
+from lifecycle.stage import Decision, Model, ModelVersion, Served
+
+WHOLE = "canvas-background"
+KINDS: tuple[type[Model], ...] = (BaseModel, InpaintModel, CanvasModel)
+SERVED = Served(loader="nowhere", inputs={"prompt": "string"}, outputs={"image": "binary"}, options={})
+DATA = {"argument": "data", "path": "data", "kind": "Dataset", "uri": "data", "digest": "d" * 32 + ".dir"}
+
+
+def write_models(root: Path, content: str) -> dict[type[Model], Path]:
+    """A directory for each kind of model; other content, other digest."""
+    for kind in KINDS:
+        (root / kind.path).mkdir(parents=True, exist_ok=True)
+        (root / kind.path / "model.safetensors").write_text(f"{kind.registered} {content}")
+    return {kind: root / kind.path for kind in KINDS}
+
+
+def item(kind: type[Model], root: Path) -> dict[str, str]:
+    return {"argument": "model", "path": kind.path, "kind": "Model", "uri": "", "digest": digest(root / kind.path)}
+
+
+def record(home: Path, stage: str, reads: list[dict[str, str]], wrote: dict[str, str], **params: object) -> None:
+    """What a run of `stage` leaves on disk for the tracking store."""
+    journal = Journal.new(home)
+    tags = {"canvas.stage": stage, "mlflow.source.git.commit": "5" * 40}
+    tags |= {f"digest.in.{read['path']}": read["digest"] for read in reads}
+    journal.event("start", stage=stage, tags=tags, params=params, inputs=reads, group=None)
+    journal.metrics({"loss": 0.5}, 3)
+    journal.event("outputs", outputs=[wrote])
+    journal.event("end", status="FINISHED", metrics={"stage.duration_s": 1.0})
+    journal.close()
+
+
+def record_training(home: Path, root: Path, steps: int) -> None:
+    """base from data, inpaint from base, canvas from inpaint."""
+    base, inpaint, canvas = (item(kind, root) for kind in KINDS)
+    record(home, "train_base", [DATA], base, **{"train_base.steps": steps})
+    record(home, "train_inpaint", [base], inpaint, **{"train_inpaint.steps": 2})
+    record(home, "assemble", [inpaint], canvas)
+
+
+def decision(challenger: str, champion: str | None, outcome: str = "pass", *reasons: str) -> Decision:
+    return Decision(outcome=outcome, reasons=reasons, challenger=challenger, champion=champion)  # type: ignore[arg-type]
+
+
+def register(
+    registry: MlflowRegistry, root: Path, models: dict[type[Model], Path], champion: str | None, outcome: str = "pass"
+) -> dict[str, ModelVersion]:
+    """Register the three with evidence of their evaluation."""
+    evaluation = root / "evaluation"
+    evaluation.mkdir(exist_ok=True)
+    (evaluation / "part-00000.parquet").write_text("rows")
+    return dict(
+        registry.register(
+            CanvasModel,
+            models,
+            served=SERVED,
+            evidence={"evaluation": evaluation},
+            metrics={"scene_right": 0.75},
+            decision=decision(digest(models[CanvasModel]), champion, outcome, "as it happens"),
+        )
+    )
+
+
+def trained(home: Path, root: Path, content: str, champion: str | None, steps: int = 1) -> dict[str, ModelVersion]:
+    """Models of this content, recorded and registered."""
+    models = write_models(root, content)
+    record_training(home, root, steps)
+    return register(MlflowRegistry.open(home), root, models, champion)
