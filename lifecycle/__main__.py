@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifecycle import telemetry
+
+if TYPE_CHECKING:
+    from lifecycle.registry import MlflowRegistry
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     add("stages", _stages, "List the stages, producers first")
     add("summary", _summary, "Print what the last run left, and where to look at it")
     add("lineage", _lineage, "Print what made an artifact, back to the raw data").add_argument("path", type=Path)
+    for name, command, says in (
+        ("promote", _promote, "Make the candidate champion, if its verdict is pass"),
+        ("rollback", _rollback, "Undo the last promotion: `previous` is champion again"),
+    ):
+        add(name, command, says).add_argument("--why", required=True, help="a sentence for the registry's history")
+    champion = add("champion", _champion, "Write champion/ and champion.dvc from the registry, or show its history")
+    champion.add_argument("action", choices=("pull", "history"))
+    add("inputs", _inputs, "Write pinned inputs whose pin says that they are empty, in a fresh checkout")
     add("records", _records, "Send the records of runs that tracking has not got yet")
     return parser
 
@@ -82,6 +94,64 @@ def _lineage(options: argparse.Namespace) -> int:
             "`dvc repro --force` on its stage records one"
         )
     print("\n".join(lines(tree, pinned)))
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    def promote(registry: MlflowRegistry, whole: str) -> str:
+        version, decision = registry.candidate(whole)
+        done = registry.promote(version, decision, options.why)
+        return f"{whole} version {done.after} is champion, version {done.before or 'none'} was; {done.who}: {done.why}"
+
+    return _registry(promote)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    def rollback(registry: MlflowRegistry, whole: str) -> str:
+        done = registry.rollback(whole, options.why)
+        return f"{whole} version {done.after} is champion again, version {done.before} was; {done.who}: {done.why}"
+
+    return _registry(rollback)
+
+
+def _champion(options: argparse.Namespace) -> int:
+    def pull(registry: MlflowRegistry, whole: str) -> str:
+        from lifecycle.champion import pull
+
+        version = pull(registry, Path.cwd())
+        what = f"version {version} of {whole}" if version else f"no champion of {whole}"
+        return f"champion/ holds {what}; commit champion.dvc with what you make from it"
+
+    def history(registry: MlflowRegistry, whole: str) -> str:
+        moves = registry.history(whole)
+        lines = [f"{move.when}  {move.kind:8}  {move.before} -> {move.after}  {move.who}: {move.why}" for move in moves]
+        return "\n".join(lines) or f"{whole} never had a champion"
+
+    return _registry(pull if options.action == "pull" else history)
+
+
+def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
+    """Print what `ask` makes of the registry and the composite's name."""
+    from lifecycle.catalog import CanvasModel
+    from lifecycle.origin import home
+    from lifecycle.registry import MlflowRegistry
+    from lifecycle.versions import model_name
+
+    try:
+        print(ask(MlflowRegistry.open(home(Path.cwd())), model_name(CanvasModel)))
+    except ValueError as error:
+        return _complain(str(error))
+    return 0
+
+
+def _inputs(options: argparse.Namespace) -> int:
+    from lifecycle import champion
+
+    try:
+        restored = champion.restore(Path.cwd())
+    except ValueError as error:
+        return _complain(str(error))
+    print("champion/ is written: there is no champion yet" if restored else "champion/ is there")
     return 0
 
 

@@ -129,11 +129,14 @@ class ModelVersion:
     digest: str
 
 
+Outcome = Literal["pass", "fail", "pending"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """What the gates say of a challenger."""
 
-    outcome: Literal["pass", "fail", "pending"]
+    outcome: Outcome
     reasons: tuple[str, ...]
     challenger: str
     """Digest of the model that was judged."""

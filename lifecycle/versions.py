@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle.digest import digest
 from lifecycle.lineage import Node, lineage, lines, nodes, parents
 from lifecycle.packaging import write_pyfunc
 from lifecycle.promotion import Member
-from lifecycle.stage import Decision, Model, ModelVersion, Origin, Served
+from lifecycle.stage import Decision, Model, ModelVersion, Origin, Outcome, Served
 from lifecycle.tracking import run_address
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Versions:
         """What was written down there last."""
         tags = self.client.get_model_version(version.name, version.version).tags
         return Decision(
-            outcome=tags["verdict"],
+            outcome=cast(Outcome, tags["verdict"]),
             reasons=tuple(json.loads(tags["verdict.reasons"])),
             challenger=version.digest,
             champion=tags["verdict.champion"] or None,

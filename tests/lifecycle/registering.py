@@ -8,7 +8,7 @@ from lifecycle.catalog import BaseModel, CanvasModel, InpaintModel
 from lifecycle.digest import digest
 from lifecycle.journal import Journal
 from lifecycle.registry import MlflowRegistry
-from lifecycle.stage import Decision, Model, ModelVersion, Served
+from lifecycle.stage import Decision, Model, ModelVersion, Outcome, Served
 
 WHOLE = "canvas-background"
 KINDS: tuple[type[Model], ...] = (BaseModel, InpaintModel, CanvasModel)
@@ -48,12 +48,16 @@ def record_training(home: Path, root: Path, steps: int) -> None:
     record(home, "assemble", [inpaint], canvas)
 
 
-def decision(challenger: str, champion: str | None, outcome: str = "pass", *reasons: str) -> Decision:
-    return Decision(outcome=outcome, reasons=reasons, challenger=challenger, champion=champion)  # type: ignore[arg-type]
+def decision(challenger: str, champion: str | None, outcome: Outcome = "pass", *reasons: str) -> Decision:
+    return Decision(outcome=outcome, reasons=reasons, challenger=challenger, champion=champion)
 
 
 def register(
-    registry: MlflowRegistry, root: Path, models: dict[type[Model], Path], champion: str | None, outcome: str = "pass"
+    registry: MlflowRegistry,
+    root: Path,
+    models: dict[type[Model], Path],
+    champion: str | None,
+    outcome: Outcome = "pass",
 ) -> dict[str, ModelVersion]:
     """Register the three with evidence of their evaluation."""
     evaluation = root / "evaluation"
