@@ -436,6 +436,46 @@ class Champion(Dataset):
     pinned = True
 
 
+class Ratings(Dataset):
+    """People's judgments (tables.JUDGMENTS); empty until somebody has rated. `python -m lifecycle ratings pull`
+    writes it; pinned by ratings.dvc."""
+
+    path = "ratings"
+    pinned = True
+
+
+class Candidates(Dataset):
+    """Pictures of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
+
+    path = "artifacts/candidates"
+
+
+class RatingPacket(Dataset):
+    """What raters are shown: packet.json (name, questions with their answers' values, items) and items/*.png. It says
+    nothing of who painted what."""
+
+    path = "artifacts/packet"
+
+
+class RatingKey(Dataset):
+    """What must not reach the rating server: key.json says of every item of the packet which candidates it shows and
+    what an attention check should get; and the rules by which raters count."""
+
+    path = "artifacts/packet_key"
+
+
+class CandidateMetrics(Metrics):
+    """Candidates by model, items of the rating packet by kind, seconds."""
+
+    path = "reports/candidates.json"
+
+
+class CandidateSheet(Picture):
+    """A few items: the product, what challenger and champion made of it, the known-bad pictures."""
+
+    path = "reports/candidates.png"
+
+
 # The report of it all
 
 

@@ -99,6 +99,24 @@ CAPTIONS = pa.schema(
     [("pin_id", pa.string()), ("source", pa.string()), ("caption", pa.string())]
 )  # several rows a pin; source: "title" | "description" | "alt" | "generated"
 
+CANDIDATES = pa.schema(
+    [
+        ("candidate_id", pa.string()),
+        ("item_id", pa.string()),  # product pin and prompt: what candidates compete at
+        ("pin_id", pa.string()),
+        ("category", pa.string()),  # of the product; null: unknown
+        ("prompt", pa.string()),  # background
+        ("scene", pa.string()),  # that the prompt names; null: none that truth knows
+        ("seed", pa.int64()),
+        ("model", pa.string()),  # one of CANDIDATE_MODELS
+        ("digest", pa.string()),  # of the model; null: no model painted it
+        ("image", pa.binary()),  # PNG, the product picture's size; a champion's may be smaller
+        ("mask", pa.binary()),  # PNG, 1-bit, the product picture's size
+    ]
+)
+CANDIDATE_MODELS = ("challenger", "champion", "paste", "spoiled")
+"""paste: the product on another picture, the least that a model must beat; spoiled: for checks of raters only."""
+
 JUDGMENTS = pa.schema(
     [
         ("judgment_id", pa.string()),
