@@ -65,7 +65,7 @@ class MlflowRegistry:
         *,
         served: Served,
         evidence: Mapping[str, Path],
-        metrics: Mapping[str, float],
+        metrics: Path,
         decision: Decision,
     ) -> Mapping[str, ModelVersion]:
         names = {kind.path: model_name(kind) for kind in models}

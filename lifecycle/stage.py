@@ -183,12 +183,13 @@ class Registry(Protocol):
         *,
         served: Served,
         evidence: Mapping[str, Path],
-        metrics: Mapping[str, float],
+        metrics: Path,
         decision: Decision,
     ) -> Mapping[str, ModelVersion]:
         """Make a version of every model, or find the one that holds the same content, and point `candidate` at
         them; name -> version. `whole`, one of `models`, is the composite of the others: it is stored with its files
-        and `evidence` (name -> file or directory), and can be loaded and asked as `served` says."""
+        and `evidence` (name -> file or directory; `evaluation` is its table), has the numbers of a Metrics file, and
+        can be loaded and asked as `served` says."""
 
     def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
         """Make a composite and all that was registered with it the champion, all together or none.

@@ -19,6 +19,7 @@ from lifecycle.digest import digest
 from lifecycle.lineage import Node, lineage, lines, nodes, parents
 from lifecycle.packaging import write_pyfunc
 from lifecycle.promotion import Member
+from lifecycle.recording import numbers
 from lifecycle.stage import Decision, Model, ModelVersion, Origin, Outcome, Served
 from lifecycle.tracking import run_address
 
@@ -66,7 +67,7 @@ class Versions:
         *,
         served: Served,
         evidence: Mapping[str, Path],
-        metrics: Mapping[str, float],
+        metrics: Path,
         decision: Decision,
     ) -> ModelVersion:
         """The version of the composite at `path` with just these parts, made if need be; its evidence, metrics and
@@ -87,7 +88,7 @@ class Versions:
                 number = self._create(model_name(kind), self._ready(model), tags | {"model_id": model.model_id}, "")
             else:
                 self._keep(self.client.get_model_version(model_name(kind), number).tags["model_id"], kept)
-        self.client.set_model_version_tag(model_name(kind), number, "metrics", _json(metrics))
+        self.client.set_model_version_tag(model_name(kind), number, "metrics", _json(numbers(metrics)))
         version = ModelVersion(name=model_name(kind), version=number, digest=node.digest)
         self.judge(version, decision)
         return version

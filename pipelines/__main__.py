@@ -39,13 +39,13 @@ def graph(asked: argparse.Namespace, root: Path) -> int:
 
 
 def local(asked: argparse.Namespace, root: Path) -> int:
-    """Run the compiled train pipeline here and print what it made."""
+    """Run a compiled pipeline here and print what it made."""
     from pipelines.local import run_local, show
 
     stages = project_stages()
     if stale := drifted(root, graph_files(root, stages)):
         raise ValueError(f"{', '.join(map(str, stale))} no longer fits the stages: run `make graph` first")
-    show(run_local(root, stages, asked.profile), stages)
+    show(run_local(root, stages, asked.profile, asked.pipeline), stages)
     return 0
 
 
@@ -76,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     of_graph.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the files that drifted")
     of_graph.set_defaults(command=graph)
 
-    of_local = commands.add_parser("local", help="run the compiled train pipeline on this machine")
+    of_local = commands.add_parser("local", help="run a compiled pipeline on this machine")
     of_local.add_argument("--profile", default="tiny")
+    of_local.add_argument("--pipeline", choices=get_args(Pipeline), default="train")
     of_local.set_defaults(command=local)
 
     of_submit = commands.add_parser("submit", help="run a compiled pipeline on a cluster")

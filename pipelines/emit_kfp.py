@@ -71,6 +71,8 @@ def pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, ima
                 **inputs, **{section: given[section] for section in stage.params}
             )
             tasks[stage.name].set_display_name(stage.name)
+            if stage.registry:  # what it does in the registry is no output: it must be done each time
+                tasks[stage.name].set_caching_options(False)
             place(tasks[stage.name], stage.machine, cluster)
 
     names = [*sorted(sections), *sorted(outside)]

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,31 @@ from typing import Any
 import yaml
 
 from lifecycle.recording import numbers
-from lifecycle.stage import Metrics, Stage
+from lifecycle.stage import Artifact, Metrics, Pipeline, Stage
 from pipelines.emit_kfp import imported, pipeline_arguments
 from pipelines.project import COMPILED, checked_sections, profile_file
 
 PLACE = Path(".work/kfp_local")
 
 
-def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str) -> Path:
-    """Run `compiled/train.yaml` with the profile's parameters; returns the directory of its tasks' outputs.
+def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: Pipeline = "train") -> Path:
+    """Run `compiled/<pipeline>.yaml` with the profile's parameters; returns the directory of its tasks' outputs.
 
-    The outputs of an earlier call are removed first. `ValueError` for missing pinned data, `RuntimeError`
-    naming the task for one that failed (its own message stands above it).
+    What `promote` reads of `train` is what the last local run of `train` made, or without one what DVC made. The
+    outputs of an earlier run of the same pipeline are removed first. `ValueError` for a missing input,
+    `RuntimeError` naming the task for one that failed (its own message stands above it).
     """
     from kfp import components, local
 
-    own = [stage for stage in stages if stage.pipeline == "train"]
-    arguments = pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), _local_uris(root, own))
+    own = [stage for stage in stages if stage.pipeline == pipeline]
+    if not own:
+        raise ValueError(f"pipeline {pipeline!r} has no stages")
     place = root / PLACE
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    uris = _local_uris(root, own, _outputs(place, stages) if pipeline != "train" else {})
+    arguments = pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), uris)
+    for earlier in place.glob(f"canvas-{pipeline}-*"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
     # A task that finds its inputs and outputs by URI needs no workspace, but without one kfp leaves a new
     # directory in /tmp; the run's name makes its tasks children of one record.
     local.init(
@@ -46,12 +51,12 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str) -> Path:
     with warnings.catch_warnings():  # images, resources and accelerators mean nothing here
         warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom or non-Python")
         warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect in the current local runner")
-        run = components.load_component_from_text(_without_retries(root / COMPILED / "train.yaml"))
+        run = components.load_component_from_text(_without_retries(root / COMPILED / f"{pipeline}.yaml"))
         try:
             run(**arguments)
         except RuntimeError as error:
             raise RuntimeError(re.sub(r"\x1b\[\d+m", "", str(error))) from None  # kfp colours its messages
-    return next(folder for folder in place.iterdir() if folder.name.startswith("canvas-train"))
+    return next(place.glob(f"canvas-{pipeline}-*"))
 
 
 def made(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
@@ -72,12 +77,26 @@ def _without_retries(compiled: Path) -> str:
     return yaml.safe_dump_all([specification, *platform], sort_keys=False)
 
 
-def _local_uris(root: Path, own: Sequence[Stage[Any]]) -> dict[str, str]:
+def _outputs(place: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], Path]:
+    """Artifact -> where the last local run of `train` left it; nothing if there was none."""
+    run = next(place.glob("canvas-train-*"), None)
+    places = {
+        artifact: run / stage.name.replace("_", "-") / argument
+        for stage in (stages if run else ())
+        for argument, artifact in stage.outputs.items()
+        if run
+    }
+    return {artifact: path for artifact, path in places.items() if path.exists()}
+
+
+def _local_uris(root: Path, own: Sequence[Stage[Any]], made: Mapping[type[Artifact], Path]) -> dict[str, str]:
     uris = {}
     for name, artifact in imported(own).items():
-        if not (root / artifact.path).exists():
-            raise ValueError(f"{artifact.path} is missing: run `make data` (or `dvc pull {artifact.path}`) first")
-        uris[name] = str((root / artifact.path).resolve())  # kfp's local importer hands the path on as it is
+        path = made.get(artifact, root / artifact.path)
+        if not path.exists():
+            remedy = "run `make data` (or `dvc pull" if artifact.pinned else "run the train pipeline (or `dvc repro"
+            raise ValueError(f"{artifact.path} is missing: {remedy} {artifact.path}`) first")
+        uris[name] = str(path.resolve())  # kfp's local importer hands the path on as it is
     return uris
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kfp import components
 
 from tests.graph.conftest import Project
+from tests.graph.test_project import NEW_STAGE
 
 
 def test_kinds_of_artifacts(toy: Project) -> None:
@@ -57,3 +58,19 @@ def test_kubeflow_reads_what_was_compiled(toy: Project) -> None:
     assert loaded.name == "canvas-train"
     assert loaded.component_spec.inputs.keys() == {"data_uri", "square", "shared", "mean"}
     assert not any(parameter.optional for parameter in loaded.component_spec.inputs.values())
+
+
+def test_what_is_done_in_the_registry_is_done_each_time(toy: Project) -> None:
+    """From the cache, a second promotion after a rollback would do nothing."""
+    source = NEW_STAGE.format(pipeline="promote")
+    source = source.replace("Metrics, Output", "Metrics, Output, Registry").replace(
+        "[Doubled])", "[Doubled], registry: Registry)"
+    )
+    toy.write("components/double.py", source)
+    toy.pipelines("graph")
+    promote, _ = toy.compiled("promote")
+    assert "enableCache" not in promote["root"]["dag"]["tasks"]["double"]["cachingOptions"]
+    arguments = promote["components"]["comp-double"]["inputDefinitions"]
+    assert arguments == {
+        "artifacts": {"mean": {"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}}}
+    }

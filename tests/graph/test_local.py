@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.graph.conftest import Project
+from tests.graph.test_project import NEW_STAGE
 
 
 def test_compiled_pipeline_runs_and_does_what_dvc_does(toy: Project) -> None:
@@ -24,6 +25,24 @@ def test_compiled_pipeline_runs_and_does_what_dvc_does(toy: Project) -> None:
     toy.ok("python", "-m", "lifecycle", "run", "square")  # as dvc.yaml's cmd does
     assert toy.read("artifacts/squares/squares.txt") == (folder / "square" / "squares" / "squares.txt").read_text()
     assert toy.read("reports/square.html") == (folder / "square" / "report").read_text()
+
+
+def test_promote_reads_what_train_made(toy: Project) -> None:
+    toy.write("components/double.py", NEW_STAGE.format(pipeline="promote"))
+    toy.pipelines("graph")
+    missing = toy.pipelines("local", "--pipeline", "promote")
+    assert missing.returncode == 1
+    assert missing.stderr == (
+        "pipelines local: models/mean is missing: run the train pipeline (or `dvc repro models/mean`) first\n"
+    )
+    trained = toy.pipelines("local")
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    done = toy.pipelines("local", "--pipeline", "promote")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = Path(done.stdout.splitlines()[-1].removeprefix("Everything lies in "))
+    assert folder.name.startswith("canvas-promote-")
+    assert (folder / "double" / "doubled").read_text() == '{"doubled": 2}'
+    assert (folder.parent / Path(trained.stdout.splitlines()[-1].removeprefix("Everything lies in ")).name).is_dir()
 
 
 def test_a_failing_task_is_named_and_its_own_sentence_is_seen(toy: Project) -> None:

@@ -63,13 +63,14 @@ def register(
     evaluation = root / "evaluation"
     evaluation.mkdir(exist_ok=True)
     (evaluation / "part-00000.parquet").write_text("rows")
+    (root / "evaluation.json").write_text('{"scene": {"right": 0.75}}')
     return dict(
         registry.register(
             CanvasModel,
             models,
             served=SERVED,
             evidence={"evaluation": evaluation},
-            metrics={"scene_right": 0.75},
+            metrics=root / "evaluation.json",
             decision=decision(digest(models[CanvasModel]), champion, outcome, "as it happens"),
         )
     )

@@ -46,7 +46,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert facts["digest"] == found["canvas-background"].digest
     assert facts["parts"]["canvas-base"] == found["canvas-base"].digest
     assert facts["params"]["train_base.steps"] == "3"
-    assert facts["metrics"] == {"scene_right": 0.75}
+    assert facts["metrics"] == {"scene.right": 0.75}
     assert repository.read("champion/evaluation/part-00000.parquet") == "rows"
     assert pinned_digest("champion", root) == digest(root / "champion")
     first = repository.read("champion.dvc")

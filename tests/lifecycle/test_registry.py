@@ -76,7 +76,7 @@ def test_versions_say_what_they_are(home: Path) -> None:
 
     whole = client.get_model_version(WHOLE, "1")
     assert json.loads(whole.tags["parts"]) == {"canvas-base": "1", "canvas-inpaint": "1"}
-    assert json.loads(whole.tags["metrics"]) == {"scene_right": 0.75}
+    assert json.loads(whole.tags["metrics"]) == {"scene.right": 0.75}
     assert whole.tags["verdict"] == "pass"
     assert whole.description == "**pass**\n\n- as it happens"
 
