@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
         add(name, command, says).add_argument("--why", required=True, help="a sentence for the registry's history")
     champion = add("champion", _champion, "Write champion/ and champion.dvc from the registry, or show its history")
     champion.add_argument("action", choices=("pull", "history"))
+    rate = add("rate", _rate, "Serve the rating packet on loopback, a queue for each rater, until Ctrl-C")
+    rate.add_argument("raters", nargs="+", metavar="NAME", help="lower-case letters, digits, - and _")
+    add("ratings", _ratings, "Write ratings/ and ratings.dvc from what people answered").add_argument(
+        "action", choices=("pull",)
+    )
     add("inputs", _inputs, "Write pinned inputs whose pin says that they are empty, in a fresh checkout")
     add("records", _records, "Send the records of runs that tracking has not got yet")
     return parser
@@ -144,14 +149,50 @@ def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
     return 0
 
 
-def _inputs(options: argparse.Namespace) -> int:
-    from lifecycle import champion
+def _rate(options: argparse.Namespace) -> int:
+    import signal
 
+    from lifecycle.ratings import desks
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server ends with us
     try:
-        restored = champion.restore(Path.cwd())
+        with desks(Path.cwd(), options.raters) as seated:
+            for desk in seated:
+                print(f"{desk.rater}: {' '.join(desk.pages)}")
+            print(
+                "Passwords are in .mlflow/rating/secrets.json, for you alone. Ctrl-C ends; all answers stay.",
+                flush=True,
+            )
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
     except ValueError as error:
         return _complain(str(error))
-    print("champion/ is written: there is no champion yet" if restored else "champion/ is there")
+    return 0
+
+
+def _ratings(options: argparse.Namespace) -> int:
+    from lifecycle.ratings import pull
+
+    try:
+        print("\n".join(pull(Path.cwd())))
+    except ValueError as error:
+        return _complain(str(error))
+    return 0
+
+
+def _inputs(options: argparse.Namespace) -> int:
+    from lifecycle import champion, ratings
+
+    try:
+        for name, restore, empty in (
+            ("champion", champion.restore, "there is no champion yet"),
+            ("ratings", ratings.restore, "nobody has rated yet"),
+        ):
+            if Path(f"{name}.dvc").is_file():
+                print(f"{name}/ is written: {empty}" if restore(Path.cwd()) else f"{name}/ is there")
+    except ValueError as error:
+        return _complain(str(error))
     return 0
 
 

@@ -1,0 +1,57 @@
+"""A rating packet as the rating server gets it: pictures and questions, and nothing of who painted what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKET = "packet.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about every item of one kind."""
+
+    name: str  # "defects" | "fidelity" | "aesthetics" | "preference"
+    kind: str  # "pairwise" | "absolute"
+    text: str  # as raters read it
+    answers: Mapping[str, float]  # as raters read it -> value in the table of judgments
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture to judge: the product as it came, and one or two backgrounds beside it."""
+
+    item_id: str
+    kind: str
+    prompt: str
+    picture: Path  # PNG
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What raters are shown."""
+
+    name: str  # short, made of the packet's content
+    questions: tuple[Question, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Those of the items, in the packet's order."""
+        return list(dict.fromkeys(item.kind for item in self.items))
+
+
+def read_packet(directory: Path) -> Packet:
+    """The packet that stage sample_candidates wrote. Raises `ValueError` in one sentence if it is none."""
+    try:
+        written = json.loads((directory / PACKET).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{directory} holds no {PACKET}: `dvc repro sample_candidates` writes it") from None
+    return Packet(
+        name=written["name"],
+        questions=tuple(Question(**question) for question in written["questions"]),
+        items=tuple(Item(**item | {"picture": directory / item["picture"]}) for item in written["items"]),
+    )
