@@ -61,4 +61,22 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
   padding: 0; list-style: none; }
 .key li::before { content: ""; display: inline-block; width: 1rem; height: .2rem; margin-right: .4rem;
   vertical-align: middle; border-radius: 1px; background: var(--swatch); }
+.reasons { margin: .6rem 0; padding-left: 1.2rem; max-width: 42rem; } .reasons li { margin: .25rem 0; }
+.sides { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
+.side { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem .3rem; align-content: start; }
+.side figure { margin: 0; color: var(--soft); font-size: .85rem; } .side img { width: 100%; }
+.side p { grid-column: 1 / -1; margin: 0; color: var(--soft); font-size: .85rem; }
+.deltas { margin: 1rem 0; max-width: 48rem; }
+.delta { display: grid; gap: .1rem .8rem; align-items: center; padding: .35rem 0; font-size: .9rem;
+  grid-template-columns: minmax(9rem, 1.2fr) minmax(8rem, 1fr) minmax(7rem, 1.4fr) minmax(13rem, 1.3fr);
+  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; --tone: var(--soft); }
+.delta.better { --tone: var(--good); } .delta.worse { --tone: var(--bad); }
+.delta b { font-weight: 500; overflow-wrap: anywhere; } .delta span { color: var(--soft); }
+.delta em { font-style: normal; color: var(--tone); }
+.delta svg { width: 100%; height: .8rem; display: block; } .delta rect { fill: var(--tone); }
+.delta .zero { stroke: var(--soft); stroke-width: 1; vector-effect: non-scaling-stroke; }
+@media (max-width: 40rem) {
+  .delta { grid-template-columns: 1fr 1fr; } .delta span, .delta em { text-align: right; }
+}
+pre { font-size: .75rem; line-height: 1.4; }
 """
