@@ -197,7 +197,7 @@ def _human(human: Human) -> list[Html]:
         parts.append(
             pages.figures(
                 {
-                    f"wins against {human.against}, %": f"{100 * rate.mean:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]",
+                    f"wins against {human.against}": f"{rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}]",
                     "judgments": human.judgments,
                     "raters": human.raters,
                     "agreement (alpha)": alpha and f"{alpha.mean:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]",
