@@ -52,7 +52,12 @@ def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
 def test_answers_become_values_for_what_stood_on_the_left() -> None:
     rows = judged([*CHECKS, answer("one"), answer("two", "No difference"), answer("one-again", "B")], key())
     assert {row["item_id"]: row["value"] for row in rows} == {
-        **{"one": 1.0, "two": 0.5, "one-again": 0.0, "check-1": 1.0, "check-2": 0.0, "check-3": 1.0}
+        "one": 1.0,
+        "two": 0.5,
+        "one-again": 0.0,
+        "check-1": 1.0,
+        "check-2": 0.0,
+        "check-3": 1.0,
     }
     assert set(reasons(rows).values()) == {None}
     one = next(row for row in rows if row["item_id"] == "one")
@@ -78,7 +83,7 @@ def test_answers_become_values_for_what_stood_on_the_left() -> None:
 def test_what_a_server_says_is_checked_again(wrong: dict[str, Any], reason: str) -> None:
     rows = judged([*CHECKS, answer("two"), wrong], key())
     assert reasons(rows)[wrong["item_id"]] == reason
-    assert [row for row in rows if row["item_id"] == "two"][0]["set_aside"] is None
+    assert next(row for row in rows if row["item_id"] == "two")["set_aside"] is None
 
 
 def test_an_item_with_a_question_left_out_does_not_count() -> None:

@@ -1,0 +1,273 @@
+"""Stage `sample_candidates`: the assembled generator in, pictures to be judged and the rating packet out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from canvas.data.tables import SPLITS
+from evaluation.packets import PacketSpec
+from lifecycle.catalog import (
+    CandidateMetrics,
+    Candidates,
+    CandidateSheet,
+    CanvasModel,
+    Captions,
+    Champion,
+    Kept,
+    Masks,
+    Pins,
+    RatingKey,
+    RatingPacket,
+    Truth,
+)
+from lifecycle.digest import digest
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from canvas.data.product_pins import ProductPin
+    from canvas.inference.many import Prepared
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.product import Pixels
+
+Row = dict[str, Any]
+
+BACKDROPS = 64
+"""Pictures that products are pasted on, at most: all are in memory at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleCandidatesParams:
+    splits: tuple[str, ...]  # whose products are shown
+    products: int  # pins
+    prompts: tuple[str, ...]  # backgrounds, each with every product
+    seeds: int  # pictures of each product and prompt
+    steps: int
+    guidance_scale: float
+    batch_size: int
+    sheet_items: int
+    packet: PacketSpec
+
+    def __post_init__(self) -> None:
+        for name in ("products", "seeds", "steps", "batch_size", "sheet_items"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"sample_candidates.{name} is {value}: it must be 1 or more")
+        if not self.prompts or not self.splits or not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"sample_candidates needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
+
+
+@stage(machine="gpu")
+def sample_candidates(
+    sample_candidates: SampleCandidatesParams,
+    canvas: Input[CanvasModel],
+    champion: Input[Champion],
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    candidates: Output[Candidates],
+    packet: Output[RatingPacket],
+    packet_key: Output[RatingKey],
+    metrics: Output[CandidateMetrics],
+    sheet: Output[CandidateSheet],
+) -> None:
+    """Paint held-out products with the challenger, beside the champion's and known-bad pictures; pack some to rate."""
+    import pyarrow as pa
+
+    from canvas.data import tables
+    from canvas.data.images import encode_png
+    from canvas.data.product_pins import product_pins
+    from canvas.data.scene_views import known_scenes
+    from canvas.inference.pipeline import CanvasPipeline
+    from evaluation.packets import write_packet
+
+    params, clock = sample_candidates, time.perf_counter()
+    sources = pins.path, kept.path, masks.path, captions.path
+    chosen = product_pins(*sources, splits=params.splits, count=params.products)
+    pipeline = CanvasPipeline.from_pretrained(canvas.path)
+    items, requests = _items(params, pipeline, chosen, pins.path, known_scenes(truth.path))
+    own = _challengers(params, pipeline, items, requests)
+    bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))
+    rows = _rows(items, own, "challenger", digest(canvas.path)) + _champions(champion.path, items) + bad
+    table = pa.Table.from_pylist(rows, schema=tables.CANDIDATES)
+    tables.write(candidates.path, [table], tables.CANDIDATES)
+    originals = {pin.pin_id: pin.image for pin in chosen}
+    shown = write_packet(rows, originals, params.packet, packet.path, packet_key.path)
+    figures = {
+        "candidates": dict(Counter(row["model"] for row in rows)),
+        "packet_items": shown,
+        "seconds": time.perf_counter() - clock,
+    }
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(_sheet(params, rows, originals)))
+
+
+def _items(
+    params: SampleCandidatesParams,
+    pipeline: CanvasPipeline,
+    chosen: Sequence[ProductPin],
+    pins: Path,
+    scenes: Sequence[str],
+) -> tuple[list[Row], list[Prepared]]:
+    """For every picture to paint: what all candidates of its item and seed have in common, and the encoded request."""
+    import numpy as np
+    from PIL import Image
+
+    from canvas.data import tables
+    from canvas.data.captions import joined
+    from canvas.data.masks import encode_mask
+    from canvas.inference.many import Request, prepared
+    from canvas.inference.product import product_of
+
+    categories = {row["pin_id"]: row["category"] for row in tables.read(pins, ["pin_id", "category"]).to_pylist()}
+    items: list[Row] = []
+    requests: list[Prepared] = []
+    for pin in chosen:
+        product = product_of(pin.image, Image.fromarray((pin.mask * 255).astype(np.uint8)))
+        for background in params.prompts:
+            prompt = joined(pin.product, background)
+            item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
+            first = prepared(pipeline, Request(product=product, prompt=prompt, seed=0))
+            for turn in range(params.seeds):
+                # An item's noise does not depend on what else is asked for, so that a later model gets the same.
+                seed = (crc32(item.encode()) + turn) % 2**31
+                requests.append(replace(first, request=replace(first.request, seed=seed)))
+                items.append(
+                    {
+                        "item_id": item,
+                        "pin_id": pin.pin_id,
+                        "category": categories[pin.pin_id],
+                        "prompt": prompt,
+                        "scene": next((scene for scene in scenes if scene in background), None),
+                        "seed": seed,
+                        "mask": encode_mask(pin.mask),
+                    }
+                )
+    return items, requests
+
+
+def _challengers(
+    params: SampleCandidatesParams, pipeline: CanvasPipeline, items: Sequence[Row], requests: Sequence[Prepared]
+) -> list[Pixels]:
+    """What the pipeline paints, in the order of the items."""
+    from tqdm import tqdm
+
+    from canvas.inference.many import painted
+
+    found: dict[int, Pixels] = {}
+    with tqdm(total=len(items), desc="candidates", unit="picture") as bar:
+        for place, picture in painted(
+            pipeline,
+            requests,
+            steps=params.steps,
+            guidance_scale=params.guidance_scale,
+            batch_size=params.batch_size,
+        ):
+            found[place] = picture
+            bar.update()
+    return [found[place] for place in range(len(items))]
+
+
+def _champions(champion: Path, items: Sequence[Row]) -> list[Row]:
+    """The pinned champion's pictures of the same items and seeds; it was the challenger when it painted them."""
+    from canvas.data import tables
+
+    if not (place := champion / "evaluation").is_dir():
+        return []
+    wanted = {(item["item_id"], item["seed"]): item for item in items}
+    return [
+        _row(wanted[row["item_id"], row["seed"]], row["image"], "champion", row["digest"])
+        for row in tables.read(place, ["item_id", "seed", "model", "digest", "image"]).to_pylist()
+        if row["model"] == "challenger" and (row["item_id"], row["seed"]) in wanted
+    ]
+
+
+def _known_bad(
+    params: SampleCandidatesParams,
+    pipeline: CanvasPipeline,
+    items: Sequence[Row],
+    requests: Sequence[Prepared],
+    own: Sequence[Pixels],
+    backdrops: Sequence[Image.Image],
+) -> list[Row]:
+    """Of every item its product on another pin's picture; of some, for attention checks, the challenger's spoiled."""
+    from canvas.inference.known_bad import pasted, spoiled
+
+    products = [one.request.product for one in requests]
+    on_others = [
+        pasted(pipeline, product, backdrops[item["seed"] % len(backdrops)])
+        for item, product in zip(items, products, strict=True)
+    ]
+    checks = range(0, len(items), max(1, len(items) // max(1, params.packet.checks)))[: params.packet.checks]
+    worse = [spoiled(own[place], products[place]) for place in checks]
+    return _rows(items, on_others, "paste", None) + _rows([items[place] for place in checks], worse, "spoiled", None)
+
+
+def _backdrops(pins: Path, kept: Path, chosen: Sequence[ProductPin]) -> list[Image.Image]:
+    """Pictures of kept pins to put products on: views without a product where there are any."""
+    from canvas.data import tables
+    from canvas.data.images import decode, on_white
+
+    split_of = tables.kept_splits(pins, kept)
+    shown = {pin.pin_id for pin in chosen}
+    others = [
+        row
+        for row in tables.read(pins, ["pin_id", "product_id"]).to_pylist()
+        if row["pin_id"] in split_of.keys() - shown
+    ]
+    views = [row["pin_id"] for row in others if row["product_id"] is None] or [row["pin_id"] for row in others]
+    if not views:
+        raise ValueError("every kept pin is a product to be shown: sample_candidates.products must leave some")
+    taken = set(sorted(views)[:BACKDROPS])
+    return [
+        on_white(decode(row["image"]))
+        for batch in tables.batches(pins, ["pin_id", "image"])
+        for row in batch.to_pylist()
+        if row["pin_id"] in taken
+    ]
+
+
+def _rows(items: Sequence[Row], pictures: Sequence[Pixels], model: str, made_by: str | None) -> list[Row]:
+    from PIL import Image
+
+    from canvas.data.images import encode_png
+
+    return [
+        _row(item, encode_png(Image.fromarray(picture)), model, made_by)
+        for item, picture in zip(items, pictures, strict=True)
+    ]
+
+
+def _row(item: Row, png: bytes, model: str, made_by: str | None) -> Row:
+    """A row of the table. The candidate's id names the model by its content, so that judgments of it stay true."""
+    name = f"{item['item_id']}.{item['seed']}.{(made_by or model)[:12]}"
+    return item | {"candidate_id": name, "model": model, "digest": made_by, "image": png}
+
+
+def _sheet(params: SampleCandidatesParams, rows: Sequence[Row], originals: Mapping[str, Image.Image]) -> Image.Image:
+    """Items in rows: the product as it came, and every model's picture of the item's first seed."""
+    from canvas.data.images import contact_sheet, decode
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    by_model = {model: [row for row in rows if row["model"] == model] for model in models}
+    count = len(by_model["challenger"])
+    pictures, labels = [], []
+    for place in range(0, count, max(1, count // params.sheet_items)):
+        own = by_model["challenger"][place]
+        pictures.append(originals[own["pin_id"]])
+        labels.append(own["prompt"])
+        for model in models:
+            same = (row for row in by_model[model] if (row["item_id"], row["seed"]) == (own["item_id"], own["seed"]))
+            row = next(same, None)
+            pictures.append(originals[own["pin_id"]] if row is None else decode(row["image"]))
+            labels.append("not painted" if row is None else model)
+    return contact_sheet(pictures, labels, columns=len(models) + 1, cell=150)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from canvas.data import tables
+from canvas.data.images import decode
+from canvas.data.masks import decode_mask
+from canvas.inference.product import product_of
+from components.sample_candidates import sample_candidates
+from lifecycle.digest import digest
+from lifecycle.packet import read_packet
+from lifecycle.stage import Input, Output
+from tests.canvas.inference.conftest import pipeline  # noqa: F401 (a fixture)
+from tests.components.mugs import tiny, write_catalogue
+from tests.components.sidecars import write_sidecars
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, pipeline) -> Path:  # noqa: F811
+    root = tmp_path_factory.mktemp("candidates")
+    (root / "artifacts").mkdir()
+    write_catalogue(root / "artifacts")
+    write_sidecars(root / "artifacts")
+    pipeline.save_pretrained(root / "models" / "canvas")
+    (root / "champion").mkdir()
+    (root / "champion" / "champion.json").write_text('{"version": null}')
+    return root
+
+
+def run(root: Path, out: Path, **changes: Any) -> list[dict[str, Any]]:
+    """The candidates of a run that writes to `out`."""
+    ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in sample_candidates.inputs.items()}
+    for key, artifact in sample_candidates.outputs.items():
+        (out / artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        ends[key] = Output(out / artifact.path)
+    sample_candidates(**tiny(sample_candidates, **changes), **ends)
+    return list(tables.read(out / "artifacts" / "candidates").to_pylist())
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> tuple[Path, list[dict[str, Any]]]:
+    return root, run(root, root)
+
+
+def by_model(rows: list[dict[str, Any]], model: str) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(row["item_id"], row["seed"]): row for row in rows if row["model"] == model}
+
+
+def test_every_item_has_a_challenger_and_a_pasted_product(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, rows = made
+    own, pasted, spoiled = (by_model(rows, model) for model in ("challenger", "paste", "spoiled"))
+    assert len(own) == 4  # two products, two prompts
+    assert own.keys() == pasted.keys()
+    assert len(spoiled) == 1
+    assert spoiled.keys() <= own.keys()
+    assert not by_model(rows, "champion")
+    assert {row["digest"] for row in own.values()} == {digest(root / "models" / "canvas")}
+    assert {row["digest"] for row in [*pasted.values(), *spoiled.values()]} == {None}
+    assert len({row["candidate_id"] for row in rows}) == len(rows)
+    assert {row["scene"] for row in rows} <= {None, "forest", "lobby"}
+    assert all(row["prompt"].endswith(("in a forest", "in a lobby")) for row in rows)
+
+
+def test_products_stay_as_they_are_on_other_pictures(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, rows = made
+    pins = {row["pin_id"]: row["image"] for row in tables.read(root / "artifacts" / "pins").to_pylist()}
+    for row in rows:
+        original, picture = decode(pins[row["pin_id"]]), decode(row["image"])
+        assert picture.size == original.size
+        mask = decode_mask(row["mask"])
+        product = product_of(original, Image.fromarray((mask * 255).astype(np.uint8)))
+        difference = np.abs(np.array(picture).astype(int) - product.pixels)[product.core].max()
+        assert (difference == 0) == (row["model"] != "spoiled"), (row["model"], difference)
+
+
+def test_the_packet_is_blind_and_complete(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, rows = made
+    text = (root / "artifacts" / "packet" / "packet.json").read_text()
+    names = {row[key] for row in rows for key in ("candidate_id", "item_id", "pin_id", "digest", "model") if row[key]}
+    assert not [name for name in names if name in text]
+    assert not {"expected", "repeat_of", "first"} & set(json.loads(text)["items"][0])
+    packet = read_packet(root / "artifacts" / "packet")
+    assert len(packet.items) == 3 + 1 + 1
+    assert sorted(path.name for path in (root / "artifacts" / "packet").rglob("*") if path.is_file()) == sorted(
+        ["packet.json", *(item.picture.name for item in packet.items)]
+    )
+    for item in packet.items:
+        with Image.open(io.BytesIO(item.picture.read_bytes())) as picture:
+            assert picture.width > 800
+            assert not picture.info
+
+
+def test_the_key_opens_the_packet(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    root, rows = made
+    key = json.loads((root / "artifacts" / "packet_key" / "key.json").read_text())
+    packet = read_packet(root / "artifacts" / "packet")
+    assert key["name"] == packet.name
+    assert list(key["items"]) == [item.item_id for item in packet.items]
+    models = {row["candidate_id"]: row["model"] for row in rows}
+    shown = [{models[one["first"]], models[one["second"]]} for one in key["items"].values()]
+    assert shown.count({"challenger", "paste"}) == 4
+    assert shown.count({"challenger", "spoiled"}) == 1
+    (check,) = (one for one in key["items"].values() if one["expected"] is not None)
+    assert models[check["first"]] == ("challenger" if check["expected"] == 1 else "spoiled")
+    (again,) = (one for one in key["items"].values() if one["repeat_of"])
+    before = key["items"][again["repeat_of"]]
+    assert (again["first"], again["second"]) == (before["second"], before["first"])
+
+
+def test_the_champion_meets_the_challenger_where_it_painted_the_same(
+    made: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    root, rows = made
+    place = root / "champion" / "evaluation"
+    mine = list(by_model(rows, "challenger").values())
+    pasted = by_model(rows, "paste")
+    old = [row | {"digest": "0" * 32, "image": pasted[row["item_id"], row["seed"]]["image"]} for row in mine]
+    old[3] |= {"seed": 5}
+    others = [row for row in rows if row["model"] != "challenger"]
+    tables.write(place, [pa.Table.from_pylist([*old, *others], tables.CANDIDATES)], tables.CANDIDATES)
+    try:
+        met = run(root, tmp_path)
+    finally:
+        shutil.rmtree(place)
+    champions = by_model(met, "champion")
+    assert champions.keys() == {(row["item_id"], row["seed"]) for row in old[:3]}
+    assert {row["digest"] for row in champions.values()} == {"0" * 32}
+    key = json.loads((tmp_path / "artifacts" / "packet_key" / "key.json").read_text())
+    models = {row["candidate_id"]: row["model"] for row in met}
+    pairs = [{models[one["first"]], models[one["second"]]} for one in key["items"].values() if one["expected"] is None]
+    assert pairs == [{"challenger", "champion"}] * 4
+
+
+def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    root, _ = made
+    run(root, tmp_path)
+    for artifact in ("candidates", "packet", "packet_key"):
+        assert digest(tmp_path / "artifacts" / artifact) == digest(root / "artifacts" / artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"products": 0}, "products is 0"),
+        ({"prompts": []}, "needs prompts"),
+        ({"splits": ["test"]}, "splits among train"),
+    ],
+)
+def test_params_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(sample_candidates, **changes)
