@@ -1,0 +1,201 @@
+"""The reward model: how good is a picture of a product, to the people who would see it?
+
+It sees the picture, the product as it was, and the mask (1 = product); the original's background it does not see, for a
+new one is what was asked for. It may also be told the prompt.
+Shapes: B pictures, S the side that the network sees, Q = len(HEADS).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.data.captions import parted
+from canvas.models.reward_spec import HEADS, RewardSpec
+
+SEEN = 10
+"""Input channels: picture, product as it was, what changed in it, mask."""
+
+MAX_WORDS = 16
+"""Of a prompt's background; the rest is not read."""
+
+REGIONS = 3
+"""That features are pooled over: product, its edge, background."""
+
+
+class RewardModel(ModelMixin, ConfigMixin):
+    """A convolutional network whose features are pooled over the product, its edge and the background.
+
+    Build it with `build_reward`, load it with `load_reward`, ask it with `scores`. `scale` and `offset` (Q,) turn
+    logits into calibrated log-odds (Platt 1999).
+    """
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int,
+        channels: tuple[int, ...],
+        layers_per_block: int,
+        hidden: int,
+        words: int,
+        word_width: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        widths = [SEEN * 4, *channels]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                _convolution(inner, outer, stride=1 if level == 0 else 2),
+                *(_convolution(outer, outer, stride=1) for _ in range(layers_per_block)),
+            )
+            for level, (inner, outer) in enumerate(pairwise(widths))
+        )
+        pooled = 2 * REGIONS * sum(channels[-2:])
+        self.answers = nn.Sequential(
+            nn.Linear(pooled, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
+        )
+        self.words = nn.Embedding(words, word_width, padding_idx=0)
+        self.scene = nn.Sequential(nn.Linear(pooled, hidden), nn.ReLU(), nn.Linear(hidden, word_width))
+        self.agreement = nn.Parameter(torch.tensor([8.0, 0.0]))
+        self.register_buffer("scale", torch.ones(len(HEADS)))
+        self.register_buffer("offset", torch.zeros(len(HEADS)))
+
+    def forward(
+        self, outputs: torch.Tensor, originals: torch.Tensor, masks: torch.Tensor, words: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (B, Q) of pictures and originals (B, 3, S, S) in [-1, 1], masks (B, 1, S, S) of 0 and 1.
+
+        words: (B, MAX_WORDS) as `hashed` makes them; without any, "prompted" is "overall".
+        """
+        product = originals * masks
+        x = F.pixel_unshuffle(torch.cat([outputs, product, outputs * masks - product, masks], dim=1), 2)
+        maps = []
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        regions = _regions(masks)
+        pooled = torch.cat([_pooled(features, regions) for features in maps[-2:]], dim=1)
+        answers = self.answers(pooled)
+        known = words > 0
+        text = (self.words(words) * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        gain, bias = self.agreement
+        agreement = gain * F.cosine_similarity(self.scene(pooled), text, dim=1) + bias
+        prompted = answers[:, -1] + agreement * known.any(dim=1)
+        return torch.cat([answers, prompted[:, None]], dim=1)
+
+
+def build_reward(spec: RewardSpec) -> RewardModel:
+    """The model of `spec`, with random weights from torch's generator, or with those of `init_from`.
+
+    Raises `ValueError` if what is there has another form.
+    """
+    form = {name: getattr(spec, name) for name in RewardSpec.__slots__ if name != "init_from"}
+    if spec.init_from is None:
+        return RewardModel(**form)
+    model = load_reward(spec.init_from)
+    known = {name: _plain(model.config[name]) for name in form}
+    if different := sorted(name for name in form if known[name] != _plain(form[name])):
+        raise ValueError(f"reward.init_from {spec.init_from} differs in {', '.join(different)}: it has {known}")
+    return model
+
+
+def load_reward(path: str | Path) -> RewardModel:
+    """The model in a directory that `save_pretrained` wrote, in eval mode. Raises `ValueError` if it is none."""
+    if not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} holds no config.json: name a directory that the train_reward stage wrote")
+    model: RewardModel = RewardModel.from_pretrained(str(path), use_safetensors=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def scores(
+    model: RewardModel,
+    outputs: torch.Tensor,
+    originals: torch.Tensor,
+    masks: torch.Tensor,
+    prompts: Sequence[str] | None = None,
+    batch_size: int = 64,
+) -> Mapping[str, torch.Tensor]:
+    """Calibrated probabilities (B,) in 0..1 on the CPU, higher is better: defects (that it has none), fidelity,
+    aesthetics, overall.
+
+    outputs, originals: uint8 (B, 3, H, W), any size; originals may be (1, 3, H, W), the same for all. masks: (B or 1, 1,
+    H, W), bool or 0..1, 1 = product. `prompts`: then "overall" also says whether the background is the one asked for.
+    """
+    assert outputs.dtype == originals.dtype == torch.uint8, (outputs.dtype, originals.dtype)
+    size, device = len(outputs), model.scale.device
+    originals, masks = originals.expand(size, -1, -1, -1), masks.expand(size, -1, -1, -1)
+    words = hashed(prompts if prompts is not None else [""] * size, model.config["words"])
+    found = [torch.zeros(0, len(HEADS))]
+    for first in range(0, size, batch_size):
+        rows = slice(first, first + batch_size)
+        seen = seen_by(model, *(given[rows].to(device) for given in (outputs, originals, masks)))
+        logits = model(*seen, words[rows].to(device))
+        found.append((model.scale * logits + model.offset).sigmoid().float().cpu())
+    by_head = dict(zip(HEADS, torch.cat(found).unbind(1), strict=True))
+    prompted = by_head.pop("prompted")
+    return by_head if prompts is None else by_head | {"overall": prompted}
+
+
+def seen_by(
+    model: RewardModel, outputs: torch.Tensor, originals: torch.Tensor, masks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures and originals uint8 (B, 3, H, W) and masks (B, 1, H, W) as the network sees them: squeezed to S x S."""
+    size = (model.config["image_size"],) * 2
+
+    def squeezed(values: torch.Tensor) -> torch.Tensor:
+        if tuple(values.shape[-2:]) == size:
+            return values
+        return F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    pictures = (squeezed(given.float()).clamp(0, 255) / 127.5 - 1 for given in (outputs, originals))
+    return *pictures, (squeezed(masks.float()) >= 0.5).float()
+
+
+def hashed(prompts: Sequence[str], buckets: int) -> torch.Tensor:
+    """The words of each prompt's background ("product, background") as numbers 1 .. buckets - 1, int64 (B, MAX_WORDS),
+    padded with 0; an empty prompt has none."""
+    found = torch.zeros(len(prompts), MAX_WORDS, dtype=torch.int64)
+    for row, prompt in zip(found, prompts, strict=True):
+        words = re.findall(r"\w+", parted(prompt)[1].lower())[:MAX_WORDS]
+        row[: len(words)] = torch.tensor([1 + crc32(word.encode()) % (buckets - 1) for word in words])
+    return found
+
+
+def _convolution(inner: int, outer: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU(inplace=True)
+    )
+
+
+def _regions(masks: torch.Tensor) -> torch.Tensor:
+    """Product, edge and background (B, REGIONS, S, S) of 0 and 1; the edge is a band of S / 16 within the others."""
+    reach = max(1, masks.shape[-1] // 32)
+    grown = F.max_pool2d(masks, 2 * reach + 1, 1, reach)
+    shrunk = 1 - F.max_pool2d(1 - masks, 2 * reach + 1, 1, reach)
+    return torch.cat([masks, grown - shrunk, 1 - masks], dim=1)
+
+
+def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """Mean and maximum of features (B, C, h, w), 0 or more, over each region: (B, 2 * REGIONS * C)."""
+    shares = F.adaptive_avg_pool2d(regions, features.shape[-2:]).flatten(2)  # (B, R, h * w)
+    flat = features.flatten(2)
+    means = torch.einsum("bcn,brn->brc", flat, shares) / shares.sum(dim=2, keepdim=True).clamp(min=1e-6)
+    most = torch.stack([(flat * (share > 0)[:, None]).amax(dim=2) for share in shares.unbind(1)], dim=1)
+    return torch.cat([means, most], dim=1).flatten(1)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, (list, tuple)) else value
