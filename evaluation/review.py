@@ -185,7 +185,10 @@ def _slices(slices: Sequence[Delta]) -> list[Html]:
             pages.paragraph(f"None of {counted} slices moved: every interval holds zero." if counted else "No slices.")
         ]
     worse_first = sorted(moved, key=lambda delta: (delta.change == "better", delta.name))
-    return [Html('<div class="deltas">' + "".join(map(_delta, worse_first)) + "</div>")]
+    return [
+        pages.paragraph(f"{len(moved)} of {len(slices)}; about {0.05 * len(slices):.1f} would move by chance."),
+        Html('<div class="deltas">' + "".join(map(_delta, worse_first)) + "</div>"),
+    ]
 
 
 def _human(human: Human) -> list[Html]:
