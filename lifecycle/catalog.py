@@ -6,7 +6,7 @@ Tables are directories of Parquet parts; their column types stand in `canvas.dat
 
 from __future__ import annotations
 
-from lifecycle.stage import Dataset, Metrics, Model, Picture, Plot, Report, Site
+from lifecycle.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site
 
 # Data
 
@@ -474,6 +474,41 @@ class CandidateSheet(Picture):
     """A few items: the product, what challenger and champion made of it, the known-bad pictures."""
 
     path = "reports/candidates.png"
+
+
+# Gates, registry
+
+
+class Verdict(Artifact):
+    """What the gates say of the challenger, in words: a JSON object of outcome, reasons, challenger, champion
+    (lifecycle.stage.Decision)."""
+
+    path = "artifacts/verdict.json"
+
+
+class GateMetrics(Metrics):
+    """The verdict as numbers: passed, failed, pending (0 or 1), reasons."""
+
+    path = "reports/gate.json"
+
+
+class Review(Report):
+    """The page on which a lead decides: verdict, side by side, measures, people, what changed, lineage."""
+
+    path = "reports/review.html"
+
+
+class Registered(Artifact):
+    """The versions in the registry: a JSON object of registered model -> name, version, digest."""
+
+    path = "artifacts/registered.json"
+
+
+class Promoted(Artifact):
+    """What became of the candidate: a JSON object of outcome and reasons, with people's ratings counted, and the move
+    (kind, before, after, who, when, why), null if the champion stayed."""
+
+    path = "artifacts/promoted.json"
 
 
 # The report of it all
