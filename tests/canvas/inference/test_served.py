@@ -6,13 +6,20 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from canvas.data.images import encode_png
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
+from lifecycle.catalog import CanvasModel
+from lifecycle.digest import digest
 from lifecycle.packaging import write_pyfunc
+from lifecycle.registry import MlflowRegistry
 from lifecycle.stage import Served
 from tests.canvas.inference.conftest import cutout
+from tests.lifecycle.registering import decision, record_training, write_models
+
+SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
 
 
 def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipeline, tmp_path: Path):
@@ -20,8 +27,7 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipelin
     import pandas as pd
 
     pipeline.save_pretrained(tmp_path / "canvas")
-    served = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
-    write_pyfunc(tmp_path / "model", tmp_path / "canvas", served)
+    write_pyfunc(tmp_path / "model", tmp_path / "canvas", SERVED)
     assert not [file for file in (tmp_path / "model").rglob("*") if file.suffix in (".pkl", ".bin", ".pt")]
 
     product = cutout(40, 56)
@@ -31,3 +37,27 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipelin
     expected = pipeline(product, "a red lamp, forest", seed=1, num_candidates=2, num_inference_steps=2).images
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))
+
+
+def test_whoever_knows_the_registry_asks_the_champion(pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    models = write_models(tmp_path, "a")
+    (models[CanvasModel] / "model.safetensors").unlink()
+    pipeline.save_pretrained(models[CanvasModel])
+    record_training(tmp_path, tmp_path, 1)
+    (tmp_path / "evaluation.json").write_text("{}")
+    registry = MlflowRegistry.open(tmp_path)
+    passed = decision(digest(models[CanvasModel]), None)
+    versions = registry.register(
+        CanvasModel, models, served=SERVED, evidence={}, metrics=tmp_path / "evaluation.json", decision=passed
+    )
+    registry.promote(versions["canvas-background"], passed, "it is the first")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/.mlflow/mlflow.db")
+    import mlflow.pyfunc
+    import pandas as pd
+
+    rows = pd.DataFrame({"product": [encode_png(cutout(40, 56))], "prompt": ["a red lamp, forest"], "seed": [7]})
+    loaded = mlflow.pyfunc.load_model("models:/canvas-background@champion")
+    made = loaded.predict(rows, params={"steps": 1})["image"]
+    assert Image.open(io.BytesIO(made[0])).size == (56, 40)
