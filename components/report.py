@@ -1,4 +1,4 @@
-"""Stage `report`: one page with the data half's figures and pictures."""
+"""Stage `report`: one page with every stage's figures and pictures."""
 
 from __future__ import annotations
 
@@ -29,9 +29,28 @@ def report(
     captions: Input[catalog.CaptionMetrics],
     caption_sheet: Input[catalog.CaptionSheet],
     tables_validation: Input[catalog.TablesMetrics],
+    backdrop: Input[catalog.BackdropMetrics],
+    backdrop_grid: Input[catalog.BackdropGrid],
+    clip: Input[catalog.ClipMetrics],
+    clip_losses: Input[catalog.ClipLosses],
+    vae: Input[catalog.VaeMetrics],
+    vae_losses: Input[catalog.VaeLosses],
+    vae_sheet: Input[catalog.VaeSheet],
+    encode: Input[catalog.EncodeMetrics],
+    base: Input[catalog.BaseMetrics],
+    base_losses: Input[catalog.BaseLosses],
+    inpaint: Input[catalog.InpaintMetrics],
+    inpaint_losses: Input[catalog.InpaintLosses],
+    backdrop_lora: Input[catalog.BackdropLoraMetrics],
+    backdrop_lora_losses: Input[catalog.BackdropLoraLosses],
+    engaged_lora: Input[catalog.EngagedLoraMetrics],
+    engaged_lora_losses: Input[catalog.EngagedLoraLosses],
+    decoder: Input[catalog.DecoderMetrics],
+    decoder_losses: Input[catalog.DecoderLosses],
+    decoder_sheet: Input[catalog.DecoderSheet],
     index: Output[catalog.Index],
 ) -> None:
-    """Gather the figures, curves and pictures of the data half on one page."""
+    """Gather every stage's figures, curves and pictures on one page."""
     from evaluation import pages
 
     warnings, drifted = _warnings(validation.path, tables_validation.path), _numbers(drift.path)
@@ -44,7 +63,13 @@ def report(
                 "left by the filter": min(_funnel(filter_funnel.path).values()),
                 "masks": _numbers(masks.path)["pins"],
                 "captions": _numbers(captions.path)["rows"],
+                "backgrounds that show the scene asked for": _share(_numbers(backdrop.path).get("scene_accuracy")),
             }
+        ),
+        pages.section(
+            "Backgrounds",
+            _picture(backdrop_grid.path, "Held-out products before prompted scenes; the original on the left"),
+            _figures(backdrop.path),
         ),
         pages.section("Pins", _picture(ingest_sheet.path, "Pins of every kind and defect"), _figures(ingest.path)),
         pages.section(
@@ -71,6 +96,29 @@ def report(
             _curves("Training loss", captioner=captioner_losses.path),
             _figures(captioner.path, captions.path),
         ),
+        pages.section(
+            "Encoders",
+            _picture(vae_sheet.path, "Held-out pins above what the autoencoder makes of them"),
+            _curves("Training loss", clip=clip_losses.path, vae=vae_losses.path),
+            _figures(clip.path, vae.path, encode.path),
+        ),
+        pages.section(
+            "Denoiser",
+            _curves(
+                "Training loss of each stage",
+                base=base_losses.path,
+                inpaint=inpaint_losses.path,
+                backdrop=backdrop_lora_losses.path,
+                engaged=engaged_lora_losses.path,
+            ),
+            _figures(base.path, inpaint.path, backdrop_lora.path, engaged_lora.path),
+        ),
+        pages.section(
+            "Decoder",
+            _picture(decoder_sheet.path, "Product pixels kept, seams blended"),
+            _curves("Training loss", decoder=decoder_losses.path),
+            _figures(decoder.path),
+        ),
     ]
     index.path.write_text(pages.page("Canvas: what this run made", *sections), encoding="utf-8")
 
@@ -86,6 +134,10 @@ def _figures(*files: Path) -> str:
         )
         for path in files
     )
+
+
+def _share(value: object) -> str:
+    return f"{value:.0%}" if isinstance(value, float) else "not judged"
 
 
 def _numbers(path: Path) -> dict[str, object]:
@@ -122,8 +174,11 @@ def _funnel(path: Path) -> dict[str, float]:
 
 
 def _curves(caption: str, **files: Path) -> str:
-    """The loss of each file by step."""
+    """The loss of each file by step; of several encoders in one file, a curve each."""
     from evaluation import pages
 
-    series = {name: [(float(row["step"]), float(row["loss"])) for row in _rows(path)] for name, path in files.items()}
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name, path in files.items():
+        for row in _rows(path):
+            series.setdefault(row.get("encoder") or name, []).append((float(row["step"]), float(row["loss"])))
     return pages.lines(series, caption)

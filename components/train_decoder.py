@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from canvas.data.known_pins import Known
     from canvas.models.decoder import ConditionalDecoder
+    from canvas.models.latents import LatentScale
     from canvas.models.vae import Vae as Autoencoder
     from canvas.train.loop import Fitted
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainDecoderParams:
     perceptual: PerceptualSpec  # network of the loss's `features`
+    latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None
     painting: PaintSpec
@@ -108,7 +110,7 @@ def train_decoder(
     painted = time.perf_counter()
     torch.manual_seed(params.seed)
     conditional = ConditionalDecoder.of(autoencoder, decoder)
-    fitted = _fitted(conditional, params, samples, clip.path, log, scratch)
+    fitted = _fitted(conditional, params, samples, painter.scale, clip.path, log, scratch)
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
 
@@ -128,6 +130,7 @@ def _fitted(
     conditional: ConditionalDecoder,
     params: TrainDecoderParams,
     samples: Sequence[Known],
+    scale: LatentScale,
     clip: Path,
     log: StepLog,
     scratch: Scratch,
@@ -155,7 +158,9 @@ def _fitted(
                 features=features,
                 adversary=params.adversary,
                 judge=adversary.model if adversary else None,
-            )
+            ),
+            scale=scale,
+            latent_noise=params.latent_noise,
         ),
         BucketBatches(
             lambda places: stacked([samples[place] for place in places]),

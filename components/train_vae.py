@@ -85,7 +85,8 @@ def train_vae(
     curve: list[tuple[int, float]] = []
     figures: dict[str, object] = {}
     if params.training is not None:
-        fitted = _fitted(autoencoder, params.training, frames.side, distance, split_of, pins.path, log, scratch)
+        fresh = vae.init_from is None
+        fitted = _fitted(autoencoder, fresh, params.training, frames.side, distance, split_of, pins.path, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     trained = time.perf_counter()
     with evaluating(autoencoder):
@@ -100,6 +101,7 @@ def train_vae(
 
 def _fitted(
     autoencoder: Vae,
+    fresh: bool,
     training: VaeTraining,
     side: int,
     distance: Distance,
@@ -108,12 +110,19 @@ def _fitted(
     log: StepLog,
     scratch: Scratch,
 ) -> Fitted:
+    import torch
+
     from canvas.data.pictures import CropBatches, load_pictures
-    from canvas.models.reconstruction import PictureLoss, ReconstructionObjective, adversary_of
+    from canvas.models.reconstruction import PictureLoss, ReconstructionObjective, adversary_of, from_bytes
+    from canvas.models.vae import PixelAutoencoder
     from canvas.train.loop import fit
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
     ids, pictures = load_pictures(pins, wanted, round(side * training.crops.zoom))
+    crops = CropBatches(ids, pictures, side, training.crops, training.loop.batch_size, training.loop.seed)
+    if fresh and isinstance(autoencoder, PixelAutoencoder):
+        epoch = max(len(ids) // training.loop.batch_size, 1)
+        autoencoder.fit_patches(from_bytes(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
     adversary = adversary_of(training.adversary) if training.adversary else None
     loss = PictureLoss(
         training.loss,
@@ -124,7 +133,7 @@ def _fitted(
     return fit(
         autoencoder,
         ReconstructionObjective(loss, kl=training.kl),
-        CropBatches(ids, pictures, side, training.crops, training.loop.batch_size, training.loop.seed),
+        crops,
         training.loop,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,

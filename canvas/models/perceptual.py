@@ -78,7 +78,7 @@ class ClipFeatures(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Maps (B, width, h, w) of images in [-1, 1]."""
         found = self.visual.forward_intermediates(
-            _prepared(self.visual, images), indices=self.layers, intermediates_only=True
+            _prepared(self.visual, images), indices=self.layers, stop_early=True, intermediates_only=True
         )
         return found["image_intermediates"]
 

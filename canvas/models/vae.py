@@ -6,7 +6,8 @@ Both are diffusers models with one interface: `encode(images).latent_dist`, `dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -23,12 +24,20 @@ from torch.nn import functional as F
 from canvas.models.vae_spec import VaeSpec
 
 
-class PixelAutoencoder(ModelMixin, ConfigMixin):
-    """A convolutional autoencoder whose first resolution is already `patch` times coarser than the picture.
+FIRST_NOISE = 0.05
+"""Deviation of the posterior before training, where latents have deviation 1."""
+MIN_VARIANCE = 1e-7
+"""Of a principal component: less is rounding."""
 
-    Pixel-unshuffle moves the work away from full resolution, where convolutions of a few channels are slowest on a
-    CPU. Residual blocks (He et al. 2016, pre-activation) at each resolution; no attention, so any size that `factor`
-    divides is fine.
+
+class PixelAutoencoder(ModelMixin, ConfigMixin):
+    """A linear map of patches, one a latent cell, and a convolutional network that adds what a linear map cannot.
+
+    The linear map starts as principal components (`fit_patches`), the best that any linear autoencoder can learn
+    (Baldi and Hornik 1989), and latents start white; the network's last layers start at zero, so training begins there
+    instead of at noise. The network works `patch` times coarser than the picture and below: pixel-unshuffle moves the
+    work away from full resolution, where convolutions of a few channels are slowest on a CPU. Residual blocks (He et
+    al. 2016, pre-activation) at each resolution; no attention, so any size that `factor` divides is fine.
     """
 
     @register_to_config
@@ -46,7 +55,9 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         force_upcast: bool = False,
     ) -> None:
         super().__init__()
-        pixels = 3 * patch**2
+        pixels, cell = 3 * patch**2, patch * 2 ** (len(channels) - 1)
+        self.analysis = nn.Conv2d(3, latent_channels, cell, stride=cell)
+        self.synthesis = nn.ConvTranspose2d(latent_channels, 3, cell, stride=cell)
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch),
             nn.Conv2d(pixels, channels[0], 3, padding=1),
@@ -63,20 +74,51 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
             nn.Conv2d(channels[0], pixels, 3, padding=1),
             nn.PixelShuffle(patch),
         )
+        for last in (self.encoder[-1], self.decoder[-2]):
+            assert isinstance(last, nn.Conv2d)
+            zeroed(last)
+        with torch.no_grad():
+            self.encoder[-1].bias[latent_channels:] = 2 * math.log(FIRST_NOISE)
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
-        posterior = DiagonalGaussianDistribution(self.encoder(x))
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        posterior = DiagonalGaussianDistribution(torch.cat([mean + self.analysis(x), log_variance], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator: object = None) -> DecoderOutput | tuple:
         """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
-        images = self.decoder(z)
+        images = self.decoder(z) + self.synthesis(z)
         return DecoderOutput(sample=images) if return_dict else (images,)
 
     def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
         """Images decoded from the means of their latents."""
-        return self.decode(DiagonalGaussianDistribution(self.encoder(sample)).mode())
+        return self.decode(posterior(self, sample).mode())
+
+
+    @torch.no_grad()
+    def fit_patches(self, images: Iterable[torch.Tensor]) -> None:
+        """Make the linear map the principal components of all patches of `images` (B, 3, H, W) in [-1, 1], scaled so
+        that each latent channel has variance 1. Raises ValueError if the patches span fewer dimensions than latents."""
+        cell, channels = self.analysis.kernel_size[0], self.analysis.out_channels
+        size = 3 * cell**2
+        count, total, products = 0, torch.zeros(size).double(), torch.zeros(size, size).double()
+        for batch in images:
+            patches = F.unfold(batch.double(), cell, stride=cell).transpose(1, 2).reshape(-1, size)
+            count, total, products = count + len(patches), total + patches.sum(0), products + patches.T @ patches
+        colour = (total / max(count, 1)).view(3, -1).mean(1)
+        mean = colour.repeat_interleave(cell**2)
+        second = products / max(count, 1) - torch.outer(total, mean) / max(count, 1)
+        second = second - torch.outer(mean, total) / max(count, 1) + torch.outer(mean, mean)
+        variances, directions = torch.linalg.eigh(second)
+        variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels].T
+        if not variances[-1] > MIN_VARIANCE:
+            raise ValueError(f"{count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
+        spread = variances.sqrt()[:, None]
+        self.analysis.weight.copy_((directions / spread).view_as(self.analysis.weight))
+        self.analysis.bias.copy_(-(directions / spread) @ mean)  # type: ignore[union-attr]
+        self.synthesis.weight.copy_((directions * spread).view_as(self.synthesis.weight))
+        self.synthesis.bias.copy_(colour)  # type: ignore[union-attr]
 
 
 class Stages(nn.Module):
@@ -103,6 +145,14 @@ class Stages(nn.Module):
         for block in blocks:
             x = block(x, None)
         return x
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """`layer`, so that it adds nothing before it is trained."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def halving(wide_in: int, wide_out: int) -> nn.Module:

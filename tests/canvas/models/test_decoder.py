@@ -9,8 +9,9 @@ import torch
 from canvas.models.composite import composite, dilated, eroded, seam_gradient
 from canvas.models.decoder import ConditionalDecoder, DecoderObjective
 from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.latents import LatentScale
 from canvas.models.reconstruction import PictureLoss, from_bytes, to_bytes
-from canvas.models.vae import build_vae
+from canvas.models.vae import PixelAutoencoder, build_vae
 from canvas.train.draws import Draws
 from tests.canvas.models.test_reconstruction import WEIGHTS
 from tests.canvas.models.test_vae import KL, PIXEL
@@ -31,10 +32,16 @@ def _known(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return images, mask, alpha
 
 
+UNIT = LatentScale(torch.zeros(6), torch.ones(6), 1.0)
+
+
 def _moved(decoder: ConditionalDecoder) -> ConditionalDecoder:
     """The decoder with all its zero-initialised weights set to something."""
     torch.manual_seed(1)
-    for layer in [*decoder.inject, decoder.blend[0]]:
+    zeroed = [*decoder.inject, decoder.blend[0]]
+    if isinstance(decoder.trunk, PixelAutoencoder):
+        zeroed.append(decoder.trunk.decoder[-2])
+    for layer in zeroed:
         torch.nn.init.normal_(layer.weight, std=0.5)
     return decoder.eval()
 
@@ -136,7 +143,7 @@ def test_training_uses_what_is_known():
         "alpha": alpha,
         "truth": mask,
     }
-    objective = DecoderObjective(PictureLoss(WEIGHTS))
+    objective = DecoderObjective(PictureLoss(WEIGHTS), scale=UNIT, latent_noise=0)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)
     losses = []
     for step in range(30):
@@ -147,6 +154,28 @@ def test_training_uses_what_is_known():
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert outputs["reconstructions"].shape == images.shape
+
+
+def test_noise_reaches_encoded_latents_alone():
+    seen = []
+
+    class Listening(torch.nn.Module):
+        def forward(self, latents: torch.Tensor, images: torch.Tensor, *known: torch.Tensor) -> torch.Tensor:
+            seen.append(latents)
+            return images
+
+    images, mask, alpha = _known()
+    truth = torch.stack([torch.ones_like(mask[0]), mask[1]])
+    latents = torch.full((2, 6, 16, 16), 3.0)
+    batch = {"pin_id": ["a", "b"], "images": images, "latents": latents, "mask": mask, "alpha": alpha, "truth": truth}
+    scale = LatentScale(torch.zeros(6), torch.full((6,), 10.0), 1.0)
+    objective = DecoderObjective(PictureLoss(WEIGHTS), scale=scale, latent_noise=0.5)
+    for step in range(8):
+        objective(Listening(), batch, Draws(seed=0, step=step, first=0, samples=2))
+    encoded, painted = torch.stack(seen).unbind(1)
+    torch.testing.assert_close(painted, torch.full_like(painted, 3.0))
+    spreads = encoded.std(dim=(1, 2, 3)) / 10
+    assert 0 < spreads.min() < 0.25 < spreads.max() < 0.55
 
 
 def test_core_keeps_the_pictures_edge():

@@ -118,7 +118,7 @@ def test_statistics_need_pictures_and_live_channels():
     with pytest.raises(ValueError, match="of no picture"):
         LatentMoments().store(vae)
     with torch.no_grad():
-        vae.encoder[-1].weight.zero_()
+        vae.analysis.weight.zero_()
         vae.encoder[-1].bias.fill_(-40)
         dead = LatentMoments()
         dead.add(vae.encode(torch.rand(1, 3, 16, 16)).latent_dist)
@@ -138,3 +138,28 @@ def test_padding_repeats_edges():
     assert wide.shape == (1, 3, 8, 8)
     assert torch.equal(wide[:, :, :5], images)
     assert torch.equal(wide[:, :, 7], images[:, :, 4])
+
+
+def _low_frequencies(count: int) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(coarse, size=32, mode="bicubic") * 2 - 1
+
+
+def test_the_fitted_linear_map_is_the_best_of_its_rank():
+    images = _low_frequencies(16)
+    vae = build_vae(PIXEL, sample_size=32).eval()
+    vae.fit_patches(images.split(5))
+    with torch.no_grad():
+        latents = vae.encode(images).latent_dist.mean
+        error = (vae.decode(latents).sample - images).square().mean()
+    cell = 32 // latents.shape[-1]
+    patches = torch.nn.functional.unfold(images, cell, stride=cell).transpose(1, 2).flatten(0, 1)
+    centred = patches - images.mean(dim=(0, 2, 3)).repeat_interleave(cell**2)
+    left_over = torch.linalg.svdvals(centred)[PIXEL.latent_channels :].square().sum() / patches.numel()
+    torch.testing.assert_close(error, left_over, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(latents.square().mean(dim=(0, 2, 3)), torch.ones(PIXEL.latent_channels), rtol=1e-3, atol=0)
+
+
+def test_flat_pictures_cannot_be_fitted():
+    with pytest.raises(ValueError, match="vary in fewer than 6 directions"):
+        build_vae(PIXEL, sample_size=32).fit_patches([torch.zeros(2, 3, 32, 32)])
