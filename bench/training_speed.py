@@ -166,7 +166,7 @@ def ours(of: Sizes, shards: Path, vae: Vae, work: Path) -> Callable[[], float]:
     batches = BucketBatches(
         lambda chosen: rows.batch(chosen, columns), by_bucket(rows.index), of.train.batch_size, of.train.seed
     )
-    objective = DenoisingObjective(of.diffusion, latent_scale(vae), caption_dropout=0.1, inpaint=False)
+    objective = DenoisingObjective(of.diffusion, latent_scale(vae), captions=1, caption_dropout=0.1, inpaint=False)
     unet = denoiser(of)
 
     def run() -> float:

@@ -60,7 +60,11 @@ def train_backdrop(
     torch.manual_seed(train_backdrop.seed)
     unet = add_lora(load_denoiser(inpaint.path), rank=train_backdrop.lora.rank, alpha=train_backdrop.lora.alpha)
     objective = DenoisingObjective(
-        diffusion, latent_scale(autoencoder), caption_dropout=train_backdrop.caption_dropout, inpaint=True
+        diffusion,
+        latent_scale(autoencoder),
+        captions=train_backdrop.captions,
+        caption_dropout=train_backdrop.caption_dropout,
+        inpaint=True,
     )
     samples = SampleSheet(autoencoder, scheduler, rows, train_backdrop.sheet, masks="product", wanted=shows_product)
     run = train_denoiser(

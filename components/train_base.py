@@ -57,7 +57,11 @@ def train_base(
         pooled_width=rows.shape("text_pooled")[-1],
     )
     objective = DenoisingObjective(
-        diffusion, latent_scale(autoencoder), caption_dropout=train_base.caption_dropout, inpaint=False
+        diffusion,
+        latent_scale(autoencoder),
+        captions=train_base.captions,
+        caption_dropout=train_base.caption_dropout,
+        inpaint=False,
     )
     samples = SampleSheet(autoencoder, scheduler, rows, train_base.sheet, masks="none", wanted=every_row)
     run = train_denoiser(

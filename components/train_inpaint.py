@@ -55,7 +55,11 @@ def train_inpaint(
     scheduler = training_scheduler(diffusion)
     unet = add_inpaint_channels(load_denoiser(base.path))
     objective = DenoisingObjective(
-        diffusion, latent_scale(autoencoder), caption_dropout=train_inpaint.caption_dropout, inpaint=True
+        diffusion,
+        latent_scale(autoencoder),
+        captions=train_inpaint.captions,
+        caption_dropout=train_inpaint.caption_dropout,
+        inpaint=True,
     )
     samples = SampleSheet(autoencoder, scheduler, rows, train_inpaint.sheet, masks="random", wanted=every_row)
     run = train_denoiser(

@@ -66,7 +66,11 @@ def tune_engaged(
     torch.manual_seed(tune_engaged.seed)
     add_lora(unet, rank=tune_engaged.lora.rank, alpha=tune_engaged.lora.alpha)
     objective = DenoisingObjective(
-        diffusion, latent_scale(autoencoder), caption_dropout=tune_engaged.caption_dropout, inpaint=True
+        diffusion,
+        latent_scale(autoencoder),
+        captions=tune_engaged.captions,
+        caption_dropout=tune_engaged.caption_dropout,
+        inpaint=True,
     )
     wanted = Engaged(rows.index, tune_engaged.rule)
     samples = SampleSheet(autoencoder, scheduler, rows, tune_engaged.sheet, masks="product", wanted=wanted)

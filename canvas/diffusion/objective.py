@@ -35,13 +35,19 @@ INPAINT_COLUMNS = (*TEXT_TO_IMAGE_COLUMNS, "masked", "holes")
 
 
 class DenoisingObjective:
-    """Weighted squared error of the denoiser's prediction; `inpaint` tells which of the two denoisers it is."""
+    """Weighted squared error of the denoiser's prediction; `inpaint` tells which of the two denoisers it is.
 
-    def __init__(self, spec: DiffusionSpec, scale: LatentScale, *, caption_dropout: float, inpaint: bool) -> None:
+    `captions`: of the K of a sample, the first ones, of which one is drawn a step.
+    """
+
+    def __init__(
+        self, spec: DiffusionSpec, scale: LatentScale, *, captions: int, caption_dropout: float, inpaint: bool
+    ) -> None:
         if not 0 <= caption_dropout < 1:
             raise ValueError(f"caption_dropout is {caption_dropout}: it must be from 0 to below 1")
         self.process = noising_process(spec)
         self.scale = scale
+        self.captions = captions
         self.caption_dropout = caption_dropout
         self.inpaint = inpaint
 
@@ -55,7 +61,7 @@ class DenoisingObjective:
         noise = draws.normal(*clean.shape)
         times = self.process.times(draws)
         sample = self.process.noisy(clean, noise, times)
-        caption = draws.integers(columns["text_states"].shape[1], len(draws))
+        caption = draws.integers(min(self.captions, columns["text_states"].shape[1]), len(draws))
         keep = kept_captions(draws, self.caption_dropout)
         if self.inpaint:
             choice = draws.integers(columns["holes"].shape[1], len(draws))

@@ -53,12 +53,15 @@ class SheetSpec:
 class DenoiserTraining:
     """What the stages that train a denoiser have in common."""
 
+    captions: int  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the preferred source's
     caption_dropout: float  # share of samples without a caption: guidance's unconditional side
     held_out: HeldOutSpec
     sheet: SheetSpec
     train: TrainSpec
 
     def __post_init__(self) -> None:
+        if self.captions < 1:
+            raise ValueError(f"captions is {self.captions}: draw from 1 or more of a pin's")
         if bool(self.train.ema) != bool(self.held_out.averages):
             raise ValueError(
                 f"train.ema is {list(self.train.ema)} and held_out.averages {list(self.held_out.averages)}: averages "

@@ -45,7 +45,7 @@ class Spy(nn.Module):
 def test_training_lowers_the_loss(spec: DiffusionSpec):
     torch.manual_seed(0)
     unet = add_inpaint_channels(tiny.denoiser()).train()
-    objective = DenoisingObjective(spec, SCALE, caption_dropout=0.1, inpaint=True)
+    objective = DenoisingObjective(spec, SCALE, captions=9, caption_dropout=0.1, inpaint=True)
     optimizer = torch.optim.Adam(unet.parameters(), lr=1e-3)
     losses = []
     for _ in range(12):
@@ -65,14 +65,14 @@ def test_a_perfect_answer_costs_nothing():
     moments[:, 4:] = -30
     clean = SCALE.normalized(moments[:, :4])
     spy = Spy(lambda sample, times: (sample - clean) / (times / 1000)[:, None, None, None])
-    objective = DenoisingObjective(FLOW, SCALE, caption_dropout=0.0, inpaint=False)
+    objective = DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=0.0, inpaint=False)
     loss, _ = objective(spy, batch, Draws(seed=0, step=0, first=0, samples=2))
     assert loss.item() < 1e-8
 
 
 def test_a_sample_draws_the_same_however_the_batch_is_cut():
     batch = _batch(4)
-    objective = DenoisingObjective(FLOW, SCALE, caption_dropout=0.5, inpaint=True)
+    objective = DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=0.5, inpaint=True)
     spy = Spy(lambda sample, times: sample[:, :4])
     whole, _ = objective(spy, batch, Draws(seed=3, step=9, first=0, samples=4))
     seen = spy.seen
@@ -88,7 +88,7 @@ def test_a_sample_draws_the_same_however_the_batch_is_cut():
 def test_the_denoiser_is_told_one_caption_and_one_mask_of_its_own():
     batch = _batch(8)
     spy = Spy(lambda sample, times: sample[:, :4])
-    DenoisingObjective(V, SCALE, caption_dropout=0.5, inpaint=True)(spy, batch, Draws(0, 0, 0, 8))
+    DenoisingObjective(V, SCALE, captions=9, caption_dropout=0.5, inpaint=True)(spy, batch, Draws(0, 0, 0, 8))
     sample, _, states, added = spy.seen
     captions, masks = [], []
     for row in range(8):
@@ -107,17 +107,24 @@ def test_the_denoiser_is_told_one_caption_and_one_mask_of_its_own():
     assert set(masks) == {0, 1}
 
 
+def test_captions_after_the_wanted_ones_are_never_told():
+    batch = _batch(8)
+    spy = Spy(lambda sample, times: sample[:, :4])
+    DenoisingObjective(V, SCALE, captions=1, caption_dropout=0, inpaint=True)(spy, batch, Draws(0, 0, 0, 8))
+    assert torch.equal(spy.seen[2], batch["text_states"][:, 0].float())
+
+
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_dropout_is_checked(dropout):
     with pytest.raises(ValueError, match="caption_dropout is"):
-        DenoisingObjective(FLOW, SCALE, caption_dropout=dropout, inpaint=False)
+        DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=dropout, inpaint=False)
 
 
 def test_missing_columns_are_our_bug():
     batch = _batch()
     del batch["holes"]
     with pytest.raises(AssertionError, match="a batch needs"):
-        DenoisingObjective(FLOW, SCALE, caption_dropout=0.0, inpaint=True)(
+        DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=0.0, inpaint=True)(
             Spy(lambda s, t: s), batch, Draws(0, 0, 0, 2)
         )
 
