@@ -8,16 +8,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from canvas.data.tables import CANDIDATES
-from evaluation.intervals import bootstrap_mean
-from evaluation.review import Delta, Side
+from evaluation.intervals import Interval, bootstrap_mean
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
 """The champion's row, the challenger's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """Pictures of one product and prompt from the same seed. `champion` is what stands left: without a champion the
+    product pasted on another picture, or nothing."""
+
+    prompt: str
+    category: str | None
+    champion: bytes | None
+    challenger: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delta:
+    """One measure of both; `difference` is challenger minus champion over the same items, None without a champion."""
+
+    name: str
+    champion: float | None
+    challenger: float
+    difference: Interval | None
+    higher_is_better: bool
+    guarded: bool  # a gate watches it
+
+    @property
+    def change(self) -> Literal["better", "worse", "same", "new"]:
+        """Whether the difference's interval leaves zero, and to which side."""
+        if self.difference is None:
+            return "new"
+        if self.difference.low <= 0 <= self.difference.high:
+            return "same"
+        return "better" if (self.difference.low > 0) == self.higher_is_better else "worse"
 
 
 def scores(rows: Iterable[Row]) -> list[str]:

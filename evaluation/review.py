@@ -12,44 +12,13 @@ from html import escape
 from typing import Literal
 
 from evaluation import pages
+from evaluation.comparison import Delta, Side
 from evaluation.intervals import Interval
 from evaluation.pages import Html, Mood, readable
 
 MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
 WORDS = {"pass": "Pass", "fail": "Fail", "pending": "Pending"}
 DIGEST_CHARACTERS = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Side:
-    """Pictures of one product and prompt from the same seed. `champion` is what stands left: without a champion the
-    product pasted on another picture, or nothing."""
-
-    prompt: str
-    category: str | None
-    champion: bytes | None
-    challenger: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delta:
-    """One measure of both; `difference` is challenger minus champion over the same items, None without a champion."""
-
-    name: str
-    champion: float | None
-    challenger: float
-    difference: Interval | None
-    higher_is_better: bool
-    guarded: bool  # a gate watches it
-
-    @property
-    def change(self) -> Literal["better", "worse", "same", "new"]:
-        """Whether the difference's interval leaves zero, and to which side."""
-        if self.difference is None:
-            return "new"
-        if self.difference.low <= 0 <= self.difference.high:
-            return "same"
-        return "better" if (self.difference.low > 0) == self.higher_is_better else "worse"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

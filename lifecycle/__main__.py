@@ -105,7 +105,7 @@ def _lineage(options: argparse.Namespace) -> int:
 def _promote(options: argparse.Namespace) -> int:
     def promote(registry: MlflowRegistry, whole: str) -> str:
         version, decision = registry.candidate(whole)
-        done = registry.promote(version, decision, options.why)
+        done = registry.promote(version, decision, options.why, again=True)
         return f"{whole} version {done.after} is champion, version {done.before or 'none'} was; {done.who}: {done.why}"
 
     return _registry(promote)

@@ -11,7 +11,7 @@ whoever comes next completes it, or undoes it when it can no longer be completed
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
@@ -196,6 +196,17 @@ def check_decision(decision: Decision, challenger: str, champion: str | None, la
         raise ValueError(
             f"{label} is not promoted: the verdict compares it with {decision.champion or 'no champion'}, but the "
             f"champion is {champion or 'none'} by now; `python -m lifecycle champion pull` and judge again"
+        )
+
+
+def check_not_rolled_back(history: Iterable[Intent], version: str, label: str) -> None:
+    """`ValueError` if the last that was done with composite `version` was to roll it back."""
+    moves = [intent.promotion for intent in history]
+    last = next((move for move in reversed(moves) if version in (move.before, move.after)), None)
+    if last is not None and last.kind == "rollback" and last.before == version:
+        raise ValueError(
+            f"{label} is not promoted: {last.who} rolled it back ({last.why}); "
+            "`python -m lifecycle promote --why ...` if it is to be champion all the same"
         )
 
 

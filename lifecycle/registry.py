@@ -20,6 +20,7 @@ from lifecycle.promotion import (
     Intent,
     carry_out,
     check_decision,
+    check_not_rolled_back,
     check_parents,
     promoted,
     rolled_back,
@@ -87,12 +88,16 @@ class MlflowRegistry:
                 shelf.point(version.name, CANDIDATE, version.version)
         return found
 
-    def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
+    def promote(self, version: ModelVersion, decision: Decision, why: str, *, again: bool = False) -> Promotion:
+        """As `Registry` says. What was rolled back is refused, so that no pipeline brings it back by itself; `again`
+        is for a person who wants that."""
         with self._alone(version.name) as shelf:
             champion, history = self._champion(shelf), shelf.history()
             if champion is not None and champion.version == version.version and history:
                 return history[-1].promotion  # done before, by whoever was killed since
             label = f"{version.name} version {version.version}"
+            if not again:
+                check_not_rolled_back(history, version.version, label)
             if decision.challenger == version.digest:
                 self.versions.judge(version, decision)
             check_decision(decision, version.digest, champion.digest if champion else None, label)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.comparison import Delta, Side
 from evaluation.intervals import Interval
-from evaluation.review import Delta, Human, Made, Review, Side, page
+from evaluation.review import Human, Made, Review, page
 
 
 def png(colour: tuple[int, int, int], side: int = 16) -> bytes:

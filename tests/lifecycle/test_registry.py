@@ -129,7 +129,9 @@ def test_rollback_restores_what_was(two: tuple[MlflowRegistry, ModelVersion, Mod
     assert aliases(registry) == everywhere(champion="1")
     with pytest.raises(ValueError, match="canvas-background version 1 is the first champion"):
         registry.rollback(WHOLE, "more complaints")
-    promote(registry, new, old, "they were wrong")
+    with pytest.raises(ValueError, match=r"version 2 is not promoted: ada rolled it back \(complaints\)"):
+        promote(registry, new, old, "the pipeline again")
+    registry.promote(new, decision(new.digest, old.digest), "they were wrong", again=True)
     registry.versions.client.set_registered_model_alias("canvas-base", "champion", "1")
     with pytest.raises(ValueError, match="champion of canvas-base is version 1, not 2 as promotion 4 left it"):
         registry.rollback(WHOLE, "complaints")
