@@ -66,7 +66,7 @@ class RewardModel(ModelMixin, ConfigMixin):
         self.answers = nn.Sequential(
             nn.Linear(pooled, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
         )
-        self.words = nn.Embedding(words, word_width, padding_idx=0)
+        self.vocabulary = nn.Embedding(words, word_width, padding_idx=0)
         self.scene = nn.Sequential(nn.Linear(pooled, hidden), nn.ReLU(), nn.Linear(hidden, word_width))
         self.agreement = nn.Parameter(torch.tensor([8.0, 0.0]))
         self.register_buffer("scale", torch.ones(len(HEADS)))
@@ -89,7 +89,7 @@ class RewardModel(ModelMixin, ConfigMixin):
         pooled = torch.cat([_pooled(features, regions) for features in maps[-2:]], dim=1)
         answers = self.answers(pooled)
         known = words > 0
-        text = (self.words(words) * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        text = (self.vocabulary(words) * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)
         gain, bias = self.agreement
         agreement = gain * F.cosine_similarity(self.scene(pooled), text, dim=1) + bias
         prompted = answers[:, -1] + agreement * known.any(dim=1)
@@ -131,8 +131,8 @@ def scores(
     """Calibrated probabilities (B,) in 0..1 on the CPU, higher is better: defects (that it has none), fidelity,
     aesthetics, overall.
 
-    outputs, originals: uint8 (B, 3, H, W), any size; originals may be (1, 3, H, W), the same for all. masks: (B or 1, 1,
-    H, W), bool or 0..1, 1 = product. `prompts`: then "overall" also says whether the background is the one asked for.
+    outputs: uint8 (B, 3, H, W), any size. originals: likewise, or (1, 3, H, W), the same for all. masks: (B or 1, 1, H,
+    W), bool or 0..1, 1 = product. `prompts`: then "overall" also says whether the background is the one asked for.
     """
     assert outputs.dtype == originals.dtype == torch.uint8, (outputs.dtype, originals.dtype)
     size, device = len(outputs), model.scale.device

@@ -1,0 +1,76 @@
+"""What the reward model learns: which of two pictures is better, and which are good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.models.reward import RewardModel
+from canvas.models.reward_spec import HEADS
+from canvas.train.data import Batch
+from canvas.train.draws import Draws
+
+
+def pairwise_loss(first: torch.Tensor, second: torch.Tensor, preferred: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of P(first is better) = sigmoid(first - second) (Bradley and Terry 1952) with `preferred`.
+
+    All (B, Q); `preferred` in 0..1, 0.5 a tie, NaN not asked. 0 if nothing was asked.
+    """
+    return _known_loss(first - second, preferred)
+
+
+def absolute_loss(logits: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of sigmoid(logits) with `good` (B, Q) in 0..1, NaN not asked; 0 if nothing was."""
+    return _known_loss(logits, good)
+
+
+def _known_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    asked = ~wanted.isnan()
+    losses = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
+    return (losses * asked).sum() / asked.sum().clamp(min=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardObjective:
+    """Objective of the training loop. Columns of a batch: first, second, originals, uint8 (B, 3, S, S); masks
+    (B, 1, S, S); words (B, MAX_WORDS); preferred, first_good, second_good (B, Q)."""
+
+    absolute_weight: float
+
+    def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        first, second = logits_of(model, batch)
+        preferred, first_good, second_good = (
+            torch.as_tensor(batch[name]) for name in ("preferred", "first_good", "second_good")
+        )
+        pairs = pairwise_loss(first, second, preferred)
+        good = absolute_loss(torch.cat([first, second]), torch.cat([first_good, second_good]))
+        with torch.no_grad():
+            right = ((first > second) == (preferred > 0.5)).float()
+            asked = ~preferred.isnan()
+            share = (right * asked).sum() / asked.sum().clamp(min=1)
+        return pairs + self.absolute_weight * good, {"pairwise": pairs, "absolute": good, "accuracy": share}
+
+
+def logits_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, Q) of the first and the second pictures of a batch whose pictures have the model's size."""
+    first, second, originals, masks, words = (
+        torch.as_tensor(batch[name]) for name in ("first", "second", "originals", "masks", "words")
+    )
+    known = originals.float() / 127.5 - 1
+    logits = model(
+        torch.cat([first, second]).float() / 127.5 - 1,
+        torch.cat([known, known]),
+        torch.cat([masks, masks]).float(),
+        torch.cat([words, words]),
+    )
+    return logits.chunk(2)  # type: ignore[no-any-return]
+
+
+def calibrate(model: RewardModel, scale: Mapping[str, float], offset: Mapping[str, float]) -> None:
+    """Give the model, in place, the calibration of each head: log-odds = scale * logit + offset."""
+    model.scale.copy_(torch.tensor([scale[head] for head in HEADS]))
+    model.offset.copy_(torch.tensor([offset[head] for head in HEADS]))

@@ -1,0 +1,248 @@
+"""Stage `train_reward`: real pictures and controlled corruptions in, a model that judges pictures of products out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from canvas.data.tables import SPLITS
+from canvas.models.reward_spec import HEADS, RewardSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import (
+    Captions,
+    Kept,
+    Masks,
+    Pins,
+    RewardLosses,
+    RewardMetrics,
+    RewardSheet,
+    SyntheticJudgments,
+    Truth,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from canvas.data.comparisons import Comparison, ComparisonBatches
+    from canvas.data.product_views import ProductView
+    from canvas.models.reward import RewardModel
+    from evaluation.rewards import Judged
+
+SCORED = ("mixed", "known_kinds", "unseen_kinds")
+"""Sets of comparisons that figures are of."""
+
+HELD_OUT = ("unseen_product", "unseen_both")
+"""Splits whose products nobody trains on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRewardParams:
+    pins: int  # with a product, at most
+    scenes: int  # pictures to place products in, at most
+    comparisons: int  # to train on
+    held_out_kinds: tuple[str, ...]  # corruptions that training never shows
+    scored_pins: int  # of held-out products, at most
+    scored_each: int  # comparisons of each kind of corruption
+    absolute_weight: float  # of the absolute loss beside the pairwise one
+    score_batch: int
+    sheet_pins: int
+    seed: int
+    train: TrainSpec
+
+    def __post_init__(self) -> None:
+        for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"train_reward.{name} is {value}: it must be 1 or more")
+
+
+@stage(machine="gpu")
+def train_reward(
+    train_reward: TrainRewardParams,
+    reward: RewardSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    model: Output[catalog.RewardModel],
+    judgments: Output[SyntheticJudgments],
+    metrics: Output[RewardMetrics],
+    losses: Output[RewardLosses],
+    sheet: Output[RewardSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the reward model on synthetic judgments, calibrate it, and score it on products and kinds it never saw."""
+    import torch
+
+    from canvas.data.images import encode_png
+    from canvas.data.synthetic_judgments import write_judgments
+    from canvas.models.reward import build_reward
+    from canvas.models.reward_objective import RewardObjective, calibrate
+    from canvas.train.loop import fit
+    from evaluation.rewards import calibrations
+
+    params, clock = train_reward, time.perf_counter()
+    sources = {
+        "pins": pins.path,
+        "kept": kept.path,
+        "truth": truth.path,
+        "masks": masks.path,
+        "captions": captions.path,
+    }
+    sets = _sets(params, reward, sources)
+    drawn = time.perf_counter()
+    torch.manual_seed(params.train.seed)
+    network = build_reward(reward)
+    fitted = fit(
+        network,
+        RewardObjective(params.absolute_weight),
+        sets["train"],
+        params.train,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+    )
+    trained = time.perf_counter()
+    network.eval()
+    scale, offset = calibrations(_judged(network, sets["calibrate"], params.score_batch), HEADS)
+    calibrate(network, scale, offset)
+    network.save_pretrained(model.path)
+
+    scored = {name: _judged(network, sets[name], params.score_batch) for name in SCORED}
+    figures = _figures(scored, scale, offset)
+    figures |= {
+        "comparisons": len(sets["train"].comparisons),
+        "pins": len(sets["train"].views),
+        "held_out_pins": len(sets["mixed"].views),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "images_per_second": 2 * fitted.images_per_second,
+        "seconds": {"draw": drawn - clock, "train": trained - drawn, "score": time.perf_counter() - trained},
+    }
+    write_judgments(judgments.path, sets)
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    curve = "".join(f"{step},{loss:.6g}\n" for step, loss in fitted.losses)
+    losses.path.write_text(f"step,loss\n{curve}", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(_sheet(params, network, sets["mixed"].views)))
+
+
+def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, Path]) -> dict[str, ComparisonBatches]:
+    """Comparisons to train on, to calibrate with and to score; the last two share held-out products, not pins."""
+    from canvas.data.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
+    from canvas.data.product_views import background_views, product_views
+
+    kinds = _trained_kinds(params)
+    tables, side = [sources[name] for name in ("pins", "kept", "masks", "captions")], reward.image_size
+    views = product_views(*tables, splits=("train",), side=side, count=params.pins)
+    held_out = product_views(*tables, splits=HELD_OUT, side=side, count=params.scored_pins)
+    halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
+    tables = [sources[name] for name in ("pins", "kept", "truth", "captions")]
+    scenes, other_scenes = (
+        background_views(*tables, splits=splits, side=side, count=params.scenes)
+        for splits in (("train",), tuple(split for split in SPLITS if split != "train"))
+    )
+    count, each, seed = params.scored_each * len(kinds), params.scored_each, params.seed
+
+    def with_real(chosen: Sequence[str]) -> list[Comparison]:
+        return [one for kind in chosen for one in compared_with_real(halves[1], kind, each, seed + 3)]
+
+    of_views = {
+        "train": (drawn_comparisons(views, scenes, kinds, params.comparisons, seed), views, scenes),
+        "calibrate": (drawn_comparisons(halves[0], other_scenes, kinds, count, seed + 1), halves[0], other_scenes),
+        "mixed": (drawn_comparisons(halves[1], other_scenes, kinds, count, seed + 2), halves[1], other_scenes),
+        "known_kinds": (with_real(kinds), halves[1], other_scenes),
+        "unseen_kinds": (with_real(params.held_out_kinds), halves[1], other_scenes),
+    }
+    return {
+        name: ComparisonBatches(*rest, words=reward.words, batch_size=params.train.batch_size, seed=params.train.seed)
+        for name, rest in of_views.items()
+    }
+
+
+def _trained_kinds(params: TrainRewardParams) -> list[str]:
+    """The corruptions that training shows. Raises `ValueError` for names that are none, or if none is left."""
+    from canvas.data.corruptions import CORRUPTIONS
+
+    kinds = [kind for kind in CORRUPTIONS if kind not in params.held_out_kinds]
+    if not kinds or not params.held_out_kinds or set(params.held_out_kinds) - CORRUPTIONS.keys():
+        raise ValueError(
+            f"train_reward.held_out_kinds is {list(params.held_out_kinds)}: name some of {', '.join(CORRUPTIONS)}, "
+            "and leave some to train on"
+        )
+    return kinds
+
+
+def _judged(network: RewardModel, batches: ComparisonBatches, score_batch: int) -> Judged:
+    """What the model says of comparisons as they are, beside what is known."""
+    import numpy as np
+    import torch
+
+    from canvas.models.reward_objective import logits_of
+    from evaluation.rewards import Judged
+
+    columns: dict[str, list[Any]] = {}
+    with torch.no_grad():
+        for first in range(0, len(batches.comparisons), score_batch):
+            batch = batches.batch(batches.comparisons[first : first + score_batch])
+            found = dict(zip(("first", "second"), logits_of(network, batch), strict=True))
+            for name in ("first", "second", "preferred", "first_good", "second_good"):
+                columns.setdefault(name, []).append(torch.as_tensor(found.get(name, batch[name])).double().numpy())
+    return Judged(
+        pins=[batches.views[one.view].pin_id for one in batches.comparisons],
+        kinds=[one.kinds for one in batches.comparisons],
+        **{name: np.concatenate(parts) for name, parts in columns.items()},
+    )
+
+
+def _figures(scored: Mapping[str, Judged], scale: dict[str, float], offset: dict[str, float]) -> dict[str, Any]:
+    """Accuracies and calibration errors by question: mixed comparisons, and real pictures against corrupted ones of
+    known and unseen kinds; by kind, of what the kind hurts most plainly."""
+    from canvas.data.corruptions import CORRUPTIONS
+    from evaluation.rewards import accuracies, accuracy, calibration_errors
+
+    figures: dict[str, Any] = {
+        name: accuracies(judged, HEADS) | calibration_errors(judged, HEADS, scale, offset)
+        for name, judged in scored.items()
+    }
+    by_kind: dict[str, dict[str, float]] = {}
+    for name in ("known_kinds", "unseen_kinds"):
+        for kind, corruption in CORRUPTIONS.items():
+            for question in sorted(corruption.hurts):
+                if (of := accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
+                    by_kind.setdefault(kind, {})[question] = of.mean
+    return figures | {"accuracy_by_kind": by_kind, "calibration": {"scale": scale, "offset": offset}}
+
+
+def _sheet(params: TrainRewardParams, network: RewardModel, views: Sequence[ProductView]) -> Image.Image:
+    """Held-out pins in rows: as they are, and under each corruption, with what the model says: defects, fidelity,
+    aesthetics in hundredths."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from canvas.data.comparisons import Variant, rendered
+    from canvas.data.corruptions import CORRUPTIONS
+    from canvas.data.images import contact_sheet
+    from canvas.models.reward import scores
+
+    variants = [Variant(), *(Variant(kind, 0.6, params.seed) for kind in CORRUPTIONS)]
+    shown, labels = [], []
+    for view in views[:: max(1, len(views) // params.sheet_pins)][: params.sheet_pins]:
+        pictures = np.stack([rendered(view, variant, ()) for variant in variants])
+        said = scores(
+            network,
+            torch.from_numpy(pictures).permute(0, 3, 1, 2),
+            torch.from_numpy(view.pixels.copy()).permute(2, 0, 1)[None],
+            torch.from_numpy(view.mask)[None, None],
+        )
+        shown += [Image.fromarray(picture) for picture in pictures]
+        for place, variant in enumerate(variants):
+            numbers = " ".join(f"{100 * float(said[head][place]):.0f}" for head in HEADS[:3])
+            labels.append(f"{variant.kind or 'real'} {numbers}")
+    return contact_sheet(shown, labels, columns=len(variants), cell=128)

@@ -1,0 +1,100 @@
+"""How often a reward model agrees with what is known of pictures, question by question.
+
+Arrays have a row a comparison and a column a question; NaN: not known or not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.calibration import expected_calibration_error, platt
+from evaluation.intervals import Interval, bootstrap_mean
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Comparisons, what the model said of both pictures, and what is known of them."""
+
+    pins: Sequence[str]
+    kinds: Sequence[frozenset[str]]  # of corruptions in each
+    first: Values  # logits
+    second: Values
+    preferred: Values  # 1, 0 or 0.5 for a tie
+    first_good: Values  # 1 or 0
+    second_good: Values
+
+    def of(self, kind: str) -> Judged:
+        """Those with a corruption of that kind."""
+        rows = [row for row, kinds in enumerate(self.kinds) if kind in kinds]
+        arrays = (self.first, self.second, self.preferred, self.first_good, self.second_good)
+        return Judged(
+            [self.pins[row] for row in rows], [self.kinds[row] for row in rows], *(one[rows] for one in arrays)
+        )
+
+
+def accuracy(judged: Judged, question: int) -> Interval | None:
+    """Share of comparisons in which the preferred picture got the higher score; ties of raters do not count.
+
+    Comparisons of one pin depend on each other: each pin counts by its mean, and the interval resamples pins. None:
+    nothing is known.
+    """
+    known = judged.preferred[:, question]
+    asked = np.flatnonzero(~np.isnan(known) & (known != 0.5))
+    by_pin: dict[str, list[float]] = {}
+    for row in asked:
+        right = (judged.first[row, question] > judged.second[row, question]) == (known[row] > 0.5)
+        by_pin.setdefault(judged.pins[row], []).append(float(right))
+    return bootstrap_mean([float(np.mean(right)) for right in by_pin.values()]) if by_pin else None
+
+
+def accuracies(judged: Judged, questions: Sequence[str]) -> dict[str, float]:
+    """`QUESTION_accuracy` with the ends of its interval and the number of comparisons, of those that were asked."""
+    found: dict[str, float] = {}
+    for place, question in enumerate(questions):
+        if (of := accuracy(judged, place)) is not None:
+            found |= {
+                f"{question}_accuracy": of.mean,
+                f"{question}_accuracy_low": of.low,
+                f"{question}_accuracy_high": of.high,
+                f"{question}_pairs": int((~np.isnan(judged.preferred[:, place])).sum()),
+            }
+    return found
+
+
+def calibrations(judged: Judged, questions: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scale and offset of each question's logits, by question (evaluation.calibration.platt)."""
+    fitted = {question: platt(*_absolute(judged, place)) for place, question in enumerate(questions)}
+    return {name: both[0] for name, both in fitted.items()}, {name: both[1] for name, both in fitted.items()}
+
+
+def calibration_errors(
+    judged: Judged, questions: Sequence[str], scale: dict[str, float], offset: dict[str, float]
+) -> dict[str, float]:
+    """`QUESTION_ece` of calibrated probabilities that a picture is good, and `QUESTION_ece_raw` of the sigmoid."""
+    found = {}
+    for place, question in enumerate(questions):
+        logits, good = _absolute(judged, place)
+        if logits.size:
+            found[f"{question}_ece"] = expected_calibration_error(
+                _sigmoid(scale[question] * logits + offset[question]), good
+            )
+            found[f"{question}_ece_raw"] = expected_calibration_error(_sigmoid(logits), good)
+    return found
+
+
+def _absolute(judged: Judged, question: int) -> tuple[Values, Values]:
+    """Logits of all pictures of which it is known whether they are good, and whether."""
+    logits = np.concatenate([judged.first[:, question], judged.second[:, question]])
+    good = np.concatenate([judged.first_good[:, question], judged.second_good[:, question]])
+    known = ~np.isnan(good)
+    return logits[known], good[known]
+
+
+def _sigmoid(logits: Values) -> Values:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))))
