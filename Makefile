@@ -10,8 +10,9 @@ export DAFT_ANALYTICS_ENABLED := 0
 export DISABLE_VERSION_CHECK := 1
 export DO_NOT_TRACK := 1
 PROFILE ?= tiny
+RATERS ?= rater-1 rater-2
 
-.PHONY: help demo generator data test lint graph plan kfp-local bench ui lock clean
+.PHONY: help demo generator data test lint graph plan kfp-local bench rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -26,6 +27,7 @@ generator: data  ## Train the generator on the demo's pins (not yet run in one g
 
 data: .venv/installed  ## Fetch the showroom's package files and verify them against data.dvc
 	python -m canvas.data.packages
+	@python -m lifecycle inputs
 
 test: .venv/installed  ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
@@ -47,6 +49,9 @@ kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this
 
 bench: data  ## Measure speeds and qualities (bench/)
 	python -m bench
+
+rate: .venv/installed  ## Let RATERS compare pictures in MLflow, on loopback, until Ctrl-C (docs/rating.md)
+	python -m lifecycle rate $(RATERS)
 
 ui: .venv/installed  ## Open MLflow's UI on loopback
 	mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1

@@ -22,8 +22,12 @@ from lifecycle.workspace import private
 
 ADMIN = "admin"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 ANSWER_SECONDS = 60.0
+
+WSGI = ("--workers", "1", "--gunicorn-opts", "--threads 8 --timeout 120 --graceful-timeout 2 --no-control-socket")
+"""Under gunicorn MLflow serves its tracking pages alone. Under uvicorn, its default, it would also bring the assistant,
+which may run commands on this machine for whoever sits at it, or comes through a tunnel to it."""
 
 SETTINGS = """[mlflow]
 default_permission = NO_PERMISSIONS
@@ -129,7 +133,7 @@ def serving(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
     known = Secrets.of(private(place))
     settings = place / "auth.ini"
     settings.write_text(SETTINGS.format(users=place / "users.db", admin=ADMIN), encoding="utf-8")
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
     command += ["--host", "127.0.0.1", "--port", str(known.port)]
     command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
     environment = os.environ | {

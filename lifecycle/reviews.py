@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 EXPERIMENT = "ratings"
 """Raters' experiments are `ratings/PACKET/NAME`."""
 
+ITEM = "canvas.item"
+"""The tag of a trace that names its item."""
+
 AT_ONCE = 50  # items in one request
 
 
@@ -111,13 +114,13 @@ class Reviews:
             page = self.client.search_traces(
                 locations=[experiment], max_results=100, page_token=token, include_spans=False
             )
-            yield from page
+            yield from (trace for trace in page if ITEM in trace.info.tags)
             if not (token := page.token):
                 return
 
     def _items_there(self, experiment: str) -> dict[str, str]:
         """item_id -> trace id."""
-        return {trace.info.tags["canvas.item"]: trace.info.trace_id for trace in self._traces(experiment)}
+        return {trace.info.tags[ITEM]: trace.info.trace_id for trace in self._traces(experiment)}
 
     def _trace(self, item: Item, address: str) -> str:
         """A trace that shows `item`; its id."""
@@ -130,7 +133,7 @@ class Reviews:
             span.set_outputs({"picture": picture})
             shown = f"{address}/ajax-api/2.0/mlflow/get-trace-artifact?request_id={span.trace_id}&path={picture.id}"
             mlflow.update_current_trace(
-                tags={"canvas.item": item.item_id},
+                tags={ITEM: item.item_id},
                 request_preview=item.prompt,
                 response_preview=f"![{item.prompt}]({shown})",
             )
@@ -159,7 +162,7 @@ class Reviews:
         """The ids of the questions of `kind`, made if need be. The newest is shown on top."""
         from mlflow.genai import label_schemas
 
-        known = {one.name: one.schema_id for one in label_schemas.list_label_schemas(experiment_id=experiment)}
+        known = {one.name: str(one.schema_id) for one in label_schemas.list_label_schemas(experiment_id=experiment)}
         for question in reversed([one for one in self.packet.questions if one.kind == kind]):
             if question.text not in known:
                 made = label_schemas.create_label_schema(
@@ -168,7 +171,7 @@ class Reviews:
                     input=label_schemas.InputCategorical(options=list(question.answers)),
                     experiment_id=experiment,
                 )
-                known[question.text] = made.schema_id
+                known[question.text] = str(made.schema_id)
         return [known[one.text] for one in self.packet.questions if one.kind == kind]
 
     def _queues(self, experiment: str) -> list[ReviewQueue]:
@@ -191,16 +194,16 @@ def _items(queue: ReviewQueue) -> Iterator[ReviewQueueItem]:
 def _answers(rater: str, trace: Trace, done: ReviewQueueItem | None, questions: Sequence[Question]) -> Iterator[Answer]:
     by_text = {question.text: question.name for question in questions}
     for given in trace.info.assessments or ():
-        if given.name in by_text and given.valid is not False:
+        if given.name in by_text and given.valid is not False and given.feedback is not None:
             yield Answer(
                 rater,
-                trace.info.tags["canvas.item"],
+                trace.info.tags[ITEM],
                 by_text[given.name],
-                str(given.value),
+                str(given.feedback.value),
                 "pending" if done is None else str(done.status.value),
                 None if done is None else done.completed_by,
                 None if done is None else done.completed_time_ms,
-                given.last_update_time_ms,
+                given.last_update_time_ms or 0,
             )
 
 
