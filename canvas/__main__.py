@@ -6,6 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.product import Product
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def generate(options: argparse.Namespace) -> list[Path]:
-    """The files written, one a candidate, named after the product and the candidate's seed."""
+    """The files written, the best first where some were chosen, named after the product and the candidate's seed."""
     from canvas.inference.files import LOSSLESS, picture, save_lossless
 
     if options.format not in LOSSLESS:
@@ -37,26 +44,53 @@ def generate(options: argparse.Namespace) -> list[Path]:
     pipeline = CanvasPipeline.from_pretrained(options.model)
     pipeline.merge_lora()
     pipeline.to(options.device)
-    made = pipeline(
-        product,
-        options.prompt,
-        mask=mask,
-        negative_prompt=options.negative_prompt,
-        guidance_scale=options.guidance,
-        guidance_rescale=options.guidance_rescale,
-        num_inference_steps=options.steps,
-        num_candidates=options.candidates,
-        seed=options.seed,
-        scheduler=options.scheduler,
-    )
-    print(f"product cut out by its {made.product.origin}", file=sys.stderr)
+    settings = {
+        "mask": mask,
+        "negative_prompt": options.negative_prompt,
+        "guidance_scale": options.guidance,
+        "guidance_rescale": options.guidance_rescale,
+        "num_inference_steps": options.steps,
+        "scheduler": options.scheduler,
+    }
+    images, seeds, found = _pictures(options, pipeline, product, settings)
+    print(f"product cut out by its {found.origin}", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for candidate, image in enumerate(made.images):
-        path = options.out / f"{options.product.stem}-{options.seed + candidate}.{options.format}"
+    for seed, image in zip(seeds, images, strict=True):
+        path = options.out / f"{options.product.stem}-{seed}.{options.format}"
         save_lossless(image, path)
         paths.append(path)
     return paths
+
+
+def _pictures(
+    options: argparse.Namespace, pipeline: CanvasPipeline, product: Image.Image, settings: dict[str, Any]
+) -> tuple[list[Image.Image], list[int], Product]:
+    """Pictures, the seed of each, and the product as it was understood: all candidates, or with --top the best."""
+    if options.top is None:
+        if options.reward is not None or options.drop_early:
+            raise ValueError("--reward and --drop-early choose among candidates: say with --top how many to keep")
+        made = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
+        return made.images, [options.seed + number for number in made.candidates], made.product
+
+    from canvas.inference.selection import HALVING, best
+    from canvas.models.reward import load_reward
+
+    found = best(
+        pipeline,
+        load_reward(options.reward or options.model / "reward").to(options.device),
+        product,
+        options.prompt,
+        candidates=options.candidates,
+        top=options.top,
+        seed=options.seed,
+        drops=HALVING if options.drop_early else (),
+        **settings,
+    )
+    for seed, scores in zip(found.seeds, found.scores, strict=True):
+        print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
+    print(f"{found.cost.denoiser_calls} denoiser calls, {found.cost.scored} pictures scored", file=sys.stderr)
+    return found.images, found.seeds, found.product
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--prompt", required=True)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
+    command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")
+    command.add_argument("--reward", type=Path, help="directory of the reward model; else reward/ in --model")
+    command.add_argument(
+        "--drop-early", action="store_true", help="with --top: do not paint weak candidates to the end"
+    )
     command.add_argument("--steps", type=int, default=30)
     command.add_argument("--guidance", type=float, default=5.0, help="guidance scale; 1: none")
     command.add_argument("--guidance-rescale", type=float, default=0.0)

@@ -62,6 +62,34 @@ def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     return known[name].from_config(trained.config)
 
 
+def clean_prediction(
+    scheduler: SchedulerMixin, prediction: torch.Tensor, latents: torch.Tensor, step: int
+) -> torch.Tensor:
+    """What the clean latents would be if the denoiser were right at once: x0 of `latents` before `step` (from 0) and
+    the guided `prediction` for them, both (N, C, h, w).
+
+    Raises ValueError for samplers that mix several steps: candidates cannot be dropped between them.
+    """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return latents - scheduler.sigmas[step].to(latents) * prediction
+    kind = scheduler.config.get("prediction_type")
+    if isinstance(scheduler, EulerDiscreteScheduler):  # its latents are alpha * x0 + sigma * noise, divided by alpha
+        sigma = scheduler.sigmas[step].to(latents)
+        if kind == "epsilon":
+            return latents - sigma * prediction
+        return latents / (sigma**2 + 1) - prediction * sigma / (sigma**2 + 1).sqrt()
+    if isinstance(scheduler, DDIMScheduler):
+        signal = scheduler.alphas_cumprod[int(scheduler.timesteps[step])].to(latents)
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        if kind == "epsilon":
+            return (latents - sigma * prediction) / alpha
+        return alpha * latents - sigma * prediction
+    raise ValueError(
+        f"candidates cannot be dropped early with {type(scheduler).__name__}, which remembers earlier steps: "
+        "use the scheduler euler or ddim, or do not drop"
+    )
+
+
 def guided(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float, rescale: float = 0.0) -> torch.Tensor:
     """Classifier-free guidance (Ho and Salimans 2022), optionally `rescale`d towards the conditional prediction's
     standard deviation, which guidance overshoots (Lin et al. 2023, eqs. 15 and 16). Predictions are (B, C, h, w)."""

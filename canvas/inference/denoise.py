@@ -5,18 +5,21 @@ N: latents in a pass, C: latent channels, h and w: latent size; latents are norm
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 
-from canvas.diffusion.samplers import guided
+from canvas.diffusion.samplers import clean_prediction, guided
 from canvas.inference.attention import projections_once
 from canvas.models.denoiser import inpaint_input
 
 OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """(step from 0, timestep, latents) -> the latents to go on with."""
+
+Pick = Callable[[torch.Tensor], Sequence[int]]
+"""Predictions of the clean latents (N, C, h, w) -> which of the N to go on with, in the order wanted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +46,13 @@ def denoised(
     guidance_scale: float,
     guidance_rescale: float = 0.0,
     on_step: OnStep | None = None,
+    picks: Mapping[int, Pick] | None = None,
 ) -> torch.Tensor:
-    """Latents (N, C, h, w) sampled from unit `noise` of that shape, with guidance if its scale is not 1."""
+    """Latents (N, C, h, w) sampled from unit `noise` of that shape, with guidance if its scale is not 1.
+
+    `picks`: steps done -> what is asked then; those that it leaves out are not denoised further, and fewer than N come
+    back. Only for schedulers that remember nothing of earlier steps, else ValueError.
+    """
     size = len(noise)
     both = guidance_scale != 1
     states, pooled, sizes = (
@@ -70,10 +78,25 @@ def denoised(
             if both:
                 unconditional, conditional = prediction.chunk(2)
                 prediction = guided(unconditional, conditional, guidance_scale, guidance_rescale)
+            asked = picks.get(step + 1) if picks else None
+            clean = clean_prediction(scheduler, prediction, latents, step) if asked is not None else None
             latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
             if on_step is not None:
                 latents = on_step(step, time, latents)
+            if asked is not None:
+                assert clean is not None
+                left = torch.tensor(list(asked(clean)), device=latents.device)
+                rows = torch.cat([left, left + len(latents)]) if both else left
+                latents, condition = latents[left], _rows(condition, left)
+                states, added = states[rows], {name: given[rows] for name, given in added.items()}
     return latents
+
+
+def _rows(condition: Condition, rows: torch.Tensor) -> Condition:
+    """`condition` of those pictures alone, where it is not the same in all."""
+    known = {name: getattr(condition, name) for name in ("hole", "masked")}
+    kept = {name: given[rows] for name, given in known.items() if given is not None and len(given) > 1}
+    return replace(condition, **kept)
 
 
 def _negative(given: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from canvas.diffusion.samplers import sampler
-from canvas.inference.denoise import denoised
+from canvas.inference.denoise import Pick, denoised
 from canvas.inference.frame import Frame
 from canvas.inference.painting import condition_of, frame_of, pictures_of
-from canvas.inference.product import Alpha, Product, product_of
+from canvas.inference.product import Alpha, Pixels, Product, product_of
 from canvas.inference.scene import scene_of
 from canvas.models.adapters import load_lora, lora_names, merge_lora, save_lora
 from canvas.models.decoder import ConditionalDecoder
@@ -31,13 +31,18 @@ from canvas.models.vae import PixelAutoencoder, scale_factor
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
 
+PickPictures = Callable[[Product, list[Pixels]], Sequence[int]]
+"""The product, and pictures of it as they would come out if the denoiser were right at once -> which to go on with."""
+
 
 @dataclass
 class CanvasOutput(BaseOutput):
-    """Pictures of the product image's size, one a candidate, and the product as it was understood."""
+    """Pictures of the product image's size, the numbers of the candidates that they show, and the product as it was
+    understood."""
 
     images: list[Image.Image]
     product: Product
+    candidates: list[int]
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
@@ -119,6 +124,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         scheduler: str | None = None,
         callback_on_step_end: StepCallback | None = None,
+        picks: Mapping[int, PickPictures] | None = None,
     ) -> CanvasOutput:
         """Paint `num_candidates` backgrounds round `product` after `prompt`.
 
@@ -128,6 +134,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             `generator` in its place is used as diffusers uses it.
         scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
         candidates_per_pass: how many go through the denoiser at once; memory grows with it.
+        picks: steps done -> which of a pass's pictures are worth painting on (canvas.inference.selection).
 
         Raises ValueError in one sentence for input that cannot be used.
         """
@@ -146,6 +153,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         scale = latent_scale(self.vae)
 
         images: list[Image.Image] = []
+        shown: list[int] = []
         passes = noise.split(candidates_per_pass)
         with self.progress_bar(total=num_inference_steps * len(passes)) as bar:
 
@@ -155,7 +163,19 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     return latents
                 return callback_on_step_end(self, step, time, {"latents": latents}).get("latents", latents)
 
-            for start in passes:
+            for number, start in enumerate(passes):
+                left = [number * candidates_per_pass + place for place in range(len(start))]
+
+                def picking(pick: PickPictures, left: list[int] = left) -> Pick:
+                    def ask(clean: torch.Tensor) -> Sequence[int]:
+                        chosen = pick(
+                            found, pictures_of(self, scale.raw(clean), features, scene.frame, [found] * len(clean))
+                        )
+                        left[:] = [left[place] for place in chosen]
+                        return chosen
+
+                    return ask
+
                 latents = denoised(
                     self.unet,
                     sampling,
@@ -165,11 +185,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     guidance_scale=guidance_scale,
                     guidance_rescale=guidance_rescale,
                     on_step=on_step,
+                    picks={step: picking(pick) for step, pick in (picks or {}).items()},
                 )
+                shown += left
                 made = pictures_of(self, scale.raw(latents), features, scene.frame, [found] * len(latents))
                 images += [Image.fromarray(picture) for picture in made]
         self.maybe_free_model_hooks()
-        return CanvasOutput(images=images, product=found)
+        return CanvasOutput(images=images, product=found, candidates=shown)
 
     def merge_lora(self) -> None:
         """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from canvas.models.reward import MAX_WORDS, RewardModel, build_reward, hashed, load_reward, scores, seen_by
+from canvas.models.reward_objective import calibrate
+from canvas.models.reward_spec import HEADS, RewardSpec
+
+SPEC = RewardSpec(
+    image_size=32,
+    channels=(8, 16),
+    layers_per_block=1,
+    hidden=16,
+    words=64,
+    word_width=8,
+    dropout=0.1,
+    init_from=None,
+)
+NAMES = ["aesthetics", "defects", "fidelity", "overall"]
+
+
+@pytest.fixture
+def model() -> RewardModel:
+    torch.manual_seed(0)
+    return build_reward(SPEC).eval()
+
+
+def pictures(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Outputs, originals, masks of `size` pictures."""
+    draw = torch.Generator().manual_seed(0)
+    outputs, originals = torch.randint(0, 256, (2, size, 3, side, side), dtype=torch.uint8, generator=draw)
+    masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
+    masks[..., 10:30, 12:28] = True
+    return outputs, originals, masks
+
+
+def test_scores_are_probabilities_by_name(model):
+    found = scores(model, *pictures(5), batch_size=2)
+    assert sorted(found) == NAMES
+    for values in found.values():
+        assert values.shape == (5,)
+        assert ((values >= 0) & (values <= 1)).all()
+        assert values.std() > 0
+
+
+def test_scores_do_not_depend_on_the_rest_of_the_batch(model):
+    outputs, originals, masks = pictures(5)
+    together = scores(model, outputs, originals[:1], masks[:1])
+    alone = scores(model, outputs[3:4], originals[:1], masks[:1])
+    for name in NAMES:
+        torch.testing.assert_close(together[name][3:4], alone[name])
+
+
+def test_the_originals_background_is_not_seen_but_its_product_is(model):
+    outputs, originals, masks = pictures(2, side=32)
+    seen = scores(model, outputs, originals, masks)
+    elsewhere = torch.where(masks, originals, 255 - originals)
+    changed = torch.where(masks, 255 - originals, originals)
+    for name in NAMES:
+        torch.testing.assert_close(seen[name], scores(model, outputs, elsewhere, masks)[name])
+        assert not torch.allclose(seen[name], scores(model, outputs, changed, masks)[name])
+
+
+def test_a_prompt_changes_the_overall_score_alone_and_only_by_its_background(model):
+    given = pictures(2)
+    plain, asked, same, other = (
+        scores(model, *given, prompts=prompts)
+        for prompts in (None, ["a mug, in a forest"] * 2, ["shoes, in a forest"] * 2, ["a mug, in a lobby"] * 2)
+    )
+    for name in NAMES[:3]:
+        torch.testing.assert_close(plain[name], asked[name])
+    torch.testing.assert_close(asked["overall"], same["overall"])
+    assert not torch.allclose(asked["overall"], plain["overall"])
+    assert not torch.allclose(asked["overall"], other["overall"])
+    torch.testing.assert_close(scores(model, *given, prompts=["", ""])["overall"], plain["overall"])
+
+
+def test_words_are_hashed_within_their_buckets():
+    found = hashed(["a mug, in a forest", "", "in a forest", " ".join(["word"] * 40)], 64)
+    assert found.shape == (4, MAX_WORDS)
+    assert found[0].tolist() == found[2].tolist()
+    assert (found[0] > 0).sum() == 3
+    assert found[1].sum() == 0
+    assert (found[3] > 0).all()
+    assert found.max() < 64
+
+
+def test_calibration_is_saved_with_the_weights(model, tmp_path):
+    before = scores(model, *pictures(3))
+    calibrate(model, dict.fromkeys(HEADS, 2.0), dict.fromkeys(HEADS, -1.0))
+    after = scores(model, *pictures(3))
+    torch.testing.assert_close(after["defects"].logit(), 2 * before["defects"].logit() - 1)
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    loaded = scores(load_reward(tmp_path), *pictures(3))
+    for name in NAMES:
+        assert torch.equal(loaded[name], after[name])
+
+
+def test_pictures_of_the_models_size_are_seen_as_they_are(model):
+    outputs, originals, masks = pictures(1, side=32)
+    seen, _, mask = seen_by(model, outputs, originals, masks)
+    torch.testing.assert_close((seen + 1) * 127.5, outputs.float())
+    assert torch.equal(mask.bool(), masks)
+
+
+def test_a_picture_without_a_product_or_without_a_background_gets_finite_scores(model):
+    outputs, originals, masks = pictures(1)
+    for mask in (torch.zeros_like(masks), torch.ones_like(masks)):
+        assert all(values.isfinite().all() for values in scores(model, outputs, originals, mask).values())
+
+
+def test_training_goes_on_from_a_model_of_the_same_form(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    again = build_reward(replace(SPEC, init_from=str(tmp_path)))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+    with pytest.raises(ValueError, match="differs in hidden"):
+        build_reward(replace(SPEC, init_from=str(tmp_path), hidden=8))
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        load_reward(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"channels": (8,)}, {"image_size": 30}, {"dropout": 1.0}, {"words": 1}])
+def test_forms_that_cannot_be_built_are_refused(changes):
+    with pytest.raises(ValueError, match="reward needs"):
+        replace(SPEC, **changes)
