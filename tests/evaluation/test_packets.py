@@ -16,7 +16,12 @@ RULES = RatingRules(min_checks=0, max_failed_checks=0.2, max_contradictions=0.5)
 
 def spec(**changed: Any) -> PacketSpec:
     given: dict[str, Any] = {
-        "pairs": 20, "repeats": 4, "checks": 3, "singles": 0, "seed": 0, "rules": RULES,
+        "pairs": 20,
+        "repeats": 4,
+        "checks": 3,
+        "singles": 0,
+        "seed": 0,
+        "rules": RULES,
         "pair_questions": ("preference",),
         "single_questions": (),
     }
