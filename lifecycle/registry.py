@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,11 @@ class MlflowRegistry:
             tracking = connect(home)
         except TrackingDownError as error:
             raise ValueError(f"the registry is needed: {error}") from error
-        return cls(home, Versions(tracking, pinned_paths(), private(home / ".mlflow")))
+        return cls(home, Versions(tracking, cache(tracking.made), pinned_paths(), private(home / ".mlflow")))
 
     def origin(self, artifact: type[Artifact], digest: str) -> Origin:
         with self._answering():
-            return self.versions.origin(lineage(artifact.path, digest, self.versions.tracking.made))
+            return self.versions.origin(lineage(artifact.path, digest, self.versions.made))
 
     def register(
         self,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle.digest import digest
-from lifecycle.lineage import Node, lineage, lines, nodes, parents
+from lifecycle.lineage import Find, Node, lineage, lines, nodes, parents
 from lifecycle.packaging import write_pyfunc
 from lifecycle.promotion import Member
 from lifecycle.recording import numbers
@@ -35,10 +35,11 @@ RAW_DATA = "data"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions in a tracking store. `pinned`: paths of what no stage writes; `work`: where to put files for a
-    moment."""
+    """The versions in a tracking store. `made`: its `Tracking.made`, asked once for each content; `pinned`: paths of
+    what no stage writes; `work`: where to put files for a moment."""
 
     tracking: Tracking
+    made: Find
     pinned: tuple[str, ...]
     work: Path
 
@@ -48,7 +49,7 @@ class Versions:
 
     def part(self, kind: type[Model], path: Path, names: Mapping[str, str]) -> ModelVersion:
         """The version that holds the content of `path`, made if need be. `names`: artifact's path -> model."""
-        node = lineage(kind.path, digest(path), self.tracking.made)
+        node = lineage(kind.path, digest(path), self.made)
         tags = self._facts(node, names)
         number = self._known(model_name(kind), tags, "digest", "parents")
         if number is None:
@@ -72,7 +73,7 @@ class Versions:
     ) -> ModelVersion:
         """The version of the composite at `path` with just these parts, made if need be; its evidence, metrics and
         verdict are those given, in either case."""
-        node = lineage(kind.path, digest(path), self.tracking.made)
+        node = lineage(kind.path, digest(path), self.made)
         tags = self._facts(node, names)
         tags["parts"] = _json({name: part.version for name, part in sorted(parts.items())})
         number = self._known(model_name(kind), tags, "digest", "parents", "parts")

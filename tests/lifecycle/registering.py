@@ -28,14 +28,14 @@ def item(kind: type[Model], root: Path) -> dict[str, str]:
     return {"argument": "model", "path": kind.path, "kind": "Model", "uri": "", "digest": digest(root / kind.path)}
 
 
-def record(home: Path, stage: str, reads: list[dict[str, str]], wrote: dict[str, str], **params: object) -> None:
+def record(home: Path, stage: str, reads: list[dict[str, str]], *wrote: dict[str, str], **params: object) -> None:
     """What a run of `stage` leaves on disk for the tracking store."""
     journal = Journal.new(home)
     tags = {"canvas.stage": stage, "mlflow.source.git.commit": "5" * 40}
     tags |= {f"digest.in.{read['path']}": read["digest"] for read in reads}
     journal.event("start", stage=stage, tags=tags, params=params, inputs=reads, group=None)
     journal.metrics({"loss": 0.5}, 3)
-    journal.event("outputs", outputs=[wrote])
+    journal.event("outputs", outputs=list(wrote))
     journal.event("end", status="FINISHED", metrics={"stage.duration_s": 1.0})
     journal.close()
 
