@@ -117,6 +117,26 @@ CANDIDATES = pa.schema(
 CANDIDATE_MODELS = ("challenger", "champion", "paste", "spoiled")
 """paste: the product on another picture, the least that a model must beat; spoiled: for checks of raters only."""
 
+EVALUATION = pa.schema(
+    [
+        *(field for field in CANDIDATES if field.name != "mask"),  # the picture whole: a champion's is scored again
+        ("mask_size", pa.string()),  # of the product in the picture, one of MASK_SIZES
+        ("core_max_abs_diff", pa.float32()),  # largest change of a byte on the product's core, 0..255
+        ("extension", pa.float32()),  # what the product gained, in parts of its area
+        ("erosion", pa.float32()),  # what it lost
+        ("seam_ratio", pa.float32()),  # gradient round the product's edge over the original's; null: it has no edge
+        ("scene_right", pa.float32()),  # 1: the judge sees the prompt's scene, 0: another; null: it knows none of it
+        ("scene_right_sharp", pa.float32()),  # likewise, by the judge that asks for sharp texture
+        ("agreement", pa.float32()),  # of picture and prompt: cosine, -1..1
+        ("diversity", pa.float32()),  # mean distance to the other pictures of its item and model; null: it is alone
+        ("reward_defects", pa.float32()),  # probability that people see none
+        ("reward_fidelity", pa.float32()),
+        ("reward_aesthetics", pa.float32()),
+        ("reward_overall", pa.float32()),
+    ]
+)  # one row a candidate; numbers beyond those of CANDIDATES are measures
+MASK_SIZES = ("small", "medium", "large")
+
 JUDGMENTS = pa.schema(
     [
         ("judgment_id", pa.string()),
