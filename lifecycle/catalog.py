@@ -444,6 +444,40 @@ class Ratings(Dataset):
     pinned = True
 
 
+class RewardModel(Model):
+    """What judges pictures of products: defects, fidelity, aesthetics, overall; calibrated (canvas.models.reward)."""
+
+    path = "models/reward"
+    registered = "canvas-reward"
+
+
+class SyntheticJudgments(Dataset):
+    """What controlled corruptions say of pictures (tables.JUDGMENTS, source "synthetic"): what the reward model learnt
+    from and was scored on. No gate counts them."""
+
+    path = "artifacts/judgments_synthetic"
+
+
+class RewardMetrics(Metrics):
+    """Accuracy by question on held-out products, on known and on unseen kinds of corruption; calibration errors."""
+
+    path = "reports/reward.json"
+
+
+class RewardLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/reward_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class RewardSheet(Picture):
+    """Held-out pins under every corruption, with what the reward model says of each."""
+
+    path = "reports/reward.png"
+
+
 class Candidates(Dataset):
     """Pictures of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
 
@@ -474,6 +508,38 @@ class CandidateSheet(Picture):
     """A few items: the product, what challenger and champion made of it, the known-bad pictures."""
 
     path = "reports/candidates.png"
+
+
+class Evaluation(Dataset):
+    """One row a candidate: its picture and every score of it (tables.EVALUATION)."""
+
+    path = "artifacts/evaluation"
+
+
+class TrainingStatistics(Dataset):
+    """One row a picture that the models were trained on: the filter's measures of it (tables.TRAINING_STATISTICS).
+    Kept with a champion, so that what later models paint is compared with what it learnt from."""
+
+    path = "artifacts/training_statistics"
+
+
+class EvaluationMetrics(Metrics):
+    """By model: every measure's mean with its interval, distances to real pictures, diversity; the challenger's by
+    slice; drift of what it paints; how good the judges are; seconds."""
+
+    path = "reports/evaluation.json"
+
+
+class EvaluationReport(Report):
+    """Challenger, champion and pasted products by every measure, what moved in which slice, the worst pictures."""
+
+    path = "reports/evaluation.html"
+
+
+class PaintedDriftReport(Report):
+    """Evidently's report of painted pictures against the champion's training data."""
+
+    path = "reports/drift_painted.html"
 
 
 # Gates, registry

@@ -72,7 +72,25 @@ def drawn_comparisons(
 ) -> list[Comparison]:
     """`count` comparisons under the corruptions `kinds`, every view in turn; those about scenes only where one with
     other words is known."""
-    return [_drawn(number % len(views), views, scenes, kinds, mixed(seed, number)) for number in range(count)]
+    usable = [[kind for kind in kinds if _shows(kind, view)] for view in views]
+    words = {view.background for view in views}
+    others = {
+        background: [number for number, scene in enumerate(scenes) if scene.background != background]
+        for background in words
+    }
+    found = []
+    for number in range(count):
+        index, rng = number % len(views), np.random.default_rng(mixed(seed, number))
+        background = views[index].background
+        turn = rng.random()
+        if turn >= sum(SHARES) and background and others[background]:
+            scene = others[background][int(rng.integers(len(others[background])))]
+            asked = (background, scenes[scene].background)[int(rng.random() < 0.5)]
+            found.append(_ordered(index, Variant(), Variant(scene=scene), asked, rng))
+        else:
+            prompt = background if rng.random() < 0.5 else ""
+            found.append(_ordered(index, *_spoilt(usable[index], turn, rng), prompt, rng))
+    return found
 
 
 def compared_with_real(views: Sequence[ProductView], kind: str, count: int, seed: int) -> list[Comparison]:
@@ -191,26 +209,15 @@ class ComparisonBatches:
         return tuple(one[:, ::-1] if mirror else one for one in shown)  # type: ignore[return-value]
 
 
-def _drawn(
-    index: int, views: Sequence[ProductView], scenes: Sequence[SceneView], kinds: Sequence[str], seed: int
-) -> Comparison:
-    view, rng = views[index], np.random.default_rng(seed)
-    usable = [kind for kind in kinds if _shows(kind, view)]
-    turn = rng.random()
-    others = [number for number, scene in enumerate(scenes) if scene.background != view.background]
-    if turn >= sum(SHARES) and view.background and others:
-        scene = others[int(rng.integers(len(others)))]
-        asked = (view.background, scenes[scene].background)[int(rng.random() < 0.5)]
-        return _ordered(index, Variant(), Variant(scene=scene), asked, rng)
-    one, other = rng.choice(usable, 2, replace=len(usable) < 2)
-    prompt = view.background if rng.random() < 0.5 else ""
+def _spoilt(kinds: Sequence[str], turn: float, rng: np.random.Generator) -> tuple[Variant, Variant]:
+    """A real picture and a corrupted one, a milder and a stronger one, or two kinds, by `turn` in 0..1."""
+    one, other = (str(kind) for kind in rng.choice(kinds, 2, replace=len(kinds) < 2))
     if turn < SHARES[0] or turn >= sum(SHARES):
-        return _ordered(index, Variant(), _corrupt(str(one), rng), prompt, rng)
-    if turn < sum(SHARES[:2]):
-        mild, seed = rng.uniform(0, 0.5), int(rng.integers(2**31))
-        pair = [Variant(str(one), round(strength, 3), seed) for strength in (mild, mild + rng.uniform(0.3, 0.5))]
-        return _ordered(index, *pair, prompt, rng)
-    return _ordered(index, _corrupt(str(one), rng), _corrupt(str(other), rng), prompt, rng)
+        return Variant(), _corrupt(one, rng)
+    if turn >= sum(SHARES[:2]):
+        return _corrupt(one, rng), _corrupt(other, rng)
+    mild, seed = float(rng.uniform(0, 0.5)), int(rng.integers(2**31))
+    return Variant(one, round(mild, 3), seed), Variant(one, round(mild + float(rng.uniform(0.3, 0.5)), 3), seed)
 
 
 def _ordered(index: int, one: Variant, other: Variant, prompt: str, rng: np.random.Generator) -> Comparison:

@@ -34,6 +34,9 @@ from canvas.data.masks import Mask
 Pixels = NDArray[np.uint8]
 Spoil = Callable[[Values, Mask, float, np.random.Generator], Values]
 
+DETAIL = 3.0
+"""Mean change under a blur, of 255, from which a background has detail."""
+
 DEFECTS, FIDELITY, AESTHETICS = "defects", "fidelity", "aesthetics"
 
 
@@ -69,9 +72,10 @@ def placed(pixels: Pixels, mask: Mask, scene: Pixels) -> Pixels:
 
 
 def textured(pixels: Pixels, mask: Mask) -> bool:
-    """Whether there is anything to see in the background."""
-    behind = pixels[~mask]
-    return bool(behind.size) and float(behind.std(axis=0).mean()) > 12
+    """Whether the background has detail that a blur would take."""
+    values = pixels.astype(np.float32)
+    detail = np.abs(values - blur(values, 0.04 * side(mask)))[eroded(~mask, 0.06 * side(mask))]
+    return bool(detail.size) and float(detail.mean()) > DETAIL
 
 
 # What happens to the product
@@ -146,7 +150,7 @@ def _seam(values: Values, mask: Mask, strength: float, rng: np.random.Generator)
     band = dilated(mask, max(1.0, rng.uniform(0.015, 0.035) * side(mask))) & ~mask
     if rng.random() < 0.3:
         band &= half(mask, rng)
-    return before(values, band, values + away(values, band) * (45 + 75 * strength))
+    return behind(values, mask, before(values, band, values + away(values, band) * (45 + 75 * strength)))
 
 
 def _boxed(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:
@@ -156,15 +160,16 @@ def _boxed(values: Values, mask: Mask, strength: float, rng: np.random.Generator
     box = np.zeros_like(mask)
     box[max(0, rows[0] - margin) : rows[-1] + margin + 1, max(0, columns[0] - margin) : columns[-1] + margin + 1] = True
     box &= ~mask
-    return before(values, box, values + away(values, box) * (45 + 75 * strength))
+    return behind(values, mask, before(values, box, values + away(values, box) * (45 + 75 * strength)))
 
 
 def _artefacts(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:
     """Blocks of noise or of one colour in the background."""
     out = values.copy()
+    places = np.argwhere(~mask) if not mask.all() else np.argwhere(mask)
     for _ in range(2 + round(3 * strength)):
         size = max(3, round(rng.uniform(0.08, 0.17) * side(mask)))
-        top, left = rng.integers(0, mask.shape[0] - size), rng.integers(0, mask.shape[1] - size)
+        top, left = np.clip(places[rng.integers(len(places))] - size // 2, 0, np.array(mask.shape) - size)
         shape = (size, size, 3) if rng.random() < 0.5 else (1, 1, 3)
         out[top : top + size, left : left + size] = rng.uniform(0, 255, shape)
     return behind(values, mask, out)

@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from canvas.data import tables
+from canvas.models.reward import load_reward, scores
+from components.train_reward import train_reward
+from lifecycle.stage import Input, Output, Scratch
+from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.sidecars import write_sidecars
+
+TABLES = ("pins", "kept", "truth", "masks", "captions")
+OUTPUTS = ("model", "judgments", "metrics", "losses", "sheet")
+
+
+def run(data: Path, out: Path, log: Log | None = None, **changes: object) -> dict:
+    out.mkdir(exist_ok=True)
+    train_reward(
+        **tiny(train_reward, **changes),
+        **{name: Input(data / name) for name in TABLES},
+        **{name: Output(out / name) for name in OUTPUTS},
+        log=log or Log(),
+        scratch=Scratch(out / "scratch"),
+    )
+    return json.loads((out / "metrics").read_text())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mugs")
+    write_catalogue(folder)
+    write_sidecars(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[Path, dict, Log]:
+    out, log = tmp_path_factory.mktemp("reward"), Log()
+    return out, run(data, out, log), log
+
+
+def test_a_model_is_trained_and_scored_on_known_and_unseen_kinds(trained):
+    out, figures, log = trained
+    assert log.steps == [2]
+    assert (out / "losses").read_text().startswith("step,loss\n2,")
+    assert {"mixed", "known_kinds", "unseen_kinds", "accuracy_by_kind", "calibration"} <= figures.keys()
+    unseen = {"darkened", "warped", "boxed", "scratched"}  # the mugs' plain scenes hide a blur, and blocks of it
+    assert unseen <= figures["accuracy_by_kind"].keys()
+    for name in ("known_kinds", "unseen_kinds"):
+        for question in ("defects", "fidelity"):
+            found = figures[name]
+            low, mean, high = (found[f"{question}_accuracy{end}"] for end in ("_low", "", "_high"))
+            assert 0 <= low <= mean <= high <= 1
+            assert 0 <= found[f"{question}_ece"] <= 1
+    assert (out / "sheet").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_saved_judges_calibrated(trained):
+    out, figures, _ = trained
+    model = load_reward(out / "model")
+    torch.testing.assert_close(model.scale, torch.tensor(list(figures["calibration"]["scale"].values())))
+    picture = torch.randint(0, 256, (1, 3, 50, 60), dtype=torch.uint8)
+    mask = torch.zeros(1, 1, 50, 60)
+    mask[..., 10:30, 10:30] = 1
+    assert all(0 <= float(value) <= 1 for value in scores(model, picture, picture, mask).values())
+
+
+def test_judgments_are_marked_as_synthetic_and_say_what_was_done(trained):
+    out, figures, _ = trained
+    rows = tables.read(out / "judgments").to_pylist()
+    assert tables.read(out / "judgments").schema.equals(tables.JUDGMENTS)
+    assert {row["source"] for row in rows} == {row["rater"] for row in rows} == {"synthetic"}
+    assert {row["kind"] for row in rows} == set(tables.JUDGMENT_KINDS)
+    assert {row["question"] for row in rows} == set(tables.QUESTIONS)
+    assert all(row["cause"] and 0 <= row["value"] <= 1 and not row["attention"] for row in rows)
+    assert all((row["second"] is None) == (row["kind"] == "absolute") for row in rows)
+    assert len({row["judgment_id"] for row in rows}) == len(rows)
+    assert len({row["item_id"] for row in rows if row["item_id"].startswith("train")}) == figures["comparisons"]
+
+
+def test_training_never_shows_held_out_kinds_nor_held_out_products(trained, data):
+    out, _, _ = trained
+    split = dict(zip(*tables.read(data / "pins", ["pin_id", "split"]).to_pydict().values(), strict=True))
+    for row in tables.read(out / "judgments").to_pylist():
+        learnt = row["item_id"].startswith("train")
+        pin = row["first"].split("+")[0]
+        assert (split[pin] == "train") == learnt
+        if learnt:
+            assert not {"darkened", "warped", "boxed", "scratched", "pixelated"} & set(row["cause"].split("+"))
+
+
+def test_the_same_run_gives_the_same_bytes(trained, data, tmp_path):
+    run(data, tmp_path / "again")
+    weights = [
+        (folder / "model" / "diffusion_pytorch_model.safetensors").read_bytes()
+        for folder in (trained[0], tmp_path / "again")
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("kinds", [(), ("no such kind",)])
+def test_kinds_that_cannot_be_held_out_are_refused(data, tmp_path, kinds):
+    with pytest.raises(ValueError, match="held_out_kinds is"):
+        run(data, tmp_path / "out", held_out_kinds=list(kinds))
