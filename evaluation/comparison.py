@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from canvas.data.tables import CANDIDATES
 from evaluation.intervals import Interval, bootstrap_mean
+from evaluation.significance import chance_of_mean
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
@@ -40,6 +41,7 @@ class Delta:
     difference: Interval | None
     higher_is_better: bool
     guarded: bool  # a gate watches it
+    loss_by_chance: float | None = None  # chance of a loss as large if nothing had changed; None: no difference known
 
     @property
     def change(self) -> Literal["better", "worse", "same", "new"]:
@@ -144,13 +146,16 @@ def _delta(
     by_item: dict[str, list[float]] = {}
     for before, after in compared:
         by_item.setdefault(after["item_id"], []).append(float(after[name]) - float(before[name]))
+    by_item_means = [_mean(values) for values in by_item.values()]
+    losses = [-value if higher_is_better else value for value in by_item_means]
     return Delta(
         name=name,
         champion=_mean([float(before[name]) for before, _ in compared]) if compared else None,
         challenger=_mean([float(after[name]) for _, after in compared] if compared else own),
-        difference=bootstrap_mean([_mean(values) for values in by_item.values()], seed=seed) if by_item else None,
+        difference=bootstrap_mean(by_item_means, seed=seed) if by_item else None,
         higher_is_better=higher_is_better,
         guarded=guarded,
+        loss_by_chance=chance_of_mean(losses, seed) if losses else None,
     )
 
 

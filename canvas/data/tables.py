@@ -137,6 +137,13 @@ EVALUATION = pa.schema(
 )  # one row a candidate; numbers beyond those of CANDIDATES are measures
 MASK_SIZES = ("small", "medium", "large")
 
+TRAINING_STATISTICS = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        *(KEPT.field(name) for name in ("sharpness", "brightness", "clipped", "entropy")),
+    ]
+)
+
 JUDGMENTS = pa.schema(
     [
         ("judgment_id", pa.string()),
