@@ -1,0 +1,226 @@
+"""What the best of N is worth and costs, to judges that did not choose, and what dropping candidates early saves.
+
+    OMP_NUM_THREADS=2 python -m bench.selection
+
+Held-out products, each with every prompt of params.yaml, sixteen candidates each. The reward model chooses, told the
+prompt or not. Judges: the scene judge, who saw neither the reward model nor the generator (evaluation.scenes), and the
+first text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's text; the reward
+model does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from canvas.data.captions import joined
+from canvas.data.product_pins import ProductPin, product_pins
+from canvas.data.scene_views import known_scenes, scene_views, square_view
+from canvas.inference.pipeline import CanvasPipeline, PickPictures
+from canvas.inference.product import Pixels, Product
+from canvas.inference.selection import HALVING, Drop, best, judged, picture_steps, plan
+from canvas.models.perceptual import image_embeddings
+from canvas.models.reconstruction import from_bytes
+from canvas.models.reward import RewardModel, load_reward
+from canvas.models.text import TextTower, load_clip
+from evaluation.best_of import best_of, halved, lift, of_chosen, rank_agreement
+from evaluation.features import trunk_features
+from evaluation.intervals import Interval, bootstrap_mean
+from evaluation.painted import Judges
+from evaluation.scenes import scene_judges
+from lifecycle.params import load_sections
+
+CANDIDATES, COUNTS, STEPS, GUIDANCE = 16, (1, 2, 4, 8, 16), 20, 3.0
+PRODUCTS, TIMED = 6, 3
+GUESSED = (3, 4, 5, 6, 8, 9, 10, 12, 14)
+SCHEDULES: Mapping[str, tuple[Drop, ...]] = {
+    "the command line's": HALVING,
+    "one cut": (Drop(0.4, 0.125),),
+    "later": (Drop(0.3, 0.5), Drop(0.5, 0.125)),
+    "three cuts": (Drop(0.2, 0.5), Drop(0.4, 0.25), Drop(0.6, 0.125)),
+}
+SELECTORS = ("told the prompt", "not told")
+
+
+@dataclass
+class Item:
+    """One product and prompt, its candidates, and what was said of them."""
+
+    pin: ProductPin
+    prompt: str
+    seed: int
+    pictures: list[Pixels] = field(default_factory=list)
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # selector -> of the candidates
+    guesses: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # steps done -> told the prompt
+
+    @property
+    def mask(self) -> Image.Image:
+        return Image.fromarray((self.pin.mask * 255).astype(np.uint8))
+
+
+def main() -> int:
+    root = Path()
+    missing = [place for place in ("models/canvas", "models/reward", "artifacts/pins") if not (root / place).is_dir()]
+    if missing:
+        print(f"bench.selection needs {', '.join(missing)}: run the whole pipeline first", file=sys.stderr)
+        return 1
+    prompts = load_sections(root / "params.yaml")["evaluate_backdrop"]["prompts"]
+    tables = [root / "artifacts" / name for name in ("pins", "kept", "masks", "captions")]
+    chosen = product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
+    pipeline, reward = CanvasPipeline.from_pretrained(root / "models" / "canvas"), load_reward(root / "models/reward")
+    pipeline.merge_lora()
+    pipeline.set_progress_bar_config(disable=True)
+    items = [
+        Item(pin, joined(pin.product, prompt), 1000 * place) for place, prompt in enumerate(prompts) for pin in chosen
+    ]
+    for item in tqdm(items, unit="item"):
+        paint(item, pipeline, reward)
+    judges = judgments(root, items, pipeline.text_encoder)
+    figures = {
+        "items": len(items),
+        "candidates": CANDIDATES,
+        "steps": STEPS,
+        "best_of": {selector: by_count(items, selector, judges) for selector in SELECTORS},
+        "rank_agreement_of_guesses": {
+            step: rank_agreement(stacked(items, step), stacked(items, SELECTORS[0])) for step in GUESSED
+        },
+        "dropping": {name: dropped(items, drops, judges) for name, drops in SCHEDULES.items()},
+        "cost": costs(items, pipeline, reward),
+    }
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+def paint(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
+    """All candidates to the end, with the score of every guess on the way."""
+
+    def guessing(step: int) -> PickPictures:
+        def note(product: Product, pictures: list[Pixels]) -> Sequence[int]:
+            item.guesses[step] = judged(reward, product, pictures, item.prompt)["overall"].double().numpy()
+            return range(len(pictures))
+
+        return note
+
+    made = pipeline(
+        item.pin.image,
+        item.prompt,
+        mask=item.mask,
+        seed=item.seed,
+        num_candidates=CANDIDATES,
+        candidates_per_pass=CANDIDATES,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        picks={step: guessing(step) for step in GUESSED},
+    )
+    item.pictures = [np.array(image) for image in made.images]
+    for selector, prompt in zip(SELECTORS, (item.prompt, ""), strict=True):
+        item.scores[selector] = judged(reward, made.product, item.pictures, prompt)["overall"].double().numpy()
+
+
+def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, NDArray[np.float64]]:
+    """Judge -> what it says of all candidates (items, CANDIDATES)."""
+    side = int(load_sections(root / "params.yaml")["frames"]["side"])
+    scenes = known_scenes(root / "artifacts" / "truth")
+    tables = [root / "artifacts" / name for name in ("pins", "kept", "truth")]
+    real = [scene_views(*tables, splits=("train",), side=side, count=300, emptied=emptied) for emptied in (False, True)]
+    both = scene_judges(np.concatenate([views for views, _ in real]), [name for _, names in real for name in names], 0)
+    judges = Judges(scenes, both)
+    clip = load_clip(root / "models" / "clip" / "first").eval()
+    found: dict[str, list[list[float]]] = {"scene": [], "scene_sharp": [], "agreement": []}
+    for item in tqdm(items, desc="judges", unit="item"):
+        views = np.stack([square_view(Image.fromarray(picture), side) for picture in item.pictures])
+        asked = judges.prompted(item.prompt)
+        seen = judges.seen(trunk_features(views))
+        found["scene"].append([float(soft == asked) for soft, _ in seen])
+        found["scene_sharp"].append([float(sharp == asked) for _, sharp in seen])
+        with torch.no_grad():
+            text = clip.encode_text(tower.tokens([item.prompt]), normalize=True)
+            images = image_embeddings(clip, from_bytes(torch.from_numpy(views).permute(0, 3, 1, 2)))
+        found["agreement"].append((images @ text[0]).tolist())
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def by_count(items: Sequence[Item], selector: str, judges: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Judge -> N -> what the best of N is worth, and how much more than a single one."""
+    scores = stacked(items, selector)
+    return {
+        name: {
+            count: {
+                "mean": as_json(bootstrap_mean(list(best_of(scores, values, count)))),
+                "lift": as_json(lift(best_of(scores, values, count), best_of(scores, values, 1))),
+            }
+            for count in COUNTS
+        }
+        for name, values in judges.items()
+    }
+
+
+def dropped(items: Sequence[Item], drops: Sequence[Drop], judges: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """The share of the work that a schedule takes, and what it loses (below 0) against the best of all."""
+    final = stacked(items, SELECTORS[0])
+    schedule = plan(drops, CANDIDATES, 1, STEPS)
+    assert schedule.keys() <= set(GUESSED), f"{schedule}: note guesses after these steps"
+    left = halved({step: stacked(items, step) for step in schedule}, final, schedule)
+    return {
+        "schedule": schedule,
+        "share_of_calls": picture_steps(drops, CANDIDATES, 1, STEPS) / (CANDIDATES * STEPS),
+        "same_choice": float(np.mean(left == final.argmax(axis=1))),
+        "change": {
+            name: as_json(lift(of_chosen(values, left), of_chosen(values, final.argmax(axis=1))))
+            for name, values in judges.items()
+        },
+        "lift": {name: as_json(lift(of_chosen(values, left), values.mean(axis=1))) for name, values in judges.items()},
+    }
+
+
+def costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: RewardModel) -> dict[str, Any]:
+    """Denoiser calls as counted and median seconds of the best of N, and of dropping early."""
+    runs = {str(count): (count, ()) for count in COUNTS} | {"16, dropping early": (CANDIDATES, HALVING)}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    calls: dict[str, int] = {}
+    for item in items[:TIMED]:
+        for name, (count, drops) in runs.items():
+            clock = time.perf_counter()
+            found = best(
+                pipeline,
+                reward,
+                item.pin.image,
+                item.prompt,
+                mask=item.mask,
+                candidates=count,
+                top=1,
+                seed=item.seed,
+                drops=drops,
+                candidates_per_pass=CANDIDATES,
+                num_inference_steps=STEPS,
+                guidance_scale=GUIDANCE,
+            )
+            seconds[name].append(time.perf_counter() - clock)
+            calls[name] = found.cost.denoiser_calls
+    return {name: {"denoiser_calls": calls[name], "seconds": statistics.median(seconds[name])} for name in runs}
+
+
+def stacked(items: Sequence[Item], of: str | int) -> NDArray[np.float64]:
+    """Scores of a selector, or guesses after so many steps, of all items."""
+    return np.stack([item.guesses[of] if isinstance(of, int) else item.scores[of] for item in items])
+
+
+def as_json(interval: Interval) -> list[float]:
+    """Mean and both ends."""
+    return [round(value, 4) for value in (interval.mean, interval.low, interval.high)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
