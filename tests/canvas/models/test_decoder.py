@@ -199,6 +199,17 @@ def test_composite_blends_by_alpha_and_leaves_the_rest():
     assert shifted[3] == 0
 
 
+def test_no_blend_lays_the_picture_over_what_is_painted():
+    generated, product = torch.zeros(1, 3, 1, 4), torch.ones(1, 3, 1, 4)
+    mask = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
+    alpha = torch.tensor([1.0, 0.015, 0.04, 0.5]).view(1, 1, 1, 4)
+    found = composite(generated, product, mask > 0.5, mask, alpha, torch.full((1, 1, 1, 4), 1e4))[0, 0, 0]
+    assert found[0] == 1
+    assert found[1] == 0
+    assert found[2] < 0.25
+    assert found[3] < 0.9
+
+
 def test_seam_gradient_sees_a_seam():
     images, mask, _ = _known(1)
     smooth = torch.nn.functional.avg_pool2d(from_bytes(images), 9, stride=1, padding=4, count_include_pad=False)
