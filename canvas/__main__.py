@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
+    from canvas.models.reward import RewardModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +40,8 @@ def generate(options: argparse.Namespace) -> list[Path]:
     product = picture(options.product)
     mask = picture(options.mask) if options.mask else None
 
+    reward = _reward(options)
+
     from canvas.inference.pipeline import CanvasPipeline
 
     pipeline = CanvasPipeline.from_pretrained(options.model)
@@ -52,7 +55,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
     }
-    images, seeds, found = _pictures(options, pipeline, product, settings)
+    images, seeds, found = _pictures(options, pipeline, reward, product, settings)
     print(f"product cut out by its {found.origin}", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -63,22 +66,37 @@ def generate(options: argparse.Namespace) -> list[Path]:
     return paths
 
 
-def _pictures(
-    options: argparse.Namespace, pipeline: CanvasPipeline, product: Image.Image, settings: dict[str, Any]
-) -> tuple[list[Image.Image], list[int], Product]:
-    """Pictures, the seed of each, and the product as it was understood: all candidates, or with --top the best."""
+def _reward(options: argparse.Namespace) -> RewardModel | None:
+    """The model that chooses; None: all candidates are wanted."""
     if options.top is None:
         if options.reward is not None or options.drop_early:
             raise ValueError("--reward and --drop-early choose among candidates: say with --top how many to keep")
+        return None
+
+    from canvas.inference.selection import check_top
+    from canvas.models.reward import load_reward
+
+    check_top(options.top, options.candidates)
+    return load_reward(options.reward or options.model / "reward")
+
+
+def _pictures(
+    options: argparse.Namespace,
+    pipeline: CanvasPipeline,
+    reward: RewardModel | None,
+    product: Image.Image,
+    settings: dict[str, Any],
+) -> tuple[list[Image.Image], list[int], Product]:
+    """Pictures, the seed of each, and the product as it was understood: all candidates, or with --top the best."""
+    if reward is None:
         made = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
         return made.images, [options.seed + number for number in made.candidates], made.product
 
     from canvas.inference.selection import HALVING, best
-    from canvas.models.reward import load_reward
 
     found = best(
         pipeline,
-        load_reward(options.reward or options.model / "reward").to(options.device),
+        reward.to(options.device),
         product,
         options.prompt,
         candidates=options.candidates,

@@ -41,6 +41,9 @@ SCORED = ("mixed", "known_kinds", "unseen_kinds")
 HELD_OUT = ("unseen_product", "unseen_both")
 """Splits whose products nobody trains on."""
 
+CALIBRATING = ("unseen_view",)
+"""Splits of pictures that nobody trains on, of products that training knows."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRewardParams:
@@ -111,12 +114,11 @@ def train_reward(
     )
     trained = time.perf_counter()
     network.eval()
-    scale, offset = calibrations(_judged(network, sets["calibrate"], params.score_batch), HEADS)
-    calibrate(network, scale, offset)
+    calibrate(network, calibrations(_judged(network, sets["calibrate"], params.score_batch), HEADS))
     network.save_pretrained(model.path)
 
     scored = {name: _judged(network, sets[name], params.score_batch) for name in SCORED}
-    figures = _figures(scored, scale, offset)
+    figures = _figures(network, scored)
     figures |= {
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
@@ -133,7 +135,8 @@ def train_reward(
 
 
 def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, Path]) -> dict[str, ComparisonBatches]:
-    """Comparisons to train on, to calibrate with and to score; the last two share held-out products, not pins."""
+    """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored; the
+    other half, and unseen views of products that are known, calibrate."""
     from canvas.data.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
     from canvas.data.product_views import background_views, product_views
 
@@ -142,6 +145,8 @@ def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, P
     views = product_views(*tables, splits=("train",), side=side, count=params.pins)
     held_out = product_views(*tables, splits=HELD_OUT, side=side, count=params.scored_pins)
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
+    seen = product_views(*tables, splits=CALIBRATING, side=side, count=params.scored_pins)
+    aside = sorted({view.pin_id: view for view in [*halves[0], *seen]}.values(), key=lambda view: view.pin_id)
     tables = [sources[name] for name in ("pins", "kept", "truth", "captions")]
     scenes, other_scenes = (
         background_views(*tables, splits=splits, side=side, count=params.scenes)
@@ -154,7 +159,7 @@ def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, P
 
     of_views = {
         "train": (drawn_comparisons(views, scenes, kinds, params.comparisons, seed), views, scenes),
-        "calibrate": (drawn_comparisons(halves[0], other_scenes, kinds, count, seed + 1), halves[0], other_scenes),
+        "calibrate": (drawn_comparisons(aside, other_scenes, kinds, 2 * count, seed + 1), aside, other_scenes),
         "mixed": (drawn_comparisons(halves[1], other_scenes, kinds, count, seed + 2), halves[1], other_scenes),
         "known_kinds": (with_real(kinds), halves[1], other_scenes),
         "unseen_kinds": (with_real(params.held_out_kinds), halves[1], other_scenes),
@@ -200,23 +205,29 @@ def _judged(network: RewardModel, batches: ComparisonBatches, score_batch: int) 
     )
 
 
-def _figures(scored: Mapping[str, Judged], scale: dict[str, float], offset: dict[str, float]) -> dict[str, Any]:
+def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, Any]:
     """Accuracies and calibration errors by question: mixed comparisons, and real pictures against corrupted ones of
     known and unseen kinds; by kind, of what the kind hurts most plainly."""
+    import torch
+
     from canvas.data.corruptions import CORRUPTIONS
+    from canvas.models.reward import calibrated
     from evaluation.rewards import accuracies, accuracy, calibration_errors
 
-    figures: dict[str, Any] = {
-        name: accuracies(judged, HEADS) | calibration_errors(judged, HEADS, scale, offset)
-        for name, judged in scored.items()
-    }
+    figures: dict[str, Any] = {}
+    for name, judged in scored.items():
+        first, second = (
+            calibrated(network, torch.from_numpy(logits).float()).double().numpy()
+            for logits in (judged.first, judged.second)
+        )
+        figures[name] = accuracies(judged, HEADS) | calibration_errors(judged, (first, second), HEADS)
     by_kind: dict[str, dict[str, float]] = {}
     for name in ("known_kinds", "unseen_kinds"):
         for kind, corruption in CORRUPTIONS.items():
             for question in sorted(corruption.hurts):
                 if (of := accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
                     by_kind.setdefault(kind, {})[question] = of.mean
-    return figures | {"accuracy_by_kind": by_kind, "calibration": {"scale": scale, "offset": offset}}
+    return figures | {"accuracy_by_kind": by_kind}
 
 
 def _sheet(params: TrainRewardParams, network: RewardModel, views: Sequence[ProductView]) -> Image.Image:

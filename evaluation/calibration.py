@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 BINS = 15
 """Of confidence, as Guo et al. 2017 count it."""
 
+MARGIN = 0.001
+"""Nothing is surer than that."""
+
 
 def expected_calibration_error(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     """Mean distance of the probability from the share of outcomes in BINS bins of equal width, weighted by their
@@ -22,16 +25,14 @@ def expected_calibration_error(probabilities: ArrayLike, outcomes: ArrayLike) ->
     return float(found)
 
 
-def platt(logits: ArrayLike, outcomes: ArrayLike) -> tuple[float, float]:
-    """(scale, offset) with which sigmoid(scale * logit + offset) is the chance of the outcome (Platt 1999), by maximum
-    likelihood with a weak prior; (1, 0) where all outcomes are one, and nothing can be learnt. The scale stays above
-    0, so that ranks are kept."""
-    from sklearn.linear_model import LogisticRegression
+def isotonic(logits: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(knots, levels), both ascending: the chance of the outcome at some logits, straight lines between, by isotonic
+    regression (Zadrozny and Elkan 2002). Levels stay off 0 and 1. Where nothing is known: the sigmoid."""
+    from sklearn.isotonic import IsotonicRegression
 
-    given: NDArray[np.float64] = np.asarray(logits, np.float64)
-    happened = np.asarray(outcomes).astype(int)
-    if len(np.unique(happened)) < 2:
-        return 1.0, 0.0
-    model = LogisticRegression(C=10.0).fit(given[:, None], happened)
-    scale = float(model.coef_[0, 0])
-    return (scale, float(model.intercept_[0])) if scale > 0 else (1.0, 0.0)
+    given, happened = np.asarray(logits, np.float64), np.asarray(outcomes, np.float64)
+    if not given.size:
+        knots = np.linspace(-8, 8, 64)
+        return knots, 1 / (1 + np.exp(-knots))
+    fitted = IsotonicRegression(y_min=MARGIN, y_max=1 - MARGIN, out_of_bounds="clip").fit(given, happened)
+    return np.asarray(fitted.X_thresholds_, np.float64), np.asarray(fitted.y_thresholds_, np.float64)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.calibration import expected_calibration_error, platt
+from evaluation.calibration import expected_calibration_error, isotonic
 from evaluation.intervals import Interval, bootstrap_mean
 
 Values = NDArray[np.float64]
@@ -49,7 +49,7 @@ def accuracy(judged: Judged, question: int) -> Interval | None:
     by_pin: dict[str, list[float]] = {}
     for row in asked:
         right = (judged.first[row, question] > judged.second[row, question]) == (known[row] > 0.5)
-        by_pin.setdefault(judged.pins[row], []).append(float(right))
+        by_pin.setdefault(judged.pins[int(row)], []).append(float(right))
     return bootstrap_mean([float(np.mean(right)) for right in by_pin.values()]) if by_pin else None
 
 
@@ -67,34 +67,30 @@ def accuracies(judged: Judged, questions: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def calibrations(judged: Judged, questions: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Scale and offset of each question's logits, by question (evaluation.calibration.platt)."""
-    fitted = {question: platt(*_absolute(judged, place)) for place, question in enumerate(questions)}
-    return {name: both[0] for name, both in fitted.items()}, {name: both[1] for name, both in fitted.items()}
+def calibrations(judged: Judged, questions: Sequence[str]) -> dict[str, tuple[Values, Values]]:
+    """Of each question the chances that a picture is good, at some logits (evaluation.calibration.isotonic)."""
+    of = {question: place for place, question in enumerate(questions)}
+    return {
+        question: isotonic(*_absolute(judged, judged.first, judged.second, place)) for question, place in of.items()
+    }
 
 
-def calibration_errors(
-    judged: Judged, questions: Sequence[str], scale: dict[str, float], offset: dict[str, float]
-) -> dict[str, float]:
-    """`QUESTION_ece` of calibrated probabilities that a picture is good, and `QUESTION_ece_raw` of the sigmoid."""
+def calibration_errors(judged: Judged, chances: tuple[Values, Values], questions: Sequence[str]) -> dict[str, float]:
+    """`QUESTION_ece` of the chances that the first and the second pictures are good, and `QUESTION_ece_raw` of the
+    sigmoid of their logits."""
     found = {}
     for place, question in enumerate(questions):
-        logits, good = _absolute(judged, place)
-        if logits.size:
-            found[f"{question}_ece"] = expected_calibration_error(
-                _sigmoid(scale[question] * logits + offset[question]), good
-            )
-            found[f"{question}_ece_raw"] = expected_calibration_error(_sigmoid(logits), good)
+        given, good = _absolute(judged, *chances, place)
+        if given.size:
+            logits, _ = _absolute(judged, judged.first, judged.second, place)
+            found[f"{question}_ece"] = expected_calibration_error(given, good)
+            found[f"{question}_ece_raw"] = expected_calibration_error(1 / (1 + np.exp(-np.clip(logits, -60, 60))), good)
     return found
 
 
-def _absolute(judged: Judged, question: int) -> tuple[Values, Values]:
-    """Logits of all pictures of which it is known whether they are good, and whether."""
-    logits = np.concatenate([judged.first[:, question], judged.second[:, question]])
+def _absolute(judged: Judged, first: Values, second: Values, question: int) -> tuple[Values, Values]:
+    """What was said of all pictures of which it is known whether they are good, and whether."""
+    said = np.concatenate([first[:, question], second[:, question]])
     good = np.concatenate([judged.first_good[:, question], judged.second_good[:, question]])
     known = ~np.isnan(good)
-    return logits[known], good[known]
-
-
-def _sigmoid(logits: Values) -> Values:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))))
+    return said[known], good[known]

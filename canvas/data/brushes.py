@@ -61,7 +61,8 @@ def nearest(values: Values, mask: Mask) -> Values:
 def tinted(values: Values, angle: float, amount: float) -> Values:
     """Colours moved by `amount` of CIELAB in the direction `angle`, lightness as it was."""
     lab = cv2.cvtColor(np.clip(values, 0, 255) / np.float32(255), cv2.COLOR_RGB2LAB)
-    lab[..., 1:] += amount * np.array([np.cos(angle), np.sin(angle)], np.float32)
+    lab[..., 1] += amount * np.cos(angle)
+    lab[..., 2] += amount * np.sin(angle)
     return np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1) * np.float32(255)
 
 

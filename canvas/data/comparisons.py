@@ -172,8 +172,9 @@ class ComparisonBatches:
             for place, comparison in enumerate(comparisons)
         ]
         goods = [
-            tuple(
-                goodness(variant, self.views[one.view], self.scenes, one.prompt) for variant in (one.first, one.second)
+            (
+                goodness(one.first, self.views[one.view], self.scenes, one.prompt),
+                goodness(one.second, self.views[one.view], self.scenes, one.prompt),
             )
             for one in comparisons
         ]

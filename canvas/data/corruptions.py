@@ -130,9 +130,9 @@ def _warped(values: Values, mask: Mask, strength: float, rng: np.random.Generato
     y, x = grid(mask)
     reach = (0.05 + 0.06 * strength) * side(mask)
     waves = [smooth(mask, 0.14, rng) for _ in range(2)]
-    at = [(grid + reach * wave).astype(np.float32) for grid, wave in zip((x, y), waves, strict=True)]
-    moved = cv2.remap(values, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    shape = cv2.remap(mask.astype(np.float32), *at, cv2.INTER_LINEAR) >= 0.5
+    across, down = ((axis + reach * wave).astype(np.float32) for axis, wave in zip((x, y), waves, strict=True))
+    moved = cv2.remap(values, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    shape = cv2.remap(mask.astype(np.float32), across, down, cv2.INTER_LINEAR) >= 0.5
     return before(filled(values, mask), shape, moved)
 
 
@@ -178,10 +178,9 @@ def _artefacts(values: Values, mask: Mask, strength: float, rng: np.random.Gener
 def _scratched(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:
     out = values.copy()
     for _ in range(3 + round(3 * strength)):
-        ends = rng.uniform(0, 1, (2, 2)) * mask.shape[::-1]
-        colour = tuple(float(value) for value in rng.choice([20.0, 235.0]) + rng.uniform(-20, 20, 3))
-        width = max(1, round(0.02 * side(mask)))
-        cv2.line(out, *(tuple(int(v) for v in end) for end in ends), colour, width)
+        start, end = (rng.uniform(0, 1, (2, 2)) * mask.shape[::-1]).astype(int).tolist()
+        colour = (rng.choice([20.0, 235.0]) + rng.uniform(-20, 20, 3)).tolist()
+        cv2.line(out, start, end, colour, max(1, round(0.02 * side(mask))))
     return behind(values, mask, out)
 
 
@@ -191,7 +190,7 @@ def _duplicated(values: Values, mask: Mask, strength: float, rng: np.random.Gene
     span = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1])
     angle = rng.uniform(0, 2 * np.pi)
     offset = np.array([np.cos(angle), np.sin(angle)]) * span * rng.uniform(0.5, 0.8)
-    move = np.float32([[1, 0, offset[0]], [0, 1, offset[1]]])
+    move = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float32)
     size = mask.shape[::-1]
     ghost = cv2.warpAffine(values, move, size)
     there = cv2.warpAffine(mask.astype(np.float32), move, size)[..., None] * (0.6 + 0.4 * strength)

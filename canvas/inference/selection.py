@@ -69,8 +69,7 @@ def best(
     `options`: as the pipeline takes them, its mask, steps and guidance among them. Raises ValueError for counts that do
     not fit, and as the pipeline does.
     """
-    if not 1 <= top <= candidates:
-        raise ValueError(f"top is {top}: it must be from 1 to the number of candidates, {candidates}")
+    check_top(top, candidates)
     cost = Cost()
     picks = dropping(reward, prompt, drops, candidates, top, options.get("num_inference_steps", 30), cost)
     if picks:
@@ -88,6 +87,12 @@ def best(
         product=made.product,
         cost=cost,
     )
+
+
+def check_top(top: int, candidates: int) -> None:
+    """Raises ValueError if there are not `top` candidates to choose."""
+    if not 1 <= top <= candidates:
+        raise ValueError(f"top is {top}: it must be from 1 to the number of candidates, {candidates}")
 
 
 def dropping(

@@ -28,6 +28,12 @@ SEEN = 10
 MAX_WORDS = 16
 """Of a prompt's background; the rest is not read."""
 
+KNOTS = 64
+"""Of each head's calibration."""
+
+RANKED = 0.01
+"""Share of the calibrated chance that only keeps ranks."""
+
 REGIONS = 3
 """That features are pooled over: product, its edge, background."""
 
@@ -35,12 +41,12 @@ REGIONS = 3
 class RewardModel(ModelMixin, ConfigMixin):
     """A convolutional network whose features are pooled over the product, its edge and the background.
 
-    Build it with `build_reward`, load it with `load_reward`, ask it with `scores`. `scale` and `offset` (Q,) turn
-    logits into calibrated log-odds (Platt 1999).
+    Build it with `build_reward`, load it with `load_reward`, ask it with `scores`. Logits at the `knots` (Q, KNOTS)
+    have the `chances`, which are learnt on held-out pictures (`calibrate`) and start as the sigmoid.
     """
 
-    scale: torch.Tensor
-    offset: torch.Tensor
+    knots: torch.Tensor
+    chances: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -69,8 +75,9 @@ class RewardModel(ModelMixin, ConfigMixin):
         self.vocabulary = nn.Embedding(words, word_width, padding_idx=0)
         self.scene = nn.Sequential(nn.Linear(pooled, hidden), nn.ReLU(), nn.Linear(hidden, word_width))
         self.agreement = nn.Parameter(torch.tensor([8.0, 0.0]))
-        self.register_buffer("scale", torch.ones(len(HEADS)))
-        self.register_buffer("offset", torch.zeros(len(HEADS)))
+        knots = torch.linspace(-8, 8, KNOTS).repeat(len(HEADS), 1)
+        self.register_buffer("knots", knots)
+        self.register_buffer("chances", knots.sigmoid())
 
     def forward(
         self, outputs: torch.Tensor, originals: torch.Tensor, masks: torch.Tensor, words: torch.Tensor
@@ -135,7 +142,7 @@ def scores(
     W), bool or 0..1, 1 = product. `prompts`: then "overall" also says whether the background is the one asked for.
     """
     assert outputs.dtype == originals.dtype == torch.uint8, (outputs.dtype, originals.dtype)
-    size, device = len(outputs), model.scale.device
+    size, device = len(outputs), model.knots.device
     originals, masks = originals.expand(size, -1, -1, -1), masks.expand(size, -1, -1, -1)
     words = hashed(prompts if prompts is not None else [""] * size, model.config["words"])
     found = [torch.zeros(0, len(HEADS))]
@@ -143,10 +150,23 @@ def scores(
         rows = slice(first, first + batch_size)
         seen = seen_by(model, *(given[rows].to(device) for given in (outputs, originals, masks)))
         logits = model(*seen, words[rows].to(device))
-        found.append((model.scale * logits + model.offset).sigmoid().float().cpu())
+        found.append(calibrated(model, logits).float().cpu())
     by_head = dict(zip(HEADS, torch.cat(found).unbind(1), strict=True))
     prompted = by_head.pop("prompted")
     return by_head if prompts is None else by_head | {"overall": prompted}
+
+
+def calibrated(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
+    """Chances (B, Q) of logits (B, Q), between the model's knots by straight lines, beyond them level. A hundredth of a
+    wide sigmoid is mixed in, so that of two pictures on one level the one with the higher logit stays ahead."""
+    at = logits.T.contiguous()
+    right = torch.searchsorted(model.knots, at).clamp(1, model.knots.shape[1] - 1)
+    (left_knot, left_level), (right_knot, right_level) = (
+        (model.knots.gather(1, place), model.chances.gather(1, place)) for place in (right - 1, right)
+    )
+    way = ((at - left_knot) / (right_knot - left_knot).clamp(min=1e-6)).clamp(0, 1)
+    chances = left_level + way * (right_level - left_level)
+    return (RANKED * (at / 4).sigmoid() + (1 - RANKED) * chances).T
 
 
 def seen_by(
@@ -160,8 +180,8 @@ def seen_by(
             return values
         return F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
 
-    pictures = (squeezed(given.float()).clamp(0, 255) / 127.5 - 1 for given in (outputs, originals))
-    return *pictures, (squeezed(masks.float()) >= 0.5).float()
+    pictures, known = (squeezed(given.float()).clamp(0, 255) / 127.5 - 1 for given in (outputs, originals))
+    return pictures, known, (squeezed(masks.float()) >= 0.5).float()
 
 
 def hashed(prompts: Sequence[str], buckets: int) -> torch.Tensor:
@@ -190,7 +210,8 @@ def _regions(masks: torch.Tensor) -> torch.Tensor:
 
 def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     """Mean and maximum of features (B, C, h, w), 0 or more, over each region: (B, 2 * REGIONS * C)."""
-    shares = F.adaptive_avg_pool2d(regions, features.shape[-2:]).flatten(2)  # (B, R, h * w)
+    height, width = features.shape[-2:]
+    shares = F.adaptive_avg_pool2d(regions, (height, width)).flatten(2)  # (B, R, h * w)
     flat = features.flatten(2)
     means = torch.einsum("bcn,brn->brc", flat, shares) / shares.sum(dim=2, keepdim=True).clamp(min=1e-6)
     most = torch.stack([(flat * (share > 0)[:, None]).amax(dim=2) for share in shares.unbind(1)], dim=1)

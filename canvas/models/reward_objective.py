@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.models.reward import RewardModel
+from canvas.models.reward import KNOTS, RewardModel
 from canvas.models.reward_spec import HEADS
 from canvas.train.data import Batch
 from canvas.train.draws import Draws
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Logits, and chances at them."""
 
 
 def pairwise_loss(first: torch.Tensor, second: torch.Tensor, preferred: torch.Tensor) -> torch.Tensor:
@@ -70,7 +75,10 @@ def logits_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     return logits.chunk(2)  # type: ignore[no-any-return]
 
 
-def calibrate(model: RewardModel, scale: Mapping[str, float], offset: Mapping[str, float]) -> None:
-    """Give the model, in place, the calibration of each head: log-odds = scale * logit + offset."""
-    model.scale.copy_(torch.tensor([scale[head] for head in HEADS]))
-    model.offset.copy_(torch.tensor([offset[head] for head in HEADS]))
+def calibrate(model: RewardModel, curves: Mapping[str, Curve]) -> None:
+    """Give the model, in place, the calibration of each head: logits and the chances at them, both ascending."""
+    for place, head in enumerate(HEADS):
+        knots, levels = curves[head]
+        at = np.linspace(0, len(knots) - 1, KNOTS).round().astype(int)
+        model.knots[place] = torch.from_numpy(np.asarray(knots)[at])
+        model.chances[place] = torch.from_numpy(np.asarray(levels)[at])

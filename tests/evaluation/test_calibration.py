@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.calibration import expected_calibration_error, platt
+from evaluation.calibration import expected_calibration_error, isotonic
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -16,24 +16,32 @@ def test_the_error_is_the_distance_of_what_was_said_from_what_happened():
     assert expected_calibration_error([0.9] * 5 + [0.1] * 15, [0] * 5 + [1] * 15) == pytest.approx(0.9, abs=1e-6)
 
 
-def test_platt_finds_what_made_the_outcomes():
+def test_the_chances_that_made_the_outcomes_are_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, 20_000)
     outcomes = rng.random(20_000) < sigmoid(0.4 * logits - 1)
-    scale, offset = platt(logits, outcomes)
-    assert scale == pytest.approx(0.4, abs=0.02)
-    assert offset == pytest.approx(-1, abs=0.05)
+    knots, levels = isotonic(logits[:10_000], outcomes[:10_000])
+    assert (np.diff(knots) >= 0).all()
+    assert (np.diff(levels) >= 0).all()
+    assert 0 < levels[0] < levels[-1] < 1
     raw, calibrated = (
-        expected_calibration_error(sigmoid(scale * logits + offset), outcomes)
-        for scale, offset in ((1.0, 0.0), (scale, offset))
+        expected_calibration_error(chances, outcomes[10_000:])
+        for chances in (sigmoid(logits[10_000:]), np.interp(logits[10_000:], knots, levels))
     )
-    assert calibrated < 0.02 < raw
+    assert calibrated < 0.02 < 0.1 < raw
 
 
 @pytest.mark.parametrize("outcomes", [[1, 1, 1], [0, 0, 0], [1, 0, 0]])
-def test_platt_never_turns_ranks_round(outcomes):
-    """All outcomes alike, or lower logits with the better outcomes: nothing to correct by."""
-    assert platt([-1.0, 0.0, 1.0], outcomes) == (1.0, 0.0)
+def test_ranks_are_never_turned_round(outcomes):
+    """All outcomes alike, or lower logits with the better outcomes: one level."""
+    _, levels = isotonic([-1.0, 0.0, 1.0], outcomes)
+    assert np.ptp(levels) == pytest.approx(0)
+    assert 0 < levels[0] < 1
+
+
+def test_without_outcomes_it_is_the_sigmoid():
+    knots, levels = isotonic([], [])
+    assert np.allclose(levels, sigmoid(knots))
 
 
 def test_no_probabilities_are_refused():

@@ -52,7 +52,8 @@ def test_calibration_lowers_the_error_of_a_model_that_is_too_sure():
     rows = Judged(
         [str(row) for row in range(2000)], [frozenset()] * 2000, logits, logits, good, good.astype(float), good
     )
-    scale, offset = calibrations(rows, QUESTIONS)
-    errors = calibration_errors(rows, QUESTIONS, scale, offset)
+    curves = calibrations(rows, QUESTIONS)
+    chances = np.stack([np.interp(logits[:, place], *curves[name]) for place, name in enumerate(QUESTIONS)], axis=1)
+    errors = calibration_errors(rows, (chances, chances), QUESTIONS)
     for question in QUESTIONS:
         assert errors[f"{question}_ece"] < 0.02 < 0.2 < errors[f"{question}_ece_raw"]

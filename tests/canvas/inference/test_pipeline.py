@@ -12,7 +12,9 @@ from PIL import Image
 from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.adapters import add_lora, lora_names
+from canvas.models.reward import build_reward
 from tests.canvas.inference.conftest import cutout, split
+from tests.canvas.models.test_reward import SPEC
 
 PROMPT = "a mug, forest"
 
@@ -258,6 +260,19 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
     inner[1:-1] &= inner[2:] & inner[:-2]
     assert np.mean(np.abs(saved - _pixels(rgb)).max(axis=-1)[inner] == 0) > 0.9
 
+    torch.manual_seed(0)
+    build_reward(SPEC).save_pretrained(tmp_path / "model" / "reward")
+    choosing = [*arguments, "--candidates", "4", "--top", "2", "--out", str(tmp_path / "best")]
+    assert main(choosing) == 0
+    printed = capsys.readouterr()
+    chosen = [Path(line).name for line in printed.out.split()]
+    assert len(chosen) == 2
+    assert set(chosen) < {f"mug-{seed}.png" for seed in range(3, 7)}
+    assert "8 denoiser calls, 4 pictures scored" in printed.err
+    (tmp_path / "model" / "reward").rename(tmp_path / "reward")
+    assert main([*choosing, "--reward", str(tmp_path / "reward"), "--drop-early", "--steps", "8"]) == 0
+    assert "40 denoiser calls" in capsys.readouterr().err  # of 64: 4 * 2 steps, 2 * 6 steps, each twice
+
     (tmp_path / "text.jpg").write_text("not a picture")
     buffer = io.BytesIO()
     rgb.save(buffer, "PNG")
@@ -268,6 +283,9 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
         (["--product", str(tmp_path / "none.png")], "cannot read"),
         (["--format", "jpg"], "--format jpg is refused"),
         (["--model", str(tmp_path)], "holds no model_index.json"),
+        (["--top", "1"], "reward holds no config.json"),
+        (["--top", "3", "--candidates", "2", "--reward", str(tmp_path / "reward")], "top is 3"),
+        (["--drop-early"], "say with --top how many to keep"),
     ):
         assert main([*arguments, *changed]) == 1
         error = capsys.readouterr().err.strip()

@@ -2,10 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from canvas.models.reward import MAX_WORDS, RewardModel, build_reward, hashed, load_reward, scores, seen_by
+from canvas.models.reward import (
+    MAX_WORDS,
+    RewardModel,
+    build_reward,
+    calibrated,
+    hashed,
+    load_reward,
+    scores,
+    seen_by,
+)
 from canvas.models.reward_objective import calibrate
 from canvas.models.reward_spec import HEADS, RewardSpec
 
@@ -90,14 +100,27 @@ def test_words_are_hashed_within_their_buckets():
 
 def test_calibration_is_saved_with_the_weights(model, tmp_path):
     before = scores(model, *pictures(3))
-    calibrate(model, dict.fromkeys(HEADS, 2.0), dict.fromkeys(HEADS, -1.0))
+    calibrate(model, dict.fromkeys(HEADS, (np.array([-1.0, 1.0]), np.array([0.2, 0.3]))))
     after = scores(model, *pictures(3))
-    torch.testing.assert_close(after["defects"].logit(), 2 * before["defects"].logit() - 1)
+    for name in NAMES:
+        assert ((after[name] > 0.19) & (after[name] < 0.31)).all()
+        assert after[name].argsort().tolist() == before[name].argsort().tolist()
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
     loaded = scores(load_reward(tmp_path), *pictures(3))
     for name in NAMES:
         assert torch.equal(loaded[name], after[name])
+
+
+def test_before_calibration_chances_are_the_sigmoid_and_ranks_are_kept_on_one_level(model):
+    logits = torch.linspace(-7, 7, 50)[:, None].repeat(1, len(HEADS))
+    torch.testing.assert_close(calibrated(model, logits), logits.sigmoid(), atol=0.01, rtol=0)
+    calibrate(model, dict.fromkeys(HEADS, (np.array([-3.0, -1, 1, 3]), np.array([0.1, 0.5, 0.5, 0.9]))))
+    found = calibrated(model, 3 * logits)
+    assert (found.diff(dim=0) > 0).all()
+    assert ((found > 0.09) & (found < 0.91)).all()
+    middle = logits[:, 0].abs() < 0.3
+    torch.testing.assert_close(found[middle], torch.full_like(found[middle], 0.5), atol=0.01, rtol=0)
 
 
 def test_pictures_of_the_models_size_are_seen_as_they_are(model):
