@@ -36,8 +36,16 @@ def page(found: Evaluated) -> str:
         "Evaluation",
         pages.verdict(_verdict(found, worse), "warn" if worse else "plain"),
         pages.figures(
-            {name: _with_interval(found.models["challenger"], name) for name in ("scene_right", "reward_overall")}
-            | {name: found.models["challenger"].get(name) for name in ("core_max_abs_diff_worst", "kid", "vendi")}
+            {
+                said: found.models["challenger"].get(name)
+                for said, name in {
+                    "scenes right": "scene_right",
+                    "reward": "reward_overall",
+                    "largest change of the product": "core_max_abs_diff_worst",
+                    "kernel distance": "kid",
+                    "different pictures": "vendi",
+                }.items()
+            }
         ),
         pages.section("Measures", _measures(found.models)),
         pages.section("Whole sets", _sets(found.models)),
@@ -54,7 +62,8 @@ def _verdict(found: Evaluated, worse: Sequence[Delta]) -> str:
     if not found.deltas:
         return f"{text}; there is no champion to compare with."
     whole = {delta.name for delta in worse if delta.name in MEASURES}
-    return f"{text}; of the champion's measures {len(whole)} got worse, in slices {len(worse) - len(whole)}."
+    lost = f"{len(whole)} of {len(MEASURES)} measures got worse, and {len(worse) - len(whole)} in slices"
+    return f"{text}; against the champion {lost}."
 
 
 def _measures(models: Mapping[str, Figures]) -> Html:
@@ -70,7 +79,7 @@ def _sets(models: Mapping[str, Figures]) -> Html:
     rows = [
         {"number": name, "better": "low"}
         | {
-            model: f"{readable(figures[name])} \N{PLUS-MINUS SIGN} {readable(figures[f'{name}_error'])}"
+            model: f"{figures[name]:.3g} \N{PLUS-MINUS SIGN} {figures[f'{name}_error']:.2g}"
             for model, figures in models.items()
             if name in figures
         }
@@ -125,5 +134,4 @@ def _drift(found: Evaluated) -> list[Html]:
 def _with_interval(figures: Figures, name: str) -> str | None:
     if name not in figures:
         return None
-    low, high = readable(figures[f"{name}_low"]), readable(figures[f"{name}_high"])
-    return f"{readable(figures[name])} [{low}, {high}]"
+    return f"{figures[name]:.3g} [{figures[f'{name}_low']:.3g}, {figures[f'{name}_high']:.3g}]"
