@@ -31,11 +31,16 @@ def assemble(
     engaged: Input[EngagedLora],
     decoder: Input[catalog.Decoder],
     segmenter: Input[catalog.Segmenter],
+    reward: Input[catalog.RewardModel],
     model: Output[CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, decoder and segmenter into one diffusers pipeline."""
+    """Put text towers, autoencoder, denoiser, LoRAs, decoder and segmenter into one diffusers pipeline,
+    and beside it the reward model that chooses among what it paints."""
+    import shutil
+
     from canvas.diffusion.samplers import load_scheduler
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.selection import REWARD_FOLDER
     from canvas.models.adapters import load_lora
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.denoiser import load_denoiser
@@ -56,6 +61,7 @@ def assemble(
         "engaged_lora": engaged,
         "decoder": decoder,
         "segmenter": segmenter,
+        "reward": reward,
     }
     CanvasPipeline(
         unet=unet.eval(),
@@ -72,3 +78,4 @@ def assemble(
         edge_epsilon=assemble.edges.epsilon,
         parts={name: digest(part.path) for name, part in parts.items()},
     ).save_pretrained(model.path)
+    shutil.copytree(reward.path, model.path / REWARD_FOLDER)

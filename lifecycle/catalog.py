@@ -407,7 +407,8 @@ class EngagedLoraSheet(Picture):
 
 
 class CanvasModel(Model):
-    """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names its parts."""
+    """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names its parts by
+    digest; in reward/ the reward model that chooses among what it paints."""
 
     path = "models/canvas"
     registered = "canvas-background"

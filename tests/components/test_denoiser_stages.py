@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
 
+from canvas.__main__ import main
 from canvas.data import tables
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.adapters import load_lora, merge_lora
@@ -157,7 +159,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
     pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
     assert pipeline.config["parts"] == {
         name: digest(made / "models" / name)
-        for name in ("clip", "vae", "inpaint", "backdrop_lora", "engaged_lora", "decoder", "segmenter")
+        for name in ("clip", "vae", "inpaint", "backdrop_lora", "engaged_lora", "decoder", "segmenter", "reward")
     }
     assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)
     trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
@@ -178,6 +180,20 @@ def test_the_assembled_pipeline_paints(made):
     image = pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0).images[0]
     core = np.array(product)[..., 3] == 255
     assert np.array_equal(np.array(image)[core], np.array(product)[core][:, :3])
+
+
+def test_the_assembled_pipeline_chooses_with_its_own_reward_model(made, tmp_path):
+    model = tmp_path / "canvas"
+    shutil.copytree(made / "models" / "canvas", model)
+    assert digest(model / "reward") == digest(made / "models" / "reward")
+    cutout(64, 64).save(tmp_path / "mug.png")
+    given = ["--model", model, "--product", tmp_path / "mug.png", "--prompt", "red mug, in a forest"]
+    command = ["generate", *map(str, given), "--steps", "1", "--candidates", "2", "--out", str(tmp_path / "out")]
+    assert main([*command, "--top", "1"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    shutil.rmtree(model / "reward")  # who wants all of them never asks it
+    assert main(command) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_backdrops_are_scored_by_stage(made):
