@@ -555,7 +555,8 @@ class Verdict(Artifact):
 
 
 class GateMetrics(Metrics):
-    """The verdict as numbers: passed, failed, pending (0 or 1), reasons."""
+    """The verdict as numbers: passed, failed, pending (0 or 1), reasons. Once people have rated, raters: how often the
+    reward model agrees with them and they with each other (evaluation.reward_agreement)."""
 
     path = "reports/gate.json"
 
