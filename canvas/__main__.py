@@ -73,8 +73,9 @@ def _reward(options: argparse.Namespace) -> RewardModel | None:
             raise ValueError("--reward and --drop-early choose among candidates: say with --top how many to keep")
         return None
 
-    from canvas.inference.selection import REWARD_FOLDER, check_top
+    from canvas.inference.selection import check_top
     from canvas.models.reward import load_reward
+    from canvas.models.reward_spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
     return load_reward(options.reward or options.model / REWARD_FOLDER)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canvas.data.frames import FrameSpec
+from canvas.models.reward_spec import REWARD_FOLDER
 from canvas.models.segmenter_spec import EdgeSpec
 from canvas.models.text_spec import TextSpec
 from lifecycle import catalog
@@ -34,13 +35,11 @@ def assemble(
     reward: Input[catalog.RewardModel],
     model: Output[CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, decoder and segmenter into one diffusers pipeline,
-    and beside it the reward model that chooses among what it paints."""
+    """Put all parts of the generator into one diffusers pipeline, and beside it the reward model that chooses for it."""
     import shutil
 
     from canvas.diffusion.samplers import load_scheduler
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.selection import REWARD_FOLDER
     from canvas.models.adapters import load_lora
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.denoiser import load_denoiser

@@ -19,9 +19,6 @@ from canvas.inference.pipeline import CanvasPipeline, PickPictures
 from canvas.inference.product import Pixels, Product
 from canvas.models.reward import RewardModel, scores
 
-REWARD_FOLDER = "reward"
-"""In the directory of an assembled pipeline: the reward model, which only who chooses loads."""
-
 
 @dataclass(frozen=True, slots=True)
 class Drop:

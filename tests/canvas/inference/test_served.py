@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from canvas.data.images import encode_png
-from canvas.inference.selection import REWARD_FOLDER
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
 from canvas.models.reward import build_reward
+from canvas.models.reward_spec import REWARD_FOLDER
 from lifecycle.catalog import CanvasModel
 from lifecycle.digest import digest
 from lifecycle.packaging import write_pyfunc
