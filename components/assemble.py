@@ -35,7 +35,7 @@ def assemble(
     reward: Input[catalog.RewardModel],
     model: Output[CanvasModel],
 ) -> None:
-    """Put all parts of the generator into one diffusers pipeline, and beside it the reward model that chooses for it."""
+    """Put all parts of the generator into one diffusers pipeline, beside it the reward model that chooses for it."""
     import shutil
 
     from canvas.diffusion.samplers import load_scheduler
