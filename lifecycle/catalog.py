@@ -295,6 +295,67 @@ class DecoderSheet(Picture):
     path = "reports/decoder.png"
 
 
+# Embeddings of pictures, and the styles mined from them
+
+
+class Uve(Model):
+    """Unified visual embedding: picture -> unit vector that knows scene, product, category and board
+    (canvas.models.uve)."""
+
+    path = "models/uve"
+    registered = "canvas-uve"
+
+
+class UveMetrics(Metrics):
+    """Recall at 1 and 10 of each task on held-out products and views: float and binary codes, and CLIP's image tower."""
+
+    path = "reports/uve.json"
+
+
+class UveLosses(Plot):
+    """Training loss by step, of each task and of their weighted sum."""
+
+    path = "reports/uve_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class UveSheet(Picture):
+    """Held-out pins, each with its nearest held-out neighbours."""
+
+    path = "reports/uve.png"
+
+
+class Embeddings(Dataset):
+    """One row a kept pin: UVE as floats and as binary code, CLIP's second image tower (tables.EMBEDDINGS)."""
+
+    path = "artifacts/embeddings"
+
+
+class EmbedMetrics(Metrics):
+    """Pins, widths, bytes a pin, pins per second."""
+
+    path = "reports/embed.json"
+
+
+class Styles(Dataset):
+    """One row a style: clusters of the embedding space and boards, dropped ones with their reason (tables.STYLES)."""
+
+    path = "artifacts/styles"
+
+
+class StyleMetrics(Metrics):
+    """The criterion by number of clusters; purity and coherence of the clusters kept, drops by reason, strong boards."""
+
+    path = "reports/styles.json"
+
+
+class StyleGallery(Report):
+    """Representative pictures of every cluster and strong board, with name, purity and coherence; what was dropped."""
+
+    path = "reports/styles.html"
+
+
 # The generator's denoiser, from text-to-image to engaged backdrops
 
 
