@@ -29,10 +29,10 @@ STYLE = "up_blocks.0.attentions.1"
 CONFIG = AdapterConfig(source="uve+clip", style_layers=(STYLE,))
 
 
-def moved(unet: UNet2DConditionModel, seed: int = 5) -> UNet2DConditionModel:
+def moved(unet: UNet2DConditionModel, seed: int = 5, width: int = WIDTH) -> UNet2DConditionModel:
     """With an adapter whose values have moved from their start."""
     torch.manual_seed(seed)
-    add_image_prompt(unet, WIDTH)
+    add_image_prompt(unet, width)
     for processor in image_processors(unet).values():
         torch.nn.init.normal_(processor.to_v_ip[0].weight, std=0.3)
     return unet.eval()
