@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from canvas.data import tables
 
+STYLES_FOLDER = "styles"
+"""Where the table stands in the directory of the assembled generator."""
+
 
 @dataclass(frozen=True, slots=True)
 class Style:

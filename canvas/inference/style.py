@@ -55,8 +55,7 @@ def style_of_pictures(
     """The style of 1 to MAX_PICTURES pictures; `weights` of theirs, which sum to 1 (None: equal); `apart`: a token set
     each, else averaged. Raises ValueError in one sentence for what cannot be used."""
     _check_adapter(pipeline)
-    if not 1 <= len(pictures) <= MAX_PICTURES:
-        raise ValueError(f"{len(pictures)} style pictures were given: give 1 to {MAX_PICTURES}")
+    check_count(len(pictures))
     shares = _shares(weights, len(pictures))
     tower, uve = pipeline.image_tower.clip, pipeline.uve
     side = seen_side(uve, tower)
@@ -87,6 +86,12 @@ def style_of_vectors(
     factors = layer_scales(pipeline.unet, where)
     scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
     return StylePrompt(torch.from_numpy(joined(parts, pipeline.config["image_source"])), scales)
+
+
+def check_count(pictures: int) -> None:
+    """Raises ValueError for none and for too many."""
+    if not 1 <= pictures <= MAX_PICTURES:
+        raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_PICTURES}")
 
 
 @contextmanager
