@@ -48,6 +48,11 @@ def report(
     decoder: Input[catalog.DecoderMetrics],
     decoder_losses: Input[catalog.DecoderLosses],
     decoder_sheet: Input[catalog.DecoderSheet],
+    uve: Input[catalog.UveMetrics],
+    uve_losses: Input[catalog.UveLosses],
+    uve_sheet: Input[catalog.UveSheet],
+    embed: Input[catalog.EmbedMetrics],
+    styles: Input[catalog.StyleMetrics],
     index: Output[catalog.Index],
 ) -> None:
     """Gather every stage's figures, curves and pictures on one page."""
@@ -101,6 +106,13 @@ def report(
             _picture(vae_sheet.path, "Held-out pins above what the autoencoder makes of them"),
             _curves("Training loss", clip=clip_losses.path, vae=vae_losses.path),
             _figures(clip.path, vae.path, encode.path),
+        ),
+        pages.section(
+            "Embeddings and styles",
+            _picture(uve_sheet.path, "Held-out pins on the left, the held-out pins nearest to them beside them"),
+            _curves("Training loss", embedding=uve_losses.path),
+            _figures(uve.path, embed.path, styles.path),
+            pages.links({"Gallery of styles": "styles.html"}),
         ),
         pages.section(
             "Denoiser",

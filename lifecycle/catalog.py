@@ -307,13 +307,13 @@ class Uve(Model):
 
 
 class UveMetrics(Metrics):
-    """Recall at 1 and 10 of each task on held-out products and views: float and binary codes, and CLIP's image tower."""
+    """Recall at 1 and 10 of each task on held-out products and views: float, binary code, and CLIP's image tower."""
 
     path = "reports/uve.json"
 
 
 class UveLosses(Plot):
-    """Training loss by step, of each task and of their weighted sum."""
+    """Training loss by step."""
 
     path = "reports/uve_loss.csv"
     x = "step"
@@ -345,7 +345,7 @@ class Styles(Dataset):
 
 
 class StyleMetrics(Metrics):
-    """The criterion by number of clusters; purity and coherence of the clusters kept, drops by reason, strong boards."""
+    """The criterion by number of clusters; purity and coherence of those kept, drops by reason, strong boards."""
 
     path = "reports/styles.json"
 
@@ -467,6 +467,34 @@ class EngagedLoraSheet(Picture):
     path = "reports/engaged_lora.png"
 
 
+class IpAdapter(Model):
+    """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
+    LoRA was trained with it (canvas.models.image_prompt)."""
+
+    path = "models/ip_adapter"
+    registered = "canvas-ip-adapter"
+
+
+class IpAdapterMetrics(Metrics):
+    """Held-out loss by average of the weights and with another pin's picture, images per second, parameters, pins."""
+
+    path = "reports/ip_adapter.json"
+
+
+class IpAdapterLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/ip_adapter_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class IpAdapterSheet(Picture):
+    """Held-out product pins, what is known of them, and samples after caption and picture."""
+
+    path = "reports/ip_adapter.png"
+
+
 class CanvasModel(Model):
     """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names its parts."""
 
@@ -484,6 +512,27 @@ class BackdropGrid(Picture):
     """Held-out products by prompts, the original beside them."""
 
     path = "reports/backdrop.png"
+
+
+class StylePromptMetrics(Metrics):
+    """How far pictures of a style are followed, by strength, with a prompt and without: scene, style and text
+    agreement, the product's core, leakage of the style picture's product, diversity."""
+
+    path = "reports/style_prompts.json"
+
+
+class StylePromptCurve(Plot):
+    """Agreement with style and text, and scenes that follow, by strength."""
+
+    path = "reports/style_prompts.csv"
+    x = "strength"
+    y = ("scene_follows", "style_agreement", "prompt_scene", "text_agreement")
+
+
+class StylePromptGrid(Picture):
+    """Held-out products by style: a row a style, its picture first."""
+
+    path = "reports/style_prompts.png"
 
 
 # Judgement
