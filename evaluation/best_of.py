@@ -60,4 +60,4 @@ def rank_agreement(guessed: Values, final: Values) -> float:
 
 def of_chosen(judged: Values, chosen: Sequence[int] | NDArray[np.int64]) -> Values:
     """What the judge says of the chosen candidate of each item."""
-    return judged[np.arange(len(judged)), np.asarray(chosen)]
+    return np.asarray(judged[np.arange(len(judged)), np.asarray(chosen)])

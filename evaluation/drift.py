@@ -1,4 +1,4 @@
-"""Drift of the pins' columns and image statistics between two sets of pins, by Evidently.
+"""Drift of the pins' columns and image statistics between two sets of pins, or of painted pictures, by Evidently.
 
 The methods are named, never left to Evidently's defaults: for small data those test a p-value and pass what has
 clearly moved.
@@ -60,21 +60,31 @@ def statistics(pins: Path, kept: Path) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
 
 
-def drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
-    """How far the columns of `current` are from those of `reference` (frames of `statistics`).
+def training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
+    """One row a picture that models train on (tables.TRAINING_STATISTICS), by the filter's measures."""
+    trained = {pin_id for pin_id, split in tables.kept_splits(pins, kept).items() if split == "train"}
+    frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
+    return frame[frame["pin_id"].isin(trained)]
 
-    Columns that are empty on either side are left out. `ValueError` if a side has no rows.
+
+def drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
+    """How far the columns of `current` are from those of `reference`, of those that `statistics` has.
+
+    Columns that a side lacks, or that are empty there, are left out. `ValueError` if a side has no rows, or no column
+    is left.
     """
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
     for name, side in (("reference", reference), ("current", current)):
         if side.empty:
-            raise ValueError(f"the {name} side of the drift comparison has no pins: choose a split that has some")
+            raise ValueError(f"the {name} side of the drift comparison has no pictures: choose a split that has some")
     numerical, categorical = (
-        [name for name in names if reference[name].notna().any() and current[name].notna().any()]
+        [name for name in names if all(name in side and side[name].notna().any() for side in (reference, current))]
         for names in (NUMERICAL, CATEGORICAL)
     )
+    if not numerical + categorical:
+        raise ValueError("no column has values on both sides of the drift comparison: filter the pins first")
     definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
     metrics = [
         *(ValueDrift(column=name, method="wasserstein", threshold=limits.numerical) for name in numerical),

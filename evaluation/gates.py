@@ -16,6 +16,7 @@ from typing import Any, Literal
 from canvas.data import tables
 from evaluation import significance
 from evaluation.agreement import counted, win_rate
+from evaluation.candidates import LOWER_IS_BETTER
 from evaluation.comparison import Delta, Row, deltas, of_model, pairs, slices
 
 Outcome = Literal["pass", "fail", "pending"]
@@ -29,7 +30,6 @@ class GateParams:
     ceilings: dict[str, float]  # figure -> what it may be at most
     floors: dict[str, float]  # figure -> what it must be at least
     guarded: tuple[str, ...]  # measures that must not get worse
-    lower_is_better: tuple[str, ...]  # of all measures
     slices: tuple[str, ...]  # columns in whose values they must not get worse either
     min_items: int  # that both painted, over all and in a slice; smaller slices are not asked
     false_alarms: float  # chance that a model that is no worse is refused for any loss
@@ -136,7 +136,7 @@ def losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[Row])
             f"the champion painted {items} of these items, {gate.min_items} are needed to compare: keep the products, "
             "prompts and seeds that it was evaluated on"
         ], []
-    direction: dict[str, Any] = {"lower_is_better": gate.lower_is_better, "guarded": gate.guarded}
+    direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
     compared = [delta for delta in deltas(challenger, champion, **direction) if delta.guarded]
     compared += slices(challenger, champion, gate.slices, min_items=gate.min_items, **direction)
     reasons = [
@@ -176,7 +176,8 @@ def people(
 
 
 def _told(delta: Delta) -> str:
-    assert delta.difference is not None and delta.champion is not None
+    assert delta.difference is not None
+    assert delta.champion is not None
     change = delta.difference
     return (
         f"{delta.name}, {delta.champion:.3g} before, {delta.challenger:.3g} now "

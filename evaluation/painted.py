@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.backdrop import BackdropScore, Features, growth
+from evaluation.backdrop import BackdropScore, growth
+from evaluation.distances import Features
 
 if TYPE_CHECKING:
     from canvas.data.scene_views import Views
@@ -37,6 +39,28 @@ class Judges:
             return [(None, None)] * len(features)
         soft, sharp = (judge.predict_features(features) for judge in self.both)
         return list(zip(soft, sharp, strict=True))
+
+
+def learnt_judges(
+    pins: Path, kept: Path, truth: Path, *, side: int, pictures: int, checked: int, held_out: Collection[str], seed: int
+) -> tuple[Judges, Mapping[str, float]]:
+    """Judges that learnt the scenes of `pictures` real train pins, half of them without their product, at `side`
+    pixels; and how often they are right on `checked` real pins of the splits `held_out` (scene_accuracy_real). Nobody
+    and nothing where no scene is known."""
+    from canvas.data.scene_views import known_scenes, scene_views
+    from evaluation.scenes import scene_accuracy, scene_judges
+
+    scenes, tables = known_scenes(truth), (pins, kept, truth)
+    if not scenes:
+        return Judges((), None), {}
+    half = -(-pictures // 2)
+    of_train = [
+        scene_views(*tables, splits=("train",), side=side, count=half, emptied=emptied) for emptied in (False, True)
+    ]
+    views = np.concatenate([views for views, _ in of_train])
+    both = scene_judges(views, [label for _, labels in of_train for label in labels], seed)
+    real, known = scene_views(*tables, splits=held_out, side=side, count=checked, emptied=False)
+    return Judges(scenes, both), scene_accuracy(both, real, known, "real")
 
 
 def painted_scores(

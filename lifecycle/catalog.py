@@ -539,8 +539,9 @@ class StylePromptGrid(Picture):
 
 
 class Champion(Dataset):
-    """What is known of the registry's champion (champion.json: version, digests, params) and its evaluation/;
-    {"version": null} when there is none. `python -m lifecycle champion pull` writes it; pinned by champion.dvc."""
+    """What is known of the registry's champion (champion.json: version, digests, params), its evaluation/ and
+    training_statistics/; {"version": null} when there is none. `python -m lifecycle champion pull` writes it; pinned by
+    champion.dvc."""
 
     path = "champion"
     pinned = True

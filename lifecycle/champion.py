@@ -1,9 +1,10 @@
 """The pinned input `champion/`: what DVC knows of the registry's champion.
 
-champion.json   name, version, digest, git_sha, data_digest, parts (model -> digest), metrics, and of its origin
-                artifacts (path -> digest), params (`section.key` -> value) and runs (path -> address);
-                {"version": null} when there is none
-evaluation/     the table of its evaluation; not there when there is none
+champion.json         name, version, digest, git_sha, data_digest, parts (model -> digest), metrics, and of its origin
+                      artifacts (path -> digest), params (`section.key` -> value) and runs (path -> address);
+                      {"version": null} when there is none
+evaluation/           the table of its evaluation; not there when there is none
+training_statistics/  the table of what it learnt from; likewise
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from lifecycle.registry import MlflowRegistry
 
 FACTS = "champion.json"
-EVALUATION = "evaluation"
+TABLES = ("evaluation", "training_statistics")
+"""Of the evidence that a version is registered with."""
 
 
 def pull(registry: MlflowRegistry, root: Path) -> str | None:
@@ -43,7 +45,8 @@ def pull(registry: MlflowRegistry, root: Path) -> str | None:
         def write(place: Path) -> None:
             place.mkdir()
             _write_facts(place, facts)
-            shutil.copytree(evidence / EVALUATION, place / EVALUATION)
+            for table in TABLES:
+                shutil.copytree(evidence / table, place / table)
 
         replace(Champion.path, write, root)
         return str(known["version"])

@@ -188,8 +188,8 @@ class Registry(Protocol):
     ) -> Mapping[str, ModelVersion]:
         """Make a version of every model, or find the one that holds the same content, and point `candidate` at
         them; name -> version. `whole`, one of `models`, is the composite of the others: it is stored with its files
-        and `evidence` (name -> file or directory; `evaluation` is its table), has the numbers of a Metrics file, and
-        can be loaded and asked as `served` says."""
+        and `evidence` (name -> file or directory; the tables `evaluation` and `training_statistics` among them), has
+        the numbers of a Metrics file, and can be loaded and asked as `served` says."""
 
     def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
         """Make a composite and all that was registered with it the champion, all together or none.

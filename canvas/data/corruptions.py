@@ -133,7 +133,7 @@ def _warped(values: Values, mask: Mask, strength: float, rng: np.random.Generato
     across, down = ((axis + reach * wave).astype(np.float32) for axis, wave in zip((x, y), waves, strict=True))
     moved = cv2.remap(values, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     shape = cv2.remap(mask.astype(np.float32), across, down, cv2.INTER_LINEAR) >= 0.5
-    return before(filled(values, mask), shape, moved)
+    return before(filled(values, mask), shape, np.asarray(moved, np.float32))
 
 
 def _extended(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:
@@ -216,7 +216,8 @@ def _blurred(values: Values, mask: Mask, strength: float, rng: np.random.Generat
 def _pixelated(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:
     cells = max(2, round(side(mask) * (0.07 + 0.07 * strength)))
     small = cv2.resize(values, [max(1, n // cells) for n in mask.shape[::-1]], interpolation=cv2.INTER_AREA)
-    return behind(values, mask, cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_NEAREST))
+    coarse = cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return behind(values, mask, np.asarray(coarse, np.float32))
 
 
 def _grainy(values: Values, mask: Mask, strength: float, rng: np.random.Generator) -> Values:

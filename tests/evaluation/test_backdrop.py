@@ -1,22 +1,9 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
-from evaluation.backdrop import (
-    BackdropScore,
-    backdrop_metrics,
-    growth,
-    kernel_distance,
-    scene_accuracies,
-    squared_mmd,
-)
-
-
-def features(count: int, mean: float = 0.0, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).normal(size=(count, 16)) + mean).astype(np.float32)
+from evaluation.backdrop import BackdropScore, backdrop_metrics, growth, scene_accuracies
 
 
 def square(top: int, left: int, side: int = 4) -> np.ndarray:
@@ -42,31 +29,6 @@ def test_growth(after, extension, erosion):
 def test_growth_of_nothing():
     with pytest.raises(ValueError, match="the product's mask is empty"):
         growth(np.zeros((2, 2), bool), np.ones((2, 2), bool))
-
-
-def test_squared_mmd_is_the_estimator_of_the_paper():
-    x, y = features(5), features(4, 0.5, 1)
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> float:
-        return (float(a.astype(float) @ b.astype(float)) / 16 + 1) ** 3
-
-    within_x = np.mean([kernel(a, b) for a, b in itertools.permutations(x, 2)])
-    within_y = np.mean([kernel(a, b) for a, b in itertools.permutations(y, 2)])
-    across = np.mean([kernel(a, b) for a in x for b in y])
-    assert squared_mmd(x, y) == pytest.approx(within_x + within_y - 2 * across)
-
-
-def test_kernel_distance_grows_with_the_shift_and_is_about_zero_without():
-    real = features(200)
-    same, near, far = (kernel_distance(real, features(150, shift, 7)) for shift in (0.0, 0.3, 1.0))
-    assert abs(same["kid"]) < 3 * same["kid_error"]
-    assert 3 * near["kid_error"] < near["kid"] < far["kid"]
-    assert kernel_distance(real, features(150, 0.3, 7)) == near
-
-
-def test_kernel_distance_of_one_picture():
-    with pytest.raises(ValueError, match="200 and 1 pictures"):
-        kernel_distance(features(200), features(1))
 
 
 def score(

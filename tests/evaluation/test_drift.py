@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.data import tables
-from evaluation.drift import CATEGORICAL, NUMERICAL, DriftLimits, drift, statistics
+from evaluation.drift import CATEGORICAL, NUMERICAL, DriftLimits, drift, statistics, training_statistics
 
 LIMITS = DriftLimits(numerical=0.3, categorical=0.3, max_share=0.2)
 
@@ -75,8 +75,25 @@ def test_page_fetches_nothing(frame: Any) -> None:
 
 
 def test_side_without_pins_is_one_sentence(frame: Any) -> None:
-    with pytest.raises(ValueError, match="current side of the drift comparison has no pins"):
+    with pytest.raises(ValueError, match="current side of the drift comparison has no pictures"):
         drift(frame, frame[frame.split == "nowhere"], LIMITS)
+
+
+def test_nothing_in_common_is_one_sentence(frame: Any) -> None:
+    with pytest.raises(ValueError, match="no column has values on both sides"):
+        drift(frame[["brightness"]], frame[["aspect"]], LIMITS)
+
+
+def test_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
+    pins, kept = [], []
+    for index, split in enumerate(["train", "train", "unseen_view"]):
+        pins.append(dict.fromkeys(tables.PINS.names) | {"pin_id": str(index), "split": split})
+        kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": str(index), "kept": index != 1, "entropy": 1.0})
+    for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
+        tables.write(tmp_path / name, [pa.Table.from_pylist(rows, schema)], schema)
+    found = training_statistics(tmp_path / "pins", tmp_path / "kept")
+    assert found["pin_id"].tolist() == ["0"]
+    assert list(found.columns) == tables.TRAINING_STATISTICS.names
 
 
 def test_version_without_tables_says_how_to_get_them(tmp_path: Path) -> None:

@@ -39,8 +39,10 @@ def test_what_is_no_difference(values: list[float]) -> None:
         chance_of_mean(values)
 
 
-def test_holm() -> None:
-    assert found([0.01, 0.04, 0.03, 0.005], 0.05) == [True, False, False, True]
+def test_findings_among_many() -> None:
+    assert found([0.01, 0.04, 0.03, 0.005], 0.05) == [True] * 4  # 0.04 <= 0.05 * 4 / 4
+    assert found([0.01, 0.04, 0.9, 0.8], 0.05) == [True, False, False, False]
+    assert found([0.02, 0.9, 0.9, 0.9], 0.05) == [False] * 4
     assert found([], 0.05) == []
 
 

@@ -60,16 +60,17 @@ def register(
     outcome: Outcome = "pass",
 ) -> dict[str, ModelVersion]:
     """Register the three with evidence of their evaluation."""
-    evaluation = root / "evaluation"
-    evaluation.mkdir(exist_ok=True)
-    (evaluation / "part-00000.parquet").write_text("rows")
+    tables = {name: root / name for name in ("evaluation", "training_statistics")}
+    for name, place in tables.items():
+        place.mkdir(exist_ok=True)
+        (place / "part-00000.parquet").write_text(f"rows of {name}")
     (root / "evaluation.json").write_text('{"scene": {"right": 0.75}}')
     return dict(
         registry.register(
             CanvasModel,
             models,
             served=SERVED,
-            evidence={"evaluation": evaluation},
+            evidence=tables,
             metrics=root / "evaluation.json",
             decision=decision(digest(models[CanvasModel]), champion, outcome, "as it happens"),
         )

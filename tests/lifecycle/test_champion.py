@@ -47,7 +47,8 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert facts["parts"]["canvas-base"] == found["canvas-base"].digest
     assert facts["params"]["train_base.steps"] == "3"
     assert facts["metrics"] == {"scene.right": 0.75}
-    assert repository.read("champion/evaluation/part-00000.parquet") == "rows"
+    for table in ("evaluation", "training_statistics"):
+        assert repository.read(f"champion/{table}/part-00000.parquet") == f"rows of {table}"
     assert pinned_digest("champion", root) == digest(root / "champion")
     first = repository.read("champion.dvc")
     repository.lifecycle("champion", "pull")

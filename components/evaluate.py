@@ -1,0 +1,258 @@
+"""Stage `evaluate`: candidates in, every score of every one out, and what they come to by model and slice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from canvas.data.frames import FrameSpec
+from canvas.data.tables import CANDIDATE_MODELS, SPLITS
+from canvas.models.segmenter_spec import EdgeSpec
+from canvas.models.text_spec import TextSpec
+from evaluation.drift import DriftLimits
+from evaluation.model_figures import FeatureChoice
+from lifecycle import catalog
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from canvas.data.scene_views import Views
+    from evaluation.comparison import Delta
+    from evaluation.distances import Features
+    from evaluation.drift import Drift
+    from evaluation.model_figures import FeatureName
+
+Row = Mapping[str, Any]
+Sets = Mapping[str, Mapping["FeatureName", "Features"]]
+
+HELD_OUT = tuple(split for split in SPLITS if split != "train")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateParams:
+    features: FeatureChoice  # of the distances of whole sets
+    agreement: Literal["first", "second"]  # text-image encoder that compares picture and prompt
+    edges: EdgeSpec  # of the mattes in which the product's growth is measured
+    judge_pins: int  # real pins of the train split that the judges learn scenes from
+    real_pins: int  # held-out ones that painted pictures are compared with
+    distance_side: int  # pixels in which pictures of one item are compared, a multiple of 32
+    seam_reach: int  # pixels of the model's frame on each side of the product's edge
+    mask_sizes: tuple[float, float]  # shares of the picture from which a product is medium, large
+    slices: tuple[str, ...]  # columns of the evaluation
+    min_items: int  # of a slice that is compared with the champion's
+    drift: DriftLimits  # of the challenger's pictures from the champion's training data
+    worst: int  # pictures shown
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("judge_pins", "real_pins", "seam_reach", "min_items", "worst", "batch_size"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"evaluate.{name} is {value}: it must be 1 or more")
+        if self.distance_side < 32 or self.distance_side % 32:
+            raise ValueError(f"evaluate.distance_side is {self.distance_side}: the judge needs a multiple of 32")
+        if not 0 < self.mask_sizes[0] < self.mask_sizes[1] < 1:
+            raise ValueError(f"evaluate.mask_sizes are {self.mask_sizes}: give two shares of the picture that rise")
+        if unknown := set(self.slices) - {"category", "scene", "mask_size"}:
+            raise ValueError(f"evaluate.slices has {sorted(unknown)}: it may have category, scene, mask_size")
+
+
+@stage(machine="gpu")
+def evaluate(
+    evaluate: EvaluateParams,
+    frames: FrameSpec,
+    text: TextSpec,
+    candidates: Input[catalog.Candidates],
+    champion: Input[catalog.Champion],
+    pins: Input[catalog.Pins],
+    kept: Input[catalog.Kept],
+    truth: Input[catalog.Truth],
+    masks: Input[catalog.Masks],
+    captions: Input[catalog.Captions],
+    clip: Input[catalog.Clip],
+    segmenter: Input[catalog.Segmenter],
+    reward: Input[catalog.RewardModel],
+    evaluation: Output[catalog.Evaluation],
+    statistics: Output[catalog.TrainingStatistics],
+    metrics: Output[catalog.EvaluationMetrics],
+    report: Output[catalog.EvaluationReport],
+    drift_report: Output[catalog.PaintedDriftReport],
+) -> None:
+    """Score every candidate; compare models by measure, slice and whole set; measure drift of what is painted."""
+    import pyarrow as pa
+
+    from canvas.data import tables
+    from evaluation.comparison import of_model
+    from evaluation.drift import training_statistics
+    from evaluation.evaluation_page import Evaluated, page
+    from evaluation.model_figures import model_figures, set_figures, slice_figures
+
+    params, clock = evaluate, time.perf_counter()
+    asked = tables.read(candidates.path).to_pylist()
+    paths = pins.path, kept.path, truth.path, masks.path, captions.path
+    rows, sets, accuracy = _scored(params, frames, text, asked, paths, clip.path, segmenter.path, reward.path)
+    scored = time.perf_counter()
+    tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
+    learnt_from = training_statistics(pins.path, kept.path)
+    schema = tables.TRAINING_STATISTICS
+    tables.write(statistics.path, [pa.Table.from_pandas(learnt_from, schema, preserve_index=False)], schema)
+
+    models = {model: of_model(rows, model) for model in CANDIDATE_MODELS if of_model(rows, model)}
+    figures: dict[str, Any] = {
+        model: model_figures(own) | set_figures(sets["real"], sets[model], params.features)
+        for model, own in models.items()
+    }
+    by_slice = slice_figures(models["challenger"], params.slices)
+    moved = _drifted(params, models["challenger"], champion.path, learnt_from)
+    drift = {
+        "share": len(moved.drifted) / len(moved.distances),
+        "drifted": len(moved.drifted),
+        "columns": len(moved.distances),
+        "distance": dict(moved.distances),
+    }
+    seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
+    everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(accuracy), "seconds": seconds}
+    metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    drift_report.path.write_text(moved.page, encoding="utf-8")
+    shown = Evaluated(
+        models=figures,
+        slices=by_slice,
+        deltas=_deltas(params, models),
+        drift=drift,
+        drift_page=Path(catalog.PaintedDriftReport.path).name,
+        worst=_worst(params, models["challenger"]),
+        worst_by="reward_overall",
+    )
+    report.path.write_text(page(shown), encoding="utf-8")
+
+
+def _scored(
+    params: EvaluateParams,
+    frames: FrameSpec,
+    text: TextSpec,
+    asked: Sequence[Row],
+    paths: tuple[Path, Path, Path, Path, Path],
+    clip: Path,
+    segmenter: Path,
+    reward: Path,
+) -> tuple[list[Row], Sets, Mapping[str, float]]:
+    """Rows of tables.EVALUATION; features of every model's pictures and of real ones ("real"); how good the judges are.
+    ValueError if the challenger painted nothing, or a pin is not there."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from canvas.data.product_pins import product_pins
+    from canvas.data.scene_views import square_view
+    from canvas.models.reward import load_reward
+    from canvas.models.segmenter import load_segmenter
+    from canvas.models.text import TextTower, load_clip
+    from evaluation.candidates import Scorer, embedded
+    from evaluation.features import trunk_features
+    from evaluation.painted import learnt_judges
+
+    if not any(row["model"] == "challenger" for row in asked):
+        raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
+    pins, kept, truth, masks, captions = paths
+    judges, accuracy = learnt_judges(
+        pins,
+        kept,
+        truth,
+        side=frames.side,
+        pictures=params.judge_pins,
+        checked=params.real_pins,
+        held_out=HELD_OUT,
+        seed=params.seed,
+    )
+    clips = {name: load_clip(clip / name).eval() for name in ("first", "second")}
+    scorer = Scorer(
+        judges=judges,
+        segmenter=load_segmenter(segmenter),
+        edges=params.edges,
+        clip=clips[params.agreement],
+        tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)),
+        reward=load_reward(reward),
+        view_side=frames.side,
+        distance_side=params.distance_side,
+        seam_reach=params.seam_reach,
+        mask_sizes=params.mask_sizes,
+        batch_size=params.batch_size,
+    )
+
+    def features(views: Views, seen: Features) -> dict[FeatureName, Features]:
+        return {
+            name: seen if name == "trunk" else embedded(clips[name], views, params.batch_size)
+            for name in sorted(params.features.names)
+        }
+
+    real_pins = product_pins(pins, kept, masks, captions, splits=HELD_OUT, count=params.real_pins)
+    real = np.stack([square_view(pin.image, frames.side) for pin in real_pins])
+    sets: dict[str, Mapping[FeatureName, Features]] = {"real": features(real, trunk_features(real))}
+    found: dict[str, tuple[Row, Any, Any]] = {}
+    by_pin: dict[str, list[Row]] = {}
+    for row in asked:
+        by_pin.setdefault(row["pin_id"], []).append(row)
+    with tqdm(total=len(asked), desc="evaluate", unit="picture") as bar:
+        for pin_id, original in _originals(pins, by_pin).items():
+            own = scorer.scored(by_pin[pin_id], original)
+            found |= {row["candidate_id"]: (row, view, seen) for row, view, seen in zip(*own, strict=True)}
+            bar.update(len(by_pin[pin_id]))
+    if missing := sorted(by_pin.keys() - {row["pin_id"] for row, _, _ in found.values()}):
+        raise ValueError(f"candidates show pin {missing[0]}, which the pins table lacks: sample them again")
+    ordered = [found[row["candidate_id"]] for row in asked]
+    for model in {row["model"] for row in asked}:
+        own_rows = [one for one in ordered if one[0]["model"] == model]
+        sets[model] = features(np.stack([view for _, view, _ in own_rows]), np.stack([seen for _, _, seen in own_rows]))
+    return [row for row, _, _ in ordered], sets, accuracy
+
+
+def _originals(pins: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The products' pictures as they came, RGB, by pin."""
+    from canvas.data import tables
+    from canvas.data.images import decode, on_white
+
+    return {
+        row["pin_id"]: on_white(decode(row["image"]))
+        for batch in tables.batches(pins, ["pin_id", "image"])
+        for row in batch.to_pylist()
+        if row["pin_id"] in wanted
+    }
+
+
+def _drifted(params: EvaluateParams, challenger: Sequence[Row], champion: Path, own: pd.DataFrame) -> Drift:
+    """Drift of the challenger's pictures from what the champion, or without one it itself, learnt from."""
+    import pandas as pd
+
+    from canvas.data import tables
+    from evaluation.candidates import statistics
+    from evaluation.drift import drift
+
+    place = champion / "training_statistics"
+    reference = tables.read(place).to_pandas() if place.is_dir() else own
+    return drift(reference, pd.DataFrame([statistics(row) for row in challenger]), params.drift)
+
+
+def _deltas(params: EvaluateParams, models: Mapping[str, Sequence[Row]]) -> list[Delta]:
+    """Every measure of challenger against champion, over all and by slice; none without a champion."""
+    from evaluation.candidates import LOWER_IS_BETTER, MEASURES
+    from evaluation.comparison import deltas, slices
+
+    if "champion" not in models:
+        return []
+    both = models["challenger"], models["champion"]
+    direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": MEASURES}
+    found = [delta for delta in deltas(*both, **direction) if delta.difference is not None]
+    return found + slices(*both, params.slices, min_items=params.min_items, **direction)
+
+
+def _worst(params: EvaluateParams, challenger: Sequence[Row]) -> bytes:
+    from canvas.data.images import contact_sheet, decode, encode_png
+    from evaluation.model_figures import worst
+
+    rows = worst(challenger, "reward_overall", params.worst)
+    labels = [f"{row['reward_overall']:.2f} {row['prompt']}" for row in rows]
+    return encode_png(contact_sheet([decode(row["image"]) for row in rows], labels, columns=6, cell=150))

@@ -1,0 +1,36 @@
+"""Stage `gate`: measurements and human ratings in, verdict out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from evaluation.gates import GateParams
+from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, GateMetrics, Ratings, Verdict
+from lifecycle.digest import digest
+from lifecycle.stage import Decision, Input, Output, stage
+
+
+@stage()
+def gate(
+    gate: GateParams,
+    canvas: Input[CanvasModel],
+    evaluation: Input[Evaluation],
+    figures: Input[EvaluationMetrics],
+    champion: Input[Champion],
+    ratings: Input[Ratings],
+    verdict: Output[Verdict],
+    metrics: Output[GateMetrics],
+) -> None:
+    """Judge the challenger by limits, by what the champion reaches, and by what people say."""
+    from evaluation.gates import judged
+
+    challenger = digest(canvas.path)
+    against, found = judged(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
+    decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=challenger, champion=against)
+    verdict.path.write_text(json.dumps(asdict(decision), indent=1) + "\n", encoding="utf-8")
+    numbers = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
+    metrics.path.write_text(json.dumps(numbers | {"reasons": len(found.reasons)}, indent=1) + "\n", encoding="utf-8")
+
+
+OUTCOMES = {"passed": "pass", "failed": "fail", "pending": "pending"}

@@ -1,0 +1,38 @@
+"""Stage `promote`: the candidate is champion if people's ratings, too, let it pass."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from evaluation.gates import GateParams
+from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, Promoted, Ratings, Registered
+from lifecycle.stage import Decision, Input, ModelVersion, Output, Registry, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromoteParams:
+    why: str  # for the registry's history, before the verdict's own reasons
+
+
+@stage(pipeline="promote")
+def promote(
+    promote: PromoteParams,
+    gate: GateParams,
+    evaluation: Input[Evaluation],
+    figures: Input[EvaluationMetrics],
+    champion: Input[Champion],
+    ratings: Input[Ratings],
+    registered: Input[Registered],
+    promoted: Output[Promoted],
+    registry: Registry,
+) -> None:
+    """Judge the candidate again with the ratings there are now; if it passes, make it and its parts champion."""
+    from evaluation.gates import judged
+
+    candidate = ModelVersion(**json.loads(registered.path.read_text(encoding="utf-8"))[CanvasModel.registered])
+    against, found = judged(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
+    decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=candidate.digest, champion=against)
+    move = registry.promote(candidate, decision, promote.why) if found.outcome == "pass" else None
+    told = {"outcome": found.outcome, "reasons": found.reasons, "move": asdict(move) if move else None}
+    promoted.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,104 @@
+"""Stage `review`: the page on which a lead decides."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evaluation.candidates import LOWER_IS_BETTER, MEASURES
+from evaluation.gates import GateParams
+from lifecycle.catalog import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
+from lifecycle.stage import Decision, Input, Output, Registry, stage
+
+if TYPE_CHECKING:
+    from evaluation.review import Human, Made
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReviewParams:
+    pictures: int  # items shown side by side
+    figures: tuple[str, ...]  # measures of the challenger that come first
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1:
+            raise ValueError(f"review.pictures is {self.pictures}: it must be 1 or more")
+        if unknown := set(self.figures) - set(MEASURES):
+            raise ValueError(f"review.figures has {sorted(unknown)}: it may have {', '.join(MEASURES)}")
+
+
+@stage()
+def review(
+    review: ReviewParams,
+    gate: GateParams,
+    evaluation: Input[Evaluation],
+    champion: Input[Champion],
+    ratings: Input[Ratings],
+    verdict: Input[Verdict],
+    page: Output[Review],
+    registry: Registry,
+) -> None:
+    """Show verdict, pictures side by side, measures, slices, people's ratings, lineage and what changed on one page."""
+    from canvas.data.tables import read
+    from evaluation import comparison
+    from evaluation import review as pages
+
+    decision = Decision(**json.loads(verdict.path.read_text(encoding="utf-8")))
+    known = json.loads((champion.path / "champion.json").read_text(encoding="utf-8"))
+    rows = read(evaluation.path).to_pylist()
+    challenger, before, paste = (comparison.of_model(rows, model) for model in ("challenger", "champion", "paste"))
+    before = [row for row in before if row["digest"] == decision.champion]  # as the gates compare
+    watched: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
+    measures = comparison.deltas(challenger, before, **watched)
+    own = {delta.name: delta.challenger for delta in measures}
+    shown = pages.Review(
+        outcome=decision.outcome,
+        reasons=decision.reasons,
+        figures={name: own[name] for name in review.figures if name in own},
+        sides=comparison.sides(challenger, before or paste, review.pictures),
+        left="champion" if before else "the product pasted on another picture",
+        deltas=measures,
+        slices=comparison.slices(challenger, before, gate.slices, min_items=gate.min_items, **watched),
+        human=_human(read(ratings.path).to_pylist(), decision),
+        champion_version=known["version"],
+        champion=_champion(known),
+        challenger=_challenger(registry, decision.challenger),
+    )
+    page.path.write_text(pages.page(shown), encoding="utf-8")
+
+
+def _champion(known: Mapping[str, Any]) -> Made | None:
+    from evaluation.review import Made
+
+    if known["version"] is None:
+        return None
+    return Made(**{name: known[name] for name in ("digest", "artifacts", "params", "runs")})
+
+
+def _challenger(registry: Registry, digest: str) -> Made:
+    from evaluation.review import Made
+
+    origin = registry.origin(CanvasModel, digest)
+    return Made(digest=digest, artifacts=origin.artifacts, params=origin.params, runs=origin.runs, tree=origin.tree)
+
+
+def _human(judgments: Sequence[Row], decision: Decision) -> Human:
+    from evaluation.agreement import consistency, krippendorff_alpha, strengths, win_rate
+    from evaluation.review import Human
+
+    found = win_rate(judgments, decision.challenger, decision.champion)
+    names = {decision.challenger: "challenger", decision.champion: "champion"}
+    return Human(
+        win_rate=found.rate if found else None,
+        against="the champion" if decision.champion else "products pasted on another picture",
+        judgments=found.judgments if found else 0,
+        raters=found.raters if found else 0,
+        agreement=krippendorff_alpha(judgments, "preference"),
+        consistency=consistency(judgments),
+        set_aside=Counter(row["set_aside"] for row in judgments if row["set_aside"]),
+        strengths={names.get(model, model[:10]): strength for model, strength in strengths(judgments).items()},
+    )

@@ -1,0 +1,120 @@
+"""A project whose models, evaluation and ratings are as a test wants them: real tables, a real store, no training."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from canvas.data.tables import EVALUATION, JUDGMENTS, TRAINING_STATISTICS, read, write
+from evaluation.comparison import of_model
+from evaluation.model_figures import model_figures
+from lifecycle import catalog
+from lifecycle.champion import write_empty
+from lifecycle.digest import digest
+from lifecycle.graph import load_stage
+from lifecycle.params import load_sections
+from lifecycle.run import run_stage
+from lifecycle.stage import Artifact, Model
+from tests.evaluation.test_gates import painted
+from tests.lifecycle.registering import DATA, item, record
+
+ROOT = Path(__file__).parents[2]
+KINDS = tuple(load_stage("register").inputs[name] for name in load_stage("register").inputs)
+MODELS: tuple[type[Model], ...] = tuple(kind for kind in KINDS if issubclass(kind, Model))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The project at `root`, which is the working directory."""
+
+    root: Path
+
+    def run(self, *names: str) -> None:
+        """Run stages of the project as DVC would."""
+        for name in names:
+            stage = load_stage(name)
+            inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
+            outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
+            run_stage(stage, load_sections(ROOT / "profiles" / "tiny.yaml"), inputs, outputs, send=False)
+
+    def read(self, artifact: Any) -> Any:
+        return json.loads((self.root / artifact.path).read_text())
+
+    def train(self, content: str) -> str:
+        """Models of this content, with records of the runs that made them; the digest of the composite."""
+        for kind in MODELS:
+            (self.root / kind.path).mkdir(parents=True, exist_ok=True)
+            (self.root / kind.path / "model.safetensors").write_text(f"{kind.path} {content}")
+        parts = [item(kind, self.root) for kind in MODELS if kind is not catalog.CanvasModel]
+        record(self.root, "train", [DATA], *parts, **{"train_base.steps": content})
+        record(self.root, "assemble", parts, item(catalog.CanvasModel, self.root))
+        return digest(self.root / catalog.CanvasModel.path)
+
+    def evaluate(self, challenger: str, shift: float, changed: float = 0.0) -> None:
+        """What the stage `evaluate` says: scores of the challenger, `shift` better than a model's as it is, with a
+        byte of a product's core `changed`; the champion's pictures are those that it was registered with."""
+        found = [*_scored("challenger", challenger, shift), *_scored("paste", None, -0.2)]
+        found[7]["core_max_abs_diff"] = changed
+        known = self.root / catalog.Champion.path / "evaluation"
+        if known.is_dir():
+            found += [row | {"model": "champion"} for row in of_model(read(known).to_pylist(), "challenger")]
+        self._write(catalog.Evaluation, found, EVALUATION)
+        learnt_from = {"pin_id": "p1", "sharpness": 0.5, "brightness": 0.5, "clipped": 0.0, "entropy": 6.0}
+        self._write(catalog.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
+        figures = {model: model_figures(of_model(found, model)) for model in ("challenger", "paste")}
+        (self.root / "reports").mkdir(exist_ok=True)
+        (self.root / catalog.EvaluationMetrics.path).write_text(
+            json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.9}})
+        )
+
+    def rate(self, judgments: Sequence[dict[str, Any]]) -> None:
+        """What people say, in place of what they said."""
+        self._write(catalog.Ratings, judgments, JUDGMENTS)
+
+    def _write(self, table: type[Artifact], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        place = self.root / table.path
+        if place.exists():
+            shutil.rmtree(place)
+        write(place, [pa.Table.from_pylist(list(rows), schema=schema)], schema)
+
+
+def empty(root: Path) -> Judged:
+    """A project in which nothing was trained, rated or promoted."""
+    write_empty(root / catalog.Champion.path)
+    project = Judged(root)
+    project.rate([])
+    return project
+
+
+def _scored(model: str, content: str | None, shift: float) -> list[dict[str, Any]]:
+    return [
+        row
+        | {
+            "pin_id": f"p{index // 8}",
+            "prompt": f"in the {row['scene']}",
+            "digest": content,
+            "image": _png(model, index),
+            "mask_size": "medium",
+            "erosion": 0.05,
+            "seam_ratio": 1.0,
+            "scene_right": float(row["reward_overall"] > 0.3),
+            "agreement": row["reward_overall"],
+            "diversity": 3.0,
+        }
+        for index, row in enumerate(painted(model, content or model, shift))
+    ]
+
+
+def _png(model: str, index: int) -> bytes:
+    file = io.BytesIO()
+    colour = {"challenger": (60, 120, index), "paste": (200, 200, index)}[model]
+    Image.new("RGB", (12, 16), colour).save(file, "png")
+    return file.getvalue()

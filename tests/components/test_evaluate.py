@@ -1,0 +1,227 @@
+"""Candidates that differ as planned get the scores that tell them apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from canvas.data import tables
+from canvas.data.images import decode, encode_png
+from canvas.data.masks import decode_mask
+from canvas.data.quality import measured
+from canvas.inference.product import composited, product_of
+from canvas.models.reward import build_reward
+from canvas.models.segmenter import build_segmenter
+from canvas.models.segmenter_spec import UNetSpec
+from canvas.models.text import build_clip, save_clip
+from components.evaluate import evaluate
+from lifecycle.digest import digest
+from lifecycle.stage import Input, Output
+from tests.canvas.models.test_reward import SPEC
+from tests.components.mugs import SCENES, tiny, write_catalogue
+from tests.components.sidecars import write_sidecars
+
+Row = dict[str, Any]
+DIGESTS = {"challenger": "c" * 32, "champion": "b" * 32, "paste": None}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    artifacts = root / "artifacts"
+    artifacts.mkdir()
+    write_catalogue(artifacts)
+    write_sidecars(artifacts)
+    measure(artifacts)
+    text = tiny(evaluate)["text"]
+    for name in ("first", "second"):
+        torch.manual_seed(0)
+        save_clip(build_clip(getattr(text, name)), getattr(text, name), root / "models" / "clip" / name)
+    build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
+    build_reward(SPEC).save_pretrained(root / "models" / "reward")
+    (root / "champion").mkdir()
+    (root / "champion" / "champion.json").write_text('{"version": null}')
+    rows = candidates(artifacts)
+    tables.write(artifacts / "candidates", [pa.Table.from_pylist(rows, tables.CANDIDATES)], tables.CANDIDATES)
+    return root
+
+
+def measure(artifacts: Path) -> None:
+    """Give the kept table the filter's measures."""
+    pictures = {row["pin_id"]: row["image"] for row in tables.read(artifacts / "pins").to_pylist()}
+    rows = tables.read(artifacts / "kept").to_pylist()
+    for row in rows:
+        if row["kept"]:
+            found = asdict(measured(decode(pictures[row["pin_id"]])))
+            row |= {name: found[name] for name in tables.TRAINING_STATISTICS.names if name != "pin_id"}
+    shutil.rmtree(artifacts / "kept")
+    tables.write(artifacts / "kept", [pa.Table.from_pylist(rows, tables.KEPT)], tables.KEPT)
+
+
+def candidates(artifacts: Path) -> list[Row]:
+    """The challenger paints the prompted scene's colour, each seed with noise of its own; the champion the other
+    scene's, always with one noise; what is pasted covers the product by a byte. Two seeds of two products in two
+    scenes."""
+    masks = {row["pin_id"]: row["mask"] for row in tables.read(artifacts / "masks").to_pylist() if row["mask"]}
+    rows = []
+    for pin in tables.read(artifacts / "pins").to_pylist()[13:15]:
+        original, mask = decode(pin["image"]), masks[pin["pin_id"]]
+        product = product_of(original, Image.fromarray((decode_mask(mask) * 255).astype(np.uint8)))
+        for scene, (words, colour) in SCENES.items():
+            (other,) = (shade for name, (_, shade) in SCENES.items() if name != scene)
+            for seed in range(2):
+                noises = [np.random.default_rng(turn).normal(0, 12, product.pixels.shape) for turn in (seed, 0)]
+                for model, shade in (("challenger", colour), ("champion", other), ("paste", colour)):
+                    own = np.clip(np.array(shade) + noises[model == "champion"], 0, 255).astype(np.uint8)
+                    picture = composited(own, product)
+                    if model == "paste":
+                        picture[product.core] += 1
+                    rows.append(
+                        {
+                            "candidate_id": f"{pin['pin_id']}.{scene}.{seed}.{model}",
+                            "item_id": f"{pin['pin_id']}.{scene}",
+                            "pin_id": pin["pin_id"],
+                            "category": "Mugs",
+                            "prompt": f"red mug, {words}",
+                            "scene": scene,
+                            "seed": seed,
+                            "model": model,
+                            "digest": DIGESTS[model],
+                            "image": encode_png(Image.fromarray(picture)),
+                            "mask": mask,
+                        }
+                    )
+    return rows
+
+
+def run(root: Path, out: Path, **changes: Any) -> list[Row]:
+    """The rows of an evaluation that is written to `out`."""
+    ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in evaluate.inputs.items()}
+    for key, artifact in evaluate.outputs.items():
+        (out / artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        ends[key] = Output(out / artifact.path)
+    evaluate(**tiny(evaluate, **changes), **ends)
+    return list(tables.read(out / "artifacts" / "evaluation").to_pylist())
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> tuple[Path, list[Row]]:
+    return root, run(root, root)
+
+
+def figures(root: Path) -> dict[str, Any]:
+    return dict(json.loads((root / "reports" / "evaluation.json").read_text()))
+
+
+def of(rows: list[Row], model: str, name: str) -> list[Any]:
+    return [row[name] for row in rows if row["model"] == model]
+
+
+def test_every_candidate_is_a_row_with_its_picture(made: tuple[Path, list[Row]]) -> None:
+    root, rows = made
+    asked = tables.read(root / "artifacts" / "candidates").to_pylist()
+    assert [row["candidate_id"] for row in rows] == [row["candidate_id"] for row in asked]
+    assert [row["image"] for row in rows] == [row["image"] for row in asked]
+    assert not [name for row in rows for name in tables.EVALUATION.names if row[name] is None and name != "digest"]
+
+
+def test_what_is_planted_is_seen(made: tuple[Path, list[Row]]) -> None:
+    _, rows = made
+    assert set(of(rows, "challenger", "scene_right")) == {1.0}
+    assert set(of(rows, "champion", "scene_right")) == {0.0}
+    assert set(of(rows, "challenger", "core_max_abs_diff")) == {0.0}
+    assert set(of(rows, "paste", "core_max_abs_diff")) == {1.0}
+    assert max(of(rows, "champion", "diversity")) == 0.0  # both seeds are one picture
+    assert min(of(rows, "challenger", "diversity")) > 0.0
+    assert {row["mask_size"] for row in rows} == {"medium"}  # 900 of about 5,100 pixels
+    for name in ("defects", "fidelity", "aesthetics", "overall"):
+        assert all(0 <= row[f"reward_{name}"] <= 1 for row in rows)
+    assert all(-1 <= row["agreement"] <= 1 for row in rows)
+
+
+def test_figures(made: tuple[Path, list[Row]]) -> None:
+    root, rows = made
+    found = figures(root)
+    for model in DIGESTS:
+        assert found[model]["pictures"] == 8
+        assert found[model]["items"] == 4
+        assert found[model]["agreement_low"] <= found[model]["agreement"] <= found[model]["agreement_high"]
+        assert {"fid", "fid_error", "kid", "kid_error", "cmmd", "cmmd_error"} <= found[model].keys()
+        assert 1 <= found[model]["vendi"] <= 8
+    assert found["challenger"]["reward_overall"] == pytest.approx(np.mean(of(rows, "challenger", "reward_overall")))
+    assert found["paste"]["core_max_abs_diff_worst"] == 1
+    assert found["challenger"]["core_max_abs_diff_worst"] == 0
+    assert set(found["slices"]["scene"]) == set(SCENES)
+    assert found["slices"]["scene"]["forest"]["items"] == 2
+    assert found["judge"]["scene_accuracy_real"] == 1.0
+    assert found["drift"]["columns"] == 4
+    assert found["drift"]["share"] == found["drift"]["drifted"] / 4
+
+
+def test_pages_name_what_got_worse(made: tuple[Path, list[Row]], tmp_path: Path) -> None:
+    root, _ = made
+    better = (root / "reports" / "evaluation.html").read_text()
+    assert "scene_right, forest" not in better
+    assert "of the champion" in better
+    swapped = {"challenger": "champion", "champion": "challenger", "paste": "paste"}
+    rows = [row | {"model": swapped[row["model"]]} for row in candidates(root / "artifacts")]
+    for part in ("models", "champion"):
+        (tmp_path / part).symlink_to(root / part)
+    shutil.copytree(root / "artifacts", tmp_path / "artifacts", ignore=shutil.ignore_patterns("candidates"))
+    for name in ("evaluation", "training_statistics"):
+        shutil.rmtree(tmp_path / "artifacts" / name)
+    table = pa.Table.from_pylist(rows, tables.CANDIDATES)
+    tables.write(tmp_path / "artifacts" / "candidates", [table], tables.CANDIDATES)
+    run(tmp_path, tmp_path)
+    page = (tmp_path / "reports" / "evaluation.html").read_text()
+    worse = page[page.index("What got worse") : page.index('id="slices"')]
+    assert "scene_right, forest" in worse
+    assert "diversity, lobby" in worse
+    assert "<html" in (tmp_path / "reports" / "drift_painted.html").read_text()
+
+
+def test_drift_is_from_what_the_champion_learnt_from(made: tuple[Path, list[Row]], tmp_path: Path) -> None:
+    root, _ = made
+    known = tables.read(root / "artifacts" / "training_statistics")
+    assert known.num_rows == 12
+    for part in root.iterdir():
+        if part.name not in ("champion", "reports"):
+            (tmp_path / part.name).symlink_to(part)
+    shutil.copytree(root / "champion", tmp_path / "champion")
+    bright = known.to_pandas().assign(brightness=lambda frame: frame.brightness + 10, sharpness=0.5)
+    schema = tables.TRAINING_STATISTICS
+    table = pa.Table.from_pandas(bright, schema, preserve_index=False)
+    tables.write(tmp_path / "champion" / "training_statistics", [table], schema)
+    out = tmp_path / "out"
+    run(tmp_path, out)
+    assert figures(out)["drift"]["distance"]["brightness"] > figures(root)["drift"]["distance"]["brightness"] + 1
+
+
+def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[Row]], tmp_path: Path) -> None:
+    root, _ = made
+    run(root, tmp_path)
+    for artifact in ("evaluation", "training_statistics"):
+        assert digest(tmp_path / "artifacts" / artifact) == digest(root / "artifacts" / artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"real_pins": 0}, "real_pins is 0"),
+        ({"distance_side": 100}, "distance_side is 100"),
+        ({"mask_sizes": [0.5, 0.2]}, "shares of the picture that rise"),
+        ({"slices": ["board"]}, r"slices has \['board'\]"),
+    ],
+)
+def test_params_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(evaluate, **changes)

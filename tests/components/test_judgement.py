@@ -1,0 +1,102 @@
+"""From a candidate to the champion, and why a worse one does not get there: real stages on a real registry."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lifecycle import catalog, champion
+from lifecycle.__main__ import main
+from lifecycle.graph import load_stage
+from lifecycle.registry import MlflowRegistry
+from lifecycle.stage import Model
+from tests.components.judged import Judged, empty
+from tests.evaluation.test_gates import said
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return empty(tmp_path)
+
+
+def aliases(project: Judged) -> dict[str, set[str]]:
+    """Alias and version -> the models that have it."""
+    found: dict[str, set[str]] = {}
+    for model in MlflowRegistry.open(project.root).versions.client.search_registered_models():
+        for alias, version in model.aliases.items():
+            found.setdefault(f"{alias} {version}", set()).add(model.name)
+    return found
+
+
+def pin_champion(project: Judged) -> None:
+    """champion/ as `champion pull` writes it, without DVC."""
+    place = project.root / catalog.Champion.path
+
+    def instead(path: str, write: Callable[[Path], None], root: Path) -> None:
+        shutil.rmtree(root / path)
+        write(root / path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(champion, "replace", instead)
+        champion.pull(MlflowRegistry.open(project.root), project.root)
+    assert {entry.name for entry in place.iterdir()} == {champion.FACTS, *champion.TABLES}
+
+
+def test_every_registered_model_is_registered() -> None:
+    """A model stage that is new must be given to `register`, or it has no version."""
+    known = {kind for kind in vars(catalog).values() if isinstance(kind, type) and issubclass(kind, Model)}
+    registered = {kind for kind in known if kind.registered is not None}
+    assert registered == {kind for kind in load_stage("register").inputs.values() if issubclass(kind, Model)}
+
+
+def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture[str]) -> None:
+    first = project.train("first")
+    project.evaluate(first, 0.0)
+    project.run("gate", "review", "register", "promote")
+    names = set(project.read(catalog.Registered))
+    assert project.read(catalog.Verdict)["outcome"] == "pending"
+    assert project.read(catalog.GateMetrics)["pending"] == 1
+    assert project.read(catalog.Promoted)["move"] is None
+    assert aliases(project) == {"candidate 1": names}
+    page = (project.root / catalog.Review.path).read_text()
+    assert "Pending. Challenger" in page
+    assert "there is no champion yet" in page
+
+    project.rate(said(first, None, 0.9))
+    project.run("promote")
+    assert project.read(catalog.Promoted)["move"]["after"] == "1"
+    assert aliases(project) == {"champion 1": names}
+    pin_champion(project)
+
+    worse = project.train("worse")
+    project.evaluate(worse, -0.1)
+    project.rate(said(worse, first, 0.9))
+    project.run("gate", "review", "register", "promote")
+    refused = project.read(catalog.Promoted)
+    assert (refused["outcome"], refused["move"]) == ("fail", None)
+    assert any(reason.startswith("worse than the champion: reward_overall, 0.") for reason in refused["reasons"])
+    assert not any(reason.startswith("worse than the champion: erosion") for reason in refused["reasons"])
+    assert aliases(project) == {"champion 1": names, "candidate 2": names}
+    page = (project.root / catalog.Review.path).read_text()
+    assert "Fail. Challenger" in page
+    assert "train_base.steps" in page[page.index("What changed") :]
+    assert main(["promote", "--why", "I like it"]) == 1
+    assert "canvas-background version 2 is not promoted: the verdict is fail: " in capsys.readouterr().err
+
+    better = project.train("better")
+    project.rate(said(better, first, 0.9))
+    project.evaluate(better, 0.1, changed=1.0)
+    project.run("gate")
+    touched = project.read(catalog.Verdict)["reasons"]
+    assert touched == ["challenger.core_max_abs_diff_worst is 1: it must be at most 0"]
+    project.evaluate(better, 0.1)
+    project.run("gate", "review", "register", "promote")
+    assert project.read(catalog.Promoted)["move"]["before"] == "1"
+    assert aliases(project) == {"champion 3": names, "previous 1": names}
+    assert main(["rollback", "--why", "complaints"]) == 0
+    assert aliases(project) == {"champion 1": names}

@@ -1,0 +1,323 @@
+"""Two models that truly differ, and everything that can be missing, stale, forged or not a number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from canvas.data import tables
+from canvas.data.tables import EVALUATION, JUDGMENTS
+from evaluation.gates import GateParams, Verdict, decided, judged
+
+NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6
+GATE = GateParams(
+    ceilings={"challenger.core_max_abs_diff_worst": 0, "drift.share": 0.75},
+    floors={"challenger.reward_overall": 0.3},
+    guarded=("reward_overall", "extension", "core_max_abs_diff"),
+    slices=("scene", "category"),
+    min_items=5,
+    false_alarms=0.05,
+    min_win_rate=0.5,
+    min_judgments=40,
+    min_raters=2,
+)
+FIGURES = {"challenger": {"core_max_abs_diff_worst": 0, "reward_overall": 0.5}, "drift": {"share": 0.25}}
+SCENES = ("forest", "lobby", "desert at dawn")
+
+
+def painted(model: str, digest: str, shift: float = 0.0, worse_in: str = "", items: int = 40) -> list[dict[str, Any]]:
+    """Two pictures of each item: reward about 0.5 + shift, in one scene 0.3 less; extension the other way."""
+    common = np.random.default_rng(0).normal(0, 0.1, items)
+    own = np.random.default_rng(list(digest.encode())).normal(0, 0.02, (items, 2))
+    return [
+        dict.fromkeys(EVALUATION.names)
+        | {
+            "candidate_id": f"{model}{item}{seed}",
+            "item_id": f"i{item:02d}",
+            "category": "Shoes" if item % 2 else "Mugs",
+            "scene": (scene := SCENES[item % 3]),
+            "seed": seed,
+            "model": model,
+            "digest": digest,
+            "reward_overall": (reward := 0.5 + common[item] + own[item, seed] + shift - 0.3 * (scene == worse_in)),
+            "extension": 1 - reward,
+            "core_max_abs_diff": 0.0,
+        }
+        for item in range(items)
+        for seed in range(2)
+    ]
+
+
+def said(model: str, against: str | None, won: float, pairs: int = 40, **changes: Any) -> list[dict[str, Any]]:
+    """What two raters say of pairs, of which `model` wins a share of `won`."""
+    return [
+        dict.fromkeys(JUDGMENTS.names)
+        | {
+            "judgment_id": f"j{model}{pair}{rater}",
+            "item_id": f"i{pair}",
+            "rater": rater,
+            "kind": "pairwise",
+            "question": "preference",
+            "value": float(pair < won * pairs) if pair % 2 else float(pair >= won * pairs),
+            "first": f"a{pair}",
+            "second": f"b{pair}",
+            "first_model": model if pair % 2 else against,
+            "second_model": against if pair % 2 else model,
+            "timestamp": datetime(2026, 11, 22, tzinfo=UTC),
+            "source": "human",
+            "attention": False,
+        }
+        | changes
+        for pair in range(pairs)
+        for rater in ("ada", "bob")
+    ]
+
+
+def verdict(
+    challenger: list[dict[str, Any]] | None = None,
+    champion: list[dict[str, Any]] | None = None,
+    judgments: list[dict[str, Any]] | None = None,
+    figures: dict[str, Any] | None = None,
+    gate: GateParams = GATE,
+    against: str | None = OLD,
+) -> Verdict:
+    """Of a better challenger that people like, but for what is given."""
+    return decided(
+        gate,
+        NEW,
+        against,
+        rows=[
+            *(painted("challenger", NEW, 0.05) if challenger is None else challenger),
+            *(painted("champion", OLD) if champion is None else champion),
+        ],
+        figures=FIGURES if figures is None else figures,
+        judgments=said(NEW, against, 0.8) if judgments is None else judgments,
+    )
+
+
+def test_win() -> None:
+    found = verdict()
+    assert found.outcome == "pass"
+    assert found.reasons[0].startswith("people prefer it to the champion in 0.8")
+    # three measures over all, in three scenes and in two categories
+    assert found.reasons[1] == "no loss against the champion beyond chance in 18 comparisons"
+
+
+def test_measured_loss_fails_whatever_people_say() -> None:
+    found = verdict(challenger=painted("challenger", NEW, -0.05))
+    assert found.outcome == "fail"
+    assert any(reason.startswith("worse than the champion: reward_overall, 0.") for reason in found.reasons)
+    assert any(reason.startswith("worse than the champion: extension,") for reason in found.reasons)
+
+
+def test_a_slice_that_lost_fails_though_the_mean_won() -> None:
+    found = verdict(challenger=painted("challenger", NEW, 0.2, worse_in="desert at dawn"))
+    assert found.outcome == "fail"
+    assert {reason.partition(" before")[0].rpartition(", ")[0] for reason in found.reasons} == {
+        "worse than the champion: reward_overall, desert at dawn",
+        "worse than the champion: extension, desert at dawn",
+    }
+
+
+def test_people_who_prefer_the_champion_fail_it() -> None:
+    found = verdict(judgments=said(NEW, OLD, 0.2))
+    assert found.outcome == "fail"
+    assert "the interval must lie above 0.5" in found.reasons[0]
+
+
+def test_tie_is_no_win() -> None:
+    found = verdict(
+        challenger=[{**row, "model": "challenger", "digest": NEW} for row in painted("champion", OLD)],
+        judgments=said(NEW, OLD, 0.5),
+    )
+    assert found.outcome == "fail"
+    assert len(found.reasons) == 2
+    assert found.reasons[0].startswith("people prefer it to the champion in 0.5")
+
+
+@pytest.mark.parametrize("question", ["defects", "fidelity"])
+def test_only_preferences_count(question: str) -> None:
+    assert verdict(judgments=said(NEW, OLD, 0.9, question=question)).outcome == "pending"
+
+
+def test_no_champion_yet() -> None:
+    found = verdict(champion=[], judgments=said(NEW, None, 0.9), against=None)
+    assert found.outcome == "pass"
+    assert found.reasons[0].startswith("people prefer it to pasted products")
+    assert "there is no champion yet" in found.reasons[1]
+    assert verdict(champion=[], judgments=[], against=None).outcome == "pending"
+    assert verdict(champion=[], judgments=said(NEW, None, 0.2), against=None).outcome == "fail"
+
+
+def test_equal_models_with_noise_are_not_refused() -> None:
+    for seed in range(5):
+        noise = np.random.default_rng(seed).normal(0, 0.05, 80)
+        rows = [
+            row | {"reward_overall": row["reward_overall"] + more}
+            for row, more in zip(painted("challenger", NEW), noise, strict=True)
+        ]
+        assert verdict(challenger=rows).outcome == "pass"
+
+
+def test_what_looks_worse_by_chance_is_named_but_does_not_fail() -> None:
+    """A lone slice that is worse by a little: its interval leaves zero, the family of all comparisons does not."""
+    rng, rows = np.random.default_rng(3), painted("challenger", NEW, 0.0)
+    for row in rows:
+        row["extension"] = 0.5
+        if row["scene"] == "lobby":
+            row["reward_overall"] += rng.normal(-0.025, 0.04)
+    old = [{**row, "extension": 0.5} for row in painted("champion", OLD)]
+    found = verdict(challenger=rows, champion=old)
+    assert found.outcome == "pass"
+    assert any(
+        reason.startswith("looks worse, which may be chance among so many: reward_overall, lobby")
+        for reason in found.reasons
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_measure_that_is_no_number(value: float) -> None:
+    rows = painted("challenger", NEW, 0.05)
+    rows[3]["reward_overall"] = value
+    found = verdict(challenger=rows)
+    assert found == Verdict("fail", ("reward_overall is not a number in 1 of 80 pictures",))
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        ("challenger", "extension was not measured: it is guarded"),
+        ("champion", "extension was not measured on the champion's pictures: it is guarded"),
+    ],
+)
+@pytest.mark.parametrize("missing", [True, False])
+def test_missing_measure(side: str, reason: str, missing: bool) -> None:
+    rows = painted(side, NEW if side == "challenger" else OLD, 0.0)
+    for row in rows:
+        row["extension"] = None
+        if missing:
+            del row["extension"]
+    found = verdict(**{side: rows})
+    assert found.outcome == "fail"
+    assert reason in found.reasons
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"core_max_abs_diff_worst": 1}, "challenger.core_max_abs_diff_worst is 1: it must be at most 0"),
+        ({"core_max_abs_diff_worst": float("nan")}, "challenger.core_max_abs_diff_worst is nan: it must be at most 0"),
+        (
+            {"core_max_abs_diff_worst": None},
+            "challenger.core_max_abs_diff_worst was not measured: it must be at most 0",
+        ),
+        ({"reward_overall": 0.2}, "challenger.reward_overall is 0.2: it must be at least 0.3"),
+        ({"reward_overall": float("nan")}, "challenger.reward_overall is nan: it must be at least 0.3"),
+    ],
+)
+def test_limits(figures: dict[str, Any], reason: str) -> None:
+    found = verdict(figures=FIGURES | {"challenger": FIGURES["challenger"] | figures})
+    assert found == Verdict("fail", (reason,))
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"drift": {"share": 1.0}}, "drift.share is 1: it must be at most 0.75"),
+        ({"drift": {}}, "drift.share was not measured: it must be at most 0.75"),
+        ({"drift": 3.0}, "drift.share was not measured: it must be at most 0.75"),
+    ],
+)
+def test_drift_is_a_limit(figures: dict[str, Any], reason: str) -> None:
+    assert verdict(figures=FIGURES | figures) == Verdict("fail", (reason,))
+
+
+def test_limits_hold_before_there_is_a_champion() -> None:
+    found = verdict(champion=[], judgments=said(NEW, None, 0.9), figures={}, against=None)
+    assert found.outcome == "fail"
+    assert len(found.reasons) == 3
+
+
+def test_evaluation_of_another_model() -> None:
+    found = verdict(challenger=painted("challenger", OLDER, 0.05))
+    assert found.outcome == "fail"
+    assert "the evaluation holds no picture of this model: evaluate it again" in found.reasons
+
+
+@pytest.mark.parametrize("champion", [[], painted("champion", OLD, items=4), painted("champion", OLDER)])
+def test_champion_that_painted_other_items(champion: list[dict[str, Any]]) -> None:
+    found = verdict(champion=champion)
+    assert found.outcome == "fail"
+    assert "of these items, 5 are needed to compare" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("judgments", "reason"),
+    [
+        ([], "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (said(NEW, OLD, 0.9, pairs=10), "20 of 40 ratings against the champion by 2 of 2 raters"),
+        (said(NEW, OLD, 0.9, rater="ada"), "80 of 40 ratings against the champion by 1 of 2 raters"),
+        (said(NEW, OLD, 0.9, source="synthetic"), "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (said(NEW, OLD, 0.9, set_aside="failed 3 of 5 attention checks"), "0 of 40 ratings"),
+        (said(NEW, OLD, 0.9, attention=True), "0 of 40 ratings"),
+        (said(NEW, OLD, 0.9, value=float("nan")), "0 of 40 ratings"),
+        (said(NEW, OLD, 0.9, value=None), "0 of 40 ratings"),
+        (said(NEW, OLD, 0.9, value=7.0), "0 of 40 ratings"),
+        (said(NEW, OLD, 0.9, pairs=5) * 20, "10 of 40 ratings"),  # one judgment many times is one judgment
+        (said(NEW, None, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (said(OLDER, OLD, 0.9), "80 more are about other versions and do not count"),
+        (said(NEW, OLDER, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
+    ],
+)
+def test_ratings_that_do_not_suffice(judgments: list[dict[str, Any]], reason: str) -> None:
+    found = verdict(judgments=judgments)
+    assert found.outcome == "pending"
+    assert reason in found.reasons[0]
+
+
+def test_what_does_not_count_does_not_sway() -> None:
+    others = [
+        *said(NEW, OLD, 0.0, pairs=500, source="synthetic"),
+        *said(OLDER, OLD, 0.0, pairs=500),
+        *[row | {"judgment_id": "x" + row["judgment_id"], "set_aside": "cheated"} for row in said(NEW, OLD, 0.0)],
+    ]
+    clean = verdict()
+    assert verdict(judgments=[*said(NEW, OLD, 0.8), *others]) == clean
+
+
+def test_files(tmp_path: Path) -> None:
+    rows = [*painted("challenger", NEW, 0.05), *painted("champion", OLD)]
+    tables.write(tmp_path / "evaluation", [pa.Table.from_pylist(rows, EVALUATION)], EVALUATION)
+    tables.write(tmp_path / "ratings", [pa.Table.from_pylist(said(NEW, OLD, 0.8), JUDGMENTS)], JUDGMENTS)
+    (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
+    (tmp_path / "champion").mkdir()
+    facts = tmp_path / "champion" / "champion.json"
+    places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
+    facts.write_text(json.dumps({"version": "3", "digest": OLD}))
+    against, found = judged(GATE, NEW, *places)
+    assert (against, found.outcome) == (OLD, "pass")
+    facts.write_text('{"version": null}')
+    against, found = judged(GATE, NEW, *places)
+    assert (against, found.outcome) == (None, "pending")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guarded": ()}, "guarded measures"),
+        ({"min_raters": 0}, "1 or more"),
+        ({"min_items": 0}, "1 or more"),
+        ({"false_alarms": 0.0}, "between 0 and 1"),
+        ({"min_win_rate": 1.0}, "below 1"),
+    ],
+)
+def test_params_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(GATE, **changes)
