@@ -26,7 +26,7 @@ class Limits:
     min_pins: int
     min_purity: float  # share of a cluster's pins whose captions speak of its name
     min_coherence: float  # of a cluster
-    chance: float  # that any board without a style is taken for one that has
+    chance: float  # share of the boards taken for strong ones that may be so by chance (Benjamini and Hochberg 1995)
     min_gain: float  # of a board's coherence over that of random pins
 
     def __post_init__(self) -> None:
@@ -206,8 +206,9 @@ def _figures(
     told = {style.style_id: majority([scenes.get(pin) for pin in style.pins]) for style in mined}
     if (same := agreement_with(list(of.values()), [scenes.get(pin) for pin in of])) is not None:
         figures["clusters"]["agreement_with_scenes"] = same
-        figures["clusters"]["scene_purity"] = sum(told[style.style_id][1] for style in kept) / max(1, len(kept))
-        figures["clusters"]["scenes"] = len({told[style.style_id][0] for style in kept} - {None})
+        of_scenes = [found for style in kept if (found := told[style.style_id])[0] is not None]
+        figures["clusters"]["scene_purity"] = sum(share for _, share in of_scenes) / max(1, len(of_scenes))
+        figures["clusters"]["scenes"] = len({scene for scene, _ in of_scenes})
     others = [row for row, pin in enumerate(data.pins) if pin not in of and scenes.get(pin)]
     if others and kept:
         place_of = {pin: row for row, pin in enumerate(data.pins)}

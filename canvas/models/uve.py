@@ -70,6 +70,7 @@ def build_uve(spec: UveSpec) -> UveModel:
         model = UveModel(**form)
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
+        model.train()
     except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
