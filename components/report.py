@@ -53,6 +53,11 @@ def report(
     uve_sheet: Input[catalog.UveSheet],
     embed: Input[catalog.EmbedMetrics],
     styles: Input[catalog.StyleMetrics],
+    ip_adapter: Input[catalog.IpAdapterMetrics],
+    ip_adapter_losses: Input[catalog.IpAdapterLosses],
+    style_prompts: Input[catalog.StylePromptMetrics],
+    style_curve: Input[catalog.StylePromptCurve],
+    style_grid: Input[catalog.StylePromptGrid],
     index: Output[catalog.Index],
 ) -> None:
     """Gather every stage's figures, curves and pictures on one page."""
@@ -69,12 +74,19 @@ def report(
                 "masks": _numbers(masks.path)["pins"],
                 "captions": _numbers(captions.path)["rows"],
                 "backgrounds that show the scene asked for": _share(_numbers(backdrop.path).get("scene_accuracy")),
+                "that show a style picture's scene": _share(_numbers(style_prompts.path).get("scene_follows")),
             }
         ),
         pages.section(
             "Backgrounds",
             _picture(backdrop_grid.path, "Held-out products before prompted scenes; the original on the left"),
             _figures(backdrop.path),
+        ),
+        pages.section(
+            "Styles",
+            _picture(style_grid.path, "Held-out products painted without a prompt after the picture on the left"),
+            pages.lines(_by_strength(style_curve.path), "By strength of the style: shares and cosines"),
+            _figures(style_prompts.path),
         ),
         pages.section("Pins", _picture(ingest_sheet.path, "Pins of every kind and defect"), _figures(ingest.path)),
         pages.section(
@@ -122,8 +134,9 @@ def report(
                 inpaint=inpaint_losses.path,
                 backdrop=backdrop_lora_losses.path,
                 engaged=engaged_lora_losses.path,
+                image_prompts=ip_adapter_losses.path,
             ),
-            _figures(base.path, inpaint.path, backdrop_lora.path, engaged_lora.path),
+            _figures(base.path, inpaint.path, backdrop_lora.path, engaged_lora.path, ip_adapter.path),
         ),
         pages.section(
             "Decoder",
@@ -194,3 +207,14 @@ def _curves(caption: str, **files: Path) -> str:
         for row in _rows(path):
             series.setdefault(row.get("encoder") or name, []).append((float(row["step"]), float(row["loss"])))
     return pages.lines(series, caption)
+
+
+def _by_strength(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Every column of the curve against strength; what was not measured is left out."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in _rows(path):
+        strength = float(row.pop("strength"))
+        for name, value in row.items():
+            if value:
+                series.setdefault(name.replace("_", " "), []).append((strength, float(value)))
+    return series

@@ -92,7 +92,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         edge_radius: int = 4,
         edge_epsilon: float = 1e-3,
         image_source: str | None = None,
-        style_layers: Sequence[str] = (),
+        style_layers: list[str] | None = None,
         parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             edge_radius=edge_radius,
             edge_epsilon=edge_epsilon,
             image_source=image_source,
-            style_layers=list(style_layers),
+            style_layers=style_layers,
             parts=parts,
         )
         if has_image_prompt(unet):
@@ -227,7 +227,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
         directory = Path(save_directory)
-        layers = tuple(self.config["style_layers"])
+        layers = tuple(self.config["style_layers"] or ())
         take_off(self.unet, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers))
         super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
         put_on(self.unet, directory)

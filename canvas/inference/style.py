@@ -80,7 +80,7 @@ def style_of_vectors(
         raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
     where: float | Mapping[str, float] = 1.0
     if layers == "style":
-        where = dict.fromkeys(pipeline.config["style_layers"], 1.0)
+        where = dict.fromkeys(pipeline.config["style_layers"] or (), 1.0)
     elif isinstance(layers, Mapping):
         where = layers
     factors = layer_scales(pipeline.unet, where)
