@@ -29,7 +29,8 @@ def label_recall(
     """
     counts = Counter(label for label in labels if label is not None)
     rows = range(len(labels)) if asked is None else asked
-    queries = np.array([row for row in rows if labels[row] is not None and counts[labels[row]] > 1], np.int64)
+    asking = [row for row in rows if (label := labels[row]) is not None and counts[label] > 1]
+    queries = np.array(asking, np.int64)
     figures: dict[str, float] = {"queries": len(queries)}
     if not len(queries):
         return figures

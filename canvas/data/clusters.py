@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-
 Vectors = NDArray[np.float32]  # [N, E], unit length
 
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ class BalancedCrops(CropBatches):
             self.labels[task] = of
             order = np.argsort(of, kind="stable")
             ends = np.searchsorted(of[order], np.arange(len(names) + 1))
-            members = [order[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+            members = [order[start:end] for start, end in pairwise(ends)]
             self.members[task] = [rows for rows in members if len(rows)]
 
     def rows(self, step: int, rank: int, world: int) -> np.ndarray:
