@@ -221,7 +221,7 @@ def _grid(
     for style, places in rows.items():
         shown.append(styles[style].image)
         labels.append(styles[style].scene or styles[style].background)
-        for subject in range(count):
-            shown.append(Image.fromarray(pictures[places[subject]]) if subject in places else blank)
+        for column in range(count):
+            shown.append(Image.fromarray(pictures[places[column]]) if column in places else blank)
             labels.append("")
     return contact_sheet(shown, labels, columns=count + 1, cell=150)

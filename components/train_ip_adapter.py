@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
     from canvas.data.image_embeddings import PinEmbeddings
+    from canvas.train.data import Batch
     from canvas.train.image_rows import ImageRows
 
 
@@ -108,7 +109,7 @@ def train_ip_adapter(
 
     held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
     batches = held_out_batches(rows, held_out, params.held_out, columns_of("product"))
-    others = [{**batch, "image": _turned(batch["image"])} for batch in batches]
+    others: list[Batch] = [{**batch, "image": _turned(batch["image"])} for batch in batches]
     figures = run.figures(unet) | {
         "held_out_loss_of_other_pictures": held_out_loss(unet, objective, others, params.held_out.repeats),
         "embedding_width": known.width,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -84,7 +85,8 @@ def add_image_prompt(unet: UNet2DConditionModel, width: int, known: torch.Tensor
         modules = dict(unet.named_modules())
         for name, processor in image_processors(unet).items():
             key = modules[f"{name}.to_k"]
-            processor.to_k_ip[0].weight.copy_(getattr(key, "base_layer", key).weight)
+            text_key: Any = getattr(key, "base_layer", key)
+            processor.to_k_ip[0].weight.copy_(text_key.weight)
             processor.to_v_ip[0].weight.zero_()
     return unet
 
