@@ -238,8 +238,8 @@ def _drifted(params: EvaluateParams, challenger: Sequence[Row], champion: Path, 
 
 def _deltas(params: EvaluateParams, models: Mapping[str, Sequence[Row]]) -> list[Delta]:
     """Every measure of challenger against champion, over all and by slice; none without a champion."""
-    from evaluation.candidates import LOWER_IS_BETTER, MEASURES
     from evaluation.comparison import deltas, slices
+    from evaluation.measures import LOWER_IS_BETTER, MEASURES
 
     if "champion" not in models:
         return []

@@ -177,28 +177,23 @@ def _pictures(
     name: str, params: EvaluateBackdropParams, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
 ) -> list[Pixels]:
     """What the generator of one stage paints, in the order of the requests."""
-    from tqdm import tqdm
-
     from canvas.diffusion.samplers import load_scheduler
-    from canvas.inference.many import painted
+    from canvas.inference.many import all_painted
     from canvas.models.adapters import fused
     from canvas.models.denoiser import load_denoiser
 
     loras = STAGES[name]
     own = (load_denoiser(base).eval(), load_scheduler(base)) if loras is None else None
-    found: dict[int, Pixels] = {}
-    with fused(pipeline.unet, loras or ()), tqdm(total=len(requests), desc=name, unit="picture") as bar:
-        for place, picture in painted(
+    with fused(pipeline.unet, loras or ()):
+        return all_painted(
             pipeline,
             requests,
+            name=name,
             steps=params.steps,
             guidance_scale=params.guidance_scale,
             batch_size=params.batch_size,
             text_to_image=own,
-        ):
-            found[place] = picture
-            bar.update()
-    return [found[place] for place in range(len(requests))]
+        )
 
 
 def _grid(params: EvaluateBackdropParams, chosen: Sequence[ProductPin], pictures: Sequence[Pixels]) -> Image.Image:

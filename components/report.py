@@ -58,15 +58,23 @@ def report(
     style_prompts: Input[catalog.StylePromptMetrics],
     style_curve: Input[catalog.StylePromptCurve],
     style_grid: Input[catalog.StylePromptGrid],
+    reward: Input[catalog.RewardMetrics],
+    reward_losses: Input[catalog.RewardLosses],
+    reward_sheet: Input[catalog.RewardSheet],
+    candidates_sheet: Input[catalog.CandidateSheet],
+    evaluation: Input[catalog.EvaluationMetrics],
+    gate: Input[catalog.GateMetrics],
     index: Output[catalog.Index],
 ) -> None:
     """Gather every stage's figures, curves and pictures on one page."""
     from evaluation import pages
 
     warnings, drifted = _warnings(validation.path, tables_validation.path), _numbers(drift.path)
-    verdict = f"{warnings} warnings of the tables; {drifted['verdict.drifted_columns']} columns drifted"
+    outcome = next((name for name, said in _numbers(gate.path).items() if name in OUTCOMES and said), "not judged")
+    tables = f"{warnings} warnings of the tables; {drifted['verdict.drifted_columns']} columns drifted"
+    concern = warnings or drifted["verdict.drift"] or outcome == "failed"
     sections = [
-        pages.verdict(verdict, "warn" if warnings or drifted["verdict.drift"] else "good"),
+        pages.verdict(f"The generator: {outcome}; {tables}", "warn" if concern else "good"),
         pages.figures(
             {
                 "pins": _numbers(ingest.path)["pins"],
@@ -87,6 +95,14 @@ def report(
             _picture(style_grid.path, "Held-out products painted without a prompt after the picture on the left"),
             pages.lines(_by_strength(style_curve.path), "By strength of the style: shares and cosines"),
             _figures(style_prompts.path),
+        ),
+        pages.section(
+            "Judgement",
+            pages.links({"Review": "review.html", "Evaluation": "evaluation.html", "Drift": "drift_painted.html"}),
+            _picture(candidates_sheet.path, "Products, what the generator makes of them, and known-bad pictures"),
+            _picture(reward_sheet.path, "What the reward model says of controlled corruptions"),
+            _curves("Training loss", reward=reward_losses.path),
+            _figures(evaluation.path, gate.path, reward.path),
         ),
         pages.section("Pins", _picture(ingest_sheet.path, "Pins of every kind and defect"), _figures(ingest.path)),
         pages.section(
@@ -146,6 +162,9 @@ def report(
         ),
     ]
     index.path.write_text(pages.page("Canvas: what this run made", *sections), encoding="utf-8")
+
+
+OUTCOMES = ("passed", "failed", "pending")
 
 
 def _figures(*files: Path) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluation.candidates import LOWER_IS_BETTER, MEASURES
 from evaluation.gates import GateParams
+from evaluation.measures import LOWER_IS_BETTER, MEASURES
 from lifecycle.catalog import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from lifecycle.stage import Decision, Input, Output, Registry, stage
 

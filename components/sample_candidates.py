@@ -87,6 +87,7 @@ def sample_candidates(
     from canvas.data.images import encode_png
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import known_scenes
+    from canvas.inference.many import all_painted
     from canvas.inference.pipeline import CanvasPipeline
     from evaluation.packets import write_packet
 
@@ -95,7 +96,14 @@ def sample_candidates(
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     pipeline = CanvasPipeline.from_pretrained(canvas.path)
     items, requests = _items(params, pipeline, chosen, pins.path, known_scenes(truth.path))
-    own = _challengers(params, pipeline, items, requests)
+    own = all_painted(
+        pipeline,
+        requests,
+        name="candidates",
+        steps=params.steps,
+        guidance_scale=params.guidance_scale,
+        batch_size=params.batch_size,
+    )
     bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))
     rows = _rows(items, own, "challenger", digest(canvas.path)) + _champions(champion.path, items) + bad
     table = pa.Table.from_pylist(rows, schema=tables.CANDIDATES)
@@ -153,28 +161,6 @@ def _items(
                     }
                 )
     return items, requests
-
-
-def _challengers(
-    params: SampleCandidatesParams, pipeline: CanvasPipeline, items: Sequence[Row], requests: Sequence[Prepared]
-) -> list[Pixels]:
-    """What the pipeline paints, in the order of the items."""
-    from tqdm import tqdm
-
-    from canvas.inference.many import painted
-
-    found: dict[int, Pixels] = {}
-    with tqdm(total=len(items), desc="candidates", unit="picture") as bar:
-        for place, picture in painted(
-            pipeline,
-            requests,
-            steps=params.steps,
-            guidance_scale=params.guidance_scale,
-            batch_size=params.batch_size,
-        ):
-            found[place] = picture
-            bar.update()
-    return [found[place] for place in range(len(items))]
 
 
 def _champions(champion: Path, items: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.data.tables import CANDIDATES, EVALUATION, MASK_SIZES
+from canvas.data.tables import CANDIDATES, MASK_SIZES
 from evaluation.alignment import text_agreement
 
 if TYPE_CHECKING:
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 Pixels = NDArray[np.uint8]
-
-MEASURES = tuple(name for name in EVALUATION.names if name not in (*CANDIDATES.names, "mask_size"))
-
-LOWER_IS_BETTER = frozenset({"core_max_abs_diff", "extension", "erosion", "seam_ratio"})
-"""Of MEASURES."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation import pages
-from evaluation.candidates import LOWER_IS_BETTER, MEASURES
 from evaluation.comparison import Delta
+from evaluation.measures import LOWER_IS_BETTER, MEASURES
 from evaluation.pages import Html, readable
 
 Figures = Mapping[str, Any]

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from canvas.data import tables
 from evaluation import significance
 from evaluation.agreement import counted, win_rate
-from evaluation.candidates import LOWER_IS_BETTER
 from evaluation.comparison import Delta, Row, deltas, of_model, pairs, slices
+from evaluation.measures import LOWER_IS_BETTER
 
 Outcome = Literal["pass", "fail", "pending"]
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evaluation.candidates import MEASURES, Row
+from evaluation.candidates import Row
 from evaluation.distances import Features, cmmd, frechet_distance, half_sample_error, kernel_distance, vendi_score
 from evaluation.intervals import Interval, bootstrap_mean
+from evaluation.measures import MEASURES
 
 FeatureName = Literal["trunk", "first", "second"]
 """What pictures are compared by: the judge's network, or an image tower of the text-image encoders."""

@@ -29,12 +29,17 @@ def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
 
 
 def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
-    """One entry of `stages:`. Code it runs is a dependency; metrics stay in git, everything else in the cache."""
+    """One entry of `stages:`. Code it runs is a dependency; metrics stay in git, everything else in the cache.
+
+    Stages of the promote pipeline are frozen: `dvc repro` never moves a champion, only who means to does, by
+    `python -m lifecycle promote` or on the cluster.
+    """
     kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in stage.outputs.values()}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
         "deps": [*(artifact.path for artifact in stage.inputs.values()), *import_closure(stage.module, root)],
+        "frozen": stage.pipeline == "promote",
         "params": sorted(stage.params),
         "outs": [path for path, is_metrics in kinds.items() if not is_metrics],
         "metrics": [{path: {"cache": False}} for path, is_metrics in kinds.items() if is_metrics],

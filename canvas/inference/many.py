@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
+from tqdm import tqdm
 
 from canvas.inference.denoise import Condition, denoised
 from canvas.inference.painting import condition_of, frame_of, pictures_of
@@ -79,6 +81,16 @@ def painted(
         yield from zip(
             places, pictures_of(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products), strict=True
         )
+
+
+def all_painted(pipeline: CanvasPipeline, requests: Sequence[Prepared], *, name: str, **options: Any) -> list[Pixels]:
+    """Pictures in the order of `requests`, under a progress bar called `name`; `options` as `painted` takes them."""
+    found: dict[int, Pixels] = {}
+    with tqdm(total=len(requests), desc=name, unit="picture") as bar:
+        for place, picture in painted(pipeline, requests, **options):
+            found[place] = picture
+            bar.update()
+    return [found[place] for place in range(len(requests))]
 
 
 def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:

@@ -235,6 +235,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
         """The pipeline in a directory that `save_pretrained` wrote. Raises ValueError if it is none."""
+        import canvas.models.segmenter  # noqa: F401 (diffusers makes parts only of modules that are imported)
+
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)

@@ -7,6 +7,7 @@ baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B p
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class UveModel(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int) -> None:
         super().__init__()
-        self.network = timm.create_model(trunk, num_classes=0, **_sized(trunk, image_size), **trunk_args)
+        self.network: Any = _trunk(trunk, trunk_args, image_size)
         self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
         self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
         for name in ("mean", "std"):
@@ -45,6 +46,11 @@ class UveModel(ModelMixin, ConfigMixin):
         """Unit vectors (B, E) of images (B, 3, S, S) in [-1, 1]."""
         features = self.network(((images + 1) / 2 - self.mean) / self.std)
         return F.normalize(self.norm(self.projection(features)), dim=1)
+
+
+def _trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrained: bool = False) -> Any:
+    settings: dict[str, Any] = {**_sized(name, image_size), **args}
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
 
 
 def build_uve(spec: UveSpec) -> UveModel:
@@ -77,9 +83,7 @@ def build_uve(spec: UveSpec) -> UveModel:
             f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {spec.image_size} pixels: {reason}"
         ) from None
     if spec.init_from == "timm":
-        pretrained = timm.create_model(
-            spec.trunk, pretrained=True, num_classes=0, **_sized(name, spec.image_size), **spec.trunk_args
-        )
+        pretrained = _trunk(spec.trunk, spec.trunk_args, spec.image_size, pretrained=True)
         model.network.load_state_dict(pretrained.state_dict())
     return model
 

@@ -23,7 +23,6 @@ from torch.nn import functional as F
 
 from canvas.models.vae_spec import VaeSpec
 
-
 FIRST_NOISE = 0.05
 """Deviation of the posterior before training, where latents have deviation 1."""
 MIN_VARIANCE = 1e-7
@@ -58,27 +57,25 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         pixels, cell = 3 * patch**2, patch * 2 ** (len(channels) - 1)
         self.analysis = nn.Conv2d(3, latent_channels, cell, stride=cell)
         self.synthesis = nn.ConvTranspose2d(latent_channels, 3, cell, stride=cell)
+        moments = zeroed(nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1))
+        assert moments.bias is not None
+        nn.init.constant_(moments.bias[latent_channels:], 2 * math.log(FIRST_NOISE))
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch),
             nn.Conv2d(pixels, channels[0], 3, padding=1),
             Stages(channels, layers_per_block, norm_num_groups, halving),
             nn.GroupNorm(norm_num_groups, channels[-1]),
             nn.SiLU(),
-            nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1),
+            moments,
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_channels, channels[-1], 3, padding=1),
             Stages(channels[::-1], layers_per_block, norm_num_groups, doubling),
             nn.GroupNorm(norm_num_groups, channels[0]),
             nn.SiLU(),
-            nn.Conv2d(channels[0], pixels, 3, padding=1),
+            zeroed(nn.Conv2d(channels[0], pixels, 3, padding=1)),
             nn.PixelShuffle(patch),
         )
-        for last in (self.encoder[-1], self.decoder[-2]):
-            assert isinstance(last, nn.Conv2d)
-            zeroed(last)
-        with torch.no_grad():
-            self.encoder[-1].bias[latent_channels:] = 2 * math.log(FIRST_NOISE)
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
@@ -94,7 +91,6 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
     def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
         """Images decoded from the means of their latents."""
         return self.decode(posterior(self, sample).mode())
-
 
     @torch.no_grad()
     def fit_patches(self, images: Iterable[torch.Tensor]) -> None:

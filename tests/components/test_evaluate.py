@@ -171,7 +171,7 @@ def test_pages_name_what_got_worse(made: tuple[Path, list[Row]], tmp_path: Path)
     root, _ = made
     better = (root / "reports" / "evaluation.html").read_text()
     assert "scene_right, forest" not in better
-    assert "of the champion" in better
+    assert "against the champion" in better
     swapped = {"challenger": "champion", "champion": "challenger", "paste": "paste"}
     rows = [row | {"model": swapped[row["model"]]} for row in candidates(root / "artifacts")]
     for part in ("models", "champion"):

@@ -21,6 +21,7 @@ FIGURES: dict[str, dict[str, Any]] = {
     "drift": {"verdict": {"drift": 0, "drifted_columns": 1}, "distance": {"category": 0.41}},
     "masks": {"pins": 2077},
     "captions": {"rows": 8191},
+    "gate": {"passed": 0, "failed": 0, "pending": 1, "reasons": 2},
 }
 
 
@@ -47,7 +48,7 @@ def index(folder: Path, **changed: dict[str, Any]) -> str:
 def test_verdict_and_key_figures_come_first(tmp_path: Path) -> None:
     page = index(tmp_path)
     top = page[page.index("<main>") : page.index("<section")]
-    assert "0 warnings of the tables; 1 columns drifted" in top
+    assert "The generator: pending; 0 warnings of the tables; 1 columns drifted" in top
     assert 'class="verdict good"' in top
     for figure in ("2,500", "2,263", "2,077", "8,191"):
         assert f"<dd>{figure}</dd>" in top

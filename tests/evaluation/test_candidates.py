@@ -6,7 +6,8 @@ from PIL import Image
 
 from canvas.data.images import encode_png
 from canvas.data.quality import measured
-from evaluation.candidates import LOWER_IS_BETTER, MEASURES, diversities, mask_size, statistics
+from evaluation.candidates import diversities, mask_size, statistics
+from evaluation.measures import LOWER_IS_BETTER, MEASURES
 
 
 def picture(seed: int, contrast: float = 40) -> Image.Image:

@@ -112,6 +112,7 @@ def test_a_promote_stage_gets_a_pipeline_of_its_own(toy: Project) -> None:
     assert kfp_stages(promote) == {"double"}
     assert promote["root"]["inputDefinitions"]["parameters"].keys() == {"models_mean_uri"}
     assert dvc_edges(dvc) == kfp_edges(train) | kfp_edges(promote, makers(dvc))
+    assert {name for name, stage in dvc["stages"].items() if stage.get("frozen")} == {"double"}
     (toy.root / "components/double.py").unlink()
     toy.pipelines("graph")
     assert [file.name for file in _compiled(toy)] == ["train.yaml"]

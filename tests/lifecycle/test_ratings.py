@@ -113,20 +113,16 @@ def rate_by_hand(project: Project, page: str, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "test-eve")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", passwords(project)["test-eve"])
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(page.split("/#")[0])
-    try:
-        queue = page.split("selectedQueueId=")[1]
-        items = [item.item_id for item in review_queues.list_review_queue_items(queue)]
-        source = AssessmentSource(source_type="HUMAN", source_id="test-anna")
-        for trace, words, submits in zip(items, ("Better", "A", "A"), (True, False, True), strict=False):
-            mlflow.log_feedback(trace_id=trace, name="Which picture is better, all in all?", value=words, source=source)
-            if submits:
-                review_queues.set_review_queue_item_status(
-                    queue, item_id=trace, status="complete", completed_by="test-anna"
-                )
-    finally:
-        mlflow.set_tracking_uri(before)
+    queue = page.split("selectedQueueId=")[1]
+    items = [item.item_id for item in review_queues.list_review_queue_items(queue)]
+    source = AssessmentSource(source_type="HUMAN", source_id="test-anna")
+    for trace, words, submits in zip(items, ("Better", "A", "A"), (True, False, True), strict=False):
+        mlflow.log_feedback(trace_id=trace, name="Which picture is better, all in all?", value=words, source=source)
+        if submits:
+            review_queues.set_review_queue_item_status(
+                queue, item_id=trace, status="complete", completed_by="test-anna"
+            )
 
 
 @needs_browser

@@ -157,7 +157,8 @@ def test_the_fitted_linear_map_is_the_best_of_its_rank():
     centred = patches - images.mean(dim=(0, 2, 3)).repeat_interleave(cell**2)
     left_over = torch.linalg.svdvals(centred)[PIXEL.latent_channels :].square().sum() / patches.numel()
     torch.testing.assert_close(error, left_over, rtol=1e-3, atol=1e-7)
-    torch.testing.assert_close(latents.square().mean(dim=(0, 2, 3)), torch.ones(PIXEL.latent_channels), rtol=1e-3, atol=0)
+    power = latents.square().mean(dim=(0, 2, 3))
+    torch.testing.assert_close(power, torch.ones(PIXEL.latent_channels), rtol=1e-3, atol=0)
 
 
 def test_flat_pictures_cannot_be_fitted():
