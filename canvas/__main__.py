@@ -81,9 +81,10 @@ def _reward(options: argparse.Namespace) -> RewardModel | None:
 
     from canvas.inference.selection import check_top
     from canvas.models.reward import load_reward
+    from canvas.models.reward_spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
-    return load_reward(options.reward or options.model / "reward")
+    return load_reward(options.reward or options.model / REWARD_FOLDER)
 
 
 def _pictures(
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
     command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")
-    command.add_argument("--reward", type=Path, help="directory of the reward model; else reward/ in --model")
+    command.add_argument("--reward", type=Path, help="directory of another reward model than the one in --model")
     command.add_argument(
         "--drop-early", action="store_true", help="with --top: do not paint weak candidates to the end"
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from canvas.data.frames import FrameSpec
 from canvas.data.styles import STYLES_FOLDER
+from canvas.models.reward_spec import REWARD_FOLDER
 from canvas.models.segmenter_spec import EdgeSpec
 from canvas.models.text_spec import TextSpec
 from lifecycle import catalog
@@ -35,10 +36,11 @@ def assemble(
     styles: Input[Styles],
     decoder: Input[catalog.Decoder],
     segmenter: Input[catalog.Segmenter],
+    reward: Input[catalog.RewardModel],
     model: Output[CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline,
-    and beside it the mined styles."""
+    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline;
+    beside it the mined styles, and the reward model that chooses for it."""
     import shutil
 
     from canvas.diffusion.samplers import load_scheduler
@@ -74,6 +76,7 @@ def assemble(
         "styles": styles,
         "decoder": decoder,
         "segmenter": segmenter,
+        "reward": reward,
     }
     CanvasPipeline(
         unet=unet.eval(),
@@ -95,3 +98,4 @@ def assemble(
         parts={name: digest(part.path) for name, part in parts.items()},
     ).save_pretrained(model.path)
     shutil.copytree(styles.path, model.path / STYLES_FOLDER)
+    shutil.copytree(reward.path, model.path / REWARD_FOLDER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from evaluation.gates import GateParams
 from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, GateMetrics, Ratings, Verdict
@@ -23,14 +24,19 @@ def gate(
     metrics: Output[GateMetrics],
 ) -> None:
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
+    from canvas.data.tables import read
     from evaluation.gates import judged
+    from evaluation.reward_agreement import reward_agreement
 
     challenger = digest(canvas.path)
     against, found = judged(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
     decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=challenger, champion=against)
     verdict.path.write_text(json.dumps(asdict(decision), indent=1) + "\n", encoding="utf-8")
-    numbers = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
-    metrics.path.write_text(json.dumps(numbers | {"reasons": len(found.reasons)}, indent=1) + "\n", encoding="utf-8")
+    told: dict[str, Any] = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
+    scored = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
+    raters = reward_agreement(scored, read(ratings.path).to_pylist()).figures
+    told |= {"reasons": len(found.reasons)} | ({"raters": raters} if raters else {})
+    metrics.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 OUTCOMES = {"passed": "pass", "failed": "fail", "pending": "pending"}

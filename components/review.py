@@ -63,7 +63,7 @@ def review(
         left="champion" if before else "the product pasted on another picture",
         deltas=measures,
         slices=comparison.slices(challenger, before, gate.slices, min_items=gate.min_items, **watched),
-        human=_human(read(ratings.path).to_pylist(), decision),
+        human=_human(rows, read(ratings.path).to_pylist(), decision),
         champion_version=known["version"],
         champion=_champion(known),
         challenger=_challenger(registry, decision.challenger),
@@ -86,9 +86,10 @@ def _challenger(registry: Registry, digest: str) -> Made:
     return Made(digest=digest, artifacts=origin.artifacts, params=origin.params, runs=origin.runs, tree=origin.tree)
 
 
-def _human(judgments: Sequence[Row], decision: Decision) -> Human:
-    from evaluation.agreement import consistency, krippendorff_alpha, strengths, win_rate
+def _human(rows: Sequence[Row], judgments: Sequence[Row], decision: Decision) -> Human:
+    from evaluation.agreement import consistency, strengths, win_rate
     from evaluation.review import Human
+    from evaluation.reward_agreement import reward_agreement
 
     found = win_rate(judgments, decision.challenger, decision.champion)
     names = {decision.challenger: "challenger", decision.champion: "champion"}
@@ -97,7 +98,7 @@ def _human(judgments: Sequence[Row], decision: Decision) -> Human:
         against="the champion" if decision.champion else "products pasted on another picture",
         judgments=found.judgments if found else 0,
         raters=found.raters if found else 0,
-        agreement=krippendorff_alpha(judgments, "preference"),
+        agreement=reward_agreement(rows, judgments),
         consistency=consistency(judgments),
         set_aside=Counter(row["set_aside"] for row in judgments if row["set_aside"]),
         strengths={names.get(model, model[:10]): strength for model, strength in strengths(judgments).items()},

@@ -1,4 +1,4 @@
-"""What people's judgments come to: do raters agree, and which model wins?
+"""What people's judgments come to: do raters agree, with each other and with a score, and which model wins?
 
 Rows are those of tables.JUDGMENTS. Only human ones that are neither set aside nor attention checks count. Judgments of
 one pair of candidates depend on each other, so that intervals resample pairs, not judgments.
@@ -6,6 +6,7 @@ one pair of candidates depend on each other, so that intervals resample pairs, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,44 @@ def krippendorff_alpha(
     found = [value for value in drawn if value is not None]
     low, high = _ends(found, level)
     return Interval(alpha, float(low), float(high))
+
+
+def pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int = 0) -> Interval | None:
+    """How often two raters who chose a picture of one pair chose the same: 0..1, 0.5 by chance, with its interval.
+
+    Of a pair, (C(a, 2) + C(b, 2)) / C(a + b, 2) where a raters chose the one and b the other; the mean over pairs. "No
+    difference" is no choice. None: no pair has two choices.
+    """
+    pairwise = [row for row in counted(rows) if row["question"] == question and row["second"] is not None]
+    choices = _by_rater(pairwise).T
+    ones, others = ((choices == value).sum(axis=1) for value in (1.0, 0.0))
+    both = ones + others
+    same = (ones * (ones - 1) + others * (others - 1))[both >= 2] / (both * (both - 1))[both >= 2]
+    return bootstrap_mean([float(share) for share in same], seed=seed) if same.size else None
+
+
+def score_agreement(
+    rows: Iterable[Judgment],
+    scores: Mapping[str, float],
+    items: Mapping[str, str],
+    *,
+    question: str = "preference",
+    seed: int = 0,
+) -> Interval | None:
+    """How often the picture that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
+
+    scores, items: candidate_id -> score, and what it was painted for. Equal scores are half right; "no difference" is
+    no preference. Pictures for one item depend on each other: each item counts by its mean, and the interval resamples
+    items. None: nobody preferred one of two candidates whose scores are known and finite.
+    """
+    by_item: dict[str, list[float]] = {}
+    for row in counted(rows):
+        given = [scores.get(row[side], math.nan) for side in ("first", "second")]
+        if row["question"] == question and row["value"] != 0.5 and all(map(math.isfinite, (*given, row["value"]))):
+            first, second = given
+            right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
+            by_item.setdefault(items[row["first"]], []).append(right)
+    return bootstrap_mean([float(np.mean(right)) for right in by_item.values()], seed=seed) if by_item else None
 
 
 def win_rate(

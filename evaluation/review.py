@@ -15,6 +15,7 @@ from evaluation import pages
 from evaluation.comparison import Delta, Side
 from evaluation.intervals import Interval
 from evaluation.pages import Html, Mood, readable
+from evaluation.reward_agreement import RewardAgreement
 
 MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
 WORDS = {"pass": "Pass", "fail": "Fail", "pending": "Pending"}
@@ -29,7 +30,7 @@ class Human:
     against: str  # what it was compared with
     judgments: int
     raters: int
-    agreement: Interval | None  # Krippendorff's alpha
+    agreement: RewardAgreement
     consistency: float | None  # of raters with themselves
     set_aside: Mapping[str, int]  # reason -> judgments
     strengths: Mapping[str, Interval]  # model -> Bradley-Terry log-odds
@@ -165,18 +166,19 @@ def _human(human: Human) -> list[Html]:
     if human.win_rate is None:
         parts.append(pages.paragraph(f"Nobody has compared it with {human.against} yet: `make rate` opens the packet."))
     else:
-        rate, alpha = human.win_rate, human.agreement
+        rate, alpha = human.win_rate, human.agreement.alpha
         parts.append(
             pages.figures(
                 {
-                    f"wins against {human.against}": f"{rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}]",
+                    f"wins against {human.against}": _share(rate),
                     "judgments": human.judgments,
                     "raters": human.raters,
-                    "agreement (alpha)": alpha and f"{alpha.mean:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]",
+                    "agreement (alpha)": alpha and _share(alpha),
                     "same answer twice": human.consistency,
                 }
             )
         )
+    parts += _agreement(human.agreement)
     if human.strengths:
         rows = [
             {"model": name, "strength (log-odds)": found.mean, "low": found.low, "high": found.high}
@@ -187,6 +189,18 @@ def _human(human: Human) -> list[Html]:
         rows = [{"set aside because": why, "judgments": count} for why, count in human.set_aside.items()]
         parts.append(pages.table(rows))
     return parts
+
+
+def _agreement(found: RewardAgreement) -> list[Html]:
+    if found.reward is None:
+        return []
+    text = f"The reward model prefers what people prefer in {_share(found.reward)} of cases"
+    raters = f"two raters choose the same in {_share(found.pair)} of pairs" if found.pair else "no pair has two raters"
+    return [pages.paragraph(f"{text}; {raters}.")]
+
+
+def _share(of: Interval) -> str:
+    return f"{of.mean:.2f} [{of.low:.2f}, {of.high:.2f}]"
 
 
 def _changes(champion: Made | None, challenger: Made) -> list[Html]:

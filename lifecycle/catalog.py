@@ -496,7 +496,8 @@ class IpAdapterSheet(Picture):
 
 
 class CanvasModel(Model):
-    """The whole generator as one diffusers pipeline (canvas.inference.pipeline); parts.json names its parts."""
+    """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names its parts by
+    digest; in reward/ the reward model that chooses among what it paints."""
 
     path = "models/canvas"
     registered = "canvas-background"
@@ -664,7 +665,8 @@ class Verdict(Artifact):
 
 
 class GateMetrics(Metrics):
-    """The verdict as numbers: passed, failed, pending (0 or 1), reasons."""
+    """The verdict as numbers: passed, failed, pending (0 or 1), reasons. Once people have rated, raters: how often the
+    reward model agrees with them and they with each other (evaluation.reward_agreement)."""
 
     path = "reports/gate.json"
 

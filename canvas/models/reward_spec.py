@@ -9,6 +9,10 @@ HEADS = ("defects", "fidelity", "aesthetics", "overall", "prompted")
 fidelity: the product is as it was; overall: which picture people would take; prompted: the same, knowing the prompt."""
 
 
+REWARD_FOLDER = "reward"
+"""In the directory of an assembled pipeline: the reward model, which only who chooses loads."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardSpec:
     """The network."""

@@ -11,6 +11,8 @@ import torch
 from canvas.data import tables
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.decoder_spec import DecoderSpec
+from canvas.models.reward import build_reward
+from canvas.models.reward_spec import RewardSpec
 from canvas.models.segmenter import build_segmenter
 from canvas.models.segmenter_spec import UNetSpec
 from canvas.models.text import build_clip, save_clip
@@ -36,13 +38,25 @@ def write_vae(path: Path) -> None:
 
 
 def write_encoders(root: Path, text: TextSpec) -> None:
-    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter; random."""
+    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter,
+    reward model; random."""
     for name, spec in (("first", text.first), ("second", text.second)):
         torch.manual_seed(0)
         save_clip(build_clip(spec), spec, root / "models" / "clip" / name)
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.of(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
+    small = RewardSpec(
+        image_size=32,
+        channels=(8, 8),
+        layers_per_block=1,
+        hidden=8,
+        words=32,
+        word_width=4,
+        dropout=0.0,
+        init_from=None,
+    )
+    build_reward(small).save_pretrained(root / "models" / "reward")
 
 
 def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Sequence[str]) -> None:

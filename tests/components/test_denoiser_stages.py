@@ -139,6 +139,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "uve",
             "decoder",
             "segmenter",
+            "reward",
         )
     } | {"styles": digest(made / "artifacts" / "styles")}
     assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)

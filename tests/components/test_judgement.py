@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,18 @@ def pin_champion(project: Judged) -> None:
     assert {entry.name for entry in place.iterdir()} == {champion.FACTS, *champion.TABLES}
 
 
+def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same about pictures that the evaluation holds: the challenger's of each item, and pasted ones."""
+    return [
+        row
+        | {
+            side: f"{'challenger' if row[f'{side}_model'] else 'paste'}{int(row['item_id'][1:]) % 30}0"
+            for side in ("first", "second")
+        }
+        for row in judgments
+    ]
+
+
 def test_every_registered_model_is_registered() -> None:
     """A model stage that is new must be given to `register`, or it has no version."""
     known = {kind for kind in vars(catalog).values() if isinstance(kind, type) and issubclass(kind, Model)}
@@ -61,14 +74,19 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     names = set(project.read(catalog.Registered))
     assert project.read(catalog.Verdict)["outcome"] == "pending"
     assert project.read(catalog.GateMetrics)["pending"] == 1
+    assert "raters" not in project.read(catalog.GateMetrics)
     assert project.read(catalog.Promoted)["move"] is None
     assert aliases(project) == {"candidate 1": names}
     page = (project.root / catalog.Review.path).read_text()
     assert "Pending. Challenger" in page
     assert "there is no champion yet" in page
 
-    project.rate(said(first, None, 0.9))
-    project.run("promote")
+    project.rate(shown(said(first, None, 0.9)))
+    project.run("gate", "review", "promote")
+    raters = project.read(catalog.GateMetrics)["raters"]
+    assert 0.8 < raters["reward_agreement_low"] < raters["reward_agreement"] < 1  # of people's preferences, nine tenths
+    assert raters["pair_agreement"] == 1.0  # both raters say the same
+    assert "The reward model prefers what people prefer in 0." in (project.root / catalog.Review.path).read_text()
     assert project.read(catalog.Promoted)["move"]["after"] == "1"
     assert aliases(project) == {"champion 1": names}
     pin_champion(project)
@@ -96,6 +114,9 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert touched == ["challenger.core_max_abs_diff_worst is 1: it must be at most 0"]
     project.evaluate(better, 0.1)
     project.run("gate", "review", "register", "promote")
+    raters = project.read(catalog.GateMetrics)["raters"]
+    assert "pair_agreement" in raters
+    assert "reward_agreement" not in raters  # they saw pictures that this evaluation has not
     assert project.read(catalog.Promoted)["move"]["before"] == "1"
     assert aliases(project) == {"champion 3": names, "previous 1": names}
     assert main(["rollback", "--why", "complaints"]) == 0

@@ -13,6 +13,7 @@ from PIL import Image
 from evaluation.comparison import Delta, Side
 from evaluation.intervals import Interval
 from evaluation.review import Human, Made, Review, page
+from evaluation.reward_agreement import RewardAgreement
 
 
 def png(colour: tuple[int, int, int], side: int = 16) -> bytes:
@@ -70,7 +71,9 @@ def review() -> Review:
             against="the champion",
             judgments=120,
             raters=3,
-            agreement=Interval(0.44, 0.3, 0.6),
+            agreement=RewardAgreement(
+                reward=Interval(0.7, 0.6, 0.8), pair=Interval(0.9, 0.8, 1.0), alpha=Interval(0.44, 0.3, 0.6)
+            ),
             consistency=0.83,
             set_aside={"failed 2 of 3 attention checks": 40},
             strengths={"challenger": Interval(-0.2, -0.4, 0.0), "champion": Interval(0.2, 0.0, 0.4)},
@@ -111,6 +114,16 @@ def test_directions_are_those_of_the_measure() -> None:
     assert "lobby" not in moved
 
 
+def test_the_reward_model_stands_beside_the_raters() -> None:
+    found = review()
+    said = "The reward model prefers what people prefer in 0.70 [0.60, 0.80] of cases; "
+    assert f"{said}two raters choose the same in 0.90 [0.80, 1.00] of pairs." in page(found)
+    alone = replace(found.human, agreement=replace(found.human.agreement, pair=None))
+    assert f"{said}no pair has two raters." in page(replace(found, human=alone))
+    unknown = replace(found.human, agreement=RewardAgreement(reward=None, pair=None, alpha=None))
+    assert "The reward model prefers" not in page(replace(found, human=unknown))
+
+
 def test_only_what_changed_is_listed() -> None:
     html = page(review())
     changed = html[html.index("What changed") : html.index("Where it comes from")]
@@ -134,7 +147,7 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
             against="pasting",
             judgments=0,
             raters=0,
-            agreement=None,
+            agreement=RewardAgreement(reward=None, pair=None, alpha=None),
             consistency=None,
             set_aside={},
             strengths={},

@@ -11,12 +11,15 @@ from PIL import Image
 
 from canvas.data.images import encode_png
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
+from canvas.models.reward import build_reward
+from canvas.models.reward_spec import REWARD_FOLDER
 from lifecycle.catalog import CanvasModel
 from lifecycle.digest import digest
 from lifecycle.packaging import write_pyfunc
 from lifecycle.registry import MlflowRegistry
 from lifecycle.stage import Served
 from tests.canvas.inference.conftest import cutout
+from tests.canvas.models.test_reward import SPEC
 from tests.lifecycle.registering import decision, record_training, write_models
 
 SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
@@ -27,8 +30,10 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipelin
     import pandas as pd
 
     pipeline.save_pretrained(tmp_path / "canvas")
+    build_reward(SPEC).save_pretrained(tmp_path / "canvas" / REWARD_FOLDER)
     write_pyfunc(tmp_path / "model", tmp_path / "canvas", SERVED)
     assert not [file for file in (tmp_path / "model").rglob("*") if file.suffix in (".pkl", ".bin", ".pt")]
+    assert digest(tmp_path / "model" / "data" / "canvas") == digest(tmp_path / "canvas")
 
     product = cutout(40, 56)
     rows = pd.DataFrame({"product": [encode_png(product)] * 2, "prompt": ["a red lamp, forest"] * 2, "seed": [1, 2]})
