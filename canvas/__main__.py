@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from canvas.inference.style_options import add_style_options, asked, told
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -39,6 +41,9 @@ def generate(options: argparse.Namespace) -> list[Path]:
         )
     product = picture(options.product)
     mask = picture(options.mask) if options.mask else None
+    shown = asked(options)
+    if shown is None and options.prompt is None:
+        raise ValueError("say what to paint with --prompt, or show it with --style, --board or --style-cluster")
 
     reward = _reward(options)
 
@@ -48,6 +53,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
     pipeline.merge_lora()
     pipeline.to(options.device)
     settings = {
+        "style": told(options, pipeline, shown),
         "mask": mask,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
@@ -119,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", type=Path, required=True, help="directory of the assembled pipeline")
     command.add_argument("--product", type=Path, required=True, help="RGBA cut-out, or RGB with --mask, or RGB alone")
     command.add_argument("--mask", type=Path, help="white = product; of the product image's size")
-    command.add_argument("--prompt", required=True)
+    command.add_argument("--prompt", help="what to paint; may be left out where a style is given")
+    add_style_options(command)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
     command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")

@@ -22,6 +22,7 @@ from canvas.activations import Activations, activations
 from canvas.data.encoding_spec import EncodingSpec
 from canvas.data.frames import FrameSpec
 from canvas.diffusion.training_spec import LoraSpec
+from canvas.embedding_plan import embedding_plan
 from canvas.models.adapters import add_lora
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.decoder_spec import DecoderSpec
@@ -240,9 +241,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", type=Path, default=Path("profiles/canvas-xl.yaml"))
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--pins", type=int, default=1_500_000_000)
+    parser.add_argument("--vectors", type=int, default=10_000_000, help="pins that are embedded and clustered")
     options = parser.parse_args(arguments)
     try:
-        print(plan(specs_in(options.profile), run_in(options.profile, options.gpus, options.pins)))
+        print(plan(specs_in(options.profile), run_in(options.profile, options.gpus, options.pins)), end="\n\n")
+        print(embedding_plan(sections_in(options.profile), options.vectors))
     except (ValueError, OSError) as error:
         print(f"canvas.plan: {error}", file=sys.stderr)
         return 1

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from canvas.data.frames import FrameSpec
+from canvas.data.styles import STYLES_FOLDER
 from canvas.models.reward_spec import REWARD_FOLDER
 from canvas.models.segmenter_spec import EdgeSpec
 from canvas.models.text_spec import TextSpec
 from lifecycle import catalog
-from lifecycle.catalog import BackdropLora, CanvasModel, Clip, EngagedLora, InpaintModel, Vae
+from lifecycle.catalog import BackdropLora, CanvasModel, Clip, EngagedLora, InpaintModel, IpAdapter, Styles, Uve, Vae
 from lifecycle.digest import digest
 from lifecycle.stage import Input, Output, stage
 
@@ -30,27 +31,39 @@ def assemble(
     inpaint: Input[InpaintModel],
     backdrop: Input[BackdropLora],
     engaged: Input[EngagedLora],
+    adapter: Input[IpAdapter],
+    uve: Input[Uve],
+    styles: Input[Styles],
     decoder: Input[catalog.Decoder],
     segmenter: Input[catalog.Segmenter],
     reward: Input[catalog.RewardModel],
     model: Output[CanvasModel],
 ) -> None:
-    """Put all parts of the generator into one diffusers pipeline, beside it the reward model that chooses for it."""
+    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline;
+    beside it the mined styles, and the reward model that chooses for it."""
     import shutil
 
     from canvas.diffusion.samplers import load_scheduler
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.adapters import load_lora
+    from canvas.models.adapters import load_lora, lora_names
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.denoiser import load_denoiser
+    from canvas.models.image_prompt import AdapterConfig, load_image_prompt
+    from canvas.models.image_tower import ImageTower
     from canvas.models.segmenter import load_segmenter
     from canvas.models.text import TextTower, load_clip
+    from canvas.models.uve import load_uve
     from canvas.models.vae import load_vae
 
     unet = load_denoiser(inpaint.path)
     load_lora(unet, backdrop.path, "backdrop")
     load_lora(unet, engaged.path, "engaged")
-    unet.set_adapters(["backdrop", "engaged"])
+    if (adapter.path / "lora").is_dir():
+        load_lora(unet, adapter.path / "lora", "style")
+    unet.set_adapters(lora_names(unet))
+    load_image_prompt(unet, adapter.path)
+    prompts = AdapterConfig.load(adapter.path)
+    second = load_clip(clips.path / "second")
     cutter = load_segmenter(segmenter.path)
     parts: dict[str, Input[Any]] = {
         "clip": clips,
@@ -58,6 +71,9 @@ def assemble(
         "inpaint": inpaint,
         "backdrop_lora": backdrop,
         "engaged_lora": engaged,
+        "ip_adapter": adapter,
+        "uve": uve,
+        "styles": styles,
         "decoder": decoder,
         "segmenter": segmenter,
         "reward": reward,
@@ -66,15 +82,20 @@ def assemble(
         unet=unet.eval(),
         vae=load_vae(vae.path).eval(),
         text_encoder=TextTower.of(load_clip(clips.path / "first"), text.first),
-        text_encoder_2=TextTower.of(load_clip(clips.path / "second"), text.second),
+        text_encoder_2=TextTower.of(second, text.second),
         scheduler=load_scheduler(inpaint.path),
         decoder=ConditionalDecoder.from_pretrained(decoder.path).eval(),
         segmenter=cutter.network,
         segmenter_processor=cutter.processor,
+        image_tower=ImageTower.of(second, text.second),
+        uve=load_uve(uve.path),
         hole_inflation=frames.hole_inflation,
         max_aspect=frames.max_aspect,
         edge_radius=assemble.edges.radius,
         edge_epsilon=assemble.edges.epsilon,
+        image_source=prompts.source,
+        style_layers=list(prompts.style_layers),
         parts={name: digest(part.path) for name, part in parts.items()},
     ).save_pretrained(model.path)
+    shutil.copytree(styles.path, model.path / STYLES_FOLDER)
     shutil.copytree(reward.path, model.path / REWARD_FOLDER)

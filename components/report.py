@@ -48,6 +48,16 @@ def report(
     decoder: Input[catalog.DecoderMetrics],
     decoder_losses: Input[catalog.DecoderLosses],
     decoder_sheet: Input[catalog.DecoderSheet],
+    uve: Input[catalog.UveMetrics],
+    uve_losses: Input[catalog.UveLosses],
+    uve_sheet: Input[catalog.UveSheet],
+    embed: Input[catalog.EmbedMetrics],
+    styles: Input[catalog.StyleMetrics],
+    ip_adapter: Input[catalog.IpAdapterMetrics],
+    ip_adapter_losses: Input[catalog.IpAdapterLosses],
+    style_prompts: Input[catalog.StylePromptMetrics],
+    style_curve: Input[catalog.StylePromptCurve],
+    style_grid: Input[catalog.StylePromptGrid],
     reward: Input[catalog.RewardMetrics],
     reward_losses: Input[catalog.RewardLosses],
     reward_sheet: Input[catalog.RewardSheet],
@@ -72,12 +82,19 @@ def report(
                 "masks": _numbers(masks.path)["pins"],
                 "captions": _numbers(captions.path)["rows"],
                 "backgrounds that show the scene asked for": _share(_numbers(backdrop.path).get("scene_accuracy")),
+                "that show a style picture's scene": _share(_numbers(style_prompts.path).get("scene_follows")),
             }
         ),
         pages.section(
             "Backgrounds",
             _picture(backdrop_grid.path, "Held-out products before prompted scenes; the original on the left"),
             _figures(backdrop.path),
+        ),
+        pages.section(
+            "Styles",
+            _picture(style_grid.path, "Held-out products painted without a prompt after the picture on the left"),
+            pages.lines(_by_strength(style_curve.path), "By strength of the style: shares and cosines"),
+            _figures(style_prompts.path),
         ),
         pages.section(
             "Judgement",
@@ -119,6 +136,13 @@ def report(
             _figures(clip.path, vae.path, encode.path),
         ),
         pages.section(
+            "Embeddings and styles",
+            _picture(uve_sheet.path, "Held-out pins on the left, the held-out pins nearest to them beside them"),
+            _curves("Training loss", embedding=uve_losses.path),
+            _figures(uve.path, embed.path, styles.path),
+            pages.links({"Gallery of styles": "styles.html"}),
+        ),
+        pages.section(
             "Denoiser",
             _curves(
                 "Training loss of each stage",
@@ -126,8 +150,9 @@ def report(
                 inpaint=inpaint_losses.path,
                 backdrop=backdrop_lora_losses.path,
                 engaged=engaged_lora_losses.path,
+                image_prompts=ip_adapter_losses.path,
             ),
-            _figures(base.path, inpaint.path, backdrop_lora.path, engaged_lora.path),
+            _figures(base.path, inpaint.path, backdrop_lora.path, engaged_lora.path, ip_adapter.path),
         ),
         pages.section(
             "Decoder",
@@ -201,3 +226,14 @@ def _curves(caption: str, **files: Path) -> str:
         for row in _rows(path):
             series.setdefault(row.get("encoder") or name, []).append((float(row["step"]), float(row["loss"])))
     return pages.lines(series, caption)
+
+
+def _by_strength(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Every column of the curve against strength; what was not measured is left out."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in _rows(path):
+        strength = float(row.pop("strength"))
+        for name, value in row.items():
+            if value:
+                series.setdefault(name.replace("_", " "), []).append((strength, float(value)))
+    return series

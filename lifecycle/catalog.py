@@ -295,6 +295,67 @@ class DecoderSheet(Picture):
     path = "reports/decoder.png"
 
 
+# Embeddings of pictures, and the styles mined from them
+
+
+class Uve(Model):
+    """Unified visual embedding: picture -> unit vector that knows scene, product, category and board
+    (canvas.models.uve)."""
+
+    path = "models/uve"
+    registered = "canvas-uve"
+
+
+class UveMetrics(Metrics):
+    """Recall at 1 and 10 of each task on held-out products and views: float, binary code, and CLIP's image tower."""
+
+    path = "reports/uve.json"
+
+
+class UveLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/uve_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class UveSheet(Picture):
+    """Held-out pins, each with its nearest held-out neighbours."""
+
+    path = "reports/uve.png"
+
+
+class Embeddings(Dataset):
+    """One row a kept pin: UVE as floats and as binary code, CLIP's second image tower (tables.EMBEDDINGS)."""
+
+    path = "artifacts/embeddings"
+
+
+class EmbedMetrics(Metrics):
+    """Pins, widths, bytes a pin, pins per second."""
+
+    path = "reports/embed.json"
+
+
+class Styles(Dataset):
+    """One row a style: clusters of the embedding space and boards, dropped ones with their reason (tables.STYLES)."""
+
+    path = "artifacts/styles"
+
+
+class StyleMetrics(Metrics):
+    """The criterion by number of clusters; purity and coherence of those kept, drops by reason, strong boards."""
+
+    path = "reports/styles.json"
+
+
+class StyleGallery(Report):
+    """Representative pictures of every cluster and strong board, with name, purity and coherence; what was dropped."""
+
+    path = "reports/styles.html"
+
+
 # The generator's denoiser, from text-to-image to engaged backdrops
 
 
@@ -406,6 +467,34 @@ class EngagedLoraSheet(Picture):
     path = "reports/engaged_lora.png"
 
 
+class IpAdapter(Model):
+    """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
+    LoRA was trained with it (canvas.models.image_prompt)."""
+
+    path = "models/ip_adapter"
+    registered = "canvas-ip-adapter"
+
+
+class IpAdapterMetrics(Metrics):
+    """Held-out loss by average of the weights and with another pin's picture, images per second, parameters, pins."""
+
+    path = "reports/ip_adapter.json"
+
+
+class IpAdapterLosses(Plot):
+    """Training loss by step."""
+
+    path = "reports/ip_adapter_loss.csv"
+    x = "step"
+    y = "loss"
+
+
+class IpAdapterSheet(Picture):
+    """Held-out product pins, what is known of them, and samples after caption and picture."""
+
+    path = "reports/ip_adapter.png"
+
+
 class CanvasModel(Model):
     """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names its parts by
     digest; in reward/ the reward model that chooses among what it paints."""
@@ -424,6 +513,27 @@ class BackdropGrid(Picture):
     """Held-out products by prompts, the original beside them."""
 
     path = "reports/backdrop.png"
+
+
+class StylePromptMetrics(Metrics):
+    """How far pictures of a style are followed, by strength, with a prompt and without: scene, style and text
+    agreement, the product's core, leakage of the style picture's product, diversity."""
+
+    path = "reports/style_prompts.json"
+
+
+class StylePromptCurve(Plot):
+    """Agreement with style and text, and scenes that follow, by strength."""
+
+    path = "reports/style_prompts.csv"
+    x = "strength"
+    y = ("scene_follows", "style_agreement", "prompt_scene", "text_agreement")
+
+
+class StylePromptGrid(Picture):
+    """Held-out products by style: a row a style, its picture first."""
+
+    path = "reports/style_prompts.png"
 
 
 # Judgement

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from canvas.data import tables
@@ -36,6 +37,35 @@ def load_pictures(pins: Path, wanted: Collection[str], short_side: int) -> tuple
     if not ids:
         raise ValueError(f"{pins} holds none of the {len(wanted)} pins to train on: did the filter keep any?")
     return ids, pictures
+
+
+def load_squeezed(pins: Path, wanted: Collection[str], side: int) -> tuple[list[str], list[Pixels]]:
+    """Ids of the `wanted` pins in the order of the table, and each whole picture as a square of `side` pixels.
+
+    In memory: 3 * side**2 bytes a pin. Raises `ValueError` if there is none.
+    """
+    ids, pictures = [], []
+    with tqdm(total=len(wanted), desc="pictures", unit="pin") as bar:
+        for batch in tables.batches(pins, ["pin_id", "image"]):
+            for row in batch.to_pylist():
+                if row["pin_id"] in wanted:
+                    ids.append(row["pin_id"])
+                    pictures.append(squeezed(decode(row["image"]), side))
+                    bar.update()
+    if not ids:
+        raise ValueError(f"{pins} holds none of the {len(wanted)} pins that are wanted: did the filter keep any?")
+    return ids, pictures
+
+
+def spread(pins: Iterable[str], count: int) -> list[str]:
+    """At most `count` of the pins, spread evenly over their sorted ids."""
+    ranked = sorted(pins)
+    return [ranked[at] for at in np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)]
+
+
+def squeezed(image: Image.Image, side: int) -> Pixels:
+    """The whole picture, on white, as a square [side, side, 3], whatever its aspect."""
+    return np.asarray(on_white(image).resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 class CropBatches:

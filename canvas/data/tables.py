@@ -99,6 +99,31 @@ CAPTIONS = pa.schema(
     [("pin_id", pa.string()), ("source", pa.string()), ("caption", pa.string())]
 )  # several rows a pin; source: "title" | "description" | "alt" | "generated"
 
+EMBEDDINGS = pa.schema(
+    [
+        ("pin_id", pa.string()),
+        ("uve", pa.list_(pa.float32())),  # unit length
+        ("uve_code", pa.binary()),  # the signs of uve, eight to a byte (numpy.packbits): 1 is above zero
+        ("clip", pa.list_(pa.float32())),  # of the second tower, unit length
+    ]
+)
+
+STYLES = pa.schema(
+    [
+        ("style_id", pa.string()),  # "cluster-007" | "board-0012"
+        ("kind", pa.string()),  # one of STYLE_KINDS
+        ("name", pa.string()),  # of a board its title, of a cluster words of its captions; no two alike in a kind
+        ("uve", pa.list_(pa.float32())),  # mean of the members', brought to unit length
+        ("clip", pa.list_(pa.float32())),  # likewise
+        ("pins", pa.list_(pa.string())),  # members, the most typical first
+        ("purity", pa.float32()),  # share of the members that the words of most speak of, 0..1; null: no captions
+        ("coherence", pa.float32()),  # mean cosine between members' descriptors, -1..1; null: fewer than two
+        ("chance", pa.float32()),  # that so many pins drawn at random cohere as much; null: a cluster
+        ("dropped", pa.string()),  # reason; null: a style to use
+    ]
+)
+STYLE_KINDS = ("cluster", "board")
+
 CANDIDATES = pa.schema(
     [
         ("candidate_id", pa.string()),

@@ -45,6 +45,15 @@ def kept_captions(draws: Draws, dropout: float) -> torch.Tensor:
     return draws.uniform(len(draws)) >= dropout
 
 
+def kept_prompts(draws: Draws, caption: float, image: float, both: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bool (B,) of captions and of pictures: False where dropped. Shares of samples without their caption alone, their
+    picture alone, and both (Ye et al. 2023, section 4.1: 0.05 each)."""
+    draw = draws.uniform(len(draws))
+    without_caption, without_image = draw < caption, (draw >= caption) & (draw < caption + image)
+    without_both = (draw >= caption + image) & (draw < caption + image + both)
+    return ~(without_caption | without_both), ~(without_image | without_both)
+
+
 def dropped(embedding: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Embeddings (B, ...) with zeros where `keep` is False.
 

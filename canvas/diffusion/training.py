@@ -5,7 +5,7 @@ What the stages base, inpaint, backdrop and engaged share; they differ in rows, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +126,7 @@ def held_out_batches(
     ]
 
 
-def held_out_loss(denoiser: nn.Module, objective: DenoisingObjective, batches: list[Batch], repeats: int) -> float:
+def held_out_loss(denoiser: nn.Module, objective: DenoisingObjective, batches: Sequence[Batch], repeats: int) -> float:
     """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call."""
     total, count = 0.0, 0
     with evaluating(denoiser):

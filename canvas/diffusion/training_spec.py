@@ -20,6 +20,18 @@ class LoraSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDropout:
+    """Shares of samples without their picture, beyond those without a caption alone: guidance's other sides."""
+
+    image: float  # the picture is dropped, the caption kept
+    both: float  # both are dropped
+
+    def __post_init__(self) -> None:
+        if min(self.image, self.both) < 0 or self.image + self.both >= 1:
+            raise ValueError(f"image_dropout has {self}: shares must be 0 or more and below 1 together")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOutSpec:
     """The held-out loss, by which the average of the weights is chosen."""
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
-PROJECTIONS = ("attn2.to_k", "attn2.to_v")
+PROJECTIONS = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
+"""The end of the name of what depends on the text states or the image prompt alone."""
 
 
 class Remembered:
-    """A projection that answers from memory when asked again for the very same tensor.
+    """A projection that answers from memory when asked again for the very same tensor, or list of tensors.
 
     Identity, not equality, is what is compared: a caller who changes the text states between steps gets them
-    projected anew.
+    projected anew. A list must not be changed in place.
     """
 
-    def __init__(self, project: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, project: Callable[..., Any]) -> None:
         self.project = project
-        self.asked: torch.Tensor | None = None
-        self.answer: torch.Tensor | None = None
+        self.asked: object = None
+        self.answer: Any = None
 
-    def __call__(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, states: object, *args: Any, **kwargs: Any) -> Any:
         if self.answer is None or states is not self.asked:
             self.asked, self.answer = states, self.project(states, *args, **kwargs)
         return self.answer
@@ -32,11 +33,12 @@ class Remembered:
 
 @contextmanager
 def projections_once(unet: nn.Module) -> Iterator[None]:
-    """Within the context the denoiser projects its text states once, whatever its attention processors and LoRA are.
+    """Within the context the denoiser projects its text states and image embeddings once, whatever its attention
+    processors and LoRA are.
 
     For inference only: with gradients the graph of the first step would be kept.
     """
-    layers = [layer for name, layer in unet.named_modules() if name.endswith(PROJECTIONS)]
+    layers = [layer for name, layer in unet.named_modules() if PROJECTIONS.search(name)]
     before = [layer.__dict__.get("forward") for layer in layers]  # there if an offloading hook put it there
     for layer in layers:
         layer.forward = Remembered(layer.forward)  # an attribute of the instance, before the class's method

@@ -1,6 +1,7 @@
 """From noise to latents: the sampling loop on latents and text states, without pictures.
 
-N: latents in a pass, C: latent channels, h and w: latent size; latents are normalised (`LatentScale`).
+N: latents in a pass, C: latent channels, h and w: latent size; latents are normalised (`LatentScale`). S and E: sets
+and width of image embeddings (canvas.models.image_prompt).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from canvas.diffusion.samplers import clean_prediction, guided
 from canvas.inference.attention import projections_once
 from canvas.models.denoiser import inpaint_input
+from canvas.models.image_prompt import embedding_width, has_image_prompt
 
 OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """(step from 0, timestep, latents) -> the latents to go on with."""
@@ -33,6 +35,7 @@ class Condition:
     negative_pooled: torch.Tensor | None = None
     hole: torch.Tensor | None = None  # (N, 1, h, w), 1 = paint; None: text-to-image
     masked: torch.Tensor | None = None  # (N, C, h, w)
+    image: torch.Tensor | None = None  # (N, S, E), for a denoiser with image prompts; None: no picture
 
 
 @torch.no_grad()
@@ -63,7 +66,9 @@ def denoised(
         states = torch.cat([_negative(condition.negative_states, states), states])
         pooled = torch.cat([_negative(condition.negative_pooled, pooled), pooled])
         sizes = torch.cat([sizes, sizes])
-    added = {"text_embeds": pooled, "time_ids": sizes}
+    added: dict[str, torch.Tensor | list[torch.Tensor]] = {"text_embeds": pooled, "time_ids": sizes}
+    if has_image_prompt(unet):
+        added["image_embeds"] = _image_embeddings(unet, condition.image, noise, both)
 
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
@@ -88,7 +93,11 @@ def denoised(
                 left = torch.tensor(list(asked(clean)), device=latents.device)
                 rows = torch.cat([left, left + len(latents)]) if both else left
                 latents, condition = latents[left], _rows(condition, left)
-                states, added = states[rows], {name: given[rows] for name, given in added.items()}
+                states = states[rows]
+                added = {
+                    name: given[rows] if isinstance(given, torch.Tensor) else [one[rows] for one in given]
+                    for name, given in added.items()
+                }
     return latents
 
 
@@ -97,6 +106,18 @@ def _rows(condition: Condition, rows: torch.Tensor) -> Condition:
     known = {name: getattr(condition, name) for name in ("hole", "masked")}
     kept = {name: given[rows] for name, given in known.items() if given is not None and len(given) > 1}
     return replace(condition, **kept)
+
+
+def _image_embeddings(
+    unet: UNet2DConditionModel, image: torch.Tensor | None, noise: torch.Tensor, both: bool
+) -> list[torch.Tensor]:
+    """A tensor a set, (N, 1, E) or with guidance (2N, 1, E), whose first half is zeros, as a dropped picture in
+    training."""
+    if image is None:
+        image = noise.new_zeros(1, 1, embedding_width(unet))
+    image = image.to(noise).expand(len(noise), *image.shape[1:])
+    image = torch.cat([torch.zeros_like(image), image]) if both else image
+    return list(image.split(1, dim=1))
 
 
 def _negative(given: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Many products with a prompt each, in passes of one frame: for evaluation and batch jobs.
+"""Many products with a prompt, a style or both each, in passes of one frame: for evaluation and batch jobs.
 
 Equal to calling the pipeline for each, up to rounding; a pass costs what its candidates would cost.
 """
@@ -18,6 +18,7 @@ from canvas.inference.painting import condition_of, frame_of, pictures_of
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Pixels, Product
 from canvas.inference.scene import Scene, scene_of
+from canvas.inference.style import StylePrompt, styled
 from canvas.models.latents import latent_scale
 
 
@@ -26,8 +27,9 @@ class Request:
     """One picture to paint."""
 
     product: Product
-    prompt: str
+    prompt: str | None
     seed: int
+    style: StylePrompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
     scene = scene_of(request.product, frame_of(pipeline, request.product), pipeline.device)
     decoder = pipeline.decoder
     features = None if decoder is None else decoder.known(scene.pixels, scene.mask, scene.alpha)
-    return Prepared(request, scene, condition_of(pipeline, scene, request.prompt), features)
+    condition = condition_of(pipeline, scene, request.prompt, style=request.style)
+    return Prepared(request, scene, condition, features)
 
 
 @torch.no_grad()
@@ -70,9 +73,9 @@ def painted(
     for places in passes(requests, batch_size):
         chosen = [requests[place] for place in places]
         condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
-        latents = denoised(
-            unet, scheduler, _noise(pipeline, chosen), condition, steps=steps, guidance_scale=guidance_scale
-        )
+        noise = _noise(pipeline, chosen)
+        with styled(unet, None if text_to_image is not None else chosen[0].request.style):
+            latents = denoised(unet, scheduler, noise, condition, steps=steps, guidance_scale=guidance_scale)
         features = None if text_to_image is not None else _features(chosen)
         products = [one.request.product for one in chosen]
         yield from zip(
@@ -91,14 +94,14 @@ def all_painted(pipeline: CanvasPipeline, requests: Sequence[Prepared], *, name:
 
 
 def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
-    """Places in `requests`, at most `batch_size` of one frame together."""
-    by_frame: dict[object, list[int]] = {}
+    """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
+    alike: dict[object, list[int]] = {}
     for place, one in enumerate(requests):
-        by_frame.setdefault(one.scene.frame, []).append(place)
+        style = one.request.style
+        counts = None if style is None else tuple(tuple(scales.items()) for scales in style.scales)
+        alike.setdefault((one.scene.frame, counts), []).append(place)
     return [
-        places[first : first + batch_size]
-        for places in by_frame.values()
-        for first in range(0, len(places), batch_size)
+        places[first : first + batch_size] for places in alike.values() for first in range(0, len(places), batch_size)
     ]
 
 
@@ -108,7 +111,7 @@ def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
     for field in fields(Condition):
         values = [value for one in conditions if (value := getattr(one, field.name)) is not None]
         assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the pictures only"
-        known = with_product or field.name not in ("hole", "masked")
+        known = with_product or field.name not in ("hole", "masked", "image")
         columns[field.name] = torch.cat(values) if values and known else None
     return Condition(**columns)  # type: ignore[arg-type]
 

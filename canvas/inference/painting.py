@@ -21,6 +21,7 @@ from canvas.models.vae import scale_factor
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.style import StylePrompt
 
 
 def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
@@ -34,9 +35,17 @@ def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
     )
 
 
-def condition_of(pipeline: CanvasPipeline, scene: Scene, prompt: str, negative_prompt: str | None = None) -> Condition:
-    """What the denoiser is told of one product and prompt."""
-    states, pooled = encoded(pipeline.towers, [prompt])
+def condition_of(
+    pipeline: CanvasPipeline,
+    scene: Scene,
+    prompt: str | None,
+    negative_prompt: str | None = None,
+    style: StylePrompt | None = None,
+) -> Condition:
+    """What the denoiser is told of one product, prompt (None: as a dropped caption in training) and style."""
+    states, pooled = encoded(pipeline.towers, [prompt or ""])
+    if prompt is None:
+        states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
     negative = (None, None) if negative_prompt is None else encoded(pipeline.towers, [negative_prompt])
     vae = pipeline.vae
     size = scene.frame.height, scene.frame.width
@@ -49,6 +58,7 @@ def condition_of(pipeline: CanvasPipeline, scene: Scene, prompt: str, negative_p
         negative_pooled=negative[1],
         hole=hole_of_mask(scene.mask, scale_factor(vae), pipeline.config["hole_inflation"]),
         masked=latent_scale(vae).normalized(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
+        image=None if style is None else style.embeddings[None],
     )
 
 

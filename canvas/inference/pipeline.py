@@ -20,12 +20,17 @@ from canvas.inference.denoise import Pick, denoised
 from canvas.inference.frame import Frame
 from canvas.inference.painting import condition_of, frame_of, pictures_of
 from canvas.inference.product import Alpha, Pixels, Product, product_of
+from canvas.inference.saved import put_on, take_off
 from canvas.inference.scene import scene_of
-from canvas.models.adapters import load_lora, lora_names, merge_lora, save_lora
+from canvas.inference.style import StylePrompt, styled
+from canvas.models.adapters import merge_lora
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import inpaint_channels
+from canvas.models.image_prompt import AdapterConfig, has_image_prompt, set_scale
+from canvas.models.image_tower import ImageTower
 from canvas.models.latents import latent_scale
 from canvas.models.text import TextTower
+from canvas.models.uve import UveModel
 from canvas.models.vae import PixelAutoencoder, scale_factor
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
@@ -46,20 +51,28 @@ class CanvasOutput(BaseOutput):
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
-    """Paints a background round a product.
+    """Paints a background round a product, after a prompt, pictures of a style, or both.
 
     The model works in a frame of its own size and the product's aspect; the background comes back at the product
     image's size and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
-    beside it in `lora/NAME/` and loaded with it.
+    beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in `ip_adapter/`; that counts only where a
+    style is asked for.
 
     hole_inflation: latent cells by which what is painted grows into the product, as in training.
     max_aspect: longest side over shortest of the frames that the denoiser was trained on.
     edge_radius, edge_epsilon: of the guided filter that brings the segmenter's matte to full size.
+    image_source, style_layers: what the adapter reads and which layers carry style (models.image_prompt.AdapterConfig).
     parts: what the pipeline was assembled from, artifact -> content digest.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
-    _optional_components = ["decoder", "segmenter", "segmenter_processor"]  # noqa: RUF012 (a list in the base class)
+    _optional_components = [  # noqa: RUF012 (a list in the base class)
+        "decoder",
+        "segmenter",
+        "segmenter_processor",
+        "image_tower",
+        "uve",
+    ]
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -72,10 +85,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         decoder: ConditionalDecoder | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
+        image_tower: ImageTower | None = None,
+        uve: UveModel | None = None,
         hole_inflation: int = 0,
         max_aspect: float = 1.0,
         edge_radius: int = 4,
         edge_epsilon: float = 1e-3,
+        image_source: str | None = None,
+        style_layers: list[str] | None = None,
         parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -93,14 +110,20 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             decoder=decoder,
             segmenter=segmenter,
             segmenter_processor=segmenter_processor,
+            image_tower=image_tower,
+            uve=uve,
         )
         self.register_to_config(
             hole_inflation=hole_inflation,
             max_aspect=max_aspect,
             edge_radius=edge_radius,
             edge_epsilon=edge_epsilon,
+            image_source=image_source,
+            style_layers=style_layers,
             parts=parts,
         )
+        if has_image_prompt(unet):
+            set_scale(unet, 0.0)
 
     @property
     def towers(self) -> tuple[TextTower, TextTower]:
@@ -111,8 +134,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     def __call__(
         self,
         product: Image.Image,
-        prompt: str,
+        prompt: str | None = None,
         *,
+        style: StylePrompt | None = None,
         mask: Image.Image | None = None,
         negative_prompt: str | None = None,
         guidance_scale: float = 5.0,
@@ -126,10 +150,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         callback_on_step_end: StepCallback | None = None,
         picks: Mapping[int, PickPictures] | None = None,
     ) -> CanvasOutput:
-        """Paint `num_candidates` backgrounds round `product` after `prompt`.
+        """Paint `num_candidates` backgrounds round `product` after `prompt`, `style` or both.
 
         product: RGBA cut-out; or RGB with `mask` (white = product) of the same size; or RGB alone, which the
             segmenter cuts out.
+        style: of canvas.inference.style; None: as if there were no adapter.
         seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
             `generator` in its place is used as diffusers uses it.
         scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
@@ -143,10 +168,12 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
+        if prompt is None and style is None:
+            raise ValueError("neither a prompt nor a style was given: say or show what to paint")
         self.check_prompts(prompt, negative_prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
         scene = scene_of(found, frame_of(self, found), self.device)
-        condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None)
+        condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)
         noise = self._noise(scene.frame, num_candidates, seed, generator)
         features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
         sampling = self.scheduler if scheduler is None else sampler(scheduler, self.scheduler)
@@ -155,7 +182,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         images: list[Image.Image] = []
         shown: list[int] = []
         passes = noise.split(candidates_per_pass)
-        with self.progress_bar(total=num_inference_steps * len(passes)) as bar:
+        with self.progress_bar(total=num_inference_steps * len(passes)) as bar, styled(self.unet, style):
 
             def on_step(step: int, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
@@ -200,13 +227,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
         directory = Path(save_directory)
-        names = lora_names(self.unet)
-        for name in names:
-            save_lora(self.unet, directory / "lora" / name, name)
-        if names:
-            self.unet.unload_lora()
+        layers = tuple(self.config["style_layers"] or ())
+        take_off(self.unet, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers))
         super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
-        self._load_loras(directory)
+        put_on(self.unet, directory)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
@@ -216,14 +240,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
-        pipeline._load_loras(Path(directory))
+        put_on(pipeline.unet, Path(directory))
         return pipeline
-
-    def _load_loras(self, directory: Path) -> None:
-        for folder in sorted((directory / "lora").glob("*")):
-            load_lora(self.unet, folder, folder.name)
-        if names := lora_names(self.unet):
-            self.unet.set_adapters(names)
 
     def check_prompts(self, *prompts: str | None) -> None:
         """Raises ValueError if a text tower would cut the end of a prompt off."""

@@ -55,7 +55,7 @@ def best(
     pipeline: CanvasPipeline,
     reward: RewardModel,
     product: Image.Image,
-    prompt: str,
+    prompt: str | None,
     *,
     candidates: int,
     top: int,
@@ -96,7 +96,7 @@ def check_top(top: int, candidates: int) -> None:
 
 
 def dropping(
-    reward: RewardModel, prompt: str, drops: Sequence[Drop], candidates: int, top: int, steps: int, cost: Cost
+    reward: RewardModel, prompt: str | None, drops: Sequence[Drop], candidates: int, top: int, steps: int, cost: Cost
 ) -> dict[int, PickPictures]:
     """For the pipeline's `picks`: after so many of `steps`, the best by what they will look like; never fewer than
     `top`. What is scored is added to `cost`."""
@@ -136,16 +136,17 @@ def picture_steps(drops: Sequence[Drop], candidates: int, top: int, steps: int) 
 
 
 def judged(
-    reward: RewardModel, product: Product, pictures: Sequence[Pixels], prompt: str
+    reward: RewardModel, product: Product, pictures: Sequence[Pixels], prompt: str | None
 ) -> Mapping[str, torch.Tensor]:
-    """Scores of pictures (h, w, 3) of one product, by name, (N,) each."""
+    """Scores of pictures (h, w, 3) of one product, by name, (N,) each; without a prompt none is asked about."""
 
     def channels_first(pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
     outputs = torch.stack([channels_first(picture) for picture in pictures])
     mask = torch.from_numpy(product.alpha >= 0.5)[None, None]
-    return scores(reward, outputs, channels_first(product.pixels)[None], mask, [prompt] * len(pictures))
+    prompts = None if prompt is None else [prompt] * len(pictures)
+    return scores(reward, outputs, channels_first(product.pixels)[None], mask, prompts)
 
 
 def ranking(found: Mapping[str, torch.Tensor]) -> list[int]:

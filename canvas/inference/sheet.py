@@ -75,6 +75,7 @@ class SampleSheet:
             sizes=columns["sizes"],
             hole=columns["holes"][:, 0] if self.inpaints else None,
             masked=scale.normalized(columns["masked"][:, 0]) if self.inpaints else None,
+            image=columns["image"][:, None] if "image" in columns else None,
         )
         with evaluating(denoiser):
             latents = denoised(

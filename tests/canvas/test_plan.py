@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from canvas.activations import activations
+from canvas.embedding_plan import forward_flops
 from canvas.models.adapters import add_lora
 from canvas.plan import Run, largest_unit, main, memory_rows, parameters, pin_rows, run_in, specs_in
 from tests.canvas.models import tiny
@@ -88,3 +89,17 @@ def test_a_profile_without_models_is_named(tmp_path: Path, capsys):
     (tmp_path / "p.yaml").write_text("engine:\n  threads: 2\n")
     assert main(["--profile", str(tmp_path / "p.yaml")]) == 1
     assert "has no section 'denoiser'" in capsys.readouterr().err
+
+
+def test_embedding_and_clustering_are_planned(capsys):
+    assert main(["--profile", str(XL), "--gpus", "8", "--vectors", "10000000"]) == 0
+    told = capsys.readouterr().out.partition("Embedding 10,000,000 pins")[2]
+    assert "86,118,144" in told
+    assert "10,000,000 x (512 x 4 + 64 + 1280 x 4) bytes" in told
+    assert "2 x 10,000,000 x 5,000 x 512 x 11 passes" in told
+
+
+def test_flops_are_those_of_the_arithmetic():
+    with torch.device("meta"):
+        layer = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        assert forward_flops(layer, torch.zeros(1, 3, 10, 10)) == 2 * 8 * 3 * 9 * 100

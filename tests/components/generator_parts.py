@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
+from canvas.data import tables
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.reward import build_reward
@@ -15,6 +17,8 @@ from canvas.models.segmenter import build_segmenter
 from canvas.models.segmenter_spec import UNetSpec
 from canvas.models.text import build_clip, save_clip
 from canvas.models.text_spec import TextSpec
+from canvas.models.uve import build_uve
+from canvas.models.uve_spec import UveSpec
 from canvas.models.vae import PixelAutoencoder, load_vae
 from canvas.train.shards import Sample, write_shards
 
@@ -53,6 +57,26 @@ def write_encoders(root: Path, text: TextSpec) -> None:
         init_from=None,
     )
     build_reward(small).save_pretrained(root / "models" / "reward")
+
+
+def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Sequence[str]) -> None:
+    """The unified embedding, random; random embeddings of `pins`, and of them a board's style and a cluster's."""
+    torch.manual_seed(0)
+    build_uve(uve).save_pretrained(root / "models" / "uve")
+    draw = torch.Generator().manual_seed(0)
+
+    def vector(width: int) -> list[float]:
+        return torch.nn.functional.normalize(torch.randn(width, generator=draw), dim=0).tolist()
+
+    widths = {"uve": uve.embed_dim, "clip": text.second.embed_dim}
+    rows = [{"pin_id": pin, "uve_code": b""} | {name: vector(width) for name, width in widths.items()} for pin in pins]
+    tables.write(root / "artifacts" / "embeddings", [pa.Table.from_pylist(rows, tables.EMBEDDINGS)], tables.EMBEDDINGS)
+    styles = [
+        {"style_id": f"{kind}-0", "kind": kind, "name": f"some {kind}", "uve": row["uve"], "clip": row["clip"]}
+        | {"pins": [row["pin_id"]], "purity": 1.0, "coherence": 1.0}
+        for kind, row in zip(tables.STYLE_KINDS, rows, strict=False)
+    ]
+    tables.write(root / "artifacts" / "styles", [pa.Table.from_pylist(styles, tables.STYLES)], tables.STYLES)
 
 
 def write_random_shards(path: Path, rows: int = 24) -> None:

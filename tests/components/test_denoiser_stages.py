@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,17 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file
 
-from canvas.__main__ import main
 from canvas.data import tables
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.adapters import load_lora, merge_lora
 from canvas.models.denoiser import load_denoiser
+from canvas.models.image_prompt import WEIGHTS_FILE, AdapterConfig, image_processors, remove_image_prompt, set_scale
 from canvas.models.text_spec import TextSpec
+from canvas.models.uve_spec import UveSpec
 from lifecycle.digest import digest
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections, read_section, read_stage_params
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.params import load_sections, read_section
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.models.tiny import conditions, predict, sdxl_inpaint_pipeline
 from tests.components.generator_parts import (
@@ -28,46 +27,13 @@ from tests.components.generator_parts import (
     POOLED_WIDTH,
     TEXT_WIDTH,
     write_encoders,
+    write_image_embeddings,
     write_random_shards,
     write_vae,
 )
+from tests.components.generator_stages import STAGES, TINY, run
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
-
-TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
-STAGES = ("train_base", "train_inpaint", "train_backdrop", "tune_engaged", "assemble", "evaluate_backdrop")
-
-
-class Log:
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.pictures: list[str] = []
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        self.steps.append(step)
-
-    def picture(self, name: str, png: bytes) -> None:
-        assert png.startswith(b"\x89PNG")
-        self.pictures.append(name)
-
-
-def run(name: str, root: Path, log: Log | None = None, **changes: Any) -> Log:
-    """The stage `name` of profile tiny, its artifacts by their catalogue paths below `root`."""
-    stage = load_stage(name)
-    sections = load_sections(TINY)
-    sections[name] |= changes
-    log = log or Log()
-    ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in stage.inputs.items()}
-    for key, artifact in stage.outputs.items():
-        (root / artifact.path).parent.mkdir(parents=True, exist_ok=True)
-        ends[key] = Output(root / artifact.path)
-    if stage.scratch:
-        ends[stage.scratch] = Scratch(root / "scratch" / name)
-        (root / "scratch" / name).mkdir(parents=True, exist_ok=True)
-    if stage.log:
-        ends[stage.log] = log
-    stage(**read_stage_params(stage, sections), **ends)
-    return log
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +45,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sidecars(root / "artifacts")
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
-    write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
+    sections = load_sections(TINY)
+    text = read_section(TextSpec, "text", sections)
+    write_encoders(root, text)
+    pins = [f"p{row:03d}" for row in range(24)]
+    write_image_embeddings(root, text, read_section(UveSpec, "uve", sections), pins)
     for name in STAGES:
         run(name, root)
     return root
@@ -93,7 +63,7 @@ def losses_of(root: Path, name: str) -> list[str]:
     return (root / "reports" / f"{name}_loss.csv").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["base", "inpaint", "backdrop_lora", "engaged_lora"])
+@pytest.mark.parametrize("name", ["base", "inpaint", "backdrop_lora", "engaged_lora", "ip_adapter"])
 def test_figures_losses_and_sheet(made, name):
     found = figures(made, name)
     assert found["held_out_loss"] == min(
@@ -159,14 +129,26 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
     pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
     assert pipeline.config["parts"] == {
         name: digest(made / "models" / name)
-        for name in ("clip", "vae", "inpaint", "backdrop_lora", "engaged_lora", "decoder", "segmenter", "reward")
-    }
+        for name in (
+            "clip",
+            "vae",
+            "inpaint",
+            "backdrop_lora",
+            "engaged_lora",
+            "ip_adapter",
+            "uve",
+            "decoder",
+            "segmenter",
+            "reward",
+        )
+    } | {"styles": digest(made / "artifacts" / "styles")}
     assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)
     trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
     trained = load_lora(merge_lora(trained), made / "models" / "engaged_lora").eval()
     given = conditions(batch=1, latent_channels=2 * CHANNELS + 1)
     given["text_states"] = torch.randn(1, 7, TEXT_WIDTH)
     given["text_pooled"] = torch.randn(1, POOLED_WIDTH)
+    remove_image_prompt(pipeline.unet)
     both = [predict(unet, given["latents"], given) for unet in (pipeline.unet, trained)]
     assert torch.allclose(*both, atol=1e-5)
     pipeline.unet.set_adapters(["backdrop"])
@@ -182,18 +164,84 @@ def test_the_assembled_pipeline_paints(made):
     assert np.array_equal(np.array(image)[core], np.array(product)[core][:, :3])
 
 
-def test_the_assembled_pipeline_chooses_with_its_own_reward_model(made, tmp_path):
-    model = tmp_path / "canvas"
-    shutil.copytree(made / "models" / "canvas", model)
-    assert digest(model / "reward") == digest(made / "models" / "reward")
-    cutout(64, 64).save(tmp_path / "mug.png")
-    given = ["--model", model, "--product", tmp_path / "mug.png", "--prompt", "red mug, in a forest"]
-    command = ["generate", *map(str, given), "--steps", "1", "--candidates", "2", "--out", str(tmp_path / "out")]
-    assert main([*command, "--top", "1"]) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 1
-    shutil.rmtree(model / "reward")  # who wants all of them never asks it
-    assert main(command) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 2
+def test_the_adapter_starts_where_the_generator_ended(made, tmp_path):
+    """Without drops and without a step the held-out loss is that of both LoRAs merged."""
+    found = figures(made, "ip_adapter")
+    assert found["pins"] == 8
+    assert found["embedding_width"] == 32
+    adapter = load_file(made / "models" / "ip_adapter" / WEIGHTS_FILE)
+    assert found["trained_parameters"] == sum(weight.numel() for weight in adapter.values())
+    assert found["held_out_losses"]["last"] != found["held_out_losses"]["before"]
+    assert found["held_out_loss_of_other_pictures"] != found["held_out_loss"]
+    assert AdapterConfig.load(made / "models" / "ip_adapter").source == "uve+clip"
+    assert not (made / "models" / "ip_adapter" / "lora").exists()
+
+
+def test_stock_diffusers_loads_the_trained_adapter(made):
+    ours = CanvasPipeline.from_pretrained(made / "models" / "canvas").unet
+    stock = sdxl_inpaint_pipeline(UNet2DConditionModel.from_pretrained(made / "models" / "inpaint" / "unet"))
+    for name in ("backdrop", "engaged"):
+        stock.load_lora_weights(made / "models" / f"{name}_lora", adapter_name=name)
+    stock.set_adapters(["backdrop", "engaged"])
+    folder = str(made / "models" / "ip_adapter")
+    stock.load_ip_adapter(folder, subfolder="", weight_name=WEIGHTS_FILE, image_encoder_folder=None)
+    draw = torch.Generator().manual_seed(0)
+    given = conditions(batch=2, latent_channels=2 * CHANNELS + 1)
+    states = torch.randn(2, 7, TEXT_WIDTH, generator=draw)
+    added = {
+        "text_embeds": torch.randn(2, POOLED_WIDTH, generator=draw),
+        "time_ids": given["sizes"],
+        "image_embeds": [torch.randn(2, 1, 32, generator=draw)],
+    }
+    answers = {}
+    for scale in (0.0, 1.0):
+        set_scale(ours, scale)
+        stock.set_ip_adapter_scale(scale)
+        with torch.no_grad():
+            answers[scale], theirs = (
+                unet(given["latents"], 500, states, added_cond_kwargs=added).sample for unet in (ours, stock.unet)
+            )
+        assert (answers[scale] - theirs).abs().max() <= 1e-5
+    assert not torch.equal(answers[0.0], answers[1.0])
+
+
+def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).mkdir()
+        for part in (made / folder).iterdir():
+            if part.name not in ("ip_adapter", "canvas"):
+                (tmp_path / folder / part.name).symlink_to(part)
+    run("train_ip_adapter", tmp_path, source="uve", lora={"rank": 2, "alpha": 2})
+    run("assemble", tmp_path)
+    pipeline = CanvasPipeline.from_pretrained(tmp_path / "models" / "canvas")
+    assert sorted(pipeline.unet.active_adapters()) == ["backdrop", "engaged", "style"]
+    assert pipeline.config["image_source"] == "uve"
+    assert len(image_processors(pipeline.unet)) == 4
+    whole, alone = figures(tmp_path, "ip_adapter"), figures(made, "ip_adapter")
+    assert whole["embedding_width"] == 16
+    assert whole["trained_parameters"] > alone["trained_parameters"]
+    assert (tmp_path / "models" / "canvas" / "styles" / "part-00000.parquet").is_file()
+
+
+def test_styles_are_scored_by_strength(made):
+    found = figures(made, "style_prompts")
+    assert set(found["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
+    for both in found["by_strength"].values():
+        assert set(both) == {"prompted", "unprompted"}
+        for scores in both.values():
+            assert scores["pictures"] == 4  # a product, 2 styles, 2 seeds
+            assert scores["core_max_abs_diff"] == 0
+            assert scores["scene_follows_low"] <= scores["scene_follows"] <= scores["scene_follows_high"]
+            assert scores["diversity"] > 0
+    assert found["core_max_abs_diff"] == 0
+    assert found["prompt_scene_change"] == found["prompt_scene"] - found["prompt_scene_without_style"]
+    assert found["scene_accuracy_real"] == 1.0
+    header, *rows = (made / "reports" / "style_prompts.csv").read_text().splitlines()
+    assert header.startswith("strength,scene_follows,style_agreement")
+    assert [row.split(",")[0] for row in rows] == ["0", "0.5", "1"]
+    with Image.open(made / "reports" / "style_prompts.png") as grid:
+        assert grid.width > 2 * 150  # the style picture, a product
+        assert grid.height > 3 * 150  # the product as it came, two styles
 
 
 def test_backdrops_are_scored_by_stage(made):
@@ -240,6 +288,16 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("train_base", {"held_out": {"pins": 0, "repeats": 1, "batch_size": 8, "averages": []}}, r"pins is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
         ("evaluate_backdrop", {"steps": 0}, "steps is 0"),
+        ("train_ip_adapter", {"image_dropout": {"image": 0.6, "both": 0.5}}, "below 1 together"),
+        (
+            "train_ip_adapter",
+            {"caption_dropout": 0.9, "image_dropout": {"image": 0.1, "both": 0.0}},
+            "below 1 together",
+        ),
+        ("train_ip_adapter", {"style_layers": ["up_blocks.5"]}, "no cross-attention layer is called up_blocks.5"),
+        ("train_ip_adapter", {"source": "dino"}, "source"),
+        ("evaluate_style", {"strengths": [0.0]}, "give different ones above 0"),
+        ("evaluate_style", {"style_splits": ["all"]}, "splits among train"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(made, tmp_path, stage, changes, message):

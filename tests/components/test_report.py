@@ -34,6 +34,8 @@ def index(folder: Path, **changed: dict[str, Any]) -> str:
             path.write_text(json.dumps((FIGURES | changed).get(argument, {"a": {"b": 0.25}})))
         elif issubclass(artifact, Picture):
             path.write_bytes(encode_png(Image.new("RGB", (4, 4), "red")))
+        elif argument == "style_curve":
+            path.write_text("strength,scene_follows,text_agreement\n0,0.1,\n1,0.7,0.25\n")
         elif argument == "filter_funnel":
             path.write_text("filter,pins\nall pins,2500\nquality,2263\n")
         else:

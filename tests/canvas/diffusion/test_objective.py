@@ -4,9 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from canvas.diffusion.conditioning import dropped, hole_of_mask, kept_captions, masked_images, one_of, size_ids
+from canvas.diffusion.conditioning import (
+    dropped,
+    hole_of_mask,
+    kept_captions,
+    kept_prompts,
+    masked_images,
+    one_of,
+    size_ids,
+)
 from canvas.diffusion.objective import DenoisingObjective
 from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import ImageDropout
 from canvas.models.denoiser import add_inpaint_channels
 from canvas.models.latents import LatentScale
 from canvas.train.draws import Draws
@@ -162,3 +171,57 @@ def test_choices_and_dropout_rate():
     keep = kept_captions(Draws(0, 0, 0, 2000), 0.1)
     assert keep.float().mean().item() == pytest.approx(0.9, abs=0.03)
     assert dropped(torch.ones(2, 3, 4), torch.tensor([True, False])).sum(dim=(1, 2)).tolist() == [12, 0]
+
+
+def test_captions_and_pictures_are_dropped_alone_and_together():
+    keep_caption, keep_image = kept_prompts(Draws(0, 0, 0, 20_000), 0.05, 0.1, 0.2)
+    shares = {
+        "caption": (~keep_caption & keep_image).float().mean().item(),
+        "image": (keep_caption & ~keep_image).float().mean().item(),
+        "both": (~keep_caption & ~keep_image).float().mean().item(),
+    }
+    assert shares == pytest.approx({"caption": 0.05, "image": 0.1, "both": 0.2}, abs=0.01)
+
+
+def test_the_denoiser_sees_the_picture_itself_or_zeros():
+    batch = _batch(samples=64) | {"image": torch.ones(64, 5).half()}
+    spy = Spy(lambda sample, times: sample[:, :4])
+    objective = DenoisingObjective(
+        FLOW, SCALE, captions=1, caption_dropout=0.2, inpaint=True, image_dropout=ImageDropout(image=0.2, both=0.2)
+    )
+    objective(spy, batch, Draws(0, 0, 0, 64))
+    _, _, states, added = spy.seen
+    (image,) = added["image_embeds"]
+    assert image.shape == (64, 1, 5)
+    kept_image, kept_text = image.flatten(1).any(dim=1), states.flatten(1).any(dim=1)
+    assert {(bool(a), bool(b)) for a, b in zip(kept_image, kept_text, strict=True)} == {
+        (True, True), (True, False), (False, True), (False, False)
+    }  # fmt: skip
+    assert torch.equal(kept_text, added["text_embeds"].any(dim=1))
+
+
+def test_an_adapter_draws_times_and_noise_as_without():
+    """So their held-out losses compare."""
+    without = DenoisingObjective(FLOW, SCALE, captions=3, caption_dropout=0.0, inpaint=True)
+    adapter = DenoisingObjective(
+        FLOW, SCALE, captions=3, caption_dropout=0.0, inpaint=True, image_dropout=ImageDropout(image=0.0, both=0.0)
+    )
+    batch, seen = _batch() | {"image": torch.ones(2, 5)}, []
+    for objective in (without, adapter):
+        spy = Spy(lambda sample, times: sample[:, :4])
+        objective(spy, batch, Draws(0, 0, 0, 2))
+        seen.append(spy.seen)
+    assert all(torch.equal(a, b) for a, b in zip(seen[0][:3], seen[1][:3], strict=True))
+
+
+@pytest.mark.parametrize(("image", "both"), [(-0.1, 0.0), (0.5, 0.5), (0.5, 0.45)])
+def test_drops_that_leave_nothing_are_refused(image: float, both: float):
+    with pytest.raises(ValueError, match="below 1 together"):
+        DenoisingObjective(
+            FLOW,
+            SCALE,
+            captions=1,
+            caption_dropout=0.1,
+            inpaint=True,
+            image_dropout=ImageDropout(image=image, both=both),
+        )

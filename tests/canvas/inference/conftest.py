@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,15 @@ from canvas.diffusion.process import training_scheduler
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import add_inpaint_channels, build_denoiser
+from canvas.models.image_tower import ImageTower
 from canvas.models.text import TextTower, build_clip
+from canvas.models.uve import UveModel, build_uve
+from canvas.models.uve_spec import UveSpec
 from canvas.models.vae import build_vae
 from tests.canvas.diffusion.test_process import FLOW
 from tests.canvas.models import tiny
 from tests.canvas.models.test_decoder import _moved, _spec
+from tests.canvas.models.test_image_prompt import moved
 from tests.canvas.models.test_text import OTHER, SMALL
 from tests.canvas.models.test_vae import PIXEL
 
@@ -33,6 +39,39 @@ def pipeline() -> CanvasPipeline:
         scheduler=training_scheduler(FLOW),
         decoder=_moved(ConditionalDecoder.of(vae, _spec(PIXEL))),
         max_aspect=2.0,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def small_uve() -> UveModel:
+    """The smallest real embedding, of width 16, random."""
+    torch.manual_seed(0)
+    spec = UveSpec(
+        trunk="vit_tiny_patch16_224",
+        trunk_args={"embed_dim": 16, "depth": 1, "num_heads": 2},
+        image_size=32,
+        embed_dim=16,
+        init_from=None,
+    )
+    return build_uve(spec).eval()
+
+
+@pytest.fixture(scope="session")
+def styled_pipeline(pipeline: CanvasPipeline) -> CanvasPipeline:
+    """`pipeline` with an adapter that has learnt something."""
+    clip, uve = build_clip(OTHER), small_uve()
+    made = CanvasPipeline(
+        **{
+            name: pipeline.components[name]
+            for name in ("vae", "text_encoder", "text_encoder_2", "scheduler", "decoder")
+        },
+        unet=moved(copy.deepcopy(pipeline.unet), width=OTHER.embed_dim + 16),
+        image_tower=ImageTower.of(clip, OTHER),
+        uve=uve,
+        max_aspect=2.0,
+        image_source="uve+clip",
+        style_layers=["up_blocks.0.attentions.1"],
     )
     made.set_progress_bar_config(disable=True)
     return made

@@ -6,14 +6,16 @@ from canvas.diffusion.process import training_scheduler
 from canvas.inference.attention import projections_once
 from canvas.inference.denoise import Condition, denoised
 from canvas.models.adapters import add_lora
+from canvas.models.image_prompt import embedding_width, image_prompted, layer_scales
 from tests.canvas.diffusion.test_process import FLOW
 from tests.canvas.models import tiny
+from tests.canvas.models.test_image_prompt import moved
 
 
-def _counted(unet) -> list[int]:
-    """Grows by one each time a key of the text states is really computed."""
+def _counted(unet, what: str = "attn2.to_k") -> list[int]:
+    """Grows by one each time a key of the text states (or `what`) is really computed."""
     calls: list[int] = []
-    key = next(layer for name, layer in unet.named_modules() if name.endswith("attn2.to_k"))
+    key = next(layer for name, layer in unet.named_modules() if name.endswith(what))
     compute = key.forward
 
     def counted(*args):
@@ -85,3 +87,63 @@ def test_one_condition_serves_all_latents():
             unet, training_scheduler(FLOW), given["latents"][row : row + 1], one, steps=2, guidance_scale=2.0
         )
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_image_tokens_are_projected_once_too():
+    unet = moved(tiny.denoiser())
+    given = tiny.conditions(batch=3)
+    pictures = torch.randn(3, 2, embedding_width(unet), generator=torch.Generator().manual_seed(4))
+    condition = Condition(
+        states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=pictures
+    )
+    sets = [layer_scales(unet, scale) for scale in (0.4, 0.6)]
+    names = ("attn2.processor.to_k_ip.0", "attn2.processor.to_v_ip.1", "image_projection_layers.0.image_embeds")
+
+    def sampled(**options):
+        with image_prompted(unet, sets):
+            calls = [_counted(unet, name) for name in names]
+            found = denoised(
+                unet,
+                training_scheduler(FLOW),
+                given["latents"],
+                condition,
+                steps=4,
+                guidance_scale=3.0,
+                **options,
+            )
+        return found, [len(each) for each in calls]
+
+    whole, calls = sampled()
+    assert calls == [1, 1, 2]  # a projection of each set
+    left, calls = sampled(picks={2: lambda clean: [2, 0]})
+    assert calls == [2, 2, 4]  # after the choice there are other rows
+    torch.testing.assert_close(left, whole[[2, 0]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(_stepwise(unet, given, pictures, sets), whole, atol=1e-5, rtol=1e-5)
+
+
+def _stepwise(unet, given, pictures, sets):
+    """The same without memory, guided against no caption and no picture."""
+    scheduler = training_scheduler(FLOW)
+    scheduler.set_timesteps(4)
+    x = given["latents"]
+    with torch.no_grad(), image_prompted(unet, sets):
+        for time in scheduler.timesteps:
+            answers = []
+            for share in (0, 1):
+                added = {"text_embeds": share * given["text_pooled"], "time_ids": given["sizes"]}
+                added["image_embeds"] = [share * pictures[:, :1], share * pictures[:, 1:]]
+                answers.append(unet(x, time, share * given["text_states"], added_cond_kwargs=added).sample)
+            x = scheduler.step(answers[0] + 3 * (answers[1] - answers[0]), time, x).prev_sample
+    return x
+
+
+def test_without_a_picture_the_image_tokens_are_those_of_zeros():
+    unet = moved(tiny.denoiser())
+    given = tiny.conditions(batch=2)
+    found = []
+    for picture in (None, torch.zeros(1, 1, embedding_width(unet))):
+        condition = Condition(
+            states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=picture
+        )
+        found.append(denoised(unet, training_scheduler(FLOW), given["latents"], condition, steps=2, guidance_scale=1.0))
+    assert torch.equal(*found)

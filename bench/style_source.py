@@ -1,0 +1,102 @@
+"""What the denoiser should be told of a style picture: UVE, CLIP, or both side by side; and how much text is dropped.
+
+    OMP_NUM_THREADS=2 python -m bench.style_source [--sources uve clip uve+clip] [--caption-dropout 0.05 ...]
+
+For each source and share of dropped captions an adapter is trained with the params of params.yaml, assembled and scored
+by the stage evaluate_style on the same products, style pictures and noises. It needs models/ and artifacts/ of a full
+run; it prints JSON. Intervals resample pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lifecycle.graph import load_stage
+from lifecycle.params import load_sections, read_stage_params
+from lifecycle.stage import Artifact, Input, Output, Scratch
+
+SOURCES = ("uve", "clip", "uve+clip")
+STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
+SHOWN = ("scene_follows", "style_agreement", "style_agreement_gain", "leakage", "diversity")
+
+
+class Quiet:
+    """A step log that keeps nothing."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def picture(self, name: str, png: bytes) -> None:
+        """Nothing."""
+
+
+def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
+    """A stage whose outputs go below `home`; what an earlier one wrote there is read from there."""
+    stage = load_stage(name)
+
+    def read(artifact: type[Artifact]) -> Path:
+        own = home / artifact.path
+        return own if own.exists() else Path(artifact.path)
+
+    ends: dict[str, Any] = {argument: Input(read(artifact)) for argument, artifact in stage.inputs.items()}
+    for argument, artifact in stage.outputs.items():
+        (home / artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        ends[argument] = Output(home / artifact.path)
+    if stage.scratch:
+        (home / "scratch").mkdir()
+        ends[stage.scratch] = Scratch(home / "scratch")
+    if stage.log:
+        ends[stage.log] = Quiet()
+    stage(**read_stage_params(stage, sections), **ends)
+
+
+def figures(source: str, caption_dropout: float) -> dict[str, Any]:
+    """What an adapter of this source is worth."""
+    sections = load_sections(Path("params.yaml"))
+    sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for name in STAGES:
+            run(name, sections, home)
+        trained = json.loads((home / "reports" / "ip_adapter.json").read_text(encoding="utf-8"))
+        found = json.loads((home / "reports" / "style_prompts.json").read_text(encoding="utf-8"))
+    headline = found["by_strength"][f"strength_{sections['evaluate_style']['strengths'][0]:g}"]
+    shown = {
+        name: [headline["unprompted"][f"{name}{end}"] for end in ("", "_low", "_high")]
+        for name in SHOWN
+        if name in headline["unprompted"]
+    }
+    prompted = {name: found[name] for name in ("prompt_scene", "prompt_scene_change") if name in found}
+    losses = {name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")}
+    return {
+        **shown,
+        **prompted,
+        **losses,
+        "core_max_abs_diff": found["core_max_abs_diff"],
+        "seconds": trained["seconds"],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.style_source")
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
+    parser.add_argument("--caption-dropout", nargs="+", type=float, default=[0.05])
+    options = parser.parse_args()
+    if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
+        print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
+        return 1
+    for source in options.sources:
+        for dropout in options.caption_dropout:
+            found = {"source": source, "caption_dropout": dropout} | figures(source, dropout)
+            print(json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""One embedding of all tasks against the same trunk trained on one task at a time, and against CLIP's image tower.
+
+    python -m bench.uve                   # on what `make demo` left in artifacts/ and models/, as params.yaml says
+    python -m bench.uve FOLDER            # on another folder with artifacts/ and models/
+
+Each embedding is trained with the same steps, batches and seed; alone, a task has all the samples and classes of the
+batch to itself. Recall at 1 of held-out pins, among each other and in the catalogue, with 95 % intervals. It prints a
+table and writes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.filter import Quiet, printed
+
+ROOT = Path(__file__).parents[1]
+
+
+def recall_of(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict[str, Any]:
+    """Train the embedding on tasks of these weights: what the stage's metrics say."""
+    import json
+
+    from canvas.models.uve_spec import TaskWeights
+    from components.train_uve import train_uve
+    from lifecycle.params import load_sections, read_stage_params
+    from lifecycle.stage import Input, Output, Scratch
+
+    params = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))
+    params["train_uve"] = replace(params["train_uve"], tasks=TaskWeights(**weights))
+    scratch.mkdir()
+    train_uve(
+        **params,
+        **{name: Input(folder / artifact.path) for name, artifact in train_uve.inputs.items()},
+        **{name: Output(scratch / Path(artifact.path).name) for name, artifact in train_uve.outputs.items()},
+        log=Quiet(),
+        scratch=Scratch(scratch / "checkpoints"),
+    )
+    figures: dict[str, Any] = json.loads((scratch / "uve.json").read_text(encoding="utf-8"))
+    return figures
+
+
+def row(name: str, task: str, figures: Mapping[str, Any]) -> dict[str, object]:
+    def told(found: Mapping[str, float]) -> str:
+        if "recall_at_1" not in found:
+            return "-"
+        return f"{found['recall_at_1']:.3f} [{found['recall_at_1_low']:.3f}, {found['recall_at_1_high']:.3f}]"
+
+    return {
+        "embedding": name,
+        "task": task,
+        "queries": figures[task]["held_out"]["queries"],
+        "recall@1 among held-out pins": told(figures[task]["held_out"]),
+        "in the catalogue": told(figures[task]["catalogue"]),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    from components.train_uve import train_uve
+    from lifecycle.params import load_sections, read_stage_params
+
+    folder = Path(arguments[0]) if arguments else ROOT
+    tasks = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))["train_uve"].tasks.of()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        whole = recall_of(folder, Path(name) / "all", tasks)
+        for task in tasks:
+            alone = recall_of(folder, Path(name) / task, {other: float(other == task) for other in tasks})
+            rows += [
+                row("all tasks", task, whole["uve"]),
+                row("all tasks, binary", task, whole["uve_code"]),
+                row("this task alone", task, alone["uve"]),
+                row("CLIP's image tower", task, whole["clip"]),
+            ]
+    printed(rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""A style in pictures: what the denoiser is told of them, how much, and where.
+
+S token sets: the pictures averaged are one set; apart they are one each, attended to on their own and added up by
+weight. E: width of the image embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+
+from canvas.data.image_embeddings import Vectors, averaged, joined
+from canvas.data.pictures import squeezed
+from canvas.models.embedding import seen_side, vectors_of
+from canvas.models.image_prompt import has_image_prompt, image_prompted, layer_scales
+
+if TYPE_CHECKING:
+    from canvas.inference.pipeline import CanvasPipeline
+
+MAX_PICTURES = 16
+MAX_STRENGTH = 4.0
+TOLERANCE = 1e-3
+"""By how much weights may miss 1."""
+
+Layers = Literal["all", "style"] | Mapping[str, float]
+"""Where pictures count: in every cross-attention layer, in those that carry style alone (InstantStyle, Wang et al.
+2024), or by the beginnings of layers' names with a factor each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StylePrompt:
+    """What the pictures are to the denoiser."""
+
+    embeddings: torch.Tensor  # (S, E)
+    scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.models.image_prompt.layer_scales)
+
+
+def style_of_pictures(
+    pipeline: CanvasPipeline,
+    pictures: Sequence[Image.Image],
+    *,
+    weights: Sequence[float] | None = None,
+    apart: bool = False,
+    strength: float = 1.0,
+    layers: Layers = "all",
+) -> StylePrompt:
+    """The style of 1 to MAX_PICTURES pictures; `weights` of theirs, which sum to 1 (None: equal); `apart`: a token set
+    each, else averaged. Raises ValueError in one sentence for what cannot be used."""
+    _check_adapter(pipeline)
+    check_count(len(pictures))
+    shares = _shares(weights, len(pictures))
+    tower, uve = pipeline.image_tower.clip, pipeline.uve
+    side = seen_side(uve, tower)
+    own, clips = vectors_of(uve, tower, [squeezed(picture, side) for picture in pictures], MAX_PICTURES)
+    parts = {"uve": own, "clip": clips}
+    if not apart:
+        parts, shares = averaged(parts, shares), [1.0]
+    return style_of_vectors(pipeline, parts, shares=shares, strength=strength, layers=layers)
+
+
+def style_of_vectors(
+    pipeline: CanvasPipeline,
+    parts: Mapping[str, Vectors],
+    *,
+    shares: Sequence[float] = (1.0,),
+    strength: float = 1.0,
+    layers: Layers = "all",
+) -> StylePrompt:
+    """The style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, a pin's of the table."""
+    _check_adapter(pipeline)
+    if not 0 <= strength <= MAX_STRENGTH:
+        raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
+    where: float | Mapping[str, float] = 1.0
+    if layers == "style":
+        where = dict.fromkeys(pipeline.config["style_layers"] or (), 1.0)
+    elif isinstance(layers, Mapping):
+        where = layers
+    factors = layer_scales(pipeline.unet, where)
+    scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
+    return StylePrompt(torch.from_numpy(joined(parts, pipeline.config["image_source"])), scales)
+
+
+def check_count(pictures: int) -> None:
+    """Raises ValueError for none and for too many."""
+    if not 1 <= pictures <= MAX_PICTURES:
+        raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_PICTURES}")
+
+
+@contextmanager
+def styled(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[None]:
+    """Within the context the denoiser attends to `style`; None: to no picture."""
+    if style is None or not has_image_prompt(unet):
+        assert style is None, "a style for a denoiser without image prompts"
+        yield
+        return
+    with image_prompted(unet, style.scales):
+        yield
+
+
+def _check_adapter(pipeline: CanvasPipeline) -> None:
+    if not has_image_prompt(pipeline.unet):
+        raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count:
+        raise ValueError(f"{len(weights)} style weights were given for {count} pictures: give one each")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not np.isclose(
+        sum(weights), 1, atol=TOLERANCE
+    ):
+        raise ValueError(f"the style weights {list(weights)} sum to {sum(weights):g}: give 0 or more each, 1 together")
+    return list(weights)

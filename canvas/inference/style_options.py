@@ -1,0 +1,93 @@
+"""A style as the command line asks for it: by pictures, a board, or a mined cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.styles import STYLES_FOLDER, Style, read_styles, style_named
+from canvas.inference.files import picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.style import StylePrompt
+
+Asked = Sequence["Image.Image"] | Style
+
+
+def add_style_options(command: argparse.ArgumentParser) -> None:
+    """The options that `asked` and `told` read."""
+    ways = command.add_argument_group("style", "shown by pictures or known by name; with --prompt or without")
+    ways.add_argument("--style", type=Path, nargs="*", metavar="PICTURE", help="pictures of the style, up to 16")
+    ways.add_argument("--board", metavar="NAME", help="a board's pictures")
+    ways.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
+    ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the pictures; they sum to 1")
+    ways.add_argument("--style-apart", action="store_true", help="pictures as token sets of their own, not averaged")
+    ways.add_argument("--style-strength", type=float, default=1.0, help="0: no style")
+    ways.add_argument(
+        "--style-layers",
+        nargs="+",
+        default=["all"],
+        metavar="WHERE",
+        help="all; style: those that carry style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
+    )
+
+
+def asked(options: argparse.Namespace) -> Asked | None:
+    """The pictures or the mined style that the options name, read before a model is; None: no style.
+
+    Raises ValueError in one sentence for several ways at once, too few or many pictures, what is no picture, and names
+    that are unknown.
+    """
+    from canvas.inference.style import check_count
+
+    ways = {
+        "--style": options.style,
+        "--board": options.board,
+        "--style-cluster": options.style_cluster,
+    }
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given: show the style in one way")
+    if given != ["--style"] and (options.style_weights is not None or options.style_apart):
+        raise ValueError("--style-weights and --style-apart are about the pictures of --style: give some")
+    if not given:
+        return None
+    if options.style is not None:
+        check_count(len(options.style))
+        return [picture(path) for path in options.style]
+    folder = options.model / STYLES_FOLDER
+    if not folder.is_dir():
+        raise ValueError(f"{options.model} knows no boards and clusters: assemble it with the styles of mine_styles")
+    kind = "board" if options.board is not None else "cluster"
+    return style_named(read_styles(folder), kind, options.board if kind == "board" else options.style_cluster)
+
+
+def told(options: argparse.Namespace, pipeline: CanvasPipeline, found: Asked | None) -> StylePrompt | None:
+    """What the denoiser is told of the style that was `asked` for."""
+    from canvas.inference.style import style_of_pictures, style_of_vectors
+
+    if found is None:
+        return None
+    how: dict[str, Any] = {"strength": options.style_strength, "layers": layers_of(options.style_layers)}
+    if isinstance(found, Style):
+        return style_of_vectors(pipeline, {"uve": found.uve[None], "clip": found.clip[None]}, **how)
+    return style_of_pictures(pipeline, found, weights=options.style_weights, apart=options.style_apart, **how)
+
+
+def layers_of(words: Sequence[str]) -> str | Mapping[str, float]:
+    """ "all", "style", or factors by layer from "LAYER=FACTOR" each. Raises ValueError for anything else."""
+    if len(words) == 1 and words[0] in ("all", "style"):
+        return words[0]
+    factors = {}
+    for word in words:
+        name, _, factor = word.partition("=")
+        try:
+            factors[name] = float(factor)
+        except ValueError:
+            raise ValueError(f"--style-layers {word!r} is not understood: say all, style, or LAYER=FACTOR") from None
+    return factors

@@ -1,0 +1,42 @@
+"""What the unified visual embedding is: params of stages, so this module is light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+TASKS = ("scene", "product", "category", "board")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UveSpec:
+    """The network."""
+
+    trunk: str  # any name of timm.list_models()
+    trunk_args: dict[str, int | float | bool | str | list[int]]  # of timm.create_model: widths, depths, ...
+    image_size: int  # side of the square that pictures are squeezed into
+    embed_dim: int  # a multiple of 8: codes are whole bytes
+    init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
+
+    def __post_init__(self) -> None:
+        if self.embed_dim < 8 or self.embed_dim % 8:
+            raise ValueError(f"uve.embed_dim is {self.embed_dim}: it must be a multiple of 8")
+        if self.image_size < 32:
+            raise ValueError(f"uve.image_size is {self.image_size}: it must be 32 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskWeights:
+    """Of each task's loss in the sum; 0: the task is not trained."""
+
+    scene: float
+    product: float
+    category: float
+    board: float
+
+    def __post_init__(self) -> None:
+        if min(self.of().values()) < 0 or not any(self.of().values()):
+            raise ValueError(f"tasks must have weights of 0 or more, one of them above 0, not {self.of()}")
+
+    def of(self) -> dict[str, float]:
+        """Task -> weight."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,0 +1,227 @@
+"""Stage `evaluate_style`: held-out products and style pictures in, how far the generator follows them out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from canvas.data.frames import FrameSpec
+from canvas.data.tables import SPLITS
+from lifecycle.catalog import (
+    CanvasModel,
+    Captions,
+    Clip,
+    Kept,
+    Masks,
+    Pins,
+    StylePromptCurve,
+    StylePromptGrid,
+    StylePromptMetrics,
+    Truth,
+)
+from lifecycle.stage import Input, Output, stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from canvas.data.product_pins import ProductPin
+    from canvas.data.style_pins import StylePin
+    from canvas.inference.product import Pixels
+    from evaluation.styled_pictures import Asked, Subject
+
+EACH = 3
+"""Style pictures of a scene to choose from."""
+
+HELD_OUT = tuple(split for split in SPLITS if split != "train")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateStyleParams:
+    splits: tuple[str, ...]  # whose products are shown
+    style_splits: tuple[str, ...]  # whose pictures are followed
+    products: int  # pins
+    styles: int  # style pictures of each product, one a scene
+    strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's
+    layers: Literal["all", "style"]  # where the style is injected
+    seeds: int  # of each product, style and strength
+    steps: int
+    guidance_scale: float
+    batch_size: int
+    judge_pins: int  # real pins of the train split that the judges learn from
+    real_pins: int  # held-out ones that judges are checked on
+    grid_products: int  # of the grid; style pictures are the same for so many
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("products", "styles", "seeds", "steps", "batch_size", "judge_pins", "real_pins", "grid_products"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
+        if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
+            raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0")
+        if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
+            raise ValueError(f"evaluate_style needs splits among {', '.join(SPLITS)}, not {self}")
+
+
+@stage(machine="gpu")
+def evaluate_style(
+    evaluate_style: EvaluateStyleParams,
+    frames: FrameSpec,
+    canvas: Input[CanvasModel],
+    clip: Input[Clip],
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    masks: Input[Masks],
+    captions: Input[Captions],
+    metrics: Output[StylePromptMetrics],
+    curve: Output[StylePromptCurve],
+    grid: Output[StylePromptGrid],
+) -> None:
+    """Paint held-out products after held-out style pictures, with a prompt and without, at every strength; score."""
+    import numpy as np
+
+    from canvas.data.images import encode_png
+    from canvas.data.product_pins import product_pins
+    from canvas.data.scene_views import square_view
+    from canvas.data.style_pins import known_products, style_pins
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.models.text import load_clip
+    from evaluation.features import trunk_features
+    from evaluation.leakage import ProductJudge, judge_figures
+    from evaluation.painted import learnt_judges
+    from evaluation.style_prompts import by_strength
+    from evaluation.style_prompts import curve as curve_of
+    from evaluation.styled_pictures import StyleJudges, asked, followed, painted_as_asked, scored
+
+    params, clock = evaluate_style, time.perf_counter()
+    tables = pins.path, kept.path, truth.path
+    judges, accuracy = learnt_judges(
+        *tables,
+        side=frames.side,
+        pictures=params.judge_pins,
+        checked=params.real_pins,
+        held_out=HELD_OUT,
+        seed=params.seed,
+    )
+    figures: dict[str, Any] = dict(accuracy)
+    learnt = known_products(*tables, splits=("train",), side=frames.side, count=params.judge_pins)
+    unseen = known_products(*tables, splits=HELD_OUT, side=frames.side, count=params.real_pins)
+    finder = ProductJudge.learnt(learnt, params.seed)
+    if finder is not None and len(unseen.views):
+        figures |= judge_figures(finder, unseen, params.seed)
+    sidecars = masks.path, captions.path
+    real = product_pins(*tables[:2], *sidecars, splits=HELD_OUT, count=params.real_pins)
+    by = StyleJudges(
+        judges=judges,
+        finder=finder,
+        clip=load_clip(clip.path / "first").eval(),
+        real=trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real])),
+        side=frames.side,
+    )
+    judged = time.perf_counter()
+    chosen = product_pins(*tables[:2], *sidecars, splits=params.splits, count=params.products)
+    subjects = _subjects(chosen, pins.path, truth.path)
+    by_scene = style_pins(*tables, captions.path, splits=params.style_splits, each=EACH)
+    styles, own = followed(subjects, by_scene, params.styles, params.grid_products)
+    wanted = asked(own, params.strengths, params.seeds, params.seed)
+    if not wanted:
+        raise ValueError("every style picture shows the product that it is to be tried on: bring pins of more products")
+    pipeline = CanvasPipeline.from_pretrained(canvas.path)
+    pictures = painted_as_asked(
+        pipeline,
+        subjects,
+        styles,
+        wanted,
+        layers=params.layers,
+        steps=params.steps,
+        guidance_scale=params.guidance_scale,
+        batch_size=params.batch_size,
+    )
+    painted = time.perf_counter()
+    scores, features = scored(by, pipeline, subjects, styles, wanted, pictures)
+    found = by_strength(scores, features)
+    figures |= _headline(found[0.0], found[params.strengths[0]])
+    figures["by_strength"] = {f"strength_{strength:g}": both for strength, both in found.items()}
+    done = time.perf_counter()
+    figures["seconds"] = {"judges": judged - clock, "paint": painted - judged, "score": done - painted}
+    metrics.path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    curve.path.write_text(curve_of(found), encoding="utf-8")
+    grid.path.write_bytes(encode_png(_grid(params, subjects, styles, wanted, pictures)))
+
+
+def _subjects(chosen: Sequence[ProductPin], pins: Path, truth: Path) -> list[Subject]:
+    from canvas.data import tables
+    from evaluation.styled_pictures import Subject
+
+    wanted = {pin.pin_id for pin in chosen}
+    rows = tables.read(pins, ["pin_id", "product_id", "category"]).to_pylist()
+    known = {row["pin_id"]: row for row in rows if row["pin_id"] in wanted}
+    scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
+    return [
+        Subject(
+            pin=pin,
+            product_id=known[pin.pin_id]["product_id"],
+            category=known[pin.pin_id]["category"],
+            scene=scene_of.get(pin.pin_id),
+        )
+        for pin in chosen
+    ]
+
+
+def _headline(
+    without: Mapping[str, Mapping[str, float]], styled: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """What a style of the first strength does, and what there is of it without a style."""
+    found = {
+        name: styled["unprompted"][name]
+        for name in ("scene_follows", "style_agreement", "style_agreement_gain", "leakage", "diversity")
+        if name in styled["unprompted"]
+    }
+    for name in ("leakage", "diversity", "scene_follows", "style_agreement"):
+        if name in without["unprompted"]:
+            found[f"{name}_without_style"] = without["unprompted"][name]
+    for name in ("style_scene", "text_agreement"):
+        if name in styled["prompted"]:
+            key = {"style_scene": "prompt_scene"}.get(name, name)
+            found |= {key: styled["prompted"][name], f"{key}_without_style": without["prompted"][name]}
+            found[f"{key}_change"] = styled["prompted"][name] - without["prompted"][name]
+    core = max(both[how]["core_max_abs_diff"] for both in (without, styled) for how in both)
+    return found | {"core_max_abs_diff": core}
+
+
+def _grid(
+    params: EvaluateStyleParams,
+    subjects: Sequence[Subject],
+    styles: Sequence[StylePin],
+    wanted: Sequence[Asked],
+    pictures: Sequence[Pixels],
+) -> Image.Image:
+    """A row a style picture, what products look like after it alone beside it; above them the products as they
+    came."""
+    from PIL import Image
+
+    from canvas.data.images import contact_sheet
+
+    count = min(params.grid_products, len(subjects))
+    headline = params.strengths[0], False, params.seed
+    rows: dict[int, dict[int, int]] = {}
+    for place, one in enumerate(wanted):
+        if (one.strength, one.prompted, one.seed) == headline and one.subject < count:
+            rows.setdefault(one.style, {})[one.subject] = place
+    blank = Image.new("RGB", subjects[0].pin.image.size, "white")
+    shown, labels = [blank], ["style"]
+    for subject in subjects[:count]:
+        shown.append(subject.pin.image)
+        labels.append(subject.pin.product)
+    for style, places in rows.items():
+        shown.append(styles[style].image)
+        labels.append(styles[style].scene or styles[style].background)
+        for column in range(count):
+            shown.append(Image.fromarray(pictures[places[column]]) if column in places else blank)
+            labels.append("")
+    return contact_sheet(shown, labels, columns=count + 1, cell=150)

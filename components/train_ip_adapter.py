@@ -1,0 +1,158 @@
+"""Stage `train_ip_adapter`: the backdrop denoiser, product masks and embeddings in, the image-prompt adapter out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from canvas.data.image_embeddings import Source
+from canvas.diffusion.spec import DiffusionSpec
+from canvas.diffusion.training_spec import DenoiserTraining, ImageDropout, LoraSpec
+from lifecycle.catalog import (
+    BackdropLora,
+    Embeddings,
+    EngagedLora,
+    InpaintModel,
+    IpAdapter,
+    IpAdapterLosses,
+    IpAdapterMetrics,
+    IpAdapterSheet,
+    Shards,
+    Vae,
+)
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from canvas.data.image_embeddings import PinEmbeddings
+    from canvas.train.data import Batch
+    from canvas.train.image_rows import ImageRows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainIpAdapterParams(DenoiserTraining):
+    source: Source  # of the embedding: uve, clip or uve+clip
+    image_dropout: ImageDropout
+    lora: LoraSpec | None  # trained with it, on top of the others; null: they are kept as they are
+    style_layers: tuple[str, ...]  # beginnings of the names of layers that carry style (InstantStyle)
+    seed: int  # of the first weights
+
+
+@stage(machine="gpus")
+def train_ip_adapter(
+    train_ip_adapter: TrainIpAdapterParams,
+    diffusion: DiffusionSpec,
+    shards: Input[Shards],
+    embeddings: Input[Embeddings],
+    vae: Input[Vae],
+    inpaint: Input[InpaintModel],
+    backdrop: Input[BackdropLora],
+    engaged: Input[EngagedLora],
+    adapter: Output[IpAdapter],
+    metrics: Output[IpAdapterMetrics],
+    losses: Output[IpAdapterLosses],
+    sheet: Output[IpAdapterSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train cross-attention to a picture, conditioned on the target itself, on product pins and masks with errors."""
+    import torch
+
+    from canvas.data.image_embeddings import PinEmbeddings
+    from canvas.diffusion.objective import DenoisingObjective
+    from canvas.diffusion.process import training_scheduler
+    from canvas.diffusion.training import columns_of, held_out_batches, held_out_loss, train_denoiser
+    from canvas.inference.sheet import SampleSheet
+    from canvas.models.adapters import save_lora
+    from canvas.models.image_prompt import AdapterConfig, save_image_prompt
+    from canvas.models.latents import latent_scale
+    from canvas.models.vae import load_vae
+    from canvas.train.image_rows import ImageRows
+    from canvas.train.rows import shows_product
+
+    params, clock = train_ip_adapter, time.perf_counter()
+    autoencoder = load_vae(vae.path).eval()
+    known = PinEmbeddings(embeddings.path, params.source)
+    rows = ImageRows(shards.path, lambda pins: torch.from_numpy(known.of(pins)))
+    unet = _denoiser(params, known, rows, inpaint.path, backdrop.path, engaged.path)
+    objective = DenoisingObjective(
+        diffusion,
+        latent_scale(autoencoder),
+        captions=params.captions,
+        caption_dropout=params.caption_dropout,
+        inpaint=True,
+        image_dropout=params.image_dropout,
+    )
+    scheduler = training_scheduler(diffusion)
+    samples = SampleSheet(autoencoder, scheduler, rows, params.sheet, masks="product", wanted=shows_product)
+    run = train_denoiser(
+        unet,
+        objective,
+        rows,
+        params,
+        masks="product",
+        wanted=shows_product,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+    )
+    config = AdapterConfig(source=params.source, style_layers=params.style_layers)
+    save_image_prompt(unet, config, adapter.path)
+    if params.lora is not None:
+        save_lora(unet, adapter.path / "lora")
+
+    held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
+    batches = held_out_batches(rows, held_out, params.held_out, columns_of("product"))
+    others: list[Batch] = [{**batch, "image": _turned(batch["image"])} for batch in batches]
+    figures = run.figures(unet) | {
+        "held_out_loss_of_other_pictures": held_out_loss(unet, objective, others, params.held_out.repeats),
+        "embedding_width": known.width,
+        "seconds": time.perf_counter() - clock,
+    }
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text(run.curve(), encoding="utf-8")
+    sheet.path.write_bytes(samples.png(unet))
+
+
+def _denoiser(
+    params: TrainIpAdapterParams,
+    known: PinEmbeddings,
+    rows: ImageRows,
+    inpaint: Path,
+    backdrop: Path,
+    engaged: Path,
+) -> UNet2DConditionModel:
+    """The generator's denoiser, its LoRAs part of its weights, with a new adapter; what is to be trained requires
+    gradients."""
+    import torch
+
+    from canvas.models.adapters import add_lora, load_lora, merge_lora
+    from canvas.models.denoiser import load_denoiser
+    from canvas.models.image_prompt import add_image_prompt, layer_scales
+    from canvas.train.rows import shows_product
+
+    unet = load_denoiser(inpaint)
+    for lora in (backdrop, engaged):
+        unet = merge_lora(load_lora(unet, lora))
+    unet.requires_grad_(False)
+    torch.manual_seed(params.seed)
+    if params.lora is not None:
+        add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
+    learnt = known.of([row.pin_id for row in rows.index if shows_product(row) and row.split == "train"])
+    add_image_prompt(unet, known.width, torch.from_numpy(learnt))
+    layer_scales(unet, dict.fromkeys(params.style_layers, 1.0))  # before the training, if there is no such layer
+    return unet
+
+
+def _turned(images: object) -> torch.Tensor:
+    """Each picture's embedding at its neighbour's place."""
+    import torch
+
+    assert isinstance(images, torch.Tensor)
+    return images.roll(1, dims=0)

@@ -1,0 +1,210 @@
+"""Stage `train_uve`: labelled pictures in, one embedding for all their labels out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.data.crops import CropSpec
+from canvas.models.uve_spec import TaskWeights, UveSpec
+from canvas.train.spec import TrainSpec
+from lifecycle import catalog
+from lifecycle.catalog import Captions, Clip, Kept, Pins, Truth, UveLosses, UveMetrics, UveSheet
+from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from canvas.data.crops import Pixels
+    from canvas.data.labels import Labels
+    from canvas.models.uve import UveModel
+    from canvas.train.loop import Fitted
+
+SCORED = {
+    "scene": ("unseen_view", "unseen_both"),
+    "product": ("unseen_product", "unseen_both"),
+    "category": ("unseen_product", "unseen_both"),
+    "board": ("unseen_product", "unseen_view", "unseen_both"),
+}
+"""Splits that each task is scored on: nobody trained on those views, or those products."""
+
+NEIGHBOURS = 6
+"""Of a pin on the sheet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainUveParams:
+    tasks: TaskWeights
+    pins: int  # to train on, at most: they are held in memory
+    min_pins: int  # of a class; pins of smaller ones count as unlabelled
+    temperature: float
+    crops: CropSpec
+    scored_pins: int  # held-out ones, at most
+    catalogue_pins: int  # of the train split that they are searched among, too, at most
+    score_batch: int
+    sheet_pins: int
+    train: TrainSpec | None  # null: uve.init_from as it is
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"train_uve.temperature is {self.temperature}: it must be above 0, 0.05 in the paper")
+        for name in ("pins", "min_pins", "scored_pins", "catalogue_pins", "score_batch", "sheet_pins"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"train_uve.{name} is {value}: it must be 1 or more")
+
+
+@stage(machine="gpus")
+def train_uve(
+    train_uve: TrainUveParams,
+    uve: UveSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    captions: Input[Captions],
+    clip: Input[Clip],
+    model: Output[catalog.Uve],
+    metrics: Output[UveMetrics],
+    losses: Output[UveLosses],
+    sheet: Output[UveSheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train one embedding on scene, product, category and board; score who finds whom among held-out pins."""
+    import torch
+
+    from canvas.data import tables
+    from canvas.data.images import encode_png
+    from canvas.data.labels import labels_of
+    from canvas.data.pictures import load_squeezed, spread
+    from canvas.models.embedding import seen_side, vectors_of
+    from canvas.models.text import load_clip
+    from canvas.models.uve import build_uve
+
+    clock = time.perf_counter()
+    if train_uve.train is None and uve.init_from is None:
+        raise ValueError("train_uve.train is null: the embedding needs training, or name its uve.init_from")
+    split_of = tables.kept_splits(pins.path, kept.path)
+    labels = labels_of(pins.path, truth.path, captions.path, split_of.keys())
+    torch.manual_seed(0 if train_uve.train is None else train_uve.train.seed)
+    network = build_uve(uve)
+    figures: dict[str, Any] = {}
+    curve = ["step,loss"]
+    if train_uve.train is not None:
+        fitted = trained(network, train_uve, labels, split_of, pins.path, log, scratch.path)
+        figures["images_per_second"] = fitted.images_per_second
+        curve += [f"{step},{loss:.6g}" for step, loss in fitted.losses]
+    network.eval().save_pretrained(model.path)
+    fitted_at = time.perf_counter()
+
+    tower = load_clip(clip.path / "second").eval()
+    held_out = spread([pin for pin, split in split_of.items() if split != "train"], train_uve.scored_pins)
+    catalogue = spread([pin for pin, split in split_of.items() if split == "train"], train_uve.catalogue_pins)
+    ids, pictures = load_squeezed(pins.path, {*held_out, *catalogue}, seen_side(network, tower))
+    found = vectors_of(network, tower, pictures, train_uve.score_batch)
+    figures |= recalls(ids, found, held_out, labels, split_of)
+    image = _sheet(ids, pictures, found[0], train_uve.sheet_pins, held_out or ids, labels)
+    figures["parameters"] = sum(weight.numel() for weight in network.parameters())
+    figures["seconds"] = {"train": fitted_at - clock, "score": time.perf_counter() - fitted_at}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    losses.path.write_text("\n".join(curve) + "\n", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(image))
+
+
+def trained(
+    network: UveModel,
+    params: TrainUveParams,
+    labels: Labels,
+    split_of: Mapping[str, str],
+    pins: Path,
+    log: StepLog,
+    scratch: Path,
+) -> Fitted:
+    """Train `network` in place on the tasks of `params` whose weight is above 0."""
+    from canvas.data.labels import BalancedCrops, classes_of
+    from canvas.data.pictures import load_squeezed, spread
+    from canvas.models.uve_objective import ProxyClassifier, ProxySoftmax
+    from canvas.train.loop import fit
+
+    assert params.train is not None
+    weights = {task: weight for task, weight in params.tasks.of().items() if weight > 0}
+    wanted = set(spread([pin for pin, split in split_of.items() if split == "train"], params.pins))
+    known = {task: {pin: name for pin, name in labels[task].items() if pin in wanted} for task in weights}
+    classes = classes_of(known, list(weights), params.min_pins)
+    side = network.config["image_size"]
+    ids, pictures = load_squeezed(pins, wanted, round(side * params.crops.zoom))
+    batches = BalancedCrops(
+        ids,
+        pictures,
+        side,
+        params.crops,
+        params.train.batch_size,
+        params.train.seed,
+        labels=known,
+        classes=classes,
+    )
+    return fit(
+        ProxyClassifier(network, classes, params.temperature),
+        ProxySoftmax(weights),
+        batches,
+        params.train,
+        checkpoints=scratch,
+        log=log.metrics,
+    )
+
+
+def recalls(
+    ids: Sequence[str],
+    found: tuple[NDArray[np.float32], NDArray[np.float32]],
+    held_out: Collection[str],
+    labels: Labels,
+    split_of: Mapping[str, str],
+) -> dict[str, Any]:
+    """Recall by embedding ("uve", "uve_code", "clip") and task, of the held-out pins of its SCORED splits: among each
+    other, and among all `ids` ("catalogue"). `found`: UVE and CLIP of `ids`."""
+    from canvas.models.uve import codes, signs
+    from evaluation.neighbours import label_recall
+
+    vectors = {"uve": found[0], "uve_code": signs(codes(found[0])), "clip": found[1]}
+    figures: dict[str, Any] = {name: {} for name in vectors}
+    for task, splits in SCORED.items():
+        queries = [at for at, pin in enumerate(ids) if pin in held_out and split_of[pin] in splits]
+        known = [labels[task].get(pin) for pin in ids]
+        for name, of in vectors.items():
+            figures[name][task] = {
+                "held_out": label_recall(of[queries], [known[at] for at in queries]),
+                "catalogue": label_recall(of, known, queries),
+            }
+    return figures
+
+
+def _sheet(
+    ids: Sequence[str],
+    pictures: Sequence[Pixels],
+    vectors: NDArray[np.float32],
+    count: int,
+    queries: Sequence[str],
+    labels: Labels,
+) -> Image.Image:
+    """A row a query: the pin, then the pins nearest to it, each with its scene and product."""
+    from PIL import Image
+
+    from canvas.data.images import contact_sheet
+    from canvas.data.pictures import spread
+    from evaluation.neighbours import nearest
+
+    place = {pin: at for at, pin in enumerate(ids)}
+    rows = []
+    for pin in spread(queries, count):
+        rows += [place[pin], *nearest(vectors, place[pin], min(NEIGHBOURS, len(ids) - 1))]
+    words = [
+        f"{labels['scene'].get(ids[row], '-')} / {labels['product'].get(ids[row], '-').rpartition('-')[2]}"
+        for row in rows
+    ]
+    shown = [Image.fromarray(pictures[row]) for row in rows]
+    return contact_sheet(shown, words, columns=1 + min(NEIGHBOURS, len(ids) - 1), cell=128)

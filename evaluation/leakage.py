@@ -1,0 +1,93 @@
+"""Content leakage: does the product of a style picture turn up in what is painted after it?
+
+A judge on features that trained nothing here (evaluation.features) learns, from real pictures, which category of
+product it sees, or that it sees none, while part of the picture is hidden; in a painted picture the product that
+belongs there is what is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.features import trunk_features
+from evaluation.scenes import INVERSE_PENALTY
+
+if TYPE_CHECKING:
+    from canvas.data.scene_views import Views
+    from canvas.data.style_pins import KnownProducts
+
+Hidden = NDArray[np.bool_]  # [N, h, w]
+
+NOTHING = ""
+"""What the judge says where it sees no product."""
+
+GREY = 128
+MAX_COVERED = 0.25
+"""Share of a product that may be hidden in a picture that is to teach what it looks like."""
+
+
+class ProductJudge:
+    """Says which category of product it sees beside what is hidden. Build it with `learnt`."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @classmethod
+    def learnt(cls, known: KnownProducts, seed: int) -> ProductJudge | None:
+        """From pictures with their product and without, each behind the shape of another's product; None where fewer
+        than two kinds are known."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        views, labels = examples(known, seed)
+        if len(set(labels)) < 2:
+            return None
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
+        return cls(model.fit(trunk_features(views), labels))
+
+    def seen(self, views: Views, masks: Hidden) -> list[str]:
+        """The category seen in each of uint8 [N, h, w, 3] with `masks` hidden, or NOTHING."""
+        return [str(label) for label in self._model.predict(trunk_features(hidden(views, masks)))] if len(views) else []
+
+
+def hidden(views: Views, masks: Hidden) -> Views:
+    """The views with mid-grey where a mask is True."""
+    return np.where(masks[..., None], np.uint8(GREY), views)
+
+
+def examples(known: KnownProducts, seed: int) -> tuple[Views, list[str]]:
+    """Pictures with something hidden, and what can be seen in them: a category, or NOTHING in the emptied ones."""
+    order = np.random.default_rng(seed).permutation(len(known.views))
+    covers = known.masks[order]
+    covered = (covers & known.masks).sum(axis=(1, 2)) / np.maximum(known.masks.sum(axis=(1, 2)), 1)
+    clear = covered <= MAX_COVERED
+    views = np.concatenate([hidden(known.views[clear], covers[clear]), hidden(known.emptied, covers)])
+    labels = [category for category, there in zip(known.categories, clear, strict=True) if there]
+    return views, [*labels, *[NOTHING] * len(known.emptied)]
+
+
+def judge_figures(judge: ProductJudge, known: KnownProducts, seed: int) -> dict[str, float]:
+    """How good the judge is on pictures that it has not seen: share of categories right where a product is, and share
+    of emptied pictures in which it sees one."""
+    views, labels = examples(known, seed)
+    seen = judge.seen(views, np.zeros(views.shape[:3], bool))
+    there = [said == label for said, label in zip(seen, labels, strict=True) if label != NOTHING]
+    alarms = [said != NOTHING for said, label in zip(seen, labels, strict=True) if label == NOTHING]
+    return {
+        "product_judge_right": float(np.mean(there)) if there else 0.0,
+        "product_judge_false_alarms": float(np.mean(alarms)) if alarms else 0.0,
+    }
+
+
+def leaked(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
+    """For each painted picture, whether the style picture's category is seen in it; None where that is unknown, or is
+    the category of the product that belongs there."""
+    return [
+        None if style is None or style == product else said == style
+        for said, style, product in zip(seen, styles, own, strict=True)
+    ]

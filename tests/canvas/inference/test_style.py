@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from canvas.inference.many import Request, painted, prepared
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import product_of
+from canvas.inference.style import MAX_PICTURES, style_of_pictures, style_of_vectors
+from canvas.models.image_prompt import WEIGHTS_FILE, image_processors
+from canvas.models.perceptual import image_embeddings
+from canvas.models.uve import embed
+from tests.canvas.inference.conftest import cutout
+
+PROMPT = "red mug, in a forest"
+
+
+def noise(seed: int, height: int = 40, width: int = 60) -> Image.Image:
+    """A picture of one colour with noise on it."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 200, 3) + random.integers(0, 55, (height, width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def paint(pipeline: CanvasPipeline, prompt: str | None = PROMPT, **options) -> np.ndarray:
+    made = pipeline(cutout(60, 60), prompt, num_inference_steps=2, guidance_scale=2.0, seed=0, **options)
+    return np.array(made.images[0])
+
+
+def test_without_a_style_and_at_strength_zero_it_is_the_model_without_adapter(pipeline, styled_pipeline):
+    plain = paint(pipeline)
+    assert np.array_equal(paint(styled_pipeline), plain)
+    style = style_of_pictures(styled_pipeline, [noise(1)], strength=0.0)
+    assert np.array_equal(paint(styled_pipeline, style=style), plain)
+
+
+def test_a_style_moves_the_background_and_never_the_product(styled_pipeline):
+    product, core = cutout(60, 60), np.array(cutout(60, 60))[..., 3] == 255
+    plain = paint(styled_pipeline)
+    for prompt in (PROMPT, None):
+        made = [
+            paint(styled_pipeline, prompt, style=style_of_pictures(styled_pipeline, [noise(seed)])) for seed in (1, 2)
+        ]
+        assert not np.array_equal(made[0], made[1])
+        assert not np.array_equal(made[0], plain)
+        for image in made:
+            assert np.array_equal(image[core], np.array(product)[core][:, :3])
+    assert np.array_equal(paint(styled_pipeline), plain)  # nothing of it is left behind
+
+
+def test_the_embedding_is_of_the_whole_picture(styled_pipeline):
+    style = style_of_pictures(styled_pipeline, [noise(1, 32, 32)])
+    images = torch.from_numpy(np.array(noise(1, 32, 32))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        clip = image_embeddings(styled_pipeline.image_tower.clip, images)
+    torch.testing.assert_close(style.embeddings, torch.cat([embed(styled_pipeline.uve, images), clip], dim=1))
+
+
+def test_pictures_are_averaged_by_weight_or_stand_apart(styled_pipeline):
+    both = [noise(1), noise(2)]
+    alone = style_of_pictures(styled_pipeline, both[:1])
+    first = style_of_pictures(styled_pipeline, both, weights=[1.0, 0.0])
+    torch.testing.assert_close(first.embeddings, alone.embeddings)
+    assert style_of_pictures(styled_pipeline, both).embeddings.shape == (1, alone.embeddings.shape[1])
+    apart = style_of_pictures(styled_pipeline, both, weights=[0.25, 0.75], apart=True, strength=2.0)
+    assert apart.embeddings.shape == (2, alone.embeddings.shape[1])
+    assert [set(scales.values()) for scales in apart.scales] == [{0.5}, {1.5}]
+    same = style_of_pictures(styled_pipeline, [noise(1)] * 3, apart=True)
+    difference = paint(styled_pipeline, style=same).astype(int) - paint(styled_pipeline, style=alone)
+    assert np.abs(difference).max() <= 1
+
+
+def test_where_it_is_injected(styled_pipeline):
+    layers = list(image_processors(styled_pipeline.unet))
+
+    def painted_by(where) -> np.ndarray:
+        return paint(styled_pipeline, style=style_of_pictures(styled_pipeline, [noise(1)], layers=where))
+
+    style_layers = {"up_blocks.0.attentions.1": 1.0}
+    assert np.array_equal(painted_by("style"), painted_by(style_layers))
+    assert np.array_equal(painted_by("all"), painted_by(dict.fromkeys(layers, 1.0)))
+    assert not np.array_equal(painted_by("all"), painted_by("style"))
+
+
+def test_many_at_once_equal_one_at_a_time(styled_pipeline):
+    product = product_of(cutout(60, 60))
+    styles = [
+        style_of_pictures(styled_pipeline, [noise(1)]),
+        None,
+        style_of_pictures(styled_pipeline, [noise(2)]),
+        style_of_pictures(styled_pipeline, [noise(2), noise(3)], apart=True),
+    ]
+    prompts = [PROMPT, PROMPT, None, None]
+    requests = [
+        prepared(styled_pipeline, Request(product=product, prompt=prompt, seed=7, style=style))
+        for prompt, style in zip(prompts, styles, strict=True)
+    ]
+    found = dict(painted(styled_pipeline, requests, steps=2, guidance_scale=2.0, batch_size=4))
+    for place, (prompt, style) in enumerate(zip(prompts, styles, strict=True)):
+        alone = styled_pipeline(
+            cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7
+        ).images[0]
+        assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+
+
+def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
+    style = style_of_pictures(styled_pipeline, [noise(1)])
+    before = paint(styled_pipeline, style=style)
+    styled_pipeline.save_pretrained(tmp_path)
+    assert (tmp_path / "ip_adapter" / WEIGHTS_FILE).is_file()
+    assert not list(tmp_path.rglob("*.bin"))
+    assert np.array_equal(paint(styled_pipeline, style=style), before)
+    again = CanvasPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert np.array_equal(paint(again, style=style_of_pictures(again, [noise(1)])), before)
+    assert np.array_equal(paint(again), paint(styled_pipeline))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options", "message"),
+    [
+        (0, {}, "0 style pictures were given: give 1 to 16"),
+        (100, {}, "100 style pictures were given: give 1 to 16"),
+        (2, {"weights": [0.5, 0.6]}, r"sum to 1\.1: give 0 or more each, 1 together"),
+        (2, {"weights": [1.5, -0.5]}, "give 0 or more each"),
+        (2, {"weights": [float("nan"), 0.5]}, "sum to nan"),
+        (3, {"weights": [0.5, 0.5]}, "2 style weights were given for 3 pictures"),
+        (1, {"strength": -1.0}, "style strength is -1"),
+        (1, {"strength": 5.0}, "from 0, no style, to 4"),
+        (1, {"layers": {"up_blocks.7": 1.0}}, "no cross-attention layer is called up_blocks.7: there are down_blocks"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(styled_pipeline, pictures, options, message):
+    assert MAX_PICTURES == 16
+    with pytest.raises(ValueError, match=message) as said:
+        style_of_pictures(styled_pipeline, [noise(1)] * pictures, **options)
+    assert "\n" not in str(said.value)
+
+
+def test_a_model_without_adapter_and_a_request_for_nothing(pipeline, styled_pipeline):
+    with pytest.raises(ValueError, match="no image-prompt adapter"):
+        style_of_pictures(pipeline, [noise(1)])
+    with pytest.raises(ValueError, match="no image-prompt adapter"):
+        style_of_vectors(pipeline, {"uve": np.zeros((1, 16), np.float32)})
+    with pytest.raises(ValueError, match="neither a prompt nor a style"):
+        styled_pipeline(cutout(60, 60))

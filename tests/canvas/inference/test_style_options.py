@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from canvas.__main__ import main
+from canvas.data import tables
+from canvas.data.styles import STYLES_FOLDER
+from canvas.inference.style import style_of_pictures
+from canvas.inference.style_options import layers_of
+from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.test_style import noise
+from tests.canvas.models.test_text import OTHER
+
+
+@pytest.fixture(scope="module")
+def folder(styled_pipeline, tmp_path_factory) -> Path:
+    """The model with a board of one picture's style and two clusters, one dropped; pictures beside it."""
+    path = tmp_path_factory.mktemp("styles")
+    styled_pipeline.save_pretrained(path / "model")
+    vectors = style_of_pictures(styled_pipeline, [noise(1)]).embeddings[0].numpy()
+    assert len(vectors) == 16 + OTHER.embed_dim
+    row = {"uve": vectors[:16], "clip": vectors[16:], "pins": ["p0"], "purity": 1.0, "coherence": 1.0, "chance": 0.1}
+    named = [
+        ("board-0001", "board", "Cabin Weekend", None),
+        ("cluster-001", "cluster", "desert at dawn", None),
+        ("cluster-002", "cluster", "this and that", "mixed: purity 0.2"),
+    ]
+    rows = [
+        row | {"style_id": style_id, "kind": kind, "name": name, "dropped": dropped}
+        for style_id, kind, name, dropped in named
+    ]
+    schema = tables.STYLES
+    tables.write(path / "model" / STYLES_FOLDER, [pa.Table.from_pylist(rows, schema)], schema)
+    cutout(60, 60).save(path / "mug.png")
+    for seed in (1, 2):
+        noise(seed).save(path / f"style{seed}.png")
+    (path / "words.png").write_text("not a picture")
+    return path
+
+
+def generate(folder: Path, *options: str, out: str = "out") -> int:
+    return main(
+        [
+            *("generate", "--model", str(folder / "model"), "--product", str(folder / "mug.png")),
+            *("--steps", "2", "--guidance", "2", "--candidates", "1", "--out", str(folder / out), *options),
+        ]
+    )
+
+
+def painted(folder: Path, *options: str) -> np.ndarray:
+    assert generate(folder, *options, out="shown") == 0
+    return np.array(Image.open(folder / "shown" / "mug-0.png"))
+
+
+def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
+    first, second = str(folder / "style1.png"), str(folder / "style2.png")
+    by_picture = painted(folder, "--style", first)
+    assert np.array_equal(painted(folder, "--board", "cabin weekend"), by_picture)  # the same embedding
+    assert np.array_equal(painted(folder, "--style-cluster", "desert at dawn"), by_picture)
+    others = [
+        painted(folder, "--style", first, "--prompt", "a mug, in a forest"),
+        painted(folder, "--style", first, "--style-strength", "0.3"),
+        painted(folder, "--style", first, "--style-layers", "style"),
+        painted(folder, "--style", first, second, "--style-weights", "0.3", "0.7"),
+        painted(folder, "--style", first, second, "--style-weights", "0.3", "0.7", "--style-apart"),
+    ]
+    for place, other in enumerate(others):
+        assert not np.array_equal(other, by_picture), place
+    core = np.array(cutout(60, 60))[..., 3] == 255
+    assert all(np.array_equal(other[core], by_picture[core]) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say what to paint with --prompt, or show it with --style, --board or --style-cluster"),
+        (("--style",), "0 style pictures were given: give 1 to 16"),
+        (("--style", *["style1.png"] * 100), "100 style pictures were given: give 1 to 16"),
+        (("--style", "words.png"), "words.png cannot be used: not a JPEG, PNG or WEBP image"),
+        (("--style", "none.png"), "cannot read none.png"),
+        (("--board", "cabin wekend"), "no board is called 'cabin wekend': did you mean 'Cabin Weekend'?"),
+        (("--style-cluster", "dessert"), "no style cluster is called 'dessert': did you mean 'desert at dawn'?"),
+        (("--style-cluster", "this and that"), "was dropped: mixed: purity 0.2"),
+        (("--board", "x", "--style-cluster", "y"), "--board and --style-cluster were given: show the style in one way"),
+        (("--board", "cabin weekend", "--style-weights", "1"), "are about the pictures of --style: give some"),
+        (("--style", "style1.png", "style2.png", "--style-weights", "0.5", "0.6"), "sum to 1.1"),
+        (("--style", "style1.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 pictures"),
+        (("--style", "style1.png", "--style-strength", "9"), "the style strength is 9"),
+        (("--style", "style1.png", "--style-layers", "some"), "'some' is not understood: say all, style, or LAYER=F"),
+        (
+            ("--style", "style1.png", "--style-layers", "up_blocks.5=1"),
+            "no cross-attention layer is called up_blocks.5",
+        ),
+    ],
+)
+def test_bad_input_is_said_in_one_sentence(folder: Path, options, message, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, *options) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    sentence = next(line for line in said if line.startswith("canvas generate: "))
+    assert sentence == said[-1]
+    assert message in sentence
+
+
+def test_factors_by_layer():
+    assert layers_of(["style"]) == "style"
+    assert layers_of(["up_blocks.0=0.5", "mid_block=1"]) == {"up_blocks.0": 0.5, "mid_block": 1.0}

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+
+from canvas.data.style_pins import KnownProducts
+from evaluation.leakage import GREY, NOTHING, ProductJudge, examples, hidden, judge_figures, leaked
+
+
+def painted(count: int, seed: int, side: int = 32) -> KnownProducts:
+    """Red discs ("Lamps") and blue bars ("Mugs"), left or right, before grey noise."""
+    random = np.random.default_rng(seed)
+    emptied = random.integers(90, 140, (count, side, side, 3)).astype(np.uint8)
+    views, masks, categories = emptied.copy(), np.zeros((count, side, side), bool), []
+    rows, columns = np.mgrid[:side, :side]
+    for at in range(count):
+        centre = side // 4 if at % 4 < 2 else 3 * side // 4
+        disc = np.hypot(rows - side / 2, columns - centre) < side / 5
+        bar = (np.abs(rows - side / 2) < side / 3) & (np.abs(columns - centre) < side / 12)
+        masks[at] = disc if at % 2 else bar
+        views[at][masks[at]] = (230, 20, 20) if at % 2 else (20, 20, 230)
+        categories.append("Lamps" if at % 2 else "Mugs")
+    return KnownProducts(views, masks, categories, emptied)
+
+
+def test_the_judge_sees_a_product_beside_what_is_hidden():
+    judge = ProductJudge.learnt(painted(24, seed=0), seed=0)
+    assert judge is not None
+    figures = judge_figures(judge, painted(8, seed=1), seed=1)
+    assert figures["product_judge_right"] > 0.8
+    assert figures["product_judge_false_alarms"] < 0.2
+    known = painted(4, seed=2)
+    left, right = known.masks[1], known.masks[3]
+    second = known.views[3].copy()
+    second[left] = known.views[1][left]  # a lamp on either side
+    views = np.stack([second, second, known.emptied[0]])
+    assert judge.seen(views, np.stack([left, left | right, left])) == ["Lamps", NOTHING, NOTHING]
+
+
+def test_what_is_learnt_from_shows_most_of_its_product():
+    known = painted(24, seed=0)
+    views, labels = examples(known, seed=0)
+    assert labels.count(NOTHING) == 24
+    assert 0 < len(labels) - 24 < 24  # a cover over its own place hides it
+    assert (views == GREY).all(axis=-1).any(axis=(1, 2)).all()
+    assert np.array_equal(hidden(known.views, np.zeros_like(known.masks)), known.views)
+
+
+def test_without_two_kinds_there_is_no_judge():
+    none = painted(1, seed=0)
+    empty = KnownProducts(none.views[:0], none.masks[:0], [], none.emptied[:0])
+    assert ProductJudge.learnt(empty, seed=0) is None
+
+
+def test_a_leak_is_told_where_the_categories_differ():
+    seen = ["Lamps", "Mugs", "Lamps", NOTHING]
+    assert leaked(seen, ["Lamps", "Lamps", "Lamps", None], ["Mugs", "Mugs", "Lamps", "Mugs"]) == [
+        True,
+        False,
+        None,
+        None,
+    ]
