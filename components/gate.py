@@ -34,7 +34,7 @@ def gate(
     verdict.path.write_text(json.dumps(asdict(decision), indent=1) + "\n", encoding="utf-8")
     told: dict[str, Any] = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
     scored = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
-    raters = reward_agreement(scored, read(ratings.path).to_pylist()).figures
+    raters = reward_agreement(scored, read(ratings.path).to_pylist(), challenger).figures
     told |= {"reasons": len(found.reasons)} | ({"raters": raters} if raters else {})
     metrics.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -98,7 +98,7 @@ def _human(rows: Sequence[Row], judgments: Sequence[Row], decision: Decision) ->
         against="the champion" if decision.champion else "products pasted on another picture",
         judgments=found.judgments if found else 0,
         raters=found.raters if found else 0,
-        agreement=reward_agreement(rows, judgments),
+        agreement=reward_agreement(rows, judgments, decision.challenger),
         consistency=consistency(judgments),
         set_aside=Counter(row["set_aside"] for row in judgments if row["set_aside"]),
         strengths={names.get(model, model[:10]): strength for model, strength in strengths(judgments).items()},

@@ -1,10 +1,10 @@
-"""Stage `train_reward`: real pictures and controlled corruptions in, a model that judges pictures of products out."""
+"""Stage `train_reward`: real and corrupted pictures, and what people said, in; a model that judges pictures out."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from lifecycle.catalog import (
     Kept,
     Masks,
     Pins,
+    Preferences,
     RewardLosses,
     RewardMetrics,
     RewardSheet,
@@ -28,11 +29,10 @@ from lifecycle.catalog import (
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from canvas.data.comparisons import Comparison, ComparisonBatches
-    from canvas.data.product_views import ProductView
+    from canvas.data.human_comparisons import HumanBatches, HumanComparisons
     from canvas.models.reward import RewardModel
+    from canvas.train.data import Batches
     from evaluation.rewards import Judged
 
 SCORED = ("mixed", "known_kinds", "unseen_kinds")
@@ -53,6 +53,8 @@ class TrainRewardParams:
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
     scored_pins: int  # of held-out products, at most
     scored_each: int  # comparisons of each kind of corruption
+    human_share: float  # of what people compared, in every batch, once they have said enough; 0: none
+    min_human: int  # judgments that are enough
     absolute_weight: float  # of the absolute loss beside the pairwise one
     score_batch: int
     sheet_pins: int
@@ -60,9 +62,14 @@ class TrainRewardParams:
     train: TrainSpec
 
     def __post_init__(self) -> None:
-        for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins"):
+        for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins", "min_human"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"train_reward.{name} is {value}: it must be 1 or more")
+        if self.human_share and not 1 <= self.human_share * self.train.batch_size <= self.train.batch_size:
+            raise ValueError(
+                f"train_reward.human_share is {self.human_share}: it must be 0, or at most 1 and at least one of the "
+                f"{self.train.batch_size} of a batch"
+            )
 
 
 @stage(machine="gpu")
@@ -74,6 +81,7 @@ def train_reward(
     truth: Input[Truth],
     masks: Input[Masks],
     captions: Input[Captions],
+    preferences: Input[Preferences],
     model: Output[catalog.RewardModel],
     judgments: Output[SyntheticJudgments],
     metrics: Output[RewardMetrics],
@@ -82,11 +90,13 @@ def train_reward(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the reward model on synthetic judgments, calibrate it, and score it on products and kinds it never saw."""
+    """Train the reward model on synthetic judgments and what people said, and score it on what it never saw."""
     import torch
 
+    from canvas.data.human_comparisons import human_comparisons
     from canvas.data.images import encode_png
     from canvas.data.synthetic_judgments import write_judgments
+    from canvas.inference.reward_sheet import reward_sheet
     from canvas.models.reward import build_reward
     from canvas.models.reward_objective import RewardObjective, calibrate
     from canvas.train.loop import fit
@@ -100,14 +110,16 @@ def train_reward(
         "masks": masks.path,
         "captions": captions.path,
     }
-    sets = _sets(params, reward, sources)
+    said = human_comparisons(preferences.path, pins.path, held_out=HELD_OUT, side=reward.image_size)
+    enough = params.human_share > 0 and sum(one.judgments for one in said.learnt) >= params.min_human
+    sets = _sets(params, reward, sources, said.products if enough else frozenset())
     drawn = time.perf_counter()
     torch.manual_seed(params.train.seed)
     network = build_reward(reward)
     fitted = fit(
         network,
         RewardObjective(params.absolute_weight),
-        sets["train"],
+        _mixed(sets["train"], said, params.human_share) if enough else sets["train"],
         params.train,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
@@ -120,6 +132,7 @@ def train_reward(
     scored = {name: _judged(network, sets[name], params.score_batch) for name in SCORED}
     figures = _figures(network, scored)
     figures |= {
+        "human": _human_figures(network, said, enough, params.score_batch),
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
         "held_out_pins": len(sets["mixed"].views),
@@ -131,12 +144,14 @@ def train_reward(
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     curve = "".join(f"{step},{loss:.6g}\n" for step, loss in fitted.losses)
     losses.path.write_text(f"step,loss\n{curve}", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_sheet(params, network, sets["mixed"].views)))
+    sheet.path.write_bytes(encode_png(reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))
 
 
-def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, Path]) -> dict[str, ComparisonBatches]:
-    """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored; the
-    other half, and unseen views of products that are known, calibrate."""
+def _sets(
+    params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, Path], learnt: Collection[str]
+) -> dict[str, ComparisonBatches]:
+    """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored, but
+    for the products `learnt` from people; the other half, and unseen views of products that are known, calibrate."""
     from canvas.data.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
     from canvas.data.product_views import background_views, product_views
 
@@ -145,6 +160,7 @@ def _sets(params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, P
     views = product_views(*tables, splits=("train",), side=side, count=params.pins)
     held_out = product_views(*tables, splits=HELD_OUT, side=side, count=params.scored_pins)
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
+    halves[1] = [view for view in halves[1] if (view.product_id or view.pin_id) not in learnt] or halves[1]
     seen = product_views(*tables, splits=CALIBRATING, side=side, count=params.scored_pins)
     aside = sorted({view.pin_id: view for view in [*halves[0], *seen]}.values(), key=lambda view: view.pin_id)
     tables = [sources[name] for name in ("pins", "kept", "truth", "captions")]
@@ -183,7 +199,28 @@ def _trained_kinds(params: TrainRewardParams) -> list[str]:
     return kinds
 
 
-def _judged(network: RewardModel, batches: ComparisonBatches, score_batch: int) -> Judged:
+def _mixed(synthetic: ComparisonBatches, said: HumanComparisons, share: float) -> Batches:
+    from canvas.data.human_comparisons import HumanBatches, MixedBatches
+
+    return MixedBatches(synthetic, HumanBatches(said.learnt, words=synthetic.words), share)
+
+
+def _human_figures(
+    network: RewardModel, said: HumanComparisons, learnt: bool, score_batch: int
+) -> dict[str, float | dict[str, float]]:
+    """Judgments by people that there are and that training used; accuracy by question on what it did not use."""
+    from canvas.data.human_comparisons import HumanBatches
+    from evaluation.rewards import accuracies
+
+    judgments = {name: sum(one.judgments for one in getattr(said, name)) for name in ("learnt", "held_out")}
+    figures: dict[str, Any] = {"judgments": sum(judgments.values()), "used": judgments["learnt"] if learnt else 0}
+    if said.held_out:
+        batches = HumanBatches(said.held_out, words=network.config["words"])
+        figures["held_out"] = accuracies(_judged(network, batches, score_batch), HEADS)
+    return figures
+
+
+def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, score_batch: int) -> Judged:
     """What the model says of comparisons as they are, beside what is known."""
     import numpy as np
     import torch
@@ -192,17 +229,17 @@ def _judged(network: RewardModel, batches: ComparisonBatches, score_batch: int) 
     from evaluation.rewards import Judged
 
     columns: dict[str, list[Any]] = {}
+    comparisons: Sequence[Any] = batches.comparisons
     with torch.no_grad():
-        for first in range(0, len(batches.comparisons), score_batch):
-            batch = batches.batch(batches.comparisons[first : first + score_batch])
+        for first in range(0, len(comparisons), score_batch):
+            batch = batches.batch(comparisons[first : first + score_batch])
+            columns.setdefault("pins", []).append(batch["pin_id"])
             found = dict(zip(("first", "second"), logits_of(network, batch), strict=True))
             for name in ("first", "second", "preferred", "first_good", "second_good"):
                 columns.setdefault(name, []).append(torch.as_tensor(found.get(name, batch[name])).double().numpy())
-    return Judged(
-        pins=[batches.views[one.view].pin_id for one in batches.comparisons],
-        kinds=[one.kinds for one in batches.comparisons],
-        **{name: np.concatenate(parts) for name, parts in columns.items()},
-    )
+    pins = [str(pin) for part in columns.pop("pins") for pin in part]
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return Judged(pins=pins, kinds=[one.kinds for one in comparisons], **arrays)
 
 
 def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, Any]:
@@ -228,32 +265,3 @@ def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, An
                 if (of := accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
                     by_kind.setdefault(kind, {})[question] = of.mean
     return figures | {"accuracy_by_kind": by_kind}
-
-
-def _sheet(params: TrainRewardParams, network: RewardModel, views: Sequence[ProductView]) -> Image.Image:
-    """Held-out pins in rows: as they are, and under each corruption, with what the model says: defects, fidelity,
-    aesthetics in hundredths."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    from canvas.data.comparisons import Variant, rendered
-    from canvas.data.corruptions import CORRUPTIONS
-    from canvas.data.images import contact_sheet
-    from canvas.models.reward import scores
-
-    variants = [Variant(), *(Variant(kind, 0.6, params.seed) for kind in CORRUPTIONS)]
-    shown, labels = [], []
-    for view in views[:: max(1, len(views) // params.sheet_pins)][: params.sheet_pins]:
-        pictures = np.stack([rendered(view, variant, ()) for variant in variants])
-        said = scores(
-            network,
-            torch.from_numpy(pictures).permute(0, 3, 1, 2),
-            torch.from_numpy(view.pixels.copy()).permute(2, 0, 1)[None],
-            torch.from_numpy(view.mask)[None, None],
-        )
-        shown += [Image.fromarray(picture) for picture in pictures]
-        for place, variant in enumerate(variants):
-            numbers = " ".join(f"{100 * float(said[head][place]):.0f}" for head in HEADS[:3])
-            labels.append(f"{variant.kind or 'real'} {numbers}")
-    return contact_sheet(shown, labels, columns=len(variants), cell=128)

@@ -33,14 +33,17 @@ class RewardAgreement:
         }
 
 
-def reward_agreement(evaluation: Iterable[Row], judgments: Sequence[Judgment]) -> RewardAgreement:
-    """Of human judgments that count (evaluation.agreement). The reward model is asked about candidates that
-    `evaluation` (candidate_id, item_id, reward_overall) scored, so judgments of other versions' pictures tell of the
-    raters only."""
+def reward_agreement(evaluation: Iterable[Row], judgments: Sequence[Judgment], challenger: str) -> RewardAgreement:
+    """Of human judgments that count (evaluation.agreement).
+
+    The reward model is asked about candidates that `evaluation` (candidate_id, item_id, reward_overall) scored, and
+    only where one is by `challenger`, the digest of the composite that holds it: it cannot have learnt from those, for
+    they were painted after it was trained. Judgments of other versions tell of the raters alone.
+    """
     scored = [row for row in evaluation if row["reward_overall"] is not None]
     return RewardAgreement(
         reward=score_agreement(
-            judgments,
+            [row for row in judgments if challenger in (row["first_model"], row["second_model"])],
             {row["candidate_id"]: row["reward_overall"] for row in scored},
             {row["candidate_id"]: row["item_id"] for row in scored},
             question=QUESTION,

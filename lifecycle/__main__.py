@@ -44,9 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     champion.add_argument("action", choices=("pull", "history"))
     rate = add("rate", _rate, "Serve the rating packet on loopback, a queue for each rater, until Ctrl-C")
     rate.add_argument("raters", nargs="+", metavar="NAME", help="lower-case letters, digits, - and _")
-    add("ratings", _ratings, "Write ratings/ and ratings.dvc from what people answered").add_argument(
-        "action", choices=("pull",)
+    ratings = add(
+        "ratings", _ratings, "Write ratings/ from what people answered, or preferences/ from them, and pin it"
     )
+    ratings.add_argument("action", choices=("pull", "learn"), help="learn: the reward model is to learn from them")
     add("inputs", _inputs, "Write pinned inputs whose pin says that they are empty, in a fresh checkout")
     add("records", _records, "Send the records of runs that tracking has not got yet")
     return parser
@@ -172,10 +173,10 @@ def _rate(options: argparse.Namespace) -> int:
 
 
 def _ratings(options: argparse.Namespace) -> int:
-    from lifecycle.ratings import pull
+    from lifecycle.ratings import learn, pull
 
     try:
-        print("\n".join(pull(Path.cwd())))
+        print("\n".join(pull(Path.cwd())) if options.action == "pull" else learn(Path.cwd()))
     except ValueError as error:
         return _complain(str(error))
     return 0
@@ -188,6 +189,7 @@ def _inputs(options: argparse.Namespace) -> int:
         for name, restore, empty in (
             ("champion", champion.restore, "there is no champion yet"),
             ("ratings", ratings.restore, "nobody has rated yet"),
+            ("preferences", ratings.restore_preferences, "the reward model learns from corruptions alone"),
         ):
             if Path(f"{name}.dvc").is_file():
                 print(f"{name}/ is written: {empty}" if restore(Path.cwd()) else f"{name}/ is there")

@@ -556,6 +556,15 @@ class Ratings(Dataset):
     pinned = True
 
 
+class Preferences(Dataset):
+    """What people said, with the pictures that they saw: what the reward model may learn from (tables.PREFERENCES);
+    empty at first. Apart from the ratings, for a reward model that has learnt makes another composite, which nobody has
+    rated: `python -m lifecycle ratings learn` writes it when somebody decides so; pinned by preferences.dvc."""
+
+    path = "preferences"
+    pinned = True
+
+
 class RewardModel(Model):
     """What judges pictures of products: defects, fidelity, aesthetics, overall; calibrated (canvas.models.reward)."""
 

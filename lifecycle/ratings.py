@@ -1,4 +1,5 @@
-"""The pinned input `ratings/`: what people said of a rating packet, and the desks at which they say it."""
+"""The pinned inputs `ratings/`, what people said of a rating packet, and `preferences/`, what the reward model may
+learn of it; and the desks at which they say it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lifecycle.catalog import RatingKey, RatingPacket, Ratings
+from lifecycle.catalog import Candidates, Pins, Preferences, RatingKey, RatingPacket, Ratings
 from lifecycle.origin import home
 from lifecycle.packet import read_packet
 from lifecycle.pinned import replace, restore_empty
@@ -63,9 +64,39 @@ def pull(root: Path) -> list[str]:
     return _told(fresh, len(rows))
 
 
+def learn(root: Path) -> str:
+    """Add what `ratings/` says of candidates that lie here, with their pictures, to `preferences/`, and pin it; what to
+    tell of it. What was known of other pictures stays. Raises `ValueError` if there is nothing to add.
+    """
+    for needed in (Ratings, Candidates, Pins):
+        if not (root / needed.path).is_dir():
+            raise ValueError(f"{needed.path} is missing: `dvc checkout` brings it back")
+    table = _preferences()
+    restore_preferences(root)
+    known = table.read(root / Preferences.path) if (root / Preferences.path).is_dir() else []
+    fresh = table.preferences(root / Ratings.path, root / Candidates.path, root / Pins.path)
+    if not fresh:
+        raise ValueError(
+            "no judgment that counts is about the pictures in artifacts/candidates: `python -m lifecycle ratings pull` "
+            "brings what people said of them"
+        )
+    rows = table.merged(known, fresh)
+    replace(Preferences.path, lambda there: table.write(there, rows), root)
+    said = sum(row["judgments"] for row in rows)
+    return (
+        f"preferences/ holds {said} judgments of {len(rows)} pairs or pictures, {len(fresh)} of these candidates; "
+        "`dvc repro train_reward` learns from them, and what it assembles has to be rated anew"
+    )
+
+
 def restore(root: Path) -> bool:
     """Write the empty table in a fresh checkout whose pin names it; whether it did."""
     return restore_empty(Ratings.path, write_empty, root)
+
+
+def restore_preferences(root: Path) -> bool:
+    """As `restore`, of `preferences/`."""
+    return restore_empty(Preferences.path, lambda place: _preferences().write(place, []), root)
 
 
 def write_empty(place: Path) -> None:
@@ -91,6 +122,11 @@ def _seated(server: RatingServer, packet: Any, raters: Sequence[str]) -> list[An
 def _judgments() -> Any:
     """The module that knows the table; by name, as stages are loaded: the lifecycle imports no evaluation."""
     return import_module("evaluation.judgments")
+
+
+def _preferences() -> Any:
+    """As `_judgments`."""
+    return import_module("evaluation.preferences")
 
 
 def _told(fresh: Sequence[dict[str, Any]], rows: int) -> list[str]:

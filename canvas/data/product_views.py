@@ -57,7 +57,7 @@ def product_views(
     products = dict(zip(*tables.read(pins, ["pin_id", "product_id"]).to_pydict().values(), strict=True))
     found = {}
     for pin_id, image in _pictures(pins, "image", chosen, side):
-        mask = _squeezed(Image.fromarray(decode_mask(good[pin_id]).astype(np.uint8) * 255), side) >= 128
+        mask = squeezed(Image.fromarray(decode_mask(good[pin_id]).astype(np.uint8) * 255), side) >= 128
         if mask.any():
             found[pin_id] = ProductView(pin_id, products[pin_id], split_of[pin_id], image, mask, words.get(pin_id, ""))
     return [found[pin_id] for pin_id in sorted(found)]
@@ -104,11 +104,11 @@ def _pictures(table: Path, column: str, wanted: Collection[str], side: int) -> l
         for batch in tables.batches(table, ["pin_id", column]):
             for row in batch.to_pylist():
                 if row["pin_id"] in left and row[column] is not None:
-                    found.append((row["pin_id"], _squeezed(on_white(decode(row[column])), side)))
+                    found.append((row["pin_id"], squeezed(on_white(decode(row[column])), side)))
                     bar.update()
     return found
 
 
-def _squeezed(image: Image.Image, side: int) -> Pixels:
+def squeezed(image: Image.Image, side: int) -> Pixels:
     """The whole picture as a square, as the reward model squeezes what it is shown: antialiased, bilinear."""
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

@@ -191,6 +191,22 @@ JUDGMENTS = pa.schema(
 JUDGMENT_KINDS = ("pairwise", "absolute")
 QUESTIONS = ("defects", "fidelity", "aesthetics", "preference")
 
+PREFERENCES = pa.schema(
+    [
+        ("first", pa.string()),  # candidate_id
+        ("second", pa.string()),  # likewise, after `first` in the alphabet; null: `first` was shown alone
+        ("pin_id", pa.string()),
+        ("product_id", pa.string()),  # null: unknown
+        ("prompt", pa.string()),
+        *((question, pa.float32()) for question in QUESTIONS),  # mean of what was said of `first`; null: not asked
+        ("judgments", pa.int32()),
+        ("product", pa.binary()),  # PNG, reduced, as are the others
+        ("mask", pa.binary()),  # PNG, 1-bit, of the product
+        ("first_image", pa.binary()),
+        ("second_image", pa.binary()),  # null: alone
+    ]
+)  # one row a pair that people compared, or a picture that they judged alone
+
 
 class Writer:
     """Writes `part-00000.parquet`, ... of ROWS_PER_PART rows each into a new directory; use as a context.

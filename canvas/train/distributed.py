@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -141,12 +140,13 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The whole state dict on rank 0's CPU, to save a model that was trained under fsdp (collective); else empty."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return {
-        name: tensor for name, tensor in get_model_state_dict(model, options=options).items() if torch.is_tensor(tensor)
-    }
+def gather_into(model: nn.Module, sharded: nn.Module, device: torch.device) -> None:
+    """The whole weights and buffers of `sharded` into its unsharded twin `model`, on every rank; collective."""
+    sources = {**dict(sharded.named_parameters()), **dict(sharded.named_buffers())}
+    with torch.no_grad():
+        for name, target in (*model.named_parameters(), *model.named_buffers()):
+            target.copy_(whole(sources[name]))
+    model.to(device)
 
 
 def gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:

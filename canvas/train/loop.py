@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from canvas.train.data import Batch, Batches
-from canvas.train.distributed import joined, synchronised
+from canvas.train.distributed import gather_into, joined, synchronised
 from canvas.train.draws import Draws, mixed
 from canvas.train.ema import Averages, Snapshots
 from canvas.train.optimizer import learning_rate_factor
@@ -53,8 +54,10 @@ def fit(
     A run that was killed and called again gives, on CPU, the same bits as one that was not: batches, draws, dropout
     and learning rate are functions of the step. `log` gets the means over `log_every` steps, on rank 0. `sample` gets
     the model in eval mode without gradients; on rank 0 alone, or, under fsdp, on every rank (its forward is
-    collective, and must be `model(...)` itself, as in the objective). `ValueError` in one sentence: the loss or the
-    gradient is not finite (naming step and pins; that state is never saved), or `checkpoints` is of another run.
+    collective, and must be `model(...)` itself, as in the objective). Under fsdp a copy of `model` is sharded and
+    trained, and its weights are put into `model` at the end: no caller meets a shard. `ValueError` in one sentence: the
+    loss or the gradient is not finite (naming step and pins; that state is never saved), or `checkpoints` is of
+    another run.
     """
     with joined(spec.parallel) as world, reproducible(world.device):
         if spec.batch_size % (world.size * spec.accumulate):
@@ -66,8 +69,9 @@ def fit(
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
         scaler = torch.amp.GradScaler(world.device.type, enabled=spec.precision == "fp16")
 
+        trained = copy.deepcopy(model) if spec.parallel == "fsdp" else model
         title = type(model).__name__  # before it is wrapped
-        players = players_of(model, objective, adversary, spec, world)
+        players = players_of(trained, objective, adversary, spec, world)
         averages = Averages(players[0].parameters, spec.ema)
         this_run = identity(spec, {player.name: player.tensors for player in players})
         progress = Progress(identity=this_run, players=players, averages=averages, scaler=scaler)
@@ -135,10 +139,12 @@ def fit(
                 if done % spec.checkpoint_every == 0:
                     save(checkpoints, progress, world)
                 if sample is not None and here and done % spec.sample_every == 0:
-                    with evaluating(model):
-                        sample(model, done)
+                    with evaluating(trained):
+                        sample(trained, done)
                 clock = time.perf_counter()
         bar.close()
+        if trained is not model:
+            gather_into(model, trained, world.device)
         return Fitted(
             losses=progress.losses,
             images_per_second=statistics.median(progress.rates),

@@ -1,17 +1,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from canvas.data import tables
+from canvas.data.images import encode_png
+from canvas.data.masks import encode_mask
 from canvas.models.reward import load_reward, scores
 from components.train_reward import train_reward
+from evaluation import preferences
+from lifecycle.params import load_sections
 from lifecycle.stage import Input, Output, Scratch
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import TINY, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
-TABLES = ("pins", "kept", "truth", "masks", "captions")
+TABLES = ("pins", "kept", "truth", "masks", "captions", "preferences")
 OUTPUTS = ("model", "judgments", "metrics", "losses", "sheet")
 
 
@@ -32,6 +38,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
     write_catalogue(folder)
     write_sidecars(folder)
+    preferences.write(folder / "preferences", [])
     return folder
 
 
@@ -104,3 +111,76 @@ def test_the_same_run_gives_the_same_bytes(trained, data, tmp_path):
 def test_kinds_that_cannot_be_held_out_are_refused(data, tmp_path, kinds):
     with pytest.raises(ValueError, match="held_out_kinds is"):
         run(data, tmp_path / "out", held_out_kinds=list(kinds))
+
+
+def said_of(pins: list[str], value: float = 1.0) -> list[dict]:
+    """People saw the product of each pin in green and in grey, and all four judgments of each prefer the green."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((40, 48), bool)
+    mask[10:30, 12:36] = True
+    grey, green, product = (
+        encode_png(Image.fromarray(np.clip(rng.normal(colour, 9, (40, 48, 3)), 0, 255).astype(np.uint8)))
+        for colour in (128, (40, 160, 40), (220, 40, 40))
+    )
+    common = {"prompt": "red mug, in a forest", "mask": encode_mask(mask), "product": product, "judgments": 4}
+    return [
+        dict.fromkeys(tables.PREFERENCES.names)
+        | common
+        | {"pin_id": pin, "first": f"{pin}.green", "second": f"{pin}.grey", "preference": value}
+        | {"first_image": green, "second_image": grey}
+        for pin in pins
+    ]
+
+
+def with_preferences(data: Path, folder: Path, rows: list[dict]) -> Path:
+    folder.mkdir()
+    for table in TABLES[:-1]:
+        (folder / table).symlink_to(data / table)
+    preferences.write(folder / "preferences", rows)
+    return folder
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
+def test_what_people_said_is_learnt(trained, data, tmp_path):
+    """Of known products; p13 is of a held-out product on one side, p15 on the other."""
+    known = with_preferences(data, tmp_path / "known", said_of(["p01", "p02", "p13", "p15", "gone"]))
+    figures = run(known, tmp_path / "out")
+    assert weights(tmp_path / "out") != weights(trained[0])
+    run(known, tmp_path / "again")
+    assert weights(tmp_path / "out") == weights(tmp_path / "again")
+    human = figures["human"]
+    assert (human["judgments"], human["used"]) == (16, 12)
+    assert human["held_out"]["overall_pairs"] == human["held_out"]["prompted_pairs"] == 1
+    assert human["held_out"]["overall_accuracy"] in (0.0, 1.0)
+    assert "defects_accuracy" not in human["held_out"]  # nobody was asked
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0])
+def test_what_people_prefer_is_told_of_a_product_that_nobody_trained_on(data, tmp_path, value):
+    said = said_of(["p01", "p02", "p04", "p05", "p15"], value)
+    train = load_sections(TINY)["train_reward"]["train"] | {"steps": 30}
+    figures = run(with_preferences(data, tmp_path / "said", said), tmp_path / "out", train=train)
+    assert figures["human"]["held_out"]["overall_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"min_human": 9}, {"human_share": 0.0}])
+def test_too_little_changes_nothing(trained, data, tmp_path, changes):
+    said = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))
+    figures = run(said, tmp_path / "out", **changes)
+    assert weights(tmp_path / "out") == weights(trained[0])
+    assert figures["human"] == {"judgments": 8, "used": 0}
+
+
+def test_nobody_rated_yet(trained):
+    assert trained[1]["human"] == {"judgments": 0, "used": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("human_share", 1.5), ("human_share", 0.1), ("human_share", -0.5), ("min_human", 0)]
+)
+def test_shares_and_counts_out_of_range_are_refused(data, tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"train_reward.{name} is {value}"):
+        run(data, tmp_path / "out", **{name: value})

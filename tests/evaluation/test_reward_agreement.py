@@ -27,9 +27,11 @@ def evaluation(place: Path, better: float, worse: float | None, version: str = "
     return read(place, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
 
 
-def asked(place: Path, scores: list[dict[str, Any]], said: list[dict[str, Any]]) -> RewardAgreement:
+def asked(
+    place: Path, scores: list[dict[str, Any]], said: list[dict[str, Any]], challenger: str = "new"
+) -> RewardAgreement:
     write(place, [pa.Table.from_pylist(said, JUDGMENTS)], JUDGMENTS)
-    return reward_agreement(scores, read(place).to_pylist())
+    return reward_agreement(scores, read(place).to_pylist(), challenger)
 
 
 def test_it_agrees_disagrees_or_cannot_tell(tmp_path: Path) -> None:
@@ -87,6 +89,14 @@ def test_ratings_of_other_versions_tell_of_raters_only(tmp_path: Path) -> None:
         f"{name}{end}" for name in ("pair_agreement", "alpha") for end in ("", "_low", "_high")
     }
     assert found.figures["pair_agreement"] == found.figures["alpha"] == 1.0
+
+
+def test_it_is_not_asked_about_pictures_that_it_may_have_learnt_from(tmp_path: Path) -> None:
+    """A champion's, on which it is evaluated again, were rated before the challenger and its reward model were made."""
+    said = [row(pair, "a", 1.0) for pair in range(ITEMS)]
+    scores = evaluation(tmp_path / "scored", 0.9, 0.2)
+    assert asked(tmp_path / "said", scores, said, challenger="next").reward is None
+    assert asked(tmp_path / "again", scores, said, challenger="new").reward is not None
 
 
 def test_a_picture_without_a_score_is_left_out(tmp_path: Path) -> None:
