@@ -66,11 +66,16 @@ def embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[tuple[str
     ]
 
 
+def source_width(uve: UveSpec, clip: ClipSpec, source: str) -> int:
+    """Of an embedding "uve", "clip" or "uve+clip"."""
+    return sum({"uve": uve.embed_dim, "clip": clip.embed_dim}[name] for name in source.split("+"))
+
+
 def clustering_rows(
     uve: UveSpec, clip: ClipSpec, source: str, spec: ClusterSpec, vectors: int
 ) -> list[tuple[str, str, str]]:
     """Name, value and arithmetic of clustering so many vectors with each of the spec's numbers."""
-    width = sum({"uve": uve.embed_dim, "clip": clip.embed_dim}[name] for name in source.split("+"))
+    width = source_width(uve, clip, source)
     stored = 4 * (uve.embed_dim + clip.embed_dim + width) * vectors
     rows = [
         (

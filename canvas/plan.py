@@ -22,14 +22,16 @@ from canvas.activations import Activations, activations
 from canvas.data.encoding_spec import EncodingSpec
 from canvas.data.frames import FrameSpec
 from canvas.diffusion.training_spec import LoraSpec
-from canvas.embedding_plan import embedding_plan
+from canvas.embedding_plan import embedding_plan, source_width
 from canvas.models.adapters import add_lora
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.denoiser import SIZE_IDS, add_inpaint_channels, build_denoiser
 from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.models.image_prompt import TOKENS
 from canvas.models.text import build_clip, text_widths
-from canvas.models.text_spec import TextSpec
+from canvas.models.text_spec import ClipSpec, TextSpec
+from canvas.models.uve_spec import UveSpec
 from canvas.models.vae import build_vae
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.distributed import shard_units
@@ -50,6 +52,7 @@ class Run:
     masks: int  # precomputed masked latents of each pin
     averages: int  # EMA copies
     lora_rank: int
+    image_width: int  # of the embedding that image prompts read
     pins: int
 
 
@@ -118,6 +121,9 @@ def run_in(profile: Path, gpus: int, pins: int) -> Run:
         masks=encoding.random_masks + encoding.product_masks,
         averages=len(train.ema),
         lora_rank=section("train_backdrop.lora", LoraSpec).rank,
+        image_width=source_width(
+            section("uve", UveSpec), section("text.second", ClipSpec), section("train_ip_adapter.source", str)
+        ),
         pins=pins,
     )
 
@@ -151,12 +157,21 @@ def parameters(module: nn.Module, trainable: bool = False) -> int:
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)
 
 
-def parameter_rows(models: Models) -> list[tuple[str, int]]:
+def image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:
+    """Number of parameters of the adapter that reads embeddings of so many numbers: the projection to tokens and
+    their norm, keys and values of each cross-attention layer."""
+    layers = [module for name, module in denoiser.named_modules() if name.endswith("attn2")]
+    states = layers[0].to_k.in_features
+    return (image_width + 1) * TOKENS * states + 2 * states + sum(2 * states * layer.inner_dim for layer in layers)
+
+
+def parameter_rows(models: Models, image_width: int) -> list[tuple[str, int]]:
     """Name and number of parameters of each network."""
     rows = [
         ("denoiser, text-to-image", parameters(models.denoiser)),
         ("denoiser, inpainting", parameters(models.inpaint)),
         ("LoRA on all its layers", parameters(models.lora, trainable=True)),
+        ("image prompts", image_prompt_parameters(models.inpaint, image_width)),
         ("autoencoder", parameters(models.vae)),
         ("conditional decoder", parameters(models.decoder)),
     ]
@@ -207,7 +222,7 @@ def pin_rows(specs: Specs, run: Run) -> list[tuple[str, str, int]]:
 def plan(specs: Specs, run: Run) -> str:
     """The whole plan as text."""
     models = models_of(specs, run)
-    lines = ["Parameters", *(f"  {name:28}{count:>16,}" for name, count in parameter_rows(models))]
+    lines = ["Parameters", *(f"  {name:28}{count:>16,}" for name, count in parameter_rows(models, run.image_width))]
     for title, model in (
         ("Memory of each GPU, inpainting denoiser, all weights trained", models.inpaint),
         (f"Memory of each GPU, LoRA of rank {run.lora_rank}, base frozen", models.lora),

@@ -157,20 +157,17 @@ def _stages(
 
 
 def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: Sequence[ProductPin]) -> list[Prepared]:
-    import numpy as np
-    from PIL import Image
-
     from canvas.data.captions import joined
-    from canvas.inference.many import Request, prepared
-    from canvas.inference.product import product_of
+    from canvas.inference.many import Request, all_prepared
+    from canvas.inference.product import masked_product
 
-    found: list[Prepared] = []
+    found: list[Request] = []
     for pin in chosen:
-        product = product_of(pin.image, Image.fromarray((pin.mask * 255).astype(np.uint8)))
+        product = masked_product(pin.image, pin.mask)
         for prompt in params.prompts:
             text = joined(pin.product, prompt)
-            found.append(prepared(pipeline, Request(product=product, prompt=text, seed=params.seed + len(found))))
-    return found
+            found.append(Request(product=product, prompt=text, seed=params.seed + len(found)))
+    return all_prepared(pipeline, found)
 
 
 def _pictures(

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from canvas.data.product_pins import ProductPin
-    from canvas.inference.many import Prepared
+    from canvas.inference.many import Prepared, Request
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
 
@@ -87,7 +87,7 @@ def sample_candidates(
     from canvas.data.images import encode_png
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import known_scenes
-    from canvas.inference.many import all_painted
+    from canvas.inference.many import all_painted, all_prepared
     from canvas.inference.pipeline import CanvasPipeline
     from evaluation.packets import write_packet
 
@@ -95,7 +95,8 @@ def sample_candidates(
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     pipeline = CanvasPipeline.from_pretrained(canvas.path)
-    items, requests = _items(params, pipeline, chosen, pins.path, known_scenes(truth.path))
+    items, asked = _items(params, chosen, pins.path, known_scenes(truth.path))
+    requests = all_prepared(pipeline, asked)
     own = all_painted(
         pipeline,
         requests,
@@ -121,34 +122,29 @@ def sample_candidates(
 
 def _items(
     params: SampleCandidatesParams,
-    pipeline: CanvasPipeline,
     chosen: Sequence[ProductPin],
     pins: Path,
     scenes: Sequence[str],
-) -> tuple[list[Row], list[Prepared]]:
-    """For every picture to paint: what all candidates of its item and seed have in common, and the encoded request."""
-    import numpy as np
-    from PIL import Image
-
+) -> tuple[list[Row], list[Request]]:
+    """For every picture to paint: what all candidates of its item and seed have in common, and the request."""
     from canvas.data import tables
     from canvas.data.captions import joined
     from canvas.data.masks import encode_mask
-    from canvas.inference.many import Request, prepared
-    from canvas.inference.product import product_of
+    from canvas.inference.many import Request
+    from canvas.inference.product import masked_product
 
     categories = {row["pin_id"]: row["category"] for row in tables.read(pins, ["pin_id", "category"]).to_pylist()}
     items: list[Row] = []
-    requests: list[Prepared] = []
+    requests: list[Request] = []
     for pin in chosen:
-        product = product_of(pin.image, Image.fromarray((pin.mask * 255).astype(np.uint8)))
+        product = masked_product(pin.image, pin.mask)
         for background in params.prompts:
             prompt = joined(pin.product, background)
             item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
-            first = prepared(pipeline, Request(product=product, prompt=prompt, seed=0))
             for turn in range(params.seeds):
                 # An item's noise does not depend on what else is asked for, so that a later model gets the same.
                 seed = (crc32(item.encode()) + turn) % 2**31
-                requests.append(replace(first, request=replace(first.request, seed=seed)))
+                requests.append(Request(product=product, prompt=prompt, seed=seed))
                 items.append(
                     {
                         "item_id": item,

@@ -52,7 +52,7 @@ class Scorer:
         from canvas.data.images import decode
         from canvas.data.masks import decode_mask
         from canvas.data.scene_views import square_view
-        from canvas.inference.product import product_of
+        from canvas.inference.product import masked_product
         from evaluation.features import trunk_features
         from evaluation.painted import painted_scores, seam_gradients
 
@@ -61,7 +61,7 @@ class Scorer:
             if image.size != original.size:
                 raise ValueError(f"candidate {row['candidate_id']} is {image.size}, its product {original.size}")
         mask = decode_mask(rows[0]["mask"])
-        product = product_of(original, Image.fromarray((mask * 255).astype(np.uint8)))
+        product = masked_product(original, mask)
         pictures = [np.asarray(image) for image in images]
         views = np.stack([square_view(image, self.view_side) for image in images])
         features = trunk_features(views, self.batch_size)
@@ -110,11 +110,8 @@ class Scorer:
         side = self.clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
         squares = torch.stack([square(image, side) for image in images])
-        with torch.no_grad():
-            texts = [self.tower(self.tower.tokens([prompt]))[1][0].numpy() for prompt in dict.fromkeys(prompts)]
-        by_prompt = dict(zip(dict.fromkeys(prompts), texts, strict=True))
         seen = embedded(self.clip, squares.permute(0, 2, 3, 1).numpy(), self.batch_size)
-        return [float(value) for value in text_agreement(seen, np.stack([by_prompt[prompt] for prompt in prompts]))]
+        return [float(value) for value in text_agreement(seen, embedded_texts(self.tower, prompts))]
 
     def _rewards(self, pictures: Sequence[Pixels], product: Product, prompts: Sequence[str]) -> dict[str, list[float]]:
         import torch
@@ -145,6 +142,15 @@ def embedded(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
             pixels = torch.from_numpy(views[first : first + batch_size]).permute(0, 3, 1, 2)
             found.append(image_embeddings(clip, from_bytes(pixels)).numpy())
     return np.concatenate(found)
+
+
+def embedded_texts(tower: TextTower, prompts: Sequence[str]) -> Features:
+    """Embeddings float32 [N, E] of prompts, each different one encoded once."""
+    import torch
+
+    with torch.no_grad():
+        known = {prompt: tower(tower.tokens([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
+    return np.stack([known[prompt] for prompt in prompts])
 
 
 def diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -> list[float | None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from canvas.data.product_pins import ProductPin
     from canvas.data.style_pins import StylePin
-    from canvas.inference.many import Prepared
+    from canvas.inference.many import Request
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
     from evaluation.distances import Features
@@ -102,27 +102,24 @@ def requests_of(
     styles: Sequence[StylePin],
     wanted: Sequence[Asked],
     layers: Literal["all", "style"],
-) -> Iterator[Prepared]:
+) -> Iterator[Request]:
     """A request each; every style picture is embedded once."""
-    from canvas.inference.many import Request, prepared
-    from canvas.inference.product import product_of
+    from canvas.inference.many import Request
+    from canvas.inference.product import masked_product
     from canvas.inference.style import StylePrompt, style_of_pictures
 
     known: dict[tuple[int, float], StylePrompt] = {}
-    products = [product_of(one.pin.image, Image.fromarray((one.pin.mask * 255).astype(np.uint8))) for one in subjects]
+    products = [masked_product(one.pin.image, one.pin.mask) for one in subjects]
     for one in wanted:
         how, prompt = (one.style, one.strength), prompt_of(subjects[one.subject], styles[one.style])
         if one.strength and how not in known:
             image = styles[one.style].image
             known[how] = style_of_pictures(pipeline, [image], strength=one.strength, layers=layers)
-        yield prepared(
-            pipeline,
-            Request(
-                product=products[one.subject],
-                prompt=prompt if one.prompted else None,
-                seed=one.seed,
-                style=known.get(how),
-            ),
+        yield Request(
+            product=products[one.subject],
+            prompt=prompt if one.prompted else None,
+            seed=one.seed,
+            style=known.get(how),
         )
 
 
@@ -138,22 +135,21 @@ def painted_as_asked(
     batch_size: int,
 ) -> list[Pixels]:
     """The pictures, in the order of `wanted`; equal ones are painted once."""
-    from tqdm import tqdm
-
-    from canvas.inference.many import painted
+    from canvas.inference.many import all_painted, all_prepared
     from canvas.models.adapters import merge_lora
 
     merge_lora(pipeline.unet)
     different = {one.same: one for one in wanted}
-    found: dict[tuple[object, ...], Pixels] = {}
     requests = list(requests_of(pipeline, subjects, styles, list(different.values()), layers))
-    keys = list(different)
-    with tqdm(total=len(requests), desc="styles", unit="picture") as bar:
-        for place, picture in painted(
-            pipeline, requests, steps=steps, guidance_scale=guidance_scale, batch_size=batch_size
-        ):
-            found[keys[place]] = picture
-            bar.update()
+    pictures = all_painted(
+        pipeline,
+        all_prepared(pipeline, requests),
+        name="styles",
+        steps=steps,
+        guidance_scale=guidance_scale,
+        batch_size=batch_size,
+    )
+    found = dict(zip(different, pictures, strict=True))
     return [found[one.same] for one in wanted]
 
 
@@ -178,7 +174,7 @@ def scored(
 ) -> tuple[list[StyleScore], Features]:
     """A score each, and the pictures' features."""
     from canvas.data.scene_views import square_view
-    from canvas.inference.product import product_of
+    from canvas.inference.product import masked_product
     from evaluation.features import trunk_features
     from evaluation.leakage import leaked
 
@@ -190,10 +186,10 @@ def scored(
         features, standardised(trunk_features(shown), by.real), [one.style for one in wanted], others
     )
     seen = [soft for soft, _ in by.judges.seen(trunk_features(views))]
-    masks = [Image.fromarray((one.pin.mask * 255).astype(np.uint8)) for one in subjects]
-    products = [product_of(one.pin.image, mask) for one, mask in zip(subjects, masks, strict=True)]
+    products = [masked_product(one.pin.image, one.pin.mask) for one in subjects]
     leaks: list[bool | None] = [None] * len(wanted)
     if by.finder is not None:
+        masks = [Image.fromarray((one.pin.mask * 255).astype(np.uint8)) for one in subjects]
         hidden = np.stack([square_view(mask, by.side) >= 1 for mask in masks])  # every pixel that it touches
         said = by.finder.seen(views, hidden[[one.subject for one in wanted]])
         leaks = leaked(
@@ -231,17 +227,12 @@ def _text_agreement(
     views: np.ndarray,
 ) -> dict[int, float]:
     """Of the pictures that had a prompt, by place; the encoder's text half is the pipeline's own copy."""
-    import torch
-
     from evaluation.alignment import text_agreement
-    from evaluation.candidates import embedded
+    from evaluation.candidates import embedded, embedded_texts
 
     places = [place for place, one in enumerate(wanted) if one.prompted]
     prompts = [prompt_of(subjects[wanted[place].subject], styles[wanted[place].style]) for place in places]
-    tower = pipeline.text_encoder
-    with torch.no_grad():
-        texts = {prompt: tower(tower.tokens([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
     if not places:
         return {}
-    found = text_agreement(embedded(by.clip, views[places], 64), np.stack([texts[prompt] for prompt in prompts]))
+    found = text_agreement(embedded(by.clip, views[places], 64), embedded_texts(pipeline.text_encoder, prompts))
     return dict(zip(places, map(float, found), strict=True))

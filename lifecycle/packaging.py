@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifecycle.stage import Served
 
-REQUIREMENTS = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "safetensors", "tokenizers", "pillow")
+if TYPE_CHECKING:
+    from mlflow.types import ColSpec
+
+REQUIREMENTS = (
+    *("torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm"),
+    *("safetensors", "tokenizers", "pillow"),
+)
 """What loads the files, beside this project at the version's `git_sha`."""
 
 
@@ -16,16 +23,26 @@ def write_pyfunc(folder: Path, files: Path, served: Served) -> None:
     what `predict` takes and gives."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ParamSchema, ParamSpec, Schema
 
     mlflow.pyfunc.save_model(
         str(folder),
         loader_module=served.loader,
         data_path=str(files),
         signature=ModelSignature(
-            inputs=Schema([ColSpec(kind, name) for name, kind in served.inputs.items()]),
-            outputs=Schema([ColSpec(kind, name) for name, kind in served.outputs.items()]),
+            inputs=Schema([_column(name, kind) for name, kind in served.inputs.items()]),
+            outputs=Schema([_column(name, kind) for name, kind in served.outputs.items()]),
             params=ParamSchema([ParamSpec(name, kind, default) for name, (kind, default) in served.options.items()]),
         ),
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
     )
+
+
+def _column(name: str, kind: str) -> ColSpec:
+    """Of a type as `Served` says it."""
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types.schema import Array
+
+    single = kind.removesuffix("?")
+    item = DataType[single.removesuffix("[]")]
+    return ColSpec(Array(item) if single.endswith("[]") else item, name, required=not kind.endswith("?"))

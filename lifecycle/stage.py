@@ -160,7 +160,8 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """How a composite model answers requests: column or option -> its type ("binary", "string", "long", "double")."""
+    """How a composite model answers requests: column or option -> its type ("binary", "string", "long", "double";
+    "binary[]": several; "string?": the column may be left out)."""
 
     loader: str
     """Module with `_load_pyfunc(path)`, which gives an object with `predict(frame, params)`."""

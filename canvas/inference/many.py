@@ -6,7 +6,7 @@ Equal to calling the pipeline for each, up to rounding; a pass costs what its ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,19 @@ def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
     features = None if decoder is None else decoder.known(scene.pixels, scene.mask, scene.alpha)
     condition = condition_of(pipeline, scene, request.prompt, style=request.style)
     return Prepared(request, scene, condition, features)
+
+
+def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[Prepared]:
+    """`requests` in their order, encoded; those of one product, prompt and style, which differ in their seed alone,
+    are encoded once and share it. Raises ValueError for a prompt that is too long."""
+    known: dict[tuple[int, str | None, int], Prepared] = {}
+    found = []
+    for request in requests:
+        same = (id(request.product), request.prompt, id(request.style))
+        if same not in known:
+            known[same] = prepared(pipeline, request)
+        found.append(replace(known[same], request=request))
+    return found
 
 
 @torch.no_grad()

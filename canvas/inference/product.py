@@ -69,6 +69,11 @@ def product_of(
     return _checked(Product(pixels, feathered(segment(image) >= 0.5), "segmenter"))
 
 
+def masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
+    """The product of a pin: RGB and its mask (H, W), True on the product. Raises ValueError as `product_of` does."""
+    return product_of(image, Image.fromarray((mask * 255).astype(np.uint8)))
+
+
 def _unit(values: NDArray[np.uint8]) -> Alpha:
     return values.astype(np.float32) / np.float32(255)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.style import StylePrompt
 
-INPUTS: Mapping[str, str] = {"product": "binary", "prompt": "string", "seed": "long"}
-"""product: an encoded picture, a cut-out with alpha or a plain one, which is cut out."""
+INPUTS: Mapping[str, str] = {"product": "binary", "seed": "long", "prompt": "string?", "styles": "binary[]?"}
+"""product: an encoded picture, a cut-out with alpha or a plain one, which is cut out. styles: encoded pictures of the
+style, for a model that was assembled with an adapter. A row needs a prompt, styles or both."""
 
 OUTPUTS: Mapping[str, str] = {"image": "binary"}
 """image: a PNG of the product's size."""
 
-OPTIONS: Mapping[str, tuple[str, Any]] = {"steps": ("long", 30), "guidance_scale": ("double", 5.0)}
+OPTIONS: Mapping[str, tuple[str, Any]] = {
+    "steps": ("long", 30),
+    "guidance_scale": ("double", 5.0),
+    "style_strength": ("double", 1.0),
+}
 
 
 class ServedPipeline:
@@ -29,14 +35,16 @@ class ServedPipeline:
         self._pipeline = pipeline
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """One picture a row, the same for the same row. Raises ValueError for a product or prompt that is refused."""
+        """One picture a row, the same for the same row. Raises ValueError for a product, prompt or style that is
+        refused."""
         import pandas as pd
 
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
         images = [
             self._pipeline(
                 decode(row["product"]),
-                row["prompt"],
+                row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
+                style=self._style(row.get("styles"), float(options["style_strength"])),
                 seed=int(row["seed"]),
                 num_inference_steps=int(options["steps"]),
                 guidance_scale=float(options["guidance_scale"]),
@@ -44,6 +52,14 @@ class ServedPipeline:
             for row in rows.to_dict("records")
         ]
         return pd.DataFrame({"image": [encode_png(image) for image in images]})
+
+    def _style(self, pictures: Sequence[bytes] | float | None, strength: float) -> StylePrompt | None:
+        from canvas.inference.style import check_count, style_of_pictures
+
+        if pictures is None or isinstance(pictures, float) or not len(pictures):
+            return None
+        check_count(len(pictures))
+        return style_of_pictures(self._pipeline, [decode(data) for data in pictures], strength=strength)
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:

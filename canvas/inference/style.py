@@ -84,6 +84,8 @@ def style_of_vectors(
     elif isinstance(layers, Mapping):
         where = layers
     factors = layer_scales(pipeline.unet, where)
+    if wrong := [f"{name}={factor:g}" for name, factor in factors.items() if not 0 <= factor <= MAX_STRENGTH]:
+        raise ValueError(f"the style's factor {wrong[0]} cannot be used: it must be from 0 to {MAX_STRENGTH:g}")
     scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
     return StylePrompt(torch.from_numpy(joined(parts, pipeline.config["image_source"])), scales)
 

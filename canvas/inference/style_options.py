@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.style import StylePrompt
 
+STRENGTH, LAYERS = 1.0, ["all"]
+"""When not given."""
+
 Asked = Sequence["Image.Image"] | Style
 
 
@@ -27,11 +30,11 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     ways.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
     ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the pictures; they sum to 1")
     ways.add_argument("--style-apart", action="store_true", help="pictures as token sets of their own, not averaged")
-    ways.add_argument("--style-strength", type=float, default=1.0, help="0: no style")
+    ways.add_argument("--style-strength", type=float, default=STRENGTH, help="0: no style")
     ways.add_argument(
         "--style-layers",
         nargs="+",
-        default=["all"],
+        default=LAYERS,
         metavar="WHERE",
         help="all; style: those that carry style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
     )
@@ -56,6 +59,8 @@ def asked(options: argparse.Namespace) -> Asked | None:
     if given != ["--style"] and (options.style_weights is not None or options.style_apart):
         raise ValueError("--style-weights and --style-apart are about the pictures of --style: give some")
     if not given:
+        if options.style_strength != STRENGTH or options.style_layers != LAYERS:
+            raise ValueError("--style-strength and --style-layers are about a style: show one, or leave them out")
         return None
     if options.style is not None:
         check_count(len(options.style))

@@ -8,11 +8,22 @@ import torch
 from canvas.activations import activations
 from canvas.embedding_plan import forward_flops
 from canvas.models.adapters import add_lora
-from canvas.plan import Run, largest_unit, main, memory_rows, parameters, pin_rows, run_in, specs_in
+from canvas.models.image_prompt import add_image_prompt, image_prompt_state
+from canvas.plan import (
+    Run,
+    image_prompt_parameters,
+    largest_unit,
+    main,
+    memory_rows,
+    parameters,
+    pin_rows,
+    run_in,
+    specs_in,
+)
 from tests.canvas.models import tiny
 
 XL = Path(__file__).parents[2] / "profiles" / "canvas-xl.yaml"
-RUN = Run(side=64, gpus=2, batch=3, captions=2, masks=2, averages=1, lora_rank=2, pins=10)
+RUN = Run(side=64, gpus=2, batch=3, captions=2, masks=2, averages=1, lora_rank=2, image_width=24, pins=10)
 
 
 @pytest.fixture
@@ -24,7 +35,7 @@ def unet():
 def test_full_size_plan(capsys):
     assert main(["--profile", str(XL), "--gpus", "8"]) == 0
     told = capsys.readouterr().out
-    for count in ("2,567,463,684", "83,653,863", "123,650,304", "694,659,840"):
+    for count in ("2,567,463,684", "83,653,863", "123,650,304", "694,659,840", "355,479,552"):
         assert count in told
     assert "2,567,478,084 x 4 bytes / 8 GPUs" in told
 
@@ -64,6 +75,11 @@ def test_lora_trains_little(unet):
     assert rows["gradients"] == parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
 
 
+def test_image_prompts_have_the_parameters_of_a_real_adapter(unet):
+    real = image_prompt_state(add_image_prompt(tiny.denoiser(), 24))
+    assert image_prompt_parameters(unet, 24) == sum(weight.numel() for weight in real.values())
+
+
 def test_units_do_not_count_their_inner_units_again(unet):
     whole = max(parameters(block) for block in [*unet.down_blocks, *unet.up_blocks])
     assert 0 < largest_unit(unet) < whole
@@ -81,6 +97,7 @@ def test_bytes_of_a_pin():
 def test_sizes_of_the_run_are_the_profiles():
     run = run_in(XL, gpus=64, pins=10)
     assert (run.side, run.batch, run.captions, run.masks, run.averages, run.lora_rank) == (1024, 4, 4, 4, 2, 64)
+    assert run.image_width == 512 + 1280
     with pytest.raises(ValueError, match="3 GPUs x 8 accumulated passes do not divide it"):
         run_in(XL, gpus=3, pins=10)
 

@@ -18,7 +18,7 @@ from canvas.data import tables
 from canvas.data.images import decode, encode_png
 from canvas.data.masks import decode_mask
 from canvas.data.quality import measured
-from canvas.inference.product import composited, product_of
+from canvas.inference.product import composited, masked_product
 from canvas.models.reward import build_reward
 from canvas.models.segmenter import build_segmenter
 from canvas.models.segmenter_spec import UNetSpec
@@ -75,7 +75,7 @@ def candidates(artifacts: Path) -> list[Row]:
     rows = []
     for pin in tables.read(artifacts / "pins").to_pylist()[13:15]:
         original, mask = decode(pin["image"]), masks[pin["pin_id"]]
-        product = product_of(original, Image.fromarray((decode_mask(mask) * 255).astype(np.uint8)))
+        product = masked_product(original, decode_mask(mask))
         for scene, (words, colour) in SCENES.items():
             (other,) = (shade for name, (_, shade) in SCENES.items() if name != scene)
             for seed in range(2):

@@ -14,7 +14,7 @@ from PIL import Image
 from canvas.data import tables
 from canvas.data.images import decode
 from canvas.data.masks import decode_mask
-from canvas.inference.product import product_of
+from canvas.inference.product import masked_product
 from components.sample_candidates import sample_candidates
 from lifecycle.digest import digest
 from lifecycle.packet import read_packet
@@ -77,7 +77,7 @@ def test_products_stay_as_they_are_on_other_pictures(made: tuple[Path, list[dict
         original, picture = decode(pins[row["pin_id"]]), decode(row["image"])
         assert picture.size == original.size
         mask = decode_mask(row["mask"])
-        product = product_of(original, Image.fromarray((mask * 255).astype(np.uint8)))
+        product = masked_product(original, mask)
         difference = np.abs(np.array(picture).astype(int) - product.pixels)[product.core].max()
         assert (difference == 0) == (row["model"] != "spoiled"), (row["model"], difference)
 

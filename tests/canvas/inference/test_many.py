@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from canvas.inference.many import Request, painted, passes, prepared
+from canvas.inference.many import Request, all_prepared, painted, passes, prepared
 from canvas.inference.product import product_of
 from canvas.models.denoiser import build_denoiser
 from tests.canvas.inference.conftest import cutout
@@ -24,6 +24,21 @@ def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
         alone = pipeline(product, prompt, num_inference_steps=3, guidance_scale=4.0, seed=place).images[0]
         assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+
+
+def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
+    mug, shoe = (product_of(cutout(*size)) for size in SIZES[:2])
+    asked = [
+        Request(product=product, prompt=prompt, seed=seed)
+        for product, prompt, seed in ((mug, "a mug", 0), (shoe, "a mug", 0), (mug, "a mug", 1), (mug, "a lamp", 0))
+    ]
+    found = all_prepared(pipeline, asked)
+    assert [one.request for one in found] == asked
+    assert found[0].condition is found[2].condition
+    assert len({id(one.condition) for one in found}) == 3
+    alone = prepared(pipeline, asked[3])
+    assert np.array_equal(found[3].condition.states, alone.condition.states)
+    assert np.array_equal(found[1].condition.masked, prepared(pipeline, asked[1]).condition.masked)
 
 
 def test_a_denoiser_that_is_not_told_of_the_product(pipeline):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from canvas.data.images import encode_png
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
+from canvas.inference.style import style_of_pictures
 from canvas.models.reward import build_reward
 from canvas.models.reward_spec import REWARD_FOLDER
 from lifecycle.catalog import CanvasModel
@@ -19,6 +20,7 @@ from lifecycle.packaging import write_pyfunc
 from lifecycle.registry import MlflowRegistry
 from lifecycle.stage import Served
 from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.test_style import noise
 from tests.canvas.models.test_reward import SPEC
 from tests.lifecycle.registering import decision, record_training, write_models
 
@@ -42,6 +44,38 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipelin
     expected = pipeline(product, "a red lamp, forest", seed=1, num_candidates=2, num_inference_steps=2).images
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))
+
+
+def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path: Path):
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    styled_pipeline.save_pretrained(tmp_path / "canvas")
+    write_pyfunc(tmp_path / "model", tmp_path / "canvas", SERVED)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    product, shown = cutout(40, 56), [noise(1), noise(2)]
+    one = {"product": encode_png(product), "seed": 1}
+    styles = [encode_png(picture) for picture in shown]
+    rows = pd.DataFrame([one | {"prompt": "a red lamp", "styles": None}, one | {"prompt": None, "styles": styles}])
+    made = loaded.predict(rows, params={"steps": 1, "style_strength": 0.5})["image"]
+    how = {"seed": 1, "num_inference_steps": 1}
+    expected = [
+        styled_pipeline(product, "a red lamp", **how).images[0],
+        styled_pipeline(product, style=style_of_pictures(styled_pipeline, shown, strength=0.5), **how).images[0],
+    ]
+    for png, image in zip(made, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))
+
+    for bad, message in (
+        ({}, "neither a prompt nor a style"),
+        ({"styles": styles * 50}, "100 style pictures were given"),
+        ({"styles": [b"words"]}, "not a JPEG, PNG or WEBP image"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loaded.predict(pd.DataFrame([one | bad]), params={"steps": 1})
+    with pytest.raises(MlflowException, match="Model is missing inputs \\['product'\\]"):
+        loaded.predict(pd.DataFrame([{"seed": 1, "prompt": "a red lamp"}]))
 
 
 def test_whoever_knows_the_registry_asks_the_champion(pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -131,6 +131,9 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
         (3, {"weights": [0.5, 0.5]}, "2 style weights were given for 3 pictures"),
         (1, {"strength": -1.0}, "style strength is -1"),
         (1, {"strength": 5.0}, "from 0, no style, to 4"),
+        (1, {"strength": float("nan")}, "style strength is nan"),
+        (1, {"layers": {"up_blocks.0": float("nan")}}, r"factor up_blocks\.0\..*=nan cannot be used"),
+        (1, {"layers": {"up_blocks.0": -1.0}}, "must be from 0 to 4"),
         (1, {"layers": {"up_blocks.7": 1.0}}, "no cross-attention layer is called up_blocks.7: there are down_blocks"),
     ],
 )

@@ -91,6 +91,10 @@ def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
         (("--style", "style1.png", "style2.png", "--style-weights", "0.5", "0.6"), "sum to 1.1"),
         (("--style", "style1.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 pictures"),
         (("--style", "style1.png", "--style-strength", "9"), "the style strength is 9"),
+        (("--prompt", "a mug", "--style-strength", "0.5"), "are about a style: show one, or leave them out"),
+        (("--prompt", "a mug", "--style-layers", "style"), "are about a style: show one, or leave them out"),
+        (("--board", "zzz"), "no board is called 'zzz': did you mean 'Cabin Weekend'?"),
+        (("--style", "style1.png", "--style-layers", "up_blocks.0=9"), "must be from 0 to 4"),
         (("--style", "style1.png", "--style-layers", "some"), "'some' is not understood: say all, style, or LAYER=F"),
         (
             ("--style", "style1.png", "--style-layers", "up_blocks.5=1"),
@@ -105,6 +109,13 @@ def test_bad_input_is_said_in_one_sentence(folder: Path, options, message, monke
     sentence = next(line for line in said if line.startswith("canvas generate: "))
     assert sentence == said[-1]
     assert message in sentence
+
+
+def test_a_model_without_mined_styles(styled_pipeline, folder: Path, tmp_path: Path, capsys):
+    styled_pipeline.save_pretrained(tmp_path / "model")
+    (tmp_path / "mug.png").write_bytes((folder / "mug.png").read_bytes())
+    assert generate(tmp_path, "--board", "cabin weekend") == 1
+    assert "knows no boards and clusters: assemble it with the styles of mine_styles" in capsys.readouterr().err
 
 
 def test_factors_by_layer():
