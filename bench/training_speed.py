@@ -2,16 +2,20 @@
 
     OMP_NUM_THREADS=2 python -m bench.training_speed [artifacts/pins]
 
-The example (examples/text_to_image/train_text_to_image*.py) decodes, resizes, crops and flips each picture, then runs
-the autoencoder and both text encoders in every step; our shards hold what these give. Denoiser, text encoders, batch,
-optimizer and pins are the same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours
-and once an AutoencoderKL, the kind that it can load. All take turns in one process; figures are medians over ROUNDS of
-STEPS steps. It prints JSON.
+The step is that of examples/text_to_image/train_text_to_image.py with SDXL's conditioning, as
+train_text_to_image_lora_sdxl.py has it: the loader decodes, resizes, crops and flips each picture, and every step runs
+the autoencoder and both text encoders; our shards hold what these give. (train_text_to_image_sdxl.py alone encodes
+all pins beforehand, into memory.) What those scripts leave off by default is off on both sides: averages of the
+weights, gradient checkpointing, mixed precision, workers of the loader. Denoiser, text encoders, batch, learning rate
+and pins are the same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours and once
+an AutoencoderKL, the kind that it can load. All take turns in one process; figures are medians over ROUNDS of STEPS
+steps. It prints JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import statistics
 import sys
@@ -22,7 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.optimization import get_scheduler
+from PIL import Image, ImageOps
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -31,7 +38,7 @@ from canvas.data import tables
 from canvas.data.encoding import Encoders, PinSamples
 from canvas.data.encoding_spec import EncodingSpec
 from canvas.data.frames import FrameSpec
-from canvas.data.images import decode, on_white
+from canvas.data.images import decode
 from canvas.diffusion.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
 from canvas.diffusion.spec import DiffusionSpec
 from canvas.models.denoiser import build_denoiser
@@ -97,7 +104,8 @@ def denoiser(of: Sizes) -> UNet2DConditionModel:
 
 
 class Pictures(Dataset[dict[str, object]]):
-    """Pins as the example's data set gives them: encoded pictures, transformed whenever they are read."""
+    """Pins as the example's data set gives them: encoded pictures, decoded by Pillow and transformed whenever they are
+    read."""
 
     def __init__(self, rows: Sequence[dict[str, object]], side: int) -> None:
         self.rows = rows
@@ -116,39 +124,49 @@ class Pictures(Dataset[dict[str, object]]):
 
     def __getitem__(self, index: int) -> dict[str, object]:
         row = self.rows[index]
-        image = on_white(decode(bytes(row["image"])))  # type: ignore[call-overload]
-        return {"pixels": self.transform(image), "text": row["alt_text"] or row["title"] or ""}
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(row["image"])))  # type: ignore[arg-type]
+        return {"pixels": self.transform(image.convert("RGB")), "text": row["alt_text"] or row["title"] or ""}
 
 
 def example(of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequence[TextTower]) -> Callable[[], float]:
     """Seconds of STEPS steps of the example's loop."""
+    accelerator = Accelerator(cpu=True)
     unet = denoiser(of)
     unet.train()
     optimizer = torch.optim.AdamW(unet.parameters(), lr=of.train.learning_rate, weight_decay=of.train.weight_decay)
-    scheduler = DDPMScheduler(num_train_timesteps=of.diffusion.train_timesteps)
-    loader = DataLoader(Pictures(rows, of.frames.side), batch_size=of.train.batch_size, shuffle=True, drop_last=True)
+    noising = DDPMScheduler(num_train_timesteps=of.diffusion.train_timesteps)
+    size = of.train.batch_size
+    unet, optimizer, loader, schedule = accelerator.prepare(
+        unet,
+        optimizer,
+        DataLoader(Pictures(rows, of.frames.side), batch_size=size, shuffle=True, drop_last=True),
+        get_scheduler("constant", optimizer),
+    )
     side = of.frames.side
+    size_ids = torch.tensor([[side, side, 0, 0, side, side]]).repeat(size, 1)
     batches = endless(loader)
 
     def run() -> float:
         started = time.perf_counter()
         for _ in range(STEPS):
             batch = next(batches)
-            with torch.no_grad():
-                latents = vae.encode(batch["pixels"]).latent_dist.sample() * vae.config["scaling_factor"]
-            states, pooled = encoded(towers, batch["text"])
-            noise = torch.randn_like(latents)
-            times = torch.randint(0, scheduler.config["num_train_timesteps"], (len(latents),))
-            noisy = scheduler.add_noise(latents, noise, times)
-            size_ids = torch.tensor([[side, side, 0, 0, side, side]]).repeat(len(latents), 1)
-            added = {"text_embeds": pooled, "time_ids": size_ids}
-            prediction = unet(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
-            loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            loss.item()  # for the progress bar
+            with accelerator.accumulate(unet):
+                with torch.no_grad():
+                    latents = vae.encode(batch["pixels"]).latent_dist.sample() * vae.config["scaling_factor"]
+                noise = torch.randn_like(latents)
+                times = torch.randint(0, noising.config["num_train_timesteps"], (size,))
+                noisy = noising.add_noise(latents, noise, times)
+                states, pooled = encoded(towers, batch["text"])
+                added = {"text_embeds": pooled, "time_ids": size_ids}
+                prediction = unet(noisy, times, states, added_cond_kwargs=added).sample
+                loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
+                accelerator.gather(loss.repeat(size)).mean().item()  # for the tracker
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(unet.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            loss.detach().item()  # for the progress bar
         return time.perf_counter() - started
 
     return run

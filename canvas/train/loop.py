@@ -53,11 +53,11 @@ def fit(
 
     A run that was killed and called again gives, on CPU, the same bits as one that was not: batches, draws, dropout
     and learning rate are functions of the step. `log` gets the means over `log_every` steps, on rank 0. `sample` gets
-    the model in eval mode without gradients; on rank 0 alone, or, under fsdp, on every rank (its forward is
-    collective, and must be `model(...)` itself, as in the objective). Under fsdp a copy of `model` is sharded and
-    trained, and its weights are put into `model` at the end: no caller meets a shard. `ValueError` in one sentence: the
-    loss or the gradient is not finite (naming step and pins; that state is never saved), or `checkpoints` is of
-    another run.
+    the model in eval mode without gradients, under the autocast of training (sharded weights are gathered in its
+    precision); on rank 0 alone, or, under fsdp, on every rank (its forward is collective, and must be `model(...)`
+    itself, as in the objective). Under fsdp a copy of `model` is sharded and trained, and its weights are put into
+    `model` at the end: no caller meets a shard. `ValueError` in one sentence: the loss or the gradient is not finite
+    (naming step and pins; that state is never saved), or `checkpoints` is of another run.
     """
     with joined(spec.parallel) as world, reproducible(world.device):
         if spec.batch_size % (world.size * spec.accumulate):
@@ -139,7 +139,7 @@ def fit(
                 if done % spec.checkpoint_every == 0:
                     save(checkpoints, progress, world)
                 if sample is not None and here and done % spec.sample_every == 0:
-                    with evaluating(trained):
+                    with evaluating(trained), torch.autocast(world.device.type, half, enabled=half is not None):
                         sample(trained, done)
                 clock = time.perf_counter()
         bar.close()

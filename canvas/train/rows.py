@@ -42,8 +42,9 @@ class ShardRows:
     """The samples of a directory of shards, read at random."""
 
     def __init__(self, path: Path) -> None:
-        self._dataset = ShardBatches(path, batch_size=1, seed=0).dataset
-        self.index = [self._known(row) for row in range(len(self._dataset))]
+        shards = ShardBatches(path, batch_size=1, seed=0)
+        self._dataset = shards.dataset
+        self.index = [self._known(row) for row in range(shards.rows)]
 
     def _known(self, row: int) -> ShardRow:
         sample = self._dataset[row]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,30 +13,14 @@ from canvas.models.adapters import load_lora
 from canvas.models.denoiser import add_inpaint_channels
 from tests.canvas.diffusion.subject import LORA, trained
 from tests.canvas.models import tiny
-
-ROOT = Path(__file__).parents[3]
+from tests.canvas.train.two_ranks import run_in_two_ranks
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes trained every stage's denoiser."""
     folder = tmp_path_factory.mktemp("sharded")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "tests.canvas.diffusion.subject", str(folder)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=240)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # torchrun and its ranks
-    assert process.returncode == 0, output.decode()[-4000:]
+    run_in_two_ranks("tests.canvas.diffusion.subject", str(folder))
     return folder
 
 

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,7 @@ from torch import nn
 from canvas.train.checkpoint import read_whole, step_directory
 from canvas.train.distributed import shard_units
 from tests.canvas.train.subject import Denoiser, run
-
-ROOT = Path(__file__).parents[3]
+from tests.canvas.train.two_ranks import run_in_two_ranks
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +38,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
     }
     for name, job in jobs.items():
         job |= {"checkpoints": str(place / name), "result": str(place / f"{name}.json")}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "tests.canvas.train.subject", json.dumps(list(jobs.values()))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        output, _ = process.communicate(timeout=180)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # torchrun and its ranks
-    assert process.returncode == 0, output.decode()[-4000:]
+    run_in_two_ranks("tests.canvas.train.subject", json.dumps(list(jobs.values())))
     return place, {name: json.loads((place / f"{name}.json").read_text()) for name in jobs}
 
 
