@@ -52,7 +52,7 @@ def test_verdict_and_key_figures_come_first(tmp_path: Path) -> None:
     assert 'class="verdict good"' in top
     for figure in ("2,500", "2,263", "2,077", "8,191"):
         assert f"<dd>{figure}</dd>" in top
-    assert page.count("data:image/png") == 8
+    assert page.count("data:image/png") == 10
     assert not re.search(r'src="(?!data:)|(href|src)="(https?:)?//', page)
 
 
