@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.filter import Quiet
 from lifecycle.graph import load_stage
 from lifecycle.params import load_sections, read_stage_params
 from lifecycle.stage import Artifact, Input, Output, Scratch
@@ -24,16 +25,6 @@ from lifecycle.stage import Artifact, Input, Output, Scratch
 SOURCES = ("uve", "clip", "uve+clip")
 STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
 SHOWN = ("scene_follows", "style_agreement", "style_agreement_gain", "leakage", "diversity")
-
-
-class Quiet:
-    """A step log that keeps nothing."""
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing."""
-
-    def picture(self, name: str, png: bytes) -> None:
-        """Nothing."""
 
 
 def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
@@ -86,13 +77,14 @@ def figures(source: str, caption_dropout: float) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.style_source")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
-    parser.add_argument("--caption-dropout", nargs="+", type=float, default=[0.05])
+    parser.add_argument("--caption-dropout", nargs="+", type=float, help="by default that of params.yaml")
     options = parser.parse_args()
     if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
         print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
         return 1
+    own = load_sections(Path("params.yaml"))["train_ip_adapter"]["caption_dropout"]
     for source in options.sources:
-        for dropout in options.caption_dropout:
+        for dropout in options.caption_dropout or [own]:
             found = {"source": source, "caption_dropout": dropout} | figures(source, dropout)
             print(json.dumps(found), flush=True)
     return 0

@@ -30,7 +30,7 @@ class Drop:
 
 HALVING = (Drop(0.3, 0.5), Drop(0.5, 0.125))
 """Half after three tenths of the steps, all but an eighth half-way: 46 % of the denoiser's work on 16 candidates. Of
-the schedules that bench/selection.py tries, the one that no judge found worse than painting all."""
+the schedules that bench/selection.py tries, the cheapest that no judge found worse than painting all."""
 
 
 @dataclass(slots=True)
