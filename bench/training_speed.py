@@ -202,7 +202,7 @@ def encoded_pins(of: Sizes, pins: Path, ids: Sequence[str], encoders: Encoders, 
     masks = work / "masks"
     tables.write(masks, [], tables.MASKS)
     captions = {pin_id: [f"a {pin_id}"] for pin_id in ids}
-    samples = PinSamples(pins, masks, ids, captions, encoders, of.encode, of.frames)
+    samples = PinSamples(pins, masks, [(pin_id, 0) for pin_id in ids], captions, encoders, of.encode, of.frames)
     write_shards(work / "shards", len(ids), samples, work=work / "parts", rows_per_shard=of.encode.rows_per_shard)
     return work / "shards"
 

@@ -47,23 +47,25 @@ def encode(
     split_of = tables.kept_splits(pins.path, kept.path)
     said = captions_of(captions.path, split_of, encode.sources)
     ids = [pin_id for pin_id in split_of if pin_id in said]
-    samples = PinSamples(pins.path, masks.path, ids, said, encoders, encode, frames)
+    views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
+    samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames)
     started = time.perf_counter()
-    write_shards(shards.path, len(ids), samples, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
+    write_shards(shards.path, len(views), samples, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
     seconds = time.perf_counter() - started
 
     index = ShardRows(shards.path).index
     texts = {text for pin_id in ids for text in said[pin_id][: encode.captions]}
     figures = {
         "pins": len(ids),
+        "views": len(views),
         "without_caption": len(split_of) - len(ids),
-        "by_split": dict(Counter(row.split for row in index)),
-        "by_bucket": dict(Counter(row.bucket for row in index)),
-        "by_kind": dict(Counter(row.kind for row in index)),
+        "by_split": dict(Counter(row.split for row in index if row.view == 0)),
+        "by_bucket": dict(Counter(row.bucket for row in index if row.view == 0)),
+        "by_kind": dict(Counter(row.kind for row in index if row.view == 0)),
         "captions": len(texts),
         "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
-        "images_per_second": len(ids) / seconds,
+        "images_per_second": len(views) / seconds,
         "seconds": {"load": started - clock, "encode": seconds},
     }
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -93,13 +93,14 @@ def train_decoder(
     params, clock = train_decoder, time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
+    whole = [row for row in rows.index if shows_product(row) and row.view == 0]
     painter = Painter(
         load_denoiser(inpaint.path), training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting
     )
     train, held_out = (
         known_pins(
             rows,
-            evenly([row for row in rows.index if shows_product(row) and (row.split == "train") == of_train], count),
+            evenly([row for row in whole if (row.split == "train") == of_train], count),
             pins.path,
             masks.path,
         )

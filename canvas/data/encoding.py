@@ -3,6 +3,7 @@
 Columns of a sample (C: latent channels; h, w: latent size; K captions; M random and N product masks):
 
     pin_id, split, bucket         str; bucket is the frame, "HxW" in pixels
+    view                          its number; 0: the pin as it is
     kind                          "product": it has a mask that was not rejected; else "scene"
     promoted                      "1" or "0"
     engagement        (3,)        impressions, saves, clicks
@@ -16,12 +17,12 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     holes_product     (N, 1, h, w)  of a scene: all is to be painted, its masked latents are those of an empty picture
     clip_image        (E,)        image embeddings of both encoders, each normalised, side by side
 
-Floats are float16. What is random is a function of the seed and the pin.
+Floats are float16. What is random is a function of the seed, the pin and the view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,10 @@ class Encoders:
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """One pin in its frame."""
+    """One view of a pin in its frame."""
 
     row: Mapping[str, Any]
+    number: int  # of the view
     view: View
     pixels: np.ndarray  # uint8 (H, W, 3)
     product: Mask | None
@@ -75,65 +77,89 @@ class Framed:
 
 
 class PinSamples:
-    """Training samples of `ids`, in their order, made when asked for."""
+    """Training samples of `views`, (pin_id, number of the view), in their order, made when asked for."""
 
     def __init__(
         self,
         pins: Path,
         masks: Path,
-        ids: Sequence[str],
+        views: Sequence[tuple[str, int]],
         captions: Mapping[str, Sequence[str]],
         encoders: Encoders,
         spec: EncodingSpec,
         frames: FrameSpec,
     ) -> None:
         self.pins, self.masks = pins, masks
-        self.ids = list(ids)
+        self.views = list(views)
         self.captions = captions
         self.encoders = encoders
         self.spec = spec
         self.frames = frames
-        self.bar = tqdm(total=len(self.ids), desc="encode", unit="pin")
+        self.bar = tqdm(total=len(self.views), desc="encode", unit="view")
 
     @torch.no_grad()
     def __call__(self, rows: range) -> Iterator[Sample]:
         self.bar.update(rows.start - self.bar.n)
-        ids = self.ids[rows.start : rows.stop]
-        texts = self._texts(ids)
-        samples: dict[str, Sample] = {}
+        wanted = self.views[rows.start : rows.stop]
+        texts = self._texts({pin_id for pin_id, _ in wanted})
+        samples: dict[tuple[str, int], Sample] = {}
         by_frame: dict[tuple[int, int], list[Framed]] = {}
-        for pin in self._framed(ids):
+        for pin in self._framed(wanted):
             by_frame.setdefault(pin.view.frame, []).append(pin)
         for pins in by_frame.values():
             for first in range(0, len(pins), self.spec.batch_size):
                 batch = pins[first : first + self.spec.batch_size]
-                samples |= zip((pin.row["pin_id"] for pin in batch), self._samples(batch, texts), strict=True)
+                places = [(pin.row["pin_id"], pin.number) for pin in batch]
+                samples |= zip(places, self._samples(batch, texts), strict=True)
                 self.bar.update(len(batch))
-        for pin_id in ids:
-            yield samples[pin_id]
+        for place in wanted:
+            yield samples[place]
 
-    def _framed(self, ids: Sequence[str]) -> Iterator[Framed]:
-        """Pins decoded and cropped."""
-        wanted = [("pin_id", "in", ids)]
+    def _framed(self, views: Sequence[tuple[str, int]]) -> Iterator[Framed]:
+        """Views of pins, decoded and cropped."""
+        numbers: dict[str, list[int]] = {}
+        for pin_id, number in views:
+            numbers.setdefault(pin_id, []).append(number)
+        wanted = [("pin_id", "in", list(numbers))]
         masks = pq.read_table(self.masks, columns=["pin_id", "mask", "box", "rejected"], filters=wanted).to_pylist()
         mask_of = {row["pin_id"]: row for row in masks if row["rejected"] is None}
         for row in pq.read_table(self.pins, columns=list(PIN_COLUMNS), filters=wanted).to_pylist():
-            rng = np.random.default_rng([self.spec.seed, crc32(row["pin_id"].encode())])
             image, mask = on_white(decode(row.pop("image"))), mask_of.get(row["pin_id"])
-            size = image.height, image.width
-            view = view_of(size, self.frames, rng if row["split"] == "train" else None, mask["box"] if mask else None)
-            product = None
+            alpha, box = None, None
             if mask is not None:
-                alpha = Image.fromarray((decode_alpha(mask["mask"]) * 255).astype(np.uint8))
-                product = viewed(alpha, view) >= 128
-            if product is not None and not product.any():
-                product = None
-            random_masks = [random_mask(rng, *view.frame, self.spec.masks) for _ in range(self.spec.random_masks)]
-            product_masks = [
-                np.zeros(view.frame, bool) if product is None else with_errors(product, self.spec.mask_errors, rng)
-                for _ in range(self.spec.product_masks)
-            ]
-            yield Framed(row, view, viewed(image, view), product, np.stack(random_masks), np.stack(product_masks))
+                alpha, box = Image.fromarray((decode_alpha(mask["mask"]) * 255).astype(np.uint8)), mask["box"]
+            for number in numbers[row["pin_id"]]:
+                yield self._view(row, number, image, alpha, box)
+
+    def _view(
+        self,
+        row: Mapping[str, Any],
+        number: int,
+        image: Image.Image,
+        alpha: Image.Image | None,
+        box: tuple[int, int, int, int] | None,
+    ) -> Framed:
+        """View `number` of a pin whose product, if it has one, is where `alpha` is white, within `box`."""
+        rng = np.random.default_rng([self.spec.seed, crc32(row["pin_id"].encode()), number])
+        crops, varied = self.spec.crops, number > 0
+        zoom = rng.uniform(1, crops.zoom) if varied else 1.0
+        mirror = varied and crops.mirror and rng.random() < 0.5
+        size = image.height, image.width
+        view = view_of(size, self.frames, rng if row["split"] == "train" else None, box, zoom)
+        pixels, product = viewed(image, view), None
+        if alpha is not None:
+            product = viewed(alpha, view) >= 128
+        if mirror:
+            view, pixels = view.mirrored, pixels[:, ::-1]
+            product = None if product is None else product[:, ::-1]
+        if product is not None and not product.any():
+            product = None
+        random_masks = [random_mask(rng, *view.frame, self.spec.masks) for _ in range(self.spec.random_masks)]
+        product_masks = [
+            np.zeros(view.frame, bool) if product is None else with_errors(product, self.spec.mask_errors, rng)
+            for _ in range(self.spec.product_masks)
+        ]
+        return Framed(row, number, view, pixels, product, np.stack(random_masks), np.stack(product_masks))
 
     def _samples(self, pins: Sequence[Framed], texts: Mapping[str, Text]) -> Iterator[Sample]:
         """Samples of pins of one frame."""
@@ -147,6 +173,7 @@ class PinSamples:
             yield {
                 "pin_id": pin.row["pin_id"],
                 "split": pin.row["split"],
+                "view": str(pin.number),
                 "bucket": "{}x{}".format(*pin.view.frame),
                 "kind": "scene" if pin.product is None else "product",
                 "promoted": "1" if pin.row["promoted"] else "0",
@@ -176,7 +203,7 @@ class PinSamples:
         said = self.captions[pin_id]
         return [said[at % len(said)] for at in range(self.spec.captions)]
 
-    def _texts(self, ids: Sequence[str]) -> dict[str, Text]:
+    def _texts(self, ids: Collection[str]) -> dict[str, Text]:
         """Each text of these pins encoded once. Texts of other shards are not kept: a shard's bytes must not depend on
         what was encoded before it."""
         texts = sorted({text for pin_id in ids for text in self._said(pin_id)})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canvas.data.crops import CropSpec
 from canvas.data.mask_errors import MaskErrors
 from canvas.diffusion.masks import MaskSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingSpec:
-    """How many captions and masks of each pin are encoded, and which."""
+    """How many views, captions and masks of each pin are encoded, and which."""
 
     sources: tuple[str, ...]  # of captions, in order of preference
+    views: int  # of each pin of the train split: the first as it is, the others cropped at random
+    crops: CropSpec  # of those others; the frame keeps its size
     captions: int  # of each pin, its first ones; fewer are repeated
     random_masks: int
     masks: MaskSpec  # what the random ones are
@@ -23,7 +26,7 @@ class EncodingSpec:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("captions", "random_masks", "product_masks", "batch_size", "rows_per_shard"):
+        for name in ("views", "captions", "random_masks", "product_masks", "batch_size", "rows_per_shard"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"encode.{name} is {value}: it must be 1 or more")
         if not self.sources:

@@ -7,7 +7,7 @@ whose aspect is nearest to its own, so little of it is cut off.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,11 @@ class View:
     frame: Size
 
     @property
+    def mirrored(self) -> View:
+        """The same view of the mirrored picture."""
+        return replace(self, left=self.scaled[1] - self.left - self.frame[1])
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The denoiser's size conditioning (canvas.diffusion.conditioning.size_ids).
 
@@ -69,12 +74,17 @@ def frame_of(size: Size, spec: FrameSpec) -> Size:
 
 
 def view_of(
-    size: Size, spec: FrameSpec, rng: np.random.Generator | None = None, box: tuple[int, int, int, int] | None = None
+    size: Size,
+    spec: FrameSpec,
+    rng: np.random.Generator | None = None,
+    box: tuple[int, int, int, int] | None = None,
+    zoom: float = 1.0,
 ) -> View:
     """The view of a picture of `size` that covers its frame; what does not fit is cut off at both ends, or with `rng`
-    at random. `box` (x0, y0, x1, y1 in the picture) stays inside, as far as it fits."""
+    at random. `box` (x0, y0, x1, y1 in the picture) stays inside, as far as it fits. `zoom`, 1 or more, scales it up
+    beyond what covers the frame."""
     frame = frame_of(size, spec)
-    scale = max(frame[0] / size[0], frame[1] / size[1])
+    scale = zoom * max(frame[0] / size[0], frame[1] / size[1])
     scaled = max(frame[0], round(size[0] * scale)), max(frame[1], round(size[1] * scale))
     places = []
     for axis in (0, 1):

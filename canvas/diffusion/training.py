@@ -36,7 +36,7 @@ class DenoiserRun:
     """What a run leaves beside the trained denoiser."""
 
     fitted: Fitted
-    pins: int  # trained on
+    pins: int  # trained on, one or more views of each
     held_out_pins: int
     held_out_losses: dict[str, float]  # before training, and after by length of the average ("last": none)
     average: str  # the one that was chosen
@@ -96,7 +96,7 @@ def train_denoiser(
         average = f"{min(by_length, key=by_length.__getitem__):g}"
     return DenoiserRun(
         fitted=fitted,
-        pins=len(chosen),
+        pins=len({row.pin_id for row in chosen}),
         held_out_pins=sum(len(batch["pin_id"]) for batch in held_out),
         held_out_losses=losses,
         average=average,

@@ -30,7 +30,7 @@ def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
     return frame_for(
         *product.size,
         side=int(pipeline.unet.config["sample_size"]) * cell,
-        multiple=cell * 2 ** (len(pipeline.unet.config["block_out_channels"]) - 1),
+        multiple=cell,
         max_aspect=pipeline.config["max_aspect"],
     )
 

@@ -20,6 +20,7 @@ class ShardRow:
     row: int
     pin_id: str
     split: str
+    view: int  # of the pin; 0: as it is
     kind: str  # "product" or "scene"
     bucket: str  # shape of its tensors
     promoted: bool
@@ -53,6 +54,7 @@ class ShardRows:
             row=row,
             pin_id=sample["pin_id"],
             split=sample["split"],
+            view=int(sample["view"]),
             kind=sample["kind"],
             bucket=sample["bucket"],
             promoted=sample["promoted"] == "1",

@@ -15,6 +15,7 @@ def row(
         row=0,
         pin_id=f"s{saves}",
         split=split,
+        view=0,
         kind=kind,
         bucket="64x64",
         promoted=promoted,
