@@ -55,7 +55,9 @@ def evenly(choices: Sequence[T], count: int) -> list[T]:
 
 
 def known_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[Known]:
-    """The product pins `rows` of the shards, cropped as their latents are; in memory, 7 bytes a pixel."""
+    """The product pins `rows` of the shards, their first views, cropped as their latents are; in memory, 7 bytes a
+    pixel."""
+    assert not any(row.view for row in rows), "other views may be mirrored, which the shards do not tell"
     wanted = [("pin_id", "in", [row.pin_id for row in rows])]
     pictures = pq.read_table(pins, columns=["pin_id", "image"], filters=wanted).to_pylist()
     mattes = pq.read_table(masks, columns=["pin_id", "alpha"], filters=wanted).to_pylist()

@@ -102,6 +102,7 @@ def _samples(wanted: range, rows: int) -> Iterator[Sample]:
         yield {
             "pin_id": f"p{row:03d}",
             "split": ("unseen_product", "unseen_view")[row % 2] if row % 6 >= 4 else "train",
+            "view": "0",
             "kind": "scene" if scene else "product",
             "promoted": "1" if row % 2 else "0",
             "bucket": bucket,

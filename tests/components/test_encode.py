@@ -54,7 +54,7 @@ def samples(out: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def encoded_pins(data, tmp_path_factory) -> tuple[dict, list[dict]]:
     out = tmp_path_factory.mktemp("encoded") / "out"
-    return run(data, out), samples(out)
+    return run(data, out, views=1), samples(out)
 
 
 def test_every_kept_pin_is_a_sample(encoded_pins):
@@ -107,7 +107,7 @@ def test_known_latents_depend_on_the_mask(encoded_pins):
 
 
 def test_a_killed_run_continues_to_the_same_bytes(data, tmp_path, monkeypatch):
-    run(data, tmp_path / "one", rows_per_shard=6)
+    run(data, tmp_path / "one", rows_per_shard=6, views=1)
     made, whole = [], PinSamples.__call__
 
     def dying(self: PinSamples, rows: range) -> Iterator[Sample]:
@@ -118,10 +118,10 @@ def test_a_killed_run_continues_to_the_same_bytes(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PinSamples, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "two", rows_per_shard=6)
+        run(data, tmp_path / "two", rows_per_shard=6, views=1)
     shutil.move(tmp_path / "two" / "scratch", tmp_path / "scratch")
     shutil.rmtree(tmp_path / "two")
-    run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6)
+    run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6, views=1)
     assert made == [0, 6, 6, 12]
     files = [{file.name: file.read_bytes() for file in (tmp_path / n / "shards").iterdir()} for n in ("one", "two")]
     assert files[0] == files[1]
@@ -133,7 +133,7 @@ def test_pins_without_a_caption_are_counted_and_left_out(data, tmp_path):
     assert "p04" not in {sample["pin_id"] for sample in samples(tmp_path / "out")}
 
 
-@pytest.mark.parametrize("changes", [{"captions": 0}, {"random_masks": 0}, {"sources": []}])
+@pytest.mark.parametrize("changes", [{"views": 0}, {"captions": 0}, {"random_masks": 0}, {"sources": []}])
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(ValueError, match=rf"encode\.{next(iter(changes))} is"):
         tiny(encode, **changes)
@@ -146,3 +146,22 @@ def test_training_crops_vary_by_seed_and_held_out_ones_do_not(data, tmp_path):
     moved = {a["split"] for a, b in zip(one, two, strict=True) if not torch.equal(a["sizes"], b["sizes"])}
     assert moved <= {"train"}
     assert any(not np.array_equal(a["holes_random"], b["holes_random"]) for a, b in zip(one, two, strict=True))
+
+
+def test_training_pins_are_seen_in_several_views_and_held_out_ones_in_one(data, tmp_path, encoded_pins):
+    figures = run(data, tmp_path / "out", views=3, crops={"zoom": 1.5, "mirror": True})
+    views: dict[str, list[dict]] = {}
+    for sample in samples(tmp_path / "out"):
+        views.setdefault(sample["pin_id"], []).append(sample)
+    assert figures["views"] == sum(len(found) for found in views.values()) == 12 * 3 + 5
+    assert figures["pins"] == sum(figures["by_split"].values()) == 17
+    once = {sample["pin_id"]: sample for sample in encoded_pins[1]}
+    for pin_id, found in views.items():
+        assert [sample["view"] for sample in found] == [str(number) for number in range(len(found))]
+        assert len(found) == (3 if found[0]["split"] == "train" else 1)
+        assert torch.equal(found[0]["moments"], once[pin_id]["moments"])  # the first is the pin as it is
+        assert len({sample["moments"].numpy().tobytes() for sample in found}) == len(found)
+        for sample in found:
+            height, width, top, left, *frame = sample["sizes"].int().tolist()
+            assert 0 <= top <= height - frame[0]
+            assert 0 <= left <= width - frame[1]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from canvas.data.frames import FrameSpec, frame_of, view_of, viewed
 from canvas.inference.frame import frame_for
+from lifecycle.params import load_sections
 
 SPEC = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation=0)
 
@@ -26,8 +29,10 @@ def test_the_frame_of_the_nearest_aspect(size, frame):
 
 @pytest.mark.parametrize("size", [(192, 192), (240, 160), (160, 240), (220, 176), (176, 216), (1000, 1100)])
 def test_training_and_the_pipeline_choose_the_same_frame(size):
-    found = frame_for(*size, side=SPEC.side, multiple=16, max_aspect=SPEC.max_aspect)
-    assert frame_of(size, SPEC) == (found.height, found.width)
+    buckets = load_sections(Path("params.yaml"))["frames"]["buckets"]
+    spec = FrameSpec(side=64, buckets=tuple((height, width) for height, width in buckets), hole_inflation=0)
+    found = frame_for(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
+    assert frame_of(size, spec) == (found.height, found.width)
 
 
 def test_a_view_covers_its_frame_and_is_cropped_in_the_middle():
@@ -37,6 +42,15 @@ def test_a_view_covers_its_frame_and_is_cropped_in_the_middle():
     assert (view.top, view.left) == (0, 2)
     assert view.sizes == (80, 53, 0, 2, 80, 48)
     assert view_of((192, 192), SPEC).sizes == (64, 64, 0, 0, 64, 64)  # as the pipeline says of its square frame
+
+
+def test_a_mirrored_view_is_cut_from_the_mirrored_picture():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    view = view_of((90, 130), SPEC, np.random.default_rng(1), zoom=1.3)
+    assert view.scaled == (72, 104)
+    assert view.mirrored.mirrored == view
+    other = viewed(Image.fromarray(pixels[:, ::-1]), view.mirrored)
+    assert np.abs(other[:, ::-1].astype(int) - viewed(Image.fromarray(pixels), view)).max() <= 2
 
 
 def test_random_views_vary_and_stay_inside():
