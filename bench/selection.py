@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from canvas.data.captions import joined
 from canvas.data.product_pins import ProductPin, product_pins
-from canvas.data.scene_views import known_scenes, scene_views, square_view
+from canvas.data.scene_views import square_view
 from canvas.inference.pipeline import CanvasPipeline, PickPictures
 from canvas.inference.product import Pixels, Product
 from canvas.inference.selection import HALVING, Drop, best, judged, picture_steps, plan
@@ -38,8 +38,7 @@ from canvas.models.text import TextTower, load_clip
 from evaluation.best_of import best_of, halved, lift, of_chosen, rank_agreement
 from evaluation.features import trunk_features
 from evaluation.intervals import Interval, bootstrap_mean
-from evaluation.painted import Judges
-from evaluation.scenes import scene_judges
+from evaluation.judges import Judges
 from lifecycle.params import load_sections
 
 CANDIDATES, COUNTS, STEPS, GUIDANCE = 16, (1, 2, 4, 8, 16), 20, 3.0
@@ -132,11 +131,7 @@ def paint(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
 def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, NDArray[np.float64]]:
     """Judge -> what it says of all candidates (items, CANDIDATES)."""
     side = int(load_sections(root / "params.yaml")["frames"]["side"])
-    scenes = known_scenes(root / "artifacts" / "truth")
-    tables = [root / "artifacts" / name for name in ("pins", "kept", "truth")]
-    real = [scene_views(*tables, splits=("train",), side=side, count=300, emptied=emptied) for emptied in (False, True)]
-    both = scene_judges(np.concatenate([views for views, _ in real]), [name for _, names in real for name in names], 0)
-    judges = Judges(scenes, both)
+    judges = Judges.load(root / "models" / "judges")
     clip = load_clip(root / "models" / "clip" / "first").eval()
     found: dict[str, list[list[float]]] = {"scene": [], "scene_sharp": [], "agreement": []}
     for item in tqdm(items, desc="judges", unit="item"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evaluation.comparison import Delta
     from evaluation.distances import Features
     from evaluation.drift import Drift
+    from evaluation.judges import Judges
     from evaluation.model_figures import FeatureName
 
 Row = Mapping[str, Any]
@@ -38,7 +39,6 @@ class EvaluateParams:
     features: FeatureChoice  # of the distances of whole sets
     agreement: Literal["first", "second"]  # text-image encoder that compares picture and prompt
     edges: EdgeSpec  # of the mattes in which the product's growth is measured
-    judge_pins: int  # real pins of the train split that the judges learn scenes from
     real_pins: int  # held-out ones that painted pictures are compared with
     distance_side: int  # pixels in which pictures of one item are compared, a multiple of 32
     seam_reach: int  # pixels of the model's frame on each side of the product's edge
@@ -51,7 +51,7 @@ class EvaluateParams:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("judge_pins", "real_pins", "seam_reach", "min_items", "worst", "batch_size"):
+        for name in ("real_pins", "seam_reach", "min_items", "worst", "batch_size"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate.{name} is {value}: it must be 1 or more")
         if self.distance_side < 32 or self.distance_side % 32:
@@ -71,7 +71,7 @@ def evaluate(
     champion: Input[catalog.Champion],
     pins: Input[catalog.Pins],
     kept: Input[catalog.Kept],
-    truth: Input[catalog.Truth],
+    judges: Input[catalog.SceneJudges],
     masks: Input[catalog.Masks],
     captions: Input[catalog.Captions],
     clip: Input[catalog.Clip],
@@ -90,12 +90,14 @@ def evaluate(
     from evaluation.comparison import of_model
     from evaluation.drift import training_statistics
     from evaluation.evaluation_page import Evaluated, page
+    from evaluation.judges import Judges
     from evaluation.model_figures import model_figures, set_figures, slice_figures
 
     params, clock = evaluate, time.perf_counter()
     asked = tables.read(candidates.path).to_pylist()
-    paths = pins.path, kept.path, truth.path, masks.path, captions.path
-    rows, sets, accuracy = _scored(params, frames, text, asked, paths, clip.path, segmenter.path, reward.path)
+    paths = pins.path, kept.path, masks.path, captions.path
+    by = Judges.load(judges.path)
+    rows, sets = _scored(params, frames, text, asked, paths, by, clip.path, segmenter.path, reward.path)
     scored = time.perf_counter()
     tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
     learnt_from = training_statistics(pins.path, kept.path)
@@ -116,7 +118,7 @@ def evaluate(
         "distance": dict(moved.distances),
     }
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
-    everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(accuracy), "seconds": seconds}
+    everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(by.accuracy), "seconds": seconds}
     metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     drift_report.path.write_text(moved.page, encoding="utf-8")
     shown = Evaluated(
@@ -136,12 +138,13 @@ def _scored(
     frames: FrameSpec,
     text: TextSpec,
     asked: Sequence[Row],
-    paths: tuple[Path, Path, Path, Path, Path],
+    paths: tuple[Path, Path, Path, Path],
+    judges: Judges,
     clip: Path,
     segmenter: Path,
     reward: Path,
-) -> tuple[list[Row], Sets, Mapping[str, float]]:
-    """Rows of tables.EVALUATION; features of every model's pictures and of real ones ("real"); how good the judges are.
+) -> tuple[list[Row], Sets]:
+    """Rows of tables.EVALUATION; features of every model's pictures and of real ones ("real").
     ValueError if the challenger painted nothing, or a pin is not there."""
     import numpy as np
     from tqdm import tqdm
@@ -153,21 +156,10 @@ def _scored(
     from canvas.models.text import TextTower, load_clip
     from evaluation.candidates import Scorer, embedded
     from evaluation.features import trunk_features
-    from evaluation.painted import learnt_judges
 
     if not any(row["model"] == "challenger" for row in asked):
         raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
-    pins, kept, truth, masks, captions = paths
-    judges, accuracy = learnt_judges(
-        pins,
-        kept,
-        truth,
-        side=frames.side,
-        pictures=params.judge_pins,
-        checked=params.real_pins,
-        held_out=HELD_OUT,
-        seed=params.seed,
-    )
+    pins, kept, masks, captions = paths
     clips = {name: load_clip(clip / name).eval() for name in ("first", "second")}
     scorer = Scorer(
         judges=judges,
@@ -207,7 +199,7 @@ def _scored(
     for model in {row["model"] for row in asked}:
         own_rows = [one for one in ordered if one[0]["model"] == model]
         sets[model] = features(np.stack([view for _, view, _ in own_rows]), np.stack([seen for _, _, seen in own_rows]))
-    return [row for row, _, _ in ordered], sets, accuracy
+    return [row for row, _, _ in ordered], sets
 
 
 def _originals(pins: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from canvas.data.frames import FrameSpec
 from canvas.data.tables import SPLITS
-from lifecycle.catalog import BackdropGrid, BackdropMetrics, BaseModel, CanvasModel, Captions, Kept, Masks, Pins, Truth
+from lifecycle.catalog import (
+    BackdropGrid,
+    BackdropMetrics,
+    BaseModel,
+    CanvasModel,
+    Captions,
+    Kept,
+    Masks,
+    Pins,
+    SceneJudges,
+)
 from lifecycle.stage import Input, Output, stage
 
 if TYPE_CHECKING:
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from canvas.inference.many import Prepared
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
-    from evaluation.painted import Judges
+    from evaluation.judges import Judges
 
 STAGES: Mapping[str, tuple[str, ...] | None] = {
     "base": None,
@@ -43,13 +53,12 @@ class EvaluateBackdropParams:
     guidance_scale: float
     batch_size: int
     seed: int
-    judge_pins: int  # real pins of the train split that the judges learn scenes from
     real_pins: int  # held-out ones that painted pictures are compared with
     seam_reach: int  # pixels of the model's frame on each side of the product's edge
     grid_products: int
 
     def __post_init__(self) -> None:
-        for name in ("products", "steps", "batch_size", "judge_pins", "real_pins", "seam_reach", "grid_products"):
+        for name in ("products", "steps", "batch_size", "real_pins", "seam_reach", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
         if not self.prompts or not set(self.splits) <= set(SPLITS):
@@ -64,7 +73,7 @@ def evaluate_backdrop(
     base: Input[BaseModel],
     pins: Input[Pins],
     kept: Input[Kept],
-    truth: Input[Truth],
+    judges: Input[SceneJudges],
     masks: Input[Masks],
     captions: Input[Captions],
     metrics: Output[BackdropMetrics],
@@ -73,26 +82,16 @@ def evaluate_backdrop(
     """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams."""
     from canvas.data.images import encode_png
     from canvas.data.product_pins import product_pins
-    from evaluation.painted import learnt_judges
+    from evaluation.judges import Judges
 
     params, clock = evaluate_backdrop, time.perf_counter()
-    judges, accuracy = learnt_judges(
-        pins.path,
-        kept.path,
-        truth.path,
-        side=frames.side,
-        pictures=params.judge_pins,
-        checked=params.real_pins,
-        held_out=HELD_OUT,
-        seed=params.seed,
-    )
-    judged = time.perf_counter()
+    by = Judges.load(judges.path)
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
-    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, judges)
-    figures = dict(accuracy) | by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
-    figures["seconds"] = {"judges": judged - clock, "stages": time.perf_counter() - judged}
+    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, by)
+    figures = dict(by.accuracy) | by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
+    figures["seconds"] = {"stages": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     grid.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
 

@@ -17,6 +17,7 @@ from lifecycle.catalog import (
     Kept,
     Masks,
     Pins,
+    SceneJudges,
     StylePromptCurve,
     StylePromptGrid,
     StylePromptMetrics,
@@ -52,13 +53,13 @@ class EvaluateStyleParams:
     steps: int
     guidance_scale: float
     batch_size: int
-    judge_pins: int  # real pins of the train split that the judges learn from
-    real_pins: int  # held-out ones that judges are checked on
+    learnt_pins: int  # real pins of the train split that the judge of products learns from
+    real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
     grid_products: int  # of the grid; style pictures are the same for so many
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("products", "styles", "seeds", "steps", "batch_size", "judge_pins", "real_pins", "grid_products"):
+        for name in ("products", "styles", "seeds", "steps", "batch_size", "learnt_pins", "real_pins", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
         if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
@@ -76,6 +77,7 @@ def evaluate_style(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
+    judges: Input[SceneJudges],
     masks: Input[Masks],
     captions: Input[Captions],
     metrics: Output[StylePromptMetrics],
@@ -92,24 +94,17 @@ def evaluate_style(
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.text import load_clip
     from evaluation.features import trunk_features
+    from evaluation.judges import Judges
     from evaluation.leakage import ProductJudge, judge_figures
-    from evaluation.painted import learnt_judges
     from evaluation.style_prompts import by_strength
     from evaluation.style_prompts import curve as curve_of
     from evaluation.styled_pictures import StyleJudges, asked, followed, painted_as_asked, scored
 
     params, clock = evaluate_style, time.perf_counter()
     tables = pins.path, kept.path, truth.path
-    judges, accuracy = learnt_judges(
-        *tables,
-        side=frames.side,
-        pictures=params.judge_pins,
-        checked=params.real_pins,
-        held_out=HELD_OUT,
-        seed=params.seed,
-    )
-    figures: dict[str, Any] = dict(accuracy)
-    learnt = known_products(*tables, splits=("train",), side=frames.side, count=params.judge_pins)
+    scenes = Judges.load(judges.path)
+    figures: dict[str, Any] = dict(scenes.accuracy)
+    learnt = known_products(*tables, splits=("train",), side=frames.side, count=params.learnt_pins)
     unseen = known_products(*tables, splits=HELD_OUT, side=frames.side, count=params.real_pins)
     finder = ProductJudge.learnt(learnt, params.seed)
     if finder is not None and len(unseen.views):
@@ -117,7 +112,7 @@ def evaluate_style(
     sidecars = masks.path, captions.path
     real = product_pins(*tables[:2], *sidecars, splits=HELD_OUT, count=params.real_pins)
     by = StyleJudges(
-        judges=judges,
+        judges=scenes,
         finder=finder,
         clip=load_clip(clip.path / "first").eval(),
         real=trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real])),

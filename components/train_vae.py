@@ -15,7 +15,7 @@ from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, Rec
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.spec import TrainSpec
 from lifecycle import catalog
-from lifecycle.catalog import Clip, Kept, Pins, Truth, VaeLosses, VaeMetrics, VaeSheet
+from lifecycle.catalog import Clip, Kept, Pins, SceneJudges, Truth, VaeLosses, VaeMetrics, VaeSheet
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class TrainVaeParams:
     perceptual: PerceptualSpec  # also of the perceptual distance that is reported
     training: VaeTraining | None  # null: an autoencoder with vae.init_from is used as it is
     score_batch: int  # pictures at once, when scored
-    judge_views: int  # real scenes of the train split that the judges learn from; they need truth
-    scored_views: int  # held-out ones whose reconstructions they judge
+    scored_views: int  # held-out scenes whose reconstructions the judges see; they need truth
     sheet_each: int  # held-out pictures of each frame on the sheet
 
 
@@ -56,6 +55,7 @@ def train_vae(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
+    judges: Input[SceneJudges],
     clip: Input[Clip],
     model: Output[catalog.Vae],
     metrics: Output[VaeMetrics],
@@ -93,7 +93,7 @@ def train_vae(
         _store_statistics(autoencoder, params, frames, split_of, pins.path)
         autoencoder.save_pretrained(model.path)
         figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
-        figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path)
+        figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path, judges.path)
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
@@ -187,30 +187,30 @@ def _scores(
 
 
 def _scenes(
-    autoencoder: Vae, params: TrainVaeParams, side: int, pins: Path, kept: Path, truth: Path
+    autoencoder: Vae, params: TrainVaeParams, side: int, pins: Path, kept: Path, truth: Path, judges: Path
 ) -> Mapping[str, float]:
-    """How often judges see the right scene in real held-out views and in their reconstructions; nothing where truth
-    knows fewer than two scenes."""
+    """How often judges see the right scene in real held-out views and in their reconstructions; nothing where nobody
+    knows a scene."""
     import torch
 
     from canvas.data.scene_views import scene_views
     from canvas.models.reconstruction import from_bytes, to_bytes
     from canvas.models.vae import decoded, posterior
-    from evaluation.scenes import scene_accuracy, scene_judges
+    from evaluation.judges import Judges
+    from evaluation.scenes import scene_accuracy
 
-    (shown, known), (real, scenes) = (
-        scene_views(pins, kept, truth, splits=splits, side=side, count=count, emptied=True)
-        for splits, count in ((("train",), params.judge_views), (UNSEEN_VIEWS, params.scored_views))
+    both = Judges.load(judges).both
+    real, scenes = scene_views(
+        pins, kept, truth, splits=UNSEEN_VIEWS, side=side, count=params.scored_views, emptied=True
     )
-    if len(set(known)) < 2 or not scenes:
+    if both is None or not scenes:
         return {}
     again = []
     for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
         latents = posterior(autoencoder, from_bytes(images)).mode()
         again.append(to_bytes(decoded(autoencoder, latents)))
-    judges = scene_judges(shown, known, seed=0)
     reconstructed = torch.cat(again).permute(0, 2, 3, 1).numpy()
     return {
-        **scene_accuracy(judges, real, scenes, "real"),
-        **scene_accuracy(judges, reconstructed, scenes, "reconstructed"),
+        **scene_accuracy(both, real, scenes, "real"),
+        **scene_accuracy(both, reconstructed, scenes, "reconstructed"),
     }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from canvas.models.segmenter_spec import EdgeSpec
     from canvas.models.text import TextTower
     from evaluation.distances import Features
-    from evaluation.painted import Judges
+    from evaluation.judges import Judges
 
 Row = Mapping[str, Any]
 Pixels = NDArray[np.uint8]

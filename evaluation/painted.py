@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,48 +17,7 @@ if TYPE_CHECKING:
     from canvas.inference.product import Product
     from canvas.models.segmenter import Segmenter
     from canvas.models.segmenter_spec import EdgeSpec
-    from evaluation.scenes import SceneJudge
-
-
-@dataclass(frozen=True, slots=True)
-class Judges:
-    """The two judges of evaluation.scenes, or none where no pin's scene is known."""
-
-    scenes: Sequence[str]  # those that they know
-    both: tuple[SceneJudge, SceneJudge] | None  # the one that knows blur, and the sharp one
-
-    def prompted(self, prompt: str) -> str | None:
-        """The scene whose words a prompt holds; None: no judge knows it."""
-        return next((scene for scene in self.scenes if scene in prompt), None)
-
-    def seen(self, features: Features) -> list[tuple[str | None, str | None]]:
-        """What both see in pictures of these features (evaluation.features)."""
-        if self.both is None:
-            return [(None, None)] * len(features)
-        soft, sharp = (judge.predict_features(features) for judge in self.both)
-        return list(zip(soft, sharp, strict=True))
-
-
-def learnt_judges(
-    pins: Path, kept: Path, truth: Path, *, side: int, pictures: int, checked: int, held_out: Collection[str], seed: int
-) -> tuple[Judges, Mapping[str, float]]:
-    """Judges that learnt the scenes of `pictures` real train pins, half of them without their product, at `side`
-    pixels; and how often they are right on `checked` real pins of the splits `held_out` (scene_accuracy_real). Nobody
-    and nothing where no scene is known."""
-    from canvas.data.scene_views import known_scenes, scene_views
-    from evaluation.scenes import scene_accuracy, scene_judges
-
-    scenes, tables = known_scenes(truth), (pins, kept, truth)
-    if not scenes:
-        return Judges((), None), {}
-    half = -(-pictures // 2)
-    of_train = [
-        scene_views(*tables, splits=("train",), side=side, count=half, emptied=emptied) for emptied in (False, True)
-    ]
-    views = np.concatenate([views for views, _ in of_train])
-    both = scene_judges(views, [label for _, labels in of_train for label in labels], seed)
-    real, known = scene_views(*tables, splits=held_out, side=side, count=checked, emptied=False)
-    return Judges(scenes, both), scene_accuracy(both, real, known, "real")
+    from evaluation.judges import Judges
 
 
 def painted_scores(

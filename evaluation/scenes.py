@@ -8,7 +8,8 @@ sharp and blurred ones forgives its lack.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,11 +28,14 @@ INVERSE_PENALTY = 0.1
 """Of the logistic regression: with a few hundred pictures and 1,280 features it needs a strong penalty."""
 
 
+@dataclass(frozen=True, slots=True)
 class SceneJudge:
-    """Tells scenes apart, on features [N, 1280]. Build it with `fit`, or two at once with `scene_judges`."""
+    """Tells K scenes apart, on features [N, 1280]: the scene of the largest of K affine maps. Build it with `fit`, or
+    two at once with `scene_judges`."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    scenes: tuple[str, ...]
+    weights: NDArray[np.float64]  # (K, 1280)
+    bias: NDArray[np.float64]  # (K,)
 
     @classmethod
     def fit(cls, views: Views, scenes: Sequence[str], *, blur: bool, seed: int) -> SceneJudge:
@@ -46,13 +50,17 @@ class SceneJudge:
     def fit_features(cls, features: NDArray[np.float32], scenes: Sequence[str]) -> SceneJudge:
         """Learn from the features of pictures."""
         from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         if len(set(scenes)) < 2:
             raise ValueError(f"a judge of scenes needs two or more to tell apart, not {sorted(set(scenes))}")
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
-        return cls(model.fit(features, list(scenes)))
+        scaler = StandardScaler().fit(features)
+        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=500).fit(scaler.transform(features), list(scenes))
+        maps, bias = model.coef_, model.intercept_
+        if len(maps) == 1:  # two scenes: one map, whose sign decides
+            maps, bias = np.concatenate([-maps, maps]) / 2, np.concatenate([-bias, bias]) / 2
+        weights = maps / scaler.scale_
+        return cls(tuple(str(scene) for scene in model.classes_), weights, bias - weights @ scaler.mean_)
 
     def predict(self, views: Views) -> list[str]:
         """The scene that each of uint8 [N, h, w, 3] shows."""
@@ -60,7 +68,9 @@ class SceneJudge:
 
     def predict_features(self, features: NDArray[np.float32]) -> list[str]:
         """The scene that each picture of these features shows."""
-        return [str(scene) for scene in self._model.predict(features)] if len(features) else []
+        if not len(features):
+            return []
+        return [self.scenes[place] for place in (features @ self.weights.T + self.bias).argmax(axis=1)]
 
 
 def scene_judges(views: Views, scenes: Sequence[str], seed: int) -> tuple[SceneJudge, SceneJudge]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
     from evaluation.distances import Features
+    from evaluation.judges import Judges
     from evaluation.leakage import ProductJudge
-    from evaluation.painted import Judges
 
 
 @dataclass(frozen=True, slots=True)

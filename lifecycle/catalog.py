@@ -229,6 +229,18 @@ class ClipLosses(Plot):
     y = "loss"
 
 
+class SceneJudges(Model):
+    """The two judges of scenes that score every picture; no part of the generator, so never registered."""
+
+    path = "models/judges"
+
+
+class JudgesMetrics(Metrics):
+    """How many scenes the judges know, and how often they are right on real held-out pins."""
+
+    path = "reports/judges.json"
+
+
 class Vae(Model):
     """The autoencoder in diffusers' format, statistics of its latents in its config."""
 

@@ -11,6 +11,7 @@ from lifecycle.stage import Input, Output, Scratch
 
 TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
 STAGES = (
+    "train_judges",
     "train_base",
     "train_inpaint",
     "train_backdrop",

@@ -142,7 +142,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "reward",
         )
     } | {"styles": digest(made / "artifacts" / "styles")}
-    assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)
+    assert pipeline.config["max_aspect"] == pytest.approx(80 / 56)
     trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
     trained = load_lora(merge_lora(trained), made / "models" / "engaged_lora").eval()
     given = conditions(batch=1, latent_channels=2 * CHANNELS + 1)
@@ -265,9 +265,11 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     for folder in ("artifacts", "models"):
         (tmp_path / folder).mkdir()
         for part in (made / folder).iterdir():
-            if part.name != "truth":
+            if part.name not in ("truth", "judges"):
                 (tmp_path / folder / part.name).symlink_to(part)
     tables.write(tmp_path / "artifacts" / "truth", [], tables.TRUTH)
+    run("train_judges", tmp_path)
+    assert figures(tmp_path, "judges")["scenes"] == 0
     run("evaluate_backdrop", tmp_path)
     found = figures(tmp_path, "backdrop")
     assert not [name for name in found if name.startswith("scene_accuracy")]

@@ -27,6 +27,7 @@ from components.evaluate import evaluate
 from lifecycle.digest import digest
 from lifecycle.stage import Input, Output
 from tests.canvas.models.test_reward import SPEC
+from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -48,6 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_clip(build_clip(getattr(text, name)), getattr(text, name), root / "models" / "clip" / name)
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
     build_reward(SPEC).save_pretrained(root / "models" / "reward")
+    run_stage("train_judges", root)
     (root / "champion").mkdir()
     (root / "champion" / "champion.json").write_text('{"version": null}')
     rows = candidates(artifacts)

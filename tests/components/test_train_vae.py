@@ -10,6 +10,7 @@ from canvas.models.latents import latent_scale
 from canvas.models.text import build_clip, save_clip
 from canvas.models.vae import load_vae
 from components.train_clip import train_clip
+from components.train_judges import train_judges
 from components.train_vae import train_vae
 from lifecycle.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
@@ -20,6 +21,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
     write_catalogue(folder)
     write_clip(folder / "clip")
+    judge(folder)
     return folder
 
 
@@ -30,6 +32,13 @@ def write_clip(path: Path) -> None:
         save_clip(build_clip(spec), spec, path / name)
 
 
+def judge(folder: Path) -> None:
+    """The judges of the catalogue in `folder`."""
+    tables = {name: Input(folder / name) for name in ("pins", "kept", "truth")}
+    outputs = {name: Output(folder / name) for name in ("judges", "metrics")}
+    train_judges(**tiny(train_judges), **tables, **outputs)
+
+
 def run(data: Path, out: Path, log: Log | None = None, section: str = "train_vae", **changes) -> dict:
     out.mkdir()
     train_vae(
@@ -37,6 +46,7 @@ def run(data: Path, out: Path, log: Log | None = None, section: str = "train_vae
         pins=Input(data / "pins"),
         kept=Input(data / "kept"),
         truth=Input(data / "truth"),
+        judges=Input(data / "judges"),
         clip=Input(data / "clip"),
         model=Output(out / "vae"),
         metrics=Output(out / "vae.json"),
@@ -75,7 +85,7 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}
-    inputs = {name: Input(data / name) for name in ("pins", "kept", "truth", "clip")}
+    inputs = {name: Input(data / name) for name in ("pins", "kept", "truth", "judges", "clip")}
     train_vae(**params, **inputs, **outputs, log=Log(), scratch=Scratch(out / "scratch"))
     before, after = load_vae(trained).state_dict(), load_vae(out / "model").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -89,6 +99,7 @@ def test_frames_must_be_whole_cells(data, tmp_path):
 def test_without_known_scenes_there_is_no_judge(data, tmp_path):
     write_catalogue(tmp_path, truth=False)
     (tmp_path / "clip").symlink_to(data / "clip")
+    judge(tmp_path)
     figures = run(tmp_path, tmp_path / "out")
     assert not any("scene_accuracy" in name for name in figures)
     assert figures["psnr_db"] > 0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from canvas.inference.product import Product
-from evaluation.painted import Judges, seam_gradients
+from evaluation.judges import Judges
+from evaluation.painted import seam_gradients
 
 SIDE = 32
 

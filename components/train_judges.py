@@ -1,0 +1,55 @@
+"""Stage `train_judges`: real pins whose scene is known in, judges that tell scenes apart out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from canvas.data.frames import FrameSpec
+from canvas.data.tables import SPLITS
+from lifecycle.catalog import JudgesMetrics, Kept, Pins, SceneJudges, Truth
+from lifecycle.stage import Input, Output, stage
+
+HELD_OUT = tuple(split for split in SPLITS if split != "train")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainJudgesParams:
+    pins: int  # of the train split that the judges learn from, half of them without their product
+    checked: int  # held-out ones that they are checked on
+    seed: int  # of the blur
+
+    def __post_init__(self) -> None:
+        for name in ("pins", "checked"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"train_judges.{name} is {value}: it must be 1 or more")
+
+
+@stage(machine="cpu")
+def train_judges(
+    train_judges: TrainJudgesParams,
+    frames: FrameSpec,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    judges: Output[SceneJudges],
+    metrics: Output[JudgesMetrics],
+) -> None:
+    """Learn to tell scenes apart on a network that no loss uses; every score of scenes asks these judges."""
+    from evaluation.judges import learnt_judges
+
+    params, clock = train_judges, time.perf_counter()
+    found = learnt_judges(
+        pins.path,
+        kept.path,
+        truth.path,
+        side=frames.side,
+        pictures=params.pins,
+        checked=params.checked,
+        held_out=HELD_OUT,
+        seed=params.seed,
+    )
+    found.save(judges.path)
+    figures = {"scenes": len(found.scenes), **found.accuracy, "seconds": time.perf_counter() - clock}
+    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
