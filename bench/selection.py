@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=2 python -m bench.selection
 
 Held-out products, each with every prompt of params.yaml, sixteen candidates each. The reward model chooses, told the
-prompt or not. Judges: the scene judge, who saw neither the reward model nor the generator (evaluation.scenes), and the
-first text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's text; the reward
-model does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
+prompt or not. Judges: the two scene judges, who saw neither the reward model nor the generator (evaluation.scenes):
+whether they see the prompted scene, and how likely they find it, which says more of one picture; and the first
+text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's text; the reward model
+does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from canvas.data.product_pins import ProductPin, product_pins
 from canvas.data.scene_views import square_view
 from canvas.inference.pipeline import CanvasPipeline, PickPictures
 from canvas.inference.product import Pixels, Product
-from canvas.inference.selection import HALVING, Drop, best, judged, picture_steps, plan
+from canvas.inference.selection import HALVING, Drop, best, judged, picture_steps, plan, ranked_by
 from canvas.models.perceptual import image_embeddings
 from canvas.models.reconstruction import from_bytes
 from canvas.models.reward import RewardModel, load_reward
@@ -42,7 +43,7 @@ from evaluation.judges import Judges
 from lifecycle.params import load_sections
 
 CANDIDATES, COUNTS, STEPS, GUIDANCE = 16, (1, 2, 4, 8, 16), 20, 3.0
-PRODUCTS, TIMED = 6, 3
+PRODUCTS, TIMED = 10, 3
 GUESSED = (3, 4, 5, 6, 8, 9, 10, 12, 14)
 SCHEDULES: Mapping[str, tuple[Drop, ...]] = {
     "the command line's": HALVING,
@@ -107,7 +108,7 @@ def paint(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
 
     def guessing(step: int) -> PickPictures:
         def note(product: Product, pictures: list[Pixels]) -> Sequence[int]:
-            item.guesses[step] = judged(reward, product, pictures, item.prompt)["overall"].double().numpy()
+            item.guesses[step] = ranked_by(judged(reward, product, pictures, item.prompt)).double().numpy()
             return range(len(pictures))
 
         return note
@@ -125,7 +126,7 @@ def paint(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
     )
     item.pictures = [np.array(image) for image in made.images]
     for selector, prompt in zip(SELECTORS, (item.prompt, ""), strict=True):
-        item.scores[selector] = judged(reward, made.product, item.pictures, prompt)["overall"].double().numpy()
+        item.scores[selector] = ranked_by(judged(reward, made.product, item.pictures, prompt)).double().numpy()
 
 
 def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, NDArray[np.float64]]:
@@ -133,17 +134,20 @@ def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, 
     side = int(load_sections(root / "params.yaml")["frames"]["side"])
     judges = Judges.load(root / "models" / "judges")
     clip = load_clip(root / "models" / "clip" / "first").eval()
-    found: dict[str, list[list[float]]] = {"scene": [], "scene_sharp": [], "agreement": []}
+    found: dict[str, list[list[float]]] = {}
     for item in tqdm(items, desc="judges", unit="item"):
         views = np.stack([square_view(Image.fromarray(picture), side) for picture in item.pictures])
         asked = judges.prompted(item.prompt)
-        seen = judges.seen(trunk_features(views))
-        found["scene"].append([float(soft == asked) for soft, _ in seen])
-        found["scene_sharp"].append([float(sharp == asked) for _, sharp in seen])
+        assert asked is not None, item.prompt
+        features = trunk_features(views)
+        seen, chances = judges.seen(features), judges.chances(features, asked)
+        for judge, name in enumerate(("scene", "scene_sharp")):
+            found.setdefault(name, []).append([float(both[judge] == asked) for both in seen])
+            found.setdefault(f"{name}_chance", []).append(chances[:, judge].tolist())
         with torch.no_grad():
             text = clip.encode_text(tower.tokens([item.prompt]), normalize=True)
             images = image_embeddings(clip, from_bytes(torch.from_numpy(views).permute(0, 3, 1, 2)))
-        found["agreement"].append((images @ text[0]).tolist())
+        found.setdefault("agreement", []).append((images @ text[0]).tolist())
     return {name: np.array(values) for name, values in found.items()}
 
 

@@ -41,6 +41,9 @@ SCORED = ("mixed", "known_kinds", "unseen_kinds")
 HELD_OUT = ("unseen_product", "unseen_both")
 """Splits whose products nobody trains on."""
 
+MOST_BACKGROUNDS = 64
+"""That the model tells from the one asked for."""
+
 CALIBRATING = ("unseen_view",)
 """Splits of pictures that nobody trains on, of products that training knows."""
 
@@ -56,6 +59,7 @@ class TrainRewardParams:
     human_share: float  # of what people compared, in every batch, once they have said enough; 0: none
     min_human: int  # judgments that are enough
     absolute_weight: float  # of the absolute loss beside the pairwise one
+    background_weight: float  # of telling backgrounds apart, likewise
     score_batch: int
     sheet_pins: int
     seed: int
@@ -118,7 +122,7 @@ def train_reward(
     network = build_reward(reward)
     fitted = fit(
         network,
-        RewardObjective(params.absolute_weight),
+        RewardObjective(params.absolute_weight, params.background_weight),
         _mixed(sets["train"], said, params.human_share) if enough else sets["train"],
         params.train,
         checkpoints=scratch.path / "checkpoints",
@@ -126,6 +130,8 @@ def train_reward(
     )
     trained = time.perf_counter()
     network.eval()
+    if not enough:  # people's overall judgments rank candidates by more than their backgrounds
+        network.register_to_config(backgrounds=_backgrounds(sets["train"]))
     calibrate(network, calibrations(_judged(network, sets["calibrate"], params.score_batch), HEADS))
     network.save_pretrained(model.path)
 
@@ -184,6 +190,15 @@ def _sets(
         name: ComparisonBatches(*rest, words=reward.words, batch_size=params.train.batch_size, seed=params.train.seed)
         for name, rest in of_views.items()
     }
+
+
+def _backgrounds(batches: ComparisonBatches) -> list[str]:
+    """Those that most of the pins show, in words."""
+    from collections import Counter
+
+    found = Counter(view.background for view in batches.views)
+    found.update(scene.background for scene in batches.scenes)
+    return [background for background, _ in found.most_common() if background][:MOST_BACKGROUNDS]
 
 
 def _trained_kinds(params: TrainRewardParams) -> list[str]:

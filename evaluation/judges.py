@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.distances import Features
-from evaluation.scenes import SceneJudge, scene_accuracy, scene_judges
+from evaluation.scenes import SceneJudge, blurred, scene_accuracy, scene_judges
 
 CONFIG_FILE, WEIGHTS_FILE = "judges.json", "judges.safetensors"
 
@@ -33,6 +34,15 @@ class Judges:
             return [(None, None)] * len(features)
         soft, sharp = (judge.predict_features(features) for judge in self.both)
         return list(zip(soft, sharp, strict=True))
+
+    def chances(self, features: Features, scene: str) -> NDArray[np.float64]:
+        """How likely both find `scene` in pictures of these features: [N, 2] in 0..1. Raises `ValueError` for a scene
+        that they do not know."""
+        if self.both is None or scene not in self.scenes:
+            raise ValueError(
+                f"the judges do not know the scene {scene!r}: they know {', '.join(self.scenes) or 'none'}"
+            )
+        return np.stack([judge.chances(features)[:, judge.scenes.index(scene)] for judge in self.both], axis=1)
 
     def save(self, path: Path) -> None:
         """Into the directory `path`, which is made."""
@@ -65,8 +75,8 @@ def learnt_judges(
     pins: Path, kept: Path, truth: Path, *, side: int, pictures: int, checked: int, held_out: Collection[str], seed: int
 ) -> Judges:
     """Judges that learnt the scenes of `pictures` real train pins, half of them without their product, at `side`
-    pixels, and are checked on `checked` real pins of the splits `held_out`. Nobody where fewer than two scenes are
-    known."""
+    pixels, and are checked on `checked` real pins of the splits `held_out`, as they are and blurred. Nobody where fewer
+    than two scenes are known."""
     from canvas.data.scene_views import known_scenes, scene_views
 
     scenes, tables = known_scenes(truth), (pins, kept, truth)
@@ -79,4 +89,7 @@ def learnt_judges(
     views = np.concatenate([views for views, _ in of_train])
     both = scene_judges(views, [label for _, labels in of_train for label in labels], seed)
     real, known = scene_views(*tables, splits=held_out, side=side, count=checked, emptied=False)
-    return Judges(scenes, both, scene_accuracy(both, real, known, "real") if len(real) else {})
+    if not len(real):
+        return Judges(scenes, both)
+    soft = scene_accuracy(both, blurred(real, seed + 1), known, "blurred")
+    return Judges(scenes, both, {**scene_accuracy(both, real, known, "real"), **soft})

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.distances import Features
 from evaluation.features import trunk_features
 from evaluation.intervals import bootstrap_mean
 
@@ -47,7 +48,7 @@ class SceneJudge:
         return cls.fit_features(trunk_features(shown), [*scenes, *scenes] if blur else scenes)
 
     @classmethod
-    def fit_features(cls, features: NDArray[np.float32], scenes: Sequence[str]) -> SceneJudge:
+    def fit_features(cls, features: Features, scenes: Sequence[str]) -> SceneJudge:
         """Learn from the features of pictures."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
@@ -66,11 +67,21 @@ class SceneJudge:
         """The scene that each of uint8 [N, h, w, 3] shows."""
         return self.predict_features(trunk_features(views)) if len(views) else []
 
-    def predict_features(self, features: NDArray[np.float32]) -> list[str]:
+    def predict_features(self, features: Features) -> list[str]:
         """The scene that each picture of these features shows."""
         if not len(features):
             return []
-        return [self.scenes[place] for place in (features @ self.weights.T + self.bias).argmax(axis=1)]
+        return [self.scenes[place] for place in self._logits(features).argmax(axis=1)]
+
+    def chances(self, features: Features) -> NDArray[np.float64]:
+        """How likely each scene is, [N, K] in 0..1, in the order of `scenes`."""
+        from scipy.special import softmax
+
+        chances: NDArray[np.float64] = softmax(self._logits(features), axis=1)
+        return chances
+
+    def _logits(self, features: Features) -> NDArray[np.float64]:
+        return features @ self.weights.T + self.bias
 
 
 def scene_judges(views: Views, scenes: Sequence[str], seed: int) -> tuple[SceneJudge, SceneJudge]:

@@ -119,10 +119,14 @@ def goodness(variant: Variant, view: ProductView, scenes: Sequence[SceneView], p
     """What is known of a picture (Q,): 1 good, 0 bad, NaN unknown."""
     made = CORRUPTIONS[variant.kind] if variant.kind is not None else None
     known = {head: _intact(head, variant) for head in KNOWN}
-    background = view.background if variant.scene is None else scenes[variant.scene].background
+    background = _background(variant, view, scenes)
     known["overall"] = float(made is None) if variant.scene is None else UNKNOWN
     known["prompted"] = UNKNOWN if not prompt else float(made is None and background == prompt)
     return np.array([known[head] for head in HEADS], np.float32)
+
+
+def _background(variant: Variant, view: ProductView, scenes: Sequence[SceneView]) -> str:
+    return view.background if variant.scene is None else scenes[variant.scene].background
 
 
 def preferred(comparison: Comparison, goods: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -186,12 +190,19 @@ class ComparisonBatches:
             "originals": images[:, 2],
             "masks": torch.from_numpy(np.stack([pair[3] for pair in pairs]))[:, None],
             "words": hashed([one.prompt for one in comparisons], self.words),
+            "first_shown": self._backgrounds(comparisons, [one.first for one in comparisons]),
+            "second_shown": self._backgrounds(comparisons, [one.second for one in comparisons]),
             "preferred": torch.from_numpy(
                 np.stack([preferred(one, good) for one, good in zip(comparisons, goods, strict=True)])
             ),
             "first_good": torch.from_numpy(np.stack([good[0] for good in goods])),
             "second_good": torch.from_numpy(np.stack([good[1] for good in goods])),
         }
+
+    def _backgrounds(self, comparisons: Sequence[Comparison], variants: Sequence[Variant]) -> torch.Tensor:
+        """What the variants of those comparisons show, hashed."""
+        pairs = zip(comparisons, variants, strict=True)
+        return hashed([_background(variant, self.views[one.view], self.scenes) for one, variant in pairs], self.words)
 
     def _pictures(self, comparison: Comparison, seed: int | None) -> tuple[Pixels, Pixels, Pixels, NDArray[np.bool_]]:
         """Both pictures, the original, the mask."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.data import tables
+from canvas.data.captions import parted
 from canvas.data.comparisons import ComparisonBatches
 from canvas.data.corruptions import Pixels
 from canvas.data.images import decode
@@ -105,7 +106,9 @@ class HumanBatches:
             "second": pictures[:, 1].contiguous(),
             "originals": pictures[:, 2].contiguous(),
             "masks": torch.from_numpy(np.stack([pair[3] for pair in shown]))[:, None],
-            "words": hashed([one.prompt for one in comparisons], self.words),
+            "words": hashed([parted(one.prompt)[1] for one in comparisons], self.words),
+            "first_shown": hashed([""] * len(comparisons), self.words),  # people do not say what they see
+            "second_shown": hashed([""] * len(comparisons), self.words),
             "preferred": torch.where(paired, said, unknown),
             "first_good": torch.where(paired, unknown, said),
             "second_good": unknown,

@@ -64,7 +64,7 @@ def best(
     drops: Sequence[Drop] = (),
     **options: Any,
 ) -> Ranked:
-    """The `top` of `candidates` pictures of seeds `seed`, `seed` + 1, ..., ranked by the reward model's overall score.
+    """The `top` of `candidates` pictures of seeds `seed`, `seed` + 1, ..., ranked by the reward model (`ranked_by`).
 
     `drops`: when weak candidates are dropped; () paints all of them. All go through the denoiser in one pass then.
     `options`: as the pipeline takes them, its mask, steps and guidance among them. Raises ValueError for counts that do
@@ -151,8 +151,15 @@ def judged(
 
 
 def ranking(found: Mapping[str, torch.Tensor]) -> list[int]:
-    """Places by overall score, the best first, the earlier of equals first."""
-    return [int(place) for place in torch.argsort(found["overall"], descending=True, stable=True)]
+    """Places by `ranked_by`, the best first, the earlier of equals first."""
+    return [int(place) for place in torch.argsort(ranked_by(found), descending=True, stable=True)]
+
+
+def ranked_by(found: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What of the scores (N,) ranks candidates: how plainly they show the background asked for, where the model says
+    so; else the overall score. Until people have rated, the other questions know corruptions of photographs, and among
+    paintings of one prompt their answers are chance to judges (docs/LOG.md)."""
+    return found.get("background", found["overall"])
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.data.captions import parted
+from canvas.models.photo_features import WIDTHS, PhotoFeatures, pretrained_photo_features
 from canvas.models.reward_spec import HEADS, RewardSpec
 
 SEEN = 10
@@ -34,6 +35,8 @@ KNOTS = 64
 RANKED = 0.01
 """Share of the calibrated chance that only keeps ranks."""
 
+PHOTO_DROPOUT = 0.5
+
 REGIONS = 3
 """That features are pooled over: product, its edge, background."""
 
@@ -41,8 +44,10 @@ REGIONS = 3
 class RewardModel(ModelMixin, ConfigMixin):
     """A convolutional network whose features are pooled over the product, its edge and the background.
 
-    Build it with `build_reward`, load it with `load_reward`, ask it with `scores`. Logits at the `knots` (Q, KNOTS)
-    have the `chances`, which are learnt on held-out pictures (`calibrate`) and start as the sigmoid.
+    Build it with `build_reward`, load it with `load_reward`, ask it with `scores`. With `photo_layers` it also sees the
+    picture by canvas.models.photo_features, and tells backgrounds by them alone; `backgrounds` are those that it learnt
+    to tell, in words. Logits at the `knots` (Q, KNOTS) have the `chances`, which are learnt on held-out pictures
+    (`calibrate`) and start as the sigmoid.
     """
 
     knots: torch.Tensor
@@ -58,6 +63,8 @@ class RewardModel(ModelMixin, ConfigMixin):
         words: int,
         word_width: int,
         dropout: float,
+        photo_layers: tuple[int, ...] = (),
+        backgrounds: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         widths = [SEEN * 4, *channels]
@@ -69,20 +76,29 @@ class RewardModel(ModelMixin, ConfigMixin):
             for level, (inner, outer) in enumerate(pairwise(widths))
         )
         pooled = 2 * REGIONS * sum(channels[-2:])
+        of_photos = 2 * REGIONS * sum(WIDTHS[layer] for layer in photo_layers)
+        self.photo = PhotoFeatures(photo_layers) if photo_layers else None
+        self.photo_scale = nn.Sequential(nn.BatchNorm1d(of_photos), nn.Dropout(PHOTO_DROPOUT)) if photo_layers else None
         self.answers = nn.Sequential(
-            nn.Linear(pooled, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
+            nn.Linear(pooled + of_photos, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
         )
         self.vocabulary = nn.Embedding(words, word_width, padding_idx=0)
-        self.scene = nn.Sequential(nn.Linear(pooled, hidden), nn.ReLU(), nn.Linear(hidden, word_width))
+        self.scene = nn.Linear(of_photos or pooled, word_width)
         self.agreement = nn.Parameter(torch.tensor([8.0, 0.0]))
         knots = torch.linspace(-8, 8, KNOTS).repeat(len(HEADS), 1)
         self.register_buffer("knots", knots)
         self.register_buffer("chances", knots.sigmoid())
 
     def forward(
-        self, outputs: torch.Tensor, originals: torch.Tensor, masks: torch.Tensor, words: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits (B, Q) of pictures and originals (B, 3, S, S) in [-1, 1], masks (B, 1, S, S) of 0 and 1.
+        self,
+        outputs: torch.Tensor,
+        originals: torch.Tensor,
+        masks: torch.Tensor,
+        words: torch.Tensor,
+        offered: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, Q) of pictures and originals (B, 3, S, S) in [-1, 1], masks (B, 1, S, S) of 0 and 1; and those
+        (B, K) of each picture showing each of the backgrounds `offered`, (K, MAX_WORDS).
 
         words: (B, MAX_WORDS) as `hashed` makes them; without any, "prompted" is "overall".
         """
@@ -94,13 +110,23 @@ class RewardModel(ModelMixin, ConfigMixin):
             maps.append(x)
         regions = _regions(masks)
         pooled = torch.cat([_pooled(features, regions) for features in maps[-2:]], dim=1)
-        answers = self.answers(pooled)
-        known = words > 0
-        text = (self.vocabulary(words) * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        shown = pooled
+        if self.photo is not None:
+            assert self.photo_scale is not None
+            photos = torch.cat([_pooled(features, regions) for features in self.photo(outputs)], dim=1)
+            shown = self.photo_scale(photos)
+            pooled = torch.cat([pooled, shown], dim=1)
+        answers, scene = self.answers(pooled), F.normalize(self.scene(shown), dim=1)
         gain, bias = self.agreement
-        agreement = gain * F.cosine_similarity(self.scene(pooled), text, dim=1) + bias
-        prompted = answers[:, -1] + agreement * known.any(dim=1)
-        return torch.cat([answers, prompted[:, None]], dim=1)
+        agreement = gain * (scene * self._read(words)).sum(dim=1) + bias
+        prompted = answers[:, -1] + agreement * (words > 0).any(dim=1)
+        return torch.cat([answers, prompted[:, None]], dim=1), gain * scene @ self._read(offered).T
+
+    def _read(self, words: torch.Tensor) -> torch.Tensor:
+        """Backgrounds (N, MAX_WORDS) as unit vectors, the mean of their words'; zero without words."""
+        known = words > 0
+        mean = (self.vocabulary(words) * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        return F.normalize(mean, dim=1)
 
 
 def build_reward(spec: RewardSpec) -> RewardModel:
@@ -110,7 +136,10 @@ def build_reward(spec: RewardSpec) -> RewardModel:
     """
     form = {name: getattr(spec, name) for name in RewardSpec.__slots__ if name != "init_from"}
     if spec.init_from is None:
-        return RewardModel(**form)
+        model = RewardModel(**form)
+        if model.photo is not None:
+            model.photo.load_state_dict(pretrained_photo_features(spec.photo_layers).state_dict())
+        return model
     model = load_reward(spec.init_from)
     known = {name: _plain(model.config[name]) for name in form}
     if different := sorted(name for name in form if known[name] != _plain(form[name])):
@@ -135,8 +164,8 @@ def scores(
     prompts: Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> Mapping[str, torch.Tensor]:
-    """Calibrated probabilities (B,) in 0..1 on the CPU, higher is better: defects (that it has none), fidelity,
-    aesthetics, overall.
+    """Probabilities (B,) in 0..1 on the CPU, higher is better: defects (that it has none), fidelity, aesthetics and
+    overall, calibrated; with prompts also background: that it is the one asked for and none of the model's others.
 
     outputs: uint8 (B, 3, H, W), any size. originals: likewise, or (1, 3, H, W), the same for all. masks: (B or 1, 1, H,
     W), bool or 0..1, 1 = product. `prompts`: then "overall" also says whether the background is the one asked for.
@@ -144,16 +173,32 @@ def scores(
     assert outputs.dtype == originals.dtype == torch.uint8, (outputs.dtype, originals.dtype)
     size, device = len(outputs), model.knots.device
     originals, masks = originals.expand(size, -1, -1, -1), masks.expand(size, -1, -1, -1)
-    words = hashed(prompts if prompts is not None else [""] * size, model.config["words"])
-    found = [torch.zeros(0, len(HEADS))]
+    words = hashed([parted(one)[1] for one in prompts] if prompts is not None else [""] * size, model.config["words"])
+    asked, places = words.unique(dim=0, return_inverse=True)
+    others = hashed(model.config["backgrounds"], model.config["words"])
+    offered = torch.cat([asked, others]).to(device)
+    found, shown = [torch.zeros(0, len(HEADS))], [torch.zeros(0)]
     for first in range(0, size, batch_size):
         rows = slice(first, first + batch_size)
         seen = seen_by(model, *(given[rows].to(device) for given in (outputs, originals, masks)))
-        logits = model(*seen, words[rows].to(device))
+        logits, matches = model(*seen, words[rows].to(device), offered)
         found.append(calibrated(model, logits).float().cpu())
+        shown.append(_shown(matches.float().cpu(), places[rows], asked, others))
     by_head = dict(zip(HEADS, torch.cat(found).unbind(1), strict=True))
     prompted = by_head.pop("prompted")
-    return by_head if prompts is None else by_head | {"overall": prompted}
+    if prompts is None:
+        return by_head
+    by_head |= {"overall": prompted}
+    return by_head | {"background": torch.cat(shown)} if len(others) and (asked > 0).any() else by_head
+
+
+def _shown(matches: torch.Tensor, places: torch.Tensor, asked: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Chances (B,) of the backgrounds asked for, the rows `places` of `asked` (A, MAX_WORDS), against `others`
+    (K, MAX_WORDS) but themselves, by logits `matches` (B, A + K)."""
+    own = matches.gather(1, places[:, None])
+    same = (asked[places][:, None] == others[None]).all(dim=2)
+    against = matches[:, len(asked) :].masked_fill(same, -torch.inf)
+    return torch.cat([own, against], dim=1).softmax(dim=1)[:, 0]
 
 
 def calibrated(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
@@ -184,12 +229,12 @@ def seen_by(
     return pictures, known, (squeezed(masks.float()) >= 0.5).float()
 
 
-def hashed(prompts: Sequence[str], buckets: int) -> torch.Tensor:
-    """The words of each prompt's background ("product, background") as numbers 1 .. buckets - 1, int64 (B, MAX_WORDS),
-    padded with 0; an empty prompt has none."""
-    found = torch.zeros(len(prompts), MAX_WORDS, dtype=torch.int64)
-    for row, prompt in zip(found, prompts, strict=True):
-        words = re.findall(r"\w+", parted(prompt)[1].lower())[:MAX_WORDS]
+def hashed(backgrounds: Sequence[str], buckets: int) -> torch.Tensor:
+    """The words of each background as numbers 1 .. buckets - 1, int64 (B, MAX_WORDS), padded with 0; an empty one has
+    none."""
+    found = torch.zeros(len(backgrounds), MAX_WORDS, dtype=torch.int64)
+    for row, background in zip(found, backgrounds, strict=True):
+        words = re.findall(r"\w+", background.lower())[:MAX_WORDS]
         row[: len(words)] = torch.tensor([1 + crc32(word.encode()) % (buckets - 1) for word in words])
     return found
 

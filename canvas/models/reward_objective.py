@@ -42,37 +42,62 @@ def _known_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True, slots=True)
 class RewardObjective:
     """Objective of the training loop. Columns of a batch: first, second, originals, uint8 (B, 3, S, S); masks
-    (B, 1, S, S); words (B, MAX_WORDS); preferred, first_good, second_good (B, Q)."""
+    (B, 1, S, S); words (B, MAX_WORDS); first_shown, second_shown likewise, of the background that each picture shows, 0
+    where nobody knows; preferred, first_good, second_good (B, Q)."""
 
     absolute_weight: float
+    background_weight: float
 
     def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        first, second = logits_of(model, batch)
+        shown = torch.cat([torch.as_tensor(batch[name]) for name in ("first_shown", "second_shown")])
+        offered, places = shown.unique(dim=0, return_inverse=True)
+        (first, second), matches = _seen(model, batch, offered)
         preferred, first_good, second_good = (
             torch.as_tensor(batch[name]) for name in ("preferred", "first_good", "second_good")
         )
         pairs = pairwise_loss(first, second, preferred)
         good = absolute_loss(torch.cat([first, second]), torch.cat([first_good, second_good]))
+        named = background_loss(matches, offered, places)
         with torch.no_grad():
             right = ((first > second) == (preferred > 0.5)).float()
             asked = ~preferred.isnan()
             share = (right * asked).sum() / asked.sum().clamp(min=1)
-        return pairs + self.absolute_weight * good, {"pairwise": pairs, "absolute": good, "accuracy": share}
+        loss = pairs + self.absolute_weight * good + self.background_weight * named
+        return loss, {"pairwise": pairs, "absolute": good, "background": named, "accuracy": share}
+
+
+def background_loss(matches: torch.Tensor, offered: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the backgrounds that pictures show among those of the batch (as Radford et al. 2021 tell
+    captions apart): logits `matches` (B, K), `offered` (K, MAX_WORDS), `places` (B,) in it. Where nobody knows what is
+    shown, a row without words, there is nothing to learn; 0 if nobody knows any."""
+    wordless = ~(offered > 0).any(dim=1)
+    asked = ~wordless[places]
+    if not asked.any():
+        return matches.sum() * 0
+    return F.cross_entropy(matches.masked_fill(wordless, -torch.inf)[asked], places[asked])
 
 
 def logits_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, Q) of the first and the second pictures of a batch whose pictures have the model's size."""
+    return _seen(model, batch, torch.as_tensor(batch["words"])[:0])[0]
+
+
+def _seen(
+    model: nn.Module, batch: Batch, offered: torch.Tensor
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Logits of the first and of the second pictures, and of both, the first ones first, showing those `offered`."""
     first, second, originals, masks, words = (
         torch.as_tensor(batch[name]) for name in ("first", "second", "originals", "masks", "words")
     )
     known = originals.float() / 127.5 - 1
-    logits = model(
+    logits, matches = model(
         torch.cat([first, second]).float() / 127.5 - 1,
         torch.cat([known, known]),
         torch.cat([masks, masks]).float(),
         torch.cat([words, words]),
+        offered,
     )
-    return logits.chunk(2)  # type: ignore[no-any-return]
+    return logits.chunk(2), matches
 
 
 def calibrate(model: RewardModel, curves: Mapping[str, Curve]) -> None:

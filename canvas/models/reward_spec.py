@@ -24,6 +24,9 @@ class RewardSpec:
     words: int  # buckets that the words of prompts are hashed into
     word_width: int
     dropout: float
+    photo_layers: tuple[
+        int, ...
+    ]  # of canvas.models.photo_features, which it sees the picture by too; none: it does not
     init_from: str | None  # a directory that train_reward wrote; then the rest must be what it was
 
     def __post_init__(self) -> None:

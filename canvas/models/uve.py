@@ -1,7 +1,8 @@
 """Unified visual embedding (UVE): one vector of a picture for several label tasks.
 
-One trunk of timm, a projection, LayerNorm without affine and L2 (Zhai and Wu 2019, "Classification is a strong
-baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B pictures, E the embedding's width.
+One trunk of timm, which canvas.models.photo_trunk is one of, too, a projection, LayerNorm without affine and L2 (Zhai
+and Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
+pictures, E the embedding's width.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from canvas.models.photo_trunk import NAME as PHOTO_TRUNK
 from canvas.models.uve_spec import UveSpec
 
 JUDGES = ("efficientnet_lite0", "tf_efficientnet_lite0")
@@ -61,7 +63,7 @@ def build_uve(spec: UveSpec) -> UveModel:
     """
     name = spec.trunk.partition(".")[0]
     if name in JUDGES:
-        raise ValueError(f"uve.trunk {spec.trunk} judges the generator's pictures: choose another, as resnet10t")
+        raise ValueError(f"uve.trunk {spec.trunk} judges the generator's pictures: choose another, as {PHOTO_TRUNK}")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"uve.trunk {spec.trunk!r} is unknown to timm: try {', '.join(close) or 'resnet10t'}")

@@ -54,6 +54,7 @@ def write_encoders(root: Path, text: TextSpec) -> None:
         words=32,
         word_width=4,
         dropout=0.0,
+        photo_layers=(),
         init_from=None,
     )
     build_reward(small).save_pretrained(root / "models" / "reward")

@@ -49,7 +49,13 @@ def test_a_judge_decides_as_its_logistic_regression():
         few = [place for place, label in enumerate(labels) if label in SCENES[:scenes]]
         known = [labels[place] for place in few]
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(shown[few], known)
-        assert SceneJudge.fit_features(shown[few], known).predict_features(unseen) == list(model.predict(unseen))
+        judge = SceneJudge.fit_features(shown[few], known)
+        assert judge.predict_features(unseen) == list(model.predict(unseen))
+        assert judge.chances(unseen) == pytest.approx(model.predict_proba(unseen), abs=1e-6)
+        both = Judges(judge.scenes, (judge, judge)).chances(unseen, judge.scenes[1])
+        assert both == pytest.approx(np.repeat(model.predict_proba(unseen)[:, 1:2], 2, axis=1), abs=1e-6)
+        with pytest.raises(ValueError, match="do not know the scene 'moon': they know city square, forest"):
+            Judges(judge.scenes, (judge, judge)).chances(unseen, "moon")
 
 
 def test_nobody_judges_where_no_scene_is_known(tmp_path: Path):

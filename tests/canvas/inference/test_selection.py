@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from canvas.diffusion.samplers import clean_prediction
-from canvas.inference.selection import HALVING, Cost, Drop, best, counted, picture_steps, plan
+from canvas.inference.selection import HALVING, Cost, Drop, best, counted, picture_steps, plan, ranking
 from canvas.models.reward import RewardModel, build_reward
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.models.test_reward import SPEC
@@ -38,6 +38,12 @@ def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_paint_th
     alone = pipeline(product, "a mug, forest", seed=two.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(two.images[0])).max() <= 1
     assert two.cost == Cost(denoiser_calls=2 * 4 * 8, scored=4)
+
+
+def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
+    found = {"overall": torch.tensor([0.9, 0.1, 0.5]), "background": torch.tensor([0.2, 0.8, 0.8])}
+    assert ranking(found) == [1, 2, 0]
+    assert ranking({"overall": found["overall"]}) == [0, 2, 1]
 
 
 def test_dropping_paints_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):

@@ -27,6 +27,7 @@ SPEC = RewardSpec(
     words=64,
     word_width=8,
     dropout=0.1,
+    photo_layers=(1, 2),
     init_from=None,
 )
 NAMES = ["aesthetics", "defects", "fidelity", "overall"]
@@ -88,11 +89,27 @@ def test_a_prompt_changes_the_overall_score_alone_and_only_by_its_background(mod
     torch.testing.assert_close(scores(model, *given, prompts=["", ""])["overall"], plain["overall"])
 
 
+def test_a_background_is_told_from_the_others_that_the_model_knows(model):
+    given, forest = pictures(3), "a mug, in a forest"
+    assert "background" not in scores(model, *given, prompts=[forest] * 3)  # it knows none to tell it from
+    model.register_to_config(backgrounds=["in a forest", "in a lobby"])
+    both = [
+        scores(model, *given, prompts=[f"a mug, {place}"] * 3)["background"] for place in ("in a forest", "in a lobby")
+    ]
+    torch.testing.assert_close(both[0] + both[1], torch.ones(3))  # itself is none of the others
+    mixed = scores(model, *given, prompts=[forest, "shoes, in a lobby", forest], batch_size=2)["background"]
+    torch.testing.assert_close(mixed, torch.stack([both[0][0], both[1][1], both[0][2]]))
+    third = scores(model, *given, prompts=["a mug, on the moon"] * 3)["background"]
+    assert ((third > 0) & (third < 1)).all()
+    assert "background" not in scores(model, *given)
+    assert "background" not in scores(model, *given, prompts=["", "", ""])
+
+
 def test_words_are_hashed_within_their_buckets():
-    found = hashed(["a mug, in a forest", "", "in a forest", " ".join(["word"] * 40)], 64)
+    found = hashed(["in a forest, at night", "", "In a forest at night", " ".join(["word"] * 40)], 64)
     assert found.shape == (4, MAX_WORDS)
     assert found[0].tolist() == found[2].tolist()
-    assert (found[0] > 0).sum() == 3
+    assert (found[0] > 0).sum() == 5
     assert found[1].sum() == 0
     assert (found[3] > 0).all()
     assert found.max() < 64

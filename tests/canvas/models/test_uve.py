@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from canvas.models.photo_features import pretrained_photo_features
 from canvas.models.uve import UveModel, build_uve, codes, embed, load_uve, signs
 from canvas.models.uve_spec import TaskWeights, UveSpec
 
@@ -54,6 +55,24 @@ def test_any_trunk_of_timm_will_do():
         assert embed(build_uve(spec(trunk=trunk, trunk_args=args)).eval(), torch.zeros(1, 3, 48, 32)).shape == (1, 16)
 
 
+def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path):
+    torch.manual_seed(0)
+    model = build_uve(spec(trunk="open_nsfw", trunk_args={"layers": [1, 2]}, init_from="timm"))
+    images = torch.rand(8, 3, 32, 32) * 2 - 1
+    before = [weight.clone() for weight in model.network.maps.parameters()]
+    assert all(map(torch.equal, before, pretrained_photo_features([1, 2]).parameters()))
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    assert [tuple(weight.shape) for weight in learning] == [(16, 2 * (128 + 256))]  # the projection alone
+
+    optimizer = torch.optim.AdamW(learning, lr=0.1)
+    model(images)[:, 0].sum().backward()
+    optimizer.step()
+
+    assert all(map(torch.equal, before, model.network.maps.parameters()))
+    model.eval().save_pretrained(tmp_path / "uve")
+    assert torch.equal(embed(load_uve(tmp_path / "uve"), images), embed(model, images))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -62,6 +81,8 @@ def test_any_trunk_of_timm_will_do():
         ({"trunk": "tf_efficientnet_lite0.in1k"}, "judges the generator's pictures: choose another"),
         ({"trunk_args": {"depths": 3}}, "resnet10t cannot be built with {'depths': 3} for 32 pixels: .*depths"),
         ({"trunk": "vit_tiny_patch16_224", "trunk_args": {"img_size": 64}}, "cannot be built with .* for 32 pixels"),
+        ({"trunk": "open_nsfw", "trunk_args": {"layers": [7]}}, r"layers are \[7\]: name some of 0 to 4"),
+        ({"trunk": "open_nsfw", "trunk_args": {"num_classes": 3}}, "open_nsfw cannot be built with"),
         ({"init_from": "nowhere"}, "nowhere holds no config.json: name a directory that the train_uve stage wrote"),
         ({"embed_dim": 12}, "embed_dim is 12: it must be a multiple of 8"),
         ({"image_size": 8}, "image_size is 8: it must be 32 or more"),
