@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lifecycle import ranks
 from lifecycle.closure import PACKAGES, code_digest
 from lifecycle.digest import digest
 from lifecycle.graph import load_stage, load_stages, producers
@@ -36,7 +37,7 @@ def run_here(name: str) -> None:
 
     A user's error ends the process with one sentence and exit code 1.
     """
-    with _user_errors(name):
+    with user_errors(name):
         stage = load_stage(name)
         inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
         outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
@@ -50,7 +51,7 @@ def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, st
     sentence and exit code 1.
     """
     switch_off()
-    with _user_errors(name):
+    with user_errors(name):
         run_stage(load_stage(name), json.loads(params_json), _paths(inputs), _paths(outputs))
 
 
@@ -71,15 +72,19 @@ def run_stage(
     """
     _check_present(stage, inputs)
     params = read_stage_params(stage, sections)
-    digests = {argument: digest(path) for argument, path in inputs.items()}
     settings = {argument: sections[argument] for argument in stage.params}
+    if (processes := ranks.wanted(stage, settings)) > 1:
+        ranks.launch(stage, sections, inputs, outputs, processes=processes, send=send)
+        return
+    digests = {argument: digest(path) for argument, path in inputs.items()}
     names = {argument: Path(artifact.path).name for argument, artifact in stage.outputs.items()}
     with (
         workspace(stage.name, _key(stage, settings, digests)) as place,
         recorded(stage, settings, inputs, digests, send) as journal,
         staged(outputs, names, place) as partial,
     ):
-        stage.function(**_arguments(stage, params, inputs, partial, place / "scratch", journal))
+        ranks.announce(place / "scratch")
+        stage.function(**arguments_of(stage, params, inputs, partial, place / "scratch", journal))
         _check_written(stage, partial)
         for argument, written in partial.items():
             put(written, outputs[argument])
@@ -107,7 +112,7 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def _user_errors(name: str) -> Iterator[None]:
+def user_errors(name: str) -> Iterator[None]:
     """End the process with exit code 1 and one sentence if the user can put the error right. Ctrl-C, and SIGTERM by
     which clusters stop a task, end it in order."""
     if threading.current_thread() is threading.main_thread():
@@ -126,7 +131,7 @@ def _stop(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _arguments(
+def arguments_of(
     stage: Stage[Any],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
@@ -134,6 +139,7 @@ def _arguments(
     scratch: Path,
     log: StepLog,
 ) -> dict[str, Any]:
+    """What the function of `stage` is called with."""
     arguments: dict[str, Any] = dict(params)
     arguments |= {argument: Input(path) for argument, path in inputs.items()}
     arguments |= {argument: Output(path) for argument, path in outputs.items()}

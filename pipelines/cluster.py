@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lifecycle.params import load_sections, read_section
+from lifecycle.ranks import RANKS
 from lifecycle.stage import Machine
 
 RUN_LABEL = "metadata.labels['pipeline/runid']"
@@ -107,6 +108,8 @@ def place(task: Any, machine: Machine, cluster: Cluster) -> None:
     task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
     if wanted.accelerator is not None:
         task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(wanted.gpus)
+    if wanted.gpus > 1:
+        task.set_env_variable(RANKS, str(wanted.gpus))
     if wanted.retries:
         task.set_retry(num_retries=wanted.retries, backoff_duration="60s", backoff_factor=2.0)
     for key, value in wanted.node_selector.items():
