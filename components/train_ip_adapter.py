@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from canvas.train.image_rows import ImageRows
 
 
+STARTED = 4000
+"""Pins, at most, whose captions say how image tokens start."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainIpAdapterParams(DenoiserTraining):
     source: Source  # of the embedding: uve, clip or uve+clip
@@ -135,7 +139,6 @@ def _denoiser(
     from canvas.models.adapters import add_lora, load_lora, merge_lora
     from canvas.models.denoiser import load_denoiser
     from canvas.models.image_prompt import add_image_prompt, layer_scales
-    from canvas.train.rows import shows_product
 
     unet = load_denoiser(inpaint)
     for lora in (backdrop, engaged):
@@ -144,10 +147,28 @@ def _denoiser(
     torch.manual_seed(params.seed)
     if params.lora is not None:
         add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
-    learnt = known.of([row.pin_id for row in rows.index if shows_product(row) and row.split == "train"])
-    add_image_prompt(unet, known.width, torch.from_numpy(learnt))
+    add_image_prompt(unet, known.width, *_told(rows))
     layer_scales(unet, dict.fromkeys(params.style_layers, 1.0))  # before the training, if there is no such layer
     return unet
+
+
+def _told(rows: ImageRows) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of train pins with a product, and the tokens of their first captions."""
+    import torch
+
+    from canvas.data.pictures import spread
+    from canvas.models.image_prompt import caption_tokens
+    from canvas.train.rows import by_bucket, shows_product
+
+    learnt = {row.pin_id: row for row in rows.index if shows_product(row) and row.split == "train"}
+    chosen = by_bucket(learnt[pin] for pin in spread(list(learnt), STARTED))
+    embeddings, tokens = [], []
+    for numbers in chosen.values():
+        for first in range(0, len(numbers), 64):
+            batch = rows.batch(numbers[first : first + 64], {"text_states": "text_states"})
+            embeddings.append(torch.as_tensor(batch["image"]))
+            tokens.append(caption_tokens(torch.as_tensor(batch["text_states"])[:, 0]))
+    return torch.cat(embeddings), torch.cat(tokens)
 
 
 def _turned(images: object) -> torch.Tensor:

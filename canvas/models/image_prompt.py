@@ -29,6 +29,9 @@ TOKENS = 4
 FLAT = 0.1
 """Directions of the embedding that vary less than this share of the mean count as if they varied so much."""
 
+RIDGE = 0.1
+"""Of the regression of captions on embeddings, where these have variance 1."""
+
 PROJECTION = {"proj.weight": "image_embeds.weight", "proj.bias": "image_embeds.bias"} | {
     name: name for name in ("norm.weight", "norm.bias")
 }
@@ -65,30 +68,64 @@ def embedding_width(unet: UNet2DConditionModel) -> int:
     return _projection(unet).image_embeds.in_features
 
 
-def add_image_prompt(unet: UNet2DConditionModel, width: int, known: torch.Tensor | None = None) -> UNet2DConditionModel:
+def add_image_prompt(
+    unet: UNet2DConditionModel,
+    width: int,
+    known: torch.Tensor | None = None,
+    captions: torch.Tensor | None = None,
+) -> UNet2DConditionModel:
     """Give the UNet image tokens from embeddings of `width`, in place; returns it. The rest of it keeps its
     `requires_grad`.
 
     Keys start as the text's (Ye et al.'s own start), values at zero, so the output does not change before training.
-    `known` (N, E), embeddings to be trained on: the projection starts as if they had zero mean and unit variance.
+    `known` (N, E), embeddings to be trained on: the projection starts as if they had zero mean and unit variance. With
+    `captions` (N, TOKENS, D), theirs (`caption_tokens`), a picture starts as its caption instead, as far as a linear
+    map of its embedding tells it: values start as the text's, too.
     """
-    dimensions = int(unet.config["cross_attention_dim"])
     _attach(unet, width)
     projection = _projection(unet)
+    if captions is None:
+        weight, bias = _spread(width, TOKENS * int(unet.config["cross_attention_dim"]), known)
+    else:
+        assert known is not None
+        weight, bias = _regressed(known, captions.flatten(1))
     with torch.no_grad():
-        scale = torch.ones(width) if known is None else known.float().std(dim=0)
-        scale = scale.clamp(min=FLAT * float(scale.mean()))
-        mean = torch.zeros(width) if known is None else known.float().mean(dim=0)
-        weight = torch.randn(TOKENS * dimensions, width) / width**0.5 / scale
         projection.image_embeds.weight.copy_(weight)
-        projection.image_embeds.bias.copy_(-(weight @ mean))
+        projection.image_embeds.bias.copy_(bias)
+        if captions is not None:  # what normalising takes from a token
+            projection.norm.weight.fill_(float(captions.std(dim=-1, correction=0).mean()))
+            projection.norm.bias.fill_(float(captions.mean()))
         modules = dict(unet.named_modules())
         for name, processor in image_processors(unet).items():
-            key = modules[f"{name}.to_k"]
-            text_key: Any = getattr(key, "base_layer", key)
-            processor.to_k_ip[0].weight.copy_(text_key.weight)
-            processor.to_v_ip[0].weight.zero_()
+            key, value = (_plain(modules[f"{name}.{part}"]) for part in ("to_k", "to_v"))
+            processor.to_k_ip[0].weight.copy_(key.weight)
+            processor.to_v_ip[0].weight.copy_(torch.zeros_like(value.weight) if captions is None else value.weight)
     return unet
+
+
+def caption_tokens(states: torch.Tensor) -> torch.Tensor:
+    """Text states (B, L, D) as (B, TOKENS, D): means of as many parts of the text, without the sign that starts it."""
+    return torch.stack([part.float().mean(dim=1) for part in states[:, 1:].tensor_split(TOKENS, dim=1)], dim=1)
+
+
+def _spread(width: int, size: int, known: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a random map to `size` numbers of zero mean and unit variance."""
+    scale = torch.ones(width) if known is None else known.float().std(dim=0)
+    scale = scale.clamp(min=FLAT * float(scale.mean()))
+    mean = torch.zeros(width) if known is None else known.float().mean(dim=0)
+    weight = torch.randn(size, width) / width**0.5 / scale
+    return weight, -(weight @ mean)
+
+
+def _regressed(known: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the ridge regression of `wanted` (N, K) on `known` (N, E), each direction of unit variance."""
+    scale = known.float().std(dim=0)
+    scale = scale.clamp(min=FLAT * float(scale.mean()))
+    mean, middle = known.float().mean(dim=0), wanted.mean(dim=0)
+    seen = (known.float() - mean) / scale
+    square = seen.T @ seen / len(seen) + RIDGE * torch.eye(known.shape[1])
+    weight = torch.linalg.solve(square, seen.T @ (wanted - middle) / len(seen)).T / scale
+    return weight, middle - weight @ mean
 
 
 def image_processors(unet: UNet2DConditionModel) -> dict[str, IPAdapterAttnProcessor2_0]:
@@ -224,6 +261,11 @@ def _attach(unet: UNet2DConditionModel, width: int) -> None:
 def _projection(unet: UNet2DConditionModel) -> ImageProjection:
     found: ImageProjection = unet.encoder_hid_proj.image_projection_layers[0]
     return found
+
+
+def _plain(layer: Any) -> Any:
+    """A linear layer without the LoRA round it."""
+    return getattr(layer, "base_layer", layer)
 
 
 def _repeated(layer: nn.Module, times: int) -> nn.ModuleList:

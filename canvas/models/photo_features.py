@@ -45,13 +45,14 @@ class PhotoFeatures(nn.Module):
         )
         self.requires_grad_(False)
         self.train(False)
+        self.to(memory_format=torch.channels_last)  # half as fast again on a CPU
 
     def train(self, mode: bool = True) -> PhotoFeatures:
         return super().train(False)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         x = (images.flip(1) + 1) * 127.5 - torch.tensor(MEAN_BGR).to(images)[:, None, None]
-        x = F.relu(self.first(x))
+        x = F.relu(self.first(x.contiguous(memory_format=torch.channels_last)))
         maps = [x]
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)  # TensorFlow's SAME for even sizes
         for stage in self.stages:

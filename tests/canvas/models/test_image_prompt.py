@@ -9,9 +9,11 @@ from diffusers import UNet2DConditionModel
 
 from canvas.models.adapters import add_lora, merge_lora
 from canvas.models.image_prompt import (
+    TOKENS,
     WEIGHTS_FILE,
     AdapterConfig,
     add_image_prompt,
+    caption_tokens,
     embedding_width,
     has_image_prompt,
     image_processors,
@@ -77,6 +79,32 @@ def test_tokens_start_spread_for_embeddings_of_any_scale():
     tokens = unet.encoder_hid_proj.image_projection_layers[0].image_embeds(known).detach()
     assert tokens.mean().abs() < 0.05
     assert tokens.std() == pytest.approx(1, abs=0.1)
+
+
+def test_a_picture_starts_as_its_caption():
+    plain = tiny.denoiser()
+    given = tiny.conditions(batch=2)
+    draw = torch.Generator().manual_seed(3)
+    known = torch.randn(400, WIDTH, generator=draw) * torch.linspace(0.5, 2, WIDTH)
+    width = given["text_states"].shape[-1]
+    tokens = (known @ torch.randn(WIDTH, TOKENS * width, generator=draw)).view(400, TOKENS, width)
+    tokens = 0.3 * torch.nn.functional.layer_norm(tokens, (width,)) + 0.1
+    unet = add_image_prompt(copy.deepcopy(plain), WIDTH, known, tokens)
+    added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
+    with torch.no_grad():
+        text = plain(given["latents"], 500, tokens[:2], added_cond_kwargs=added).sample
+        silent = plain(given["latents"], 500, torch.zeros_like(tokens[:2]), added_cond_kwargs=added).sample
+        shown = added | {"image_embeds": [known[:2, None]]}
+        picture = unet(given["latents"], 500, torch.zeros_like(tokens[:2]), added_cond_kwargs=shown).sample
+    assert (picture - text).norm() < 0.3 * (silent - text).norm()
+
+
+def test_tokens_of_a_caption_are_means_of_its_parts_without_its_start():
+    states = torch.arange(2 * 9 * 3.0).view(2, 9, 3)
+    found = caption_tokens(states)
+    assert found.shape == (2, TOKENS, 3)
+    assert torch.equal(found[:, 0], states[:, 1:3].mean(dim=1))
+    assert torch.equal(found[:, -1], states[:, 7:].mean(dim=1))
 
 
 def test_stock_diffusers_gives_the_same_output(tmp_path: Path):
