@@ -48,7 +48,7 @@ GUESSED = (3, 4, 5, 6, 8, 9, 10, 12, 14)
 SCHEDULES: Mapping[str, tuple[Drop, ...]] = {
     "the command line's": HALVING,
     "one cut": (Drop(0.4, 0.125),),
-    "earlier": (Drop(0.25, 0.5), Drop(0.45, 0.25)),
+    "later": (Drop(0.3, 0.5), Drop(0.5, 0.125)),
     "three cuts": (Drop(0.2, 0.5), Drop(0.4, 0.25), Drop(0.6, 0.125)),
 }
 SELECTORS = ("told the prompt", "not told")

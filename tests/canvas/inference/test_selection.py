@@ -66,9 +66,9 @@ def test_a_drop_that_comes_with_the_last_step_drops_nothing(pipeline, reward):
 
 def test_half_of_the_work_on_sixteen_candidates_is_saved():
     assert picture_steps((), 16, 1, 20) == 320
-    assert picture_steps(HALVING, 16, 1, 20) == 148
-    assert plan(HALVING, 16, 1, 20) == {6: 8, 10: 2}
-    assert plan(HALVING, 16, 6, 20) == {6: 8, 10: 6}
+    assert picture_steps(HALVING, 16, 1, 20) == 156
+    assert plan(HALVING, 16, 1, 20) == {5: 8, 9: 4}
+    assert plan(HALVING, 16, 6, 20) == {5: 8, 9: 6}
     assert plan(HALVING, 2, 2, 20) == {}
 
 
