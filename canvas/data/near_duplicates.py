@@ -96,11 +96,9 @@ class ImageFeatures:
     scores = pa.schema([("features", pa.list_(pa.float32()))])  # FEATURES of them
 
     def __init__(self) -> None:
-        import torch
-
         from canvas.models.trunk import pretrained_trunk
 
-        self._trunk = pretrained_trunk().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._trunk = pretrained_trunk()
 
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         import torch
@@ -119,7 +117,7 @@ def _pixel_values(image: Image.Image) -> torch.Tensor:
 
     square = on_white(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     values = (torch.from_numpy(np.array(square)).float() / 255 - MEAN) / STD
-    return values.permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+    return values.permute(2, 0, 1)[None]
 
 
 def _signs(hashes: Sequence[str]) -> NDArray[np.float32]:

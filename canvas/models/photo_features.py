@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from canvas.models.parts import parts
+
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels of the maps, at strides 2, 4, 8, 16, 32: the first convolution's and those of four stages."""
 
@@ -51,8 +53,12 @@ class PhotoFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        seen = [self._maps(part) for part in parts(images)]
+        return [torch.cat(maps) for maps in zip(*seen, strict=True)]
+
+    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         x = (images.flip(1) + 1) * 127.5 - torch.tensor(MEAN_BGR).to(images)[:, None, None]
-        x = F.relu(self.first(x.contiguous(memory_format=torch.channels_last)))
+        x = F.relu(self.first(x))
         maps = [x]
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)  # TensorFlow's SAME for even sizes
         for stage in self.stages:
