@@ -95,6 +95,7 @@ def sample_candidates(
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     pipeline = CanvasPipeline.from_pretrained(canvas.path)
+    pipeline.merge_lora()
     items, asked = _items(params, chosen, pins.path, known_scenes(truth.path))
     requests = all_prepared(pipeline, asked)
     own = all_painted(

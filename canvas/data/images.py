@@ -69,7 +69,7 @@ def header(data: bytes) -> tuple[int, int]:
 
 def encode_png(image: Image.Image) -> bytes:
     """PNG without metadata; the same pixels give the same bytes."""
-    return _encoded(image, "PNG", compress_level=6)
+    return _encoded(image, "PNG", compress_level=4)
 
 
 def encode_jpeg(image: Image.Image, quality: int = 90) -> bytes:

@@ -31,6 +31,11 @@ class Request:
     seed: int
     style: StylePrompt | None = None
 
+    @property
+    def told(self) -> StylePrompt | None:
+        """The style as it counts beside the prompt."""
+        return self.style and self.style.beside(self.prompt)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -87,7 +92,7 @@ def painted(
         chosen = [requests[place] for place in places]
         condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
         noise = _noise(pipeline, chosen)
-        with styled(unet, None if text_to_image is not None else chosen[0].request.style):
+        with styled(unet, None if text_to_image is not None else chosen[0].request.told):
             latents = denoised(unet, scheduler, noise, condition, steps=steps, guidance_scale=guidance_scale)
         features = None if text_to_image is not None else _features(chosen)
         products = [one.request.product for one in chosen]
@@ -110,7 +115,7 @@ def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
     """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
     alike: dict[object, list[int]] = {}
     for place, one in enumerate(requests):
-        style = one.request.style
+        style = one.request.told
         counts = None if style is None else tuple(tuple(scales.items()) for scales in style.scales)
         alike.setdefault((one.scene.frame, counts), []).append(place)
     return [
@@ -130,10 +135,10 @@ def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
 
 
 def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor:
-    masked = chosen[0].condition.masked
+    masked, dtype = chosen[0].condition.masked, pipeline.unet.dtype  # which goes through all modules to find out
     assert masked is not None
     drawn = [
-        torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed), dtype=pipeline.unet.dtype)
+        torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed), dtype=dtype)
         for one in chosen
     ]
     return torch.cat(drawn).to(pipeline.device)

@@ -154,7 +154,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
         product: RGBA cut-out; or RGB with `mask` (white = product) of the same size; or RGB alone, which the
             segmenter cuts out.
-        style: of canvas.inference.style; None: as if there were no adapter.
+        style: of canvas.inference.style, half of whose strength counts beside a prompt; None: as if there were no
+            adapter.
         seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
             `generator` in its place is used as diffusers uses it.
         scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
@@ -171,6 +172,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: say or show what to paint")
         self.check_prompts(prompt, negative_prompt)
+        style = style and style.beside(prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
         scene = scene_of(found, frame_of(self, found), self.device)
         condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)

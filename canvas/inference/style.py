@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 16
 MAX_STRENGTH = 4.0
+BESIDE_PROMPT = 0.5
+"""What a style counts beside a prompt, in shares of its strength (Ye et al. advise it): both at once guide too far."""
+
 TOLERANCE = 1e-3
 """By how much weights may miss 1."""
 
@@ -41,6 +44,13 @@ class StylePrompt:
 
     embeddings: torch.Tensor  # (S, E)
     scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.models.image_prompt.layer_scales)
+
+    def beside(self, prompt: str | None) -> StylePrompt:
+        """The style as it counts together with `prompt`; None: alone."""
+        if prompt is None:
+            return self
+        scales = tuple({name: BESIDE_PROMPT * scale for name, scale in own.items()} for own in self.scales)
+        return StylePrompt(self.embeddings, scales)
 
 
 def style_of_pictures(

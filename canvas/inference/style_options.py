@@ -30,7 +30,9 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     ways.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
     ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the pictures; they sum to 1")
     ways.add_argument("--style-apart", action="store_true", help="pictures as token sets of their own, not averaged")
-    ways.add_argument("--style-strength", type=float, default=STRENGTH, help="0: no style")
+    ways.add_argument(
+        "--style-strength", type=float, default=STRENGTH, help="0: no style; half of it counts beside a prompt"
+    )
     ways.add_argument(
         "--style-layers",
         nargs="+",

@@ -74,6 +74,23 @@ def test_pictures_are_averaged_by_weight_or_stand_apart(styled_pipeline):
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize(("prompt", "counted"), [(PROMPT, 0.75), (None, 1.5)])
+def test_half_of_it_counts_beside_a_prompt(styled_pipeline, prompt: str | None, counted: float):
+    seen = set()
+
+    def on_step(pipeline, step, time, values):
+        seen.update(scale for processor in image_processors(pipeline.unet).values() for scale in processor.scale)
+        return values
+
+    paint(
+        styled_pipeline,
+        prompt,
+        style=style_of_pictures(styled_pipeline, [noise(1)], strength=1.5),
+        callback_on_step_end=on_step,
+    )
+    assert seen == {counted}
+
+
 def test_where_it_is_injected(styled_pipeline):
     layers = list(image_processors(styled_pipeline.unet))
 
