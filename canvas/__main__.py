@@ -58,6 +58,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
+        "guidance_stop": options.guidance_stop,
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
     }
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--steps", type=int, default=30)
     command.add_argument("--guidance", type=float, default=5.0, help="guidance scale; 1: none")
     command.add_argument("--guidance-rescale", type=float, default=0.0)
+    command.add_argument("--guidance-stop", type=float, default=1.0, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
     command.add_argument("--device", default="cpu")

@@ -51,6 +51,7 @@ class EvaluateBackdropParams:
     prompts: tuple[str, ...]  # backgrounds, each with every product
     steps: int
     guidance_scale: float
+    guidance_stop: float  # share of the steps that is guided
     batch_size: int
     seed: int
     real_pins: int  # held-out ones that painted pictures are compared with
@@ -61,6 +62,8 @@ class EvaluateBackdropParams:
         for name in ("products", "steps", "batch_size", "real_pins", "seam_reach", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
+        if not 0 <= self.guidance_stop <= 1:
+            raise ValueError(f"evaluate_backdrop.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.prompts or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"evaluate_backdrop needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
 
@@ -187,6 +190,7 @@ def _pictures(
             name=name,
             steps=params.steps,
             guidance_scale=params.guidance_scale,
+            guidance_stop=params.guidance_stop,
             batch_size=params.batch_size,
             text_to_image=own,
         )

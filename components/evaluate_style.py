@@ -52,6 +52,7 @@ class EvaluateStyleParams:
     seeds: int  # of each product, style and strength
     steps: int
     guidance_scale: float
+    guidance_stop: float  # share of the steps that is guided
     batch_size: int
     learnt_pins: int  # real pins of the train split that the judge of products learns from
     real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
@@ -62,6 +63,8 @@ class EvaluateStyleParams:
         for name in ("products", "styles", "seeds", "steps", "batch_size", "learnt_pins", "real_pins", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
+        if not 0 <= self.guidance_stop <= 1:
+            raise ValueError(f"evaluate_style.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
             raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0")
         if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
@@ -135,6 +138,7 @@ def evaluate_style(
         layers=params.layers,
         steps=params.steps,
         guidance_scale=params.guidance_scale,
+        guidance_stop=params.guidance_stop,
         batch_size=params.batch_size,
     )
     painted = time.perf_counter()

@@ -52,6 +52,7 @@ class SampleCandidatesParams:
     seeds: int  # pictures of each product and prompt
     steps: int
     guidance_scale: float
+    guidance_stop: float  # share of the steps that is guided
     batch_size: int
     sheet_items: int
     packet: PacketSpec
@@ -60,6 +61,8 @@ class SampleCandidatesParams:
         for name in ("products", "seeds", "steps", "batch_size", "sheet_items"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"sample_candidates.{name} is {value}: it must be 1 or more")
+        if not 0 <= self.guidance_stop <= 1:
+            raise ValueError(f"sample_candidates.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.prompts or not self.splits or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"sample_candidates needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
 
@@ -104,6 +107,7 @@ def sample_candidates(
         name="candidates",
         steps=params.steps,
         guidance_scale=params.guidance_scale,
+        guidance_stop=params.guidance_stop,
         batch_size=params.batch_size,
     )
     bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))

@@ -132,6 +132,7 @@ def painted_as_asked(
     layers: Literal["all", "style"],
     steps: int,
     guidance_scale: float,
+    guidance_stop: float,
     batch_size: int,
 ) -> list[Pixels]:
     """The pictures, in the order of `wanted`; equal ones are painted once."""
@@ -147,6 +148,7 @@ def painted_as_asked(
         name="styles",
         steps=steps,
         guidance_scale=guidance_scale,
+        guidance_stop=guidance_stop,
         batch_size=batch_size,
     )
     found = dict(zip(different, pictures, strict=True))

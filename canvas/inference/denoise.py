@@ -48,16 +48,21 @@ def denoised(
     steps: int,
     guidance_scale: float,
     guidance_rescale: float = 0.0,
+    guidance_stop: float = 1.0,
     on_step: OnStep | None = None,
     picks: Mapping[int, Pick] | None = None,
 ) -> torch.Tensor:
     """Latents (N, C, h, w) sampled from unit `noise` of that shape, with guidance if its scale is not 1.
 
+    `guidance_stop`: the share of the steps, 0 to 1, that are guided; the others, where only detail is left to paint,
+    cost half (Kynkäänniemi et al. 2024).
     `picks`: steps done -> what is asked then; those that it leaves out are not denoised further, and fewer than N come
     back. Only for schedulers that remember nothing of earlier steps, else ValueError.
     """
     size = len(noise)
-    both = guidance_scale != 1
+    scheduler.set_timesteps(steps, device=noise.device)
+    guided_steps = round(guidance_stop * len(scheduler.timesteps)) if guidance_scale != 1 else 0
+    both = guided_steps > 0
     states, pooled, sizes = (
         given.to(noise).expand(size, *given.shape[1:])
         for given in (condition.states, condition.pooled, condition.sizes)
@@ -70,10 +75,11 @@ def denoised(
     if has_image_prompt(unet):
         added["image_embeds"] = _image_embeddings(unet, condition.image, noise, both)
 
-    scheduler.set_timesteps(steps, device=noise.device)
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     with projections_once(unet):
         for step, time in enumerate(scheduler.timesteps):
+            if both and step >= guided_steps:
+                both, states, added = False, states[len(latents) :], _of(added, slice(len(latents), None))
             seen = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
             if condition.hole is not None:
                 assert condition.masked is not None
@@ -93,12 +99,18 @@ def denoised(
                 left = torch.tensor(list(asked(clean)), device=latents.device)
                 rows = torch.cat([left, left + len(latents)]) if both else left
                 latents, condition = latents[left], _rows(condition, left)
-                states = states[rows]
-                added = {
-                    name: given[rows] if isinstance(given, torch.Tensor) else [one[rows] for one in given]
-                    for name, given in added.items()
-                }
+                states, added = states[rows], _of(added, rows)
     return latents
+
+
+def _of(
+    added: Mapping[str, torch.Tensor | list[torch.Tensor]], rows: torch.Tensor | slice
+) -> dict[str, torch.Tensor | list[torch.Tensor]]:
+    """What is added to the text states, of those rows alone."""
+    return {
+        name: given[rows] if isinstance(given, torch.Tensor) else [one[rows] for one in given]
+        for name, given in added.items()
+    }
 
 
 def _rows(condition: Condition, rows: torch.Tensor) -> Condition:

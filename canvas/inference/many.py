@@ -78,6 +78,7 @@ def painted(
     *,
     steps: int,
     guidance_scale: float,
+    guidance_stop: float = 1.0,
     batch_size: int,
     text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
 ) -> Iterator[tuple[int, Pixels]]:
@@ -93,7 +94,15 @@ def painted(
         condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
         noise = _noise(pipeline, chosen)
         with styled(unet, None if text_to_image is not None else chosen[0].request.told):
-            latents = denoised(unet, scheduler, noise, condition, steps=steps, guidance_scale=guidance_scale)
+            latents = denoised(
+                unet,
+                scheduler,
+                noise,
+                condition,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                guidance_stop=guidance_stop,
+            )
         features = None if text_to_image is not None else _features(chosen)
         products = [one.request.product for one in chosen]
         yield from zip(

@@ -141,6 +141,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         negative_prompt: str | None = None,
         guidance_scale: float = 5.0,
         guidance_rescale: float = 0.0,
+        guidance_stop: float = 1.0,
         num_inference_steps: int = 30,
         num_candidates: int = 1,
         candidates_per_pass: int = 8,
@@ -156,6 +157,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             segmenter cuts out.
         style: of canvas.inference.style, half of whose strength counts beside a prompt; None: as if there were no
             adapter.
+        guidance_stop: the share of the steps, 0 to 1, that are guided.
         seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
             `generator` in its place is used as diffusers uses it.
         scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
@@ -167,6 +169,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         _check_counts(num_inference_steps=num_inference_steps, num_candidates=num_candidates, per=candidates_per_pass)
         if guidance_scale < 1:
             raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
+        if not 0 <= guidance_stop <= 1:
+            raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if prompt is None and style is None:
@@ -213,6 +217,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     steps=num_inference_steps,
                     guidance_scale=guidance_scale,
                     guidance_rescale=guidance_rescale,
+                    guidance_stop=guidance_stop,
                     on_step=on_step,
                     picks={step: picking(pick) for step, pick in (picks or {}).items()},
                 )

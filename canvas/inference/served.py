@@ -24,6 +24,7 @@ OUTPUTS: Mapping[str, str] = {"image": "binary"}
 OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", 30),
     "guidance_scale": ("double", 5.0),
+    "guidance_stop": ("double", 1.0),
     "style_strength": ("double", 1.0),
 }
 
@@ -48,6 +49,7 @@ class ServedPipeline:
                 seed=int(row["seed"]),
                 num_inference_steps=int(options["steps"]),
                 guidance_scale=float(options["guidance_scale"]),
+                guidance_stop=float(options["guidance_stop"]),
             ).images[0]
             for row in rows.to_dict("records")
         ]

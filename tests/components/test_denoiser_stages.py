@@ -290,6 +290,8 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("train_base", {"held_out": {"pins": 0, "repeats": 1, "batch_size": 8, "averages": []}}, r"pins is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
         ("evaluate_backdrop", {"steps": 0}, "steps is 0"),
+        ("evaluate_backdrop", {"guidance_stop": 1.5}, "guidance_stop is 1.5"),
+        ("evaluate_style", {"guidance_stop": -1}, "guidance_stop is -1"),
         ("train_ip_adapter", {"image_dropout": {"image": 0.6, "both": 0.5}}, "below 1 together"),
         (
             "train_ip_adapter",

@@ -19,10 +19,12 @@ def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
         for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
     ]
     assert passes(requests, 2) == [[0, 2], [3], [1]]
-    found = dict(painted(pipeline, requests, steps=3, guidance_scale=4.0, batch_size=2))
+    found = dict(painted(pipeline, requests, steps=3, guidance_scale=4.0, guidance_stop=0.7, batch_size=2))
     assert sorted(found) == [0, 1, 2, 3]
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
-        alone = pipeline(product, prompt, num_inference_steps=3, guidance_scale=4.0, seed=place).images[0]
+        alone = pipeline(
+            product, prompt, num_inference_steps=3, guidance_scale=4.0, guidance_stop=0.7, seed=place
+        ).images[0]
         assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
 
 

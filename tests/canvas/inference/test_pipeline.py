@@ -78,6 +78,25 @@ def test_prompt_negative_prompt_guidance_and_scheduler_matter(pipeline):
     assert np.array_equal(made(scheduler="euler"), base)
 
 
+def test_guidance_may_stop_before_the_last_step(pipeline):
+    product, rows = cutout(64, 64), []
+    hook = pipeline.unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+
+    def paint(**options) -> bytes:
+        made = pipeline(product, PROMPT, num_inference_steps=4, seed=0, num_candidates=2, **options)
+        return b"".join(image.tobytes() for image in made.images)
+
+    try:
+        half = paint(guidance_scale=6.0, guidance_stop=0.5)
+    finally:
+        hook.remove()
+    assert rows == [4, 4, 2, 2]
+    whole = paint(guidance_scale=6.0)
+    assert paint(guidance_scale=6.0, guidance_stop=1.0) == whole
+    assert paint(guidance_scale=6.0, guidance_stop=0.0) == paint(guidance_scale=1.0)
+    assert len({half, whole, paint(guidance_scale=1.0)}) == 3
+
+
 def test_the_product_matters_and_what_is_hidden_does_not(pipeline):
     product = cutout(64, 64)
     hidden = np.array(product)
@@ -204,6 +223,7 @@ def test_segmenter_cuts_the_product_out(pipeline, tmp_path: Path):
         ({"num_candidates": -1}, "num_candidates is -1"),
         ({"candidates_per_pass": 0}, "candidates_per_pass is 0"),
         ({"guidance_scale": 0.5}, r"guidance_scale is 0\.5"),
+        ({"guidance_stop": 1.5}, r"guidance_stop is 1\.5"),
         ({"scheduler": "ddim"}, "unknown scheduler 'ddim'"),
         ({"seed": 1, "generator": torch.Generator()}, "seed and generator"),
         ({"prompt": "one two three four five six seven eight nine ten eleven twelve"}, "cut off: 'eleven twelve'"),
