@@ -38,8 +38,10 @@ STAGES: Mapping[str, tuple[str, ...] | None] = {
     "inpaint": (),
     "backdrop": ("backdrop",),
     "engaged": ("backdrop", "engaged"),
+    "style": ("backdrop", "engaged", "style"),
 }
-"""The generator as each stage left it: the LoRAs that are on; None: text-to-image, the product put on it."""
+"""The generator as each stage left it: the LoRAs that are on; None: text-to-image, the product put on it. The last is
+there where image prompts have a LoRA of their own."""
 
 HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
@@ -93,7 +95,7 @@ def evaluate_backdrop(
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
     by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, by)
-    figures = dict(by.accuracy) | by_stage["engaged"] | {"by_scene": by_scene, "by_stage": by_stage}
+    figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     grid.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
@@ -108,13 +110,14 @@ def _stages(
     real: Sequence[ProductPin],
     judges: Judges,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[Pixels]]:
-    """Scores of the generator as each stage left it; of the last, accuracy by scene and the pictures, a product after
-    the other, prompts in their order."""
+    """Scores of the generator as each stage left it; of the last, which is the whole, accuracy by scene and the
+    pictures, a product after the other, prompts in their order."""
     import numpy as np
     from PIL import Image
 
     from canvas.data.scene_views import square_view
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.models.adapters import lora_names
     from canvas.models.segmenter import Segmenter
     from canvas.models.segmenter_spec import EdgeSpec
     from evaluation.backdrop import backdrop_metrics, scene_accuracies
@@ -133,7 +136,8 @@ def _stages(
     before = [seam for seam in seam_gradients(originals, products, params.seam_reach) if seam is not None]
     known = trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real]))
     by_stage: dict[str, dict[str, Any]] = {}
-    for name in STAGES:
+    there = set(lora_names(pipeline.unet))
+    for name in (name for name, loras in STAGES.items() if there.issuperset(loras or ())):
         pictures = _pictures(name, params, pipeline, base, requests)
         views = np.stack([square_view(Image.fromarray(picture), frames.side) for picture in pictures])
         features = trunk_features(views)

@@ -221,6 +221,10 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
     assert whole["embedding_width"] == 16
     assert whole["trained_parameters"] > alone["trained_parameters"]
     assert (tmp_path / "models" / "canvas" / "styles" / "part-00000.parquet").is_file()
+    run("evaluate_backdrop", tmp_path)
+    scores = figures(tmp_path, "backdrop")
+    assert set(scores["by_stage"]) == {"base", "inpaint", "backdrop", "engaged", "style"}
+    assert scores["kid"] == scores["by_stage"]["style"]["kid"] != scores["by_stage"]["engaged"]["kid"]
 
 
 def test_styles_are_scored_by_strength(made):
