@@ -37,7 +37,7 @@ from canvas.models.reconstruction import from_bytes
 from canvas.models.reward import RewardModel, load_reward
 from canvas.models.text import TextTower, load_clip
 from evaluation.best_of import best_of, halved, lift, of_chosen, rank_agreement
-from evaluation.features import trunk_features
+from evaluation.features import scene_features
 from evaluation.intervals import Interval, bootstrap_mean
 from evaluation.judges import Judges
 from lifecycle.params import load_sections
@@ -139,7 +139,7 @@ def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, 
         views = np.stack([square_view(Image.fromarray(picture), side) for picture in item.pictures])
         asked = judges.prompted(item.prompt)
         assert asked is not None, item.prompt
-        features = trunk_features(views)
+        features = scene_features(views)
         seen, chances = judges.seen(features), judges.chances(features, asked)
         for judge, name in enumerate(("scene", "scene_sharp")):
             found.setdefault(name, []).append([float(both[judge] == asked) for both in seen])

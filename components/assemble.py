@@ -45,7 +45,7 @@ def assemble(
 
     from canvas.diffusion.samplers import load_scheduler
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.adapters import load_lora, lora_names
+    from canvas.models.adapters import STYLE, load_lora, switch_style
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.denoiser import load_denoiser
     from canvas.models.image_prompt import AdapterConfig, load_image_prompt
@@ -59,8 +59,8 @@ def assemble(
     load_lora(unet, backdrop.path, "backdrop")
     load_lora(unet, engaged.path, "engaged")
     if (adapter.path / "lora").is_dir():
-        load_lora(unet, adapter.path / "lora", "style")
-    unet.set_adapters(lora_names(unet))
+        load_lora(unet, adapter.path / "lora", STYLE)
+    switch_style(unet, 0.0)
     load_image_prompt(unet, adapter.path)
     prompts = AdapterConfig.load(adapter.path)
     second = load_clip(clips.path / "second")

@@ -38,10 +38,9 @@ STAGES: Mapping[str, tuple[str, ...] | None] = {
     "inpaint": (),
     "backdrop": ("backdrop",),
     "engaged": ("backdrop", "engaged"),
-    "style": ("backdrop", "engaged", "style"),
 }
 """The generator as each stage left it: the LoRAs that are on; None: text-to-image, the product put on it. The last is
-there where image prompts have a LoRA of their own."""
+the whole: nothing more is on without a style."""
 
 HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
@@ -117,7 +116,6 @@ def _stages(
 
     from canvas.data.scene_views import square_view
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.adapters import lora_names
     from canvas.models.segmenter import Segmenter
     from canvas.models.segmenter_spec import EdgeSpec
     from evaluation.backdrop import backdrop_metrics, scene_accuracies
@@ -136,15 +134,13 @@ def _stages(
     before = [seam for seam in seam_gradients(originals, products, params.seam_reach) if seam is not None]
     known = trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real]))
     by_stage: dict[str, dict[str, Any]] = {}
-    there = set(lora_names(pipeline.unet))
-    for name in (name for name, loras in STAGES.items() if there.issuperset(loras or ())):
+    for name in STAGES:
         pictures = _pictures(name, params, pipeline, base, requests)
         views = np.stack([square_view(Image.fromarray(picture), frames.side) for picture in pictures])
         features = trunk_features(views)
         scores = painted_scores(
             pictures,
             views,
-            features,
             products,
             prompts,
             judges=judges,

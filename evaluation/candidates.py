@@ -68,7 +68,6 @@ class Scorer:
         scores = painted_scores(
             pictures,
             views,
-            features,
             [product] * len(rows),
             [row["prompt"] for row in rows],
             judges=self.judges,

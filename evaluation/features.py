@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,27 @@ if TYPE_CHECKING:
 SIDE = 224
 """Of the square that the network sees, as it was trained."""
 
+SCENE_SIDE = 160
+"""The same where it judges scenes: pictures of 64 pixels are all blur to it when they are enlarged more."""
+
 
 def trunk_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
-    """Features float32 [N, 1280] of pictures [N, H, W, 3] of one size."""
-    import torch
-    from torch.nn import functional as F
-
-    trunk = _trunk()
+    """What pictures [N, H, W, 3] of one size show, float32 [N, 1280]: what sets of pictures are compared by."""
     found = [np.zeros((0, 1280), np.float32)]
-    for first in range(0, len(images), batch_size):
-        pixels = torch.from_numpy(images[first : first + batch_size]).permute(0, 3, 1, 2).float() / 255
-        large = F.interpolate(pixels, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
-        found.append(trunk(pixel_values=_normalised(large)).last_hidden_state[:, 0].numpy())
+    for seen in _batches(images, SIDE, batch_size):
+        found.append(_trunk()(pixel_values=seen).last_hidden_state[:, 0].numpy())
+    return np.concatenate(found)
+
+
+def scene_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
+    """What the scenes in pictures [N, H, W, 3] of one size are told by, float32 [N, 864]: mean and deviation of the
+    last maps at strides 16 and 32, for textures more than things tell them apart."""
+    from canvas.models.trunk import WIDTHS
+
+    found = [np.zeros((0, 2 * sum(WIDTHS[-2:])), np.float32)]
+    for seen in _batches(images, SCENE_SIDE, batch_size):
+        maps = _trunk().pyramid(seen)[-2:]
+        found.append(np.concatenate([of((2, 3)).numpy() for each in maps for of in (each.mean, each.std)], axis=1))
     return np.concatenate(found)
 
 
@@ -43,6 +53,16 @@ def _trunk() -> Trunk:
     from canvas.models.trunk import pretrained_trunk
 
     return pretrained_trunk().eval()
+
+
+def _batches(images: NDArray[np.uint8], side: int, size: int) -> Iterator[torch.Tensor]:
+    """As the network sees them: (B, 3, side, side)."""
+    import torch
+    from torch.nn import functional as F
+
+    for first in range(0, len(images), size):
+        pixels = torch.from_numpy(images[first : first + size]).permute(0, 3, 1, 2).float() / 255
+        yield _normalised(F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1))
 
 
 def _normalised(pixels: torch.Tensor) -> torch.Tensor:

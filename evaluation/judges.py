@@ -29,7 +29,7 @@ class Judges:
         return next((scene for scene in self.scenes if scene in prompt), None)
 
     def seen(self, features: Features) -> list[tuple[str | None, str | None]]:
-        """What both see in pictures of these features (evaluation.features)."""
+        """What both see in pictures of these features (evaluation.features.scene_features)."""
         if self.both is None:
             return [(None, None)] * len(features)
         soft, sharp = (judge.predict_features(features) for judge in self.both)

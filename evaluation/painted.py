@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.backdrop import BackdropScore, growth
-from evaluation.distances import Features
+from evaluation.features import scene_features
 
 if TYPE_CHECKING:
     from canvas.data.scene_views import Views
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 def painted_scores(
     pictures: Sequence[NDArray[np.uint8]],
     views: Views,
-    features: Features,
     products: Sequence[Product],
     prompts: Sequence[str],
     *,
@@ -35,8 +34,8 @@ def painted_scores(
 ) -> list[BackdropScore]:
     """Scores of `pictures` (h, w, 3), each painted round a product of its size.
 
-    `views`: the pictures as judges see them; `features`: what those see them by. `reach`: pixels of the view on each
-    side of the product's edge that its seam is measured in.
+    `views`: the pictures as judges see them. `reach`: pixels of the view on each side of the product's edge that its
+    seam is measured in.
     """
     images = [Image.fromarray(picture) for picture in pictures]
     seams = seam_gradients(views, products, reach)
@@ -59,7 +58,7 @@ def painted_scores(
             core_difference=difference,
         )
         for prompt, (seen, sharp), seam, (extension, erosion, difference) in zip(
-            prompts, judges.seen(features), seams, scores, strict=True
+            prompts, judges.seen(scene_features(views, batch_size)), seams, scores, strict=True
         )
     ]
 

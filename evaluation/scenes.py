@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.distances import Features
-from evaluation.features import trunk_features
+from evaluation.features import scene_features
 from evaluation.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ MAX_BLUR = 2.5
 """Standard deviation of the strongest blur, in pixels of a picture of 64."""
 
 INVERSE_PENALTY = 0.1
-"""Of the logistic regression: with a few hundred pictures and 1,280 features it needs a strong penalty."""
+"""Of the logistic regression: with few more pictures than features it needs a strong penalty."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneJudge:
-    """Tells K scenes apart, on features [N, 1280]: the scene of the largest of K affine maps. Build it with `fit`, or
+    """Tells K scenes apart, on features [N, D]: the scene of the largest of K affine maps. Build it with `fit`, or
     two at once with `scene_judges`."""
 
     scenes: tuple[str, ...]
-    weights: NDArray[np.float64]  # (K, 1280)
+    weights: NDArray[np.float64]  # (K, D)
     bias: NDArray[np.float64]  # (K,)
 
     @classmethod
@@ -45,7 +45,7 @@ class SceneJudge:
         Raises `ValueError` for fewer than two scenes.
         """
         shown = np.concatenate([views, blurred(views, seed)]) if blur else views
-        return cls.fit_features(trunk_features(shown), [*scenes, *scenes] if blur else scenes)
+        return cls.fit_features(scene_features(shown), [*scenes, *scenes] if blur else scenes)
 
     @classmethod
     def fit_features(cls, features: Features, scenes: Sequence[str]) -> SceneJudge:
@@ -65,7 +65,7 @@ class SceneJudge:
 
     def predict(self, views: Views) -> list[str]:
         """The scene that each of uint8 [N, h, w, 3] shows."""
-        return self.predict_features(trunk_features(views)) if len(views) else []
+        return self.predict_features(scene_features(views)) if len(views) else []
 
     def predict_features(self, features: Features) -> list[str]:
         """The scene that each picture of these features shows."""
@@ -86,7 +86,7 @@ class SceneJudge:
 
 def scene_judges(views: Views, scenes: Sequence[str], seed: int) -> tuple[SceneJudge, SceneJudge]:
     """The judge that knows blur and the sharp one, as `SceneJudge.fit` makes them; features are computed once."""
-    sharp, soft = trunk_features(views), trunk_features(blurred(views, seed))
+    sharp, soft = scene_features(views), scene_features(blurred(views, seed))
     both = SceneJudge.fit_features(np.concatenate([sharp, soft]), [*scenes, *scenes])
     return both, SceneJudge.fit_features(sharp, scenes)
 
@@ -104,7 +104,7 @@ def scene_accuracy(
 ) -> Mapping[str, float]:
     """How often both judges are right on `views`: `scene_accuracy_<suffix>` and `scene_accuracy_sharp_<suffix>`, with
     95 % intervals."""
-    features = trunk_features(views)
+    features = scene_features(views)
     figures: dict[str, float] = {}
     for key, judge in zip((f"scene_accuracy_{suffix}", f"scene_accuracy_sharp_{suffix}"), judges, strict=True):
         right = [float(a == b) for a, b in zip(judge.predict_features(features), scenes, strict=True)]

@@ -177,7 +177,7 @@ def scored(
     """A score each, and the pictures' features."""
     from canvas.data.scene_views import square_view
     from canvas.inference.product import masked_product
-    from evaluation.features import trunk_features
+    from evaluation.features import scene_features, trunk_features
     from evaluation.leakage import leaked
 
     views = np.stack([square_view(Image.fromarray(picture), by.side) for picture in pictures])
@@ -187,7 +187,7 @@ def scored(
     own, rest = agreements(
         features, standardised(trunk_features(shown), by.real), [one.style for one in wanted], others
     )
-    seen = [soft for soft, _ in by.judges.seen(trunk_features(views))]
+    seen = [soft for soft, _ in by.judges.seen(scene_features(views))]
     products = [masked_product(one.pin.image, one.pin.mask) for one in subjects]
     leaks: list[bool | None] = [None] * len(wanted)
     if by.finder is not None:

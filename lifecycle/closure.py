@@ -15,7 +15,8 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
     """Files of `packages` that importing `module` and calling its functions runs, as POSIX paths from `root`.
 
     Follows imports inside functions too, and the `__init__.py` of every package on the way. Leaves out
-    imports under `if TYPE_CHECKING:`, which never run. Raises `ValueError` for a first-party import that
+    imports under `if TYPE_CHECKING:`, which never run, and an `__init__.py` that is empty or says what its package
+    is and no more. Raises `ValueError` for a first-party import that
     names no file.
     """
     first_party = set(packages)
@@ -30,8 +31,10 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
         waiting += [name.rpartition(".")[0]] if "." in name else []
         file = module_file(name, root)
         if file is not None:
-            files.add(file)
-            waiting += _imported(name, file, root)
+            tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+            if file.name != "__init__.py" or any(not _is_text(statement) for statement in tree.body):
+                files.add(file)
+            waiting += _imported(name, file, tree, root)
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
@@ -51,9 +54,13 @@ def module_file(name: str, root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _imported(module: str, file: Path, root: Path) -> Iterator[str]:
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _imported(module: str, file: Path, tree: ast.Module, root: Path) -> Iterator[str]:
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _running(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+    for node in _running(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)

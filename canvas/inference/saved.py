@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffusers import UNet2DConditionModel
 
-from canvas.models.adapters import load_lora, lora_names, save_lora
+from canvas.models.adapters import load_lora, lora_names, save_lora, switch_style
 from canvas.models.image_prompt import (
     AdapterConfig,
     has_image_prompt,
@@ -31,10 +31,10 @@ def take_off(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig)
 
 
 def put_on(unet: UNet2DConditionModel, directory: Path) -> None:
-    """Load what `take_off` wrote: every LoRA counts; image prompts do not until a style is asked for."""
+    """Load what `take_off` wrote: LoRAs count; image prompts, and a LoRA that is theirs, do not until a style is
+    asked for."""
     for folder in sorted((directory / "lora").glob("*")):
         load_lora(unet, folder, folder.name)
-    if names := lora_names(unet):
-        unet.set_adapters(names)
+    switch_style(unet, 0.0)
     if (directory / "ip_adapter").is_dir():
         set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from canvas.data.image_embeddings import Vectors, averaged, joined
 from canvas.data.pictures import squeezed
+from canvas.models.adapters import switch_style
 from canvas.models.embedding import seen_side, vectors_of
 from canvas.models.image_prompt import has_image_prompt, image_prompted, layer_scales
 
@@ -44,6 +45,12 @@ class StylePrompt:
 
     embeddings: torch.Tensor  # (S, E)
     scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.models.image_prompt.layer_scales)
+
+    @property
+    def strength(self) -> float:
+        """Of the layer in which the pictures count most, at most 1."""
+        layers = {name for own in self.scales for name in own}
+        return min(1.0, max((sum(own[name] for own in self.scales) for name in layers), default=0.0))
 
     def beside(self, prompt: str | None) -> StylePrompt:
         """The style as it counts together with `prompt`; None: alone."""
@@ -113,8 +120,12 @@ def styled(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[No
         assert style is None, "a style for a denoiser without image prompts"
         yield
         return
-    with image_prompted(unet, style.scales):
-        yield
+    switch_style(unet, style.strength)
+    try:
+        with image_prompted(unet, style.scales):
+            yield
+    finally:
+        switch_style(unet, 0.0)
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:

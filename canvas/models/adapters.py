@@ -8,11 +8,14 @@ from pathlib import Path
 
 from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"
+
+STYLE = "style"
+"""The LoRA that image prompts were trained with: it is on only while there is one."""
 
 
 def lora_targets(model: nn.Module) -> list[str]:
@@ -56,14 +59,33 @@ def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) 
 
 
 def merge_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Fold the LoRAs into the weights, in place, and drop the adapter layers; returns the UNet.
+    """Fold the LoRAs into the weights, in place, and drop the adapter layers; returns the UNet. That of image prompts
+    stays a LoRA, off.
 
     A denoiser with a LoRA on every layer runs two more small layers for each of its own; merged it runs none.
     """
-    if lora_names(unet):
-        unet.fuse_lora()
+    names = lora_names(unet)
+    own = (unet.peft_config[STYLE], get_peft_model_state_dict(unet, adapter_name=STYLE)) if STYLE in names else None
+    if others := [name for name in names if name != STYLE]:
+        unet.fuse_lora(adapter_names=others)
+    if names:
         unet.unload_lora()
+    if own is not None:
+        unet.add_adapter(own[0], STYLE)
+        set_peft_model_state_dict(unet, own[1], STYLE)
+        switch_style(unet, 0.0)
     return unet
+
+
+def switch_style(unet: UNet2DConditionModel, strength: float) -> None:
+    """Let the LoRA of image prompts, if there is one, count with `strength`, 0 is off; all others count."""
+    names = lora_names(unet)
+    on = [name for name in names if name != STYLE or strength]
+    if on:
+        unet.enable_lora()
+        unet.set_adapters(on, [strength if name == STYLE else 1.0 for name in on])
+    elif names:
+        unet.disable_lora()
 
 
 @contextmanager

@@ -16,10 +16,8 @@ def test_stage_entry(toy: Project) -> None:
         "desc": "Square the first numbers of the file.",
         "deps": [
             "data",
-            "canvas/__init__.py",
             "canvas/catalog.py",
             "canvas/pixels.py",
-            "components/__init__.py",
             "components/square.py",
         ],
         "params": ["shared", "square"],

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from canvas.inference.many import Request, painted, prepared
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import product_of
 from canvas.inference.style import MAX_PICTURES, style_of_pictures, style_of_vectors
+from canvas.models.adapters import STYLE, add_lora, load_lora, lora_names, save_lora, switch_style
 from canvas.models.image_prompt import WEIGHTS_FILE, image_processors
 from canvas.models.perceptual import image_embeddings
 from canvas.models.uve import embed
@@ -122,6 +125,47 @@ def test_many_at_once_equal_one_at_a_time(styled_pipeline):
             cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7
         ).images[0]
         assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+
+
+def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipeline, tmp_path: Path):
+    save_lora(learnt(add_lora(copy.deepcopy(pipeline.unet), rank=2, alpha=2)), tmp_path / "lora")
+    style = style_of_pictures(styled_pipeline, [noise(1)])
+    weak = style_of_pictures(styled_pipeline, [noise(1)], strength=0.2)
+    nothing = style_of_pictures(styled_pipeline, [noise(1)], strength=0.0)
+    shown, faint, plain = (paint(styled_pipeline, None, style=of) for of in (style, weak, nothing))
+    pipe = CanvasPipeline(**copy.deepcopy(styled_pipeline.components), max_aspect=2.0, image_source="uve+clip")
+    pipe.set_progress_bar_config(disable=True)
+    load_lora(pipe.unet, tmp_path / "lora", STYLE)
+    switch_style(pipe.unet, 0.0)
+    told = paint(styled_pipeline)
+    assert np.array_equal(paint(pipe), told)
+    assert np.array_equal(paint(pipe, None, style=nothing), plain)
+    moved = [
+        np.abs(paint(pipe, None, style=of).astype(int) - was).mean() for of, was in ((style, shown), (weak, faint))
+    ]
+    assert moved[0] > moved[1] > 0
+    assert np.array_equal(paint(pipe), told)  # nothing of it is left behind
+
+    load_lora(pipe.unet, tmp_path / "lora", "engaged")
+    switch_style(pipe.unet, 0.0)
+    before = paint(pipe), paint(pipe, None, style=style)
+    assert not np.array_equal(before[0], told)
+    pipe.save_pretrained(tmp_path / "whole")
+    again = CanvasPipeline.from_pretrained(tmp_path / "whole")
+    again.set_progress_bar_config(disable=True)
+    assert np.array_equal(paint(again), before[0])
+    assert np.array_equal(paint(again, None, style=style), before[1])
+    again.merge_lora()
+    assert lora_names(again.unet) == [STYLE]
+    assert np.abs(paint(again).astype(int) - before[0]).max() <= 1
+    assert np.abs(paint(again, None, style=style).astype(int) - before[1]).max() <= 1
+
+
+def learnt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    for name, weight in unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    return unet
 
 
 def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
