@@ -89,17 +89,16 @@ def replicated(step: nn.Module, world: World) -> nn.Module:
     return DistributedDataParallel(step, find_unused_parameters=True)
 
 
-def shard(model: nn.Module, precision: Literal["fp32", "bf16", "fp16"], world: World) -> None:
+def shard(model: nn.Module, half: torch.dtype | None, world: World) -> None:
     """Shard `model` in place over the ranks (FSDP2), a unit at a time; `ValueError` if their weights differ.
 
     Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
-    else the members of its outermost `nn.ModuleList`s. In half precision weights are gathered as such and gradients
-    are reduced in float32.
+    else the members of its outermost `nn.ModuleList`s. Weights are gathered in `half`, if it is given, and gradients
+    reduced in float32.
     """
     weights = [float(parameter.detach().double().sum()) for parameter in model.parameters()]
     if world.size > 1 and world.agreed(weights) != weights:
         raise ValueError(f"{type(model).__name__} starts with other weights on rank {world.rank}: seed its init alike")
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
     for unit in shard_units(model):
         fully_shard(unit, mp_policy=policy)

@@ -6,7 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from canvas.train.draws import Draws, mixed
 from canvas.train.ema import Averages, Snapshots
 from canvas.train.optimizer import learning_rate_factor
 from canvas.train.player import Adversary, Objective, players_of
+from canvas.train.precision import half_of, multiplying_in, resolved
 from canvas.train.progress import SNAPSHOTS, Progress, resume, save
 from canvas.train.spec import TrainSpec
 from canvas.train.state import evaluating, identity, peak_memory_bytes, reproducible, seed_globally
@@ -66,8 +67,9 @@ def fit(
                 f"{spec.accumulate} accumulated passes"
             )
         samples = spec.batch_size // world.size // spec.accumulate  # of one pass
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(spec.precision)
-        scaler = torch.amp.GradScaler(world.device.type, enabled=spec.precision == "fp16")
+        spec = replace(spec, precision=resolved(spec.precision, world.device))
+        half = half_of(spec.precision)
+        scaler = torch.amp.GradScaler(world.device.type, enabled=half == torch.float16)
 
         trained = copy.deepcopy(model) if spec.parallel == "fsdp" else model
         title = type(model).__name__  # before it is wrapped
@@ -100,7 +102,7 @@ def fit(
                     first = (world.rank * spec.accumulate + at) * samples
                     draws = Draws(spec.seed, step, first, samples, world.device, stream=turn)
                     with synchronised(player.step, player.model, last=at == spec.accumulate - 1):
-                        with torch.autocast(world.device.type, half, enabled=half is not None):
+                        with multiplying_in(half, world.device):
                             loss, outputs = player.step(columns, draws)
                         scaler.scale(loss / spec.accumulate).backward()
                     window.add(step, f"{player.name}loss", loss)
@@ -139,7 +141,7 @@ def fit(
                 if done % spec.checkpoint_every == 0:
                     save(checkpoints, progress, world)
                 if sample is not None and here and done % spec.sample_every == 0:
-                    with evaluating(trained), torch.autocast(world.device.type, half, enabled=half is not None):
+                    with evaluating(trained), multiplying_in(half, world.device):
                         sample(trained, done)
                 clock = time.perf_counter()
         bar.close()

@@ -12,6 +12,7 @@ from canvas.train.data import Batch
 from canvas.train.distributed import World, replicated, shard
 from canvas.train.draws import Draws
 from canvas.train.optimizer import adamw
+from canvas.train.precision import half_of
 from canvas.train.spec import TrainSpec
 from canvas.train.state import saved_tensors
 
@@ -90,7 +91,7 @@ def _player(
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
     if sharded:
-        shard(model, spec.precision, world)  # wants contiguous parameters: only the inputs are channels_last
+        shard(model, half_of(spec.precision), world)  # wants contiguous parameters: only the inputs are channels_last
     else:
         model.to(world.device)
         if spec.channels_last:

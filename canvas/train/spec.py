@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
 
@@ -25,7 +27,7 @@ class TrainSpec:
     schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
     clip_norm: float | None  # global gradient norm; null: no clipping
-    precision: Literal["fp32", "bf16", "fp16"]  # of autocast; parameters stay as they are
+    precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
     channels_last: bool  # memory format of 4-D tensors
     compile: bool  # torch.compile of the model's forward
     parallel: Literal["none", "ddp", "fsdp"]

@@ -1,0 +1,44 @@
+"""In which number format a run multiplies: `TrainSpec.precision` on the machine that it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from canvas.train.spec import Precision
+
+
+def resolved(precision: Precision, device: torch.device) -> Precision:
+    """`auto` is bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX), else fp32.
+
+    Elsewhere bf16 is emulated: it would save memory and cost time.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+
+
+def half_of(precision: Precision) -> torch.dtype | None:
+    """What autocast casts to; None: nothing. `precision` is resolved."""
+    assert precision != "auto", "which precision is meant depends on the device"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+@contextmanager
+def multiplying_in(half: torch.dtype | None, device: torch.device) -> Iterator[None]:
+    """Autocast to `half`; None: none.
+
+    On a CPU attention is then spelled out as matrix products: torch's flash attention there takes no advantage of
+    units for bf16, and its backward pass is 15 times as slow as theirs.
+    """
+    with torch.autocast(device.type, half, enabled=half is not None):
+        if half is None or device.type != "cpu":
+            yield
+        else:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
