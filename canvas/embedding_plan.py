@@ -21,8 +21,11 @@ GIB = 2**30
 GPU_FLOPS = 100e12
 """Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
 
-CORE_FLOPS = 20e9
-"""Assumed of a CPU core in k-means, sustained; bench/styles.py measures it."""
+CORE_FLOPS = 8e9
+"""Of a CPU core in k-means of few clusters, sustained, as bench/styles.py measured; of many it is more."""
+
+COPIES = 4
+"""Of the descriptors at once: as they are joined, centred, without their products' means, at unit length."""
 
 CORES = 64
 """Of the machine that clusters."""
@@ -76,12 +79,13 @@ def clustering_rows(
 ) -> list[tuple[str, str, str]]:
     """Name, value and arithmetic of clustering so many vectors with each of the spec's numbers."""
     width = source_width(uve, clip, source)
-    stored = 4 * (uve.embed_dim + clip.embed_dim + width) * vectors
+    stored = 4 * (uve.embed_dim + clip.embed_dim + COPIES * width) * vectors
     rows = [
         (
             "memory",
             f"{stored / GIB:,.1f} GiB",
-            f"{vectors:,} x ({uve.embed_dim} + {clip.embed_dim} + {width}) x 4 bytes: UVE, CLIP, descriptors",
+            f"{vectors:,} x ({uve.embed_dim} + {clip.embed_dim} + {COPIES} x {width}) x 4 bytes: UVE, CLIP, and "
+                "descriptors while they are made",
         )
     ]
     passes = PASSES + 1 if spec.batch_size else 30 * spec.restarts
@@ -92,7 +96,7 @@ def clustering_rows(
                 f"{number:,} clusters",
                 f"{flops / CORE_FLOPS / CORES / 60:,.1f} minutes",
                 f"2 x {vectors:,} x {number:,} x {width} x {passes} passes on {CORES} cores at "
-                f"{CORE_FLOPS / 1e9:.0f} GFLOP/s, assumed",
+                f"{CORE_FLOPS / 1e9:.0f} GFLOP/s each, if all help",
             )
         )
     return rows

@@ -60,7 +60,7 @@ def assemble(
     load_lora(unet, engaged.path, "engaged")
     if (adapter.path / "lora").is_dir():
         load_lora(unet, adapter.path / "lora", STYLE)
-    switch_style(unet, 0.0)
+    switch_style(unet, None)
     load_image_prompt(unet, adapter.path)
     prompts = AdapterConfig.load(adapter.path)
     second = load_clip(clips.path / "second")

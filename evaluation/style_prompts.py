@@ -100,7 +100,11 @@ def curve(found: Mapping[float, Mapping[str, Mapping[str, float]]]) -> str:
     """By strength as CSV: what follows the style without a prompt, what holds of the prompt with one."""
     columns = {
         "scene_follows": ("unprompted", "scene_follows"),
+        "scene_follows_low": ("unprompted", "scene_follows_low"),
+        "scene_follows_high": ("unprompted", "scene_follows_high"),
         "style_agreement": ("unprompted", "style_agreement"),
+        "leakage": ("unprompted", "leakage"),
+        "diversity": ("unprompted", "diversity"),
         "prompt_scene": ("prompted", "style_scene"),
         "text_agreement": ("prompted", "text_agreement"),
     }

@@ -49,7 +49,7 @@ class Clusters:
 
 def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
     """What pictures look like apart from what they show: their vectors without the mean of all that show the same
-    content (a product; None: nothing in particular), brought to unit length again.
+    content (a product; None: nothing in particular, nothing is taken out), brought to unit length again.
 
     The mean is drawn towards that of all pictures as a content has fewer, by SHRINK.
     """
@@ -59,7 +59,10 @@ def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
     sums = np.zeros((len(numbers), vectors.shape[1]))
     np.add.at(sums, of, centred)
     means = sums / (np.bincount(of, minlength=len(numbers)) + SHRINK)[:, None]
-    return unit((centred - means[of]).astype(np.float32))
+    if None in numbers:
+        means[numbers[None]] = 0
+    centred -= means.astype(np.float32)[of]
+    return unit(centred)
 
 
 def unit(vectors: Vectors) -> Vectors:

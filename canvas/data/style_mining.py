@@ -67,7 +67,7 @@ def embedded_pins(
             for name in ("uve", "clip"):
                 parts[name].append(chosen[name].flatten().to_numpy().reshape(chosen.num_rows, -1))
     ids = parts["pin_id"]
-    vectors = {name: np.concatenate(parts[name]) for name in ("uve", "clip")}
+    vectors = {name: np.concatenate(parts.pop(name)) for name in ("uve", "clip")}  # one of them is there twice at most
     shown = unit(np.concatenate([vectors[name] for name in source.split("+")], axis=1))
     contents = [known[pin]["product_id"] if without_product else None for pin in ids]
     words = backgrounds(captions, set(ids))

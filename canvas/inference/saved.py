@@ -35,6 +35,6 @@ def put_on(unet: UNet2DConditionModel, directory: Path) -> None:
     asked for."""
     for folder in sorted((directory / "lora").glob("*")):
         load_lora(unet, folder, folder.name)
-    switch_style(unet, 0.0)
+    switch_style(unet, None)
     if (directory / "ip_adapter").is_dir():
         set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)

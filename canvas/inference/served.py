@@ -58,7 +58,7 @@ class ServedPipeline:
     def _style(self, pictures: Sequence[bytes] | float | None, strength: float) -> StylePrompt | None:
         from canvas.inference.style import check_count, style_of_pictures
 
-        if pictures is None or isinstance(pictures, float) or not len(pictures):
+        if pictures is None or isinstance(pictures, float):  # a missing list is NaN to pandas
             return None
         check_count(len(pictures))
         return style_of_pictures(self._pipeline, [decode(data) for data in pictures], strength=strength)

@@ -47,10 +47,9 @@ class StylePrompt:
     scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.models.image_prompt.layer_scales)
 
     @property
-    def strength(self) -> float:
-        """Of the layer in which the pictures count most, at most 1."""
-        layers = {name for own in self.scales for name in own}
-        return min(1.0, max((sum(own[name] for own in self.scales) for name in layers), default=0.0))
+    def strengths(self) -> dict[str, float]:
+        """Of all pictures together, by layer."""
+        return {name: sum(own[name] for own in self.scales) for name in self.scales[0]}
 
     def beside(self, prompt: str | None) -> StylePrompt:
         """The style as it counts together with `prompt`; None: alone."""
@@ -120,12 +119,12 @@ def styled(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[No
         assert style is None, "a style for a denoiser without image prompts"
         yield
         return
-    switch_style(unet, style.strength)
+    switch_style(unet, style.strengths)
     try:
         with image_prompted(unet, style.scales):
             yield
     finally:
-        switch_style(unet, 0.0)
+        switch_style(unet, None)
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:

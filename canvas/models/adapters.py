@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 
@@ -73,19 +74,34 @@ def merge_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     if own is not None:
         unet.add_adapter(own[0], STYLE)
         set_peft_model_state_dict(unet, own[1], STYLE)
-        switch_style(unet, 0.0)
+        switch_style(unet, None)
     return unet
 
 
-def switch_style(unet: UNet2DConditionModel, strength: float) -> None:
-    """Let the LoRA of image prompts, if there is one, count with `strength`, 0 is off; all others count."""
+def switch_style(unet: UNet2DConditionModel, strengths: Mapping[str, float] | None) -> None:
+    """Let the LoRA of image prompts, if there is one, count as the picture does; None: off. All others count.
+
+    `strengths`: of the picture in each cross-attention layer, by name. A layer of an attention block counts as the
+    block's strongest, one outside of them as the weakest of all: where only some blocks see the picture, the LoRA
+    changes no others.
+    """
     names = lora_names(unet)
-    on = [name for name in names if name != STYLE or strength]
-    if on:
-        unet.enable_lora()
-        unet.set_adapters(on, [strength if name == STYLE else 1.0 for name in on])
-    elif names:
-        unet.disable_lora()
+    blocks: dict[str, float] = {}
+    for layer, strength in (strengths or {}).items():
+        block = layer.partition(".transformer_blocks")[0]
+        blocks[block] = max(blocks.get(block, 0.0), min(1.0, strength))
+    on = [name for name in names if name != STYLE or any(blocks.values())]
+    if not on:
+        if names:
+            unet.disable_lora()
+        return
+    unet.enable_lora()
+    unet.set_adapters(on)
+    if STYLE in on:
+        for name, layer in unet.named_modules():
+            if isinstance(layer, LoraLayer):
+                own = (strength for block, strength in blocks.items() if name.startswith(f"{block}."))
+                layer.set_scale(STYLE, next(own, min(blocks.values())))
 
 
 @contextmanager

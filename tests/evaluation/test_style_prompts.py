@@ -50,11 +50,12 @@ def test_strengths_and_prompts_stand_apart():
     found = by_strength(scores, np.eye(4, dtype=np.float32))
     assert found[0.0]["unprompted"]["scene_follows"] == 0
     assert found[1.0]["unprompted"]["scene_follows"] == 1
-    assert curve(found).splitlines() == [
-        "strength,scene_follows,style_agreement,prompt_scene,text_agreement",
-        "0,0,0.5,1,0.3",
-        "1,1,0.5,1,0.2",
-    ]
+    header, *rows = curve(found).splitlines()
+    assert header == (
+        "strength,scene_follows,scene_follows_low,scene_follows_high,style_agreement,leakage,diversity,"
+        "prompt_scene,text_agreement"
+    )
+    assert rows == ["0,0,0,0,0.5,,,1,0.3", "1,1,1,1,0.5,,,1,0.2"]
 
 
 def test_diversity_is_between_seeds_of_one_item():

@@ -53,6 +53,14 @@ def test_what_pictures_show_is_taken_out_of_how_they_look():
     assert alike(found, styles) > 0.8 > 0.2 > alike(found, products)
 
 
+def test_pictures_of_nothing_in_particular_keep_what_they_share():
+    vectors = unit(np.array([[1, 1, 0], [1, 1, 0.1], [1, 0, 1], [1, 0, 0.9]], np.float32))
+    found = descriptors(vectors, [None, None, "mug", "mug"])
+    centred = vectors - vectors.mean(axis=0)
+    np.testing.assert_allclose(found[:2], unit(centred[:2]), atol=1e-6)
+    assert not np.allclose(found[2:], unit(centred[2:]), atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

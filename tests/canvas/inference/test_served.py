@@ -69,6 +69,7 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
 
     for bad, message in (
         ({}, "neither a prompt nor a style"),
+        ({"styles": []}, "0 style pictures were given"),
         ({"styles": styles * 50}, "100 style pictures were given"),
         ({"styles": [b"words"]}, "not a JPEG, PNG or WEBP image"),
     ):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 
 from canvas.inference.many import Request, painted, prepared
@@ -136,7 +137,7 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     pipe = CanvasPipeline(**copy.deepcopy(styled_pipeline.components), max_aspect=2.0, image_source="uve+clip")
     pipe.set_progress_bar_config(disable=True)
     load_lora(pipe.unet, tmp_path / "lora", STYLE)
-    switch_style(pipe.unet, 0.0)
+    switch_style(pipe.unet, None)
     told = paint(styled_pipeline)
     assert np.array_equal(paint(pipe), told)
     assert np.array_equal(paint(pipe, None, style=nothing), plain)
@@ -147,7 +148,7 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     assert np.array_equal(paint(pipe), told)  # nothing of it is left behind
 
     load_lora(pipe.unet, tmp_path / "lora", "engaged")
-    switch_style(pipe.unet, 0.0)
+    switch_style(pipe.unet, None)
     before = paint(pipe), paint(pipe, None, style=style)
     assert not np.array_equal(before[0], told)
     pipe.save_pretrained(tmp_path / "whole")
@@ -159,6 +160,22 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     assert lora_names(again.unet) == [STYLE]
     assert np.abs(paint(again).astype(int) - before[0]).max() <= 1
     assert np.abs(paint(again, None, style=style).astype(int) - before[1]).max() <= 1
+
+
+def test_a_lora_of_image_prompts_counts_where_the_picture_does(styled_pipeline):
+    unet = learnt(add_lora(copy.deepcopy(styled_pipeline.unet), rank=2, alpha=2, name=STYLE))
+
+    def counted(**options) -> dict[str, float]:
+        switch_style(unet, style_of_pictures(styled_pipeline, [noise(1)], **options).strengths)
+        return {name: layer.scaling[STYLE] for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
+
+    assert set(counted(strength=0.4).values()) == {0.4}
+    assert set(counted(strength=2.0).values()) == {1.0}
+    block = "up_blocks.0.attentions.1"
+    only = counted(layers="style", strength=0.7)
+    assert {scale for name, scale in only.items() if name.startswith(f"{block}.")} == {0.7}
+    assert {scale for name, scale in only.items() if not name.startswith(f"{block}.")} == {0.0}
+    assert unet.active_adapters() == [STYLE]
 
 
 def learnt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
