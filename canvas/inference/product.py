@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.models.composite import ALPHA_EDGE
+from canvas.models.composite import ALPHA_EDGE, ALPHA_FLOOR
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Alpha = NDArray[np.float32]  # (H, W), 0..1
@@ -107,7 +107,7 @@ def composited(background: Pixels, product: Product, shift: NDArray[np.float32] 
     `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
     """
     out = np.where(product.core[..., None], product.pixels, background)
-    band = (product.alpha > 0) & ~product.core
+    band = (product.alpha > ALPHA_FLOOR) & ~product.core
     weight = product.alpha[band]
     if shift is not None:
         inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)

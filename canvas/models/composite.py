@@ -40,15 +40,19 @@ def composite(
 ) -> torch.Tensor:
     """`product` (B, 3, H, W) over `generated`; on the core its values are returned untouched, bit by bit.
 
-    In the band the product's weight is sigmoid(logit(alpha) + shift), `shift` (B, 1, H, W) bent to stay within
-    MAX_SHIFT; without it, alpha.
+    In the band the product's weight is sigmoid(logit(alpha) + shift), `shift` (B, 1, H, W) `bounded`; without it,
+    alpha.
     """
     weight = alpha
     if shift is not None:
-        bent = MAX_SHIFT * torch.tanh(shift / MAX_SHIFT)
-        weight = torch.sigmoid(torch.logit(alpha.clamp(ALPHA_EDGE, 1 - ALPHA_EDGE)) + bent)
+        weight = torch.sigmoid(torch.logit(alpha.clamp(ALPHA_EDGE, 1 - ALPHA_EDGE)) + shift)
     weight = weight * ((mask >= 0.5) | (alpha > ALPHA_FLOOR))
     return torch.where(core, product, weight * product + (1 - weight) * generated)
+
+
+def bounded(shift: torch.Tensor) -> torch.Tensor:
+    """A blend's shift bent to stay within MAX_SHIFT."""
+    return MAX_SHIFT * torch.tanh(shift / MAX_SHIFT)
 
 
 def seam_gradient(images: torch.Tensor, mask: torch.Tensor, reach: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from canvas.diffusion.conditioning import masked_images
-from canvas.models.composite import composite, eroded
+from canvas.models.composite import bounded, composite, eroded
 from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.reconstruction import PictureLoss, from_bytes
 from canvas.models.vae import PixelAutoencoder, Stages, Vae, halving, zeroed
@@ -103,12 +103,12 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         return self.condition(torch.cat([masked_images(images, mask), mask, alpha], dim=1))
 
     def decode(self, latents: torch.Tensor, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures before the composite (B, 3, H, W), and the blend's shift (B, 1, H, W), of raw latents (B, C, h, w)
-        and features of as many pictures, or of one for all."""
+        """Pictures before the composite (B, 3, H, W), and the blend's shift (B, 1, H, W), `bounded`, of raw latents
+        (B, C, h, w) and features of as many pictures, or of one for all."""
         size = len(latents)
         shared = [feature.expand(size, -1, -1, -1) for feature in features]
         hidden = self._hidden(latents, shared[::-1])
-        return self._picture(hidden, latents), self.blend(torch.cat([shared[0], hidden], dim=1))
+        return self._picture(hidden, latents), bounded(self.blend(torch.cat([shared[0], hidden], dim=1)))
 
     def forward(
         self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from canvas.inference.frame import frame_for
 from canvas.inference.product import composited, feathered, product_of
+from canvas.models.composite import ALPHA_FLOOR, composite
 from tests.canvas.inference.conftest import cutout, split
 
 
@@ -82,12 +84,30 @@ def test_composite_is_exact_on_the_core_and_background_outside():
     out = composited(background, product)
     assert np.array_equal(out[product.core], product.pixels[product.core])
     assert (out[product.alpha == 0] == 77).all()
-    band = (product.alpha > 0) & ~product.core
+    band = (product.alpha > ALPHA_FLOOR) & ~product.core
     wanted = product.alpha[band][:, None] * product.pixels[band] + (1 - product.alpha[band][:, None]) * 77
     assert np.abs(out[band] - wanted).max() <= 0.5 + 1e-3
     nearer = composited(background, product, np.full((40, 60), 3.0, np.float32))
     assert np.abs(nearer[band] - product.pixels[band]).mean() < np.abs(out[band] - product.pixels[band]).mean()
     assert np.array_equal(nearer[product.core], product.pixels[product.core])
+
+
+def test_composite_in_bytes_is_the_one_that_the_decoder_was_trained_with():
+    product = product_of(cutout(40, 60, soft=True))
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    shift = (3 * rng.standard_normal((40, 60))).astype(np.float32)
+    alpha = torch.from_numpy(product.alpha)[None, None]
+
+    def channels(pixels: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+
+    for move in (None, shift):
+        told = None if move is None else torch.from_numpy(move)[None, None]
+        core = torch.from_numpy(product.core)[None, None]
+        wanted = composite(channels(background), channels(product.pixels), core, alpha, alpha, told)
+        found = channels(composited(background, product, move))
+        assert (found - wanted).abs().max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.models.composite import composite, dilated, eroded, seam_gradient
+from canvas.models.composite import MAX_SHIFT, bounded, composite, dilated, eroded, seam_gradient
 from canvas.models.decoder import ConditionalDecoder, DecoderObjective
 from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.latents import LatentScale
@@ -203,11 +203,22 @@ def test_no_blend_lays_the_picture_over_what_is_painted():
     generated, product = torch.zeros(1, 3, 1, 4), torch.ones(1, 3, 1, 4)
     mask = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
     alpha = torch.tensor([1.0, 0.015, 0.04, 0.5]).view(1, 1, 1, 4)
-    found = composite(generated, product, mask > 0.5, mask, alpha, torch.full((1, 1, 1, 4), 1e4))[0, 0, 0]
+    found = composite(generated, product, mask > 0.5, mask, alpha, bounded(torch.full((1, 1, 1, 4), 1e4)))[0, 0, 0]
     assert found[0] == 1
     assert found[1] == 0
     assert found[2] < 0.25
     assert found[3] < 0.9
+
+
+def test_what_the_decoder_asks_for_is_bounded():
+    vae = build_vae(PIXEL, sample_size=32).eval()
+    decoder = ConditionalDecoder.of(vae, _spec(PIXEL)).eval()
+    torch.nn.init.constant_(decoder.blend[0].bias, 50.0)
+    images, mask, alpha = _known(1)
+    latents = vae.encode(from_bytes(images)).latent_dist.mode()
+    _, shift = decoder.decode(latents, decoder.known(from_bytes(images), mask, alpha))
+    assert shift.min() > 0.9 * MAX_SHIFT
+    assert shift.max() <= MAX_SHIFT
 
 
 def test_seam_gradient_sees_a_seam():
