@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python -m bench.style_source [--sources uve clip uve+clip] [--caption-dropout 0.05 ...]
 
 For each source and share of dropped captions an adapter is trained with the params of params.yaml, assembled and scored
-by the stage evaluate_style on the same products, style pictures and noises. It needs models/ and artifacts/ of a full
-run; it prints JSON. Intervals resample pictures.
+by the stage evaluate_style at the headline's strength on the same products, style pictures and noises, more of them
+than the stage shows. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample pictures.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
     stage(**read_stage_params(stage, sections), **ends)
 
 
-def figures(source: str, caption_dropout: float) -> dict[str, Any]:
-    """What an adapter of this source is worth."""
+def figures(source: str, caption_dropout: float, products: int, seeds: int) -> dict[str, Any]:
+    """What an adapter of this source is worth, by so many products and noises of each picture."""
     sections = load_sections(Path("params.yaml"))
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
+    strengths = sections["evaluate_style"]["strengths"][:1]
+    sections["evaluate_style"] |= {"products": products, "seeds": seeds, "strengths": strengths}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         for name in STAGES:
@@ -63,9 +65,12 @@ def figures(source: str, caption_dropout: float) -> dict[str, Any]:
         for name in SHOWN
         if name in headline["unprompted"]
     }
+    both = headline["prompted"]
     prompted = {name: found[name] for name in ("prompt_scene", "prompt_scene_change") if name in found}
+    prompted |= {f"prompt_scene{end}": both[f"style_scene{end}"] for end in ("_low", "_high") if "style_scene" in both}
     losses = {name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")}
     return {
+        "pictures": headline["unprompted"]["pictures"],
         **shown,
         **prompted,
         **losses,
@@ -78,6 +83,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.style_source")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--caption-dropout", nargs="+", type=float, help="by default that of params.yaml")
+    parser.add_argument("--products", type=int, default=18)
+    parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
         print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
@@ -85,7 +92,9 @@ def main() -> int:
     own = load_sections(Path("params.yaml"))["train_ip_adapter"]["caption_dropout"]
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:
-            found = {"source": source, "caption_dropout": dropout} | figures(source, dropout)
+            found = {"source": source, "caption_dropout": dropout} | figures(
+                source, dropout, options.products, options.seeds
+            )
             print(json.dumps(found), flush=True)
     return 0
 

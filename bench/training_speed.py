@@ -6,10 +6,10 @@ The step is that of examples/text_to_image/train_text_to_image.py with SDXL's co
 train_text_to_image_lora_sdxl.py has it: the loader decodes, resizes, crops and flips each picture, and every step runs
 the autoencoder and both text encoders; our shards hold what these give. (train_text_to_image_sdxl.py alone encodes
 all pins beforehand, into memory.) What those scripts leave off by default is off on both sides: averages of the
-weights, gradient checkpointing, mixed precision, workers of the loader. Denoiser, text encoders, batch, learning rate
-and pins are the same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours and once
-an AutoencoderKL, the kind that it can load. All take turns in one process; figures are medians over ROUNDS of STEPS
-steps. It prints JSON.
+weights, gradient checkpointing, workers of the loader. Denoiser, text encoders, batch, learning rate and pins are the
+same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours and once an AutoencoderKL,
+the kind that it can load. Each side runs in fp32, the example's default, and in bf16, ours where the processor
+multiplies it. All take turns in one process; figures are medians over ROUNDS of STEPS steps. It prints JSON.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ from canvas.models.vae import Vae, build_vae
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.data import Prefetched
 from canvas.train.loop import fit
+from canvas.train.precision import resolved
 from canvas.train.rows import BucketBatches, ShardRows, by_bucket
 from canvas.train.shards import write_shards
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Precision, TrainSpec
 from lifecycle.params import load_sections, read_section
 
 PINS, STEPS, ROUNDS = 256, 6, 7
@@ -128,8 +129,11 @@ class Pictures(Dataset[dict[str, object]]):
         return {"pixels": self.transform(image.convert("RGB")), "text": row["alt_text"] or row["title"] or ""}
 
 
-def example(of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequence[TextTower]) -> Callable[[], float]:
-    """Seconds of STEPS steps of the example's loop."""
+def example(
+    of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequence[TextTower], half: bool
+) -> Callable[[], float]:
+    """Seconds of STEPS steps of the example's loop; `half`: under the autocast of `--mixed_precision bf16`, spelled
+    out, because accelerate knows one precision a process."""
     accelerator = Accelerator(cpu=True)
     unet = denoiser(of)
     unet.train()
@@ -151,14 +155,15 @@ def example(of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequ
         for _ in range(STEPS):
             batch = next(batches)
             with accelerator.accumulate(unet):
-                with torch.no_grad():
-                    latents = vae.encode(batch["pixels"]).latent_dist.sample() * vae.config["scaling_factor"]
-                noise = torch.randn_like(latents)
-                times = torch.randint(0, noising.config["num_train_timesteps"], (size,))
-                noisy = noising.add_noise(latents, noise, times)
-                states, pooled = encoded(towers, batch["text"])
-                added = {"text_embeds": pooled, "time_ids": size_ids}
-                prediction = unet(noisy, times, states, added_cond_kwargs=added).sample
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    with torch.no_grad():
+                        latents = vae.encode(batch["pixels"]).latent_dist.sample() * vae.config["scaling_factor"]
+                    noise = torch.randn_like(latents)
+                    times = torch.randint(0, noising.config["num_train_timesteps"], (size,))
+                    noisy = noising.add_noise(latents, noise, times)
+                    states, pooled = encoded(towers, batch["text"])
+                    added = {"text_embeds": pooled, "time_ids": size_ids}
+                    prediction = unet(noisy, times, states, added_cond_kwargs=added).sample
                 loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
                 accelerator.gather(loss.repeat(size)).mean().item()  # for the tracker
                 accelerator.backward(loss)
@@ -177,8 +182,9 @@ def endless(loader: DataLoader[dict[str, object]]) -> Iterator[dict]:
         yield from loader
 
 
-def ours(of: Sizes, shards: Path, vae: Vae, work: Path) -> Callable[[], float]:
+def ours(of: Sizes, shards: Path, vae: Vae, work: Path, precision: Precision) -> Callable[[], float]:
     """Seconds of STEPS steps of our loop, as it reports them: without building and saving the model."""
+    train = dataclasses.replace(of.train, precision=precision)
     rows = ShardRows(shards)
     columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
     batches = BucketBatches(
@@ -190,7 +196,7 @@ def ours(of: Sizes, shards: Path, vae: Vae, work: Path) -> Callable[[], float]:
     def run() -> float:
         with tempfile.TemporaryDirectory(dir=work) as checkpoints:
             fitted = fit(
-                unet, objective, Prefetched(batches), of.train, checkpoints=Path(checkpoints), log=lambda *_: None
+                unet, objective, Prefetched(batches), train, checkpoints=Path(checkpoints), log=lambda *_: None
             )
         return STEPS * of.train.batch_size / fitted.images_per_second
 
@@ -241,10 +247,13 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         shards = encoded_pins(of, pins, [str(row["pin_id"]) for row in rows], Encoders(vae, clips, towers), work)
+        stock.eval().requires_grad_(False)
         takers = {
-            "ours": ours(of, shards, vae, work),
-            "example": example(of, rows, vae, towers),
-            "example_autoencoder_kl": example(of, rows, stock.eval().requires_grad_(False), towers),
+            "ours_fp32": ours(of, shards, vae, work, "fp32"),
+            "ours_bf16": ours(of, shards, vae, work, "bf16"),
+            "example_fp32": example(of, rows, vae, towers, half=False),
+            "example_fp32_autoencoder_kl": example(of, rows, stock, towers, half=False),
+            "example_bf16": example(of, rows, vae, towers, half=True),
         }
         seconds = {name: [] for name in takers}
         for turn in range(ROUNDS + 1):
@@ -260,8 +269,13 @@ def main(arguments: Sequence[str]) -> int:
         "denoiser_parameters": sum(weight.numel() for weight in denoiser(of).parameters()),
         "images_per_second": speed,
         "spread": {name: float(np.ptp(values) / np.median(values)) for name, values in seconds.items()},
-        "speedup": speed["ours"] / speed["example"],
-        "speedup_autoencoder_kl": speed["ours"] / speed["example_autoencoder_kl"],
+        "auto": resolved("auto", torch.device("cpu")),
+        "speedups": {
+            f"{mine} / {theirs}": speed[mine] / speed[theirs]
+            for mine in takers
+            for theirs in takers
+            if mine.startswith("ours") and theirs.startswith("example")
+        },
     }
     print(json.dumps(figures, indent=1))
     return 0

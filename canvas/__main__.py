@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
     from canvas.models.reward import RewardModel
+
+
+SEEDS = range(-(2**63), 2**64)
+"""What torch's generators take."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,18 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> list[Path]:
     """The files written, the best first where some were chosen, named after the product and the candidate's seed."""
-    from canvas.inference.files import LOSSLESS, picture, save_lossless
+    from canvas.inference.files import LOSSLESS, converted_from, picture, save_lossless
 
     if options.format not in LOSSLESS:
         raise ValueError(
             f"--format {options.format} is refused, it would change the product's pixels or is unknown; "
             f"use {' or '.join(LOSSLESS)}"
         )
+    _check_numbers(options)
     product = picture(options.product)
+    if converted := converted_from(options.product, product):
+        print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
     mask = picture(options.mask) if options.mask else None
     shown = asked(options)
     if shown is None and options.prompt is None:
         raise ValueError("say what to paint with --prompt, or show it with --style, --board or --style-cluster")
+    _check_device(options.device)
 
     reward = _reward(options)
 
@@ -71,6 +80,31 @@ def generate(options: argparse.Namespace) -> list[Path]:
         save_lossless(image, path)
         paths.append(path)
     return paths
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    """Raises ValueError for numbers that would paint nothing, or that torch refuses."""
+    for name in ("guidance", "guidance_rescale"):
+        value = getattr(options, name)
+        if not math.isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: give a finite number")
+    for seed in (options.seed, options.seed + options.candidates - 1):
+        if seed not in SEEDS:
+            raise ValueError(
+                f"--seed {options.seed} is beyond 64 bits, or becomes so with {options.candidates} candidates: "
+                f"give one from {SEEDS[0]} to {SEEDS[-1]}"
+            )
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError unless torch can compute there."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    numbered = [f"{found.type}:{number}" for number in range(torch.accelerator.device_count())] if found else []
+    known = ["cpu", *([found.type] if found else []), *numbered]
+    if device not in known:
+        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(known)}")
 
 
 def _reward(options: argparse.Namespace) -> RewardModel | None:

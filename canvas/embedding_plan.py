@@ -85,7 +85,7 @@ def clustering_rows(
             "memory",
             f"{stored / GIB:,.1f} GiB",
             f"{vectors:,} x ({uve.embed_dim} + {clip.embed_dim} + {COPIES} x {width}) x 4 bytes: UVE, CLIP, and "
-                "descriptors while they are made",
+            "descriptors while they are made",
         )
     ]
     passes = PASSES + 1 if spec.batch_size else 30 * spec.restarts

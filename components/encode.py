@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from lifecycle.stage import Input, Output, Scratch, stage
 
 if TYPE_CHECKING:
     from canvas.data.encoding import Encoders
+    from canvas.train.shards import Sample
 
 
 @stage(machine="gpu")
@@ -49,8 +51,15 @@ def encode(
     ids = [pin_id for pin_id in split_of if pin_id in said]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
     samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames)
+    encoded = 0  # by this process: a killed one left its shards
+
+    def counted(rows: range) -> Iterator[Sample]:
+        nonlocal encoded
+        encoded += len(rows)
+        return samples(rows)
+
     started = time.perf_counter()
-    write_shards(shards.path, len(views), samples, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
+    write_shards(shards.path, len(views), counted, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
     seconds = time.perf_counter() - started
 
     index = ShardRows(shards.path).index
@@ -65,7 +74,7 @@ def encode(
         "captions": len(texts),
         "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
-        "images_per_second": len(views) / seconds,
+        "images_per_second": encoded / seconds,
         "seconds": {"load": started - clock, "encode": seconds},
     }
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -73,9 +82,11 @@ def encode(
 
 def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
     from canvas.data.encoding import Encoders
+    from canvas.device import own_device
     from canvas.models.text import TextTower, load_clip
     from canvas.models.vae import load_vae
 
-    first, second = load_clip(clip / "first").eval(), load_clip(clip / "second").eval()
-    towers = TextTower.of(first, text.first), TextTower.of(second, text.second)
-    return Encoders(load_vae(vae).eval(), (first, second), towers)
+    device = own_device()
+    first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
+    towers = TextTower.of(first, text.first).to(device), TextTower.of(second, text.second).to(device)
+    return Encoders(load_vae(vae).eval().to(device), (first, second), towers)

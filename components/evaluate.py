@@ -151,6 +151,7 @@ def _scored(
 
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import square_view
+    from canvas.device import own_device
     from canvas.models.reward import load_reward
     from canvas.models.segmenter import load_segmenter
     from canvas.models.text import TextTower, load_clip
@@ -160,14 +161,15 @@ def _scored(
     if not any(row["model"] == "challenger" for row in asked):
         raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
     pins, kept, masks, captions = paths
-    clips = {name: load_clip(clip / name).eval() for name in ("first", "second")}
+    device = own_device()
+    clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
     scorer = Scorer(
         judges=judges,
-        segmenter=load_segmenter(segmenter),
+        segmenter=load_segmenter(segmenter).to(device),
         edges=params.edges,
         clip=clips[params.agreement],
-        tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)),
-        reward=load_reward(reward),
+        tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)).to(device),
+        reward=load_reward(reward).to(device),
         view_side=frames.side,
         distance_side=params.distance_side,
         seam_reach=params.seam_reach,

@@ -115,6 +115,7 @@ def _stages(
     from PIL import Image
 
     from canvas.data.scene_views import square_view
+    from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.segmenter import Segmenter
     from canvas.models.segmenter_spec import EdgeSpec
@@ -123,7 +124,7 @@ def _stages(
     from evaluation.features import trunk_features
     from evaluation.painted import painted_scores, seam_gradients
 
-    pipeline = CanvasPipeline.from_pretrained(canvas)
+    pipeline = CanvasPipeline.from_pretrained(canvas).to(own_device())
     network = pipeline.segmenter
     segmenter = Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval()
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
@@ -182,7 +183,7 @@ def _pictures(
     from canvas.models.denoiser import load_denoiser
 
     loras = STAGES[name]
-    own = (load_denoiser(base).eval(), load_scheduler(base)) if loras is None else None
+    own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
     with fused(pipeline.unet, loras or ()):
         return all_painted(
             pipeline,

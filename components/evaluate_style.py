@@ -94,6 +94,7 @@ def evaluate_style(
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import square_view
     from canvas.data.style_pins import known_products, style_pins
+    from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.text import load_clip
     from evaluation.features import trunk_features
@@ -117,7 +118,7 @@ def evaluate_style(
     by = StyleJudges(
         judges=scenes,
         finder=finder,
-        clip=load_clip(clip.path / "first").eval(),
+        clip=load_clip(clip.path / "first").eval().to(own_device()),
         real=trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real])),
         side=frames.side,
     )
@@ -129,7 +130,7 @@ def evaluate_style(
     wanted = asked(own, params.strengths, params.seeds, params.seed)
     if not wanted:
         raise ValueError("every style picture shows the product that it is to be tried on: bring pins of more products")
-    pipeline = CanvasPipeline.from_pretrained(canvas.path)
+    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
     pictures = painted_as_asked(
         pipeline,
         subjects,

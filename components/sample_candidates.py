@@ -90,6 +90,7 @@ def sample_candidates(
     from canvas.data.images import encode_png
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import known_scenes
+    from canvas.device import own_device
     from canvas.inference.many import all_painted, all_prepared
     from canvas.inference.pipeline import CanvasPipeline
     from evaluation.packets import write_packet
@@ -97,7 +98,7 @@ def sample_candidates(
     params, clock = sample_candidates, time.perf_counter()
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
-    pipeline = CanvasPipeline.from_pretrained(canvas.path)
+    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
     pipeline.merge_lora()
     items, asked = _items(params, chosen, pins.path, known_scenes(truth.path))
     requests = all_prepared(pipeline, asked)

@@ -58,6 +58,7 @@ def train_captioner(
     """Train the captioner on the train split, and score its captions of the held-out splits."""
     from canvas.data import tables
     from canvas.data.captions import words_of_pins
+    from canvas.device import own_device
     from canvas.models.captioner import load_captioner
     from evaluation.captions import caption_metrics
 
@@ -67,6 +68,7 @@ def train_captioner(
     curve: list[tuple[int, float]] = []
     if params.init_from is not None:
         captioner = load_captioner(params.init_from, params.asking)
+        captioner.model.to(own_device())
     else:
         captioner, fitted = _trained(params, pins.path, words, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
@@ -88,6 +90,7 @@ def _trained(
     import torch
 
     from canvas.data.captioned import caption_batches
+    from canvas.device import own_device
     from canvas.models.captioner import build_captioner
     from canvas.models.captioner_objective import CaptionObjective
     from canvas.models.tokenizer import train_tokenizer
@@ -100,6 +103,7 @@ def _trained(
     torch.manual_seed(params.train.seed)
     tokenizer = train_tokenizer(captions.values(), params.decoder.vocabulary)
     captioner = build_captioner(params.decoder, tokenizer, params.asking)
+    captioner.model.to(own_device())
     batches = caption_batches(
         captioner,
         pins,

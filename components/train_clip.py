@@ -32,6 +32,15 @@ class TrainClipParams:
     seed: int  # of the encoders' first weights
     train: TrainSpec | None  # of each; null: encoders with init_from are used as they are
 
+    def __post_init__(self) -> None:
+        if self.train is not None:
+            self.train.refuse(
+                "train_clip.train",
+                accumulate="pairs are told apart within one pass, set it to 1 and train on more processes",
+                parallel="the temperature is one number, which cannot be sharded, set it to ddp or none",
+                ema="no average of the weights is chosen here, set it to []",
+            )
+
 
 @stage(machine="gpus")
 def train_clip(
@@ -51,14 +60,15 @@ def train_clip(
     import torch
 
     from canvas.data import tables
-    from canvas.models.text import TextTower, build_clip, save_clip
+    from canvas.device import own_device
+    from canvas.models.text import TextTower, build_clip, is_text_encoder, save_clip
 
     split_of = tables.kept_splits(pins.path, kept.path)
     figures: dict[str, Any] = {}
     curve = ["step,encoder,loss"]
     for number, (name, spec) in enumerate((("first", text.first), ("second", text.second))):
         clock = time.perf_counter()
-        if train_clip.train is None and spec.init_from is None:
+        if train_clip.train is None and (spec.init_from is None or is_text_encoder(spec.init_from)):
             raise ValueError(f"train_clip.train is null: text.{name} needs training, or name its init_from")
         torch.manual_seed(train_clip.seed + number)
         clip = build_clip(spec)
@@ -67,7 +77,7 @@ def train_clip(
             fitted = _fitted(clip, spec, name, train_clip, split_of, pins.path, captions.path, log, scratch)
             curve += [f"{step},{name},{loss:.6g}" for step, loss in fitted.losses]
             own["images_per_second"] = fitted.images_per_second
-        clip.eval()
+        clip.eval().to(own_device())  # where training left it
         save_clip(clip, spec, model.path / name)
         trained = time.perf_counter()
         own |= _retrieval(clip, TextTower.of(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
@@ -132,15 +142,17 @@ def _retrieval(
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     texts = captions_of(captions, held_out, [params.scored_source])
     embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
+    device = clip.logit_scale.device
+    tower.to(device)
     with torch.no_grad():
         for batch in framed(pins, {pin: held_out[pin] for pin in texts}, frames, params.score_batch):
-            found = image_embeddings(clip, from_bytes(torch.as_tensor(batch["images"])))
+            found = image_embeddings(clip, from_bytes(torch.as_tensor(batch["images"]).to(device))).cpu()
             for pin, split, embedding in zip(batch["pin_id"], batch["split"], found, strict=True):
                 embeddings.setdefault(split, []).append((pin, embedding))
         figures: dict[str, Any] = {}
         for split, rows in sorted(embeddings.items()):
             said = [texts[pin][0] for pin, _ in rows]
-            pooled = [tower(tower.tokens(said[at : at + 64]))[1] for at in range(0, len(said), 64)]
+            pooled = [tower(tower.tokens(said[at : at + 64]))[1].cpu() for at in range(0, len(said), 64)]
             images = torch.stack([embedding for _, embedding in rows])
             figures[split] = retrieval_metrics(images.numpy(), F.normalize(torch.cat(pooled), dim=-1).numpy(), said)
     return figures

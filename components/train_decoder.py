@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from canvas.diffusion.spec import DiffusionSpec
 from canvas.models.decoder_spec import DecoderSpec, PaintSpec
@@ -30,6 +30,7 @@ from lifecycle.stage import Input, Output, Scratch, StepLog, stage
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+    from torch import nn
 
     from canvas.data.known_pins import Known
     from canvas.models.decoder import ConditionalDecoder
@@ -57,6 +58,11 @@ class TrainDecoderParams:
         for name in ("pins", "painted_pins", "scored_pins", "seam_reach", "sheet_pins"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"train_decoder.{name} is {value}: it must be 1 or more")
+        self.train.refuse(
+            "train_decoder.train",
+            parallel="the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none",
+            ema="no average of the weights is chosen here, set it to []",
+        )
 
 
 @stage(machine="gpus")
@@ -82,6 +88,7 @@ def train_decoder(
 
     from canvas.data.images import encode_png
     from canvas.data.known_pins import Painter, evenly, known_pins
+    from canvas.device import own_device
     from canvas.diffusion.process import training_scheduler
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.denoiser import load_denoiser
@@ -94,9 +101,8 @@ def train_decoder(
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     whole = [row for row in rows.index if shows_product(row) and row.view == 0]
-    painter = Painter(
-        load_denoiser(inpaint.path), training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting
-    )
+    unet = load_denoiser(inpaint.path).to(own_device())
+    painter = Painter(unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting)
     train, held_out = (
         known_pins(
             rows,
@@ -108,16 +114,21 @@ def train_decoder(
     )
     samples = [*train, *painter.painted(evenly(train, params.painted_pins))]
     scored = [*held_out, *painter.painted(held_out)]
+    unet.to("cpu")  # training has the device to itself
+    shown = evenly(scored[len(held_out) :], params.sheet_pins)
     painted = time.perf_counter()
     torch.manual_seed(params.seed)
     conditional = ConditionalDecoder.of(autoencoder, decoder)
-    fitted = _fitted(conditional, params, samples, painter.scale, clip.path, log, scratch)
+
+    def sample(model: nn.Module, step: int) -> None:
+        log.picture(f"samples-{step:06d}", encode_png(_sheet(cast("ConditionalDecoder", model), autoencoder, shown)))
+
+    fitted = _fitted(conditional, params, samples, painter.scale, clip.path, log, scratch, sample)
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
 
     with evaluating(conditional):
         figures = _scores(conditional, autoencoder, decoder, params, scored)
-        shown = evenly(scored[len(held_out) :], params.sheet_pins)
         sheet.path.write_bytes(encode_png(_sheet(conditional, autoencoder, shown)))
     figures["images_per_second"] = fitted.images_per_second
     figures["parameters"] = sum(weight.numel() for weight in conditional.parameters())
@@ -135,6 +146,7 @@ def _fitted(
     clip: Path,
     log: StepLog,
     scratch: Scratch,
+    sample: Callable[[nn.Module, int], None],
 ) -> Fitted:
     from canvas.data.known_pins import stacked
     from canvas.models.decoder import DecoderObjective
@@ -149,8 +161,8 @@ def _fitted(
         features = FeatureDistance(ClipFeatures(load_clip(clip / params.perceptual.encoder), params.perceptual.layers))
     adversary = adversary_of(params.adversary) if params.adversary else None
     buckets: dict[str, list[int]] = {}
-    for place, sample in enumerate(samples):
-        buckets.setdefault(sample.row.bucket, []).append(place)
+    for place, pin in enumerate(samples):
+        buckets.setdefault(pin.row.bucket, []).append(place)
     return fit(
         conditional,
         DecoderObjective(
@@ -172,6 +184,7 @@ def _fitted(
         params.train,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
+        sample=sample,
         adversary=adversary,
     )
 

@@ -241,6 +241,7 @@ def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, sco
     import torch
 
     from canvas.models.reward_objective import logits_of
+    from canvas.train.data import placed
     from evaluation.rewards import Judged
 
     columns: dict[str, list[Any]] = {}
@@ -249,9 +250,10 @@ def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, sco
         for first in range(0, len(comparisons), score_batch):
             batch = batches.batch(comparisons[first : first + score_batch])
             columns.setdefault("pins", []).append(batch["pin_id"])
-            found = dict(zip(("first", "second"), logits_of(network, batch), strict=True))
+            found = dict(zip(("first", "second"), logits_of(network, placed(batch, network.device)), strict=True))
             for name in ("first", "second", "preferred", "first_good", "second_good"):
-                columns.setdefault(name, []).append(torch.as_tensor(found.get(name, batch[name])).double().numpy())
+                known = torch.as_tensor(found.get(name, batch[name]))
+                columns.setdefault(name, []).append(known.double().cpu().numpy())
     pins = [str(pin) for part in columns.pop("pins") for pin in part]
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
     return Judged(pins=pins, kinds=[one.kinds for one in comparisons], **arrays)
@@ -269,7 +271,7 @@ def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, An
     figures: dict[str, Any] = {}
     for name, judged in scored.items():
         first, second = (
-            calibrated(network, torch.from_numpy(logits).float()).double().numpy()
+            calibrated(network, torch.from_numpy(logits).float().to(network.device)).double().cpu().numpy()
             for logits in (judged.first, judged.second)
         )
         figures[name] = accuracies(judged, HEADS) | calibration_errors(judged, (first, second), HEADS)

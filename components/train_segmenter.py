@@ -62,6 +62,7 @@ def train_segmenter(
     import torch
 
     from canvas.data import tables
+    from canvas.device import own_device
     from evaluation.masks import mask_metrics
 
     params, clock = train_segmenter, time.perf_counter()
@@ -78,7 +79,8 @@ def train_segmenter(
     trained = time.perf_counter()
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
-    figures |= mask_metrics(_scores(segmenter.eval(), params, pins.path, truth.path, held_out))
+    segmenter.eval().to(own_device())
+    figures |= mask_metrics(_scores(segmenter, params, pins.path, truth.path, held_out))
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")

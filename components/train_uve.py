@@ -82,6 +82,7 @@ def train_uve(
     from canvas.data.images import encode_png
     from canvas.data.labels import labels_of
     from canvas.data.pictures import load_squeezed, spread
+    from canvas.device import own_device
     from canvas.models.embedding import seen_side, vectors_of
     from canvas.models.text import load_clip
     from canvas.models.uve import build_uve
@@ -102,7 +103,8 @@ def train_uve(
     network.eval().save_pretrained(model.path)
     fitted_at = time.perf_counter()
 
-    tower = load_clip(clip.path / "second").eval()
+    network.to(own_device())
+    tower = load_clip(clip.path / "second").eval().to(own_device())
     held_out = spread([pin for pin, split in split_of.items() if split != "train"], train_uve.scored_pins)
     catalogue = spread([pin for pin, split in split_of.items() if split == "train"], train_uve.catalogue_pins)
     ids, pictures = load_squeezed(pins.path, {*held_out, *catalogue}, seen_side(network, tower))

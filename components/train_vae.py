@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from canvas.data.crops import CropSpec
 from canvas.data.frames import FrameSpec
@@ -19,9 +19,13 @@ from lifecycle.catalog import Clip, Kept, Pins, SceneJudges, Truth, VaeLosses, V
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
-    from canvas.models.perceptual import Distance
+    from torch import nn
+
+    from canvas.models.perceptual import FeatureDistance
     from canvas.models.vae import Vae
+    from canvas.train.data import Batch
     from canvas.train.loop import Fitted
+    from evaluation.reconstructions import Reconstructions
 
 
 UNSEEN_VIEWS = ("unseen_view", "unseen_both")
@@ -36,6 +40,15 @@ class VaeTraining:
     crops: CropSpec
     seed: int  # of the first weights
     loop: TrainSpec
+
+    def __post_init__(self) -> None:
+        called = "the autoencoder is called by encode and decode, which are not"
+        self.loop.refuse(
+            "train_vae.training.loop",
+            parallel=f"{called} gathered from shards, set it to ddp or none",
+            compile=f"{called} compiled, set it to false",
+            ema="no average of the weights is chosen here, set it to []",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +81,7 @@ def train_vae(
     import torch
 
     from canvas.data import tables
+    from canvas.device import own_device
     from canvas.models.perceptual import ClipFeatures, FeatureDistance
     from canvas.models.text import load_clip
     from canvas.models.vae import build_vae
@@ -86,11 +100,16 @@ def train_vae(
     figures: dict[str, object] = {}
     if params.training is not None:
         fresh = vae.init_from is None
-        fitted = _fitted(autoencoder, fresh, params.training, frames.side, distance, split_of, pins.path, log, scratch)
+        sample = _sampler(distance, params, frames, split_of, pins.path, log)
+        fitted = _fitted(
+            autoencoder, fresh, params.training, frames.side, distance, split_of, pins.path, log, scratch, sample
+        )
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     trained = time.perf_counter()
+    autoencoder.to(own_device())  # where training left it
     with evaluating(autoencoder):
-        _store_statistics(autoencoder, params, frames, split_of, pins.path)
+        if params.training is not None:  # public denoisers know a public autoencoder's latents by its own scale
+            _store_statistics(autoencoder, params, frames, split_of, pins.path)
         autoencoder.save_pretrained(model.path)
         figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
         figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path, judges.path)
@@ -104,11 +123,12 @@ def _fitted(
     fresh: bool,
     training: VaeTraining,
     side: int,
-    distance: Distance,
+    distance: FeatureDistance,
     split_of: Mapping[str, str],
     pins: Path,
     log: StepLog,
     scratch: Scratch,
+    sample: Callable[[nn.Module, int], None],
 ) -> Fitted:
     import torch
 
@@ -137,8 +157,32 @@ def _fitted(
         training.loop,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
+        sample=sample,
         adversary=adversary,
     )
+
+
+def _sampler(
+    distance: FeatureDistance,
+    params: TrainVaeParams,
+    frames: FrameSpec,
+    split_of: Mapping[str, str],
+    pins: Path,
+    log: StepLog,
+) -> Callable[[nn.Module, int], None]:
+    """Logs the sheet of the same few held-out pins, all in the square frame, as the autoencoder is at a step."""
+    from canvas.data.images import encode_png
+    from canvas.data.pictures import framed, spread
+
+    shown = spread([pin_id for pin_id, split in split_of.items() if split != "train"], params.sheet_each)
+    square = replace(frames, buckets=((frames.side, frames.side),))
+    batches = list(framed(pins, {pin_id: split_of[pin_id] for pin_id in shown}, square, params.score_batch))
+
+    def sample(autoencoder: nn.Module, step: int) -> None:
+        found = _reconstructions(cast("Vae", autoencoder), distance, batches, params.sheet_each)
+        log.picture(f"samples-{step:06d}", encode_png(found.sheet()))
+
+    return sample
 
 
 def _store_statistics(
@@ -155,13 +199,13 @@ def _store_statistics(
     moments = LatentMoments()
     train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
     for batch in framed(pins, train, frames, params.score_batch):
-        moments.add(posterior(autoencoder, from_bytes(torch.as_tensor(batch["images"]))))
+        moments.add(posterior(autoencoder, from_bytes(torch.as_tensor(batch["images"]).to(autoencoder.device))))
     moments.store(autoencoder)
 
 
 def _scores(
     autoencoder: Vae,
-    distance: Distance,
+    distance: FeatureDistance,
     params: TrainVaeParams,
     frames: FrameSpec,
     split_of: Mapping[str, str],
@@ -169,21 +213,31 @@ def _scores(
     sheet: Path,
 ) -> Mapping[str, object]:
     """PSNR, SSIM and perceptual distance of held-out pins, overall and by split; writes the sheet."""
-    import torch
-
     from canvas.data.images import encode_png
     from canvas.data.pictures import framed
+
+    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+    batches = framed(pins, held_out, frames, params.score_batch)
+    found = _reconstructions(autoencoder, distance, batches, params.sheet_each)
+    sheet.write_bytes(encode_png(found.sheet()))
+    return found.metrics()
+
+
+def _reconstructions(
+    autoencoder: Vae, distance: FeatureDistance, batches: Iterable[Batch], shown: int
+) -> Reconstructions:
+    """Of framed pins, scored where the autoencoder is."""
+    import torch
+
     from canvas.models.reconstruction import from_bytes
     from canvas.models.vae import decoded, posterior
     from evaluation.reconstructions import Reconstructions
 
-    found = Reconstructions(distance, params.sheet_each)
-    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
-    for batch in framed(pins, held_out, frames, params.score_batch):
-        images = from_bytes(torch.as_tensor(batch["images"]))
+    found = Reconstructions(distance.to(autoencoder.device), shown)
+    for batch in batches:
+        images = from_bytes(torch.as_tensor(batch["images"]).to(autoencoder.device))
         found.add(images, decoded(autoencoder, posterior(autoencoder, images).mode()), list(batch["split"]))
-    sheet.write_bytes(encode_png(found.sheet()))
-    return found.metrics()
+    return found
 
 
 def _scenes(
@@ -207,8 +261,8 @@ def _scenes(
         return {}
     again = []
     for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
-        latents = posterior(autoencoder, from_bytes(images)).mode()
-        again.append(to_bytes(decoded(autoencoder, latents)))
+        latents = posterior(autoencoder, from_bytes(images.to(autoencoder.device))).mode()
+        again.append(to_bytes(decoded(autoencoder, latents)).cpu())
     reconstructed = torch.cat(again).permute(0, 2, 3, 1).numpy()
     return {
         **scene_accuracy(both, real, scenes, "real"),

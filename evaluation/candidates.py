@@ -135,11 +135,11 @@ def embedded(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
     from canvas.models.perceptual import image_embeddings
     from canvas.models.reconstruction import from_bytes
 
-    found = []
+    found, device = [], next(clip.parameters()).device
     with torch.no_grad():
         for first in range(0, len(views), batch_size):
             pixels = torch.from_numpy(views[first : first + batch_size]).permute(0, 3, 1, 2)
-            found.append(image_embeddings(clip, from_bytes(pixels)).numpy())
+            found.append(image_embeddings(clip, from_bytes(pixels.to(device))).cpu().numpy())
     return np.concatenate(found)
 
 

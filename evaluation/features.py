@@ -25,7 +25,7 @@ def trunk_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[n
     """What pictures [N, H, W, 3] of one size show, float32 [N, 1280]: what sets of pictures are compared by."""
     found = [np.zeros((0, 1280), np.float32)]
     for seen in _batches(images, SIDE, batch_size):
-        found.append(_trunk()(pixel_values=seen).last_hidden_state[:, 0].numpy())
+        found.append(_trunk()(pixel_values=seen).last_hidden_state[:, 0].cpu().numpy())
     return np.concatenate(found)
 
 
@@ -37,22 +37,24 @@ def scene_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[n
     found = [np.zeros((0, 2 * sum(WIDTHS[-2:])), np.float32)]
     for seen in _batches(images, SCENE_SIDE, batch_size):
         maps = _trunk().pyramid(seen)[-2:]
-        found.append(np.concatenate([of((2, 3)).numpy() for each in maps for of in (each.mean, each.std)], axis=1))
+        told = [of((2, 3)).cpu().numpy() for each in maps for of in (each.mean, each.std)]
+        found.append(np.concatenate(told, axis=1))
     return np.concatenate(found)
 
 
 def trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
     """Feature maps at strides 2 to 32 of pictures (B, 3, S, S) in [-1, 1], S a multiple of 32: what
-    canvas.models.perceptual.FeatureDistance compares."""
-    return _trunk().pyramid(_normalised((images + 1) / 2))
+    canvas.models.perceptual.FeatureDistance compares. On the judge's device."""
+    return _trunk().pyramid(_normalised((images.to(_trunk().device) + 1) / 2))
 
 
 @cache
 def _trunk() -> Trunk:
     """Loaded once a process: it never changes."""
+    from canvas.device import own_device
     from canvas.models.trunk import pretrained_trunk
 
-    return pretrained_trunk().eval()
+    return pretrained_trunk().eval().to(own_device())
 
 
 def _batches(images: NDArray[np.uint8], side: int, size: int) -> Iterator[torch.Tensor]:
@@ -61,7 +63,7 @@ def _batches(images: NDArray[np.uint8], side: int, size: int) -> Iterator[torch.
     from torch.nn import functional as F
 
     for first in range(0, len(images), size):
-        pixels = torch.from_numpy(images[first : first + size]).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(images[first : first + size]).to(_trunk().device).permute(0, 3, 1, 2).float() / 255
         yield _normalised(F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1))
 
 

@@ -56,7 +56,7 @@ PIN_COLUMNS = ("pin_id", "image", "split", "promoted", "impressions", "saves", "
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """What turns pixels and texts into numbers; in eval mode."""
+    """What turns pixels and texts into numbers; in eval mode, on one device."""
 
     vae: Vae
     clips: tuple[open_clip.CLIP, open_clip.CLIP]
@@ -163,11 +163,12 @@ class PinSamples:
 
     def _samples(self, pins: Sequence[Framed], texts: Mapping[str, Text]) -> Iterator[Sample]:
         """Samples of pins of one frame."""
-        images = from_bytes(torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2))
+        device = self.encoders.vae.device
+        images = from_bytes(torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2).to(device))
         moments = posterior(self.encoders.vae, images).parameters
         embeddings = torch.cat([image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
-        random = self._masked(images, torch.from_numpy(np.stack([pin.random_masks for pin in pins])))
-        product = self._masked(images, torch.from_numpy(np.stack([pin.product_masks for pin in pins])))
+        random = self._masked(images, torch.from_numpy(np.stack([pin.random_masks for pin in pins])).to(device))
+        product = self._masked(images, torch.from_numpy(np.stack([pin.product_masks for pin in pins])).to(device))
         for at, pin in enumerate(pins):
             said = [texts[text] for text in self._said(pin.row["pin_id"])]
             yield {
@@ -210,7 +211,8 @@ class PinSamples:
         found: dict[str, Text] = {}
         for first in range(0, len(texts), self.spec.batch_size):
             batch = texts[first : first + self.spec.batch_size]
-            found |= zip(batch, zip(*encoded(self.encoders.towers, batch), strict=True), strict=True)
+            states, pooled = (half.cpu() for half in encoded(self.encoders.towers, batch))  # a shard's are many
+            found |= zip(batch, zip(states, pooled, strict=True), strict=True)
         return found
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from canvas.device import own_device
 from canvas.diffusion.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
 from canvas.diffusion.training_spec import DenoiserTraining, HeldOutSpec
-from canvas.train.data import Batch, Prefetched
+from canvas.train.data import Batch, Prefetched, placed
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
 from canvas.train.loop import Fitted, fit
@@ -85,7 +85,7 @@ def train_denoiser(
     def score(model: nn.Module) -> float:
         return held_out_loss(model, objective, held_out, training.held_out.repeats)
 
-    losses = {"before": score(denoiser)}
+    losses = {"before": score(denoiser.to(own_device()))}
     fitted = fit(
         denoiser, objective, Prefetched(batches), training.train, checkpoints=checkpoints, log=log, sample=sample
     )
@@ -135,7 +135,7 @@ def held_out_loss(denoiser: nn.Module, objective: DenoisingObjective, batches: S
             first = 0
             for batch in batches:
                 size = len(batch["pin_id"])
-                moved = {name: c.to(device) if isinstance(c, torch.Tensor) else c for name, c in batch.items()}
-                loss, _ = objective(denoiser, moved, Draws(HELD_OUT_SEED, repeat, first, size, device))
+                draws = Draws(HELD_OUT_SEED, repeat, first, size, device)
+                loss, _ = objective(denoiser, placed(batch, device), draws)
                 total, count, first = total + float(loss) * size, count + size, first + size
     return total / count

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 from canvas.data.images import decode
 
@@ -13,6 +14,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
+PNG_DEPTH = 24  # place of the header's byte: Pillow opens 16-bit colour as 8-bit
 
 
 def picture(path: Path) -> Image.Image:
@@ -25,6 +27,20 @@ def picture(path: Path) -> Image.Image:
         return decode(data)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from None
+
+
+def converted_from(path: Path, shown: Image.Image) -> str | None:
+    """What `picture` converted to 8-bit sRGB where `shown`, its answer, has other pixels than the file; else None."""
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data)) as stored:
+        if stored.format == "PNG" and data[PNG_DEPTH] == 16:
+            return "16 bits a channel"
+        if stored.mode == "CMYK":
+            return "CMYK"
+        if ImageOps.exif_transpose(stored).convert(shown.mode).tobytes() == shown.tobytes():
+            return None
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(stored.info["icc_profile"]))
+        return f"the colour profile {ImageCms.getProfileDescription(profile).strip()!r}"
 
 
 def save_lossless(image: Image.Image, path: Path) -> None:

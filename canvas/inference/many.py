@@ -42,9 +42,8 @@ class Prepared:
     """A request in the model's frame, its text and known pixels encoded: once, for any number of denoisers."""
 
     request: Request
-    scene: Scene
+    scene: Scene  # on the CPU: requests are many
     condition: Condition
-    features: list[torch.Tensor] | None
 
 
 @torch.no_grad()
@@ -52,10 +51,8 @@ def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
     """`request`, encoded by the pipeline's parts. Raises ValueError for a prompt that is too long."""
     pipeline.check_prompts(request.prompt)
     scene = scene_of(request.product, frame_of(pipeline, request.product), pipeline.device)
-    decoder = pipeline.decoder
-    features = None if decoder is None else decoder.known(scene.pixels, scene.mask, scene.alpha)
     condition = condition_of(pipeline, scene, request.prompt, style=request.style)
-    return Prepared(request, scene, condition, features)
+    return Prepared(request, scene.to("cpu"), condition)
 
 
 def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[Prepared]:
@@ -103,7 +100,7 @@ def painted(
                 guidance_scale=guidance_scale,
                 guidance_stop=guidance_stop,
             )
-        features = None if text_to_image is not None else _features(chosen)
+        features = None if text_to_image is not None else _features(pipeline, chosen)
         products = [one.request.product for one in chosen]
         yield from zip(
             places, pictures_of(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products), strict=True
@@ -153,6 +150,11 @@ def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor
     return torch.cat(drawn).to(pipeline.device)
 
 
-def _features(chosen: Sequence[Prepared]) -> list[torch.Tensor] | None:
-    known = [one.features for one in chosen if one.features is not None]
-    return [torch.cat(level) for level in zip(*known, strict=True)] if known else None
+def _features(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> list[torch.Tensor] | None:
+    """Of the conditional decoder, if there is one: made anew in every pass, for they are as large as its maps."""
+    decoder = pipeline.decoder
+    if decoder is None:
+        return None
+    scenes = [one.scene.to(pipeline.device) for one in chosen]
+    known = [decoder.known(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
+    return [torch.cat(level) for level in zip(*known, strict=True)]

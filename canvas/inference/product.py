@@ -86,6 +86,12 @@ def _checked(product: Product) -> Product:
         raise ValueError(f"{made.get(product.origin, 'the alpha channel is empty')}: nothing to keep")
     if inside.all():
         raise ValueError(f"{whole.get(product.origin, 'the alpha channel covers the picture')}: nothing to paint")
+    if not product.core.any():
+        most = round(255 * float(product.alpha.max()))
+        raise ValueError(
+            f"the {product.origin} has no fully opaque pixel, the largest is {most} of 255: no pixel would be kept as "
+            "it is, raise the product's to 255 or give RGB with a hard mask"
+        )
     return product
 
 

@@ -21,6 +21,10 @@ class Scene:
     mask: torch.Tensor
     alpha: torch.Tensor
 
+    def to(self, device: torch.device | str) -> Scene:
+        """The same on `device`."""
+        return Scene(self.frame, *(part.to(device) for part in (self.pixels, self.mask, self.alpha)))
+
 
 def scene_of(product: Product, frame: Frame, device: torch.device) -> Scene:
     """The product scaled into `frame`. Raises ValueError if nothing of it is left there.

@@ -16,8 +16,12 @@ from canvas.diffusion.training_spec import SheetSpec
 from canvas.inference.denoise import Condition, denoised
 from canvas.models.latents import latent_scale
 from canvas.models.reconstruction import to_bytes
+from canvas.models.vae import scale_factor
 from canvas.train.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.state import evaluating
+
+DECODED = 1024 * 1024
+"""Pixels that are decoded at once, or a picture where that has more: the training's own memory is held meanwhile."""
 
 
 class SampleSheet:
@@ -48,16 +52,20 @@ class SampleSheet:
         self.scheduler = scheduler
         self.spec = spec
 
+    @torch.no_grad()
     def picture(self, denoiser: UNet2DConditionModel) -> Image.Image:
-        """The sheet, with samples of `denoiser`."""
+        """The sheet, with samples of `denoiser`, to whose device the autoencoder moves."""
+        vae = self.vae.to(denoiser.device)
         shown = {"original": self.columns["moments"].chunk(2, dim=1)[0]}
         if self.inpaints:
             shown["known"] = self.columns["masked"][:, 0]
         shown["sample"] = self._samples(denoiser)
         pictures, labels = [], []
         for label, raw in shown.items():
-            decoded = to_bytes(self.vae.decode(raw.to(self.vae.dtype)).sample.detach())
-            pictures += [Image.fromarray(one) for one in decoded.permute(0, 2, 3, 1).cpu().numpy()]
+            pixels = raw.shape[-2] * raw.shape[-1] * scale_factor(vae) ** 2
+            for part in raw.to(vae.device, vae.dtype).split(max(1, DECODED // pixels)):
+                decoded = to_bytes(vae.decode(part).sample)
+                pictures += [Image.fromarray(one) for one in decoded.permute(0, 2, 3, 1).cpu().numpy()]
             labels += [label] * len(raw)
         return contact_sheet(pictures, labels, columns=len(raw), cell=128)
 

@@ -22,10 +22,12 @@ def captioned(
         def __init__(self) -> None:
             import torch
 
+            from canvas.device import own_device
             from canvas.models.captioner import load_captioner
 
             torch.set_num_threads(threads)
             self.captioner = load_captioner(captioner)
+            self.captioner.model.to(own_device())
 
         @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=batch_size)
         def captions_of(self, images: daft.Series) -> list[str]:

@@ -30,7 +30,7 @@ def seen_side(uve: UveModel, clip: open_clip.CLIP) -> int:
 def vectors_of(
     uve: UveModel, clip: open_clip.CLIP, pictures: Sequence[Pixels], batch_size: int
 ) -> tuple[Vectors, Vectors]:
-    """UVE's and CLIP's unit vectors of `pictures`, uint8 [S, S, 3] each; both networks in eval mode."""
+    """UVE's and CLIP's unit vectors of `pictures`, uint8 [S, S, 3] each; both networks in eval mode, on one device."""
     import torch
 
     from canvas.models.perceptual import image_embeddings
@@ -65,12 +65,13 @@ def embedded(
         def __init__(self) -> None:
             import torch
 
+            from canvas.device import own_device
             from canvas.models.text import load_clip
             from canvas.models.uve import load_uve
 
             torch.set_num_threads(threads)
-            self.uve = load_uve(uve)
-            self.clip = load_clip(clip / "second").eval()
+            self.uve = load_uve(uve).to(own_device())
+            self.clip = load_clip(clip / "second").eval().to(own_device())
 
         @daft.method.batch(return_dtype=column, batch_size=batch_size)
         def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:

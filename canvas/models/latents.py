@@ -1,7 +1,7 @@
 """Statistics of an autoencoder's latents, and the map to what the denoiser sees.
 
 They stand in the autoencoder's config (`latents_mean`, `latents_std`, `scaling_factor`), where stock pipelines look
-for them.
+for them. A public autoencoder keeps its own `scaling_factor` and `shift_factor`: public denoisers know its latents so.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class LatentScale:
 
 
 def latent_scale(vae: Vae) -> LatentScale:
-    """The map that stands in the autoencoder's config; without statistics only its scaling factor, as for SDXL."""
+    """The map that stands in the autoencoder's config; without statistics its scaling factor, as for SDXL, and its
+    shift factor, if it has one."""
     mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
-    channels = vae.config["latent_channels"]
+    channels, shift = vae.config["latent_channels"], vae.config.get("shift_factor") or 0.0
     return LatentScale(
-        torch.zeros(channels) if mean is None else torch.tensor(mean),
+        torch.full((channels,), shift) if mean is None else torch.tensor(mean),
         torch.ones(channels) if std is None else torch.tensor(std),
         float(vae.config["scaling_factor"]),
     )

@@ -44,10 +44,11 @@ def masked(
         def __init__(self) -> None:
             import torch
 
+            from canvas.device import own_device
             from canvas.models.segmenter import load_segmenter
 
             torch.set_num_threads(threads)
-            self.segmenter = load_segmenter(segmenter)
+            self.segmenter = load_segmenter(segmenter).to(own_device())
 
         @daft.method.batch(return_dtype=column, batch_size=batch_size)
         def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:

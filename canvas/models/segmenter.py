@@ -88,7 +88,7 @@ class Segmenter(nn.Module):
         self.network = network
         self.processor = processor
         self.size = _side(processor)
-        mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
+        mean, std = (torch.tensor(of, device=network.device) for of in (processor.image_mean, processor.image_std))
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
         classes = [network.config.id2label[index] for index in range(network.config.num_labels)]

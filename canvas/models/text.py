@@ -7,10 +7,12 @@ tower's projection.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
@@ -18,12 +20,30 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
-from torch import nn
+from torch import distributed, nn
+from torch.distributed._functional_collectives import all_gather_single_autograd
 from torch.nn import functional as F
 
 from canvas.models.text_spec import ClipSpec
 
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
+"""Of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
+OPEN_CLIP_NAMES = {  # by those of transformers; see also `text_weights`
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "encoder.layers": "transformer.resblocks",
+    "self_attn": "attn",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+}
 VOCABULARY = 49408  # of CLIP's byte-pair encoding, which open_clip ships
 
 
@@ -51,7 +71,8 @@ def clip_config(spec: ClipSpec) -> dict[str, Any]:
 
 
 def build_clip(spec: ClipSpec) -> open_clip.CLIP:
-    """The text-image encoder of `spec`, random or from `spec.init_from`.
+    """The text-image encoder of `spec`, random or from `spec.init_from`; with a warning, if that is a text encoder of
+    transformers, which has no picture tower.
 
     Raises ValueError if the weights are of another architecture than the spec says, or cannot be found.
     """
@@ -60,17 +81,65 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
         size = (spec.image_size, spec.image_size)
         open_clip.model.set_model_preprocess_cfg(clip, open_clip.transform.PreprocessCfg(size=size).__dict__)
         return clip
+    if is_text_encoder(spec.init_from):
+        return _with_text_of(spec.init_from, spec)
     clip = load_clip(spec.init_from)
     with torch.device("meta"):
-        wanted = {name: weight.shape for name, weight in open_clip.CLIP(**clip_config(spec)).state_dict().items()}
-    found = {name: weight.shape for name, weight in clip.state_dict().items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            there, asked = (list(shapes[name]) if name in shapes else "none" for shapes in (found, wanted))
-            raise ValueError(
-                f"{spec.init_from!r} has {name} {there}, the params say {asked}: make the clip section agree"
-            )
+        wanted = open_clip.CLIP(**clip_config(spec)).state_dict()
+    _check_shapes(clip.state_dict(), wanted, spec.init_from)
     return clip
+
+
+def _check_shapes(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        there, asked = (list(weights[name].shape) if name in weights else "none" for weights in (found, wanted))
+        if there != asked:
+            raise ValueError(f"{source!r} has {name} {there}, the params say {asked}: make the clip section agree")
+
+
+def is_text_encoder(source: str) -> bool:
+    """Whether `source` is a directory of transformers' text encoder, as text_encoder in a diffusers pipeline's."""
+    config = Path(source) / "config.json"
+    return config.is_file() and _architecture(config) in TEXT_ENCODERS
+
+
+def _architecture(config: Path) -> str:
+    return (json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""])[0]
+
+
+def _with_text_of(source: str, spec: ClipSpec) -> open_clip.CLIP:
+    """An encoder of `spec` with that text tower; the picture tower is random, as is a projection that it lacks."""
+    import transformers  # its models take most of a second
+
+    encoder = getattr(transformers, _architecture(Path(source) / "config.json")).from_pretrained(source)
+    found = {"text_heads": encoder.config.num_attention_heads, "quick_gelu": encoder.config.hidden_act == "quick_gelu"}
+    for name, value in found.items():
+        if value != getattr(spec, name):
+            raise ValueError(f"{source!r} has {name} {value}, the params say {getattr(spec, name)}: make them agree")
+    warnings.warn(f"{source} has no picture tower: it is random, train it before pictures are read", stacklevel=3)
+    clip = build_clip(dataclasses.replace(spec, init_from=None))
+    weights = text_weights(encoder)
+    own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
+    if "text_projection" not in weights:
+        del own["text_projection"]
+    _check_shapes(weights, own, source)
+    clip.load_state_dict(weights, strict=False)
+    return clip
+
+
+def text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
+    """The weights of transformers' text encoder in open_clip's format: queries, keys and values are one matrix there,
+    and the projection stands on its side."""
+    found = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
+    for name in [name for name in found if ".q_proj." in name]:
+        parts = [found.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+        found[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    weights = {}
+    for name, weight in found.items():
+        for theirs, ours in OPEN_CLIP_NAMES.items():
+            name = name.replace(theirs, ours)
+        weights[name] = weight.T if name == "text_projection" else weight
+    return weights
 
 
 def load_clip(source: str | Path) -> open_clip.CLIP:
@@ -186,12 +255,24 @@ def text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
 
 def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3) on `pixels` (B, 3, H, W), normalised, and
-    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's pictures."""
-    tokens = batch["tokens"]
-    images, texts, temperature = clip(batch["pixels"], tokens)[:3]
+    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's pictures.
+
+    Every rank has the loss of the pairs of all ranks, as one process would; DDP's mean of its gradients is the whole
+    gradient, since those of what was gathered are summed over the ranks.
+    """
+    images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
+    images, texts, tokens = (_of_all_ranks(rows) for rows in (images, texts, batch["tokens"]))
     logits = temperature * images @ texts.T
     same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
     answers = same / same.sum(dim=1, keepdim=True)
     loss = (F.cross_entropy(logits, answers) + F.cross_entropy(logits.T, answers)) / 2
     right = (same.gather(1, logits.argmax(dim=1, keepdim=True)) > 0).float().mean()
     return loss, {"accuracy": right, "temperature": temperature.detach()}
+
+
+def _of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
+    """The rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
+    world = distributed.group.WORLD  # None: nobody joined one
+    if world is None or world.size() == 1:
+        return rows
+    return all_gather_single_autograd(rows.contiguous(), 0, world)

@@ -22,7 +22,8 @@ class ClipSpec:
     text_heads: int
     context_length: int
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
-    init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", or a directory that a stage wrote
+    init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", a directory that a stage wrote, or
+    # a text encoder of transformers, as text_encoder in a diffusers pipeline: the picture half is random then
 
     def __post_init__(self) -> None:
         if self.text_layers < 2:

@@ -14,6 +14,11 @@ Batch = Mapping[str, torch.Tensor | list[str]]
 """Columns of equal length. `pin_id`, a list of str, is always among them."""
 
 
+def placed(batch: Batch, device: torch.device) -> Batch:
+    """`batch` with its tensors on `device`."""
+    return {name: column.to(device) if isinstance(column, torch.Tensor) else column for name, column in batch.items()}
+
+
 class Batches(Protocol):
     """The data of a run."""
 

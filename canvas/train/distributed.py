@@ -21,6 +21,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from canvas.device import own_device
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -61,8 +63,8 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "none" and size > 1:
         raise ValueError(f"parallel is none in a world of {size} processes: set it to ddp or fsdp, or drop torchrun")
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    device = own_device()
+    cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
     if parallel == "none" or (size == 1 and parallel == "ddp"):

@@ -71,6 +71,8 @@ def fit(
         half = half_of(spec.precision)
         scaler = torch.amp.GradScaler(world.device.type, enabled=half == torch.float16)
 
+        if spec.parallel == "fsdp":
+            model.to("cpu")  # until the end; its copy goes to the devices shard by shard
         trained = copy.deepcopy(model) if spec.parallel == "fsdp" else model
         title = type(model).__name__  # before it is wrapped
         players = players_of(trained, objective, adversary, spec, world)

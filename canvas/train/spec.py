@@ -14,6 +14,9 @@ MAX_RELATIVE_LENGTH = 12**-0.5
 NOT_IN_THE_MATHS = ("parallel", "compile", "sample_every", "checkpoint_every")
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
+HARMLESS = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp"), "ema": ((),)}
+"""Values that every stage heeds, of the settings that some cannot: see `TrainSpec.refuse`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSpec:
@@ -59,6 +62,14 @@ class TrainSpec:
                 raise ValueError(f"{whole} is {values[0]}: it must be a multiple of {part}, which is {values[1]}")
         if len(set(self.ema)) != len(self.ema) or not all(0 < length < MAX_RELATIVE_LENGTH for length in self.ema):
             raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
+
+    def refuse(self, section: str, **fixes: str) -> None:
+        """`ValueError` if a setting of `HARMLESS` named in `fixes` has another value, which the stage that reads
+        `section` cannot heed; the text says why, and the fix."""
+        for name, fix in fixes.items():
+            if (value := getattr(self, name)) not in HARMLESS[name]:
+                shown = list(value) if isinstance(value, tuple) else value
+                raise ValueError(f"{section}.{name} is {shown}: {fix}")
 
     def maths(self) -> dict[str, Any]:
         """The values that decide what is trained: equal for runs that may continue each other."""

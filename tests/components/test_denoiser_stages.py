@@ -178,7 +178,7 @@ def test_the_adapter_alone_is_trained_and_a_picture_tells_it_something(made):
 
 
 def stock_and_ours(made: Path, home: Path, width: int, loras: Mapping[str, Path]) -> dict[float, torch.Tensor]:
-    """By strength, what our denoiser of `home` answers to a picture: to 1e-5 what stock diffusers does with its files."""
+    """By strength, what our denoiser of `home` answers to a picture; stock diffusers does with its files, to 1e-5."""
     ours = CanvasPipeline.from_pretrained(home / "models" / "canvas").unet
     stock = sdxl_inpaint_pipeline(UNet2DConditionModel.from_pretrained(made / "models" / "inpaint" / "unet"))
     for name, folder in loras.items():

@@ -121,8 +121,9 @@ def test_a_killed_run_continues_to_the_same_bytes(data, tmp_path, monkeypatch):
         run(data, tmp_path / "two", rows_per_shard=6, views=1)
     shutil.move(tmp_path / "two" / "scratch", tmp_path / "scratch")
     shutil.rmtree(tmp_path / "two")
-    run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6, views=1)
+    figures = run(data, tmp_path / "two", scratch=tmp_path / "scratch", rows_per_shard=6, views=1)
     assert made == [0, 6, 6, 12]
+    assert figures["images_per_second"] * figures["seconds"]["encode"] == pytest.approx(17 - 6)  # of this run alone
     files = [{file.name: file.read_bytes() for file in (tmp_path / n / "shards").iterdir()} for n in ("one", "two")]
     assert files[0] == files[1]
 

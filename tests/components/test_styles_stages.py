@@ -12,7 +12,7 @@ from canvas.data.styles import read_styles, style_named
 from canvas.models.text import build_clip, save_clip
 from canvas.models.uve import load_uve
 from components.embed import embed
-from components.mine_styles import mine_styles
+from components.mine_styles import Limits, _against_cluster, mine_styles
 from components.train_clip import train_clip
 from components.train_uve import train_uve
 from lifecycle.stage import Input, Output, Scratch
@@ -177,6 +177,42 @@ def test_small_and_mixed_groups_are_dropped_with_their_reason(data, embedded, tm
     assert figures["clusters"]["dropped"] == {"small": figures["clusters"]["found"]}
     assert all(style.dropped.endswith("50 are needed") for style in read_styles(tmp_path / "styles"))
     assert "None." in (tmp_path / "styles.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind", "reason"),
+    [
+        ({"min_purity": 0.0, "min_coherence": 1.1}, "cluster", "loose: its pins' mean cosine is "),
+        ({"chance": 1e-9}, "board", "no style of its own: pins at random cohere as much with a chance of "),
+        ({"chance": 0.999, "min_gain": 2.0}, "board", "a weak style: its coherence is "),
+    ],
+)
+def test_each_limit_drops_with_its_own_reason(data, embedded, tmp_path, limits, kind, reason):
+    from dataclasses import replace
+
+    own = tiny(mine_styles)["mine_styles"]
+    mine(data, embedded, tmp_path, mine_styles=replace(own, limits=replace(own.limits, **limits)))
+    dropped = [style.dropped for style in read_styles(tmp_path / "styles") if style.kind == kind and style.dropped]
+    assert any(why.startswith(reason) for why in dropped), dropped
+
+
+def test_a_cluster_of_many_things_is_mixed():
+    row = {"pins": ["a", "b", "c", "d"], "purity": 0.5, "name": "forest", "coherence": 0.9}
+    limits = Limits(min_pins=2, min_purity=0.75, min_coherence=0.2, chance=0.05, min_gain=0.1)
+    assert _against_cluster(row, limits) == "mixed: 0.50 of its captions speak of 'forest', 0.75 is needed"
+    assert _against_cluster(row | {"purity": 0.75}, limits) is None
+
+
+def test_a_cluster_whose_pins_have_no_caption_is_nameless(data, embedded, tmp_path):
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    for part in data.iterdir():
+        if part.name != "captions":
+            (silent / part.name).symlink_to(part)
+    tables.write(silent / "captions", [], tables.CAPTIONS)
+    mine(silent, embedded, tmp_path)
+    clusters = [style for style in read_styles(tmp_path / "styles") if style.kind == "cluster"]
+    assert {style.dropped for style in clusters} == {"nameless: none of its pins has a caption"}
 
 
 def test_splits_without_pins_are_named(data, embedded, tmp_path):

@@ -8,8 +8,9 @@ import torch
 
 from canvas.models.text import load_clip
 from components.train_clip import train_clip
+from lifecycle.params import load_sections
 from lifecycle.stage import Input, Output, Scratch
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import TINY, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
 
@@ -41,6 +42,7 @@ def test_two_encoders_are_trained_and_scored_on_held_out_pins(data, tmp_path):
     log = Log()
     figures = run(data, tmp_path / "out", log)
     assert log.steps == [2, 4, 2, 4]
+    assert log.pictures == []
     for name in ("first", "second"):
         assert set(figures[name]) == {"images_per_second", "seconds", "unseen_product", "unseen_view"}
         assert 0 <= figures[name]["unseen_view"]["image_to_text_recall_at_1"] <= 1
@@ -74,6 +76,19 @@ def dict_of(spec) -> dict:
 def test_untrained_encoders_need_weights(data, tmp_path):
     with pytest.raises(ValueError, match=r"train_clip\.train is null: text\.first needs training"):
         run(data, tmp_path / "out", **tiny(train_clip, train=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accumulate": 2}, "accumulate is 2: pairs are told apart within one pass"),
+        ({"parallel": "fsdp"}, "parallel is fsdp: the temperature is one number"),
+        ({"ema": [0.05]}, r"ema is \[0\.05\]: no average"),
+    ],
+)
+def test_settings_that_it_cannot_heed_are_refused(change, message):
+    with pytest.raises(ValueError, match=rf"train_clip\.train\.{message}"):
+        tiny(train_clip, train=load_sections(TINY)["train_clip"]["train"] | change)
 
 
 def test_an_unknown_caption_source_is_named(data, tmp_path):

@@ -67,6 +67,7 @@ def trained(data, tmp_path_factory) -> tuple[dict, Path, Log]:
 def test_the_core_of_held_out_products_is_exact(trained):
     figures, out, log = trained
     assert log.steps == [2, 4]
+    assert log.pictures == ["samples-000004"]
     assert figures["core_max_abs_diff"] == figures["encoded"]["core_max_abs_diff"] == 0
     assert figures["pins"] == figures["encoded"]["pins"] == 3  # p13, p14, p16 show a product
     for of in (figures, figures["encoded"]):
@@ -109,3 +110,8 @@ def test_even_choices():
 def test_settings_that_leave_nothing_to_do_are_refused():
     with pytest.raises(ValueError, match=r"train_decoder\.painted_pins is 0: it must be 1 or more"):
         tiny(train_decoder, painted_pins=0)
+    train = load_sections(TINY)["train_decoder"]["train"]
+    with pytest.raises(ValueError, match=r"train_decoder\.train\.ema is \[0\.05\]: no average"):
+        tiny(train_decoder, train=train | {"ema": [0.05]})
+    with pytest.raises(ValueError, match=r"train_decoder\.train\.parallel is fsdp: the decoder's blocks"):
+        tiny(train_decoder, train=train | {"parallel": "fsdp"})

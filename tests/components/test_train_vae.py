@@ -8,12 +8,13 @@ from PIL import Image
 
 from canvas.models.latents import latent_scale
 from canvas.models.text import build_clip, save_clip
-from canvas.models.vae import load_vae
+from canvas.models.vae import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
+from lifecycle.params import load_sections
 from lifecycle.stage import Input, Output, Scratch
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import TINY, Log, tiny, write_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path
     log = Log()
     figures = run(data, tmp_path / "out", log)
     assert log.steps == [2, 4]
+    assert log.pictures == ["samples-000004"]
     assert figures["pins"] == 5
     assert figures["psnr_db_low"] <= figures["psnr_db"] <= figures["psnr_db_high"]
     assert set(figures["unseen_view"]) == {"psnr_db", "ssim", "perceptual_distance"}
@@ -76,19 +78,41 @@ def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path
 
 
 def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
-    run(data, tmp_path / "trained")
-    trained = str(tmp_path / "trained" / "vae")
+    """With its own scale: a public denoiser knows no other."""
     with pytest.raises(ValueError, match=r"or name vae\.init_from"):
         run(data, tmp_path / "none", training=None)
     params = tiny(train_vae, training=None)
-    params["vae"] = replace(params["vae"], init_from=trained)
+    spec = replace(params["vae"], kind="kl", patch=None, channels=(8, 8, 8, 8))
+    public = build_vae(spec, sample_size=64)
+    public.register_to_config(scaling_factor=0.13025)
+    public.save_pretrained(tmp_path / "public")
+    params["vae"] = replace(spec, init_from=str(tmp_path / "public"))
     out = tmp_path / "out"
     out.mkdir()
     outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}
     inputs = {name: Input(data / name) for name in ("pins", "kept", "truth", "judges", "clip")}
     train_vae(**params, **inputs, **outputs, log=Log(), scratch=Scratch(out / "scratch"))
-    before, after = load_vae(trained).state_dict(), load_vae(out / "model").state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    after = load_vae(out / "model")
+    assert all(torch.equal(weight, after.state_dict()[name]) for name, weight in public.state_dict().items())
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert config["scaling_factor"] == 0.13025
+    assert config.get("latents_mean") is config.get("latents_std") is None
+    raw = torch.randn(1, 4, 2, 2)
+    torch.testing.assert_close(latent_scale(after).normalized(raw), raw * 0.13025)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parallel": "fsdp"}, "parallel is fsdp: the autoencoder is called by encode and decode"),
+        ({"compile": True}, "compile is True: the autoencoder is called by encode and decode"),
+        ({"ema": [0.05]}, r"ema is \[0\.05\]: no average"),
+    ],
+)
+def test_settings_that_it_cannot_heed_are_refused(change, message):
+    training = load_sections(TINY)["train_vae"]["training"]
+    with pytest.raises(ValueError, match=rf"train_vae\.training\.loop\.{message}"):
+        tiny(train_vae, training=training | {"loop": training["loop"] | change})
 
 
 def test_frames_must_be_whole_cells(data, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from canvas.diffusion.process import training_scheduler
 from canvas.inference.pipeline import CanvasPipeline
@@ -39,6 +40,30 @@ def pipeline() -> CanvasPipeline:
         scheduler=training_scheduler(FLOW),
         decoder=_moved(ConditionalDecoder.of(vae, _spec(PIXEL))),
         max_aspect=2.0,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def segmenting_pipeline(pipeline: CanvasPipeline) -> CanvasPipeline:
+    """`pipeline` with a segmenter: any semantic segmentation model of transformers, here a random Segformer of the
+    smallest widths."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1] * 4,
+        num_attention_heads=[1] * 4,
+        decoder_hidden_size=8,
+        id2label={0: "room", 1: "product"},
+        background_labels=["room"],
+    )
+    made = CanvasPipeline(
+        **pipeline.components
+        | {
+            "segmenter": SegformerForSemanticSegmentation(config).eval(),
+            "segmenter_processor": SegformerImageProcessor(size={"height": 32, "width": 32}),
+        }
     )
     made.set_progress_bar_config(disable=True)
     return made

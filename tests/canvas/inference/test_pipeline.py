@@ -185,27 +185,8 @@ def test_saves_and_loads_with_and_without_lora(pipeline, tmp_path: Path):
     assert np.abs(merged - before).max() <= 1
 
 
-def test_segmenter_cuts_the_product_out(pipeline, tmp_path: Path):
-    """Any semantic segmentation model of transformers, here a random Segformer of the smallest widths."""
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
-
-    torch.manual_seed(0)
-    config = SegformerConfig(
-        hidden_sizes=[8, 8, 8, 8],
-        depths=[1] * 4,
-        num_attention_heads=[1] * 4,
-        decoder_hidden_size=8,
-        id2label={0: "room", 1: "product"},
-        background_labels=["room"],
-    )
-    pipe = CanvasPipeline(
-        **pipeline.components
-        | {
-            "segmenter": SegformerForSemanticSegmentation(config).eval(),
-            "segmenter_processor": SegformerImageProcessor(size={"height": 32, "width": 32}),
-        }
-    )
-    pipe.set_progress_bar_config(disable=True)
+def test_segmenter_cuts_the_product_out(segmenting_pipeline, tmp_path: Path):
+    pipe = segmenting_pipeline
     pipe.save_pretrained(tmp_path)
     again = CanvasPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)

@@ -55,6 +55,13 @@ def _opaque(value: int = 255) -> tuple[Image.Image, Image.Image]:
     return Image.new("RGB", (8, 8)), Image.new("L", (8, 8), value)
 
 
+def _faint(most: int) -> Image.Image:
+    """A cut-out whose alpha is nowhere above `most`."""
+    image = cutout(40, 60, soft=True)
+    image.putalpha(image.getchannel("A").point(lambda value: min(value, most)))
+    return image
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +70,8 @@ def _opaque(value: int = 255) -> tuple[Image.Image, Image.Image]:
         (_opaque(255), "the mask covers the picture: nothing to paint"),
         ((Image.new("RGBA", (8, 8)),), "the alpha channel is empty"),
         ((Image.new("RGBA", (8, 8), (0, 0, 0, 200)),), "the alpha channel covers the picture"),
+        ((_faint(254),), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),
+        (split(_faint(200)), "the mask has no fully opaque pixel, the largest is 200 of 255"),
         ((Image.new("RGB", (8, 8)), Image.new("L", (9, 8))), "the mask is 9 x 8, the product image 8 x 8"),
         ((cutout(8, 8), Image.new("L", (8, 8))), "alpha channel and a mask was given too"),
         ((Image.new("RGB", (8, 8)),), "neither alpha channel nor mask, and this model has no segmenter"),

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 
+from canvas.diffusion.process import training_scheduler
+from canvas.inference.denoise import Condition, denoised
 from canvas.models.adapters import add_lora, fused, load_lora, lora_targets, merge_lora, save_lora
 from canvas.models.denoiser import add_inpaint_channels, inpaint_input
+from tests.canvas.diffusion.test_process import EPS, FLOW
 from tests.canvas.models import tiny
 
 
@@ -49,6 +52,56 @@ def test_lora_reloads_in_stock_diffusers_without_difference(tmp_path: Path, trai
     ours = tiny.predict(tuned, _sample(given), given)
     assert (ours - tiny.predict(base, _sample(given), given)).abs().max() > 1e-2
     assert (tiny.predict(stock.unet, _sample(given), given) - ours).abs().max() == 0.0
+
+
+def test_stock_diffusers_paints_from_denoiser_lora_and_scheduler_read_from_disk(tmp_path: Path, trained):
+    """As canvas-xl trains (eps, DDIM): the same latents as from our own loop."""
+    base, tuned = trained
+    scheduler = training_scheduler(EPS)
+    base.save_pretrained(tmp_path / "unet")
+    save_lora(tuned, tmp_path / "lora")
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    stock = tiny.sdxl_inpaint_pipeline(UNet2DConditionModel.from_pretrained(tmp_path / "unet"))
+    stock.register_modules(scheduler=DDIMScheduler.from_pretrained(tmp_path / "scheduler"))
+    stock.set_progress_bar_config(disable=True)
+    given, draw = tiny.conditions(batch=1), torch.Generator().manual_seed(7)
+    hole, masked = torch.zeros(1, 1, 8, 8), torch.randn(1, 4, 8, 8, generator=draw)
+    hole[..., 4:] = 1
+
+    def painted() -> torch.Tensor:
+        return stock(
+            image=torch.zeros(1, 3, 64, 64),
+            mask_image=hole.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2),
+            masked_image_latents=masked,
+            height=64,
+            width=64,
+            prompt_embeds=given["text_states"],
+            pooled_prompt_embeds=given["text_pooled"],
+            negative_prompt_embeds=torch.zeros_like(given["text_states"]),
+            negative_pooled_prompt_embeds=torch.zeros_like(given["text_pooled"]),
+            latents=given["latents"],
+            num_inference_steps=3,
+            guidance_scale=4.0,
+            strength=1.0,
+            output_type="latent",
+        ).images
+
+    without = painted()
+    stock.load_lora_weights(tmp_path / "lora")
+    condition = Condition(
+        states=given["text_states"],
+        pooled=given["text_pooled"],
+        sizes=given["sizes"],
+        hole=hole,
+        masked=masked,
+    )
+    wanted = denoised(tuned, scheduler, given["latents"], condition, steps=3, guidance_scale=4.0)
+    torch.testing.assert_close(painted(), wanted, rtol=1e-4, atol=1e-4)
+    assert (without - wanted).abs().max() > 1e-2
+
+    stock.register_modules(scheduler=training_scheduler(FLOW))
+    with pytest.raises(AttributeError, match="init_noise_sigma"):  # as docs/styles.md says
+        painted()
 
 
 def test_lora_reloads_here_and_merges(tmp_path: Path, trained):

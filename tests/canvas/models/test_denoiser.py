@@ -64,8 +64,7 @@ def test_inpaint_channels_come_once():
 
 
 def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
-    public = tiny.sdxl_inpaint_pipeline(tiny.denoiser(seed=7))
-    public.save_pretrained(tmp_path)
+    public = tiny.public_sdxl(tmp_path)
     spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path))
     unet = build_denoiser(spec, **SIZES)
     given = tiny.conditions(batch=1)

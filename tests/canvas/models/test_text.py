@@ -18,6 +18,9 @@ from canvas.models.text import (
     text_widths,
 )
 from canvas.models.text_spec import ClipSpec, TextSpec
+from tests.canvas.models import tiny
+from tests.canvas.models.contrastive import trained
+from tests.canvas.train.two_ranks import run_in_two_ranks
 
 SMALL = ClipSpec(
     embed_dim=16,
@@ -102,6 +105,51 @@ def test_weights_of_another_size_are_refused(clips, tmp_path: Path):
     save_clip(clips[0], SMALL, tmp_path)
     with pytest.raises(ValueError, match=r"has .* the params say .*make the clip section agree"):
         build_clip(dataclasses.replace(OTHER, init_from=str(tmp_path)))
+
+
+PUBLIC = {  # sizes of tiny.public_sdxl's towers
+    "text_encoder": dataclasses.replace(SMALL, text_heads=4, text_layers=3),
+    "text_encoder_2": dataclasses.replace(OTHER, text_width=32, text_heads=4, text_layers=3, embed_dim=32),
+}
+
+
+def _public_spec(root: Path, folder: str, **changes: object) -> ClipSpec:
+    return dataclasses.replace(PUBLIC[folder], init_from=str(root / folder), **changes)
+
+
+def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path):
+    """Hidden states and pooled text as stock SDXL pipelines read them."""
+    public = tiny.public_sdxl(tmp_path)
+    specs = [_public_spec(tmp_path, folder) for folder in PUBLIC]
+    with pytest.warns(UserWarning, match="has no picture tower: it is random"):
+        towers = [TextTower.of(build_clip(spec), spec) for spec in specs]
+    texts = ["a red mug, forest", "shoes"]
+    with torch.no_grad():
+        stock = [
+            encoder(tower.tokens(texts), output_hidden_states=True)
+            for encoder, tower in zip((public.text_encoder, public.text_encoder_2), towers, strict=True)
+        ]
+    states, pooled = encoded(towers, texts)
+    wanted = torch.cat([found.hidden_states[-2] for found in stock], dim=-1)
+    torch.testing.assert_close(states, wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(pooled, stock[1].text_embeds, rtol=0, atol=1e-5)
+    assert states.std() > 0.01 < pooled.std()
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "message"),
+    [
+        ("text_encoder", {"text_heads": 2}, "has text_heads 4, the params say 2"),
+        ("text_encoder", {"quick_gelu": False}, "has quick_gelu True, the params say False"),
+        ("text_encoder", {"text_layers": 2}, r"has transformer.resblocks.2.* the params say none"),
+        ("text_encoder_2", {"embed_dim": 16}, r"has text_projection \[32, 32\], the params say \[32, 16\]"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*no picture tower")
+def test_public_text_encoders_of_another_size_are_refused(tmp_path: Path, folder, change, message):
+    tiny.public_sdxl(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        build_clip(_public_spec(tmp_path, folder, **change))
 
 
 @pytest.mark.parametrize("source", ["nowhere", "ViT-B-32:no-such-tag", "/no/such/dir"])
@@ -208,3 +256,20 @@ def test_contrastive_training_finds_pairs():
         optimizer.step()
     assert outputs["accuracy"] == 1
     assert loss < 0.5
+
+
+def test_two_processes_lose_what_one_does(tmp_path: Path):
+    """Their pairs are told apart from each other's, too."""
+    (tmp_path / "ranked").mkdir()
+    run_in_two_ranks("tests.canvas.models.contrastive", str(tmp_path / "ranked"))
+    alone, figures = trained("none", tmp_path / "alone")
+    losses, norms = figures[::2], figures[1::2]
+    ranked = json.loads((tmp_path / "ranked" / "figures.json").read_text())
+    assert ranked[::2] == pytest.approx(losses, abs=1e-5)
+    assert ranked[1::2] == pytest.approx(norms, rel=1e-5)
+    found = torch.load(tmp_path / "ranked" / "clip.pt")
+    assert found["logit_scale"] == pytest.approx(alone.logit_scale.item(), abs=1e-6)
+    apart = torch.cat([(found[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
+    # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.
+    assert apart.mean() < 1e-6
+    assert apart.max() < 1e-3

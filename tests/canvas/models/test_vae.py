@@ -16,6 +16,7 @@ from canvas.models.vae import (
     scale_factor,
 )
 from canvas.models.vae_spec import VaeSpec
+from tests.canvas.models import tiny
 
 PIXEL = VaeSpec(
     kind="pixel", channels=(16, 32), layers_per_block=1, latent_channels=6, patch=4, norm_groups=8, init_from=None
@@ -56,6 +57,26 @@ def test_saves_and_starts_from_what_was_saved(spec: VaeSpec, tmp_path: Path):
     assert torch.equal(latent_scale(again).mean, latent_scale(vae).mean)
 
 
+def test_without_statistics_the_factors_of_the_config_count():
+    """As Flux's pipelines undo them."""
+    vae = build_vae(KL, sample_size=64)
+    vae.register_to_config(scaling_factor=0.3611, shift_factor=0.1159)
+    raw = torch.randn(1, 4, 2, 2)
+    scale = latent_scale(vae)
+    torch.testing.assert_close(scale.normalized(raw), (raw - 0.1159) * 0.3611)
+    torch.testing.assert_close(scale.raw(scale.normalized(raw)), raw)
+
+
+def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
+    public = tiny.public_sdxl(tmp_path).vae
+    spec = dataclasses.replace(KL, channels=(32, 64, 64, 64), layers_per_block=2, norm_groups=32)
+    vae = build_vae(dataclasses.replace(spec, init_from=str(tmp_path)), sample_size=64).eval()
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(vae(images).sample, public(images).sample)
+    latents = torch.randn(1, 4, 8, 8)
+    assert torch.allclose(latent_scale(vae).normalized(latents), latents * 0.13025)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,8 +106,6 @@ def test_size_must_hold_whole_cells():
 
 
 def test_another_kind_of_model_is_named(tmp_path: Path):
-    from tests.canvas.models import tiny
-
     tiny.denoiser().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a UNet2DConditionModel: the autoencoder must be one of"):
         load_vae(tmp_path)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from canvas.models.denoiser import build_denoiser
@@ -78,3 +86,52 @@ def sdxl_inpaint_pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLInpain
         unet=unet,
         scheduler=EulerDiscreteScheduler(),
     )
+
+
+def public_sdxl(directory: Path) -> StableDiffusionXLPipeline:
+    """A pipeline with the configs of stabilityai/stable-diffusion-xl-base-1.0 at tiny widths, random, made and saved
+    into `directory` by stock libraries alone."""
+    torch.manual_seed(3)
+    text = {
+        "hidden_size": TEXT_WIDTH // 2,
+        "intermediate_size": 4 * TEXT_WIDTH // 2,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 12,
+        "projection_dim": POOLED_WIDTH,
+        "vocab_size": 49408,
+        "bos_token_id": 0,
+        "eos_token_id": 2,  # of before transformers' pull request 24773, as SDXL's
+        "pad_token_id": 1,
+    }
+    made = StableDiffusionXLPipeline(
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            transformer_layers_per_block=[1, 1],
+            attention_head_dim=[2, 4],
+            cross_attention_dim=TEXT_WIDTH,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=POOLED_WIDTH + 6 * 8,
+        ).eval(),
+        vae=AutoencoderKL(
+            block_out_channels=[32, 64, 64, 64],
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            layers_per_block=2,
+            sample_size=64,
+            scaling_factor=0.13025,
+        ).eval(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", **text)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", **text)).eval(),
+        tokenizer=None,
+        tokenizer_2=None,
+        scheduler=EulerDiscreteScheduler(),
+    )
+    made.save_pretrained(directory)
+    return made

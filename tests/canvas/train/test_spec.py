@@ -40,6 +40,13 @@ def test_the_edges_are_accepted(values: dict[str, Any]) -> None:
     replace(SPEC, **values)
 
 
+def test_what_a_stage_cannot_heed_is_refused() -> None:
+    SPEC.refuse("train_it.train", ema="never", parallel="never", compile="never", accumulate="never")
+    with pytest.raises(ValueError, match=r"^train_it\.train\.ema is \[0\.05\]: set it to \[\]$"):
+        replace(SPEC, ema=(0.05,)).refuse("train_it.train", ema="set it to []")
+    replace(SPEC, ema=(0.05,)).refuse("train_it.train", compile="set it to false")
+
+
 def test_only_what_does_not_change_the_maths_may_change() -> None:
     assert replace(SPEC, parallel="fsdp", compile=True, checkpoint_every=1, sample_every=1).maths() == SPEC.maths()
     assert replace(SPEC, learning_rate=0.5).maths() != SPEC.maths()

@@ -1,0 +1,14 @@
+"""Where this process computes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def own_device() -> torch.device:
+    """The GPU that is this process's, of several that of its LOCAL_RANK under torchrun; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from canvas.__main__ import main
+from canvas.inference.files import converted_from, picture
+from tests.canvas.inference.conftest import cutout, split
+
+
+@pytest.fixture(scope="module")
+def folder(segmenting_pipeline, tmp_path_factory) -> Path:
+    """A model with a segmenter; a product as cut-out, as RGB, and as other files; masks."""
+    path = tmp_path_factory.mktemp("command")
+    segmenting_pipeline.save_pretrained(path / "model")
+    product = cutout(64, 64)
+    rgb, mask = split(product)
+    product.save(path / "mug.png")
+    rgb.save(path / "rgb.png")
+    mask.save(path / "mask.png")
+    for name, value in (("empty", 0), ("full", 255)):
+        Image.new("L", (64, 64), value).save(path / f"{name}.png")
+    Image.new("1", (9000, 9000)).save(path / "large.png")
+    rgb.convert("CMYK").save(path / "cmyk.jpg", quality=95)
+    rgb.save(path / "profile.png", icc_profile=_swapped_profile())
+    (path / "deep.png").write_bytes(_deep_png(np.array(rgb)))
+    faint = product.copy()
+    faint.putalpha(product.getchannel("A").point(lambda value: min(value, 254)))
+    faint.save(path / "faint.png")
+    return path
+
+
+def _swapped_profile() -> bytes:
+    """sRGB's profile with the primaries of red and green exchanged, under another name."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+    return swapped.replace("sRGB".encode("utf-16-be"), "odd ".encode("utf-16-be"))
+
+
+def _deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow cannot write."""
+    height, width, _ = pixels.shape
+    rows = (pixels.astype(">u2") * 257).reshape(height, -1)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(data)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def generate(folder: Path, *options: str) -> int:
+    return main(
+        [
+            *("generate", "--model", str(folder / "model"), "--product", "mug.png", "--prompt", "a mug, forest"),
+            *("--steps", "1", "--candidates", "1", "--out", "out", *options),
+        ]
+    )
+
+
+def test_rgb_alone_says_that_the_segmenter_cut_it_out(folder: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, "--product", "rgb.png") == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == [str(Path("out/rgb-0.png"))]
+    assert "product cut out by its segmenter" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--product", "rgb.png", "--mask", "empty.png"), "the mask is empty: nothing to keep"),
+        (("--product", "rgb.png", "--mask", "full.png"), "the mask covers the picture: nothing to paint"),
+        (("--mask", "mask.png"), "the product image has an alpha channel and a mask was given too"),
+        (("--product", "faint.png"), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),
+        (("--product", "large.png"), "large.png cannot be used: 9000 x 9000 pixels exceed the limit of 64000000"),
+        (("--prompt", "one two three four five six seven eight nine ten eleven twelve"), "cut off: 'eleven twelve'"),
+        (("--scheduler", "ddpm"), "unknown scheduler 'ddpm': this denoiser samples with euler, heun, dpm++"),
+        (("--device", "abacus"), "--device abacus is not on this machine: use cpu"),
+        (("--device", "cuda:99"), "--device cuda:99 is not on this machine: use cpu"),
+        (("--guidance", "nan"), "--guidance is nan: give a finite number"),
+        (("--guidance", "inf"), "--guidance is inf: give a finite number"),
+        (("--guidance-rescale", "nan"), "--guidance-rescale is nan: give a finite number"),
+        (("--guidance-stop", "nan"), "guidance_stop is nan"),
+        (("--seed", str(2**64)), f"--seed {2**64} is beyond 64 bits"),
+        (("--seed", str(-(2**63) - 1)), "is beyond 64 bits"),
+        (("--seed", str(2**64 - 1), "--candidates", "2"), "or becomes so with 2 candidates: give one from"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, options, message, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, *options) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    sentences = [line for line in said if line.startswith("canvas generate: ")]
+    assert sentences == said[-1:]
+    assert message in sentences[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(folder: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, "--device", "cuda") == 1
+    assert capsys.readouterr().err == "canvas generate: --device cuda is not on this machine: use cpu\n"
+
+
+def test_the_last_seed_of_64_bits_paints(folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert generate(folder, "--seed", str(2**64 - 1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("cmyk.jpg", "CMYK"), ("deep.png", "16 bits a channel"), ("profile.png", "the colour profile 'odd  built-in'")],
+)
+def test_a_converted_product_is_told(folder: Path, name: str, found: str, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, "--product", name, "--mask", "mask.png") == 0
+    said = capsys.readouterr().err
+    assert f"product converted from {found} to 8-bit sRGB: its pixels come back as converted" in said
+
+
+def test_files_whose_pixels_are_taken_as_they_are(folder: Path, tmp_path: Path):
+    rgb = Image.open(folder / "rgb.png").convert("RGB")
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    rgb.save(tmp_path / "srgb.png", icc_profile=srgb)
+    rgb.save(tmp_path / "turned.jpg", exif=turned)
+    rgb.save(tmp_path / "unusable.png", icc_profile=b"no profile")
+    rgb.convert("P").save(tmp_path / "palette.png")
+    rgb.convert("L").save(tmp_path / "grey.png")
+    for path in (folder / "mug.png", *tmp_path.iterdir()):
+        assert converted_from(path, picture(path)) is None, path.name
