@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.models.captioner_spec import Asking, DecoderSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import CaptionerLosses, CaptionerMetrics, Kept, Pins, Truth
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
@@ -32,6 +32,8 @@ class TrainCaptionerParams:
     batch_size: int  # pictures at once, for features and for scoring
 
     def __post_init__(self) -> None:
+        if self.train is not None:
+            self.train.refuse("train_captioner.train", ema=UNCHOSEN)
         absent = [name for name in ("decoder", "drop", "train") if getattr(self, name) is None]
         if self.init_from is None and absent:
             raise ValueError(

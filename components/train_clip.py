@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from canvas.data.crops import CropSpec
 from canvas.data.frames import FrameSpec
 from canvas.models.text_spec import ClipSpec, TextSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Captions, ClipLosses, ClipMetrics, Kept, Pins
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
@@ -38,7 +38,7 @@ class TrainClipParams:
                 "train_clip.train",
                 accumulate="pairs are told apart within one pass, set it to 1 and train on more processes",
                 parallel="the temperature is one number, which cannot be sharded, set it to ddp or none",
-                ema="no average of the weights is chosen here, set it to []",
+                ema=UNCHOSEN,
             )
 
 

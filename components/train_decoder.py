@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from canvas.diffusion.spec import DiffusionSpec
 from canvas.models.decoder_spec import DecoderSpec, PaintSpec
 from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import (
     Clip,
@@ -61,7 +61,7 @@ class TrainDecoderParams:
         self.train.refuse(
             "train_decoder.train",
             parallel="the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none",
-            ema="no average of the weights is chosen here, set it to []",
+            ema=UNCHOSEN,
         )
 
 

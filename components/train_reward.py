@@ -12,7 +12,7 @@ from zlib import crc32
 
 from canvas.data.tables import SPLITS
 from canvas.models.reward_spec import HEADS, RewardSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import (
     Captions,
@@ -66,6 +66,7 @@ class TrainRewardParams:
     train: TrainSpec
 
     def __post_init__(self) -> None:
+        self.train.refuse("train_reward.train", ema=UNCHOSEN)
         for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins", "min_human"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"train_reward.{name} is {value}: it must be 1 or more")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.models.segmenter_spec import AugmentSpec, EdgeSpec, UNetSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Kept, Pins, SegmenterLosses, SegmenterMetrics, Truth
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
@@ -33,6 +33,8 @@ class TrainSegmenterParams:
     score_batch: int  # pictures at once, when scored
 
     def __post_init__(self) -> None:
+        if self.train is not None:
+            self.train.refuse("train_segmenter.train", ema=UNCHOSEN)
         if (self.init_from is None) == (self.unet is None):
             raise ValueError("train_segmenter: give init_from or unet, and null for the other")
         if (self.train is None) != (self.augment is None):

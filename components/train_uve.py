@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from canvas.data.crops import CropSpec
 from canvas.models.uve_spec import TaskWeights, UveSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Captions, Clip, Kept, Pins, Truth, UveLosses, UveMetrics, UveSheet
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
@@ -52,6 +52,8 @@ class TrainUveParams:
     train: TrainSpec | None  # null: uve.init_from as it is
 
     def __post_init__(self) -> None:
+        if self.train is not None:
+            self.train.refuse("train_uve.train", ema=UNCHOSEN)
         if self.temperature <= 0:
             raise ValueError(f"train_uve.temperature is {self.temperature}: it must be above 0, 0.05 in the paper")
         for name in ("pins", "min_pins", "scored_pins", "catalogue_pins", "score_batch", "sheet_pins"):

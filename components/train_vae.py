@@ -13,7 +13,7 @@ from canvas.data.crops import CropSpec
 from canvas.data.frames import FrameSpec
 from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.models.vae_spec import VaeSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Clip, Kept, Pins, SceneJudges, Truth, VaeLosses, VaeMetrics, VaeSheet
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
@@ -47,7 +47,7 @@ class VaeTraining:
             "train_vae.training.loop",
             parallel=f"{called} gathered from shards, set it to ddp or none",
             compile=f"{called} compiled, set it to false",
-            ema="no average of the weights is chosen here, set it to []",
+            ema=UNCHOSEN,
         )
 
 

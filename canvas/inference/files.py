@@ -39,6 +39,8 @@ def converted_from(path: Path, shown: Image.Image) -> str | None:
             return "CMYK"
         if ImageOps.exif_transpose(stored).convert(shown.mode).tobytes() == shown.tobytes():
             return None
+        if "icc_profile" not in stored.info:
+            return f"the colours of mode {stored.mode}"
         profile = ImageCms.ImageCmsProfile(io.BytesIO(stored.info["icc_profile"]))
         return f"the colour profile {ImageCms.getProfileDescription(profile).strip()!r}"
 

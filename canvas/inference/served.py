@@ -66,8 +66,9 @@ class ServedPipeline:
 
 def _load_pyfunc(path: str) -> ServedPipeline:
     """The name is MLflow's."""
+    from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
 
-    pipeline = CanvasPipeline.from_pretrained(Path(path))
+    pipeline = CanvasPipeline.from_pretrained(Path(path)).to(own_device())
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline)

@@ -14,6 +14,9 @@ MAX_RELATIVE_LENGTH = 12**-0.5
 NOT_IN_THE_MATHS = ("parallel", "compile", "sample_every", "checkpoint_every")
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
+UNCHOSEN = "no average of the weights is chosen here, set it to []"
+"""Why a stage refuses `ema`."""
+
 HARMLESS = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp"), "ema": ((),)}
 """Values that every stage heeds, of the settings that some cannot: see `TrainSpec.refuse`."""
 
