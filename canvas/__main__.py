@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from canvas.models.reward import RewardModel
 
 
+PICTURES = (".png", ".webp", ".jpg", ".jpeg")
+
 SEEDS = range(-(2**63), 2**64)
 """What torch's generators take."""
 
@@ -44,6 +46,8 @@ def generate(options: argparse.Namespace) -> list[Path]:
             f"--format {options.format} is refused, it would change the product's pixels or is unknown; "
             f"use {' or '.join(LOSSLESS)}"
         )
+    if options.out.is_file() or options.out.suffix.lower() in PICTURES:
+        raise ValueError(f"--out {options.out} looks like a file: name a folder, pictures are named after the product")
     _check_numbers(options)
     product = picture(options.product)
     if converted := converted_from(options.product, product):
@@ -177,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
     command.add_argument("--device", default="cpu")
     command.add_argument("--format", default="png", help="png or webp (lossless)")
-    command.add_argument("--out", type=Path, default=Path())
+    command.add_argument("--out", type=Path, default=Path(), help="folder of the pictures, by default this one")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,11 @@ def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) 
     weights, alphas, metadata = StableDiffusionXLInpaintPipeline.lora_state_dict(
         str(directory), weight_name=LORA_FILE, return_lora_metadata=True, use_safetensors=True
     )
-    StableDiffusionXLInpaintPipeline.load_lora_into_unet(weights, alphas, unet, adapter_name=name, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
+        StableDiffusionXLInpaintPipeline.load_lora_into_unet(
+            weights, alphas, unet, adapter_name=name, metadata=metadata
+        )
     return unet
 
 
