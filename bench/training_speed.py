@@ -48,9 +48,9 @@ from canvas.models.text import TextTower, build_clip, encoded, text_widths
 from canvas.models.text_spec import TextSpec
 from canvas.models.vae import Vae, build_vae
 from canvas.models.vae_spec import VaeSpec
+from canvas.precision import resolved
 from canvas.train.data import Prefetched
 from canvas.train.loop import fit
-from canvas.train.precision import resolved
 from canvas.train.rows import BucketBatches, ShardRows, by_bucket
 from canvas.train.shards import write_shards
 from canvas.train.spec import Precision, TrainSpec

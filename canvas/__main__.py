@@ -7,9 +7,10 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from canvas.inference.style_options import add_style_options, asked, told
+from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,6 +66,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
     pipeline = CanvasPipeline.from_pretrained(options.model)
     pipeline.merge_lora()
     pipeline.to(options.device)
+    pipeline.multiply_in(options.precision)
     settings = {
         "style": told(options, pipeline, shown),
         "mask": mask,
@@ -180,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
     command.add_argument("--device", default="cpu")
+    command.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="auto",
+        help="of the denoiser; auto: bf16 where the device multiplies it",
+    )
     command.add_argument("--format", default="png", help="png or webp (lossless)")
     command.add_argument("--out", type=Path, default=Path(), help="folder of the pictures, by default this one")
     return parser

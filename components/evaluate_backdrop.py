@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from canvas.data.frames import FrameSpec
 from canvas.data.tables import SPLITS
+from canvas.inference.painting_spec import PaintingSpec
 from lifecycle.catalog import (
     BackdropGrid,
     BackdropMetrics,
@@ -50,21 +51,16 @@ class EvaluateBackdropParams:
     splits: tuple[str, ...]  # whose products are shown
     products: int  # pins
     prompts: tuple[str, ...]  # backgrounds, each with every product
-    steps: int
-    guidance_scale: float
-    guidance_stop: float  # share of the steps that is guided
-    batch_size: int
+    painting: PaintingSpec
     seed: int
     real_pins: int  # held-out ones that painted pictures are compared with
     seam_reach: int  # pixels of the model's frame on each side of the product's edge
     grid_products: int
 
     def __post_init__(self) -> None:
-        for name in ("products", "steps", "batch_size", "real_pins", "seam_reach", "grid_products"):
+        for name in ("products", "real_pins", "seam_reach", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
-        if not 0 <= self.guidance_stop <= 1:
-            raise ValueError(f"evaluate_backdrop.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.prompts or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"evaluate_backdrop needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
 
@@ -148,7 +144,7 @@ def _stages(
             segmenter=segmenter,
             edges=edges,
             reach=params.seam_reach,
-            batch_size=params.batch_size,
+            batch_size=params.painting.batch_size,
         )
         seams = [score.seam for score in scores if score.seam is not None]
         by_stage[name] = backdrop_metrics(scores) | {
@@ -188,11 +184,8 @@ def _pictures(
         return all_painted(
             pipeline,
             requests,
+            params.painting,
             name=name,
-            steps=params.steps,
-            guidance_scale=params.guidance_scale,
-            guidance_stop=params.guidance_stop,
-            batch_size=params.batch_size,
             text_to_image=own,
         )
 

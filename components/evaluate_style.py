@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from canvas.data.frames import FrameSpec
 from canvas.data.tables import SPLITS
+from canvas.inference.painting_spec import PaintingSpec
 from lifecycle.catalog import (
     CanvasModel,
     Captions,
@@ -50,21 +51,16 @@ class EvaluateStyleParams:
     strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's
     layers: Literal["all", "style"]  # where the style is injected
     seeds: int  # of each product, style and strength
-    steps: int
-    guidance_scale: float
-    guidance_stop: float  # share of the steps that is guided
-    batch_size: int
+    painting: PaintingSpec
     learnt_pins: int  # real pins of the train split that the judge of products learns from
     real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
     grid_products: int  # of the grid; style pictures are the same for so many
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("products", "styles", "seeds", "steps", "batch_size", "learnt_pins", "real_pins", "grid_products"):
+        for name in ("products", "styles", "seeds", "learnt_pins", "real_pins", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
-        if not 0 <= self.guidance_stop <= 1:
-            raise ValueError(f"evaluate_style.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
             raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0")
         if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
@@ -136,11 +132,8 @@ def evaluate_style(
         subjects,
         styles,
         wanted,
+        params.painting,
         layers=params.layers,
-        steps=params.steps,
-        guidance_scale=params.guidance_scale,
-        guidance_stop=params.guidance_stop,
-        batch_size=params.batch_size,
     )
     painted = time.perf_counter()
     scores, features = scored(by, pipeline, subjects, styles, wanted, pictures)

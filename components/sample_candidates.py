@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from canvas.data.tables import SPLITS
+from canvas.inference.painting_spec import PaintingSpec
 from evaluation.packets import PacketSpec
 from lifecycle.catalog import (
     CandidateMetrics,
@@ -50,19 +51,14 @@ class SampleCandidatesParams:
     products: int  # pins
     prompts: tuple[str, ...]  # backgrounds, each with every product
     seeds: int  # pictures of each product and prompt
-    steps: int
-    guidance_scale: float
-    guidance_stop: float  # share of the steps that is guided
-    batch_size: int
+    painting: PaintingSpec
     sheet_items: int
     packet: PacketSpec
 
     def __post_init__(self) -> None:
-        for name in ("products", "seeds", "steps", "batch_size", "sheet_items"):
+        for name in ("products", "seeds", "sheet_items"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"sample_candidates.{name} is {value}: it must be 1 or more")
-        if not 0 <= self.guidance_stop <= 1:
-            raise ValueError(f"sample_candidates.guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
         if not self.prompts or not self.splits or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"sample_candidates needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
 
@@ -105,11 +101,8 @@ def sample_candidates(
     own = all_painted(
         pipeline,
         requests,
+        params.painting,
         name="candidates",
-        steps=params.steps,
-        guidance_scale=params.guidance_scale,
-        guidance_stop=params.guidance_stop,
-        batch_size=params.batch_size,
     )
     bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))
     rows = _rows(items, own, "challenger", digest(canvas.path)) + _champions(champion.path, items) + bad

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from canvas.diffusion.spec import DiffusionSpec
-from canvas.models.decoder_spec import DecoderSpec, PaintSpec
+from canvas.inference.painting_spec import PaintingSpec
+from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
@@ -45,7 +46,7 @@ class TrainDecoderParams:
     latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None
-    painting: PaintSpec
+    painting: PaintingSpec  # of latents for the decoder to learn on, beside encoded ones
     pins: int  # product pins of the train split to learn on, spread evenly, with encoded latents
     painted_pins: int  # of these, with painted latents too
     scored_pins: int  # held-out product pins, scored both ways
@@ -102,7 +103,9 @@ def train_decoder(
     rows = ShardRows(shards.path)
     whole = [row for row in rows.index if shows_product(row) and row.view == 0]
     unet = load_denoiser(inpaint.path).to(own_device())
-    painter = Painter(unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting)
+    painter = Painter(
+        unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting, params.seed
+    )
     train, held_out = (
         known_pins(
             rows,

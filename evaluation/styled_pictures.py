@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from canvas.data.product_pins import ProductPin
     from canvas.data.style_pins import StylePin
     from canvas.inference.many import Request
+    from canvas.inference.painting_spec import PaintingSpec
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
     from evaluation.distances import Features
@@ -128,12 +129,9 @@ def painted_as_asked(
     subjects: Sequence[Subject],
     styles: Sequence[StylePin],
     wanted: Sequence[Asked],
+    painting: PaintingSpec,
     *,
     layers: Literal["all", "style"],
-    steps: int,
-    guidance_scale: float,
-    guidance_stop: float,
-    batch_size: int,
 ) -> list[Pixels]:
     """The pictures, in the order of `wanted`; equal ones are painted once."""
     from canvas.inference.many import all_painted, all_prepared
@@ -145,11 +143,8 @@ def painted_as_asked(
     pictures = all_painted(
         pipeline,
         all_prepared(pipeline, requests),
+        painting,
         name="styles",
-        steps=steps,
-        guidance_scale=guidance_scale,
-        guidance_stop=guidance_stop,
-        batch_size=batch_size,
     )
     found = dict(zip(different, pictures, strict=True))
     return [found[one.same] for one in wanted]

@@ -18,8 +18,9 @@ from canvas.data.frames import View, viewed
 from canvas.data.images import decode, on_white
 from canvas.data.masks import decode_alpha
 from canvas.inference.denoise import Condition, denoised
-from canvas.models.decoder_spec import PaintSpec
+from canvas.inference.painting_spec import PaintingSpec
 from canvas.models.latents import LatentScale
+from canvas.precision import half_of, held_in, resolved
 from canvas.train.data import Batch
 from canvas.train.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.state import evaluating
@@ -89,13 +90,15 @@ class Painter:
         scheduler: SchedulerMixin,
         scale: LatentScale,
         shards: ShardRows,
-        spec: PaintSpec,
+        spec: PaintingSpec,
+        seed: int,
     ) -> None:
         self.unet = unet
         self.scheduler = scheduler
         self.scale = scale
         self.shards = shards
         self.spec = spec
+        self.seed = seed
 
     def painted(self, pins: Sequence[Known]) -> list[Known]:
         """The same pins, in the same order, with latents painted after their first caption and product mask."""
@@ -117,7 +120,7 @@ class Painter:
         names = {name: name for name in ("text_states", "text_pooled", "sizes")}
         of = _columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
         noise = [
-            torch.randn(of["masked"].shape[2:], generator=torch.Generator().manual_seed(self.spec.seed + row))
+            torch.randn(of["masked"].shape[2:], generator=torch.Generator().manual_seed(self.seed + row))
             for row in rows
         ]
         device = self.unet.device
@@ -128,14 +131,16 @@ class Painter:
             hole=of["holes"][:, 0].to(device),
             masked=self.scale.normalized(of["masked"][:, 0]).to(device),
         )
-        latents = denoised(
-            self.unet,
-            self.scheduler,
-            torch.stack(noise).to(device),
-            condition,
-            steps=self.spec.steps,
-            guidance_scale=self.spec.guidance_scale,
-        )
+        with held_in(half_of(resolved(self.spec.precision, device)), self.unet):
+            latents = denoised(
+                self.unet,
+                self.scheduler,
+                torch.stack(noise).to(device),
+                condition,
+                steps=self.spec.steps,
+                guidance_scale=self.spec.guidance_scale,
+                guidance_stop=self.spec.guidance_stop,
+            )
         return self.scale.raw(latents).cpu()
 
 

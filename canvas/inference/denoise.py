@@ -54,17 +54,19 @@ def denoised(
 ) -> torch.Tensor:
     """Latents (N, C, h, w) sampled from unit `noise` of that shape, with guidance if its scale is not 1.
 
+    They are of the noise's number format, whatever the denoiser's is.
+
     `guidance_stop`: the share of the steps, 0 to 1, that are guided; the others, where only detail is left to paint,
     cost half (Kynkäänniemi et al. 2024).
     `picks`: steps done -> what is asked then; those that it leaves out are not denoised further, and fewer than N come
     back. Only for schedulers that remember nothing of earlier steps, else ValueError.
     """
-    size = len(noise)
+    size, own = len(noise), unet.dtype
     scheduler.set_timesteps(steps, device=noise.device)
     guided_steps = round(guidance_stop * len(scheduler.timesteps)) if guidance_scale != 1 else 0
     both = guided_steps > 0
     states, pooled, sizes = (
-        given.to(noise).expand(size, *given.shape[1:])
+        given.to(noise.device, own).expand(size, *given.shape[1:])
         for given in (condition.states, condition.pooled, condition.sizes)
     )
     if both:
@@ -73,7 +75,7 @@ def denoised(
         sizes = torch.cat([sizes, sizes])
     added: dict[str, torch.Tensor | list[torch.Tensor]] = {"text_embeds": pooled, "time_ids": sizes}
     if has_image_prompt(unet):
-        added["image_embeds"] = _image_embeddings(unet, condition.image, noise, both)
+        added["image_embeds"] = _image_embeddings(unet, condition.image, states[-size:], both)
 
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     with projections_once(unet):
@@ -85,7 +87,7 @@ def denoised(
                 assert condition.masked is not None
                 seen = inpaint_input(seen, condition.hole.to(noise), condition.masked.to(noise))
             seen = torch.cat([seen, seen]) if both else seen
-            prediction = unet(seen, time, states, added_cond_kwargs=added, return_dict=False)[0]
+            prediction = unet(seen.to(own), time, states, added_cond_kwargs=added, return_dict=False)[0].to(latents)
             if both:
                 unconditional, conditional = prediction.chunk(2)
                 prediction = guided(unconditional, conditional, guidance_scale, guidance_rescale)
@@ -121,13 +123,13 @@ def _rows(condition: Condition, rows: torch.Tensor) -> Condition:
 
 
 def _image_embeddings(
-    unet: UNet2DConditionModel, image: torch.Tensor | None, noise: torch.Tensor, both: bool
+    unet: UNet2DConditionModel, image: torch.Tensor | None, states: torch.Tensor, both: bool
 ) -> list[torch.Tensor]:
     """A tensor a set, (N, 1, E) or with guidance (2N, 1, E), whose first half is zeros, as a dropped picture in
     training."""
     if image is None:
-        image = noise.new_zeros(1, 1, embedding_width(unet))
-    image = image.to(noise).expand(len(noise), *image.shape[1:])
+        image = states.new_zeros(1, 1, embedding_width(unet))
+    image = image.to(states).expand(len(states), *image.shape[1:])
     image = torch.cat([torch.zeros_like(image), image]) if both else image
     return list(image.split(1, dim=1))
 

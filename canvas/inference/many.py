@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from canvas.inference.denoise import Condition, denoised
 from canvas.inference.painting import condition_of, frame_of, pictures_of
+from canvas.inference.painting_spec import PaintingSpec
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Pixels, Product
 from canvas.inference.scene import Scene, scene_of
 from canvas.inference.style import StylePrompt, styled
 from canvas.models.latents import latent_scale
+from canvas.precision import half_of, held_in, resolved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +74,8 @@ def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[
 def painted(
     pipeline: CanvasPipeline,
     requests: Sequence[Prepared],
+    painting: PaintingSpec,
     *,
-    steps: int,
-    guidance_scale: float,
-    guidance_stop: float = 1.0,
-    batch_size: int,
     text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
 ) -> Iterator[tuple[int, Pixels]]:
     """(place in `requests`, picture of the product image's size), a pass of one frame after the other.
@@ -85,20 +84,22 @@ def painted(
     autoencoder's own decoder. None: the pipeline's denoiser and decoder.
     """
     unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
+    half = half_of(resolved(painting.precision, pipeline.device))
     scale = latent_scale(pipeline.vae)
-    for places in passes(requests, batch_size):
+    for places in passes(requests, painting.batch_size):
         chosen = [requests[place] for place in places]
         condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
         noise = _noise(pipeline, chosen)
-        with styled(unet, None if text_to_image is not None else chosen[0].request.told):
+        told = None if text_to_image is not None else chosen[0].request.told
+        with held_in(half, unet), styled(unet, told):
             latents = denoised(
                 unet,
                 scheduler,
                 noise,
                 condition,
-                steps=steps,
-                guidance_scale=guidance_scale,
-                guidance_stop=guidance_stop,
+                steps=painting.steps,
+                guidance_scale=painting.guidance_scale,
+                guidance_stop=painting.guidance_stop,
             )
         features = None if text_to_image is not None else _features(pipeline, chosen)
         products = [one.request.product for one in chosen]
@@ -107,11 +108,13 @@ def painted(
         )
 
 
-def all_painted(pipeline: CanvasPipeline, requests: Sequence[Prepared], *, name: str, **options: Any) -> list[Pixels]:
+def all_painted(
+    pipeline: CanvasPipeline, requests: Sequence[Prepared], painting: PaintingSpec, *, name: str, **options: Any
+) -> list[Pixels]:
     """Pictures in the order of `requests`, under a progress bar called `name`; `options` as `painted` takes them."""
     found: dict[int, Pixels] = {}
     with tqdm(total=len(requests), desc=name, unit="picture") as bar:
-        for place, picture in painted(pipeline, requests, **options):
+        for place, picture in painted(pipeline, requests, painting, **options):
             found[place] = picture
             bar.update()
     return [found[place] for place in range(len(requests))]
@@ -141,12 +144,9 @@ def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
 
 
 def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor:
-    masked, dtype = chosen[0].condition.masked, pipeline.unet.dtype  # which goes through all modules to find out
+    masked = chosen[0].condition.masked
     assert masked is not None
-    drawn = [
-        torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed), dtype=dtype)
-        for one in chosen
-    ]
+    drawn = [torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed)) for one in chosen]
     return torch.cat(drawn).to(pipeline.device)
 
 

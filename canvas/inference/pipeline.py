@@ -32,6 +32,8 @@ from canvas.models.latents import latent_scale
 from canvas.models.text import TextTower
 from canvas.models.uve import UveModel
 from canvas.models.vae import PixelAutoencoder, scale_factor
+from canvas.precision import half_of, resolved
+from canvas.train.spec import Precision
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
@@ -231,6 +233,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""
         merge_lora(self.unet)
 
+    def multiply_in(self, precision: Precision) -> None:
+        """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
+        if (half := half_of(resolved(precision, self.device))) is not None:
+            self.unet.to(half)
+
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
         directory = Path(save_directory)
@@ -273,7 +280,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             generator = [torch.Generator().manual_seed(seed + candidate) for candidate in range(candidates)]
         cell = scale_factor(self.vae)
         shape = (candidates, self.vae.config["latent_channels"], frame.height // cell, frame.width // cell)
-        return randn_tensor(shape, generator=generator, device=self.device, dtype=self.unet.dtype)
+        return randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
 
 
 def _check_counts(*, num_inference_steps: int, num_candidates: int, per: int) -> None:

@@ -70,5 +70,6 @@ def _load_pyfunc(path: str) -> ServedPipeline:
     from canvas.inference.pipeline import CanvasPipeline
 
     pipeline = CanvasPipeline.from_pretrained(Path(path)).to(own_device())
+    pipeline.multiply_in("auto")
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline)

@@ -64,6 +64,9 @@ def losses_of(root: Path, name: str) -> list[str]:
     return (root / "reports" / f"{name}_loss.csv").read_text().splitlines()
 
 
+PAINTING = {"steps": 2, "guidance_scale": 3.0, "guidance_stop": 1.0, "batch_size": 4, "precision": "fp32"}
+
+
 @pytest.mark.parametrize("name", ["base", "inpaint", "backdrop_lora", "engaged_lora", "ip_adapter"])
 def test_figures_losses_and_sheet(made, name):
     found = figures(made, name)
@@ -304,9 +307,9 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ),
         ("train_base", {"held_out": {"pins": 0, "repeats": 1, "batch_size": 8, "averages": []}}, r"pins is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
-        ("evaluate_backdrop", {"steps": 0}, "steps is 0"),
-        ("evaluate_backdrop", {"guidance_stop": 1.5}, "guidance_stop is 1.5"),
-        ("evaluate_style", {"guidance_stop": -1}, "guidance_stop is -1"),
+        ("evaluate_backdrop", {"painting": PAINTING | {"steps": 0}}, "steps is 0"),
+        ("evaluate_backdrop", {"painting": PAINTING | {"guidance_stop": 1.5}}, "guidance_stop is 1.5"),
+        ("evaluate_style", {"painting": PAINTING | {"guidance_stop": -1}}, "guidance_stop is -1"),
         ("train_ip_adapter", {"image_dropout": {"image": 0.6, "both": 0.5}}, "below 1 together"),
         (
             "train_ip_adapter",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from canvas.diffusion.process import training_scheduler
+from canvas.inference.painting_spec import PaintingSpec
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import add_inpaint_channels, build_denoiser
@@ -23,6 +25,12 @@ from tests.canvas.models.test_decoder import _moved, _spec
 from tests.canvas.models.test_image_prompt import moved
 from tests.canvas.models.test_text import OTHER, SMALL
 from tests.canvas.models.test_vae import PIXEL
+
+
+def painting(**changes: Any) -> PaintingSpec:
+    """Sampling in two steps without guidance, two pictures at once, but for `changes`."""
+    usual = {"steps": 2, "guidance_scale": 1.0, "guidance_stop": 1.0, "batch_size": 2, "precision": "fp32"}
+    return PaintingSpec(**usual | changes)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from canvas.models.latents import latent_scale
 from canvas.models.vae import load_vae
 from canvas.train.rows import ShardRows, shows_product
 from tests.canvas.diffusion.test_process import FLOW
-from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.conftest import cutout, painting
 from tests.canvas.models import tiny
 from tests.components.generator_parts import CHANNELS, POOLED_WIDTH, TEXT_WIDTH, write_random_shards, write_vae
 
@@ -108,10 +108,8 @@ def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, de
     many = all_painted(
         moved,
         all_prepared(moved, [Request(product=product_of(cutout(64, 64, True)), prompt="a mug, forest", seed=1)]),
+        painting(steps=2, guidance_scale=3.0),
         name="one",
-        steps=2,
-        guidance_scale=3.0,
-        batch_size=1,
     )
     moved.to("cpu")
     style = style_of_pictures(moved, [cutout(40, 48)])

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from canvas.inference.many import Request, all_prepared, painted, passes, prepared
 from canvas.inference.product import product_of
 from canvas.models.denoiser import build_denoiser
-from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.conftest import cutout, painting
 from tests.canvas.models import tiny
 
 SIZES = ((64, 64), (100, 160), (64, 64), (80, 80))
@@ -19,7 +20,7 @@ def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
         for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
     ]
     assert passes(requests, 2) == [[0, 2], [3], [1]]
-    found = dict(painted(pipeline, requests, steps=3, guidance_scale=4.0, guidance_stop=0.7, batch_size=2))
+    found = dict(painted(pipeline, requests, painting(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
     assert sorted(found) == [0, 1, 2, 3]
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
         alone = pipeline(
@@ -54,9 +55,7 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
             painted(
                 pipeline,
                 [prepared(pipeline, request)],
-                steps=2,
-                guidance_scale=1.0,
-                batch_size=1,
+                painting(steps=2, guidance_scale=1.0),
                 text_to_image=(unet, pipeline.scheduler),
             )
         )[1]
@@ -66,3 +65,17 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
     outside = (alpha == 0) & (others[1].product.alpha == 0)
     assert np.array_equal(made[0][outside], made[1][outside])  # the background does not depend on the product
     assert np.array_equal(made[0][alpha == 255], np.array(product)[alpha == 255][:, :3])
+
+
+def test_bf16_paints_nearly_the_same_and_leaves_the_weights(pipeline):
+    product = cutout(64, 64)
+    requests = [prepared(pipeline, Request(product=product_of(product), prompt="a mug, forest", seed=0))]
+    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
+    whole, half = (
+        next(painted(pipeline, requests, painting(guidance_scale=3.0, precision=precision)))[1].astype(int)
+        for precision in ("fp32", "bf16")
+    )
+    assert 0 < np.abs(whole - half).max() <= 16
+    core = np.array(product)[..., 3] == 255
+    assert np.array_equal(half[core], np.array(product)[core][:, :3])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pipeline.unet.state_dict().items())

@@ -18,7 +18,7 @@ from canvas.models.adapters import STYLE, add_lora, load_lora, lora_names, save_
 from canvas.models.image_prompt import WEIGHTS_FILE, image_processors
 from canvas.models.perceptual import image_embeddings
 from canvas.models.uve import embed
-from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.conftest import cutout, painting
 
 PROMPT = "red mug, in a forest"
 
@@ -120,7 +120,7 @@ def test_many_at_once_equal_one_at_a_time(styled_pipeline):
         prepared(styled_pipeline, Request(product=product, prompt=prompt, seed=7, style=style))
         for prompt, style in zip(prompts, styles, strict=True)
     ]
-    found = dict(painted(styled_pipeline, requests, steps=2, guidance_scale=2.0, batch_size=4))
+    found = dict(painted(styled_pipeline, requests, painting(steps=2, guidance_scale=2.0, batch_size=4)))
     for place, (prompt, style) in enumerate(zip(prompts, styles, strict=True)):
         alone = styled_pipeline(
             cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from canvas.train.precision import half_of, multiplying_in, resolved
+from canvas.precision import half_of, held_in, multiplying_in, resolved
 
 CPU = torch.device("cpu")
 
@@ -39,3 +40,19 @@ def kernels(half: torch.dtype | None) -> set[str]:
 def test_attention_in_bf16_avoids_the_slow_kernel():
     assert any("flash" in name for name in kernels(None))
     assert not any("flash" in name for name in kernels(torch.bfloat16))
+
+
+def test_weights_held_in_half_are_the_very_ones_of_before_afterwards():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with held_in(torch.bfloat16, module):
+        assert module(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+        assert module[1].num_batches_tracked.dtype == torch.long
+    after = module.state_dict()
+    assert all(torch.equal(after[name], value) and after[name].dtype == value.dtype for name, value in before.items())
+
+
+def test_weights_held_in_no_half_stay():
+    module = nn.Linear(2, 2)
+    with held_in(None, module):
+        assert module.weight.dtype == torch.float32

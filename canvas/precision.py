@@ -1,11 +1,13 @@
-"""In which number format a run multiplies: `TrainSpec.precision` on the machine that it meets."""
+"""In which number format a run or a painting multiplies: `precision` of its params, on the machine that it meets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from canvas.train.spec import Precision
@@ -42,3 +44,21 @@ def multiplying_in(half: torch.dtype | None, device: torch.device) -> Iterator[N
         else:
             with sdpa_kernel(SDPBackend.MATH):
                 yield
+
+
+@contextmanager
+def held_in(half: torch.dtype | None, module: nn.Module) -> Iterator[None]:
+    """Within the context the floats of `module` are of type `half`; None: as they are. Afterwards they are the very
+    ones of before.
+
+    For inference: where no gradient is asked for, autocast would convert weights again at every call.
+    """
+    tensors = list(chain(module.parameters(), module.buffers())) if half is not None else []
+    own = [(tensor, tensor.data) for tensor in tensors if tensor.is_floating_point()]
+    for tensor, data in own:
+        tensor.data = data.to(half)
+    try:
+        yield
+    finally:
+        for tensor, data in own:
+            tensor.data = data
