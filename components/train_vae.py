@@ -142,7 +142,9 @@ def _fitted(
     crops = CropBatches(ids, pictures, side, training.crops, training.loop.batch_size, training.loop.seed)
     if fresh and isinstance(autoencoder, PixelAutoencoder):
         epoch = max(len(ids) // training.loop.batch_size, 1)
-        autoencoder.fit_patches(from_bytes(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
+        autoencoder.fit_patches(
+            lambda: (from_bytes(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
+        )
     adversary = adversary_of(training.adversary) if training.adversary else None
     loss = PictureLoss(
         training.loss,

@@ -7,7 +7,8 @@ Both are diffusers models with one interface: `encode(images).latent_dist`, `dec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -32,9 +33,10 @@ MIN_VARIANCE = 1e-7
 class PixelAutoencoder(ModelMixin, ConfigMixin):
     """A linear map of patches, one a latent cell, and a convolutional network that adds what a linear map cannot.
 
-    The linear map starts as principal components (`fit_patches`), the best that any linear autoencoder can learn
-    (Baldi and Hornik 1989), and latents start white; the network's last layers start at zero, so training begins there
-    instead of at noise. The network works `patch` times coarser than the picture and below: pixel-unshuffle moves the
+    The linear map starts as principal components of the patches, the best that any linear autoencoder of them can learn
+    (Baldi and Hornik 1989), and latents start white; its way back sees the neighbours of a cell, too, and starts as the
+    regression of a patch on them (`fit_patches`), so cells leave no mosaic. The network's last layers start at zero, so
+    training begins there instead of at noise. The network works `patch` times coarser than the picture and below: pixel-unshuffle moves the
     work away from full resolution, where convolutions of a few channels are slowest on a CPU. Residual blocks (He et
     al. 2016, pre-activation) at each resolution; no attention, so any size that `factor` divides is fine.
     """
@@ -56,7 +58,9 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         pixels, cell = 3 * patch**2, patch * 2 ** (len(channels) - 1)
         self.analysis = nn.Conv2d(3, latent_channels, cell, stride=cell)
-        self.synthesis = nn.ConvTranspose2d(latent_channels, 3, cell, stride=cell)
+        self.synthesis = nn.Sequential(
+            nn.Conv2d(latent_channels, 3 * cell**2, 3, padding=1, padding_mode="replicate"), nn.PixelShuffle(cell)
+        )
         moments = zeroed(nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1))
         assert moments.bias is not None
         nn.init.constant_(moments.bias[latent_channels:], 2 * math.log(FIRST_NOISE))
@@ -93,28 +97,62 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         return self.decode(posterior(self, sample).mode())
 
     @torch.no_grad()
-    def fit_patches(self, images: Iterable[torch.Tensor]) -> None:
-        """Make the linear map the principal components of all patches of `images` (B, 3, H, W) in [-1, 1], scaled so
-        that each latent channel has variance 1. Raises ValueError if the patches span fewer dimensions than latents."""
+    def fit_patches(self, images: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Start the linear map from all patches of `images()` (B, 3, H, W) in [-1, 1], which is asked twice.
+
+        Latents become principal components, scaled so that each has variance 1; the way back is least squares on the
+        latents of 3 x 3 cells, noise of FIRST_NOISE on them. Raises ValueError if the patches span fewer dimensions than
+        there are latents.
+        """
         cell, channels = self.analysis.kernel_size[0], self.analysis.out_channels
-        size = 3 * cell**2
-        count, total, products = 0, torch.zeros(size).double(), torch.zeros(size, size).double()
-        for batch in images:
-            patches = F.unfold(batch.double(), cell, stride=cell).transpose(1, 2).reshape(-1, size)
-            count, total, products = count + len(patches), total + patches.sum(0), products + patches.T @ patches
-        colour = (total / max(count, 1)).view(3, -1).mean(1)
+        found = _Moments.of(F.unfold(batch.double(), cell, stride=cell) for batch in images())
+        colour = found.mean.view(3, -1).mean(1)
         mean = colour.repeat_interleave(cell**2)
-        second = products / max(count, 1) - torch.outer(total, mean) / max(count, 1)
-        second = second - torch.outer(mean, total) / max(count, 1) + torch.outer(mean, mean)
-        variances, directions = torch.linalg.eigh(second)
+        variances, directions = torch.linalg.eigh(found.around(mean))
         variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels].T
         if not variances[-1] > MIN_VARIANCE:
-            raise ValueError(f"{count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
-        spread = variances.sqrt()[:, None]
-        self.analysis.weight.copy_((directions / spread).view_as(self.analysis.weight))
-        self.analysis.bias.copy_(-(directions / spread) @ mean)  # type: ignore[union-attr]
-        self.synthesis.weight.copy_((directions * spread).view_as(self.synthesis.weight))
-        self.synthesis.bias.copy_(colour)  # type: ignore[union-attr]
+            raise ValueError(f"{found.count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
+        towards = directions / variances.sqrt()[:, None]
+        self.analysis.weight.copy_(towards.view_as(self.analysis.weight))
+        self.analysis.bias.copy_(-towards @ mean)  # type: ignore[union-attr]
+
+        def beside() -> Iterator[torch.Tensor]:  # the latents round each patch, and the patch
+            for batch in images():
+                latents = F.pad(self.analysis(batch), (1, 1, 1, 1), mode="replicate").double()
+                yield torch.cat([F.unfold(latents, 3), F.unfold(batch.double(), cell, stride=cell)], dim=1)
+
+        known = 9 * channels
+        both = _Moments.of(beside())
+        spread = both.around(both.mean)
+        noise = FIRST_NOISE**2 * torch.eye(known).double()
+        back = torch.linalg.solve(spread[:known, :known] + noise, spread[:known, known:]).T
+        convolution = self.synthesis[0]
+        assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+        convolution.weight.copy_(back.view_as(convolution.weight))
+        convolution.bias.copy_(both.mean[known:] - back @ both.mean[:known])
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Of vectors of D numbers."""
+
+    count: int
+    mean: torch.Tensor  # (D,)
+    second: torch.Tensor  # (D, D), mean of the outer products
+
+    @classmethod
+    def of(cls, batches: Iterable[torch.Tensor]) -> _Moments:
+        """Of the columns of batches (B, D, N)."""
+        count, total, products = 0, torch.zeros(()), torch.zeros(())
+        for batch in batches:
+            rows = batch.transpose(1, 2).flatten(0, 1)
+            count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
+        return cls(count, total / max(count, 1), products / max(count, 1))
+
+    def around(self, centre: torch.Tensor) -> torch.Tensor:
+        """Mean outer product (D, D) of the vectors' differences from `centre`."""
+        crossed = torch.outer(self.mean, centre)
+        return self.second - crossed - crossed.T + torch.outer(centre, centre)
 
 
 class Stages(nn.Module):
