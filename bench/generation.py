@@ -44,7 +44,7 @@ from lifecycle.params import load_sections, read_section
 
 CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
 PROMPT = "a red mug, on the waterfront at sunset"
-SIDE = 64
+SIDE, CELL = 64, 4  # pixels of a picture and of a latent cell
 
 
 def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
@@ -56,7 +56,7 @@ def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
         build_denoiser(
             read_section(DenoiserSpec, "denoiser", sections),
             latent_channels=4,
-            sample_size=SIDE // 8,
+            sample_size=SIDE // CELL,
             text_width=width,
             pooled_width=pooled,
         )
@@ -72,12 +72,12 @@ def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
 
 
 def autoencoder() -> AutoencoderKL:
-    """One that diffusers' pipeline knows, of 8-pixel cells."""
+    """One that diffusers' pipeline knows, of cells as large as params.yaml has them."""
     torch.manual_seed(1)
     return AutoencoderKL(
-        block_out_channels=(32, 64, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,
         scaling_factor=1.0,
         sample_size=SIDE,

@@ -57,7 +57,7 @@ from canvas.train.spec import Precision, TrainSpec
 from lifecycle.params import load_sections, read_section
 
 PINS, STEPS, ROUNDS = 256, 6, 7
-KL_CHANNELS = (32, 64, 64, 64)
+KL_CHANNELS = (32, 64, 64)  # at cells of 4 pixels, as params.yaml has them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ Floats are float16. What is random is a function of the seed, the pin and the vi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from canvas.models.perceptual import image_embeddings
 from canvas.models.reconstruction import from_bytes
 from canvas.models.text import TextTower, encoded
 from canvas.models.vae import Vae, posterior, scale_factor
+from canvas.precision import half_of, multiplying_in, resolved
 from canvas.train.shards import Sample
 
 Text = tuple[torch.Tensor, torch.Tensor]
@@ -110,10 +112,15 @@ class PinSamples:
             for first in range(0, len(pins), self.spec.batch_size):
                 batch = pins[first : first + self.spec.batch_size]
                 places = [(pin.row["pin_id"], pin.number) for pin in batch]
-                samples |= zip(places, self._samples(batch, texts), strict=True)
+                with self._multiplying():
+                    samples |= zip(places, self._samples(batch, texts), strict=True)
                 self.bar.update(len(batch))
         for place in wanted:
             yield samples[place]
+
+    def _multiplying(self) -> AbstractContextManager[None]:
+        device = self.encoders.vae.device
+        return multiplying_in(half_of(resolved(self.spec.precision, device)), device)
 
     def _framed(self, views: Sequence[tuple[str, int]]) -> Iterator[Framed]:
         """Views of pins, decoded and cropped."""
@@ -211,7 +218,8 @@ class PinSamples:
         found: dict[str, Text] = {}
         for first in range(0, len(texts), self.spec.batch_size):
             batch = texts[first : first + self.spec.batch_size]
-            states, pooled = (half.cpu() for half in encoded(self.encoders.towers, batch))  # a shard's are many
+            with self._multiplying():
+                states, pooled = (half.cpu() for half in encoded(self.encoders.towers, batch))  # a shard's are many
             found |= zip(batch, zip(states, pooled, strict=True), strict=True)
         return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from canvas.data.crops import CropSpec
 from canvas.data.mask_errors import MaskErrors
 from canvas.diffusion.masks import MaskSpec
+from canvas.train.spec import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,7 @@ class EncodingSpec:
     product_masks: int
     mask_errors: MaskErrors  # of the product masks
     batch_size: int  # pictures at once
+    precision: Precision  # of the encoders; the shards are float16
     rows_per_shard: int
     seed: int
 

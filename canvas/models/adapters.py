@@ -37,6 +37,9 @@ def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = A
     """
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=lora_targets(unet)), name)
+    for layer in unet.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False  # it has the base's; autocast would convert all inputs back
     return unet
 
 

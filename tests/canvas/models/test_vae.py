@@ -179,7 +179,7 @@ def test_fitted_latents_are_principal_components_and_the_way_back_sees_their_nei
     centred = patches - images.mean(dim=(0, 2, 3)).repeat_interleave(cell**2)
     alone = latents.flatten(2).transpose(1, 2).flatten(0, 1)
     left_over = torch.linalg.svdvals(centred)[PIXEL.latent_channels :].square().sum() / patches.numel()
-    torch.testing.assert_close(_left_of(patches, alone), left_over, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(_left_of(patches, alone), left_over, rtol=1e-2, atol=1e-7)
     edged = torch.nn.functional.pad(latents, (1, 1, 1, 1), mode="replicate")
     beside = torch.nn.functional.unfold(edged, 3).transpose(1, 2).flatten(0, 1)
     best = _left_of(patches, beside)
