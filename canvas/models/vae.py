@@ -36,9 +36,10 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
     The linear map starts as principal components of the patches, the best that any linear autoencoder of them can learn
     (Baldi and Hornik 1989), and latents start white; its way back sees the neighbours of a cell, too, and starts as the
     regression of a patch on them (`fit_patches`), so cells leave no mosaic. The network's last layers start at zero, so
-    training begins there instead of at noise. The network works `patch` times coarser than the picture and below: pixel-unshuffle moves the
-    work away from full resolution, where convolutions of a few channels are slowest on a CPU. Residual blocks (He et
-    al. 2016, pre-activation) at each resolution; no attention, so any size that `factor` divides is fine.
+    training begins there instead of at noise. The network works `patch` times coarser than the picture and below:
+    pixel-unshuffle moves the work away from full resolution, where convolutions of a few channels are slowest on a CPU.
+    Residual blocks (He et al. 2016, pre-activation) at each resolution; no attention, so any size that `factor` divides
+    is fine.
     """
 
     @register_to_config
@@ -101,8 +102,8 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         """Start the linear map from all patches of `images()` (B, 3, H, W) in [-1, 1], which is asked twice.
 
         Latents become principal components, scaled so that each has variance 1; the way back is least squares on the
-        latents of 3 x 3 cells, noise of FIRST_NOISE on them. Raises ValueError if the patches span fewer dimensions than
-        there are latents.
+        latents of 3 x 3 cells, noise of FIRST_NOISE on them. Raises ValueError if the patches span fewer dimensions
+        than there are latents.
         """
         cell, channels = self.analysis.kernel_size[0], self.analysis.out_channels
         found = _Moments.of(F.unfold(batch.double(), cell, stride=cell) for batch in images())
@@ -111,7 +112,8 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         variances, directions = torch.linalg.eigh(found.around(mean))
         variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels].T
         if not variances[-1] > MIN_VARIANCE:
-            raise ValueError(f"{found.count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
+            count = found.count
+            raise ValueError(f"{count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
         towards = directions / variances.sqrt()[:, None]
         self.analysis.weight.copy_(towards.view_as(self.analysis.weight))
         self.analysis.bias.copy_(-towards @ mean)  # type: ignore[union-attr]
@@ -127,7 +129,8 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         noise = FIRST_NOISE**2 * torch.eye(known).double()
         back = torch.linalg.solve(spread[:known, :known] + noise, spread[:known, known:]).T
         convolution = self.synthesis[0]
-        assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.bias is not None
         convolution.weight.copy_(back.view_as(convolution.weight))
         convolution.bias.copy_(both.mean[known:] - back @ both.mean[:known])
 
