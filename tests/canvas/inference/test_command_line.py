@@ -75,6 +75,17 @@ def test_rgb_alone_says_that_the_segmenter_cut_it_out(folder: Path, monkeypatch,
     assert "product cut out by its segmenter" in printed.err
 
 
+def test_the_precision_changes_the_background_a_little_and_the_product_never(folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    made = {}
+    for precision in ("fp32", "bf16"):
+        assert generate(folder, "--precision", precision, "--out", precision) == 0
+        made[precision] = np.array(Image.open(f"{precision}/mug-0.png")).astype(int)
+    assert 0 < np.abs(made["fp32"] - made["bf16"]).max() <= 16
+    core = np.array(Image.open("mug.png"))[..., 3] == 255
+    assert np.array_equal(made["bf16"][core], made["fp32"][core])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
