@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from canvas.data.images import encode_png
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
 from canvas.inference.style import style_of_pictures
 from canvas.models.reward import build_reward
@@ -27,6 +28,14 @@ from tests.lifecycle.registering import decision, record_training, write_models
 SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
 
 
+def as_served(folder: Path) -> CanvasPipeline:
+    """The pipeline of `folder`, its denoiser in the precision that this machine serves in."""
+    pipeline = CanvasPipeline.from_pretrained(folder)
+    pipeline.multiply_in("auto")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipeline, tmp_path: Path):
     import mlflow.pyfunc
     import pandas as pd
@@ -41,7 +50,8 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipelin
     rows = pd.DataFrame({"product": [encode_png(product)] * 2, "prompt": ["a red lamp, forest"] * 2, "seed": [1, 2]})
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     made = loaded.predict(rows, params={"steps": 2})["image"]
-    expected = pipeline(product, "a red lamp, forest", seed=1, num_candidates=2, num_inference_steps=2).images
+    own = as_served(tmp_path / "canvas")
+    expected = own(product, "a red lamp, forest", seed=1, num_candidates=2, num_inference_steps=2).images
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))
 
@@ -60,9 +70,10 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
     rows = pd.DataFrame([one | {"prompt": "a red lamp", "styles": None}, one | {"prompt": None, "styles": styles}])
     made = loaded.predict(rows, params={"steps": 1, "style_strength": 0.5})["image"]
     how = {"seed": 1, "num_inference_steps": 1}
+    own = as_served(tmp_path / "canvas")
     expected = [
-        styled_pipeline(product, "a red lamp", **how).images[0],
-        styled_pipeline(product, style=style_of_pictures(styled_pipeline, shown, strength=0.5), **how).images[0],
+        own(product, "a red lamp", **how).images[0],
+        own(product, style=style_of_pictures(own, shown, strength=0.5), **how).images[0],
     ]
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))
