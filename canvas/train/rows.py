@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from canvas.train.data import Batch, batch_rows
 from canvas.train.shards import ShardBatches
-
-REMEMBERED = 1 << 29
-"""Bytes of samples: all of a small catalogue, whose training reads each many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +40,15 @@ def shows_product(row: ShardRow) -> bool:
 
 
 class ShardRows:
-    """The samples of a directory of shards, read at random; the first REMEMBERED bytes of them stay in memory."""
+    """The samples of a directory of shards, read at random."""
 
     def __init__(self, path: Path) -> None:
         shards = ShardBatches(path, batch_size=1, seed=0)
         self._dataset = shards.dataset
-        self._read: dict[int, dict[str, Any]] = {}
-        self._bytes = 0
         self.index = [self._known(row) for row in range(shards.rows)]
 
-    def _sample(self, row: int) -> dict[str, Any]:
-        if row in self._read:
-            return self._read[row]
-        sample: dict[str, Any] = self._dataset[row]
-        if self._bytes < REMEMBERED:
-            self._read[row] = sample
-            self._bytes += sum(column.nbytes for column in sample.values() if isinstance(column, torch.Tensor))
-        return sample
-
     def _known(self, row: int) -> ShardRow:
-        sample = self._sample(row)
+        sample = self._dataset[row]
         impressions, saves, clicks = (int(value) for value in sample["engagement"])
         return ShardRow(
             row=row,
@@ -80,11 +65,11 @@ class ShardRows:
 
     def shape(self, column: str) -> torch.Size:
         """Of that column in the first sample."""
-        return self._sample(0)[column].shape
+        return self._dataset[0][column].shape
 
     def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
         """Those rows, of one bucket; `columns` maps the batch's names to the shards', `pin_id` comes by itself."""
-        samples = {row: self._sample(row) for row in sorted(set(rows))}  # in the order of the disk
+        samples = {row: self._dataset[row] for row in sorted(set(rows))}  # in the order of the disk
         tensors = {name: torch.stack([samples[row][stored] for row in rows]) for name, stored in columns.items()}
         return {"pin_id": [samples[row]["pin_id"] for row in rows], **tensors}
 

@@ -69,18 +69,3 @@ def test_rows_of_shards(tmp_path: Path):
     assert wide["noisy"].shape == (3, 2 * CHANNELS, *BUCKETS["48x80"])
     assert wide["holes"].shape == (3, 2, 1, *BUCKETS["48x80"])
     assert wide["pin_id"] == [f"p{row:03d}" for row in products["48x80"][:3]]
-
-
-@pytest.mark.parametrize("remembered", [0, 3000, 1 << 29])
-def test_samples_in_memory_are_those_on_disk(remembered: int, tmp_path: Path, monkeypatch):
-    write_random_shards(tmp_path / "shards")
-    whole = ShardRows(tmp_path / "shards")
-    chosen = by_bucket(whole.index)[next(iter(BUCKETS))][:4]
-    expected = whole.batch(chosen, {"sizes": "sizes", "moments": "moments"})
-    monkeypatch.setattr("canvas.train.rows.REMEMBERED", remembered)
-    rows = ShardRows(tmp_path / "shards")
-    assert (len(rows._read) == len(rows.index)) == (remembered == 1 << 29)
-    for _ in range(2):
-        found = rows.batch(chosen, {"sizes": "sizes", "moments": "moments"})
-        assert found["pin_id"] == expected["pin_id"]
-        assert torch.equal(found["moments"], expected["moments"])
