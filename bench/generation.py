@@ -5,9 +5,9 @@
 Both have the same denoiser with a LoRA on every layer, autoencoder, scheduler, steps, guidance and text states, in fp32
 but where bf16 is named (ours holds the denoiser in it, as `generate` does where the device multiplies it; theirs the
 autoencoder, too, as `.to(torch.bfloat16)` has it); all take turns in one process, so that a busy machine slows all;
-figures are medians. Weights are random (they cost the same
-as trained ones), sizes those of params.yaml. diffusers is given the text states: encoding them is in our time alone.
-It has no conditional decoder either, so ours is in the last two runs alone. It prints JSON.
+figures are medians. Weights are random (they cost the same as trained ones), sizes those of params.yaml. diffusers is
+given the text states: encoding them is in our time alone. It has no conditional decoder either, so ours is in the last
+two runs alone. It prints JSON.
 """
 
 from __future__ import annotations

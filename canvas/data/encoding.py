@@ -47,7 +47,7 @@ from canvas.models.perceptual import image_embeddings
 from canvas.models.reconstruction import from_bytes
 from canvas.models.text import TextTower, encoded
 from canvas.models.vae import Vae, posterior, scale_factor
-from canvas.precision import half_of, multiplying_in, resolved
+from canvas.precision import half_on, multiplying_in
 from canvas.train.shards import Sample
 
 Text = tuple[torch.Tensor, torch.Tensor]
@@ -120,7 +120,7 @@ class PinSamples:
 
     def _multiplying(self) -> AbstractContextManager[None]:
         device = self.encoders.vae.device
-        return multiplying_in(half_of(resolved(self.spec.precision, device)), device)
+        return multiplying_in(half_on(device, self.spec.precision), device)
 
     def _framed(self, views: Sequence[tuple[str, int]]) -> Iterator[Framed]:
         """Views of pins, decoded and cropped."""

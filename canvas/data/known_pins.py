@@ -20,7 +20,7 @@ from canvas.data.masks import decode_alpha
 from canvas.inference.denoise import Condition, denoised
 from canvas.inference.painting_spec import PaintingSpec
 from canvas.models.latents import LatentScale
-from canvas.precision import half_of, held_in, resolved
+from canvas.precision import half_on, held_in
 from canvas.train.data import Batch
 from canvas.train.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.state import evaluating
@@ -131,7 +131,7 @@ class Painter:
             hole=of["holes"][:, 0].to(device),
             masked=self.scale.normalized(of["masked"][:, 0]).to(device),
         )
-        with held_in(half_of(resolved(self.spec.precision, device)), self.unet):
+        with held_in(half_on(device, self.spec.precision), self.unet):
             latents = denoised(
                 self.unet,
                 self.scheduler,

@@ -21,7 +21,7 @@ from canvas.inference.product import Pixels, Product
 from canvas.inference.scene import Scene, scene_of
 from canvas.inference.style import StylePrompt, styled
 from canvas.models.latents import latent_scale
-from canvas.precision import half_of, held_in, resolved
+from canvas.precision import half_on, held_in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,7 @@ def painted(
     autoencoder's own decoder. None: the pipeline's denoiser and decoder.
     """
     unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
-    half = half_of(resolved(painting.precision, pipeline.device))
+    half = half_on(pipeline.device, painting.precision)
     scale = latent_scale(pipeline.vae)
     for places in passes(requests, painting.batch_size):
         chosen = [requests[place] for place in places]

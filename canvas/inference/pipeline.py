@@ -32,7 +32,7 @@ from canvas.models.latents import latent_scale
 from canvas.models.text import TextTower
 from canvas.models.uve import UveModel
 from canvas.models.vae import PixelAutoencoder, scale_factor
-from canvas.precision import half_of, resolved
+from canvas.precision import half_on
 from canvas.train.spec import Precision
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
@@ -235,7 +235,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     def multiply_in(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
-        if (half := half_of(resolved(precision, self.device))) is not None:
+        if (half := half_on(self.device, precision)) is not None:
             self.unet.to(half)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
