@@ -14,7 +14,8 @@ from canvas.train.spec import Precision
 
 
 def resolved(precision: Precision, device: torch.device) -> Precision:
-    """`auto` is bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX), else fp32.
+    """`auto` is bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX or AVX512_BF16),
+    else fp32.
 
     Elsewhere bf16 is emulated: it would save memory and cost time.
     """
@@ -22,7 +23,8 @@ def resolved(precision: Precision, device: torch.device) -> Precision:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+    has = torch.cpu.get_capabilities()
+    return "bf16" if has.get("amx_bf16", False) or has.get("avx512_bf16", False) else "fp32"
 
 
 def half_of(precision: Precision) -> torch.dtype | None:
