@@ -77,6 +77,7 @@ def train_backdrop(
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+        folded=train_backdrop.lora.folded,
     )
     save_lora(unet, lora.path)
 

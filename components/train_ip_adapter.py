@@ -105,6 +105,7 @@ def train_ip_adapter(
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+        folded=params.lora is not None and params.lora.folded,
     )
     config = AdapterConfig(source=params.source, style_layers=params.style_layers)
     save_image_prompt(unet, config, adapter.path)

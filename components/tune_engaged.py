@@ -84,6 +84,7 @@ def tune_engaged(
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
+        folded=tune_engaged.lora.folded,
     )
     save_lora(unet, lora.path)
 

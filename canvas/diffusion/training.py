@@ -6,6 +6,7 @@ What the stages base, inpaint, backdrop and engaged share; they differ in rows, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from torch import nn
 from canvas.device import own_device
 from canvas.diffusion.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
 from canvas.diffusion.training_spec import DenoiserTraining, HeldOutSpec
+from canvas.models.adapters import folding
 from canvas.train.data import Batch, Prefetched, placed
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
@@ -71,9 +73,11 @@ def train_denoiser(
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[nn.Module, int], None] | None = None,
+    folded: bool = False,
 ) -> DenoiserRun:
     """Train those weights of `denoiser` that require gradients on the `wanted` rows of the train split, and leave in
-    it the average whose loss on the wanted rows of the other splits is lowest."""
+    it the average whose loss on the wanted rows of the other splits is lowest. `folded`: of its LoRAs, as
+    `canvas.models.adapters.folding` says."""
     columns = columns_of(masks)
     chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
     rest = [row for row in shards.index if wanted(row) and row.split != "train"]
@@ -86,9 +90,10 @@ def train_denoiser(
         return held_out_loss(model, objective, held_out, training.held_out.repeats)
 
     losses = {"before": score(denoiser.to(own_device()))}
-    fitted = fit(
-        denoiser, objective, Prefetched(batches), training.train, checkpoints=checkpoints, log=log, sample=sample
-    )
+    with folding(denoiser) if folded else nullcontext():
+        fitted = fit(
+            denoiser, objective, Prefetched(batches), training.train, checkpoints=checkpoints, log=log, sample=sample
+        )
     losses["last"], average = score(denoiser), "last"
     if fitted.snapshots is not None:
         by_length = load_best(denoiser, fitted.snapshots, training.held_out.averages, score)

@@ -13,6 +13,7 @@ class LoraSpec:
 
     rank: int
     alpha: int  # the LoRA's share of a layer is alpha / rank
+    folded: bool  # trained as one weight with the layer's own (canvas.models.adapters.folding)
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha < 1:

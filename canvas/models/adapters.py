@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 
+import torch
 from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
+from torch.nn import functional as F
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"
@@ -130,3 +133,30 @@ def fused(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         unet.unfuse_lora()
+
+
+@contextmanager
+def folding(unet: UNet2DConditionModel) -> Iterator[None]:
+    """Within the context each layer with a LoRA multiplies once, by W + BA formed anew in every pass, and the LoRA still
+    learns; afterwards in three small layers again, as peft has it. Both compute the same up to rounding.
+
+    It costs the gradient of all of W, and saves passing pictures through A and B: faster where the rank is not far
+    below the width, slower for large denoisers.
+    """
+    layers = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
+    for layer in layers:
+        layer.forward = MethodType(_folded, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _folded(layer: LoraLayer, inputs: torch.Tensor) -> torch.Tensor:
+    base = layer.get_base_layer()
+    names = [name for name in layer.active_adapters if name in layer.lora_A and not layer.disable_adapters]
+    weight = sum((layer.get_delta_weight(name) for name in names), start=base.weight)
+    if isinstance(base, nn.Conv2d):
+        return base._conv_forward(inputs, weight, base.bias)
+    return F.linear(inputs, weight, base.bias)

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from canvas.diffusion.process import training_scheduler
 from canvas.inference.denoise import Condition, denoised
-from canvas.models.adapters import add_lora, fused, load_lora, lora_targets, merge_lora, save_lora
+from canvas.models.adapters import add_lora, folding, fused, load_lora, lora_targets, merge_lora, save_lora
 from canvas.models.denoiser import add_inpaint_channels, inpaint_input
 from tests.canvas.diffusion.test_process import EPS, FLOW
 from tests.canvas.models import tiny
@@ -114,6 +114,34 @@ def test_lora_reloads_here_and_merges(tmp_path: Path, trained):
     merged = merge_lora(again)
     assert not [name for name, _ in merged.named_parameters() if "lora" in name]
     torch.testing.assert_close(tiny.predict(merged, _sample(given), given), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_folded_a_lora_paints_and_learns_the_same(trained):
+    _, tuned = trained
+    given = tiny.conditions(batch=1)
+
+    def gradients(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+        unet.zero_grad()
+        added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
+        out = unet(_sample(given), torch.tensor(500.0), given["text_states"], added_cond_kwargs=added)
+        out.sample.square().mean().backward()
+        return {name: weight.grad for name, weight in unet.named_parameters() if weight.grad is not None}
+
+    painted, learnt = tiny.predict(tuned, _sample(given), given), gradients(tuned)
+    with folding(tuned):
+        torch.testing.assert_close(tiny.predict(tuned, _sample(given), given), painted, rtol=1e-4, atol=1e-5)
+        once = gradients(tuned)
+        copied = copy.deepcopy(tuned)  # as fsdp trains a copy
+        for name, weight in copied.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.zeros_(weight)
+        assert (tiny.predict(copied, _sample(given), given) - painted).abs().max() > 1e-2
+    assert once.keys() == learnt.keys()
+    assert all("lora_" in name for name in once)
+    for name, gradient in learnt.items():
+        torch.testing.assert_close(once[name], gradient, rtol=1e-3, atol=1e-6)
+    assert torch.equal(tiny.predict(tuned, _sample(given), given), painted)
+    assert not [layer for layer in tuned.modules() if "forward" in vars(layer)]
 
 
 def test_a_directory_without_lora_is_named(tmp_path: Path):
