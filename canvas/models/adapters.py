@@ -137,8 +137,8 @@ def fused(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def folding(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Within the context each layer with a LoRA multiplies once, by W + BA formed anew in every pass, and the LoRA still
-    learns; afterwards in three small layers again, as peft has it. Both compute the same up to rounding.
+    """Within the context each layer with a LoRA multiplies once, by W + BA formed anew in every pass, and the LoRA
+    still learns; afterwards by W, A and B one after the other, as peft has it. Both are the same up to rounding.
 
     It costs the gradient of all of W, and saves passing pictures through A and B: faster where the rank is not far
     below the width, slower for large denoisers.
