@@ -222,7 +222,7 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
         for part in (made / folder).iterdir():
             if part.name not in ("ip_adapter", "canvas"):
                 (tmp_path / folder / part.name).symlink_to(part)
-    run("train_ip_adapter", tmp_path, source="uve", lora={"rank": 2, "alpha": 2})
+    run("train_ip_adapter", tmp_path, source="uve", lora={"rank": 2, "alpha": 2, "folded": False})
     run("assemble", tmp_path)
     pipeline = CanvasPipeline.from_pretrained(tmp_path / "models" / "canvas")
     assert sorted(lora_names(pipeline.unet)) == ["backdrop", "engaged", "style"]
@@ -299,7 +299,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     [
         ("tune_engaged", {"rule": {"min_impressions": 9999, "share": 0.5, "saves_weight": 1.0}}, "lower min_impr"),
         ("tune_engaged", {"rule": {"min_impressions": 1, "share": 0.0, "saves_weight": 1.0}}, "share in 0..1"),
-        ("train_backdrop", {"lora": {"rank": 0, "alpha": 1}}, "lora has rank 0"),
+        ("train_backdrop", {"lora": {"rank": 0, "alpha": 1, "folded": True}}, "lora has rank 0"),
         (
             "train_base",
             {"held_out": {"pins": 8, "repeats": 1, "batch_size": 8, "averages": []}},
