@@ -63,14 +63,21 @@ def test_inpaint_channels_come_once():
         add_inpaint_channels(add_inpaint_channels(tiny.denoiser()))
 
 
+def assert_same(
+    ours: UNet2DConditionModel, other: UNet2DConditionModel, sample: torch.Tensor, given: dict[str, torch.Tensor]
+) -> None:
+    """The same weights to the bit; some processors round differently where weights lie elsewhere in memory."""
+    torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=0, atol=0)
+    predictions = (tiny.predict(unet.eval(), sample, given) for unet in (ours, other))
+    torch.testing.assert_close(*predictions, rtol=1e-4, atol=1e-5)
+
+
 def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
     public = tiny.public_sdxl(tmp_path)
     spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path))
     unet = build_denoiser(spec, **SIZES)
     given = tiny.conditions(batch=1)
-    assert torch.equal(
-        tiny.predict(unet.eval(), given["latents"], given), tiny.predict(public.unet, given["latents"], given)
-    )
+    assert_same(unet, public.unet, given["latents"], given)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_stock_diffusers_loads_what_we_save(tmp_path: Path):
     again = UNet2DConditionModel.from_pretrained(tmp_path).eval()
     given = tiny.conditions(batch=1)
     sample = inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
-    assert torch.equal(tiny.predict(unet, sample, given), tiny.predict(again, sample, given))
+    assert_same(unet, again, sample, given)
     assert [file.suffix for file in tmp_path.iterdir() if "model" in file.name] == [".safetensors"]
 
 
