@@ -33,10 +33,16 @@ def style_pins(
     pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], each: int
 ) -> dict[str, list[StylePin]]:
     """Kept pins of `splits` that show a product before a background that has words, at most `each` of a scene, of
-    products as different as there are; by scene, or where none is known by background. ValueError if there is none."""
+    products as different as there are; by scene, or where none is known by background. ValueError if there is none.
+
+    Words are the generated caption's; where no caption names a background, they are the scene's name.
+    """
     split_of = tables.kept_splits(pins, kept)
-    scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
-    words = _backgrounds(captions)
+    known = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
+    scene_of = {row["pin_id"]: row["scene"] for row in known}
+    words = _backgrounds(captions) or {
+        row["pin_id"]: row["scene"] for row in known if row["kind"] == "in_scene" and row["scene"]
+    }
     found: dict[str, dict[tuple[int, str], dict[str, str]]] = {}
     turns: dict[tuple[str, str], int] = {}
     for row in tables.read(pins, ["pin_id", "category", "product_id"]).to_pylist():

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from canvas.data.style_pins import known_products, style_pins
@@ -31,6 +33,20 @@ def test_pins_with_a_product_by_scene(tables):
     assert {pin.pin_id for pins in held_out.values() for pin in pins} == {"p13", "p14", "p16"}
     with pytest.raises(ValueError, match="no kept pin of nothing shows a product in a scene"):
         style_pins(*tables, captions, splits=("nothing",), each=1)
+
+
+def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
+    table = pq.read_table(tables[0].with_name("captions"))
+    mumbled = pa.array(["acacac7777"] * len(table), pa.string())
+    (tmp_path / "captions").mkdir()
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("caption"), "caption", mumbled),
+        tmp_path / "captions" / "part-0.parquet",
+    )
+    found = style_pins(*tables, tmp_path / "captions", splits=("train",), each=2)
+    assert set(found) == {"forest", "lobby"}
+    assert all(pin.background == scene for scene, pins in found.items() for pin in pins)
+    assert all(pin.category == "Mugs" for pins in found.values() for pin in pins)
 
 
 def test_products_with_and_without_themselves(tables):
