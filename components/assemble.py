@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canvas.data.frames import FrameSpec
-from canvas.data.styles import STYLES_FOLDER
+from canvas.data.styles import STYLES_FOLDER, read_styles
 from canvas.models.reward_spec import REWARD_FOLDER
 from canvas.models.segmenter_spec import EdgeSpec
 from canvas.models.text_spec import TextSpec
@@ -51,6 +51,7 @@ def assemble(
     from canvas.models.image_prompt import AdapterConfig, load_image_prompt
     from canvas.models.image_tower import ImageTower
     from canvas.models.segmenter import load_segmenter
+    from canvas.models.style_centres import StyleCentres
     from canvas.models.text import TextTower, load_clip
     from canvas.models.uve import load_uve
     from canvas.models.vae import load_vae
@@ -89,6 +90,7 @@ def assemble(
         segmenter_processor=cutter.processor,
         image_tower=ImageTower.of(second, text.second),
         uve=load_uve(uve.path),
+        style_centres=StyleCentres.of(read_styles(styles.path)),
         hole_inflation=frames.hole_inflation,
         max_aspect=frames.max_aspect,
         edge_radius=assemble.edges.radius,

@@ -50,6 +50,7 @@ class EvaluateStyleParams:
     styles: int  # style pictures of each product, one a scene
     strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's
     layers: Literal["all", "style"]  # where the style is injected
+    typical: float  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
     seeds: int  # of each product, style and strength
     painting: PaintingSpec
     learnt_pins: int  # real pins of the train split that the judge of products learns from
@@ -63,6 +64,8 @@ class EvaluateStyleParams:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
         if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
             raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0")
+        if not 0 <= self.typical <= 1:
+            raise ValueError(f"evaluate_style.typical is {self.typical}: it must be from 0 to 1")
         if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
             raise ValueError(f"evaluate_style needs splits among {', '.join(SPLITS)}, not {self}")
 
@@ -134,6 +137,7 @@ def evaluate_style(
         wanted,
         params.painting,
         layers=params.layers,
+        typical=params.typical,
     )
     painted = time.perf_counter()
     scores, features = scored(by, pipeline, subjects, styles, wanted, pictures)

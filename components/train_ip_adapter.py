@@ -77,6 +77,7 @@ def train_ip_adapter(
     from canvas.models.image_prompt import AdapterConfig, save_image_prompt
     from canvas.models.latents import latent_scale
     from canvas.models.vae import load_vae
+    from canvas.train.distributed import joined
     from canvas.train.image_rows import ImageRows
     from canvas.train.rows import shows_product
 
@@ -115,8 +116,10 @@ def train_ip_adapter(
     held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
     batches = held_out_batches(rows, held_out, params.held_out, columns_of("product"))
     others: list[Batch] = [{**batch, "image": _turned(batch["image"])} for batch in batches]
+    with joined(params.train.parallel) as world:
+        loss_of_others = held_out_loss(unet, objective, others, params.held_out.repeats, world)
     figures = run.figures(unet) | {
-        "held_out_loss_of_other_pictures": held_out_loss(unet, objective, others, params.held_out.repeats),
+        "held_out_loss_of_other_pictures": loss_of_others,
         "embedding_width": known.width,
         "seconds": time.perf_counter() - clock,
     }

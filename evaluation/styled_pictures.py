@@ -103,6 +103,7 @@ def requests_of(
     styles: Sequence[StylePin],
     wanted: Sequence[Asked],
     layers: Literal["all", "style"],
+    typical: float,
 ) -> Iterator[Request]:
     """A request each; every style picture is embedded once."""
     from canvas.inference.many import Request
@@ -115,7 +116,7 @@ def requests_of(
         how, prompt = (one.style, one.strength), prompt_of(subjects[one.subject], styles[one.style])
         if one.strength and how not in known:
             image = styles[one.style].image
-            known[how] = style_of_pictures(pipeline, [image], strength=one.strength, layers=layers)
+            known[how] = style_of_pictures(pipeline, [image], strength=one.strength, layers=layers, typical=typical)
         yield Request(
             product=products[one.subject],
             prompt=prompt if one.prompted else None,
@@ -132,6 +133,7 @@ def painted_as_asked(
     painting: PaintingSpec,
     *,
     layers: Literal["all", "style"],
+    typical: float,
 ) -> list[Pixels]:
     """The pictures, in the order of `wanted`; equal ones are painted once."""
     from canvas.inference.many import all_painted, all_prepared
@@ -139,7 +141,7 @@ def painted_as_asked(
 
     merge_lora(pipeline.unet)
     different = {one.same: one for one in wanted}
-    requests = list(requests_of(pipeline, subjects, styles, list(different.values()), layers))
+    requests = list(requests_of(pipeline, subjects, styles, list(different.values()), layers, typical))
     pictures = all_painted(
         pipeline,
         all_prepared(pipeline, requests),

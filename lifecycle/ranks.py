@@ -1,4 +1,5 @@
-"""A stage that trains on many GPUs of one machine: as many processes under torchrun, rank 0 the run, others helpers.
+"""A stage that trains on many GPUs or cores of one machine: as many processes under torchrun, rank 0 the run, others
+helpers.
 
 `CANVAS_RANKS` says how many; on a cluster `pipelines/cluster.yaml` does. Every rank calls the stage's function: rank 0
 within the wrapper of `lifecycle.run`, with its record; what a helper writes is thrown away. They share the checkpoints.
@@ -71,7 +72,8 @@ def launch(
         place = Path(folder)
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        process = subprocess.Popen([*torchrun, "-m", "lifecycle.ranks"], env={**os.environ, JOB: folder})
+        environment = {"OMP_NUM_THREADS": _threads(processes), **os.environ, JOB: folder}
+        process = subprocess.Popen([*torchrun, "-m", "lifecycle.ranks"], env=environment)
         try:
             code = process.wait()
         finally:
@@ -138,6 +140,12 @@ def _told(folder: Path) -> Iterator[None]:
         if isinstance(error, ValueError | OSError):
             raise SystemExit(1) from None
         raise
+
+
+def _threads(processes: int) -> str:
+    """Of each process, so that together they have the machine's cores once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return str(max(1, cores // processes))
 
 
 def _spread(settings: Any) -> bool:

@@ -15,6 +15,10 @@ from canvas.data import tables
 STYLES_FOLDER = "styles"
 """Where the table stands in the directory of the assembled generator."""
 
+TYPICAL = 0.5
+"""How far style pictures are drawn to the nearest mined cluster (canvas.models.style_centres), if not said otherwise:
+half-way. Sides of a place that training never saw are followed further so (docs/LOG.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Style:

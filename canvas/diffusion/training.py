@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from canvas.device import own_device
 from canvas.diffusion.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
 from canvas.diffusion.training_spec import DenoiserTraining, HeldOutSpec
 from canvas.models.adapters import folding
 from canvas.train.data import Batch, Prefetched, placed
+from canvas.train.distributed import World, joined
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
 from canvas.train.loop import Fitted, fit
@@ -86,19 +87,27 @@ def train_denoiser(
     )
     held_out = held_out_batches(shards, rest, training.held_out, columns)
 
-    def score(model: nn.Module) -> float:
-        return held_out_loss(model, objective, held_out, training.held_out.repeats)
+    with joined(training.train.parallel) as world:
 
-    losses = {"before": score(denoiser.to(own_device()))}
-    with folding(denoiser) if folded else nullcontext():
-        fitted = fit(
-            denoiser, objective, Prefetched(batches), training.train, checkpoints=checkpoints, log=log, sample=sample
-        )
-    losses["last"], average = score(denoiser), "last"
-    if fitted.snapshots is not None:
-        by_length = load_best(denoiser, fitted.snapshots, training.held_out.averages, score)
-        losses |= {f"{length:g}": loss for length, loss in by_length.items()}
-        average = f"{min(by_length, key=by_length.__getitem__):g}"
+        def score(model: nn.Module) -> float:
+            return held_out_loss(model, objective, held_out, training.held_out.repeats, world)
+
+        losses = {"before": score(denoiser.to(world.device))}
+        with folding(denoiser) if folded else nullcontext():
+            fitted = fit(
+                denoiser,
+                objective,
+                Prefetched(batches),
+                training.train,
+                checkpoints=checkpoints,
+                log=log,
+                sample=sample,
+            )
+        losses["last"], average = score(denoiser), "last"
+        if fitted.snapshots is not None:
+            by_length = load_best(denoiser, fitted.snapshots, training.held_out.averages, score)
+            losses |= {f"{length:g}": loss for length, loss in by_length.items()}
+            average = f"{min(by_length, key=by_length.__getitem__):g}"
     return DenoiserRun(
         fitted=fitted,
         pins=len({row.pin_id for row in chosen}),
@@ -131,16 +140,24 @@ def held_out_batches(
     ]
 
 
-def held_out_loss(denoiser: nn.Module, objective: DenoisingObjective, batches: Sequence[Batch], repeats: int) -> float:
-    """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call."""
-    total, count = 0.0, 0
+def held_out_loss(
+    denoiser: nn.Module,
+    objective: DenoisingObjective,
+    batches: Sequence[Batch],
+    repeats: int,
+    world: World | None = None,
+) -> float:
+    """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call. The ranks of
+    `world` share the work, all of them must call; None: this process has it to itself."""
+    device = next(denoiser.parameters()).device
+    world = world or World(0, 1, device)
+    sizes = [len(batch["pin_id"]) for batch in batches]
+    turns = [(repeat, number) for repeat in range(repeats) for number in range(len(batches))]
+    total = torch.zeros(2, dtype=torch.float64)  # losses, samples
     with evaluating(denoiser):
-        device = next(denoiser.parameters()).device
-        for repeat in range(repeats):
-            first = 0
-            for batch in batches:
-                size = len(batch["pin_id"])
-                draws = Draws(HELD_OUT_SEED, repeat, first, size, device)
-                loss, _ = objective(denoiser, placed(batch, device), draws)
-                total, count, first = total + float(loss) * size, count + size, first + size
-    return total / count
+        for repeat, number in world.share(turns):
+            draws = Draws(HELD_OUT_SEED, repeat, sum(sizes[:number]), sizes[number], device)
+            loss, _ = objective(denoiser, placed(batches[number], device), draws)
+            total += torch.tensor([float(loss) * sizes[number], sizes[number]])
+    losses, samples = world.mean(total.to(device)).tolist()
+    return float(losses / samples)

@@ -29,6 +29,7 @@ from canvas.models.denoiser import inpaint_channels
 from canvas.models.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.models.image_tower import ImageTower
 from canvas.models.latents import latent_scale
+from canvas.models.style_centres import StyleCentres
 from canvas.models.text import TextTower
 from canvas.models.uve import UveModel
 from canvas.models.vae import PixelAutoencoder, scale_factor
@@ -74,6 +75,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         "segmenter_processor",
         "image_tower",
         "uve",
+        "style_centres",
     ]
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
@@ -89,6 +91,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         segmenter_processor: Any = None,
         image_tower: ImageTower | None = None,
         uve: UveModel | None = None,
+        style_centres: StyleCentres | None = None,
         hole_inflation: int = 0,
         max_aspect: float = 1.0,
         edge_radius: int = 4,
@@ -114,6 +117,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             segmenter_processor=segmenter_processor,
             image_tower=image_tower,
             uve=uve,
+            style_centres=style_centres,
         )
         self.register_to_config(
             hole_inflation=hole_inflation,

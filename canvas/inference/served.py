@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvas.data.images import decode, encode_png
+from canvas.data.styles import TYPICAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "guidance_scale": ("double", 5.0),
     "guidance_stop": ("double", 1.0),
     "style_strength": ("double", 1.0),
+    "style_typical": ("double", TYPICAL),
 }
 
 
@@ -45,7 +47,7 @@ class ServedPipeline:
             self._pipeline(
                 decode(row["product"]),
                 row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
-                style=self._style(row.get("styles"), float(options["style_strength"])),
+                style=self._style(row.get("styles"), float(options["style_strength"]), float(options["style_typical"])),
                 seed=int(row["seed"]),
                 num_inference_steps=int(options["steps"]),
                 guidance_scale=float(options["guidance_scale"]),
@@ -55,13 +57,14 @@ class ServedPipeline:
         ]
         return pd.DataFrame({"image": [encode_png(image) for image in images]})
 
-    def _style(self, pictures: Sequence[bytes] | float | None, strength: float) -> StylePrompt | None:
+    def _style(self, pictures: Sequence[bytes] | float | None, strength: float, typical: float) -> StylePrompt | None:
         from canvas.inference.style import check_count, style_of_pictures
 
         if pictures is None or isinstance(pictures, float):  # a missing list is NaN to pandas
             return None
         check_count(len(pictures))
-        return style_of_pictures(self._pipeline, [decode(data) for data in pictures], strength=strength)
+        shown = [decode(data) for data in pictures]
+        return style_of_pictures(self._pipeline, shown, strength=strength, typical=typical)
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from canvas.data.image_embeddings import Vectors, averaged, joined
 from canvas.data.pictures import squeezed
+from canvas.data.styles import TYPICAL
 from canvas.models.adapters import switch_style
 from canvas.models.embedding import seen_side, vectors_of
 from canvas.models.image_prompt import has_image_prompt, image_prompted, layer_scales
@@ -65,13 +66,17 @@ def style_of_pictures(
     *,
     weights: Sequence[float] | None = None,
     apart: bool = False,
+    typical: float = TYPICAL,
     strength: float = 1.0,
     layers: Layers = "all",
 ) -> StylePrompt:
     """The style of 1 to MAX_PICTURES pictures; `weights` of theirs, which sum to 1 (None: equal); `apart`: a token set
-    each, else averaged. Raises ValueError in one sentence for what cannot be used."""
+    each, else averaged; `typical`: how far each set is drawn to the nearest mined cluster, from 0, not at all, to 1,
+    the cluster (`StyleCentres`). Raises ValueError in one sentence for what cannot be used."""
     _check_adapter(pipeline)
     check_count(len(pictures))
+    if not 0 <= typical <= 1:
+        raise ValueError(f"typical is {typical}: it must be from 0, the picture as it is, to 1, the nearest cluster")
     shares = _shares(weights, len(pictures))
     tower, uve = pipeline.image_tower.clip, pipeline.uve
     side = seen_side(uve, tower)
@@ -79,6 +84,8 @@ def style_of_pictures(
     parts = {"uve": own, "clip": clips}
     if not apart:
         parts, shares = averaged(parts, shares), [1.0]
+    if typical and pipeline.style_centres is not None:
+        parts = pipeline.style_centres.drawn(parts, pipeline.config["image_source"], typical)
     return style_of_vectors(pipeline, parts, shares=shares, strength=strength, layers=layers)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.styles import STYLES_FOLDER, Style, read_styles, style_named
+from canvas.data.styles import STYLES_FOLDER, TYPICAL, Style, read_styles, style_named
 from canvas.inference.files import picture
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
         "--style-strength", type=float, default=STRENGTH, help="0: no style; half of it counts beside a prompt"
     )
     ways.add_argument(
+        "--style-typical",
+        type=float,
+        metavar="SHARE",
+        help=f"how far pictures are drawn to the nearest mined cluster, 0 to 1; {TYPICAL:g} if not given",
+    )
+    ways.add_argument(
         "--style-layers",
         nargs="+",
         default=LAYERS,
@@ -58,8 +64,11 @@ def asked(options: argparse.Namespace) -> Asked | None:
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} were given: show the style in one way")
-    if given != ["--style"] and (options.style_weights is not None or options.style_apart):
-        raise ValueError("--style-weights and --style-apart are about the pictures of --style: give some")
+    about_pictures = options.style_weights is not None or options.style_apart or options.style_typical is not None
+    if given != ["--style"] and about_pictures:
+        raise ValueError(
+            "--style-weights, --style-apart and --style-typical are about the pictures of --style: give some"
+        )
     if not given:
         if options.style_strength != STRENGTH or options.style_layers != LAYERS:
             raise ValueError("--style-strength and --style-layers are about a style: show one, or leave them out")
@@ -83,6 +92,8 @@ def told(options: argparse.Namespace, pipeline: CanvasPipeline, found: Asked | N
     how: dict[str, Any] = {"strength": options.style_strength, "layers": layers_of(options.style_layers)}
     if isinstance(found, Style):
         return style_of_vectors(pipeline, {"uve": found.uve[None], "clip": found.clip[None]}, **how)
+    if options.style_typical is not None:
+        how["typical"] = options.style_typical
     return style_of_pictures(pipeline, found, weights=options.style_weights, apart=options.style_apart, **how)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from canvas.device import own_device
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class World:
         """Until every rank is here."""
         if self.size > 1:
             dist.barrier()
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This rank's of `items`: every `size`-th of them."""
+        return list(items[self.rank :: self.size])
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the ranks."""
@@ -70,7 +76,8 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     if parallel == "none" or (size == 1 and parallel == "ddp"):
         yield World(0, 1, device)
         return
-    if not dist.is_initialized():
+    made = not dist.is_initialized()
+    if made:
         backend = "nccl" if cuda else "gloo"
         if size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
@@ -80,7 +87,7 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
-        if size == 1:
+        if made and size == 1:
             dist.destroy_process_group()
 
 

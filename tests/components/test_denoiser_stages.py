@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from canvas.data import tables
+from canvas.data.styles import read_styles
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.models.adapters import STYLE, load_lora, lora_names, merge_lora, switch_style
 from canvas.models.denoiser import load_denoiser
@@ -230,6 +231,8 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
     loras = {name: made / "models" / f"{name}_lora" for name in ("backdrop", "engaged")}
     stock_and_ours(made, tmp_path, 16, loras | {STYLE: tmp_path / "models" / "ip_adapter" / "lora"})
     assert pipeline.config["image_source"] == "uve"
+    (cluster,) = [style for style in read_styles(made / "artifacts" / "styles") if style.kind == "cluster"]
+    np.testing.assert_array_equal(pipeline.style_centres.uve.numpy(), cluster.uve[None])
     assert len(image_processors(pipeline.unet)) == 4
     whole, alone = figures(tmp_path, "ip_adapter"), figures(made, "ip_adapter")
     assert whole["embedding_width"] == 16
@@ -320,6 +323,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("train_ip_adapter", {"source": "dino"}, "source"),
         ("evaluate_style", {"strengths": [0.0]}, "give different ones above 0"),
         ("evaluate_style", {"style_splits": ["all"]}, "splits among train"),
+        ("evaluate_style", {"typical": -0.5}, "typical is -0.5: it must be from 0 to 1"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(made, tmp_path, stage, changes, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def shared(
         dist.all_reduce(total)
     (scratch.path / f"rank-{rank}").touch()
     log.metrics({"loss": 1.0}, 7)
-    metrics.path.write_text(f'{{"total": {int(total)}, "ranks": {size}}}')
+    threads = torch.get_num_threads()
+    metrics.path.write_text(f'{{"total": {int(total)}, "ranks": {size}, "threads": {threads}}}')
     if size > 1:
         dist.destroy_process_group()
 '''
@@ -76,9 +78,10 @@ def recorded(project: Project) -> list[list[dict[str, object]]]:
 
 
 def test_two_ranks_are_one_run(shared: Project) -> None:
-    done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2")
+    done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2", OMP_NUM_THREADS=None)
     assert done.returncode == 0, done.stderr
-    assert json.loads(shared.read("reports/train.json")) == {"total": 3, "ranks": 2}
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert json.loads(shared.read("reports/train.json")) == {"total": 3, "ranks": 2, "threads": threads}
     (record,) = recorded(shared)
     assert [event["step"] for event in record if event["event"] == "metrics"] == [7, 7]  # rank 0's, and the file's
     assert record[-1]["status"] == "FINISHED"
@@ -89,7 +92,14 @@ def test_two_ranks_are_one_run(shared: Project) -> None:
 def test_one_is_a_run_as_ever(shared: Project, ranks: str | None) -> None:
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS=ranks)
     assert done.returncode == 0, done.stderr
-    assert json.loads(shared.read("reports/train.json")) == {"total": 1, "ranks": 1}
+    found = json.loads(shared.read("reports/train.json"))
+    assert (found["total"], found["ranks"]) == (1, 1)
+
+
+def test_threads_that_are_asked_for_are_obeyed(shared: Project) -> None:
+    done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2", OMP_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(shared.read("reports/train.json"))["threads"] == 3
 
 
 def test_params_that_do_not_spread_the_training_are_obeyed(shared: Project) -> None:

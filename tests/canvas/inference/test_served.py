@@ -68,7 +68,7 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
     one = {"product": encode_png(product), "seed": 1}
     styles = [encode_png(picture) for picture in shown]
     rows = pd.DataFrame([one | {"prompt": "a red lamp", "styles": None}, one | {"prompt": None, "styles": styles}])
-    made = loaded.predict(rows, params={"steps": 1, "style_strength": 0.5})["image"]
+    made = loaded.predict(rows, params={"steps": 1, "style_strength": 0.5, "style_typical": 0.0})["image"]
     how = {"seed": 1, "num_inference_steps": 1}
     own = as_served(tmp_path / "canvas")
     expected = [
@@ -86,6 +86,8 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
     ):
         with pytest.raises(ValueError, match=message):
             loaded.predict(pd.DataFrame([one | bad]), params={"steps": 1})
+    with pytest.raises(ValueError, match=r"typical is 7\.0: it must be from 0"):
+        loaded.predict(pd.DataFrame([one | {"styles": styles}]), params={"style_typical": 7.0})
     with pytest.raises(MlflowException, match="Model is missing inputs \\['product'\\]"):
         loaded.predict(pd.DataFrame([{"seed": 1, "prompt": "a red lamp"}]))
 

@@ -17,8 +17,10 @@ from canvas.inference.style import MAX_PICTURES, style_of_pictures, style_of_vec
 from canvas.models.adapters import STYLE, add_lora, load_lora, lora_names, save_lora, switch_style
 from canvas.models.image_prompt import WEIGHTS_FILE, image_processors
 from canvas.models.perceptual import image_embeddings
+from canvas.models.style_centres import StyleCentres
 from canvas.models.uve import embed
 from tests.canvas.inference.conftest import cutout, painting
+from tests.canvas.models.test_text import OTHER
 
 PROMPT = "red mug, in a forest"
 
@@ -198,6 +200,31 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
     assert np.array_equal(paint(again), paint(styled_pipeline))
 
 
+def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
+    centres = StyleCentres(2, 16, OTHER.embed_dim)
+    first, second = (style_of_pictures(styled_pipeline, [noise(seed)]).embeddings[0] for seed in (1, 2))
+    for row, own in enumerate((second, -first)):
+        centres.uve[row], centres.clip[row] = own[:16], own[16:]
+    styled_pipeline.register_modules(style_centres=centres)
+    try:
+        styled_pipeline.save_pretrained(tmp_path / "model")
+    finally:
+        styled_pipeline.register_modules(style_centres=None)
+    again = CanvasPipeline.from_pretrained(tmp_path / "model")
+    told = {
+        typical: style_of_pictures(again, [noise(1), noise(1)], apart=True, typical=typical).embeddings
+        for typical in (0.0, 0.5, 1.0)
+    }
+    torch.testing.assert_close(told[0.0], first.expand(2, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(told[1.0], second.expand(2, -1), atol=1e-4, rtol=0)
+    middle = (first + second)[:16]
+    torch.testing.assert_close(told[0.5][0, :16], middle / middle.norm(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(style_of_pictures(again, [noise(1)]).embeddings[0], told[0.5][0])
+    product = np.array(cutout(60, 60))
+    image = paint(again, None, style=style_of_pictures(again, [noise(1)]))
+    assert np.array_equal(image[product[..., 3] == 255], product[product[..., 3] == 255][:, :3])
+
+
 @pytest.mark.parametrize(
     ("pictures", "options", "message"),
     [
@@ -210,6 +237,8 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
         (1, {"strength": -1.0}, "style strength is -1"),
         (1, {"strength": 5.0}, "from 0, no style, to 4"),
         (1, {"strength": float("nan")}, "style strength is nan"),
+        (1, {"typical": 1.5}, r"typical is 1\.5: it must be from 0, the picture as it is, to 1, the nearest cluster"),
+        (1, {"typical": float("nan")}, "typical is nan"),
         (1, {"layers": {"up_blocks.0": float("nan")}}, r"factor up_blocks\.0\..*=nan cannot be used"),
         (1, {"layers": {"up_blocks.0": -1.0}}, "must be from 0 to 4"),
         (1, {"layers": {"up_blocks.7": 1.0}}, "no cross-attention layer is called up_blocks.7: there are down_blocks"),

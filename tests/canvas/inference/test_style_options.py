@@ -88,6 +88,8 @@ def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
         (("--style-cluster", "this and that"), "was dropped: mixed: purity 0.2"),
         (("--board", "x", "--style-cluster", "y"), "--board and --style-cluster were given: show the style in one way"),
         (("--board", "cabin weekend", "--style-weights", "1"), "are about the pictures of --style: give some"),
+        (("--style-cluster", "desert at dawn", "--style-typical", "0"), "are about the pictures of --style: give some"),
+        (("--style", "style1.png", "--style-typical", "2"), "typical is 2.0: it must be from 0"),
         (("--style", "style1.png", "style2.png", "--style-weights", "0.5", "0.6"), "sum to 1.1"),
         (("--style", "style1.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 pictures"),
         (("--style", "style1.png", "--style-strength", "9"), "the style strength is 9"),
