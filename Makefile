@@ -11,8 +11,6 @@ export DISABLE_VERSION_CHECK := 1
 export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
-# Processes that a denoiser is trained by: two of one core each are half as fast again as one of two. GPUs are asked for.
-RANKS ?= $(if $(shell command -v nvidia-smi),1,2)
 
 .PHONY: help demo data test lint graph plan kfp-local bench rate ui lock clean
 .DEFAULT_GOAL := help
@@ -21,7 +19,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: data  ## Run the lifecycle on the showroom: data, generator, judgement, report, registered candidate
-	CANVAS_RANKS=$(RANKS) dvc repro report register
+	dvc repro report register
 	@python -m lifecycle summary
 
 data: .venv/installed  ## Fetch the showroom's package files and verify them against data.dvc

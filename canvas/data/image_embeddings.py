@@ -27,8 +27,13 @@ def joined(parts: Mapping[str, Vectors], source: str) -> Vectors:
 def averaged(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str, Vectors]:
     """The weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
     shares = np.asarray(weights, np.float32)[None]
-    means = {name: shares @ part for name, part in parts.items()}
-    return {name: mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6) for name, mean in means.items()}
+    return {name: unit(shares @ part) for name, part in parts.items()}
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """`vectors` [N, E], each of length 1."""
+    found: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return found
 
 
 class PinEmbeddings:

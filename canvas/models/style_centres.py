@@ -13,7 +13,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from canvas.data.image_embeddings import Source, Vectors, averaged
+from canvas.data.image_embeddings import Source, Vectors, unit
 from canvas.data.styles import Style
 
 
@@ -43,10 +43,4 @@ class StyleCentres(ModelMixin, ConfigMixin):
         centres = {name: getattr(self, name).detach().float().cpu().numpy() for name in ("uve", "clip")}
         by = source.split("+")[0]
         nearest = np.argmax(parts[by] @ centres[by].T, axis=1)
-        rows = [
-            averaged(
-                {name: np.stack([part[row], centres[name][centre]]) for name, part in parts.items()}, [1 - share, share]
-            )
-            for row, centre in enumerate(nearest)
-        ]
-        return {name: np.concatenate([row[name] for row in rows]) for name in parts}
+        return {name: unit((1 - share) * part + share * centres[name][nearest]) for name, part in parts.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from canvas.train.checkpoint import read_whole, step_directory
-from canvas.train.distributed import shard_units
+from canvas.train.distributed import World, joined, shard_units
 from tests.canvas.train.subject import Denoiser, run
 from tests.canvas.train.two_ranks import run_in_two_ranks
 
@@ -109,6 +109,19 @@ def test_fsdp_in_a_world_of_one(one_process, tmp_path: Path) -> None:
     losses = run({"checkpoints": str(tmp_path), "spec": {"parallel": "fsdp"}}).losses
     assert [loss for _, loss in losses] == pytest.approx(one_process["alone"], abs=1e-5)
     assert not torch.distributed.is_initialized()
+
+
+def test_a_world_of_one_is_left_by_who_joined_it_first() -> None:
+    with joined("fsdp") as world:
+        with joined("fsdp") as inner:
+            assert (inner.rank, inner.size) == (world.rank, world.size) == (0, 1)
+        assert torch.distributed.is_initialized()
+    assert not torch.distributed.is_initialized()
+
+
+def test_ranks_share_items_without_rest() -> None:
+    shares = [World(rank, 3, torch.device("cpu")).share(range(8)) for rank in range(3)]
+    assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
 
 
 def test_units_are_members_of_module_lists_or_what_the_model_names() -> None:
