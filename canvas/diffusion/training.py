@@ -158,6 +158,6 @@ def held_out_loss(
         for repeat, number in world.share(turns):
             draws = Draws(HELD_OUT_SEED, repeat, sum(sizes[:number]), sizes[number], device)
             loss, _ = objective(denoiser, placed(batches[number], device), draws)
-            total += torch.tensor([float(loss) * sizes[number], sizes[number]])
+            total += torch.tensor([float(loss) * sizes[number], sizes[number]], dtype=total.dtype)
     losses, samples = world.mean(total.to(device)).tolist()
     return float(losses / samples)

@@ -1,7 +1,8 @@
 """Centres of the mined style clusters, as a part of a diffusers pipeline: what style pictures are drawn towards.
 
-Pictures that resemble no training picture to the letter are told to the denoiser in terms it knows: the truncation
-trick with several centres (Mokady et al. 2022, "Self-Distilled StyleGAN", section 3.2). K clusters.
+Embeddings of places, or of sides of them, that training never saw lie beside those that the denoiser knows, and come
+nearer on their way to a centre: the truncation trick with several centres (Mokady et al. 2022, "Self-Distilled
+StyleGAN"). K clusters.
 """
 
 from __future__ import annotations
