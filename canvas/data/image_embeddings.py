@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canvas.data import tables
+from canvas.data.clusters import unit
 
 Source = Literal["uve", "clip", "uve+clip"]
 """Which embeddings stand side by side."""
@@ -28,12 +29,6 @@ def averaged(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str
     """The weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
     shares = np.asarray(weights, np.float32)[None]
     return {name: unit(shares @ part) for name, part in parts.items()}
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """`vectors` [N, E], each of length 1."""
-    found: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    return found
 
 
 class PinEmbeddings:

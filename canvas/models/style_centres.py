@@ -14,7 +14,8 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from canvas.data.image_embeddings import Source, Vectors, unit
+from canvas.data.clusters import unit
+from canvas.data.image_embeddings import Source, Vectors
 from canvas.data.styles import Style
 
 
