@@ -155,6 +155,7 @@ def _features(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> list[torc
     decoder = pipeline.decoder
     if decoder is None:
         return None
-    scenes = [one.scene.to(pipeline.device) for one in chosen]
+    device = pipeline.device  # diffusers looks through all parts for it
+    scenes = [one.scene.to(device) for one in chosen]
     known = [decoder.known(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
     return [torch.cat(level) for level in zip(*known, strict=True)]

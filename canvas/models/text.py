@@ -59,6 +59,7 @@ def clip_config(spec: ClipSpec) -> dict[str, Any]:
             "head_width": spec.vision_head_width,
             "mlp_ratio": spec.vision_mlp_ratio,
             "patch_size": spec.patch_size,
+            "patch_dropout": spec.vision_patch_dropout,
         },
         "text_cfg": {
             "context_length": spec.context_length,
@@ -87,6 +88,8 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
     with torch.device("meta"):
         wanted = open_clip.CLIP(**clip_config(spec)).state_dict()
     _check_shapes(clip.state_dict(), wanted, spec.init_from)
+    if spec.vision_patch_dropout:
+        clip.visual.patch_dropout = open_clip.transformer.PatchDropout(spec.vision_patch_dropout)
     return clip
 
 

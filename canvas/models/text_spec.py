@@ -17,6 +17,7 @@ class ClipSpec:
     vision_layers: int
     vision_head_width: int
     vision_mlp_ratio: float
+    vision_patch_dropout: float  # share of the patches that training hides
     text_width: int
     text_layers: int
     text_heads: int
@@ -34,6 +35,8 @@ class ClipSpec:
             raise ValueError(f"vision_width {self.vision_width} is no multiple of head width {self.vision_head_width}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        if not 0 <= self.vision_patch_dropout < 1:
+            raise ValueError(f"vision_patch_dropout is {self.vision_patch_dropout}: give a share from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

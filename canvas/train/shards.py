@@ -72,7 +72,7 @@ class ShardBatches:
     """
 
     def __init__(self, path: Path | str, batch_size: int, seed: int, mixed: int = 16) -> None:
-        self.dataset = StreamingDataset(str(path))
+        self.dataset = StreamingDataset(str(path), batch_decode=0)  # rows are read at random: a window is wasted
         assert self.dataset.input_dir.path is not None  # where the index of local or remote shards is by now
         index = json.loads((Path(self.dataset.input_dir.path) / INDEX).read_text(encoding="utf-8"))
         if unsafe := [kind for kind in index["config"]["data_format"] if kind.partition(":")[0] not in SAFE_FORMATS]:

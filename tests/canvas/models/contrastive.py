@@ -27,6 +27,7 @@ TINY = ClipSpec(
     vision_layers=1,
     vision_head_width=8,
     vision_mlp_ratio=2.0,
+    vision_patch_dropout=0.0,
     text_width=16,
     text_layers=2,
     text_heads=2,

@@ -31,6 +31,7 @@ SMALL = ClipSpec(
     vision_layers=1,
     vision_head_width=16,
     vision_mlp_ratio=2.0,
+    vision_patch_dropout=0.0,
     text_width=32,
     text_layers=2,
     text_heads=2,
@@ -101,6 +102,20 @@ def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
     assert torch.equal(started.token_embedding.weight, clips[0].token_embedding.weight)
 
 
+@pytest.mark.parametrize("from_weights", [False, True])
+def test_patches_are_hidden_in_training_alone(clips, tmp_path: Path, from_weights: bool):
+    save_clip(clips[0], SMALL, tmp_path)
+    hiding = dataclasses.replace(SMALL, vision_patch_dropout=0.5, init_from=str(tmp_path) if from_weights else None)
+    clip = build_clip(hiding)
+    seen: list[int] = []
+    clip.visual.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    images = torch.rand(2, 3, 16, 16)
+    clip.train().encode_image(images)
+    clip.eval()
+    assert torch.equal(clip.encode_image(images), clip.encode_image(images))
+    assert seen == [1 + 2, 1 + 4, 1 + 4]  # the class token and patches
+
+
 def test_weights_of_another_size_are_refused(clips, tmp_path: Path):
     save_clip(clips[0], SMALL, tmp_path)
     with pytest.raises(ValueError, match=r"has .* the params say .*make the clip section agree"):
@@ -165,6 +180,7 @@ def test_unknown_weights_are_named(source: str):
         ({"text_heads": 3}, "cannot be split into 3"),
         ({"vision_head_width": 24}, "no multiple of head width 24"),
         ({"patch_size": 5}, "no multiple of patch_size 5"),
+        ({"vision_patch_dropout": 1.0}, "vision_patch_dropout is 1.0"),
     ],
 )
 def test_spec_is_checked(change, message):
