@@ -84,12 +84,10 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
         return clip
     if is_text_encoder(spec.init_from):
         return _with_text_of(spec.init_from, spec)
-    clip = load_clip(spec.init_from)
+    clip = load_clip(spec.init_from, patch_dropout=spec.vision_patch_dropout)
     with torch.device("meta"):
         wanted = open_clip.CLIP(**clip_config(spec)).state_dict()
     _check_shapes(clip.state_dict(), wanted, spec.init_from)
-    if spec.vision_patch_dropout:
-        clip.visual.patch_dropout = open_clip.transformer.PatchDropout(spec.vision_patch_dropout)
     return clip
 
 
@@ -145,20 +143,23 @@ def text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[s
     return weights
 
 
-def load_clip(source: str | Path) -> open_clip.CLIP:
-    """A text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`."""
+def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open_clip.CLIP:
+    """A text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`.
+
+    `patch_dropout`: share of the patches that training hides; None: as its config says.
+    """
     text = str(source)
     if Path(text).is_dir():
-        return open_clip.create_model(f"local-dir:{text}")
+        return open_clip.create_model(f"local-dir:{text}", force_patch_dropout=patch_dropout)
     if text.startswith("hf-hub:"):
-        return open_clip.create_model(text)
+        return open_clip.create_model(text, force_patch_dropout=patch_dropout)
     name, _, tag = text.partition(":")
     if not tag or (name, tag) not in open_clip.list_pretrained():
         raise ValueError(
             f"clip.init_from {text!r} is neither a directory, nor hf-hub:..., nor NAME:TAG of open_clip, such as "
             "ViT-bigG-14:laion2b_s39b_b160k"
         )
-    return open_clip.create_model(name, pretrained=tag)
+    return open_clip.create_model(name, pretrained=tag, force_patch_dropout=patch_dropout)
 
 
 def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
