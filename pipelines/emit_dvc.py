@@ -32,14 +32,17 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     """One entry of `stages:`. Code it runs is a dependency; metrics stay in git, everything else in the cache.
 
     Stages of the promote pipeline are frozen: `dvc repro` never moves a champion, only who means to does, by
-    `python -m lifecycle promote` or on the cluster.
+    `python -m lifecycle promote` or on the cluster. They have no outs here: DVC fails where those of a frozen stage,
+    which it does not make, are missing.
     """
-    kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in stage.outputs.values()}
+    frozen = stage.pipeline == "promote"
+    written = () if frozen else stage.outputs.values()
+    kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in written}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
         "deps": [*(artifact.path for artifact in stage.inputs.values()), *import_closure(stage.module, root)],
-        "frozen": stage.pipeline == "promote",
+        "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_metrics in kinds.items() if not is_metrics],
         "metrics": [{path: {"cache": False}} for path, is_metrics in kinds.items() if is_metrics],

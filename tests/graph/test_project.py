@@ -118,6 +118,14 @@ def test_a_promote_stage_gets_a_pipeline_of_its_own(toy: Project) -> None:
     assert [file.name for file in _compiled(toy)] == ["train.yaml"]
 
 
+def test_dvc_repro_leaves_a_promote_stage_alone(repository: Project) -> None:
+    repository.write("components/double.py", NEW_STAGE.format(pipeline="promote"))
+    repository.pipelines("graph")
+    assert "Running stage 'mean'" in repository.ok("dvc", "repro")
+    assert not (repository.root / "reports/double.json").exists()
+    assert "Data and pipelines are up to date" in repository.ok("dvc", "repro")
+
+
 def _compiled(toy: Project) -> list[Path]:
     return sorted((toy.root / "pipelines/compiled").iterdir())
 
