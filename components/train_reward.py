@@ -133,13 +133,13 @@ def train_reward(
     network.eval()
     if not enough:  # people's overall judgments rank candidates by more than their backgrounds
         network.register_to_config(backgrounds=_backgrounds(sets["train"]))
-    calibrate(network, calibrations(_judged(network, sets["calibrate"], params.score_batch), HEADS))
+    calibrate(network, calibrations(_judged(network, sets["calibrate"], params), HEADS))
     network.save_pretrained(model.path)
 
-    scored = {name: _judged(network, sets[name], params.score_batch) for name in SCORED}
+    scored = {name: _judged(network, sets[name], params) for name in SCORED}
     figures = _figures(network, scored)
     figures |= {
-        "human": _human_figures(network, said, enough, params.score_batch),
+        "human": _human_figures(network, said, enough, params),
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
         "held_out_pins": len(sets["mixed"].views),
@@ -222,7 +222,7 @@ def _mixed(synthetic: ComparisonBatches, said: HumanComparisons, share: float) -
 
 
 def _human_figures(
-    network: RewardModel, said: HumanComparisons, learnt: bool, score_batch: int
+    network: RewardModel, said: HumanComparisons, learnt: bool, params: TrainRewardParams
 ) -> dict[str, float | dict[str, float]]:
     """Judgments by people that there are and that training used; accuracy by question on what it did not use."""
     from canvas.data.human_comparisons import HumanBatches
@@ -232,24 +232,26 @@ def _human_figures(
     figures: dict[str, Any] = {"judgments": sum(judgments.values()), "used": judgments["learnt"] if learnt else 0}
     if said.held_out:
         batches = HumanBatches(said.held_out, words=network.config["words"])
-        figures["held_out"] = accuracies(_judged(network, batches, score_batch), HEADS)
+        figures["held_out"] = accuracies(_judged(network, batches, params), HEADS)
     return figures
 
 
-def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, score_batch: int) -> Judged:
-    """What the model says of comparisons as they are, beside what is known."""
+def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, params: TrainRewardParams) -> Judged:
+    """What the model says of comparisons as they are, beside what is known; in the precision of its training."""
     import numpy as np
     import torch
 
     from canvas.models.reward_objective import logits_of
+    from canvas.precision import half_on, multiplying_in
     from canvas.train.data import placed
     from evaluation.rewards import Judged
 
     columns: dict[str, list[Any]] = {}
     comparisons: Sequence[Any] = batches.comparisons
-    with torch.no_grad():
-        for first in range(0, len(comparisons), score_batch):
-            batch = batches.batch(comparisons[first : first + score_batch])
+    half = half_on(network.device, params.train.precision)
+    with torch.no_grad(), multiplying_in(half, network.device):
+        for first in range(0, len(comparisons), params.score_batch):
+            batch = batches.batch(comparisons[first : first + params.score_batch])
             columns.setdefault("pins", []).append(batch["pin_id"])
             found = dict(zip(("first", "second"), logits_of(network, placed(batch, network.device)), strict=True))
             for name in ("first", "second", "preferred", "first_good", "second_good"):

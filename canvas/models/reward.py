@@ -248,9 +248,15 @@ def _convolution(inner: int, outer: int, stride: int) -> nn.Sequential:
 def _regions(masks: torch.Tensor) -> torch.Tensor:
     """Product, edge and background (B, REGIONS, S, S) of 0 and 1; the edge is a band of S / 16 within the others."""
     reach = max(1, masks.shape[-1] // 32)
-    grown = F.max_pool2d(masks, 2 * reach + 1, 1, reach)
-    shrunk = 1 - F.max_pool2d(1 - masks, 2 * reach + 1, 1, reach)
+    grown, shrunk = _grown(masks, reach), 1 - _grown(1 - masks, reach)
     return torch.cat([masks, grown - shrunk, 1 - masks], dim=1)
+
+
+def _grown(masks: torch.Tensor, reach: int) -> torch.Tensor:
+    """Masks (B, 1, S, S) by a square of 2 reach + 1 pixels; along each axis, as a CPU has no quick pooling of both."""
+    size = 2 * reach + 1
+    across = F.max_pool1d(masks[:, 0], size, 1, reach)
+    return F.max_pool1d(across.mT, size, 1, reach).mT[:, None]
 
 
 def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:

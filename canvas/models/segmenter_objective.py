@@ -96,8 +96,10 @@ def _shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Darkness [B, 1, S, S] of a soft shadow beside the pasted product, 0..0.6."""
     rows, side = len(opacity), opacity.shape[-1]
     width = max(1, side // 24)
-    soft = F.avg_pool2d(F.avg_pool2d(opacity, 2 * width + 1, 1, width), 2 * width + 1, 1, width)
+    soft = opacity[:, 0]
+    for _ in range(4):  # a box along each axis, twice; one axis at a time is a quarter of the time on a CPU
+        soft = F.avg_pool1d(soft, 2 * width + 1, 1, width).mT
     draw = draws.uniform(rows, 3)
     moves = torch.eye(2, 3, device=opacity.device).repeat(rows, 1, 1)
     moves[:, :, 2] = 0.2 * (draw[:, :2] - 0.5)
-    return 0.6 * draw[:, 2].view(rows, 1, 1, 1) * _moved(soft, moves, "zeros")
+    return 0.6 * draw[:, 2].view(rows, 1, 1, 1) * _moved(soft[:, None], moves, "zeros")
