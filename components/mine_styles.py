@@ -47,7 +47,7 @@ class MineStylesParams:
     shown: int  # representative pictures of each style
 
 
-@stage(machine="cpu")
+@stage(machine="memory")
 def mine_styles(
     mine_styles: MineStylesParams,
     pins: Input[Pins],
@@ -142,8 +142,8 @@ def _boards(
 
 
 def _row(style_id: str, kind: str, title: str, phrase: str | None, group: Group, data: Embedded) -> dict[str, Any]:
-    from canvas.data.clusters import unit
     from canvas.data.style_names import speaks_of
+    from canvas.data.vectors import unit
     from evaluation.styles import coherence
 
     said = [data.captions[row] for row in group.rows if data.captions[row]]

@@ -200,7 +200,7 @@ class Registry(Protocol):
         """
 
 
-Machine = Literal["small", "cpu", "gpu", "gpus"]
+Machine = Literal["small", "cpu", "memory", "gpu", "gpus"]
 """The class of machine that a stage needs on a cluster; `pipelines/cluster.yaml` says what each is."""
 
 Pipeline = Literal["train", "promote"]

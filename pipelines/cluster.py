@@ -62,6 +62,7 @@ class Machines:
 
     small: MachineClass
     cpu: MachineClass
+    memory: MachineClass
     gpu: MachineClass
     gpus: MachineClass
 
