@@ -1,10 +1,12 @@
 """What the denoiser should be told of a style picture: UVE, CLIP, or both side by side; and how much text is dropped.
 
     OMP_NUM_THREADS=2 python -m bench.style_source [--sources uve clip uve+clip] [--caption-dropout 0.05 ...]
+        [--strengths 1 0.25 ...]
 
 For each source and share of dropped captions an adapter is trained with the params of params.yaml, assembled and scored
-by the stage evaluate_style at the headline's strength on the same products, style pictures and noises, more of them
-than the stage shows. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample pictures.
+by the stage evaluate_style on the same products, style pictures and noises, more of them than the stage shows; the
+first strength is the headline's. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample
+products and style pictures.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,20 @@ from lifecycle.stage import Artifact, Input, Output, Scratch
 
 SOURCES = ("uve", "clip", "uve+clip")
 STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
-SHOWN = ("scene_follows", "style_agreement", "style_agreement_gain", "leakage", "diversity")
+ENDS = ("", "_low", "_high")
+SHOWN = {
+    "unprompted": (
+        "scene_follows",
+        "style_agreement",
+        "style_agreement_gain",
+        "picture_agreement_gain",
+        "leakage",
+        "leakage_control",
+        "diversity",
+    ),
+    "prompted": ("style_scene", "text_agreement"),
+}
+STRENGTHS = (1.0, 0.25, 0.5, 1.5, 2.0)
 
 
 def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
@@ -47,35 +62,35 @@ def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
     stage(**read_stage_params(stage, sections), **ends)
 
 
-def figures(source: str, caption_dropout: float, products: int, seeds: int) -> dict[str, Any]:
-    """What an adapter of this source is worth, by so many products and noises of each picture."""
+def figures(
+    source: str, caption_dropout: float, strengths: Sequence[float], products: int, seeds: int
+) -> dict[str, Any]:
+    """What an adapter of this source is worth, by so many products and noises of each picture: means and the ends of
+    their intervals."""
     sections = load_sections(Path("params.yaml"))
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
-    strengths = sections["evaluate_style"]["strengths"][:1]
-    sections["evaluate_style"] |= {"products": products, "seeds": seeds, "strengths": strengths}
+    shown = {"products": products, "seeds": seeds, "headline_seeds": seeds, "strengths": list(strengths)}
+    sections["evaluate_style"] |= shown
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         for name in STAGES:
             run(name, sections, home)
         trained = json.loads((home / "reports" / "ip_adapter.json").read_text(encoding="utf-8"))
         found = json.loads((home / "reports" / "style_prompts.json").read_text(encoding="utf-8"))
-    headline = found["by_strength"][f"strength_{sections['evaluate_style']['strengths'][0]:g}"]
-    shown = {
-        name: [headline["unprompted"][f"{name}{end}"] for end in ("", "_low", "_high")]
-        for name in SHOWN
-        if name in headline["unprompted"]
-    }
-    both = headline["prompted"]
-    prompted = {name: found[name] for name in ("prompt_scene", "prompt_scene_change") if name in found}
-    prompted |= {f"prompt_scene{end}": both[f"style_scene{end}"] for end in ("_low", "_high") if "style_scene" in both}
-    losses = {name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")}
     return {
-        "pictures": headline["unprompted"]["pictures"],
-        **shown,
-        **prompted,
-        **losses,
+        "pictures": found["by_strength"]["strength_0"]["unprompted"]["pictures"],
+        "by_strength": {name: _told(both) for name, both in found["by_strength"].items()},
+        "prompt_scene_change": [found.get(f"prompt_scene_change{end}") for end in ENDS],
+        **{name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")},
         "core_max_abs_diff": found["core_max_abs_diff"],
         "seconds": trained["seconds"],
+    }
+
+
+def _told(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
+    return {
+        how: {name: [both[how][f"{name}{end}"] for end in ENDS] for name in names if name in both[how]}
+        for how, names in SHOWN.items()
     }
 
 
@@ -83,6 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.style_source")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--caption-dropout", nargs="+", type=float, help="by default that of params.yaml")
+    parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS), help="the headline's first")
     parser.add_argument("--products", type=int, default=18)
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
@@ -93,7 +109,7 @@ def main() -> int:
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:
             found = {"source": source, "caption_dropout": dropout} | figures(
-                source, dropout, options.products, options.seeds
+                source, dropout, options.strengths, options.products, options.seeds
             )
             print(json.dumps(found), flush=True)
     return 0

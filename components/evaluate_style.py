@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from canvas.data.frames import FrameSpec
+from canvas.data.styles import MAX_STRENGTH
 from canvas.data.tables import SPLITS
 from canvas.inference.painting_spec import PaintingSpec
 from lifecycle.catalog import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from evaluation.styled_pictures import Asked, Subject
 
 EACH = 3
-"""Style pictures of a scene to choose from."""
+"""Style pictures of a scene to choose from, and to compare with."""
 
 HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
@@ -52,6 +53,7 @@ class EvaluateStyleParams:
     layers: Literal["all", "style"]  # where the style is injected
     typical: float  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
     seeds: int  # of each product, style and strength
+    headline_seeds: int  # of the first strength and of none, without a prompt: diversity takes two
     painting: PaintingSpec
     learnt_pins: int  # real pins of the train split that the judge of products learns from
     real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
@@ -62,8 +64,15 @@ class EvaluateStyleParams:
         for name in ("products", "styles", "seeds", "learnt_pins", "real_pins", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
-        if not self.strengths or min(self.strengths) <= 0 or len(set(self.strengths)) < len(self.strengths):
-            raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0")
+        if self.headline_seeds < self.seeds:
+            raise ValueError(
+                f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be {self.seeds}, as seeds is, or more"
+            )
+        different = set(self.strengths)
+        if len(different) < max(1, len(self.strengths)) or not all(0 < one <= MAX_STRENGTH for one in different):
+            raise ValueError(
+                f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0, to {MAX_STRENGTH:g}"
+            )
         if not 0 <= self.typical <= 1:
             raise ValueError(f"evaluate_style.typical is {self.typical}: it must be from 0 to 1")
         if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
@@ -93,13 +102,14 @@ def evaluate_style(
     from canvas.data.product_pins import product_pins
     from canvas.data.scene_views import square_view
     from canvas.data.style_pins import known_products, style_pins
+    from canvas.data.tables import kept_splits
     from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.text import load_clip
     from evaluation.features import trunk_features
     from evaluation.judges import Judges
     from evaluation.leakage import ProductJudge, judge_figures
-    from evaluation.style_prompts import by_strength
+    from evaluation.style_prompts import by_strength, follows_by_style_split, prompt_changes
     from evaluation.style_prompts import curve as curve_of
     from evaluation.styled_pictures import StyleJudges, asked, followed, painted_as_asked, scored
 
@@ -117,6 +127,7 @@ def evaluate_style(
     by = StyleJudges(
         judges=scenes,
         finder=finder,
+        leaks=unseen,
         clip=load_clip(clip.path / "first").eval().to(own_device()),
         real=trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real])),
         side=frames.side,
@@ -126,7 +137,7 @@ def evaluate_style(
     subjects = _subjects(chosen, pins.path, truth.path)
     by_scene = style_pins(*tables, captions.path, splits=params.style_splits, each=EACH)
     styles, own = followed(subjects, by_scene, params.styles, params.grid_products)
-    wanted = asked(own, params.strengths, params.seeds, params.seed)
+    wanted = asked(own, params.strengths, params.seeds, params.headline_seeds, params.seed)
     if not wanted:
         raise ValueError("every style picture shows the product that it is to be tried on: bring pins of more products")
     pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
@@ -140,9 +151,12 @@ def evaluate_style(
         typical=params.typical,
     )
     painted = time.perf_counter()
-    scores, features = scored(by, pipeline, subjects, styles, wanted, pictures)
-    found = by_strength(scores, features)
-    figures |= _headline(found[0.0], found[params.strengths[0]])
+    split_of = kept_splits(pins.path, kept.path)
+    scores, features = scored(by, pipeline, subjects, styles, wanted, pictures, split_of)
+    found, first = by_strength(scores, features), params.strengths[0]
+    figures |= headline(found, first) | prompt_changes(scores, first)
+    followers = [score for score in scores if score.strength == first and not score.prompted]
+    figures["scene_follows_by_style_split"] = follows_by_style_split(followers)
     figures["by_strength"] = {f"strength_{strength:g}": both for strength, both in found.items()}
     done = time.perf_counter()
     figures["seconds"] = {"judges": judged - clock, "paint": painted - judged, "score": done - painted}
@@ -170,25 +184,30 @@ def _subjects(chosen: Sequence[ProductPin], pins: Path, truth: Path) -> list[Sub
     ]
 
 
-def _headline(
-    without: Mapping[str, Mapping[str, float]], styled: Mapping[str, Mapping[str, float]]
-) -> dict[str, float]:
+HEADLINE = (
+    "scene_follows",
+    "style_agreement",
+    "style_agreement_gain",
+    "picture_agreement_gain",
+    "leakage",
+    "leakage_control",
+    "diversity",
+)
+WITHOUT_STYLE = ("leakage", "diversity", "scene_follows", "style_agreement")
+
+
+def headline(found: Mapping[float, Mapping[str, Mapping[str, float]]], first: float) -> dict[str, float]:
     """What a style of the first strength does, and what there is of it without a style."""
-    found = {
-        name: styled["unprompted"][name]
-        for name in ("scene_follows", "style_agreement", "style_agreement_gain", "leakage", "diversity")
-        if name in styled["unprompted"]
+    styled, without = found[first], found[0.0]
+    told = {name: styled["unprompted"][name] for name in HEADLINE if name in styled["unprompted"]}
+    told |= {
+        f"{name}_without_style": without["unprompted"][name] for name in WITHOUT_STYLE if name in without["unprompted"]
     }
-    for name in ("leakage", "diversity", "scene_follows", "style_agreement"):
-        if name in without["unprompted"]:
-            found[f"{name}_without_style"] = without["unprompted"][name]
-    for name in ("style_scene", "text_agreement"):
+    for name, key in (("style_scene", "prompt_scene"), ("text_agreement", "text_agreement")):
         if name in styled["prompted"]:
-            key = {"style_scene": "prompt_scene"}.get(name, name)
-            found |= {key: styled["prompted"][name], f"{key}_without_style": without["prompted"][name]}
-            found[f"{key}_change"] = styled["prompted"][name] - without["prompted"][name]
-    core = max(both[how]["core_max_abs_diff"] for both in (without, styled) for how in both)
-    return found | {"core_max_abs_diff": core}
+            told |= {key: styled["prompted"][name], f"{key}_without_style": without["prompted"][name]}
+    core = max(figures["core_max_abs_diff"] for both in found.values() for figures in both.values())
+    return told | {"core_max_abs_diff": core}
 
 
 def _grid(
@@ -205,10 +224,10 @@ def _grid(
     from canvas.data.images import contact_sheet
 
     count = min(params.grid_products, len(subjects))
-    headline = params.strengths[0], False, params.seed
+    alone = params.strengths[0], False, params.seed
     rows: dict[int, dict[int, int]] = {}
     for place, one in enumerate(wanted):
-        if (one.strength, one.prompted, one.seed) == headline and one.subject < count:
+        if (one.strength, one.prompted, one.seed) == alone and one.subject < count:
             rows.setdefault(one.style, {})[one.subject] = place
     blank = Image.new("RGB", subjects[0].pin.image.size, "white")
     shown, labels = [blank], ["style"]

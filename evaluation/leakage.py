@@ -1,8 +1,8 @@
 """Content leakage: does the product of a style picture turn up in what is painted after it?
 
-A judge on features that trained nothing here (evaluation.features) learns, from real pictures, which category of
-product it sees, or that it sees none, while part of the picture is hidden; in a painted picture the product that
-belongs there is what is hidden.
+A judge on features that no loss of the generator uses (evaluation.features) learns, from real pictures, which category
+of product it sees, or that it sees none, while part of the picture is hidden; in a painted picture the product that
+belongs there is what is hidden. How many leaks it would find there is told by products put into painted pictures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluation.features import trunk_features
@@ -28,6 +30,10 @@ NOTHING = ""
 GREY = 128
 MAX_COVERED = 0.25
 """Share of a product that may be hidden in a picture that is to teach what it looks like."""
+
+LEAK_SIDE = 1 / 3
+"""Longer side of a product that is put into a picture, in sides of the picture: small, for it is to be found beside
+the product that belongs there."""
 
 
 class ProductJudge:
@@ -91,3 +97,37 @@ def leaked(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str 
         None if style is None or style == product else said == style
         for said, style, product in zip(seen, styles, own, strict=True)
     ]
+
+
+def with_leaks(
+    views: Views, masks: Hidden, categories: Sequence[str | None], known: KnownProducts, seed: int
+) -> tuple[Views, list[int]]:
+    """Copies of views that show a product of their category, one of `known`, at a place that `masks` leave free; and
+    which views they are of: those whose category is known and that have room."""
+    draw = np.random.default_rng(seed)
+    found, places = [views[:0]], []
+    for place, category in enumerate(categories):
+        fitting = [at for at, name in enumerate(known.categories) if name == category and known.masks[at].any()]
+        if not fitting:
+            continue
+        product, shape = _small(known, int(draw.choice(fitting)), views.shape[1])
+        free = np.argwhere(~(sliding_window_view(masks[place], shape.shape) & shape).any(axis=(2, 3)))
+        if not len(free):
+            continue
+        top, left = draw.choice(free)
+        view = views[place].copy()
+        view[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = product[shape]
+        found.append(view[None])
+        places.append(place)
+    return np.concatenate(found), places
+
+
+def _small(known: KnownProducts, at: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A known product [h, w, 3] and its shape [h, w], no larger than LEAK_SIDE of `side`."""
+    rows, columns = (np.flatnonzero(known.masks[at].any(axis=axis)) for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    picture, shape = known.views[at][box], known.masks[at][box]
+    scale = min(1.0, LEAK_SIDE * side / max(shape.shape))
+    size = [max(1, round(scale * length)) for length in shape.shape[::-1]]
+    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small, np.asarray(cv2.resize(shape.astype(np.float32), size, interpolation=cv2.INTER_AREA)) >= 0.5

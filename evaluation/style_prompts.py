@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from evaluation.distances import Features, unit
-from evaluation.masks import interval
+from canvas.data.vectors import unit
+from evaluation.distances import Features
+from evaluation.intervals import crossed_bootstrap_mean
+
+Values = Sequence[float | None]
+"""One a score; None: it does not count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,38 +21,90 @@ class StyleScore:
 
     strength: float  # of the style; 0: as without one
     prompted: bool  # with words that name the style picture's background
-    item: tuple[int, int]  # product and style: pictures of an item differ in their seed
+    seed: int
+    item: tuple[int, int]  # painted pin and style picture: pictures of an item differ in their seed
+    product: str  # pins of one product are not independent
     product_scene: str | None  # that the product came in; None: unknown
     style_scene: str | None
+    style_split: str  # of the style picture's pin
     seen: str | None  # scene, by the judge
     style_agreement: float  # cosine with the style picture, by features that trained nothing
-    other_agreement: float  # mean cosine with the other styles' pictures: what following none of them gives
+    scene_agreement: float | None  # mean cosine with other pictures of the style's scene; None: there are none
+    other_agreement: float | None  # likewise of other scenes: what following no style gives
     text_agreement: float | None  # cosine with the prompt; None: there was none
     core_difference: int  # largest change of a byte on the product's core
     leaked: bool | None  # the style picture's product is seen; None: not to be told
+    leak_found: bool | None  # it is where one of its kind was put into the picture; None: it was not
 
 
 def style_figures(scores: Sequence[StyleScore]) -> dict[str, float]:
     """Means with their 95 % intervals, of pictures of one strength that all had a prompt, or all had none.
 
     `scene_follows`: the judge sees the style's scene, among pictures whose product came in another. `style_scene`:
-    likewise, of all.
+    likewise, of all. `style_agreement_gain`: agreement over that with pictures of other scenes.
+    `picture_agreement_gain`: over that with other pictures of the same scene, 0 where its scene is all that is
+    followed. `leakage_control`: the share of leaks that is found where there is one.
     """
-    known = [score for score in scores if score.style_scene is not None]
-    other = [score for score in known if score.style_scene != score.product_scene]
-    found: dict[str, float] = {"pictures": len(scores)}
-    columns: dict[str, list[float]] = {
-        "style_scene": [float(score.seen == score.style_scene) for score in known],
-        "scene_follows": [float(score.seen == score.style_scene) for score in other],
+    columns: dict[str, Values] = {
+        "style_scene": [_shows(score) for score in scores],
+        "scene_follows": [_follows(score) for score in scores],
         "style_agreement": [score.style_agreement for score in scores],
-        "style_agreement_gain": [score.style_agreement - score.other_agreement for score in scores],
-        "text_agreement": [score.text_agreement for score in scores if score.text_agreement is not None],
-        "leakage": [float(score.leaked) for score in scores if score.leaked is not None],
+        "style_agreement_gain": [_over(score.style_agreement, score.other_agreement) for score in scores],
+        "picture_agreement_gain": [_over(score.style_agreement, score.scene_agreement) for score in scores],
+        "text_agreement": [score.text_agreement for score in scores],
+        "leakage": [score.leaked for score in scores],
+        "leakage_control": [score.leak_found for score in scores],
     }
+    found: dict[str, float] = {"pictures": len(scores)}
     for name, values in columns.items():
-        if values:
-            found |= interval(name, values)
+        found |= _interval(name, scores, values)
     return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
+
+
+def prompt_changes(scores: Sequence[StyleScore], strength: float) -> dict[str, float]:
+    """What a style of this strength changes of pictures with a prompt, with intervals: differences of pairs that have
+    the same item and seed."""
+    prompted = [score for score in scores if score.prompted]
+    without = {(score.item, score.seed): score for score in prompted if score.strength == 0}
+    styled = [score for score in prompted if score.strength == strength and (score.item, score.seed) in without]
+    pairs = [(score, without[score.item, score.seed]) for score in styled]
+    scene = [_over(_shows(after), _shows(before)) for after, before in pairs]
+    text = [_over(after.text_agreement, before.text_agreement) for after, before in pairs]
+    return _interval("prompt_scene_change", styled, scene) | _interval("text_agreement_change", styled, text)
+
+
+def follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, dict[str, float]]:
+    """`scene_follows` by the split of the style picture, of pictures as for `style_figures`."""
+    found = {}
+    for split in sorted({score.style_split for score in scores}):
+        own = [score for score in scores if score.style_split == split and _follows(score) is not None]
+        if own:
+            found[split] = {"pictures": len(own)} | _interval("scene_follows", own, [_follows(score) for score in own])
+    return found
+
+
+def _shows(score: StyleScore) -> bool | None:
+    return None if score.style_scene is None else score.seen == score.style_scene
+
+
+def _follows(score: StyleScore) -> bool | None:
+    return None if score.style_scene == score.product_scene else _shows(score)
+
+
+def _over(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
+def _interval(name: str, scores: Sequence[StyleScore], values: Values) -> dict[str, float]:
+    """The mean of those that count under `name`, the ends of its 95 % interval under `name`_low and `name`_high;
+    nothing if none counts. Products and style pictures are resampled together."""
+    known = [(score, float(value)) for score, value in zip(scores, values, strict=True) if value is not None]
+    if not known:
+        return {}
+    of = crossed_bootstrap_mean(
+        [value for _, value in known], [score.product for score, _ in known], [score.item[1] for score, _ in known]
+    )
+    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
 def by_strength(scores: Sequence[StyleScore], features: Features) -> dict[float, dict[str, dict[str, float]]]:
@@ -61,32 +116,31 @@ def by_strength(scores: Sequence[StyleScore], features: Features) -> dict[float,
             places = [at for at, s in enumerate(scores) if s.strength == strength and s.prompted == prompted]
             if places:
                 chosen = [scores[place] for place in places]
-                figures = style_figures(chosen) | diversity([score.item for score in chosen], features[places])
-                found.setdefault(strength, {})[name] = figures
+                found.setdefault(strength, {})[name] = style_figures(chosen) | diversity(chosen, features[places])
     return found
 
 
-def diversity(items: Sequence[tuple[int, int]], features: Features) -> dict[str, float]:
+def diversity(scores: Sequence[StyleScore], features: Features) -> dict[str, float]:
     """Mean of 1 - cosine between two pictures of one item, over items, with its interval; nothing where items have
     one picture each."""
-    x, distances = unit(features), []
-    for item in sorted(set(items)):
-        own = x[[place for place, other in enumerate(items) if other == item]]
-        if len(own) > 1:
-            above = np.triu_indices(len(own), 1)
-            distances.append(float(1 - (own @ own.T)[above].mean()))
-    return dict(interval("diversity", distances)) if distances else {}
+    x, firsts, distances = unit(features), [], []
+    for item in sorted({score.item for score in scores}):
+        places = [place for place, score in enumerate(scores) if score.item == item]
+        above = np.triu_indices(len(places), 1)
+        firsts.append(scores[places[0]])
+        distances.append(float(1 - (x[places] @ x[places].T)[above].mean()) if len(places) > 1 else None)
+    return _interval("diversity", firsts, distances)
 
 
-def agreements(painted: Features, styles: Features, own: Sequence[int], others: Sequence[Sequence[int]]) -> Any:
-    """Cosine of each painted picture with its own style picture (row `own` of `styles`), and its mean with `others`,
-    [N] each; features must be `standardised`."""
-    cosines = unit(painted) @ unit(styles).T
-    with_own = cosines[np.arange(len(painted)), list(own)]
-    with_others = np.array(
-        [row[list(rest)].mean() if len(rest) else 0.0 for row, rest in zip(cosines, others, strict=True)]
-    )
-    return with_own, with_others
+def agreements(painted: Features, styles: Features) -> Features:
+    """Cosine of each painted picture with each style picture, [painted, styles]; features must be `standardised`."""
+    found: Features = unit(painted) @ unit(styles).T
+    return found
+
+
+def mean_agreement(row: Features, places: Sequence[int]) -> float | None:
+    """Of a picture's `agreements`, those at `places`; None for none."""
+    return float(row[list(places)].mean()) if places else None
 
 
 def standardised(features: Features, real: Features) -> Features:

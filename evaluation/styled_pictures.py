@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from evaluation.style_prompts import StyleScore, agreements, standardised
+from evaluation.style_prompts import StyleScore, agreements, mean_agreement, standardised
 
 if TYPE_CHECKING:
     import open_clip
 
     from canvas.data.product_pins import ProductPin
-    from canvas.data.style_pins import StylePin
+    from canvas.data.scene_views import Views
+    from canvas.data.style_pins import KnownProducts, StylePin
     from canvas.inference.many import Request
     from canvas.inference.painting_spec import PaintingSpec
     from canvas.inference.pipeline import CanvasPipeline
@@ -56,10 +57,11 @@ class Asked:
 def followed(
     subjects: Sequence[Subject], by_scene: Mapping[str, Sequence[StylePin]], count: int, together: int
 ) -> tuple[list[StylePin], list[list[int]]]:
-    """Style pins, and for each subject the places of `count` of them: of as many scenes as there are, none with the
+    """All style pins, and for each subject the places of `count` of them: of as many scenes as there are, none with the
     subject's own product. So many subjects `together` follow the same, the next ones others, as far as there are. A
     subject may have fewer."""
-    styles: dict[str, tuple[int, StylePin]] = {}
+    styles = [pin for pins in by_scene.values() for pin in pins]
+    places = {pin.pin_id: place for place, pin in enumerate(styles)}
     chosen: list[list[int]] = []
     for number, subject in enumerate(subjects):
         fitting = {scene: [pin for pin in pins if _fits(pin, subject)] for scene, pins in by_scene.items()}
@@ -69,8 +71,16 @@ def followed(
             for pins in fitting.values()
             if pick < len(pins)
         ]
-        chosen.append([styles.setdefault(pin.pin_id, (len(styles), pin))[0] for pin in turns[:count]])
-    return [pin for _, pin in styles.values()], chosen
+        chosen.append([places[pin.pin_id] for pin in turns[:count]])
+    return styles, chosen
+
+
+def compared(subject: Subject, styles: Sequence[StylePin], style: int) -> tuple[list[int], list[int]]:
+    """Places of the pictures of the style's own scene, and of other scenes, that a picture which follows it is compared
+    with: neither the style itself nor what shows the subject's product."""
+    fitting = [place for place, pin in enumerate(styles) if place != style and _fits(pin, subject)]
+    alike = [place for place in fitting if _named(styles[place]) == _named(styles[style])]
+    return alike, [place for place in fitting if place not in alike]
 
 
 def _fits(pin: StylePin, subject: Subject) -> bool:
@@ -78,15 +88,23 @@ def _fits(pin: StylePin, subject: Subject) -> bool:
     return pin.pin_id != subject.pin.pin_id and (pin.product_id is None or pin.product_id != subject.product_id)
 
 
-def asked(chosen: Sequence[Sequence[int]], strengths: Sequence[float], seeds: int, seed: int) -> list[Asked]:
-    """Every subject with each of its styles, without style and at every strength, with a prompt and without."""
+def _named(pin: StylePin) -> str:
+    """The scene; where truth knows none, the background in words."""
+    return pin.scene or pin.background
+
+
+def asked(
+    chosen: Sequence[Sequence[int]], strengths: Sequence[float], seeds: int, headline_seeds: int, seed: int
+) -> list[Asked]:
+    """Every subject with each of its styles, without style and at every strength, with a prompt and without; the first
+    strength and none, without a prompt, with `headline_seeds`."""
     return [
         Asked(subject, style, strength, prompted, seed + number)
         for subject, own in enumerate(chosen)
         for style in own
         for strength in (0.0, *strengths)
         for prompted in (False, True)
-        for number in range(seeds)
+        for number in range(headline_seeds if not prompted and strength in (0.0, strengths[0]) else seeds)
     ]
 
 
@@ -158,6 +176,7 @@ class StyleJudges:
 
     judges: Judges
     finder: ProductJudge | None  # None: truth knows no products
+    leaks: KnownProducts  # what the finder is to find where it is put into pictures
     clip: open_clip.CLIP  # the first text-image encoder
     real: Features  # of real pictures (evaluation.features), which agreement is measured against
     side: int  # pixels of the squares that they see
@@ -170,51 +189,72 @@ def scored(
     styles: Sequence[StylePin],
     wanted: Sequence[Asked],
     pictures: Sequence[Pixels],
+    split_of: Mapping[str, str],
 ) -> tuple[list[StyleScore], Features]:
-    """A score each, and the pictures' features."""
+    """A score each, and the pictures' features; `split_of` the styles' pins."""
     from canvas.data.scene_views import square_view
     from canvas.inference.product import masked_product
     from evaluation.features import scene_features, trunk_features
-    from evaluation.leakage import leaked
 
     views = np.stack([square_view(Image.fromarray(picture), by.side) for picture in pictures])
     features = standardised(trunk_features(views), by.real)
     shown = np.stack([square_view(style.image, by.side) for style in styles])
-    others = [[at for at, other in enumerate(styles) if other.scene != styles[one.style].scene] for one in wanted]
-    own, rest = agreements(
-        features, standardised(trunk_features(shown), by.real), [one.style for one in wanted], others
-    )
+    cosines = agreements(features, standardised(trunk_features(shown), by.real))
     seen = [soft for soft, _ in by.judges.seen(scene_features(views))]
     products = [masked_product(one.pin.image, one.pin.mask) for one in subjects]
-    leaks: list[bool | None] = [None] * len(wanted)
-    if by.finder is not None:
-        masks = [Image.fromarray((one.pin.mask * 255).astype(np.uint8)) for one in subjects]
-        hidden = np.stack([square_view(mask, by.side) >= 1 for mask in masks])  # every pixel that it touches
-        said = by.finder.seen(views, hidden[[one.subject for one in wanted]])
-        leaks = leaked(
-            said, [styles[one.style].category for one in wanted], [subjects[one.subject].category for one in wanted]
-        )
+    leaks, found = _leaks(by, subjects, styles, wanted, views)
     text = _text_agreement(by, pipeline, subjects, styles, wanted, views)
     scores = []
     for place, (one, picture) in enumerate(zip(wanted, pictures, strict=True)):
-        product = products[one.subject]
+        subject, style, product = subjects[one.subject], styles[one.style], products[one.subject]
+        alike, others = compared(subject, styles, one.style)
         changed = np.abs(picture.astype(int) - product.pixels)[product.core]
         scores.append(
             StyleScore(
                 strength=one.strength,
                 prompted=one.prompted,
+                seed=one.seed,
                 item=(one.subject, one.style),
-                product_scene=subjects[one.subject].scene,
-                style_scene=styles[one.style].scene,
+                product=subject.product_id or subject.pin.pin_id,
+                product_scene=subject.scene,
+                style_scene=style.scene,
+                style_split=split_of[style.pin_id],
                 seen=seen[place],
-                style_agreement=float(own[place]),
-                other_agreement=float(rest[place]),
+                style_agreement=float(cosines[place, one.style]),
+                scene_agreement=mean_agreement(cosines[place], alike),
+                other_agreement=mean_agreement(cosines[place], others),
                 text_agreement=text.get(place),
                 core_difference=int(changed.max(initial=0)),
                 leaked=leaks[place],
+                leak_found=found.get(place),
             )
         )
     return scores, features
+
+
+def _leaks(
+    by: StyleJudges,
+    subjects: Sequence[Subject],
+    styles: Sequence[StylePin],
+    wanted: Sequence[Asked],
+    views: Views,
+) -> tuple[Sequence[bool | None], dict[int, bool]]:
+    """Whether the style picture's product is seen in each picture; and by place, where that can be told, whether it
+    would be if it were there."""
+    from canvas.data.scene_views import square_view
+    from evaluation.leakage import leaked, with_leaks
+
+    if by.finder is None:
+        return [None] * len(wanted), {}
+    masks = [Image.fromarray((one.pin.mask * 255).astype(np.uint8)) for one in subjects]
+    touched = np.stack([square_view(mask, by.side) >= 1 for mask in masks])  # every pixel that it touches
+    hidden = touched[[one.subject for one in wanted]]
+    categories = [styles[one.style].category for one in wanted]
+    leaks = leaked(by.finder.seen(views, hidden), categories, [subjects[one.subject].category for one in wanted])
+    told = [category if leak is not None else None for category, leak in zip(categories, leaks, strict=True)]
+    copies, places = with_leaks(views, hidden, told, by.leaks, seed=0)
+    seen = by.finder.seen(copies, hidden[places])
+    return leaks, {place: said == told[place] for place, said in zip(places, seen, strict=True)}
 
 
 def _text_agreement(
@@ -223,7 +263,7 @@ def _text_agreement(
     subjects: Sequence[Subject],
     styles: Sequence[StylePin],
     wanted: Sequence[Asked],
-    views: np.ndarray,
+    views: Views,
 ) -> dict[int, float]:
     """Of the pictures that had a prompt, by place; the encoder's text half is the pipeline's own copy."""
     from evaluation.alignment import text_agreement

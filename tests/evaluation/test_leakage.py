@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from canvas.data.style_pins import KnownProducts
-from evaluation.leakage import GREY, NOTHING, ProductJudge, examples, hidden, judge_figures, leaked
+from evaluation.leakage import GREY, NOTHING, ProductJudge, examples, hidden, judge_figures, leaked, with_leaks
 
 
 def painted(count: int, seed: int, side: int = 32) -> KnownProducts:
@@ -59,3 +59,29 @@ def test_a_leak_is_told_where_the_categories_differ():
         None,
         None,
     ]
+
+
+def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
+    known, judge = painted(8, seed=3), ProductJudge.learnt(painted(24, seed=0), seed=0)
+    masks = known.masks.copy()
+    masks[4] = True  # no room
+    categories = ["Lamps", "Mugs", None, "Lamps", "Lamps", "Shoes", "Mugs", "Mugs"]  # no shoe is known
+    copies, places = with_leaks(known.emptied, masks, categories, known, seed=0)
+    assert places == [0, 1, 3, 6, 7]
+    for copy, place in zip(copies, places, strict=True):
+        changed = (copy != known.emptied[place]).any(axis=-1)
+        assert changed.any()
+        assert not (changed & masks[place]).any()
+        rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 11  # a third of 32
+    found = judge.seen(copies, masks[places])
+    assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
+    again, _ = with_leaks(known.emptied, masks, categories, known, seed=0)
+    assert np.array_equal(copies, again)
+
+
+def test_leaks_of_nothing_known():
+    known = painted(2, seed=0)
+    copies, places = with_leaks(known.views, known.masks, [None, "Shoes"], known, seed=0)
+    assert copies.shape == (0, 32, 32, 3)
+    assert places == []

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from canvas.data.product_pins import ProductPin
 from canvas.data.style_pins import StylePin
-from evaluation.styled_pictures import Asked, Subject, asked, followed
+from evaluation.features import trunk_features
+from evaluation.judges import Judges
+from evaluation.leakage import ProductJudge
+from evaluation.styled_pictures import Asked, StyleJudges, Subject, asked, compared, followed, scored
+from tests.evaluation.test_leakage import painted
 
 IMAGE = Image.new("RGB", (8, 8))
 
@@ -39,8 +47,59 @@ def test_pins_of_unknown_products_follow_all_but_themselves():
 
 
 def test_what_is_asked_and_what_needs_no_painting_twice():
-    wanted = asked([[0, 1], [1]], strengths=(1.0,), seeds=2, seed=5)
+    wanted = asked([[0, 1], [1]], strengths=(1.0,), seeds=2, headline_seeds=2, seed=5)
     assert len(wanted) == 3 * 2 * 2 * 2
     assert len({one.same for one in wanted}) == len(wanted) - 2  # subject 0 without prompt and style: two seeds once
     assert Asked(0, 0, 0.0, False, 5).same == Asked(0, 1, 0.0, False, 5).same
     assert Asked(0, 0, 0.0, True, 5).same != Asked(0, 1, 0.0, True, 5).same
+
+
+def test_more_noises_of_the_headline_alone():
+    wanted = asked([[0]], strengths=(1.0, 0.5), seeds=1, headline_seeds=3, seed=5)
+    seeds = Counter((one.strength, one.prompted) for one in wanted)
+    assert seeds == {(0, False): 3, (0, True): 1, (1, False): 3, (1, True): 1, (0.5, False): 1, (0.5, True): 1}
+    assert {one.seed for one in wanted if one.strength == 1 and not one.prompted} == {5, 6, 7}
+
+
+def test_what_a_followed_picture_is_compared_with():
+    styles, _ = followed([], BY_SCENE, count=2, together=1)
+    assert [style.pin_id for style in styles] == ["f0", "f1", "l0", "l1"]
+    assert compared(subject("s", "x"), styles, 0) == ([1], [2, 3])
+    assert compared(subject("s", "b"), styles, 0) == ([], [3])  # two show the subject's product
+    nowhere = [replace(style, scene=None) for style in styles]  # truth knows none: by the background's words
+    assert compared(subject("s", "x"), nowhere, 0) == ([1], [2, 3])
+
+
+def test_scores_know_split_product_and_what_would_be_seen_of_a_leak():
+    """Lamps after pictures of mugs, one of which leaks."""
+    known = painted(24, seed=0)
+    images = [Image.fromarray(view) for view in known.views]
+    styles = [
+        StylePin("m0", images[0], "in a forest", "forest", "Mugs", "a"),
+        StylePin("m2", images[2], "in a lobby", "lobby", "Mugs", "b"),
+    ]
+    pins = [ProductPin(f"l{at}", images[at], known.masks[at], "lamp") for at in (1, 5)]
+    subjects = [Subject(pin, product, "Lamps", "forest") for pin, product in zip(pins, ("c", None), strict=True)]
+    wanted = [Asked(subject, style, 1.0, False, 7) for subject in (0, 1) for style in (0, 1)]
+    leaking = known.views[1].copy()
+    leaking[known.masks[2]] = known.views[2][known.masks[2]]
+    by = StyleJudges(
+        judges=Judges((), None),
+        finder=ProductJudge.learnt(known, seed=0),
+        leaks=known,
+        clip=None,  # without a prompt there is no text to agree with
+        real=trunk_features(known.views),
+        side=32,
+    )
+    pictures = [known.views[1], leaking, known.views[5], known.views[5]]
+    splits = {"m0": "unseen_view", "m2": "unseen_both"}
+    scores, features = scored(by, None, subjects, styles, wanted, pictures, splits)
+    assert len(features) == 4
+    assert [score.leaked for score in scores] == [False, True, False, False]
+    assert [score.leak_found for score in scores].count(True) >= 3
+    assert [score.product for score in scores] == ["c", "c", "l5", "l5"]
+    assert [score.style_split for score in scores] == ["unseen_view", "unseen_both"] * 2
+    assert {score.seed for score in scores} == {7}
+    assert {score.core_difference for score in scores} == {0}
+    assert [score.scene_agreement for score in scores] == [None] * 4
+    assert scores[2].style_agreement == pytest.approx(scores[3].other_agreement)
