@@ -51,7 +51,7 @@ from canvas.models.vae_spec import VaeSpec
 from canvas.precision import resolved
 from canvas.train.data import Prefetched
 from canvas.train.loop import fit
-from canvas.train.rows import BucketBatches, ShardRows, by_bucket
+from canvas.train.rows import ShardRows
 from canvas.train.shards import write_shards
 from canvas.train.spec import Precision, TrainSpec
 from lifecycle.params import load_sections, read_section
@@ -187,9 +187,7 @@ def ours(of: Sizes, shards: Path, vae: Vae, work: Path, precision: Precision) ->
     train = dataclasses.replace(of.train, precision=precision)
     rows = ShardRows(shards)
     columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
-    batches = BucketBatches(
-        lambda chosen: rows.batch(chosen, columns), by_bucket(rows.index), of.train.batch_size, of.train.seed
-    )
+    batches = rows.batches(rows.index, columns, of.train.batch_size, of.train.seed)
     objective = DenoisingObjective(of.diffusion, latent_scale(vae), captions=1, caption_dropout=0.1, inpaint=False)
     unet = denoiser(of)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from canvas.train.shards import Sample
 
 
-@stage(machine="gpu")
+@stage(machine="gpus")
 def encode(
     encode: EncodingSpec,
     text: TextSpec,
@@ -36,10 +36,13 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
+    import torch
+
     from canvas.data import tables
     from canvas.data.encoding import PinSamples
     from canvas.data.pairs import captions_of
     from canvas.models.vae import scale_factor
+    from canvas.train.distributed import joined
     from canvas.train.rows import ShardRows
     from canvas.train.shards import write_shards
 
@@ -50,17 +53,28 @@ def encode(
     said = captions_of(captions.path, split_of, encode.sources)
     ids = [pin_id for pin_id in split_of if pin_id in said]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
-    samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames)
-    encoded = 0  # by this process: a killed one left its shards
+    encoded = 0  # by this process: a killed one left its shards, others write theirs
 
     def counted(rows: range) -> Iterator[Sample]:
         nonlocal encoded
         encoded += len(rows)
         return samples(rows)
 
-    started = time.perf_counter()
-    write_shards(shards.path, len(views), counted, work=scratch.path / "shards", rows_per_shard=encode.rows_per_shard)
-    seconds = time.perf_counter() - started
+    with joined(encode.parallel) as world:
+        samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames, silent=world.rank > 0)
+        started = time.perf_counter()
+        write_shards(
+            shards.path,
+            len(views),
+            counted,
+            work=scratch.path / "shards",
+            rows_per_shard=encode.rows_per_shard,
+            world=world,
+        )
+        seconds = time.perf_counter() - started
+        share = float(world.mean(torch.tensor(float(encoded), device=world.device)))
+    if world.rank > 0:
+        return
 
     index = ShardRows(shards.path).index
     texts = {text for pin_id in ids for text in said[pin_id][: encode.captions]}
@@ -74,7 +88,7 @@ def encode(
         "captions": len(texts),
         "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
-        "images_per_second": encoded / seconds,
+        "images_per_second": share * world.size / seconds,
         "seconds": {"load": started - clock, "encode": seconds},
     }
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

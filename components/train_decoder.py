@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
-    from canvas.data.known_pins import Known
+    from canvas.data.known_pins import Known, KnownPin
     from canvas.models.decoder import ConditionalDecoder
     from canvas.models.latents import LatentScale
     from canvas.models.vae import Vae as Autoencoder
@@ -95,6 +95,7 @@ def train_decoder(
     from canvas.models.denoiser import load_denoiser
     from canvas.models.latents import latent_scale
     from canvas.models.vae import load_vae
+    from canvas.train.distributed import joined
     from canvas.train.rows import ShardRows, shows_product
     from canvas.train.state import evaluating
 
@@ -115,10 +116,14 @@ def train_decoder(
         )
         for of_train, count in ((True, params.pins), (False, params.scored_pins))
     )
-    samples = [*train, *painter.painted(evenly(train, params.painted_pins))]
-    scored = [*held_out, *painter.painted(held_out)]
+    with joined(params.train.parallel) as world:
+        learnt, judged = (
+            painter.painted(chosen, scratch.path / name, world)
+            for name, chosen in (("painted", evenly(train, params.painted_pins)), ("painted-held-out", held_out))
+        )
+    samples, scored = [*train, *learnt], [*held_out, *judged]
     unet.to("cpu")  # training has the device to itself
-    shown = evenly(scored[len(held_out) :], params.sheet_pins)
+    shown = [pin.known() for pin in evenly(judged, params.sheet_pins)]
     painted = time.perf_counter()
     torch.manual_seed(params.seed)
     conditional = ConditionalDecoder.of(autoencoder, decoder)
@@ -144,7 +149,7 @@ def train_decoder(
 def _fitted(
     conditional: ConditionalDecoder,
     params: TrainDecoderParams,
-    samples: Sequence[Known],
+    samples: Sequence[KnownPin],
     scale: LatentScale,
     clip: Path,
     log: StepLog,
@@ -156,6 +161,7 @@ def _fitted(
     from canvas.models.perceptual import ClipFeatures, FeatureDistance
     from canvas.models.reconstruction import PictureLoss, adversary_of
     from canvas.models.text import load_clip
+    from canvas.train.data import Prefetched
     from canvas.train.loop import fit
     from canvas.train.rows import BucketBatches
 
@@ -178,11 +184,13 @@ def _fitted(
             scale=scale,
             latent_noise=params.latent_noise,
         ),
-        BucketBatches(
-            lambda places: stacked([samples[place] for place in places]),
-            dict(sorted(buckets.items())),
-            params.train.batch_size,
-            params.train.seed,
+        Prefetched(
+            BucketBatches(
+                lambda places: stacked([samples[place].known() for place in places]),
+                dict(sorted(buckets.items())),
+                params.train.batch_size,
+                params.train.seed,
+            )
         ),
         params.train,
         checkpoints=scratch.path / "checkpoints",
@@ -197,14 +205,14 @@ def _scores(
     autoencoder: Autoencoder,
     spec: DecoderSpec,
     params: TrainDecoderParams,
-    scored: Sequence[Known],
+    scored: Sequence[KnownPin],
 ) -> dict[str, object]:
     """Of painted pins; of encoded ones under `encoded`."""
     from canvas.models.reconstruction import from_bytes
     from evaluation.decoders import DecodedScores
 
     of = {painted: DecodedScores(erosion=spec.erosion, reach=params.seam_reach) for painted in (True, False)}
-    for pin in scored:
+    for pin in (one.known() for one in scored):
         decoded, pasted = _decoded(conditional, autoencoder, pin)
         of[pin.painted].add(decoded, pasted, from_bytes(pin.pixels[None]), pin.mask[None])
     return {**of[True].metrics(), "encoded": of[False].metrics()}

@@ -31,11 +31,11 @@ from zlib import crc32
 
 import numpy as np
 import open_clip
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from canvas.data import tables
 from canvas.data.encoding_spec import EncodingSpec
 from canvas.data.frames import FrameSpec, View, view_of, viewed
 from canvas.data.images import decode, on_white
@@ -90,14 +90,16 @@ class PinSamples:
         encoders: Encoders,
         spec: EncodingSpec,
         frames: FrameSpec,
+        *,
+        silent: bool = False,
     ) -> None:
-        self.pins, self.masks = pins, masks
+        self.pins, self.masks = tables.RowsById(pins), tables.RowsById(masks)
         self.views = list(views)
         self.captions = captions
         self.encoders = encoders
         self.spec = spec
         self.frames = frames
-        self.bar = tqdm(total=len(self.views), desc="encode", unit="view")
+        self.bar = tqdm(total=len(self.views), desc="encode", unit="view", disable=silent)
 
     @torch.no_grad()
     def __call__(self, rows: range) -> Iterator[Sample]:
@@ -127,10 +129,9 @@ class PinSamples:
         numbers: dict[str, list[int]] = {}
         for pin_id, number in views:
             numbers.setdefault(pin_id, []).append(number)
-        wanted = [("pin_id", "in", list(numbers))]
-        masks = pq.read_table(self.masks, columns=["pin_id", "mask", "box", "rejected"], filters=wanted).to_pylist()
+        masks = self.masks.read(numbers, ("pin_id", "mask", "box", "rejected"))
         mask_of = {row["pin_id"]: row for row in masks if row["rejected"] is None}
-        for row in pq.read_table(self.pins, columns=list(PIN_COLUMNS), filters=wanted).to_pylist():
+        for row in self.pins.read(numbers, PIN_COLUMNS):
             image, mask = on_white(decode(row.pop("image"))), mask_of.get(row["pin_id"])
             alpha, box = None, None
             if mask is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from canvas.data.crops import CropSpec
 from canvas.data.mask_errors import MaskErrors
@@ -25,6 +26,7 @@ class EncodingSpec:
     batch_size: int  # pictures at once
     precision: Precision  # of the encoders; the shards are float16
     rows_per_shard: int
+    parallel: Literal["none", "ddp"]  # ddp: ranks share the shards
     seed: int
 
     def __post_init__(self) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canvas.data import tables
-from canvas.data.clusters import unit
+from canvas.data.vectors import Vectors, unit
 
 Source = Literal["uve", "clip", "uve+clip"]
 """Which embeddings stand side by side."""
 
-Vectors = NDArray[np.float32]  # [N, E]
+REMEMBERED = 256
+"""Row groups of embeddings, of 250 pins and some megabytes each: more than the shards that are mixed at a time hold."""
 
 
 def joined(parts: Mapping[str, Vectors], source: str) -> Vectors:
@@ -32,30 +32,24 @@ def averaged(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str
 
 
 class PinEmbeddings:
-    """Embeddings of all pins of tables.EMBEDDINGS, in memory: 4 bytes a number."""
+    """Embeddings of the pins of tables.EMBEDDINGS, read when they are asked for; some row groups stay in memory, for
+    shards hold pins in the order of the table."""
 
     def __init__(self, path: Path, source: str) -> None:
-        ids: list[str] = []
-        found = []
-        names = source.split("+")
-        for batch in tables.batches(path, ["pin_id", *names], rows=4096):
-            ids += batch.column("pin_id").to_pylist()
-            parts = {name: np.stack(batch.column(name).to_numpy(zero_copy_only=False)) for name in names}
-            found.append(joined(parts, source))
-        if not ids:
+        self._rows = tables.RowsById(path, remembered=REMEMBERED)
+        self._source = source
+        first = next(iter(self._rows), None)
+        if first is None:
             raise ValueError(f"{path} holds no embedding: run the stage embed on pins that the filter keeps")
-        self.vectors: Vectors = np.concatenate(found).astype(np.float32)
-        self._row = {pin: row for row, pin in enumerate(ids)}
-
-    @property
-    def width(self) -> int:
-        """E."""
-        return self.vectors.shape[1]
+        self.width = self.of([first]).shape[1]  # E
 
     def of(self, pins: Sequence[str]) -> Vectors:
         """[N, E], in the order of `pins`. Raises ValueError for a pin that was not embedded."""
-        if missing := [pin for pin in pins if pin not in self._row]:
+        if missing := [pin for pin in pins if pin not in self._rows]:
             raise ValueError(
                 f"{len(missing)} pins have no embedding ({missing[0]}, ...): embed and encode the same pins"
             )
-        return self.vectors[[self._row[pin] for pin in pins]]
+        names = self._source.split("+")
+        found = {row["pin_id"]: row for row in self._rows.read(pins, ["pin_id", *names])}
+        parts = {name: np.array([found[pin][name] for pin in pins], np.float32) for name in names}
+        return joined(parts, self._source)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
 
+from canvas.data import tables
 from canvas.data.frames import View, viewed
 from canvas.data.images import decode, on_white
 from canvas.data.masks import decode_alpha
@@ -22,7 +23,9 @@ from canvas.inference.painting_spec import PaintingSpec
 from canvas.models.latents import LatentScale
 from canvas.precision import half_on, held_in
 from canvas.train.data import Batch
-from canvas.train.rows import ShardRow, ShardRows, by_bucket
+from canvas.train.distributed import World
+from canvas.train.rows import ShardRow, ShardRows
+from canvas.train.shards import Sample, Shards, write_shards
 from canvas.train.state import evaluating
 
 T = TypeVar("T")
@@ -32,7 +35,7 @@ T = TypeVar("T")
 class Known:
     """One pin in its frame."""
 
-    row: ShardRow
+    pin_id: str
     pixels: torch.Tensor  # uint8 (3, H, W)
     alpha: torch.Tensor  # (1, H, W), 0..1; the mask is where it is one half or more
     latents: torch.Tensor  # (C, h, w), raw
@@ -49,36 +52,50 @@ class Known:
         return self.mask if self.painted else torch.ones_like(self.alpha)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownPin:
+    """One pin as it is kept: picture and matte encoded, latents in the shards unless they are painted."""
+
+    row: ShardRow
+    picture: bytes
+    matte: bytes
+    shards: ShardRows
+    painted: tuple[Shards, int] | None = None  # where latents of a denoiser are
+
+    def known(self) -> Known:
+        """Decoded, and cropped as its latents are."""
+        stored = _columns(self.shards, [self.row.row], {"moments": "moments", "sizes": "sizes"})
+        height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
+        view = View((height, width), top, left, (frame[0], frame[1]))
+        grey = Image.fromarray((decode_alpha(self.matte) * 255).round().astype(np.uint8))
+        latents = stored["moments"][0].chunk(2)[0]
+        if self.painted is not None:
+            shards, row = self.painted
+            latents = torch.as_tensor(shards[row]["latents"])
+        return Known(
+            pin_id=self.row.pin_id,
+            pixels=torch.from_numpy(viewed(on_white(decode(self.picture)), view).copy()).permute(2, 0, 1),
+            alpha=torch.from_numpy(viewed(grey, view).copy())[None].float() / 255,
+            latents=latents,
+            painted=self.painted is not None,
+        )
+
+
 def evenly(choices: Sequence[T], count: int) -> list[T]:
     """`count` of the choices (or all there are), spread evenly."""
     places = np.linspace(0, len(choices) - 1, min(count, len(choices))).round().astype(int)
     return [choices[place] for place in places]
 
 
-def known_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[Known]:
-    """The product pins `rows` of the shards, their first views, cropped as their latents are; in memory, 7 bytes a
-    pixel."""
+def known_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[KnownPin]:
+    """The product pins `rows` of the shards, their first views; in memory, in the bytes of the two tables."""
     assert not any(row.view for row in rows), "other views may be mirrored, which the shards do not tell"
-    wanted = [("pin_id", "in", [row.pin_id for row in rows])]
-    pictures = pq.read_table(pins, columns=["pin_id", "image"], filters=wanted).to_pylist()
-    mattes = pq.read_table(masks, columns=["pin_id", "alpha"], filters=wanted).to_pylist()
-    image_of = {row["pin_id"]: row["image"] for row in pictures}
-    matte_of = {row["pin_id"]: row["alpha"] for row in mattes}
-    return [_known(shards, row, image_of[row.pin_id], matte_of[row.pin_id]) for row in rows]
-
-
-def _known(shards: ShardRows, row: ShardRow, picture: bytes, matte: bytes) -> Known:
-    stored = _columns(shards, [row.row], {"moments": "moments", "sizes": "sizes"})
-    height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
-    view = View((height, width), top, left, (frame[0], frame[1]))
-    grey = Image.fromarray((decode_alpha(matte) * 255).round().astype(np.uint8))
-    return Known(
-        row=row,
-        pixels=torch.from_numpy(viewed(on_white(decode(picture)), view).copy()).permute(2, 0, 1),
-        alpha=torch.from_numpy(viewed(grey, view).copy())[None].float() / 255,
-        latents=stored["moments"][0].chunk(2)[0],
-        painted=False,
+    ids = {row.pin_id for row in rows}
+    image_of, matte_of = (
+        {row["pin_id"]: row[column] for row in tables.RowsById(table).read(ids, ("pin_id", column))}
+        for table, column in ((pins, "image"), (masks, "alpha"))
     )
+    return [KnownPin(row=row, picture=image_of[row.pin_id], matte=matte_of[row.pin_id], shards=shards) for row in rows]
 
 
 class Painter:
@@ -100,20 +117,31 @@ class Painter:
         self.spec = spec
         self.seed = seed
 
-    def painted(self, pins: Sequence[Known]) -> list[Known]:
-        """The same pins, in the same order, with latents painted after their first caption and product mask."""
-        known = {pin.row.row: pin for pin in pins}
-        with tqdm(total=len(pins), desc="paint", unit="pin") as bar, evaluating(self.unet):
-            for rows in self._batches(by_bucket(pin.row for pin in pins)):
-                for row, latents in zip(rows, self._latents(rows), strict=True):
-                    known[row] = replace(known[row], latents=latents, painted=True)
-                bar.update(len(rows))
-        return [known[pin.row.row] for pin in pins]
+    def painted(self, pins: Sequence[KnownPin], place: Path, world: World) -> list[KnownPin]:
+        """The same pins, in the same order, with latents painted after their first caption and product mask.
 
-    def _batches(self, buckets: Mapping[str, Sequence[int]]) -> Iterator[Sequence[int]]:
-        for rows in buckets.values():
-            for first in range(0, len(rows), self.spec.batch_size):
-                yield rows[first : first + self.spec.batch_size]
+        They are kept below `place`, where a killed call goes on; the ranks of `world`, which have it in common, share
+        the work.
+        """
+        ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
+        path = place / "painted"
+        with tqdm(total=len(pins), desc="paint", unit="pin", disable=world.rank > 0) as bar, evaluating(self.unet):
+
+            def samples(rows: range) -> Iterator[Sample]:
+                bar.update(rows.start - bar.n)
+                for _, pins_of_one in groupby(ordered[rows.start : rows.stop], key=lambda pin: pin.row.bucket):
+                    same = list(pins_of_one)
+                    for pin, latents in zip(same, self._latents([pin.row.row for pin in same]), strict=True):
+                        yield {"pin_id": pin.row.pin_id, "latents": latents}
+                bar.update(len(rows))
+
+            if not world.agreed(path.exists()):
+                each = self.spec.batch_size
+                write_shards(path, len(pins), samples, work=place / "parts", rows_per_shard=each, world=world)
+            world.wait()
+            bar.update(len(pins) - bar.n)
+        found, at = Shards(path), {pin.row.row: number for number, pin in enumerate(ordered)}
+        return [replace(pin, painted=(found, at[pin.row.row])) for pin in pins]
 
     def _latents(self, rows: Sequence[int]) -> torch.Tensor:
         """Raw latents (N, C, h, w) on the CPU; a pin's noise is a function of the seed and its row."""
@@ -152,7 +180,7 @@ def _columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -
 def stacked(pins: Sequence[Known]) -> Batch:
     """Pins of one frame as the batch that `canvas.models.decoder.DecoderObjective` reads."""
     return {
-        "pin_id": [pin.row.pin_id for pin in pins],
+        "pin_id": [pin.pin_id for pin in pins],
         "images": torch.stack([pin.pixels for pin in pins]),
         "latents": torch.stack([pin.latents for pin in pins]),
         "mask": torch.stack([pin.mask for pin in pins]),

@@ -6,11 +6,13 @@ Every sidecar is keyed by `pin_id` and holds one row a pin unless its comment sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
@@ -276,6 +278,42 @@ def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) ->
         yield from pq.ParquetFile(part).iter_batches(
             batch_size=rows, columns=None if columns is None else list(columns)
         )
+
+
+class RowsById:
+    """Rows of a table by their pin_id, of which no two are alike; reads the row groups that hold them, no others, of
+    which the last `remembered` stay in memory."""
+
+    def __init__(self, path: Path, remembered: int = 0) -> None:
+        self._groups: list[tuple[Path, int]] = []
+        self._group_of: dict[str, int] = {}
+        for part in sorted(path.glob("*.parquet")):
+            with pq.ParquetFile(part) as file:
+                for number in range(file.num_row_groups):
+                    ids = file.read_row_group(number, ["pin_id"])["pin_id"].to_pylist()
+                    self._group_of.update(dict.fromkeys(ids, len(self._groups)))
+                    self._groups.append((part, number))
+        self._group = lru_cache(maxsize=remembered)(self._read_group)
+
+    def __contains__(self, pin_id: str) -> bool:
+        return pin_id in self._group_of
+
+    def __iter__(self) -> Iterator[str]:
+        """The pins, in the order of the table."""
+        return iter(self._group_of)
+
+    def read(self, ids: Collection[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Those rows, in the order of the table, with `columns`, pin_id among them; what it lacks is left out."""
+        wanted, found = set(ids), []
+        for place in sorted({self._group_of[pin_id] for pin_id in wanted if pin_id in self._group_of}):
+            group = self._group(place, tuple(columns))
+            found += group.filter(pc.is_in(group["pin_id"], pa.array(wanted, pa.string()))).to_pylist()
+        return found
+
+    def _read_group(self, place: int, columns: tuple[str, ...]) -> pa.Table:
+        part, number = self._groups[place]
+        with pq.ParquetFile(part) as file:
+            return file.read_row_group(number, list(columns))
 
 
 def kept_splits(pins: Path, kept: Path) -> dict[str, str]:

@@ -20,11 +20,11 @@ from canvas.diffusion.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, D
 from canvas.diffusion.training_spec import DenoiserTraining, HeldOutSpec
 from canvas.models.adapters import folding
 from canvas.train.data import Batch, Prefetched, placed
-from canvas.train.distributed import World, joined
+from canvas.train.distributed import ALONE, World, joined
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
 from canvas.train.loop import Fitted, fit
-from canvas.train.rows import BucketBatches, ShardRow, ShardRows, by_bucket
+from canvas.train.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.state import evaluating
 
 Masks = Literal["none", "random", "product"]
@@ -82,9 +82,7 @@ def train_denoiser(
     columns = columns_of(masks)
     chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
     rest = [row for row in shards.index if wanted(row) and row.split != "train"]
-    batches = BucketBatches(
-        lambda rows: shards.batch(rows, columns), by_bucket(chosen), training.train.batch_size, training.train.seed
-    )
+    batches = shards.batches(chosen, columns, training.train.batch_size, training.train.seed)
     held_out = held_out_batches(shards, rest, training.held_out, columns)
 
     with joined(training.train.parallel) as world:
@@ -145,12 +143,11 @@ def held_out_loss(
     objective: DenoisingObjective,
     batches: Sequence[Batch],
     repeats: int,
-    world: World | None = None,
+    world: World = ALONE,
 ) -> float:
     """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call. The ranks of
-    `world` share the work, all of them must call; None: this process has it to itself."""
+    `world` share the work, all of them must call."""
     device = next(denoiser.parameters()).device
-    world = world or World(0, 1, device)
     sizes = [len(batch["pin_id"]) for batch in batches]
     turns = [(repeat, number) for repeat in range(repeats) for number in range(len(batches))]
     total = torch.zeros(2, dtype=torch.float64)  # losses, samples

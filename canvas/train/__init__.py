@@ -16,8 +16,8 @@
 | spec | `TrainSpec`: the numbers of a run, checked once (needs no torch, so stages declare it) |
 | loop | `fit`: one function that reads top to bottom |
 | player | a model in training; `Adversary` for a discriminator |
-| data | `Batches`: the batch of a step is a function of the step; `TensorBatches`, `Prefetched` |
-| shards | `write_shards`, `ShardBatches`: the same from files, for what does not fit in memory |
+| data | `Batches`: the batch of a step is a function of the step; `Order`, `TensorBatches`, `Prefetched` |
+| shards | `write_shards`, `Shards`: samples in files, for what does not fit in memory, and a table of them |
 | rows | `ShardRows`, `BucketBatches`: of those files the rows that are wanted, one shape a batch |
 | draws | `Draws`: noise by (seed, step, sample), however the batch is cut up |
 | optimizer | AdamW, its parameter groups, the learning rate of a step |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Protocol
@@ -12,6 +12,9 @@ import torch
 
 Batch = Mapping[str, torch.Tensor | list[str]]
 """Columns of equal length. `pin_id`, a list of str, is always among them."""
+
+MIXED = 16
+"""Shards whose rows come together: more mix better, fewer are read and kept at a time."""
 
 
 def placed(batch: Batch, device: torch.device) -> Batch:
@@ -30,31 +33,67 @@ class Batches(Protocol):
         ...
 
 
-def epoch_places(rows: int, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
-    """Epoch and place in it of each sample of this rank's slice of batch `step`: int64 [batch_size // world, 2].
+class Order:
+    """Which row comes when, of rows that lie in `shards` of so many each: an epoch after the other, each in its own
+    order, in which every row comes once.
 
-    A batch may end one epoch and start the next, so every row is seen equally often.
+    An epoch goes through the shards at random, `mixed` at a time, whose rows are permuted together: at random, yet near
+    each other on disk. The order is a pure function of (seed, epoch); memory holds that of two times `mixed` shards.
     """
-    if batch_size % world:
-        raise ValueError(f"batch_size is {batch_size}: it must be a multiple of the {world} processes that share it")
-    local = batch_size // world
-    places = np.arange(local) + step * batch_size + rank * local
-    return np.stack(np.divmod(places, rows), axis=1)
+
+    def __init__(self, shards: Sequence[int], seed: int, mixed: int = MIXED) -> None:
+        self._sizes = np.array([size for size in shards if size])
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self.rows = int(self._sizes.sum())
+        self._seed = seed
+        self._mixed = mixed
+        self._shards = lru_cache(maxsize=2)(self._shards_of)
+        self._permuted = lru_cache(maxsize=2)(self._permuted_of)
+
+    def batch(self, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
+        """The rows of this rank's slice of batch `step`: int64 [batch_size // world].
+
+        A batch may end one epoch and start the next, so every row is seen equally often.
+        """
+        if batch_size % world:
+            raise ValueError(
+                f"batch_size is {batch_size}: it must be a multiple of the {world} processes that share it"
+            )
+        local = batch_size // world
+        epochs, places = np.divmod(np.arange(local) + step * batch_size + rank * local, self.rows)
+        chosen = np.empty(local, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            _, bounds = self._shards(int(epoch))
+            groups = np.searchsorted(bounds, places, side="right") - 1
+            for group in np.unique(groups[epochs == epoch]):
+                own = (epochs == epoch) & (groups == group)
+                chosen[own] = self._permuted(int(epoch), int(group))[places[own] - bounds[group]]
+        return chosen
+
+    def _shards_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Order of the shards, and the place at which each group of them starts."""
+        shards = np.random.Generator(np.random.Philox(key=[self._seed, epoch], counter=[0, 0, 1, 0])).permutation(
+            len(self._sizes)
+        )
+        ends = np.cumsum(self._sizes[shards])
+        return shards, np.append(0, ends[self._mixed - 1 : -1 : self._mixed])
+
+    def _permuted_of(self, epoch: int, group: int) -> np.ndarray:
+        shards, _ = self._shards(epoch)
+        members = np.sort(shards[group * self._mixed : (group + 1) * self._mixed])
+        rows = np.concatenate([np.arange(self._sizes[shard]) + self._starts[shard] for shard in members])
+        draw = np.random.Generator(np.random.Philox(key=[self._seed, epoch], counter=[0, 0, 0, group]))
+        return rows[draw.permutation(len(rows))]
 
 
 def batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
-    """Which of `rows` rows make this rank's slice of batch `step`, in each epoch's own order: int64 [local]."""
-    epochs, places = epoch_places(rows, batch_size, step, rank, world).T
-    chosen = np.empty(len(places), dtype=np.int64)
-    for epoch in np.unique(epochs):
-        inside = epochs == epoch
-        chosen[inside] = _order(rows, seed, int(epoch))[places[inside]]
-    return chosen
+    """Which of `rows` rows in memory make this rank's slice of batch `step`: int64 [batch_size // world]."""
+    return _in_memory(rows, seed).batch(batch_size, step, rank, world)
 
 
-@lru_cache(maxsize=2)
-def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+@lru_cache(maxsize=8)
+def _in_memory(rows: int, seed: int) -> Order:
+    return Order([rows], seed)
 
 
 class TensorBatches:

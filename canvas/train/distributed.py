@@ -59,6 +59,10 @@ class World:
         return box[0]
 
 
+ALONE = World(0, 1, torch.device("cpu"))
+"""A process without peers."""
+
+
 @contextmanager
 def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     """The world that torchrun set up, or a world of one.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
-from canvas.train.data import Batch, batch_rows
-from canvas.train.shards import ShardBatches
+from canvas.train.data import Batch, Order
+from canvas.train.shards import Shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +44,34 @@ class ShardRows:
     """The samples of a directory of shards, read at random."""
 
     def __init__(self, path: Path) -> None:
-        shards = ShardBatches(path, batch_size=1, seed=0)
-        self._dataset = shards.dataset
-        self.index = [self._known(row) for row in range(shards.rows)]
-
-    def _known(self, row: int) -> ShardRow:
-        sample = self._dataset[row]
-        impressions, saves, clicks = (int(value) for value in sample["engagement"])
-        return ShardRow(
-            row=row,
-            pin_id=sample["pin_id"],
-            split=sample["split"],
-            view=int(sample["view"]),
-            kind=sample["kind"],
-            bucket=sample["bucket"],
-            promoted=sample["promoted"] == "1",
-            impressions=impressions,
-            saves=saves,
-            clicks=clicks,
-        )
+        self._shards = Shards(path)
+        columns = ["pin_id", "split", "view", "kind", "bucket", "promoted", "engagement"]
+        told = pq.read_table(self._shards.table, columns=columns).to_pydict()
+        self.index = [
+            ShardRow(row, pin_id, split, int(view), kind, bucket, promoted == "1", *engagement)
+            for row, (pin_id, split, view, kind, bucket, promoted, engagement) in enumerate(
+                zip(*(told[column] for column in columns), strict=True)
+            )
+        ]
 
     def shape(self, column: str) -> torch.Size:
         """Of that column in the first sample."""
-        return self._dataset[0][column].shape
+        shape: torch.Size = self._shards[0][column].shape
+        return shape
 
     def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
         """Those rows, of one bucket; `columns` maps the batch's names to the shards', `pin_id` comes by itself."""
-        samples = {row: self._dataset[row] for row in sorted(set(rows))}  # in the order of the disk
+        samples = {row: self._shards[row] for row in sorted(set(rows))}  # in the order of the disk
         tensors = {name: torch.stack([samples[row][stored] for row in rows]) for name, stored in columns.items()}
         return {"pin_id": [samples[row]["pin_id"] for row in rows], **tensors}
+
+    def batches(
+        self, rows: Iterable[ShardRow], columns: Mapping[str, str], batch_size: int, seed: int
+    ) -> BucketBatches:
+        """Batches of those rows, whose neighbours in time are neighbours on disk."""
+        return BucketBatches(
+            lambda chosen: self.batch(chosen, columns), by_bucket(rows), batch_size, seed, shards=self._shards.sizes
+        )
 
 
 def by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
@@ -84,16 +84,27 @@ def by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
 
 class BucketBatches:
     """Batches of one bucket each, drawn in proportion to the buckets' rows; within a bucket every row is seen equally
-    often. Bucket and rows of a step are pure functions of (seed, step), so resuming is exact."""
+    often. Bucket and rows of a step are pure functions of (seed, step), so resuming is exact. `shards`: of how many
+    rows each file is, if rows lie in files; a bucket's rows must ascend then."""
 
     def __init__(
-        self, read: Callable[[Sequence[int]], Batch], buckets: Mapping[str, Sequence[int]], batch_size: int, seed: int
+        self,
+        read: Callable[[Sequence[int]], Batch],
+        buckets: Mapping[str, Sequence[int]],
+        batch_size: int,
+        seed: int,
+        shards: Sequence[int] | None = None,
     ) -> None:
         if not any(buckets.values()):
             raise ValueError("no pin is left to train on: the selection is empty, loosen it or bring more pins")
         self._read = read
         self._rows = [np.asarray(rows) for rows in buckets.values() if rows]
         sizes = np.array([len(rows) for rows in self._rows])
+        ends = np.cumsum(shards) if shards is not None else np.array([np.inf])
+        self._orders = [
+            Order(np.bincount(np.searchsorted(ends, rows, side="right")).tolist(), seed + bucket)
+            for bucket, rows in enumerate(self._rows)
+        ]
         self._ends = np.cumsum(sizes) / sizes.sum()
         self._batch_size = batch_size
         self._seed = seed
@@ -101,9 +112,8 @@ class BucketBatches:
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
         bucket, number = self.turn(step)
-        rows = self._rows[bucket]
-        chosen = batch_rows(len(rows), self._batch_size, self._seed + bucket, number, rank, world)
-        return self._read(rows[chosen].tolist())
+        chosen = self._orders[bucket].batch(self._batch_size, number, rank, world)
+        return self._read(self._rows[bucket][chosen].tolist())
 
     def turn(self, step: int) -> tuple[int, int]:
         """The bucket of `step`, and how many earlier steps had it."""

@@ -1,7 +1,7 @@
 """Stages of the generator as one rank of many: `-m tests.components.ranked_stages JOBS` under torchrun.
 
-A job: `root`, `stage`, `train` (values other than profile tiny's). Each rank writes below `root/rank-<number>`; they
-read `root/artifacts` and the models in `root/inputs`, and share `root/scratch`.
+A job: `root`, `stage`, `changes` (of the stage's section in profile tiny). Each rank writes models and reports below
+`root/rank-<number>`; they read the models in `root/inputs`, and share `root/artifacts` and `root/scratch`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from typing import Any
 import torch
 
 from lifecycle.params import load_sections
-from tests.components.generator_stages import TINY, Log, run
+from tests.components.generator_stages import TINY, run
 
 
-def run_trained(stage: str, root: Path, train: dict[str, Any]) -> Log:
-    """The stage with some of its training's values changed."""
-    return run(stage, root, train=load_sections(TINY)[stage]["train"] | train)
+def trained(stage: str, **values: Any) -> dict[str, Any]:
+    """Changes of the stage's section: those of its training."""
+    return {"train": load_sections(TINY)[stage]["train"] | values}
 
 
 def main(jobs: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     for job in jobs:
-        place = place_of(Path(job["root"]), int(os.environ["RANK"]))
-        run_trained(job["stage"], place, job["train"])
+        run(job["stage"], place_of(Path(job["root"]), int(os.environ["RANK"])), **job["changes"])
 
 
 def place_of(root: Path, rank: int) -> Path:
     """Where `rank` writes, with what all ranks share."""
     place = root / f"rank-{rank}"
+    if place.exists():
+        return place  # of an earlier job
     (place / "models").mkdir(parents=True)
     (root / "scratch").mkdir(exist_ok=True)
     for name in ("artifacts", "scratch"):

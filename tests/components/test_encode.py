@@ -12,7 +12,7 @@ from canvas.data.encoding import PinSamples
 from canvas.data.masks import decode_mask
 from canvas.models.text import TextTower, build_clip, encoded, load_clip, save_clip
 from canvas.models.vae import PixelAutoencoder
-from canvas.train.shards import Sample, ShardBatches
+from canvas.train.shards import Sample, Shards
 from components.encode import encode
 from lifecycle.stage import Input, Output, Scratch
 from tests.components.mugs import tiny, write_catalogue
@@ -47,8 +47,8 @@ def run(data: Path, out: Path, scratch: Path | None = None, **changes) -> dict:
 
 
 def samples(out: Path) -> list[dict]:
-    dataset = ShardBatches(out / "shards", 1, 0).dataset
-    return [dataset[row] for row in range(len(dataset))]
+    shards = Shards(out / "shards")
+    return [dict(shards[row]) for row in range(len(shards))]
 
 
 @pytest.fixture(scope="module")

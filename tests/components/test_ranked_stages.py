@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from canvas.models.adapters import LORA_FILE
+from canvas.models.text_spec import TextSpec
 from canvas.train.checkpoint import read_whole, step_directory
+from canvas.train.shards import Shards
+from lifecycle.params import load_sections, read_section
 from tests.canvas.models.tiny import sdxl_inpaint_pipeline
 from tests.canvas.train.two_ranks import run_in_two_ranks
-from tests.components.generator_parts import write_random_shards, write_vae
-from tests.components.ranked_stages import run_trained
+from tests.components.generator_parts import write_encoders, write_random_shards, write_vae
+from tests.components.generator_stages import TINY, run
+from tests.components.mugs import write_catalogue
+from tests.components.ranked_stages import trained
+from tests.components.sidecars import write_sidecars
 
 MADE = {"train_base": "base", "train_inpaint": "inpaint", "train_backdrop": "backdrop_lora"}
 WEIGHTS = {"rtol": 0, "atol": 1e-4}
@@ -38,12 +46,39 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
     for stage in MADE:
-        run_trained(stage, root, {"log_every": 1})
+        run(stage, root, **trained(stage, log_every=1))
+    return root
+
+
+CATALOGUE: dict[str, Callable[[bool], dict[str, Any]]] = {
+    "encode": lambda many: {"rows_per_shard": 4, "parallel": "ddp" if many else "none"},
+    "train_decoder": lambda many: trained("train_decoder", parallel="ddp" if many else "none", log_every=1),
+}
+"""Stages that read the tables of a catalogue, and how they are run in one process or many."""
+
+
+def write_tables(root: Path) -> None:
+    (root / "artifacts").mkdir()
+    write_catalogue(root / "artifacts")
+    write_sidecars(root / "artifacts")
+
+
+@pytest.fixture(scope="module")
+def encoded_alone(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue encoded, and a decoder trained on it, in one process."""
+    root = tmp_path_factory.mktemp("encoded-alone")
+    write_tables(root)
+    write_vae(root / "models" / "vae")
+    write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
+    (root / "models" / "inpaint").symlink_to(alone / "models" / "inpaint")
+    shutil.rmtree(root / "models" / "decoder")
+    for stage, changes in CATALOGUE.items():
+        run(stage, root, **changes(False))
     return root
 
 
 @pytest.fixture(scope="module")
-def ranked(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ranked(alone: Path, encoded_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs by name in two processes, from what they had `alone`."""
     place = tmp_path_factory.mktemp("ranked")
     jobs = []
@@ -52,8 +87,15 @@ def ranked(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shared.mkdir()
         (shared / "artifacts").symlink_to(alone / "artifacts")
         (shared / "inputs").symlink_to(alone / "models")
-        jobs.append({"root": str(shared), "stage": stage, "train": {"log_every": 1, "parallel": "fsdp"} | train})
+        changes = trained(stage, **{"log_every": 1, "parallel": "fsdp"} | train)
+        jobs.append({"root": str(shared), "stage": stage, "changes": changes})
     take_up(alone, place / "resumed", "train_backdrop")
+    catalogue = place / "catalogue"
+    (catalogue / "inputs").mkdir(parents=True)
+    write_tables(catalogue)
+    for model in ("clip", "vae", "inpaint"):
+        (catalogue / "inputs" / model).symlink_to(encoded_alone / "models" / model)
+    jobs += [{"root": str(catalogue), "stage": stage, "changes": CATALOGUE[stage](True)} for stage in CATALOGUE]
     run_in_two_ranks("tests.components.ranked_stages", json.dumps(jobs))
     return place
 
@@ -118,7 +160,7 @@ def test_one_process_continues_what_ranks_began(alone: Path, ranked: Path, tmp_p
     for model in ("vae", "base"):
         (tmp_path / "models" / model).symlink_to(alone / "models" / model)
     take_up(ranked / "sharded", tmp_path, "train_inpaint")
-    assert run_trained("train_inpaint", tmp_path, {"log_every": 1}).steps == [3, 4]
+    assert run("train_inpaint", tmp_path, **trained("train_inpaint", log_every=1)).steps == [3, 4]
     assert losses_of(tmp_path, "train_inpaint") == pytest.approx(losses_of(alone, "train_inpaint"), abs=1e-5)
 
 
@@ -126,3 +168,27 @@ def test_half_precision_trains_and_draws_samples_over_shards(alone: Path, ranked
     """Weights are gathered in bf16, so samples must be drawn as the training computes."""
     losses = losses_of(alone, "train_backdrop")
     assert losses_of(ranked / "half", "train_backdrop") == pytest.approx(losses, rel=0.01)
+
+
+def test_ranks_write_the_shards_that_one_process_does(encoded_alone: Path, ranked: Path):
+    """The last digits of an encoder's numbers may depend on how many threads it has, so tensors are not compared."""
+    one, two = (Shards(root / "artifacts" / "shards") for root in (encoded_alone, ranked / "catalogue"))
+    assert one.sizes == two.sizes
+    assert pq.read_table(one.table).equals(pq.read_table(two.table))
+    for row in range(len(one)):
+        torch.testing.assert_close(two[row]["moments"], one[row]["moments"], rtol=0, atol=1e-2)
+    figures = json.loads((ranked / "catalogue" / "rank-0" / "reports" / "encode.json").read_text())
+    assert figures["views"] == len(one)
+    assert not (ranked / "catalogue" / "rank-1" / "reports" / "encode.json").exists()
+
+
+def test_ranks_paint_and_train_the_decoder_that_one_process_does(encoded_alone: Path, ranked: Path):
+    losses = losses_of(encoded_alone, "train_decoder")
+    assert losses_of(ranked / "catalogue", "train_decoder") == pytest.approx(losses, rel=1e-3)
+    painted = [
+        Shards(root / "scratch" / "train_decoder" / "painted" / "painted")
+        for root in (encoded_alone, ranked / "catalogue")
+    ]
+    assert len(painted[0]) == len(painted[1]) > 1
+    for row in range(len(painted[0])):
+        torch.testing.assert_close(painted[1][row]["latents"], painted[0][row]["latents"], rtol=0, atol=1e-2)

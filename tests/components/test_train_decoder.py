@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.data.known_pins import evenly, known_pins, stacked
+from canvas.data.known_pins import Painter, evenly, known_pins, stacked
 from canvas.diffusion.conditioning import hole_of_mask
 from canvas.models.decoder import ConditionalDecoder
 from canvas.models.denoiser import add_inpaint_channels, build_denoiser
@@ -48,9 +48,8 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory) -> tuple[dict, Path, Log]:
-    out, log = tmp_path_factory.mktemp("decoder"), Log()
+def run(data: Path, out: Path, log: Log, scratch: Path) -> None:
+    out.mkdir()
     train_decoder(
         **tiny(train_decoder),
         **{name: Input(data / name) for name in ("pins", "masks", "shards", "clip", "vae", "inpaint")},
@@ -59,8 +58,15 @@ def trained(data, tmp_path_factory) -> tuple[dict, Path, Log]:
         losses=Output(out / "decoder.csv"),
         sheet=Output(out / "decoder.png"),
         log=log,
-        scratch=Scratch(out / "scratch"),
+        scratch=Scratch(scratch),
     )
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[dict, Path, Log]:
+    place, log = tmp_path_factory.mktemp("decoder"), Log()
+    out = place / "out"
+    run(data, out, log, place / "scratch")
     return json.loads((out / "decoder.json").read_text()), out, log
 
 
@@ -85,11 +91,25 @@ def test_the_trained_decoder_loads_and_left_its_start(trained, data):
     assert decoder.config["erosion"] == 1
 
 
+def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch):
+    """Neither painted nor trained again; `scratch` is what is left of the first run."""
+
+    def never(*_) -> None:
+        raise AssertionError("what was painted is painted again")
+
+    monkeypatch.setattr(Painter, "_latents", never)
+    log = Log()
+    run(data, tmp_path / "out", log, trained[1].parent / "scratch")
+    assert log.steps == []
+    names = ("decoder/diffusion_pytorch_model.safetensors", "decoder.png", "decoder.csv")
+    assert all((trained[1] / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in names)
+
+
 def test_known_pins_are_cropped_as_their_latents(data):
     shards, vae = ShardRows(data / "shards"), load_vae(data / "vae").eval()
     rows = [row for row in shards.index if shows_product(row) and row.view == 0]
     pins = known_pins(shards, rows, data / "pins", data / "masks")
-    for pin in pins:
+    for pin in (one.known() for one in pins):
         images = from_bytes(pin.pixels[None])
         with torch.no_grad():
             assert torch.allclose(vae.encode(images).latent_dist.mode()[0], pin.latents, atol=2e-3)
@@ -97,7 +117,7 @@ def test_known_pins_are_cropped_as_their_latents(data):
         assert torch.allclose(red, torch.tensor([220.0, 40, 40]), atol=12)
         assert pin.mask.any()
         assert hole_of_mask(pin.mask[None], 8).any()
-    first = [pin for pin in pins if pin.row.bucket == pins[0].row.bucket]
+    first = [pin.known() for pin in pins if pin.row.bucket == pins[0].row.bucket]
     assert stacked(first)["images"].shape[0] == len(first)
 
 

@@ -28,6 +28,7 @@ def test_rows_by_pin_and_source(tmp_path: Path, source, wanted):
     vectors = found.of(["c", "a"])
     assert vectors.shape == (2, found.width)
     assert vectors.tolist() == (wanted or [[2, 1, 0, -2, 2], [0, 1, 0, 0, 2]])
+    assert found.of(["b", "b"]).tolist() == [found.of(["b"])[0].tolist()] * 2
 
 
 def test_what_is_not_there_is_said(tmp_path: Path):

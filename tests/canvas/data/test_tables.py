@@ -60,3 +60,26 @@ def test_nulls_survive(tmp_path: Path) -> None:
     full = row | {"pin_id": "b", "box": [1, 2, 3, 4], "alpha": b"png", "yaw": 1.5}
     tables.write(tmp_path / "t", [pa.Table.from_pylist([row, full], schema=tables.TRUTH)], tables.TRUTH)
     assert tables.read(tmp_path / "t").to_pylist() == [row, full]
+
+
+def test_rows_by_id_come_from_their_own_row_groups(tmp_path: Path) -> None:
+    tables.write(tmp_path / "t", [ROWS], tables.CAPTIONS)
+    rows = tables.RowsById(tmp_path / "t")
+    (tmp_path / "t" / "part-00001.parquet").unlink()  # p2000 to p3999 are not looked at
+    found = rows.read(["p4200", "p7", "p1999", "unknown", "p7"], ["pin_id", "source"])
+    assert found == [{"pin_id": pin, "source": "title"} for pin in ("p7", "p1999", "p4200")]
+    assert rows.read([], ["pin_id"]) == []
+    assert "p3000" in rows
+    assert "unknown" not in rows
+    assert list(rows) == [f"p{row}" for row in range(COUNT)]
+
+
+def test_a_few_row_groups_stay_in_memory(tmp_path: Path) -> None:
+    tables.write(tmp_path / "t", [ROWS], tables.CAPTIONS)
+    rows = tables.RowsById(tmp_path / "t", remembered=1)
+    assert rows.read(["p1"], ["pin_id"]) == [{"pin_id": "p1"}]
+    for part in (tmp_path / "t").iterdir():
+        part.unlink()
+    assert rows.read(["p2"], ["pin_id"]) == [{"pin_id": "p2"}]
+    with pytest.raises(FileNotFoundError):
+        rows.read(["p250"], ["pin_id"])

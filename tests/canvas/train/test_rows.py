@@ -69,3 +69,20 @@ def test_rows_of_shards(tmp_path: Path):
     assert wide["noisy"].shape == (3, 2 * CHANNELS, *BUCKETS["48x80"])
     assert wide["holes"].shape == (3, 2, 1, *BUCKETS["48x80"])
     assert wide["pin_id"] == [f"p{row:03d}" for row in products["48x80"][:3]]
+
+
+def test_batches_of_many_shards_are_near_each_other_on_disk():
+    rows = list(range(0, 640, 2))
+    batches = BucketBatches(read, {"a": rows}, batch_size=8, seed=0, shards=[8] * 80)  # 16 shards hold 64 of these
+    seen = [rows_of(batches, step) for step in range(40)]
+    assert sorted(row for batch in seen for row in batch) == rows
+    for first in range(0, 40, 8):
+        assert len({row // 8 for batch in seen[first : first + 8] for row in batch}) == 16
+    assert len({row // 8 for row in seen[0]}) > 3
+
+
+def test_what_the_shards_hold_is_known_without_reading_them(tmp_path: Path):
+    write_random_shards(tmp_path / "shards")
+    for chunk in (tmp_path / "shards").glob("*.bin"):
+        chunk.unlink()
+    assert len(ShardRows(tmp_path / "shards").index) == 24

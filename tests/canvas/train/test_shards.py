@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from canvas.train.shards import ShardBatches, write_shards
+from canvas.train.distributed import World
+from canvas.train.shards import Shards, write_shards
 
 ROWS, PER_SHARD = 50, 8
 
@@ -27,36 +29,20 @@ def written(place: Path, name: str = "shards") -> Path:
     return place / name
 
 
-def rows_of(batches: ShardBatches, steps: Iterable[int]) -> list[int]:
-    return [row for step in steps for row in batches(step, 0, 1)["row"].tolist()]
-
-
-def test_every_epoch_reads_every_row_once_in_another_order(tmp_path: Path) -> None:
-    batches = ShardBatches(written(tmp_path), 10, seed=0, mixed=2)
-    first, second = rows_of(batches, range(5)), rows_of(batches, range(5, 10))
-    assert sorted(first) == sorted(second) == list(range(ROWS))
-    assert first != second
-    assert len({row // PER_SHARD for row in first[: 2 * PER_SHARD - 6]}) <= 3  # near each other on disk
-
-
-def test_columns_come_back_as_they_went_in(tmp_path: Path) -> None:
-    batch = ShardBatches(written(tmp_path), 7, seed=1)(3, 0, 1)
-    for at, row in enumerate(batch["row"].tolist()):
+def test_samples_come_back_as_they_went_in(tmp_path: Path) -> None:
+    shards = Shards(written(tmp_path))
+    assert len(shards) == ROWS
+    assert shards.sizes == [8, 8, 8, 8, 8, 8, 2]
+    for row in (49, 0, 13):
         for name, value in sample(row).items():
-            column = batch[name][at]
-            assert torch.equal(column, value) if isinstance(value, torch.Tensor) else column == value
-    assert batch["text"].dtype == torch.float16
+            found = shards[row][name]
+            assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
+    assert shards[3]["text"].dtype == torch.float16
 
 
-def test_a_batch_depends_on_seed_and_step_alone_and_ranks_share_it(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    one, other = ShardBatches(path, 12, seed=3, mixed=3), ShardBatches(path, 12, seed=3, mixed=3)
-    rows_of(one, range(6))
-    for step in (17, 4):
-        assert rows_of(one, [step]) == rows_of(other, [step])
-        halves = [other(step, rank, 2)["row"].tolist() for rank in (0, 1)]
-        assert halves[0] + halves[1] == rows_of(one, [step])
-    assert rows_of(ShardBatches(path, 12, seed=4, mixed=3), range(4)) != rows_of(one, range(4))
+def test_a_table_tells_strings_and_whole_numbers(tmp_path: Path) -> None:
+    told = pq.read_table(Shards(written(tmp_path)).table).to_pydict()
+    assert told == {"pin_id": [f"pin{row}" for row in range(ROWS)], "row": list(range(ROWS))}
 
 
 def test_same_samples_same_bytes(tmp_path: Path) -> None:
@@ -96,7 +82,44 @@ def test_pickled_shards_are_not_read(tmp_path: Path) -> None:
     content["config"]["data_format"][2] = "pickle"
     index.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"hold \['pickle'\]"):
-        ShardBatches(index.parent, 4, seed=0)
+        Shards(index.parent)
+
+
+def test_shards_without_their_table_are_not_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (path / "rows.parquet").unlink()
+    with pytest.raises(ValueError, match=r"have no rows\.parquet, which says what is in them: write them again"):
+        Shards(path)
+
+
+class Rank(World):
+    """One of two whose peer is not waited for."""
+
+    def wait(self) -> None:
+        pass
+
+
+def test_ranks_share_the_shards(tmp_path: Path) -> None:
+    asked: dict[int, list[range]] = {0: [], 1: []}
+
+    def asking(rank: int) -> Callable[[range], Iterator[dict[str, Any]]]:
+        def made(rows: range) -> Iterator[dict[str, Any]]:
+            asked[rank].append(rows)
+            if rank == 0 and rows.start == PER_SHARD:  # the peer comes in the middle of the second shard
+                write_shards(tmp_path / "none", ROWS, asking(1), work=work, rows_per_shard=PER_SHARD, world=peer)
+            return samples(rows)
+
+        return made
+
+    own, peer = (Rank(rank, 2, torch.device("cpu")) for rank in (0, 1))
+    work = tmp_path / "work"
+    write_shards(tmp_path / "shards", ROWS, asking(0), work=work, rows_per_shard=PER_SHARD, world=own)
+    assert [rows.start for rows in asked[0]] == [0, 8]
+    assert [rows.start for rows in asked[1]] == [16, 24, 32, 40, 48]
+    assert not (tmp_path / "none").exists()
+    straight = written(tmp_path, "straight")
+    shared = tmp_path / "shards"
+    assert {p.name: p.read_bytes() for p in shared.iterdir()} == {p.name: p.read_bytes() for p in straight.iterdir()}
 
 
 def test_no_samples_are_an_error(tmp_path: Path) -> None:
