@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> list[Path]:
     """The files written, the best first where some were chosen, named after the product and the candidate's seed."""
-    from canvas.inference.files import LOSSLESS, converted_from, picture, save_lossless
+    from canvas.inference.files import LOSSLESS, check_size, converted_from, picture, save_lossless
 
     if options.format not in LOSSLESS:
         raise ValueError(
@@ -51,6 +51,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, pictures are named after the product")
     _check_numbers(options)
     product = picture(options.product)
+    check_size(options.format, product.size)
     if converted := converted_from(options.product, product):
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
     mask = picture(options.mask) if options.mask else None

@@ -11,7 +11,19 @@ from canvas.models.reward_spec import REWARD_FOLDER
 from canvas.models.segmenter_spec import EdgeSpec
 from canvas.models.text_spec import TextSpec
 from lifecycle import catalog
-from lifecycle.catalog import BackdropLora, CanvasModel, Clip, EngagedLora, InpaintModel, IpAdapter, Styles, Uve, Vae
+from lifecycle.catalog import (
+    BackdropLora,
+    BaseModel,
+    CanvasModel,
+    Clip,
+    EngagedLora,
+    InpaintModel,
+    IpAdapter,
+    RawData,
+    Styles,
+    Uve,
+    Vae,
+)
 from lifecycle.digest import digest
 from lifecycle.stage import Input, Output, stage
 
@@ -26,6 +38,8 @@ def assemble(
     assemble: AssembleParams,
     frames: FrameSpec,
     text: TextSpec,
+    raw: Input[RawData],
+    base: Input[BaseModel],
     clips: Input[Clip],
     vae: Input[Vae],
     inpaint: Input[InpaintModel],
@@ -67,6 +81,8 @@ def assemble(
     second = load_clip(clips.path / "second")
     cutter = load_segmenter(segmenter.path)
     parts: dict[str, Input[Any]] = {
+        "data": raw,
+        "base": base,
         "clip": clips,
         "vae": vae,
         "inpaint": inpaint,

@@ -36,7 +36,7 @@ def train_judges(
     judges: Output[SceneJudges],
     metrics: Output[JudgesMetrics],
 ) -> None:
-    """Learn to tell scenes apart on a network that no loss uses; every score of scenes asks these judges."""
+    """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
     from evaluation.judges import learnt_judges
 
     params, clock = train_judges, time.perf_counter()

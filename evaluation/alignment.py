@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.distances import Features, unit
+from canvas.data.vectors import unit
+from evaluation.distances import Features
 
 Values = NDArray[np.float32]
 
@@ -16,14 +17,4 @@ def text_agreement(pictures: Features, texts: Features) -> Values:
     if pictures.shape != texts.shape:
         raise ValueError(f"{len(texts)} texts for {len(pictures)} pictures, {texts.shape} and {pictures.shape}")
     found: Values = (unit(pictures) * unit(texts)).sum(axis=1)
-    return found
-
-
-def style_agreement(pictures: Features, style: Features) -> Values:
-    """Cosine of each picture's embedding and the mean direction of a style's example pictures, [pictures] in -1..1.
-    ValueError for a style without an example."""
-    if not len(style):
-        raise ValueError("a style has one example picture or more")
-    centre = unit(unit(style).mean(axis=0, keepdims=True))
-    found: Values = (unit(pictures) @ centre.T)[:, 0]
     return found

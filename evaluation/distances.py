@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from canvas.data.vectors import unit
+
 Features = NDArray[np.float32]
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -92,12 +94,6 @@ def half_sample_error(distance: Callable[[Features, Features], float], real: Fea
         return features[rng.choice(len(features), max(2, len(features) // 2), replace=False)]
 
     return float(np.std([distance(half(real), half(made)) for _ in range(HALVES)]))
-
-
-def unit(features: Features) -> Features:
-    """Each row at length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(lengths, 1e-12)
 
 
 def _check(real: Features, made: Features) -> None:

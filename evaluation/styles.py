@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]  # [N, E], unit length
+from canvas.data.vectors import Vectors
 
 DRAWS = 999
 """Random sets that a group is compared with: the smallest chance told apart is one in a thousand."""

@@ -508,8 +508,8 @@ class IpAdapterSheet(Picture):
 
 
 class CanvasModel(Model):
-    """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names its parts by
-    digest; in reward/ the reward model that chooses among what it paints."""
+    """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names what it was made
+    from by digest; in reward/ the reward model that chooses among what it paints."""
 
     path = "models/canvas"
     registered = "canvas-background"
@@ -529,17 +529,18 @@ class BackdropGrid(Picture):
 
 class StylePromptMetrics(Metrics):
     """How far pictures of a style are followed, by strength, with a prompt and without: scene, style and text
-    agreement, the product's core, leakage of the style picture's product, diversity."""
+    agreement, the product's core, leakage of the style picture's product and what would be found of it, diversity; what
+    a style changes beside a prompt; scenes followed by the split of the style picture."""
 
     path = "reports/style_prompts.json"
 
 
 class StylePromptCurve(Plot):
-    """Agreement with style and text, and scenes that follow, by strength."""
+    """Agreement with style and text, scenes that follow, leakage and diversity, by strength."""
 
     path = "reports/style_prompts.csv"
     x = "strength"
-    y = ("scene_follows", "style_agreement", "prompt_scene", "text_agreement")
+    y = ("scene_follows", "style_agreement", "leakage", "diversity", "prompt_scene", "text_agreement")
 
 
 class StylePromptGrid(Picture):

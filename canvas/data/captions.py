@@ -6,7 +6,7 @@ picture without a product has only the background.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,18 @@ def words_of_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[st
                 splits[row["pin_id"]], row["category"] or "", caption, scene, true is not None
             )
     return found
+
+
+def backgrounds(captions: Path, wanted: Collection[str], *, of_products: bool = False) -> dict[str, str]:
+    """The background that the generated caption of each `wanted` pin names; pins without one are left out, and with
+    `of_products` those whose caption names no product before it."""
+    rows = tables.read(captions, ["pin_id", "source", "caption"]).to_pylist()
+    said = {
+        row["pin_id"]: parted(row["caption"])
+        for row in rows
+        if row["source"] == "generated" and row["pin_id"] in wanted
+    }
+    return {pin: place for pin, (product, place) in said.items() if place and (product or not of_products)}
 
 
 def _clean(text: object) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]  # [N, E], unit length
+from canvas.data.vectors import Vectors, unit
 
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
 
@@ -43,7 +43,6 @@ class Clusters:
     """What k-means found."""
 
     of: NDArray[np.int64]  # [N], number of each row's cluster
-    centres: Vectors  # [K, E], as k-means left them
     scores: Mapping[int, float]  # number of clusters -> criterion, higher is better
 
 
@@ -65,12 +64,6 @@ def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
     return unit(centred)
 
 
-def unit(vectors: Vectors) -> Vectors:
-    """Each row at unit length; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
-
-
 def clustered(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     """K-means with each of `spec.numbers`; the clusters of the number that the criterion prefers (the smaller, if two
     are equal). Raises `ValueError` if there are no more vectors than clusters.
@@ -82,15 +75,15 @@ def clustered(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     rng = np.random.default_rng(spec.seed)
     sample = rng.permutation(len(vectors))[: spec.criterion_pins]
     scores: dict[int, float] = {}
-    best: tuple[float, NDArray[np.int64], Vectors] | None = None
+    best: tuple[float, NDArray[np.int64]] | None = None
     for number in sorted(spec.numbers):
         model = kmeans(spec, number).fit(vectors)
         of = np.asarray(model.labels_, np.int64)
         scores[number] = score = criterion(vectors[sample], of[sample], spec.criterion)
         if best is None or score > best[0]:
-            best = score, of, np.asarray(model.cluster_centers_, np.float32)
+            best = score, of
     assert best is not None
-    return Clusters(best[1], best[2], scores)
+    return Clusters(best[1], scores)
 
 
 def kmeans(spec: ClusterSpec, number: int) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from canvas.data import tables
-from canvas.data.captions import parted
+from canvas.data.captions import backgrounds
 from canvas.data.crops import CropSpec, Pixels
 from canvas.data.pictures import CropBatches
 from canvas.models.uve_spec import TASKS
@@ -42,17 +42,6 @@ def labels_of(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) 
         if pin not in true:
             found["scene"][pin] = place
     return found
-
-
-def backgrounds(captions: Path, wanted: Collection[str]) -> dict[str, str]:
-    """The background that the generated caption of each `wanted` pin names; pins without one are left out."""
-    rows = tables.read(captions, ["pin_id", "source", "caption"]).to_pylist()
-    said = {
-        row["pin_id"]: parted(row["caption"])[1]
-        for row in rows
-        if row["source"] == "generated" and row["pin_id"] in wanted
-    }
-    return {pin: place for pin, place in said.items() if place}
 
 
 def classes_of(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:

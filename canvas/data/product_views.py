@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from canvas.data import tables
-from canvas.data.captions import parted
+from canvas.data.captions import backgrounds
 from canvas.data.crops import Pixels
 from canvas.data.images import decode, on_white
 from canvas.data.masks import Mask, decode_mask
@@ -53,7 +53,7 @@ def product_views(
     chosen = _spread(sorted(good), count)
     if not chosen:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to judge")
-    words = _backgrounds(captions)
+    words = backgrounds(captions, good)
     products = dict(zip(*tables.read(pins, ["pin_id", "product_id"]).to_pydict().values(), strict=True))
     found = {}
     for pin_id, image in _pictures(pins, "image", chosen, side):
@@ -69,7 +69,7 @@ def background_views(
     """At most `count` pictures without a product, of kept pins of `splits` whose background has words, spread evenly:
     pins that show none, and pictures from before the product came in where truth has them."""
     split_of = {pin: split for pin, split in tables.kept_splits(pins, kept).items() if split in splits}
-    words = _backgrounds(captions)
+    words = backgrounds(captions, split_of)
     empty = {
         row["pin_id"]: "image"
         for row in tables.read(pins, ["pin_id", "product_id"]).to_pylist()
@@ -88,12 +88,6 @@ def background_views(
 
 def _spread(ranked: list[str], count: int) -> list[str]:
     return [ranked[at] for at in np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)]
-
-
-def _backgrounds(captions: Path) -> dict[str, str]:
-    """The background that each pin's generated caption names."""
-    rows = tables.read(captions).to_pylist()
-    return {row["pin_id"]: parted(row["caption"])[1] for row in rows if row["source"] == "generated"}
 
 
 def _pictures(table: Path, column: str, wanted: Collection[str], side: int) -> list[tuple[str, Pixels]]:

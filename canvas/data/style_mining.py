@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from canvas.data import tables
-from canvas.data.clusters import Vectors, descriptors, unit
-from canvas.data.labels import backgrounds
+from canvas.data.captions import backgrounds
+from canvas.data.clusters import descriptors
 from canvas.data.pictures import spread
+from canvas.data.vectors import Vectors, unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.data import tables
-from canvas.data.captions import parted
+from canvas.data.captions import backgrounds
 from canvas.data.images import decode, on_white
 from canvas.data.masks import decode_alpha
 from canvas.data.scene_views import Views, square_view
@@ -40,7 +40,7 @@ def style_pins(
     split_of = tables.kept_splits(pins, kept)
     known = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
     scene_of = {row["pin_id"]: row["scene"] for row in known}
-    words = _backgrounds(captions) or {
+    words = backgrounds(captions, split_of, of_products=True) or {
         row["pin_id"]: row["scene"] for row in known if row["kind"] == "in_scene" and row["scene"]
     }
     found: dict[str, dict[tuple[int, str], dict[str, str]]] = {}
@@ -112,13 +112,6 @@ def known_products(
         categories=[category[pin] for pin in whole],
         emptied=np.stack([square_view(empty[pin], side) for pin in whole]) if whole else none[..., None].repeat(3, -1),
     )
-
-
-def _backgrounds(captions: Path) -> dict[str, str]:
-    """The background of pins whose generated caption names a product before one."""
-    rows = tables.read(captions).to_pylist()
-    parts = {row["pin_id"]: parted(row["caption"]) for row in rows if row["source"] == "generated"}
-    return {pin: background for pin, (product, background) in parts.items() if product and background}
 
 
 def _images(table: Path, column: str, wanted: Collection[str]) -> dict[str, Image.Image]:

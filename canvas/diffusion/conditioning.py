@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from canvas.models.composite import grown
+
 if TYPE_CHECKING:
     from canvas.train.draws import Draws
 
@@ -26,8 +28,7 @@ def hole_of_mask(mask: torch.Tensor, cell: int, inflate: int = 0) -> torch.Tenso
     A cell with any pixel to paint is painted; `inflate` grows the hole by so many cells on every side, for seams come
     from edges off the cell.
     """
-    hole = F.max_pool2d((mask < 0.5).float(), cell)
-    return F.max_pool2d(hole, 2 * inflate + 1, stride=1, padding=inflate) if inflate else hole
+    return grown(F.max_pool2d((mask < 0.5).float(), cell), inflate)
 
 
 def masked_images(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

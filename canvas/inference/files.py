@@ -14,6 +14,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
+WEBP_SIDE = 16_383  # the longest that the format knows
 PNG_DEPTH = 24  # place of the header's byte: Pillow opens 16-bit colour as 8-bit
 
 
@@ -43,6 +44,12 @@ def converted_from(path: Path, shown: Image.Image) -> str | None:
             return f"the colours of mode {stored.mode}"
         profile = ImageCms.ImageCmsProfile(io.BytesIO(stored.info["icc_profile"]))
         return f"the colour profile {ImageCms.getProfileDescription(profile).strip()!r}"
+
+
+def check_size(kind: str, size: tuple[int, int]) -> None:
+    """Raises ValueError in one sentence if the format holds no picture of that width and height."""
+    if kind == "webp" and max(size) > WEBP_SIDE:
+        raise ValueError(f"{size[0]} x {size[1]} pixels are too many for webp, {WEBP_SIDE} a side at most: use png")
 
 
 def save_lossless(image: Image.Image, path: Path) -> None:

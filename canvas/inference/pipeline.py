@@ -65,7 +65,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     max_aspect: longest side over shortest of the frames that the denoiser was trained on.
     edge_radius, edge_epsilon: of the guided filter that brings the segmenter's matte to full size.
     image_source, style_layers: what the adapter reads and which layers carry style (models.image_prompt.AdapterConfig).
-    parts: what the pipeline was assembled from, artifact -> content digest.
+    parts: what the pipeline was made from, its data among it: artifact -> content digest.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
@@ -189,12 +189,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         noise = self._noise(scene.frame, num_candidates, seed, generator)
         features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
         sampling = self.scheduler if scheduler is None else sampler(scheduler, self.scheduler)
+        sampling.set_timesteps(num_inference_steps)  # may be more than asked for: Heun's are 2 n - 1
         scale = latent_scale(self.vae)
 
         images: list[Image.Image] = []
         shown: list[int] = []
         passes = noise.split(candidates_per_pass)
-        with self.progress_bar(total=num_inference_steps * len(passes)) as bar, styled(self.unet, style):
+        with self.progress_bar(total=len(sampling.timesteps) * len(passes)) as bar, styled(self.unet, style):
 
             def on_step(step: int, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
@@ -261,12 +262,12 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         put_on(pipeline.unet, Path(directory))
         return pipeline
 
-    def check_prompts(self, *prompts: str | None) -> None:
-        """Raises ValueError if a text tower would cut the end of a prompt off."""
-        for text in prompts:
+    def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
+        """Raises ValueError if a text tower would cut the end of one off."""
+        for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
                 if text is not None and (cut := tower.cut_off(text)):
-                    raise ValueError(f"the prompt is too long, its end would be cut off: {cut!r}; shorten it")
+                    raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment(self, image: Image.Image) -> Alpha:
         from canvas.models.segmenter import Segmenter

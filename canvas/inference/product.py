@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.data.images import DEFAULT_LIMITS
 from canvas.models.composite import ALPHA_EDGE, ALPHA_FLOOR
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Alpha = NDArray[np.float32]  # (H, W), 0..1
 
-MAX_PIXELS = 64_000_000
 FEATHER = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
 
@@ -47,8 +47,8 @@ def product_of(
     """
     if not isinstance(image, Image.Image):
         raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"the product image has {image.width} x {image.height} pixels, the limit is {MAX_PIXELS}")
+    if image.width * image.height > (limit := DEFAULT_LIMITS.max_pixels):
+        raise ValueError(f"the product image has {image.width} x {image.height} pixels, the limit is {limit}")
     transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
     pixels = np.array(image.convert("RGBA" if transparent else "RGB"))
     if transparent:

@@ -17,9 +17,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from canvas.data.image_embeddings import Vectors, averaged, joined
+from canvas.data.image_embeddings import averaged, joined
 from canvas.data.pictures import squeezed
-from canvas.data.styles import TYPICAL
+from canvas.data.styles import MAX_STRENGTH, TYPICAL
+from canvas.data.vectors import Vectors
 from canvas.models.adapters import switch_style
 from canvas.models.embedding import seen_side, vectors_of
 from canvas.models.image_prompt import has_image_prompt, image_prompted, layer_scales
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
 
 MAX_PICTURES = 16
-MAX_STRENGTH = 4.0
 BESIDE_PROMPT = 0.5
 """What a style counts beside a prompt, in shares of its strength (Ye et al. advise it): both at once guide too far."""
 
@@ -103,7 +103,9 @@ def style_of_vectors(
         raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
     where: float | Mapping[str, float] = 1.0
     if layers == "style":
-        where = dict.fromkeys(pipeline.config["style_layers"] or (), 1.0)
+        if not pipeline.config["style_layers"]:
+            raise ValueError("layers is 'style', but this model has no style layers: use 'all'")
+        where = dict.fromkeys(pipeline.config["style_layers"], 1.0)
     elif isinstance(layers, Mapping):
         where = layers
     factors = layer_scales(pipeline.unet, where)

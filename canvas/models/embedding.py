@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from canvas.data.vectors import Vectors
 
 if TYPE_CHECKING:
     import daft
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from canvas.data.crops import Pixels
     from canvas.models.uve import UveModel
-
-Vectors = NDArray[np.float32]  # [N, E], unit length
 
 
 def seen_side(uve: UveModel, clip: open_clip.CLIP) -> int:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.data.captions import parted
+from canvas.models.composite import grown
 from canvas.models.photo_features import WIDTHS, PhotoFeatures, pretrained_photo_features
 from canvas.models.reward_spec import HEADS, RewardSpec
 
@@ -248,15 +249,8 @@ def _convolution(inner: int, outer: int, stride: int) -> nn.Sequential:
 def _regions(masks: torch.Tensor) -> torch.Tensor:
     """Product, edge and background (B, REGIONS, S, S) of 0 and 1; the edge is a band of S / 16 within the others."""
     reach = max(1, masks.shape[-1] // 32)
-    grown, shrunk = _grown(masks, reach), 1 - _grown(1 - masks, reach)
-    return torch.cat([masks, grown - shrunk, 1 - masks], dim=1)
-
-
-def _grown(masks: torch.Tensor, reach: int) -> torch.Tensor:
-    """Masks (B, 1, S, S) by a square of 2 reach + 1 pixels; along each axis, as a CPU has no quick pooling of both."""
-    size = 2 * reach + 1
-    across = F.max_pool1d(masks[:, 0], size, 1, reach)
-    return F.max_pool1d(across.mT, size, 1, reach).mT[:, None]
+    outer, inner = grown(masks, reach), 1 - grown(1 - masks, reach)
+    return torch.cat([masks, outer - inner, 1 - masks], dim=1)
 
 
 def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:

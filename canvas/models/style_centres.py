@@ -14,9 +14,9 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from canvas.data.clusters import unit
-from canvas.data.image_embeddings import Source, Vectors
+from canvas.data.image_embeddings import Source
 from canvas.data.styles import Style
+from canvas.data.vectors import Vectors, unit
 
 
 class StyleCentres(ModelMixin, ConfigMixin):

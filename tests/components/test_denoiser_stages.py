@@ -42,6 +42,8 @@ from tests.components.sidecars import write_sidecars
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four stages, run one after the other on random shards."""
     root = tmp_path_factory.mktemp("generator")
+    (root / "data").mkdir()
+    (root / "data" / "catalogue.csv").write_text("sku,photo\n", encoding="utf-8")
     (root / "artifacts").mkdir()
     write_catalogue(root / "artifacts")
     write_sidecars(root / "artifacts")
@@ -135,6 +137,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
     assert pipeline.config["parts"] == {
         name: digest(made / "models" / name)
         for name in (
+            "base",
             "clip",
             "vae",
             "inpaint",
@@ -146,7 +149,10 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "segmenter",
             "reward",
         )
-    } | {"styles": digest(made / "artifacts" / "styles")}
+    } | {
+        "data": digest(made / "data"),
+        "styles": digest(made / "artifacts" / "styles"),
+    }
     assert pipeline.config["max_aspect"] == pytest.approx(80 / 56)
     trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
     trained = load_lora(merge_lora(trained), made / "models" / "engaged_lora").eval()
@@ -218,6 +224,7 @@ def test_stock_diffusers_loads_the_trained_adapter(made):
 
 
 def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
+    (tmp_path / "data").symlink_to(made / "data")
     for folder in ("artifacts", "models"):
         (tmp_path / folder).mkdir()
         for part in (made / folder).iterdir():
@@ -247,15 +254,26 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
 def test_styles_are_scored_by_strength(made):
     found = figures(made, "style_prompts")
     assert set(found["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
-    for both in found["by_strength"].values():
+    for strength, both in found["by_strength"].items():
         assert set(both) == {"prompted", "unprompted"}
-        for scores in both.values():
-            assert scores["pictures"] == 4  # a product, 2 styles, 2 seeds
+        for how, scores in both.items():
+            seeds = 2 if how == "unprompted" and strength != "strength_0.5" else 1  # of the headline
+            assert scores["pictures"] == 2 * seeds  # a product, 2 styles
+            assert ("diversity" in scores) == (seeds == 2)
             assert scores["core_max_abs_diff"] == 0
             assert scores["scene_follows_low"] <= scores["scene_follows"] <= scores["scene_follows_high"]
-            assert scores["diversity"] > 0
+    assert found["diversity"] > 0
+    assert found["diversity_without_style"] > 0
     assert found["core_max_abs_diff"] == 0
-    assert found["prompt_scene_change"] == found["prompt_scene"] - found["prompt_scene_without_style"]
+    for name in ("prompt_scene", "text_agreement"):
+        change = f"{name}_change"
+        assert found[change] == pytest.approx(found[name] - found[f"{name}_without_style"], abs=1e-6)
+        assert found[f"{change}_low"] <= found[change] <= found[f"{change}_high"]
+    assert isinstance(found["picture_agreement_gain"], float)
+    assert "style_agreement_gain" not in found  # both styles are of one scene
+    by_split = found["scene_follows_by_style_split"]
+    assert by_split.keys() == {"unseen_view"}
+    assert by_split["unseen_view"].items() <= found["by_strength"]["strength_1"]["unprompted"].items()
     assert found["scene_accuracy_real"] == 1.0
     header, *rows = (made / "reports" / "style_prompts.csv").read_text().splitlines()
     assert header.startswith("strength,scene_follows,scene_follows_low")
@@ -322,6 +340,9 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("train_ip_adapter", {"style_layers": ["up_blocks.5"]}, "no cross-attention layer is called up_blocks.5"),
         ("train_ip_adapter", {"source": "dino"}, "source"),
         ("evaluate_style", {"strengths": [0.0]}, "give different ones above 0"),
+        ("evaluate_style", {"strengths": [1.0, 4.5]}, "give different ones above 0, to 4"),
+        ("evaluate_style", {"strengths": []}, "give different ones above 0, to 4"),
+        ("evaluate_style", {"seeds": 3}, "headline_seeds is 2: it must be 3, as seeds is, or more"),
         ("evaluate_style", {"style_splits": ["all"]}, "splits among train"),
         ("evaluate_style", {"typical": -0.5}, "typical is -0.5: it must be from 0 to 1"),
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.alignment import style_agreement, text_agreement
+from evaluation.alignment import text_agreement
 
 EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
 
@@ -20,14 +20,3 @@ def test_text_agreement_is_the_cosine_of_each_pair() -> None:
 def test_a_text_each() -> None:
     with pytest.raises(ValueError, match="1 texts for 2 pictures"):
         text_agreement(rows(EAST, NORTH), rows(EAST))
-
-
-def test_style_agreement_is_with_the_mean_direction() -> None:
-    style = rows([5, 0], [0, 1])  # lengths do not count
-    found = style_agreement(rows([1, 1], EAST, [-1, -1]), style)
-    assert found.tolist() == pytest.approx([1, np.sqrt(0.5), -1])
-
-
-def test_a_style_needs_an_example() -> None:
-    with pytest.raises(ValueError, match="one example"):
-        style_agreement(rows(EAST), rows(EAST)[:0])

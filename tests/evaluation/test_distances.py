@@ -14,7 +14,6 @@ from evaluation.distances import (
     kernel_distance,
     polynomial,
     squared_mmd,
-    unit,
     vendi_score,
 )
 
@@ -90,8 +89,3 @@ def test_vendi_score_counts_different_pictures() -> None:
     assert 1 < vendi_score(corners[[0, 0, 0, 1]]) < 2
     with pytest.raises(ValueError, match="no picture"):
         vendi_score(corners[:0])
-
-
-def test_unit_of_nothing_stays() -> None:
-    found = unit(np.array([[3, 4], [0, 0]], np.float32))
-    assert found.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]

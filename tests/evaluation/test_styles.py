@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from canvas.data.clusters import unit
+from canvas.data.vectors import unit
 from evaluation import styles
 from evaluation.styles import agreement_with, chances, coherence, majority
 

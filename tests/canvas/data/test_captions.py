@@ -2,7 +2,15 @@ import pyarrow as pa
 import pytest
 
 from canvas.data import tables
-from canvas.data.captions import delivered_caption, joined, parted, texts_of, true_caption, words_of_pins
+from canvas.data.captions import (
+    backgrounds,
+    delivered_caption,
+    joined,
+    parted,
+    texts_of,
+    true_caption,
+    words_of_pins,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,21 @@ def test_alt_text_before_title():
     assert delivered_caption({"alt_text": " ", "title": "A mug"}) == "A mug"
     assert delivered_caption({"alt_text": "Mug on desk", "title": "A mug"}) == "Mug on desk"
     assert delivered_caption({"alt_text": None, "title": ""}) is None
+
+
+def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path):
+    said = [
+        ("a", "generated", "red mug, in a lobby"),
+        ("a", "title", "red mug, in a cave"),
+        ("b", "generated", "in a forest"),
+        ("c", "generated", "red mug,"),
+        ("d", "title", "red mug, in a cave"),
+        ("e", "generated", "red mug, in a tent"),
+    ]
+    rows = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in said]
+    tables.write(tmp_path / "captions", [pa.Table.from_pylist(rows, tables.CAPTIONS)], tables.CAPTIONS)
+    assert backgrounds(tmp_path / "captions", "abcd") == {"a": "in a lobby", "b": "in a forest"}
+    assert backgrounds(tmp_path / "captions", "abcd", of_products=True) == {"a": "in a lobby"}
 
 
 def test_words_of_a_catalogue_without_truth(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from canvas.data.clusters import ClusterSpec, clustered, descriptors, unit
+from canvas.data.clusters import ClusterSpec, clustered, descriptors
+from canvas.data.vectors import unit
 
 SPEC = {
     "numbers": (2, 3, 4, 6),
@@ -25,7 +26,7 @@ def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
     vectors, of = blobs()
     found = clustered(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
     assert set(found.scores) == {2, 3, 4, 6}
-    assert max(found.scores, key=found.scores.get) == 4 == len(found.centres)
+    assert max(found.scores, key=found.scores.get) == 4 == len(set(found.of))
     assert all(len(set(found.of[of == blob])) == 1 for blob in range(4))
 
 

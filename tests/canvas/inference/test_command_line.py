@@ -27,6 +27,7 @@ def folder(segmenting_pipeline, tmp_path_factory) -> Path:
     for name, value in (("empty", 0), ("full", 255)):
         Image.new("L", (64, 64), value).save(path / f"{name}.png")
     Image.new("1", (9000, 9000)).save(path / "large.png")
+    Image.new("RGB", (16_384, 8)).save(path / "long.png")
     rgb.convert("CMYK").save(path / "cmyk.jpg", quality=95)
     rgb.save(path / "profile.png", icc_profile=_swapped_profile())
     (path / "deep.png").write_bytes(_deep_png(np.array(rgb)))
@@ -94,6 +95,10 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
         (("--mask", "mask.png"), "the product image has an alpha channel and a mask was given too"),
         (("--product", "faint.png"), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),
         (("--product", "large.png"), "large.png cannot be used: 9000 x 9000 pixels exceed the limit of 64000000"),
+        (
+            ("--product", "long.png", "--format", "webp", "--model", "none"),  # said before there is a model
+            "16384 x 8 pixels are too many for webp, 16383 a side at most: use png",
+        ),
         (("--prompt", "one two three four five six seven eight nine ten eleven twelve"), "cut off: 'eleven twelve'"),
         (("--scheduler", "ddpm"), "unknown scheduler 'ddpm': this denoiser samples with euler, heun, dpm++"),
         (("--device", "abacus"), "--device abacus is not on this machine: use cpu"),

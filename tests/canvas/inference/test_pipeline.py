@@ -130,6 +130,21 @@ def test_callback_sees_steps_and_may_change_latents(pipeline):
     assert np.array_equal(_pixels(a), _pixels(b))
 
 
+@pytest.mark.parametrize(("scheduler", "steps"), [("euler", 3), ("heun", 5), ("dpm++", 3)])
+def test_progress_is_of_the_steps_that_the_scheduler_takes(pipeline, scheduler: str, steps: int):
+    pipe, shown, seen = CanvasPipeline(**pipeline.components), io.StringIO(), []
+    pipe.set_progress_bar_config(file=shown)
+
+    def callback(pipe, step, time, tensors):
+        seen.append(step)
+        return {}
+
+    options = {"num_candidates": 2, "candidates_per_pass": 1, "scheduler": scheduler}
+    pipe(cutout(64, 64), PROMPT, num_inference_steps=3, seed=0, callback_on_step_end=callback, **options)
+    assert seen == [*range(steps)] * 2
+    assert f" {2 * steps}/{2 * steps} [" in shown.getvalue()
+
+
 def test_known_part_is_encoded_once_and_text_once(pipeline, monkeypatch):
     counts = {"known": 0, "encode": 0, "text": 0}
     for owner, name, key in (
@@ -207,8 +222,14 @@ def test_segmenter_cuts_the_product_out(segmenting_pipeline, tmp_path: Path):
         ({"guidance_stop": 1.5}, r"guidance_stop is 1\.5"),
         ({"scheduler": "ddim"}, "unknown scheduler 'ddim'"),
         ({"seed": 1, "generator": torch.Generator()}, "seed and generator"),
-        ({"prompt": "one two three four five six seven eight nine ten eleven twelve"}, "cut off: 'eleven twelve'"),
-        ({"negative_prompt": " ".join("abcdefghijkl")}, "cut off: 'k l'"),
+        (
+            {"prompt": "one two three four five six seven eight nine ten eleven twelve"},
+            "the prompt is too long, its end would be cut off: 'eleven twelve'",
+        ),
+        (
+            {"negative_prompt": " ".join("abcdefghijkl")},
+            "the negative prompt is too long, its end would be cut off: 'k l'",
+        ),
         ({"product": Image.new("RGB", (8, 8))}, "no segmenter"),
     ],
 )

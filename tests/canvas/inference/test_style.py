@@ -109,6 +109,13 @@ def test_where_it_is_injected(styled_pipeline):
     assert not np.array_equal(painted_by("all"), painted_by("style"))
 
 
+def test_the_style_layers_of_a_model_that_has_none(styled_pipeline):
+    pipe = CanvasPipeline(**styled_pipeline.components, image_source="uve+clip", style_layers=[])
+    with pytest.raises(ValueError, match="layers is 'style', but this model has no style layers: use 'all'"):
+        style_of_pictures(pipe, [noise(1)], layers="style")
+    assert set(style_of_pictures(pipe, [noise(1)], layers="all").strengths.values()) == {1.0}
+
+
 def test_many_at_once_equal_one_at_a_time(styled_pipeline):
     product = product_of(cutout(60, 60))
     styles = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.models.composite import MAX_SHIFT, bounded, composite, dilated, eroded, seam_gradient
+from canvas.models.composite import MAX_SHIFT, bounded, composite, dilated, eroded, grown, seam_gradient
 from canvas.models.decoder import ConditionalDecoder, DecoderObjective
 from canvas.models.decoder_spec import DecoderSpec
 from canvas.models.latents import LatentScale
@@ -185,6 +185,19 @@ def test_core_keeps_the_pictures_edge():
     assert eroded(mask, 1)[0, 0].nonzero().amax(dim=0).tolist() == [7, 7]
     assert torch.equal(eroded(mask, 0), mask > 0.5)
     assert dilated(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 7, 31), (3, 32, 32), (1, 64, 9)])
+@pytest.mark.parametrize("hard", [True, False])
+def test_an_axis_at_a_time_is_pooling_of_both(size, pixels, hard):
+    mask = torch.rand(size[0], 1, *size[1:], generator=torch.Generator().manual_seed(0))
+    mask = (mask > 0.9).float() if hard else mask
+    mask[0, :, 0, -1] = 1  # at the picture's edge
+    both = torch.nn.functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
+    found = grown(mask, pixels)
+    assert torch.equal(found, both)
+    assert found.stride() == both.stride()
 
 
 def test_composite_blends_by_alpha_and_leaves_the_rest():
