@@ -193,16 +193,13 @@ HEADLINE = (
     "leakage_control",
     "diversity",
 )
-WITHOUT_STYLE = ("leakage", "diversity", "scene_follows", "style_agreement")
 
 
 def headline(found: Mapping[float, Mapping[str, Mapping[str, float]]], first: float) -> dict[str, float]:
     """What a style of the first strength does, and what there is of it without a style."""
     styled, without = found[first], found[0.0]
     told = {name: styled["unprompted"][name] for name in HEADLINE if name in styled["unprompted"]}
-    told |= {
-        f"{name}_without_style": without["unprompted"][name] for name in WITHOUT_STYLE if name in without["unprompted"]
-    }
+    told |= {f"{name}_without_style": without["unprompted"][name] for name in HEADLINE if name in without["unprompted"]}
     for name, key in (("style_scene", "prompt_scene"), ("text_agreement", "text_agreement")):
         if name in styled["prompted"]:
             told |= {key: styled["prompted"][name], f"{key}_without_style": without["prompted"][name]}

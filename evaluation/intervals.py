@@ -73,12 +73,12 @@ def crossed_bootstrap_mean(
         return Interval(mean, mean, mean)
     counts, sums = np.zeros(shape), np.zeros(shape)
     np.add.at(counts, (of_row, of_column), 1)
-    np.add.at(sums, (of_row, of_column), sample - mean)
+    np.add.at(sums, (of_row, of_column), sample)
     draw = np.random.default_rng(seed)
     drawn_rows, drawn_columns = (draw.multinomial(size, np.full(size, 1 / size), resamples) for size in shape)
     weights, totals = (((drawn_rows @ of_both) * drawn_columns).sum(axis=1) for of_both in (counts, sums))
     some = weights > 0
-    low, high = mean + np.quantile(totals[some] / weights[some], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(totals[some] / weights[some], [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
 
 

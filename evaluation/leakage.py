@@ -1,8 +1,9 @@
 """Content leakage: does the product of a style picture turn up in what is painted after it?
 
 A judge on features that no loss of the generator uses (evaluation.features) learns, from real pictures, which category
-of product it sees, or that it sees none, while part of the picture is hidden; in a painted picture the product that
-belongs there is what is hidden. How many leaks it would find there is told by products put into painted pictures.
+of product it sees, large or small, or that it sees none, while part of the picture is hidden; in a painted picture the
+product that belongs there is what is hidden. How many leaks it would find is told by products put into painted
+pictures.
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ class ProductJudge:
 
     @classmethod
     def learnt(cls, known: KnownProducts, seed: int) -> ProductJudge | None:
-        """From pictures with their product and without, each behind the shape of another's product; None where fewer
-        than two kinds are known."""
+        """From pictures with their product, without, and with a small one, each behind the shape of another's product;
+        None where fewer than two kinds are known."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        views, labels = examples(known, seed)
+        (large, of_large), (small, of_small) = examples(known, seed), small_examples(known, seed)
+        labels = of_large + of_small
         if len(set(labels)) < 2:
             return None
         model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
-        return cls(model.fit(trunk_features(views), labels))
+        return cls(model.fit(trunk_features(np.concatenate([large, small])), labels))
 
     def seen(self, views: Views, masks: Hidden) -> list[str]:
         """The category seen in each of uint8 [N, h, w, 3] with `masks` hidden, or NOTHING."""
@@ -68,13 +70,25 @@ def hidden(views: Views, masks: Hidden) -> Views:
 
 def examples(known: KnownProducts, seed: int) -> tuple[Views, list[str]]:
     """Pictures with something hidden, and what can be seen in them: a category, or NOTHING in the emptied ones."""
-    order = np.random.default_rng(seed).permutation(len(known.views))
-    covers = known.masks[order]
+    covers = _covers(known, seed)
     covered = (covers & known.masks).sum(axis=(1, 2)) / np.maximum(known.masks.sum(axis=(1, 2)), 1)
     clear = covered <= MAX_COVERED
     views = np.concatenate([hidden(known.views[clear], covers[clear]), hidden(known.emptied, covers)])
     labels = [category for category, there in zip(known.categories, clear, strict=True) if there]
     return views, [*labels, *[NOTHING] * len(known.emptied)]
+
+
+def small_examples(known: KnownProducts, seed: int) -> tuple[Views, list[str]]:
+    """Emptied pictures with something hidden and a product of their own product's category beside it; the
+    categories."""
+    covers = _covers(known, seed)
+    views, places = with_leaks(known.emptied, covers, known.categories, known, seed)
+    return hidden(views, covers[places]), [known.categories[place] for place in places]
+
+
+def _covers(known: KnownProducts, seed: int) -> Hidden:
+    """Shapes to hide, each some other picture's product."""
+    return known.masks[np.random.default_rng(seed).permutation(len(known.masks))]
 
 
 def judge_figures(judge: ProductJudge, known: KnownProducts, seed: int) -> dict[str, float]:

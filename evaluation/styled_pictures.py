@@ -239,8 +239,8 @@ def _leaks(
     wanted: Sequence[Asked],
     views: Views,
 ) -> tuple[Sequence[bool | None], dict[int, bool]]:
-    """Whether the style picture's product is seen in each picture; and by place, where that can be told, whether it
-    would be if it were there."""
+    """Whether the style picture's product is seen in each picture; and by place, of those with a style where that can
+    be told, whether it would be if it were there."""
     from canvas.data.scene_views import square_view
     from evaluation.leakage import leaked, with_leaks
 
@@ -251,7 +251,10 @@ def _leaks(
     hidden = touched[[one.subject for one in wanted]]
     categories = [styles[one.style].category for one in wanted]
     leaks = leaked(by.finder.seen(views, hidden), categories, [subjects[one.subject].category for one in wanted])
-    told = [category if leak is not None else None for category, leak in zip(categories, leaks, strict=True)]
+    told = [
+        category if one.strength and leak is not None else None
+        for one, category, leak in zip(wanted, categories, leaks, strict=True)
+    ]
     copies, places = with_leaks(views, hidden, told, by.leaks, seed=0)
     seen = by.finder.seen(copies, hidden[places])
     return leaks, {place: said == told[place] for place, said in zip(places, seen, strict=True)}

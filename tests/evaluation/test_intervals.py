@@ -83,6 +83,8 @@ def test_groups_are_crossed_as_they_come():
     values, of_row, of_column = [0.0, 1.0, 1.0, 0.5], ["a", "a", "b", "c"], ["x", "x", "y", ("z", 1)]
     found = crossed_bootstrap_mean(values, of_row, of_column)
     assert 0 <= found.low < found.mean == 0.625 < found.high <= 1
+    rare = crossed_bootstrap_mean([0.0] * 27 + [1.0], [*range(7)] * 4, [*range(4)] * 7)
+    assert (rare.mean, rare.low) == (1 / 28, 0)
     by_column = crossed_bootstrap_mean(values, ["a"] * 4, of_column)  # a single row: columns alone
     assert 0.5 <= by_column.low < by_column.high <= 1
 

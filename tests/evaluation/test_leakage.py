@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from canvas.data.style_pins import KnownProducts
-from evaluation.leakage import GREY, NOTHING, ProductJudge, examples, hidden, judge_figures, leaked, with_leaks
+from evaluation.leakage import (
+    GREY,
+    NOTHING,
+    ProductJudge,
+    examples,
+    hidden,
+    judge_figures,
+    leaked,
+    small_examples,
+    with_leaks,
+)
 
 
 def painted(count: int, seed: int, side: int = 32) -> KnownProducts:
@@ -78,6 +90,21 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
     assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
     again, _ = with_leaks(known.emptied, masks, categories, known, seed=0)
     assert np.array_equal(copies, again)
+
+
+def test_the_judge_learns_what_small_products_look_like():
+    """Products that all stand in one place, so that what is hidden leaves nothing of one at its own size."""
+    known = painted(24, seed=0)
+    known = replace(known, masks=known.masks[[1] * 24], views=known.emptied.copy())
+    colours = np.where(np.arange(24)[:, None] % 2, (230, 20, 20), (20, 20, 230)).astype(np.uint8)
+    known.views[known.masks] = colours.repeat(known.masks[0].sum(), axis=0)
+    assert set(examples(known, seed=0)[1]) == {NOTHING}
+    small, labels = small_examples(known, seed=0)
+    assert labels == known.categories
+    judge = ProductJudge.learnt(known, seed=0)
+    assert judge is not None
+    assert judge.seen(small, np.zeros_like(known.masks)) == known.categories
+    assert set(judge.seen(known.emptied, known.masks)) == {NOTHING}
 
 
 def test_leaks_of_nothing_known():
