@@ -252,6 +252,7 @@ def main(arguments: Sequence[str]) -> int:
             "example_fp32": example(of, rows, vae, towers, half=False),
             "example_fp32_autoencoder_kl": example(of, rows, stock, towers, half=False),
             "example_bf16": example(of, rows, vae, towers, half=True),
+            "example_bf16_autoencoder_kl": example(of, rows, stock, towers, half=True),
         }
         seconds = {name: [] for name in takers}
         for turn in range(ROUNDS + 1):

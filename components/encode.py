@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from lifecycle.stage import Input, Output, Scratch, stage
 
 if TYPE_CHECKING:
     from canvas.data.encoding import Encoders
-    from canvas.train.shards import Sample
 
 
 @stage(machine="gpus")
@@ -36,8 +34,6 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
-    import torch
-
     from canvas.data import tables
     from canvas.data.encoding import PinSamples
     from canvas.data.pairs import captions_of
@@ -53,26 +49,18 @@ def encode(
     said = captions_of(captions.path, split_of, encode.sources)
     ids = [pin_id for pin_id in split_of if pin_id in said]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
-    encoded = 0  # by this process: a killed one left its shards, others write theirs
-
-    def counted(rows: range) -> Iterator[Sample]:
-        nonlocal encoded
-        encoded += len(rows)
-        return samples(rows)
-
     with joined(encode.parallel) as world:
         samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames, silent=world.rank > 0)
         started = time.perf_counter()
-        write_shards(
+        encoded = write_shards(
             shards.path,
             len(views),
-            counted,
+            samples,
             work=scratch.path / "shards",
             rows_per_shard=encode.rows_per_shard,
             world=world,
         )
         seconds = time.perf_counter() - started
-        share = float(world.mean(torch.tensor(float(encoded), device=world.device)))
     if world.rank > 0:
         return
 
@@ -88,7 +76,7 @@ def encode(
         "captions": len(texts),
         "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
-        "images_per_second": share * world.size / seconds,
+        "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},
     }
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ class StyleScore:
     style_scene: str | None
     style_split: str  # of the style picture's pin
     seen: str | None  # scene, by the judge
-    style_agreement: float  # cosine with the style picture, by features that trained nothing
+    style_agreement: float  # cosine with the style picture, by features that no loss of the generator uses
     scene_agreement: float | None  # mean cosine with other pictures of the style's scene; None: there are none
     other_agreement: float | None  # likewise of other scenes: what following no style gives
     text_agreement: float | None  # cosine with the prompt; None: there was none

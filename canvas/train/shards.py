@@ -27,6 +27,7 @@ Sample = Mapping[str, torch.Tensor | str]
 
 SAFE_FORMATS = ("str", "tensor", "no_header_tensor")
 INDEX = "index.json"
+DIGEST = "sha256"
 CLAIM = ".claim"
 TABLE = "rows.parquet"
 """Strings and whole numbers of every sample, in order: what is chosen by, without a look into the shards."""
@@ -40,8 +41,9 @@ def write_shards(
     work: Path,
     rows_per_shard: int,
     world: World = ALONE,
-) -> None:
+) -> int:
     """Write samples 0 .. rows - 1 as shards in `path`, which does not exist yet; the same samples, the same bytes.
+    Returns how many had to be made.
 
     `samples(range(first, last))` makes those samples in order. Each finished shard goes into `work`, which belongs to
     these samples and this rows_per_shard alone; a killed call made again asks for what is missing only. The ranks of
@@ -51,18 +53,22 @@ def write_shards(
     if rows < 1:
         raise ValueError("there are no samples to write: shards need at least one")
     work.mkdir(parents=True, exist_ok=True)
+    parts = {
+        work / f"shard-{number:06d}": range(first, min(first + rows_per_shard, rows))
+        for number, first in enumerate(range(0, rows, rows_per_shard))
+    }
+    missing = {part: own for part, own in parts.items() if not part.exists()}
     if world.rank == 0:
         for claim in work.glob(f"*{CLAIM}"):  # of a call that was killed
             claim.unlink()
     world.wait()
-    firsts = range(0, rows, rows_per_shard)
-    parts = [work / f"shard-{number:06d}" for number in range(len(firsts))]
-    for part, first in zip(parts, firsts, strict=True):
-        if not part.exists() and _claimed(part):
-            _write_part(part, samples(range(first, min(first + rows_per_shard, rows))), rows_per_shard)
+    for part, own in missing.items():
+        if _claimed(part):
+            _write_part(part, samples(own), rows_per_shard)
     world.wait()
     if world.rank == 0:
-        _join(path, parts)
+        _join(path, list(parts))
+    return sum(map(len, missing.values()))
 
 
 class Shards:
@@ -92,7 +98,7 @@ def _join(path: Path, parts: Sequence[Path]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     index = json.loads((parts[0] / INDEX).read_text(encoding="utf-8"))
-    chunks = []
+    chunks, digests = [], []
     with pq.ParquetWriter(partial / TABLE, pq.read_schema(parts[0] / TABLE)) as table:
         for number, part in enumerate(parts):
             own = json.loads((part / INDEX).read_text(encoding="utf-8"))
@@ -102,10 +108,10 @@ def _join(path: Path, parts: Sequence[Path]) -> None:
             name = f"chunk-0-{number}.bin"
             _link(part / chunk["filename"], partial / name)
             chunks.append({**chunk, "filename": name})
+            digests.append((part / DIGEST).read_text(encoding="utf-8"))
             table.write_table(pq.read_table(part / TABLE))
     content = {"chunks": chunks, "config": index["config"]}
     # litdata keys its cache of remote data by this field: name the content, not the time of writing
-    digests = [_digest(partial / chunk["filename"]) for chunk in chunks]
     digest = hashlib.sha256(json.dumps([content, digests]).encode()).hexdigest()
     (partial / INDEX).write_text(json.dumps({**content, "updated_at": digest[:16]}), encoding="utf-8")
     partial.rename(path)
@@ -131,6 +137,10 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
     writer.done()
     (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
     own.rename(partial / INDEX)
+    (chunk,) = partial.glob("*.bin")
+    with chunk.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    (partial / DIGEST).write_text(digest, encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(told), partial / TABLE)
     partial.rename(part)
 
@@ -157,8 +167,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
