@@ -68,8 +68,8 @@ def test_every_kept_pin_is_a_sample(encoded_pins):
         assert sample["moments"].shape == (8, height, width)
         assert sample["masked_random"].shape == sample["masked_product"].shape == (2, 4, height, width)
         assert sample["holes_random"].shape == sample["holes_product"].shape == (2, 1, height, width)
-        assert sample["text_states"].shape == (2, 16, 32)
-        assert sample["text_pooled"].shape == (2, 16)
+        assert sample["text_states"].shape == (3, 16, 32)
+        assert sample["text_pooled"].shape == (3, 16)
         assert sample["clip_image"].shape == (32,)
         assert sample["sizes"][4:].tolist() == [height * CELL, width * CELL]
 
