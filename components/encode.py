@@ -17,6 +17,9 @@ from lifecycle.stage import Input, Output, Scratch, stage
 if TYPE_CHECKING:
     from canvas.data.encoding import Encoders
 
+LOOKED_AT = 20_000
+"""Captions that are asked whether a text tower cuts them off."""
+
 
 @stage(machine="gpus")
 def encode(
@@ -37,6 +40,7 @@ def encode(
     from canvas.data import tables
     from canvas.data.encoding import PinSamples
     from canvas.data.pairs import captions_of
+    from canvas.data.pictures import spread
     from canvas.models.vae import scale_factor
     from canvas.train.distributed import joined
     from canvas.train.rows import ShardRows
@@ -65,7 +69,8 @@ def encode(
         return
 
     index = ShardRows(shards.path).index
-    texts = {text for pin_id in ids for text in said[pin_id][: encode.captions]}
+    texts = {caption for pin_id in ids for caption in said[pin_id][: encode.captions]}
+    looked_at = spread(texts, LOOKED_AT)
     figures = {
         "pins": len(ids),
         "views": len(views),
@@ -74,7 +79,8 @@ def encode(
         "by_bucket": dict(Counter(row.bucket for row in index if row.view == 0)),
         "by_kind": dict(Counter(row.kind for row in index if row.view == 0)),
         "captions": len(texts),
-        "captions_cut": sum(any(tower.cut_off(said) for tower in encoders.towers) for said in texts),
+        "captions_cut_share": sum(any(tower.cut_off(text) for tower in encoders.towers) for text in looked_at)
+        / len(looked_at),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},

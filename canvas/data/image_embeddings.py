@@ -14,8 +14,9 @@ from canvas.data.vectors import Vectors, unit
 Source = Literal["uve", "clip", "uve+clip"]
 """Which embeddings stand side by side."""
 
-REMEMBERED = 256
-"""Row groups of embeddings, of 250 pins and some megabytes each: more than the shards that are mixed at a time hold."""
+REMEMBERED = 512
+"""Row groups of embeddings, of 250 pins and some megabytes each: more than the shards hold that the buckets mix at a
+time."""
 
 
 def joined(parts: Mapping[str, Vectors], source: str) -> Vectors:

@@ -81,9 +81,13 @@ class KnownPin:
         )
 
 
-def evenly(choices: Sequence[T], count: int) -> list[T]:
-    """`count` of the choices (or all there are), spread evenly."""
-    places = np.linspace(0, len(choices) - 1, min(count, len(choices))).round().astype(int)
+def evenly(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
+    """`count` of the choices (or all there are), spread evenly; more than `runs` in as many runs of neighbours, which
+    are read together."""
+    count = min(count, len(choices))
+    run = max(1, count // runs)
+    firsts = np.linspace(0, len(choices) - run, -(-count // run)).round().astype(int)
+    places = np.unique(firsts[:, None] + np.arange(run))[:count]
     return [choices[place] for place in places]
 
 
@@ -124,7 +128,7 @@ class Painter:
         the work.
         """
         ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
-        path = place / "painted"
+        path = place / "shards"
         with tqdm(total=len(pins), desc="paint", unit="pin", disable=world.rank > 0) as bar, evaluating(self.unet):
 
             def samples(rows: range) -> Iterator[Sample]:

@@ -50,14 +50,14 @@ def write_whole(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]]
         path = partial / f"{name}.safetensors"
         save_file(dict(tensors), path)
         checksums[name] = _checksum(path)
-        _settle(path)
+        settle(path)
     index = partial / "state.json"
     index.write_text(json.dumps({"checksums": checksums, "state": state}), encoding="utf-8")
-    _settle(index)
+    settle(index)
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)
-    _settle(directory.parent)
+    settle(directory.parent)
 
 
 def read_whole(directory: Path) -> tuple[Files, dict[str, Any]]:
@@ -104,7 +104,7 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Push a file or a directory's entries to the disk, so that a rename never outruns the data."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -14,7 +14,7 @@ Batch = Mapping[str, torch.Tensor | list[str]]
 """Columns of equal length. `pin_id`, a list of str, is always among them."""
 
 MIXED = 16
-"""Shards whose rows come together: more mix better, fewer are read and kept at a time."""
+"""Shards whose rows come together, of each bucket: more mix better, fewer are read at a time."""
 
 
 def placed(batch: Batch, device: torch.device) -> Batch:

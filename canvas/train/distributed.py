@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -24,6 +25,10 @@ from torch.nn.parallel import DistributedDataParallel
 from canvas.device import own_device
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long a rank waits for another: for the last shard that one encodes, or what rank 0 writes meanwhile. NCCL's own
+ten minutes would end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
         if size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         else:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=PATIENCE)
             atexit.register(dist.destroy_process_group)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)

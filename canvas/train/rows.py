@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,7 +49,7 @@ class ShardRows:
         columns = ["pin_id", "split", "view", "kind", "bucket", "promoted", "engagement"]
         told = pq.read_table(self._shards.table, columns=columns).to_pydict()
         self.index = [
-            ShardRow(row, pin_id, split, int(view), kind, bucket, promoted == "1", *engagement)
+            ShardRow(row, pin_id, intern(split), int(view), intern(kind), intern(bucket), promoted == "1", *engagement)
             for row, (pin_id, split, view, kind, bucket, promoted, engagement) in enumerate(
                 zip(*(told[column] for column in columns), strict=True)
             )

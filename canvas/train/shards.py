@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ import torch
 from litdata import StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 
+from canvas.train.checkpoint import settle
 from canvas.train.distributed import ALONE, World
 
 Sample = Mapping[str, torch.Tensor | str]
@@ -51,7 +53,7 @@ def write_shards(
     sample without pin_id or with anything but tensors and strings.
     """
     if rows < 1:
-        raise ValueError("there are no samples to write: shards need at least one")
+        raise ValueError(f"there are no samples to write into {path}: shards need at least one")
     work.mkdir(parents=True, exist_ok=True)
     parts = {
         work / f"shard-{number:06d}": range(first, min(first + rows_per_shard, rows))
@@ -61,6 +63,8 @@ def write_shards(
     if world.rank == 0:
         for claim in work.glob(f"*{CLAIM}"):  # of a call that was killed
             claim.unlink()
+        for partial in work.glob(".*.partial"):
+            shutil.rmtree(partial)
     world.wait()
     for part, own in missing.items():
         if _claimed(part):
@@ -81,11 +85,13 @@ class Shards:
         if not (path / TABLE).exists():
             raise ValueError(f"shards {path} have no {TABLE}, which says what is in them: write them again")
         self._dataset = StreamingDataset(str(path), batch_decode=0)  # rows are read at random: a window is wasted
+        self._reading = Lock()  # litdata's reader keeps its place: two threads would give each other wrong rows
         self.table = path / TABLE
         self.sizes: list[int] = [chunk["chunk_size"] for chunk in index["chunks"]]
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        sample: dict[str, Any] = self._dataset[row]
+        with self._reading:
+            sample: dict[str, Any] = self._dataset[row]
         return sample
 
     def __len__(self) -> int:
@@ -103,7 +109,10 @@ def _join(path: Path, parts: Sequence[Path]) -> None:
         for number, part in enumerate(parts):
             own = json.loads((part / INDEX).read_text(encoding="utf-8"))
             if own["config"] != index["config"]:
-                raise ValueError(f"samples of shard {number} differ in names or types from those of shard 0")
+                raise ValueError(
+                    f"samples of shard {number} are {own['config']['data_format']}, those of shard 0 "
+                    f"{index['config']['data_format']}: all must have the same names and types; delete {part.parent}"
+                )
             (chunk,) = own["chunks"]
             name = f"chunk-0-{number}.bin"
             _link(part / chunk["filename"], partial / name)
@@ -127,13 +136,13 @@ def _claimed(part: Path) -> bool:
 
 
 def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> None:
-    partial = part.with_name(f".{part.name}.partial")
+    partial = part.with_name(f".{part.name}.{os.getpid()}.partial")  # a rank of a killed call may still be writing its
     shutil.rmtree(partial, ignore_errors=True)
     writer = BinaryWriter(str(partial), chunk_size=rows_per_shard)
-    told = []
+    rows = []
     for at, sample in enumerate(samples):
         writer[at] = _checked(sample)
-        told.append(_told(sample))
+        rows.append(_row_of(sample))
     writer.done()
     (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
     own.rename(partial / INDEX)
@@ -141,12 +150,15 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
     with chunk.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     (partial / DIGEST).write_text(digest, encoding="utf-8")
-    pq.write_table(pa.Table.from_pylist(told), partial / TABLE)
+    pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)
+    for written in partial.iterdir():
+        settle(written)
     partial.rename(part)
+    settle(part.parent)
 
 
-def _told(sample: Sample) -> dict[str, Any]:
-    """What the table says of a sample: its strings and whole numbers."""
+def _row_of(sample: Sample) -> dict[str, Any]:
+    """The sample in the table: its strings and whole numbers."""
     return {
         name: value.tolist() if isinstance(value, torch.Tensor) else value
         for name, value in sample.items()

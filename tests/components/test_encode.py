@@ -81,7 +81,7 @@ def test_captions_are_the_preferred_ones_through_both_towers(encoded_pins, data)
         for name, spec in (("first", text.first), ("second", text.second))
     ]
     sample = encoded_pins[1][1]
-    states, pooled = encoded(towers, ["red mug, in a lobby", "Red Mug in a lobby"])
+    states, pooled = encoded(towers, ["red mug, in a lobby", "Red Mug in a lobby", "Title 1"])
     assert torch.allclose(sample["text_states"].float(), states, atol=2e-3)
     assert torch.allclose(sample["text_pooled"].float(), pooled, atol=2e-3)
 

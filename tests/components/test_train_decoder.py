@@ -105,6 +105,23 @@ def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch)
     assert all((trained[1] / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in names)
 
 
+def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
+    paint, rows = Painter._latents, []
+
+    def dying(self: Painter, chosen: list[int]) -> torch.Tensor:
+        rows.append(list(chosen))
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+        return paint(self, chosen)
+
+    monkeypatch.setattr(Painter, "_latents", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "killed", Log(), tmp_path / "scratch")
+    run(data, tmp_path / "out", Log(), tmp_path / "scratch")
+    assert rows[1] == rows[2] != rows[0]
+    assert rows[0] not in rows[1:]
+
+
 def test_known_pins_are_cropped_as_their_latents(data):
     shards, vae = ShardRows(data / "shards"), load_vae(data / "vae").eval()
     rows = [row for row in shards.index if shows_product(row) and row.view == 0]
@@ -125,6 +142,8 @@ def test_even_choices():
     assert evenly(range(10), 4) == [0, 3, 6, 9]
     assert evenly("ab", 5) == ["a", "b"]
     assert evenly([], 3) == []
+    assert evenly(range(100), 12, runs=3) == [*range(4), *range(48, 52), *range(96, 100)]
+    assert evenly(range(10), 10, runs=3) == list(range(10))
 
 
 def test_settings_that_leave_nothing_to_do_are_refused():

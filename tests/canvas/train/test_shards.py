@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,37 @@ def test_ranks_share_the_shards(tmp_path: Path) -> None:
     straight = written(tmp_path, "straight")
     shared = tmp_path / "shards"
     assert {p.name: p.read_bytes() for p in shared.iterdir()} == {p.name: p.read_bytes() for p in straight.iterdir()}
+
+
+def test_two_threads_read_what_one_does(tmp_path: Path) -> None:
+    shards = Shards(written(tmp_path))
+    rows = [row * 37 % ROWS for row in range(600)]
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda order: [int(shards[row]["row"]) for row in order], (rows, rows[::-1])))
+    assert both == [rows, rows[::-1]]
+
+
+def test_joining_that_was_killed_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(path: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    path, work = tmp_path / "shards", tmp_path / "work"
+    with monkeypatch.context() as patched:
+        patched.setattr("canvas.train.shards._link", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write_shards(path, ROWS, samples, work=work, rows_per_shard=PER_SHARD)
+    assert not path.exists()
+    assert write_shards(path, ROWS, samples, work=work, rows_per_shard=PER_SHARD) == 0
+    straight = written(tmp_path, "straight")
+    assert {p.name: p.read_bytes() for p in path.iterdir()} == {p.name: p.read_bytes() for p in straight.iterdir()}
+
+
+def test_shards_of_other_names_are_refused(tmp_path: Path) -> None:
+    def changing(rows: range) -> Iterator[dict[str, Any]]:
+        return ({**sample(row), "late": torch.zeros(1)} if row >= PER_SHARD else sample(row) for row in rows)
+
+    with pytest.raises(ValueError, match=r"samples of shard 1 are \[.*\], those of shard 0 \[.*\]: all must have"):
+        write_shards(tmp_path / "s", ROWS, changing, work=tmp_path / "w", rows_per_shard=PER_SHARD)
 
 
 def test_no_samples_are_an_error(tmp_path: Path) -> None:
