@@ -44,7 +44,7 @@ plan: .venv/installed  ## What the full-size system needs: parameters, memory, b
 kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this machine
 	python -m pipelines local --profile $(PROFILE)
 
-bench: data  ## Measure speeds and qualities (bench/)
+bench: data  ## Measure speeds and qualities (bench/); needs a finished demo (make demo) first
 	python -m bench
 
 rate: .venv/installed  ## Let RATERS compare pictures in MLflow, on loopback, until Ctrl-C (docs/rating.md)

@@ -25,6 +25,9 @@ PICTURES = (".png", ".webp", ".jpg", ".jpeg")
 SEEDS = range(-(2**63), 2**64)
 """What torch's generators take."""
 
+MOST = {"candidates": 1000, "steps": 1000}
+"""More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 times."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
@@ -59,6 +62,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
     if shown is None and options.prompt is None:
         raise ValueError("say what to paint with --prompt, or show it with --style, --board or --style-cluster")
     _check_device(options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
 
     reward = _reward(options)
 
@@ -80,7 +84,6 @@ def generate(options: argparse.Namespace) -> list[Path]:
     }
     images, seeds, found = _pictures(options, pipeline, reward, product, settings)
     print(f"product cut out by its {found.origin}", file=sys.stderr)
-    options.out.mkdir(parents=True, exist_ok=True)
     paths = []
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / f"{options.product.stem}-{seed}.{options.format}"
@@ -90,11 +93,12 @@ def generate(options: argparse.Namespace) -> list[Path]:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    """Raises ValueError for numbers that would paint nothing, or that torch refuses."""
-    for name in ("guidance", "guidance_rescale"):
-        value = getattr(options, name)
-        if not math.isfinite(value):
-            raise ValueError(f"--{name.replace('_', '-')} is {value}: give a finite number")
+    """Raises ValueError for numbers that would paint nothing or without end, or that torch refuses."""
+    if not math.isfinite(options.guidance):
+        raise ValueError(f"--guidance is {options.guidance}: give a finite number")
+    for name, most in MOST.items():
+        if (value := getattr(options, name)) > most:
+            raise ValueError(f"--{name} is {value}: give {most} at most")
     for seed in (options.seed, options.seed + options.candidates - 1):
         if seed not in SEEDS:
             raise ValueError(
@@ -166,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("generate", help="paint backgrounds round a product; its pixels stay as they are")
     command.add_argument("--model", type=Path, required=True, help="directory of the assembled pipeline")
     command.add_argument("--product", type=Path, required=True, help="RGBA cut-out, or RGB with --mask, or RGB alone")
-    command.add_argument("--mask", type=Path, help="white = product; of the product image's size")
+    command.add_argument("--mask", type=Path, help="white, or opaque where it has one colour, = product; of its size")
     command.add_argument("--prompt", help="what to paint; may be left out where a style is given")
     add_style_options(command)
     command.add_argument("--negative-prompt")
@@ -178,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--steps", type=int, default=30)
     command.add_argument("--guidance", type=float, default=5.0, help="guidance scale; 1: none")
-    command.add_argument("--guidance-rescale", type=float, default=0.0)
+    command.add_argument("--guidance-rescale", type=float, default=0.0, help="0, not at all, to 1")
     command.add_argument("--guidance-stop", type=float, default=1.0, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")

@@ -156,7 +156,7 @@ def _scored(
     from canvas.models.segmenter import load_segmenter
     from canvas.models.text import TextTower, load_clip
     from evaluation.candidates import Scorer, embedded
-    from evaluation.features import trunk_features
+    from evaluation.features import trunk_features, view_side
 
     if not any(row["model"] == "challenger" for row in asked):
         raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
@@ -170,7 +170,8 @@ def _scored(
         clip=clips[params.agreement],
         tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)).to(device),
         reward=load_reward(reward).to(device),
-        view_side=frames.side,
+        view_side=view_side(frames.side),
+        seam_side=frames.side,
         distance_side=params.distance_side,
         seam_reach=params.seam_reach,
         mask_sizes=params.mask_sizes,
@@ -184,7 +185,7 @@ def _scored(
         }
 
     real_pins = product_pins(pins, kept, masks, captions, splits=HELD_OUT, count=params.real_pins)
-    real = np.stack([square_view(pin.image, frames.side) for pin in real_pins])
+    real = np.stack([square_view(pin.image, view_side(frames.side)) for pin in real_pins])
     sets: dict[str, Mapping[FeatureName, Features]] = {"real": features(real, trunk_features(real))}
     found: dict[str, tuple[Row, Any, Any]] = {}
     by_pin: dict[str, list[Row]] = {}

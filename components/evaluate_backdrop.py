@@ -89,7 +89,8 @@ def evaluate_backdrop(
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
-    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, real, by)
+    shown = _product_ids(pins.path, chosen)
+    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, shown, real, by)
     figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -102,6 +103,7 @@ def _stages(
     canvas: Path,
     base: Path,
     chosen: Sequence[ProductPin],
+    product_ids: Sequence[str],
     real: Sequence[ProductPin],
     judges: Judges,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[Pixels]]:
@@ -117,7 +119,7 @@ def _stages(
     from canvas.models.segmenter_spec import EdgeSpec
     from evaluation.backdrop import backdrop_metrics, scene_accuracies
     from evaluation.distances import half_sample_error, kernel_distance
-    from evaluation.features import trunk_features
+    from evaluation.features import trunk_features, view_side
     from evaluation.painted import painted_scores, seam_gradients
 
     pipeline = CanvasPipeline.from_pretrained(canvas).to(own_device())
@@ -126,23 +128,26 @@ def _stages(
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
     requests = _requests(params, pipeline, chosen)
     products = [one.request.product for one in requests]
+    of_picture = [product_id for product_id in product_ids for _ in params.prompts]
     prompts = [prompt for _ in chosen for prompt in params.prompts]
-    originals = np.stack([square_view(Image.fromarray(product.pixels), frames.side) for product in products])
-    before = [seam for seam in seam_gradients(originals, products, params.seam_reach) if seam is not None]
-    known = trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real]))
+    originals = seam_gradients([product.pixels for product in products], products, frames.side, params.seam_reach)
+    before, side = [seam for seam in originals if seam is not None], view_side(frames.side)
+    known = trunk_features(np.stack([square_view(pin.image, side) for pin in real]))
     by_stage: dict[str, dict[str, Any]] = {}
     for name in STAGES:
         pictures = _pictures(name, params, pipeline, base, requests)
-        views = np.stack([square_view(Image.fromarray(picture), frames.side) for picture in pictures])
+        views = np.stack([square_view(Image.fromarray(picture), side) for picture in pictures])
         features = trunk_features(views)
         scores = painted_scores(
             pictures,
             views,
             products,
+            of_picture,
             prompts,
             judges=judges,
             segmenter=segmenter,
             edges=edges,
+            seam_side=frames.side,
             reach=params.seam_reach,
             batch_size=params.painting.batch_size,
         )
@@ -153,6 +158,14 @@ def _stages(
         }
         by_stage[name]["seam_gradient_ratio"] = float(np.mean(seams) / np.mean(before))
     return by_stage, scene_accuracies(scores), pictures
+
+
+def _product_ids(pins: Path, chosen: Sequence[ProductPin]) -> list[str]:
+    """The product of each of those pins; the pin itself where its product is unknown."""
+    from canvas.data import tables
+
+    known = {row["pin_id"]: row["product_id"] for row in tables.read(pins, ["pin_id", "product_id"]).to_pylist()}
+    return [known[pin.pin_id] or pin.pin_id for pin in chosen]
 
 
 def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: Sequence[ProductPin]) -> list[Prepared]:

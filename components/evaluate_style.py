@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from canvas.inference.product import Pixels
     from evaluation.styled_pictures import Asked, Subject
 
+SCENES = 200
+"""That style pictures are of, at most; without truth every background has a name of its own."""
+
 EACH = 3
 """Style pictures of a scene to choose from, and to compare with."""
 
@@ -64,6 +67,10 @@ class EvaluateStyleParams:
         for name in ("products", "styles", "seeds", "learnt_pins", "real_pins", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
+        if self.headline_seeds < 2:
+            raise ValueError(
+                f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be 2 or more, as diversity takes two"
+            )
         if self.headline_seeds < self.seeds:
             raise ValueError(
                 f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be {self.seeds}, as seeds is, or more"
@@ -106,7 +113,7 @@ def evaluate_style(
     from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.models.text import load_clip
-    from evaluation.features import trunk_features
+    from evaluation.features import trunk_features, view_side
     from evaluation.judges import Judges
     from evaluation.leakage import ProductJudge, judge_figures
     from evaluation.style_prompts import by_strength, follows_by_style_split, prompt_changes
@@ -115,10 +122,10 @@ def evaluate_style(
 
     params, clock = evaluate_style, time.perf_counter()
     tables = pins.path, kept.path, truth.path
-    scenes = Judges.load(judges.path)
+    scenes, side = Judges.load(judges.path), view_side(frames.side)
     figures: dict[str, Any] = dict(scenes.accuracy)
-    learnt = known_products(*tables, splits=("train",), side=frames.side, count=params.learnt_pins)
-    unseen = known_products(*tables, splits=HELD_OUT, side=frames.side, count=params.real_pins)
+    learnt = known_products(*tables, splits=("train",), side=side, count=params.learnt_pins)
+    unseen = known_products(*tables, splits=HELD_OUT, side=side, count=params.real_pins)
     finder = ProductJudge.learnt(learnt, params.seed)
     if finder is not None and len(unseen.views):
         figures |= judge_figures(finder, unseen, params.seed)
@@ -129,13 +136,14 @@ def evaluate_style(
         finder=finder,
         leaks=unseen,
         clip=load_clip(clip.path / "first").eval().to(own_device()),
-        real=trunk_features(np.stack([square_view(pin.image, frames.side) for pin in real])),
-        side=frames.side,
+        real=trunk_features(np.stack([square_view(pin.image, side) for pin in real])),
+        side=side,
+        seed=params.seed,
     )
     judged = time.perf_counter()
     chosen = product_pins(*tables[:2], *sidecars, splits=params.splits, count=params.products)
     subjects = _subjects(chosen, pins.path, truth.path)
-    by_scene = style_pins(*tables, captions.path, splits=params.style_splits, each=EACH)
+    by_scene = style_pins(*tables, captions.path, splits=params.style_splits, scenes=SCENES, each=EACH)
     styles, own = followed(subjects, by_scene, params.styles, params.grid_products)
     wanted = asked(own, params.strengths, params.seeds, params.headline_seeds, params.seed)
     if not wanted:

@@ -37,6 +37,7 @@ def train_judges(
     metrics: Output[JudgesMetrics],
 ) -> None:
     """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
+    from evaluation.features import view_side
     from evaluation.judges import learnt_judges
 
     params, clock = train_judges, time.perf_counter()
@@ -44,7 +45,7 @@ def train_judges(
         pins.path,
         kept.path,
         truth.path,
-        side=frames.side,
+        side=view_side(frames.side),
         pictures=params.pins,
         checked=params.checked,
         held_out=HELD_OUT,

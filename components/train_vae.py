@@ -247,11 +247,14 @@ def _scenes(
 ) -> Mapping[str, float]:
     """How often judges see the right scene in real held-out views and in their reconstructions; nothing where nobody
     knows a scene."""
+    import numpy as np
     import torch
+    from PIL import Image
 
-    from canvas.data.scene_views import scene_views
+    from canvas.data.scene_views import scene_views, square_view
     from canvas.models.reconstruction import from_bytes, to_bytes
     from canvas.models.vae import decoded, posterior
+    from evaluation.features import view_side
     from evaluation.judges import Judges
     from evaluation.scenes import scene_accuracy
 
@@ -266,7 +269,11 @@ def _scenes(
         latents = posterior(autoencoder, from_bytes(images.to(autoencoder.device))).mode()
         again.append(to_bytes(decoded(autoencoder, latents)).cpu())
     reconstructed = torch.cat(again).permute(0, 2, 3, 1).numpy()
+    shown = [
+        np.stack([square_view(Image.fromarray(view), view_side(side)) for view in views])
+        for views in (real, reconstructed)
+    ]
     return {
-        **scene_accuracy(both, real, scenes, "real"),
-        **scene_accuracy(both, reconstructed, scenes, "reconstructed"),
+        **scene_accuracy(both, shown[0], scenes, "real"),
+        **scene_accuracy(both, shown[1], scenes, "reconstructed"),
     }

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.masks import Mask, interval
+from evaluation.intervals import crossed_bootstrap_mean
+from evaluation.masks import Mask
 
 
 @dataclass(frozen=True, slots=True)
 class BackdropScore:
     """One picture of a product on a prompted background."""
 
+    product: str  # pictures of one product are not independent
     scene: str | None  # the prompted one; None: no judge knows it
     seen: str | None  # what the judge sees
     seen_sharp: str | None  # what the judge trained on sharp pictures alone sees
@@ -27,15 +29,21 @@ class BackdropScore:
 
 
 def backdrop_metrics(scores: Sequence[BackdropScore]) -> dict[str, float]:
-    """Means over the pictures, each with its 95 % interval; scene accuracy where a judge knows the prompted scene."""
+    """Means over the pictures, each with its 95 % interval over the products, the prompts being given; scene accuracy
+    where a judge knows the prompted scene."""
     judged = [score for score in scores if score.scene is not None]
     found: dict[str, float] = {"pictures": len(scores)}
     if judged:
-        found |= interval("scene_accuracy", [float(score.seen == score.scene) for score in judged])
-        found |= interval("scene_accuracy_sharp", [float(score.seen_sharp == score.scene) for score in judged])
-    found |= interval("extension_mean", [score.extension for score in scores])
-    found |= interval("erosion_mean", [score.erosion for score in scores])
+        found |= _interval("scene_accuracy", judged, [float(score.seen == score.scene) for score in judged])
+        found |= _interval("scene_accuracy_sharp", judged, [float(score.seen_sharp == score.scene) for score in judged])
+    found |= _interval("extension_mean", scores, [score.extension for score in scores])
+    found |= _interval("erosion_mean", scores, [score.erosion for score in scores])
     return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
+
+
+def _interval(name: str, scores: Sequence[BackdropScore], values: Sequence[float]) -> dict[str, float]:
+    of = crossed_bootstrap_mean(values, [score.product for score in scores], ["all prompts"] * len(scores))
+    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
 def scene_accuracies(scores: Sequence[BackdropScore]) -> dict[str, float]:

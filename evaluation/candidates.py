@@ -42,7 +42,8 @@ class Scorer:
     reward: RewardModel
     view_side: int  # pixels of the squares that judges see
     distance_side: int  # of those that pictures of one item are compared in, a multiple of 32
-    seam_reach: int  # pixels of a view on each side of the product's edge
+    seam_side: int  # of those that seams are measured in
+    seam_reach: int  # pixels of them on each side of the product's edge
     mask_sizes: tuple[float, float]  # shares of the picture from which a product is medium, large
     batch_size: int
 
@@ -69,14 +70,16 @@ class Scorer:
             pictures,
             views,
             [product] * len(rows),
+            [row["pin_id"] for row in rows],
             [row["prompt"] for row in rows],
             judges=self.judges,
             segmenter=self.segmenter,
             edges=self.edges,
+            seam_side=self.seam_side,
             reach=self.seam_reach,
             batch_size=self.batch_size,
         )
-        (before,) = seam_gradients(np.stack([square_view(original, self.view_side)]), [product], self.seam_reach)
+        (before,) = seam_gradients([product.pixels], [product], self.seam_side, self.seam_reach)
         prompts = [row["prompt"] for row in rows]
         columns: dict[str, Sequence[float | None]] = {
             "agreement": self._agreement(images, prompts),

@@ -20,6 +20,14 @@ SIDE = 224
 SCENE_SIDE = 160
 """The same where it judges scenes: pictures of 64 pixels are all blur to it when they are enlarged more."""
 
+MAX_VIEW_SIDE = 256
+"""Of the squares that judges are given: they and the text-image encoders resize to 224 or less."""
+
+
+def view_side(side: int) -> int:
+    """Pixels of the squares that judges are given of pictures in frames of `side`."""
+    return min(side, MAX_VIEW_SIDE)
+
 
 def trunk_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
     """What pictures [N, H, W, 3] of one size show, float32 [N, 1280]: what sets of pictures are compared by."""

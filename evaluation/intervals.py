@@ -63,9 +63,13 @@ def crossed_bootstrap_mean(
     Groups of both kinds are drawn with replacement, and a value counts as often as its row was drawn times its column.
     The variance that groups share is found, noise of the values alone counts up to three times: a little too wide for
     many groups, as every bootstrap too narrow for a handful. Draws without a value are left out. Raises `ValueError`
-    as `bootstrap_mean` does.
+    as `bootstrap_mean` does, and unless every value has a row and a column.
     """
     sample = _sample(values, level)
+    if not len(sample) == len(rows) == len(columns):
+        raise ValueError(
+            f"{len(sample)} values have {len(rows)} rows and {len(columns)} columns: give each one of both"
+        )
     mean = float(sample.mean())
     of_row, of_column = _places(rows), _places(columns)
     shape = int(of_row.max()) + 1, int(of_column.max()) + 1

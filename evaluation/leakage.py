@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluation.features import trunk_features
@@ -120,12 +119,15 @@ def with_leaks(
     which views they are of: those whose category is known and that have room."""
     draw = np.random.default_rng(seed)
     found, places = [views[:0]], []
+    fitting: dict[str, list[int]] = {}
+    for at, name in enumerate(known.categories):
+        if known.masks[at].any():
+            fitting.setdefault(name, []).append(at)
     for place, category in enumerate(categories):
-        fitting = [at for at, name in enumerate(known.categories) if name == category and known.masks[at].any()]
-        if not fitting:
+        if category not in fitting:
             continue
-        product, shape = _small(known, int(draw.choice(fitting)), views.shape[1])
-        free = np.argwhere(~(sliding_window_view(masks[place], shape.shape) & shape).any(axis=(2, 3)))
+        product, shape = _small(known, int(draw.choice(fitting[category])), views.shape[1])
+        free = free_corners(masks[place], shape)
         if not len(free):
             continue
         top, left = draw.choice(free)
@@ -134,6 +136,13 @@ def with_leaks(
         found.append(view[None])
         places.append(place)
     return np.concatenate(found), places
+
+
+def free_corners(mask: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows and columns [N, 2] of the top left corners at which `shape`, no larger than `mask`, lies within it and
+    touches nothing that is True."""
+    overlap = cv2.matchTemplate(mask.astype(np.float32), shape.astype(np.float32), cv2.TM_CCORR)  # pixels
+    return np.argwhere(overlap < 0.5)
 
 
 def _small(known: KnownProducts, at: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

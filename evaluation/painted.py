@@ -24,21 +24,22 @@ def painted_scores(
     pictures: Sequence[NDArray[np.uint8]],
     views: Views,
     products: Sequence[Product],
+    product_ids: Sequence[str],
     prompts: Sequence[str],
     *,
     judges: Judges,
     segmenter: Segmenter,
     edges: EdgeSpec,
+    seam_side: int,
     reach: int,
     batch_size: int,
 ) -> list[BackdropScore]:
     """Scores of `pictures` (h, w, 3), each painted round a product of its size.
 
-    `views`: the pictures as judges see them. `reach`: pixels of the view on each side of the product's edge that its
-    seam is measured in.
+    `views`: the pictures as judges see them. `prompts`: their backgrounds. `seam_side`, `reach`: see `seam_gradients`.
     """
     images = [Image.fromarray(picture) for picture in pictures]
-    seams = seam_gradients(views, products, reach)
+    seams = seam_gradients(pictures, products, seam_side, reach)
     scores = []
     for first in range(0, len(images), batch_size):
         alphas = segmenter.alphas(images[first : first + batch_size], edges)
@@ -49,6 +50,7 @@ def painted_scores(
             scores.append((extension, erosion, int(changed.max(initial=0))))
     return [
         BackdropScore(
+            product=product_id,
             scene=judges.prompted(prompt),
             seen=seen,
             seen_sharp=sharp,
@@ -57,21 +59,24 @@ def painted_scores(
             seam=seam,
             core_difference=difference,
         )
-        for prompt, (seen, sharp), seam, (extension, erosion, difference) in zip(
-            prompts, judges.seen(scene_features(views, batch_size)), seams, scores, strict=True
+        for product_id, prompt, (seen, sharp), seam, (extension, erosion, difference) in zip(
+            product_ids, prompts, judges.seen(scene_features(views, batch_size)), seams, scores, strict=True
         )
     ]
 
 
-def seam_gradients(views: Views, products: Sequence[Product], reach: int) -> list[float | None]:
-    """Mean gradient round the product's edge in each view; None where the view shows no edge."""
+def seam_gradients(
+    pictures: Sequence[NDArray[np.uint8]], products: Sequence[Product], side: int, reach: int
+) -> list[float | None]:
+    """Mean gradient round the product's edge in the middle square of each picture (h, w, 3), shown at `side` pixels,
+    `reach` of them on each side of the edge; None where the square shows no edge."""
     import torch
 
     from canvas.data.scene_views import square_view
     from canvas.models.composite import seam_gradient
     from canvas.models.reconstruction import from_bytes
 
-    side = views.shape[1]
+    views = np.stack([square_view(Image.fromarray(picture), side) for picture in pictures])
     masks = [square_view(Image.fromarray(((p.alpha >= 0.5) * 255).astype(np.uint8)), side) >= 128 for p in products]
     images = from_bytes(torch.from_numpy(views)).permute(0, 3, 1, 2)
     found: list[Any] = seam_gradient(images, torch.from_numpy(np.stack(masks))[:, None].float(), reach).tolist()

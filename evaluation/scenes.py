@@ -1,8 +1,8 @@
 """Judges of scenes: which scene does a small picture show?
 
 Logistic regression on the features of a network that no loss of the generator uses, learnt from real pictures of the
-size that the generator makes. Two judges: one learnt from sharp pictures alone asks for their texture, the other from
-sharp and blurred ones forgives its lack.
+size that the generator makes, or evaluation.features.MAX_VIEW_SIDE if that is less. Two judges: one learnt from sharp
+pictures alone asks for their texture, the other from sharp and blurred ones forgives its lack.
 """
 
 from __future__ import annotations

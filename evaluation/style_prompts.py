@@ -34,7 +34,7 @@ class StyleScore:
     text_agreement: float | None  # cosine with the prompt; None: there was none
     core_difference: int  # largest change of a byte on the product's core
     leaked: bool | None  # the style picture's product is seen; None: not to be told
-    leak_found: bool | None  # it is where one of its kind was put into the picture; None: it was not
+    leak_found: bool | None  # it is where one of its kind was pasted into the picture; None: it was not
 
 
 def style_figures(scores: Sequence[StyleScore]) -> dict[str, float]:
@@ -43,7 +43,8 @@ def style_figures(scores: Sequence[StyleScore]) -> dict[str, float]:
     `scene_follows`: the judge sees the style's scene, among pictures whose product came in another. `style_scene`:
     likewise, of all. `style_agreement_gain`: agreement over that with pictures of other scenes.
     `picture_agreement_gain`: over that with other pictures of the same scene, 0 where its scene is all that is
-    followed. `leakage_control`: the share of leaks that is found where there is one.
+    followed. `leakage_control`: the share found of products pasted in, small and hard-edged as the judge learnt them:
+    an upper bound for painted ones.
     """
     columns: dict[str, Values] = {
         "style_scene": [_shows(score) for score in scores],

@@ -180,6 +180,7 @@ class StyleJudges:
     clip: open_clip.CLIP  # the first text-image encoder
     real: Features  # of real pictures (evaluation.features), which agreement is measured against
     side: int  # pixels of the squares that they see
+    seed: int  # of which products are put into pictures, and where
 
 
 def scored(
@@ -255,7 +256,7 @@ def _leaks(
         category if one.strength and leak is not None else None
         for one, category, leak in zip(wanted, categories, leaks, strict=True)
     ]
-    copies, places = with_leaks(views, hidden, told, by.leaks, seed=0)
+    copies, places = with_leaks(views, hidden, told, by.leaks, by.seed)
     seen = by.finder.seen(copies, hidden[places])
     return leaks, {place: said == told[place] for place, said in zip(places, seen, strict=True)}
 

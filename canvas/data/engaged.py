@@ -31,7 +31,8 @@ class Engaged:
 
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
         self.rule = rule
-        rates = sorted((self.rate(row) for row in rows if row.split == "train" and self._counts(row)), reverse=True)
+        pins = [row for row in rows if row.view == 0]  # their other views repeat them
+        rates = sorted((self.rate(row) for row in pins if row.split == "train" and self._counts(row)), reverse=True)
         if not rates:
             raise ValueError(
                 f"no promoted product pin of the train split has {rule.min_impressions} impressions: lower "
@@ -49,7 +50,7 @@ class Engaged:
         return (self.rule.saves_weight * row.saves + row.clicks) / row.impressions
 
     def figures(self) -> dict[str, Any]:
-        """The selection of the train split against what it was selected from."""
+        """The selection of the train split against what it was selected from, in pins."""
         return {
             "candidates": len(self._before),
             "selected": len(self._after),

@@ -14,6 +14,7 @@ from canvas.data import tables
 from canvas.data.captions import backgrounds
 from canvas.data.images import decode, on_white
 from canvas.data.masks import decode_alpha
+from canvas.data.pictures import spread
 from canvas.data.scene_views import Views, square_view
 
 
@@ -30,10 +31,11 @@ class StylePin:
 
 
 def style_pins(
-    pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], each: int
+    pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], scenes: int, each: int
 ) -> dict[str, list[StylePin]]:
     """Kept pins of `splits` that show a product before a background that has words, at most `each` of a scene, of
-    products as different as there are; by scene, or where none is known by background. ValueError if there is none.
+    products as different as there are; by scene, or where none is known by background, at most `scenes` of them,
+    spread evenly. ValueError if there is none.
 
     Words are the generated caption's; where no caption names a background, they are the scene's name.
     """
@@ -54,7 +56,7 @@ def style_pins(
         found.setdefault(named, {})[turn, pin] = row
     if not found:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} shows a product in a scene: no style to follow")
-    chosen = {named: [rows[place] for place in sorted(rows)[:each]] for named, rows in sorted(found.items())}
+    chosen = {named: [found[named][place] for place in sorted(found[named])[:each]] for named in spread(found, scenes)}
     wanted = {row["pin_id"] for rows in chosen.values() for row in rows}
     images = _images(pins, "image", wanted)
     return {

@@ -49,23 +49,27 @@ class Prepared:
 
 
 @torch.no_grad()
-def prepared(pipeline: CanvasPipeline, request: Request) -> Prepared:
-    """`request`, encoded by the pipeline's parts. Raises ValueError for a prompt that is too long."""
+def prepared(pipeline: CanvasPipeline, request: Request, scene: Scene | None = None) -> Prepared:
+    """`request`, encoded by the pipeline's parts; `scene`: its product's, if it is known already. Raises ValueError for
+    a prompt that is too long."""
     pipeline.check_prompts(request.prompt)
-    scene = scene_of(request.product, frame_of(pipeline, request.product), pipeline.device)
-    condition = condition_of(pipeline, scene, request.prompt, style=request.style)
-    return Prepared(request, scene.to("cpu"), condition)
+    scene = scene or scene_of(request.product, frame_of(pipeline, request.product), torch.device("cpu"))
+    condition = condition_of(pipeline, scene.to(pipeline.device), request.prompt, style=request.style)
+    return Prepared(request, scene, condition)
 
 
 def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[Prepared]:
     """`requests` in their order, encoded; those of one product, prompt and style, which differ in their seed alone,
-    are encoded once and share it. Raises ValueError for a prompt that is too long."""
+    are encoded once and share it, and those of one product its scene. Raises ValueError for a prompt that is too
+    long."""
+    scenes: dict[int, Scene] = {}
     known: dict[tuple[int, str | None, int], Prepared] = {}
     found = []
     for request in requests:
         same = (id(request.product), request.prompt, id(request.style))
         if same not in known:
-            known[same] = prepared(pipeline, request)
+            known[same] = prepared(pipeline, request, scenes.get(id(request.product)))
+            scenes[id(request.product)] = known[same].scene
         found.append(replace(known[same], request=request))
     return found
 

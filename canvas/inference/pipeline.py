@@ -175,6 +175,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         _check_counts(num_inference_steps=num_inference_steps, num_candidates=num_candidates, per=candidates_per_pass)
         if guidance_scale < 1:
             raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
+        if not 0 <= guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale is {guidance_rescale}: it must be from 0, not rescaled, to 1, wholly")
         if not 0 <= guidance_stop <= 1:
             raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
         if seed is not None and generator is not None:
@@ -241,7 +243,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     def multiply_in(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
         if (half := half_on(self.device, precision)) is not None:
-            self.unet.to(half)
+            torch.nn.Module.to(self.unet, half)  # ModelMixin.to warns at every cast, even where no module must stay
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""

@@ -43,6 +43,7 @@ def product_of(
 ) -> Product:
     """The product in an RGBA cut-out, in RGB with a mask (white = product), or in RGB alone through `segment`.
 
+    A mask of one colour whose transparency varies has its shape there: opaque = product.
     Raises ValueError in one sentence for what cannot be used.
     """
     if not isinstance(image, Image.Image):
@@ -61,7 +62,7 @@ def product_of(
                 f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
                 "they must be of one size"
             )
-        values = np.array(mask.convert("L"))
+        values = np.array(_shape(mask))
         soft = bool(((values > 0) & (values < 255)).any())
         return _checked(Product(pixels, _unit(values) if soft else feathered(values > 127), "mask"))
     if segment is None:
@@ -72,6 +73,20 @@ def product_of(
 def masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
     """The product of a pin: RGB and its mask (H, W), True on the product. Raises ValueError as `product_of` does."""
     return product_of(image, Image.fromarray((mask * 255).astype(np.uint8)))
+
+
+def _shape(mask: Image.Image) -> Image.Image:
+    """Its brightness; its alpha where that alone varies."""
+    grey = mask.convert("L")
+    if mask.has_transparency_data:
+        alpha = mask.convert("RGBA").getchannel("A")
+        if _one_value(grey) and not _one_value(alpha):
+            return alpha
+    return grey
+
+
+def _one_value(channel: Image.Image) -> bool:
+    return len(set(channel.getextrema())) == 1
 
 
 def _unit(values: NDArray[np.uint8]) -> Alpha:

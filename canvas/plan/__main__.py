@@ -15,13 +15,14 @@ from pathlib import Path
 from torch import nn
 
 from canvas.data.clusters import ClusterSpec
+from canvas.data.encoding_spec import EncodingSpec
 from canvas.diffusion.training_spec import LoraSpec
 from canvas.models.image_prompt import TOKENS
 from canvas.models.text_spec import ClipSpec
 from canvas.models.uve_spec import UveSpec
 from canvas.plan.activations import Activations, activations, predict
 from canvas.plan.disk import checkpoint_rows, painted_row, pin_rows
-from canvas.plan.embedding import clustering_rows, embedding_rows
+from canvas.plan.embedding import clustering_rows, embedding_rows, encoding_rows
 from canvas.plan.gpus import (
     MemoryRow,
     decoder_gpus,
@@ -146,6 +147,8 @@ def plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
     in_memory = held(section, machines, parameters(models.inpaint), vectors)
     blocks.append(["Memory of a machine", *(one.line() for one in in_memory)])
 
+    rows_of = encoding_rows(section("encode", EncodingSpec), models, run.side, vectors, machines("gpus").gpus)
+    blocks.append(table(f"Encoding {vectors:,} pins", rows_of))
     uve, clip = section("uve", UveSpec), section("text.second", ClipSpec)
     blocks.append(table(f"Embedding {vectors:,} pins", embedding_rows(uve, clip, vectors)))
     mined = min(vectors, section("mine_styles.pins", int))

@@ -1,4 +1,4 @@
-"""How long it takes to embed a catalogue and to cluster it."""
+"""How long it takes to encode and embed a catalogue, and to cluster it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import dataclasses
 import torch
 
 from canvas.data.clusters import ClusterSpec
+from canvas.data.encoding_spec import EncodingSpec
 from canvas.models.text import build_clip
 from canvas.models.text_spec import ClipSpec
 from canvas.models.uve import build_uve
 from canvas.models.uve_spec import UveSpec
 from canvas.plan.gpus import GPU_FLOPS, forward_flops
-from canvas.plan.profile import GIB, parameters
+from canvas.plan.profile import GIB, Models, parameters
+
+FULL_SHARE = 0.5
+"""Assumed of a GPU in float32: of what it does in half precision."""
 
 CORE_FLOPS = 8e9
 """Of a CPU core in k-means of few clusters, sustained, as bench/styles.py measured; of many it is more."""
@@ -22,6 +26,38 @@ PASSES = 10
 
 Row = tuple[str, str, str]
 """Name, value and arithmetic."""
+
+
+def encoding_rows(spec: EncodingSpec, models: Models, side: int, vectors: int, gpus: int) -> list[Row]:
+    """Of encoding so many pins, their pictures of `side` pixels, on a machine of so many GPUs."""
+    passes = 1 + spec.random_masks + spec.product_masks
+    towers, texts = [], []
+    with torch.device("meta"):
+        latents = forward_flops(models.vae, torch.zeros(1, 3, side, side), call=models.vae.encode)
+        for clip in models.clips:
+            size = clip.visual.image_size
+            height, width = (size, size) if isinstance(size, int) else size
+            towers.append(forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image))
+            tokens = torch.zeros(1, clip.context_length, dtype=torch.long)
+            texts.append(forward_flops(clip, tokens, call=clip.encode_text))
+    view = passes * latents + sum(towers) + spec.captions * sum(texts)
+    speed, format_ = (GPU_FLOPS * FULL_SHARE, "float32") if spec.precision == "fp32" else (GPU_FLOPS, "half precision")
+    hours = vectors * spec.views * view / speed / 3600
+    gpus = gpus if spec.parallel == "ddp" else 1
+    return [
+        (
+            "of a view",
+            f"{view / 1e12:,.2f} TFLOP",
+            f"{passes} x {latents / 1e12:,.2f} autoencoder + {sum(towers) / 1e12:,.2f} image towers + "
+            f"{spec.captions} x {sum(texts) / 1e12:,.2f} text towers",
+        ),
+        (
+            "all views",
+            f"{hours:,.1f} GPU hours",
+            f"{vectors:,} x {spec.views} views at {speed / 1e12:.0f} TFLOP/s in {format_}, assumed",
+        ),
+        ("on the machine", f"{hours / gpus:,.1f} hours", f"{gpus} GPUs that share them"),
+    ]
 
 
 def embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[Row]:

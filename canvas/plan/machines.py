@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from canvas.data.crops import CropSpec
+from canvas.data.encoding_spec import EncodingSpec
+from canvas.data.frames import FrameSpec
 from canvas.models.reward_spec import RewardSpec
 from canvas.models.text_spec import ClipSpec
 from canvas.models.uve_spec import UveSpec
@@ -36,6 +38,29 @@ SUMMED = 20
 
 ENCODED = 400_000
 """Bytes of a pin's picture and matte, as the tables hold them: assumed."""
+
+CAPTION = 900
+"""Bytes of a caption as held while captions are read (canvas.data.pairs.captions_of): measured of a process, 750 for
+captions of 60 letters and 1,160 for 200."""
+
+INDEXED = 630
+"""Bytes of a row of shards while their index is made (canvas.train.rows.ShardRows), measured; 310 of them stay."""
+
+JUDGED_SIDE = 256
+"""Pixels of the squares that judges of styles see, at most."""
+
+SCENE = 4 * (3 + 1 + 1)
+"""Bytes of a pixel of a product that is to be painted: colours, mask and alpha (canvas.inference.scene)."""
+
+KNOWN = 3 + 1 + 3
+"""Bytes of a pixel of a known product's square (canvas.data.style_pins): with it, its mask, without it."""
+
+SQUARE = 3 + 1 + KNOWN
+"""Bytes of a pixel of a painted picture's square (evaluation.styled_pictures): the view, what is hidden of it, and as
+much as of a known product for its copy with a leak: the copy, its mask, the copy with that hidden."""
+
+REAL = 3 + 1
+"""Bytes of a pixel of a real pin (canvas.data.product_pins): its picture and its mask."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +113,7 @@ class Held:
         whole, many = self.bytes * self.processes / GIB, "" if self.processes == 1 else f"{self.processes} processes x "
         too_much = ", too much" if self.share > 1 else ""
         room = f"{self.share:.0%} of {self.machine.memory} ({self.kind}){too_much}"
-        return f"  {self.what:20}{whole:>10,.1f} GiB  {many}{self.why}: {room}"
+        return f"  {self.what:24}{whole:>10,.1f} GiB  {many}{self.why}: {room}"
 
 
 def held(section: Section, machines: Machines, denoiser: int, vectors: int) -> list[Held]:
@@ -96,14 +121,17 @@ def held(section: Section, machines: Machines, denoiser: int, vectors: int) -> l
     return [
         *_uve(section, machines),
         _reward(section, machines),
-        _decoder(section, machines, denoiser),
+        _encode(section, machines, vectors),
+        _index(section, machines, vectors),
+        _decoder(section, machines, denoiser, vectors),
         _styles(section, machines, vectors),
+        *_style_scores(section, machines),
     ]
 
 
-def processes(train: TrainSpec | None, machine: Machine) -> int:
-    """That run a stage with such a training on a machine: each calls the stage's function."""
-    return machine.gpus if train is not None and train.parallel != "none" else 1
+def processes(work: TrainSpec | EncodingSpec | None, machine: Machine) -> int:
+    """That run a stage with such work on a machine: each calls the stage's function."""
+    return machine.gpus if work is not None and work.parallel != "none" else 1
 
 
 def _uve(section: Section, machines: Machines) -> list[Held]:
@@ -134,12 +162,45 @@ def _reward(section: Section, machines: Machines) -> Held:
     )
 
 
-def _decoder(section: Section, machines: Machines, denoiser: int) -> Held:
+def _encode(section: Section, machines: Machines, vectors: int) -> Held:
+    encoding = section("encode", EncodingSpec)
+    captions = len(encoding.sources)  # all are read, whatever encode.captions says
+    return Held(
+        what="encode",
+        bytes=vectors * captions * CAPTION,
+        why=f"{vectors:,} x {captions} captions x {CAPTION} bytes, measured",
+        processes=processes(encoding, machines("gpus")),
+        kind="gpus",
+        machine=machines("gpus"),
+    )
+
+
+def _indexed(section: Section, vectors: int) -> tuple[int, str]:
+    """Bytes of the index of the shards, and their arithmetic."""
+    views = section("encode", EncodingSpec).views
+    return vectors * views * INDEXED, f"{vectors:,} x {views} views x {INDEXED} bytes, measured"
+
+
+def _index(section: Section, machines: Machines, vectors: int) -> Held:
+    """Of the first training of a denoiser; the others hold as much."""
+    size, why = _indexed(section, vectors)
+    return Held(
+        what="train_base, index",
+        bytes=size,
+        why=why,
+        processes=processes(section("train_base.train", TrainSpec), machines("gpus")),
+        kind="gpus",
+        machine=machines("gpus"),
+    )
+
+
+def _decoder(section: Section, machines: Machines, denoiser: int, vectors: int) -> Held:
     pins, scored = (section(f"train_decoder.{name}", int) for name in ("pins", "scored_pins"))
+    index, why = _indexed(section, vectors)
     return Held(
         what="train_decoder",
-        bytes=(pins + scored) * ENCODED + 4 * denoiser,
-        why=f"(({pins:,} + {scored:,}) x {ENCODED:,} bytes, assumed, + {denoiser:,} x 4 of the denoiser)",
+        bytes=(pins + scored) * ENCODED + 4 * denoiser + index,
+        why=f"(({pins:,} + {scored:,}) x {ENCODED:,} bytes, assumed, + {denoiser:,} x 4 of the denoiser + {why})",
         processes=processes(section("train_decoder.train", TrainSpec), machines("gpus")),
         kind="gpus",
         machine=machines("gpus"),
@@ -147,7 +208,7 @@ def _decoder(section: Section, machines: Machines, denoiser: int) -> Held:
 
 
 def _styles(section: Section, machines: Machines, vectors: int) -> Held:
-    pins = min(vectors, section("mine_styles.pins", int))
+    pins = min(vectors, 2 * section("mine_styles.pins", int))  # as many of the other splits
     uve, clip, width = (
         embedding_width(section, source) for source in ("uve", "clip", section("mine_styles.source", str))
     )
@@ -162,3 +223,55 @@ def _styles(section: Section, machines: Machines, vectors: int) -> Held:
         kind="memory",
         machine=machines("memory"),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyledPictures:
+    """How many pictures evaluate_style asks for (evaluation.styled_pictures.asked)."""
+
+    products: int
+    styles: int  # of each product
+    strengths: int  # beside none
+    seeds: int
+    headline_seeds: int  # without a prompt, of the first strength and of none
+
+    @property
+    def asked(self) -> int:
+        settings = 2 * self.headline_seeds + 2 * self.strengths * self.seeds
+        return self.products * self.styles * settings
+
+    @property
+    def painted(self) -> int:
+        """Those that differ: without prompt and style a product's pictures are the same for all its styles."""
+        return self.asked - self.products * (self.styles - 1) * self.headline_seeds
+
+
+def _style_scores(section: Section, machines: Machines) -> list[Held]:
+    """Pictures of a catalogue are taken for as large as the frames."""
+    names = ("products", "styles", "seeds", "headline_seeds", "learnt_pins", "real_pins")
+    products, styles, seeds, headline_seeds, learnt, real = (section(f"evaluate_style.{name}", int) for name in names)
+    count = StyledPictures(
+        products=products,
+        styles=styles,
+        strengths=len(section("evaluate_style.strengths", tuple[float, ...])),
+        seeds=seeds,
+        headline_seeds=headline_seeds,
+    )
+    side = section("frames", FrameSpec).side
+    judged = min(side, JUDGED_SIDE)
+    whole, known = 3 * count.painted + REAL * real, KNOWN * (learnt + real)
+    pictures = f"3 x {count.painted:,} pictures + {REAL} x {real:,} pins"
+    squares = f"{KNOWN} x ({learnt:,} + {real:,})"
+    held_by = partial(Held, processes=1, kind="gpu", machine=machines("gpu"))
+    return [
+        held_by(
+            what="evaluate_style",
+            bytes=(whole + SCENE * products) * side**2 + known * judged**2,
+            why=f"({pictures} + {SCENE} x {products:,} scenes) x {side}^2 + {squares} x {judged}^2 bytes",
+        ),
+        held_by(
+            what="evaluate_style, scoring",
+            bytes=whole * side**2 + (known + SQUARE * count.asked) * judged**2,
+            why=f"({pictures}) x {side}^2 + ({squares} + {SQUARE} x {count.asked:,}) x {judged}^2 bytes",
+        ),
+    ]

@@ -25,7 +25,7 @@ from canvas.models.reward_spec import RewardSpec
 from canvas.models.text import build_clip, text_widths
 from canvas.models.text_spec import ClipSpec, TextSpec
 from canvas.models.uve_spec import UveSpec
-from canvas.models.vae import build_vae
+from canvas.models.vae import Vae, build_vae
 from canvas.models.vae_spec import VaeSpec
 from canvas.train.spec import TrainSpec
 
@@ -58,7 +58,7 @@ class Models:
     denoiser: nn.Module
     inpaint: nn.Module
     lora: nn.Module
-    vae: nn.Module
+    vae: Vae
     decoder: ConditionalDecoder
     clips: tuple[Any, Any]
     reward: nn.Module

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from components.evaluate_style import headline
+import pytest
+
+from components.evaluate_style import evaluate_style, headline
+from tests.components.mugs import tiny
 
 
 def test_the_headline_is_of_the_first_strength_and_the_core_of_all():
@@ -18,3 +21,9 @@ def test_the_headline_is_of_the_first_strength_and_the_core_of_all():
     }
     found = headline({0.0: both(0.1, 0), 1.0: both(0.8, 0), 1.5: both(0.9, 9)}, 1.0)
     assert found["core_max_abs_diff"] == 9
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_a_headline_without_diversity_is_refused(seeds):
+    with pytest.raises(ValueError, match=f"headline_seeds is {seeds}: it must be 2 or more, as diversity takes two"):
+        tiny(evaluate_style, headline_seeds=seeds)

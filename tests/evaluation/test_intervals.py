@@ -104,6 +104,20 @@ def test_one_group_and_values_without_spread_are_their_own_interval(values, rows
     assert crossed_bootstrap_mean(values, rows, columns) == Interval(mean, mean, mean)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        ([0], [0, 1, 2], "3 values have 1 rows and 3 columns"),
+        ([0, 1, 2], [0], "3 values have 3 rows and 1 columns"),
+        ([0, 1], [0, 1], "3 values have 2 rows and 2 columns"),
+        ([], [], "3 values have 0 rows and 0 columns"),
+    ],
+)
+def test_groups_that_are_not_of_the_values(rows, columns, said):
+    with pytest.raises(ValueError, match=said):
+        crossed_bootstrap_mean([0.1, 0.2, 0.7], rows, columns)
+
+
 def test_crossed_values_that_have_no_mean():
     with pytest.raises(ValueError, match="1 of 2 values are not finite"):
         crossed_bootstrap_mean([1.0, float("nan")], [0, 1], [0, 1])

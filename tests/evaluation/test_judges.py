@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.judges import Judges, learnt_judges
+from components.train_judges import train_judges
+from evaluation.features import view_side
+from evaluation.judges import CONFIG_FILE, WEIGHTS_FILE, Judges, learnt_judges
 from evaluation.scenes import SceneJudge
-from tests.components.mugs import write_catalogue
+from lifecycle.stage import Input, Output
+from tests.components.mugs import tiny, write_catalogue
 
 SCENES = ("city square", "forest", "lobby")
 
@@ -67,6 +70,19 @@ def test_nobody_judges_where_no_scene_is_known(tmp_path: Path):
     assert again.seen(np.zeros((2, 3), np.float32)) == [(None, None)] * 2
     assert again.prompted("in a forest") is None
     assert again.accuracy == {}
+
+
+def test_judges_of_large_frames_are_given_smaller_squares(tmp_path: Path):
+    assert [view_side(side) for side in (64, 256, 512, 1024)] == [64, 256, 256, 256]
+    write_catalogue(tmp_path)
+    learnt = []
+    for side in (256, 512):
+        params = tiny(train_judges, "frames", side=side, buckets=[[side, side]])
+        tables = {name: Input(tmp_path / name) for name in ("pins", "kept", "truth")}
+        found = tmp_path / str(side)
+        train_judges(**params, **tables, judges=Output(found), metrics=Output(tmp_path / "judges.json"))
+        learnt.append([(found / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)])
+    assert learnt[0] == learnt[1]
 
 
 def test_judges_that_are_not_there(tmp_path: Path):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 
 from canvas.data.style_pins import KnownProducts
 from evaluation.leakage import (
@@ -10,6 +13,7 @@ from evaluation.leakage import (
     NOTHING,
     ProductJudge,
     examples,
+    free_corners,
     hidden,
     judge_figures,
     leaked,
@@ -105,6 +109,25 @@ def test_the_judge_learns_what_small_products_look_like():
     assert judge is not None
     assert judge.seen(small, np.zeros_like(known.masks)) == known.categories
     assert set(judge.seen(known.emptied, known.masks)) == {NOTHING}
+
+
+@pytest.mark.parametrize(("side", "size"), [(12, (1, 1)), (20, (3, 6)), (48, (16, 11)), (64, (21, 21)), (9, (9, 9))])
+def test_a_corner_is_free_where_no_pixel_is_touched(side, size):
+    draw = np.random.default_rng(side)
+    for share in (0.0, 0.002, 0.02, 0.3, 1.0):
+        mask, shape = draw.random((side, side)) < share, draw.random(size) < 0.6
+        touched = (sliding_window_view(mask, size) & shape).any(axis=(2, 3))
+        assert np.array_equal(free_corners(mask, shape), np.argwhere(~touched))
+
+
+def test_room_for_a_leak_is_found_in_little_memory():
+    known = painted(2, seed=0, side=256)
+    tracemalloc.start()
+    _, places = with_leaks(known.views, known.masks, known.categories, known, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert places == [0, 1]
+    assert peak < 8e6  # each place with each pixel of the product: 200 MB
 
 
 def test_leaks_of_nothing_known():

@@ -70,6 +70,37 @@ def test_what_a_followed_picture_is_compared_with():
     assert compared(subject("s", "x"), nowhere, 0) == ([1], [2, 3])
 
 
+class Noting(ProductJudge):
+    """Keeps the pictures that it is asked about."""
+
+    def seen(self, views, masks):
+        self.shown = views
+        return super().seen(views, masks)
+
+
+def test_leaks_are_put_where_the_seed_says():
+    known = painted(24, seed=0)
+    finder = Noting.learnt(known, seed=0)
+    styles = [StylePin("m0", Image.fromarray(known.views[0]), "in a forest", "forest", "Mugs", "a")]
+    pin = ProductPin("l1", Image.fromarray(known.views[1]), known.masks[1], "lamp")
+    wanted = [Asked(0, 0, 1.0, False, 7)]
+    copies = []
+    for seed in (3, 3, 4):
+        by = StyleJudges(
+            judges=Judges((), None),
+            finder=finder,
+            leaks=known,
+            clip=None,
+            real=trunk_features(known.views[:4]),
+            side=32,
+            seed=seed,
+        )
+        scored(by, None, [Subject(pin, "c", "Lamps", "forest")], styles, wanted, [known.views[1]], {"m0": "train"})
+        copies.append(finder.shown)
+    assert np.array_equal(copies[0], copies[1])
+    assert not np.array_equal(copies[0], copies[2])
+
+
 def test_scores_know_split_product_and_what_would_be_seen_of_a_leak():
     """Lamps after pictures of mugs, one of which leaks."""
     known = painted(24, seed=0)
@@ -90,6 +121,7 @@ def test_scores_know_split_product_and_what_would_be_seen_of_a_leak():
         clip=None,  # without a prompt there is no text to agree with
         real=trunk_features(known.views),
         side=32,
+        seed=0,
     )
     pictures = [known.views[1], leaking, known.views[5], known.views[5]]
     splits = {"m0": "unseen_view", "m2": "unseen_both"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from canvas.data.engaged import Engaged, EngagementRule
@@ -34,6 +36,15 @@ def test_the_best_promoted_products_by_rate():
     figures = engaged.figures()
     assert (figures["candidates"], figures["selected"]) == (4, 2)
     assert figures["mean_rate_of_selected"] == pytest.approx(0.08)
+
+
+def test_views_of_a_pin_count_once():
+    pins = [row(saves) for saves in (10, 40, 20, 30)]
+    more = [replace(pin, row=1, view=view) for pin in pins for view in (0, 1)] + [replace(pins[0], view=2)] * 6
+    engaged, figures = Engaged(more, RULE), Engaged(pins, RULE).figures()
+    assert engaged.figures() == figures
+    assert (figures["candidates"], figures["selected"]) == (4, 2)
+    assert [one.view for one in more if engaged(one)] == [0, 1, 0, 1]  # trained on all of the selected
 
 
 def test_the_threshold_is_the_train_splits():

@@ -24,15 +24,16 @@ def tables(tmp_path_factory) -> tuple[Path, Path, Path]:
 
 def test_pins_with_a_product_by_scene(tables):
     captions = tables[0].with_name("captions")
-    found = style_pins(*tables, captions, splits=("train",), each=2)
+    found = style_pins(*tables, captions, splits=("train",), scenes=9, each=2)
     assert set(found) == {"forest", "lobby"}
     for scene, pins in found.items():
         assert len(pins) == 2
         assert all(pin.scene == scene and scene in pin.background and pin.category == "Mugs" for pin in pins)
-    held_out = style_pins(*tables, captions, splits=HELD_OUT, each=9)
+    assert set(style_pins(*tables, captions, splits=("train",), scenes=1, each=2)) == {"forest"}
+    held_out = style_pins(*tables, captions, splits=HELD_OUT, scenes=9, each=9)
     assert {pin.pin_id for pins in held_out.values() for pin in pins} == {"p13", "p14", "p16"}
     with pytest.raises(ValueError, match="no kept pin of nothing shows a product in a scene"):
-        style_pins(*tables, captions, splits=("nothing",), each=1)
+        style_pins(*tables, captions, splits=("nothing",), scenes=9, each=1)
 
 
 def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
@@ -43,7 +44,7 @@ def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
         table.set_column(table.schema.get_field_index("caption"), "caption", mumbled),
         tmp_path / "captions" / "part-0.parquet",
     )
-    found = style_pins(*tables, tmp_path / "captions", splits=("train",), each=2)
+    found = style_pins(*tables, tmp_path / "captions", splits=("train",), scenes=9, each=2)
     assert set(found) == {"forest", "lobby"}
     assert all(pin.background == scene for scene, pins in found.items() for pin in pins)
     assert all(pin.category == "Mugs" for pins in found.values() for pin in pins)

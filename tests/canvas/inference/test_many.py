@@ -39,6 +39,7 @@ def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
     assert [one.request for one in found] == asked
     assert found[0].condition is found[2].condition
     assert len({id(one.condition) for one in found}) == 3
+    assert len({id(one.scene) for one in found}) == 2  # of the products
     alone = prepared(pipeline, asked[3])
     assert np.array_equal(found[3].condition.states, alone.condition.states)
     assert np.array_equal(found[1].condition.masked, prepared(pipeline, asked[1]).condition.masked)

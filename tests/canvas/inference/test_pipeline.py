@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,16 @@ def test_segmenter_cuts_the_product_out(segmenting_pipeline, tmp_path: Path):
     assert np.abs(_pixels(made[0].images[0]) - _pixels(rgb))[made[0].product.core].max() == 0
 
 
+def test_a_cast_that_is_meant_is_not_warned_of(pipeline, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    pipe = CanvasPipeline(**{**pipeline.components, "unet": copy.deepcopy(pipeline.unet)})
+    pipe.multiply_in("bf16")
+    assert {weight.dtype for weight in pipe.unet.parameters()} == {torch.bfloat16}
+    assert not caplog.messages
+    pipe.unet.to(torch.bfloat16)
+    assert "should be kept in float32" in caplog.text  # so it would have been heard
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -220,6 +231,8 @@ def test_segmenter_cuts_the_product_out(segmenting_pipeline, tmp_path: Path):
         ({"candidates_per_pass": 0}, "candidates_per_pass is 0"),
         ({"guidance_scale": 0.5}, r"guidance_scale is 0\.5"),
         ({"guidance_stop": 1.5}, r"guidance_stop is 1\.5"),
+        ({"guidance_rescale": 1.5}, r"guidance_rescale is 1\.5: it must be from 0"),
+        ({"guidance_rescale": -0.1}, r"guidance_rescale is -0\.1"),
         ({"scheduler": "ddim"}, "unknown scheduler 'ddim'"),
         ({"seed": 1, "generator": torch.Generator()}, "seed and generator"),
         (

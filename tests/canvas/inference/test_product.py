@@ -34,6 +34,24 @@ def test_soft_mask_is_taken_as_it_is():
     assert np.array_equal(product_of(rgb, mask).alpha, product_of(cutout(40, 60, soft=True)).alpha)
 
 
+@pytest.mark.parametrize("grey", [0, 255])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_a_mask_of_one_colour_has_its_shape_in_its_alpha(grey, soft):
+    rgb, mask = split(cutout(40, 60, soft=soft))
+    plain = Image.new("L", mask.size, grey)
+    found = product_of(rgb, Image.merge("RGBA", [plain, plain, plain, mask]))
+    assert np.array_equal(found.alpha, product_of(rgb, mask).alpha)
+    assert found.origin == "mask"
+
+
+def test_a_mask_with_a_drawn_shape_is_not_read_by_its_alpha():
+    rgb, mask = split(cutout(40, 60))
+    other = Image.new("L", mask.size, 255)
+    other.paste(0, (0, 0, 30, 40))
+    found = product_of(rgb, Image.merge("RGBA", [mask, mask, mask, other]))
+    assert np.array_equal(found.alpha, product_of(rgb, mask).alpha)
+
+
 def test_segmenter_is_asked_when_nothing_else_is_there():
     rgb, mask = split(cutout(40, 60))
     product = product_of(rgb, segment=lambda image: np.array(mask, np.float32) / 255)
@@ -68,6 +86,7 @@ def _faint(most: int) -> Image.Image:
         (("not an image",), "must be a PIL image, not str"),
         (_opaque(0), "the mask is empty: nothing to keep"),
         (_opaque(255), "the mask covers the picture: nothing to paint"),
+        ((Image.new("RGB", (8, 8)), Image.new("RGBA", (8, 8), (0, 0, 0, 200))), "the mask is empty: nothing to keep"),
         ((Image.new("RGBA", (8, 8)),), "the alpha channel is empty"),
         ((Image.new("RGBA", (8, 8), (0, 0, 0, 200)),), "the alpha channel covers the picture"),
         ((_faint(254),), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),

@@ -42,7 +42,14 @@ def test_the_decoder_is_planned_for_the_gpus_of_its_machine(told):
 
 
 def test_all_fits_its_machine(told):
-    assert "too much" not in told
+    for stage in ("encode", "train_base, index", "mine_styles", "evaluate_style", "evaluate_style, scoring"):
+        assert f"  {stage} " in told
+    assert [line for line in told.splitlines() if "too much" in line] == []
+
+
+def test_encoding_is_planned(told):
+    assert "10,000,000 x 1 views at 50 TFLOP/s in float32, assumed" in told
+    assert "image towers + 4 x" in told
 
 
 def test_public_networks_are_named(xl):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from canvas.data import tables
 from canvas.data.clusters import descriptors
-from canvas.plan.machines import COPIES, SUMMED, held, quantity
+from canvas.data.pairs import captions_of
+from canvas.plan.machines import CAPTION, COPIES, INDEXED, JUDGED_SIDE, SUMMED, StyledPictures, held, quantity
+from canvas.train import rows
+from evaluation.features import view_side
+from evaluation.styled_pictures import asked
 from lifecycle.graph import load_stage
 from pipelines.cluster import read_cluster
 from tests.canvas.plan.conftest import CLUSTER
@@ -48,6 +56,46 @@ def test_descriptors_are_made_of_so_many_copies(products, summed):
     assert vectors.nbytes + peak(lambda: descriptors(vectors, contents)) == pytest.approx(wanted, rel=0.05)
 
 
+def test_captions_are_held_at_so_many_bytes(tmp_path: Path):
+    sources = ["generated", "alt", "title", "description"]
+    ids = [f"{10**17 + pin}" for pin in range(COUNT) for _ in sources]
+    said = [f"{at}, a pair of brown shoes before a wall of old bricks in evening light" for at in range(len(ids))]
+    table = pa.table({"pin_id": ids, "source": sources * COUNT, "caption": said})
+    tables.write(tmp_path / "captions", [table], table.schema)
+    wanted = set(ids)
+    found = table.nbytes + peak(lambda: captions_of(tmp_path / "captions", wanted, sources))  # Arrow's is not traced
+    assert CAPTION / 2 < found / len(ids) < CAPTION  # the process takes more than it holds
+
+
+def test_the_index_of_shards_is_made_in_so_many_bytes(tmp_path: Path, monkeypatch):
+    drawn = np.random.default_rng(0).integers(1_000, 1_000_000, (COUNT, 3)).tolist()
+    texts = {"split": "train", "view": "0", "kind": "product", "bucket": "1024x1024", "promoted": "0"}
+    columns = {name: [text] * COUNT for name, text in texts.items()}
+    ids = [f"{10**17 + pin}" for pin in range(COUNT)]
+    pq.write_table(pa.table({"pin_id": ids, **columns, "engagement": drawn}), tmp_path / "rows.parquet")
+
+    class Told:
+        """Shards of which the table alone is there."""
+
+        def __init__(self, path: Path) -> None:
+            self.table = path / "rows.parquet"
+
+    monkeypatch.setattr(rows, "Shards", Told)
+    assert peak(lambda: rows.ShardRows(tmp_path)) / COUNT == pytest.approx(INDEXED, rel=0.1)
+
+
+def test_styled_pictures_are_counted_as_they_are_asked_for():
+    count = StyledPictures(products=3, styles=4, strengths=2, seeds=2, headline_seeds=5)
+    wanted = asked([range(4)] * 3, (1.0, 0.5), seeds=2, headline_seeds=5, seed=0)
+    assert count.asked == len(wanted)
+    assert count.painted == len({one.same for one in wanted})
+
+
+@pytest.mark.parametrize("side", [64, 256, 1024])
+def test_judges_see_squares_of_that_side(side):
+    assert min(side, JUDGED_SIDE) == view_side(side)
+
+
 def test_stages_hold_it_on_their_machines(xl, machines):
     rows = held(xl, machines, denoiser=1, vectors=10)
     classes = read_cluster(CLUSTER).machines
@@ -68,12 +116,20 @@ def test_what_training_stages_hold_at_full_size(xl, machines):
     assert "too much" not in rows["train_uve"].line()
 
 
-def test_fewer_vectors_than_are_mined_are_all_held(xl, machines):
+def test_as_many_pins_of_the_other_splits_are_held(xl, machines):
     few, many, all_there_are = (
         next(row.bytes for row in held(xl, machines, denoiser=0, vectors=count) if row.what == "mine_styles")
         for count in (1_000, 10_000_000, 1_500_000_000)
     )
-    assert few * 10_000 == many == all_there_are
+    assert few * 10_000 == many
+    assert all_there_are == 2 * many
+
+
+def test_encoded_pins_are_held_by_every_process(xl, machines):
+    rows = {row.what: row for row in held(xl, machines, denoiser=0, vectors=1_000)}
+    assert rows["encode"].bytes == 1_000 * 4 * CAPTION
+    assert rows["train_base, index"].bytes == 1_000 * INDEXED
+    assert rows["encode"].processes == rows["train_base, index"].processes == machines("gpus").gpus
 
 
 def test_too_much_is_said(xl, machines):
