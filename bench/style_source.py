@@ -6,7 +6,7 @@
 For each source and share of dropped captions an adapter is trained with the params of params.yaml, assembled and scored
 by the stage evaluate_style on the same products, style pictures and noises, more of them than the stage shows; the
 first strength is the headline's. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample
-products and style pictures.
+products and style pictures; the first adapter is compared with each other one picture by picture.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from bench.filter import Quiet
+from evaluation import style_prompts
+from evaluation.distances import Features
+from evaluation.intervals import crossed_bootstrap_mean
+from evaluation.style_prompts import StyleScore, by_strength
 from lifecycle.graph import load_stage
 from lifecycle.params import load_sections, read_stage_params
 from lifecycle.stage import Artifact, Input, Output, Scratch
@@ -64,14 +69,20 @@ def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
 
 def figures(
     source: str, caption_dropout: float, strengths: Sequence[float], products: int, seeds: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[StyleScore]]:
     """What an adapter of this source is worth, by so many products and noises of each picture: means and the ends of
-    their intervals."""
+    their intervals, and every picture's score."""
     sections = load_sections(Path("params.yaml"))
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
     shown = {"products": products, "seeds": seeds, "headline_seeds": seeds, "strengths": list(strengths)}
     sections["evaluate_style"] |= shown
-    with tempfile.TemporaryDirectory() as folder:
+    scores: list[StyleScore] = []
+
+    def heard(found: Sequence[StyleScore], features: Features) -> dict[float, dict[str, dict[str, float]]]:
+        scores.extend(found)
+        return by_strength(found, features)
+
+    with tempfile.TemporaryDirectory() as folder, patch.object(style_prompts, "by_strength", heard):
         home = Path(folder)
         for name in STAGES:
             run(name, sections, home)
@@ -84,7 +95,30 @@ def figures(
         **{name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")},
         "core_max_abs_diff": found["core_max_abs_diff"],
         "seconds": trained["seconds"],
-    }
+    }, scores
+
+
+def compared(one: Sequence[StyleScore], other: Sequence[StyleScore], strength: float) -> dict[str, list[float]]:
+    """By how much one adapter's pictures show the style picture's scene more often than the other's of the same
+    product, style picture and noise: without a prompt where the product came in another scene, and with a prompt."""
+    known = {(score.item, score.seed, score.prompted): score for score in other if score.strength == strength}
+    found = {}
+    for name, prompted in (("scene_follows", False), ("prompt_scene", True)):
+        wanted = [
+            score
+            for score in one
+            if score.strength == strength
+            and score.prompted == prompted
+            and (prompted or score.style_scene != score.product_scene)
+        ]
+        gains = [
+            float(score.seen == score.style_scene) - float(rival.seen == rival.style_scene)
+            for score in wanted
+            for rival in [known[score.item, score.seed, prompted]]
+        ]
+        of = crossed_bootstrap_mean(gains, [score.product for score in wanted], [score.item[1] for score in wanted])
+        found[name] = [of.mean, of.low, of.high]
+    return found
 
 
 def _told(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -106,11 +140,14 @@ def main() -> int:
         print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
         return 1
     own = load_sections(Path("params.yaml"))["train_ip_adapter"]["caption_dropout"]
+    first: list[StyleScore] = []
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:
-            found = {"source": source, "caption_dropout": dropout} | figures(
-                source, dropout, options.strengths, options.products, options.seeds
-            )
+            found, scores = figures(source, dropout, options.strengths, options.products, options.seeds)
+            found = {"source": source, "caption_dropout": dropout} | found
+            if first:
+                found["first_over_this"] = compared(first, scores, options.strengths[0])
+            first = first or scores
             print(json.dumps(found), flush=True)
     return 0
 
