@@ -186,7 +186,7 @@ def test_ranks_paint_and_train_the_decoder_that_one_process_does(encoded_alone: 
     losses = losses_of(encoded_alone, "train_decoder")
     assert losses_of(ranked / "catalogue", "train_decoder") == pytest.approx(losses, rel=1e-3)
     painted = [
-        Shards(root / "scratch" / "train_decoder" / "painted" / "painted")
+        Shards(root / "scratch" / "train_decoder" / "painted" / "shards")
         for root in (encoded_alone, ranked / "catalogue")
     ]
     assert len(painted[0]) == len(painted[1]) > 1
