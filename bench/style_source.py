@@ -74,7 +74,7 @@ def figures(
     their intervals, and every picture's score."""
     sections = load_sections(Path("params.yaml"))
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
-    shown = {"products": products, "seeds": seeds, "headline_seeds": seeds, "strengths": list(strengths)}
+    shown = {"products": products, "seeds": seeds, "headline_seeds": max(2, seeds), "strengths": list(strengths)}
     sections["evaluate_style"] |= shown
     scores: list[StyleScore] = []
 
