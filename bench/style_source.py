@@ -21,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.filter import Quiet
+from components.evaluate_style import HEADLINE
 from evaluation import style_prompts
 from evaluation.distances import Features
 from evaluation.intervals import crossed_bootstrap_mean
@@ -33,15 +34,7 @@ SOURCES = ("uve", "clip", "uve+clip")
 STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
 ENDS = ("", "_low", "_high")
 SHOWN = {
-    "unprompted": (
-        "scene_follows",
-        "style_agreement",
-        "style_agreement_gain",
-        "picture_agreement_gain",
-        "leakage",
-        "leakage_control",
-        "diversity",
-    ),
+    "unprompted": HEADLINE,
     "prompted": ("style_scene", "text_agreement"),
 }
 STRENGTHS = (1.0, 0.25, 0.5, 1.5, 2.0)
