@@ -58,7 +58,7 @@ def held_in(half: torch.dtype | None, module: nn.Module) -> Iterator[None]:
     """Within the context the floats of `module` are of type `half`; None: as they are. Afterwards they are the very
     ones of before.
 
-    For inference, where it takes 0.7 of autocast's time on a processor (docs/LOG.md).
+    For inference, where it takes 0.7 of autocast's time on a processor (docs/experiments/).
     """
     tensors = list(chain(module.parameters(), module.buffers())) if half is not None else []
     own = [(tensor, tensor.data) for tensor in tensors if tensor.is_floating_point()]

@@ -17,7 +17,7 @@ STYLES_FOLDER = "styles"
 
 TYPICAL = 0.5
 """How far style pictures are drawn to the nearest mined cluster (canvas.models.style_centres), if not said otherwise:
-half-way. Sides of a place that training never saw are followed further so (docs/LOG.md)."""
+half-way. Sides of a place that training never saw are followed further so (docs/experiments/)."""
 
 MAX_STRENGTH = 4.0
 """Of a style; 1 is how it was trained."""

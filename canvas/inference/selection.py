@@ -158,7 +158,7 @@ def ranking(found: Mapping[str, torch.Tensor]) -> list[int]:
 def ranked_by(found: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """What of the scores (N,) ranks candidates: how plainly they show the background asked for, where the model says
     so; else the overall score. Until people have rated, the other questions know corruptions of photographs, and among
-    paintings of one prompt their answers are chance to judges (docs/LOG.md)."""
+    paintings of one prompt their answers are chance to judges (docs/experiments/)."""
     return found.get("background", found["overall"])
 
 

@@ -8,7 +8,7 @@ import torch
 
 PIXELS = 8 * 224 * 224
 """Of a part. On a CPU a whole batch is half as slow again: its maps are memory that is newly mapped each
-time; parts of half the size cost a quarter more in bf16, in fp32 nothing (docs/LOG.md)."""
+time; parts of half the size cost a quarter more in bf16, in fp32 nothing (docs/experiments/)."""
 
 
 def parts(images: torch.Tensor) -> Sequence[torch.Tensor]:
