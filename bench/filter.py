@@ -32,10 +32,10 @@ class Quiet:
 
 def rendered_pins(count: int | None, folder: Path) -> int:
     """Render `count` pins (None: as many as the demo's) and their truth into `folder`; returns how many."""
-    from canvas.data import tables
-    from canvas.data.showroom.render import load_showroom, rendered
+    from canvas.pins import tables
+    from canvas.sources.showroom.render import load_showroom, rendered
     from components.ingest import ingest
-    from lifecycle.params import load_sections, read_stage_params
+    from lifecycle.declare.params import load_sections, read_stage_params
 
     params = read_stage_params(ingest, load_sections(ROOT / "params.yaml"))["ingest"]
     spec = params.showroom if count is None else replace(params.showroom, pins=count)
@@ -52,7 +52,7 @@ def rendered_pins(count: int | None, folder: Path) -> int:
 
 def head(folder: Path, rows: int, into: Path) -> None:
     """The first `rows` rows of the tables in `folder`."""
-    from canvas.data import tables
+    from canvas.pins import tables
 
     for name in ("pins", "truth"):
         table = tables.read(folder / name).slice(0, rows)
@@ -62,8 +62,8 @@ def head(folder: Path, rows: int, into: Path) -> None:
 def measured(folder: Path) -> dict[str, Any]:
     """Run the stage over `folder` in this process: its metrics, wall seconds and peak memory."""
     from components.filter import filter
-    from lifecycle.params import load_sections, read_stage_params
-    from lifecycle.stage import Input, Output
+    from lifecycle.declare.params import load_sections, read_stage_params
+    from lifecycle.declare.stage import Input, Output
 
     params = read_stage_params(filter, load_sections(ROOT / "params.yaml"))
     places: dict[str, Any] = {name: Output(folder / f"out_{name}") for name in filter.outputs}

@@ -30,17 +30,17 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLIn
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.inference import denoise
+from canvas.clip.model import TextTower, build_clip, encoded, text_widths
+from canvas.clip.spec import TextSpec
+from canvas.decoder.model import ConditionalDecoder
+from canvas.decoder.spec import DecoderSpec
+from canvas.denoiser import sampling as denoise
+from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.models.adapters import add_lora, load_lora, merge_lora, save_lora
-from canvas.models.decoder import ConditionalDecoder
-from canvas.models.decoder_spec import DecoderSpec
-from canvas.models.denoiser import add_inpaint_channels, build_denoiser
-from canvas.models.denoiser_spec import DenoiserSpec
-from canvas.models.text import TextTower, build_clip, encoded, text_widths
-from canvas.models.text_spec import TextSpec
 from canvas.train.spec import Precision
-from lifecycle.params import load_sections, read_section
+from lifecycle.declare.params import load_sections, read_section
 
 CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
 PROMPT = "a red mug, on the waterfront at sunset"

@@ -21,7 +21,7 @@ STAGE = '''
 """A stage that does nothing."""
 from dataclasses import dataclass
 
-from lifecycle.stage import Metrics, Output, stage
+from lifecycle.declare.stage import Metrics, Output, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=2 python -m bench.selection
 
 Held-out products, each with every prompt of params.yaml, sixteen candidates each. The reward model chooses, told the
-prompt or not. Judges: the two scene judges, who saw neither the reward model nor the generator (evaluation.scenes):
-whether they see the prompted scene, and how likely they find it, which says more of one picture; and the first
-text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's text; the reward model
-does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
+prompt or not. Judges: the two scene judges, who saw neither the reward model nor the generator
+(evaluation.judges.scenes): whether they see the prompted scene, and how likely they find it, which says more of one
+picture; and the first text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's
+text; the reward model does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample
+items.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.data.captions import joined
-from canvas.data.product_pins import ProductPin, product_pins
-from canvas.data.scene_views import square_view
+from canvas.clip.model import TextTower, load_clip
+from canvas.features.perceptual import image_embeddings
 from canvas.inference.pipeline import CanvasPipeline, PickPictures
 from canvas.inference.product import Pixels, Product
 from canvas.inference.selection import HALVING, Drop, best, judged, picture_steps, plan, ranked_by
-from canvas.models.perceptual import image_embeddings
-from canvas.models.reconstruction import from_bytes
-from canvas.models.reward import RewardModel, load_reward
-from canvas.models.text import TextTower, load_clip
-from evaluation.best_of import best_of, halved, lift, of_chosen, rank_agreement
-from evaluation.features import scene_features
-from evaluation.intervals import Interval, bootstrap_mean
-from evaluation.judges import Judges
-from lifecycle.params import load_sections
+from canvas.pins.captions import joined
+from canvas.pins.pixels import from_bytes
+from canvas.pins.products import ProductPin, product_pins
+from canvas.pins.scene_views import square_view
+from canvas.reward.model import RewardModel, load_reward
+from evaluation.generator.best_of import best_of, halved, lift, of_chosen, rank_agreement
+from evaluation.judges.features import scene_features
+from evaluation.judges.judges import Judges
+from evaluation.statistics.intervals import Interval, bootstrap_mean
+from lifecycle.declare.params import load_sections
 
 CANDIDATES, COUNTS, STEPS, GUIDANCE = 16, (1, 2, 4, 8, 16), 20, 3.0
 PRODUCTS, TIMED = 10, 3

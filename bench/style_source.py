@@ -22,13 +22,13 @@ from unittest.mock import patch
 
 from bench.filter import Quiet
 from components.evaluate_style import HEADLINE
-from evaluation import style_prompts
-from evaluation.distances import Features
-from evaluation.intervals import crossed_bootstrap_mean
-from evaluation.style_prompts import StyleScore, by_strength
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Artifact, Input, Output, Scratch
+from evaluation.generator import style_scores as style_prompts
+from evaluation.generator.style_scores import StyleScore, by_strength
+from evaluation.measures.distances import Features
+from evaluation.statistics.intervals import crossed_bootstrap_mean
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.stage import Artifact, Input, Output, Scratch
 
 SOURCES = ("uve", "clip", "uve+clip")
 STAGES = ("train_ip_adapter", "assemble", "evaluate_style")

@@ -6,7 +6,7 @@
 Vectors are drawn round as many random centres as there are clusters, so that what is found can be scored (adjusted
 mutual information with the centres that they were drawn round, 1: all found). Each run is a process of its own, so
 that its peak memory is its own. The rate of a core counts the distances of the passes alone over all CPU time, as
-canvas/plan/embedding.py assumes it. It prints a table and writes nothing.
+pipelines/plan/embedding.py assumes it. It prints a table and writes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def drawn(count: int, width: int, centres: int, seed: int) -> tuple[Any, Any]:
     """Unit vectors float32 [count, width], and the number of the centre of each."""
     import numpy as np
 
-    from canvas.data.vectors import unit
+    from canvas.features.vectors import unit
 
     rng = np.random.default_rng(seed)
     middle = unit(rng.standard_normal((centres, width), np.float32))
@@ -53,9 +53,9 @@ def measured(count: int, clusters: int) -> dict[str, Any]:
     """Cluster in this process: wall and CPU seconds, passes over the vectors, peak memory, agreement."""
     from sklearn.metrics import adjusted_mutual_info_score
 
-    from canvas.data.clusters import ClusterSpec, criterion, kmeans
-    from canvas.models.uve_spec import UveSpec
-    from lifecycle.params import load_sections, read_section
+    from canvas.styles.clusters import ClusterSpec, criterion, kmeans
+    from canvas.uve.spec import UveSpec
+    from lifecycle.declare.params import load_sections, read_section
 
     width = read_section(UveSpec, "uve", load_sections(ROOT / "params.yaml")).embed_dim
     spec = ClusterSpec(

@@ -34,27 +34,27 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from canvas.data import tables
-from canvas.data.encoding import Encoders, PinSamples
-from canvas.data.encoding_spec import EncodingSpec
-from canvas.data.frames import FrameSpec
-from canvas.data.images import decode
-from canvas.diffusion.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.models.denoiser import build_denoiser
-from canvas.models.denoiser_spec import DenoiserSpec
-from canvas.models.latents import latent_scale
-from canvas.models.text import TextTower, build_clip, encoded, text_widths
-from canvas.models.text_spec import TextSpec
-from canvas.models.vae import Vae, build_vae
-from canvas.models.vae_spec import VaeSpec
-from canvas.precision import resolved
+from canvas.clip.model import TextTower, build_clip, encoded, text_widths
+from canvas.clip.spec import TextSpec
+from canvas.denoiser.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.unet import build_denoiser
+from canvas.pins import tables
+from canvas.pins.frames import FrameSpec
+from canvas.pins.images import decode
+from canvas.shards.encoding import Encoders, PinSamples
+from canvas.shards.files import write_shards
+from canvas.shards.rows import ShardRows
+from canvas.shards.spec import EncodingSpec
 from canvas.train.data import Prefetched
 from canvas.train.loop import fit
-from canvas.train.rows import ShardRows
-from canvas.train.shards import write_shards
+from canvas.train.precision import resolved
 from canvas.train.spec import Precision, TrainSpec
-from lifecycle.params import load_sections, read_section
+from canvas.vae.latents import latent_scale
+from canvas.vae.model import Vae, build_vae
+from canvas.vae.spec import VaeSpec
+from lifecycle.declare.params import load_sections, read_section
 
 PINS, STEPS, ROUNDS = 256, 6, 7
 KL_CHANNELS = (32, 64, 64)  # at cells of 4 pixels, as params.yaml has them

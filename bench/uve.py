@@ -26,10 +26,10 @@ def recall_of(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict
     """Train the embedding on tasks of these weights: what the stage's metrics say."""
     import json
 
-    from canvas.models.uve_spec import TaskWeights
+    from canvas.uve.spec import TaskWeights
     from components.train_uve import train_uve
-    from lifecycle.params import load_sections, read_stage_params
-    from lifecycle.stage import Input, Output, Scratch
+    from lifecycle.declare.params import load_sections, read_stage_params
+    from lifecycle.declare.stage import Input, Output, Scratch
 
     params = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))
     params["train_uve"] = replace(params["train_uve"], tasks=TaskWeights(**weights))
@@ -63,7 +63,7 @@ def row(name: str, task: str, figures: Mapping[str, Any]) -> dict[str, object]:
 
 def main(arguments: list[str]) -> None:
     from components.train_uve import train_uve
-    from lifecycle.params import load_sections, read_stage_params
+    from lifecycle.declare.params import load_sections, read_stage_params
 
     folder = Path(arguments[0]) if arguments else ROOT
     tasks = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))["train_uve"].tasks.of()

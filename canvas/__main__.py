@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
-    from canvas.models.reward import RewardModel
+    from canvas.reward.model import RewardModel
 
 
 PICTURES = (".png", ".webp", ".jpg", ".jpeg")
@@ -126,8 +126,8 @@ def _reward(options: argparse.Namespace) -> RewardModel | None:
         return None
 
     from canvas.inference.selection import check_top
-    from canvas.models.reward import load_reward
-    from canvas.models.reward_spec import REWARD_FOLDER
+    from canvas.reward.model import load_reward
+    from canvas.reward.spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
     return load_reward(options.reward or options.model / REWARD_FOLDER)

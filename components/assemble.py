@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from canvas.data.frames import FrameSpec
-from canvas.data.styles import STYLES_FOLDER, read_styles
-from canvas.models.reward_spec import REWARD_FOLDER
-from canvas.models.segmenter_spec import EdgeSpec
-from canvas.models.text_spec import TextSpec
+from canvas.clip.spec import TextSpec
+from canvas.pins.frames import FrameSpec
+from canvas.reward.spec import REWARD_FOLDER
+from canvas.segmenter.spec import EdgeSpec
+from canvas.styles.table import STYLES_FOLDER, read_styles
 from lifecycle import catalog
 from lifecycle.catalog import (
     BackdropLora,
@@ -24,8 +24,8 @@ from lifecycle.catalog import (
     Uve,
     Vae,
 )
-from lifecycle.digest import digest
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.workspace.digest import digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,18 +57,18 @@ def assemble(
     beside it the mined styles, and the reward model that chooses for it."""
     import shutil
 
-    from canvas.diffusion.samplers import load_scheduler
+    from canvas.clip.image_tower import ImageTower
+    from canvas.clip.model import TextTower, load_clip
+    from canvas.decoder.model import ConditionalDecoder
+    from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
+    from canvas.denoiser.lora import STYLE, load_lora, switch_style
+    from canvas.denoiser.samplers import load_scheduler
+    from canvas.denoiser.unet import load_denoiser
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.adapters import STYLE, load_lora, switch_style
-    from canvas.models.decoder import ConditionalDecoder
-    from canvas.models.denoiser import load_denoiser
-    from canvas.models.image_prompt import AdapterConfig, load_image_prompt
-    from canvas.models.image_tower import ImageTower
-    from canvas.models.segmenter import load_segmenter
-    from canvas.models.style_centres import StyleCentres
-    from canvas.models.text import TextTower, load_clip
-    from canvas.models.uve import load_uve
-    from canvas.models.vae import load_vae
+    from canvas.segmenter.model import load_segmenter
+    from canvas.styles.centres import StyleCentres
+    from canvas.uve.model import load_uve
+    from canvas.vae.model import load_vae
 
     unet = load_denoiser(inpaint.path)
     load_lora(unet, backdrop.path, "backdrop")

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.data import tables
-from canvas.data.engine import Engine, start
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start
 from lifecycle import catalog
 from lifecycle.catalog import CaptionMetrics, Captions, CaptionSheet, Kept, Pins, Truth
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from evaluation.captions import CaptionScore
+    from evaluation.measures.captions import CaptionScore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +47,8 @@ def caption(
     sheet: Output[CaptionSheet],
 ) -> None:
     """Write a caption of every kept pin beside its title, description and alt text."""
-    from canvas.data.images import encode_png
-    from evaluation.captions import caption_metrics
+    from canvas.pins.images import encode_png
+    from evaluation.measures.captions import caption_metrics
 
     start(engine)
     clock = time.perf_counter()
@@ -79,8 +79,8 @@ def _rows(
     import pyarrow as pa
     from tqdm import tqdm
 
-    from canvas.data.captions import texts_of
-    from canvas.models.captioning import captioned
+    from canvas.captioner.table import captioned
+    from canvas.pins.captions import texts_of
 
     good = tables.frame(kept).where("kept").select("pin_id")
     frame = captioned(
@@ -110,8 +110,9 @@ def _mean_words(texts: list[dict[str, str]]) -> dict[str, float]:
 
 def _scores(generated: Mapping[str, str], pins: Path, truth: Path, split_of: Mapping[str, str]) -> list[CaptionScore]:
     """Of the pins that truth knows; the train split is among them, its figures say how much is learnt by heart."""
-    from canvas.data.captions import parted, words_of_pins
-    from evaluation.captions import caption_score, train_nouns
+    from canvas.captioner.captions import words_of_pins
+    from canvas.pins.captions import parted
+    from evaluation.measures.captions import caption_score, train_nouns
 
     words = words_of_pins(pins, truth, split_of)
     nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
@@ -135,7 +136,7 @@ def _sheet(count: int, pins: Path, generated: Mapping[str, str]) -> Image.Image:
     """Pins spread evenly over the table, each above its caption."""
     import daft
 
-    from canvas.data.images import contact_sheet, decode
+    from canvas.pins.images import contact_sheet, decode
 
     ids = sorted(generated)
     shown = ids[:: max(1, len(ids) // count)][:count]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.data import tables
-from canvas.data.engine import Engine, start
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start
 from lifecycle.catalog import Clip, Embeddings, EmbedMetrics, Kept, Pins, Uve
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +65,7 @@ def _embedded(
 ) -> Iterator[pa.RecordBatch]:
     from tqdm import tqdm
 
-    from canvas.models.embedding import embedded
+    from canvas.uve.table import embedded
 
     good = tables.frame(kept).where("kept").select("pin_id")
     frame = embedded(

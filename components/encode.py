@@ -8,14 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.data.encoding_spec import EncodingSpec
-from canvas.data.frames import FrameSpec
-from canvas.models.text_spec import TextSpec
+from canvas.clip.spec import TextSpec
+from canvas.pins.frames import FrameSpec
+from canvas.shards.spec import EncodingSpec
 from lifecycle.catalog import Captions, Clip, EncodeMetrics, Kept, Masks, Pins, Shards, Vae
-from lifecycle.stage import Input, Output, Scratch, stage
+from lifecycle.declare.stage import Input, Output, Scratch, stage
 
 if TYPE_CHECKING:
-    from canvas.data.encoding import Encoders
+    from canvas.shards.encoding import Encoders
 
 LOOKED_AT = 20_000
 """Captions that are asked whether a text tower cuts them off."""
@@ -37,14 +37,14 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
-    from canvas.data import tables
-    from canvas.data.encoding import PinSamples
-    from canvas.data.pairs import captions_of
-    from canvas.data.pictures import spread
-    from canvas.models.vae import scale_factor
+    from canvas.clip.training_data import captions_of
+    from canvas.pins import tables
+    from canvas.pins.image_batches import spread
+    from canvas.shards.encoding import PinSamples
+    from canvas.shards.files import write_shards
+    from canvas.shards.rows import ShardRows
     from canvas.train.distributed import joined
-    from canvas.train.rows import ShardRows
-    from canvas.train.shards import write_shards
+    from canvas.vae.model import scale_factor
 
     clock = time.perf_counter()
     encoders = _encoders(clip.path, vae.path, text)
@@ -89,10 +89,10 @@ def encode(
 
 
 def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
-    from canvas.data.encoding import Encoders
+    from canvas.clip.model import TextTower, load_clip
     from canvas.device import own_device
-    from canvas.models.text import TextTower, load_clip
-    from canvas.models.vae import load_vae
+    from canvas.shards.encoding import Encoders
+    from canvas.vae.model import load_vae
 
     device = own_device()
     first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))

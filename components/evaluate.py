@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from canvas.data.frames import FrameSpec
-from canvas.data.tables import CANDIDATE_MODELS, SPLITS
-from canvas.models.segmenter_spec import EdgeSpec
-from canvas.models.text_spec import TextSpec
-from evaluation.drift import DriftLimits
-from evaluation.model_figures import FeatureChoice
+from canvas.clip.spec import TextSpec
+from canvas.pins.frames import FrameSpec
+from canvas.pins.tables import CANDIDATE_MODELS, SPLITS
+from canvas.segmenter.spec import EdgeSpec
+from evaluation.generator.figures import FeatureChoice
+from evaluation.tables.drift import DriftLimits
 from lifecycle import catalog
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from canvas.data.scene_views import Views
-    from evaluation.comparison import Delta
-    from evaluation.distances import Features
-    from evaluation.drift import Drift
-    from evaluation.judges import Judges
-    from evaluation.model_figures import FeatureName
+    from canvas.pins.scene_views import Views
+    from evaluation.generator.comparison import Delta
+    from evaluation.generator.figures import FeatureName
+    from evaluation.judges.judges import Judges
+    from evaluation.measures.distances import Features
+    from evaluation.tables.drift import Drift
 
 Row = Mapping[str, Any]
 Sets = Mapping[str, Mapping["FeatureName", "Features"]]
@@ -86,12 +86,12 @@ def evaluate(
     """Score every candidate; compare models by measure, slice and whole set; measure drift of what is painted."""
     import pyarrow as pa
 
-    from canvas.data import tables
-    from evaluation.comparison import of_model
-    from evaluation.drift import training_statistics
-    from evaluation.evaluation_page import Evaluated, page
-    from evaluation.judges import Judges
-    from evaluation.model_figures import model_figures, set_figures, slice_figures
+    from canvas.pins import tables
+    from evaluation.generator.comparison import of_model
+    from evaluation.generator.figures import model_figures, set_figures, slice_figures
+    from evaluation.judges.judges import Judges
+    from evaluation.pages.evaluation import Evaluated, page
+    from evaluation.tables.drift import training_statistics
 
     params, clock = evaluate, time.perf_counter()
     asked = tables.read(candidates.path).to_pylist()
@@ -149,14 +149,14 @@ def _scored(
     import numpy as np
     from tqdm import tqdm
 
-    from canvas.data.product_pins import product_pins
-    from canvas.data.scene_views import square_view
+    from canvas.clip.model import TextTower, load_clip
     from canvas.device import own_device
-    from canvas.models.reward import load_reward
-    from canvas.models.segmenter import load_segmenter
-    from canvas.models.text import TextTower, load_clip
-    from evaluation.candidates import Scorer, embedded
-    from evaluation.features import trunk_features, view_side
+    from canvas.pins.products import product_pins
+    from canvas.pins.scene_views import square_view
+    from canvas.reward.model import load_reward
+    from canvas.segmenter.model import load_segmenter
+    from evaluation.generator.candidates import Scorer, embedded
+    from evaluation.judges.features import trunk_features, view_side
 
     if not any(row["model"] == "challenger" for row in asked):
         raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
@@ -207,8 +207,8 @@ def _scored(
 
 def _originals(pins: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The products' pictures as they came, RGB, by pin."""
-    from canvas.data import tables
-    from canvas.data.images import decode, on_white
+    from canvas.pins import tables
+    from canvas.pins.images import decode, on_white
 
     return {
         row["pin_id"]: on_white(decode(row["image"]))
@@ -222,9 +222,9 @@ def _drifted(params: EvaluateParams, challenger: Sequence[Row], champion: Path, 
     """Drift of the challenger's pictures from what the champion, or without one it itself, learnt from."""
     import pandas as pd
 
-    from canvas.data import tables
-    from evaluation.candidates import statistics
-    from evaluation.drift import drift
+    from canvas.pins import tables
+    from evaluation.generator.candidates import statistics
+    from evaluation.tables.drift import drift
 
     place = champion / "training_statistics"
     reference = tables.read(place).to_pandas() if place.is_dir() else own
@@ -233,8 +233,8 @@ def _drifted(params: EvaluateParams, challenger: Sequence[Row], champion: Path, 
 
 def _deltas(params: EvaluateParams, models: Mapping[str, Sequence[Row]]) -> list[Delta]:
     """Every measure of challenger against champion, over all and by slice; none without a champion."""
-    from evaluation.comparison import deltas, slices
-    from evaluation.measures import LOWER_IS_BETTER, MEASURES
+    from evaluation.generator.comparison import deltas, slices
+    from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
 
     if "champion" not in models:
         return []
@@ -245,8 +245,8 @@ def _deltas(params: EvaluateParams, models: Mapping[str, Sequence[Row]]) -> list
 
 
 def _worst(params: EvaluateParams, challenger: Sequence[Row]) -> bytes:
-    from canvas.data.images import contact_sheet, decode, encode_png
-    from evaluation.model_figures import worst
+    from canvas.pins.images import contact_sheet, decode, encode_png
+    from evaluation.generator.figures import worst
 
     rows = worst(challenger, "reward_overall", params.worst)
     labels = [f"{row['reward_overall']:.2f} {row['prompt']}" for row in rows]

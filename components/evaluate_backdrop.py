@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.frames import FrameSpec
-from canvas.data.tables import SPLITS
-from canvas.inference.painting_spec import PaintingSpec
+from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.pins.frames import FrameSpec
+from canvas.pins.tables import SPLITS
 from lifecycle.catalog import (
     BackdropGrid,
     BackdropMetrics,
@@ -23,16 +23,16 @@ from lifecycle.catalog import (
     Pins,
     SceneJudges,
 )
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from canvas.data.product_pins import ProductPin
-    from canvas.inference.many import Prepared
+    from canvas.inference.batch import Prepared
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
-    from evaluation.judges import Judges
+    from canvas.pins.products import ProductPin
+    from evaluation.judges.judges import Judges
 
 STAGES: Mapping[str, tuple[str, ...] | None] = {
     "base": None,
@@ -80,9 +80,9 @@ def evaluate_backdrop(
     grid: Output[BackdropGrid],
 ) -> None:
     """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams."""
-    from canvas.data.images import encode_png
-    from canvas.data.product_pins import product_pins
-    from evaluation.judges import Judges
+    from canvas.pins.images import encode_png
+    from canvas.pins.products import product_pins
+    from evaluation.judges.judges import Judges
 
     params, clock = evaluate_backdrop, time.perf_counter()
     by = Judges.load(judges.path)
@@ -112,15 +112,15 @@ def _stages(
     import numpy as np
     from PIL import Image
 
-    from canvas.data.scene_views import square_view
     from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.segmenter import Segmenter
-    from canvas.models.segmenter_spec import EdgeSpec
-    from evaluation.backdrop import backdrop_metrics, scene_accuracies
-    from evaluation.distances import half_sample_error, kernel_distance
-    from evaluation.features import trunk_features, view_side
-    from evaluation.painted import painted_scores, seam_gradients
+    from canvas.pins.scene_views import square_view
+    from canvas.segmenter.model import Segmenter
+    from canvas.segmenter.spec import EdgeSpec
+    from evaluation.generator.backgrounds import backdrop_metrics, scene_accuracies
+    from evaluation.generator.images import painted_scores, seam_gradients
+    from evaluation.judges.features import trunk_features, view_side
+    from evaluation.measures.distances import half_sample_error, kernel_distance
 
     pipeline = CanvasPipeline.from_pretrained(canvas).to(own_device())
     network = pipeline.segmenter
@@ -162,16 +162,16 @@ def _stages(
 
 def _product_ids(pins: Path, chosen: Sequence[ProductPin]) -> list[str]:
     """The product of each of those pins; the pin itself where its product is unknown."""
-    from canvas.data import tables
+    from canvas.pins import tables
 
     known = {row["pin_id"]: row["product_id"] for row in tables.read(pins, ["pin_id", "product_id"]).to_pylist()}
     return [known[pin.pin_id] or pin.pin_id for pin in chosen]
 
 
 def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: Sequence[ProductPin]) -> list[Prepared]:
-    from canvas.data.captions import joined
-    from canvas.inference.many import Request, all_prepared
+    from canvas.inference.batch import Request, all_prepared
     from canvas.inference.product import masked_product
+    from canvas.pins.captions import joined
 
     found: list[Request] = []
     for pin in chosen:
@@ -186,10 +186,10 @@ def _pictures(
     name: str, params: EvaluateBackdropParams, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
 ) -> list[Pixels]:
     """What the generator of one stage paints, in the order of the requests."""
-    from canvas.diffusion.samplers import load_scheduler
-    from canvas.inference.many import all_painted
-    from canvas.models.adapters import fused
-    from canvas.models.denoiser import load_denoiser
+    from canvas.denoiser.lora import fused
+    from canvas.denoiser.samplers import load_scheduler
+    from canvas.denoiser.unet import load_denoiser
+    from canvas.inference.batch import all_painted
 
     loras = STAGES[name]
     own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
@@ -207,7 +207,7 @@ def _grid(params: EvaluateBackdropParams, chosen: Sequence[ProductPin], pictures
     """Products by prompts, the original first."""
     from PIL import Image
 
-    from canvas.data.images import contact_sheet
+    from canvas.pins.images import contact_sheet
 
     width = len(params.prompts)
     shown: list[Image.Image] = []

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from canvas.data.frames import FrameSpec
-from canvas.data.styles import MAX_STRENGTH
-from canvas.data.tables import SPLITS
-from canvas.inference.painting_spec import PaintingSpec
+from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.pins.frames import FrameSpec
+from canvas.pins.tables import SPLITS
+from canvas.styles.table import MAX_STRENGTH
 from lifecycle.catalog import (
     CanvasModel,
     Captions,
@@ -25,17 +25,17 @@ from lifecycle.catalog import (
     StylePromptMetrics,
     Truth,
 )
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL import Image
 
-    from canvas.data.product_pins import ProductPin
-    from canvas.data.style_pins import StylePin
     from canvas.inference.product import Pixels
-    from evaluation.styled_pictures import Asked, Subject
+    from canvas.pins.products import ProductPin
+    from canvas.styles.pins import StylePin
+    from evaluation.generator.styled_images import Asked, Subject
 
 SCENES = 200
 """That style pictures are of, at most; without truth every background has a name of its own."""
@@ -105,20 +105,20 @@ def evaluate_style(
     """Paint held-out products after held-out style pictures, with a prompt and without, at every strength; score."""
     import numpy as np
 
-    from canvas.data.images import encode_png
-    from canvas.data.product_pins import product_pins
-    from canvas.data.scene_views import square_view
-    from canvas.data.style_pins import known_products, style_pins
-    from canvas.data.tables import kept_splits
+    from canvas.clip.model import load_clip
     from canvas.device import own_device
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.models.text import load_clip
-    from evaluation.features import trunk_features, view_side
-    from evaluation.judges import Judges
-    from evaluation.leakage import ProductJudge, judge_figures
-    from evaluation.style_prompts import by_strength, follows_by_style_split, prompt_changes
-    from evaluation.style_prompts import curve as curve_of
-    from evaluation.styled_pictures import StyleJudges, asked, followed, painted_as_asked, scored
+    from canvas.pins.images import encode_png
+    from canvas.pins.products import product_pins
+    from canvas.pins.scene_views import square_view
+    from canvas.pins.tables import kept_splits
+    from canvas.styles.pins import known_products, style_pins
+    from evaluation.generator.leakage import ProductJudge, judge_figures
+    from evaluation.generator.style_scores import by_strength, follows_by_style_split, prompt_changes
+    from evaluation.generator.style_scores import curve as curve_of
+    from evaluation.generator.styled_images import StyleJudges, asked, followed, painted_as_asked, scored
+    from evaluation.judges.features import trunk_features, view_side
+    from evaluation.judges.judges import Judges
 
     params, clock = evaluate_style, time.perf_counter()
     tables = pins.path, kept.path, truth.path
@@ -174,8 +174,8 @@ def evaluate_style(
 
 
 def _subjects(chosen: Sequence[ProductPin], pins: Path, truth: Path) -> list[Subject]:
-    from canvas.data import tables
-    from evaluation.styled_pictures import Subject
+    from canvas.pins import tables
+    from evaluation.generator.styled_images import Subject
 
     wanted = {pin.pin_id for pin in chosen}
     rows = tables.read(pins, ["pin_id", "product_id", "category"]).to_pylist()
@@ -226,7 +226,7 @@ def _grid(
     came."""
     from PIL import Image
 
-    from canvas.data.images import contact_sheet
+    from canvas.pins.images import contact_sheet
 
     count = min(params.grid_products, len(subjects))
     alone = params.strengths[0], False, params.seed

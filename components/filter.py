@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from canvas.data.engine import Engine
-from canvas.data.near_duplicates import DuplicateLimits
-from canvas.data.quality import QualityLimits
-from canvas.data.relevance import TextLimits
-from canvas.data.text_overlay import OverlayLimits
+from canvas.filters.near_duplicates import DuplicateLimits
+from canvas.filters.quality import QualityLimits
+from canvas.filters.relevance import TextLimits
+from canvas.filters.text_overlay import OverlayLimits
+from canvas.pins.engine import Engine
 from lifecycle.catalog import FilterFunnel, FilterMetrics, FilterReport, Kept, Pins, Truth, ValidationMetrics
-from lifecycle.stage import Input, Output, StepLog, stage
+from lifecycle.declare.stage import Input, Output, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +38,11 @@ def filter(
     log: StepLog,
 ) -> None:
     """Drop unfit pins, cheapest test first: text, quality, near-duplicates, relevance, safety, overlay."""
-    from canvas.data import filters, tables
-    from canvas.data.engine import start
-    from canvas.data.filter_chain import FilterChain
-    from evaluation.filtering import filter_figures, filter_page, funnel_csv
+    from canvas.filters import criteria as filters
+    from canvas.filters.chain import FilterChain
+    from canvas.pins import tables
+    from canvas.pins.engine import start
+    from evaluation.tables.filtering import filter_figures, filter_page, funnel_csv
 
     start(engine)
     chain = FilterChain(pins.path)

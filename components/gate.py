@@ -8,8 +8,8 @@ from typing import Any
 
 from evaluation.gates import GateParams
 from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, GateMetrics, Ratings, Verdict
-from lifecycle.digest import digest
-from lifecycle.stage import Decision, Input, Output, stage
+from lifecycle.declare.stage import Decision, Input, Output, stage
+from lifecycle.workspace.digest import digest
 
 
 @stage()
@@ -24,9 +24,9 @@ def gate(
     metrics: Output[GateMetrics],
 ) -> None:
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
-    from canvas.data.tables import read
+    from canvas.pins.tables import read
     from evaluation.gates import judged
-    from evaluation.reward_agreement import reward_agreement
+    from evaluation.ratings.reward_agreement import reward_agreement
 
     challenger = digest(canvas.path)
     against, found = judged(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from canvas.data import tables
-from canvas.data.engine import Engine, start
-from canvas.data.manifest import ManifestSpec
-from canvas.data.showroom.spec import ShowroomSpec
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start
+from canvas.sources.manifest import ManifestSpec
+from canvas.sources.showroom.spec import ShowroomSpec
 from lifecycle.catalog import IngestMetrics, IngestSheet, Pins, Quarantine, RawData, Truth
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +50,7 @@ def ingest(
     sheet: Output[IngestSheet],
 ) -> None:
     """Make the pins table: render the showroom, or read a manifest of pictures."""
-    from canvas.data.images import encode_png
+    from canvas.pins.images import encode_png
 
     if ingest.source == "showroom":
         assert ingest.showroom is not None
@@ -68,7 +68,7 @@ def ingest(
 def _render(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, truth: Path) -> None:
     from tqdm import tqdm
 
-    from canvas.data.showroom.render import load_showroom, rendered
+    from canvas.sources.showroom.render import load_showroom, rendered
 
     showroom = load_showroom(raw / "showroom", spec, seed)
     with (
@@ -83,7 +83,7 @@ def _render(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, 
 
 
 def _read(spec: ManifestSpec, engine: Engine, raw: Path, pins: Path, quarantine: Path) -> Mapping[str, int]:
-    from canvas.data.manifest import ingested
+    from canvas.sources.manifest import ingested
 
     start(engine)
     return ingested(spec, raw, pins, quarantine).quarantined
@@ -106,7 +106,7 @@ def _counts(pins: Path, truth: Path, refused: Mapping[str, int]) -> dict[str, ob
 
 def _sheet(pins: Path, truth: Path) -> Image.Image:
     """Rows of pictures: the kinds of sound pins, then the planted defects; a manifest's pins by category."""
-    from canvas.data.images import contact_sheet, decode
+    from canvas.pins.images import contact_sheet, decode
 
     known = tables.read(truth, ["pin_id", "kind", "defect"]).to_pylist()
     labels = {row["pin_id"]: (row["defect"] is not None, row["defect"] or row["kind"]) for row in known}

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.data import tables
-from canvas.data.engine import Engine, start
-from canvas.data.masks import MaskLimits
-from canvas.models.segmenter_spec import EdgeSpec
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start
+from canvas.pins.masks import MaskLimits
+from canvas.segmenter.spec import EdgeSpec
 from lifecycle import catalog
 from lifecycle.catalog import Kept, MaskMetrics, Masks, MaskSheet, Pins, Truth
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from evaluation.masks import MaskScore
+    from evaluation.measures.masks import MaskScore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +51,8 @@ def mask(
     sheet: Output[MaskSheet],
 ) -> None:
     """Segment every kept pin; score the masks where the truth is known."""
-    from canvas.data.images import encode_png
-    from evaluation.masks import mask_metrics
+    from canvas.pins.images import encode_png
+    from evaluation.measures.masks import mask_metrics
 
     start(engine)
     clock = time.perf_counter()
@@ -76,7 +76,7 @@ def _masked(
 ) -> Iterator[pa.RecordBatch]:
     from tqdm import tqdm
 
-    from canvas.models.masking import masked
+    from canvas.segmenter.table import masked
 
     good = tables.frame(kept).where("kept").select("pin_id")
     frame = masked(
@@ -98,8 +98,8 @@ def _scores(masks: Path, truth: Path, split_of: Mapping[str, str]) -> Iterator[M
     """In the order of pin_id; nothing for pins that truth does not know."""
     import numpy as np
 
-    from canvas.data.masks import decode_mask
-    from evaluation.masks import mask_score
+    from canvas.pins.masks import decode_mask
+    from evaluation.measures.masks import mask_score
 
     known = tables.frame(truth).select("pin_id", "alpha").with_column_renamed("alpha", "truth")
     pairs = tables.frame(masks).select("pin_id", "mask").join(known, on="pin_id").sort("pin_id")
@@ -112,7 +112,7 @@ def _scores(masks: Path, truth: Path, split_of: Mapping[str, str]) -> Iterator[M
 
 def _screening(verdicts: Mapping[str, Mapping[str, object]], scores: Mapping[str, MaskScore]) -> dict[str, float]:
     """What the rejections are worth: IoU of pins with a product that were accepted, and that were rejected."""
-    from evaluation.masks import interval
+    from evaluation.measures.masks import interval
 
     products = [score for score in scores.values() if score.has_product]
     accepted = [score.iou for score in products if verdicts[score.pin_id]["rejected"] is None]
@@ -131,9 +131,9 @@ def _sheet(
     scores: Mapping[str, MaskScore],
 ) -> Image.Image:
     """The best and the worst masks drawn into their pins, by IoU where truth is known, else by confidence."""
-    from canvas.data.images import contact_sheet, decode
-    from canvas.data.mask_drawing import outlined
-    from canvas.data.masks import decode_mask
+    from canvas.masks.drawing import outlined
+    from canvas.pins.images import contact_sheet, decode
+    from canvas.pins.masks import decode_mask
 
     def worth(pin_id: str) -> float:
         score = scores.get(pin_id)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from canvas.data.clusters import ClusterSpec
+from canvas.styles.clusters import ClusterSpec
 from lifecycle.catalog import Captions, Embeddings, Pins, StyleGallery, StyleMetrics, Styles, Truth
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
-    from canvas.data.style_mining import Embedded, Group
-    from canvas.data.styles import Style
+    from canvas.styles.mining import Embedded, Group
+    from canvas.styles.table import Style
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +62,11 @@ def mine_styles(
     import numpy as np
     import pyarrow as pa
 
-    from canvas.data import tables
-    from canvas.data.clusters import clustered
-    from canvas.data.style_mining import board_groups, cluster_groups, embedded_pins
-    from canvas.data.styles import read_styles
-    from evaluation import style_gallery
+    from canvas.pins import tables
+    from canvas.styles.clusters import clustered
+    from canvas.styles.mining import board_groups, cluster_groups, embedded_pins
+    from canvas.styles.table import read_styles
+    from evaluation.pages import style_gallery
 
     clock = time.perf_counter()
     data = embedded_pins(
@@ -101,7 +101,7 @@ def mine_styles(
 
 def _clusters(groups: Sequence[Group], data: Embedded, limits: Limits) -> list[dict[str, Any]]:
     """Rows of tables.STYLES."""
-    from canvas.data.style_names import distinct, phrase_names
+    from canvas.styles.names import distinct, phrase_names
 
     names = phrase_names([[data.captions[row] for row in group.rows] for group in groups])
     titles = distinct([name or f"cluster {place}" for place, name in enumerate(names)])
@@ -118,9 +118,9 @@ def _boards(
     """Likewise; boards cohere more than chance would have it, or are dropped."""
     import numpy as np
 
-    from canvas.data.style_names import phrase_names
-    from evaluation.significance import found as stands
-    from evaluation.styles import chances
+    from canvas.styles.names import phrase_names
+    from evaluation.measures.styles import chances
+    from evaluation.statistics.significance import found as stands
 
     place_of = {row: place for place, row in enumerate(rows)}
     large = [group for group in groups if len(group.rows) >= limits.min_pins]
@@ -142,9 +142,9 @@ def _boards(
 
 
 def _row(style_id: str, kind: str, title: str, phrase: str | None, group: Group, data: Embedded) -> dict[str, Any]:
-    from canvas.data.style_names import speaks_of
-    from canvas.data.vectors import unit
-    from evaluation.styles import coherence
+    from canvas.features.vectors import unit
+    from canvas.styles.names import speaks_of
+    from evaluation.measures.styles import coherence
 
     said = [data.captions[row] for row in group.rows if data.captions[row]]
     return {
@@ -188,8 +188,8 @@ def _figures(
     how often a pin of another split is nearest to a cluster of its scene, and which boards are found."""
     import numpy as np
 
-    from evaluation.intervals import bootstrap_mean
-    from evaluation.styles import agreement_with, majority
+    from evaluation.measures.styles import agreement_with, majority
+    from evaluation.statistics.intervals import bootstrap_mean
 
     kept = [style for style in mined if style.kind == "cluster" and not style.dropped]
     figures: dict[str, Any] = {
@@ -237,8 +237,8 @@ def _strips(mined: Sequence[Style], pins: Path, count: int) -> dict[str, bytes]:
     """PNG of the most typical pictures of every style that is kept."""
     from PIL import Image
 
-    from canvas.data.images import contact_sheet, encode_png
-    from canvas.data.pictures import load_squeezed
+    from canvas.pins.image_batches import load_squeezed
+    from canvas.pins.images import contact_sheet, encode_png
 
     shown = {style.style_id: style.pins[:count] for style in mined if not style.dropped}
     wanted = {pin for chosen in shown.values() for pin in chosen}

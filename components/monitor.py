@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.drift import DriftLimits
+from evaluation.tables.drift import DriftLimits
 from lifecycle.catalog import DriftMetrics, DriftReport, Kept, Pins
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def monitor(
     report: Output[DriftReport],
 ) -> None:
     """Measure drift of columns and image statistics between splits or data versions with Evidently."""
-    from evaluation.drift import drift, statistics
+    from evaluation.tables.drift import drift, statistics
 
     here = statistics(pins.path, kept.path)
     before = here if monitor.reference_version is None else _version(Path(monitor.reference_version))
@@ -47,7 +47,7 @@ def monitor(
 
 
 def _version(directory: Path) -> pd.DataFrame:
-    from evaluation.drift import statistics
+    from evaluation.tables.drift import statistics
 
     for name in ("pins", "kept"):
         if not (directory / name).is_dir():

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from evaluation.gates import GateParams
 from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, Promoted, Ratings, Registered
-from lifecycle.stage import Decision, Input, ModelVersion, Output, Registry, stage
+from lifecycle.declare.stage import Decision, Input, ModelVersion, Output, Registry, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

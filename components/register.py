@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from lifecycle import catalog
 from lifecycle.catalog import CanvasModel
-from lifecycle.stage import Decision, Input, Output, Registry, Served, stage
+from lifecycle.declare.stage import Decision, Input, Output, Registry, Served, stage
 
 
 @stage(machine="cpu")

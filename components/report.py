@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lifecycle import catalog
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def report(
     index: Output[catalog.Index],
 ) -> None:
     """Gather every stage's figures, curves and pictures on one page."""
-    from evaluation import pages
+    from evaluation.pages import html as pages
 
     warnings, drifted = _warnings(validation.path, tables_validation.path), _numbers(drift.path)
     outcome = next((name for name, said in _numbers(gate.path).items() if name in OUTCOMES and said), "not judged")
@@ -169,7 +169,7 @@ OUTCOMES = ("passed", "failed", "pending")
 
 def _figures(*files: Path) -> str:
     """Each metrics file as a folded table of its numbers."""
-    from evaluation import pages
+    from evaluation.pages import html as pages
 
     return "\n".join(
         pages.folded(
@@ -201,7 +201,7 @@ def _leaves(values: object, name: str = "") -> list[tuple[str, object]]:
 
 
 def _picture(path: Path, caption: str) -> str:
-    from evaluation import pages
+    from evaluation.pages import html as pages
 
     return pages.picture(path.read_bytes(), caption)
 
@@ -219,7 +219,7 @@ def _funnel(path: Path) -> dict[str, float]:
 
 def _curves(caption: str, **files: Path) -> str:
     """The loss of each file by step; of several encoders in one file, a curve each."""
-    from evaluation import pages
+    from evaluation.pages import html as pages
 
     series: dict[str, list[tuple[float, float]]] = {}
     for name, path in files.items():

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evaluation.gates import GateParams
-from evaluation.measures import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
 from lifecycle.catalog import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
-from lifecycle.stage import Decision, Input, Output, Registry, stage
+from lifecycle.declare.stage import Decision, Input, Output, Registry, stage
 
 if TYPE_CHECKING:
-    from evaluation.review import Human, Made
+    from evaluation.pages.review import Human, Made
 
 Row = Mapping[str, Any]
 
@@ -43,9 +43,9 @@ def review(
     registry: Registry,
 ) -> None:
     """Show verdict, pictures side by side, measures, slices, people's ratings, lineage and what changed on one page."""
-    from canvas.data.tables import read
-    from evaluation import comparison
-    from evaluation import review as pages
+    from canvas.pins.tables import read
+    from evaluation.generator import comparison
+    from evaluation.pages import review as pages
 
     decision = Decision(**json.loads(verdict.path.read_text(encoding="utf-8")))
     known = json.loads((champion.path / "champion.json").read_text(encoding="utf-8"))
@@ -72,7 +72,7 @@ def review(
 
 
 def _champion(known: Mapping[str, Any]) -> Made | None:
-    from evaluation.review import Made
+    from evaluation.pages.review import Made
 
     if known["version"] is None:
         return None
@@ -80,16 +80,16 @@ def _champion(known: Mapping[str, Any]) -> Made | None:
 
 
 def _challenger(registry: Registry, digest: str) -> Made:
-    from evaluation.review import Made
+    from evaluation.pages.review import Made
 
     origin = registry.origin(CanvasModel, digest)
     return Made(digest=digest, artifacts=origin.artifacts, params=origin.params, runs=origin.runs, tree=origin.tree)
 
 
 def _human(rows: Sequence[Row], judgments: Sequence[Row], decision: Decision) -> Human:
-    from evaluation.agreement import consistency, strengths, win_rate
-    from evaluation.review import Human
-    from evaluation.reward_agreement import reward_agreement
+    from evaluation.pages.review import Human
+    from evaluation.ratings.agreement import consistency, strengths, win_rate
+    from evaluation.ratings.reward_agreement import reward_agreement
 
     found = win_rate(judgments, decision.challenger, decision.champion)
     names = {decision.challenger: "challenger", decision.champion: "champion"}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from canvas.data.tables import SPLITS
-from canvas.inference.painting_spec import PaintingSpec
-from evaluation.packets import PacketSpec
+from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.pins.tables import SPLITS
+from evaluation.ratings.packets import PacketSpec
 from lifecycle.catalog import (
     CandidateMetrics,
     Candidates,
@@ -28,16 +28,16 @@ from lifecycle.catalog import (
     RatingPacket,
     Truth,
 )
-from lifecycle.digest import digest
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.workspace.digest import digest
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from canvas.data.product_pins import ProductPin
-    from canvas.inference.many import Prepared, Request
+    from canvas.inference.batch import Prepared, Request
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
+    from canvas.pins.products import ProductPin
 
 Row = dict[str, Any]
 
@@ -82,14 +82,14 @@ def sample_candidates(
     """Paint held-out products with the challenger, beside the champion's and known-bad pictures; pack some to rate."""
     import pyarrow as pa
 
-    from canvas.data import tables
-    from canvas.data.images import encode_png
-    from canvas.data.product_pins import product_pins
-    from canvas.data.scene_views import known_scenes
     from canvas.device import own_device
-    from canvas.inference.many import all_painted, all_prepared
+    from canvas.inference.batch import all_painted, all_prepared
     from canvas.inference.pipeline import CanvasPipeline
-    from evaluation.packets import write_packet
+    from canvas.pins import tables
+    from canvas.pins.images import encode_png
+    from canvas.pins.products import product_pins
+    from canvas.pins.scene_views import known_scenes
+    from evaluation.ratings.packets import write_packet
 
     params, clock = sample_candidates, time.perf_counter()
     sources = pins.path, kept.path, masks.path, captions.path
@@ -126,11 +126,11 @@ def _items(
     scenes: Sequence[str],
 ) -> tuple[list[Row], list[Request]]:
     """For every picture to paint: what all candidates of its item and seed have in common, and the request."""
-    from canvas.data import tables
-    from canvas.data.captions import joined
-    from canvas.data.masks import encode_mask
-    from canvas.inference.many import Request
+    from canvas.inference.batch import Request
     from canvas.inference.product import masked_product
+    from canvas.pins import tables
+    from canvas.pins.captions import joined
+    from canvas.pins.masks import encode_mask
 
     categories = {row["pin_id"]: row["category"] for row in tables.read(pins, ["pin_id", "category"]).to_pylist()}
     items: list[Row] = []
@@ -160,7 +160,7 @@ def _items(
 
 def _champions(champion: Path, items: Sequence[Row]) -> list[Row]:
     """The pinned champion's pictures of the same items and seeds; it was the challenger when it painted them."""
-    from canvas.data import tables
+    from canvas.pins import tables
 
     if not (place := champion / "evaluation").is_dir():
         return []
@@ -195,8 +195,8 @@ def _known_bad(
 
 def _backdrops(pins: Path, kept: Path, chosen: Sequence[ProductPin]) -> list[Image.Image]:
     """Pictures of kept pins to put products on: views without a product where there are any."""
-    from canvas.data import tables
-    from canvas.data.images import decode, on_white
+    from canvas.pins import tables
+    from canvas.pins.images import decode, on_white
 
     split_of = tables.kept_splits(pins, kept)
     shown = {pin.pin_id for pin in chosen}
@@ -220,7 +220,7 @@ def _backdrops(pins: Path, kept: Path, chosen: Sequence[ProductPin]) -> list[Ima
 def _rows(items: Sequence[Row], pictures: Sequence[Pixels], model: str, made_by: str | None) -> list[Row]:
     from PIL import Image
 
-    from canvas.data.images import encode_png
+    from canvas.pins.images import encode_png
 
     return [
         _row(item, encode_png(Image.fromarray(picture)), model, made_by)
@@ -236,7 +236,7 @@ def _row(item: Row, png: bytes, model: str, made_by: str | None) -> Row:
 
 def _sheet(params: SampleCandidatesParams, rows: Sequence[Row], originals: Mapping[str, Image.Image]) -> Image.Image:
     """Items in rows: the product as it came, and every model's picture of the item's first seed."""
-    from canvas.data.images import contact_sheet, decode
+    from canvas.pins.images import contact_sheet, decode
 
     models = list(dict.fromkeys(row["model"] for row in rows))
     by_model = {model: [row for row in rows if row["model"] == model] for model in models}

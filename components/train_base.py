@@ -6,11 +6,11 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.diffusion.training_spec import DenoiserTraining
-from canvas.models.denoiser_spec import DenoiserSpec
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.training_spec import DenoiserTraining
 from lifecycle.catalog import BaseLosses, BaseMetrics, BaseModel, BaseSheet, Shards, Vae
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,14 +35,14 @@ def train_base(
     """Train the text-to-image denoiser on the latents and captions of every kept pin."""
     import torch
 
-    from canvas.diffusion.objective import DenoisingObjective
-    from canvas.diffusion.process import training_scheduler
-    from canvas.diffusion.training import train_denoiser
-    from canvas.inference.sheet import SampleSheet
-    from canvas.models.denoiser import build_denoiser
-    from canvas.models.latents import latent_scale
-    from canvas.models.vae import load_vae, scale_factor
-    from canvas.train.rows import ShardRows, every_row
+    from canvas.denoiser.objective import DenoisingObjective
+    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.sheet import SampleSheet
+    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.unet import build_denoiser
+    from canvas.shards.rows import ShardRows, every_row
+    from canvas.vae.latents import latent_scale
+    from canvas.vae.model import load_vae, scale_factor
 
     clock = time.perf_counter()
     autoencoder = load_vae(vae.path).eval()

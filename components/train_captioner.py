@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.models.captioner_spec import Asking, DecoderSpec
+from canvas.captioner.spec import Asking, DecoderSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import CaptionerLosses, CaptionerMetrics, Kept, Pins, Truth
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
-    from canvas.data.captions import PinWords
-    from canvas.models.captioner import Captioner
+    from canvas.captioner.captions import PinWords
+    from canvas.captioner.model import Captioner
     from canvas.train.loop import Fitted
-    from evaluation.captions import CaptionScore
+    from evaluation.measures.captions import CaptionScore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +58,11 @@ def train_captioner(
     scratch: Scratch,
 ) -> None:
     """Train the captioner on the train split, and score its captions of the held-out splits."""
-    from canvas.data import tables
-    from canvas.data.captions import words_of_pins
+    from canvas.captioner.captions import words_of_pins
+    from canvas.captioner.model import load_captioner
     from canvas.device import own_device
-    from canvas.models.captioner import load_captioner
-    from evaluation.captions import caption_metrics
+    from canvas.pins import tables
+    from evaluation.measures.captions import caption_metrics
 
     params, clock = train_captioner, time.perf_counter()
     words = words_of_pins(pins.path, truth.path, tables.kept_splits(pins.path, kept.path))
@@ -91,11 +91,11 @@ def _trained(
 ) -> tuple[Captioner, Fitted]:
     import torch
 
-    from canvas.data.captioned import caption_batches
+    from canvas.captioner.model import build_captioner
+    from canvas.captioner.objective import CaptionObjective
+    from canvas.captioner.tokenizer import train_tokenizer
+    from canvas.captioner.training_data import caption_batches
     from canvas.device import own_device
-    from canvas.models.captioner import build_captioner
-    from canvas.models.captioner_objective import CaptionObjective
-    from canvas.models.tokenizer import train_tokenizer
     from canvas.train.loop import fit
 
     assert params.decoder is not None
@@ -129,10 +129,10 @@ def _trained(
 def _scores(
     captioner: Captioner, params: TrainCaptionerParams, pins: Path, words: Mapping[str, PinWords]
 ) -> Iterator[CaptionScore]:
-    from canvas.data import tables
-    from canvas.data.captions import parted
-    from canvas.data.images import decode
-    from evaluation.captions import caption_score, train_nouns
+    from canvas.pins import tables
+    from canvas.pins.captions import parted
+    from canvas.pins.images import decode
+    from evaluation.measures.captions import caption_score, train_nouns
 
     nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
     held_out = {pin_id: pin for pin_id, pin in words.items() if pin.true and pin.split != "train"}

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.crops import CropSpec
-from canvas.data.frames import FrameSpec
-from canvas.models.text_spec import ClipSpec, TextSpec
+from canvas.clip.spec import ClipSpec, TextSpec
+from canvas.pins.crops import CropSpec
+from canvas.pins.frames import FrameSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Captions, ClipLosses, ClipMetrics, Kept, Pins
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     import open_clip
 
-    from canvas.models.text import TextTower
+    from canvas.clip.model import TextTower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +59,9 @@ def train_clip(
     """Train the two text-image encoders on pins and their captions; score retrieval on held-out pins."""
     import torch
 
-    from canvas.data import tables
+    from canvas.clip.model import TextTower, build_clip, is_text_encoder, save_clip
     from canvas.device import own_device
-    from canvas.models.text import TextTower, build_clip, is_text_encoder, save_clip
+    from canvas.pins import tables
 
     split_of = tables.kept_splits(pins.path, kept.path)
     figures: dict[str, Any] = {}
@@ -97,9 +97,9 @@ def _fitted(
     log: StepLog,
     scratch: Scratch,
 ) -> Any:
-    from canvas.data.pairs import CaptionedBatches, captions_of
-    from canvas.data.pictures import CropBatches, load_pictures
-    from canvas.models.text import TextTower, contrastive_objective
+    from canvas.clip.model import TextTower, contrastive_objective
+    from canvas.clip.training_data import CaptionedBatches, captions_of
+    from canvas.pins.image_batches import CropBatches, load_pictures
     from canvas.train.loop import fit
 
     assert params.train is not None
@@ -133,11 +133,11 @@ def _retrieval(
     import torch
     from torch.nn import functional as F
 
-    from canvas.data.pairs import captions_of
-    from canvas.data.pictures import framed
-    from canvas.models.perceptual import image_embeddings
-    from canvas.models.reconstruction import from_bytes
-    from evaluation.retrieval import retrieval_metrics
+    from canvas.clip.training_data import captions_of
+    from canvas.features.perceptual import image_embeddings
+    from canvas.pins.image_batches import framed
+    from canvas.pins.pixels import from_bytes
+    from evaluation.measures.retrieval import retrieval_metrics
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     texts = captions_of(captions, held_out, [params.scored_source])

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.inference.painting_spec import PaintingSpec
-from canvas.models.decoder_spec import DecoderSpec
-from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
+from canvas.decoder.spec import DecoderSpec
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from lifecycle import catalog
 from lifecycle.catalog import (
     Clip,
@@ -26,18 +26,18 @@ from lifecycle.catalog import (
     Shards,
     Vae,
 )
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import nn
 
-    from canvas.data.known_pins import Known, KnownPin
-    from canvas.models.decoder import ConditionalDecoder
-    from canvas.models.latents import LatentScale
-    from canvas.models.vae import Vae as Autoencoder
+    from canvas.decoder.model import ConditionalDecoder
+    from canvas.decoder.training_data import Known, KnownPin
     from canvas.train.loop import Fitted
+    from canvas.vae.latents import LatentScale
+    from canvas.vae.model import Vae as Autoencoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,17 +87,17 @@ def train_decoder(
     """Retrain the decoder on encoded and on painted latents, so that it leaves the product as it is and no seam."""
     import torch
 
-    from canvas.data.images import encode_png
-    from canvas.data.known_pins import Painter, evenly, known_pins
+    from canvas.decoder.model import ConditionalDecoder
+    from canvas.decoder.training_data import Painter, evenly, known_pins
+    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.unet import load_denoiser
     from canvas.device import own_device
-    from canvas.diffusion.process import training_scheduler
-    from canvas.models.decoder import ConditionalDecoder
-    from canvas.models.denoiser import load_denoiser
-    from canvas.models.latents import latent_scale
-    from canvas.models.vae import load_vae
+    from canvas.pins.images import encode_png
+    from canvas.shards.rows import ShardRows, shows_product
     from canvas.train.distributed import joined
-    from canvas.train.rows import ShardRows, shows_product
     from canvas.train.state import evaluating
+    from canvas.vae.latents import latent_scale
+    from canvas.vae.model import load_vae
 
     params, clock = train_decoder, time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
@@ -156,14 +156,14 @@ def _fitted(
     scratch: Scratch,
     sample: Callable[[nn.Module, int], None],
 ) -> Fitted:
-    from canvas.data.known_pins import stacked
-    from canvas.models.decoder import DecoderObjective
-    from canvas.models.perceptual import ClipFeatures, FeatureDistance
-    from canvas.models.reconstruction import PictureLoss, adversary_of
-    from canvas.models.text import load_clip
+    from canvas.clip.model import load_clip
+    from canvas.decoder.model import DecoderObjective
+    from canvas.decoder.training_data import stacked
+    from canvas.features.perceptual import ClipFeatures, FeatureDistance
+    from canvas.shards.rows import BucketBatches
     from canvas.train.data import Prefetched
     from canvas.train.loop import fit
-    from canvas.train.rows import BucketBatches
+    from canvas.vae.objective import PictureLoss, adversary_of
 
     features = None
     if params.loss.features:
@@ -208,8 +208,8 @@ def _scores(
     scored: Sequence[KnownPin],
 ) -> dict[str, object]:
     """Of painted pins; of encoded ones under `encoded`."""
-    from canvas.models.reconstruction import from_bytes
-    from evaluation.decoders import DecodedScores
+    from canvas.pins.pixels import from_bytes
+    from evaluation.measures.decoders import DecodedScores
 
     of = {painted: DecodedScores(erosion=spec.erosion, reach=params.seam_reach) for painted in (True, False)}
     for pin in (one.known() for one in scored):
@@ -222,9 +222,9 @@ def _decoded(
     conditional: ConditionalDecoder, autoencoder: Autoencoder, pin: Known
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The picture that the conditional decoder makes (1, 3, H, W), and the product pasted on the plain decoder's."""
-    from canvas.models.composite import composite, eroded
-    from canvas.models.reconstruction import from_bytes
-    from canvas.models.vae import decoded
+    from canvas.masks.composite import composite, eroded
+    from canvas.pins.pixels import from_bytes
+    from canvas.vae.model import decoded
 
     device = conditional.device
     images, mask, alpha = (part[None].to(device) for part in (from_bytes(pin.pixels), pin.mask, pin.alpha))
@@ -239,8 +239,8 @@ def _sheet(conditional: ConditionalDecoder, autoencoder: Autoencoder, pins: Sequ
     """Pins; below each its product pasted on a painted background, and decoded with it."""
     from PIL import Image
 
-    from canvas.data.images import contact_sheet
-    from canvas.models.reconstruction import from_bytes, to_bytes
+    from canvas.pins.images import contact_sheet
+    from canvas.pins.pixels import from_bytes, to_bytes
 
     columns = [(from_bytes(pin.pixels[None]), *_decoded(conditional, autoencoder, pin)) for pin in pins]
     pictures, labels = [], []

@@ -6,8 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.diffusion.training_spec import DenoiserTraining
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.training_spec import DenoiserTraining
 from lifecycle.catalog import (
     BaseModel,
     InpaintLosses,
@@ -17,7 +17,7 @@ from lifecycle.catalog import (
     Shards,
     Vae,
 )
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +40,14 @@ def train_inpaint(
     scratch: Scratch,
 ) -> None:
     """Train the denoiser to paint what random masks hide, in every kept pin."""
-    from canvas.diffusion.objective import DenoisingObjective
-    from canvas.diffusion.process import training_scheduler
-    from canvas.diffusion.training import train_denoiser
-    from canvas.inference.sheet import SampleSheet
-    from canvas.models.denoiser import add_inpaint_channels, load_denoiser
-    from canvas.models.latents import latent_scale
-    from canvas.models.vae import load_vae
-    from canvas.train.rows import ShardRows, every_row
+    from canvas.denoiser.objective import DenoisingObjective
+    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.sheet import SampleSheet
+    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.unet import add_inpaint_channels, load_denoiser
+    from canvas.shards.rows import ShardRows, every_row
+    from canvas.vae.latents import latent_scale
+    from canvas.vae.model import load_vae
 
     clock = time.perf_counter()
     autoencoder = load_vae(vae.path).eval()

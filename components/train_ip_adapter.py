@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvas.data.image_embeddings import Source
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.diffusion.training_spec import DenoiserTraining, ImageDropout, LoraSpec
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.training_spec import DenoiserTraining, ImageDropout, LoraSpec
+from canvas.uve.pin_embeddings import Source
 from lifecycle.catalog import (
     BackdropLora,
     Embeddings,
@@ -22,7 +22,7 @@ from lifecycle.catalog import (
     Shards,
     Vae,
 )
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from canvas.data.image_embeddings import PinEmbeddings
+    from canvas.shards.image_rows import ImageRows
     from canvas.train.data import Batch
-    from canvas.train.image_rows import ImageRows
+    from canvas.uve.pin_embeddings import PinEmbeddings
 
 
 STARTED = 4000
@@ -68,18 +68,18 @@ def train_ip_adapter(
     """Train cross-attention to a picture, conditioned on the target itself, on product pins and masks with errors."""
     import torch
 
-    from canvas.data.image_embeddings import PinEmbeddings
-    from canvas.diffusion.objective import DenoisingObjective
-    from canvas.diffusion.process import training_scheduler
-    from canvas.diffusion.training import columns_of, held_out_batches, held_out_loss, train_denoiser
-    from canvas.inference.sheet import SampleSheet
-    from canvas.models.adapters import save_lora
-    from canvas.models.image_prompt import AdapterConfig, save_image_prompt
-    from canvas.models.latents import latent_scale
-    from canvas.models.vae import load_vae
+    from canvas.denoiser.image_prompt import AdapterConfig, save_image_prompt
+    from canvas.denoiser.lora import save_lora
+    from canvas.denoiser.objective import DenoisingObjective
+    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.sheet import SampleSheet
+    from canvas.denoiser.training import columns_of, held_out_batches, held_out_loss, train_denoiser
+    from canvas.shards.image_rows import ImageRows
+    from canvas.shards.rows import shows_product
     from canvas.train.distributed import joined
-    from canvas.train.image_rows import ImageRows
-    from canvas.train.rows import shows_product
+    from canvas.uve.pin_embeddings import PinEmbeddings
+    from canvas.vae.latents import latent_scale
+    from canvas.vae.model import load_vae
 
     params, clock = train_ip_adapter, time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
@@ -140,9 +140,9 @@ def _denoiser(
     gradients."""
     import torch
 
-    from canvas.models.adapters import add_lora, load_lora, merge_lora
-    from canvas.models.denoiser import load_denoiser
-    from canvas.models.image_prompt import add_image_prompt, layer_scales
+    from canvas.denoiser.image_prompt import add_image_prompt, layer_scales
+    from canvas.denoiser.lora import add_lora, load_lora, merge_lora
+    from canvas.denoiser.unet import load_denoiser
 
     unet = load_denoiser(inpaint)
     for lora in (backdrop, engaged):
@@ -160,9 +160,9 @@ def _told(rows: ImageRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of train pins with a product, and the tokens of their first captions."""
     import torch
 
-    from canvas.data.pictures import spread
-    from canvas.models.image_prompt import caption_tokens
-    from canvas.train.rows import by_bucket, shows_product
+    from canvas.denoiser.image_prompt import caption_tokens
+    from canvas.pins.image_batches import spread
+    from canvas.shards.rows import by_bucket, shows_product
 
     learnt = {row.pin_id: row for row in rows.index if shows_product(row) and row.split == "train"}
     chosen = by_bucket(learnt[pin] for pin in spread(list(learnt), STARTED))

@@ -6,10 +6,10 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.data.frames import FrameSpec
-from canvas.data.tables import SPLITS
+from canvas.pins.frames import FrameSpec
+from canvas.pins.tables import SPLITS
 from lifecycle.catalog import JudgesMetrics, Kept, Pins, SceneJudges, Truth
-from lifecycle.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, stage
 
 HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
@@ -37,8 +37,8 @@ def train_judges(
     metrics: Output[JudgesMetrics],
 ) -> None:
     """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
-    from evaluation.features import view_side
-    from evaluation.judges import learnt_judges
+    from evaluation.judges.features import view_side
+    from evaluation.judges.judges import learnt_judges
 
     params, clock = train_judges, time.perf_counter()
     found = learnt_judges(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from canvas.data.tables import SPLITS
-from canvas.models.reward_spec import HEADS, RewardSpec
+from canvas.pins.tables import SPLITS
+from canvas.reward.spec import HEADS, RewardSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import (
@@ -26,14 +26,14 @@ from lifecycle.catalog import (
     SyntheticJudgments,
     Truth,
 )
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
-    from canvas.data.comparisons import Comparison, ComparisonBatches
-    from canvas.data.human_comparisons import HumanBatches, HumanComparisons
-    from canvas.models.reward import RewardModel
+    from canvas.reward.comparisons import Comparison, ComparisonBatches
+    from canvas.reward.human_comparisons import HumanBatches, HumanComparisons
+    from canvas.reward.model import RewardModel
     from canvas.train.data import Batches
-    from evaluation.rewards import Judged
+    from evaluation.measures.rewards import Judged
 
 SCORED = ("mixed", "known_kinds", "unseen_kinds")
 """Sets of comparisons that figures are of."""
@@ -98,14 +98,14 @@ def train_reward(
     """Train the reward model on synthetic judgments and what people said, and score it on what it never saw."""
     import torch
 
-    from canvas.data.human_comparisons import human_comparisons
-    from canvas.data.images import encode_png
-    from canvas.data.synthetic_judgments import write_judgments
-    from canvas.inference.reward_sheet import reward_sheet
-    from canvas.models.reward import build_reward
-    from canvas.models.reward_objective import RewardObjective, calibrate
+    from canvas.pins.images import encode_png
+    from canvas.reward.human_comparisons import human_comparisons
+    from canvas.reward.model import build_reward
+    from canvas.reward.objective import RewardObjective, calibrate
+    from canvas.reward.sheet import reward_sheet
+    from canvas.reward.synthetic_judgments import write_judgments
     from canvas.train.loop import fit
-    from evaluation.rewards import calibrations
+    from evaluation.measures.rewards import calibrations
 
     params, clock = train_reward, time.perf_counter()
     sources = {
@@ -159,8 +159,8 @@ def _sets(
 ) -> dict[str, ComparisonBatches]:
     """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored, but
     for the products `learnt` from people; the other half, and unseen views of products that are known, calibrate."""
-    from canvas.data.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
-    from canvas.data.product_views import background_views, product_views
+    from canvas.reward.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
+    from canvas.reward.product_views import background_views, product_views
 
     kinds = _trained_kinds(params)
     tables, side = [sources[name] for name in ("pins", "kept", "masks", "captions")], reward.image_size
@@ -204,7 +204,7 @@ def _backgrounds(batches: ComparisonBatches) -> list[str]:
 
 def _trained_kinds(params: TrainRewardParams) -> list[str]:
     """The corruptions that training shows. Raises `ValueError` for names that are none, or if none is left."""
-    from canvas.data.corruptions import CORRUPTIONS
+    from canvas.reward.corruptions import CORRUPTIONS
 
     kinds = [kind for kind in CORRUPTIONS if kind not in params.held_out_kinds]
     if not kinds or not params.held_out_kinds or set(params.held_out_kinds) - CORRUPTIONS.keys():
@@ -216,7 +216,7 @@ def _trained_kinds(params: TrainRewardParams) -> list[str]:
 
 
 def _mixed(synthetic: ComparisonBatches, said: HumanComparisons, share: float) -> Batches:
-    from canvas.data.human_comparisons import HumanBatches, MixedBatches
+    from canvas.reward.human_comparisons import HumanBatches, MixedBatches
 
     return MixedBatches(synthetic, HumanBatches(said.learnt, words=synthetic.words), share)
 
@@ -225,8 +225,8 @@ def _human_figures(
     network: RewardModel, said: HumanComparisons, learnt: bool, params: TrainRewardParams
 ) -> dict[str, float | dict[str, float]]:
     """Judgments by people that there are and that training used; accuracy by question on what it did not use."""
-    from canvas.data.human_comparisons import HumanBatches
-    from evaluation.rewards import accuracies
+    from canvas.reward.human_comparisons import HumanBatches
+    from evaluation.measures.rewards import accuracies
 
     judgments = {name: sum(one.judgments for one in getattr(said, name)) for name in ("learnt", "held_out")}
     figures: dict[str, Any] = {"judgments": sum(judgments.values()), "used": judgments["learnt"] if learnt else 0}
@@ -241,10 +241,10 @@ def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, par
     import numpy as np
     import torch
 
-    from canvas.models.reward_objective import logits_of
-    from canvas.precision import half_on, multiplying_in
+    from canvas.reward.objective import logits_of
     from canvas.train.data import placed
-    from evaluation.rewards import Judged
+    from canvas.train.precision import half_on, multiplying_in
+    from evaluation.measures.rewards import Judged
 
     columns: dict[str, list[Any]] = {}
     comparisons: Sequence[Any] = batches.comparisons
@@ -267,9 +267,9 @@ def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, An
     known and unseen kinds; by kind, of what the kind hurts most plainly."""
     import torch
 
-    from canvas.data.corruptions import CORRUPTIONS
-    from canvas.models.reward import calibrated
-    from evaluation.rewards import accuracies, accuracy, calibration_errors
+    from canvas.reward.corruptions import CORRUPTIONS
+    from canvas.reward.model import calibrated
+    from evaluation.measures.rewards import accuracies, accuracy, calibration_errors
 
     figures: dict[str, Any] = {}
     for name, judged in scored.items():

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvas.models.segmenter_spec import AugmentSpec, EdgeSpec, UNetSpec
+from canvas.segmenter.spec import AugmentSpec, EdgeSpec, UNetSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from lifecycle import catalog
 from lifecycle.catalog import Kept, Pins, SegmenterLosses, SegmenterMetrics, Truth
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
-    from canvas.models.segmenter import Segmenter
+    from canvas.segmenter.model import Segmenter
     from canvas.train.loop import Fitted
-    from evaluation.masks import MaskScore
+    from evaluation.measures.masks import MaskScore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +63,9 @@ def train_segmenter(
     """Train the product segmenter on true alphas of the train split, and score it on the held-out splits."""
     import torch
 
-    from canvas.data import tables
     from canvas.device import own_device
-    from evaluation.masks import mask_metrics
+    from canvas.pins import tables
+    from evaluation.measures.masks import mask_metrics
 
     params, clock = train_segmenter, time.perf_counter()
     split_of = tables.kept_splits(pins.path, kept.path)
@@ -89,7 +89,7 @@ def train_segmenter(
 
 
 def _initial(params: TrainSegmenterParams) -> Segmenter:
-    from canvas.models.segmenter import build_segmenter, load_segmenter, segmenter_to_tune
+    from canvas.segmenter.model import build_segmenter, load_segmenter, segmenter_to_tune
 
     if params.unet is not None:
         return build_segmenter(params.unet)
@@ -108,8 +108,8 @@ def _fitted(
     log: StepLog,
     scratch: Scratch,
 ) -> Fitted:
-    from canvas.data.cutouts import PastedBatches, load_cutouts
-    from canvas.models.segmenter_objective import SegmentationObjective
+    from canvas.segmenter.objective import SegmentationObjective
+    from canvas.segmenter.training_data import PastedBatches, load_cutouts
     from canvas.train.loop import fit
 
     assert params.train is not None
@@ -131,10 +131,10 @@ def _scores(
 ) -> Iterator[MaskScore]:
     import numpy as np
 
-    from canvas.data import tables
-    from canvas.data.images import decode
-    from canvas.data.masks import decode_mask
-    from evaluation.masks import mask_score
+    from canvas.pins import tables
+    from canvas.pins.images import decode
+    from canvas.pins.masks import decode_mask
+    from evaluation.measures.masks import mask_score
 
     true = {
         row["pin_id"]: row["alpha"]

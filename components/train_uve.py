@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.crops import CropSpec
-from canvas.models.uve_spec import TaskWeights, UveSpec
+from canvas.pins.crops import CropSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.uve.spec import TaskWeights, UveSpec
 from lifecycle import catalog
 from lifecycle.catalog import Captions, Clip, Kept, Pins, Truth, UveLosses, UveMetrics, UveSheet
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from canvas.data.crops import Pixels
-    from canvas.data.labels import Labels
-    from canvas.models.uve import UveModel
+    from canvas.pins.crops import Pixels
     from canvas.train.loop import Fitted
+    from canvas.uve.model import UveModel
+    from canvas.uve.training_data import Labels
 
 SCORED = {
     "scene": ("unseen_view", "unseen_both"),
@@ -80,14 +80,14 @@ def train_uve(
     """Train one embedding on scene, product, category and board; score who finds whom among held-out pins."""
     import torch
 
-    from canvas.data import tables
-    from canvas.data.images import encode_png
-    from canvas.data.labels import labels_of
-    from canvas.data.pictures import load_squeezed, spread
+    from canvas.clip.model import load_clip
     from canvas.device import own_device
-    from canvas.models.embedding import seen_side, vectors_of
-    from canvas.models.text import load_clip
-    from canvas.models.uve import build_uve
+    from canvas.pins import tables
+    from canvas.pins.image_batches import load_squeezed, spread
+    from canvas.pins.images import encode_png
+    from canvas.uve.model import build_uve
+    from canvas.uve.table import seen_side, vectors_of
+    from canvas.uve.training_data import labels_of
 
     clock = time.perf_counter()
     if train_uve.train is None and uve.init_from is None:
@@ -130,10 +130,10 @@ def trained(
     scratch: Path,
 ) -> Fitted:
     """Train `network` in place on the tasks of `params` whose weight is above 0."""
-    from canvas.data.labels import BalancedCrops, classes_of
-    from canvas.data.pictures import load_squeezed, spread
-    from canvas.models.uve_objective import ProxyClassifier, ProxySoftmax
+    from canvas.pins.image_batches import load_squeezed, spread
     from canvas.train.loop import fit
+    from canvas.uve.objective import ProxyClassifier, ProxySoftmax
+    from canvas.uve.training_data import BalancedCrops, classes_of
 
     assert params.train is not None
     weights = {task: weight for task, weight in params.tasks.of().items() if weight > 0}
@@ -171,8 +171,8 @@ def recalls(
 ) -> dict[str, Any]:
     """Recall by embedding ("uve", "uve_code", "clip") and task, of the held-out pins of its SCORED splits: among each
     other, and among all `ids` ("catalogue"). `found`: UVE and CLIP of `ids`."""
-    from canvas.models.uve import codes, signs
-    from evaluation.neighbours import label_recall
+    from canvas.uve.model import codes, signs
+    from evaluation.measures.neighbours import label_recall
 
     vectors = {"uve": found[0], "uve_code": signs(codes(found[0])), "clip": found[1]}
     figures: dict[str, Any] = {name: {} for name in vectors}
@@ -198,9 +198,9 @@ def _sheet(
     """A row a query: the pin, then the pins nearest to it, each with its scene and product."""
     from PIL import Image
 
-    from canvas.data.images import contact_sheet
-    from canvas.data.pictures import spread
-    from evaluation.neighbours import nearest
+    from canvas.pins.image_batches import spread
+    from canvas.pins.images import contact_sheet
+    from evaluation.measures.neighbours import nearest
 
     place = {pin: at for at, pin in enumerate(ids)}
     rows = []

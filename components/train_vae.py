@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from canvas.data.crops import CropSpec
-from canvas.data.frames import FrameSpec
-from canvas.models.reconstruction_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
-from canvas.models.vae_spec import VaeSpec
+from canvas.pins.crops import CropSpec
+from canvas.pins.frames import FrameSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
+from canvas.vae.spec import VaeSpec
 from lifecycle import catalog
 from lifecycle.catalog import Clip, Kept, Pins, SceneJudges, Truth, VaeLosses, VaeMetrics, VaeSheet
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from canvas.models.perceptual import FeatureDistance
-    from canvas.models.vae import Vae
+    from canvas.features.perceptual import FeatureDistance
     from canvas.train.data import Batch
     from canvas.train.loop import Fitted
-    from evaluation.reconstructions import Reconstructions
+    from canvas.vae.model import Vae
+    from evaluation.measures.reconstructions import Reconstructions
 
 
 UNSEEN_VIEWS = ("unseen_view", "unseen_both")
@@ -80,12 +80,12 @@ def train_vae(
     """Train the autoencoder on crops of pins; score its reconstructions of held-out pins."""
     import torch
 
-    from canvas.data import tables
+    from canvas.clip.model import load_clip
     from canvas.device import own_device
-    from canvas.models.perceptual import ClipFeatures, FeatureDistance
-    from canvas.models.text import load_clip
-    from canvas.models.vae import build_vae
+    from canvas.features.perceptual import ClipFeatures, FeatureDistance
+    from canvas.pins import tables
     from canvas.train.state import evaluating
+    from canvas.vae.model import build_vae
 
     params, clock = train_vae, time.perf_counter()
     if params.training is None and vae.init_from is None:
@@ -132,10 +132,11 @@ def _fitted(
 ) -> Fitted:
     import torch
 
-    from canvas.data.pictures import CropBatches, load_pictures
-    from canvas.models.reconstruction import PictureLoss, ReconstructionObjective, adversary_of, from_bytes
-    from canvas.models.vae import PixelAutoencoder
+    from canvas.pins.image_batches import CropBatches, load_pictures
+    from canvas.pins.pixels import from_bytes
     from canvas.train.loop import fit
+    from canvas.vae.model import PixelAutoencoder
+    from canvas.vae.objective import PictureLoss, ReconstructionObjective, adversary_of
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
     ids, pictures = load_pictures(pins, wanted, round(side * training.crops.zoom))
@@ -173,8 +174,8 @@ def _sampler(
     log: StepLog,
 ) -> Callable[[nn.Module, int], None]:
     """Logs the sheet of the same few held-out pins, all in the square frame, as the autoencoder is at a step."""
-    from canvas.data.images import encode_png
-    from canvas.data.pictures import framed, spread
+    from canvas.pins.image_batches import framed, spread
+    from canvas.pins.images import encode_png
 
     shown = spread([pin_id for pin_id, split in split_of.items() if split != "train"], params.sheet_each)
     square = replace(frames, buckets=((frames.side, frames.side),))
@@ -193,10 +194,10 @@ def _store_statistics(
     """Mean and deviation of the latents of the train split, into the autoencoder's config."""
     import torch
 
-    from canvas.data.pictures import framed
-    from canvas.models.latents import LatentMoments
-    from canvas.models.reconstruction import from_bytes
-    from canvas.models.vae import posterior
+    from canvas.pins.image_batches import framed
+    from canvas.pins.pixels import from_bytes
+    from canvas.vae.latents import LatentMoments
+    from canvas.vae.model import posterior
 
     moments = LatentMoments()
     train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
@@ -215,8 +216,8 @@ def _scores(
     sheet: Path,
 ) -> Mapping[str, object]:
     """PSNR, SSIM and perceptual distance of held-out pins, overall and by split; writes the sheet."""
-    from canvas.data.images import encode_png
-    from canvas.data.pictures import framed
+    from canvas.pins.image_batches import framed
+    from canvas.pins.images import encode_png
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     batches = framed(pins, held_out, frames, params.score_batch)
@@ -231,9 +232,9 @@ def _reconstructions(
     """Of framed pins, scored where the autoencoder is."""
     import torch
 
-    from canvas.models.reconstruction import from_bytes
-    from canvas.models.vae import decoded, posterior
-    from evaluation.reconstructions import Reconstructions
+    from canvas.pins.pixels import from_bytes
+    from canvas.vae.model import decoded, posterior
+    from evaluation.measures.reconstructions import Reconstructions
 
     found = Reconstructions(distance.to(autoencoder.device), shown)
     for batch in batches:
@@ -251,12 +252,12 @@ def _scenes(
     import torch
     from PIL import Image
 
-    from canvas.data.scene_views import scene_views, square_view
-    from canvas.models.reconstruction import from_bytes, to_bytes
-    from canvas.models.vae import decoded, posterior
-    from evaluation.features import view_side
-    from evaluation.judges import Judges
-    from evaluation.scenes import scene_accuracy
+    from canvas.pins.pixels import from_bytes, to_bytes
+    from canvas.pins.scene_views import scene_views, square_view
+    from canvas.vae.model import decoded, posterior
+    from evaluation.judges.features import view_side
+    from evaluation.judges.judges import Judges
+    from evaluation.judges.scenes import scene_accuracy
 
     both = Judges.load(judges).both
     real, scenes = scene_views(

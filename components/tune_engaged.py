@@ -6,9 +6,9 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.data.engaged import EngagementRule
-from canvas.diffusion.spec import DiffusionSpec
-from canvas.diffusion.training_spec import DenoiserTraining, LoraSpec
+from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.training_spec import DenoiserTraining, LoraSpec
+from canvas.shards.engaged import EngagementRule
 from lifecycle.catalog import (
     BackdropLora,
     EngagedLora,
@@ -19,7 +19,7 @@ from lifecycle.catalog import (
     Shards,
     Vae,
 )
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,16 +47,16 @@ def tune_engaged(
     """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most."""
     import torch
 
-    from canvas.data.engaged import Engaged
-    from canvas.diffusion.objective import DenoisingObjective
-    from canvas.diffusion.process import training_scheduler
-    from canvas.diffusion.training import train_denoiser
-    from canvas.inference.sheet import SampleSheet
-    from canvas.models.adapters import add_lora, load_lora, merge_lora, save_lora
-    from canvas.models.denoiser import load_denoiser
-    from canvas.models.latents import latent_scale
-    from canvas.models.vae import load_vae
-    from canvas.train.rows import ShardRows
+    from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
+    from canvas.denoiser.objective import DenoisingObjective
+    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.sheet import SampleSheet
+    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.unet import load_denoiser
+    from canvas.shards.engaged import Engaged
+    from canvas.shards.rows import ShardRows
+    from canvas.vae.latents import latent_scale
+    from canvas.vae.model import load_vae
 
     clock = time.perf_counter()
     autoencoder = load_vae(vae.path).eval()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from evaluation.suites import Limits
+from evaluation.tables.suites import Limits
 from lifecycle.catalog import DataDocs, Pins, ValidationMetrics, ValidationReport
-from lifecycle.stage import Input, Output, Scratch, stage
+from lifecycle.declare.stage import Input, Output, Scratch, stage
 
 
 @stage()
@@ -19,7 +19,7 @@ def validate(
     scratch: Scratch,
 ) -> None:
     """Check the pins table with Great Expectations; a critical failure stops the run."""
-    from evaluation.expectations import checked_frame, summary, validated
+    from evaluation.tables.expectations import checked_frame, summary, validated
 
     frames = {"pins": checked_frame(pins.path, None)}
     found = validated("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from evaluation.suites import Limits
+from evaluation.tables.suites import Limits
 from lifecycle.catalog import Captions, Kept, Masks, Pins, TablesDocs, TablesMetrics, TablesReport
-from lifecycle.stage import Input, Output, Scratch, stage
+from lifecycle.declare.stage import Input, Output, Scratch, stage
 
 
 @stage()
@@ -22,8 +22,8 @@ def validate_tables(
     scratch: Scratch,
 ) -> None:
     """Check kept, masks and captions with Great Expectations; a critical failure stops the run."""
-    from canvas.data import tables
-    from evaluation.expectations import checked_frame, summary, validated
+    from canvas.pins import tables
+    from evaluation.tables.expectations import checked_frame, summary, validated
 
     every = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
     good = tables.kept_splits(pins.path, kept.path).keys()

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from canvas.data import tables
-from evaluation import significance
-from evaluation.agreement import counted, win_rate
-from evaluation.comparison import Delta, Row, deltas, of_model, pairs, slices
-from evaluation.measures import LOWER_IS_BETTER
+from canvas.pins import tables
+from evaluation.generator.comparison import Delta, Row, deltas, of_model, pairs, slices
+from evaluation.generator.measures import LOWER_IS_BETTER
+from evaluation.ratings.agreement import counted, win_rate
+from evaluation.statistics import significance
 
 Outcome = Literal["pass", "fail", "pending"]
 

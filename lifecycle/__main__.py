@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle import telemetry
+from lifecycle.record import telemetry
 
 if TYPE_CHECKING:
-    from lifecycle.registry import MlflowRegistry
+    from lifecycle.registry.registry import MlflowRegistry
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,14 +54,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lifecycle.run import run_here
+    from lifecycle.run.stage import run_here
 
     run_here(options.stage)
     return 0
 
 
 def _stages(options: argparse.Namespace) -> int:
-    from lifecycle.graph import load_stages
+    from lifecycle.declare.graph import load_stages
 
     stages = load_stages()
     width = max((len(stage.name) for stage in stages), default=0)
@@ -71,7 +71,7 @@ def _stages(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from lifecycle.graph import load_stages
+    from lifecycle.declare.graph import load_stages
     from lifecycle.summary import summary
 
     print(summary(load_stages(), Path.cwd()))
@@ -79,11 +79,11 @@ def _summary(options: argparse.Namespace) -> int:
 
 
 def _lineage(options: argparse.Namespace) -> int:
-    from lifecycle.graph import load_stages
-    from lifecycle.lineage import artifact_at, content_of, lineage, lines
-    from lifecycle.origin import home
-    from lifecycle.sender import send_kept_records
-    from lifecycle.tracking import TrackingDownError, connect
+    from lifecycle.declare.graph import load_stages
+    from lifecycle.record.lineage import artifact_at, content_of, lineage, lines
+    from lifecycle.record.origin import home
+    from lifecycle.record.sender import send_kept_records
+    from lifecycle.record.tracking import TrackingDownError, connect
 
     root, stages = Path.cwd(), load_stages()
     pinned = {artifact.path for stage in stages for artifact in stage.inputs.values() if artifact.pinned}
@@ -122,7 +122,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _champion(options: argparse.Namespace) -> int:
     def pull(registry: MlflowRegistry, whole: str) -> str:
-        from lifecycle.champion import pull
+        from lifecycle.registry.champion import pull
 
         version = pull(registry, Path.cwd())
         what = f"version {version} of {whole}" if version else f"no champion of {whole}"
@@ -139,9 +139,9 @@ def _champion(options: argparse.Namespace) -> int:
 def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
     """Print what `ask` makes of the registry and the composite's name."""
     from lifecycle.catalog import CanvasModel
-    from lifecycle.origin import home
-    from lifecycle.registry import MlflowRegistry
-    from lifecycle.versions import model_name
+    from lifecycle.record.origin import home
+    from lifecycle.registry.registry import MlflowRegistry
+    from lifecycle.registry.versions import model_name
 
     try:
         print(ask(MlflowRegistry.open(home(Path.cwd())), model_name(CanvasModel)))
@@ -153,7 +153,7 @@ def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
 def _rate(options: argparse.Namespace) -> int:
     import signal
 
-    from lifecycle.ratings import desks
+    from lifecycle.ratings.ratings import desks
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server ends with us
     try:
@@ -173,7 +173,7 @@ def _rate(options: argparse.Namespace) -> int:
 
 
 def _ratings(options: argparse.Namespace) -> int:
-    from lifecycle.ratings import learn, pull
+    from lifecycle.ratings.ratings import learn, pull
 
     try:
         print("\n".join(pull(Path.cwd())) if options.action == "pull" else learn(Path.cwd()))
@@ -183,7 +183,8 @@ def _ratings(options: argparse.Namespace) -> int:
 
 
 def _inputs(options: argparse.Namespace) -> int:
-    from lifecycle import champion, ratings
+    from lifecycle.ratings import ratings
+    from lifecycle.registry import champion
 
     try:
         for name, restore, empty in (
@@ -199,9 +200,9 @@ def _inputs(options: argparse.Namespace) -> int:
 
 
 def _records(options: argparse.Namespace) -> int:
-    from lifecycle.origin import home
-    from lifecycle.sender import send_kept_records
-    from lifecycle.tracking import TrackingDownError
+    from lifecycle.record.origin import home
+    from lifecycle.record.sender import send_kept_records
+    from lifecycle.record.tracking import TrackingDownError
 
     try:
         sent, kept = send_kept_records(home(Path.cwd()))

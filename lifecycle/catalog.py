@@ -1,12 +1,12 @@
 """Every artifact of the lifecycle, once: its place, and in the docstring what it holds.
 
-Tables are directories of Parquet parts; their column types stand in `canvas.data.tables`. Stages add
+Tables are directories of Parquet parts; their column types stand in `canvas.pins.tables`. Stages add
 *sidecar* tables keyed by `pin_id` and never copy pixels.
 """
 
 from __future__ import annotations
 
-from lifecycle.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site
+from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site
 
 # Data
 
@@ -269,7 +269,7 @@ class VaeSheet(Picture):
 
 
 class Shards(Dataset):
-    """Training samples of the denoiser, one a kept pin (canvas.train.shards): latents, text states, masks."""
+    """Training samples of the denoiser, one a kept pin (canvas.shards.files): latents, text states, masks."""
 
     path = "artifacts/shards"
 
@@ -312,7 +312,7 @@ class DecoderSheet(Picture):
 
 class Uve(Model):
     """Unified visual embedding: picture -> unit vector that knows scene, product, category and board
-    (canvas.models.uve)."""
+    (canvas.uve.model)."""
 
     path = "models/uve"
     registered = "canvas-uve"
@@ -481,7 +481,7 @@ class EngagedLoraSheet(Picture):
 
 class IpAdapter(Model):
     """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
-    LoRA was trained with it (canvas.models.image_prompt)."""
+    LoRA was trained with it (canvas.denoiser.image_prompt)."""
 
     path = "models/ip_adapter"
     registered = "canvas-ip-adapter"
@@ -579,7 +579,7 @@ class Preferences(Dataset):
 
 
 class RewardModel(Model):
-    """What judges pictures of products: defects, fidelity, aesthetics, overall; calibrated (canvas.models.reward)."""
+    """What judges pictures of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model)."""
 
     path = "models/reward"
     registered = "canvas-reward"
@@ -681,14 +681,14 @@ class PaintedDriftReport(Report):
 
 class Verdict(Artifact):
     """What the gates say of the challenger, in words: a JSON object of outcome, reasons, challenger, champion
-    (lifecycle.stage.Decision)."""
+    (lifecycle.declare.stage.Decision)."""
 
     path = "artifacts/verdict.json"
 
 
 class GateMetrics(Metrics):
     """The verdict as numbers: passed, failed, pending (0 or 1), reasons. Once people have rated, raters: how often the
-    reward model agrees with them and they with each other (evaluation.reward_agreement)."""
+    reward model agrees with them and they with each other (evaluation.ratings.reward_agreement)."""
 
     path = "reports/gate.json"
 

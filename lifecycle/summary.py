@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.catalog import Index
-from lifecycle.recording import numbers
-from lifecycle.stage import Artifact, Metrics, Stage
+from lifecycle.declare.stage import Artifact, Metrics, Stage
+from lifecycle.record.recording import numbers
 
 FIGURES = 4
 """How many numbers of a Metrics file are shown; the report has them all."""

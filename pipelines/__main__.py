@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from lifecycle.stage import Pipeline
-from lifecycle.telemetry import switch_off
+from lifecycle.declare.stage import Pipeline
+from lifecycle.record.telemetry import switch_off
 from pipelines.project import check_profiles, drifted, graph_files, project_stages, write_graph
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lifecycle.params import load_sections, read_section
-from lifecycle.ranks import RANKS
-from lifecycle.stage import Machine
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.stage import Machine
+from lifecycle.run.ranks import RANKS
 
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 """Kubeflow writes the run's id on each pod. As an argument it would differ in every run and defeat the cache."""
@@ -58,7 +58,7 @@ class MachineClass:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machines:
-    """One entry for each class that a stage may ask for (`lifecycle.stage.Machine`)."""
+    """One entry for each class that a stage may ask for (`lifecycle.declare.stage.Machine`)."""
 
     small: MachineClass
     cpu: MachineClass

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.recording import numbers
-from lifecycle.run import run_component
+from lifecycle.record.recording import numbers
+from lifecycle.run.stage import run_component
 
 if TYPE_CHECKING:
     from kfp import dsl

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from lifecycle.closure import import_closure
-from lifecycle.stage import Artifact, Metrics, Picture, Plot, Stage
+from lifecycle.declare.closure import import_closure
+from lifecycle.declare.stage import Artifact, Metrics, Picture, Plot, Stage
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
 

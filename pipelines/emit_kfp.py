@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from lifecycle.graph import producers
-from lifecycle.stage import Artifact, Dataset, Metrics, Model, Pipeline, Report, Stage
+from lifecycle.declare.graph import producers
+from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Pipeline, Report, Stage
 from pipelines.cluster import Cluster, place
 from pipelines.emit_dvc import HEADER
 

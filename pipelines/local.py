@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from lifecycle.recording import numbers
-from lifecycle.stage import Artifact, Metrics, Pipeline, Stage
+from lifecycle.declare.stage import Artifact, Metrics, Pipeline, Stage
+from lifecycle.record.recording import numbers
 from pipelines.emit_kfp import imported, pipeline_arguments
 from pipelines.project import COMPILED, checked_sections, profile_file
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lifecycle.graph import load_stages
-from lifecycle.params import Sections, load_sections, read_stage_params, unused_sections
-from lifecycle.stage import Stage
+from lifecycle.declare.graph import load_stages
+from lifecycle.declare.params import Sections, load_sections, read_stage_params, unused_sections
+from lifecycle.declare.stage import Stage
 from pipelines.cluster import read_cluster
 from pipelines.emit_dvc import dvc_yaml
 from pipelines.emit_kfp import compiled_pipelines

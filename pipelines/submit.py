@@ -13,7 +13,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lifecycle.stage import Artifact, Pipeline, Stage
+from lifecycle.declare.stage import Artifact, Pipeline, Stage
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.emit_kfp import compiled_pipelines, imported, pipeline_arguments
 from pipelines.project import CLUSTER, checked_sections, drifted, graph_files, profile_file

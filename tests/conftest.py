@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lifecycle.telemetry import switch_off
+from lifecycle.record.telemetry import switch_off
 
 switch_off()
 

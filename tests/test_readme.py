@@ -9,8 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.ingest import IngestParams
-from lifecycle.graph import stage_names
-from lifecycle.params import read_section
+from lifecycle.declare.graph import stage_names
+from lifecycle.declare.params import read_section
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps
 
-from canvas.data.images import decode
+from canvas.pins.images import decode
 
 LOSSLESS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},

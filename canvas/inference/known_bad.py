@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from canvas.inference.painting import frame_of, pictures_of
+from canvas.inference.conditioning import frame_of, pictures_of
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Pixels, Product
 from canvas.inference.scene import scene_of

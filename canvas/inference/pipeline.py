@@ -15,26 +15,26 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import PreTrainedModel
 
-from canvas.diffusion.samplers import sampler
-from canvas.inference.denoise import Pick, denoised
+from canvas.clip.image_tower import ImageTower
+from canvas.clip.model import TextTower
+from canvas.decoder.model import ConditionalDecoder
+from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
+from canvas.denoiser.lora import merge_lora
+from canvas.denoiser.samplers import sampler
+from canvas.denoiser.sampling import Pick, denoised
+from canvas.denoiser.unet import inpaint_channels
+from canvas.inference.conditioning import condition_of, frame_of, pictures_of
 from canvas.inference.frame import Frame
-from canvas.inference.painting import condition_of, frame_of, pictures_of
 from canvas.inference.product import Alpha, Pixels, Product, product_of
-from canvas.inference.saved import put_on, take_off
+from canvas.inference.saving import MOVED, put_on, take_off
 from canvas.inference.scene import scene_of
 from canvas.inference.style import StylePrompt, styled
-from canvas.models.adapters import merge_lora
-from canvas.models.decoder import ConditionalDecoder
-from canvas.models.denoiser import inpaint_channels
-from canvas.models.image_prompt import AdapterConfig, has_image_prompt, set_scale
-from canvas.models.image_tower import ImageTower
-from canvas.models.latents import latent_scale
-from canvas.models.style_centres import StyleCentres
-from canvas.models.text import TextTower
-from canvas.models.uve import UveModel
-from canvas.models.vae import PixelAutoencoder, scale_factor
-from canvas.precision import half_on
+from canvas.styles.centres import StyleCentres
+from canvas.train.precision import half_on
 from canvas.train.spec import Precision
+from canvas.uve.model import UveModel
+from canvas.vae.latents import latent_scale
+from canvas.vae.model import PixelAutoencoder, scale_factor
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
@@ -166,7 +166,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         guidance_stop: the share of the steps, 0 to 1, that are guided.
         seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
             `generator` in its place is used as diffusers uses it.
-        scheduler: a name in `canvas.diffusion.samplers`; None: the denoiser's own.
+        scheduler: a name in `canvas.denoiser.samplers`; None: the denoiser's own.
         candidates_per_pass: how many go through the denoiser at once; memory grows with it.
         picks: steps done -> which of a pass's pictures are worth painting on (canvas.inference.selection).
 
@@ -256,13 +256,23 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
         """The pipeline in a directory that `save_pretrained` wrote. Raises ValueError if it is none."""
-        import canvas.models.segmenter  # noqa: F401 (diffusers makes parts only of modules that are imported)
+        import canvas.segmenter.model  # noqa: F401 (diffusers makes parts only of modules that are imported)
 
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
         put_on(pipeline.unet, Path(directory))
         return pipeline
+
+    @classmethod
+    def load_config(cls, *arguments: Any, **options: Any) -> Any:
+        """The config of a saved pipeline, its parts' modules by their names of today."""
+        loaded = super().load_config(*arguments, **options)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, part in config.items():
+            if isinstance(part, list) and part and part[0] in MOVED:
+                config[name] = [MOVED[part[0]], *part[1:]]
+        return loaded
 
     def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
         """Raises ValueError if a text tower would cut the end of one off."""
@@ -272,8 +282,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment(self, image: Image.Image) -> Alpha:
-        from canvas.models.segmenter import Segmenter
-        from canvas.models.segmenter_spec import EdgeSpec
+        from canvas.segmenter.model import Segmenter
+        from canvas.segmenter.spec import EdgeSpec
 
         background = getattr(self.segmenter.config, "background_labels", ())
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])

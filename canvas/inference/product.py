@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.data.images import DEFAULT_LIMITS
-from canvas.models.composite import ALPHA_EDGE, ALPHA_FLOOR
+from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
+from canvas.pins.images import DEFAULT_LIMITS
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Alpha = NDArray[np.float32]  # (H, W), 0..1
@@ -123,7 +123,7 @@ def feathered(mask: NDArray[np.bool_]) -> Alpha:
 
 
 def composited(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
-    """The product over a background of its size: `canvas.models.composite.composite` in bytes, band pixels alone.
+    """The product over a background of its size: `canvas.masks.composite.composite` in bytes, band pixels alone.
 
     `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
     """

@@ -9,7 +9,7 @@ import torch
 
 from canvas.inference.frame import Frame
 from canvas.inference.product import Product
-from canvas.models.reconstruction import from_bytes
+from canvas.pins.pixels import from_bytes
 
 
 @dataclass(frozen=True, slots=True)

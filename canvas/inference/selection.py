@@ -17,7 +17,7 @@ from PIL import Image
 
 from canvas.inference.pipeline import CanvasPipeline, PickPictures
 from canvas.inference.product import Pixels, Product
-from canvas.models.reward import RewardModel, scores
+from canvas.reward.model import RewardModel, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Ranked:
 
     images: list[Image.Image]
     seeds: list[int]  # of each: the pipeline paints the same picture from it
-    scores: list[Mapping[str, float]]  # of each, by name (canvas.models.reward.scores)
+    scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.model.scores)
     product: Product
     cost: Cost = field(default_factory=Cost)
 

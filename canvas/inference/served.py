@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.images import decode, encode_png
-from canvas.data.styles import TYPICAL
+from canvas.pins.images import decode, encode_png
+from canvas.styles.table import TYPICAL
 
 if TYPE_CHECKING:
     import pandas as pd

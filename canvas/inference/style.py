@@ -17,13 +17,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from canvas.data.image_embeddings import averaged, joined
-from canvas.data.pictures import squeezed
-from canvas.data.styles import MAX_STRENGTH, TYPICAL
-from canvas.data.vectors import Vectors
-from canvas.models.adapters import switch_style
-from canvas.models.embedding import seen_side, vectors_of
-from canvas.models.image_prompt import has_image_prompt, image_prompted, layer_scales
+from canvas.denoiser.image_prompt import has_image_prompt, image_prompted, layer_scales
+from canvas.denoiser.lora import switch_style
+from canvas.features.vectors import Vectors
+from canvas.pins.image_batches import squeezed
+from canvas.styles.table import MAX_STRENGTH, TYPICAL
+from canvas.uve.pin_embeddings import averaged, joined
+from canvas.uve.table import seen_side, vectors_of
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -45,7 +45,7 @@ class StylePrompt:
     """What the pictures are to the denoiser."""
 
     embeddings: torch.Tensor  # (S, E)
-    scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.models.image_prompt.layer_scales)
+    scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.denoiser.image_prompt.layer_scales)
 
     @property
     def strengths(self) -> dict[str, float]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.data.styles import STYLES_FOLDER, TYPICAL, Style, read_styles, style_named
 from canvas.inference.files import picture
+from canvas.styles.table import STYLES_FOLDER, TYPICAL, Style, read_styles, style_named
 
 if TYPE_CHECKING:
     from PIL import Image

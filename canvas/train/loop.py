@@ -14,13 +14,13 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
-from canvas.precision import half_of, multiplying_in, resolved
 from canvas.train.data import Batch, Batches
 from canvas.train.distributed import gather_into, joined, synchronised
 from canvas.train.draws import Draws, mixed
 from canvas.train.ema import Averages, Snapshots
 from canvas.train.optimizer import learning_rate_factor
 from canvas.train.player import Adversary, Objective, players_of
+from canvas.train.precision import half_of, multiplying_in, resolved
 from canvas.train.progress import SNAPSHOTS, Progress, resume, save
 from canvas.train.spec import TrainSpec
 from canvas.train.state import evaluating, identity, peak_memory_bytes, reproducible, seed_globally

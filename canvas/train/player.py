@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from canvas.precision import half_of
 from canvas.train.data import Batch
 from canvas.train.distributed import World, replicated, shard
 from canvas.train.draws import Draws
 from canvas.train.optimizer import adamw
+from canvas.train.precision import half_of
 from canvas.train.spec import TrainSpec
 from canvas.train.state import saved_tensors
 

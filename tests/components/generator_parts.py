@@ -8,19 +8,19 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from canvas.data import tables
-from canvas.models.decoder import ConditionalDecoder
-from canvas.models.decoder_spec import DecoderSpec
-from canvas.models.reward import build_reward
-from canvas.models.reward_spec import RewardSpec
-from canvas.models.segmenter import build_segmenter
-from canvas.models.segmenter_spec import UNetSpec
-from canvas.models.text import build_clip, save_clip
-from canvas.models.text_spec import TextSpec
-from canvas.models.uve import build_uve
-from canvas.models.uve_spec import UveSpec
-from canvas.models.vae import PixelAutoencoder, load_vae
-from canvas.train.shards import Sample, write_shards
+from canvas.clip.model import build_clip, save_clip
+from canvas.clip.spec import TextSpec
+from canvas.decoder.model import ConditionalDecoder
+from canvas.decoder.spec import DecoderSpec
+from canvas.pins import tables
+from canvas.reward.model import build_reward
+from canvas.reward.spec import RewardSpec
+from canvas.segmenter.model import build_segmenter
+from canvas.segmenter.spec import UNetSpec
+from canvas.shards.files import Sample, write_shards
+from canvas.uve.model import build_uve
+from canvas.uve.spec import UveSpec
+from canvas.vae.model import PixelAutoencoder, load_vae
 
 CHANNELS = 4
 TEXT_WIDTH, POOLED_WIDTH, TOKENS = 32, 16, 16  # of profile tiny

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.stage import Input, Output, Scratch
 
 TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
 STAGES = (

@@ -13,16 +13,16 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from canvas.data.tables import EVALUATION, JUDGMENTS, TRAINING_STATISTICS, read, write
-from evaluation.comparison import of_model
-from evaluation.model_figures import model_figures
+from canvas.pins.tables import EVALUATION, JUDGMENTS, TRAINING_STATISTICS, read, write
+from evaluation.generator.comparison import of_model
+from evaluation.generator.figures import model_figures
 from lifecycle import catalog
-from lifecycle.champion import write_empty
-from lifecycle.digest import digest
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections
-from lifecycle.run import run_stage
-from lifecycle.stage import Artifact, Model
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.stage import Artifact, Model
+from lifecycle.registry.champion import write_empty
+from lifecycle.run.stage import run_stage
+from lifecycle.workspace.digest import digest
 from tests.evaluation.test_gates import painted
 from tests.lifecycle.registering import DATA, item, record
 

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.images import encode_png
-from canvas.data.masks import encode_alpha
-from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Stage
+from canvas.pins import tables
+from canvas.pins.images import encode_png
+from canvas.pins.masks import encode_alpha
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.stage import Stage
 
 SCENES = {"forest": ("in a forest", (20, 90, 30)), "lobby": ("in a lobby", (150, 130, 120))}
 TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"

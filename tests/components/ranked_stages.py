@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lifecycle.params import load_sections
+from lifecycle.declare.params import load_sections
 from tests.components.generator_stages import TINY, run
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from canvas.data import tables
-from canvas.data.captions import texts_of, true_caption
-from canvas.data.masks import box_of, decode_mask, encode_mask
+from canvas.pins import tables
+from canvas.pins.captions import texts_of
+from canvas.pins.masks import box_of, decode_mask, encode_mask
+from canvas.sources.showroom.captions import true_caption
 
 
 def write_sidecars(folder: Path) -> None:

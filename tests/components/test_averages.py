@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections, read_stage_params
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections, read_stage_params
 
 WITHOUT = ("train_segmenter", "train_captioner", "train_clip", "train_uve", "train_reward", "train_decoder")
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.data import tables
-from canvas.data.images import decode
-from canvas.models.captioner import build_captioner
-from canvas.models.captioner_spec import Asking, DecoderSpec
-from canvas.models.tokenizer import train_tokenizer
+from canvas.captioner.model import build_captioner
+from canvas.captioner.spec import Asking, DecoderSpec
+from canvas.captioner.tokenizer import train_tokenizer
+from canvas.pins import tables
+from canvas.pins.images import decode
 from components.caption import caption
-from lifecycle.stage import Input, Output
+from lifecycle.declare.stage import Input, Output
 from tests.components.mugs import tiny, write_catalogue
 
 

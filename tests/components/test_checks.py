@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from canvas.data import tables
+from canvas.pins import tables
 from components.monitor import monitor
 from components.validate import validate
 from components.validate_tables import validate_tables
-from evaluation.suites import Limits
-from lifecycle.stage import Input, Output, Scratch
+from evaluation.tables.suites import Limits
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import tiny, write_catalogue
 
 LIMITS = Limits(min_pins=10, max_broken=0.2, max_untitled=0.2, max_rejected_masks=0.5)

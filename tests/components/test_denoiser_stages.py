@@ -12,18 +12,18 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from canvas.data import tables
-from canvas.data.styles import read_styles
+from canvas.clip.spec import TextSpec
+from canvas.denoiser.image_prompt import WEIGHTS_FILE, AdapterConfig, image_processors, remove_image_prompt, set_scale
+from canvas.denoiser.lora import STYLE, load_lora, lora_names, merge_lora, switch_style
+from canvas.denoiser.unet import load_denoiser
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.models.adapters import STYLE, load_lora, lora_names, merge_lora, switch_style
-from canvas.models.denoiser import load_denoiser
-from canvas.models.image_prompt import WEIGHTS_FILE, AdapterConfig, image_processors, remove_image_prompt, set_scale
-from canvas.models.text_spec import TextSpec
-from canvas.models.uve_spec import UveSpec
-from lifecycle.digest import digest
-from lifecycle.params import load_sections, read_section
+from canvas.pins import tables
+from canvas.styles.table import read_styles
+from canvas.uve.spec import UveSpec
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
-from tests.canvas.models.tiny import conditions, predict, sdxl_inpaint_pipeline
+from tests.canvas.tiny import conditions, predict, sdxl_inpaint_pipeline
 from tests.components.generator_parts import (
     CHANNELS,
     POOLED_WIDTH,

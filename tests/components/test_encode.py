@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.data import tables
-from canvas.data.encoding import PinSamples
-from canvas.data.masks import decode_mask
-from canvas.models.text import TextTower, build_clip, encoded, load_clip, save_clip
-from canvas.models.vae import PixelAutoencoder
-from canvas.train.shards import Sample, Shards
+from canvas.clip.model import TextTower, build_clip, encoded, load_clip, save_clip
+from canvas.pins import tables
+from canvas.pins.masks import decode_mask
+from canvas.shards.encoding import PinSamples
+from canvas.shards.files import Sample, Shards
+from canvas.vae.model import PixelAutoencoder
 from components.encode import encode
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 

@@ -14,19 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.images import decode, encode_png
-from canvas.data.masks import decode_mask
-from canvas.data.quality import measured
+from canvas.clip.model import build_clip, save_clip
+from canvas.filters.quality import measured
 from canvas.inference.product import composited, masked_product
-from canvas.models.reward import build_reward
-from canvas.models.segmenter import build_segmenter
-from canvas.models.segmenter_spec import UNetSpec
-from canvas.models.text import build_clip, save_clip
+from canvas.pins import tables
+from canvas.pins.images import decode, encode_png
+from canvas.pins.masks import decode_mask
+from canvas.reward.model import build_reward
+from canvas.segmenter.model import build_segmenter
+from canvas.segmenter.spec import UNetSpec
 from components.evaluate import evaluate
-from lifecycle.digest import digest
-from lifecycle.stage import Input, Output
-from tests.canvas.models.test_reward import SPEC
+from lifecycle.declare.stage import Input, Output
+from lifecycle.workspace.digest import digest
+from tests.canvas.reward.test_model import SPEC
 from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars

@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from canvas.data import tables
-from canvas.data.engine import Engine, start
-from canvas.data.filter_chain import FilterChain
-from canvas.data.showroom.render import load_showroom, rendered
-from canvas.data.showroom.spec import DEFECTS, ShowroomSpec
+from canvas.filters.chain import FilterChain
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start
+from canvas.sources.showroom.render import load_showroom, rendered
+from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 from components.filter import FilterParams, filter
-from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Input, Output
-from tests.canvas.data.showroom_files import write_showroom_files
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.stage import Input, Output
+from tests.canvas.showroom_files import write_showroom_files
 
 ENGINE = Engine(runner="native", ray_address=None, threads=2)
 TINY = load_sections(Path(__file__).parents[2] / "profiles" / "tiny.yaml")

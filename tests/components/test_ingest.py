@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.engine import Engine
-from canvas.data.images import encode_jpeg
-from canvas.data.manifest import ManifestSpec
-from canvas.data.showroom.spec import DEFECTS, ShowroomSpec
+from canvas.pins import tables
+from canvas.pins.engine import Engine
+from canvas.pins.images import encode_jpeg
+from canvas.sources.manifest import ManifestSpec
+from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 from components.ingest import IngestParams, ingest
-from lifecycle.params import load_sections, read_stage_params
-from lifecycle.stage import Input, Output
-from tests.canvas.data.showroom_files import write_showroom_files
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.stage import Input, Output
+from tests.canvas.showroom_files import write_showroom_files
 
 ENGINE = Engine(runner="native", ray_address=None, threads=2)
 SHOWROOM = ShowroomSpec(

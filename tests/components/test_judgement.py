@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from lifecycle import catalog, champion
+from lifecycle import catalog
 from lifecycle.__main__ import main
-from lifecycle.graph import load_stage
-from lifecycle.registry import MlflowRegistry
-from lifecycle.stage import Model
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.stage import Model
+from lifecycle.registry import champion
+from lifecycle.registry.registry import MlflowRegistry
 from tests.components.judged import Judged, empty
 from tests.evaluation.test_gates import said
 

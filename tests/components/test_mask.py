@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.data import tables
-from canvas.data.images import decode
-from canvas.data.masks import box_of, decode_alpha, decode_mask
-from canvas.models.segmenter import build_segmenter
-from canvas.models.segmenter_spec import UNetSpec
+from canvas.pins import tables
+from canvas.pins.images import decode
+from canvas.pins.masks import box_of, decode_alpha, decode_mask
+from canvas.segmenter.model import build_segmenter
+from canvas.segmenter.spec import UNetSpec
 from components.mask import mask
-from lifecycle.stage import Input, Output
+from lifecycle.declare.stage import Input, Output
 from tests.components.mugs import tiny, write_catalogue
 
 

@@ -14,12 +14,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from canvas.models.adapters import LORA_FILE
-from canvas.models.text_spec import TextSpec
+from canvas.clip.spec import TextSpec
+from canvas.denoiser.lora import LORA_FILE
+from canvas.shards.files import Shards
 from canvas.train.checkpoint import read_whole, step_directory
-from canvas.train.shards import Shards
-from lifecycle.params import load_sections, read_section
-from tests.canvas.models.tiny import sdxl_inpaint_pipeline
+from lifecycle.declare.params import load_sections, read_section
+from tests.canvas.tiny import sdxl_inpaint_pipeline
 from tests.canvas.train.two_ranks import run_in_two_ranks
 from tests.components.generator_parts import write_encoders, write_random_shards, write_vae
 from tests.components.generator_stages import TINY, run

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from canvas.data.images import encode_png
+from canvas.pins.images import encode_png
 from components.report import report
-from lifecycle.stage import Input, Metrics, Output, Picture
+from lifecycle.declare.stage import Input, Metrics, Output, Picture
 
 FIGURES: dict[str, dict[str, Any]] = {
     "ingest": {"pins": 2500},

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.images import decode
-from canvas.data.masks import decode_mask
 from canvas.inference.product import masked_product
+from canvas.pins import tables
+from canvas.pins.images import decode
+from canvas.pins.masks import decode_mask
 from components.sample_candidates import sample_candidates
-from lifecycle.digest import digest
-from lifecycle.packet import read_packet
-from lifecycle.stage import Input, Output
+from lifecycle.declare.stage import Input, Output
+from lifecycle.ratings.packet import read_packet
+from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import pipeline  # noqa: F401 (a fixture)
 from tests.components.mugs import tiny, write_catalogue
 from tests.components.sidecars import write_sidecars

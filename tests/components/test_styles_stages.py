@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.styles import read_styles, style_named
-from canvas.models.text import build_clip, save_clip
-from canvas.models.uve import load_uve
+from canvas.clip.model import build_clip, save_clip
+from canvas.pins import tables
+from canvas.styles.table import read_styles, style_named
+from canvas.uve.model import load_uve
 from components.embed import embed
 from components.mine_styles import Limits, _against_cluster, mine_styles
 from components.train_clip import train_clip
 from components.train_uve import train_uve
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 

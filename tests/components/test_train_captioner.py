@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from canvas.models.captioner import load_captioner
+from canvas.captioner.model import load_captioner
 from components.train_captioner import train_captioner
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
 
 

@@ -6,10 +6,10 @@ import open_clip
 import pytest
 import torch
 
-from canvas.models.text import load_clip
+from canvas.clip.model import load_clip
 from components.train_clip import train_clip
-from lifecycle.params import load_sections
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import TINY, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -59,7 +59,7 @@ def test_public_encoders_are_used_as_they_are(data, tmp_path):
     both = {}
     for name in ("first", "second"):
         both[name] = dict_of(getattr(sections["text"], name)) | {"init_from": str(tmp_path / "trained" / "clip" / name)}
-    from canvas.models.text_spec import ClipSpec, TextSpec
+    from canvas.clip.spec import ClipSpec, TextSpec
 
     text = TextSpec(**{name: ClipSpec(**values) for name, values in both.items()})
     figures = run(data, tmp_path / "out", **tiny(train_clip, train=None) | {"text": text})

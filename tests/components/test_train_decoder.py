@@ -5,19 +5,19 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.data.known_pins import Painter, evenly, known_pins, stacked
-from canvas.diffusion.conditioning import hole_of_mask
-from canvas.models.decoder import ConditionalDecoder
-from canvas.models.denoiser import add_inpaint_channels, build_denoiser
-from canvas.models.denoiser_spec import DenoiserSpec
-from canvas.models.reconstruction import from_bytes, to_bytes
-from canvas.models.text import build_clip, save_clip
-from canvas.models.vae import PixelAutoencoder, load_vae
-from canvas.train.rows import ShardRows, shows_product
+from canvas.clip.model import build_clip, save_clip
+from canvas.decoder.model import ConditionalDecoder
+from canvas.decoder.training_data import Painter, evenly, known_pins, stacked
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.pins.pixels import from_bytes, to_bytes
+from canvas.shards.conditioning import hole_of_mask
+from canvas.shards.rows import ShardRows, shows_product
+from canvas.vae.model import PixelAutoencoder, load_vae
 from components.encode import encode
 from components.train_decoder import train_decoder
-from lifecycle.params import load_sections, read_section
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import TINY, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 

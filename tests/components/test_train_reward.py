@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.data import tables
-from canvas.data.images import encode_png
-from canvas.data.masks import encode_mask
-from canvas.models.reward import load_reward, scores
+from canvas.pins import tables
+from canvas.pins.images import encode_png
+from canvas.pins.masks import encode_mask
+from canvas.reward.model import load_reward, scores
 from components.train_reward import train_reward
-from evaluation import preferences
-from lifecycle.params import load_sections
-from lifecycle.stage import Input, Output, Scratch
+from evaluation.ratings import preferences
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import TINY, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 

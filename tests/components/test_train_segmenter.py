@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from canvas.models.segmenter import load_segmenter
+from canvas.segmenter.model import load_segmenter
 from components.train_segmenter import train_segmenter
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.models.latents import latent_scale
-from canvas.models.text import build_clip, save_clip
-from canvas.models.vae import build_vae, load_vae
+from canvas.clip.model import build_clip, save_clip
+from canvas.vae.latents import latent_scale
+from canvas.vae.model import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
-from lifecycle.params import load_sections
-from lifecycle.stage import Input, Output, Scratch
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import TINY, Log, tiny, write_catalogue
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from canvas.data import tables
-from canvas.data.tables import EVALUATION, JUDGMENTS
+from canvas.pins import tables
+from canvas.pins.tables import EVALUATION, JUDGMENTS
 from evaluation.gates import GateParams, Verdict, decided, judged
 
 NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6

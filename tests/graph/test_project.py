@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lifecycle.graph import load_stages
+from lifecycle.declare.graph import load_stages
 from pipelines.project import check_profiles, drifted, graph_files, profile_file
 from tests.graph.conftest import ROOT, Project
 from tests.graph.edges import dvc_edges, kfp_edges, kfp_stages, makers
@@ -17,7 +17,7 @@ from tests.graph.edges import dvc_edges, kfp_edges, kfp_stages, makers
 NEW_STAGE = '''"""Double the mean."""
 
 from canvas.catalog import Mean
-from lifecycle.stage import Input, Metrics, Output, stage
+from lifecycle.declare.stage import Input, Metrics, Output, stage
 
 
 class Doubled(Metrics):

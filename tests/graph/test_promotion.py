@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.registry import MlflowRegistry
+from lifecycle.registry.registry import MlflowRegistry
 from tests.components.judged import empty
 from tests.evaluation.test_gates import said
 from tests.graph.conftest import ROOT, Project

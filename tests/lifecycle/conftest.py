@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lifecycle import telemetry
+from lifecycle.record import telemetry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,7 +79,7 @@ def project(bare_project: Project, empty_store: Path) -> Project:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow SQLite file with its tables; making them takes seconds, copying the file does not."""
-    from lifecycle.tracking import quiet
+    from lifecycle.record.tracking import quiet
 
     quiet()
     from mlflow import MlflowClient

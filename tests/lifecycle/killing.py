@@ -11,10 +11,10 @@ import signal
 import sys
 from pathlib import Path
 
-from lifecycle.digest import digest
-from lifecycle.graph import load_stage
-from lifecycle.params import load_sections
-from lifecycle.run import run_stage
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections
+from lifecycle.run.stage import run_stage
+from lifecycle.workspace.digest import digest
 
 FILE_OPERATIONS = ("open", "os.", "shutil.", "fcntl.")
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from canvas.data.images import encode_png
-from evaluation.packets import PacketSpec, write_packet
-from evaluation.rating_rules import RatingRules
+from canvas.pins.images import encode_png
+from evaluation.ratings.packets import PacketSpec, write_packet
+from evaluation.ratings.rules import RatingRules
 from tests.lifecycle.conftest import Project
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lifecycle.catalog import BaseModel, CanvasModel, InpaintModel
-from lifecycle.digest import digest
-from lifecycle.journal import Journal
-from lifecycle.registry import MlflowRegistry
-from lifecycle.stage import Decision, Model, ModelVersion, Outcome, Served
+from lifecycle.declare.stage import Decision, Model, ModelVersion, Outcome, Served
+from lifecycle.record.journal import Journal
+from lifecycle.registry.registry import MlflowRegistry
+from lifecycle.workspace.digest import digest
 
 WHOLE = "canvas-background"
 KINDS: tuple[type[Model], ...] = (BaseModel, InpaintModel, CanvasModel)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from canvas.data import tables
-from evaluation import judgments
-from evaluation.preferences import read
-from lifecycle.digest import digest
-from lifecycle.pinned import pinned_digest
-from tests.evaluation.test_agreement import row
-from tests.evaluation.test_preferences import candidate, learnable
+from canvas.pins import tables
+from evaluation.ratings import judgments
+from evaluation.ratings.preferences import read
+from lifecycle.registry.pinned import pinned_digest
+from lifecycle.workspace.digest import digest
+from tests.evaluation.ratings.test_agreement import row
+from tests.evaluation.ratings.test_preferences import candidate, learnable
 from tests.lifecycle.conftest import ROOT, Project
 
 

@@ -9,22 +9,22 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from canvas.diffusion.process import training_scheduler
-from canvas.inference.painting_spec import PaintingSpec
+from canvas.clip.image_tower import ImageTower
+from canvas.clip.model import TextTower, build_clip
+from canvas.decoder.model import ConditionalDecoder
+from canvas.denoiser.process import training_scheduler
+from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.models.decoder import ConditionalDecoder
-from canvas.models.denoiser import add_inpaint_channels, build_denoiser
-from canvas.models.image_tower import ImageTower
-from canvas.models.text import TextTower, build_clip
-from canvas.models.uve import UveModel, build_uve
-from canvas.models.uve_spec import UveSpec
-from canvas.models.vae import build_vae
-from tests.canvas.diffusion.test_process import FLOW
-from tests.canvas.models import tiny
-from tests.canvas.models.test_decoder import _moved, _spec
-from tests.canvas.models.test_image_prompt import moved
-from tests.canvas.models.test_text import OTHER, SMALL
-from tests.canvas.models.test_vae import PIXEL
+from canvas.uve.model import UveModel, build_uve
+from canvas.uve.spec import UveSpec
+from canvas.vae.model import build_vae
+from tests.canvas import tiny
+from tests.canvas.clip.test_model import OTHER, SMALL
+from tests.canvas.decoder.test_model import _moved, _spec
+from tests.canvas.denoiser.test_image_prompt import moved
+from tests.canvas.denoiser.test_process import FLOW
+from tests.canvas.vae.test_model import PIXEL
 
 
 def painting(**changes: Any) -> PaintingSpec:

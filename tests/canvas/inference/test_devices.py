@@ -10,23 +10,23 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from canvas.diffusion.objective import DenoisingObjective
-from canvas.diffusion.process import training_scheduler
-from canvas.diffusion.training import columns_of, held_out_batches, held_out_loss
-from canvas.diffusion.training_spec import HeldOutSpec, SheetSpec
-from canvas.inference import sheet
-from canvas.inference.many import Request, all_painted, all_prepared
+from canvas.denoiser import sheet
+from canvas.denoiser.objective import DenoisingObjective
+from canvas.denoiser.process import training_scheduler
+from canvas.denoiser.sheet import SampleSheet
+from canvas.denoiser.training import columns_of, held_out_batches, held_out_loss
+from canvas.denoiser.training_spec import HeldOutSpec, SheetSpec
+from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.inference.batch import Request, all_painted, all_prepared
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import product_of
-from canvas.inference.sheet import SampleSheet
 from canvas.inference.style import style_of_pictures
-from canvas.models.denoiser import add_inpaint_channels, build_denoiser
-from canvas.models.latents import latent_scale
-from canvas.models.vae import load_vae
-from canvas.train.rows import ShardRows, shows_product
-from tests.canvas.diffusion.test_process import FLOW
+from canvas.shards.rows import ShardRows, shows_product
+from canvas.vae.latents import latent_scale
+from canvas.vae.model import load_vae
+from tests.canvas import tiny
+from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.inference.conftest import cutout, painting
-from tests.canvas.models import tiny
 from tests.components.generator_parts import CHANNELS, POOLED_WIDTH, TEXT_WIDTH, write_random_shards, write_vae
 
 NEAR = 8

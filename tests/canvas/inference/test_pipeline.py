@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from canvas.denoiser.lora import add_lora, lora_names
 from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.models.adapters import add_lora, lora_names
-from canvas.models.reward import build_reward
+from canvas.reward.model import build_reward
 from tests.canvas.inference.conftest import cutout, split
-from tests.canvas.models.test_reward import SPEC
+from tests.canvas.reward.test_model import SPEC
 
 PROMPT = "a mug, forest"
 
@@ -263,7 +263,7 @@ def test_a_speck_is_refused(pipeline):
 
 
 def test_parts_that_do_not_fit_are_refused(pipeline):
-    from tests.canvas.models import tiny
+    from tests.canvas import tiny
 
     with pytest.raises(ValueError, match="the denoiser has 4 input channels, inpainting latents of 6 needs 13"):
         CanvasPipeline(**{**pipeline.components, "unet": tiny.denoiser()})
@@ -330,7 +330,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
 
 
 def test_load_lora_weights_works_as_in_stock_pipelines(pipeline, tmp_path: Path):
-    from canvas.models.adapters import save_lora
+    from canvas.denoiser.lora import save_lora
 
     trained = add_lora(copy.deepcopy(pipeline.unet), rank=2, alpha=2)
     for name, weight in trained.named_parameters():

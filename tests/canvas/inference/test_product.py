@@ -7,7 +7,7 @@ from PIL import Image
 
 from canvas.inference.frame import frame_for
 from canvas.inference.product import composited, feathered, product_of
-from canvas.models.composite import ALPHA_FLOOR, composite
+from canvas.masks.composite import ALPHA_FLOOR, composite
 from tests.canvas.inference.conftest import cutout, split
 
 

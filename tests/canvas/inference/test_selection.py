@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
-from canvas.diffusion.samplers import clean_prediction
+from canvas.denoiser.samplers import clean_prediction
 from canvas.inference.selection import HALVING, Cost, Drop, best, counted, picture_steps, plan, ranking
-from canvas.models.reward import RewardModel, build_reward
+from canvas.reward.model import RewardModel, build_reward
 from tests.canvas.inference.conftest import cutout
-from tests.canvas.models.test_reward import SPEC
+from tests.canvas.reward.test_model import SPEC
 
 OPTIONS = {"num_inference_steps": 8, "guidance_scale": 2.0}
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.data.images import encode_png
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
 from canvas.inference.style import style_of_pictures
-from canvas.models.reward import build_reward
-from canvas.models.reward_spec import REWARD_FOLDER
+from canvas.pins.images import encode_png
+from canvas.reward.model import build_reward
+from canvas.reward.spec import REWARD_FOLDER
 from lifecycle.catalog import CanvasModel
-from lifecycle.digest import digest
-from lifecycle.packaging import write_pyfunc
-from lifecycle.registry import MlflowRegistry
-from lifecycle.stage import Served
+from lifecycle.declare.stage import Served
+from lifecycle.registry.packaging import write_pyfunc
+from lifecycle.registry.registry import MlflowRegistry
+from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_style import noise
-from tests.canvas.models.test_reward import SPEC
+from tests.canvas.reward.test_model import SPEC
 from tests.lifecycle.registering import decision, record_training, write_models
 
 SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)

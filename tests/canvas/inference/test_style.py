@@ -10,17 +10,17 @@ from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 from PIL import Image
 
-from canvas.inference.many import Request, painted, prepared
+from canvas.denoiser.image_prompt import WEIGHTS_FILE, image_processors
+from canvas.denoiser.lora import STYLE, add_lora, load_lora, lora_names, save_lora, switch_style
+from canvas.features.perceptual import image_embeddings
+from canvas.inference.batch import Request, painted, prepared
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import product_of
 from canvas.inference.style import MAX_PICTURES, style_of_pictures, style_of_vectors
-from canvas.models.adapters import STYLE, add_lora, load_lora, lora_names, save_lora, switch_style
-from canvas.models.image_prompt import WEIGHTS_FILE, image_processors
-from canvas.models.perceptual import image_embeddings
-from canvas.models.style_centres import StyleCentres
-from canvas.models.uve import embed
+from canvas.styles.centres import StyleCentres
+from canvas.uve.model import embed
+from tests.canvas.clip.test_model import OTHER
 from tests.canvas.inference.conftest import cutout, painting
-from tests.canvas.models.test_text import OTHER
 
 PROMPT = "red mug, in a forest"
 

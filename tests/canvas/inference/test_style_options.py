@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from canvas.__main__ import main
-from canvas.data import tables
-from canvas.data.styles import STYLES_FOLDER
 from canvas.inference.style import style_of_pictures
 from canvas.inference.style_options import layers_of
+from canvas.pins import tables
+from canvas.styles.table import STYLES_FOLDER
+from tests.canvas.clip.test_model import OTHER
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_style import noise
-from tests.canvas.models.test_text import OTHER
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 from canvas.catalog import Mean, MeanMetrics, Squares
-
 from lifecycle.stage import Input, Output, stage
 
 

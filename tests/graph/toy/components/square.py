@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 from canvas.catalog import Numbers, SquareCurve, SquareMetrics, SquareReport, Squares, SquareSheet
-
 from lifecycle.stage import Input, Output, StepLog, stage
 
 

@@ -1,8 +1,7 @@
 from dataclasses import dataclass
 
-from shelf import Numbers, Raw
-
 from lifecycle.stage import Input, Output, stage
+from shelf import Numbers, Raw
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

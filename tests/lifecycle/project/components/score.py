@@ -1,6 +1,5 @@
-from shelf import Numbers, ScorePicture, ScoreReport, Weights
-
 from lifecycle.stage import Input, Output, StepLog, stage
+from shelf import Numbers, ScorePicture, ScoreReport, Weights
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"

@@ -1,9 +1,8 @@
 import time
 from dataclasses import dataclass
 
-from shelf import Numbers, TrainLosses, TrainMetrics, Weights
-
 from lifecycle.stage import Input, Output, Scratch, StepLog, stage
+from shelf import Numbers, TrainLosses, TrainMetrics, Weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

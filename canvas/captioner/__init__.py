@@ -1,0 +1,1 @@
+"""The captioner: image in, "{product}, {background}" out."""

@@ -1,0 +1,42 @@
+"""Captions of pins to train and score the captioner with: the truth where it is known, else the owner's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from canvas.pins import tables
+from canvas.pins.captions import delivered_caption
+from canvas.sources.showroom.captions import true_caption
+
+
+@dataclass(frozen=True, slots=True)
+class PinWords:
+    """What training and scoring of captions need to know of a pin besides its picture."""
+
+    split: str
+    category: str
+    caption: str
+    scene: str | None
+    true: bool  # truth knows the pin
+
+
+def words_of_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[str, PinWords]:
+    """The pins of `splits` with their captions: the showroom's truth, else the alt text or title they came with.
+
+    Pins without any are left out.
+    """
+    known = {row["pin_id"]: row for row in tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()}
+    found = {}
+    for row in tables.read(pins, ["pin_id", "title", "alt_text", "category"]).to_pylist():
+        if row["pin_id"] not in splits:
+            continue
+        true = known.get(row["pin_id"])
+        caption = delivered_caption(row) if true is None else true_caption(row, true)
+        if caption:
+            scene = None if true is None else true["scene"]
+            found[row["pin_id"]] = PinWords(
+                splits[row["pin_id"]], row["category"] or "", caption, scene, true is not None
+            )
+    return found

@@ -1,0 +1,139 @@
+"""Captioning: pictures in, "{product}, {background}" out.
+
+Any image-text-to-text model of transformers serves, asked with a prompt. The demo's own is a vision encoder-decoder
+in the same form: image features learnt on ImageNet, which stay as they are, and a small decoder trained on captions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TrOCRConfig,
+    TrOCRForCausalLM,
+    TrOCRProcessor,
+    VisionEncoderDecoderModel,
+    ViTImageProcessor,
+)
+
+from canvas.captioner.spec import Asking, DecoderSpec
+from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, pretrained_trunk
+from canvas.loading import LOADING
+from canvas.pins.images import on_white
+
+ASKING = "asking.json"
+
+
+class Captioner:
+    """A model with its processor and the way it is asked."""
+
+    def __init__(self, model: PreTrainedModel, processor: Any, asking: Asking) -> None:
+        self.model = model
+        self.processor = processor
+        self.asking = asking
+        if asking.prompt is None and not isinstance(model, VisionEncoderDecoderModel):
+            raise ValueError(f"prompt is null, but {type(model).__name__} needs to be told what to write: give it one")
+        if asking.prompt is not None and isinstance(model, VisionEncoderDecoderModel):
+            raise ValueError(f"prompt is {asking.prompt!r}, but {type(model).__name__} takes none: set it to null")
+
+    @torch.inference_mode()
+    def captions(self, images: Sequence[Image.Image]) -> list[str]:
+        """One caption a picture, the most probable token at a time; white space made single."""
+        inputs = self._inputs([on_white(image) for image in images]).to(self.model.device)
+        tokens = self.model.generate(**inputs, max_new_tokens=self.asking.max_tokens, do_sample=False)
+        asked = inputs.get("input_ids")
+        if asked is not None and torch.equal(tokens[:, : asked.shape[1]], asked):
+            tokens = tokens[:, asked.shape[1] :]  # decoder-only models repeat the question
+        return [" ".join(text.split()) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
+
+    def save(self, directory: Path) -> None:
+        """Weights, config, processor and `asking.json`."""
+        self.model.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
+        (directory / ASKING).write_text(json.dumps(asdict(self.asking), indent=1) + "\n", encoding="utf-8")
+
+    def _inputs(self, images: list[Image.Image]) -> Any:
+        if self.asking.prompt is None:
+            return self.processor(images=images, return_tensors="pt")
+        if getattr(self.processor, "chat_template", None):
+            question = {"type": "text", "text": self.asking.prompt}
+            asked = [[{"role": "user", "content": [{"type": "image", "image": image}, question]}] for image in images]
+            return self.processor.apply_chat_template(
+                asked, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            )
+        return self.processor(images=images, text=[self.asking.prompt] * len(images), return_tensors="pt", padding=True)
+
+
+def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, asking: Asking) -> Captioner:
+    """The demo's captioner: pretrained trunk (frozen), decoder with random weights from torch's generator."""
+    decoder = TrOCRForCausalLM(
+        TrOCRConfig(
+            vocab_size=len(tokenizer),
+            d_model=spec.width,
+            decoder_layers=spec.layers,
+            decoder_attention_heads=spec.heads,
+            decoder_ffn_dim=4 * spec.width,
+            max_position_embeddings=asking.max_tokens + 2,
+            dropout=spec.dropout,
+            is_decoder=True,
+            add_cross_attention=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.bos_token_id,
+        )
+    )
+    _register()
+    model = VisionEncoderDecoderModel(encoder=pretrained_trunk(), decoder=decoder)
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id
+        config.bos_token_id = config.decoder_start_token_id = tokenizer.bos_token_id
+        config.eos_token_id = tokenizer.eos_token_id
+    pictures = ViTImageProcessor(
+        size={"height": spec.image_size, "width": spec.image_size}, image_mean=[MEAN] * 3, image_std=[STD] * 3
+    )
+    return Captioner(model, TrOCRProcessor(pictures, tokenizer), asking)
+
+
+def load_captioner(source: str | Path, asking: Asking | None = None) -> Captioner:
+    """The captioner at a path or hub id, in eval mode; asked as it was saved, or as given.
+
+    Raises `ValueError` if it is no image-text-to-text model of transformers in safetensors.
+    """
+    _register()
+    try:
+        with LOADING:
+            model = AutoModelForImageTextToText.from_pretrained(str(source), use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} is no image-text-to-text model of transformers in safetensors: {reason}") from None
+    if asking is None:
+        asking = Asking(**json.loads((Path(source) / ASKING).read_text(encoding="utf-8")))
+    if tokenizer := getattr(processor, "tokenizer", None):
+        tokenizer.padding_side = "left"  # so that every caption starts right after its question
+    return Captioner(model.eval(), processor, asking)
+
+
+@torch.inference_mode()
+def image_features(captioner: Captioner, images: Sequence[Image.Image]) -> torch.Tensor:
+    """What the demo captioner's decoder sees of each picture: float16 [B, 1, 1280]."""
+    pixels = captioner.processor(images=[on_white(image) for image in images], return_tensors="pt").pixel_values
+    return captioner.model.encoder(pixels.to(captioner.model.device)).last_hidden_state.half().cpu()
+
+
+def _register() -> None:
+    AutoConfig.register(TrunkConfig.model_type, TrunkConfig, exist_ok=True)
+    AutoModel.register(TrunkConfig, Trunk, exist_ok=True)

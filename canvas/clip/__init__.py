@@ -1,0 +1,1 @@
+"""The two text-image encoders (open_clip) that condition the denoiser."""

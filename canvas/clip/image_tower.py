@@ -1,0 +1,71 @@
+"""The image half of an open_clip encoder as a part of a diffusers pipeline: what image prompts are seen by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import open_clip
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+from canvas.clip.spec import ClipSpec
+
+
+class ImageTower(ModelMixin, ConfigMixin):
+    """Its `clip` has an image tower and no text tower; `canvas.features.perceptual.image_embeddings` asks it."""
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int,
+        quick_gelu: bool,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        head_width: int,
+        mlp_ratio: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        clip = open_clip.CLIP(
+            embed_dim=embed_dim,
+            quick_gelu=quick_gelu,
+            vision_cfg={
+                "image_size": image_size,
+                "layers": layers,
+                "width": width,
+                "head_width": head_width,
+                "mlp_ratio": mlp_ratio,
+                "patch_size": patch_size,
+            },
+            text_cfg={"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1},
+        )
+        size = (image_size, image_size)
+        seen = open_clip.transform.PreprocessCfg(size=size, mean=tuple(mean), std=tuple(std))
+        open_clip.model.set_model_preprocess_cfg(clip, seen.__dict__)
+        for name in ("transformer", "token_embedding", "ln_final"):
+            delattr(clip, name)
+        for name in ("positional_embedding", "text_projection", "logit_scale"):
+            setattr(clip, name, None)
+        self.clip = clip
+
+    @classmethod
+    def of(cls, clip: open_clip.CLIP, spec: ClipSpec) -> ImageTower:
+        """The image tower of `clip`, with its weights (copied)."""
+        seen = clip.visual.preprocess_cfg
+        tower = cls(
+            embed_dim=spec.embed_dim,
+            quick_gelu=spec.quick_gelu,
+            image_size=spec.image_size,
+            patch_size=spec.patch_size,
+            width=spec.vision_width,
+            layers=spec.vision_layers,
+            head_width=spec.vision_head_width,
+            mlp_ratio=spec.vision_mlp_ratio,
+            mean=list(seen["mean"]),
+            std=list(seen["std"]),
+        )
+        tower.clip.visual.load_state_dict(clip.visual.state_dict())
+        return tower.eval()

@@ -1,0 +1,282 @@
+"""Text-image encoders (open_clip) and what the denoiser takes from their text towers.
+
+As in SDXL (Podell et al. 2023, section 2.1) the denoiser sees the hidden states before the last block of every tower,
+side by side, and the projected pooled text of the last tower. Shapes: B texts, L tokens, D summed widths, P the last
+tower's projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import open_clip
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import save_file
+from torch import distributed, nn
+from torch.distributed._functional_collectives import all_gather_single_autograd
+from torch.nn import functional as F
+
+from canvas.clip.spec import ClipSpec
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
+"""Of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
+OPEN_CLIP_NAMES = {  # by those of transformers; see also `text_weights`
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "encoder.layers": "transformer.resblocks",
+    "self_attn": "attn",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+}
+VOCABULARY = 49408  # of CLIP's byte-pair encoding, which open_clip ships
+
+
+def clip_config(spec: ClipSpec) -> dict[str, Any]:
+    """open_clip's model config of `spec`."""
+    return {
+        "embed_dim": spec.embed_dim,
+        "quick_gelu": spec.quick_gelu,
+        "vision_cfg": {
+            "image_size": spec.image_size,
+            "layers": spec.vision_layers,
+            "width": spec.vision_width,
+            "head_width": spec.vision_head_width,
+            "mlp_ratio": spec.vision_mlp_ratio,
+            "patch_size": spec.patch_size,
+            "patch_dropout": spec.vision_patch_dropout,
+        },
+        "text_cfg": {
+            "context_length": spec.context_length,
+            "vocab_size": VOCABULARY,
+            "width": spec.text_width,
+            "heads": spec.text_heads,
+            "layers": spec.text_layers,
+        },
+    }
+
+
+def build_clip(spec: ClipSpec) -> open_clip.CLIP:
+    """The text-image encoder of `spec`, random or from `spec.init_from`; with a warning, if that is a text encoder of
+    transformers, which has no picture tower.
+
+    Raises ValueError if the weights are of another architecture than the spec says, or cannot be found.
+    """
+    if spec.init_from is None:
+        clip = open_clip.CLIP(**clip_config(spec))
+        size = (spec.image_size, spec.image_size)
+        open_clip.model.set_model_preprocess_cfg(clip, open_clip.transform.PreprocessCfg(size=size).__dict__)
+        return clip
+    if is_text_encoder(spec.init_from):
+        return _with_text_of(spec.init_from, spec)
+    clip = load_clip(spec.init_from, patch_dropout=spec.vision_patch_dropout)
+    with torch.device("meta"):
+        wanted = open_clip.CLIP(**clip_config(spec)).state_dict()
+    _check_shapes(clip.state_dict(), wanted, spec.init_from)
+    return clip
+
+
+def _check_shapes(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        there, asked = (list(weights[name].shape) if name in weights else "none" for weights in (found, wanted))
+        if there != asked:
+            raise ValueError(f"{source!r} has {name} {there}, the params say {asked}: make the clip section agree")
+
+
+def is_text_encoder(source: str) -> bool:
+    """Whether `source` is a directory of transformers' text encoder, as text_encoder in a diffusers pipeline's."""
+    config = Path(source) / "config.json"
+    return config.is_file() and _architecture(config) in TEXT_ENCODERS
+
+
+def _architecture(config: Path) -> str:
+    return (json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""])[0]
+
+
+def _with_text_of(source: str, spec: ClipSpec) -> open_clip.CLIP:
+    """An encoder of `spec` with that text tower; the picture tower is random, as is a projection that it lacks."""
+    import transformers  # its models take most of a second
+
+    encoder = getattr(transformers, _architecture(Path(source) / "config.json")).from_pretrained(source)
+    found = {"text_heads": encoder.config.num_attention_heads, "quick_gelu": encoder.config.hidden_act == "quick_gelu"}
+    for name, value in found.items():
+        if value != getattr(spec, name):
+            raise ValueError(f"{source!r} has {name} {value}, the params say {getattr(spec, name)}: make them agree")
+    warnings.warn(f"{source} has no picture tower: it is random, train it before pictures are read", stacklevel=3)
+    clip = build_clip(dataclasses.replace(spec, init_from=None))
+    weights = text_weights(encoder)
+    own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
+    if "text_projection" not in weights:
+        del own["text_projection"]
+    _check_shapes(weights, own, source)
+    clip.load_state_dict(weights, strict=False)
+    return clip
+
+
+def text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
+    """The weights of transformers' text encoder in open_clip's format: queries, keys and values are one matrix there,
+    and the projection stands on its side."""
+    found = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
+    for name in [name for name in found if ".q_proj." in name]:
+        parts = [found.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+        found[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    weights = {}
+    for name, weight in found.items():
+        for theirs, ours in OPEN_CLIP_NAMES.items():
+            name = name.replace(theirs, ours)
+        weights[name] = weight.T if name == "text_projection" else weight
+    return weights
+
+
+def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open_clip.CLIP:
+    """A text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`.
+
+    `patch_dropout`: share of the patches that training hides; None: as its config says.
+    """
+    text = str(source)
+    if Path(text).is_dir():
+        return open_clip.create_model(f"local-dir:{text}", force_patch_dropout=patch_dropout)
+    if text.startswith("hf-hub:"):
+        return open_clip.create_model(text, force_patch_dropout=patch_dropout)
+    name, _, tag = text.partition(":")
+    if not tag or (name, tag) not in open_clip.list_pretrained():
+        raise ValueError(
+            f"clip.init_from {text!r} is neither a directory, nor hf-hub:..., nor NAME:TAG of open_clip, such as "
+            "ViT-bigG-14:laion2b_s39b_b160k"
+        )
+    return open_clip.create_model(name, pretrained=tag, force_patch_dropout=patch_dropout)
+
+
+def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
+    """Write the encoder so that `open_clip.create_model("local-dir:DIRECTORY")` loads it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": clip_config(spec), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
+    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: weight.contiguous() for name, weight in clip.state_dict().items()}, directory / WEIGHTS_FILE)
+
+
+class TextTower(ModelMixin, ConfigMixin):
+    """The text half of an open_clip encoder, with its tokenizer, as a part of a diffusers pipeline."""
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int,
+        context_length: int,
+        width: int,
+        heads: int,
+        layers: int,
+        quick_gelu: bool,
+        pad_with_end: bool,
+    ) -> None:
+        super().__init__()
+        clip = open_clip.CLIP(
+            embed_dim=embed_dim,
+            quick_gelu=quick_gelu,
+            vision_cfg={"image_size": 1, "layers": 1, "width": 1, "head_width": 1, "patch_size": 1},
+            text_cfg={
+                "context_length": context_length,
+                "vocab_size": VOCABULARY,
+                "width": width,
+                "heads": heads,
+                "layers": layers,
+            },
+        )
+        del clip.visual, clip.logit_scale
+        clip.logit_scale = None
+        self.clip = clip
+        self.tokenizer = SimpleTokenizer(context_length=context_length)
+
+    @classmethod
+    def of(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
+        """The text tower of `clip`, with its weights (copied)."""
+        tower = cls(
+            embed_dim=spec.embed_dim,
+            context_length=spec.context_length,
+            width=spec.text_width,
+            heads=spec.text_heads,
+            layers=spec.text_layers,
+            quick_gelu=spec.quick_gelu,
+            pad_with_end=spec.pad_with_end,
+        )
+        weights = clip.state_dict()
+        tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
+        return tower.eval()
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids (B, L) of `texts`; what is too long is cut: see `cut_off`."""
+        ids = self.tokenizer(list(texts))
+        if self.config["pad_with_end"]:
+            after = torch.cumsum(ids == self.tokenizer.eot_token_id, dim=1) > 0
+            ids = torch.where(after, self.tokenizer.eot_token_id, ids)
+        return ids.to(self.device)
+
+    def cut_off(self, text: str) -> str:
+        """The end of `text` that does not fit, or ""."""
+        room = self.config["context_length"] - 2  # start and end
+        return str(self.tokenizer.decode(self.tokenizer.encode(text)[room:])).strip()
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""
+        found = self.clip.forward_intermediates(text=tokens, text_indices=[-2], normalize=False)
+        return found["text_intermediates"][0], found["text_features"]
+
+
+@torch.no_grad()
+def encoded(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
+
+    Raises ValueError if the towers differ in context length.
+    """
+    lengths = [tower.config["context_length"] for tower in towers]
+    if len(set(lengths)) != 1:
+        raise ValueError(
+            f"text towers have context lengths {lengths}: their states stand side by side, make them equal"
+        )
+    found = [tower(tower.tokens(texts)) for tower in towers]
+    return torch.cat([states for states, _ in found], dim=-1), found[-1][1]
+
+
+def text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
+    """(D, P): what the denoiser is built for."""
+    return sum(spec.text_width for spec in specs), specs[-1].embed_dim
+
+
+def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3) on `pixels` (B, 3, H, W), normalised, and
+    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's pictures.
+
+    Every rank has the loss of the pairs of all ranks, as one process would; DDP's mean of its gradients is the whole
+    gradient, since those of what was gathered are summed over the ranks.
+    """
+    images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
+    images, texts, tokens = (_of_all_ranks(rows) for rows in (images, texts, batch["tokens"]))
+    logits = temperature * images @ texts.T
+    same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
+    answers = same / same.sum(dim=1, keepdim=True)
+    loss = (F.cross_entropy(logits, answers) + F.cross_entropy(logits.T, answers)) / 2
+    right = (same.gather(1, logits.argmax(dim=1, keepdim=True)) > 0).float().mean()
+    return loss, {"accuracy": right, "temperature": temperature.detach()}
+
+
+def _of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
+    """The rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
+    world = distributed.group.WORLD  # None: nobody joined one
+    if world is None or world.size() == 1:
+        return rows
+    return all_gather_single_autograd(rows.contiguous(), 0, world)

@@ -1,1 +1,0 @@
-"""Pins: their tables, pictures, sources and quality."""

@@ -1,0 +1,1 @@
+"""The conditional decoder: keeps the product to the pixel."""

@@ -1,0 +1,187 @@
+"""The conditional decoder: the autoencoder's own decoder, told what is known of the picture.
+
+After Asymmetric VQGAN (Zhu et al. 2023): an encoder of the masked picture feeds every resolution of the decoder. Here
+the mask and alpha are read with it, and the last operation is an exact composite on the product's core with a learned
+blend in the band, so nothing after it can touch the product. Zero-initialised: before training it decodes as the
+autoencoder does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from canvas.decoder.spec import DecoderSpec
+from canvas.masks.composite import bounded, composite, eroded
+from canvas.pins.pixels import from_bytes
+from canvas.shards.conditioning import masked_images
+from canvas.vae.model import PixelAutoencoder, Stages, Vae, halving, zeroed
+from canvas.vae.objective import PictureLoss
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from canvas.train.data import Batch
+    from canvas.train.draws import Draws
+    from canvas.vae.latents import LatentScale
+
+KNOWN = 5  # masked picture, mask, alpha
+
+
+class ConditionEncoder(nn.Module):
+    """Features of the known part of a picture at every resolution of the decoder, finest first."""
+
+    def __init__(self, patch: int, channels: tuple[int, ...], layers: int, groups: int) -> None:
+        super().__init__()
+        self.entry = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(KNOWN * patch**2, channels[0], 3, padding=1))
+        self.stages = Stages(channels, layers, groups, halving)
+
+    def forward(self, known: torch.Tensor) -> list[torch.Tensor]:
+        x = self.entry(known)
+        features = []
+        for level in range(len(self.stages.blocks)):
+            x = self.stages.level(level, self.stages.resamples[level - 1](x) if level else x)
+            features.append(x)
+        return features
+
+
+class ConditionalDecoder(ModelMixin, ConfigMixin):
+    """Raw latents and the known part of a picture -> picture. Build it with `of`, load it with `from_pretrained`.
+
+    `vae` and `vae_config` name the autoencoder whose decoder this holds.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        vae: str,
+        vae_config: dict[str, Any],
+        channels: tuple[int, ...],
+        layers_per_block: int,
+        norm_num_groups: int,
+        erosion: int,
+    ) -> None:
+        super().__init__()
+        kinds: dict[str, type[Vae]] = {"AutoencoderKL": AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
+        self.trunk = kinds[vae].from_config(vae_config)
+        del self.trunk.encoder
+        if isinstance(self.trunk, PixelAutoencoder):
+            del self.trunk.analysis
+        self.trunk.quant_conv = None
+        patch, widths = _entry_widths(self.trunk)
+        if len(channels) != len(widths):
+            raise ValueError(f"decoder.channels has {len(channels)} entries, the autoencoder {len(widths)} resolutions")
+        self.condition = ConditionEncoder(patch, tuple(channels), layers_per_block, norm_num_groups)
+        self.inject = nn.ModuleList(
+            zeroed(nn.Conv2d(width, wide, 1)) for width, wide in zip(reversed(channels), widths, strict=True)
+        )
+        self.blend = nn.Sequential(
+            zeroed(nn.Conv2d(channels[0] + _last_width(self.trunk), patch**2, 3, padding=1)), nn.PixelShuffle(patch)
+        )
+
+    @classmethod
+    def of(cls, vae: Vae, spec: DecoderSpec) -> ConditionalDecoder:
+        """A decoder that starts from the weights of `vae`."""
+        config = {name: value for name, value in dict(vae.config).items() if not name.startswith("_")}
+        decoder = cls(
+            vae=type(vae).__name__,
+            vae_config=config,
+            channels=spec.channels,
+            layers_per_block=spec.layers_per_block,
+            norm_num_groups=spec.norm_groups,
+            erosion=spec.erosion,
+        )
+        weights = vae.state_dict()
+        decoder.trunk.load_state_dict({name: weights[name] for name in decoder.trunk.state_dict()})
+        return decoder
+
+    def known(self, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor) -> list[torch.Tensor]:
+        """Features of the known part of images (B, 3, H, W) in [-1, 1]: once a generation, for all its candidates."""
+        return self.condition(torch.cat([masked_images(images, mask), mask, alpha], dim=1))
+
+    def decode(self, latents: torch.Tensor, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures before the composite (B, 3, H, W), and the blend's shift (B, 1, H, W), `bounded`, of raw latents
+        (B, C, h, w) and features of as many pictures, or of one for all."""
+        size = len(latents)
+        shared = [feature.expand(size, -1, -1, -1) for feature in features]
+        hidden = self._hidden(latents, shared[::-1])
+        return self._picture(hidden, latents), bounded(self.blend(torch.cat([shared[0], hidden], dim=1)))
+
+    def forward(
+        self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor
+    ) -> torch.Tensor:
+        """Composited pictures (B, 3, H, W). `images` in [-1, 1] hold the product; mask and alpha are (B, 1, H, W)."""
+        pictures, shift = self.decode(latents, self.known(images, mask, alpha))
+        return composite(pictures, images, eroded(mask, self.config["erosion"]), mask, alpha, shift)
+
+    def _hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
+        """The decoder's last hidden states, after norm and activation."""
+        added = [inject(feature) for inject, feature in zip(self.inject, coarsest_first, strict=True)]
+        trunk = self.trunk
+        if isinstance(trunk, PixelAutoencoder):
+            entry, stages, norm, activation, _, _ = trunk.decoder
+            x = entry(latents)
+            for level, feature in enumerate(added):
+                x = stages.level(level, (stages.resamples[level - 1](x) if level else x) + feature)
+            return activation(norm(x))
+        x = latents if trunk.post_quant_conv is None else trunk.post_quant_conv(latents)
+        x = trunk.decoder.mid_block(trunk.decoder.conv_in(x))
+        for block, feature in zip(trunk.decoder.up_blocks, added, strict=True):
+            x = block(x + feature)
+        return trunk.decoder.conv_act(trunk.decoder.conv_norm_out(x))
+
+    def _picture(self, hidden: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.trunk, PixelAutoencoder):
+            return self.trunk.decoder[5](self.trunk.decoder[4](hidden)) + self.trunk.synthesis(latents)
+        return self.trunk.decoder.conv_out(hidden)
+
+
+def _entry_widths(trunk: Vae) -> tuple[int, list[int]]:
+    """Patch of the finest resolution, and widths at the entry of every resolution, coarsest first."""
+    if isinstance(trunk, PixelAutoencoder):
+        return int(trunk.config["patch"]), list(trunk.config["channels"])[::-1]
+    widths = list(trunk.config["block_out_channels"])[::-1]
+    return 1, [widths[0], *widths[:-1]]
+
+
+def _last_width(trunk: Vae) -> int:
+    return int(trunk.config["channels" if isinstance(trunk, PixelAutoencoder) else "block_out_channels"][0])
+
+
+class DecoderObjective:
+    """Loss of the conditional decoder. Columns of a batch:
+
+    images (B, 3, H, W) uint8; latents (B, C, h, w), raw, encoded or generated; mask, alpha (B, 1, H, W) in 0..1;
+    truth (B, 1, H, W), 1 where the picture is to equal the image: everywhere for encoded latents, on the product for
+    generated ones. Elsewhere only the judge counts.
+
+    A denoiser's latents are a little off everywhere, and pictures show it most where cells meet. So encoded latents get
+    noise of a deviation drawn from 0 to `latent_noise`, in units of `scale`, and the decoder learns to see through it
+    (Zheng et al. 2025, Diffusion Transformers with Representation Autoencoders, section 3.3).
+    """
+
+    def __init__(self, loss: PictureLoss, *, scale: LatentScale, latent_noise: float) -> None:
+        if latent_noise < 0:
+            raise ValueError(f"train_decoder.latent_noise is {latent_noise}: it must be 0 or more")
+        self.loss = loss
+        self.scale = scale
+        self.latent_noise = latent_noise
+
+    def __call__(
+        self, decoder: nn.Module, batch: Batch, draws: Draws
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        columns = {name: batch[name] for name in ("images", "latents", "mask", "alpha", "truth")}
+        images = from_bytes(torch.as_tensor(columns["images"]))
+        latents, mask, alpha, truth = (
+            torch.as_tensor(columns[name]).float() for name in ("latents", "mask", "alpha", "truth")
+        )
+        encoded = truth.amin(dim=(1, 2, 3), keepdim=True)
+        level = self.latent_noise * encoded * draws.uniform(len(latents), 1, 1, 1)
+        noisy = self.scale.normalized(latents) + level * draws.normal(*latents.shape)
+        found = decoder(self.scale.raw(noisy), images, mask, alpha)
+        loss, outputs = self.loss(truth * found + (1 - truth) * images, images, draws.step)
+        return loss, outputs | {"reconstructions": found}

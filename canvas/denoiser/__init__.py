@@ -1,0 +1,1 @@
+"""The denoiser: network, noise process, sampling, objective, adapters."""

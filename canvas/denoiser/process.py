@@ -1,0 +1,118 @@
+"""How noise is added, what the denoiser predicts and how its errors are weighed: eps, v and flow.
+
+Latents are (B, C, h, w), about unit variance; times are (B,), in timesteps from 0 (clean) to `train_timesteps`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
+
+from canvas.denoiser.process_spec import DiffusionSpec
+
+if TYPE_CHECKING:
+    from canvas.train.draws import Draws
+
+
+class Process(Protocol):
+    """A noising process."""
+
+    def times(self, draws: Draws) -> torch.Tensor:
+        """Training times, (B,), one a sample of `draws`."""
+
+    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Latents at `times`."""
+
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """What the denoiser is to output for `noisy(clean, noise, times)`."""
+
+    def weights(self, times: torch.Tensor) -> torch.Tensor:
+        """Loss weights, (B,)."""
+
+
+class Flow:
+    """Rectified flow: x = (1 - sigma) clean + sigma noise, the target is their difference (Liu et al. 2022)."""
+
+    def __init__(self, spec: DiffusionSpec) -> None:
+        assert spec.time_mean is not None
+        assert spec.time_std is not None
+        assert spec.shift is not None
+        self.mean, self.std, self.shift = spec.time_mean, spec.time_std, spec.shift
+        self.train_timesteps = spec.train_timesteps
+
+    def times(self, draws: Draws) -> torch.Tensor:
+        sigma = torch.sigmoid(self.mean + self.std * draws.normal(len(draws)))
+        return self.shift * sigma / (1 + (self.shift - 1) * sigma) * self.train_timesteps
+
+    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        sigma = _as_latents(times / self.train_timesteps)
+        return (1 - sigma) * clean + sigma * noise
+
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        return noise - clean
+
+    def weights(self, times: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(times)
+
+
+class Diffusion:
+    """Variance-preserving diffusion on a discrete schedule; predicts the noise (eps, Ho et al. 2020) or v (Salimans
+    and Ho 2022)."""
+
+    def __init__(self, spec: DiffusionSpec) -> None:
+        self.prediction = spec.prediction
+        self.gamma = spec.min_snr_gamma
+        self.signal = training_scheduler(spec).alphas_cumprod.float()  # (train_timesteps,), squared
+
+    def times(self, draws: Draws) -> torch.Tensor:
+        return draws.integers(len(self.signal), len(draws))
+
+    def _amplitudes(self, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        signal = self.signal.to(times.device)[times]
+        return _as_latents(signal.sqrt()), _as_latents((1 - signal).sqrt())
+
+    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = self._amplitudes(times)
+        return alpha * clean + sigma * noise
+
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        if self.prediction == "eps":
+            return noise
+        alpha, sigma = self._amplitudes(times)
+        return alpha * noise - sigma * clean
+
+    def weights(self, times: torch.Tensor) -> torch.Tensor:
+        """min(SNR, gamma) as a weight of the clean-latents error, turned into one of eps (/ SNR) or v (/ SNR + 1)."""
+        signal = self.signal.to(times.device)[times]
+        if self.gamma is None:
+            return torch.ones_like(signal)
+        ratio = signal / (1 - signal)
+        return ratio.clamp(max=self.gamma) / (ratio if self.prediction == "eps" else ratio + 1)
+
+
+def noising_process(spec: DiffusionSpec) -> Process:
+    """The process of `spec`."""
+    return Flow(spec) if spec.prediction == "flow" else Diffusion(spec)
+
+
+def training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
+    """The diffusers scheduler that samples what `spec` trains; saved beside the denoiser."""
+    if spec.prediction == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=spec.train_timesteps, shift=spec.shift)
+    return DDIMScheduler(
+        num_train_timesteps=spec.train_timesteps,
+        beta_start=spec.beta_start,
+        beta_end=spec.beta_end,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon" if spec.prediction == "eps" else "v_prediction",
+        rescale_betas_zero_snr=spec.zero_terminal_snr,
+        timestep_spacing="trailing",  # starts at the last timestep, as zero terminal SNR asks
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def _as_latents(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]

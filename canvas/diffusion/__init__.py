@@ -1,1 +1,0 @@
-"""Noise schedules, objectives (pure losses), conditioning and guidance; samplers are diffusers' schedulers."""

@@ -1,0 +1,1 @@
+"""Frozen networks that ship in packages, and distances in their features."""

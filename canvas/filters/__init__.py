@@ -1,0 +1,1 @@
+"""Which pins are fit for training, and why the others are not."""

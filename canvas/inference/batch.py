@@ -1,0 +1,165 @@
+"""Many products with a prompt, a style or both each, in passes of one frame: for evaluation and batch jobs.
+
+Equal to calling the pipeline for each, up to rounding; a pass costs what its candidates would cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from tqdm import tqdm
+
+from canvas.denoiser.sampling import Condition, denoised
+from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.inference.conditioning import condition_of, frame_of, pictures_of
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import Pixels, Product
+from canvas.inference.scene import Scene, scene_of
+from canvas.inference.style import StylePrompt, styled
+from canvas.train.precision import half_on, held_in
+from canvas.vae.latents import latent_scale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One picture to paint."""
+
+    product: Product
+    prompt: str | None
+    seed: int
+    style: StylePrompt | None = None
+
+    @property
+    def told(self) -> StylePrompt | None:
+        """The style as it counts beside the prompt."""
+        return self.style and self.style.beside(self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in the model's frame, its text and known pixels encoded: once, for any number of denoisers."""
+
+    request: Request
+    scene: Scene  # on the CPU: requests are many
+    condition: Condition
+
+
+@torch.no_grad()
+def prepared(pipeline: CanvasPipeline, request: Request, scene: Scene | None = None) -> Prepared:
+    """`request`, encoded by the pipeline's parts; `scene`: its product's, if it is known already. Raises ValueError for
+    a prompt that is too long."""
+    pipeline.check_prompts(request.prompt)
+    scene = scene or scene_of(request.product, frame_of(pipeline, request.product), torch.device("cpu"))
+    condition = condition_of(pipeline, scene.to(pipeline.device), request.prompt, style=request.style)
+    return Prepared(request, scene, condition)
+
+
+def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[Prepared]:
+    """`requests` in their order, encoded; those of one product, prompt and style, which differ in their seed alone,
+    are encoded once and share it, and those of one product its scene. Raises ValueError for a prompt that is too
+    long."""
+    scenes: dict[int, Scene] = {}
+    known: dict[tuple[int, str | None, int], Prepared] = {}
+    found = []
+    for request in requests:
+        same = (id(request.product), request.prompt, id(request.style))
+        if same not in known:
+            known[same] = prepared(pipeline, request, scenes.get(id(request.product)))
+            scenes[id(request.product)] = known[same].scene
+        found.append(replace(known[same], request=request))
+    return found
+
+
+@torch.no_grad()
+def painted(
+    pipeline: CanvasPipeline,
+    requests: Sequence[Prepared],
+    painting: PaintingSpec,
+    *,
+    text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
+) -> Iterator[tuple[int, Pixels]]:
+    """(place in `requests`, picture of the product image's size), a pass of one frame after the other.
+
+    `text_to_image`: a denoiser that is not told of the product; the product is put on what it paints, decoded by the
+    autoencoder's own decoder. None: the pipeline's denoiser and decoder.
+    """
+    unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
+    half = half_on(pipeline.device, painting.precision)
+    scale = latent_scale(pipeline.vae)
+    for places in passes(requests, painting.batch_size):
+        chosen = [requests[place] for place in places]
+        condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
+        noise = _noise(pipeline, chosen)
+        told = None if text_to_image is not None else chosen[0].request.told
+        with held_in(half, unet), styled(unet, told):
+            latents = denoised(
+                unet,
+                scheduler,
+                noise,
+                condition,
+                steps=painting.steps,
+                guidance_scale=painting.guidance_scale,
+                guidance_stop=painting.guidance_stop,
+            )
+        features = None if text_to_image is not None else _features(pipeline, chosen)
+        products = [one.request.product for one in chosen]
+        yield from zip(
+            places, pictures_of(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products), strict=True
+        )
+
+
+def all_painted(
+    pipeline: CanvasPipeline, requests: Sequence[Prepared], painting: PaintingSpec, *, name: str, **options: Any
+) -> list[Pixels]:
+    """Pictures in the order of `requests`, under a progress bar called `name`; `options` as `painted` takes them."""
+    found: dict[int, Pixels] = {}
+    with tqdm(total=len(requests), desc=name, unit="picture") as bar:
+        for place, picture in painted(pipeline, requests, painting, **options):
+            found[place] = picture
+            bar.update()
+    return [found[place] for place in range(len(requests))]
+
+
+def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
+    """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
+    alike: dict[object, list[int]] = {}
+    for place, one in enumerate(requests):
+        style = one.request.told
+        counts = None if style is None else tuple(tuple(scales.items()) for scales in style.scales)
+        alike.setdefault((one.scene.frame, counts), []).append(place)
+    return [
+        places[first : first + batch_size] for places in alike.values() for first in range(0, len(places), batch_size)
+    ]
+
+
+def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
+    """Conditions of one picture each as one of all; without the product: text-to-image."""
+    columns: dict[str, torch.Tensor | None] = {}
+    for field in fields(Condition):
+        values = [value for one in conditions if (value := getattr(one, field.name)) is not None]
+        assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the pictures only"
+        known = with_product or field.name not in ("hole", "masked", "image")
+        columns[field.name] = torch.cat(values) if values and known else None
+    return Condition(**columns)  # type: ignore[arg-type]
+
+
+def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor:
+    masked = chosen[0].condition.masked
+    assert masked is not None
+    drawn = [torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed)) for one in chosen]
+    return torch.cat(drawn).to(pipeline.device)
+
+
+def _features(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> list[torch.Tensor] | None:
+    """Of the conditional decoder, if there is one: made anew in every pass, for they are as large as its maps."""
+    decoder = pipeline.decoder
+    if decoder is None:
+        return None
+    device = pipeline.device  # diffusers looks through all parts for it
+    scenes = [one.scene.to(device) for one in chosen]
+    known = [decoder.known(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
+    return [torch.cat(level) for level in zip(*known, strict=True)]

@@ -1,0 +1,91 @@
+"""The two ends of a generation, for one product or for many at once: what the denoiser is told, and what comes of
+its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from canvas.clip.model import encoded
+from canvas.denoiser.sampling import Condition
+from canvas.inference.frame import Frame, frame_for
+from canvas.inference.product import Pixels, Product, composited
+from canvas.inference.scene import Scene
+from canvas.pins.pixels import to_bytes
+from canvas.shards.conditioning import hole_of_mask, masked_images, size_ids
+from canvas.vae.latents import latent_scale
+from canvas.vae.model import scale_factor
+
+if TYPE_CHECKING:
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.style import StylePrompt
+
+
+def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
+    """The frame in which the pipeline's denoiser works on `product`."""
+    cell = scale_factor(pipeline.vae)
+    return frame_for(
+        *product.size,
+        side=int(pipeline.unet.config["sample_size"]) * cell,
+        multiple=cell,
+        max_aspect=pipeline.config["max_aspect"],
+    )
+
+
+def condition_of(
+    pipeline: CanvasPipeline,
+    scene: Scene,
+    prompt: str | None,
+    negative_prompt: str | None = None,
+    style: StylePrompt | None = None,
+) -> Condition:
+    """What the denoiser is told of one product, prompt (None: as a dropped caption in training) and style."""
+    states, pooled = encoded(pipeline.towers, [prompt or ""])
+    if prompt is None:
+        states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+    negative = (None, None) if negative_prompt is None else encoded(pipeline.towers, [negative_prompt])
+    vae = pipeline.vae
+    size = scene.frame.height, scene.frame.width
+    known = masked_images(scene.pixels, scene.mask)
+    return Condition(
+        states=states,
+        pooled=pooled,
+        sizes=torch.tensor([size_ids(size, (0, 0), size)], dtype=torch.float32),
+        negative_states=negative[0],
+        negative_pooled=negative[1],
+        hole=hole_of_mask(scene.mask, scale_factor(vae), pipeline.config["hole_inflation"]),
+        masked=latent_scale(vae).normalized(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
+        image=None if style is None else style.embeddings[None],
+    )
+
+
+def pictures_of(
+    pipeline: CanvasPipeline,
+    raw: torch.Tensor,
+    features: list[torch.Tensor] | None,
+    frame: Frame,
+    products: Sequence[Product],
+) -> list[Pixels]:
+    """Raw latents (N, C, h, w) of one frame as pictures of the products' own sizes, the product's pixels put back.
+
+    `products`: N, whose pixels go on the pictures. `features`: of the conditional decoder, for each or one for all;
+    None: the autoencoder's own decoder.
+    """
+    shifts = np.zeros((len(raw), frame.height, frame.width), np.float32)
+    if features is not None:
+        decoded, shift = pipeline.decoder.decode(raw.to(pipeline.decoder.dtype), features)
+        shifts = shift[:, 0].float().cpu().numpy()
+    else:
+        decoded = pipeline.vae.decode(raw.to(pipeline.vae.dtype)).sample
+    backgrounds = to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
+    return [
+        composited(
+            frame.enlarged(background, *product.size),
+            product,
+            None if features is None else frame.enlarged(shift, *product.size),
+        )
+        for background, shift, product in zip(backgrounds, shifts, products, strict=True)
+    ]

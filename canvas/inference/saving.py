@@ -1,0 +1,51 @@
+"""The denoiser's adapters beside the pipeline that they belong to: LoRAs in lora/NAME/, image prompts in
+ip_adapter/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import UNet2DConditionModel
+
+from canvas.denoiser.image_prompt import (
+    AdapterConfig,
+    has_image_prompt,
+    load_image_prompt,
+    remove_image_prompt,
+    save_image_prompt,
+    set_scale,
+)
+from canvas.denoiser.lora import load_lora, lora_names, save_lora, switch_style
+
+MOVED = {
+    "canvas.models.vae": "canvas.vae.model",
+    "canvas.models.text": "canvas.clip.model",
+    "canvas.models.decoder": "canvas.decoder.model",
+    "canvas.models.segmenter": "canvas.segmenter.model",
+    "canvas.models.image_tower": "canvas.clip.image_tower",
+    "canvas.models.uve": "canvas.uve.model",
+    "canvas.models.style_centres": "canvas.styles.centres",
+}
+"""Modules that model_index.json of a pipeline saved before version 0.2 names -> where its classes are today."""
+
+
+def take_off(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig) -> None:
+    """Write the adapters into `directory` and leave the bare denoiser; `put_on` undoes it."""
+    names = lora_names(unet)
+    for name in names:
+        save_lora(unet, directory / "lora" / name, name)
+    if names:
+        unet.unload_lora()
+    if has_image_prompt(unet):
+        save_image_prompt(unet, config, directory / "ip_adapter")
+        remove_image_prompt(unet)
+
+
+def put_on(unet: UNet2DConditionModel, directory: Path) -> None:
+    """Load what `take_off` wrote: LoRAs count; image prompts, and a LoRA that is theirs, do not until a style is
+    asked for."""
+    for folder in sorted((directory / "lora").glob("*")):
+        load_lora(unet, folder, folder.name)
+    switch_style(unet, None)
+    if (directory / "ip_adapter").is_dir():
+        set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)

@@ -1,0 +1,94 @@
+"""A segmenter's mistakes, simulated on true masks, so that a model trained on true masks meets them in time.
+
+Kinds follow what segmenters do wrong: boundaries off to either side, parts lost, background taken in
+(boundary, false-negative and false-positive perturbations as in CascadePSP, Cheng et al. 2020, section 4.1, and
+the mask degradation of Mask Transfiner's and BrushNet's training sets). 1 is product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from canvas.pins.masks import Mask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskErrors:
+    """How often each kind of error occurs (independent probabilities), and how large it is."""
+
+    erode: float
+    dilate: float
+    cut: float
+    blob: float
+    reach: float  # largest erosion and dilation, as a fraction of the square root of the product's area
+
+    def __post_init__(self) -> None:
+        for name in ("erode", "dilate", "cut", "blob"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"mask error {name} is {value}: give a probability from 0 to 1")
+        if not 0 < self.reach <= 0.5:
+            raise ValueError(f"mask error reach is {self.reach}: give a fraction above 0, up to 0.5")
+
+
+def with_errors(mask: Mask, errors: MaskErrors, rng: np.random.Generator) -> Mask:
+    """The mask as a fallible segmenter would draw it; an empty one stays empty, another never becomes so."""
+    if not mask.any():
+        return mask
+    wrong = mask
+    reach = errors.reach * float(np.sqrt(mask.sum()))
+    kinds: tuple[tuple[float, Callable[[Mask], Mask]], ...] = (
+        (errors.cut, lambda m: cut(m, rng)),
+        (errors.blob, lambda m: with_blob(m, rng)),
+        (errors.erode, lambda m: eroded(m, rng.uniform(0.5, max(1.0, reach)))),
+        (errors.dilate, lambda m: dilated(m, rng.uniform(0.5, max(1.0, reach)))),
+    )
+    for probability, change in kinds:
+        if rng.random() < probability:
+            changed = change(wrong)
+            wrong = changed if changed.any() else wrong
+    return wrong
+
+
+def eroded(mask: Mask, radius: float) -> Mask:
+    """Without the pixels closer than `radius` to the background; the picture's border is no background."""
+    return np.asarray(cv2.erode(mask.astype(np.uint8), _disk(radius)), dtype=bool)
+
+
+def dilated(mask: Mask, radius: float) -> Mask:
+    """With the pixels closer than `radius` to the product."""
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), _disk(radius)), dtype=bool)
+
+
+def cut(mask: Mask, rng: np.random.Generator) -> Mask:
+    """Without 5 to 30 % of the product, cut off along a straight line in any direction."""
+    y, x = np.nonzero(mask)
+    angle = rng.uniform(0, 2 * np.pi)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    kept = mask.copy()
+    kept[y, x] = along <= np.quantile(along, 1 - rng.uniform(0.05, 0.3))
+    return kept
+
+
+def with_blob(mask: Mask, rng: np.random.Generator) -> Mask:
+    """With an ellipse of background taken in that is centred on the product's edge, 5 to 20 % of its area."""
+    edge_y, edge_x = np.nonzero(mask & ~eroded(mask, 1))
+    if not edge_y.size:  # the product fills the picture
+        return mask
+    at = int(rng.integers(edge_y.size))
+    area = rng.uniform(0.05, 0.2) * mask.sum() * 2  # half of it lies on the product
+    stretch = rng.uniform(0.5, 2.0)
+    axes = (max(1, round(np.sqrt(area / np.pi * stretch))), max(1, round(np.sqrt(area / np.pi / stretch))))
+    canvas = mask.astype(np.uint8)
+    cv2.ellipse(canvas, (int(edge_x[at]), int(edge_y[at])), axes, rng.uniform(0, 180), 0, 360, 1, -1)
+    return canvas.astype(bool)
+
+
+def _disk(radius: float) -> NDArray[np.uint8]:
+    reach = max(1, int(np.ceil(radius)))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return np.asarray(x * x + y * y <= max(radius, 1.0) ** 2, dtype=np.uint8)

@@ -1,1 +1,0 @@
-"""Networks of the generator: denoiser, autoencoder, conditional decoder, text towers, adapters."""

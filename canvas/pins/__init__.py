@@ -1,0 +1,1 @@
+"""Pins: their tables, images, masks and captions, and what is read from them."""

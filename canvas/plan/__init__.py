@@ -1,1 +1,0 @@
-"""What a run needs before it is started, with the arithmetic: `python -m canvas.plan`."""

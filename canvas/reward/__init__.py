@@ -1,0 +1,1 @@
+"""The reward model: judges images of products."""

@@ -1,0 +1,66 @@
+"""Judgments that nobody gave: what corruptions say of pictures, as rows of tables.JUDGMENTS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from canvas.pins import tables
+from canvas.reward.comparisons import Comparison, ComparisonBatches, goodness, preferred
+from canvas.reward.spec import HEADS
+
+QUESTION = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
+"""Overall preference is asked with and without a prompt."""
+
+RATER = "synthetic"
+
+AT_ONCE = 500
+"""Comparisons whose rows are in memory."""
+
+
+def write_judgments(path: Path, sets: Mapping[str, ComparisonBatches]) -> int:
+    """Write the judgments of all comparisons, those of each set after the other; how many they are."""
+    with tables.Writer(path, tables.JUDGMENTS) as writer:
+        for name, batches in sets.items():
+            for first in range(0, len(batches.comparisons), AT_ONCE):
+                rows = [
+                    row
+                    for number, comparison in enumerate(batches.comparisons[first : first + AT_ONCE], first)
+                    for row in _judgments(f"{name}-{number:06d}", comparison, batches)
+                ]
+                writer.add(pa.Table.from_pylist(rows, tables.JUDGMENTS))
+    return writer.rows
+
+
+def _judgments(item: str, comparison: Comparison, batches: ComparisonBatches) -> Iterator[dict[str, Any]]:
+    """Which of both is better, and how good each is, question by question where it is known."""
+    view = batches.views[comparison.view]
+    both = comparison.first, comparison.second
+    names = [variant.name(view.pin_id) for variant in both]
+    goods = [goodness(variant, view, batches.scenes, comparison.prompt) for variant in both]
+    said = [
+        ("pairwise", names[0], names[1], preferred(comparison, (goods[0], goods[1]))),
+        *(("absolute", name, None, good) for name, good in zip(names, goods, strict=True)),
+    ]
+    common = dict.fromkeys(tables.JUDGMENTS.names) | {
+        "item_id": item,
+        "rater": RATER,
+        "source": "synthetic",
+        "cause": "+".join(sorted(comparison.kinds)),
+        "attention": False,
+    }
+    for turn, (kind, first, second, values) in enumerate(said):
+        for head, value in zip(HEADS, values, strict=True):
+            if not np.isnan(value) and (head != "overall" or np.isnan(values[HEADS.index("prompted")])):
+                yield common | {
+                    "judgment_id": f"{item}-{turn}-{head}",
+                    "kind": kind,
+                    "question": QUESTION[head],
+                    "value": float(value),
+                    "first": first,
+                    "second": second,
+                }

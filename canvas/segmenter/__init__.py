@@ -1,0 +1,1 @@
+"""The segmenter: image in, opacity of the product out."""

@@ -1,0 +1,105 @@
+"""What the segmenter learns: true opacity, on pins as they are and on their products pasted elsewhere.
+
+Pasting (Ghiasi et al. 2021, "Simple Copy-Paste") breaks the tie between products and their pictures; B pictures of
+S x S. Every draw is a function of (seed, step, sample).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.segmenter.spec import AugmentSpec
+from canvas.train.data import Batch
+from canvas.train.draws import Draws
+
+
+def segmentation_loss(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with soft targets + (1 - soft Dice) of each picture (Milletari et al. 2016), mean of the batch.
+
+    logits, alpha [B, 1, S, S]; Dice counts one pixel more in both sums, so that an empty picture asks for no product.
+    """
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * alpha).sum((1, 2, 3)) + 1
+    dice = overlap / ((probability + alpha).sum((1, 2, 3)) + 1)
+    return F.binary_cross_entropy_with_logits(logits, alpha) + (1 - dice).mean()
+
+
+class SegmentationObjective:
+    """Objective of the training loop for batches with `pixels`, `alpha`, `scene`, uint8 [B, 3 | 1 | 3, S, S]."""
+
+    def __init__(self, augment: AugmentSpec) -> None:
+        self.augment = augment
+
+    def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pixels, alpha = augmented(batch, draws, self.augment)
+        logits = model(pixels)
+        with torch.no_grad():
+            found, true = logits > 0, alpha > 0.5
+            some = true.flatten(1).any(1)
+            iou = (found & true).flatten(1).sum(1) / (found | true).flatten(1).sum(1).clamp(min=1)
+        return segmentation_loss(logits, alpha), {"iou": iou[some].mean() if some.any() else iou.new_zeros(())}
+
+
+@torch.no_grad()
+def augmented(batch: Batch, draws: Draws, spec: AugmentSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures in 0..1 [B, 3, S, S] and their true alpha [B, 1, S, S]."""
+    layers = torch.cat([_unit(batch, "pixels"), _unit(batch, "alpha")], dim=1)
+    scene = _unit(batch, "scene")
+    rows = len(layers)
+
+    pasted = _moved(layers, _transforms(draws, rows, spec, spec.turn), "zeros")
+    product, opacity = pasted[:, :3], pasted[:, 3:]
+    product = _recoloured(product, draws, spec.colour)
+    below = _recoloured(scene, draws, spec.colour) * (1 - _shadow(opacity, draws))
+    composite = torch.cat([product * opacity + below * (1 - opacity), opacity], dim=1)
+
+    paste = (draws.uniform(rows, 1, 1, 1) < spec.paste).to(layers.dtype)
+    layers = paste * composite + (1 - paste) * layers
+    layers = _moved(layers, _transforms(draws, rows, spec, 0.0), "reflection")
+    return _recoloured(layers[:, :3], draws, spec.colour), layers[:, 3:]
+
+
+def _unit(batch: Batch, name: str) -> torch.Tensor:
+    column = batch[name]
+    assert isinstance(column, torch.Tensor)
+    return column.float() / 255
+
+
+def _transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) -> torch.Tensor:
+    """Affine maps [B, 2, 3] from output to input: mirrored half of the time, scaled, moved, turned."""
+    draw = 2 * draws.uniform(rows, 5) - 1
+    scale = spec.zoom ** draw[:, 0]
+    angle = torch.deg2rad(turn * draw[:, 1])
+    mirror = draw[:, 2].sign()
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    shift = 2 * spec.shift * draw[:, 3:]
+    return torch.stack(
+        [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)], 1
+    )
+
+
+def _moved(layers: torch.Tensor, transforms: torch.Tensor, beyond: str) -> torch.Tensor:
+    grid = F.affine_grid(transforms, list(layers.shape), align_corners=False)
+    return F.grid_sample(layers, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
+
+
+def _recoloured(pixels: torch.Tensor, draws: Draws, strength: float) -> torch.Tensor:
+    """Contrast about the mean, gain of each channel and brightness, each by up to `strength`, clipped to 0..1."""
+    draw = strength * (2 * draws.uniform(len(pixels), 5, 1, 1) - 1)
+    mean = pixels.mean((1, 2, 3), keepdim=True)
+    return (((pixels - mean) * (1 + draw[:, :1]) + mean) * (1 + draw[:, 1:4]) + draw[:, 4:] / 3).clamp(0, 1)
+
+
+def _shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Darkness [B, 1, S, S] of a soft shadow beside the pasted product, 0..0.6."""
+    rows, side = len(opacity), opacity.shape[-1]
+    width = max(1, side // 24)
+    soft = opacity[:, 0]
+    for _ in range(4):  # a box along each axis, twice; one axis at a time is a quarter of the time on a CPU
+        soft = F.avg_pool1d(soft, 2 * width + 1, 1, width).mT
+    draw = draws.uniform(rows, 3)
+    moves = torch.eye(2, 3, device=opacity.device).repeat(rows, 1, 1)
+    moves[:, :, 2] = 0.2 * (draw[:, :2] - 0.5)
+    return 0.6 * draw[:, 2].view(rows, 1, 1, 1) * _moved(soft[:, None], moves, "zeros")

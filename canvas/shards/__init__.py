@@ -1,0 +1,1 @@
+"""Training samples of the denoiser: encoded once, read at random."""

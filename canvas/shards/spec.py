@@ -1,0 +1,37 @@
+"""What of a pin goes into the training shards: params of stages, so this module is light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from canvas.masks.errors import MaskErrors
+from canvas.masks.random import MaskSpec
+from canvas.pins.crops import CropSpec
+from canvas.train.spec import Precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingSpec:
+    """How many views, captions and masks of each pin are encoded, and which."""
+
+    sources: tuple[str, ...]  # of captions, in order of preference
+    views: int  # of each pin of the train split: the first as it is, the others cropped at random
+    crops: CropSpec  # of those others; the frame keeps its size
+    captions: int  # of each pin, its first ones; fewer are repeated
+    random_masks: int
+    masks: MaskSpec  # what the random ones are
+    product_masks: int
+    mask_errors: MaskErrors  # of the product masks
+    batch_size: int  # pictures at once
+    precision: Precision  # of the encoders; the shards are float16
+    rows_per_shard: int
+    parallel: Literal["none", "ddp"]  # ddp: ranks share the shards
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("views", "captions", "random_masks", "product_masks", "batch_size", "rows_per_shard"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"encode.{name} is {value}: it must be 1 or more")
+        if not self.sources:
+            raise ValueError("encode.sources is []: name at least one source of captions, such as generated")

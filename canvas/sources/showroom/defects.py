@@ -1,0 +1,140 @@
+"""Planted defects of pictures. Each takes a sound picture and spoils it; truth follows the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from canvas.pins.images import encode_jpeg
+from canvas.sources.showroom.camera import to_linear, to_srgb
+
+Bytes3 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """8-bit sRGB `image` [h, w, 3]; `background` likewise and `alpha` [h, w] where there is a product."""
+
+    image: Bytes3
+    background: Bytes3 | None
+    alpha: NDArray[np.uint8] | None
+
+
+def blurred(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Out of focus: a Gaussian of 2.5 to 4.5 pixels."""
+    image = cv2.GaussianBlur(picture.image, (0, 0), rng.uniform(2.5, 4.5))
+    return replace(picture, image=np.asarray(image, dtype=np.uint8))
+
+
+def tiny(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A thumbnail with a short side of 32 to 72 pixels."""
+    height, width = picture.image.shape[:2]
+    scale = rng.integers(32, 73) / min(height, width)
+    return _mapped(
+        picture, lambda plane: cv2.resize(plane, (round(width * scale), round(height * scale)), interpolation=3)
+    )
+
+
+def overexposed(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Exposed until the mean luma is 0.93 to 0.97, at least two stops up: a product on white is near it already."""
+    return replace(picture, image=_exposed(picture.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
+
+
+def underexposed(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Exposed until the mean luma is 0.015 to 0.04."""
+    return replace(picture, image=_exposed(picture.image, rng.uniform(0.015, 0.04), (1e-4, 1.0)))
+
+
+def text_overlay(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A slogan or an address across the picture, outlined or on a bar."""
+    image = Image.fromarray(picture.image)
+    draw = ImageDraw.Draw(image)
+    text = str(rng.choice(_SLOGANS))
+    size = 48
+    while (font := ImageFont.load_default(size)).getlength(text) > 0.9 * image.width:
+        size -= 1
+    left = (image.width - font.getlength(text)) / 2
+    top = rng.uniform(0.06, 0.8) * image.height
+    if rng.random() < 0.5:
+        bar = tuple(int(c) for c in rng.integers(0, 90, 3))
+        draw.rectangle((0, top - 5, image.width, top + 1.35 * size), fill=bar)
+        draw.text((left, top), text, font=font, fill=(255, 255, 255))
+    else:
+        draw.text((left, top), text, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    return replace(picture, image=np.asarray(image))
+
+
+def near_duplicate(picture: Picture, rng: np.random.Generator) -> Picture:
+    """The same picture again: up to 4 % cropped off each side, resized, up to 8 % darker or, where that burns no
+    more than the brightest 5 % of its values, brighter."""
+    height, width = picture.image.shape[:2]
+    left, right, top, bottom = (rng.uniform(0, 0.04, 4) * (width, width, height, height)).astype(int)
+    cropped = _mapped(picture, lambda plane: plane[top : height - bottom, left : width - right])
+    scale = rng.uniform(0.9, 1.1)
+    size = (round(width * scale), round(height * scale))
+    resized = _mapped(cropped, lambda plane: cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
+    gain = min(rng.uniform(0.92, 1.08), 252 / np.percentile(picture.image, 95))
+    return replace(resized, image=np.clip(resized.image * gain, 0, 255).round().astype(np.uint8))
+
+
+def broken_bytes(picture: Picture, rng: np.random.Generator) -> bytes:
+    """What a failed download leaves: a cut-off JPEG, noise, an error page, or nothing."""
+    data = encode_jpeg(Image.fromarray(picture.image))
+    match int(rng.integers(5)):
+        case 0:
+            return b""
+        case 1:
+            return rng.bytes(int(rng.integers(200, 4000)))
+        case 2:
+            return b"<html><head><title>404 Not Found</title></head><body>The image is gone.</body></html>\n"
+        case _:
+            return data[: int(len(data) * rng.uniform(0.15, 0.7))]
+
+
+SPOIL = {
+    "blurred": blurred,
+    "tiny": tiny,
+    "overexposed": overexposed,
+    "underexposed": underexposed,
+    "text_overlay": text_overlay,
+    "near_duplicate": near_duplicate,
+}
+"""The defects that give another picture."""
+
+_SLOGANS = (
+    "SALE -50%",
+    "SHOP NOW",
+    "LINK IN BIO",
+    "FREE SHIPPING TODAY",
+    "BEST PRICE 2026",
+    "FOLLOW FOR MORE",
+    "www.best-offers.shop",
+    "BUY 1 GET 1 FREE",
+    "TOP 10 IDEAS",
+    "READ MORE BELOW",
+)
+
+
+def _exposed(image: Bytes3, luma: float, gains: tuple[float, float]) -> Bytes3:
+    """The image multiplied in linear light so that its mean luma comes out at `luma` (bisection on the gain)."""
+    linear = to_linear(image.astype(np.float32) / 255)
+    low, high = np.log(gains)
+    for _ in range(14):
+        middle = (low + high) / 2
+        exposed = to_srgb(np.clip(linear * np.float32(np.exp(middle)), 0, 1))
+        if exposed.mean() < luma:
+            low = middle
+        else:
+            high = middle
+    return (exposed * 255).round().astype(np.uint8)
+
+
+def _mapped(picture: Picture, change: Callable[[NDArray[np.uint8]], Any]) -> Picture:
+    background = None if picture.background is None else change(picture.background)
+    return Picture(change(picture.image), background, None if picture.alpha is None else change(picture.alpha))

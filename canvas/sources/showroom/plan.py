@@ -1,0 +1,119 @@
+"""Which pin shows what: kind, split, product, scene and planted defect of every pin, from the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from canvas.sources.showroom.products import Cutout, Product
+from canvas.sources.showroom.scenes import SCENES, Scene
+from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
+
+T = TypeVar("T")
+
+SIZES = ((192, 192), (160, 240), (240, 160), (176, 220), (216, 176))
+"""Width and height in pixels: 1:1, 2:3, 3:2, 4:5 and about 5:4."""
+
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class PinPlan:
+    """What one pin shows. `spread` in [0, 1) places it among its like (evenly, by the golden ratio);
+    `copy_of` is the index of the pin that a planted near-duplicate repeats."""
+
+    index: int
+    kind: str
+    split: str
+    product: Product | None
+    cutout: Cutout | None
+    scene: Scene | None
+    size: tuple[int, int]
+    spread: float
+    defect: str | None = None
+    copy_of: int | None = None
+
+    @property
+    def seen_product(self) -> bool:
+        return self.split in ("train", "unseen_view")
+
+    @property
+    def seen_view(self) -> bool:
+        return self.split in ("train", "unseen_product")
+
+
+def planned(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> list[PinPlan]:
+    """The plans of all pins in order; a copy always comes after its original and shares its plan."""
+    rng = np.random.default_rng([seed, 0])
+    kinds_splits = _kinds_and_splits(spec)
+    order = rng.permutation(len(kinds_splits))
+    seen = _cycle([product for product in products if not product.held_out], rng)
+    unseen = _cycle([product for product in products if product.held_out], rng)
+    cutouts = {product.product_id: _cycle(product.cutouts, rng) for product in products}
+    scenes, sizes = _cycle(SCENES, rng), _cycle(SIZES, rng)
+    counters: dict[str, int] = {}
+    plans = []
+    for index, position in enumerate(order):
+        kind, split = kinds_splits[position]
+        product = None if kind == "scene" else next(seen if split in ("train", "unseen_view") else unseen)
+        scene = None if kind == "on_white" else next(scenes)
+        cutout = next(cutouts[product.product_id]) if product else None
+        like = f"{kind} {split} {scene.file if scene else cutout.file if cutout else ''}"
+        counters[like] = counters.get(like, int(rng.integers(1000))) + 1
+        spread = counters[like] * GOLDEN % 1
+        plans.append(PinPlan(index, kind, split, product, cutout, scene, next(sizes), spread))
+    return _with_defects(plans, spec, rng)
+
+
+def apportioned(total: int, weights: Mapping[T, float]) -> dict[T, int]:
+    """`total` in whole parts proportional to the weights (largest remainders, ties by order)."""
+    whole = sum(weights.values())
+    exact = {key: total * weight / whole for key, weight in weights.items()}
+    counts = {key: int(value) for key, value in exact.items()}
+    for key in sorted(exact, key=lambda key: counts[key] - exact[key])[: total - sum(counts.values())]:
+        counts[key] += 1
+    return counts
+
+
+def _kinds_and_splits(spec: ShowroomSpec) -> list[tuple[str, str]]:
+    train = 1 - spec.unseen_product - spec.unseen_view - spec.unseen_both
+    kinds = {"in_scene": 1 - spec.on_white - spec.scene_only, "on_white": spec.on_white, "scene": spec.scene_only}
+    splits = {
+        "in_scene": {
+            "train": train,
+            "unseen_product": spec.unseen_product,
+            "unseen_view": spec.unseen_view,
+            "unseen_both": spec.unseen_both,
+        },
+        "on_white": {"train": train + spec.unseen_view, "unseen_product": spec.unseen_product + spec.unseen_both},
+        "scene": {"train": train + spec.unseen_product, "unseen_view": spec.unseen_view + spec.unseen_both},
+    }
+    return [
+        (kind, split)
+        for kind, count in apportioned(spec.pins, kinds).items()
+        for split, part in apportioned(count, splits[kind]).items()
+        for _ in range(part)
+    ]
+
+
+def _with_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Generator) -> list[PinPlan]:
+    each = max(1, round(spec.pins * spec.defective / len(DEFECTS)))
+    drawn = [int(index) for index in rng.permutation(spec.pins)]
+    for original, copy in (sorted((drawn.pop(), drawn.pop())) for _ in range(each)):
+        plans[copy] = replace(plans[original], index=copy, defect="near_duplicate", copy_of=original)
+    for defect in DEFECTS:
+        if defect != "near_duplicate":
+            for _ in range(each):
+                index = drawn.pop()
+                plans[index] = replace(plans[index], defect=defect)
+    return plans
+
+
+def _cycle(items: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
+    """The items over and over, every round in a new order."""
+    own = np.random.default_rng(rng.integers(2**63))
+    while True:
+        yield from (items[index] for index in own.permutation(len(items)))

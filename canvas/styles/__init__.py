@@ -1,0 +1,1 @@
+"""Styles mined from embeddings: clusters and boards."""

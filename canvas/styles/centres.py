@@ -1,0 +1,48 @@
+"""Centres of the mined style clusters, as a part of a diffusers pipeline: what style pictures are drawn towards.
+
+Embeddings of places, or of sides of them, that training never saw lie beside those that the denoiser knows, and come
+nearer on their way to a centre: the truncation trick with several centres (Mokady et al. 2022, "Self-Distilled
+StyleGAN"). K clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+from canvas.features.vectors import Vectors, unit
+from canvas.styles.table import Style
+from canvas.uve.pin_embeddings import Source
+
+
+class StyleCentres(ModelMixin, ConfigMixin):
+    """`uve` and `clip` [K, ...], rows of unit length; without gradients."""
+
+    @register_to_config
+    def __init__(self, clusters: int, uve_width: int, clip_width: int) -> None:
+        super().__init__()
+        self.uve = torch.nn.Parameter(torch.zeros(clusters, uve_width), requires_grad=False)
+        self.clip = torch.nn.Parameter(torch.zeros(clusters, clip_width), requires_grad=False)
+
+    @classmethod
+    def of(cls, styles: Sequence[Style]) -> StyleCentres | None:
+        """Those of the clusters that were kept; None: there is none."""
+        kept = [style for style in styles if style.kind == "cluster" and not style.dropped]
+        if not kept:
+            return None
+        made = cls(len(kept), len(kept[0].uve), len(kept[0].clip))
+        made.uve.copy_(torch.from_numpy(np.stack([style.uve for style in kept])))
+        made.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
+        return made.eval()
+
+    def drawn(self, parts: Mapping[str, Vectors], source: Source, share: float) -> dict[str, Vectors]:
+        """Embeddings "uve" and "clip" [N, ...] of unit length, each row by `share`, 0 to 1, of the way to the centre
+        nearest to it by the first embedding of `source`."""
+        centres = {name: getattr(self, name).detach().float().cpu().numpy() for name in ("uve", "clip")}
+        by = source.split("+")[0]
+        nearest = np.argmax(parts[by] @ centres[by].T, axis=1)
+        return {name: unit((1 - share) * part + share * centres[name][nearest]) for name, part in parts.items()}

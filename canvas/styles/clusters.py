@@ -1,0 +1,115 @@
+"""Style descriptors of pictures, and clusters of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canvas.features.vectors import Vectors, unit
+
+Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
+
+SHRINK = 5
+"""Pins of a product at which half of its mean counts: the mean of a few is mostly their style."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterSpec:
+    """K-means over several numbers of clusters; the criterion takes the best."""
+
+    numbers: tuple[int, ...]
+    criterion: Criterion
+    criterion_pins: int  # that it is computed on, at most: a silhouette takes time and memory with their square
+    batch_size: int | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
+    restarts: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.numbers or min(self.numbers) < 2:
+            raise ValueError(f"clusters.numbers is {list(self.numbers)}: give numbers of 2 or more")
+        if self.criterion_pins <= max(self.numbers) or self.restarts < 1:
+            raise ValueError(
+                f"clusters needs more criterion_pins than the {max(self.numbers)} clusters and restarts of 1 or more, "
+                f"not {self.criterion_pins} and {self.restarts}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """What k-means found."""
+
+    of: NDArray[np.int64]  # [N], number of each row's cluster
+    scores: Mapping[int, float]  # number of clusters -> criterion, higher is better
+
+
+def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
+    """What pictures look like apart from what they show: their vectors without the mean of all that show the same
+    content (a product; None: nothing in particular, nothing is taken out), brought to unit length again.
+
+    The mean is drawn towards that of all pictures as a content has fewer, by SHRINK.
+    """
+    centred = vectors - vectors.mean(axis=0)
+    numbers = {content: at for at, content in enumerate(dict.fromkeys(contents))}
+    of = np.array([numbers[content] for content in contents])
+    sums = np.zeros((len(numbers), vectors.shape[1]))
+    np.add.at(sums, of, centred)
+    means = sums / (np.bincount(of, minlength=len(numbers)) + SHRINK)[:, None]
+    if None in numbers:
+        means[numbers[None]] = 0
+    centred -= means.astype(np.float32)[of]
+    return unit(centred)
+
+
+def clustered(vectors: Vectors, spec: ClusterSpec) -> Clusters:
+    """K-means with each of `spec.numbers`; the clusters of the number that the criterion prefers (the smaller, if two
+    are equal). Raises `ValueError` if there are no more vectors than clusters.
+    """
+    if len(vectors) <= max(spec.numbers):
+        raise ValueError(
+            f"{len(vectors)} pictures cannot be told into {max(spec.numbers)} clusters: lower clusters.numbers"
+        )
+    rng = np.random.default_rng(spec.seed)
+    sample = rng.permutation(len(vectors))[: spec.criterion_pins]
+    scores: dict[int, float] = {}
+    best: tuple[float, NDArray[np.int64]] | None = None
+    for number in sorted(spec.numbers):
+        model = kmeans(spec, number).fit(vectors)
+        of = np.asarray(model.labels_, np.int64)
+        scores[number] = score = criterion(vectors[sample], of[sample], spec.criterion)
+        if best is None or score > best[0]:
+            best = score, of
+    assert best is not None
+    return Clusters(best[1], scores)
+
+
+def kmeans(spec: ClusterSpec, number: int) -> Any:
+    """scikit-learn's estimator of `number` clusters, not yet fitted."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    if spec.batch_size is None:
+        return KMeans(number, n_init=spec.restarts, random_state=spec.seed)
+    return MiniBatchKMeans(
+        number, batch_size=spec.batch_size, n_init=spec.restarts, random_state=spec.seed, compute_labels=True
+    )
+
+
+def criterion(vectors: Vectors, of: NDArray[np.int64], name: Criterion) -> float:
+    """How well the clusters part, higher is better; -inf if fewer than two are among the vectors, or all are alone.
+
+    silhouette: Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned.
+    """
+    from sklearn import metrics
+
+    if not 2 <= len(np.unique(of)) < len(of):
+        return -np.inf
+    match name:
+        case "silhouette":
+            return float(metrics.silhouette_score(vectors, of))
+        case "calinski_harabasz":
+            return float(metrics.calinski_harabasz_score(vectors, of))
+        case "davies_bouldin":
+            return -float(metrics.davies_bouldin_score(vectors, of))

@@ -1,0 +1,73 @@
+"""Styles by name: mined clusters and boards, as the generator is asked for them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canvas.pins import tables
+
+STYLES_FOLDER = "styles"
+"""Where the table stands in the directory of the assembled generator."""
+
+TYPICAL = 0.5
+"""How far style pictures are drawn to the nearest mined cluster (canvas.styles.centres), if not said otherwise:
+half-way. Sides of a place that training never saw are followed further so (docs/experiments/)."""
+
+MAX_STRENGTH = 4.0
+"""Of a style; 1 is how it was trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A row of tables.STYLES."""
+
+    style_id: str
+    kind: str
+    name: str
+    uve: NDArray[np.float32]  # [E], unit length
+    clip: NDArray[np.float32]
+    pins: tuple[str, ...]  # the most typical first
+    purity: float | None
+    coherence: float | None
+    chance: float | None
+    dropped: str | None
+
+
+def read_styles(path: Path) -> list[Style]:
+    """The table's rows, dropped ones included."""
+    return [
+        Style(
+            **row
+            | {"uve": np.array(row["uve"], np.float32), "clip": np.array(row["clip"], np.float32)}
+            | {"pins": tuple(row["pins"])}
+        )
+        for row in tables.read(path).to_pylist()
+    ]
+
+
+def style_named(styles: Sequence[Style], kind: str, name: str) -> Style:
+    """The style of `kind` ("cluster" or "board") with that name or id, whatever its case.
+
+    Boards without a style of their own are found too: who asks for a board means its pictures. `ValueError` for an
+    unknown one, offering the nearest names, and for a dropped cluster, saying why.
+    """
+    of_kind = [style for style in styles if style.kind == kind]
+    for style in of_kind:
+        if name.strip().lower() in (style.name.lower(), style.style_id):
+            if style.kind == "cluster" and style.dropped:
+                raise ValueError(f"style cluster {style.name!r} was dropped: {style.dropped}")
+            return style
+    usable = [style.name for style in of_kind if style.kind == "board" or not style.dropped]
+    by_lower = {known.lower(): known for known in usable}
+    close = difflib.get_close_matches(name.strip().lower(), list(by_lower), n=3, cutoff=0.4)
+    offered = [by_lower[found] for found in close] or sorted(usable)[:3]
+    raise ValueError(
+        f"no {'style cluster' if kind == 'cluster' else 'board'} is called {name!r}"
+        + (f": did you mean {', '.join(map(repr, offered))}?" if offered else ": none was mined")
+    )

@@ -1,0 +1,1 @@
+"""The unified visual embedding (UVE), and embeddings of whole tables."""

@@ -1,0 +1,130 @@
+"""Unified visual embedding (UVE): one vector of a picture for several label tasks.
+
+One trunk of timm, which canvas.features.timm_trunk is one of, too, a projection, LayerNorm without affine and L2 (Zhai
+and Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
+pictures, E the embedding's width.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
+from canvas.uve.spec import UveSpec
+
+JUDGES = ("efficientnet_lite0", "tf_efficientnet_lite0")
+"""Trunks that judge what the generator paints: nothing that steers the generator may see by them."""
+
+
+class UveModel(ModelMixin, ConfigMixin):
+    """Build it with `build_uve`, load it with `load_uve`, ask it with `embed`."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    @register_to_config
+    def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.network: Any = _trunk(trunk, trunk_args, image_size)
+        self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
+        self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
+        for name in ("mean", "std"):
+            values = torch.tensor(self.network.pretrained_cfg[name]).view(3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (B, E) of images (B, 3, S, S) in [-1, 1]."""
+        features = self.network(((images + 1) / 2 - self.mean) / self.std)
+        return F.normalize(self.norm(self.projection(features)), dim=1)
+
+
+def _trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrained: bool = False) -> Any:
+    settings: dict[str, Any] = {**_sized(name, image_size), **args}
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
+
+
+def build_uve(spec: UveSpec) -> UveModel:
+    """The model of `spec`, with random weights from torch's generator or those of `init_from`.
+
+    Raises `ValueError` for a trunk that timm does not know or that is a judge's, for arguments or a size that the
+    trunk does not take, and for weights of another form.
+    """
+    name = spec.trunk.partition(".")[0]
+    if name in JUDGES:
+        raise ValueError(f"uve.trunk {spec.trunk} judges the generator's pictures: choose another, as {PHOTO_TRUNK}")
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(f"uve.trunk {spec.trunk!r} is unknown to timm: try {', '.join(close) or 'resnet10t'}")
+    form = {key: getattr(spec, key) for key in ("trunk", "trunk_args", "image_size", "embed_dim")}
+    if spec.init_from not in (None, "timm"):
+        model = load_uve(spec.init_from)
+        if different := sorted(key for key in form if model.config[key] != form[key]):
+            known = {key: model.config[key] for key in form}
+            raise ValueError(f"uve.init_from {spec.init_from} differs in {', '.join(different)}: it has {known}")
+        return model
+    try:
+        model = UveModel(**form)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
+        model.train()
+    except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {spec.image_size} pixels: {reason}"
+        ) from None
+    if spec.init_from == "timm":
+        pretrained = _trunk(spec.trunk, spec.trunk_args, spec.image_size, pretrained=True)
+        model.network.load_state_dict(pretrained.state_dict())
+    return model
+
+
+def load_uve(path: str | Path) -> UveModel:
+    """The model in a directory that `save_pretrained` wrote, in eval mode. Raises `ValueError` if it is none."""
+    if not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} holds no config.json: name a directory that the train_uve stage wrote")
+    model: UveModel = UveModel.from_pretrained(str(path), use_safetensors=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def embed(model: UveModel, images: torch.Tensor) -> torch.Tensor:
+    """Unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], of any size: squeezed whole, for a crop drops edges.
+
+    `model` must be in eval mode; the result is on its device, in float32.
+    """
+    assert not model.training, "an embedding of pictures must not depend on what else is in the batch: call eval()"
+    size = (model.config["image_size"],) * 2
+    images = images.to(model.device, torch.float32)
+    if tuple(images.shape[-2:]) != size:
+        images = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+    return model(images.to(model.dtype)).float()
+
+
+def codes(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Binary codes (B, E / 8) of embeddings (B, E): their signs, eight to a byte."""
+    return np.packbits(embeddings > 0, axis=1)
+
+
+def signs(code: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit vectors (B, E) of -1 and 1 over the root of E from codes (B, E / 8): their dot product is 1 - 2 h / E at a
+    Hamming distance of h bits."""
+    bits = np.unpackbits(code, axis=1).astype(np.float32)
+    return (2 * bits - 1) / np.float32(np.sqrt(bits.shape[1]))
+
+
+def _sized(trunk: str, image_size: int) -> dict[str, int]:
+    """What tells the trunk its size; convolutional ones take any."""
+    known = timm.get_pretrained_cfg(trunk.partition(".")[0], allow_unregistered=True)
+    return {"img_size": image_size} if known is not None and known.fixed_input_size else {}

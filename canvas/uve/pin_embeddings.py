@@ -1,0 +1,56 @@
+"""The embeddings of pins as the image-prompt adapter reads them: which of them, in which order, of unit length each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from canvas.features.vectors import Vectors, unit
+from canvas.pins import tables
+
+Source = Literal["uve", "clip", "uve+clip"]
+"""Which embeddings stand side by side."""
+
+REMEMBERED = 512
+"""Row groups of embeddings, of 250 pins and some megabytes each: more than the shards hold that the buckets mix at a
+time."""
+
+
+def joined(parts: Mapping[str, Vectors], source: str) -> Vectors:
+    """Embeddings [N, E] of `source` from "uve" and "clip" [N, ...] each. Raises ValueError for another source."""
+    if unknown := set(source.split("+")) - {"uve", "clip"}:
+        raise ValueError(f"the image embedding {source!r} is unknown ({', '.join(unknown)}): use uve, clip or uve+clip")
+    return np.concatenate([parts[name] for name in source.split("+")], axis=1)
+
+
+def averaged(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str, Vectors]:
+    """The weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
+    shares = np.asarray(weights, np.float32)[None]
+    return {name: unit(shares @ part) for name, part in parts.items()}
+
+
+class PinEmbeddings:
+    """Embeddings of the pins of tables.EMBEDDINGS, read when they are asked for; some row groups stay in memory, for
+    shards hold pins in the order of the table."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._rows = tables.RowsById(path, remembered=REMEMBERED)
+        self._source = source
+        first = next(iter(self._rows), None)
+        if first is None:
+            raise ValueError(f"{path} holds no embedding: run the stage embed on pins that the filter keeps")
+        self.width = self.of([first]).shape[1]  # E
+
+    def of(self, pins: Sequence[str]) -> Vectors:
+        """[N, E], in the order of `pins`. Raises ValueError for a pin that was not embedded."""
+        if missing := [pin for pin in pins if pin not in self._rows]:
+            raise ValueError(
+                f"{len(missing)} pins have no embedding ({missing[0]}, ...): embed and encode the same pins"
+            )
+        names = self._source.split("+")
+        found = {row["pin_id"]: row for row in self._rows.read(pins, ["pin_id", *names])}
+        parts = {name: np.array([found[pin][name] for pin in pins], np.float32) for name in names}
+        return joined(parts, self._source)

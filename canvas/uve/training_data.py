@@ -1,0 +1,113 @@
+"""What is known of pins by task (scene, product, category, board), and batches in which every class has its turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from canvas.pins import tables
+from canvas.pins.captions import backgrounds
+from canvas.pins.crops import CropSpec, Pixels
+from canvas.pins.image_batches import CropBatches
+from canvas.train.data import Batch
+from canvas.train.draws import mixed
+from canvas.uve.spec import TASKS
+
+MISSING = -1
+"""Label of a pin that a task does not know: no loss."""
+
+Labels = Mapping[str, Mapping[str, str]]
+"""Task -> pin_id -> class; pins that a task does not know are left out."""
+
+
+def labels_of(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) -> Labels:
+    """The classes of the `wanted` pins in every one of TASKS.
+
+    Scene: what truth says; of pins that truth does not know, the background of the generated caption.
+    """
+    found: dict[str, dict[str, str]] = {task: {} for task in TASKS}
+    for row in tables.read(pins, ["pin_id", "product_id", "category", "board"]).to_pylist():
+        if row["pin_id"] in wanted:
+            for task, column in (("product", "product_id"), ("category", "category"), ("board", "board")):
+                if row[column]:
+                    found[task][row["pin_id"]] = row[column]
+    true = {row["pin_id"]: row["scene"] for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()}
+    found["scene"] = {pin: scene for pin, scene in true.items() if scene and pin in wanted}
+    for pin, place in backgrounds(captions, wanted).items():
+        if pin not in true:
+            found["scene"][pin] = place
+    return found
+
+
+def classes_of(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:
+    """The classes of each of `tasks` that `min_pins` pins have, sorted.
+
+    `ValueError` for a task with fewer than two: there is nothing to tell apart.
+    """
+    found = {}
+    for task in tasks:
+        counts = Counter(labels[task].values())
+        found[task] = sorted(name for name, count in counts.items() if count >= min_pins)
+        if len(found[task]) < 2:
+            raise ValueError(
+                f"task {task} has {len(found[task])} classes of {min_pins} pins or more: set its weight to 0, or lower "
+                "train_uve.min_pins"
+            )
+    return found
+
+
+class BalancedCrops(CropBatches):
+    """Crops of labelled pictures: `pin_id`, `images` uint8 [B, 3, side, side], and for each task a column of its name,
+    int64 [B], class numbers or MISSING.
+
+    Tasks take turns, each draws one of its classes, and the class one of its pins: rare classes come as often as
+    frequent ones. What a sample is, is a function of the seed, the step and its place.
+    """
+
+    def __init__(
+        self,
+        ids: list[str],
+        pictures: list[Pixels],
+        side: int,
+        crops: CropSpec,
+        batch_size: int,
+        seed: int,
+        *,
+        labels: Labels,
+        classes: Mapping[str, Sequence[str]],
+    ) -> None:
+        super().__init__(ids, pictures, side, crops, batch_size, seed)
+        self.labels: dict[str, np.ndarray] = {}
+        self.members: dict[str, list[np.ndarray]] = {}  # task -> rows of each class
+        for task, names in classes.items():
+            number = {name: at for at, name in enumerate(names)}
+            of = np.array([number.get(labels[task].get(pin, ""), MISSING) for pin in ids])
+            self.labels[task] = of
+            order = np.argsort(of, kind="stable")
+            ends = np.searchsorted(of[order], np.arange(len(names) + 1))
+            members = [order[start:end] for start, end in pairwise(ends)]
+            self.members[task] = [rows for rows in members if len(rows)]
+
+    def rows(self, step: int, rank: int, world: int) -> np.ndarray:
+        """Which pictures make this rank's slice of batch `step`."""
+        if self.batch_size % world:
+            raise ValueError(f"batch_size is {self.batch_size}: it must be a multiple of the {world} processes")
+        local = self.batch_size // world
+        tasks = list(self.members)
+        chosen = []
+        for place in range(rank * local, (rank + 1) * local):
+            rng = np.random.default_rng(mixed(self.seed, step, place, 2))
+            members = self.members[tasks[(step * self.batch_size + place) % len(tasks)]]
+            rows = members[int(rng.integers(len(members)))]
+            chosen.append(rows[int(rng.integers(len(rows)))])
+        return np.array(chosen)
+
+    def __call__(self, step: int, rank: int, world: int) -> Batch:
+        rows = self.rows(step, rank, world)
+        batch = super().__call__(step, rank, world)
+        return {**batch, **{task: torch.from_numpy(of[rows]) for task, of in self.labels.items()}}

@@ -1,0 +1,1 @@
+"""The autoencoder, its objective and the statistics of its latents."""

@@ -1,0 +1,75 @@
+"""Statistics of an autoencoder's latents, and the map to what the denoiser sees.
+
+They stand in the autoencoder's config (`latents_mean`, `latents_std`, `scaling_factor`), where stock pipelines look
+for them. A public autoencoder keeps its own `scaling_factor` and `shift_factor`: public denoisers know its latents so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from canvas.vae.model import Vae
+
+
+@dataclass(frozen=True, slots=True)
+class LatentScale:
+    """Affine map between raw latents and the denoiser's: (raw - mean) / std * scale, as stock diffusers undoes it."""
+
+    mean: torch.Tensor  # (C,)
+    std: torch.Tensor  # (C,)
+    scale: float
+
+    def normalized(self, raw: torch.Tensor) -> torch.Tensor:
+        """What the denoiser sees of raw latents (B, C, h, w): about zero mean and unit variance."""
+        return (raw - self._per_channel(self.mean, raw)) / self._per_channel(self.std, raw) * self.scale
+
+    def raw(self, normalized: torch.Tensor) -> torch.Tensor:
+        """The inverse of `normalized`: what the autoencoder decodes."""
+        return normalized / self.scale * self._per_channel(self.std, normalized) + self._per_channel(
+            self.mean, normalized
+        )
+
+    @staticmethod
+    def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return values.to(like)[:, None, None]
+
+
+def latent_scale(vae: Vae) -> LatentScale:
+    """The map that stands in the autoencoder's config; without statistics its scaling factor, as for SDXL, and its
+    shift factor, if it has one."""
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    channels, shift = vae.config["latent_channels"], vae.config.get("shift_factor") or 0.0
+    return LatentScale(
+        torch.full((channels,), shift) if mean is None else torch.tensor(mean),
+        torch.ones(channels) if std is None else torch.tensor(std),
+        float(vae.config["scaling_factor"]),
+    )
+
+
+class LatentMoments:
+    """Mean and variance of each channel over all latents given, in float64, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = torch.zeros(())
+        self._squares = torch.zeros(())
+
+    def add(self, posterior: DiagonalGaussianDistribution) -> None:
+        """Take in posteriors (B, C, h, w); the variance includes each posterior's own."""
+        mean = posterior.mean.detach().double()
+        self._count += mean.numel() // mean.shape[1]
+        self._sum = self._sum + mean.sum(dim=(0, 2, 3))
+        self._squares = self._squares + (mean.square() + posterior.var.detach().double()).sum(dim=(0, 2, 3))
+
+    def store(self, vae: Vae) -> None:
+        """Write the statistics to the autoencoder's config, and scaling factor 1."""
+        if not self._count:
+            raise ValueError("latent statistics of no picture: give the training pictures to the autoencoder first")
+        mean = self._sum / self._count
+        std = (self._squares / self._count - mean.square()).clamp(min=0).sqrt()
+        if flat := (std < 1e-4).nonzero().flatten().tolist():
+            raise ValueError(f"latent channels {flat} never vary: train longer or lower the KL weight")
+        vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)

@@ -1,0 +1,151 @@
+"""How pictures are compared with their reconstructions: training losses and PSNR, SSIM.
+
+Images are (B, 3, H, W) in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import nn
+from torch.nn import functional as F
+
+from canvas.features.perceptual import Distance, SpectrumDistance
+from canvas.pins.pixels import from_bytes
+from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
+
+if TYPE_CHECKING:
+    from canvas.train.data import Batch
+    from canvas.train.draws import Draws
+    from canvas.train.loop import Adversary
+
+EDGE = 2.0  # width of the range [-1, 1]
+
+
+class ReconstructionLoss(nn.Module):
+    """The weighted loss of `spec`; `features` is the distance that its `features` weight is for."""
+
+    def __init__(self, spec: ReconstructionSpec, features: Distance | None = None) -> None:
+        super().__init__()
+        if (features is None) != (spec.features == 0):
+            raise ValueError(
+                f"reconstruction weight features is {spec.features}, but the network is {features}: give both or none"
+            )
+        self.spec = spec
+        self.spectrum = SpectrumDistance() if spec.spectrum else None
+        self.features = features
+
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean loss, and its terms before weighting."""
+        difference = images - targets
+        terms = {"l1": difference.abs().mean(), "l2": difference.square().mean()}
+        if self.spectrum is not None:
+            terms["spectrum"] = self.spectrum(images, targets).mean()
+        if self.features is not None:
+            terms["features"] = self.features(images, targets).mean()
+        loss = torch.stack([getattr(self.spec, name) * term for name, term in terms.items()]).sum()
+        return loss, terms
+
+
+class PictureLoss:
+    """`ReconstructionLoss` plus, from its start step on, how badly the pictures fool the judge.
+
+    Its output `reconstructions` becomes a column of the batch that `judge_objective` trains the judge on.
+    """
+
+    def __init__(
+        self,
+        spec: ReconstructionSpec,
+        *,
+        features: Distance | None = None,
+        adversary: AdversarySpec | None = None,
+        judge: nn.Module | None = None,
+    ) -> None:
+        assert (adversary is None) == (judge is None)
+        self.loss = ReconstructionLoss(spec, features)
+        self.adversary = adversary
+        self.judge = judge
+
+    def __call__(
+        self, found: torch.Tensor, targets: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, terms = self.loss.to(targets.device)(found, targets)
+        outputs = terms | {"reconstructions": found}
+        if self.judge is None or self.adversary is None or step < self.adversary.start_step:
+            return loss, outputs
+        fooled = hinge_generator_loss(self.judge(found))
+        return loss + self.adversary.weight * fooled, outputs | {"fooled": fooled}
+
+
+class ReconstructionObjective:
+    """Loss of an autoencoder on batches with `images`, uint8 (B, 3, H, W)."""
+
+    def __init__(self, loss: PictureLoss, *, kl: float) -> None:
+        if kl < 0:
+            raise ValueError(f"the KL weight is {kl}: it must be 0 or more")
+        self.loss = loss
+        self.kl = kl
+
+    def __call__(self, vae: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        images = batch["images"]
+        assert isinstance(images, torch.Tensor)
+        targets = from_bytes(images)
+        posterior: DiagonalGaussianDistribution = vae.encode(targets).latent_dist  # type: ignore[operator]
+        latents = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
+        found = vae.decode(latents).sample.float()  # type: ignore[operator]
+        loss, outputs = self.loss(found, targets, draws.step)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return loss + self.kl * kl, outputs | {"kl": kl}
+
+
+def judge_objective(judge: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """Hinge loss of the judge on `images` and the `reconstructions` of them."""
+    images, fakes = batch["images"], batch["reconstructions"]
+    assert isinstance(images, torch.Tensor)
+    assert isinstance(fakes, torch.Tensor)
+    real, fake = judge(from_bytes(images)), judge(fakes)
+    told = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+    return hinge_discriminator_loss(real, fake), {"told_apart": told}
+
+
+def adversary_of(spec: AdversarySpec) -> Adversary:
+    """The PatchGAN of `spec` as the training loop alternates it."""
+    from canvas.train.loop import Adversary
+
+    return Adversary(
+        model=PatchDiscriminator(spec.width, spec.layers),
+        objective=judge_objective,
+        start_step=spec.start_step,
+        learning_rate=spec.learning_rate,
+    )
+
+
+def psnr(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB, (B,)."""
+    error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(dim=1)
+    return 10 * torch.log10(EDGE**2 / error)
+
+
+def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Structural similarity on luma, (B,), Gaussian window of 11 with sigma 1.5 (Wang et al. 2004, eq. 13)."""
+    luma = torch.tensor([0.299, 0.587, 0.114]).to(images)
+    x, y = ((picture.clamp(-1, 1) * luma[:, None, None]).sum(dim=1, keepdim=True) for picture in (images, targets))
+    place = torch.arange(11, device=x.device, dtype=x.dtype) - 5
+    bell = torch.exp(-place.square() / (2 * 1.5**2))
+    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(values, window)
+
+    mean_x, mean_y = mean(x), mean(y)
+    var_x, var_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    small, medium = (0.01 * EDGE) ** 2, (0.03 * EDGE) ** 2
+    similarity = ((2 * mean_x * mean_y + small) * (2 * covariance + medium)) / (
+        (mean_x**2 + mean_y**2 + small) * (var_x + var_y + medium)
+    )
+    return similarity.flatten(1).mean(dim=1)

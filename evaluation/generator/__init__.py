@@ -1,0 +1,1 @@
+"""Measures of generated images, by candidate and by model."""

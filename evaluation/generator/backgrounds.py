@@ -1,0 +1,67 @@
+"""What backgrounds are worth: is it the scene that was asked for, is the product whole, and how real is the picture?
+
+Masks are bool [h, w], True is product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.measures.masks import Mask
+from evaluation.statistics.intervals import crossed_bootstrap_mean
+
+
+@dataclass(frozen=True, slots=True)
+class BackdropScore:
+    """One picture of a product on a prompted background."""
+
+    product: str  # pictures of one product are not independent
+    scene: str | None  # the prompted one; None: no judge knows it
+    seen: str | None  # what the judge sees
+    seen_sharp: str | None  # what the judge trained on sharp pictures alone sees
+    extension: float  # see `growth`
+    erosion: float
+    seam: float | None  # gradient round the product's edge; None: it has none
+    core_difference: int  # largest change of a byte on the product's core
+
+
+def backdrop_metrics(scores: Sequence[BackdropScore]) -> dict[str, float]:
+    """Means over the pictures, each with its 95 % interval over the products, the prompts being given; scene accuracy
+    where a judge knows the prompted scene."""
+    judged = [score for score in scores if score.scene is not None]
+    found: dict[str, float] = {"pictures": len(scores)}
+    if judged:
+        found |= _interval("scene_accuracy", judged, [float(score.seen == score.scene) for score in judged])
+        found |= _interval("scene_accuracy_sharp", judged, [float(score.seen_sharp == score.scene) for score in judged])
+    found |= _interval("extension_mean", scores, [score.extension for score in scores])
+    found |= _interval("erosion_mean", scores, [score.erosion for score in scores])
+    return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
+
+
+def _interval(name: str, scores: Sequence[BackdropScore], values: Sequence[float]) -> dict[str, float]:
+    of = crossed_bootstrap_mean(values, [score.product for score in scores], ["all prompts"] * len(scores))
+    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
+
+
+def scene_accuracies(scores: Sequence[BackdropScore]) -> dict[str, float]:
+    """Share of pictures in which the judge sees the prompted scene, by scene."""
+    by_scene: dict[str, list[float]] = {}
+    for score in scores:
+        if score.scene is not None:
+            by_scene.setdefault(score.scene, []).append(float(score.seen == score.scene))
+    return {scene: float(np.mean(right)) for scene, right in sorted(by_scene.items())}
+
+
+def growth(before: Mask, after: Mask) -> tuple[float, float]:
+    """How much of its area the product gained (extension) and lost (erosion), both 0 or more.
+
+    Extension is area(before or after) - area(before) (object extension of "Salient object-aware background generation",
+    Eshratifar et al. 2024); erosion is area(before) - area(before and after). `before` must not be empty.
+    """
+    area = int(before.sum())
+    if not area:
+        raise ValueError("the product's mask is empty: growth is measured in parts of its area")
+    return int((after & ~before).sum()) / area, int((before & ~after).sum()) / area

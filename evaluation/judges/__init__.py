@@ -1,0 +1,1 @@
+"""Judges of scenes, and the features that they see by."""

@@ -1,0 +1,1 @@
+"""Measures of one model each: masks, captions, reconstructions, retrieval."""

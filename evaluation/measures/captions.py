@@ -1,0 +1,86 @@
+"""How well generated captions name what truth knows: the scene, and the category of the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluation.measures.masks import interval
+
+Parted = Callable[[str], tuple[str | None, str]]
+"""A caption's product (None: none named) and background."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionScore:
+    """One caption against its truth; None where there is nothing to be right about."""
+
+    pin_id: str
+    split: str
+    scene_right: bool | None  # the background names the scene; None: the pin has none
+    white_right: bool | None  # the background says white; None: the pin is not on white
+    category_right: bool | None  # the product's noun is of the true category; None: no product
+    alone_right: bool | None  # no product is named; None: there is one
+    product_right: bool | None  # the product's name, letter by letter; None: no product
+
+
+def train_nouns(products: Iterable[tuple[str | None, str]]) -> dict[str, str]:
+    """Noun -> category, of (product name or None, category): an English name ends with its noun.
+
+    A noun of several categories goes to the one that has it most often, the first by name on a tie.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for name, category in products:
+        if words := _words(name or ""):
+            of_noun = counts.setdefault(words[-1], {})
+            of_noun[category] = of_noun.get(category, 0) + 1
+    return {noun: min(found, key=lambda category: (-found[category], category)) for noun, found in counts.items()}
+
+
+def category_of(product: str, nouns: Mapping[str, str]) -> str | None:
+    """The category of the last known noun in a product's name; None: it has none."""
+    return next((nouns[word] for word in reversed(_words(product)) if word in nouns), None)
+
+
+def caption_score(
+    pin_id: str, split: str, caption: str, true_caption: str, scene: str | None, category: str, *,
+    parted: Parted, nouns: Mapping[str, str],
+) -> CaptionScore:  # fmt: skip
+    """`scene` in words, None on white; `true_caption` without a product part: a view alone."""
+    product, background = parted(caption)
+    true_product, _ = parted(true_caption)
+    has_product = true_product is not None
+    return CaptionScore(
+        pin_id=pin_id,
+        split=split,
+        scene_right=None if scene is None else _names(background, scene),
+        white_right=_names(background, "white") if scene is None else None,
+        category_right=category_of(product or "", nouns) == category if has_product else None,
+        alone_right=None if has_product else product is None,
+        product_right=product == true_product if has_product else None,
+    )
+
+
+def caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:
+    """By split: the fraction that is right of each kind, with its 95 % interval, and the number of captions."""
+    by_split: dict[str, list[CaptionScore]] = {}
+    for score in scores:
+        by_split.setdefault(score.split, []).append(score)
+    return {split: _metrics(of_split) for split, of_split in sorted(by_split.items())}
+
+
+def _metrics(scores: Sequence[CaptionScore]) -> dict[str, float]:
+    found: dict[str, float] = {"captions": len(scores)}
+    for name in ("scene_right", "white_right", "category_right", "alone_right", "product_right"):
+        if values := [float(right) for score in scores if (right := getattr(score, name)) is not None]:
+            found |= interval(name, values)
+    return found
+
+
+def _names(text: str, words: str) -> bool:
+    """All the words, one after the other."""
+    return f" {' '.join(_words(words))} " in f" {' '.join(_words(text))} "
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() or c in "-'" else " " for c in text.lower()).split()

@@ -1,0 +1,90 @@
+"""How well predicted masks agree with true ones. Masks are bool [h, w], True is product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.statistics.intervals import bootstrap_mean
+
+Mask = NDArray[np.bool_]
+
+TOLERANCE = 0.008
+"""Distance within which boundaries agree, as a fraction of the picture's diagonal (DAVIS, Perazzi et al. 2016)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskScore:
+    """One pin's mask against its truth."""
+
+    pin_id: str
+    split: str
+    has_product: bool
+    iou: float
+    boundary_f: float
+
+
+def mask_score(pin_id: str, split: str, predicted: Mask, truth: Mask) -> MaskScore:
+    return MaskScore(pin_id, split, bool(truth.any()), iou(predicted, truth), boundary_f(predicted, truth))
+
+
+def iou(predicted: Mask, truth: Mask) -> float:
+    """Intersection over union, 0..1; 1.0 if both are empty."""
+    union = int((predicted | truth).sum())
+    return int((predicted & truth).sum()) / union if union else 1.0
+
+
+def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> float:
+    """F-measure of boundary pixels, 0..1 (Perazzi et al. 2016, section 4: precision and recall by a distance).
+
+    A boundary pixel counts as found when one of the other boundary lies within `tolerance` times the diagonal,
+    at least one pixel. 1.0 if neither mask has a boundary, 0.0 if one alone has.
+    """
+    edges, true_edges = _boundary(predicted), _boundary(truth)
+    if not edges.any() or not true_edges.any():
+        return float(edges.any() == true_edges.any())
+    reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
+    precision = float((_distance_to(true_edges)[edges] <= reach).mean())
+    recall = float((_distance_to(edges)[true_edges] <= reach).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, float]]:
+    """By split: IoU and boundary F of pins with a product, each with its 95 % interval; how often an empty picture
+    is called empty; and the numbers of both."""
+    by_split: dict[str, list[MaskScore]] = {}
+    for score in scores:
+        by_split.setdefault(score.split, []).append(score)
+    return {split: _metrics(of_split) for split, of_split in sorted(by_split.items())}
+
+
+def _metrics(scores: Sequence[MaskScore]) -> dict[str, float]:
+    products = [score for score in scores if score.has_product]
+    empty = [score.iou for score in scores if not score.has_product]
+    found: dict[str, float] = {"pins_with_product": len(products), "pins_without": len(empty)}
+    if products:
+        found |= interval("iou", [score.iou for score in products])
+        found |= interval("boundary_f", [score.boundary_f for score in products])
+    if empty:
+        found |= interval("empty_right", empty)
+    return found
+
+
+def interval(name: str, values: Sequence[float]) -> Mapping[str, float]:
+    """The mean under `name`, the ends of its 95 % interval under `name`_low and `name`_high."""
+    of = bootstrap_mean(values)
+    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
+
+
+def _boundary(mask: Mask) -> Mask:
+    """Product pixels with a 4-neighbour of background; beyond the picture is nothing."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return mask & ~np.asarray(cv2.erode(mask.astype(np.uint8), cross), dtype=bool)
+
+
+def _distance_to(mask: Mask) -> NDArray[np.float32]:
+    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))

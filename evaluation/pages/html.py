@@ -1,0 +1,196 @@
+"""Self-contained HTML pages: a verdict or number first, then tables, pictures and charts.
+
+Every function escapes the text it is given and returns a piece of `Html` for `section` or `page`. A page holds no
+script and fetches nothing, so that it shows the same on disk, in MLflow's sandboxed frame and in KFP's dashboard.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Literal, NewType
+
+from evaluation.pages.style import STYLE
+
+Html = NewType("Html", str)
+"""Markup that is already escaped."""
+
+Mood = Literal["good", "warn", "bad", "plain"]
+
+COLOURS = 6
+"""Line colours of the style, `--c0` to `--c5`."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def page(title: str, *sections: str) -> str:
+    """A whole HTML document of pieces made by this module."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</main></body></html>\n"
+    )
+
+
+def section(heading: str, *parts: str) -> Html:
+    """Pieces below a heading, which is also the section's anchor: `#drift-of-pins` for "Drift of pins"."""
+    return Html(f'<section id="{anchor(heading)}"><h2>{escape(heading)}</h2>\n' + "\n".join(parts) + "\n</section>")
+
+
+def anchor(heading: str) -> str:
+    """The id of a section: lower-case letters and digits with dashes between."""
+    return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in heading.lower()).split())
+
+
+def paragraph(text: str) -> Html:
+    return Html(f"<p>{escape(text)}</p>")
+
+
+def verdict(text: str, mood: Mood = "plain") -> Html:
+    """The sentence that a reader came for; goes first on a page."""
+    return Html(f'<p class="verdict {escape(mood)}">{escape(text)}</p>')
+
+
+def figures(values: Mapping[str, object]) -> Html:
+    """Key numbers as tiles, name above value."""
+    tiles = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(readable(value))}</dd></div>" for name, value in values.items()
+    )
+    return Html(f'<dl class="figures">{tiles}</dl>')
+
+
+def links(targets: Mapping[str, str]) -> Html:
+    """Text -> relative address, in a row. Raises `ValueError` for an address on another machine or a script."""
+    for target in targets.values():
+        if ":" in target.partition("/")[0] or target.startswith("//"):
+            raise ValueError(f"link to {target!r}: pages link to files beside them, by a relative address")
+    row = "".join(f'<a href="{escape(target)}">{escape(text)}</a>' for text, target in targets.items())
+    return Html(f"<nav>{row}</nav>")
+
+
+def folded(summary: str, *parts: str) -> Html:
+    """Pieces that open on a click."""
+    return Html(f"<details><summary>{escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>")
+
+
+def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
+    """Rows under the union of their keys, in order of appearance; numbers to the right; scrolls sideways if wide."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    numeric = {c for c in columns if all(_is_number(row.get(c)) or row.get(c) is None for row in rows)}
+
+    def cell(tag: str, column: str, text: str) -> str:
+        return f"<{tag}{' class=number' if column in numeric else ''}>{escape(text)}</{tag}>"
+
+    head = "".join(cell("th", column, column) for column in columns)
+    body = "\n".join(
+        "<tr>" + "".join(cell("td", column, readable(row.get(column))) for column in columns) + "</tr>" for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    inner = f"{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    return Html(f'<div class="scroll"><table>{inner}</table></div>')
+
+
+def picture(png: bytes, caption: str = "") -> Html:
+    """An encoded PNG, inline. Raises `ValueError` for bytes that are not a PNG."""
+    if not png.startswith(PNG):
+        raise ValueError(f"a page shows PNG pictures, and these bytes start with {png[:8]!r}: encode them as PNG")
+    data = base64.b64encode(png).decode("ascii")
+    return _figure(f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">', caption)
+
+
+def bars(values: Mapping[str, float], caption: str = "") -> Html:
+    """One horizontal bar a value from zero; a funnel when the values fall. Raises `ValueError` for one below zero."""
+    if wrong := {name: value for name, value in values.items() if not (math.isfinite(value) and value >= 0)}:
+        raise ValueError(f"bars start at zero, and cannot show {wrong}")
+    longest = max(values.values(), default=0) or 1
+
+    def bar(name: str, value: float) -> str:
+        width = f"{100 * value / longest:.2f}%"
+        return (
+            f'<span>{escape(name)}</span><svg aria-hidden="true"><rect width="{width}" height="100%" rx="2"/></svg>'
+            f"<b>{escape(readable(value))}</b>"
+        )
+
+    return _figure('<div class="bars">' + "\n".join(bar(*item) for item in values.items()) + "</div>", caption)
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], caption: str = "") -> Html:
+    """Lines through (x, y) points, a colour a series; points that are not finite break the line."""
+    points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
+    if not points:
+        return _figure("<p>No points yet.</p>", caption)
+    xs, ys = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
+
+    def across(x: float) -> float:
+        return 100 * (x - xs[0]) / (xs[-1] - xs[0])
+
+    def up(y: float) -> float:
+        return 100 * (y - ys[0]) / (ys[-1] - ys[0])
+
+    grid = "".join(f'<line x1="0" x2="100" y1="{100 - up(y):.3f}" y2="{100 - up(y):.3f}"/>' for y in ys)
+    paths = "".join(
+        f'<path d="{_path([(across(x), 100 - up(y)) for x, y in line])}" style="stroke:var(--c{index % COLOURS})"/>'
+        for index, line in enumerate(series.values())
+    )
+    x_labels = "".join(f'<span class="x" style="left:{across(x):.3f}%">{readable(x)}</span>' for x in xs)
+    y_labels = "".join(f'<span class="y" style="bottom:{up(y):.3f}%">{readable(y)}</span>' for y in ys)
+    key = "".join(
+        f'<li style="--swatch:var(--c{index % COLOURS})">{escape(name)}</li>' for index, name in enumerate(series)
+    )
+    return _figure(
+        f'<ul class="key">{key}</ul><div class="plot">'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{grid}{paths}</svg>'
+        f"{x_labels}{y_labels}</div>",
+        caption,
+    )
+
+
+def readable(value: object) -> str:
+    """A value as a reader wants it: 12,345; 0.1235; 1.2e-05; yes; a dash for nothing."""
+    if value is None or value == "":
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not _is_number(value):
+        return str(value)
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        return str(number)
+    if number == round(number) and abs(number) < 1e15:
+        return f"{round(number):,}"
+    return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def _is_number(value: object) -> bool:
+    """Python's and NumPy's real numbers, but not truth values."""
+    return hasattr(value, "__float__") and not isinstance(value, bool)
+
+
+def _figure(inner: str, caption: str) -> Html:
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return Html(f"<figure>{inner}{below}</figure>")
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Four to six round numbers that enclose the values."""
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step = next(step * m for m in (1, 2, 2.5, 5, 10) if (high - low) / (step * m) <= 4)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """SVG path data; a point that is not finite ends a stroke and the next finite one starts another."""
+    steps, pen_down = [], False
+    for x, y in points:
+        finite = math.isfinite(x) and math.isfinite(y)
+        if finite:
+            steps.append(f"{'L' if pen_down else 'M'}{x:.3f},{y:.3f}")
+        pen_down = finite
+    return "".join(steps)

@@ -1,0 +1,259 @@
+"""The page on which a lead decides: verdict first, then what it rests on.
+
+Plain data in, one self-contained page out; readable on a phone. Everywhere the champion stands left, the challenger
+right, and what is better for the challenger is green.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from evaluation.generator.comparison import Delta, Side
+from evaluation.pages import html as pages
+from evaluation.pages.html import Html, Mood, readable
+from evaluation.ratings.reward_agreement import RewardAgreement
+from evaluation.statistics.intervals import Interval
+
+MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
+WORDS = {"pass": "Pass", "fail": "Fail", "pending": "Pending"}
+DIGEST_CHARACTERS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Human:
+    """What people said."""
+
+    win_rate: Interval | None  # of the challenger; None: nobody compared the two
+    against: str  # what it was compared with
+    judgments: int
+    raters: int
+    agreement: RewardAgreement
+    consistency: float | None  # of raters with themselves
+    set_aside: Mapping[str, int]  # reason -> judgments
+    strengths: Mapping[str, Interval]  # model -> Bradley-Terry log-odds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """How a model was made. `artifacts`: path -> digest; `params`: `section.key` -> value; `runs`: path -> address."""
+
+    digest: str
+    artifacts: Mapping[str, str]
+    params: Mapping[str, object]
+    runs: Mapping[str, str]
+    tree: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Review:
+    """All that the page shows. `figures`: name -> key number of the challenger."""
+
+    outcome: Literal["pass", "fail", "pending"]
+    reasons: Sequence[str]
+    figures: Mapping[str, object]
+    sides: Sequence[Side]
+    left: str  # what the pictures on the left are
+    deltas: Sequence[Delta]
+    slices: Sequence[Delta]
+    human: Human
+    champion_version: str | None
+    champion: Made | None
+    challenger: Made
+
+
+def page(review: Review) -> str:
+    """The whole page."""
+    return pages.page(
+        "May this model be champion?",
+        pages.verdict(f"{WORDS[review.outcome]}. {_against(review)}", MOODS[review.outcome]),
+        _reasons(review.reasons),
+        pages.figures(review.figures),
+        pages.section("Side by side", *_sides(review)),
+        pages.section("Measures", *_measures(review.deltas)),
+        pages.section("Slices that moved", *_slices(review.slices)),
+        pages.section("What people say", *_human(review.human)),
+        pages.section("What changed", *_changes(review.champion, review.challenger)),
+        pages.section("Where it comes from", *_lineage(review.challenger)),
+    )
+
+
+def _against(review: Review) -> str:
+    challenger = f"Challenger {_short(review.challenger.digest)}"
+    if review.champion is None:
+        return f"{challenger}; there is no champion yet."
+    return f"{challenger} against champion version {review.champion_version}, {_short(review.champion.digest)}."
+
+
+def _reasons(reasons: Sequence[str]) -> Html:
+    return Html('<ul class="reasons">' + "".join(f"<li>{escape(reason)}</li>" for reason in reasons) + "</ul>")
+
+
+def _sides(review: Review) -> list[Html]:
+    if not review.sides:
+        return [pages.paragraph("No pictures were compared.")]
+    shown = "".join(_side(side, review.left) for side in review.sides)
+    return [
+        pages.paragraph(f"Left: {review.left}. Right: the challenger. Same product, prompt and seed."),
+        Html(f'<div class="sides">{shown}</div>'),
+    ]
+
+
+def _side(side: Side, left: str) -> str:
+    pictures = (
+        pages.picture(side.champion, f"{left}: {side.prompt}") if side.champion else "<figure>no picture</figure>",
+        pages.picture(side.challenger, f"challenger: {side.prompt}"),
+    )
+    # Inside a pair the caption below says it once for both.
+    bare = "".join(picture.partition("<figcaption>")[0] + "</figure>" for picture in pictures)
+    name = ", ".join(filter(None, (side.category, side.prompt)))
+    return f'<div class="side">{bare}<p>{escape(name)}</p></div>'
+
+
+def _measures(deltas: Sequence[Delta]) -> list[Html]:
+    if not deltas:
+        return [pages.paragraph("Nothing was measured.")]
+    return [
+        pages.paragraph(
+            "Challenger minus champion on the same pictures, with the 95 % interval; the line is no difference. "
+            "A gate watches what is marked with a dot."
+        ),
+        Html('<div class="deltas">' + "".join(map(_delta, deltas)) + "</div>"),
+    ]
+
+
+def _delta(delta: Delta) -> str:
+    mark = "\N{BULLET} " if delta.guarded else ""
+    values = f"{readable(delta.champion)} \N{RIGHTWARDS ARROW} {readable(delta.challenger)}"
+    if delta.difference is None:
+        return (
+            f'<div class="delta new"><b>{mark}{escape(delta.name)}</b><span>{readable(delta.challenger)}</span></div>'
+        )
+    found = delta.difference
+    signed = f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+    reach = max(abs(found.low), abs(found.high), abs(found.mean)) or 1.0
+    low, mean, high = (50 + 46 * value / reach for value in (found.low, found.mean, found.high))
+    whisker = (
+        '<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
+        '<line class="zero" x1="50" x2="50" y1="0" y2="12"/>'
+        f'<rect x="{low:.2f}" width="{max(high - low, 0.8):.2f}" y="4.5" height="3"/>'
+        f'<rect x="{mean - 0.6:.2f}" width="1.2" y="1.5" height="9"/></svg>'
+    )
+    return (
+        f'<div class="delta {delta.change}"><b>{mark}{escape(delta.name)}</b><span>{escape(values)}</span>'
+        f"{whisker}<em>{escape(signed)}, {delta.change}</em></div>"
+    )
+
+
+def _slices(slices: Sequence[Delta]) -> list[Html]:
+    moved = [delta for delta in slices if delta.change in ("better", "worse")]
+    if not moved:
+        counted = sum(delta.change == "same" for delta in slices)
+        return [
+            pages.paragraph(f"None of {counted} slices moved: every interval holds zero." if counted else "No slices.")
+        ]
+    worse_first = sorted(moved, key=lambda delta: (delta.change == "better", delta.name))
+    return [
+        pages.paragraph(f"{len(moved)} of {len(slices)}; about {0.05 * len(slices):.1f} would move by chance."),
+        Html('<div class="deltas">' + "".join(map(_delta, worse_first)) + "</div>"),
+    ]
+
+
+def _human(human: Human) -> list[Html]:
+    parts = []
+    if human.win_rate is None:
+        parts.append(pages.paragraph(f"Nobody has compared it with {human.against} yet: `make rate` opens the packet."))
+    else:
+        rate, alpha = human.win_rate, human.agreement.alpha
+        parts.append(
+            pages.figures(
+                {
+                    f"wins against {human.against}": _share(rate),
+                    "judgments": human.judgments,
+                    "raters": human.raters,
+                    "agreement (alpha)": alpha and _share(alpha),
+                    "same answer twice": human.consistency,
+                }
+            )
+        )
+    parts += _agreement(human.agreement)
+    if human.strengths:
+        rows = [
+            {"model": name, "strength (log-odds)": found.mean, "low": found.low, "high": found.high}
+            for name, found in sorted(human.strengths.items(), key=lambda item: -item[1].mean)
+        ]
+        parts.append(pages.table(rows, "Bradley-Terry strengths"))
+    if human.set_aside:
+        rows = [{"set aside because": why, "judgments": count} for why, count in human.set_aside.items()]
+        parts.append(pages.table(rows))
+    return parts
+
+
+def _agreement(found: RewardAgreement) -> list[Html]:
+    if found.reward is None:
+        return []
+    text = f"The reward model prefers what people prefer in {_share(found.reward)} of cases"
+    raters = f"two raters choose the same in {_share(found.pair)} of pairs" if found.pair else "no pair has two raters"
+    return [pages.paragraph(f"{text}; {raters}.")]
+
+
+def _share(of: Interval) -> str:
+    return f"{of.mean:.2f} [{of.low:.2f}, {of.high:.2f}]"
+
+
+def _changes(champion: Made | None, challenger: Made) -> list[Html]:
+    if champion is None:
+        return [pages.paragraph("There is no champion to compare with.")]
+    params = _different(champion.params, challenger.params)
+    made = _different(champion.artifacts, challenger.artifacts)
+    data = [row for row in made if not str(row["artifact"]).startswith("models/")]
+    models = [row for row in made if str(row["artifact"]).startswith("models/")]
+    for row in made:
+        row.update({side: _short(str(row[side])) for side in ("champion", "challenger") if row[side] is not None})
+    return [
+        _table_or(params, "Parameters", "No parameter changed.", "artifact", "parameter"),
+        _table_or(data, "Data", "The data is the same."),
+        _table_or(models, "Models", "Every part is the same."),
+    ]
+
+
+def _different(before: Mapping[str, object], after: Mapping[str, object]) -> list[dict[str, object]]:
+    names = sorted(before.keys() | after.keys())
+    return [
+        {"artifact": name, "champion": before.get(name), "challenger": after.get(name)}
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _table_or(rows: list[dict[str, object]], caption: str, otherwise: str, old: str = "", new: str = "") -> Html:
+    if not rows:
+        return pages.paragraph(otherwise)
+    return pages.table([{new if key == old else key: value for key, value in row.items()} for row in rows], caption)
+
+
+def _lineage(made: Made) -> list[Html]:
+    def linked(path: str) -> str:
+        address = made.runs.get(path, "")
+        if not address.startswith(("http://", "https://")):
+            return "<td>pinned</td>" if address == "" else "<td></td>"
+        return f'<td><a href="{escape(address)}" rel="noreferrer">run</a></td>'
+
+    rows = "\n".join(
+        f"<tr><td>{escape(path)}</td><td><code>{escape(_short(digest))}</code></td>{linked(path)}</tr>"
+        for path, digest in made.artifacts.items()
+    )
+    table = (
+        f"<table><thead><tr><th>artifact</th><th>content</th><th>made by</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+    tree = "\n".join(escape(line) for line in made.tree)
+    return [
+        Html(f'<div class="scroll">{table}</div>'),
+        pages.folded("The whole tree", Html(f'<pre class="scroll">{tree}</pre>')),
+    ]
+
+
+def _short(digest: str) -> str:
+    return digest[:DIGEST_CHARACTERS]

@@ -1,0 +1,50 @@
+"""The gallery of styles: a page with pictures of every cluster and strong board, and why the others were dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from canvas.styles.table import Style
+from evaluation.pages import html as pages
+
+
+def gallery(styles: Sequence[Style], strips: Mapping[str, bytes], scores: Mapping[int, float], criterion: str) -> str:
+    """One self-contained page. `strips`: style_id -> PNG of its representative pictures; `scores`: number of clusters
+    tried -> value of the criterion."""
+    used = {
+        kind: [style for style in styles if style.kind == kind and not style.dropped] for kind in ("cluster", "board")
+    }
+    clusters = sum(style.kind == "cluster" for style in styles)
+    verdict = (
+        f"{len(used['cluster'])} of {clusters} style clusters and {len(used['board'])} of {len(styles) - clusters} "
+        "boards have a style to paint in"
+    )
+    return pages.page(
+        "Styles",
+        pages.verdict(verdict, "good" if used["cluster"] else "warn"),
+        pages.section("Style clusters", *_shown(used["cluster"], strips)),
+        pages.section("Boards with a style of their own", *_shown(used["board"], strips)),
+        pages.section("Number of clusters", pages.lines({criterion: sorted(scores.items())}, f"{criterion} by number")),
+        pages.section("Dropped", pages.table([_row(style) for style in styles if style.dropped], "Not used, and why")),
+    )
+
+
+def _shown(styles: Sequence[Style], strips: Mapping[str, bytes]) -> list[str]:
+    if not styles:
+        return [pages.paragraph("None.")]
+    rows = pages.table([_row(style) for style in styles])
+    return [rows, *(pages.picture(strips[style.style_id], style.name) for style in styles if style.style_id in strips)]
+
+
+def _row(style: Style) -> dict[str, object]:
+    row: dict[str, object] = {
+        "name": style.name,
+        "pins": len(style.pins),
+        "purity": style.purity,
+        "coherence": style.coherence,
+    }
+    if style.kind == "board":
+        row["chance"] = style.chance
+    if style.dropped:
+        row |= {"kind": style.kind, "reason": style.dropped}
+    return row

@@ -1,0 +1,132 @@
+"""Raters' answers as the table of judgments: everything that came from a server is checked again.
+
+What does not count is set aside with a reason and stays in the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from canvas.pins import tables
+from canvas.pins.tables import JUDGMENTS
+from evaluation.ratings.rules import RatingRules
+
+Judgment = dict[str, Any]
+"""A row of tables.JUDGMENTS."""
+
+
+def judged(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
+    """Judgments, sorted, from `answers` to the items of `key` (evaluation.ratings.packets).
+
+    answers: rater, item_id, question, answer, status, completed_by, completed_ms, of which nothing is believed.
+    """
+    asked = {(question["kind"], question["name"]): question["answers"] for question in key["questions"]}
+    latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for answer in sorted(answers, key=lambda answer: answer["given_ms"]):
+        latest[answer["rater"], answer["item_id"], answer["question"]] = answer
+    rows = [_judgment(answer, key["items"].get(answer["item_id"]), asked, key["name"]) for answer in latest.values()]
+    _set_aside_incomplete(rows, key)
+    rules = RatingRules(**key["rules"])
+    for rater in {row["rater"] for row in rows}:
+        own = [row for row in rows if row["rater"] == rater]
+        if reason := unreliable([row for row in own if row["set_aside"] is None], key, rules):
+            for row in own:
+                row["set_aside"] = row["set_aside"] or reason
+    return sorted(rows, key=lambda row: (row["rater"], row["item_id"], row["question"]))
+
+
+def write(place: Path, rows: Sequence[Judgment]) -> None:
+    """Write the table of `rows`; none make an empty table of always the same bytes."""
+    tables.write(place, [pa.Table.from_pylist(list(rows), schema=JUDGMENTS)], JUDGMENTS)
+
+
+def read(place: Path) -> list[Judgment]:
+    """The table at `place`, a row a dictionary."""
+    return [dict(row) for row in tables.read(place).to_pylist()]
+
+
+def merged(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
+    """The `fresh` judgments, of the packet of `key`, and the `known` ones of other packets, sorted."""
+    others = [row for row in known if row["item_id"] not in key["items"]]
+    return sorted([*others, *fresh], key=lambda row: (row["rater"], row["item_id"], row["question"]))
+
+
+def unreliable(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRules) -> str | None:
+    """Why nothing counts of what a rater said (`rows`, all of that rater); None: it does.
+
+    A tie fails an attention check; a repeat contradicts only if both times a picture was chosen, and not the same.
+    """
+    items = key["items"]
+    checks = [row for row in rows if row["attention"]]
+    failed = [row for row in checks if row["value"] != items[row["item_id"]]["expected"]]
+    answered, wrong = len({row["item_id"] for row in checks}), len({row["item_id"] for row in failed})
+    if answered < rules.min_checks:
+        return f"answered {answered} attention checks, {rules.min_checks} are needed"
+    if answered and wrong / answered > rules.max_failed_checks:
+        return f"failed {wrong} of {answered} attention checks"
+    said = {(row["item_id"], row["question"]): row["value"] for row in rows}
+    again = [
+        (said[items[item]["repeat_of"], question], 1 - value)
+        for (item, question), value in said.items()
+        if (items[item]["repeat_of"], question) in said
+    ]
+    contradictions = sum({before, after} == {0.0, 1.0} for before, after in again)
+    if again and contradictions / len(again) > rules.max_contradictions:
+        return f"chose the other picture in {contradictions} of {len(again)} repeats"
+    return None
+
+
+def _judgment(
+    answer: Mapping[str, Any],
+    item: Mapping[str, Any] | None,
+    asked: Mapping[tuple[str, str], Mapping[str, float]],
+    packet: str,
+) -> Judgment:
+    rater, item_id, question, words = (str(answer[name]) for name in ("rater", "item_id", "question", "answer"))
+    name = f"{packet} {rater} {item_id} {question}"
+    row: Judgment = dict.fromkeys(JUDGMENTS.names) | {
+        "judgment_id": "j" + hashlib.sha256(name.encode()).hexdigest()[:15],
+        "item_id": item_id,
+        "rater": rater,
+        "question": question,
+        "source": "human",
+        "attention": False,
+    }
+    if answer["completed_ms"] is not None:
+        row["timestamp"] = datetime.fromtimestamp(answer["completed_ms"] / 1000, UTC)
+    if item is None:
+        return row | {"set_aside": "the packet has no such item"}
+    row |= {name: item[name] for name in ("kind", "first", "second", "first_model", "second_model")}
+    row["attention"] = item["expected"] is not None
+    allowed = asked.get((item["kind"], question), {})
+    if answer["status"] != "complete":
+        row["set_aside"] = f"the item is {answer['status']}, not submitted"
+    elif answer["completed_by"] != rater:
+        row["set_aside"] = f"submitted by {answer['completed_by']!r}, not by the rater whose queue it is"
+    elif words not in allowed:
+        row["set_aside"] = f"{words!r} is none of the answers {', '.join(allowed) or 'to a question of the packet'}"
+    else:
+        row["value"] = allowed[words]
+    return row
+
+
+def _set_aside_incomplete(rows: Sequence[Judgment], key: Mapping[str, Any]) -> None:
+    """Whoever leaves questions out answers only the easy ones, which would count for too much."""
+    names: dict[str, set[str]] = {}
+    for question in key["questions"]:
+        names.setdefault(question["kind"], set()).add(question["name"])
+    given: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        if row["set_aside"] is None:
+            given.setdefault((row["rater"], row["item_id"]), set()).add(row["question"])
+    for row in rows:
+        if row["set_aside"] is None:
+            missing = names[row["kind"]] - given[row["rater"], row["item_id"]]
+            if missing:
+                row["set_aside"] = f"the item was submitted without an answer to {', '.join(sorted(missing))}"

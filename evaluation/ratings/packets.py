@@ -1,0 +1,237 @@
+"""A rating packet: which pictures are shown to people, in what pairs, and on what sheet.
+
+Blind: an item is a picture with A and B on it, its id is made of its content, and the key (who painted which, what an
+attention check should say) is kept apart, for the server that raters sign in to must not have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from canvas.pins.images import decode, encode_png
+from canvas.pins.tables import QUESTIONS
+from evaluation.ratings.rules import RatingRules
+
+Row = Mapping[str, Any]
+"""A row of tables.CANDIDATES."""
+
+CHALLENGER, CHAMPION, PASTE, SPOILED = "challenger", "champion", "paste", "spoiled"
+
+PAIRED: Mapping[str, str] = {
+    "preference": "Which picture is better, all in all?",
+    "fidelity": "In which one is the product closer to the original?",
+    "defects": "Which one has fewer defects?",
+    "aesthetics": "Which one is nicer to look at?",
+}
+CHOICES: Mapping[str, float] = {"A": 1.0, "B": 0.0, "No difference": 0.5}
+SINGLE: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "preference": ("Would you show this picture to a customer?", {"Yes": 1.0, "No": 0.0}),
+    "fidelity": ("Is the product the original one, whole and unchanged?", {"Yes": 1.0, "No": 0.0}),
+    "defects": ("Is anything broken, cut off, doubled or pasted on?", {"Nothing": 1.0, "Something": 0.0}),
+    "aesthetics": (
+        "How nice is the picture to look at?",
+        {"Very": 1.0, "Rather": 0.75, "So-so": 0.5, "Hardly": 0.25, "Not at all": 0.0},
+    ),
+}
+
+CELL, LINE, GAP = 420, 30, 14
+INK, PAPER, GREY = (20, 20, 20), (255, 255, 255), (110, 110, 110)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PacketSpec:
+    """What is asked, and how often. `rules`: who counts; fixed with the packet, before anybody has rated."""
+
+    pairs: int  # two models' pictures of one item and seed, each once
+    repeats: int  # pairs shown again, sides swapped
+    checks: int  # attention checks: a picture beside its spoiled self
+    singles: int  # pictures alone, of each of the two models; a queue of their own
+    pair_questions: tuple[str, ...]  # of tables.QUESTIONS
+    single_questions: tuple[str, ...]
+    rules: RatingRules
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or min(self.repeats, self.checks, self.singles) < 0 or self.repeats > self.pairs:
+            raise ValueError(f"a packet needs pairs, and no more repeats than pairs, not {self}")
+        if unknown := {*self.pair_questions, *self.single_questions} - set(QUESTIONS):
+            raise ValueError(f"questions are among {', '.join(QUESTIONS)}, not {', '.join(sorted(unknown))}")
+        if not self.pair_questions or (self.singles and not self.single_questions):
+            raise ValueError("a packet asks at least one question of every kind of item that it has")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An item and its key."""
+
+    first: Row  # on the left
+    second: Row | None  # None: alone
+    expected: float | None = None  # value that an attention check should get; None: it is none
+    repeat_of: int | None = None  # place of the item that it repeats
+
+
+def shown_items(candidates: Sequence[Row], spec: PacketSpec) -> list[Shown]:
+    """The packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
+
+    The challenger meets the champion where both painted an item from one seed, else (no champion yet) the paste.
+    Raises `ValueError` if there is nothing to compare.
+    """
+    rng = np.random.default_rng(spec.seed)
+    by_model = {model: _by_item(candidates, model) for model in (CHALLENGER, CHAMPION, PASTE, SPOILED)}
+    own = by_model[CHALLENGER]
+    other = by_model[CHAMPION] or by_model[PASTE]
+    meeting = sorted(own.keys() & other.keys())
+    if not meeting:
+        raise ValueError("no item was painted by two models from one seed: there is nothing to compare")
+    order = [meeting[place] for place in rng.permutation(len(meeting))]
+    items = [_sided(own[key], other[key], rng) for key in order[: spec.pairs]]
+    for place in rng.permutation(len(items))[: spec.repeats]:
+        again = items[place]
+        assert again.second is not None
+        items.append(Shown(again.second, again.first, repeat_of=int(place)))
+    # Spoiled copies of items that no pair shows come first, so that a check does not give a pair away.
+    unused = sorted(by_model[SPOILED].keys() & own.keys(), key=lambda key: (key in order[: spec.pairs], key))
+    items += [_check(own[key], by_model[SPOILED][key], rng) for key in unused[: spec.checks]]
+    items += [Shown(model[key], None) for key in reversed(order) for model in (own, other)][: 2 * spec.singles]
+    return items
+
+
+def write_packet(
+    candidates: Sequence[Row], originals: Mapping[str, Image.Image], spec: PacketSpec, packet: Path, key: Path
+) -> int:
+    """Write `packet`/ (packet.json, items/*.png) and `key`/ (key.json); the number of items.
+
+    `originals`: pin_id -> the product as it came. The same arguments give the same bytes.
+    """
+    items = shown_items(candidates, spec)
+    (packet / "items").mkdir(parents=True)
+    key.mkdir(parents=True)
+    pictures = [encode_png(sheet(originals[one.first["pin_id"]], one)) for one in items]
+    ids = [
+        "i" + hashlib.sha256(f"{spec.seed} {place} ".encode() + png).hexdigest()[:15]
+        for place, png in enumerate(pictures)
+    ]
+    name = "p" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:9]
+    for item, png in zip(ids, pictures, strict=True):
+        (packet / "items" / f"{item}.png").write_bytes(png)
+    # In the order of the ids, which says nothing: repeats and checks do not stand at the end.
+    places = sorted(range(len(items)), key=lambda place: ids[place])
+    _write(
+        packet / "packet.json",
+        {
+            "name": name,
+            "questions": questions(spec),
+            "items": [
+                {
+                    "item_id": ids[place],
+                    "kind": _kind(items[place]),
+                    "prompt": items[place].first["prompt"],
+                    "picture": f"items/{ids[place]}.png",
+                }
+                for place in places
+            ],
+        },
+    )
+    _write(
+        key / "key.json",
+        {
+            "name": name,
+            "rules": asdict(spec.rules),
+            "questions": questions(spec),
+            "items": {ids[place]: _key(items[place], ids) for place in places},
+        },
+    )
+    return len(items)
+
+
+def questions(spec: PacketSpec) -> list[dict[str, Any]]:
+    """What is asked: {"name", "kind", "text", "answers": {words: value}}."""
+    asked: list[dict[str, Any]] = [
+        {"name": name, "kind": "pairwise", "text": PAIRED[name], "answers": dict(CHOICES)}
+        for name in spec.pair_questions
+    ]
+    if spec.singles:
+        asked += [
+            {"name": name, "kind": "absolute", "text": SINGLE[name][0], "answers": dict(SINGLE[name][1])}
+            for name in spec.single_questions
+        ]
+    return asked
+
+
+def sheet(original: Image.Image, shown: Shown) -> Image.Image:
+    """The product as it came on top, what was made of it below: A and B, or one alone, as large as each other."""
+    rows = [shown.first] if shown.second is None else [shown.first, shown.second]
+    pictures = [decode(row["image"]) for row in rows]
+    # A champion's stored pictures may be smaller; sharpness must not tell who is who.
+    size = min((picture.size for picture in pictures), key=lambda size: size[0] * size[1])
+    pictures = [
+        picture.resize(size, Image.Resampling.LANCZOS) if picture.size != size else picture for picture in pictures
+    ]
+    top = _fitted(original, CELL * 2 // 3)
+    cells = [_fitted(picture, CELL) for picture in pictures]
+    width = max(len(cells) * (CELL + GAP), top.width + GAP) + GAP
+    height = 2 * LINE + top.height + max(cell.height for cell in cells) + 3 * GAP
+    made = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(made)
+    _centred(draw, "The product", width // 2, GAP // 2, GREY, 18)
+    made.paste(top, ((width - top.width) // 2, LINE))
+    below = LINE + top.height + GAP
+    for place, cell in enumerate(cells):
+        middle = width // 2 if len(cells) == 1 else GAP + CELL // 2 + place * (CELL + GAP)
+        _centred(draw, "AB"[place] if len(cells) == 2 else "The picture", middle, below, INK, 24)
+        made.paste(cell, (middle - cell.width // 2, below + LINE + GAP // 2))
+    return made
+
+
+def _by_item(candidates: Sequence[Row], model: str) -> dict[tuple[str, int], Row]:
+    return {(row["item_id"], row["seed"]): row for row in candidates if row["model"] == model}
+
+
+def _sided(one: Row, other: Row, rng: np.random.Generator) -> Shown:
+    return Shown(one, other) if rng.random() < 0.5 else Shown(other, one)
+
+
+def _check(good: Row, bad: Row, rng: np.random.Generator) -> Shown:
+    return Shown(good, bad, expected=1.0) if rng.random() < 0.5 else Shown(bad, good, expected=0.0)
+
+
+def _kind(shown: Shown) -> str:
+    return "absolute" if shown.second is None else "pairwise"
+
+
+def _key(shown: Shown, ids: Sequence[str]) -> dict[str, Any]:
+    second = shown.second or {"candidate_id": None, "digest": None}
+    return {
+        "kind": _kind(shown),
+        "first": shown.first["candidate_id"],
+        "second": second["candidate_id"],
+        "first_model": shown.first["digest"],
+        "second_model": second["digest"],
+        "expected": shown.expected,
+        "repeat_of": None if shown.repeat_of is None else ids[shown.repeat_of],
+    }
+
+
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def _centred(
+    draw: ImageDraw.ImageDraw, text: str, middle: int, top: int, colour: tuple[int, int, int], size: int
+) -> None:
+    font = ImageFont.load_default(size)
+    draw.text((middle - font.getlength(text) / 2, top), text, fill=colour, font=font)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Checks of tables: expectations, drift, what the filters dropped."""

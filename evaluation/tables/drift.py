@@ -1,0 +1,105 @@
+"""Drift of the pins' columns and image statistics between two sets of pins, or of painted pictures, by Evidently.
+
+The methods are named, never left to Evidently's defaults: for small data those test a p-value and pass what has
+clearly moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvas.pins import tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMERICAL = (
+    "short_side",
+    "aspect",
+    "sharpness",
+    "brightness",
+    "clipped",
+    "entropy",
+    "text_length",
+    "impressions",
+    "saves",
+    "clicks",
+)
+CATEGORICAL = ("category", "board", "promoted", "source")
+SPLIT = "split"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftLimits:
+    """Distances from which a column has drifted, and how many columns may."""
+
+    numerical: float  # Wasserstein distance over the reference's standard deviation
+    categorical: float  # Jensen-Shannon distance, 0..1
+    max_share: float  # of the columns that may drift before the verdict is drift
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Distance of each column, which ones drifted, the verdict, and Evidently's page (HTML)."""
+
+    distances: Mapping[str, float]
+    drifted: tuple[str, ...]
+    verdict: bool
+    page: str
+
+
+def statistics(pins: Path, kept: Path) -> pd.DataFrame:
+    """One row a pin: its columns and the filter's image statistics."""
+    of_pins = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, "impressions", "saves", "clicks"]).to_pandas()
+    scores = [name for name in NUMERICAL if name in tables.KEPT.names]
+    of_images = tables.read(kept, ["pin_id", *scores]).to_pandas()
+    frame = of_pins.merge(of_images, on="pin_id", validate="one_to_one")
+    return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
+
+
+def training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
+    """One row a picture that models train on (tables.TRAINING_STATISTICS), by the filter's measures."""
+    trained = {pin_id for pin_id, split in tables.kept_splits(pins, kept).items() if split == "train"}
+    frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
+    return frame[frame["pin_id"].isin(trained)]
+
+
+def drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
+    """How far the columns of `current` are from those of `reference`, of those that `statistics` has.
+
+    Columns that a side lacks, or that are empty there, are left out. `ValueError` if a side has no rows, or no column
+    is left.
+    """
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    for name, side in (("reference", reference), ("current", current)):
+        if side.empty:
+            raise ValueError(f"the {name} side of the drift comparison has no pictures: choose a split that has some")
+    numerical, categorical = (
+        [name for name in names if all(name in side and side[name].notna().any() for side in (reference, current))]
+        for names in (NUMERICAL, CATEGORICAL)
+    )
+    if not numerical + categorical:
+        raise ValueError("no column has values on both sides of the drift comparison: filter the pins first")
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
+    metrics = [
+        *(ValueDrift(column=name, method="wasserstein", threshold=limits.numerical) for name in numerical),
+        *(ValueDrift(column=name, method="jensenshannon", threshold=limits.categorical) for name in categorical),
+    ]
+    snapshot = Report(metrics).run(
+        current_data=Dataset.from_pandas(current[numerical + categorical], data_definition=definition),
+        reference_data=Dataset.from_pandas(reference[numerical + categorical], data_definition=definition),
+    )
+    distances = {_column(found): float(found["value"]) for found in snapshot.dict()["metrics"]}
+    limit = dict.fromkeys(numerical, limits.numerical) | dict.fromkeys(categorical, limits.categorical)
+    # `not <=`: a distance that is not a number counts as drift
+    drifted = tuple(name for name, distance in distances.items() if not distance <= limit[name])
+    return Drift(distances, drifted, len(drifted) > limits.max_share * len(distances), snapshot.get_html_str(False))
+
+
+def _column(found: Mapping[str, Any]) -> str:
+    return str(found["config"]["column"])

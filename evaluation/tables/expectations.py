@@ -1,0 +1,217 @@
+"""Tables checked by Great Expectations, and a page that says what was found.
+
+Pixels are never loaded: suites see their byte counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from canvas.pins import tables
+from evaluation.pages import html as pages
+from evaluation.tables.suites import SUITES, Limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Severity = Literal["critical", "warning"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+SAMPLES = 5
+"""Pin ids that a failed check names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One expectation of one table, and what was found."""
+
+    table: str
+    expectation: str  # as in "expect_column_values_to_be_unique"
+    column: str  # "" for the table as a whole
+    severity: Severity
+    success: bool
+    unexpected: int  # rows
+    samples: tuple[str, ...]  # pin ids of unexpected rows
+    detail: str
+
+    def __str__(self) -> str:
+        where = f"{self.table}.{self.column}" if self.column else self.table
+        pins = f", for example pins {', '.join(self.samples)}" if self.samples else ""
+        rows = f" has {self.unexpected} unexpected rows" if self.unexpected else " is not met"
+        return f"{where}: {self.expectation}{self.detail}{rows}{pins}"
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Checks without a critical failure, and their page (HTML)."""
+
+    checks: list[Check]
+    page: str
+
+
+def checked_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
+    """A table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
+    (None: the table is the pins' own); `present`: false in the rows added for pins that the table lacks.
+
+    `ValueError` for a table without `pin_id`, by which every failure is named.
+    """
+    frames = [_without_bytes(batch) for batch in tables.batches(path, rows=2_000)]
+    if not frames or "pin_id" not in frames[0].column_names:
+        raise ValueError(f"{path} is no table with a pin_id column: make it again")
+    table = pa.concat_tables(frames)
+    missing = sorted(set(pins or ()) - set(table["pin_id"].to_pylist()))
+    present = pa.array([True] * table.num_rows + [False] * len(missing))
+    table = pa.concat_tables([table, pa.table({"pin_id": missing})], promote_options="permissive")
+    frame = table.append_column("present", present).to_pandas()
+    frame["known"] = True if pins is None else frame["pin_id"].isin(pins)
+    if "product_id" in frame:
+        frame["uncategorised"] = frame["product_id"].notna() & frame["category"].isna()
+    return frame
+
+
+def _without_bytes(batch: pa.RecordBatch) -> pa.Table:
+    columns = {
+        f"{name}_bytes" if pa.types.is_binary(column.type) else name: (
+            pc.binary_length(column) if pa.types.is_binary(column.type) else column
+        )
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return pa.table(columns)
+
+
+def validated(title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path, failed: Path) -> Validated:
+    """`check`, with its page. A critical failure raises `ValueError` naming the expectation, the column and sample
+    pins; its page is then left at `failed`."""
+    checks = check(frames, limits, docs)
+    if critical := failures(checks, "critical"):
+        failed.write_text(validation_page(title, checks, {}), encoding="utf-8")
+        raise ValueError(f"{critical[0]}; critical failures in all: {len(critical)}, see {failed}")
+    return Validated(
+        checks, validation_page(title, checks, {"Great Expectations' Data Docs": f"{docs.name}/index.html"})
+    )
+
+
+def check(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
+    """Check each table (name in `SUITES` -> its `checked_frame`); write Data Docs (`index.html`) to `docs`."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    for site in list(context.list_data_docs_sites()):
+        context.delete_data_docs_site(site)
+    context.add_data_docs_site("docs", _site(docs))
+    source = context.data_sources.add_pandas("tables")
+    return [found for name, frame in frames.items() for found in _checks(context, source, name, frame, limits)]
+
+
+def _checks(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:
+    import great_expectations as gx
+
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
+    suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=SUITES[name](limits)))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    checkpoint = context.checkpoints.add(
+        gx.Checkpoint(
+            name=name,
+            validation_definitions=[definition],
+            actions=[gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["docs"])],
+            result_format={
+                "result_format": "SUMMARY",
+                "unexpected_index_column_names": ["pin_id"],
+                "partial_unexpected_count": SAMPLES,
+            },
+        )
+    )
+    # one run name and time, which Great Expectations puts into paths: the same table gives the same site
+    run = gx.RunIdentifier(run_name="validation", run_time=EPOCH)
+    (found,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
+    return [_check(name, result) for result in found.results]
+
+
+def _check(table: str, result: Any) -> Check:
+    config, found = result.expectation_config, result.result or {}
+    error = _error(result.exception_info)
+    kwargs = {key: value for key, value in config.kwargs.items() if key != "batch_id"}
+    column = kwargs.pop("column", None) or ", ".join(kwargs.pop("column_list", [])) or kwargs.get("column_A", "")
+    samples = dict.fromkeys(str(row["pin_id"]) for row in found.get("partial_unexpected_index_list") or [])
+    observed = f" (found {found['observed_value']})" if "observed_value" in found else ""
+    settings = ", ".join(f"{key}={value}" for key, value in kwargs.items())
+    return Check(
+        table=table,
+        expectation=config.type,
+        column=str(column),
+        severity="critical" if error or config.severity.value == "critical" else "warning",
+        success=bool(result.success),
+        unexpected=int(found.get("unexpected_count", 0)),
+        samples=tuple(samples)[:SAMPLES],
+        detail=(f"({settings})" if settings else "") + (f" cannot be checked: {error};" if error else observed),
+    )
+
+
+def _error(info: Mapping[str, Any]) -> str:
+    """Why an expectation could not be asked (a column is missing, a type is wrong), or "".
+
+    Great Expectations gives one error, or a mapping of metrics to errors.
+    """
+    errors = [info] if "raised_exception" in info else list(info.values())
+    messages = [" ".join(str(error["exception_message"]).split()) for error in errors if error["raised_exception"]]
+    return messages[0].removeprefix("Error: ").rstrip(".") if messages else ""
+
+
+def _site(docs: Path) -> dict[str, Any]:
+    return {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+
+
+def failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
+    return [found for found in checks if not found.success and found.severity == severity]
+
+
+def summary(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
+    """Table -> checks met, warnings and critical failures."""
+    return {
+        table: {
+            "met": sum(found.success for found in checks if found.table == table),
+            "warnings": sum(found.table == table for found in failures(checks, "warning")),
+            "critical": sum(found.table == table for found in failures(checks, "critical")),
+        }
+        for table in dict.fromkeys(found.table for found in checks)
+    }
+
+
+def validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str]) -> str:
+    """What was expected and what was found, failures first; `links` are text -> relative address."""
+    critical, warnings = failures(checks, "critical"), failures(checks, "warning")
+    verdict = f"{sum(found.success for found in checks)} of {len(checks)} expectations are met"
+    mood: pages.Mood = "bad" if critical else "warn" if warnings else "good"
+    rows = [
+        {
+            "table": found.table,
+            "column": found.column,
+            "expectation": found.expectation.removeprefix("expect_").replace("_", " ") + found.detail,
+            "severity": found.severity,
+            "met": found.success,
+            "unexpected rows": found.unexpected,
+            "sample pins": ", ".join(found.samples),
+        }
+        for found in sorted(checks, key=lambda found: (found.success, found.severity != "critical"))
+    ]
+    return pages.page(
+        title,
+        pages.verdict(verdict, mood),
+        *([pages.links(links)] if links else []),
+        pages.section("By table", pages.table([{"table": name, **counts} for name, counts in summary(checks).items()])),
+        pages.section("Expectations", pages.table(rows)),
+    )

@@ -1,0 +1,127 @@
+"""The suite of expectations of every table: an entry in `SUITES` gives a table its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from canvas.pins import tables
+
+if TYPE_CHECKING:
+    from great_expectations.expectations import Expectation
+
+CAPTION_SOURCES = ("title", "description", "alt", "generated")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What differs from catalogue to catalogue."""
+
+    min_pins: int  # rows without which nothing should be trained
+    max_broken: float  # share of pins without a readable size
+    max_untitled: float  # share of pins without a title
+    max_rejected_masks: float  # share of masks with a reason against them
+
+
+def pins_suite(limits: Limits) -> list[Expectation]:
+    from great_expectations import expectations as gxe
+
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_pins, severity="critical"),
+        *_keyed(),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=name, severity="critical") for name in ("image_bytes", "split")),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="image_bytes", min_value=1, mostly=1 - limits.max_broken, severity="warning"
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(tables.SPLITS), severity="critical"),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, severity="critical")
+            for name in ("impressions", "saves", "clicks")
+        ),
+        *(
+            gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+                column_A="impressions", column_B=name, or_equal=True, severity="critical"
+            )
+            for name in ("saves", "clicks")
+        ),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(
+                column=name, min_value=1, mostly=1 - limits.max_broken, severity="warning"
+            )
+            for name in ("width", "height")
+        ),
+        gxe.ExpectColumnValueLengthsToBeBetween(
+            column="title", min_value=1, max_value=500, mostly=1 - limits.max_untitled, severity="warning"
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="uncategorised", value_set=[False], severity="warning"),
+    ]
+
+
+def kept_suite(limits: Limits) -> list[Expectation]:
+    from great_expectations import expectations as gxe
+
+    return [
+        *_keyed(),
+        gxe.ExpectColumnValuesToNotBeNull(column="kept", severity="critical"),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="kept", value_set=[True], severity="critical"),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=1, severity="critical")
+            for name in ("brightness", "clipped", "nsfw")
+        ),
+    ]
+
+
+def masks_suite(limits: Limits) -> list[Expectation]:
+    from great_expectations import expectations as gxe
+
+    return [
+        *_keyed(),
+        *(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical") for name in _MASK_BYTES),
+        gxe.ExpectColumnValuesToBeBetween(column="confidence", min_value=0, max_value=1, severity="critical"),
+        gxe.ExpectColumnValuesToBeNull(column="rejected", mostly=1 - limits.max_rejected_masks, severity="warning"),
+    ]
+
+
+_MASK_BYTES = ("mask_bytes", "alpha_bytes")
+
+
+def captions_suite(limits: Limits) -> list[Expectation]:
+    from great_expectations import expectations as gxe
+
+    return [
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["pin_id", "source"], severity="critical"),
+        *_complete(),
+        gxe.ExpectColumnValuesToBeInSet(column="source", value_set=list(CAPTION_SOURCES), severity="critical"),
+        gxe.ExpectColumnValuesToNotBeNull(column="caption", severity="critical"),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1, severity="critical"),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="caption", max_value=2_000, mostly=0.99, severity="warning"),
+    ]
+
+
+def _keyed() -> list[Expectation]:
+    from great_expectations import expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToNotBeNull(column="pin_id", severity="critical"),
+        gxe.ExpectColumnValuesToBeUnique(column="pin_id", severity="critical"),
+        *_complete(),
+    ]
+
+
+def _complete() -> list[Expectation]:
+    """Rows of no other pins than should have some, and of each of those."""
+    from great_expectations import expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], severity="critical"),
+        gxe.ExpectColumnValuesToBeInSet(column="present", value_set=[True], severity="critical"),
+    ]
+
+
+SUITES: Mapping[str, Callable[[Limits], list[Expectation]]] = {
+    "pins": pins_suite,
+    "kept": kept_suite,
+    "masks": masks_suite,
+    "captions": captions_suite,
+}

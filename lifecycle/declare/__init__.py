@@ -1,0 +1,1 @@
+"""What a stage is: declaration, graph, parameters, code."""

@@ -1,0 +1,1 @@
+"""People rate in MLflow: server, queues, answers."""

@@ -1,0 +1,1 @@
+"""The record of a run: a journal on disk, sent to MLflow."""

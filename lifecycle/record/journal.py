@@ -1,0 +1,179 @@
+"""The record of a run on disk, where everything is written before it is sent to the tracking server.
+
+    <records>/<id>/journal.jsonl   one event a line: start, metrics, artifact, outputs, end
+    <records>/<id>/artifacts/      copies of what is to be uploaded
+    <records>/<id>/sent.json       how far it was sent (lifecycle.record.runs)
+
+A record is removed when the tracking server has all of it. Its writer holds a lock on the journal, so that
+a record without an `end` whose lock is free is that of a killed run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from lifecycle.record.redaction import redacted, redacted_values
+from lifecycle.workspace.staging import WORK, private
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+Event = dict[str, Any]
+
+
+def records(home: Path) -> Path:
+    """The directory of the records of the project at `home`."""
+    return private(home / WORK) / "records"
+
+
+class Journal:
+    """One run's record, open for writing; what a stage knows as `StepLog`.
+
+    Only opening it raises `OSError`. Later a full disk costs one warning: events wait in memory and are
+    written as soon as there is room, because a training of days must not die of its log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "artifacts").mkdir(parents=True)
+        self.folder = folder
+        self._file = os.open(folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.last_step = 0
+        self._written, self._waiting, self._warned = 0, b"", False
+
+    @classmethod
+    def new(cls, home: Path) -> Journal:
+        """A new record of the project at `home`; names sort by time."""
+        return cls(records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers of one step; `TypeError` if one is not a number."""
+        self.last_step = max(self.last_step, int(step))
+        self.event("metrics", step=int(step), values={key: float(value) for key, value in values.items()})
+
+    def picture(self, name: str, png: bytes) -> None:
+        """Record an encoded PNG as artifact `pictures/<name>.png`."""
+        with self._surviving(), self._new_artifact(f"pictures/{name}.png") as path:
+            path.write_bytes(png)
+
+    def text(self, name: str, text: str) -> None:
+        """Record a text as artifact `name`."""
+        with self._surviving(), self._new_artifact(name) as path:
+            path.write_text(redacted(text), encoding="utf-8")
+
+    def keep(self, file: Path, name: str) -> None:
+        """Record a copy of `file` as artifact `name`."""
+        with self._surviving(), self._new_artifact(name) as path:
+            shutil.copyfile(file, path)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one event, with the time."""
+        line = json.dumps({"event": kind, "time": time.time_ns() // 1_000_000, **redacted_values(fields)})
+        self._waiting += line.encode() + b"\n"
+        with self._surviving():
+            self._flush()
+
+    def close(self) -> None:
+        """Free the journal for whoever sends it."""
+        with self._surviving():
+            self._flush()
+        os.close(self._file)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            try:
+                done = os.write(self._file, self._waiting)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._written)
+                    os.lseek(self._file, self._written, os.SEEK_SET)
+                raise
+            if done == len(self._waiting):
+                self._written, self._waiting = self._written + done, b""
+            else:  # a torn line: take it back, the next try finds out why
+                os.ftruncate(self._file, self._written)
+                os.lseek(self._file, self._written, os.SEEK_SET)
+                raise OSError("short write")
+
+    @contextmanager
+    def _new_artifact(self, name: str) -> Iterator[Path]:
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+            raise ValueError(f"artifact name {name!r} must be a relative path without `..`")
+        path = self.folder.joinpath("artifacts", *parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        self.event("artifact", name=name)
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                print(f"the run's record is incomplete: {redacted(str(error))}", file=sys.stderr)
+            self._warned = True
+
+
+def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """The record's whole events from byte `offset` on, each with the offset behind it."""
+    with (folder / "journal.jsonl").open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # torn by a kill, or being written
+            offset += len(line)
+            yield json.loads(line), offset
+
+
+def batches(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tuple[list[Event], int]]:
+    """Consecutive metrics events together, at most `most`, others alone; each with the offset behind it."""
+    batch: list[Event] = []
+    end = 0
+    for event, offset in stream:
+        if batch and (event["event"] != "metrics" or len(batch) == most):
+            yield batch, end
+            batch = []
+        if event["event"] == "metrics":
+            batch.append(event)
+        else:
+            yield [event], offset
+        end = offset
+    if batch:
+        yield batch, end
+
+
+def close_killed(folder: Path) -> bool:
+    """Give a record whose writer died without an `end` the end KILLED; False if the writer is alive or the
+    record is gone."""
+    try:
+        file = (folder / "journal.jsonl").open("rb+")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        last, end = None, 0
+        for event, offset in events(folder):
+            last, end = event, offset
+        if last is None or last["event"] != "end":
+            file.truncate(end)
+            file.seek(end)
+            when = last["time"] if last else time.time_ns() // 1_000_000
+            file.write(json.dumps({"event": "end", "time": when, "status": "KILLED", "metrics": {}}).encode() + b"\n")
+        return True
+
+
+def kept_records(home: Path) -> list[Path]:
+    """The project's records that were not sent whole, oldest first."""
+    return sorted(folder.parent for folder in records(home).glob("[0-9]*/journal.jsonl"))

@@ -1,0 +1,166 @@
+"""What is recorded of a stage's run, and when."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lifecycle.declare.params import flat
+from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site, Stage
+from lifecycle.record.journal import Journal, Status
+from lifecycle.record.origin import group, home, revision
+from lifecycle.workspace.digest import digest
+
+FINISH_SECONDS = 120.0
+"""How long a stage that is done waits for its record to be sent; the rest is left to the next run."""
+
+
+@contextmanager
+def recorded(
+    stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, Path], digests: Mapping[str, str], send: bool
+) -> Iterator[Journal]:
+    """The journal of a run that begins now and ends with the `with` block, by its outcome.
+
+    An exception is recorded with its traceback and goes on. Without `send` the record stays on disk.
+    """
+    here = home(Path.cwd())
+    journal = Journal.new(here)
+    since = time.monotonic()
+    _start(journal, stage, settings, inputs, digests)
+    sender = _sender(here, journal.folder) if send else None
+    status: Status = "KILLED"
+    try:
+        yield journal
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        journal.text("traceback.txt", traceback.format_exc())
+        raise
+    finally:
+        journal.event("end", status=status, metrics=_costs(time.monotonic() - since))
+        journal.close()
+        if sender:
+            _finish(sender)
+
+
+def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Path]) -> None:
+    """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
+    found = []
+    for argument, artifact in stage.outputs.items():
+        path = outputs[argument]
+        found.append({**_facts(argument, artifact), "digest": digest(path)})
+        if issubclass(artifact, Metrics):
+            journal.metrics(numbers(path), journal.last_step)
+        if issubclass(artifact, Metrics | Report | Plot | Picture):
+            journal.keep(path, artifact.path)
+        if issubclass(artifact, Site):
+            for file in sorted(found for found in path.rglob("*") if found.is_file()):
+                journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
+    journal.event("outputs", outputs=found)
+
+
+def numbers(path: Path) -> dict[str, float]:
+    """The leaves of a Metrics file as `section.key` -> number; `ValueError` naming what is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"metrics {path.name} is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"metrics {path.name} must be a JSON object of numbers, not {type(values).__name__}")
+    leaves = flat(values)
+    for key, value in leaves.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"metrics {path.name}: {key} is {value!r}; write a finite number or leave it out")
+    return {key: float(value) for key, value in leaves.items()}
+
+
+def _start(
+    journal: Journal,
+    stage: Stage[Any],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    digests: Mapping[str, str],
+) -> None:
+    read = [
+        {**_facts(argument, artifact), "uri": str(inputs[argument]), "digest": digests[argument]}
+        for argument, artifact in stage.inputs.items()
+    ]
+    tags = {
+        "canvas.stage": stage.name,
+        "mlflow.source.name": stage.module.replace(".", "/") + ".py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": stage.summary,
+        **{f"digest.in.{item['path']}": item["digest"] for item in read},
+    }
+    with suppress(KeyError, OSError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    if code := revision(Path.cwd()):
+        tags |= {"mlflow.source.git.commit": code.sha, "canvas.git.dirty": str(code.dirty).lower()}
+    larger = group()
+    part_of = {"key": larger.key, "name": larger.name} if larger else None
+    journal.event("start", stage=stage.name, tags=tags, params=flat(settings), inputs=read, group=part_of)
+
+
+def _facts(argument: str, artifact: type[Artifact]) -> dict[str, str]:
+    kinds = (Dataset, Model, Metrics, Report, Site, Plot, Picture, Artifact)
+    kind = next(kind for kind in kinds if issubclass(artifact, kind))
+    return {"argument": argument, "path": artifact.path, "kind": kind.__name__}
+
+
+def _costs(seconds: float) -> dict[str, float]:
+    return {"stage.duration_s": seconds, "stage.peak_memory_mb": peak_memory_mb()}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory so far of this process, or of one of its ended children, in MB.
+
+    On Linux from VmHWM, because ru_maxrss begins with that of the process that started this one.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, or kilobytes
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return max(own, children) / 1e6
+
+
+def _sender(here: Path, record: Path) -> subprocess.Popen[bytes] | None:
+    command = [sys.executable, "-m", "lifecycle.record.sender", str(here), str(record)]
+    own = Path(__file__).parents[2]
+    path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C stops the stage; its record is still sent
+        )
+    except OSError as error:  # no memory for one more process: the next run sends the record
+        print(f"the run's record is kept in {record} ({error})", file=sys.stderr)
+        return None
+
+
+def _finish(sender: subprocess.Popen[bytes]) -> None:
+    with suppress(OSError):  # it is gone: the record is on disk
+        assert sender.stdin is not None
+        sender.stdin.write(b"end\n")
+        sender.stdin.close()
+    try:
+        sender.wait(FINISH_SECONDS)
+    except subprocess.TimeoutExpired:
+        sender.kill()
+        sender.wait()
+        print("tracking is slow: the rest of the record is kept and the next run sends it", file=sys.stderr)

@@ -1,0 +1,253 @@
+"""Runs in MLflow: sending a journal to it, and finding by content what made an artifact.
+
+Sending can be cut anywhere and begun again: each step is either repeated without effect (tags, parameters,
+metrics with their own times, artifacts) or looked up before it is made (runs and models, by the tag
+`canvas.record`). How far it came stands in the record's `sent.json`.
+
+Tags of a run: `canvas.stage`, `canvas.record`, `canvas.git.dirty`, `digest.in.<path>` and `digest.out.<path>`
+with the catalogue's paths and DVC's digests. A model that a stage writes is a LoggedModel without files (DVC
+holds them) with the tags `canvas.path` and `canvas.digest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.record.journal import Event, batches, events
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Run
+
+METRICS_AT_ONCE = 500  # MLflow takes 1000 of everything in one request
+PARAMS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The run that made an artifact, and what it read: path -> digest."""
+
+    stage: str
+    run_id: str
+    inputs: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Sent:
+    """How much of a record the server at `uri` (its digest) has."""
+
+    uri: str
+    run_id: str | None = None
+    offset: int = 0
+
+
+def load_mlflow() -> None:
+    """Import what `Tracking` uses: 2 to 3 s that are better spent before a lock is taken."""
+    import mlflow.tracking.client  # noqa: F401
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """An MLflow server or store, and the experiment that holds the project's runs."""
+
+    client: MlflowClient
+    experiment: str
+
+    @classmethod
+    def open(cls, uri: str, experiment: str, artifacts: str | None) -> Tracking:
+        """The experiment of that name at `uri`, made if need be, its artifacts at URI `artifacts`."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking.client import MlflowClient
+
+        client = MlflowClient(uri, registry_uri=uri)
+        if (found := client.get_experiment_by_name(experiment)) is not None:
+            return cls(client, found.experiment_id)
+        try:
+            return cls(client, client.create_experiment(experiment, artifact_location=artifacts))
+        except MlflowException:
+            if (found := client.get_experiment_by_name(experiment)) is None:
+                raise
+            return cls(client, found.experiment_id)  # somebody else made it meanwhile
+
+    def send(self, folder: Path) -> None:
+        """Send what is new in the record `folder`; remove the record when its end is sent."""
+        sent = self._sent(folder)
+        ended = False
+        for batch, offset in batches(events(folder, sent.offset), METRICS_AT_ONCE):
+            kind = batch[0]["event"]
+            if kind == "start":
+                sent.run_id = self._start(folder.name, batch[0])
+            else:
+                assert sent.run_id is not None, f"{folder} does not begin with a start"
+                getattr(self, f"_send_{kind}")(sent.run_id, batch, folder)
+            sent.offset, ended = offset, kind == "end"
+            _replace(folder / "sent.json", json.dumps(asdict(sent)))
+        if ended:
+            discarded = folder.with_name(f".sent-{folder.name}")
+            folder.rename(discarded)
+            shutil.rmtree(discarded, ignore_errors=True)
+
+    def made(self, path: str, digest: str) -> Made | None:
+        """The latest finished run that wrote content `digest` as artifact `path`."""
+        run = self._run(f"tags.`digest.out.{path}` = '{digest}' and attributes.status = 'FINISHED'", "DESC")
+        if run is None:
+            return None
+        prefix = "digest.in."
+        read = {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
+        return Made(run.data.tags["canvas.stage"], run.info.run_id, read)
+
+    def _sent(self, folder: Path) -> Sent:
+        from mlflow.exceptions import MlflowException
+
+        fresh = Sent(hashlib.md5(self.client.tracking_uri.encode(), usedforsecurity=False).hexdigest())
+        try:
+            sent = Sent(**json.loads((folder / "sent.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return fresh
+        if sent.uri != fresh.uri or sent.run_id is None:
+            return fresh  # another server than before: it gets the whole record
+        try:
+            alive = self.client.get_run(sent.run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            alive = False
+        return sent if alive else fresh
+
+    def _run(self, query: str, order: str = "ASC") -> Run | None:
+        order_by = [f"attributes.start_time {order}"]
+        found = self.client.search_runs([self.experiment], query, max_results=1, order_by=order_by)
+        return found[0] if found else None
+
+    def _start(self, record: str, event: Event) -> str:
+        from mlflow.entities import Param
+
+        tags = {**event["tags"], "canvas.record": record}
+        if event["group"]:
+            tags["mlflow.parentRunId"] = self._parent(event["group"])
+            self.client.update_run(tags["mlflow.parentRunId"], status="RUNNING")
+        run = self._run(f"tags.`canvas.record` = '{record}'") or self.client.create_run(
+            self.experiment, start_time=event["time"], tags=tags, run_name=event["stage"]
+        )
+        run_id = run.info.run_id
+        params = [Param(_key(key), _value(value)) for key, value in event["params"].items()]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+        self._log_inputs(run_id, event["inputs"])
+        return run_id
+
+    def _parent(self, group: Mapping[str, str]) -> str:
+        """The run of the group. Two that make it at the same time agree on the first one."""
+        query = f"tags.`canvas.group` = '{group['key'].replace(chr(39), '_')}'"
+        if run := self._run(query):
+            return run.info.run_id
+        tags = {"canvas.group": group["key"].replace("'", "_")}
+        own = self.client.create_run(self.experiment, start_time=_now(), tags=tags, run_name=group["name"])
+        first = self._run(query) or own
+        if first.info.run_id != own.info.run_id:
+            self.client.delete_run(own.info.run_id)
+        return first.info.run_id
+
+    def _log_inputs(self, run_id: str, inputs: list[dict[str, str]]) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        datasets = [_dataset(item) for item in inputs if item["kind"] == "Dataset"]
+        models = [
+            LoggedModelInput(found[0].model_id)
+            for item in inputs
+            if item["kind"] == "Model" and (found := self.models(path=item["path"], digest=item["digest"]))
+        ]
+        if datasets or models:
+            self.client.log_inputs(run_id, datasets=datasets, models=models)
+
+    def models(self, **tags: str) -> list[Any]:
+        """The newest logged model with these tags `canvas.<key>`, or none."""
+        query = " AND ".join(f"tags.`canvas.{key}` = '{value}'" for key, value in tags.items())
+        newest = [{"field_name": "creation_timestamp", "ascending": False}]
+        return list(self.client.search_logged_models([self.experiment], query, max_results=1, order_by=newest))
+
+    def _send_metrics(self, run_id: str, batch: list[Event], folder: Path) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(_key(key), value, event["time"], event["step"])
+            for event in batch
+            for key, value in event["values"].items()
+        ]
+        for start in range(0, len(metrics), METRICS_AT_ONCE):
+            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
+
+    def _send_artifact(self, run_id: str, batch: list[Event], folder: Path) -> None:
+        name = PurePosixPath(batch[0]["name"])
+        parent = None if name.parent == PurePosixPath(".") else str(name.parent)
+        self.client.log_artifact(run_id, str(folder / "artifacts" / name), parent)
+
+    def _send_outputs(self, run_id: str, batch: list[Event], folder: Path) -> None:
+        from mlflow.entities import LoggedModelOutput, RunTag
+
+        outputs = batch[0]["outputs"]
+        self.client.log_batch(run_id, tags=[RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs])
+        for out in outputs:
+            if out["kind"] == "Model":
+                model_id = self._model(run_id, out, folder.name)
+                self.client.finalize_logged_model(model_id, "READY")
+                known = self.client.get_run(run_id).outputs
+                if model_id not in {model.model_id for model in (known.model_outputs if known else ())}:
+                    self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+    def _model(self, run_id: str, out: Mapping[str, str], record: str) -> str:
+        if found := self.models(record=record, path=out["path"]):
+            return str(found[0].model_id)
+        tags = {"canvas.record": record, "canvas.path": out["path"], "canvas.digest": out["digest"]}
+        name = re.sub(r"[/:.%\"']", "_", out["path"])
+        model = self.client.create_logged_model(self.experiment, name, run_id, tags, model_type="canvas")
+        return str(model.model_id)
+
+    def _send_end(self, run_id: str, batch: list[Event], folder: Path) -> None:
+        end = batch[0]
+        self._send_metrics(run_id, [{"time": end["time"], "step": 0, "values": end["metrics"]}], folder)
+        self.client.set_terminated(run_id, end["status"], end["time"])
+        parent = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        if parent is None:
+            return
+        if end["status"] != "FINISHED":
+            self.client.set_tag(parent, "canvas.failed", "true")
+        failed = "canvas.failed" in self.client.get_run(parent).data.tags
+        self.client.set_terminated(parent, "FAILED" if failed else "FINISHED", end["time"])
+
+
+def _dataset(item: Mapping[str, str]) -> DatasetInput:
+    from mlflow.data.dataset_source_registry import get_dataset_source_from_json
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    source = get_dataset_source_from_json(json.dumps({"uri": item["uri"]}), "local")
+    dataset = MetaDataset(source, name=item["path"], digest=item["digest"])  # type: ignore[abstract]
+    return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", item["argument"])])
+
+
+def _key(key: str) -> str:
+    """`key` in the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", key)[:250]
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,106 @@
+"""The process beside a stage that sends its record to MLflow: `python -m lifecycle.record.sender <home> <record>`.
+
+A process of its own, so that MLflow is imported on another core while the stage works, takes nothing of the
+stage's memory, and cannot fail it. It sends at the start, every PERIOD seconds (live curves), and when its
+standard input ends: then the stage is done, or was killed. On the way it sends what former runs left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifecycle.record import telemetry
+from lifecycle.record.journal import close_killed, kept_records, records
+from lifecycle.record.redaction import redacted
+from lifecycle.record.tracking import TrackingDownError, connect
+
+if TYPE_CHECKING:
+    from lifecycle.record.runs import Tracking
+
+PERIOD = 30.0
+
+
+def main(home: Path, record: Path) -> None:
+    """Send `record` until the stage's end; complain once, on stderr, about what could not be sent."""
+    telemetry.switch_off()
+    sender = _Sender(home)
+    sender.send_kept(but=record)
+    sender.send(record)
+    while not select.select([sys.stdin], [], [], PERIOD)[0]:
+        sender.send(record)
+    close_killed(record)
+    sender.send(record)
+    if record.exists():
+        print(f"{sender.trouble}: the record is kept in {record} and the next run sends it", file=sys.stderr)
+
+
+def send_kept_records(home: Path) -> tuple[int, int]:
+    """Send what ended runs left; number sent, number still here. Raises `TrackingDownError` if some cannot be sent."""
+    waiting = [folder for folder in kept_records(home) if close_killed(folder)]
+    sender = _Sender(home)
+    sender.send_kept()
+    kept = sum(folder.exists() for folder in waiting)
+    if kept and sender.trouble:
+        raise TrackingDownError(f"{sender.trouble}: {kept} records stay in {records(home)}")
+    return len(waiting) - kept, kept
+
+
+class _Sender:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.trouble = ""
+        self._tracking: Tracking | None = None
+
+    def send_kept(self, but: Path | None = None) -> None:
+        """Send every record whose run is over, oldest first, so that models come before their readers."""
+        for folder in kept_records(self.home):
+            if folder != but and close_killed(folder) and not self.send(folder) and self._tracking is None:
+                return  # nobody answers
+        for sent in records(self.home).glob(".sent-*"):
+            shutil.rmtree(sent, ignore_errors=True)
+
+    def send(self, folder: Path) -> bool:
+        """Send what is new; False, with `trouble` set, if that failed. Never raises."""
+        try:
+            with _only_sender(folder) as alone:
+                if alone:
+                    self._tracking = self._tracking or connect(self.home)
+                    self._tracking.send(folder)
+        except TrackingDownError as error:
+            self.trouble = str(error)
+            return False
+        except Exception as error:  # MLflow's, the database's, the network's: none of them may stop the stage
+            self.trouble = f"tracking failed ({redacted(' '.join(str(error).split()))[:300]})"
+            return False
+        return True
+
+
+@contextmanager
+def _only_sender(folder: Path) -> Iterator[bool]:
+    try:
+        file = (folder / "sending").open("w")
+    except FileNotFoundError:
+        yield False  # sent meanwhile
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield (folder / "journal.jsonl").exists()
+
+
+if __name__ == "__main__":
+    sys.stdout = sys.stderr  # MLflow prints addresses of runs
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stderr.flush()
+    os._exit(0)  # everything is committed; taking MLflow down in order would cost the stage a second or two

@@ -1,0 +1,1 @@
+"""Registered models, promotion, pinned inputs."""

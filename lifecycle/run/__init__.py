@@ -1,0 +1,1 @@
+"""Running a stage: the wrapper round every one, and its ranks."""

@@ -1,0 +1,137 @@
+"""How much memory the backward pass of a network will need, counted without running it.
+
+Tensors on the meta device have shapes and no memory, so a forward pass of any size takes seconds; autograd's hooks
+show every tensor that it would keep. Their formats are those of CUDA's autocast to half precision, without
+torch.compile, which keeps less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from canvas.denoiser.unet import SIZE_IDS
+
+TOKENS = 77
+
+HALF = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_head_attention_forward")
+"""Functions that autocast gives half precision, of those that our networks call."""
+
+FULL = ("group_norm", "layer_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
+"""Likewise that it gives float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Bytes a picture."""
+
+    bytes: int
+    recomputed_bytes: int  # if each block kept its inputs alone and was run again in the backward pass
+
+
+class FusedAttention(torch.autograd.Function):
+    """Attention that keeps what a fused kernel keeps: queries, keys, values, output and one number a query."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+
+class _Autocast(TorchFunctionMode):
+    """What CUDA's autocast would do, which the meta device has not; `copies` are its copies of weights. Attention is
+    fused: the meta device would take the unfused path, whose score matrices no GPU keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: set[StorageWeakRef] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return FusedAttention.apply(*(self._cast(x, torch.bfloat16) for x in args[:3]))
+        name = getattr(func, "__name__", "")
+        wanted = torch.bfloat16 if name in HALF else torch.float32 if name in FULL else None
+        if wanted is not None:
+            args = tuple(self._cast(x, wanted) for x in args)
+            kwargs = {key: self._cast(x, wanted) for key, x in kwargs.items()}
+        return func(*args, **kwargs)
+
+    def _cast(self, given: Any, wanted: torch.dtype) -> Any:
+        if not isinstance(given, torch.Tensor) or given.dtype not in (torch.float32, torch.bfloat16):
+            return given
+        cast = given.to(wanted)
+        if isinstance(given, nn.Parameter) and cast is not given:
+            self.copies.add(_storage(cast))
+        return cast
+
+
+def activations(network: nn.Module, forward: Callable[[], object]) -> Activations:
+    """What the backward pass of `forward` needs, a pass of one picture through `network` on the meta device, beside
+    the weights and their copies in half precision."""
+    weights = {_storage(weight) for weight in network.parameters()}
+    seen: dict[StorageWeakRef, torch.Tensor] = {}  # the tensors are held, so that no storage comes again
+    inside: list[int] = []  # bytes kept by each block that is being run, outermost first
+    blocks: list[tuple[int, int]] = []  # bytes kept, bytes of its inputs
+    autocast = _Autocast()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = _storage(tensor)
+        if storage not in weights and storage not in autocast.copies and storage not in seen:
+            seen[storage] = tensor
+            for level in range(len(inside)):
+                inside[level] += tensor.nbytes
+        return tensor
+
+    def enter(*_: Any) -> None:
+        inside.append(0)
+
+    def leave(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
+        given = sum(x.nbytes for x in inputs if isinstance(x, torch.Tensor))
+        blocks.append((inside.pop(), given))
+
+    hooks = []
+    for module in network.modules():
+        if type(module).__name__ in ("BasicTransformerBlock", "ResnetBlock2D"):
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        inside.append(0)
+        with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            forward()
+        total = inside.pop()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    kept = sum(size for size, _ in blocks)
+    again = total - kept + sum(given for _, given in blocks) + max((size for size, _ in blocks), default=0)
+    return Activations(total, again)
+
+
+def _storage(tensor: torch.Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def predict(denoiser: Any) -> torch.Tensor:
+    """A pass of one picture through a denoiser on the meta device, any inputs of latents."""
+    config = denoiser.config
+    side = config["sample_size"]
+    pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]
+    with torch.device("meta"):
+        prediction: torch.Tensor = denoiser(
+            torch.empty(1, config["in_channels"], side, side),
+            torch.empty(1),
+            torch.empty(1, TOKENS, config["cross_attention_dim"]),
+            added_cond_kwargs={"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, SIZE_IDS)},
+            return_dict=False,
+        )[0]
+    return prediction

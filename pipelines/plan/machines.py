@@ -1,0 +1,277 @@
+"""What stages hold in the memory of their machine, where it grows with the pins that they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from canvas.clip.spec import ClipSpec
+from canvas.pins.crops import CropSpec
+from canvas.pins.frames import FrameSpec
+from canvas.reward.spec import RewardSpec
+from canvas.shards.spec import EncodingSpec
+from canvas.train.spec import TrainSpec
+from canvas.uve.spec import UveSpec
+from pipelines.plan.profile import GIB, Section, embedding_width
+
+SUFFIXES = {
+    "": 1,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+"""Of Kubernetes' quantities."""
+
+COPIES = 3
+"""Of the descriptors at once (canvas.styles.clusters.descriptors): as they are joined, centred, and the means of their
+products beside them."""
+
+SUMMED = 20
+"""Bytes of a number of a product's mean: its sum and the mean in double precision, and the mean in single."""
+
+ENCODED = 400_000
+"""Bytes of a pin's picture and matte, as the tables hold them: assumed."""
+
+CAPTION = 900
+"""Bytes of a caption as held while captions are read (canvas.clip.training_data.captions_of): measured of a process,
+750 for captions of 60 letters and 1,160 for 200."""
+
+INDEXED = 630
+"""Bytes of a row of shards while their index is made (canvas.shards.rows.ShardRows), measured; 310 of them stay."""
+
+JUDGED_SIDE = 256
+"""Pixels of the squares that judges of styles see, at most."""
+
+SCENE = 4 * (3 + 1 + 1)
+"""Bytes of a pixel of a product that is to be painted: colours, mask and alpha (canvas.inference.scene)."""
+
+KNOWN = 3 + 1 + 3
+"""Bytes of a pixel of a known product's square (canvas.styles.pins): with it, its mask, without it."""
+
+SQUARE = 3 + 1 + KNOWN
+"""Bytes of a pixel of a painted picture's square (evaluation.generator.styled_images): the view, what is hidden of it,
+and as much as of a known product for its copy with a leak: the copy, its mask, the copy with that hidden."""
+
+REAL = 3 + 1
+"""Bytes of a pixel of a real pin (canvas.pins.products): its picture and its mask."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """A class of machines in pipelines/cluster.yaml."""
+
+    cpu: str
+    memory: str
+    gpus: int
+
+    @property
+    def cores(self) -> float:
+        return quantity(self.cpu)
+
+    @property
+    def bytes(self) -> float:
+        return quantity(self.memory)
+
+
+Machines = Callable[[str], Machine]
+"""A reader of the classes, by name. It raises ValueError for a missing one."""
+
+
+def quantity(text: str) -> float:
+    """The number that Kubernetes reads: of "96", "500m" or "960Gi"."""
+    number = text.rstrip("".join(SUFFIXES))
+    try:
+        return float(number) * SUFFIXES[text[len(number) :]]
+    except (ValueError, KeyError):
+        raise ValueError(f"{text!r} is no quantity of Kubernetes: write it as 96, 500m or 960Gi") from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """What a stage holds at most."""
+
+    what: str  # stage, and when
+    bytes: int  # of one process
+    why: str
+    processes: int
+    kind: str  # of machine
+    machine: Machine
+
+    @property
+    def share(self) -> float:
+        """Of the machine's memory, by all its processes."""
+        return self.bytes * self.processes / self.machine.bytes
+
+    def line(self) -> str:
+        whole, many = self.bytes * self.processes / GIB, "" if self.processes == 1 else f"{self.processes} processes x "
+        too_much = ", too much" if self.share > 1 else ""
+        room = f"{self.share:.0%} of {self.machine.memory} ({self.kind}){too_much}"
+        return f"  {self.what:24}{whole:>10,.1f} GiB  {many}{self.why}: {room}"
+
+
+def held(section: Section, machines: Machines, denoiser: int, vectors: int) -> list[Held]:
+    """Of the stages that hold many pins, with a denoiser of so many parameters, where so many pins are embedded."""
+    return [
+        *_uve(section, machines),
+        _reward(section, machines),
+        _encode(section, machines, vectors),
+        _index(section, machines, vectors),
+        _decoder(section, machines, denoiser, vectors),
+        _styles(section, machines, vectors),
+        *_style_scores(section, machines),
+    ]
+
+
+def processes(work: TrainSpec | EncodingSpec | None, machine: Machine) -> int:
+    """That run a stage with such work on a machine: each calls the stage's function."""
+    return machine.gpus if work is not None and work.parallel != "none" else 1
+
+
+def _uve(section: Section, machines: Machines) -> list[Held]:
+    train, crops = section("train_uve.train", TrainSpec | None), section("train_uve.crops", CropSpec)
+    pins, scored, catalogue = (section(f"train_uve.{name}", int) for name in ("pins", "scored_pins", "catalogue_pins"))
+    sides = section("uve", UveSpec).image_size, section("text.second", ClipSpec).image_size
+    machine = machines("gpus")
+    held_by = partial(Held, processes=processes(train, machine), kind="gpus", machine=machine)
+    rows = []
+    if train is not None:
+        side = round(sides[0] * crops.zoom)
+        rows.append(held_by(what="train_uve", bytes=pins * 3 * side**2, why=f"{pins:,} x 3 x {side}^2 bytes"))
+    why = f"({scored:,} + {catalogue:,}) x 3 x {max(sides)}^2 bytes"
+    rows.append(held_by(what="train_uve, scoring", bytes=(scored + catalogue) * 3 * max(sides) ** 2, why=why))
+    return rows
+
+
+def _reward(section: Section, machines: Machines) -> Held:
+    side = section("reward", RewardSpec).image_size
+    pins, scored, scenes = (section(f"train_reward.{name}", int) for name in ("pins", "scored_pins", "scenes"))
+    return Held(
+        what="train_reward",
+        bytes=(4 * (pins + 2 * scored) + 3 * 2 * scenes) * side**2,
+        why=f"(4 x ({pins:,} + 2 x {scored:,}) + 3 x 2 x {scenes:,} scenes) x {side}^2 bytes",
+        processes=1,
+        kind="gpu",
+        machine=machines("gpu"),
+    )
+
+
+def _encode(section: Section, machines: Machines, vectors: int) -> Held:
+    encoding = section("encode", EncodingSpec)
+    captions = len(encoding.sources)  # all are read, whatever encode.captions says
+    return Held(
+        what="encode",
+        bytes=vectors * captions * CAPTION,
+        why=f"{vectors:,} x {captions} captions x {CAPTION} bytes, measured",
+        processes=processes(encoding, machines("gpus")),
+        kind="gpus",
+        machine=machines("gpus"),
+    )
+
+
+def _indexed(section: Section, vectors: int) -> tuple[int, str]:
+    """Bytes of the index of the shards, and their arithmetic."""
+    views = section("encode", EncodingSpec).views
+    return vectors * views * INDEXED, f"{vectors:,} x {views} views x {INDEXED} bytes, measured"
+
+
+def _index(section: Section, machines: Machines, vectors: int) -> Held:
+    """Of the first training of a denoiser; the others hold as much."""
+    size, why = _indexed(section, vectors)
+    return Held(
+        what="train_base, index",
+        bytes=size,
+        why=why,
+        processes=processes(section("train_base.train", TrainSpec), machines("gpus")),
+        kind="gpus",
+        machine=machines("gpus"),
+    )
+
+
+def _decoder(section: Section, machines: Machines, denoiser: int, vectors: int) -> Held:
+    pins, scored = (section(f"train_decoder.{name}", int) for name in ("pins", "scored_pins"))
+    index, why = _indexed(section, vectors)
+    return Held(
+        what="train_decoder",
+        bytes=(pins + scored) * ENCODED + 4 * denoiser + index,
+        why=f"(({pins:,} + {scored:,}) x {ENCODED:,} bytes, assumed, + {denoiser:,} x 4 of the denoiser + {why})",
+        processes=processes(section("train_decoder.train", TrainSpec), machines("gpus")),
+        kind="gpus",
+        machine=machines("gpus"),
+    )
+
+
+def _styles(section: Section, machines: Machines, vectors: int) -> Held:
+    pins = min(vectors, 2 * section("mine_styles.pins", int))  # as many of the other splits
+    uve, clip, width = (
+        embedding_width(section, source) for source in ("uve", "clip", section("mine_styles.source", str))
+    )
+    each, why = 4 * (uve + clip + COPIES * width), f"4 x ({uve} + {clip} + {COPIES} x {width})"
+    if section("mine_styles.without_product", bool):
+        each, why = each + SUMMED * width, f"({why} + {SUMMED} x {width}, if each has a product of its own)"
+    return Held(
+        what="mine_styles",
+        bytes=pins * each,
+        why=f"{pins:,} x {why} bytes",
+        processes=1,
+        kind="memory",
+        machine=machines("memory"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyledPictures:
+    """How many pictures evaluate_style asks for (evaluation.generator.styled_images.asked)."""
+
+    products: int
+    styles: int  # of each product
+    strengths: int  # beside none
+    seeds: int
+    headline_seeds: int  # without a prompt, of the first strength and of none
+
+    @property
+    def asked(self) -> int:
+        settings = 2 * self.headline_seeds + 2 * self.strengths * self.seeds
+        return self.products * self.styles * settings
+
+    @property
+    def painted(self) -> int:
+        """Those that differ: without prompt and style a product's pictures are the same for all its styles."""
+        return self.asked - self.products * (self.styles - 1) * self.headline_seeds
+
+
+def _style_scores(section: Section, machines: Machines) -> list[Held]:
+    """Pictures of a catalogue are taken for as large as the frames."""
+    names = ("products", "styles", "seeds", "headline_seeds", "learnt_pins", "real_pins")
+    products, styles, seeds, headline_seeds, learnt, real = (section(f"evaluate_style.{name}", int) for name in names)
+    count = StyledPictures(
+        products=products,
+        styles=styles,
+        strengths=len(section("evaluate_style.strengths", tuple[float, ...])),
+        seeds=seeds,
+        headline_seeds=headline_seeds,
+    )
+    side = section("frames", FrameSpec).side
+    judged = min(side, JUDGED_SIDE)
+    whole, known = 3 * count.painted + REAL * real, KNOWN * (learnt + real)
+    pictures = f"3 x {count.painted:,} pictures + {REAL} x {real:,} pins"
+    squares = f"{KNOWN} x ({learnt:,} + {real:,})"
+    held_by = partial(Held, processes=1, kind="gpu", machine=machines("gpu"))
+    return [
+        held_by(
+            what="evaluate_style",
+            bytes=(whole + SCENE * products) * side**2 + known * judged**2,
+            why=f"({pictures} + {SCENE} x {products:,} scenes) x {side}^2 + {squares} x {judged}^2 bytes",
+        ),
+        held_by(
+            what="evaluate_style, scoring",
+            bytes=whole * side**2 + (known + SQUARE * count.asked) * judged**2,
+            why=f"({pictures}) x {side}^2 + ({squares} + {SQUARE} x {count.asked:,}) x {judged}^2 bytes",
+        ),
+    ]

@@ -1,0 +1,169 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+    PreTrainedTokenizerFast,
+    VisionEncoderDecoderModel,
+)
+
+from canvas.captioner.model import build_captioner, image_features, load_captioner
+from canvas.captioner.objective import CaptionObjective
+from canvas.captioner.spec import Asking, DecoderSpec
+from canvas.captioner.tokenizer import train_tokenizer
+from canvas.train.draws import Draws
+
+SPEC = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)
+ASKING = Asking(prompt=None, max_tokens=12)
+CAPTIONS = ["red mug, in a forest", "blue mug, in a lobby"]
+
+
+def pictures() -> list[Image.Image]:
+    noise = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
+    return [Image.fromarray(noise), Image.new("RGBA", (64, 64), (200, 10, 10, 255))]
+
+
+def captioner():
+    torch.manual_seed(0)
+    return build_captioner(SPEC, train_tokenizer(CAPTIONS, SPEC.vocabulary), ASKING)
+
+
+@pytest.fixture(scope="module")
+def taught():
+    """A captioner that learnt two pictures by heart."""
+    found = captioner()
+    found.model.train()
+    tokenizer = found.processor.tokenizer
+    tokens = tokenizer(CAPTIONS, padding=True, return_tensors="pt")
+    labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
+    batch = {"pin_id": ["a", "b"], "features": image_features(found, pictures()), "labels": labels}
+    objective = CaptionObjective(drop=0.0)
+    parameters = [p for p in found.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    for step in range(40):
+        optimizer.zero_grad()
+        loss, metrics = objective(found.model, batch, Draws(0, step, 0, 2))
+        loss.backward()
+        optimizer.step()
+    assert metrics["token_accuracy"] == 1
+    found.model.eval()
+    return found
+
+
+def test_what_is_learnt_is_said_one_by_one_and_together(taught):
+    assert taught.captions(pictures()) == CAPTIONS
+    assert [taught.captions([picture])[0] for picture in pictures()] == CAPTIONS
+
+
+def test_the_captioner_comes_back_from_its_directory(taught, tmp_path):
+    taught.save(tmp_path / "model")
+    assert not list((tmp_path / "model").glob("*.bin"))
+    assert load_captioner(tmp_path / "model").captions(pictures()) == CAPTIONS
+    taught.save(tmp_path / "again")
+    for file in (tmp_path / "model").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_captioners_that_load_at_once_are_whole(taught, tmp_path):
+    taught.save(tmp_path / "model")
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load_captioner, [tmp_path / "model"] * 8))
+    assert [found.captions(pictures()) for found in loaded] == [CAPTIONS] * 8
+
+
+def test_only_the_decoder_learns():
+    model = captioner().model
+    assert isinstance(model, VisionEncoderDecoderModel)
+    assert not any(p.requires_grad for p in model.encoder.parameters())
+    assert all(p.requires_grad for p in model.decoder.parameters())
+
+
+def test_the_trunk_never_looks_at_its_batch():
+    model = captioner().model
+    assert not any(module.training for module in model.encoder.modules())
+    model.train()
+    assert not any(module.training for module in model.encoder.modules())
+
+
+def test_features_of_a_picture_do_not_depend_on_its_neighbours():
+    fresh = captioner()
+    together = image_features(fresh, pictures())
+    alone = torch.cat([image_features(fresh, [picture]) for picture in pictures()])
+    assert torch.allclose(together.float(), alone.float(), atol=2e-3)
+
+
+def test_withheld_features_are_made_up_for_by_the_others():
+    seen = []
+
+    class Reader(torch.nn.Module):
+        def forward(self, encoder_outputs, labels):
+            seen.append(encoder_outputs.last_hidden_state)
+            logits = torch.zeros(*labels.shape, 4)
+            return type("Output", (), {"loss": logits.sum(), "logits": logits})
+
+    batch = {"pin_id": ["a", "b"], "features": torch.ones(2, 1, 10_000), "labels": torch.zeros(2, 3, dtype=torch.long)}
+    CaptionObjective(drop=0.3)(Reader(), batch, Draws(0, 0, 0, 2))
+    assert (seen[0] == 0).float().mean() == pytest.approx(0.3, abs=0.02)
+    assert seen[0].mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory) -> Path:
+    """A real image-text-to-text checkpoint of transformers with random weights, as small as it gets."""
+    torch.manual_seed(0)
+    tokenizer: PreTrainedTokenizerFast = train_tokenizer([*CAPTIONS, "a photo of"], 320)
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = small | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "encoder_hidden_size": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "sep_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = BlipConfig(text_config=text, vision_config=small | {"image_size": 32, "patch_size": 16})
+    path = tmp_path_factory.mktemp("hub") / "blip"
+    BlipForConditionalGeneration(config).save_pretrained(path)
+    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(path)
+    return path
+
+
+def test_a_checkpoint_of_transformers_answers_a_prompt(blip, tmp_path):
+    asked = load_captioner(blip, Asking(prompt="a photo of", max_tokens=5))
+    found = asked.captions(pictures())
+    assert len(found) == 2
+    assert not any(text.startswith("a photo of") for text in found)
+    asked.save(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "asking.json").read_text()) == {"prompt": "a photo of", "max_tokens": 5}
+    assert load_captioner(tmp_path / "model").captions(pictures()) == found
+
+
+def test_a_prompt_where_one_is_needed_and_none_where_not(blip, taught, tmp_path):
+    with pytest.raises(ValueError, match="prompt is null, but BlipForConditionalGeneration needs"):
+        load_captioner(blip, ASKING)
+    taught.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="VisionEncoderDecoderModel takes none"):
+        load_captioner(tmp_path / "model", Asking(prompt="a photo of", max_tokens=5))
+
+
+def test_what_is_no_captioner_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no image-text-to-text model of transformers in safetensors"):
+        load_captioner(tmp_path / "nothing", ASKING)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"image_size": 100}, "image_size is 100"), ({"width": 30}, "width is 30")]
+)
+def test_wrong_specs_are_named(change, named):
+    values = {"image_size": 64, "vocabulary": 320, "width": 32, "layers": 1, "heads": 4, "dropout": 0.0}
+    with pytest.raises(ValueError, match=named):
+        DecoderSpec(**(values | change))

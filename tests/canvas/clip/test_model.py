@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from canvas.clip.model import (
+    TextTower,
+    build_clip,
+    clip_config,
+    contrastive_objective,
+    encoded,
+    save_clip,
+    text_widths,
+)
+from canvas.clip.spec import ClipSpec, TextSpec
+from tests.canvas import tiny
+from tests.canvas.clip.contrastive import trained
+from tests.canvas.train.two_ranks import run_in_two_ranks
+
+SMALL = ClipSpec(
+    embed_dim=16,
+    quick_gelu=True,
+    image_size=16,
+    patch_size=8,
+    vision_width=32,
+    vision_layers=1,
+    vision_head_width=16,
+    vision_mlp_ratio=2.0,
+    vision_patch_dropout=0.0,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    context_length=12,
+    pad_with_end=True,
+    init_from=None,
+)
+OTHER = dataclasses.replace(SMALL, text_width=16, embed_dim=24, quick_gelu=False, pad_with_end=False)
+VIT_L = dataclasses.replace(
+    SMALL,
+    embed_dim=768,
+    image_size=224,
+    patch_size=14,
+    vision_width=1024,
+    vision_layers=24,
+    vision_head_width=64,
+    vision_mlp_ratio=4.0,
+    text_width=768,
+    text_layers=12,
+    text_heads=12,
+    context_length=77,
+)
+VIT_BIG_G = dataclasses.replace(
+    VIT_L,
+    embed_dim=1280,
+    quick_gelu=False,
+    vision_width=1664,
+    vision_layers=48,
+    vision_head_width=104,
+    vision_mlp_ratio=4.9231,
+    text_width=1280,
+    text_layers=32,
+    text_heads=20,
+    pad_with_end=False,
+)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[open_clip.CLIP]:
+    torch.manual_seed(0)
+    return [build_clip(SMALL).eval(), build_clip(OTHER).eval()]
+
+
+@pytest.mark.parametrize(("spec", "name"), [(VIT_L, "ViT-L-14-quickgelu"), (VIT_BIG_G, "ViT-bigG-14")])
+def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
+    stock = {**open_clip.get_model_config(name)}
+    ours = clip_config(spec)
+    assert {"quick_gelu": False, **stock} == {
+        **ours,
+        "vision_cfg": {key: ours["vision_cfg"][key] for key in stock["vision_cfg"]},
+        "text_cfg": {key: ours["text_cfg"][key] for key in stock["text_cfg"]},
+    }
+
+
+def test_sdxl_text_widths():
+    assert text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
+
+
+def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
+    save_clip(clips[0], SMALL, tmp_path)
+    again = open_clip.create_model(f"local-dir:{tmp_path}").eval()
+    images, tokens = torch.rand(2, 3, 16, 16), open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a", "b c"])
+    assert tokens.shape == (2, 12)
+    for ours, stock in zip(clips[0](images, tokens), again(images, tokens), strict=True):
+        assert torch.equal(ours, stock)
+    assert {file.name for file in tmp_path.iterdir()} == {"open_clip_config.json", "open_clip_model.safetensors"}
+    started = build_clip(dataclasses.replace(SMALL, init_from=str(tmp_path)))
+    assert torch.equal(started.token_embedding.weight, clips[0].token_embedding.weight)
+
+
+@pytest.mark.parametrize("from_weights", [False, True])
+def test_patches_are_hidden_in_training_alone(clips, tmp_path: Path, from_weights: bool):
+    save_clip(clips[0], SMALL, tmp_path)
+    hiding = dataclasses.replace(SMALL, vision_patch_dropout=0.5, init_from=str(tmp_path) if from_weights else None)
+    clip = build_clip(hiding)
+    seen: list[int] = []
+    clip.visual.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    images = torch.rand(2, 3, 16, 16)
+    clip.train().encode_image(images)
+    clip.eval()
+    assert torch.equal(clip.encode_image(images), clip.encode_image(images))
+    assert seen == [1 + 2, 1 + 4, 1 + 4]  # the class token and patches
+
+
+def test_weights_of_another_size_are_refused(clips, tmp_path: Path):
+    save_clip(clips[0], SMALL, tmp_path)
+    with pytest.raises(ValueError, match=r"has .* the params say .*make the clip section agree"):
+        build_clip(dataclasses.replace(OTHER, init_from=str(tmp_path)))
+
+
+PUBLIC = {  # sizes of tiny.public_sdxl's towers
+    "text_encoder": dataclasses.replace(SMALL, text_heads=4, text_layers=3),
+    "text_encoder_2": dataclasses.replace(OTHER, text_width=32, text_heads=4, text_layers=3, embed_dim=32),
+}
+
+
+def _public_spec(root: Path, folder: str, **changes: object) -> ClipSpec:
+    return dataclasses.replace(PUBLIC[folder], init_from=str(root / folder), **changes)
+
+
+def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path):
+    """Hidden states and pooled text as stock SDXL pipelines read them."""
+    public = tiny.public_sdxl(tmp_path)
+    specs = [_public_spec(tmp_path, folder) for folder in PUBLIC]
+    with pytest.warns(UserWarning, match="has no picture tower: it is random"):
+        towers = [TextTower.of(build_clip(spec), spec) for spec in specs]
+    texts = ["a red mug, forest", "shoes"]
+    with torch.no_grad():
+        stock = [
+            encoder(tower.tokens(texts), output_hidden_states=True)
+            for encoder, tower in zip((public.text_encoder, public.text_encoder_2), towers, strict=True)
+        ]
+    states, pooled = encoded(towers, texts)
+    wanted = torch.cat([found.hidden_states[-2] for found in stock], dim=-1)
+    torch.testing.assert_close(states, wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(pooled, stock[1].text_embeds, rtol=0, atol=1e-5)
+    assert states.std() > 0.01 < pooled.std()
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "message"),
+    [
+        ("text_encoder", {"text_heads": 2}, "has text_heads 4, the params say 2"),
+        ("text_encoder", {"quick_gelu": False}, "has quick_gelu True, the params say False"),
+        ("text_encoder", {"text_layers": 2}, r"has transformer.resblocks.2.* the params say none"),
+        ("text_encoder_2", {"embed_dim": 16}, r"has text_projection \[32, 32\], the params say \[32, 16\]"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*no picture tower")
+def test_public_text_encoders_of_another_size_are_refused(tmp_path: Path, folder, change, message):
+    tiny.public_sdxl(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        build_clip(_public_spec(tmp_path, folder, **change))
+
+
+@pytest.mark.parametrize("source", ["nowhere", "ViT-B-32:no-such-tag", "/no/such/dir"])
+def test_unknown_weights_are_named(source: str):
+    with pytest.raises(ValueError, match=f"clip.init_from '{source}' is neither"):
+        build_clip(dataclasses.replace(SMALL, init_from=source))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_layers": 1}, "text_layers is 1"),
+        ({"text_heads": 3}, "cannot be split into 3"),
+        ({"vision_head_width": 24}, "no multiple of head width 24"),
+        ({"patch_size": 5}, "no multiple of patch_size 5"),
+        ({"vision_patch_dropout": 1.0}, "vision_patch_dropout is 1.0"),
+    ],
+)
+def test_spec_is_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_tower_gives_what_open_clip_gives(clips):
+    """Hidden states after the last block but one, pooled text as `encode_text`."""
+    clip, tower = clips[1], TextTower.of(clips[1], OTHER)
+    tokens = tower.tokens(["a red mug, forest", "shoes"])
+    assert torch.equal(tokens, open_clip.SimpleTokenizer(context_length=12)(["a red mug, forest", "shoes"]))
+    with torch.no_grad():
+        states, pooled = tower(tokens)
+        x = clip.token_embedding(tokens) + clip.positional_embedding
+        x = clip.transformer.resblocks[0](x, attn_mask=clip.attn_mask)
+        torch.testing.assert_close(states, x)
+        torch.testing.assert_close(pooled, clip.encode_text(tokens))
+
+
+def test_padding_with_end_of_text_as_openai(clips):
+    tower = TextTower.of(clips[0], SMALL)
+    tokens = tower.tokens(["shoes"])[0].tolist()
+    end = tower.tokenizer.eot_token_id
+    assert tokens[2:] == [end] * 10
+    assert end not in tokens[:2]
+
+
+def test_tower_saves_and_loads(clips, tmp_path: Path):
+    tower = TextTower.of(clips[0], SMALL)
+    tower.save_pretrained(tmp_path)
+    again = TextTower.from_pretrained(tmp_path)
+    for ours, loaded in zip(tower(tower.tokens(["a b"])), again(again.tokens(["a b"])), strict=True):
+        assert torch.equal(ours, loaded)
+    assert not any("visual" in name for name, _ in again.named_parameters())
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["_class_name"] == "TextTower"
+
+
+def test_towers_stand_side_by_side(clips):
+    towers = [TextTower.of(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
+    states, pooled = encoded(towers, ["a mug", "a shoe in the forest", "a mug"])
+    width, pooled_width = text_widths([SMALL, OTHER])
+    assert states.shape == (3, 12, width)
+    assert pooled.shape == (3, pooled_width)
+    assert torch.equal(states[0], states[2])
+    assert not torch.allclose(states[0], states[1])
+    assert torch.equal(states[:, :, :32], towers[0](towers[0].tokens(["a mug", "a shoe in the forest", "a mug"]))[0])
+
+
+def test_towers_of_different_lengths_are_refused(clips):
+    longer = dataclasses.replace(OTHER, context_length=20)
+    towers = [TextTower.of(clips[0], SMALL), TextTower.of(build_clip(longer), longer)]
+    with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
+        encoded(towers, ["a"])
+
+
+def test_lengths_are_checked_in_the_params():
+    with pytest.raises(ValueError, match="context_length is 12 and 20"):
+        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20))
+
+
+def test_what_does_not_fit_is_told(clips):
+    tower = TextTower.of(clips[0], SMALL)
+    assert tower.cut_off("one two three") == ""
+    assert tower.cut_off("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
+
+
+def test_full_size_towers_have_clips_number_of_parameters():
+    with torch.device("meta"):
+        counts = []
+        for spec in (VIT_L, VIT_BIG_G):
+            clip = build_clip(spec)
+            counts.append(sum(p.numel() for name, p in clip.named_parameters() if not name.startswith("visual")) - 1)
+    # transformers' CLIPTextModel (123,060,480) with projection (768 x 768); CLIPTextModelWithProjection of SDXL
+    assert counts == [123_060_480 + 768 * 768, 694_659_840]
+
+
+def test_contrastive_training_finds_pairs():
+    torch.manual_seed(0)
+    clip = build_clip(OTHER)
+    tower = TextTower.of(clip, OTHER)
+    batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokens(["red", "green", "blue", "red"])}
+    optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, outputs = contrastive_objective(clip, batch, None)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert outputs["accuracy"] == 1
+    assert loss < 0.5
+
+
+def test_two_processes_lose_what_one_does(tmp_path: Path):
+    """Their pairs are told apart from each other's, too."""
+    (tmp_path / "ranked").mkdir()
+    run_in_two_ranks("tests.canvas.clip.contrastive", str(tmp_path / "ranked"))
+    alone, figures = trained("none", tmp_path / "alone")
+    losses, norms = figures[::2], figures[1::2]
+    ranked = json.loads((tmp_path / "ranked" / "figures.json").read_text())
+    assert ranked[::2] == pytest.approx(losses, abs=1e-5)
+    assert ranked[1::2] == pytest.approx(norms, rel=1e-5)
+    found = torch.load(tmp_path / "ranked" / "clip.pt")
+    assert found["logit_scale"] == pytest.approx(alone.logit_scale.item(), abs=1e-6)
+    apart = torch.cat([(found[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
+    # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.
+    assert apart.mean() < 1e-6
+    assert apart.max() < 1e-3

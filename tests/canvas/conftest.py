@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from canvas.pins.engine import Engine, start
+from canvas.sources.showroom.products import Product, load_products
+from tests.canvas.showroom_files import write_showroom_files
+
+
+@pytest.fixture(scope="session")
+def showroom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder data/showroom with painted stand-ins."""
+    return write_showroom_files(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def products(showroom_files: Path) -> tuple[Product, ...]:
+    return load_products(showroom_files)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that every test of tables shares: Daft takes one a process."""
+    engine = Engine(runner="native", ray_address=None, threads=2)
+    start(engine)
+    return engine

@@ -1,0 +1,81 @@
+import pyarrow as pa
+import pytest
+
+from canvas.captioner.captions import words_of_pins
+from canvas.pins import tables
+from canvas.pins.captions import backgrounds, delivered_caption, joined, parted, texts_of
+from canvas.sources.showroom.captions import true_caption
+
+
+@pytest.mark.parametrize(
+    ("product", "background", "caption"),
+    [
+        ("Red T-shirt", "in a forest", "red t-shirt, in a forest"),
+        (None, "in a forest", "in a forest"),
+        ("Mug, blue ", "on a  white background", "mug blue, on a white background"),
+    ],
+)
+def test_captions_part_as_they_were_joined(product, background, caption):
+    assert joined(product, background) == caption
+    found = parted(caption)
+    assert joined(*found) == caption
+    assert (found[0] is None) == (product is None)
+
+
+@pytest.mark.parametrize(
+    ("alt", "kind", "scene", "caption"),
+    [
+        (
+            "White Polo Shirt in the desert at dawn",
+            "in_scene",
+            "desert at dawn",
+            "white polo shirt, in the desert at dawn",
+        ),
+        ("Black Hoodie on a plain background", "on_white", None, "black hoodie, on a white background"),
+        ("View of a forest", "scene", "forest", "in a forest"),
+        ("Apple Juice on a city square", "in_scene", "city square", "apple juice, on a city square"),
+    ],
+)
+def test_the_caption_of_a_showroom_pin(alt, kind, scene, caption):
+    assert true_caption({"alt_text": alt}, {"kind": kind, "scene": scene}) == caption
+
+
+def test_empty_texts_are_left_out():
+    pin = {"title": " A  mug\n", "description": "", "alt_text": None, "generated": "mug, in a lobby"}
+    assert list(texts_of(pin)) == [("title", "A mug"), ("generated", "mug, in a lobby")]
+
+
+def test_alt_text_before_title():
+    assert delivered_caption({"alt_text": " ", "title": "A mug"}) == "A mug"
+    assert delivered_caption({"alt_text": "Mug on desk", "title": "A mug"}) == "Mug on desk"
+    assert delivered_caption({"alt_text": None, "title": ""}) is None
+
+
+def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path):
+    said = [
+        ("a", "generated", "red mug, in a lobby"),
+        ("a", "title", "red mug, in a cave"),
+        ("b", "generated", "in a forest"),
+        ("c", "generated", "red mug,"),
+        ("d", "title", "red mug, in a cave"),
+        ("e", "generated", "red mug, in a tent"),
+    ]
+    rows = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in said]
+    tables.write(tmp_path / "captions", [pa.Table.from_pylist(rows, tables.CAPTIONS)], tables.CAPTIONS)
+    assert backgrounds(tmp_path / "captions", "abcd") == {"a": "in a lobby", "b": "in a forest"}
+    assert backgrounds(tmp_path / "captions", "abcd", of_products=True) == {"a": "in a lobby"}
+
+
+def test_words_of_a_catalogue_without_truth(tmp_path):
+    rows = [
+        {"pin_id": "a", "title": "Mug", "alt_text": None, "category": "Mugs"},
+        {"pin_id": "b", "title": "", "alt_text": "", "category": None},
+        {"pin_id": "c", "title": "Lamp", "alt_text": "Tall lamp", "category": "Lamps"},
+    ]
+    blank = dict.fromkeys(tables.PINS.names)
+    tables.write(tmp_path / "pins", [pa.Table.from_pylist([blank | row for row in rows], tables.PINS)], tables.PINS)
+    tables.write(tmp_path / "truth", [], tables.TRUTH)
+    words = words_of_pins(tmp_path / "pins", tmp_path / "truth", {"a": "train", "b": "train"})
+    assert list(words) == ["a"]
+    assert words["a"].caption == "Mug"
+    assert not words["a"].true

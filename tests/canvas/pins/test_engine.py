@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from canvas.pins.engine import Engine, start
+
+
+def test_starting_the_same_engine_again_does_nothing() -> None:
+    start(Engine(runner="native", ray_address=None, threads=2))
+    start(Engine(runner="native", ray_address=None, threads=2))
+
+
+def test_another_engine_in_the_same_process_is_refused() -> None:
+    start(Engine(runner="native", ray_address=None, threads=2))
+    with pytest.raises(ValueError, match="this process already runs another engine"):
+        start(Engine(runner="native", ray_address=None, threads=1))
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="Ray is not installed: `pip install ray`"):
+        start(Engine(runner="ray", ray_address=None, threads=2))
+
+
+@pytest.mark.parametrize(
+    ("address", "threads", "message"),
+    [(None, 0, "engine.threads is 0"), ("ray://head:10001", 2, "engine.ray_address is 'ray://head:10001'")],
+)
+def test_settings_that_contradict_are_refused(address: str | None, threads: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine(runner="native", ray_address=address, threads=threads)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from canvas.pins.images import Limits, as_delivered, contact_sheet, decode, encode_jpeg, encode_png, header, on_white
+
+TALL = np.zeros((40, 20, 3), dtype=np.uint8)
+TALL[:10] = (250, 0, 0)  # red on top
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixel."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_formats_decode_to_rgb(kind: str) -> None:
+    image = decode(encoded(Image.fromarray(TALL), kind))
+    assert image.mode == "RGB"
+    assert image.size == (20, 40)
+    assert image.info == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not a JPEG"),
+        (b"just a text\n" * 50, "not a JPEG"),
+        (b"<html>404</html>", "not a JPEG"),
+        (encoded(Image.fromarray(TALL), "GIF"), "not a JPEG"),
+        (
+            encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))[:1500],
+            "broken JPEG",
+        ),
+        (png_header(50_000, 50_000), "pixels"),
+        (png_header(9_000, 9_000), "9000 x 9000 pixels exceed the limit of 64000000"),
+        (png_header(20, 40), "broken PNG"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not a JPEG"),
+    ],
+)
+def test_bad_bytes_are_refused_in_a_sentence(data: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        decode(data)
+
+
+def test_too_many_bytes_are_refused() -> None:
+    data = encode_png(Image.fromarray(TALL))
+    with pytest.raises(ValueError, match=rf"{len(data)} bytes exceed the limit of {len(data) - 1}"):
+        decode(data, Limits(max_bytes=len(data) - 1, max_pixels=10**6))
+    assert decode(data, Limits(max_bytes=len(data), max_pixels=800)).size == (20, 40)
+    with pytest.raises(ValueError, match="limit of 799"):
+        decode(data, Limits(max_bytes=len(data), max_pixels=799))
+
+
+def test_exif_orientation_is_applied_once() -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # turn by 90 degrees clockwise to see it upright
+    data = encoded(Image.fromarray(np.rot90(TALL).copy()), "JPEG", exif=exif, quality=95)
+    assert decode(data).size == (20, 40)
+    assert decode(data).getpixel((10, 2))[0] > 200
+    fixed, width, height = as_delivered(data)
+    assert (width, height) == (20, 40)
+    with Image.open(io.BytesIO(fixed)) as image:
+        assert image.size == (20, 40)
+        assert image.getexif().get(274, 1) == 1
+
+
+def test_colour_profile_becomes_srgb() -> None:
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    plain = encoded(Image.fromarray(TALL), "PNG")
+    with_wrong_profile = encoded(Image.fromarray(TALL), "PNG", icc_profile=linear)
+    with_garbage = encoded(Image.fromarray(TALL), "PNG", icc_profile=b"no profile")
+    for data in (with_wrong_profile, with_garbage):  # unusable for RGB: ignored, as browsers do
+        assert np.array_equal(np.asarray(decode(data)), np.asarray(decode(plain)))
+        assert "icc_profile" not in Image.open(io.BytesIO(as_delivered(data)[0])).info
+
+
+def test_a_wide_gamut_profile_changes_the_pixels() -> None:
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = srgb.index(b"rXYZ"), srgb.index(b"gXYZ")
+    srgb[red : red + 4], srgb[green : green + 4] = b"gXYZ", b"rXYZ"  # primaries swapped
+    swapped = bytes(srgb).replace(b"s\x00R\x00G\x00B", b"x\x00R\x00G\x00B").replace(b"sRGB", b"xRGB")
+    data = encoded(Image.fromarray(TALL), "PNG", icc_profile=swapped)
+    red_pixel = decode(data).getpixel((10, 2))
+    assert red_pixel[1] > red_pixel[0]
+    fixed = as_delivered(data)[0]
+    assert fixed != data
+    assert np.abs(np.asarray(decode(fixed)).astype(int) - np.asarray(decode(data))).max() < 12  # JPEG
+
+
+def test_sound_bytes_are_kept_as_delivered() -> None:
+    data = encoded(Image.fromarray(TALL), "JPEG", quality=71)
+    assert as_delivered(data) == (data, 20, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "CMYK", "1", "I;16", "RGBA"])
+def test_every_mode_becomes_rgb_or_rgba(mode: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.full((40, 20), 0x8000, dtype=np.uint16))
+    else:
+        image = Image.fromarray(TALL).convert(mode)
+    data = encoded(image, "JPEG" if mode == "CMYK" else "PNG")
+    decoded = decode(data)
+    assert decoded.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB")
+    if mode == "I;16":
+        assert decoded.getpixel((3, 3)) == (128, 128, 128)
+    if mode in ("CMYK", "I;16"):
+        assert as_delivered(data)[0] != data
+
+
+def test_encoders_are_deterministic_and_carry_no_metadata() -> None:
+    image = Image.fromarray(TALL)
+    image.info = {"comment": b"secret place", "icc_profile": b"xyz"}
+    for encode in (encode_png, encode_jpeg):
+        assert encode(image) == encode(Image.fromarray(TALL))
+        assert b"secret" not in encode(image)
+    assert np.array_equal(np.asarray(decode(encode_png(image))), TALL)
+
+
+def test_header_reads_sizes_of_broken_files() -> None:
+    data = encode_jpeg(Image.fromarray(TALL))
+    assert header(data[:700]) == (20, 40)
+    assert header(b"nothing") == (0, 0)
+    assert header(png_header(9_000, 8_000)) == (9_000, 8_000)
+
+
+def test_contact_sheet_places_pictures_in_reading_order() -> None:
+    sheet = contact_sheet(
+        [Image.new("RGB", (50, 50), color) for color in ("red", "green", "blue")], ["a", "b" * 80, ""], 2, 40
+    )
+    assert sheet.width == 2 * 46 + 6
+    assert sheet.getpixel((26, 26)) == (255, 0, 0)
+    assert sheet.getpixel((26 + 46, 26)) == (0, 128, 0)
+    assert sheet.getpixel((26, 26 + 62)) == (0, 0, 255)
+    assert contact_sheet([], [], 4, 40).size == (4 * 46 + 6, 68)
+
+
+def test_transparency_is_shown_on_white() -> None:
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((1, 0), (255, 0, 0, 255))
+    assert [on_white(image).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import csv
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from canvas.pins import tables
+from canvas.pins.images import encode_jpeg, encode_png
+from canvas.sources.addresses import Reader, readable, without_credentials
+from canvas.sources.manifest import Counts, ManifestSpec, ingested, split_of
+from tests.canvas.pins.test_images import png_header
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+PICTURE = encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)))
+
+
+def spec(path: str = "list.csv", **changes: Any) -> ManifestSpec:
+    format_ = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}[path.split("?")[0].rsplit(".", 1)[1]]
+    base = ManifestSpec(
+        path=path,
+        format=format_,
+        name="shop",
+        columns={"pin_id": "id", "image": "picture", "title": "name", "product_id": "sku", "saves": "saved"},
+        held_out=0.2,
+        max_bytes=100_000,
+        max_pixels=1_000_000,
+        connections=4,
+        timeout_seconds=2.0,
+    )
+    return replace(base, **changes)
+
+
+def row(number: int | str, picture: str = "a.jpg", **changes: Any) -> dict[str, Any]:
+    return {"id": f"{number}", "picture": picture, "name": f"Pin {number}", "sku": "s1", "saved": "3"} | changes
+
+
+def write_list(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.jpg").write_bytes(PICTURE)
+    return data
+
+
+def ingest(spec: ManifestSpec, folder: Path) -> tuple[Counts, list[dict[str, Any]], list[dict[str, Any]]]:
+    counts = ingested(spec, folder, folder / "pins", folder / "quarantine")
+    return counts, tables.read(folder / "pins").to_pylist(), tables.read(folder / "quarantine").to_pylist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_pins(folder: Path, suffix: str) -> None:
+    write_list(folder / f"list.{suffix}", [row("007"), row("008", sku="", saved="")])
+    counts, pins, quarantine = ingest(spec(f"list.{suffix}"), folder)
+    assert counts.pins == 2
+    assert quarantine == []
+    assert pins[0] == {
+        "pin_id": "007",
+        "image": PICTURE,
+        "width": 64,
+        "height": 48,
+        "title": "Pin 007",
+        "description": "",
+        "alt_text": "",
+        "board": "",
+        "product_id": "s1",
+        "category": "",
+        "promoted": False,
+        "impressions": None,
+        "saves": 3,
+        "clicks": None,
+        "source": "shop",
+        "split": split_of("s1", "007", 0.2),
+    }
+    assert (pins[1]["product_id"], pins[1]["saves"]) == (None, None)
+
+
+def test_bad_rows_are_quarantined_with_number_and_reason(folder: Path) -> None:
+    (folder / "text.jpg").write_text("I am a text\n" * 40)
+    (folder / "cut.jpg").write_bytes(PICTURE[: len(PICTURE) // 2])
+    (folder / "bomb.png").write_bytes(png_header(50_000, 50_000))
+    (folder / "wide.png").write_bytes(png_header(2_000, 1_000))
+    (folder / "heavy.jpg").write_bytes(PICTURE + b"\0" * 100_000)
+    (folder / "empty.jpg").write_bytes(b"")
+    cases = [
+        ("a.jpg", {}, None),
+        ("text.jpg", {}, "not a JPEG, PNG or WEBP image"),
+        ("cut.jpg", {}, "broken JPEG"),
+        ("bomb.png", {}, "more pixels than the limit of 1000000"),
+        ("wide.png", {}, "2000 x 1000 pixels exceed the limit of 1000000"),
+        ("heavy.jpg", {}, "more bytes than the limit of 100000"),
+        ("empty.jpg", {}, "0 bytes long"),
+        ("missing.jpg", {}, "cannot fetch: .*missing.jpg.*(not found|No such file)"),
+        ("", {}, "image is empty"),
+        ("ftp://host/a.jpg", {}, "ftp:// is not supported: use a path, file, http"),
+        ("a.jpg", {"id": "0"}, "pin_id '0' occurred before"),
+        ("a.jpg", {"id": " "}, "pin_id is empty"),
+        ("a.jpg", {"saved": "many"}, "saves is 'many': a count is a whole number from 0"),
+        ("a.jpg", {"saved": "-1"}, "saves is '-1'"),
+        ("a.jpg", {"saved": "2.0"}, None),
+    ]
+    write_list(folder / "list.csv", [row(number, uri, **more) for number, (uri, more, _) in enumerate(cases)])
+    counts, pins, quarantine = ingest(spec(), folder)
+    assert [pin["pin_id"] for pin in pins] == ["0", "14"]
+    bad = [(number, uri, why) for number, (uri, _, why) in enumerate(cases, start=1) if why]
+    assert [(found["row"], found["uri"] or "") for found in quarantine] == [(number, uri) for number, uri, _ in bad]
+    for found, (_, _, why) in zip(quarantine, bad, strict=True):
+        with pytest.raises(ValueError, match=why):
+            raise ValueError(found["reason"])
+    assert sum(counts.quarantined.values()) == len(bad)
+
+
+NO_COLUMN = r"list\.csv has no column 'name' \(ingest\.manifest\.columns\.title\); it has id, picture"
+NO_PIN = r"none of the 2 rows of list\.csv became a pin: cannot fetch \(2 rows\)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "says"),
+    [
+        ([{"id": "1", "picture": "a.jpg"}], {}, NO_COLUMN),
+        ([], {}, r"list\.csv has no rows"),
+        ([row(1, "no.jpg"), row(2, "no.jpg")], {}, NO_PIN),
+        (None, {}, r"cannot read list\.csv as csv: .*(not found|No such file)"),
+        ([row(1)], {"path": "ftp://host/list.csv"}, "ftp:// is not supported"),
+    ],
+)
+def test_a_bad_list_is_one_sentence(
+    folder: Path, rows: list[dict[str, Any]] | None, changes: dict[str, Any], says: str
+) -> None:
+    if rows:
+        write_list(folder / "list.csv", rows)
+    elif rows == []:
+        (folder / "list.csv").write_text("id,picture,name,sku,saved\n")
+    with pytest.raises(ValueError, match=says) as caught:
+        ingest(spec(**changes), folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
+    (folder / "list.parquet").write_text("id,picture\n1,a.jpg\n" * 20)
+    with pytest.raises(ValueError, match=r"cannot read list\.parquet as parquet"):
+        ingest(spec("list.parquet"), folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"columns": {"pin_id": "id", "image": "picture"}}, "lacks title"),
+        ({"columns": {"pin_id": "a", "image": "b", "title": "c", "size": "d"}}, "size unknown"),
+        ({"held_out": 0.9}, "held_out is 0.9"),
+        ({"max_bytes": 0}, "positive"),
+    ],
+)
+def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        spec(**changes)
+
+
+def test_splits_follow_the_product_and_hold_out_the_fraction() -> None:
+    splits = [split_of(f"p{number}", "any", 0.25) for number in range(4_000)]
+    assert 0.22 < splits.count("unseen_product") / 4_000 < 0.28
+    assert split_of("p1", "x", 0.25) == split_of("p1", "y", 0.25)
+    assert {split_of(None, f"{number}", 0.25) for number in range(100)} == {"train", "unseen_view"}
+    assert split_of("p1", "x", 0.0) == "train"
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    """Serves one picture, with range requests; signed addresses need their signature and refuse HEAD."""
+
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        self.seen.append(f"{self.path} {self.headers.get('Range')}")
+        if self.path.startswith("/broken"):
+            self.send_error(500)
+        elif self.path == "/signed.jpg":
+            self.send_error(403)
+        elif self.path.startswith(("/a.jpg", "/signed.jpg?key=secret")):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(PICTURE)))
+            self.end_headers()
+            self.wfile.write(PICTURE)
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shop() -> Iterator[tuple[str, list[str]]]:
+    seen: list[str] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("OwnShop", (Shop,), {"seen": seen}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+def test_pictures_come_over_http(folder: Path, shop: tuple[str, list[str]]) -> None:
+    host, seen = shop
+    paths = ["a.jpg", "signed.jpg?key=secret", "none.jpg?key=secret", "signed.jpg", "broken.jpg"]
+    rows = [row(number, f"http://{host}/{path}") for number, path in enumerate(paths)]
+    rows.append(row("local", (folder / "a.jpg").as_uri()))
+    rows.append(row("user", "http://me:secret@127.0.0.1:1/a.jpg"))
+    write_list(folder / "list.jsonl", rows)
+    _, pins, quarantine = ingest(spec("list.jsonl"), folder)
+    assert [pin["pin_id"] for pin in pins] == ["0", "1", "local"]
+    assert [found["row"] for found in quarantine] == [3, 4, 5, 7]
+    assert [found["uri"] for found in quarantine] == [
+        f"http://{host}/none.jpg", f"http://{host}/signed.jpg", f"http://{host}/broken.jpg", "http://127.0.0.1:1/a.jpg"
+    ]  # fmt: skip
+    assert "404" in quarantine[0]["reason"]
+    assert "secret" not in json.dumps([quarantine[0], quarantine[3]])
+    assert f"/a.jpg bytes=0-{100_000}" in seen
+
+
+def test_the_list_itself_may_be_remote(folder: Path, shop: tuple[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match=rf"cannot read http://{shop[0]}/list\.csv as csv") as caught:
+        ingest(spec(f"http://{shop[0]}/list.csv?key=secret"), folder)
+    assert "secret" not in str(caught.value)
+
+
+def test_order_is_that_of_the_list(folder: Path) -> None:
+    write_list(folder / "list.csv", [row(number) for number in range(300)])
+    _, pins, _ = ingest(spec(), folder)
+    assert [pin["pin_id"] for pin in pins] == [str(number) for number in range(300)]
+
+
+def test_transparent_pictures_stay_png(folder: Path) -> None:
+    picture = encode_png(Image.new("RGBA", (30, 20), (10, 20, 30, 128)))
+    (folder / "b.png").write_bytes(picture)
+    write_list(folder / "list.csv", [row(1, "b.png")])
+    _, pins, _ = ingest(spec(), folder)
+    assert pins[0]["image"] == picture
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("a/b.jpg", "a/b.jpg"),
+        ("https://me:word@host:1/a/b.jpg?X-Signature=abc#x", "https://host:1/a/b.jpg"),
+        ("s3://bucket/key@2x.jpg", "s3://bucket/key@2x.jpg"),
+        (None, None),
+    ],
+)
+def test_addresses_are_shown_without_credentials(address: str | None, shown: str | None) -> None:
+    assert without_credentials(address) == shown
+
+
+def test_messages_are_shown_without_credentials() -> None:
+    error = ValueError("Error for url (https://u:p@host/a?sig=1)\nsee `http://x/?token=2`")
+    assert readable(error, "https://u:p@host/a?sig=1") == "Error for url (https://host/a) see `http://x/`"
+
+
+def test_a_reader_stops_at_the_limit(folder: Path) -> None:
+    reader = Reader(folder, 1, 1.0)
+    assert reader.read("a.jpg", len(PICTURE)) == PICTURE
+    with pytest.raises(ValueError, match="more bytes than the limit"):
+        reader.read("a.jpg", len(PICTURE) - 1)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from canvas.features.vectors import unit
+from canvas.styles.clusters import ClusterSpec, clustered, descriptors
+
+SPEC = {
+    "numbers": (2, 3, 4, 6),
+    "criterion": "silhouette",
+    "criterion_pins": 90,
+    "batch_size": None,
+    "restarts": 3,
+    "seed": 0,
+}
+
+
+def blobs(noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    of = np.repeat(np.arange(4), 30)
+    return unit((np.eye(8)[of] + noise * rng.standard_normal((120, 8))).astype(np.float32)), of
+
+
+@pytest.mark.parametrize("criterion", ["silhouette", "calinski_harabasz", "davies_bouldin"])
+@pytest.mark.parametrize("batch_size", [None, 60])
+def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
+    vectors, of = blobs()
+    found = clustered(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
+    assert set(found.scores) == {2, 3, 4, 6}
+    assert max(found.scores, key=found.scores.get) == 4 == len(set(found.of))
+    assert all(len(set(found.of[of == blob])) == 1 for blob in range(4))
+
+
+def test_the_same_seed_gives_the_same_clusters():
+    vectors, _ = blobs(noise=0.6)
+    first, second = (clustered(vectors, ClusterSpec(**SPEC)) for _ in range(2))
+    assert (first.of == second.of).all()
+    assert first.scores == second.scores
+
+
+def test_what_pictures_show_is_taken_out_of_how_they_look():
+    rng = np.random.default_rng(0)
+    styles, products = rng.integers(3, size=300), rng.integers(5, size=300)
+    raw = np.concatenate([np.eye(3)[styles], 3 * np.eye(5)[products]], axis=1)
+    vectors = unit((raw + 0.05 * rng.standard_normal(raw.shape)).astype(np.float32))
+    found = descriptors(vectors, [str(product) for product in products])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+    def alike(of: np.ndarray, labels: np.ndarray) -> float:
+        """How much nearer pictures of one label are than pictures of two."""
+        similarity, same = of @ of.T, labels[:, None] == labels[None, :]
+        return float(similarity[same].mean() - similarity[~same].mean())
+
+    assert alike(vectors, products) > 0.8 > 0.2 > alike(vectors, styles)
+    assert alike(found, styles) > 0.8 > 0.2 > alike(found, products)
+
+
+def test_pictures_of_nothing_in_particular_keep_what_they_share():
+    vectors = unit(np.array([[1, 1, 0], [1, 1, 0.1], [1, 0, 1], [1, 0, 0.9]], np.float32))
+    found = descriptors(vectors, [None, None, "mug", "mug"])
+    centred = vectors - vectors.mean(axis=0)
+    np.testing.assert_allclose(found[:2], unit(centred[:2]), atol=1e-6)
+    assert not np.allclose(found[2:], unit(centred[2:]), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"numbers": ()}, r"clusters.numbers is \[\]: give numbers of 2 or more"),
+        ({"numbers": (1, 4)}, r"clusters.numbers is \[1, 4\]"),
+        ({"criterion_pins": 6}, "more criterion_pins than the 6 clusters"),
+        ({"restarts": 0}, "restarts of 1 or more"),
+        ({"numbers": (4, 120), "criterion_pins": 500}, "120 pictures cannot be told into 120 clusters"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        clustered(blobs()[0], ClusterSpec(**SPEC | changes))

@@ -1,0 +1,35 @@
+import pytest
+
+from canvas.styles.names import distinct, phrase_names, speaks_of
+
+
+def test_a_name_is_what_the_group_says_and_others_do_not():
+    groups = [
+        ["in the desert at dawn", "in the desert at dawn", "in a lobby"],
+        ["in a lobby", "in the lobby", "in a bright lobby"],
+        ["on a park meadow in the sun", "on a green park meadow"],
+    ]
+    assert phrase_names(groups) == ["desert at dawn", "lobby", "park meadow"]
+
+
+def test_groups_of_the_same_words_are_told_apart_by_number():
+    names = phrase_names([["in a forest"], ["in a forest"]])
+    assert names == ["forest", "forest"]
+    assert distinct([str(name) for name in names]) == ["forest", "forest 2"]
+
+
+def test_no_words_give_no_name():
+    assert phrase_names([[], ["", "the"], ["in a forest"]]) == [None, None, "forest"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrase", "said"),
+    [
+        ("In a Forest, at night", "forest", True),
+        ("in a rainforest", "forest", False),
+        ("at dawn in the desert", "desert at dawn", False),
+        ("", "forest", False),
+    ],
+)
+def test_captions_speak_of_whole_words(caption, phrase, said):
+    assert speaks_of(caption, phrase) == said

@@ -1,0 +1,137 @@
+"""The smallest real models of each kind, shared by the tests of models, diffusion and inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.unet import build_denoiser
+
+TEXT_WIDTH, POOLED_WIDTH = 64, 32
+
+DENOISER = DenoiserSpec(
+    channels=(32, 64),
+    layers_per_block=1,
+    transformer_layers=(0, 1),
+    heads=(2, 4),
+    size_embedding=8,
+    norm_groups=32,
+    init_from=None,
+)
+
+
+def denoiser(latent_channels: int = 4, seed: int = 0) -> UNet2DConditionModel:
+    """A text-to-image UNet of SDXL's kind with 8x8 latents, in eval mode."""
+    torch.manual_seed(seed)
+    return build_denoiser(
+        DENOISER, latent_channels=latent_channels, sample_size=8, text_width=TEXT_WIDTH, pooled_width=POOLED_WIDTH
+    ).eval()
+
+
+def conditions(batch: int, latent_channels: int = 4, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random latents and the text and size conditioning of `batch` samples."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        "latents": torch.randn(batch, latent_channels, 8, 8, generator=draw),
+        "text_states": torch.randn(batch, 7, TEXT_WIDTH, generator=draw),
+        "text_pooled": torch.randn(batch, POOLED_WIDTH, generator=draw),
+        "sizes": torch.tensor([[64.0, 64, 0, 0, 64, 64]]).repeat(batch, 1),
+    }
+
+
+def predict(unet: UNet2DConditionModel, sample: torch.Tensor, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The UNet's output for `sample` at timestep 500."""
+    with torch.no_grad():
+        return unet(
+            sample,
+            torch.tensor(500.0),
+            given["text_states"],
+            added_cond_kwargs={"text_embeds": given["text_pooled"], "time_ids": given["sizes"]},
+        ).sample
+
+
+def sdxl_inpaint_pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLInpaintPipeline:
+    """Stock diffusers' SDXL inpainting pipeline of tiny widths round `unet`, random, without tokenizers."""
+    torch.manual_seed(2)
+    text = {
+        "hidden_size": TEXT_WIDTH // 2,
+        "intermediate_size": 37,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "vocab_size": 1000,
+        "projection_dim": POOLED_WIDTH,
+    }
+    vae = AutoencoderKL(
+        block_out_channels=(32, 64, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+    )
+    return StableDiffusionXLInpaintPipeline(
+        vae=vae.eval(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**text)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**text)).eval(),
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(),
+    )
+
+
+def public_sdxl(directory: Path) -> StableDiffusionXLPipeline:
+    """A pipeline with the configs of stabilityai/stable-diffusion-xl-base-1.0 at tiny widths, random, made and saved
+    into `directory` by stock libraries alone."""
+    torch.manual_seed(3)
+    text = {
+        "hidden_size": TEXT_WIDTH // 2,
+        "intermediate_size": 4 * TEXT_WIDTH // 2,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 12,
+        "projection_dim": POOLED_WIDTH,
+        "vocab_size": 49408,
+        "bos_token_id": 0,
+        "eos_token_id": 2,  # of before transformers' pull request 24773, as SDXL's
+        "pad_token_id": 1,
+    }
+    made = StableDiffusionXLPipeline(
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            transformer_layers_per_block=[1, 1],
+            attention_head_dim=[2, 4],
+            cross_attention_dim=TEXT_WIDTH,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=POOLED_WIDTH + 6 * 8,
+        ).eval(),
+        vae=AutoencoderKL(
+            block_out_channels=[32, 64, 64, 64],
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            layers_per_block=2,
+            sample_size=64,
+            scaling_factor=0.13025,
+        ).eval(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", **text)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", **text)).eval(),
+        tokenizer=None,
+        tokenizer_2=None,
+        scheduler=EulerDiscreteScheduler(),
+    )
+    made.save_pretrained(directory)
+    return made

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.generator.backgrounds import BackdropScore, backdrop_metrics, growth, scene_accuracies
+from evaluation.statistics.intervals import bootstrap_mean
+
+
+def square(top: int, left: int, side: int = 4) -> np.ndarray:
+    mask = np.zeros((12, 12), bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("after", "extension", "erosion"),
+    [
+        (square(2, 2), 0, 0),
+        (square(2, 4), 0.5, 0.5),  # moved by half its side
+        (square(1, 1, 6), 20 / 16, 0),
+        (square(3, 3, 2), 0, 12 / 16),
+        (np.zeros((12, 12), bool), 0, 1),
+    ],
+)
+def test_growth(after, extension, erosion):
+    assert growth(square(2, 2), after) == (extension, erosion)
+
+
+def test_growth_of_nothing():
+    with pytest.raises(ValueError, match="the product's mask is empty"):
+        growth(np.zeros((2, 2), bool), np.ones((2, 2), bool))
+
+
+def score(
+    scene: str | None,
+    seen: str | None,
+    sharp: str | None,
+    extension: float = 0.0,
+    core: int = 0,
+    product: str = "mug",
+) -> BackdropScore:
+    return BackdropScore(
+        product=product,
+        scene=scene,
+        seen=seen,
+        seen_sharp=sharp,
+        extension=extension,
+        erosion=0.5,
+        seam=1.0,
+        core_difference=core,
+    )
+
+
+def test_metrics():
+    scores = [
+        score("forest", "forest", "lobby", 0.2),
+        score("forest", "lobby", "lobby", 0.4, product="cup"),
+        score("lobby", "lobby", "lobby", 0.6, core=3),
+        score(None, "lobby", "lobby"),  # no judge knows what was asked for
+    ]
+    found = backdrop_metrics(scores)
+    assert found["pictures"] == 4
+    assert found["scene_accuracy"] == pytest.approx(2 / 3)
+    assert found["scene_accuracy_sharp"] == pytest.approx(1 / 3)
+    assert found["extension_mean"] == pytest.approx(0.3)
+    assert found["extension_mean_low"] < 0.3 < found["extension_mean_high"]
+    assert found["erosion_mean"] == 0.5
+    assert found["core_max_abs_diff"] == 3
+    assert scene_accuracies(scores) == {"forest": 0.5, "lobby": 1.0}
+
+
+def test_pictures_of_one_product_are_not_independent():
+    """All 20 of a product are alike: what is known is 8 products, not 160 pictures."""
+    scores = [
+        score("forest", seen, seen, group / 10, product=f"{group}")
+        for group, seen in enumerate(["forest", "lobby"] * 4)
+        for _ in range(20)
+    ]
+    found = backdrop_metrics(scores)
+    for name, values in {
+        "scene_accuracy": [float(one.seen == one.scene) for one in scores],
+        "scene_accuracy_sharp": [float(one.seen_sharp == one.scene) for one in scores],
+        "extension_mean": [one.extension for one in scores],
+    }.items():
+        independent = bootstrap_mean(values)
+        assert found[name] == pytest.approx(independent.mean)
+        assert found[f"{name}_high"] - found[f"{name}_low"] > 3 * (independent.high - independent.low)
+    assert found["erosion_mean_low"] == found["erosion_mean_high"] == 0.5
+
+
+def test_metrics_without_judges():
+    assert not [name for name in backdrop_metrics([score(None, None, None)]) if name.startswith("scene")]

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from canvas.filters.quality import measured
+from canvas.pins.images import encode_png
+from evaluation.generator.candidates import diversities, mask_size, statistics
+from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
+
+
+def picture(seed: int, contrast: float = 40) -> Image.Image:
+    values = np.random.default_rng(seed).normal(128, contrast, (48, 40, 3))
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def test_measures_are_what_says_nothing_of_who_painted() -> None:
+    assert set(MEASURES) > LOWER_IS_BETTER
+    assert not {"seed", "image", "model", "mask_size"} & set(MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("share", "size"), [(0.0, "small"), (0.0999, "small"), (0.1, "medium"), (0.25, "large"), (0.9, "large")]
+)
+def test_mask_size(share: float, size: str) -> None:
+    assert mask_size(share, (0.1, 0.25)) == size
+
+
+def test_diversity_is_within_item_and_model() -> None:
+    rows = [
+        {"item_id": item, "model": model}
+        for item, model in [("a", "new"), ("a", "new"), ("a", "new"), ("a", "old"), ("a", "old"), ("b", "new")]
+    ]
+    images = [picture(0), picture(0), picture(1), picture(2), picture(2), picture(3)]
+    one, same, other, old, again, alone = diversities(rows, images, 32)
+    assert one == same  # the mean of nothing and the distance to the third
+    assert other == pytest.approx(2 * one)
+    assert one > 0
+    assert old == again == 0
+    assert alone is None
+
+
+def test_statistics_are_the_filters() -> None:
+    found = statistics({"image": encode_png(picture(0))})
+    assert found["entropy"] == measured(picture(0)).entropy
+    assert found["sharpness"] == measured(picture(0)).sharpness

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from evaluation.generator.style_scores import (
+    StyleScore,
+    agreements,
+    by_strength,
+    curve,
+    diversity,
+    follows_by_style_split,
+    mean_agreement,
+    prompt_changes,
+    standardised,
+    style_figures,
+)
+
+BASE = {
+    "strength": 1.0,
+    "prompted": False,
+    "seed": 0,
+    "item": (0, 0),
+    "product": "mug",
+    "product_scene": "forest",
+    "style_scene": "lobby",
+    "style_split": "unseen_view",
+    "seen": "lobby",
+    "style_agreement": 0.5,
+    "scene_agreement": 0.4,
+    "other_agreement": 0.1,
+    "text_agreement": None,
+    "core_difference": 0,
+    "leaked": None,
+    "leak_found": None,
+}
+
+
+def score(**changes) -> StyleScore:
+    return StyleScore(**BASE | changes)
+
+
+def test_a_scene_follows_only_where_the_product_came_in_another():
+    scores = [score(), score(seen="forest"), score(product_scene="lobby", seen="forest"), score(style_scene=None)]
+    found = style_figures(scores)
+    assert found["scene_follows"] == 0.5  # of the first two
+    assert found["style_scene"] == pytest.approx(1 / 3)
+    assert found["style_agreement_gain"] == pytest.approx(0.4)
+    assert "leakage" not in found
+    assert "text_agreement" not in found
+
+
+def test_leaks_count_where_they_can_be_told_and_the_worst_core_is_named():
+    found = style_figures([score(leaked=True), score(leaked=False, leak_found=True, core_difference=3), score()])
+    assert found["leakage"] == 0.5
+    assert found["leakage_control"] == 1.0
+    assert found["core_max_abs_diff"] == 3
+
+
+def test_strengths_and_prompts_stand_apart():
+    scores = [
+        score(strength=0.0, seen="forest"),
+        score(strength=0.0, prompted=True, text_agreement=0.3),
+        score(),
+        score(prompted=True, text_agreement=0.2),
+    ]
+    found = by_strength(scores, np.eye(4, dtype=np.float32))
+    assert found[0.0]["unprompted"]["scene_follows"] == 0
+    assert found[1.0]["unprompted"]["scene_follows"] == 1
+    header, *rows = curve(found).splitlines()
+    assert header == (
+        "strength,scene_follows,scene_follows_low,scene_follows_high,style_agreement,leakage,diversity,"
+        "prompt_scene,text_agreement"
+    )
+    assert rows == ["0,0,0,0,0.5,,,1,0.3", "1,1,1,1,0.5,,,1,0.2"]
+
+
+def test_diversity_is_between_seeds_of_one_item():
+    features = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
+    scores = [score(item=item, seed=seed) for item in ((0, 0), (0, 1)) for seed in (0, 1)]
+    assert diversity(scores, features)["diversity"] == 0.5
+    assert diversity(scores[::2], features[:2]) == {}
+
+
+def test_agreement_with_the_own_and_with_other_styles():
+    painted = np.array([[2, 0], [0, 3]], np.float32)
+    styles = np.array([[1, 0], [0, 1], [0, -1]], np.float32)
+    found = agreements(painted, styles)
+    assert found.tolist() == [[1, 0, 0], [0, 1, -1]]
+    assert mean_agreement(found[1], [0, 1]) == 0.5
+    assert mean_agreement(found[1], []) is None
+
+
+def test_the_picture_is_compared_with_its_scene_and_with_others_where_there_are_such():
+    found = style_figures([score(), score(scene_agreement=None), score(other_agreement=None)])
+    assert found["picture_agreement_gain"] == pytest.approx(0.1)
+    assert found["style_agreement_gain"] == pytest.approx(0.4)
+    assert "picture_agreement_gain" not in style_figures([score(scene_agreement=None)])
+
+
+def test_pictures_of_a_product_or_of_a_style_picture_are_not_independent():
+    def width(follows: Callable[[int, int], int]) -> float:
+        """Of the interval of 12 products after 12 style pictures, half of which follow."""
+        scores = [
+            score(item=(at, style), product=str(at // 2), seen=("forest", "lobby")[follows(at // 2, style)])
+            for at in range(24)
+            for style in range(12)
+        ]
+        found = style_figures(scores)
+        assert found["scene_follows"] == 0.5
+        return found["scene_follows_high"] - found["scene_follows_low"]
+
+    by_product, by_style = width(lambda product, _: product % 2), width(lambda _, style: style % 2)
+    assert by_product == pytest.approx(2 * 1.96 * 0.5 / 12**0.5, rel=0.2)  # as of 12 values, not of 288
+    assert by_style == pytest.approx(by_product, rel=0.2)
+    assert width(lambda product, style: (product + style) % 2) < by_product / 2
+
+
+def test_changes_beside_a_prompt_are_of_pairs():
+    """Every pair differs by the same, whatever the pictures differ by: the interval is of the difference."""
+    pairs = [
+        score(prompted=True, strength=strength, item=(at, at % 3), product=str(at), seed=seed, text_agreement=text)
+        for at in range(6)
+        for seed in (0, 1)
+        for strength, text in ((0.0, at / 10), (1.0, at / 10 - 0.05))
+    ]
+    lonely = score(prompted=True, item=(9, 9), text_agreement=0.9)
+    found = prompt_changes([*pairs, lonely, score(strength=0.0), score()], 1.0)
+    for end in ("", "_low", "_high"):
+        assert found[f"text_agreement_change{end}"] == pytest.approx(-0.05)
+        assert found[f"prompt_scene_change{end}"] == 0
+    worse = [score(prompted=True, seen="forest", text_agreement=0.0), score(prompted=True, strength=0.0)]
+    found = prompt_changes(worse, 1.0)
+    assert found == {f"prompt_scene_change{end}": -1 for end in ("", "_low", "_high")}
+
+
+def test_scenes_follow_by_the_split_of_the_style_picture():
+    scores = [
+        score(style_split="unseen_both"),
+        score(style_split="unseen_both", seen="forest"),
+        score(style_split="unseen_product", product_scene="lobby"),  # says nothing
+        score(),
+    ]
+    found = follows_by_style_split(scores)
+    assert found.keys() == {"unseen_both", "unseen_view"}
+    assert found["unseen_both"] == {"pictures": 2} | {f"scene_follows{end}": 0.5 for end in ("", "_low", "_high")}
+
+
+def test_standardised_features_have_no_common_direction():
+    real = np.random.default_rng(0).normal(5, 0.1, (400, 8)).astype(np.float32)
+    found = standardised(real, real)
+    assert np.abs(found.mean(axis=0)).max() < 1e-3
+    assert found.std(axis=0) == pytest.approx(np.ones(8), abs=1e-3)

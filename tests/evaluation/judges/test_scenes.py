@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.judges.scenes import SceneJudge, blurred, scene_accuracy, scene_judges
+
+
+def views(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Grey pictures: stripes across, stripes down, or fine noise."""
+    rng = np.random.default_rng(seed)
+    pictures, scenes = [], []
+    for index in range(count):
+        picture = np.full((64, 64, 3), rng.integers(90, 160), np.int64)
+        scene = ("across", "down", "noise")[index % 3]
+        width = int(rng.integers(4, 7))
+        stripes = (np.arange(64) // width % 2 * 60)[:, None]
+        added = {"across": stripes, "down": stripes.T, "noise": rng.integers(-40, 40, (64, 64))}[scene]
+        pictures.append(np.clip(picture + added[..., None], 0, 255).astype(np.uint8))
+        scenes.append(scene)
+    return np.stack(pictures), scenes
+
+
+@pytest.fixture(scope="module")
+def judges() -> tuple[SceneJudge, SceneJudge]:
+    return scene_judges(*views(30, 0), seed=0)
+
+
+def test_judges_tell_unseen_views_apart(judges):
+    figures = scene_accuracy(judges, *views(12, 1), "real")
+    assert figures["scene_accuracy_real"] == figures["scene_accuracy_sharp_real"] == 1
+    assert figures["scene_accuracy_real_low"] <= 1 <= figures["scene_accuracy_real_high"]
+
+
+def test_pictures_without_their_texture_are_not_recognised(judges):
+    shown, scenes = views(12, 1)
+    plain = np.broadcast_to(shown.mean(axis=(1, 2), keepdims=True), shown.shape).astype(np.uint8)
+    figures = scene_accuracy(judges, plain, scenes, "plain")
+    assert figures["scene_accuracy_plain"] <= 0.5
+    assert figures["scene_accuracy_sharp_plain"] <= 0.5
+
+
+def test_both_ways_to_a_judge_are_one(judges):
+    shown, scenes = views(30, 0)
+    held_out, _ = views(6, 2)
+    for judge, blur in zip(judges, (True, False), strict=True):
+        assert SceneJudge.fit(shown, scenes, blur=blur, seed=0).predict(held_out) == judge.predict(held_out)
+    assert judges[0].predict(held_out[:0]) == []
+
+
+def test_blur_is_the_seeds():
+    shown, _ = views(6, 0)
+    assert np.array_equal(blurred(shown, 3), blurred(shown, 3))
+    assert not np.array_equal(blurred(shown, 3), blurred(shown, 4))
+    assert (
+        np.abs(np.diff(blurred(shown, 3).astype(int), axis=2)).sum() < np.abs(np.diff(shown.astype(int), axis=2)).sum()
+    )
+
+
+def test_one_scene_is_nothing_to_tell_apart():
+    with pytest.raises(ValueError, match=r"two or more to tell apart, not \['a'\]"):
+        SceneJudge.fit_features(np.zeros((3, 8), np.float32), ["a"] * 3)

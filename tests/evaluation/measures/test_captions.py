@@ -1,0 +1,66 @@
+import pytest
+
+from canvas.pins.captions import parted
+from evaluation.measures.captions import caption_metrics, caption_score, category_of, train_nouns
+
+NOUNS = train_nouns(
+    [("apple juice", "Juices"), ("red t-shirt", "T-shirts"), ("white polo shirt", "Polo Shirts"), (None, "Places")]
+)
+
+
+def score(caption: str, true: str, scene: str | None, category: str = "T-shirts"):
+    return caption_score("p", "unseen_view", caption, true, scene, category, parted=parted, nouns=NOUNS)
+
+
+def test_a_noun_is_the_last_word_of_a_name_and_goes_to_its_commonest_category():
+    assert NOUNS == {"juice": "Juices", "t-shirt": "T-shirts", "shirt": "Polo Shirts"}
+    assert train_nouns([("a shirt", "B"), ("b shirt", "A"), ("c shirt", "B")]) == {"shirt": "B"}
+    assert train_nouns([("a shirt", "B"), ("b shirt", "A")]) == {"shirt": "A"}
+
+
+def test_the_last_known_noun_decides():
+    assert category_of("t-shirt with a juice print", NOUNS) == "Juices"
+    assert category_of("a lamp", NOUNS) is None
+
+
+@pytest.mark.parametrize(
+    ("caption", "scene", "category", "product"),
+    [
+        ("red t-shirt, in a forest", True, True, True),
+        ("blue t-shirt, in a forest", True, True, False),
+        ("apple juice, in a forest", True, False, False),
+        ("red t-shirt, in a rain forester", False, True, True),
+        ("in a forest", True, False, False),
+        ("forest t-shirt, in a lobby", False, True, False),
+    ],
+)
+def test_a_product_in_a_scene(caption, scene, category, product):
+    found = score(caption, "red t-shirt, in a forest", "forest")
+    assert (found.scene_right, found.category_right, found.product_right) == (scene, category, product)
+    assert found.white_right is None
+    assert found.alone_right is None
+
+
+def test_a_product_on_white_and_a_view_alone():
+    white = score("red t-shirt, on a white background", "red t-shirt, on a white background", None)
+    assert white.white_right
+    assert white.scene_right is None
+    assert not score("red t-shirt, in a forest", "red t-shirt, on a white background", None).white_right
+    assert score("in a forest", "in a forest", "forest").alone_right
+    assert not score("red t-shirt, in a forest", "in a forest", "forest").alone_right
+
+
+def test_metrics_count_only_what_can_be_right():
+    found = caption_metrics(
+        [
+            score("red t-shirt, in a forest", "red t-shirt, in a forest", "forest"),
+            score("red t-shirt, in a lobby", "red t-shirt, in a forest", "forest"),
+            score("in a forest", "in a forest", "forest"),
+        ]
+    )["unseen_view"]
+    assert found["captions"] == 3
+    assert found["scene_right"] == pytest.approx(2 / 3)
+    assert found["category_right"] == 1
+    assert found["alone_right"] == 1
+    assert found["scene_right_low"] <= found["scene_right"] <= found["scene_right_high"]
+    assert "white_right" not in found

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from evaluation.measures.masks import boundary_f, iou, mask_metrics, mask_score
+
+
+def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((100, 100), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+EMPTY = rectangle(0, 0, 0, 0)
+SQUARE = rectangle(20, 20, 60, 60)
+
+
+def test_iou():
+    assert iou(SQUARE, SQUARE) == 1
+    assert iou(SQUARE, rectangle(20, 20, 60, 40)) == 0.5
+    assert iou(SQUARE, EMPTY) == 0
+    assert iou(EMPTY, EMPTY) == 1
+
+
+def test_a_boundary_within_the_tolerance_is_found_and_beyond_it_is_not():
+    # 0.008 of the diagonal of 141 pixels: 1.13 pixels
+    assert boundary_f(SQUARE, SQUARE) == 1
+    assert boundary_f(rectangle(21, 21, 59, 59), SQUARE) == pytest.approx(1, abs=0.02)
+    assert boundary_f(rectangle(23, 23, 57, 57), SQUARE) == 0
+    assert boundary_f(rectangle(23, 23, 57, 57), SQUARE, tolerance=0.04) == 1
+
+
+def test_a_boundary_half_found_counts_half():
+    # The right half is missing: all that is drawn but the new edge is right, half of the true boundary is found.
+    found = boundary_f(rectangle(20, 20, 40, 60), SQUARE)
+    assert 0.5 < found < 0.7
+
+
+def test_boundaries_of_nothing():
+    assert boundary_f(EMPTY, EMPTY) == 1
+    assert boundary_f(SQUARE, EMPTY) == 0
+    assert boundary_f(EMPTY, SQUARE) == 0
+    assert boundary_f(np.ones((50, 50), bool), np.ones((50, 50), bool)) == 1
+
+
+def test_metrics_keep_splits_and_empty_pictures_apart():
+    scores = [
+        mask_score("a", "unseen_view", SQUARE, SQUARE),
+        mask_score("b", "unseen_view", rectangle(20, 20, 60, 40), SQUARE),
+        mask_score("c", "unseen_view", SQUARE, EMPTY),
+        mask_score("d", "unseen_product", SQUARE, SQUARE),
+    ]
+    found = mask_metrics(scores)
+    assert list(found) == ["unseen_product", "unseen_view"]
+    assert found["unseen_view"]["iou"] == 0.75
+    assert found["unseen_view"]["iou_low"] == 0.5
+    assert found["unseen_view"]["iou_high"] == 1
+    assert found["unseen_view"]["empty_right"] == 0
+    assert found["unseen_view"]["pins_with_product"] == 2
+    assert "empty_right" not in found["unseen_product"]
+    assert mask_metrics([]) == {}

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evaluation.generator.comparison import Delta
+from evaluation.pages.evaluation import Evaluated, page
+from evaluation.statistics.intervals import Interval
+
+FIGURES = {"pictures": 240, "items": 120, "scene_right": 0.61, "scene_right_low": 0.5, "scene_right_high": 0.7}
+SETS = {"fid": 90.0, "fid_error": 3.0, "kid": 0.03, "kid_error": 0.004, "cmmd": 1.2, "cmmd_error": 0.1, "vendi": 9.0}
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "png")
+    return file.getvalue()
+
+
+def delta(name: str, mean: float) -> Delta:
+    return Delta(
+        name=name,
+        champion=0.5,
+        challenger=0.5 + mean,
+        difference=Interval(mean, mean - 0.01, mean + 0.01),
+        higher_is_better=True,
+        guarded=True,
+        loss_by_chance=0.01,
+    )
+
+
+def shown(**changes: Any) -> str:
+    given: dict[str, Any] = {
+        "models": {"challenger": FIGURES | SETS, "paste": FIGURES},
+        "slices": {"scene": {"forest": FIGURES}},
+        "deltas": [],
+        "drift": {"share": 0.25, "drifted": 1, "columns": 4, "distance": {"sharpness": 0.8}},
+        "drift_page": "drift_painted.html",
+        "worst": png(),
+        "worst_by": "reward_overall",
+    }
+    return page(Evaluated(**given | changes))
+
+
+def test_without_a_champion() -> None:
+    found = shown()
+    assert "240 pictures of 120 items; there is no champion to compare with." in found
+    assert "0.61 [0.5, 0.7]" in found
+    assert "90 \N{PLUS-MINUS SIGN} 3" in found
+    assert 'href="drift_painted.html"' in found
+    assert "1 of 4 statistics" in found
+
+
+def test_slices_that_got_worse_are_named_though_the_mean_got_better() -> None:
+    found = shown(deltas=[delta("scene_right", 0.1), delta("scene_right, forest", -0.3)])
+    assert "0 of 12 measures got worse, and 1 in slices" in found
+    worse = found[found.index("What got worse") : found.index('id="slices"')]
+    assert "scene_right, forest" in worse
+    assert "<td>scene_right</td>" not in worse
+
+
+@pytest.mark.parametrize("name", ["http://", "<script"])
+def test_self_contained(name: str) -> None:
+    assert name not in shown(deltas=[delta("scene_right", -0.1)])

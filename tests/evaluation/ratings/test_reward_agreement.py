@@ -1,0 +1,105 @@
+"""The reward model beside raters: on tables as the stages read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from canvas.pins.tables import EVALUATION, JUDGMENTS, read, write
+from evaluation.ratings.reward_agreement import RewardAgreement, reward_agreement
+from tests.evaluation.ratings.test_agreement import row
+
+ITEMS = 6
+
+
+def evaluation(place: Path, better: float, worse: float | None, version: str = "new") -> list[dict[str, Any]]:
+    """Two pictures of each item, the new model's of score `better`, the old one's of score `worse`."""
+    rows = [
+        dict.fromkeys(EVALUATION.names)
+        | {"candidate_id": f"{model}-{item}", "item_id": f"e{item // 2}", "reward_overall": score}
+        for item in range(ITEMS)
+        for model, score in ((version, better), ("old", worse))
+    ]
+    write(place, [pa.Table.from_pylist(rows, EVALUATION)], EVALUATION)
+    return read(place, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
+
+
+def asked(
+    place: Path, scores: list[dict[str, Any]], said: list[dict[str, Any]], challenger: str = "new"
+) -> RewardAgreement:
+    write(place, [pa.Table.from_pylist(said, JUDGMENTS)], JUDGMENTS)
+    return reward_agreement(scores, read(place).to_pylist(), challenger)
+
+
+def test_it_agrees_disagrees_or_cannot_tell(tmp_path: Path) -> None:
+    said = [row(pair, rater, 1.0) for pair in range(ITEMS) for rater in "ab"]
+    for number, (better, worse, share) in enumerate(((0.9, 0.2, 1.0), (0.2, 0.9, 0.0), (0.5, 0.5, 0.5))):
+        found = asked(tmp_path / f"said{number}", evaluation(tmp_path / f"scored{number}", better, worse), said)
+        assert found.reward is not None
+        assert (found.reward.low, found.reward.mean, found.reward.high) == (share, share, share)
+        assert found.pair is not None
+        assert found.pair.mean == 1.0
+
+
+def test_items_count_alike_and_are_resampled(tmp_path: Path) -> None:
+    """Of e0 it is right on both pairs, one of them rated six times; of e1 on one of two; of e2 on none."""
+    said = [row(0, rater, 1.0) for rater in "abcdef"] + [row(pair, "a", float(pair < 3)) for pair in range(1, ITEMS)]
+    found = asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2), said)
+    assert found.reward is not None
+    assert found.reward.mean == pytest.approx(0.5)
+    assert (found.reward.low, found.reward.high) == (0.0, 1.0)
+    assert found.figures["reward_agreement"] == pytest.approx(0.5)
+
+
+def test_no_difference_is_no_preference(tmp_path: Path) -> None:
+    scores = evaluation(tmp_path / "scored", 0.9, 0.2)
+    ties = [row(pair, rater, 0.5) for pair in range(3) for rater in "ab"]
+    assert asked(tmp_path / "ties", scores, ties) == RewardAgreement(reward=None, pair=None, alpha=None)
+    # a and b choose alike on pair 3, differently on pair 4; c chooses neither
+    said = [row(3, "a", 1.0), row(3, "b", 1.0), row(4, "a", 1.0), row(4, "b", 0.0), row(4, "c", 0.5)]
+    found = asked(tmp_path / "said", scores, ties + said)
+    assert found.reward is not None
+    assert found.pair is not None
+    assert found.reward.mean == pytest.approx((1.0 + 0.5) / 2)
+    assert found.pair.mean == 0.5
+
+
+def test_without_ratings_nothing_is_said(tmp_path: Path) -> None:
+    found = asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2), [])
+    assert found == RewardAgreement(reward=None, pair=None, alpha=None)
+    assert found.figures == {}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"set_aside": "failed"}, {"attention": True}, {"source": "synthetic"}, {"question": "fidelity"}]
+)
+def test_what_does_not_count(tmp_path: Path, changed: dict[str, Any]) -> None:
+    said = [row(pair, "a", 1.0, **changed) for pair in range(ITEMS)]
+    assert asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2), said).reward is None
+
+
+def test_ratings_of_other_versions_tell_of_raters_only(tmp_path: Path) -> None:
+    said = [row(pair, rater, float(pair < 4)) for pair in range(ITEMS) for rater in "ab"]
+    found = asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2, version="next"), said)
+    assert found.reward is None
+    assert found.figures.keys() == {
+        f"{name}{end}" for name in ("pair_agreement", "alpha") for end in ("", "_low", "_high")
+    }
+    assert found.figures["pair_agreement"] == found.figures["alpha"] == 1.0
+
+
+def test_it_is_not_asked_about_pictures_that_it_may_have_learnt_from(tmp_path: Path) -> None:
+    """A champion's, on which it is evaluated again, were rated before the challenger and its reward model were made."""
+    said = [row(pair, "a", 1.0) for pair in range(ITEMS)]
+    scores = evaluation(tmp_path / "scored", 0.9, 0.2)
+    assert asked(tmp_path / "said", scores, said, challenger="next").reward is None
+    assert asked(tmp_path / "again", scores, said, challenger="new").reward is not None
+
+
+def test_a_picture_without_a_score_is_left_out(tmp_path: Path) -> None:
+    said = [row(pair, "a", 1.0) for pair in range(ITEMS)]
+    assert asked(tmp_path / "null", evaluation(tmp_path / "scored", 0.9, None), said).reward is None
+    assert asked(tmp_path / "nan", evaluation(tmp_path / "spoilt", 0.9, float("nan")), said).reward is None

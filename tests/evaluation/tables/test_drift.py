@@ -1,0 +1,103 @@
+"""Drift between sets of pins: none between halves of one, found where one was planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from canvas.pins import tables
+from evaluation.tables.drift import CATEGORICAL, NUMERICAL, DriftLimits, drift, statistics, training_statistics
+
+LIMITS = DriftLimits(numerical=0.3, categorical=0.3, max_share=0.2)
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("drift")
+    pins, kept = [], []
+    for index in range(600):
+        impressions = int(rng.integers(100, 1000))
+        pins.append(
+            dict.fromkeys(tables.PINS.names, None)
+            | {
+                "pin_id": str(index),
+                "split": "train" if index < 300 else "unseen_view",
+                "category": str(rng.choice(["Mugs", "Shoes"])),
+                "board": "One",
+                "promoted": bool(rng.random() < 0.3),
+                "source": "test",
+                "impressions": impressions,
+                "saves": impressions // 10,
+                "clicks": impressions // 20,
+            }
+        )
+        kept.append(
+            dict.fromkeys(tables.KEPT.names, None)
+            | {"pin_id": str(index), "kept": True, "short_side": int(rng.integers(100, 200))}
+            | {name: float(rng.random()) for name in ("aspect", "sharpness", "brightness", "clipped", "entropy")}
+            | {"text_length": int(rng.integers(10, 90))}
+        )
+    for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
+        tables.write(folder / name, [pa.Table.from_pylist(rows, schema)], schema)
+    return statistics(folder / "pins", folder / "kept")
+
+
+def test_no_drift_between_halves_of_the_same_pins(frame: Any) -> None:
+    found = drift(frame[frame.split == "train"], frame[frame.split == "unseen_view"], LIMITS)
+    assert found.drifted == ()
+    assert not found.verdict
+    assert set(found.distances) == {*NUMERICAL, *CATEGORICAL}
+    assert "<html" in found.page
+
+
+def test_planted_drift_is_found_and_named(frame: Any) -> None:
+    moved = frame.assign(brightness=frame.brightness + 1, category="Hats", entropy=frame.entropy * 3)
+    found = drift(frame, moved, LIMITS)
+    assert set(found.drifted) == {"brightness", "category", "entropy"}
+    assert found.verdict
+    assert found.distances["brightness"] > found.distances["aspect"]
+
+
+def test_few_drifted_columns_are_named_but_no_verdict(frame: Any) -> None:
+    found = drift(frame, frame.assign(brightness=frame.brightness + 1), LIMITS)
+    assert found.drifted == ("brightness",)
+    assert not found.verdict
+
+
+def test_page_fetches_nothing(frame: Any) -> None:
+    page = drift(frame, frame, LIMITS).page
+    assert 'src="http' not in page
+    assert "<link" not in page.partition("<body")[0] or 'href="http' not in page.partition("<body")[0]
+
+
+def test_side_without_pins_is_one_sentence(frame: Any) -> None:
+    with pytest.raises(ValueError, match="current side of the drift comparison has no pictures"):
+        drift(frame, frame[frame.split == "nowhere"], LIMITS)
+
+
+def test_nothing_in_common_is_one_sentence(frame: Any) -> None:
+    with pytest.raises(ValueError, match="no column has values on both sides"):
+        drift(frame[["brightness"]], frame[["aspect"]], LIMITS)
+
+
+def test_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
+    pins, kept = [], []
+    for index, split in enumerate(["train", "train", "unseen_view"]):
+        pins.append(dict.fromkeys(tables.PINS.names) | {"pin_id": str(index), "split": split})
+        kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": str(index), "kept": index != 1, "entropy": 1.0})
+    for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
+        tables.write(tmp_path / name, [pa.Table.from_pylist(rows, schema)], schema)
+    found = training_statistics(tmp_path / "pins", tmp_path / "kept")
+    assert found["pin_id"].tolist() == ["0"]
+    assert list(found.columns) == tables.TRAINING_STATISTICS.names
+
+
+def test_version_without_tables_says_how_to_get_them(tmp_path: Path) -> None:
+    from components.monitor import _version
+
+    with pytest.raises(ValueError, match=r"has no pins/: fetch one with `dvc get"):
+        _version(tmp_path)

@@ -1,0 +1,155 @@
+"""params.yaml: what is read, and the error for everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lifecycle.declare.params import flat, load_sections, read_section, read_stage_params, unused_sections
+from lifecycle.declare.stage import Metrics, Output, stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimizer:
+    learning_rate: float
+    kind: Literal["adamw", "lion"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    steps: int
+    optimizer: Optimizer
+    sizes: tuple[int, ...]
+    init_from: str | None
+    resume: bool
+
+
+class Count(Metrics):
+    """A count."""
+
+    path = "reports/count.json"
+
+
+@stage()
+def train(train: Train, optimizer: Optimizer, out: Output[Count]) -> None:
+    """Train."""
+
+
+GOOD = """\
+train:
+  steps: 3
+  optimizer: {learning_rate: 1e-4, kind: adamw}
+  sizes: [64, 128]
+  init_from: null
+  resume: false
+optimizer: {learning_rate: 1, kind: lion}
+"""
+
+
+def sections(tmp_path: Path, text: str) -> dict[str, dict[str, object]]:
+    (tmp_path / "params.yaml").write_text(text)
+    return load_sections(tmp_path / "params.yaml")
+
+
+def test_sections_become_dataclasses(tmp_path: Path) -> None:
+    assert read_stage_params(train, sections(tmp_path, GOOD)) == {
+        "train": Train(
+            steps=3,
+            optimizer=Optimizer(learning_rate=1e-4, kind="adamw"),
+            sizes=(64, 128),
+            init_from=None,
+            resume=False,
+        ),
+        "optimizer": Optimizer(learning_rate=1.0, kind="lion"),
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    small: int
+    large: int
+
+    def __post_init__(self) -> None:
+        if self.small > self.large:
+            raise ValueError(f"small is {self.small}, above large, which is {self.large}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    steps: int
+    sizes: Sizes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("steps: 3", "step: 3", r"key 'step' in section 'train' is unknown \(did you mean 'steps'\?\); it has steps, "),
+        ("steps: 3", "steps: 3\n  stepsize: 1", "key 'stepsize' in section 'train' is unknown"),
+        ("  steps: 3\n", "", "key 'steps' in section 'train' is missing: add `steps: ...`"),
+        ("steps: 3", "steps: 3.0", "key 'steps' in section 'train' is 3.0: "),
+        ("steps: 3", "steps: '3'", "key 'steps' in section 'train' is \"3\": "),
+        ("steps: 3", "steps: true", "key 'steps' in section 'train' is true: "),
+        ("steps: 3", "steps:", "key 'steps' in section 'train' is null: "),
+        ("resume: false", "resume: 0", "key 'resume' in section 'train' is 0: "),
+        ("resume: false", "resume: no", "key 'resume' in section 'train' is \"no\": "),
+        ("kind: adamw", "kind: adam", "key 'kind' in section 'train.optimizer' is \"adam\": "),
+        ("1e-4", ".nan", "key 'learning_rate' in section 'train.optimizer' is NaN: "),
+        ("1e-4", ".inf", "key 'learning_rate' in section 'train.optimizer' is Infinity: "),
+        ("{learning_rate: 1e-4, ", "{rate: 1e-4, ", "key 'rate' in section 'train.optimizer' is unknown"),
+        ("[64, 128]", "[64, big]", "key 1 in section 'train.sizes' is \"big\": "),
+        ("[64, 128]", "64", "key 'sizes' in section 'train' is 64: "),
+        ("train:", "trian:", r"section 'train' is missing \(did you mean 'trian'\?\); it needs steps, optimizer"),
+    ],
+)
+def test_a_typo_is_named_with_its_section(tmp_path: Path, old: str, new: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        read_stage_params(train, sections(tmp_path, GOOD.replace(old, new, 1)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("steps: 3", "must be sections of keys"),
+        ("- 3", "must be sections of keys"),
+        ("", "must be sections of keys"),
+        ("train: {steps: 3", "is not valid YAML"),
+        ("train:\n  steps: 3\n  steps: 4", "is not valid YAML: .*duplicate key"),
+        ("train: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_params_file(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        sections(tmp_path, text)
+
+
+def test_a_check_of_the_dataclass_speaks_for_itself() -> None:
+    section = {"steps": 3, "sizes": {"small": 5, "large": 4}}
+    with pytest.raises(ValueError, match=r"^params section 'checked.sizes': small is 5, above large, which is 4$"):
+        read_section(Checked, "checked", {"checked": section})
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere.yaml is missing: it holds every parameter"):
+        load_sections(tmp_path / "nowhere.yaml")
+
+
+def test_a_section_that_nobody_reads_is_found(tmp_path: Path) -> None:
+    assert unused_sections([train], sections(tmp_path, GOOD + "ghost: {a: 1}\n")) == ["ghost"]
+
+
+def test_flat() -> None:
+    assert flat({"train": {"steps": 3, "optimizer": {"kind": "lion"}, "sizes": [1, 2]}}) == {
+        "train.steps": 3,
+        "train.optimizer.kind": "lion",
+        "train.sizes": [1, 2],
+    }
+
+
+def test_params_are_frozen() -> None:
+    optimizer = read_section(Optimizer, "optimizer", {"optimizer": {"learning_rate": 1, "kind": "lion"}})
+    with pytest.raises(AttributeError):
+        optimizer.learning_rate = 2.0

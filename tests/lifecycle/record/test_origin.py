@@ -1,0 +1,62 @@
+"""Where a run comes from."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lifecycle.record.origin import Group, Revision, group, home, revision
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "code.py").write_text("one = 1\n")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-q", "-m", "Start")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "dirty"),
+    [
+        (None, False),
+        ("code.py", True),
+        ("new.py", True),
+        ("params.yaml", True),
+        ("dvc.lock", False),
+        ("notes.md", False),
+    ],
+)
+def test_code_and_parameters_make_it_dirty(repository: Path, file: str | None, dirty: bool) -> None:
+    """What a run itself rewrites does not."""
+    if file:
+        (repository / file).write_text("changed\n")
+    found = revision(repository)
+    assert found is not None
+    assert len(found.sha) == 40
+    assert found.dirty == dirty
+
+
+def test_an_image_says_what_it_was_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("CANVAS_GIT_SHA", raising=False)
+    assert revision(tmp_path) is None
+    monkeypatch.setenv("CANVAS_GIT_SHA", "a" * 40)
+    assert revision(tmp_path) == Revision("a" * 40, dirty=False)
+
+
+def test_a_temporary_experiment_is_recorded_at_home(tmp_path: Path) -> None:
+    assert home(tmp_path) == tmp_path
+    assert home(tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc" / "sub") == tmp_path
+
+
+def test_the_larger_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CANVAS_RUN", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert group() is None
+    monkeypatch.setenv("CANVAS_RUN", "nightly")
+    assert group() == Group("nightly", "nightly")

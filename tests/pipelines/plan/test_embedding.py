@@ -1,0 +1,46 @@
+"""Hours of encoding a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from canvas.shards.spec import EncodingSpec
+from pipelines.plan.embedding import FULL_SHARE, encoding_rows
+from pipelines.plan.gpus import GPU_FLOPS, forward_flops
+from pipelines.plan.profile import models_of, sections_in, specs_in
+from tests.pipelines.plan.conftest import ROOT, RUN
+
+SIDE, VECTORS = 64, 10**12
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Networks of the demo."""
+    section = sections_in(ROOT / "params.yaml")
+    return models_of(specs_in(section), replace(RUN, side=SIDE))
+
+
+def hours(spec: EncodingSpec, models, gpus: int = 1) -> float:
+    return float(encoding_rows(spec, models, SIDE, VECTORS, gpus)[-1][1].removesuffix(" hours").replace(",", ""))
+
+
+def test_each_mask_is_a_pass_of_the_autoencoder(xl, small):
+    spec = replace(xl("encode", EncodingSpec), precision="bf16")
+    with torch.device("meta"):
+        once = forward_flops(small.vae, torch.zeros(1, 3, SIDE, SIDE), call=small.vae.encode)
+    more = hours(replace(spec, random_masks=spec.random_masks + 3), small) - hours(spec, small)
+    assert more == pytest.approx(3 * once * VECTORS / GPU_FLOPS / 3600, abs=0.2)
+
+
+def test_captions_formats_and_gpus_count(xl, small):
+    spec = xl("encode", EncodingSpec)
+    whole = hours(spec, small)
+    assert spec.precision == "fp32"
+    assert hours(replace(spec, precision="bf16"), small) == pytest.approx(whole * FULL_SHARE, rel=0.01)
+    assert hours(spec, small, gpus=8) == pytest.approx(whole / 8, rel=0.01)
+    assert hours(replace(spec, parallel="none"), small, gpus=8) == whole
+    assert hours(replace(spec, captions=8), small) > hours(spec, small)
+    assert hours(replace(spec, views=3), small) == pytest.approx(3 * whole, rel=0.01)

@@ -1,0 +1,168 @@
+"""Memory of a GPU, and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from canvas.decoder.model import ConditionalDecoder
+from canvas.decoder.spec import DecoderSpec
+from canvas.denoiser.lora import add_lora
+from canvas.vae.discriminator import PatchDiscriminator
+from canvas.vae.model import build_vae
+from canvas.vae.objective import PictureLoss
+from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
+from canvas.vae.spec import VaeSpec
+from pipelines.plan.activations import TOKENS, Activations, FusedAttention, activations, predict
+from pipelines.plan.gpus import (
+    DecoderTraining,
+    decoder_gpus,
+    forward_flops,
+    largest_unit,
+    painting_rows,
+    replicated_rows,
+    sharded_rows,
+)
+from pipelines.plan.profile import parameters
+from tests.canvas import tiny
+from tests.pipelines.plan.conftest import RUN
+
+VAE = VaeSpec(
+    kind="kl",
+    channels=(32, 64),
+    layers_per_block=1,
+    latent_channels=4,
+    patch=None,
+    norm_groups=32,
+    init_from=None,
+)
+
+
+def used(denoiser: nn.Module) -> Activations:
+    return activations(denoiser, partial(predict, denoiser))
+
+
+def decoder_training(judged: bool) -> DecoderTraining:
+    adversary = AdversarySpec(weight=0.1, start_step=5, learning_rate=1e-4, width=8, layers=2) if judged else None
+    with torch.device("meta"):
+        spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1)
+        decoder = ConditionalDecoder.of(build_vae(VAE, sample_size=32), spec)
+        judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
+    loss = PictureLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary, judge=judge)
+    return DecoderTraining(decoder=decoder, judge=judge, features=None, loss=loss, step=5, side=32, latents=(4, 16, 16))
+
+
+class Fused(TorchFunctionMode):
+    """Attention as on a GPU: fake tensors take the unfused path."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return (
+            FusedAttention.apply(*args[:3]) if func is F.scaled_dot_product_attention else func(*args, **kwargs or {})
+        )
+
+
+@contextmanager
+def fake_gpu() -> Iterator[None]:
+    """Tensors of a GPU that need not be there, under autocast; weights in half precision, which it does not copy."""
+    enabled, half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with FakeTensorMode(), torch.device("cuda"):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_autocast_enabled("cuda", enabled)
+        torch.set_autocast_dtype("cuda", half)
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")
+def test_activations_are_those_of_cudas_autocast():
+    kept: dict[StorageWeakRef, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(StorageWeakRef(tensor.untyped_storage()), tensor)
+        return tensor
+
+    with fake_gpu():
+        real = tiny.denoiser()
+        weights = {StorageWeakRef(weight.untyped_storage()) for weight in real.parameters()}
+        states, pooled, *rest = (
+            torch.zeros(1, *shape, dtype=torch.float32)
+            for shape in ((TOKENS, tiny.TEXT_WIDTH), (tiny.POOLED_WIDTH,), (6,), (4, 8, 8), ())
+        )
+        sizes, latents, time = rest
+        with Fused(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            real(latents, time, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes})
+        measured = sum(tensor.nbytes for place, tensor in kept.items() if place not in weights)
+    with torch.device("meta"):
+        counted = used(tiny.denoiser())
+    assert counted.bytes == pytest.approx(measured, rel=0.03)  # float32 copies of norms' weights
+    assert counted.recomputed_bytes < counted.bytes
+
+
+def test_shards_add_up(unet):
+    rows = {part: size for part, _, size in sharded_rows(unet, used(unet), RUN)}
+    assert rows["weights"] == parameters(unet) * 4 / 2
+    assert rows["optimizer"] == 2 * rows["gradients"] == 2 * rows["averages"]
+    assert rows["total"] == sum(size for part, size in rows.items() if part != "total")
+
+
+def test_lora_trains_little(unet):
+    whole = parameters(unet)
+    add_lora(unet, rank=2, alpha=2)
+    rows = {part: size for part, _, size in sharded_rows(unet, used(unet), RUN)}
+    assert rows["gradients"] == parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
+
+
+def test_units_do_not_count_their_inner_units_again(unet):
+    whole = max(parameters(block) for block in [*unet.down_blocks, *unet.up_blocks])
+    assert 0 < largest_unit(unet) < whole
+
+
+def test_the_decoder_is_whole_on_each_gpu():
+    training = decoder_training(judged=True)
+    own = parameters(training.decoder)
+    many, one = (
+        {part: size for part, _, size in replicated_rows(training, Activations(1000, 100), 3, gpus)} for gpus in (2, 1)
+    )
+    assert many["weights"] == 6 * own
+    assert many["optimizer"] == 2 * one["gradients"] == many["gradients"] == 8 * own
+    assert many["discriminator"] - one["discriminator"] == 4 * parameters(training.judge)
+    assert many["activations"] == 3000
+    assert many["total"] == sum(size for part, size in many.items() if part != "total")
+    assert "loss's network" not in many
+
+
+def test_the_decoders_loss_and_its_judge_count_too():
+    judged, alone = decoder_training(judged=True), decoder_training(judged=False)
+    seen = judged.activations()
+    assert seen.bytes > alone.activations().bytes > seen.recomputed_bytes > 0
+
+
+def test_gpus_of_the_decoder_are_the_machines(xl):
+    assert decoder_gpus(xl, 8) == (8, 2)
+    with pytest.raises(ValueError, match=r"train_decoder\.train\.batch_size is 64: 64 GPUs x 4 accumulated passes"):
+        decoder_gpus(xl, 64)
+
+
+def test_painting_takes_two_passes_a_guided_step(xl, unet):
+    rows = {name: value for name, value, _ in painting_rows(xl, unet, gpus=8)}
+    hours = 22_000 * 60 * forward_flops(unet, call=partial(predict, unet)) / 100e12 / 3600
+    assert rows["all pictures"] == f"{hours:,.1f} GPU hours"
+
+
+def test_flops_are_those_of_the_arithmetic():
+    with torch.device("meta"):
+        layer = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        assert forward_flops(layer, torch.zeros(1, 3, 10, 10)) == 2 * 8 * 3 * 9 * 100
