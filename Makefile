@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
 
-.PHONY: help demo data test lint graph plan kfp-local bench rate ui lock clean
+.PHONY: help demo data test lint docs graph plan kfp-local bench rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -35,6 +35,9 @@ lint: .venv/installed  ## ruff, mypy and the import contracts
 	mypy
 	lint-imports --no-cache
 
+docs: .venv/installed  ## Build the pages of docs/ into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+
 graph: .venv/installed  ## Write dvc.yaml and pipelines/compiled/ from the stages
 	python -m pipelines graph
 
@@ -47,7 +50,7 @@ kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this
 bench: data  ## Measure speeds and qualities (bench/); needs a finished demo (make demo) first
 	python -m bench
 
-rate: .venv/installed  ## Let RATERS compare pictures in MLflow, on loopback, until Ctrl-C (docs/rating.md)
+rate: .venv/installed  ## Let RATERS compare images in MLflow, on loopback, until Ctrl-C
 	python -m lifecycle rate $(RATERS)
 
 ui: .venv/installed  ## Open MLflow's UI on loopback
@@ -58,7 +61,7 @@ lock: .venv/installed  ## Resolve pyproject.toml into requirements.lock
 		--python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean:  ## Remove what runs left behind, keep .venv, data and the DVC cache
-	rm -rf .work artifacts models reports
+	rm -rf .work artifacts models reports site
 
 .venv/installed: requirements.lock
 	$(PYTHON) -m venv .venv

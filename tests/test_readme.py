@@ -1,48 +1,45 @@
-"""What the README says is so: its targets, its tree, its example, its commands."""
+"""The README's example runs, and its tables name commands that there are."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from ruamel.yaml import YAML
+from PIL import Image
 
-from components.ingest import IngestParams
-from lifecycle.declare.graph import stage_names
-from lifecycle.declare.params import read_section
+from canvas.inference.pipeline import CanvasPipeline
+from tests.canvas.inference.conftest import pipeline  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE))))
-def test_every_target_is_one_of_makes(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", MAKEFILE, re.MULTILINE)
+def test_example_generates_round_the_product(
+    pipeline: CanvasPipeline,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (shown,) = re.findall(r'Image.open\("(.*?)"\)', code)
+    monkeypatch.chdir(tmp_path)
+    Path(shown).parent.mkdir(parents=True)
+    product = np.zeros((40, 40, 4), np.uint8)
+    product[10:30, 10:30] = (200, 40, 40, 255)
+    Image.fromarray(product).save(shown)
+    pipeline.save_pretrained("models/canvas")
+
+    exec(compile(code, "README.md", "exec"), {})
+
+    (made,) = tmp_path.glob("*.png")
+    core = np.asarray(Image.open(made))[15:25, 15:25]
+    assert (core == product[15:25, 15:25, :3]).all()
 
 
-def test_every_entry_of_the_tree_exists() -> None:
-    tree = README.partition("## The tree")[2].partition("##")[0]
-    entries = re.findall(r"^    (\S+)", tree, re.MULTILINE)
-    assert len(entries) > 8
-    assert [name for name in entries if not (ROOT / name).exists()] == []
+def test_command_line_example_is_understood() -> None:
+    from canvas.__main__ import _parser
 
-
-def test_example_of_a_catalogue_is_read() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    params = read_section(IngestParams, "ingest", YAML(typ="safe", pure=True).load(example))
-    assert params.source == "manifest"
-    assert params.manifest.columns["pin_id"] == "sku"
-
-
-def test_links_and_pictures_are_there() -> None:
-    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_parameters_and_stages_it_names_exist() -> None:
-    names = set(re.findall(r"`(?:dvc exp run -S )?(train_[a-z]+)\.", README))
-    assert names
-    assert names <= set(stage_names())
+    (command,) = re.findall(r"python -m canvas (generate .*?)```", README, re.DOTALL)
+    words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command.replace("\\\n", " "))]
+    assert _parser().parse_args(words).product.name.endswith(".png")

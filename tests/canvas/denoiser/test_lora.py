@@ -100,7 +100,7 @@ def test_stock_diffusers_paints_from_denoiser_lora_and_scheduler_read_from_disk(
     assert (without - wanted).abs().max() > 1e-2
 
     stock.register_modules(scheduler=training_scheduler(FLOW))
-    with pytest.raises(AttributeError, match="init_noise_sigma"):  # as docs/styles.md says
+    with pytest.raises(AttributeError, match="init_noise_sigma"):  # as docs/how-to/styles.md says
         painted()
 
 
