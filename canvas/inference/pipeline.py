@@ -1,4 +1,4 @@
-"""The whole generator as one diffusers pipeline: product + prompt -> pictures with the product's own pixels."""
+"""The whole generator as one diffusers pipeline: product and prompt in, images with the product's own pixels out."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], d
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
 
 PickPictures = Callable[[Product, list[Pixels]], Sequence[int]]
-"""The product, and pictures of it as they would come out if the denoiser were right at once -> which to go on with."""
+"""The product, and images of it as they would come out if the denoiser were right at once -> which to go on with."""
 
 
 @dataclass
 class CanvasOutput(BaseOutput):
-    """Pictures of the product image's size, the numbers of the candidates that they show, and the product as it was
+    """Images of the product image's size, the numbers of the candidates that they show, and the product as it was
     understood."""
 
     images: list[Image.Image]
@@ -54,18 +54,21 @@ class CanvasOutput(BaseOutput):
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
-    """Paints a background round a product, after a prompt, pictures of a style, or both.
+    """Generate a background round a product that follows a prompt, style images, or both.
 
-    The model works in a frame of its own size and the product's aspect; the background comes back at the product
-    image's size and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
-    beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in `ip_adapter/`; that counts only where a
-    style is asked for.
+    The model works in a frame of its own size and the product's aspect. The background comes back at the product
+    image's size, and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
+    beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in `ip_adapter/`. The adapter counts only
+    where a style is given.
 
-    hole_inflation: latent cells by which what is painted grows into the product, as in training.
-    max_aspect: longest side over shortest of the frames that the denoiser was trained on.
-    edge_radius, edge_epsilon: of the guided filter that brings the segmenter's matte to full size.
-    image_source, style_layers: what the adapter reads and which layers carry style (models.image_prompt.AdapterConfig).
-    parts: what the pipeline was made from, its data among it: artifact -> content digest.
+    Args:
+        hole_inflation: Latent cells by which the hole grows into the product, as in training.
+        max_aspect: Longest side over shortest of the frames that the denoiser was trained on.
+        edge_radius: Of the guided filter that brings the segmenter's matte to full size.
+        edge_epsilon: Likewise.
+        image_source: What the adapter reads (canvas.denoiser.image_prompt.AdapterConfig).
+        style_layers: Which layers carry style (likewise).
+        parts: What the pipeline was made from, its data among it: artifact -> content digest.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
@@ -157,20 +160,28 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         callback_on_step_end: StepCallback | None = None,
         picks: Mapping[int, PickPictures] | None = None,
     ) -> CanvasOutput:
-        """Paint `num_candidates` backgrounds round `product` after `prompt`, `style` or both.
+        """Generate `num_candidates` backgrounds round `product` that follow `prompt`, `style` or both.
 
-        product: RGBA cut-out; or RGB with `mask` (white = product) of the same size; or RGB alone, which the
-            segmenter cuts out.
-        style: of canvas.inference.style, half of whose strength counts beside a prompt; None: as if there were no
-            adapter.
-        guidance_stop: the share of the steps, 0 to 1, that are guided.
-        seed: candidate k draws its noise from seed + k, so it is the same picture however many are asked for.
-            `generator` in its place is used as diffusers uses it.
-        scheduler: a name in `canvas.denoiser.samplers`; None: the denoiser's own.
-        candidates_per_pass: how many go through the denoiser at once; memory grows with it.
-        picks: steps done -> which of a pass's pictures are worth painting on (canvas.inference.selection).
+        Args:
+            product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out.
+            prompt: What to generate, as "mug, in a forest"; None: `style` alone says it.
+            style: Of canvas.inference.style; beside a prompt half of its strength counts. None: no adapter.
+            mask: White = product.
+            negative_prompt: What not to generate; None: guidance compares with a dropped caption.
+            guidance_scale: 1: no guidance; more follows the prompt closer.
+            guidance_rescale: From 0, not rescaled, to 1, wholly.
+            guidance_stop: Share of the steps, 0 to 1, that are guided.
+            num_inference_steps: Of the sampler.
+            num_candidates: How many images.
+            candidates_per_pass: How many go through the denoiser at once; memory grows with it.
+            seed: Candidate k draws its noise from seed + k, so it is the same image whatever `num_candidates` is.
+            generator: In place of `seed`, used as diffusers uses it.
+            scheduler: A name in canvas.denoiser.samplers; None: the denoiser's own.
+            callback_on_step_end: As in diffusers.
+            picks: Steps done -> which of a pass's images to go on with (canvas.inference.selection).
 
-        Raises ValueError in one sentence for input that cannot be used.
+        Raises:
+            ValueError: In one sentence, for input that cannot be used.
         """
         _check_counts(num_inference_steps=num_inference_steps, num_candidates=num_candidates, per=candidates_per_pass)
         if guidance_scale < 1:
@@ -182,7 +193,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if prompt is None and style is None:
-            raise ValueError("neither a prompt nor a style was given: say or show what to paint")
+            raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
         style = style and style.beside(prompt)
         found = product_of(product, mask, self._segment if self.segmenter is not None else None)
@@ -255,7 +266,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
-        """The pipeline in a directory that `save_pretrained` wrote. Raises ValueError if it is none."""
+        """Load the pipeline in a directory that `save_pretrained` wrote.
+
+        Raises:
+            ValueError: The directory holds none.
+        """
         import canvas.segmenter.model  # noqa: F401 (diffusers makes parts only of modules that are imported)
 
         if not (Path(directory) / "model_index.json").is_file():
@@ -275,7 +290,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         return loaded
 
     def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
-        """Raises ValueError if a text tower would cut the end of one off."""
+        """Raise ValueError if a text tower would cut the end of one off."""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
                 if text is not None and (cut := tower.cut_off(text)):

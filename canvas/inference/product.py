@@ -21,7 +21,7 @@ FEATHER = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A picture and its alpha: 1 on the core, whose pixels come back as they are."""
+    """An image and its alpha: 1 on the core, whose pixels come back as they are."""
 
     pixels: Pixels
     alpha: Alpha
@@ -41,10 +41,15 @@ class Product:
 def product_of(
     image: Image.Image, mask: Image.Image | None = None, segment: Callable[[Image.Image], Alpha] | None = None
 ) -> Product:
-    """The product in an RGBA cut-out, in RGB with a mask (white = product), or in RGB alone through `segment`.
+    """Read the product from an RGBA cut-out, from RGB with a mask, or from RGB alone through `segment`.
 
-    A mask of one colour whose transparency varies has its shape there: opaque = product.
-    Raises ValueError in one sentence for what cannot be used.
+    Args:
+        image: The product image.
+        mask: White = product; where it has one colour and its transparency varies: opaque = product.
+        segment: Image -> alpha, where there is neither alpha nor mask.
+
+    Raises:
+        ValueError: In one sentence, for what cannot be used.
     """
     if not isinstance(image, Image.Image):
         raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
@@ -71,7 +76,7 @@ def product_of(
 
 
 def masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
-    """The product of a pin: RGB and its mask (H, W), True on the product. Raises ValueError as `product_of` does."""
+    """Read the product of a pin: RGB and its mask (H, W), True on the product. Raises as `product_of` does."""
     return product_of(image, Image.fromarray((mask * 255).astype(np.uint8)))
 
 

@@ -1,6 +1,6 @@
-"""Of many candidates the best, as the reward model sees them; weak ones dropped before they are painted to the end.
+"""Return the best of many candidates by the reward model, and drop weak ones before they are generated to the end.
 
-Dropping is successive halving (Jamieson and Talwalkar 2016): what a picture will look like is guessed from the
+Dropping is successive halving (Jamieson and Talwalkar 2016): what an image will look like is guessed from the
 denoiser's prediction of the clean latents, every guess is scored, and the better ones alone are denoised further.
 """
 
@@ -37,16 +37,16 @@ Of the schedules within half that bench/selection.py tries, the nearest to paint
 class Cost:
     """What a selection took, counted as it happened."""
 
-    denoiser_calls: int = 0  # pictures that went through the denoiser; guidance takes two of a step and a candidate
-    scored: int = 0  # pictures and guesses that were decoded and scored
+    denoiser_calls: int = 0  # images that went through the denoiser; guidance takes two of a step and a candidate
+    scored: int = 0  # images and guesses that were decoded and scored
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The best pictures first."""
+    """The best images first."""
 
     images: list[Image.Image]
-    seeds: list[int]  # of each: the pipeline paints the same picture from it
+    seeds: list[int]  # of each: the pipeline makes the same image from it
     scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.model.scores)
     product: Product
     cost: Cost = field(default_factory=Cost)
@@ -64,11 +64,21 @@ def best(
     drops: Sequence[Drop] = (),
     **options: Any,
 ) -> Ranked:
-    """The `top` of `candidates` pictures of seeds `seed`, `seed` + 1, ..., ranked by the reward model (`ranked_by`).
+    """Return the `top` of `candidates` images of seeds `seed`, `seed` + 1, ..., ranked by the reward model.
 
-    `drops`: when weak candidates are dropped; () paints all of them. All go through the denoiser in one pass then.
-    `options`: as the pipeline takes them, its mask, steps and guidance among them. Raises ValueError for counts that do
-    not fit, and as the pipeline does.
+    Args:
+        pipeline: What generates.
+        reward: What ranks.
+        product: As the pipeline takes it.
+        prompt: Likewise.
+        candidates: How many are generated.
+        top: How many come back.
+        seed: Of the first candidate.
+        drops: When weak candidates are dropped, all in one pass of the denoiser then; (): never.
+        options: As the pipeline takes them, its mask, steps and guidance among them.
+
+    Raises:
+        ValueError: For counts that do not fit, and as the pipeline does.
     """
     check_top(top, candidates)
     cost = Cost()

@@ -1,6 +1,6 @@
-"""A style in pictures: what the denoiser is told of them, how much, and where.
+"""A style in images: how they condition the denoiser, how much, and where.
 
-S token sets: the pictures averaged are one set; apart they are one each, attended to on their own and added up by
+S token sets: the images averaged are one set; apart they are one each, attended to on their own and added up by
 weight. E: width of the image embedding.
 """
 
@@ -36,20 +36,20 @@ TOLERANCE = 1e-3
 """By how much weights may miss 1."""
 
 Layers = Literal["all", "style"] | Mapping[str, float]
-"""Where pictures count: in every cross-attention layer, in those that carry style alone (InstantStyle, Wang et al.
+"""Where style images count: in every cross-attention layer, in those that carry style alone (InstantStyle, Wang et al.
 2024), or by the beginnings of layers' names with a factor each."""
 
 
 @dataclass(frozen=True, slots=True)
 class StylePrompt:
-    """What the pictures are to the denoiser."""
+    """What conditions the denoiser on style images."""
 
     embeddings: torch.Tensor  # (S, E)
     scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.denoiser.image_prompt.layer_scales)
 
     @property
     def strengths(self) -> dict[str, float]:
-        """Of all pictures together, by layer."""
+        """Of all images together, by layer."""
         return {name: sum(own[name] for own in self.scales) for name in self.scales[0]}
 
     def beside(self, prompt: str | None) -> StylePrompt:
@@ -70,9 +70,20 @@ def style_of_pictures(
     strength: float = 1.0,
     layers: Layers = "all",
 ) -> StylePrompt:
-    """The style of 1 to MAX_PICTURES pictures; `weights` of theirs, which sum to 1 (None: equal); `apart`: a token set
-    each, else averaged; `typical`: how far each set is drawn to the nearest mined cluster, from 0, not at all, to 1,
-    the cluster (`StyleCentres`). Raises ValueError in one sentence for what cannot be used."""
+    """Return the style of 1 to MAX_PICTURES images.
+
+    Args:
+        pipeline: Whose adapter and embeddings are used.
+        pictures: The style images.
+        weights: Of theirs, which sum to 1; None: equal.
+        apart: A token set each; else they are averaged.
+        typical: How far each set is drawn to the nearest mined cluster: from 0, not at all, to 1, the cluster.
+        strength: From 0, no style, over 1, as trained, to MAX_STRENGTH.
+        layers: Where the style counts.
+
+    Raises:
+        ValueError: In one sentence, for what cannot be used.
+    """
     _check_adapter(pipeline)
     check_count(len(pictures))
     if not 0 <= typical <= 1:
@@ -97,7 +108,7 @@ def style_of_vectors(
     strength: float = 1.0,
     layers: Layers = "all",
 ) -> StylePrompt:
-    """The style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, a pin's of the table."""
+    """Return the style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, or a pin's."""
     _check_adapter(pipeline)
     if not 0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
