@@ -12,6 +12,7 @@ WORKDIR /canvas
 COPY requirements.lock ./
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 
+COPY pyproject.toml ./
 COPY canvas ./canvas
 COPY components ./components
 COPY evaluation ./evaluation

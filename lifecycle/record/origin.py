@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +49,15 @@ def revision(place: Path) -> Revision | None:
         return Revision(sha, bool(_git(place, "status", "--porcelain", "--", *CODE)))
     baked = os.environ.get("CANVAS_GIT_SHA")
     return Revision(baked, dirty=False) if baked else None
+
+
+def release(place: Path) -> str | None:
+    """The version in pyproject.toml of the project at `place`; None without one."""
+    file = place / "pyproject.toml"
+    if not file.is_file():
+        return None
+    version: str | None = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}).get("version")
+    return version
 
 
 def group() -> Group | None:

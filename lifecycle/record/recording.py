@@ -19,7 +19,7 @@ from typing import Any
 from lifecycle.declare.params import flat
 from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site, Stage
 from lifecycle.record.journal import Journal, Status
-from lifecycle.record.origin import group, home, revision
+from lifecycle.record.origin import group, home, release, revision
 from lifecycle.workspace.digest import digest
 
 FINISH_SECONDS = 120.0
@@ -107,6 +107,8 @@ def _start(
         tags["mlflow.user"] = getpass.getuser()
     if code := revision(Path.cwd()):
         tags |= {"mlflow.source.git.commit": code.sha, "canvas.git.dirty": str(code.dirty).lower()}
+    if version := release(Path.cwd()):
+        tags["canvas.release"] = version
     larger = group()
     part_of = {"key": larger.key, "name": larger.name} if larger else None
     journal.event("start", stage=stage.name, tags=tags, params=flat(settings), inputs=read, group=part_of)

@@ -1,9 +1,9 @@
 """Versions of registered models, made once for each content.
 
-Tags of a version: `path`, `digest`, `git_sha`, `data_digest`, `parents` (model -> digest that it was made from, null
-where that is not recorded), `metrics`; of the composite also `parts` (model -> version registered with it),
-`model_id`, `verdict`, `verdict.reasons` and `verdict.champion`. The parts' files are DVC's; the composite's version
-holds its own files, and `evidence/` beside them.
+Tags of a version: `path`, `digest`, `git_sha`, `release` (the project's version), `data_digest`, `parents` (model ->
+digest that it was made from, null where that is not recorded), `metrics`; of the composite also `parts` (model ->
+version registered with it), `model_id`, `verdict`, `verdict.reasons` and `verdict.champion`. The parts' files are
+DVC's; the composite's version holds its own files, and `evidence/` beside them.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ class Versions:
             "path": node.path,
             "digest": node.digest,
             "git_sha": run.tags.get("mlflow.source.git.commit", "unknown") if run else "unknown",
+            "release": run.tags.get("canvas.release", "unknown") if run else "unknown",
             "data_digest": next((one.digest for one in nodes(node) if one.path == RAW_DATA), "unknown"),
             "parents": _json(None if made_from is None else {names[path]: found for path, found in made_from.items()}),
             "metrics": _json(figures),

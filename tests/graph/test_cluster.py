@@ -97,7 +97,15 @@ def test_dockerfile_builds_what_the_cluster_runs() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     cluster = read_cluster(CLUSTER)
     copied = [line.split()[1] for line in lines if line.startswith("COPY ")]
-    assert copied == ["requirements.lock", "canvas", "components", "evaluation", "lifecycle", "pipelines"]
+    assert copied == [
+        "requirements.lock",
+        "pyproject.toml",
+        "canvas",
+        "components",
+        "evaluation",
+        "lifecycle",
+        "pipelines",
+    ]
     assert all((ROOT / name).exists() for name in copied)
     assert {f"!{name}" for name in copied} <= set((ROOT / ".dockerignore").read_text().split())
     assert any(f"--uid {cluster.user} " in line for line in lines)

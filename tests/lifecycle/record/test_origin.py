@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.record.origin import Group, Revision, group, home, revision
+from lifecycle.record.origin import Group, Revision, group, home, release, revision
 
 
 @pytest.fixture
@@ -60,3 +60,12 @@ def test_the_larger_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert group() is None
     monkeypatch.setenv("CANVAS_RUN", "nightly")
     assert group() == Group("nightly", "nightly")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [('[project]\nversion = "1.2"\n', "1.2"), ("[tool.ruff]\n", None), (None, None)]
+)
+def test_release_is_the_projects_version(tmp_path: Path, text: str | None, found: str | None) -> None:
+    if text is not None:
+        (tmp_path / "pyproject.toml").write_text(text)
+    assert release(tmp_path) == found

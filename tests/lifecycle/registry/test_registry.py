@@ -68,6 +68,7 @@ def test_versions_say_what_they_are(home: Path) -> None:
     assert version.tags["path"] == "models/inpaint"
     assert version.tags["digest"] == digest(home / "models/inpaint") == found["canvas-inpaint"].digest
     assert version.tags["git_sha"] == "5" * 40
+    assert version.tags["release"] == "1.2"
     assert version.tags["data_digest"] == "d" * 32 + ".dir"
     assert json.loads(version.tags["parents"]) == {"canvas-base": found["canvas-base"].digest}
     assert json.loads(version.tags["metrics"]) == {"loss": 0.5}
