@@ -1,4 +1,4 @@
-"""`python -m canvas generate`: paint backgrounds round a product."""
+"""`python -m canvas generate`: generate backgrounds round a product."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
             f"use {' or '.join(LOSSLESS)}"
         )
     if options.out.is_file() or options.out.suffix.lower() in PICTURES:
-        raise ValueError(f"--out {options.out} looks like a file: name a folder, pictures are named after the product")
+        raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     _check_numbers(options)
     product = picture(options.product)
     check_size(options.format, product.size)
@@ -60,7 +60,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
     mask = picture(options.mask) if options.mask else None
     shown = asked(options)
     if shown is None and options.prompt is None:
-        raise ValueError("say what to paint with --prompt, or show it with --style, --board or --style-cluster")
+        raise ValueError("say what to generate with --prompt, or show it with --style, --board or --style-cluster")
     _check_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +93,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    """Raises ValueError for numbers that would paint nothing or without end, or that torch refuses."""
+    """Raises ValueError for numbers that would generate nothing or without end, or that torch refuses."""
     if not math.isfinite(options.guidance):
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
     for name, most in MOST.items():
@@ -160,25 +160,25 @@ def _pictures(
     )
     for seed, scores in zip(found.seeds, found.scores, strict=True):
         print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
-    print(f"{found.cost.denoiser_calls} denoiser calls, {found.cost.scored} pictures scored", file=sys.stderr)
+    print(f"{found.cost.denoiser_calls} denoiser calls, {found.cost.scored} images scored", file=sys.stderr)
     return found.images, found.seeds, found.product
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="canvas", description="Product-preserving background generation.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("generate", help="paint backgrounds round a product; its pixels stay as they are")
+    command = commands.add_parser("generate", help="generate backgrounds round a product; its pixels stay as they are")
     command.add_argument("--model", type=Path, required=True, help="directory of the assembled pipeline")
     command.add_argument("--product", type=Path, required=True, help="RGBA cut-out, or RGB with --mask, or RGB alone")
     command.add_argument("--mask", type=Path, help="white, or opaque where it has one colour, = product; of its size")
-    command.add_argument("--prompt", help="what to paint; may be left out where a style is given")
+    command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
     add_style_options(command)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
     command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")
     command.add_argument("--reward", type=Path, help="directory of another reward model than the one in --model")
     command.add_argument(
-        "--drop-early", action="store_true", help="with --top: do not paint weak candidates to the end"
+        "--drop-early", action="store_true", help="with --top: do not generate weak candidates to the end"
     )
     command.add_argument("--steps", type=int, default=30)
     command.add_argument("--guidance", type=float, default=5.0, help="guidance scale; 1: none")
@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the denoiser; auto: bf16 where the device multiplies it",
     )
     command.add_argument("--format", default="png", help="png or webp (lossless)")
-    command.add_argument("--out", type=Path, default=Path(), help="folder of the pictures, by default this one")
+    command.add_argument("--out", type=Path, default=Path(), help="folder of the images, by default this one")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A style as the command line asks for it: by pictures, a board, or a mined cluster."""
+"""A style as the command line asks for it: by images, a board, or a mined cluster."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Asked = Sequence["Image.Image"] | Style
 
 def add_style_options(command: argparse.ArgumentParser) -> None:
     """The options that `asked` and `told` read."""
-    ways = command.add_argument_group("style", "shown by pictures or known by name; with --prompt or without")
-    ways.add_argument("--style", type=Path, nargs="*", metavar="PICTURE", help="pictures of the style, up to 16")
-    ways.add_argument("--board", metavar="NAME", help="a board's pictures")
+    ways = command.add_argument_group("style", "shown by images or known by name; with --prompt or without")
+    ways.add_argument("--style", type=Path, nargs="*", metavar="IMAGE", help="style images, up to 16")
+    ways.add_argument("--board", metavar="NAME", help="a board's images")
     ways.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
-    ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the pictures; they sum to 1")
-    ways.add_argument("--style-apart", action="store_true", help="pictures as token sets of their own, not averaged")
+    ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the images; they sum to 1")
+    ways.add_argument("--style-apart", action="store_true", help="images as token sets of their own, not averaged")
     ways.add_argument(
         "--style-strength", type=float, default=STRENGTH, help="0: no style; half of it counts beside a prompt"
     )
@@ -37,7 +37,7 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
         "--style-typical",
         type=float,
         metavar="SHARE",
-        help=f"how far pictures are drawn to the nearest mined cluster, 0 to 1; {TYPICAL:g} if not given",
+        help=f"how far images are drawn to the nearest mined cluster, 0 to 1; {TYPICAL:g} if not given",
     )
     ways.add_argument(
         "--style-layers",
@@ -67,7 +67,7 @@ def asked(options: argparse.Namespace) -> Asked | None:
     about_pictures = options.style_weights is not None or options.style_apart or options.style_typical is not None
     if given != ["--style"] and about_pictures:
         raise ValueError(
-            "--style-weights, --style-apart and --style-typical are about the pictures of --style: give some"
+            "--style-weights, --style-apart and --style-typical are about the images of --style: give some"
         )
     if not given:
         if options.style_strength != STRENGTH or options.style_layers != LAYERS:

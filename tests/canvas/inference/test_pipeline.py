@@ -303,7 +303,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
     chosen = [Path(line).name for line in printed.out.split()]
     assert len(chosen) == 2
     assert set(chosen) < {f"mug-{seed}.png" for seed in range(3, 7)}
-    assert "8 denoiser calls, 4 pictures scored" in printed.err
+    assert "8 denoiser calls, 4 images scored" in printed.err
     (tmp_path / "model" / "reward").rename(tmp_path / "reward")
     assert main([*choosing, "--reward", str(tmp_path / "reward"), "--drop-early", "--steps", "8"]) == 0
     assert "40 denoiser calls" in capsys.readouterr().err  # of 64: 4 * 2 steps, 2 * 6 steps, each twice

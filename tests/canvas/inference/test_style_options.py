@@ -78,7 +78,7 @@ def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "say what to paint with --prompt, or show it with --style, --board or --style-cluster"),
+        ((), "say what to generate with --prompt, or show it with --style, --board or --style-cluster"),
         (("--style",), "0 style pictures were given: give 1 to 16"),
         (("--style", *["style1.png"] * 100), "100 style pictures were given: give 1 to 16"),
         (("--style", "words.png"), "words.png cannot be used: not a JPEG, PNG or WEBP image"),
@@ -87,8 +87,8 @@ def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
         (("--style-cluster", "dessert"), "no style cluster is called 'dessert': did you mean 'desert at dawn'?"),
         (("--style-cluster", "this and that"), "was dropped: mixed: purity 0.2"),
         (("--board", "x", "--style-cluster", "y"), "--board and --style-cluster were given: show the style in one way"),
-        (("--board", "cabin weekend", "--style-weights", "1"), "are about the pictures of --style: give some"),
-        (("--style-cluster", "desert at dawn", "--style-typical", "0"), "are about the pictures of --style: give some"),
+        (("--board", "cabin weekend", "--style-weights", "1"), "are about the images of --style: give some"),
+        (("--style-cluster", "desert at dawn", "--style-typical", "0"), "are about the images of --style: give some"),
         (("--style", "style1.png", "--style-typical", "2"), "typical is 2.0: it must be from 0"),
         (("--style", "style1.png", "style2.png", "--style-weights", "0.5", "0.6"), "sum to 1.1"),
         (("--style", "style1.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 pictures"),
