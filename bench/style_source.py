@@ -79,8 +79,8 @@ def figures(
         home = Path(folder)
         for name in STAGES:
             run(name, sections, home)
-        trained = json.loads((home / "reports" / "ip_adapter.json").read_text(encoding="utf-8"))
-        found = json.loads((home / "reports" / "style_prompts.json").read_text(encoding="utf-8"))
+        trained = json.loads((home / "reports" / "train_ip_adapter" / "metrics.json").read_text(encoding="utf-8"))
+        found = json.loads((home / "reports" / "evaluate_style" / "metrics.json").read_text(encoding="utf-8"))
     return {
         "pictures": found["by_strength"]["strength_0"]["unprompted"]["pictures"],
         "by_strength": {name: _told(both) for name, both in found["by_strength"].items()},

@@ -10,16 +10,18 @@ from canvas.pins.frames import FrameSpec
 from canvas.reward.spec import REWARD_FOLDER
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.table import STYLES_FOLDER, read_styles
-from lifecycle import catalog
-from lifecycle.catalog import (
+from components.artifacts import (
     BackdropLora,
     BaseModel,
     CanvasModel,
     Clip,
+    Decoder,
     EngagedLora,
     InpaintModel,
     IpAdapter,
     RawData,
+    RewardModel,
+    Segmenter,
     Styles,
     Uve,
     Vae,
@@ -48,9 +50,9 @@ def assemble(
     adapter: Input[IpAdapter],
     uve: Input[Uve],
     styles: Input[Styles],
-    decoder: Input[catalog.Decoder],
-    segmenter: Input[catalog.Segmenter],
-    reward: Input[catalog.RewardModel],
+    decoder: Input[Decoder],
+    segmenter: Input[Segmenter],
+    reward: Input[RewardModel],
     model: Output[CanvasModel],
 ) -> None:
     """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline;

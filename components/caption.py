@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start
-from lifecycle import catalog
-from lifecycle.catalog import CaptionMetrics, Captions, CaptionSheet, Kept, Pins, Truth
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Captioner, Captions, Kept, Pins, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +40,15 @@ def caption(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
-    captioner: Input[catalog.Captioner],
+    captioner: Input[Captioner],
     captions: Output[Captions],
-    metrics: Output[CaptionMetrics],
-    sheet: Output[CaptionSheet],
+    metrics: Output[Metrics],
+    sheet: Output[Sheet],
 ) -> None:
-    """Write a caption of every kept pin beside its title, description and alt text."""
+    """Write a caption of every kept pin beside its title, description and alt text.
+
+    The sheet shows pins with their generated captions.
+    """
     from canvas.pins.images import encode_png
     from evaluation.measures.captions import caption_metrics
 

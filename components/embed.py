@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start
-from lifecycle.catalog import Clip, Embeddings, EmbedMetrics, Kept, Pins, Uve
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Clip, Embeddings, Kept, Pins, Uve
+from lifecycle.declare.stage import Input, Metrics, Output, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def embed(
     uve: Input[Uve],
     clip: Input[Clip],
     embeddings: Output[Embeddings],
-    metrics: Output[EmbedMetrics],
+    metrics: Output[Metrics],
 ) -> None:
     """Embed every kept pin with UVE, as floats and as binary code, and with CLIP's second image tower."""
     start(engine)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import EncodingSpec
-from lifecycle.catalog import Captions, Clip, EncodeMetrics, Kept, Masks, Pins, Shards, Vae
-from lifecycle.declare.stage import Input, Output, Scratch, stage
+from components.artifacts import Captions, Clip, Kept, Masks, Pins, Shards, Vae
+from lifecycle.declare.stage import Input, Metrics, Output, Scratch, stage
 
 if TYPE_CHECKING:
     from canvas.shards.encoding import Encoders
@@ -33,7 +33,7 @@ def encode(
     clip: Input[Clip],
     vae: Input[Vae],
     shards: Output[Shards],
-    metrics: Output[EncodeMetrics],
+    metrics: Output[Metrics],
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""

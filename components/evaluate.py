@@ -13,10 +13,10 @@ from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import CANDIDATE_MODELS, SPLITS
 from canvas.segmenter.spec import EdgeSpec
+from components import artifacts
 from evaluation.generator.figures import FeatureChoice
 from evaluation.tables.drift import DriftLimits
-from lifecycle import catalog
-from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Output, Report, stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,21 +67,21 @@ def evaluate(
     evaluate: EvaluateParams,
     frames: FrameSpec,
     text: TextSpec,
-    candidates: Input[catalog.Candidates],
-    champion: Input[catalog.Champion],
-    pins: Input[catalog.Pins],
-    kept: Input[catalog.Kept],
-    judges: Input[catalog.SceneJudges],
-    masks: Input[catalog.Masks],
-    captions: Input[catalog.Captions],
-    clip: Input[catalog.Clip],
-    segmenter: Input[catalog.Segmenter],
-    reward: Input[catalog.RewardModel],
-    evaluation: Output[catalog.Evaluation],
-    statistics: Output[catalog.TrainingStatistics],
-    metrics: Output[catalog.EvaluationMetrics],
-    report: Output[catalog.EvaluationReport],
-    drift_report: Output[catalog.PaintedDriftReport],
+    candidates: Input[artifacts.Candidates],
+    champion: Input[artifacts.Champion],
+    pins: Input[artifacts.Pins],
+    kept: Input[artifacts.Kept],
+    judges: Input[artifacts.SceneJudges],
+    masks: Input[artifacts.Masks],
+    captions: Input[artifacts.Captions],
+    clip: Input[artifacts.Clip],
+    segmenter: Input[artifacts.Segmenter],
+    reward: Input[artifacts.RewardModel],
+    evaluation: Output[artifacts.Evaluation],
+    statistics: Output[artifacts.TrainingStatistics],
+    metrics: Output[artifacts.EvaluationMetrics],
+    report: Output[Report],
+    drift: Output[Report],
 ) -> None:
     """Score every candidate; compare models by measure, slice and whole set; measure drift of what is painted."""
     import pyarrow as pa
@@ -120,13 +120,13 @@ def evaluate(
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
     everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(by.accuracy), "seconds": seconds}
     metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    drift_report.path.write_text(moved.page, encoding="utf-8")
+    drift.path.write_text(moved.page, encoding="utf-8")
     shown = Evaluated(
         models=figures,
         slices=by_slice,
         deltas=_deltas(params, models),
         drift=drift,
-        drift_page=Path(catalog.PaintedDriftReport.path).name,
+        drift_page="drift.html",
         worst=_worst(params, models["challenger"]),
         worst_by="reward_overall",
     )

@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any
 from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
-from lifecycle.catalog import (
-    BackdropGrid,
-    BackdropMetrics,
-    BaseModel,
-    CanvasModel,
-    Captions,
-    Kept,
-    Masks,
-    Pins,
-    SceneJudges,
-)
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
+from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,10 +66,13 @@ def evaluate_backdrop(
     judges: Input[SceneJudges],
     masks: Input[Masks],
     captions: Input[Captions],
-    metrics: Output[BackdropMetrics],
-    grid: Output[BackdropGrid],
+    metrics: Output[Metrics],
+    sheet: Output[Sheet],
 ) -> None:
-    """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams."""
+    """Score backgrounds of held-out products: the scene asked for, the product whole, the picture real, no seams.
+
+    The sheet shows held-out products before prompted scenes; the original on the left.
+    """
     from canvas.pins.images import encode_png
     from canvas.pins.products import product_pins
     from evaluation.judges.judges import Judges
@@ -94,7 +87,7 @@ def evaluate_backdrop(
     figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    grid.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
+    sheet.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
 
 
 def _stages(

@@ -12,20 +12,8 @@ from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
 from canvas.styles.table import MAX_STRENGTH
-from lifecycle.catalog import (
-    CanvasModel,
-    Captions,
-    Clip,
-    Kept,
-    Masks,
-    Pins,
-    SceneJudges,
-    StylePromptCurve,
-    StylePromptGrid,
-    StylePromptMetrics,
-    Truth,
-)
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +74,13 @@ class EvaluateStyleParams:
             raise ValueError(f"evaluate_style needs splits among {', '.join(SPLITS)}, not {self}")
 
 
+class StyleCurve(Plot):
+    """Agreement with style and text, scenes that follow, leakage and diversity, by strength."""
+
+    x = "strength"
+    y = ("scene_follows", "style_agreement", "leakage", "diversity", "prompt_scene", "text_agreement")
+
+
 @stage(machine="gpu")
 def evaluate_style(
     evaluate_style: EvaluateStyleParams,
@@ -98,11 +93,14 @@ def evaluate_style(
     judges: Input[SceneJudges],
     masks: Input[Masks],
     captions: Input[Captions],
-    metrics: Output[StylePromptMetrics],
-    curve: Output[StylePromptCurve],
-    grid: Output[StylePromptGrid],
+    metrics: Output[Metrics],
+    curve: Output[StyleCurve],
+    sheet: Output[Sheet],
 ) -> None:
-    """Paint held-out products after held-out style pictures, with a prompt and without, at every strength; score."""
+    """Paint held-out products after held-out style pictures, with a prompt and without, at every strength; score.
+
+    The sheet shows held-out products by style; a row a style, its image first.
+    """
     import numpy as np
 
     from canvas.clip.model import load_clip
@@ -170,7 +168,7 @@ def evaluate_style(
     figures["seconds"] = {"judges": judged - clock, "paint": painted - judged, "score": done - painted}
     metrics.path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     curve.path.write_text(curve_of(found), encoding="utf-8")
-    grid.path.write_bytes(encode_png(_grid(params, subjects, styles, wanted, pictures)))
+    sheet.path.write_bytes(encode_png(_grid(params, subjects, styles, wanted, pictures)))
 
 
 def _subjects(chosen: Sequence[ProductPin], pins: Path, truth: Path) -> list[Subject]:

@@ -10,8 +10,8 @@ from canvas.filters.quality import QualityLimits
 from canvas.filters.relevance import TextLimits
 from canvas.filters.text_overlay import OverlayLimits
 from canvas.pins.engine import Engine
-from lifecycle.catalog import FilterFunnel, FilterMetrics, FilterReport, Kept, Pins, Truth, ValidationMetrics
-from lifecycle.declare.stage import Input, Output, StepLog, stage
+from components.artifacts import Kept, Pins, Truth, ValidationMetrics
+from lifecycle.declare.stage import Input, Metrics, Output, Plot, Report, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,14 @@ class FilterParams:
     sheet_each: int  # pins shown on the contact sheet of a reason
 
 
+class FilterFunnel(Plot):
+    """Pins left after each filter."""
+
+    x = "pins"
+    y = "filter"
+    template = "bar_horizontal_sorted"
+
+
 @stage(machine="cpu")
 def filter(
     filter: FilterParams,
@@ -32,8 +40,8 @@ def filter(
     truth: Input[Truth],
     validation: Input[ValidationMetrics],  # no pin is filtered before the table is valid
     kept: Output[Kept],
-    metrics: Output[FilterMetrics],
-    report: Output[FilterReport],
+    metrics: Output[Metrics],
+    report: Output[Report],
     funnel: Output[FilterFunnel],
     log: StepLog,
 ) -> None:

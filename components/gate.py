@@ -6,9 +6,10 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from components.artifacts import CanvasModel, Champion, Evaluation, EvaluationMetrics, Ratings, Verdict
 from evaluation.gates import GateParams
-from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, GateMetrics, Ratings, Verdict
-from lifecycle.declare.stage import Decision, Input, Output, stage
+from lifecycle.declare.registry import Decision
+from lifecycle.declare.stage import Input, Metrics, Output, stage
 from lifecycle.workspace.digest import digest
 
 
@@ -21,7 +22,7 @@ def gate(
     champion: Input[Champion],
     ratings: Input[Ratings],
     verdict: Output[Verdict],
-    metrics: Output[GateMetrics],
+    metrics: Output[Metrics],
 ) -> None:
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
     from canvas.pins.tables import read

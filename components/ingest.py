@@ -14,8 +14,8 @@ from canvas.pins import tables
 from canvas.pins.engine import Engine, start
 from canvas.sources.manifest import ManifestSpec
 from canvas.sources.showroom.spec import ShowroomSpec
-from lifecycle.catalog import IngestMetrics, IngestSheet, Pins, Quarantine, RawData, Truth
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Pins, Quarantine, RawData, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,10 +46,13 @@ def ingest(
     pins: Output[Pins],
     truth: Output[Truth],
     quarantine: Output[Quarantine],
-    metrics: Output[IngestMetrics],
-    sheet: Output[IngestSheet],
+    metrics: Output[Metrics],
+    sheet: Output[Sheet],
 ) -> None:
-    """Make the pins table: render the showroom, or read a manifest of pictures."""
+    """Make the pins table: render the showroom, or read a manifest of pictures.
+
+    The sheet shows pins of every kind, then the planted defects.
+    """
     from canvas.pins.images import encode_png
 
     if ingest.source == "showroom":

@@ -14,9 +14,8 @@ from canvas.pins import tables
 from canvas.pins.engine import Engine, start
 from canvas.pins.masks import MaskLimits
 from canvas.segmenter.spec import EdgeSpec
-from lifecycle import catalog
-from lifecycle.catalog import Kept, MaskMetrics, Masks, MaskSheet, Pins, Truth
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Kept, Masks, Pins, Segmenter, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,12 +44,15 @@ def mask(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
-    segmenter: Input[catalog.Segmenter],
+    segmenter: Input[Segmenter],
     masks: Output[Masks],
-    metrics: Output[MaskMetrics],
-    sheet: Output[MaskSheet],
+    metrics: Output[Metrics],
+    sheet: Output[Sheet],
 ) -> None:
-    """Segment every kept pin; score the masks where the truth is known."""
+    """Segment every kept pin; score the masks where the truth is known.
+
+    The sheet shows the best and the worst masks.
+    """
     from canvas.pins.images import encode_png
     from evaluation.measures.masks import mask_metrics
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from canvas.styles.clusters import ClusterSpec
-from lifecycle.catalog import Captions, Embeddings, Pins, StyleGallery, StyleMetrics, Styles, Truth
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Captions, Embeddings, Pins, Styles, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, Report, stage
 
 if TYPE_CHECKING:
     from canvas.styles.mining import Embedded, Group
@@ -55,8 +55,8 @@ def mine_styles(
     captions: Input[Captions],
     embeddings: Input[Embeddings],
     styles: Output[Styles],
-    metrics: Output[StyleMetrics],
-    gallery: Output[StyleGallery],
+    metrics: Output[Metrics],
+    report: Output[Report],
 ) -> None:
     """Find style clusters and boards with a style of their own among the embedded pins; name them, drop the rest."""
     import numpy as np
@@ -94,7 +94,7 @@ def mine_styles(
     figures |= _figures(mined, groups["cluster"], data, scenes)
     strips = _strips(mined, pins.path, mine_styles.shown)
     page = style_gallery.gallery(mined, strips, found.scores, mine_styles.clusters.criterion)
-    gallery.path.write_text(page, encoding="utf-8")
+    report.path.write_text(page, encoding="utf-8")
     figures["seconds"] = time.perf_counter() - clock
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

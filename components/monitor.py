@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.artifacts import Kept, Pins
 from evaluation.tables.drift import DriftLimits
-from lifecycle.catalog import DriftMetrics, DriftReport, Kept, Pins
-from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.declare.stage import Input, Metrics, Output, Report, stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,8 @@ def monitor(
     monitor: MonitorParams,
     pins: Input[Pins],
     kept: Input[Kept],
-    metrics: Output[DriftMetrics],
-    report: Output[DriftReport],
+    metrics: Output[Metrics],
+    report: Output[Report],
 ) -> None:
     """Measure drift of columns and image statistics between splits or data versions with Evidently."""
     from evaluation.tables.drift import drift, statistics

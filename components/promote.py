@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from components.artifacts import CanvasModel, Champion, Evaluation, EvaluationMetrics, Promoted, Ratings, Registered
 from evaluation.gates import GateParams
-from lifecycle.catalog import CanvasModel, Champion, Evaluation, EvaluationMetrics, Promoted, Ratings, Registered
-from lifecycle.declare.stage import Decision, Input, ModelVersion, Output, Registry, stage
+from lifecycle.declare.registry import Decision, ModelVersion, Registry
+from lifecycle.declare.stage import Input, Output, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

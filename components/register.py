@@ -5,53 +5,53 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from lifecycle import catalog
-from lifecycle.catalog import CanvasModel
-from lifecycle.declare.stage import Decision, Input, Output, Registry, Served, stage
+from components import artifacts
+from lifecycle.declare.registry import Decision, Registry, Served
+from lifecycle.declare.stage import Input, Output, stage
 
 
 @stage(machine="cpu")
 def register(
-    segmenter: Input[catalog.Segmenter],
-    captioner: Input[catalog.Captioner],
-    clips: Input[catalog.Clip],
-    uve: Input[catalog.Uve],
-    vae: Input[catalog.Vae],
-    base: Input[catalog.BaseModel],
-    inpaint: Input[catalog.InpaintModel],
-    backdrop: Input[catalog.BackdropLora],
-    engaged: Input[catalog.EngagedLora],
-    adapter: Input[catalog.IpAdapter],
-    decoder: Input[catalog.Decoder],
-    reward: Input[catalog.RewardModel],
-    canvas: Input[CanvasModel],
-    evaluation: Input[catalog.Evaluation],
-    statistics: Input[catalog.TrainingStatistics],
-    figures: Input[catalog.EvaluationMetrics],
-    verdict: Input[catalog.Verdict],
-    review: Input[catalog.Review],
-    registered: Output[catalog.Registered],
+    segmenter: Input[artifacts.Segmenter],
+    captioner: Input[artifacts.Captioner],
+    clips: Input[artifacts.Clip],
+    uve: Input[artifacts.Uve],
+    vae: Input[artifacts.Vae],
+    base: Input[artifacts.BaseModel],
+    inpaint: Input[artifacts.InpaintModel],
+    backdrop: Input[artifacts.BackdropLora],
+    engaged: Input[artifacts.EngagedLora],
+    adapter: Input[artifacts.IpAdapter],
+    decoder: Input[artifacts.Decoder],
+    reward: Input[artifacts.RewardModel],
+    canvas: Input[artifacts.CanvasModel],
+    evaluation: Input[artifacts.Evaluation],
+    statistics: Input[artifacts.TrainingStatistics],
+    figures: Input[artifacts.EvaluationMetrics],
+    verdict: Input[artifacts.Verdict],
+    review: Input[artifacts.Review],
+    registered: Output[artifacts.Registered],
     registry: Registry,
 ) -> None:
     """Make every model a version in the registry, with lineage, evaluation and verdict; the composite is candidate."""
     from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
 
     versions = registry.register(
-        CanvasModel,
+        artifacts.CanvasModel,
         {
-            catalog.Segmenter: segmenter.path,
-            catalog.Captioner: captioner.path,
-            catalog.Clip: clips.path,
-            catalog.Uve: uve.path,
-            catalog.Vae: vae.path,
-            catalog.BaseModel: base.path,
-            catalog.InpaintModel: inpaint.path,
-            catalog.BackdropLora: backdrop.path,
-            catalog.EngagedLora: engaged.path,
-            catalog.IpAdapter: adapter.path,
-            catalog.Decoder: decoder.path,
-            catalog.RewardModel: reward.path,
-            CanvasModel: canvas.path,
+            artifacts.Segmenter: segmenter.path,
+            artifacts.Captioner: captioner.path,
+            artifacts.Clip: clips.path,
+            artifacts.Uve: uve.path,
+            artifacts.Vae: vae.path,
+            artifacts.BaseModel: base.path,
+            artifacts.InpaintModel: inpaint.path,
+            artifacts.BackdropLora: backdrop.path,
+            artifacts.EngagedLora: engaged.path,
+            artifacts.IpAdapter: adapter.path,
+            artifacts.Decoder: decoder.path,
+            artifacts.RewardModel: reward.path,
+            artifacts.CanvasModel: canvas.path,
         },
         served=Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS),
         evidence={

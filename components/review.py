@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from evaluation.gates import GateParams
 from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
-from lifecycle.catalog import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
-from lifecycle.declare.stage import Decision, Input, Output, Registry, stage
+from lifecycle.declare.registry import Decision, Registry
+from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
     from evaluation.pages.review import Human, Made
@@ -39,7 +40,7 @@ def review(
     champion: Input[Champion],
     ratings: Input[Ratings],
     verdict: Input[Verdict],
-    page: Output[Review],
+    report: Output[Review],
     registry: Registry,
 ) -> None:
     """Show verdict, pictures side by side, measures, slices, people's ratings, lineage and what changed on one page."""
@@ -68,7 +69,7 @@ def review(
         champion=_champion(known),
         challenger=_challenger(registry, decision.challenger),
     )
-    page.path.write_text(pages.page(shown), encoding="utf-8")
+    report.path.write_text(pages.page(shown), encoding="utf-8")
 
 
 def _champion(known: Mapping[str, Any]) -> Made | None:

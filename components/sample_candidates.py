@@ -13,11 +13,8 @@ from zlib import crc32
 
 from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.pins.tables import SPLITS
-from evaluation.ratings.packets import PacketSpec
-from lifecycle.catalog import (
-    CandidateMetrics,
+from components.artifacts import (
     Candidates,
-    CandidateSheet,
     CanvasModel,
     Captions,
     Champion,
@@ -28,7 +25,8 @@ from lifecycle.catalog import (
     RatingPacket,
     Truth,
 )
-from lifecycle.declare.stage import Input, Output, stage
+from evaluation.ratings.packets import PacketSpec
+from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 from lifecycle.workspace.digest import digest
 
 if TYPE_CHECKING:
@@ -76,10 +74,13 @@ def sample_candidates(
     candidates: Output[Candidates],
     packet: Output[RatingPacket],
     packet_key: Output[RatingKey],
-    metrics: Output[CandidateMetrics],
-    sheet: Output[CandidateSheet],
+    metrics: Output[Metrics],
+    sheet: Output[Sheet],
 ) -> None:
-    """Paint held-out products with the challenger, beside the champion's and known-bad pictures; pack some to rate."""
+    """Paint held-out products with the challenger, beside the champion's and known-bad pictures; pack some to rate.
+
+    The sheet shows a few products, what challenger and champion made of them, and known-bad images.
+    """
     import pyarrow as pa
 
     from canvas.device import own_device

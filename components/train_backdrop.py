@@ -8,16 +8,8 @@ from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.training_spec import DenoiserTraining, LoraSpec
-from lifecycle.catalog import (
-    BackdropLora,
-    BackdropLoraLosses,
-    BackdropLoraMetrics,
-    BackdropLoraSheet,
-    InpaintModel,
-    Shards,
-    Vae,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import BackdropLora, InpaintModel, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +26,16 @@ def train_backdrop(
     vae: Input[Vae],
     inpaint: Input[InpaintModel],
     lora: Output[BackdropLora],
-    metrics: Output[BackdropLoraMetrics],
-    losses: Output[BackdropLoraLosses],
-    sheet: Output[BackdropLoraSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train a LoRA to paint backgrounds round products, on product pins and masks with simulated errors."""
+    """Train a LoRA to paint backgrounds round products, on product pins and masks with simulated errors.
+
+    The sheet shows held-out product pins, what is known of them, and samples.
+    """
     import torch
 
     from canvas.denoiser.lora import add_lora, save_lora

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.training_spec import DenoiserTraining
-from lifecycle.catalog import BaseLosses, BaseMetrics, BaseModel, BaseSheet, Shards, Vae
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import BaseModel, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,13 +26,16 @@ def train_base(
     shards: Input[Shards],
     vae: Input[Vae],
     model: Output[BaseModel],
-    metrics: Output[BaseMetrics],
-    losses: Output[BaseLosses],
-    sheet: Output[BaseSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the text-to-image denoiser on the latents and captions of every kept pin."""
+    """Train the text-to-image denoiser on the latents and captions of every kept pin.
+
+    The sheet shows held-out pins above samples of their captions.
+    """
     import torch
 
     from canvas.denoiser.objective import DenoisingObjective

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from canvas.captioner.spec import Asking, DecoderSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
-from lifecycle import catalog
-from lifecycle.catalog import CaptionerLosses, CaptionerMetrics, Kept, Pins, Truth
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components import artifacts
+from components.artifacts import Kept, Pins, Truth
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     from canvas.captioner.captions import PinWords
@@ -51,9 +51,9 @@ def train_captioner(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
-    model: Output[catalog.Captioner],
-    metrics: Output[CaptionerMetrics],
-    losses: Output[CaptionerLosses],
+    model: Output[artifacts.Captioner],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
     log: StepLog,
     scratch: Scratch,
 ) -> None:

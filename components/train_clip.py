@@ -13,9 +13,8 @@ from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.pins.crops import CropSpec
 from canvas.pins.frames import FrameSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
-from lifecycle import catalog
-from lifecycle.catalog import Captions, ClipLosses, ClipMetrics, Kept, Pins
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import Captions, Clip, Kept, Pins
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     import open_clip
@@ -50,9 +49,9 @@ def train_clip(
     pins: Input[Pins],
     kept: Input[Kept],
     captions: Input[Captions],
-    model: Output[catalog.Clip],
-    metrics: Output[ClipMetrics],
-    losses: Output[ClipLosses],
+    model: Output[Clip],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
     log: StepLog,
     scratch: Scratch,
 ) -> None:

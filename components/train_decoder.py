@@ -14,19 +14,8 @@ from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
-from lifecycle import catalog
-from lifecycle.catalog import (
-    Clip,
-    DecoderLosses,
-    DecoderMetrics,
-    DecoderSheet,
-    InpaintModel,
-    Masks,
-    Pins,
-    Shards,
-    Vae,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 if TYPE_CHECKING:
     import torch
@@ -77,14 +66,17 @@ def train_decoder(
     clip: Input[Clip],
     vae: Input[Vae],
     inpaint: Input[InpaintModel],
-    model: Output[catalog.Decoder],
-    metrics: Output[DecoderMetrics],
-    losses: Output[DecoderLosses],
-    sheet: Output[DecoderSheet],
+    model: Output[Decoder],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Retrain the decoder on encoded and on painted latents, so that it leaves the product as it is and no seam."""
+    """Retrain the decoder on encoded and on painted latents, so that it leaves the product as it is and no seam.
+
+    The sheet shows held-out products pasted on the plain decoder's output, and decoded with it.
+    """
     import torch
 
     from canvas.decoder.model import ConditionalDecoder

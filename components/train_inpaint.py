@@ -8,16 +8,8 @@ from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.training_spec import DenoiserTraining
-from lifecycle.catalog import (
-    BaseModel,
-    InpaintLosses,
-    InpaintMetrics,
-    InpaintModel,
-    InpaintSheet,
-    Shards,
-    Vae,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import BaseModel, InpaintModel, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +25,16 @@ def train_inpaint(
     vae: Input[Vae],
     base: Input[BaseModel],
     model: Output[InpaintModel],
-    metrics: Output[InpaintMetrics],
-    losses: Output[InpaintLosses],
-    sheet: Output[InpaintSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the denoiser to paint what random masks hide, in every kept pin."""
+    """Train the denoiser to paint what random masks hide, in every kept pin.
+
+    The sheet shows held-out pins, what is known of them, and samples.
+    """
     from canvas.denoiser.objective import DenoisingObjective
     from canvas.denoiser.process import training_scheduler
     from canvas.denoiser.sheet import SampleSheet

@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.training_spec import DenoiserTraining, ImageDropout, LoraSpec
 from canvas.uve.pin_embeddings import Source
-from lifecycle.catalog import (
-    BackdropLora,
-    Embeddings,
-    EngagedLora,
-    InpaintModel,
-    IpAdapter,
-    IpAdapterLosses,
-    IpAdapterMetrics,
-    IpAdapterSheet,
-    Shards,
-    Vae,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,13 +48,16 @@ def train_ip_adapter(
     backdrop: Input[BackdropLora],
     engaged: Input[EngagedLora],
     adapter: Output[IpAdapter],
-    metrics: Output[IpAdapterMetrics],
-    losses: Output[IpAdapterLosses],
-    sheet: Output[IpAdapterSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train cross-attention to a picture, conditioned on the target itself, on product pins and masks with errors."""
+    """Train cross-attention to a picture, conditioned on the target itself, on product pins and masks with errors.
+
+    The sheet shows held-out product pins, what is known of them, and samples after caption and image.
+    """
     import torch
 
     from canvas.denoiser.image_prompt import AdapterConfig, save_image_prompt

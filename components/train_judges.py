@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
-from lifecycle.catalog import JudgesMetrics, Kept, Pins, SceneJudges, Truth
-from lifecycle.declare.stage import Input, Output, stage
+from components.artifacts import Kept, Pins, SceneJudges, Truth
+from lifecycle.declare.stage import Input, Metrics, Output, stage
 
 HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
@@ -34,7 +34,7 @@ def train_judges(
     kept: Input[Kept],
     truth: Input[Truth],
     judges: Output[SceneJudges],
-    metrics: Output[JudgesMetrics],
+    metrics: Output[Metrics],
 ) -> None:
     """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
     from evaluation.judges.features import view_side

@@ -13,20 +13,9 @@ from zlib import crc32
 from canvas.pins.tables import SPLITS
 from canvas.reward.spec import HEADS, RewardSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
-from lifecycle import catalog
-from lifecycle.catalog import (
-    Captions,
-    Kept,
-    Masks,
-    Pins,
-    Preferences,
-    RewardLosses,
-    RewardMetrics,
-    RewardSheet,
-    SyntheticJudgments,
-    Truth,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components import artifacts
+from components.artifacts import Captions, Kept, Masks, Pins, Preferences, SyntheticJudgments, Truth
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 if TYPE_CHECKING:
     from canvas.reward.comparisons import Comparison, ComparisonBatches
@@ -87,15 +76,18 @@ def train_reward(
     masks: Input[Masks],
     captions: Input[Captions],
     preferences: Input[Preferences],
-    model: Output[catalog.RewardModel],
+    model: Output[artifacts.RewardModel],
     judgments: Output[SyntheticJudgments],
-    metrics: Output[RewardMetrics],
-    losses: Output[RewardLosses],
-    sheet: Output[RewardSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the reward model on synthetic judgments and what people said, and score it on what it never saw."""
+    """Train the reward model on synthetic judgments and what people said, and score it on what it never saw.
+
+    The sheet shows held-out pins under every corruption, with the scores of the reward model.
+    """
     import torch
 
     from canvas.pins.images import encode_png

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from canvas.segmenter.spec import AugmentSpec, EdgeSpec, UNetSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
-from lifecycle import catalog
-from lifecycle.catalog import Kept, Pins, SegmenterLosses, SegmenterMetrics, Truth
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components import artifacts
+from components.artifacts import Kept, Pins, Truth
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
 
 if TYPE_CHECKING:
     from canvas.segmenter.model import Segmenter
@@ -54,9 +54,9 @@ def train_segmenter(
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
-    model: Output[catalog.Segmenter],
-    metrics: Output[SegmenterMetrics],
-    losses: Output[SegmenterLosses],
+    model: Output[artifacts.Segmenter],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
     log: StepLog,
     scratch: Scratch,
 ) -> None:

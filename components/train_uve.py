@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from canvas.pins.crops import CropSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from canvas.uve.spec import TaskWeights, UveSpec
-from lifecycle import catalog
-from lifecycle.catalog import Captions, Clip, Kept, Pins, Truth, UveLosses, UveMetrics, UveSheet
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import Captions, Clip, Kept, Pins, Truth, Uve
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,14 +69,17 @@ def train_uve(
     truth: Input[Truth],
     captions: Input[Captions],
     clip: Input[Clip],
-    model: Output[catalog.Uve],
-    metrics: Output[UveMetrics],
-    losses: Output[UveLosses],
-    sheet: Output[UveSheet],
+    model: Output[Uve],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train one embedding on scene, product, category and board; score who finds whom among held-out pins."""
+    """Train one embedding on scene, product, category and board; score who finds whom among held-out pins.
+
+    The sheet shows held-out pins on the left, the held-out pins nearest to them beside them.
+    """
     import torch
 
     from canvas.clip.model import load_clip

@@ -14,9 +14,9 @@ from canvas.pins.frames import FrameSpec
 from canvas.train.spec import UNCHOSEN, TrainSpec
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.vae.spec import VaeSpec
-from lifecycle import catalog
-from lifecycle.catalog import Clip, Kept, Pins, SceneJudges, Truth, VaeLosses, VaeMetrics, VaeSheet
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components import artifacts
+from components.artifacts import Clip, Kept, Pins, SceneJudges, Truth
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,14 +70,17 @@ def train_vae(
     truth: Input[Truth],
     judges: Input[SceneJudges],
     clip: Input[Clip],
-    model: Output[catalog.Vae],
-    metrics: Output[VaeMetrics],
-    losses: Output[VaeLosses],
-    sheet: Output[VaeSheet],
+    model: Output[artifacts.Vae],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the autoencoder on crops of pins; score its reconstructions of held-out pins."""
+    """Train the autoencoder on crops of pins; score its reconstructions of held-out pins.
+
+    The sheet shows held-out pins above their reconstructions.
+    """
     import torch
 
     from canvas.clip.model import load_clip

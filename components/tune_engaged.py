@@ -9,17 +9,8 @@ from dataclasses import dataclass
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.training_spec import DenoiserTraining, LoraSpec
 from canvas.shards.engaged import EngagementRule
-from lifecycle.catalog import (
-    BackdropLora,
-    EngagedLora,
-    EngagedLoraLosses,
-    EngagedLoraMetrics,
-    EngagedLoraSheet,
-    InpaintModel,
-    Shards,
-    Vae,
-)
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +29,16 @@ def tune_engaged(
     inpaint: Input[InpaintModel],
     backdrop: Input[BackdropLora],
     lora: Output[EngagedLora],
-    metrics: Output[EngagedLoraMetrics],
-    losses: Output[EngagedLoraLosses],
-    sheet: Output[EngagedLoraSheet],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most."""
+    """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most.
+
+    The sheet shows held-out engaged pins, what is known of them, and samples.
+    """
     import torch
 
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora

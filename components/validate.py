@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from components.artifacts import Pins, ValidationMetrics
 from evaluation.tables.suites import Limits
-from lifecycle.catalog import DataDocs, Pins, ValidationMetrics, ValidationReport
-from lifecycle.declare.stage import Input, Output, Scratch, stage
+from lifecycle.declare.stage import Input, Output, Report, Scratch, Site, stage
 
 
 @stage()
@@ -14,8 +14,8 @@ def validate(
     expectations: Limits,
     pins: Input[Pins],
     metrics: Output[ValidationMetrics],
-    report: Output[ValidationReport],
-    docs: Output[DataDocs],
+    report: Output[Report],
+    docs: Output[Site],
     scratch: Scratch,
 ) -> None:
     """Check the pins table with Great Expectations; a critical failure stops the run."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from components.artifacts import Captions, Kept, Masks, Pins
 from evaluation.tables.suites import Limits
-from lifecycle.catalog import Captions, Kept, Masks, Pins, TablesDocs, TablesMetrics, TablesReport
-from lifecycle.declare.stage import Input, Output, Scratch, stage
+from lifecycle.declare.stage import Input, Metrics, Output, Report, Scratch, Site, stage
 
 
 @stage()
@@ -16,9 +16,9 @@ def validate_tables(
     kept: Input[Kept],
     masks: Input[Masks],
     captions: Input[Captions],
-    metrics: Output[TablesMetrics],
-    report: Output[TablesReport],
-    docs: Output[TablesDocs],
+    metrics: Output[Metrics],
+    report: Output[Report],
+    docs: Output[Site],
     scratch: Scratch,
 ) -> None:
     """Check kept, masks and captions with Great Expectations; a critical failure stops the run."""

@@ -24,8 +24,8 @@ Outcome = Literal["pass", "fail", "pending"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateParams:
-    """Names of figures are those of reports/evaluation.json, nested ones joined by dots; measures are columns of the
-    evaluation."""
+    """Names of figures are those of reports/evaluate/metrics.json, nested ones joined by dots; measures are columns of
+    the evaluation."""
 
     ceilings: dict[str, float]  # figure -> what it may be at most
     floors: dict[str, float]  # figure -> what it must be at least
@@ -60,7 +60,7 @@ def judged(
 ) -> tuple[str | None, Verdict]:
     """Digest of the champion (None: there is none), and the verdict on the model of digest `challenger`.
 
-    evaluation, ratings: tables; figures: reports/evaluation.json; champion: directory with champion.json.
+    evaluation, ratings: tables; figures: reports/evaluate/metrics.json; champion: directory with champion.json.
     """
     against = json.loads((champion / "champion.json").read_text(encoding="utf-8")).get("digest")
     return against, decided(

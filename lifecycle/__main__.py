@@ -40,14 +40,12 @@ def _parser() -> argparse.ArgumentParser:
         ("rollback", _rollback, "Undo the last promotion: `previous` is champion again"),
     ):
         add(name, command, says).add_argument("--why", required=True, help="a sentence for the registry's history")
-    champion = add("champion", _champion, "Write champion/ and champion.dvc from the registry, or show its history")
+    champion = add("champion", _champion, "Write the pinned champion from the registry, or show its history")
     champion.add_argument("action", choices=("pull", "history"))
     rate = add("rate", _rate, "Serve the rating packet on loopback, a queue for each rater, until Ctrl-C")
     rate.add_argument("raters", nargs="+", metavar="NAME", help="lower-case letters, digits, - and _")
-    ratings = add(
-        "ratings", _ratings, "Write ratings/ from what people answered, or preferences/ from them, and pin it"
-    )
-    ratings.add_argument("action", choices=("pull", "learn"), help="learn: the reward model is to learn from them")
+    ratings = add("ratings", _ratings, "Write the pinned ratings from what people answered, or the feedback from them")
+    ratings.add_argument("action", choices=("pull", "learn"), help="learn: training is to learn from them")
     add("inputs", _inputs, "Write pinned inputs whose pin says that they are empty, in a fresh checkout")
     add("records", _records, "Send the records of runs that tracking has not got yet")
     return parser
@@ -72,21 +70,21 @@ def _stages(options: argparse.Namespace) -> int:
 
 def _summary(options: argparse.Namespace) -> int:
     from lifecycle.declare.graph import load_stages
-    from lifecycle.summary import summary
+    from lifecycle.summary import summarize
 
-    print(summary(load_stages(), Path.cwd()))
+    print(summarize(load_stages(), Path.cwd()))
     return 0
 
 
 def _lineage(options: argparse.Namespace) -> int:
-    from lifecycle.declare.graph import load_stages
+    from lifecycle.declare.graph import load_stages, pinned_paths
     from lifecycle.record.lineage import artifact_at, content_of, lineage, lines
     from lifecycle.record.origin import home
     from lifecycle.record.sender import send_kept_records
     from lifecycle.record.tracking import TrackingDownError, connect
 
     root, stages = Path.cwd(), load_stages()
-    pinned = {artifact.path for stage in stages for artifact in stage.inputs.values() if artifact.pinned}
+    pinned = pinned_paths(stages)
     try:
         artifact = artifact_at(options.path, root, stages)
         content = content_of(artifact, root)
@@ -94,7 +92,7 @@ def _lineage(options: argparse.Namespace) -> int:
         tree = lineage(artifact.path, content, connect(home(root)).made)
     except (ValueError, TrackingDownError) as error:
         return _complain(str(error))
-    if tree.made is None and not artifact.pinned:
+    if tree.made is None and artifact.path not in pinned:
         return _complain(
             f"no run is recorded that wrote {artifact.path} with digest {content}: "
             "`dvc repro --force` on its stage records one"
@@ -122,11 +120,14 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _champion(options: argparse.Namespace) -> int:
     def pull(registry: MlflowRegistry, whole: str) -> str:
+        from lifecycle.declare.graph import artifact_of, load_stages
+        from lifecycle.declare.stage import PinnedChampion
         from lifecycle.registry.champion import pull
 
-        version = pull(registry, Path.cwd())
+        pinned = artifact_of(load_stages(), PinnedChampion)
+        version = pull(registry, whole, pinned, Path.cwd())
         what = f"version {version} of {whole}" if version else f"no champion of {whole}"
-        return f"champion/ holds {what}; commit champion.dvc with what you make from it"
+        return f"{pinned.path}/ holds {what}; commit {pinned.path}.dvc with what you make from it"
 
     def history(registry: MlflowRegistry, whole: str) -> str:
         moves = registry.history(whole)
@@ -138,13 +139,15 @@ def _champion(options: argparse.Namespace) -> int:
 
 def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
     """Print what `ask` makes of the registry and the composite's name."""
-    from lifecycle.catalog import CanvasModel
+    from lifecycle.declare.graph import composite_of, load_stages, pinned_paths
     from lifecycle.record.origin import home
     from lifecycle.registry.registry import MlflowRegistry
     from lifecycle.registry.versions import model_name
 
+    stages = load_stages()
     try:
-        print(ask(MlflowRegistry.open(home(Path.cwd())), model_name(CanvasModel)))
+        whole = model_name(composite_of(stages))
+        print(ask(MlflowRegistry.open(home(Path.cwd()), pinned_paths(stages)), whole))
     except ValueError as error:
         return _complain(str(error))
     return 0
@@ -153,11 +156,12 @@ def _registry(ask: Callable[[MlflowRegistry, str], str]) -> int:
 def _rate(options: argparse.Namespace) -> int:
     import signal
 
+    from lifecycle.declare.graph import load_stages
     from lifecycle.ratings.ratings import desks
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server ends with us
     try:
-        with desks(Path.cwd(), options.raters) as seated:
+        with desks(Path.cwd(), load_stages(), options.raters) as seated:
             for desk in seated:
                 print(f"{desk.rater}: {' '.join(desk.pages)}")
             print(
@@ -173,27 +177,27 @@ def _rate(options: argparse.Namespace) -> int:
 
 
 def _ratings(options: argparse.Namespace) -> int:
+    from lifecycle.declare.graph import load_stages
     from lifecycle.ratings.ratings import learn, pull
 
+    root, stages = Path.cwd(), load_stages()
     try:
-        print("\n".join(pull(Path.cwd())) if options.action == "pull" else learn(Path.cwd()))
+        print("\n".join(pull(root, stages)) if options.action == "pull" else learn(root, stages))
     except ValueError as error:
         return _complain(str(error))
     return 0
 
 
 def _inputs(options: argparse.Namespace) -> int:
-    from lifecycle.ratings import ratings
-    from lifecycle.registry import champion
+    from lifecycle.declare.graph import artifacts_of, load_stages
+    from lifecycle.declare.stage import PinnedState
+    from lifecycle.registry.pinned import restore_empty
 
     try:
-        for name, restore, empty in (
-            ("champion", champion.restore, "there is no champion yet"),
-            ("ratings", ratings.restore, "nobody has rated yet"),
-            ("preferences", ratings.restore_preferences, "the reward model learns from corruptions alone"),
-        ):
-            if Path(f"{name}.dvc").is_file():
-                print(f"{name}/ is written: {empty}" if restore(Path.cwd()) else f"{name}/ is there")
+        for pinned in artifacts_of(load_stages(), PinnedState):
+            if Path(f"{pinned.path}.dvc").is_file():
+                written = restore_empty(pinned, Path.cwd())
+                print(f"{pinned.path}/ is written: {pinned.empty}" if written else f"{pinned.path}/ is there")
     except ValueError as error:
         return _complain(str(error))
     return 0

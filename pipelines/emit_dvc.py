@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lifecycle.declare.closure import import_closure
-from lifecycle.declare.stage import Artifact, Metrics, Picture, Plot, Stage
+from lifecycle.declare.stage import Artifact, Losses, Metrics, Plot, Sheet, Stage
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
 
@@ -36,12 +36,13 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     which it does not make, are missing.
     """
     frozen = stage.pipeline == "promote"
+    read = dict.fromkeys(artifact.path for artifact in stage.inputs.values())
     written = () if frozen else stage.outputs.values()
     kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in written}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
-        "deps": [*(artifact.path for artifact in stage.inputs.values()), *import_closure(stage.module, root)],
+        "deps": [*read, *import_closure(stage.module, root)],
         "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_metrics in kinds.items() if not is_metrics],
@@ -51,15 +52,16 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
 
 
 def dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:
-    """The stage's tables and pictures as top-level plots: only there may a plot have several `y` columns."""
-    return [plot for artifact in stage.outputs.values() if (plot := _dvc_plot(artifact)) is not None]
+    """The stage's tables and sheets as top-level plots: only there may a plot have several `y` columns."""
+    return [plot for artifact in stage.outputs.values() if (plot := _dvc_plot(stage.name, artifact)) is not None]
 
 
-def _dvc_plot(artifact: type[Artifact]) -> dict[str, Any] | None:
-    if issubclass(artifact, Picture):
+def _dvc_plot(stage_name: str, artifact: type[Artifact]) -> dict[str, Any] | None:
+    if issubclass(artifact, Sheet):
         return {artifact.path: None}
     if issubclass(artifact, Plot):
         y = artifact.y if isinstance(artifact.y, str) else list(artifact.y)
         title = " ".join((inspect.getdoc(artifact) or "").partition(".")[0].split())
+        title = f"{stage_name}: training loss by step" if issubclass(artifact, Losses) else title
         return {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template, "title": title}}
     return None

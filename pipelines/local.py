@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lifecycle.declare.stage import Artifact, Metrics, Pipeline, Stage
+from lifecycle.declare.stage import Artifact, Metrics, Pinned, Pipeline, Stage
 from lifecycle.record.recording import numbers
 from pipelines.emit_kfp import imported, pipeline_arguments
 from pipelines.project import COMPILED, checked_sections, profile_file
@@ -94,7 +94,8 @@ def _local_uris(root: Path, own: Sequence[Stage[Any]], made: Mapping[type[Artifa
     for name, artifact in imported(own).items():
         path = made.get(artifact, root / artifact.path)
         if not path.exists():
-            remedy = "run `make data` (or `dvc pull" if artifact.pinned else "run the train pipeline (or `dvc repro"
+            pinned = issubclass(artifact, Pinned)
+            remedy = "run `make data` (or `dvc pull" if pinned else "run the train pipeline (or `dvc repro"
             raise ValueError(f"{artifact.path} is missing: {remedy} {artifact.path}`) first")
         uris[name] = str(path.resolve())  # kfp's local importer hands the path on as it is
     return uris

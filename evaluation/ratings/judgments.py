@@ -6,6 +6,7 @@ What does not count is set aside with a reason and stays in the table.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,17 @@ def merged(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[st
     """The `fresh` judgments, of the packet of `key`, and the `known` ones of other packets, sorted."""
     others = [row for row in known if row["item_id"] not in key["items"]]
     return sorted([*others, *fresh], key=lambda row: (row["rater"], row["item_id"], row["question"]))
+
+
+def describe_raters(rows: Sequence[Judgment]) -> list[str]:
+    """A line a rater: how many of the judgments count, and why others do not."""
+    lines = []
+    for rater in sorted({row["rater"] for row in rows}):
+        own = [row for row in rows if row["rater"] == rater]
+        aside = Counter(row["set_aside"] for row in own if row["set_aside"])
+        reasons = "".join(f"; {count} set aside: {why}" for why, count in sorted(aside.items()))
+        lines.append(f"{rater}: {len(own) - aside.total()} count{reasons}")
+    return lines
 
 
 def unreliable(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRules) -> str | None:

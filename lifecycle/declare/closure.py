@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lifecycle.declare.stage import DECLARATIONS
+
 PACKAGES = ("canvas", "components", "evaluation")
-"""Not `lifecycle`: a new catalog entry must not make every stage stale."""
+"""Not `lifecycle`, nor the module of declared artifacts: a new artifact must not make every stage stale."""
 
 
 def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
@@ -19,13 +21,13 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
     is and no more. Raises `ValueError` for a first-party import that
     names no file.
     """
-    first_party = set(packages)
+    first_party, declarations = set(packages), f"{module.partition('.')[0]}.{DECLARATIONS}"
     files: set[Path] = set()
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name.partition(".")[0] not in first_party:
+        if name in seen or name == declarations or name.partition(".")[0] not in first_party:
             continue
         seen.add(name)
         waiting += [name.rpartition(".")[0]] if "." in name else []

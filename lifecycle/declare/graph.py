@@ -5,32 +5,52 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from lifecycle.declare.stage import Artifact, Stage
+from lifecycle.declare.stage import DECLARATIONS, READABLE, Artifact, Model, Pinned, Stage
+
+A = TypeVar("A", bound=Artifact)
 
 
 def load_stage(name: str, package: str = "components") -> Stage[Any]:
-    """The stage `name`, declared in `<package>/<name>.py`; no other stage is imported."""
-    known = stage_names(package)
-    if name not in known:
-        raise ValueError(f"no stage {name!r}: {package}/ has {', '.join(known)}")
-    declared = getattr(importlib.import_module(f"{package}.{name}"), name, None)
-    if not isinstance(declared, Stage):
-        raise TypeError(f"{package}/{name}.py must declare its stage as `@stage() def {name}(...)`")
-    return declared
+    """The stage `name`, declared in `<package>/<name>.py`; others are imported only if it collects from them."""
+    stage = _declared(name, package)
+    return stage if stage.collector is None else next(one for one in load_stages(package) if one.name == name)
 
 
 def stage_names(package: str = "components") -> list[str]:
     """One stage a module of the package, by name."""
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in modules if module.name != DECLARATIONS)
 
 
 def load_stages(package: str = "components") -> tuple[Stage[Any], ...]:
     """Every stage of the package, producers before consumers."""
-    return ordered(load_stage(name, package) for name in stage_names(package))
+    return ordered(_declared(name, package) for name in stage_names(package))
+
+
+def artifacts_of(stages: Iterable[Stage[Any]], kind: type[A]) -> list[type[A]]:
+    """The artifacts of this kind that the stages read or write, by path."""
+    all_of = {artifact for stage in stages for artifact in (*stage.inputs.values(), *stage.outputs.values())}
+    return sorted((artifact for artifact in all_of if issubclass(artifact, kind)), key=lambda artifact: artifact.path)
+
+
+def artifact_of(stages: Iterable[Stage[Any]], kind: type[A]) -> type[A]:
+    """The only artifact of this kind; `ValueError` if there is none, or more."""
+    return _only(artifacts_of(stages, kind), f"{kind.__name__}")
+
+
+def composite_of(stages: Iterable[Stage[Any]]) -> type[Model]:
+    """The model that is made of the others; `ValueError` if there is none, or more."""
+    return _only([model for model in artifacts_of(stages, Model) if model.composite], "Model with `composite = True`")
+
+
+def pinned_paths(stages: Iterable[Stage[Any]]) -> tuple[str, ...]:
+    """Paths of what no stage writes."""
+    return tuple(artifact.path for artifact in artifacts_of(stages, Pinned))
 
 
 def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
@@ -50,10 +70,17 @@ def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
 
 
 def ordered(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
-    """The stages, producers before consumers, ties by name.
+    """The stages, producers before consumers, ties by name, with what they collect among their inputs.
 
     Raises `TypeError` for an artifact with two producers, a read that nobody writes, and a cycle.
     """
+    order = _sorted(stages)
+    if all(stage.collector is None for stage in order):
+        return order
+    return _sorted(stage if stage.collector is None else _collecting(stage, order) for stage in order)
+
+
+def _sorted(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
     by_name = {stage.name: stage for stage in sorted(stages, key=lambda stage: stage.name)}
     writer = producers(by_name.values())
     sorter: TopologicalSorter[str] = TopologicalSorter()
@@ -62,10 +89,41 @@ def ordered(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
         for argument, artifact in stage.inputs.items():
             if artifact in writer:
                 before.add(writer[artifact].name)
-            elif not artifact.pinned:
+            elif not issubclass(artifact, Pinned):
                 raise TypeError(f"stage {stage.name} reads {artifact.path} ({argument}), which no stage writes")
         sorter.add(stage.name, *sorted(before))
     try:
         return tuple(by_name[name] for name in sorter.static_order())
     except CycleError as error:
         raise TypeError(f"the stages form a cycle: {' -> '.join(error.args[1])}") from None
+
+
+def _collecting(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[Any]:
+    """The stage with an input `<stage>__<argument>` for each readable output of `order` that does not depend on it."""
+    writer, after = producers(order), {collector.name}
+    collected: dict[str, tuple[Stage[Any], str]] = {}
+    for stage in order:
+        if any(artifact in writer and writer[artifact].name in after for artifact in stage.inputs.values()):
+            after.add(stage.name)
+        elif stage.collector is None and stage.pipeline == collector.pipeline:
+            readable = [argument for argument, artifact in stage.outputs.items() if issubclass(artifact, READABLE)]
+            collected |= {f"{stage.name}__{argument}": (stage, argument) for argument in readable}
+    inputs = {name: stage.outputs[argument] for name, (stage, argument) in collected.items()}
+    return replace(collector, inputs={**collector.inputs, **inputs}, collected=collected)
+
+
+def _declared(name: str, package: str) -> Stage[Any]:
+    names = stage_names(package)
+    if name not in names:
+        raise ValueError(f"no stage {name!r}: {package}/ has {', '.join(names)}")
+    declared = getattr(importlib.import_module(f"{package}.{name}"), name, None)
+    if not isinstance(declared, Stage):
+        raise TypeError(f"{package}/{name}.py must declare its stage as `@stage() def {name}(...)`")
+    return declared
+
+
+def _only(artifacts: list[type[A]], what: str) -> type[A]:
+    if len(artifacts) != 1:
+        paths = ", ".join(artifact.path for artifact in artifacts) or "none"
+        raise ValueError(f"the stages must have one {what}, and have {paths}")
+    return artifacts[0]

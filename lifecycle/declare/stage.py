@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+from lifecycle.declare.registry import Registry
+
+DECLARATIONS = "artifacts"
+"""The module of a package of stages that declares what they exchange, and no stage."""
 
 
 class Artifact:
     """Something that a stage writes. A subclass names its place; its docstring is its schema.
 
-    `path` is relative to the project's root, in POSIX form. `pinned` marks what no stage writes because
-    `<path>.dvc` pins it by hash.
+    `path` is relative to the project's root, in POSIX form. A kind with a `suffix` needs no subclass: `Output[Metrics]`
+    alone is `reports/<stage>/<argument>.json`, what only people read.
     """
 
     path: ClassVar[str]
-    pinned: ClassVar[bool] = False
+    suffix: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -44,30 +50,119 @@ class Model(Artifact):
 
     registered: ClassVar[str | None] = None
     """Name of its registered model in MLflow."""
+    composite: ClassVar[bool] = False
+    """Whether it is made of the other registered models, which are promoted with it."""
+    example: ClassVar[str] = ""
+    """Of the composite: a command by which a user sees what it does."""
 
 
 class Metrics(Artifact):
     """A JSON object of numbers (nested objects allowed): `dvc metrics` and KFP's Metrics show it."""
 
+    suffix = ".json"
+
 
 class Report(Artifact):
     """One self-contained HTML page."""
+
+    suffix = ".html"
 
 
 class Site(Artifact):
     """A directory of HTML pages, `index.html` inside."""
 
+    suffix = ""
+
 
 class Plot(Artifact):
     """A CSV table that `dvc plots` draws."""
 
+    suffix = ".csv"
     x: ClassVar[str]
     y: ClassVar[str | tuple[str, ...]]
     template: ClassVar[str] = "linear"
 
 
-class Picture(Artifact):
+class Losses(Plot):
+    """Training loss by step; of several networks, column `encoder` says of which."""
+
+    x = "step"
+    y = "loss"
+
+
+class Sheet(Artifact):
     """One PNG."""
+
+    suffix = ".png"
+
+
+READABLE = (Metrics, Plot, Sheet, Report, Site)
+"""What people read: what `Collected` collects."""
+
+
+class Verdict(Artifact):
+    """A JSON object of a `Decision`."""
+
+
+class Pinned(Dataset):
+    """A directory that no stage writes: `<path>.dvc` pins its content."""
+
+
+class PinnedState(Pinned):
+    """A pinned directory that begins empty and that a command rewrites."""
+
+    empty: ClassVar[str]
+    """What the empty form says, in a few words."""
+
+    @classmethod
+    def write_empty(cls, folder: Path) -> None:
+        """Write the empty form, always the same bytes."""
+        raise NotImplementedError(f"{cls.__name__} needs `write_empty`")
+
+
+class PinnedChampion(PinnedState):
+    """What the registry knows of its champion: champion.json and the tables of its evidence."""
+
+    empty = "there is no champion yet"
+
+    @classmethod
+    def write_empty(cls, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "champion.json").write_text(json.dumps({"version": None}) + "\n", encoding="utf-8")
+
+
+class RatingPacket(Dataset):
+    """What raters see: packet.json (lifecycle.ratings.packet) and items/*.png."""
+
+
+class RatingKey(Dataset):
+    """What raters must not see: key.json, with the packet's `name`."""
+
+
+class PinnedRatings(PinnedState):
+    """What people answered."""
+
+    empty = "nobody has rated yet"
+
+    @classmethod
+    def write_answers(
+        cls, folder: Path, before: Path, answers: Sequence[Mapping[str, Any]], key: Mapping[str, Any]
+    ) -> list[str]:
+        """Write the ratings `before` with the answers to the packet of `key` in `folder`; a summary, in lines."""
+        raise NotImplementedError(f"{cls.__name__} needs `write_answers`")
+
+
+class PinnedFeedback(PinnedState):
+    """What training learns of the ratings: taken over from them when somebody decides so, because every model that
+    learnt from it has to be rated anew."""
+
+    sources: ClassVar[tuple[type[Artifact], ...]]
+
+    @classmethod
+    def write_learnt(cls, folder: Path, before: Path, *sources: Path) -> str:
+        """Write the feedback `before` with what `sources` add to it in `folder`; a summary. `ValueError` if that is
+        nothing."""
+        raise NotImplementedError(f"{cls.__name__} needs `write_learnt`")
 
 
 A = TypeVar("A", bound=Artifact)
@@ -96,6 +191,26 @@ class Scratch:
     path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """What a stage leaves for people to read."""
+
+    stage: str
+    description: str
+    """The stage's docstring."""
+    argument: str
+    kind: type[Artifact]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What the stages of this pipeline leave for people to read, in the order of the graph, for a stage that shows it
+    all. The graph makes each exhibit an input; stages that read from this one are left out."""
+
+    exhibits: tuple[Exhibit, ...]
+
+
 class StepLog(Protocol):
     """What a stage tells the run's record while it works."""
 
@@ -104,100 +219,6 @@ class StepLog(Protocol):
 
     def picture(self, name: str, png: bytes) -> None:
         """Record an encoded PNG as artifact `pictures/<name>.png`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """What is recorded of how an artifact's content came to be, back to the raw data."""
-
-    artifacts: Mapping[str, str]
-    """Path -> digest of all that led to it, itself included."""
-    params: Mapping[str, Any]
-    """`section.key` -> value, of every stage on the way."""
-    runs: Mapping[str, str]
-    """Path -> address of the run that wrote it, in the tracking server's pages."""
-    tree: tuple[str, ...]
-    """The same as text, a line an artifact, with the runs' ids."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelVersion:
-    """A version of a registered model."""
-
-    name: str
-    version: str
-    digest: str
-
-
-Outcome = Literal["pass", "fail", "pending"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """What the gates say of a challenger."""
-
-    outcome: Outcome
-    reasons: tuple[str, ...]
-    challenger: str
-    """Digest of the model that was judged."""
-    champion: str | None
-    """Digest of the one that it was compared with; None: there was none."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Promotion:
-    """A move of the champion, as it stands in the registry's history."""
-
-    kind: Literal["promote", "rollback"]
-    before: str | None
-    """Version of the composite that was champion; None: none was."""
-    after: str | None
-    who: str
-    when: str
-    """UTC, ISO 8601."""
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Served:
-    """How a composite model answers requests: column or option -> its type ("binary", "string", "long", "double";
-    "binary[]": several; "string?": the column may be left out)."""
-
-    loader: str
-    """Module with `_load_pyfunc(path)`, which gives an object with `predict(frame, params)`."""
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    options: Mapping[str, tuple[str, Any]]
-    """Option -> type and what it is when not given."""
-
-
-class Registry(Protocol):
-    """The registered models. All raise `ValueError` in one sentence when the registry does not answer."""
-
-    def origin(self, artifact: type[Artifact], digest: str) -> Origin:
-        """How content `digest` of `artifact` was made, as far as it is recorded."""
-
-    def register(
-        self,
-        whole: type[Model],
-        models: Mapping[type[Model], Path],
-        *,
-        served: Served,
-        evidence: Mapping[str, Path],
-        metrics: Path,
-        decision: Decision,
-    ) -> Mapping[str, ModelVersion]:
-        """Make a version of every model, or find the one that holds the same content, and point `candidate` at
-        them; name -> version. `whole`, one of `models`, is the composite of the others: it is stored with its files
-        and `evidence` (name -> file or directory; the tables `evaluation` and `training_statistics` among them), has
-        the numbers of a Metrics file, and can be loaded and asked as `served` says."""
-
-    def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
-        """Make a composite and all that was registered with it the champion, all together or none.
-
-        `ValueError` naming the reason if the decision is no `pass`, is about another model or another champion, or
-        a part was trained on another parent than the one that would be champion with it.
-        """
 
 
 Machine = Literal["small", "cpu", "memory", "gpu", "gpus"]
@@ -217,8 +238,11 @@ class Stage(Generic[P]):
     log: str | None
     scratch: str | None
     registry: str | None
+    collector: str | None
     machine: Machine
     pipeline: Pipeline
+    collected: Mapping[str, tuple[Stage[Any], str]] = dataclasses.field(default_factory=dict)
+    """Of a stage with `Collected`, in a graph: input -> the stage that writes it, and as which output."""
 
     @property
     def name(self) -> str:
@@ -229,9 +253,13 @@ class Stage(Generic[P]):
         return self.function.__module__
 
     @property
+    def description(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
     def summary(self) -> str:
         """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+        return self.description.partition("\n")[0]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
         self.function(*args, **kwargs)
@@ -241,8 +269,8 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
     """Declare the decorated function as a stage.
 
     Each argument is one of: a frozen dataclass (the section of `params.yaml` with the argument's name),
-    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`, `Registry`. Anything else is a `TypeError`, as is a
-    params dataclass with a default (params.yaml holds every value) or a stage that writes nothing.
+    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`, `Registry`, `Collected`. All else is a `TypeError`,
+    as is a params dataclass with a default (params.yaml holds every value) or a stage that writes nothing.
     """
 
     def declare(function: Callable[P, None]) -> Stage[P]:
@@ -259,14 +287,12 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             origin = get_origin(hint)
             if origin in (Input, Output):
                 artifact = get_args(hint)[0]
-                if (
-                    not isinstance(artifact, type)
-                    or not issubclass(artifact, Artifact)
-                    or not hasattr(artifact, "path")
-                ):
+                if origin is Output and isinstance(artifact, type) and issubclass(artifact, READABLE):
+                    artifact = _placed(artifact, name, argument)
+                if not (isinstance(artifact, type) and issubclass(artifact, Artifact) and hasattr(artifact, "path")):
                     raise TypeError(f"stage {name}: {argument!r} needs an Artifact with a path, not {artifact!r}")
                 (inputs if origin is Input else outputs)[argument] = artifact
-            elif hint in (StepLog, Scratch, Registry):
+            elif hint in (StepLog, Scratch, Registry, Collected):
                 services[hint] = argument
             elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
                 _check_params(name, hint)
@@ -274,7 +300,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             else:
                 raise TypeError(
                     f"stage {name}: argument {argument!r} must be a params dataclass, Input[...], Output[...], "
-                    f"StepLog, Scratch or Registry, not {hint!r}"
+                    f"StepLog, Scratch, Registry or Collected, not {hint!r}"
                 )
         if not outputs:
             raise TypeError(f"stage {name} writes nothing: give it an Output[...] argument")
@@ -282,10 +308,20 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             raise TypeError(f"stage {name} reads and writes {sorted(a.path for a in both)}: a cycle of one")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
-        log, scratch, registry = (services.get(service) for service in (StepLog, Scratch, Registry))
-        return Stage(function, params, inputs, outputs, log, scratch, registry, machine, pipeline)
+        log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
+        return Stage(function, params, inputs, outputs, log, scratch, registry, collector, machine, pipeline)
 
     return declare
+
+
+def _placed(kind: type[Artifact], stage_name: str, argument: str) -> type[Artifact]:
+    """`kind`, or where it has no path an artifact of it at `reports/<stage>/<argument>`."""
+    if hasattr(kind, "path"):
+        return kind
+    if issubclass(kind, Plot) and not (hasattr(kind, "x") and hasattr(kind, "y")):
+        raise TypeError(f"stage {stage_name}: {argument!r} is a Plot without axes: subclass it with `x` and `y`")
+    path = f"reports/{stage_name}/{argument}{kind.suffix}"
+    return type(f"{stage_name}.{argument}", (kind,), {"path": path, "__doc__": kind.__doc__})
 
 
 def _check_params(stage_name: str, kind: Any) -> None:

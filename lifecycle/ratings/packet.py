@@ -1,4 +1,4 @@
-"""A rating packet as the rating server gets it: pictures and questions, and nothing of who painted what."""
+"""A rating packet as the rating server gets it: images and questions, and nothing of which model made what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKET = "packet.json"
 class Question:
     """What is asked about every item of one kind."""
 
-    name: str  # "defects" | "fidelity" | "aesthetics" | "preference"
+    name: str
     kind: str  # "pairwise" | "absolute"
     text: str  # as raters read it
     answers: Mapping[str, float]  # as raters read it -> value in the table of judgments
@@ -22,7 +22,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture to judge: the product as it came, and one or two backgrounds beside it."""
+    """An image to judge."""
 
     item_id: str
     kind: str
@@ -45,11 +45,11 @@ class Packet:
 
 
 def read_packet(directory: Path) -> Packet:
-    """The packet that stage sample_candidates wrote. Raises `ValueError` in one sentence if it is none."""
+    """The packet in `directory`. Raises `ValueError` in one sentence if it is none."""
     try:
         written = json.loads((directory / PACKET).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{directory} holds no {PACKET}: `dvc repro sample_candidates` writes it") from None
+        raise ValueError(f"{directory} holds no {PACKET}: `dvc repro` writes it") from None
     return Packet(
         name=written["name"],
         questions=tuple(Question(**question) for question in written["questions"]),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.params import flat
-from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Picture, Plot, Report, Site, Stage
+from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import group, home, release, revision
 from lifecycle.workspace.digest import digest
@@ -62,7 +62,7 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Pa
         found.append({**_facts(argument, artifact), "digest": digest(path)})
         if issubclass(artifact, Metrics):
             journal.metrics(numbers(path), journal.last_step)
-        if issubclass(artifact, Metrics | Report | Plot | Picture):
+        if issubclass(artifact, Metrics | Report | Plot | Sheet):
             journal.keep(path, artifact.path)
         if issubclass(artifact, Site):
             for file in sorted(found for found in path.rglob("*") if found.is_file()):
@@ -75,13 +75,13 @@ def numbers(path: Path) -> dict[str, float]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"metrics {path.name} is not valid JSON: {error}") from None
+        raise ValueError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"metrics {path.name} must be a JSON object of numbers, not {type(values).__name__}")
+        raise ValueError(f"{path.name} must be a JSON object of numbers, not {type(values).__name__}")
     leaves = flat(values)
     for key, value in leaves.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"metrics {path.name}: {key} is {value!r}; write a finite number or leave it out")
+            raise ValueError(f"{path.name}: {key} is {value!r}; write a finite number or leave it out")
     return {key: float(value) for key, value in leaves.items()}
 
 
@@ -115,7 +115,7 @@ def _start(
 
 
 def _facts(argument: str, artifact: type[Artifact]) -> dict[str, str]:
-    kinds = (Dataset, Model, Metrics, Report, Site, Plot, Picture, Artifact)
+    kinds = (Dataset, Model, Metrics, Report, Site, Plot, Sheet, Artifact)
     kind = next(kind for kind in kinds if issubclass(artifact, kind))
     return {"argument": argument, "path": artifact.path, "kind": kind.__name__}
 

@@ -1,10 +1,9 @@
-"""The pinned input `champion/`: what DVC knows of the registry's champion.
+"""The pinned input that holds what DVC knows of the registry's champion.
 
-champion.json         name, version, digest, git_sha, data_digest, parts (model -> digest), metrics, and of its origin
-                      artifacts (path -> digest), params (`section.key` -> value) and runs (path -> address);
-                      {"version": null} when there is none
-evaluation/           the table of its evaluation; not there when there is none
-training_statistics/  the table of what it learnt from; likewise
+champion.json  name, version, digest, git_sha, data_digest, parts (model -> digest), metrics, and of its origin
+               artifacts (path -> digest), params (`section.key` -> value) and runs (path -> address);
+               {"version": null} when there is none
+<name>/        each directory of the evidence that it was registered with; none when there is no champion
 """
 
 from __future__ import annotations
@@ -13,28 +12,22 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from lifecycle.catalog import CanvasModel, Champion
-from lifecycle.registry.pinned import replace, restore_empty
-from lifecycle.registry.versions import model_name
+from lifecycle.declare.stage import PinnedChampion
+from lifecycle.registry.pinned import replace
+from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.staging import WORK, private
 
-if TYPE_CHECKING:
-    from lifecycle.registry.registry import MlflowRegistry
-
 FACTS = "champion.json"
-TABLES = ("evaluation", "training_statistics")
-"""Of the evidence that a version is registered with."""
 
 
-def pull(registry: MlflowRegistry, root: Path) -> str | None:
-    """Write `champion/` of the project at `root` and its pin from the registry; the champion's version, None if there
-    is no champion."""
+def pull(registry: MlflowRegistry, whole: str, pinned: type[PinnedChampion], root: Path) -> str | None:
+    """Write `pinned` of the project at `root` and its pin from what the registry knows of the composite `whole`; the
+    champion's version, None if there is no champion."""
     with tempfile.TemporaryDirectory(dir=private(root / WORK)) as folder:
-        known = registry.champion(model_name(CanvasModel), Path(folder))
+        known = registry.champion(whole, Path(folder))
         if known is None:
-            replace(Champion.path, write_empty, root)
+            replace(pinned.path, pinned.write_empty, root)
             return None
         evidence = Path(folder) / "evidence"
         origin = json.loads((evidence / "origin.json").read_text(encoding="utf-8"))
@@ -44,24 +37,9 @@ def pull(registry: MlflowRegistry, root: Path) -> str | None:
 
         def write(place: Path) -> None:
             place.mkdir()
-            _write_facts(place, facts)
-            for table in TABLES:
-                shutil.copytree(evidence / table, place / table)
+            (place / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            for table in filter(Path.is_dir, evidence.iterdir()):
+                shutil.copytree(table, place / table.name)
 
-        replace(Champion.path, write, root)
+        replace(pinned.path, write, root)
         return str(known["version"])
-
-
-def write_empty(place: Path) -> None:
-    """Write the form that says that there is no champion."""
-    place.mkdir()
-    (place / FACTS).write_text(json.dumps({"version": None}) + "\n", encoding="utf-8")
-
-
-def restore(root: Path) -> bool:
-    """Write the empty form in a fresh checkout whose pin names it; whether it did."""
-    return restore_empty(Champion.path, write_empty, root)
-
-
-def _write_facts(place: Path, facts: dict[str, Any]) -> None:
-    (place / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")

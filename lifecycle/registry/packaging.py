@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.declare.stage import Served
+from lifecycle.declare.registry import Served
 
 if TYPE_CHECKING:
     from mlflow.types import ColSpec

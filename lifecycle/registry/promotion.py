@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
-from lifecycle.declare.stage import Decision, Promotion
+from lifecycle.declare.registry import Decision, Promotion
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 WHY_CHARACTERS = 1000  # of the 5000 that a tag of a registered model holds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import getpass
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.declare.stage import Artifact, Decision, Model, ModelVersion, Origin, Promotion, Served
+from lifecycle.declare.registry import Decision, ModelVersion, Origin, Promotion, Served
+from lifecycle.declare.stage import Artifact, Model
 from lifecycle.record.lineage import lineage
 from lifecycle.record.redaction import redacted
 from lifecycle.record.sender import send_kept_records
@@ -47,14 +48,15 @@ class MlflowRegistry:
     versions: Versions
 
     @classmethod
-    def open(cls, home: Path) -> MlflowRegistry:
-        """The project's registry, once it has the records of all runs so far. `ValueError` if it does not answer."""
+    def open(cls, home: Path, pinned: Iterable[str]) -> MlflowRegistry:
+        """The project's registry, once it has the records of all runs so far; `pinned`: paths of what no stage writes.
+        `ValueError` if it does not answer."""
         try:
             send_kept_records(home)
             tracking = connect(home)
         except TrackingDownError as error:
             raise ValueError(f"the registry is needed: {error}") from error
-        return cls(home, Versions(tracking, cache(tracking.made), pinned_paths(), private(home / ".mlflow")))
+        return cls(home, Versions(tracking, cache(tracking.made), tuple(pinned), private(home / ".mlflow")))
 
     def origin(self, artifact: type[Artifact], digest: str) -> Origin:
         with self._answering():
@@ -174,14 +176,6 @@ class MlflowRegistry:
         except MlflowException as error:
             where, reason = redacted(self.versions.client.tracking_uri), redacted(" ".join(str(error).split()))
             raise ValueError(f"the registry at {where} refuses: {reason[:300]}") from error
-
-
-def pinned_paths() -> tuple[str, ...]:
-    """Paths of the catalogue's artifacts that no stage writes."""
-    from lifecycle import catalog
-
-    kinds = [kind for kind in vars(catalog).values() if isinstance(kind, type) and issubclass(kind, Artifact)]
-    return tuple(sorted(kind.path for kind in kinds if kind.pinned))
 
 
 def _carried_out(shelf: MlflowShelf, intent: Intent) -> Promotion:

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lifecycle.declare.stage import Decision, Model, ModelVersion, Origin, Outcome, Served
+from lifecycle.declare.registry import Decision, ModelVersion, Origin, Outcome, Served
+from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import Find, Node, lineage, lines, nodes, parents
 from lifecycle.record.recording import numbers
 from lifecycle.record.tracking import run_address
@@ -197,7 +198,7 @@ class Versions:
 def model_name(kind: type[Model]) -> str:
     """The name that a kind of model is registered under; `ValueError` if it has none."""
     if kind.registered is None:
-        raise ValueError(f"{kind.path} is not registered: give {kind.__name__} a `registered` name in the catalog")
+        raise ValueError(f"{kind.path} is not registered: give {kind.__name__} a `registered` name")
     return kind.registered
 
 

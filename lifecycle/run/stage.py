@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.closure import PACKAGES, code_digest
-from lifecycle.declare.graph import load_stage, load_stages, producers
+from lifecycle.declare.graph import load_stage, load_stages, pinned_paths, producers
 from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Artifact, Input, Metrics, Output, Scratch, Stage, StepLog
+from lifecycle.declare.stage import Artifact, Collected, Exhibit, Input, Metrics, Output, Scratch, Stage, StepLog
 from lifecycle.record.origin import home
 from lifecycle.record.recording import numbers, record_outputs, recorded
 from lifecycle.record.redaction import redacted
@@ -141,16 +141,25 @@ def arguments_of(
 ) -> dict[str, Any]:
     """What the function of `stage` is called with."""
     arguments: dict[str, Any] = dict(params)
-    arguments |= {argument: Input(path) for argument, path in inputs.items()}
+    arguments |= {argument: Input(path) for argument, path in inputs.items() if argument not in stage.collected}
     arguments |= {argument: Output(path) for argument, path in outputs.items()}
     if stage.scratch:
         arguments[stage.scratch] = Scratch(scratch)
     if stage.log:
         arguments[stage.log] = log
+    if stage.collector:
+        made = {argument: (writer, out, inputs[argument]) for argument, (writer, out) in stage.collected.items()}
+        arguments[stage.collector] = Collected(
+            tuple(
+                Exhibit(writer.name, writer.description, out, writer.outputs[out], path)
+                for writer, out, path in made.values()
+            )
+        )
     if stage.registry:
         from lifecycle.registry.registry import MlflowRegistry
 
-        arguments[stage.registry] = MlflowRegistry.open(home(Path.cwd()))
+        pinned = pinned_paths(load_stages(stage.module.partition(".")[0]))
+        arguments[stage.registry] = MlflowRegistry.open(home(Path.cwd()), pinned)
     return arguments
 
 

@@ -14,13 +14,12 @@ import pyarrow as pa
 from PIL import Image
 
 from canvas.pins.tables import EVALUATION, JUDGMENTS, TRAINING_STATISTICS, read, write
+from components import artifacts
 from evaluation.generator.comparison import of_model
 from evaluation.generator.figures import model_figures
-from lifecycle import catalog
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Artifact, Model
-from lifecycle.registry.champion import write_empty
 from lifecycle.run.stage import run_stage
 from lifecycle.workspace.digest import digest
 from tests.evaluation.test_gates import painted
@@ -53,31 +52,31 @@ class Judged:
         for kind in MODELS:
             (self.root / kind.path).mkdir(parents=True, exist_ok=True)
             (self.root / kind.path / "model.safetensors").write_text(f"{kind.path} {content}")
-        parts = [item(kind, self.root) for kind in MODELS if kind is not catalog.CanvasModel]
+        parts = [item(kind, self.root) for kind in MODELS if kind is not artifacts.CanvasModel]
         record(self.root, "train", [DATA], *parts, **{"train_base.steps": content})
-        record(self.root, "assemble", parts, item(catalog.CanvasModel, self.root))
-        return digest(self.root / catalog.CanvasModel.path)
+        record(self.root, "assemble", parts, item(artifacts.CanvasModel, self.root))
+        return digest(self.root / artifacts.CanvasModel.path)
 
     def evaluate(self, challenger: str, shift: float, changed: float = 0.0) -> None:
         """What the stage `evaluate` says: scores of the challenger, `shift` better than a model's as it is, with a
         byte of a product's core `changed`; the champion's pictures are those that it was registered with."""
         found = [*_scored("challenger", challenger, shift), *_scored("paste", None, -0.2)]
         found[7]["core_max_abs_diff"] = changed
-        known = self.root / catalog.Champion.path / "evaluation"
+        known = self.root / artifacts.Champion.path / "evaluation"
         if known.is_dir():
             found += [row | {"model": "champion"} for row in of_model(read(known).to_pylist(), "challenger")]
-        self._write(catalog.Evaluation, found, EVALUATION)
+        self._write(artifacts.Evaluation, found, EVALUATION)
         learnt_from = {"pin_id": "p1", "sharpness": 0.5, "brightness": 0.5, "clipped": 0.0, "entropy": 6.0}
-        self._write(catalog.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
+        self._write(artifacts.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
         figures = {model: model_figures(of_model(found, model)) for model in ("challenger", "paste")}
-        (self.root / "reports").mkdir(exist_ok=True)
-        (self.root / catalog.EvaluationMetrics.path).write_text(
+        (self.root / artifacts.EvaluationMetrics.path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / artifacts.EvaluationMetrics.path).write_text(
             json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.9}})
         )
 
     def rate(self, judgments: Sequence[dict[str, Any]]) -> None:
         """What people say, in place of what they said."""
-        self._write(catalog.Ratings, judgments, JUDGMENTS)
+        self._write(artifacts.Ratings, judgments, JUDGMENTS)
 
     def _write(self, table: type[Artifact], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         place = self.root / table.path
@@ -88,7 +87,7 @@ class Judged:
 
 def empty(root: Path) -> Judged:
     """A project in which nothing was trained, rated or promoted."""
-    write_empty(root / catalog.Champion.path)
+    artifacts.Champion.write_empty(root / artifacts.Champion.path)
     project = Judged(root)
     project.rate([])
     return project

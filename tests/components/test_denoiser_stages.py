@@ -60,17 +60,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(root: Path, name: str) -> dict[str, Any]:
-    return json.loads((root / "reports" / f"{name}.json").read_text())
+    return json.loads((root / "reports" / name / "metrics.json").read_text())
 
 
 def losses_of(root: Path, name: str) -> list[str]:
-    return (root / "reports" / f"{name}_loss.csv").read_text().splitlines()
+    return (root / "reports" / name / "losses.csv").read_text().splitlines()
 
 
 PAINTING = {"steps": 2, "guidance_scale": 3.0, "guidance_stop": 1.0, "batch_size": 4, "precision": "fp32"}
 
 
-@pytest.mark.parametrize("name", ["base", "inpaint", "backdrop_lora", "engaged_lora", "ip_adapter"])
+@pytest.mark.parametrize("name", ["train_base", "train_inpaint", "train_backdrop", "tune_engaged", "train_ip_adapter"])
 def test_figures_losses_and_sheet(made, name):
     found = figures(made, name)
     assert found["held_out_loss"] == min(
@@ -80,9 +80,11 @@ def test_figures_losses_and_sheet(made, name):
     assert 0 < found["trained_parameters"] <= found["parameters"]
     header, *rows = losses_of(made, name)
     assert header == "step,loss"
-    assert [int(row.split(",")[0]) for row in rows] == ([2] if name == "engaged_lora" else [2, 4])
-    with Image.open(made / "reports" / f"{name}.png") as sheet:
-        assert sheet.height / sheet.width == pytest.approx((2 if name == "base" else 3) / _columns(sheet), rel=0.2)
+    assert [int(row.split(",")[0]) for row in rows] == ([2] if name == "tune_engaged" else [2, 4])
+    with Image.open(made / "reports" / name / "sheet.png") as sheet:
+        assert sheet.height / sheet.width == pytest.approx(
+            (2 if name == "train_base" else 3) / _columns(sheet), rel=0.2
+        )
 
 
 def _is_choice(found: dict[str, Any], average: str) -> bool:
@@ -107,17 +109,19 @@ def test_stock_diffusers_loads_what_is_trained(made):
 
 def test_inpainting_starts_where_the_base_ended(made):
     """The new inputs are zero, and the held-out loss draws the same times and noises."""
-    assert figures(made, "inpaint")["held_out_losses"]["before"] == pytest.approx(
-        figures(made, "base")["held_out_loss"], rel=1e-5
+    assert figures(made, "train_inpaint")["held_out_losses"]["before"] == pytest.approx(
+        figures(made, "train_base")["held_out_loss"], rel=1e-5
     )
 
 
 def test_which_pins_each_stage_saw(made):
-    found = {name: figures(made, name)["pins"] for name in ("base", "inpaint", "backdrop_lora", "engaged_lora")}
-    selection = figures(made, "engaged_lora")["selection"]
-    assert found["base"] == found["inpaint"] == 16
-    assert found["backdrop_lora"] == 8  # those with a product
-    assert found["engaged_lora"] == selection["selected"] < selection["candidates"] < 8
+    found = {
+        name: figures(made, name)["pins"] for name in ("train_base", "train_inpaint", "train_backdrop", "tune_engaged")
+    }
+    selection = figures(made, "tune_engaged")["selection"]
+    assert found["train_base"] == found["train_inpaint"] == 16
+    assert found["train_backdrop"] == 8  # those with a product
+    assert found["tune_engaged"] == selection["selected"] < selection["candidates"] < 8
     assert selection["mean_rate_of_selected"] > selection["mean_rate_of_candidates"]
 
 
@@ -176,7 +180,7 @@ def test_the_assembled_pipeline_paints(made):
 
 
 def test_the_adapter_alone_is_trained_and_a_picture_tells_it_something(made):
-    found = figures(made, "ip_adapter")
+    found = figures(made, "train_ip_adapter")
     assert found["pins"] == 8
     assert found["embedding_width"] == 32
     adapter = load_file(made / "models" / "ip_adapter" / WEIGHTS_FILE)
@@ -241,18 +245,18 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
     (cluster,) = [style for style in read_styles(made / "artifacts" / "styles") if style.kind == "cluster"]
     np.testing.assert_array_equal(pipeline.style_centres.uve.numpy(), cluster.uve[None])
     assert len(image_processors(pipeline.unet)) == 4
-    whole, alone = figures(tmp_path, "ip_adapter"), figures(made, "ip_adapter")
+    whole, alone = figures(tmp_path, "train_ip_adapter"), figures(made, "train_ip_adapter")
     assert whole["embedding_width"] == 16
     assert whole["trained_parameters"] > alone["trained_parameters"]
     assert (tmp_path / "models" / "canvas" / "styles" / "part-00000.parquet").is_file()
     run("evaluate_backdrop", tmp_path)
-    scores, of_made = figures(tmp_path, "backdrop"), figures(made, "backdrop")
+    scores, of_made = figures(tmp_path, "evaluate_backdrop"), figures(made, "evaluate_backdrop")
     assert scores["by_stage"].keys() == {"base", "inpaint", "backdrop", "engaged"}
     assert scores["kid"] == pytest.approx(of_made["kid"])  # prompts know nothing of it
 
 
 def test_styles_are_scored_by_strength(made):
-    found = figures(made, "style_prompts")
+    found = figures(made, "evaluate_style")
     assert set(found["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
     for strength, both in found["by_strength"].items():
         assert set(both) == {"prompted", "unprompted"}
@@ -275,16 +279,16 @@ def test_styles_are_scored_by_strength(made):
     assert by_split.keys() == {"unseen_view"}
     assert by_split["unseen_view"].items() <= found["by_strength"]["strength_1"]["unprompted"].items()
     assert found["scene_accuracy_real"] == 1.0
-    header, *rows = (made / "reports" / "style_prompts.csv").read_text().splitlines()
+    header, *rows = (made / "reports" / "evaluate_style" / "curve.csv").read_text().splitlines()
     assert header.startswith("strength,scene_follows,scene_follows_low")
     assert [row.split(",")[0] for row in rows] == ["0", "0.5", "1"]
-    with Image.open(made / "reports" / "style_prompts.png") as grid:
+    with Image.open(made / "reports" / "evaluate_style" / "sheet.png") as grid:
         assert grid.width > 2 * 150  # the style picture, a product
         assert grid.height > 3 * 150  # the product as it came, two styles
 
 
 def test_backdrops_are_scored_by_stage(made):
-    found = figures(made, "backdrop")
+    found = figures(made, "evaluate_backdrop")
     assert set(found["by_stage"]) == {"base", "inpaint", "backdrop", "engaged"}
     for scores in (found, *found["by_stage"].values()):
         assert scores["pictures"] == 6
@@ -295,7 +299,7 @@ def test_backdrops_are_scored_by_stage(made):
     assert found["scene_accuracy_real"] == 1.0  # forest and lobby are of different colours
     assert set(found["by_scene"]) == {"forest", "lobby"}
     assert found["kid"] == found["by_stage"]["engaged"]["kid"] != found["by_stage"]["base"]["kid"]
-    with Image.open(made / "reports" / "backdrop.png") as grid:
+    with Image.open(made / "reports" / "evaluate_backdrop" / "sheet.png") as grid:
         assert grid.width > 3 * 150  # the original and two prompts
         assert grid.height > 2 * 150  # two products
 
@@ -308,9 +312,9 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
                 (tmp_path / folder / part.name).symlink_to(part)
     tables.write(tmp_path / "artifacts" / "truth", [], tables.TRUTH)
     run("train_judges", tmp_path)
-    assert figures(tmp_path, "judges")["scenes"] == 0
+    assert figures(tmp_path, "train_judges")["scenes"] == 0
     run("evaluate_backdrop", tmp_path)
-    found = figures(tmp_path, "backdrop")
+    found = figures(tmp_path, "evaluate_backdrop")
     assert not [name for name in found if name.startswith("scene_accuracy")]
     assert {"kid", "extension_mean", "core_max_abs_diff"} <= found.keys()
 

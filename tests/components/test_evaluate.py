@@ -121,7 +121,7 @@ def made(root: Path) -> tuple[Path, list[Row]]:
 
 
 def figures(root: Path) -> dict[str, Any]:
-    return dict(json.loads((root / "reports" / "evaluation.json").read_text()))
+    return dict(json.loads((root / "reports" / "evaluate" / "metrics.json").read_text()))
 
 
 def of(rows: list[Row], model: str, name: str) -> list[Any]:
@@ -171,7 +171,7 @@ def test_figures(made: tuple[Path, list[Row]]) -> None:
 
 def test_pages_name_what_got_worse(made: tuple[Path, list[Row]], tmp_path: Path) -> None:
     root, _ = made
-    better = (root / "reports" / "evaluation.html").read_text()
+    better = (root / "reports" / "evaluate" / "report.html").read_text()
     assert "scene_right, forest" not in better
     assert "against the champion" in better
     swapped = {"challenger": "champion", "champion": "challenger", "paste": "paste"}
@@ -184,11 +184,11 @@ def test_pages_name_what_got_worse(made: tuple[Path, list[Row]], tmp_path: Path)
     table = pa.Table.from_pylist(rows, tables.CANDIDATES)
     tables.write(tmp_path / "artifacts" / "candidates", [table], tables.CANDIDATES)
     run(tmp_path, tmp_path)
-    page = (tmp_path / "reports" / "evaluation.html").read_text()
+    page = (tmp_path / "reports" / "evaluate" / "report.html").read_text()
     worse = page[page.index("What got worse") : page.index('id="slices"')]
     assert "scene_right, forest" in worse
     assert "diversity, lobby" in worse
-    assert "<html" in (tmp_path / "reports" / "drift_painted.html").read_text()
+    assert "<html" in (tmp_path / "reports" / "evaluate" / "drift.html").read_text()
 
 
 def test_drift_is_from_what_the_champion_learnt_from(made: tuple[Path, list[Row]], tmp_path: Path) -> None:

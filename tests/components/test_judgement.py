@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from lifecycle import catalog
+from components import artifacts
 from lifecycle.__main__ import main
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.stage import Model
 from lifecycle.registry import champion
-from lifecycle.registry.registry import MlflowRegistry
 from tests.components.judged import Judged, empty
 from tests.evaluation.test_gates import said
+from tests.lifecycle.registering import open_registry
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
 def aliases(project: Judged) -> dict[str, set[str]]:
     """Alias and version -> the models that have it."""
     found: dict[str, set[str]] = {}
-    for model in MlflowRegistry.open(project.root).versions.client.search_registered_models():
+    for model in open_registry(project.root).versions.client.search_registered_models():
         for alias, version in model.aliases.items():
             found.setdefault(f"{alias} {version}", set()).add(model.name)
     return found
@@ -37,7 +37,7 @@ def aliases(project: Judged) -> dict[str, set[str]]:
 
 def pin_champion(project: Judged) -> None:
     """champion/ as `champion pull` writes it, without DVC."""
-    place = project.root / catalog.Champion.path
+    place = project.root / artifacts.Champion.path
 
     def instead(path: str, write: Callable[[Path], None], root: Path) -> None:
         shutil.rmtree(root / path)
@@ -45,8 +45,8 @@ def pin_champion(project: Judged) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(champion, "replace", instead)
-        champion.pull(MlflowRegistry.open(project.root), project.root)
-    assert {entry.name for entry in place.iterdir()} == {champion.FACTS, *champion.TABLES}
+        champion.pull(open_registry(project.root), "canvas-background", artifacts.Champion, project.root)
+    assert {entry.name for entry in place.iterdir()} == {champion.FACTS, "evaluation", "training_statistics"}
 
 
 def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_every_registered_model_is_registered() -> None:
     """A model stage that is new must be given to `register`, or it has no version."""
-    known = {kind for kind in vars(catalog).values() if isinstance(kind, type) and issubclass(kind, Model)}
+    known = {kind for kind in vars(artifacts).values() if isinstance(kind, type) and issubclass(kind, Model)}
     registered = {kind for kind in known if kind.registered is not None}
     assert registered == {kind for kind in load_stage("register").inputs.values() if issubclass(kind, Model)}
 
@@ -72,23 +72,23 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     first = project.train("first")
     project.evaluate(first, 0.0)
     project.run("gate", "review", "register", "promote")
-    names = set(project.read(catalog.Registered))
-    assert project.read(catalog.Verdict)["outcome"] == "pending"
-    assert project.read(catalog.GateMetrics)["pending"] == 1
-    assert "raters" not in project.read(catalog.GateMetrics)
-    assert project.read(catalog.Promoted)["move"] is None
+    names = set(project.read(artifacts.Registered))
+    assert project.read(artifacts.Verdict)["outcome"] == "pending"
+    assert project.read(load_stage("gate").outputs["metrics"])["pending"] == 1
+    assert "raters" not in project.read(load_stage("gate").outputs["metrics"])
+    assert project.read(artifacts.Promoted)["move"] is None
     assert aliases(project) == {"candidate 1": names}
-    page = (project.root / catalog.Review.path).read_text()
+    page = (project.root / artifacts.Review.path).read_text()
     assert "Pending. Challenger" in page
     assert "there is no champion yet" in page
 
     project.rate(shown(said(first, None, 0.9)))
     project.run("gate", "review", "promote")
-    raters = project.read(catalog.GateMetrics)["raters"]
+    raters = project.read(load_stage("gate").outputs["metrics"])["raters"]
     assert 0.8 < raters["reward_agreement_low"] < raters["reward_agreement"] < 1  # of people's preferences, nine tenths
     assert raters["pair_agreement"] == 1.0  # both raters say the same
-    assert "The reward model prefers what people prefer in 0." in (project.root / catalog.Review.path).read_text()
-    assert project.read(catalog.Promoted)["move"]["after"] == "1"
+    assert "The reward model prefers what people prefer in 0." in (project.root / artifacts.Review.path).read_text()
+    assert project.read(artifacts.Promoted)["move"]["after"] == "1"
     assert aliases(project) == {"champion 1": names}
     pin_champion(project)
 
@@ -96,12 +96,12 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     project.evaluate(worse, -0.1)
     project.rate(said(worse, first, 0.9))
     project.run("gate", "review", "register", "promote")
-    refused = project.read(catalog.Promoted)
+    refused = project.read(artifacts.Promoted)
     assert (refused["outcome"], refused["move"]) == ("fail", None)
     assert any(reason.startswith("worse than the champion: reward_overall, 0.") for reason in refused["reasons"])
     assert not any(reason.startswith("worse than the champion: erosion") for reason in refused["reasons"])
     assert aliases(project) == {"champion 1": names, "candidate 2": names}
-    page = (project.root / catalog.Review.path).read_text()
+    page = (project.root / artifacts.Review.path).read_text()
     assert "Fail. Challenger" in page
     assert "train_base.steps" in page[page.index("What changed") :]
     assert main(["promote", "--why", "I like it"]) == 1
@@ -111,14 +111,14 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     project.rate(said(better, first, 0.9))
     project.evaluate(better, 0.1, changed=1.0)
     project.run("gate")
-    touched = project.read(catalog.Verdict)["reasons"]
+    touched = project.read(artifacts.Verdict)["reasons"]
     assert touched == ["challenger.core_max_abs_diff_worst is 1: it must be at most 0"]
     project.evaluate(better, 0.1)
     project.run("gate", "review", "register", "promote")
-    raters = project.read(catalog.GateMetrics)["raters"]
+    raters = project.read(load_stage("gate").outputs["metrics"])["raters"]
     assert "pair_agreement" in raters
     assert "reward_agreement" not in raters  # they saw pictures that this evaluation has not
-    assert project.read(catalog.Promoted)["move"]["before"] == "1"
+    assert project.read(artifacts.Promoted)["move"]["before"] == "1"
     assert aliases(project) == {"champion 3": names, "previous 1": names}
     assert main(["rollback", "--why", "complaints"]) == 0
     assert aliases(project) == {"champion 1": names}

@@ -27,7 +27,7 @@ from tests.components.mugs import write_catalogue
 from tests.components.ranked_stages import trained
 from tests.components.sidecars import write_sidecars
 
-MADE = {"train_base": "base", "train_inpaint": "inpaint", "train_backdrop": "backdrop_lora"}
+STAGES = ("train_base", "train_inpaint", "train_backdrop")
 WEIGHTS = {"rtol": 0, "atol": 1e-4}
 """How alike weights are: AdamW makes steps of one size of large and of small gradients."""
 
@@ -45,7 +45,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "artifacts").mkdir()
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
-    for stage in MADE:
+    for stage in STAGES:
         run(stage, root, **trained(stage, log_every=1))
     return root
 
@@ -115,7 +115,7 @@ def losses_of(root: Path, stage: str) -> list[float]:
 
 
 def figures_of(root: Path, stage: str) -> dict[str, Any]:
-    return json.loads((root / "reports" / f"{MADE[stage]}.json").read_text())
+    return json.loads((root / "reports" / stage / "metrics.json").read_text())
 
 
 @pytest.mark.parametrize("name", ["sharded", "resumed"])
@@ -177,9 +177,9 @@ def test_ranks_write_the_shards_that_one_process_does(encoded_alone: Path, ranke
     assert pq.read_table(one.table).equals(pq.read_table(two.table))
     for row in range(len(one)):
         torch.testing.assert_close(two[row]["moments"], one[row]["moments"], rtol=0, atol=1e-2)
-    figures = json.loads((ranked / "catalogue" / "rank-0" / "reports" / "encode.json").read_text())
+    figures = json.loads((ranked / "catalogue" / "rank-0" / "reports" / "encode" / "metrics.json").read_text())
     assert figures["views"] == len(one)
-    assert not (ranked / "catalogue" / "rank-1" / "reports" / "encode.json").exists()
+    assert not (ranked / "catalogue" / "rank-1" / "reports" / "encode" / "metrics.json").exists()
 
 
 def test_ranks_paint_and_train_the_decoder_that_one_process_does(encoded_alone: Path, ranked: Path):

@@ -1,4 +1,4 @@
-"""Stage `report`: one page with the verdict first, from every stage's own kind of file."""
+"""Stage `report`: one page of what the project's stages leave, the verdict and a few figures first."""
 
 from __future__ import annotations
 
@@ -11,57 +11,76 @@ import pytest
 from PIL import Image
 
 from canvas.pins.images import encode_png
-from components.report import report
-from lifecycle.declare.stage import Input, Metrics, Output, Picture
+from components.report import HEADLINE
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.stage import Artifact, Collected, Exhibit, Input, Losses, Metrics, Output, Sheet
 
+REPORT = load_stage("report")
 FIGURES: dict[str, dict[str, Any]] = {
     "ingest": {"pins": 2500},
-    "validation": {"pins": {"met": 17, "warnings": 0, "critical": 0}},
-    "tables_validation": {"masks": {"met": 7, "warnings": 0, "critical": 0}},
-    "drift": {"verdict": {"drift": 0, "drifted_columns": 1}, "distance": {"category": 0.41}},
-    "masks": {"pins": 2077},
-    "captions": {"rows": 8191},
-    "gate": {"passed": 0, "failed": 0, "pending": 1, "reasons": 2},
+    "mask": {"pins": 2077},
+    "caption": {"rows": 8191},
+    "monitor": {"verdict": {"drift": 0, "drifted_columns": 1}},
+    "evaluate_backdrop": {"scene_accuracy": 0.75},
+    "evaluate": {"challenger": {"core_max_abs_diff_worst": 0.0}},
 }
 
 
-def index(folder: Path, **changed: dict[str, Any]) -> str:
-    """The page, of files that the stages could have written; `changed` figures by argument."""
-    inputs: dict[str, Input[Any]] = {}
-    for argument, artifact in report.inputs.items():
-        path = folder / Path(artifact.path).name
-        if issubclass(artifact, Metrics):
-            path.write_text(json.dumps((FIGURES | changed).get(argument, {"a": {"b": 0.25}})))
-        elif issubclass(artifact, Picture):
-            path.write_bytes(encode_png(Image.new("RGB", (4, 4), "red")))
-        elif argument == "style_curve":
-            path.write_text("strength,scene_follows,text_agreement\n0,0.1,\n1,0.7,0.25\n")
-        elif argument == "filter_funnel":
-            path.write_text("filter,pins\nall pins,2500\nquality,2263\n")
-        else:
-            path.write_text("step,loss\n0,1.5\n10,0.5\n")
-        inputs[argument] = Input(path)
-    report(**inputs, index=Output(folder / "index.html"))
-    return (folder / "index.html").read_text()
+def write(stage: str, kind: type[Artifact], path: Path) -> None:
+    """What the stage could have written."""
+    if issubclass(kind, Metrics):
+        path.write_text(json.dumps(FIGURES.get(stage, {"a": {"b": 0.25}})))
+    elif issubclass(kind, Sheet):
+        path.write_bytes(encode_png(Image.new("RGB", (4, 4), "red")))
+    elif issubclass(kind, Losses):
+        path.write_text("step,loss,encoder\n0,1.5,first\n10,0.5,first\n0,2,second\n")
+    elif stage == "filter":
+        path.write_text("filter,pins\nall pins,2500\nquality,2263\n")
+    else:
+        path.write_text(
+            "strength,scene_follows,style_agreement,leakage,diversity,prompt_scene,text_agreement\n0,1,1,1,1,1,\n"
+        )
 
 
-def test_verdict_and_key_figures_come_first(tmp_path: Path) -> None:
-    page = index(tmp_path)
+def index(folder: Path, outcome: str) -> tuple[str, dict[str, float]]:
+    """The page and its headline."""
+    exhibits = []
+    for argument, (writer, out) in REPORT.collected.items():
+        path = folder / argument
+        if writer.outputs[out].suffix in (".json", ".png", ".csv"):
+            write(writer.name, writer.outputs[out], path)
+        exhibits.append(Exhibit(writer.name, writer.description, out, writer.outputs[out], path))
+    (folder / "verdict.json").write_text(json.dumps({"outcome": outcome, "reasons": ["nobody has rated"]}))
+    REPORT(
+        collected=Collected(tuple(exhibits)),
+        verdict=Input(folder / "verdict.json"),
+        index=Output(folder / "index.html"),
+        metrics=Output(folder / "metrics.json"),
+    )
+    return (folder / "index.html").read_text(), json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(("outcome", "mood"), [("pass", "good"), ("pending", "warn"), ("fail", "bad")])
+def test_verdict_and_headline_come_first(tmp_path: Path, outcome: str, mood: str) -> None:
+    page, headline = index(tmp_path, outcome)
     top = page[page.index("<main>") : page.index("<section")]
-    assert "The generator: pending; 0 warnings of the tables; 1 columns drifted" in top
-    assert 'class="verdict good"' in top
-    for figure in ("2,500", "2,263", "2,077", "8,191"):
+    assert f'class="verdict {mood}">The gates say: {outcome}<' in top
+    assert "nobody has rated" in top
+    for figure in ("2,500", "2,077", "8,191"):
         assert f"<dd>{figure}</dd>" in top
-    assert page.count("data:image/png") == 10
+    assert headline["backgrounds_that_show_the_prompt"] == 0.75
+    assert "diversity" not in headline  # not measured
+    assert len(HEADLINE) == 10
+
+
+def test_every_stage_shows_all_it_left(tmp_path: Path) -> None:
+    page, _ = index(tmp_path, "pending")
+    sections = dict(re.findall(r'<section id="[^"]+"><h2>(\w+)</h2>(.*?)</section>', page, re.DOTALL))
+    assert list(sections) == list(dict.fromkeys(writer.name for writer, _ in REPORT.collected.values()))
+    assert page.count("data:image/png") == sum(issubclass(kind, Sheet) for kind in REPORT.inputs.values())
+    assert "The sheet shows held-out pins above their reconstructions." in sections["train_vae"]
+    assert re.search(r"first</li>.*second</li>", sections["train_clip"])
+    assert "quality" in sections["filter"]
+    assert 'href="evaluate/drift.html"' in sections["evaluate"]
+    assert 'href="validate/docs/index.html"' in sections["validate"]
     assert not re.search(r'src="(?!data:)|(href|src)="(https?:)?//', page)
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"tables_validation": {"masks": {"met": 6, "warnings": 1, "critical": 0}}},
-        {"drift": {"verdict": {"drift": 1, "drifted_columns": 9}}},
-    ],
-)
-def test_warnings_and_drift_colour_the_verdict(tmp_path: Path, changed: dict[str, dict[str, Any]]) -> None:
-    assert 'class="verdict warn"' in index(tmp_path, **changed)

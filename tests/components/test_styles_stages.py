@@ -85,7 +85,7 @@ def mine(data: Path, embedded: Path, out: Path, **params) -> dict:
         embeddings=Input(embedded / "embeddings"),
         styles=Output(out / "styles"),
         metrics=Output(out / "styles.json"),
-        gallery=Output(out / "styles.html"),
+        report=Output(out / "styles.html"),
     )
     return json.loads((out / "styles.json").read_text())
 

@@ -16,17 +16,21 @@ def test_stage_entry(toy: Project) -> None:
         "desc": "Square the first numbers of the file.",
         "deps": [
             "data",
-            "canvas/catalog.py",
             "canvas/pixels.py",
             "components/square.py",
         ],
         "params": ["shared", "square"],
-        "outs": ["artifacts/squares", "reports/square.html", "reports/square_curve.csv", "reports/square.png"],
-        "metrics": [{"reports/square.json": {"cache": False}}],
+        "outs": [
+            "artifacts/squares",
+            "reports/square/report.html",
+            "reports/square/curve.csv",
+            "reports/square/sheet.png",
+        ],
+        "metrics": [{"reports/square/metrics.json": {"cache": False}}],
     }
     assert document["stages"]["mean"]["outs"] == ["models/mean"]
     curve = {"x": "n", "y": ["square", "cube"], "template": "linear", "title": "n, its square and its cube"}
-    assert document["plots"] == [{"reports/square_curve.csv": curve}, {"reports/square.png": None}]
+    assert document["plots"] == [{"reports/square/curve.csv": curve}, {"reports/square/sheet.png": None}]
     assert toy.read("dvc.yaml").startswith("# Written by `make graph`")
 
 
@@ -43,13 +47,13 @@ def test_dvc_runs_experiments_and_shows_metrics_and_plots(repository: Project) -
     assert "Ran experiment(s): coarse" in experiment
     assert "first: 6        # of the file" in repository.read("params.yaml"), "comments survive"
     changes = json.loads(repository.ok("dvc", "metrics", "diff", "--json"))
-    assert changes["reports/mean.json"]["mean"] == {"old": 15.17, "new": 15.2, "diff": pytest.approx(0.03)}
+    assert changes["reports/mean/metrics.json"]["mean"] == {"old": 15.17, "new": 15.2, "diff": pytest.approx(0.03)}
     params = json.loads(repository.ok("dvc", "params", "diff", "--json"))
     assert params["params.yaml"]["mean.rounding.digits"] == {"old": 2, "new": 1, "diff": -1}
 
     plots = json.loads(repository.ok("dvc", "plots", "show", "--json"))
     assert "errors" not in plots
-    curve, sheet = plots["data"]["reports/square_curve.csv"][0], plots["data"]["reports/square.png"][0]
+    curve, sheet = plots["data"]["reports/square/curve.csv"][0], plots["data"]["reports/square/sheet.png"][0]
     drawn = curve["content"]["data"]["values"]
     assert {point["field"] for point in drawn} == {"square", "cube"}
     assert curve["content"]["encoding"]["x"]["field"] == "n"

@@ -63,8 +63,8 @@ def test_kubeflow_reads_what_was_compiled(toy: Project) -> None:
 def test_what_is_done_in_the_registry_is_done_each_time(toy: Project) -> None:
     """From the cache, a second promotion after a rollback would do nothing."""
     source = NEW_STAGE.format(pipeline="promote")
-    source = source.replace("Metrics, Output", "Metrics, Output, Registry").replace(
-        "[Doubled])", "[Doubled], registry: Registry)"
+    source = source.replace("import Input", "import Registry, Input").replace(
+        "[Metrics])", "[Metrics], registry: Registry)"
     )
     toy.write("components/double.py", source)
     toy.pipelines("graph")

@@ -14,7 +14,7 @@ def test_compiled_pipeline_runs_and_does_what_dvc_does(toy: Project) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     folder = Path(done.stdout.splitlines()[-1].removeprefix("Everything lies in "))
     assert folder.parent == toy.root / ".work" / "kfp_local"
-    for line in ("square reports/square.json 2 numbers", "mean models/mean 8 bytes"):
+    for line in ("square reports/square/metrics.json 2 numbers", "mean models/mean 8 bytes"):
         assert any(all(word in printed for word in line.split()) for printed in done.stdout.splitlines()), line
     # 1, 4 and 9: three numbers of the tiny profile; an int stays an int on its way through Kubeflow.
     assert (folder / "mean" / "model" / "mean.txt").read_text() == "4.67 int"
@@ -24,7 +24,7 @@ def test_compiled_pipeline_runs_and_does_what_dvc_does(toy: Project) -> None:
     toy.write("params.yaml", toy.read("profiles/tiny.yaml"))
     toy.ok("python", "-m", "lifecycle", "run", "square")  # as dvc.yaml's cmd does
     assert toy.read("artifacts/squares/squares.txt") == (folder / "square" / "squares" / "squares.txt").read_text()
-    assert toy.read("reports/square.html") == (folder / "square" / "report").read_text()
+    assert toy.read("reports/square/report.html") == (folder / "square" / "report").read_text()
 
 
 def test_promote_reads_what_train_made(toy: Project) -> None:

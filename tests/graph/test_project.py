@@ -16,18 +16,12 @@ from tests.graph.edges import dvc_edges, kfp_edges, kfp_stages, makers
 
 NEW_STAGE = '''"""Double the mean."""
 
-from canvas.catalog import Mean
+from components.artifacts import Mean
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
 
-class Doubled(Metrics):
-    """Twice the mean."""
-
-    path = "reports/double.json"
-
-
 @stage(pipeline="{pipeline}")
-def double(mean: Input[Mean], doubled: Output[Doubled]) -> None:
+def double(mean: Input[Mean], doubled: Output[Metrics]) -> None:
     """Double the mean."""
     doubled.path.write_text('{{"doubled": 2}}')
 '''
@@ -100,7 +94,7 @@ def test_one_new_file_is_a_stage_of_both_graphs(toy: Project) -> None:
     dvc, (train, _) = toy.dvc(), toy.compiled()
     assert dvc["stages"].keys() == kfp_stages(train) == {"square", "mean", "double"}
     assert dvc_edges(dvc) == kfp_edges(train) == {("data", "square"), ("square", "mean"), ("mean", "double")}
-    assert dvc["stages"]["double"]["metrics"] == [{"reports/double.json": {"cache": False}}]
+    assert dvc["stages"]["double"]["metrics"] == [{"reports/double/doubled.json": {"cache": False}}]
 
 
 def test_a_promote_stage_gets_a_pipeline_of_its_own(toy: Project) -> None:
@@ -122,7 +116,7 @@ def test_dvc_repro_leaves_a_promote_stage_alone(repository: Project) -> None:
     repository.write("components/double.py", NEW_STAGE.format(pipeline="promote"))
     repository.pipelines("graph")
     assert "Running stage 'mean'" in repository.ok("dvc", "repro")
-    assert not (repository.root / "reports/double.json").exists()
+    assert not (repository.root / "reports/double/doubled.json").exists()
     assert "Data and pipelines are up to date" in repository.ok("dvc", "repro")
 
 

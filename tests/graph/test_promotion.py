@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.registry.registry import MlflowRegistry
 from tests.components.judged import empty
 from tests.evaluation.test_gates import said
 from tests.graph.conftest import ROOT, Project
+from tests.lifecycle.registering import open_registry
 
 
 def test_promote_runs_as_kubeflow_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,5 +35,5 @@ def test_promote_runs_as_kubeflow_would_run_it(tmp_path: Path, monkeypatch: pyte
     told = json.loads((folder / "promote" / "promoted").read_text())
     assert told["outcome"] == "pass"
     assert told["move"]["after"] == "1"
-    client = MlflowRegistry.open(tmp_path).versions.client
+    client = open_registry(tmp_path).versions.client
     assert client.get_model_version_by_alias("canvas-background", "champion").version == 1

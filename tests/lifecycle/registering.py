@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lifecycle.catalog import BaseModel, CanvasModel, InpaintModel
-from lifecycle.declare.stage import Decision, Model, ModelVersion, Outcome, Served
+from lifecycle.declare.registry import Decision, ModelVersion, Outcome, Served
+from lifecycle.declare.stage import Model
 from lifecycle.record.journal import Journal
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
 
-WHOLE = "canvas-background"
-KINDS: tuple[type[Model], ...] = (BaseModel, InpaintModel, CanvasModel)
+
+class Base(Model):
+    """Trained on the data."""
+
+    path = "models/base"
+    registered = "test-base"
+
+
+class Inpaint(Model):
+    """Trained from the base."""
+
+    path = "models/inpaint"
+    registered = "test-inpaint"
+
+
+class Weights(Model):
+    """Made of the others, as the composite of tests/lifecycle/project."""
+
+    path = "models/weights"
+    registered = "test-weights"
+    composite = True
+
+
+WHOLE = "test-weights"
+KINDS: tuple[type[Model], ...] = (Base, Inpaint, Weights)
 SERVED = Served(loader="nowhere", inputs={"prompt": "string"}, outputs={"image": "binary"}, options={})
 DATA = {"argument": "data", "path": "data", "kind": "Dataset", "uri": "data", "digest": "d" * 32 + ".dir"}
 
@@ -41,11 +64,16 @@ def record(home: Path, stage: str, reads: list[dict[str, str]], *wrote: dict[str
 
 
 def record_training(home: Path, root: Path, steps: int) -> None:
-    """base from data, inpaint from base, canvas from inpaint."""
-    base, inpaint, canvas = (item(kind, root) for kind in KINDS)
+    """base from data, inpaint from base, the composite from inpaint."""
+    base, inpaint, weights = (item(kind, root) for kind in KINDS)
     record(home, "train_base", [DATA], base, **{"train_base.steps": steps})
     record(home, "train_inpaint", [base], inpaint, **{"train_inpaint.steps": 2})
-    record(home, "assemble", [inpaint], canvas)
+    record(home, "assemble", [inpaint], weights)
+
+
+def open_registry(home: Path) -> MlflowRegistry:
+    """The registry of a project whose raw data is in data/."""
+    return MlflowRegistry.open(home, ["data"])
 
 
 def decision(challenger: str, champion: str | None, outcome: Outcome = "pass", *reasons: str) -> Decision:
@@ -67,12 +95,12 @@ def register(
     (root / "evaluation.json").write_text('{"scene": {"right": 0.75}}')
     return dict(
         registry.register(
-            CanvasModel,
+            Weights,
             models,
             served=SERVED,
             evidence=tables,
             metrics=root / "evaluation.json",
-            decision=decision(digest(models[CanvasModel]), champion, outcome, "as it happens"),
+            decision=decision(digest(models[Weights]), champion, outcome, "as it happens"),
         )
     )
 
@@ -81,4 +109,4 @@ def trained(home: Path, root: Path, content: str, champion: str | None, steps: i
     """Models of this content, recorded and registered."""
     models = write_models(root, content)
     record_training(home, root, steps)
-    return register(MlflowRegistry.open(home), root, models, champion)
+    return register(open_registry(home), root, models, champion)

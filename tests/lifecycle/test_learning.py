@@ -35,7 +35,7 @@ def rated(tmp_path: Path) -> Project:
 def test_ratings_are_learnt_once_and_again(rated: Project) -> None:
     done = rated.lifecycle("ratings", "learn")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("preferences/ holds 4 judgments of 2 pairs or pictures, 2 of these candidates; ")
+    assert done.stdout.startswith("preferences/ holds 4 judgments of 2 pairs or images, 2 of these candidates; ")
     assert digest(rated.root / "preferences") == pinned_digest("preferences", rated.root)
     before = rated.read("preferences.dvc")
     assert rated.lifecycle("ratings", "learn").returncode == 0
@@ -46,7 +46,7 @@ def test_ratings_are_learnt_once_and_again(rated: Project) -> None:
     tables.write(rated.root / "artifacts" / "candidates", [later], tables.CANDIDATES)
     refused = rated.lifecycle("ratings", "learn")
     assert refused.returncode == 1
-    assert "no judgment that counts is about the pictures in artifacts/candidates" in refused.stderr
+    assert "no judgment that counts is about the images in artifacts/candidates" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert len(read(rated.root / "preferences")) == 2
 

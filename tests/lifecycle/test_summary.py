@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from lifecycle.summary import readable_size
 from tests.lifecycle.conftest import NOBODY, Project
 
+SHOW = """
+import json
 
-def test_what_was_made_and_what_was_not(bare_project: Project) -> None:
+from lifecycle.declare.stage import Collected, Metrics, Output, Report, Verdict, stage
+
+
+class Judgement(Verdict):
+    '''Whether the sum will do.'''
+
+    path = "artifacts/judgement.json"
+
+
+@stage()
+def show(collected: Collected, metrics: Output[Metrics], judgement: Output[Judgement], page: Output[Report]) -> None:
+    '''Show what was made.'''
+    files = {exhibit.argument: exhibit.path for exhibit in collected.exhibits if exhibit.stage == "train"}
+    total = json.loads(files["metrics"].read_text())["total"]
+    metrics.path.write_text(json.dumps({"sum_of_all_numbers": total}))
+    reasons = [f"reason {number}" for number in range(7)]
+    judgement.path.write_text(json.dumps({"outcome": "pending", "reasons": reasons}))
+    page.path.write_text(f"<title>{[exhibit.argument for exhibit in collected.exhibits]}</title>")
+"""
+
+
+def test_a_run_on_one_screen(bare_project: Project) -> None:
+    (bare_project.root / "components" / "show.py").write_text(SHOW)
     for stage in ("fetch", "train"):
         bare_project.lifecycle("run", stage, MLFLOW_TRACKING_URI=NOBODY)
-    lines = [" ".join(line.split()) for line in bare_project.lifecycle("summary").stdout.splitlines()]
-    assert lines == [
-        "fetch: Multiply the raw numbers.",
-        "artifacts/numbers 3 B",
-        "train: Sum the numbers, a step at a time, from where it was.",
-        "models/weights 2 B",
-        "reports/train.json total 12, first.step 0",
-        "reports/train_loss.csv 43 B",
-        "score: Compare the model with the numbers.",
-        "reports/score.html not made yet",
-        "reports/score.png not made yet",
-        "Runs: make ui",
+    assert bare_project.lifecycle("summary").stdout.splitlines() == [
+        "Not run: score, show",
+        "Runs:    make ui",
+        "Try it:  cat models/weights/model.safetensors",
     ]
+    for stage in ("score", "show"):
+        done = bare_project.lifecycle("run", stage, MLFLOW_TRACKING_URI=NOBODY)
+        assert done.returncode == 0, done.stderr
+    assert bare_project.lifecycle("summary").stdout.splitlines() == [
+        "Verdict: pending",
+        *(f"  - reason {number}" for number in range(5)),
+        "  and 2 more",
+        "  sum of all numbers                           12",
+        f"Report:  {bare_project.root / 'reports/show/page.html'}",
+        "Runs:    make ui",
+        "Try it:  cat models/weights/model.safetensors",
+    ]
+    assert json.loads(bare_project.read("reports/show/metrics.json")) == {"sum_of_all_numbers": 12}
+    assert bare_project.read("reports/show/page.html") == "<title>['metrics', 'losses', 'report', 'sheet']</title>"
 
 
 def test_stages_are_listed_in_order(bare_project: Project) -> None:
@@ -32,10 +61,3 @@ def test_stages_are_listed_in_order(bare_project: Project) -> None:
         "train  Sum the numbers, a step at a time, from where it was.",
         "score  Compare the model with the numbers.",
     ]
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_234_567, "1.23 MB"), (5 * 10**15, "5e+03 TB")]
-)
-def test_sizes(size: int, text: str) -> None:
-    assert readable_size(size) == text

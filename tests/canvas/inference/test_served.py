@@ -15,15 +15,13 @@ from canvas.inference.style import style_of_pictures
 from canvas.pins.images import encode_png
 from canvas.reward.model import build_reward
 from canvas.reward.spec import REWARD_FOLDER
-from lifecycle.catalog import CanvasModel
-from lifecycle.declare.stage import Served
+from lifecycle.declare.registry import Served
 from lifecycle.registry.packaging import write_pyfunc
-from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_style import noise
 from tests.canvas.reward.test_model import SPEC
-from tests.lifecycle.registering import decision, record_training, write_models
+from tests.lifecycle.registering import WHOLE, Weights, decision, open_registry, record_training, write_models
 
 SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
 
@@ -95,22 +93,22 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
 def test_whoever_knows_the_registry_asks_the_champion(pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     models = write_models(tmp_path, "a")
-    (models[CanvasModel] / "model.safetensors").unlink()
-    pipeline.save_pretrained(models[CanvasModel])
+    (models[Weights] / "model.safetensors").unlink()
+    pipeline.save_pretrained(models[Weights])
     record_training(tmp_path, tmp_path, 1)
     (tmp_path / "evaluation.json").write_text("{}")
-    registry = MlflowRegistry.open(tmp_path)
-    passed = decision(digest(models[CanvasModel]), None)
+    registry = open_registry(tmp_path)
+    passed = decision(digest(models[Weights]), None)
     versions = registry.register(
-        CanvasModel, models, served=SERVED, evidence={}, metrics=tmp_path / "evaluation.json", decision=passed
+        Weights, models, served=SERVED, evidence={}, metrics=tmp_path / "evaluation.json", decision=passed
     )
-    registry.promote(versions["canvas-background"], passed, "it is the first")
+    registry.promote(versions[WHOLE], passed, "it is the first")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/.mlflow/mlflow.db")
     import mlflow.pyfunc
     import pandas as pd
 
     rows = pd.DataFrame({"product": [encode_png(cutout(40, 56))], "prompt": ["a red lamp, forest"], "seed": [7]})
-    loaded = mlflow.pyfunc.load_model("models:/canvas-background@champion")
+    loaded = mlflow.pyfunc.load_model(f"models:/{WHOLE}@champion")
     made = loaded.predict(rows, params={"steps": 1})["image"]
     assert Image.open(io.BytesIO(made[0])).size == (56, 40)

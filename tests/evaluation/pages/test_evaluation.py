@@ -38,7 +38,7 @@ def shown(**changes: Any) -> str:
         "slices": {"scene": {"forest": FIGURES}},
         "deltas": [],
         "drift": {"share": 0.25, "drifted": 1, "columns": 4, "distance": {"sharpness": 0.8}},
-        "drift_page": "drift_painted.html",
+        "drift_page": "drift.html",
         "worst": png(),
         "worst_by": "reward_overall",
     }
@@ -50,7 +50,7 @@ def test_without_a_champion() -> None:
     assert "240 pictures of 120 items; there is no champion to compare with." in found
     assert "0.61 [0.5, 0.7]" in found
     assert "90 \N{PLUS-MINUS SIGN} 3" in found
-    assert 'href="drift_painted.html"' in found
+    assert 'href="drift.html"' in found
     assert "1 of 4 statistics" in found
 
 

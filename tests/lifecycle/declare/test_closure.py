@@ -12,18 +12,20 @@ FILES = {
     "components/__init__.py": '"""One file a stage."""\n',
     "components/train.py": """\
 from canvas.models import unet
+from components.artifacts import Model
 from lifecycle.declare.stage import stage
 def train():
     import canvas.lazy
 """,
     "components/other.py": "",
+    "components/artifacts.py": "from canvas import types_only\n",
     "canvas/__init__.py": "",
     "canvas/lazy.py": "import os\nfrom . import near\n",
     "canvas/near.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from canvas import types_only\n",
     "canvas/types_only.py": "",
     "canvas/models/__init__.py": "from .parts import Block",
     "canvas/models/unet.py": "from ..near import x",
-    "canvas/features/parts.py": "class Block: ...",
+    "canvas/models/parts.py": "class Block: ...",
     "lifecycle/declare/stage.py": "",
 }
 
@@ -40,7 +42,7 @@ def test_what_it_imports_and_no_more(root: Path) -> None:
     assert import_closure("components.train", root) == [
         "canvas/lazy.py",
         "canvas/models/__init__.py",
-        "canvas/features/parts.py",
+        "canvas/models/parts.py",
         "canvas/models/unet.py",
         "canvas/near.py",
         "components/train.py",
@@ -56,9 +58,10 @@ def test_a_first_party_import_of_nothing(root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "matters"),
     [
-        ("canvas/features/parts.py", True),
+        ("canvas/models/parts.py", True),
         ("canvas/lazy.py", True),
         ("components/other.py", False),
+        ("components/artifacts.py", False),
         ("lifecycle/declare/stage.py", False),
     ],
 )

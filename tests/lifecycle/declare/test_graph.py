@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle.declare.graph import load_stage, load_stages, ordered, producers, stage_names
-from lifecycle.declare.stage import Dataset, Input, Output, stage
+from lifecycle.declare.graph import (
+    artifact_of,
+    artifacts_of,
+    composite_of,
+    load_stage,
+    load_stages,
+    ordered,
+    pinned_paths,
+    producers,
+    stage_names,
+)
+from lifecycle.declare.stage import Collected, Dataset, Input, Metrics, Model, Output, Pinned, Report, Sheet, stage
 
 
-class Raw(Dataset):
+class Raw(Pinned):
     """Raw."""
 
     path = "data"
-    pinned = True
 
 
 class A(Dataset):
@@ -62,6 +71,69 @@ def a_to_b(a: Input[A], b: Output[B]) -> None:
 @stage()
 def b_to_a(b: Input[B], a: Output[A]) -> None:
     """B to A."""
+
+
+class Whole(Model):
+    """Made of all."""
+
+    path = "models/whole"
+    composite = True
+
+
+class Page(Report):
+    """A page about all others."""
+
+    path = "reports/index.html"
+
+
+@stage()
+def b_to_whole(b: Input[B], whole: Output[Whole], metrics: Output[Metrics], sheet: Output[Sheet]) -> None:
+    """B to the whole."""
+
+
+@stage()
+def show(collected: Collected, metrics: Output[Metrics], page: Output[Page]) -> None:
+    """Show it all."""
+
+
+@stage()
+def publish(page: Input[Page], metrics: Output[Metrics]) -> None:
+    """Publish the page."""
+
+
+@stage(pipeline="promote")
+def promote(whole: Input[Whole], metrics: Output[Metrics]) -> None:
+    """Promote the whole."""
+
+
+ALL = [make_a, a_to_b, b_to_whole, show, publish, promote]
+
+
+def test_a_collector_reads_what_people_read_of_the_stages_before_it() -> None:
+    stages = ordered(ALL)
+    assert [stage.name for stage in stages][-2:] == ["show", "publish"]
+    (collector,) = [stage for stage in stages if stage.collector]
+    assert {argument: artifact.path for argument, artifact in collector.inputs.items()} == {
+        "b_to_whole__metrics": "reports/b_to_whole/metrics.json",
+        "b_to_whole__sheet": "reports/b_to_whole/sheet.png",
+    }
+    assert collector.collected == {
+        "b_to_whole__metrics": (b_to_whole, "metrics"),
+        "b_to_whole__sheet": (b_to_whole, "sheet"),
+    }
+
+
+def test_artifacts_are_found_by_kind() -> None:
+    assert composite_of(ALL) is Whole
+    assert pinned_paths(ALL) == ("data",)
+    assert artifacts_of(ALL, Dataset) == [A, B, Raw]
+    assert artifact_of(ALL, Pinned) is Raw
+    with pytest.raises(ValueError, match="must have one Sheet, and have none"):
+        artifact_of([make_a], Sheet)
+    with pytest.raises(ValueError, match="must have one Dataset, and have artifacts/a, artifacts/b, data"):
+        artifact_of(ALL, Dataset)
+    with pytest.raises(ValueError, match="must have one Model with `composite = True`, and have none"):
+        composite_of([make_a])
 
 
 def test_producers_come_before_consumers() -> None:

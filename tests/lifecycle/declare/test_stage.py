@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.declare.stage import Artifact, Dataset, Input, Metrics, Model, Output, Scratch, StepLog, stage
+from lifecycle.declare.stage import (
+    Artifact,
+    Dataset,
+    Input,
+    Losses,
+    Metrics,
+    Model,
+    Output,
+    Plot,
+    Scratch,
+    Sheet,
+    Site,
+    StepLog,
+    stage,
+)
 
 
 class Pins(Dataset):
@@ -83,6 +97,22 @@ def test_the_signature_is_the_declaration() -> None:
     assert (fit.log, fit.scratch, fit.machine, fit.pipeline) == ("log", "room", "gpu", "promote")
 
 
+def test_what_only_people_read_needs_no_class() -> None:
+    @stage()
+    def fit(metrics: Output[Metrics], losses: Output[Losses], sheet: Output[Sheet], docs: Output[Site]) -> None:
+        """Fit."""
+
+    assert {argument: artifact.path for argument, artifact in fit.outputs.items()} == {
+        "metrics": "reports/fit/metrics.json",
+        "losses": "reports/fit/losses.csv",
+        "sheet": "reports/fit/sheet.png",
+        "docs": "reports/fit/docs",
+    }
+    losses = fit.outputs["losses"]
+    assert issubclass(losses, Losses)
+    assert (losses.x, losses.y) == ("step", "loss")
+
+
 def test_calling_a_stage_calls_its_function(tmp_path: Path) -> None:
     @stage()
     def count(size: Size, out: Output[Count]) -> None:
@@ -141,6 +171,18 @@ def no_place(pins: Input[NoPlace], out: Output[Count]) -> None:
     """No path."""
 
 
+def bare_dataset(pins: Output[Dataset]) -> None:
+    """What others read needs a class."""
+
+
+def read_by_kind(metrics: Input[Metrics], out: Output[Count]) -> None:
+    """Whose metrics?"""
+
+
+def no_axes(curve: Output[Plot]) -> None:
+    """A plot of what?"""
+
+
 def itself(pins: Input[Pins], out: Output[Pins]) -> None:
     """In place."""
 
@@ -171,6 +213,9 @@ def nested_default(params: NestedDefault, out: Output[Count]) -> None:
         (no_docstring, "needs a docstring"),
         (not_an_artifact, "'pins' needs an Artifact with a path"),
         (no_place, "'pins' needs an Artifact with a path"),
+        (bare_dataset, "'pins' needs an Artifact with a path"),
+        (read_by_kind, "'metrics' needs an Artifact with a path"),
+        (no_axes, "'curve' is a Plot without axes: subclass it with `x` and `y`"),
         (itself, "reads and writes .*artifacts/pins.*a cycle of one"),
         (thawed, "must be declared @dataclass"),
         (with_default, "WithDefault.width has a default: remove it"),

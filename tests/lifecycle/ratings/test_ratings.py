@@ -165,7 +165,7 @@ def test_pull_needs_the_packet_and_its_key(project: Project) -> None:
     finally:
         away.rename(hidden)
     assert refused.returncode == 1
-    assert "is missing: without it nobody knows who painted what" in refused.stderr
+    assert "is missing: without it nobody knows who made what" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 

@@ -58,7 +58,7 @@ def test_from_a_report_back_to_the_raw_data(repository: Project) -> None:
 
     raw = f"data  {digest(repository.root / 'data')}  raw data, pinned by data.dvc"
     expected = [
-        named("reports/score.html", "score"),
+        named("reports/score/report.html", "score"),
         "├─ " + named("artifacts/numbers", "fetch"),
         "│  └─ " + raw,
         "└─ " + named("models/weights", "train"),
@@ -71,7 +71,7 @@ def test_from_a_report_back_to_the_raw_data(repository: Project) -> None:
         shutil.rmtree(repository.root / folder)
     checked(repository, "dvc", "repro", "-q")  # everything comes out of the cache: no new run
     assert len(client.search_runs([experiment.experiment_id])) == 4
-    done = checked(repository, "python", "-m", "lifecycle", "lineage", "reports/score.html")
+    done = checked(repository, "python", "-m", "lifecycle", "lineage", "reports/score/report.html")
     assert done.stdout.splitlines() == expected
 
     shutil.rmtree(repository.root / "models")  # not even checked out: dvc.lock still names it

@@ -15,7 +15,7 @@ from tests.lifecycle.conftest import Project
 
 PIN = {"argument": "raw", "path": "data", "kind": "Dataset", "uri": "data", "digest": "1" * 32 + ".dir"}
 MODEL = {"argument": "weights", "path": "models/weights", "kind": "Model", "digest": "2" * 32 + ".dir"}
-REPORT = {"argument": "report", "path": "reports/score.html", "kind": "Report", "digest": "3" * 32}
+REPORT = {"argument": "report", "path": "reports/score/report.html", "kind": "Report", "digest": "3" * 32}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
     for step in range(1200):
         journal.metrics({"loss": 1 / (step + 1), "precision(blur)": 0.5}, step)
     (tmp_path / "score.html").write_text("<p>")
-    journal.keep(tmp_path / "score.html", "reports/score.html")
+    journal.keep(tmp_path / "score.html", "reports/score/report.html")
     tracking.send(ended(journal, MODEL, REPORT))
     (run,) = runs(tracking)
     assert run.info.run_name == "train"
@@ -65,10 +65,11 @@ def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
     assert run.data.metrics["stage.duration_s"] == 2.5
     assert losses(tracking, run.info.run_id) == [(step, 1 / (step + 1)) for step in range(1200)]
     assert run.data.tags["digest.in.data"] == PIN["digest"]
-    assert run.data.tags["digest.out.reports/score.html"] == REPORT["digest"]
+    assert run.data.tags["digest.out.reports/score/report.html"] == REPORT["digest"]
     (data,) = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("data", PIN["digest"])
-    assert [file.path for file in tracking.client.list_artifacts(run.info.run_id, "reports")] == ["reports/score.html"]
+    kept = tracking.client.list_artifacts(run.info.run_id, "reports/score")
+    assert [file.path for file in kept] == ["reports/score/report.html"]
     assert kept_records(tmp_path) == []
 
 

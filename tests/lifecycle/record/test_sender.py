@@ -35,8 +35,8 @@ def test_a_run_is_recorded_while_it_works(project: Project) -> None:
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
     assert run.data.metrics["stage.peak_memory_mb"] > 5
     assert run.data.tags["mlflow.parentRunId"] == found["nightly"].info.run_id
-    artifacts = [file.path for file in client.list_artifacts(run.info.run_id, "reports")]
-    assert artifacts == ["reports/train.json", "reports/train_loss.csv"]
+    artifacts = [file.path for file in client.list_artifacts(run.info.run_id, "reports/train")]
+    assert artifacts == ["reports/train/losses.csv", "reports/train/metrics.json"]
     assert project.records() == []
 
 

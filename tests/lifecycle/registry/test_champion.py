@@ -1,4 +1,4 @@
-"""What the command line does with the registry, in a real repository."""
+"""What the command line does with the registry and the pinned inputs, in a real repository of another product."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import shutil
 
 import pytest
 
-from lifecycle.registry.champion import restore, write_empty
-from lifecycle.registry.pinned import pinned_digest
+from components.artifacts import Champion
+from lifecycle.registry.pinned import pinned_digest, restore_empty
 from lifecycle.workspace.digest import digest
-from tests.lifecycle.conftest import ROOT, Project
-from tests.lifecycle.registering import trained
+from tests.lifecycle.conftest import NOBODY, ROOT, Project
+from tests.lifecycle.judging import add_judge
+from tests.lifecycle.registering import WHOLE, trained
 
 
 @pytest.fixture
@@ -19,40 +20,64 @@ def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert project.run(*command).returncode == 0
-    shutil.copy(ROOT / "champion.dvc", project.root)
+    add_judge(project)
+    for name in ("best", "votes", "lessons"):
+        shutil.rmtree(project.root / name)
     return project
+
+
+def test_pinned_inputs_are_found_by_kind(repository: Project) -> None:
+    assert repository.lifecycle("inputs").stdout.splitlines() == [
+        "best/ is written: there is no champion yet",
+        "lessons/ is written: nothing is learnt",
+        "votes/ is written: nobody has rated yet",
+    ]
+    assert repository.lifecycle("inputs").stdout.splitlines() == [
+        "best/ is there",
+        "lessons/ is there",
+        "votes/ is there",
+    ]
+    for stage in ("fetch", "train", "judge"):
+        done = repository.lifecycle("run", stage, MLFLOW_TRACKING_URI=NOBODY)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(repository.read("artifacts/judgement.json"))["reasons"] == ["0 votes"]
+    refused = repository.lifecycle("ratings", "learn")
+    assert (refused.returncode, refused.stderr) == (1, "nobody has voted\n")
+    (repository.root / "votes" / "votes.txt").write_text("yes no")
+    assert repository.lifecycle("ratings", "learn").stdout == "lessons/ holds 2 votes about 3 numbers\n"
+    assert pinned_digest("lessons", repository.root) == digest(repository.root / "lessons")
+    nothing = repository.lifecycle("rate", "ada")
+    assert nothing.stderr == "the stages must have one RatingPacket, and have none\n"
 
 
 def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None:
     root = repository.root
-    assert repository.lifecycle("inputs").stdout == "champion/ is written: there is no champion yet\n"
-    assert repository.lifecycle("inputs").stdout == "champion/ is there\n"
-    assert json.loads(repository.read("champion/champion.json")) == {"version": None}
     refused = repository.lifecycle("promote", "--why", "too early")
     assert (refused.returncode, refused.stderr) == (
         1,
-        "canvas-background has no candidate: `dvc repro register` makes one\n",
+        "test-weights has no candidate: `dvc repro register` makes one\n",
     )
+    empty = repository.lifecycle("champion", "pull")
+    assert empty.stdout == "best/ holds no champion of test-weights; commit best.dvc with what you make from it\n"
+    assert json.loads(repository.read("best/champion.json")) == {"version": None}
 
     found = trained(root, root, "first", None, steps=3)
     done = repository.lifecycle("promote", "--why", "it is the first", MLFLOW_TRACKING_USERNAME="ada")
-    assert done.stdout == ("canvas-background version 1 is champion, version none was; ada: it is the first\n"), (
-        done.stderr
-    )
+    assert done.stdout == "test-weights version 1 is champion, version none was; ada: it is the first\n", done.stderr
     pulled = repository.lifecycle("champion", "pull")
-    assert pulled.stdout.startswith("champion/ holds version 1 of canvas-background"), pulled.stderr
-    facts = json.loads(repository.read("champion/champion.json"))
+    assert pulled.stdout.startswith("best/ holds version 1 of test-weights"), pulled.stderr
+    facts = json.loads(repository.read("best/champion.json"))
     assert facts["version"] == "1"
-    assert facts["digest"] == found["canvas-background"].digest
-    assert facts["parts"]["canvas-base"] == found["canvas-base"].digest
+    assert facts["digest"] == found[WHOLE].digest
+    assert facts["parts"]["test-base"] == found["test-base"].digest
     assert facts["params"]["train_base.steps"] == "3"
     assert facts["metrics"] == {"scene.right": 0.75}
     for table in ("evaluation", "training_statistics"):
-        assert repository.read(f"champion/{table}/part-00000.parquet") == f"rows of {table}"
-    assert pinned_digest("champion", root) == digest(root / "champion")
-    first = repository.read("champion.dvc")
+        assert repository.read(f"best/{table}/part-00000.parquet") == f"rows of {table}"
+    assert pinned_digest("best", root) == digest(root / "best")
+    first = repository.read("best.dvc")
     repository.lifecycle("champion", "pull")
-    assert repository.read("champion.dvc") == first
+    assert repository.read("best.dvc") == first
 
     history = repository.lifecycle("champion", "history").stdout
     assert history.endswith("promote   None -> 1  ada: it is the first\n")
@@ -61,14 +86,14 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
 
 
 def test_the_committed_pin_is_that_of_no_champion(bare_project: Project) -> None:
-    write_empty(bare_project.root / "champion")
+    Champion.write_empty(bare_project.root / "champion")
     assert digest(bare_project.root / "champion") == pinned_digest("champion", ROOT)
 
 
 def test_only_the_empty_form_is_restored(bare_project: Project) -> None:
     with pytest.raises(ValueError, match=r"champion\.dvc is missing: `git checkout champion\.dvc` brings it back"):
-        restore(bare_project.root)
+        restore_empty(Champion, bare_project.root)
     pin = (ROOT / "champion.dvc").read_text()
     (bare_project.root / "champion.dvc").write_text(pin.replace("f8c5541", "0000000"))
-    assert not restore(bare_project.root)
+    assert not restore_empty(Champion, bare_project.root)
     assert not (bare_project.root / "champion").exists()

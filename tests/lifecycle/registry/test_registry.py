@@ -13,14 +13,25 @@ from typing import Any
 
 import pytest
 
-from lifecycle.catalog import BaseModel, CanvasModel
-from lifecycle.declare.stage import ModelVersion
+from lifecycle.declare.registry import ModelVersion
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import NOBODY, Project
-from tests.lifecycle.registering import WHOLE, decision, item, record, record_training, register, trained, write_models
+from tests.lifecycle.registering import (
+    WHOLE,
+    Base,
+    Weights,
+    decision,
+    item,
+    open_registry,
+    record,
+    record_training,
+    register,
+    trained,
+    write_models,
+)
 
-NAMES = ("canvas-base", "canvas-inpaint", WHOLE)
+NAMES = ("test-base", "test-inpaint", WHOLE)
 ALIASES = ("candidate", "champion", "previous")
 Table = dict[str, dict[str, str]]
 
@@ -52,7 +63,7 @@ def promote(registry: MlflowRegistry, version: ModelVersion, champion: ModelVers
 @pytest.fixture
 def two(home: Path) -> tuple[MlflowRegistry, ModelVersion, ModelVersion]:
     """A champion and a candidate, of other content throughout."""
-    registry = MlflowRegistry.open(home)
+    registry = open_registry(home)
     old = trained(home, home, "old", None, steps=1)[WHOLE]
     promote(registry, old, None)
     new = trained(home, home, "new", old.digest, steps=2)[WHOLE]
@@ -61,22 +72,22 @@ def two(home: Path) -> tuple[MlflowRegistry, ModelVersion, ModelVersion]:
 
 def test_versions_say_what_they_are(home: Path) -> None:
     found = trained(home, home, "a", None)
-    registry = MlflowRegistry.open(home)
+    registry = open_registry(home)
     client = registry.versions.client
     assert aliases(registry) == everywhere(candidate="1")
-    version = client.get_model_version("canvas-inpaint", "1")
+    version = client.get_model_version("test-inpaint", "1")
     assert version.tags["path"] == "models/inpaint"
-    assert version.tags["digest"] == digest(home / "models/inpaint") == found["canvas-inpaint"].digest
+    assert version.tags["digest"] == digest(home / "models/inpaint") == found["test-inpaint"].digest
     assert version.tags["git_sha"] == "5" * 40
     assert version.tags["release"] == "1.2"
     assert version.tags["data_digest"] == "d" * 32 + ".dir"
-    assert json.loads(version.tags["parents"]) == {"canvas-base": found["canvas-base"].digest}
+    assert json.loads(version.tags["parents"]) == {"test-base": found["test-base"].digest}
     assert json.loads(version.tags["metrics"]) == {"loss": 0.5}
     run = client.get_run(version.run_id)
     assert run.data.tags["canvas.stage"] == "train_inpaint"
 
     whole = client.get_model_version(WHOLE, "1")
-    assert json.loads(whole.tags["parts"]) == {"canvas-base": "1", "canvas-inpaint": "1"}
+    assert json.loads(whole.tags["parts"]) == {"test-base": "1", "test-inpaint": "1"}
     assert json.loads(whole.tags["metrics"]) == {"scene.right": 0.75}
     assert whole.tags["verdict"] == "pass"
     assert whole.description == "**pass**\n\n- as it happens"
@@ -84,7 +95,7 @@ def test_versions_say_what_they_are(home: Path) -> None:
 
 def test_the_same_content_is_the_same_version(home: Path) -> None:
     trained(home, home, "a", None)
-    registry = MlflowRegistry.open(home)
+    registry = open_registry(home)
     models = write_models(home, "a")
     again = register(registry, home, models, None, outcome="pending")
     assert {version.version for version in again.values()} == {"1"}
@@ -93,20 +104,20 @@ def test_the_same_content_is_the_same_version(home: Path) -> None:
     (home / "models/base/model.safetensors").write_text("another base, the same composite")
     other = register(registry, home, models, None)
     assert {name: version.version for name, version in other.items()} == {
-        "canvas-base": "2",
-        "canvas-inpaint": "1",
+        "test-base": "2",
+        "test-inpaint": "1",
         WHOLE: "2",
     }
 
 
 def test_origin_is_the_whole_way_back(home: Path) -> None:
     trained(home, home, "a", None, steps=7)
-    origin = MlflowRegistry.open(home).origin(CanvasModel, digest(home / "models/canvas"))
+    origin = open_registry(home).origin(Weights, digest(home / "models/weights"))
     assert origin.artifacts["data"] == "d" * 32 + ".dir"
-    assert set(origin.artifacts) == {"data", "models/base", "models/inpaint", "models/canvas"}
+    assert set(origin.artifacts) == {"data", "models/base", "models/inpaint", "models/weights"}
     assert origin.params == {"train_base.steps": "7", "train_inpaint.steps": "2"}
     assert origin.runs["models/base"].startswith("http://127.0.0.1:5000/#/experiments/")
-    assert origin.tree[0].startswith("models/canvas  ")
+    assert origin.tree[0].startswith("models/weights  ")
     assert len(origin.tree) == 4
 
 
@@ -128,13 +139,13 @@ def test_rollback_restores_what_was(two: tuple[MlflowRegistry, ModelVersion, Mod
     back = registry.rollback(WHOLE, "complaints")
     assert (back.kind, back.before, back.after) == ("rollback", "2", "1")
     assert aliases(registry) == everywhere(champion="1")
-    with pytest.raises(ValueError, match="canvas-background version 1 is the first champion"):
+    with pytest.raises(ValueError, match="test-weights version 1 is the first champion"):
         registry.rollback(WHOLE, "more complaints")
     with pytest.raises(ValueError, match=r"version 2 is not promoted: ada rolled it back \(complaints\)"):
         promote(registry, new, old, "the pipeline again")
     registry.promote(new, decision(new.digest, old.digest), "they were wrong", again=True)
-    registry.versions.client.set_registered_model_alias("canvas-base", "champion", "1")
-    with pytest.raises(ValueError, match="champion of canvas-base is version 1, not 2 as promotion 4 left it"):
+    registry.versions.client.set_registered_model_alias("test-base", "champion", "1")
+    with pytest.raises(ValueError, match="champion of test-base is version 1, not 2 as promotion 4 left it"):
         registry.rollback(WHOLE, "complaints")
 
 
@@ -158,20 +169,20 @@ def test_what_is_refused(two: tuple[MlflowRegistry, ModelVersion, ModelVersion])
 
 
 def test_a_part_of_another_parent_is_refused(home: Path) -> None:
-    registry = MlflowRegistry.open(home)
+    registry = open_registry(home)
     models = write_models(home, "a")
     record_training(home, home, 1)
     (home / "models/base/model.safetensors").write_text("trained since")
-    record(home, "train_base", [], item(BaseModel, home))
-    registry = MlflowRegistry.open(home)
+    record(home, "train_base", [], item(Base, home))
+    registry = open_registry(home)
     whole = register(registry, home, models, None)[WHOLE]
-    with pytest.raises(ValueError, match="canvas-inpaint version 1 is not promoted: it was made from canvas-base"):
+    with pytest.raises(ValueError, match="test-inpaint version 1 is not promoted: it was made from test-base"):
         promote(registry, whole, None)
     assert aliases(registry) == everywhere(candidate="1")
 
 
 def test_a_part_that_nobody_recorded_is_refused(home: Path) -> None:
-    registry = MlflowRegistry.open(home)
+    registry = open_registry(home)
     whole = register(registry, home, write_models(home, "a"), None)[WHOLE]
     with pytest.raises(ValueError, match="no run is recorded that made it"):
         promote(registry, whole, None)
@@ -180,7 +191,7 @@ def test_a_part_that_nobody_recorded_is_refused(home: Path) -> None:
 def test_a_registry_that_is_down_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
     with pytest.raises(ValueError, match=r"the registry is needed: tracking at http://127\.0\.0\.1:9 does not answer"):
-        MlflowRegistry.open(home)
+        open_registry(home)
 
 
 WRITES = (
@@ -237,9 +248,9 @@ def moments(home: Path, place: Path, act: Callable[[MlflowRegistry], object]) ->
         write += 1
         copy = place / str(write)
         shutil.copytree(home / ".mlflow", copy / ".mlflow")
-        reached = killed_at(write, lambda copy=copy: act(MlflowRegistry.open(copy)))
+        reached = killed_at(write, lambda copy=copy: act(open_registry(copy)))
         if reached:
-            yield MlflowRegistry.open(copy)
+            yield open_registry(copy)
     assert write > 8, "every alias of three models is a write"
 
 
@@ -279,9 +290,9 @@ def test_what_can_not_be_completed_is_undone(
     registry, old, new = two
     copy = tmp_path / "copy"
     shutil.copytree(registry.home / ".mlflow", copy / ".mlflow")
-    assert killed_at(9, lambda: promote(MlflowRegistry.open(copy), new, old))
-    left = MlflowRegistry.open(copy)
-    assert left.versions.client.get_model_version_by_alias("canvas-base", "champion").version == 2
+    assert killed_at(9, lambda: promote(open_registry(copy), new, old))
+    left = open_registry(copy)
+    assert left.versions.client.get_model_version_by_alias("test-base", "champion").version == 2
     left.versions.client.delete_model_version(WHOLE, "2")
     assert len(left.history(WHOLE)) == 1
     assert {name: found.get("champion") for name, found in aliases(left).items()} == dict.fromkeys(NAMES, "1")

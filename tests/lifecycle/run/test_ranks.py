@@ -20,9 +20,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from shelf import Numbers, TrainMetrics
-
-from lifecycle.declare.stage import Input, Output, Scratch, StepLog, stage
+from components.artifacts import Numbers
+from lifecycle.declare.stage import Input, Metrics, Output, Scratch, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +37,7 @@ class Shared:
 
 @stage(machine="gpus")
 def shared(
-    shared: Shared, numbers: Input[Numbers], metrics: Output[TrainMetrics], log: StepLog, scratch: Scratch
+    shared: Shared, numbers: Input[Numbers], metrics: Output[Metrics], log: StepLog, scratch: Scratch
 ) -> None:
     """Sum the ranks."""
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -63,7 +62,7 @@ def shared(
 def shared(bare_project: Project) -> Project:
     root = bare_project.root
     (root / "components" / "shared.py").write_text(STAGE)
-    (root / "components" / "train.py").unlink()  # it writes the same metrics
+    (root / "components" / "train.py").unlink()
     (root / "components" / "score.py").unlink()
     with (root / "params.yaml").open("a") as file:
         file.write("shared:\n  fails: -1\n  loop:\n    parallel: ddp\n")
@@ -81,7 +80,7 @@ def test_two_ranks_are_one_run(shared: Project) -> None:
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2", OMP_NUM_THREADS=None)
     assert done.returncode == 0, done.stderr
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
-    assert json.loads(shared.read("reports/train.json")) == {"total": 3, "ranks": 2, "threads": threads}
+    assert json.loads(shared.read("reports/shared/metrics.json")) == {"total": 3, "ranks": 2, "threads": threads}
     (record,) = recorded(shared)
     assert [event["step"] for event in record if event["event"] == "metrics"] == [7, 7]  # rank 0's, and the file's
     assert record[-1]["status"] == "FINISHED"
@@ -92,20 +91,20 @@ def test_two_ranks_are_one_run(shared: Project) -> None:
 def test_one_is_a_run_as_ever(shared: Project, ranks: str | None) -> None:
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS=ranks)
     assert done.returncode == 0, done.stderr
-    found = json.loads(shared.read("reports/train.json"))
+    found = json.loads(shared.read("reports/shared/metrics.json"))
     assert (found["total"], found["ranks"]) == (1, 1)
 
 
 def test_threads_that_are_asked_for_are_obeyed(shared: Project) -> None:
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2", OMP_NUM_THREADS="3")
     assert done.returncode == 0, done.stderr
-    assert json.loads(shared.read("reports/train.json"))["threads"] == 3
+    assert json.loads(shared.read("reports/shared/metrics.json"))["threads"] == 3
 
 
 def test_params_that_do_not_spread_the_training_are_obeyed(shared: Project) -> None:
     shared.edit("params.yaml", "parallel: ddp", "parallel: none")
     assert shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2").returncode == 0
-    assert json.loads(shared.read("reports/train.json"))["ranks"] == 1
+    assert json.loads(shared.read("reports/shared/metrics.json"))["ranks"] == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -114,7 +113,7 @@ def test_what_one_rank_says_is_the_last_line_and_no_out_is_left(shared: Project,
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"stage shared: rank {rank} of 2 has no numbers"
-    assert not (shared.root / "reports" / "train.json").exists()
+    assert not (shared.root / "reports" / "shared" / "metrics.json").exists()
     (record,) = recorded(shared)
     assert record[-1]["status"] == ("FAILED" if rank == 0 else "KILLED")
 

@@ -35,7 +35,7 @@ def test_a_stage_fills_its_outs(bare_project: Project) -> None:
     for stage in ("fetch", "train", "score"):
         assert run(bare_project, stage).returncode == 0
     assert bare_project.read("models/weights/model.safetensors") == "12"
-    assert json.loads(bare_project.read("reports/train.json")) == {"total": 12, "first": {"step": 0}}
+    assert json.loads(bare_project.read("reports/train/metrics.json")) == {"total": 12, "first": {"step": 0}}
     assert [path.name for path in (bare_project.root / ".work" / "train").iterdir()] == []
 
 
@@ -110,7 +110,7 @@ def test_metrics_must_be_numbers(bare_project: Project, metrics: str) -> None:
     bare_project.edit(
         "components/train.py", "metrics.path.write_text(", f"metrics.path.write_text('{metrics}') or print("
     )
-    assert "metrics train.json" in complaint(run(bare_project, "train"))
+    assert "stage train: metrics.json" in complaint(run(bare_project, "train"))
     assert not (bare_project.root / "models" / "weights").exists()
 
 
@@ -118,7 +118,7 @@ def test_killed_at_every_file_operation(bare_project: Project) -> None:
     """An out is absent, the whole former one, or the whole new one, whenever the process dies."""
     run(bare_project, "fetch")
     run(bare_project, "train")
-    paths = ("models/weights", "reports/train.json", "reports/train_loss.csv")
+    paths = ("models/weights", "reports/train/metrics.json", "reports/train/losses.csv")
     former = {path: digest(bare_project.root / path) for path in paths}
     bare_project.edit("params.yaml", "steps: 3", "steps: 4")
     bare_project.edit("components/train.py", "total = sum(", "total = 1 + sum(")
@@ -127,10 +127,11 @@ def test_killed_at_every_file_operation(bare_project: Project) -> None:
     moments = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(moments) > 50
     new = moments[-1]
-    assert all(new[path] not in (None, former[path]) for path in ("models/weights", "reports/train_loss.csv"))
+    assert all(new[path] not in (None, former[path]) for path in ("models/weights", "reports/train/losses.csv"))
+    losses = (former["reports/train/losses.csv"], new["reports/train/losses.csv"])
     for moment in moments:
         assert moment["models/weights"] in (None, former["models/weights"], new["models/weights"])
-        assert moment["reports/train_loss.csv"] in (former["reports/train_loss.csv"], new["reports/train_loss.csv"])
+        assert moment["reports/train/losses.csv"] in losses
     assert list((bare_project.root / ".work" / "train").iterdir()) == []
     assert not list(bare_project.root.rglob(".partial*"))
 
@@ -143,9 +144,9 @@ def test_a_killed_stage_goes_on_where_it_was(bare_project: Project) -> None:
         wait_for(lambda: any((bare_project.root / ".work").glob("train/*/scratch/steps")))
         process.send_signal(signal.SIGKILL)
     assert not (bare_project.root / "models" / "weights").exists()
-    assert not (bare_project.root / "reports" / "train.json").exists()
+    assert not (bare_project.root / "reports" / "train" / "metrics.json").exists()
     assert run(bare_project, "train").returncode == 0
-    assert json.loads(bare_project.read("reports/train.json"))["first"]["step"] >= 1
+    assert json.loads(bare_project.read("reports/train/metrics.json"))["first"]["step"] >= 1
 
 
 def test_sigterm_ends_it_in_order(bare_project: Project) -> None:

@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from canvas.catalog import Numbers, SquareCurve, SquareMetrics, SquareReport, Squares, SquareSheet
-from lifecycle.stage import Input, Output, StepLog, stage
+from components.artifacts import Numbers, Squares
+from lifecycle.declare.stage import Input, Metrics, Output, Plot, Report, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,16 +18,23 @@ class Shared:
     label: str
 
 
+class SquareCurve(Plot):
+    """n, its square and its cube."""
+
+    x = "n"
+    y = ("square", "cube")
+
+
 @stage(machine="cpu")
 def square(
     square: SquareParams,
     shared: Shared,
     numbers: Input[Numbers],
     squares: Output[Squares],
-    metrics: Output[SquareMetrics],
-    report: Output[SquareReport],
+    metrics: Output[Metrics],
+    report: Output[Report],
     curve: Output[SquareCurve],
-    sheet: Output[SquareSheet],
+    sheet: Output[Sheet],
     log: StepLog,
 ) -> None:
     """Square the first numbers of the file."""

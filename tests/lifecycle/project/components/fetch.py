@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
-from lifecycle.stage import Input, Output, stage
-from shelf import Numbers, Raw
+from components.artifacts import Numbers, Raw
+from lifecycle.declare.stage import Input, Output, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,5 @@
-from lifecycle.stage import Input, Output, StepLog, stage
-from shelf import Numbers, ScorePicture, ScoreReport, Weights
+from components.artifacts import Numbers, Weights
+from lifecycle.declare.stage import Input, Output, Report, Sheet, StepLog, stage
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
@@ -11,12 +11,12 @@ PNG = bytes.fromhex(
 def score(
     numbers: Input[Numbers],
     weights: Input[Weights],
-    report: Output[ScoreReport],
-    picture: Output[ScorePicture],
+    report: Output[Report],
+    sheet: Output[Sheet],
     log: StepLog,
 ) -> None:
     """Compare the model with the numbers."""
     total = (weights.path / "model.safetensors").read_text()
     log.picture("samples/first", PNG)
-    picture.path.write_bytes(PNG)
+    sheet.path.write_bytes(PNG)
     report.path.write_text(f"<!doctype html><title>Score</title><p>{total} of {len(list(numbers.path.iterdir()))}</p>")

@@ -1,8 +1,8 @@
 import time
 from dataclasses import dataclass
 
-from lifecycle.stage import Input, Output, Scratch, StepLog, stage
-from shelf import Numbers, TrainLosses, TrainMetrics, Weights
+from components.artifacts import Numbers, Weights
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +22,8 @@ def train(
     train: Train,
     numbers: Input[Numbers],
     weights: Output[Weights],
-    metrics: Output[TrainMetrics],
-    losses: Output[TrainLosses],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
     log: StepLog,
     scratch: Scratch,
 ) -> None:
