@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from canvas.clip.spec import TextSpec
@@ -30,14 +29,9 @@ from lifecycle.declare.stage import Input, Output, stage
 from lifecycle.workspace.digest import digest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AssembleParams:
-    edges: EdgeSpec  # of the mattes of products that come without mask or alpha
-
-
 @stage(machine="cpu")
 def assemble(
-    assemble: AssembleParams,
+    edges: EdgeSpec,
     frames: FrameSpec,
     text: TextSpec,
     raw: Input[RawData],
@@ -111,8 +105,8 @@ def assemble(
         style_centres=StyleCentres.of(read_styles(styles.path)),
         hole_inflation=frames.hole_inflation,
         max_aspect=frames.max_aspect,
-        edge_radius=assemble.edges.radius,
-        edge_epsilon=assemble.edges.epsilon,
+        edge_radius=edges.radius,
+        edge_epsilon=edges.epsilon,
         image_source=prompts.source,
         style_layers=list(prompts.style_layers),
         parts={name: digest(part.path) for name, part in parts.items()},

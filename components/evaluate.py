@@ -38,7 +38,6 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 class EvaluateParams:
     features: FeatureChoice  # of the distances of whole sets
     agreement: Literal["first", "second"]  # text-image encoder that compares picture and prompt
-    edges: EdgeSpec  # of the mattes in which the product's growth is measured
     real_pins: int  # held-out ones that painted pictures are compared with
     distance_side: int  # pixels in which pictures of one item are compared, a multiple of 32
     seam_reach: int  # pixels of the model's frame on each side of the product's edge
@@ -65,6 +64,7 @@ class EvaluateParams:
 @stage(machine="gpu")
 def evaluate(
     evaluate: EvaluateParams,
+    edges: EdgeSpec,
     frames: FrameSpec,
     text: TextSpec,
     candidates: Input[artifacts.Candidates],
@@ -97,7 +97,7 @@ def evaluate(
     asked = tables.read(candidates.path).to_pylist()
     paths = pins.path, kept.path, masks.path, captions.path
     by = Judges.load(judges.path)
-    rows, sets = _scored(params, frames, text, asked, paths, by, clip.path, segmenter.path, reward.path)
+    rows, sets = _scored(params, edges, frames, text, asked, paths, by, clip.path, segmenter.path, reward.path)
     scored = time.perf_counter()
     tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
     learnt_from = training_statistics(pins.path, kept.path)
@@ -135,6 +135,7 @@ def evaluate(
 
 def _scored(
     params: EvaluateParams,
+    edges: EdgeSpec,
     frames: FrameSpec,
     text: TextSpec,
     asked: Sequence[Row],
@@ -166,7 +167,7 @@ def _scored(
     scorer = Scorer(
         judges=judges,
         segmenter=load_segmenter(segmenter).to(device),
-        edges=params.edges,
+        edges=edges,
         clip=clips[params.agreement],
         tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)).to(device),
         reward=load_reward(reward).to(device),

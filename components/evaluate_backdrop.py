@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.sampling_spec import Backgrounds, PaintingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
 from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
@@ -40,8 +40,6 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 class EvaluateBackdropParams:
     splits: tuple[str, ...]  # whose products are shown
     products: int  # pins
-    prompts: tuple[str, ...]  # backgrounds, each with every product
-    painting: PaintingSpec
     seed: int
     real_pins: int  # held-out ones that painted pictures are compared with
     seam_reach: int  # pixels of the model's frame on each side of the product's edge
@@ -51,13 +49,15 @@ class EvaluateBackdropParams:
         for name in ("products", "real_pins", "seam_reach", "grid_products"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
-        if not self.prompts or not set(self.splits) <= set(SPLITS):
-            raise ValueError(f"evaluate_backdrop needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
+        if not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"evaluate_backdrop needs splits among {', '.join(SPLITS)}, not {self}")
 
 
 @stage(machine="gpu")
 def evaluate_backdrop(
     evaluate_backdrop: EvaluateBackdropParams,
+    backgrounds: Backgrounds,
+    sampling: PaintingSpec,
     frames: FrameSpec,
     canvas: Input[CanvasModel],
     base: Input[BaseModel],
@@ -77,21 +77,25 @@ def evaluate_backdrop(
     from canvas.pins.products import product_pins
     from evaluation.judges.judges import Judges
 
-    params, clock = evaluate_backdrop, time.perf_counter()
+    params, prompts, clock = evaluate_backdrop, backgrounds.prompts, time.perf_counter()
     by = Judges.load(judges.path)
     sources = pins.path, kept.path, masks.path, captions.path
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
     shown = _product_ids(pins.path, chosen)
-    by_stage, by_scene, pictures = _stages(params, frames, canvas.path, base.path, chosen, shown, real, by)
+    by_stage, by_scene, pictures = _stages(
+        params, prompts, sampling, frames, canvas.path, base.path, chosen, shown, real, by
+    )
     figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_grid(params, chosen, pictures)))
+    sheet.path.write_bytes(encode_png(_grid(params.grid_products, prompts, chosen, pictures)))
 
 
 def _stages(
     params: EvaluateBackdropParams,
+    backgrounds: Sequence[str],
+    sampling: PaintingSpec,
     frames: FrameSpec,
     canvas: Path,
     base: Path,
@@ -119,16 +123,16 @@ def _stages(
     network = pipeline.segmenter
     segmenter = Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval()
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
-    requests = _requests(params, pipeline, chosen)
+    requests = _requests(params.seed, backgrounds, pipeline, chosen)
     products = [one.request.product for one in requests]
-    of_picture = [product_id for product_id in product_ids for _ in params.prompts]
-    prompts = [prompt for _ in chosen for prompt in params.prompts]
+    of_picture = [product_id for product_id in product_ids for _ in backgrounds]
+    prompts = [prompt for _ in chosen for prompt in backgrounds]
     originals = seam_gradients([product.pixels for product in products], products, frames.side, params.seam_reach)
     before, side = [seam for seam in originals if seam is not None], view_side(frames.side)
     known = trunk_features(np.stack([square_view(pin.image, side) for pin in real]))
     by_stage: dict[str, dict[str, Any]] = {}
     for name in STAGES:
-        pictures = _pictures(name, params, pipeline, base, requests)
+        pictures = _pictures(name, sampling, pipeline, base, requests)
         views = np.stack([square_view(Image.fromarray(picture), side) for picture in pictures])
         features = trunk_features(views)
         scores = painted_scores(
@@ -142,7 +146,7 @@ def _stages(
             edges=edges,
             seam_side=frames.side,
             reach=params.seam_reach,
-            batch_size=params.painting.batch_size,
+            batch_size=sampling.batch_size,
         )
         seams = [score.seam for score in scores if score.seam is not None]
         by_stage[name] = backdrop_metrics(scores) | {
@@ -161,7 +165,9 @@ def _product_ids(pins: Path, chosen: Sequence[ProductPin]) -> list[str]:
     return [known[pin.pin_id] or pin.pin_id for pin in chosen]
 
 
-def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: Sequence[ProductPin]) -> list[Prepared]:
+def _requests(
+    seed: int, prompts: Sequence[str], pipeline: CanvasPipeline, chosen: Sequence[ProductPin]
+) -> list[Prepared]:
     from canvas.inference.batch import Request, all_prepared
     from canvas.inference.product import masked_product
     from canvas.pins.captions import joined
@@ -169,14 +175,14 @@ def _requests(params: EvaluateBackdropParams, pipeline: CanvasPipeline, chosen: 
     found: list[Request] = []
     for pin in chosen:
         product = masked_product(pin.image, pin.mask)
-        for prompt in params.prompts:
+        for prompt in prompts:
             text = joined(pin.product, prompt)
-            found.append(Request(product=product, prompt=text, seed=params.seed + len(found)))
+            found.append(Request(product=product, prompt=text, seed=seed + len(found)))
     return all_prepared(pipeline, found)
 
 
 def _pictures(
-    name: str, params: EvaluateBackdropParams, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
+    name: str, sampling: PaintingSpec, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
 ) -> list[Pixels]:
     """What the generator of one stage paints, in the order of the requests."""
     from canvas.denoiser.lora import fused
@@ -190,21 +196,21 @@ def _pictures(
         return all_painted(
             pipeline,
             requests,
-            params.painting,
+            sampling,
             name=name,
             text_to_image=own,
         )
 
 
-def _grid(params: EvaluateBackdropParams, chosen: Sequence[ProductPin], pictures: Sequence[Pixels]) -> Image.Image:
+def _grid(count: int, prompts: Sequence[str], chosen: Sequence[ProductPin], pictures: Sequence[Pixels]) -> Image.Image:
     """Products by prompts, the original first."""
     from PIL import Image
 
     from canvas.pins.images import contact_sheet
 
-    width = len(params.prompts)
+    width = len(prompts)
     shown: list[Image.Image] = []
-    for row, pin in enumerate(chosen[: params.grid_products]):
+    for row, pin in enumerate(chosen[:count]):
         shown += [pin.image, *(Image.fromarray(one) for one in pictures[row * width : (row + 1) * width])]
-    labels = ["original", *params.prompts] * min(params.grid_products, len(chosen))
+    labels = ["original", *prompts] * min(count, len(chosen))
     return contact_sheet(shown, labels, columns=width + 1, cell=150)

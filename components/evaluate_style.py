@@ -45,7 +45,7 @@ class EvaluateStyleParams:
     typical: float  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
     seeds: int  # of each product, style and strength
     headline_seeds: int  # of the first strength and of none, without a prompt: diversity takes two
-    painting: PaintingSpec
+    sampling: PaintingSpec
     learnt_pins: int  # real pins of the train split that the judge of products learns from
     real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
     grid_products: int  # of the grid; style pictures are the same for so many
@@ -152,7 +152,7 @@ def evaluate_style(
         subjects,
         styles,
         wanted,
-        params.painting,
+        params.sampling,
         layers=params.layers,
         typical=params.typical,
     )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskParams:
     limits: MaskLimits
-    edges: EdgeSpec
     batch_size: int  # pictures at once
     workers: int | None  # processes that each hold the segmenter; null: the engine's own, in as many threads as it runs
     sheet_each: int  # pins on each half of the sheet: best and worst
@@ -40,6 +39,7 @@ class MaskParams:
 @stage(machine="gpu")
 def mask(
     mask: MaskParams,
+    edges: EdgeSpec,
     engine: Engine,
     pins: Input[Pins],
     kept: Input[Kept],
@@ -59,7 +59,7 @@ def mask(
     start(engine)
     clock = time.perf_counter()
     split_of = tables.kept_splits(pins.path, kept.path)
-    rows = _masked(mask, engine, pins.path, kept.path, segmenter.path, len(split_of))
+    rows = _masked(mask, edges, engine, pins.path, kept.path, segmenter.path, len(split_of))
     written = tables.write(masks.path, rows, tables.MASKS)
     seconds = time.perf_counter() - clock
 
@@ -74,7 +74,7 @@ def mask(
 
 
 def _masked(
-    params: MaskParams, engine: Engine, pins: Path, kept: Path, segmenter: Path, total: int
+    params: MaskParams, edges: EdgeSpec, engine: Engine, pins: Path, kept: Path, segmenter: Path, total: int
 ) -> Iterator[pa.RecordBatch]:
     from tqdm import tqdm
 
@@ -85,7 +85,7 @@ def _masked(
         tables.frame(pins).select("pin_id", "image").join(good, on="pin_id", how="semi"),
         segmenter,
         params.limits,
-        params.edges,
+        edges,
         batch_size=params.batch_size,
         workers=params.workers,
         threads=engine.threads,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.sampling_spec import Backgrounds, PaintingSpec
 from canvas.pins.tables import SPLITS
 from components.artifacts import (
     Candidates,
@@ -47,9 +47,7 @@ BACKDROPS = 64
 class SampleCandidatesParams:
     splits: tuple[str, ...]  # whose products are shown
     products: int  # pins
-    prompts: tuple[str, ...]  # backgrounds, each with every product
     seeds: int  # pictures of each product and prompt
-    painting: PaintingSpec
     sheet_items: int
     packet: PacketSpec
 
@@ -57,13 +55,15 @@ class SampleCandidatesParams:
         for name in ("products", "seeds", "sheet_items"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"sample_candidates.{name} is {value}: it must be 1 or more")
-        if not self.prompts or not self.splits or not set(self.splits) <= set(SPLITS):
-            raise ValueError(f"sample_candidates needs prompts, and splits among {', '.join(SPLITS)}, not {self}")
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"sample_candidates needs splits among {', '.join(SPLITS)}, not {self}")
 
 
 @stage(machine="gpu")
 def sample_candidates(
     sample_candidates: SampleCandidatesParams,
+    backgrounds: Backgrounds,
+    sampling: PaintingSpec,
     canvas: Input[CanvasModel],
     champion: Input[Champion],
     pins: Input[Pins],
@@ -97,12 +97,12 @@ def sample_candidates(
     chosen = product_pins(*sources, splits=params.splits, count=params.products)
     pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
     pipeline.merge_lora()
-    items, asked = _items(params, chosen, pins.path, known_scenes(truth.path))
+    items, asked = _items(params, backgrounds, chosen, pins.path, known_scenes(truth.path))
     requests = all_prepared(pipeline, asked)
     own = all_painted(
         pipeline,
         requests,
-        params.painting,
+        sampling,
         name="candidates",
     )
     bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))
@@ -122,6 +122,7 @@ def sample_candidates(
 
 def _items(
     params: SampleCandidatesParams,
+    backgrounds: Backgrounds,
     chosen: Sequence[ProductPin],
     pins: Path,
     scenes: Sequence[str],
@@ -138,7 +139,7 @@ def _items(
     requests: list[Request] = []
     for pin in chosen:
         product = masked_product(pin.image, pin.mask)
-        for background in params.prompts:
+        for background in backgrounds.prompts:
             prompt = joined(pin.product, background)
             item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
             for turn in range(params.seeds):

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, LoraSpec
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec, SheetSpec
+from canvas.train.spec import Training
 from components.artifacts import BackdropLora, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -15,12 +16,14 @@ from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, She
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainBackdropParams(DenoiserTraining):
     lora: LoraSpec
-    seed: int  # of the LoRA's first weights
 
 
 @stage(machine="gpus")
 def train_backdrop(
     train_backdrop: TrainBackdropParams,
+    training: Training,
+    held_out: HeldOutSpec,
+    sample_sheet: SheetSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
     vae: Input[Vae],
@@ -48,11 +51,11 @@ def train_backdrop(
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae
 
-    clock = time.perf_counter()
+    spec, clock = train_backdrop.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     scheduler = training_scheduler(diffusion)
-    torch.manual_seed(train_backdrop.seed)
+    torch.manual_seed(spec.seed)
     unet = add_lora(load_denoiser(inpaint.path), rank=train_backdrop.lora.rank, alpha=train_backdrop.lora.alpha)
     objective = DenoisingObjective(
         diffusion,
@@ -61,12 +64,13 @@ def train_backdrop(
         caption_dropout=train_backdrop.caption_dropout,
         inpaint=True,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, train_backdrop.sheet, masks="product", wanted=shows_product)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=shows_product)
     run = train_denoiser(
         unet,
         objective,
         rows,
-        train_backdrop,
+        spec,
+        held_out,
         masks="product",
         wanted=shows_product,
         checkpoints=scratch.path / "checkpoints",

@@ -8,19 +8,23 @@ from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.spec import DenoiserSpec
-from canvas.denoiser.training_spec import DenoiserTraining
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, SheetSpec
+from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainBaseParams(DenoiserTraining):
-    seed: int  # of the denoiser's first weights
+    """The denoiser is trained from its first weights on, or from denoiser.init_from."""
 
 
 @stage(machine="gpus")
 def train_base(
     train_base: TrainBaseParams,
+    training: Training,
+    held_out: HeldOutSpec,
+    sample_sheet: SheetSpec,
     denoiser: DenoiserSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
@@ -47,11 +51,11 @@ def train_base(
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae, scale_factor
 
-    clock = time.perf_counter()
+    spec, clock = train_base.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     scheduler = training_scheduler(diffusion)
-    torch.manual_seed(train_base.seed)
+    torch.manual_seed(spec.seed)
     unet = build_denoiser(
         denoiser,
         latent_channels=autoencoder.config["latent_channels"],
@@ -66,12 +70,13 @@ def train_base(
         caption_dropout=train_base.caption_dropout,
         inpaint=False,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, train_base.sheet, masks="none", wanted=every_row)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="none", wanted=every_row)
     run = train_denoiser(
         unet,
         objective,
         rows,
-        train_base,
+        spec,
+        held_out,
         masks="none",
         wanted=every_row,
         checkpoints=scratch.path / "checkpoints",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.captioner.spec import Asking, DecoderSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import TrainableParams, Training
 from components import artifacts
 from components.artifacts import Kept, Pins, Truth
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
@@ -23,17 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainCaptionerParams:
+class TrainCaptionerParams(TrainableParams):
     init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
     asking: Asking
-    decoder: DecoderSpec | None  # null with init_from, as are the next two
+    decoder: DecoderSpec | None  # null with init_from, as are train and drop
     drop: float | None  # fraction of the image features withheld in training
-    train: TrainSpec | None
     batch_size: int  # pictures at once, for features and for scoring
 
     def __post_init__(self) -> None:
-        if self.train is not None:
-            self.train.refuse("train_captioner.train", ema=UNCHOSEN)
         absent = [name for name in ("decoder", "drop", "train") if getattr(self, name) is None]
         if self.init_from is None and absent:
             raise ValueError(
@@ -48,6 +45,7 @@ class TrainCaptionerParams:
 @stage(machine="gpu")
 def train_captioner(
     train_captioner: TrainCaptionerParams,
+    training: Training,
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
@@ -72,7 +70,7 @@ def train_captioner(
         captioner = load_captioner(params.init_from, params.asking)
         captioner.model.to(own_device())
     else:
-        captioner, fitted = _trained(params, pins.path, words, log, scratch)
+        captioner, fitted = _trained(params, training, pins.path, words, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     captioner.save(model.path)
     trained = time.perf_counter()
@@ -87,7 +85,12 @@ def train_captioner(
 
 
 def _trained(
-    params: TrainCaptionerParams, pins: Path, words: Mapping[str, PinWords], log: StepLog, scratch: Scratch
+    params: TrainCaptionerParams,
+    training: Training,
+    pins: Path,
+    words: Mapping[str, PinWords],
+    log: StepLog,
+    scratch: Scratch,
 ) -> tuple[Captioner, Fitted]:
     import torch
 
@@ -101,8 +104,9 @@ def _trained(
     assert params.decoder is not None
     assert params.train is not None
     assert params.drop is not None
+    spec = training.resolve(params.train)
     captions = {pin_id: pin.caption for pin_id, pin in words.items() if pin.split == "train"}
-    torch.manual_seed(params.train.seed)
+    torch.manual_seed(spec.seed)
     tokenizer = train_tokenizer(captions.values(), params.decoder.vocabulary)
     captioner = build_captioner(params.decoder, tokenizer, params.asking)
     captioner.model.to(own_device())
@@ -111,14 +115,14 @@ def _trained(
         pins,
         captions,
         rows_at_once=params.batch_size,
-        batch_size=params.train.batch_size,
-        seed=params.train.seed,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
     )
     fitted = fit(
         captioner.model,
         CaptionObjective(params.drop),
         batches,
-        params.train,
+        spec,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
     )

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.pins.crops import CropSpec
 from canvas.pins.frames import FrameSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import TrainableParams, Training, TrainSpec
 from components.artifacts import Captions, Clip, Kept, Pins
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
 
@@ -23,27 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainClipParams:
+class TrainClipParams(TrainableParams):
     sources: tuple[str, ...]  # of the captions to learn from
     scored_source: str  # of the captions that retrieval is scored with
     crops: CropSpec
     score_batch: int  # pictures at once, when scored
-    seed: int  # of the encoders' first weights
-    train: TrainSpec | None  # of each; null: encoders with init_from are used as they are
 
-    def __post_init__(self) -> None:
-        if self.train is not None:
-            self.train.refuse(
-                "train_clip.train",
-                accumulate="pairs are told apart within one pass, set it to 1 and train on more processes",
-                parallel="the temperature is one number, which cannot be sharded, set it to ddp or none",
-                ema=UNCHOSEN,
-            )
+    refused: ClassVar[Mapping[str, str]] = {
+        "accumulate": "pairs are told apart within one pass, train on more processes and set it to 1",
+        "parallel": "the temperature is one number, which cannot be sharded, set it to ddp or none",
+    }
 
 
 @stage(machine="gpus")
 def train_clip(
     train_clip: TrainClipParams,
+    training: Training,
     text: TextSpec,
     frames: FrameSpec,
     pins: Input[Pins],
@@ -69,11 +64,12 @@ def train_clip(
         clock = time.perf_counter()
         if train_clip.train is None and (spec.init_from is None or is_text_encoder(spec.init_from)):
             raise ValueError(f"train_clip.train is null: text.{name} needs training, or name its init_from")
-        torch.manual_seed(train_clip.seed + number)
+        torch.manual_seed(training.seed + number)
         clip = build_clip(spec)
         own: dict[str, Any] = {}
         if train_clip.train is not None:
-            fitted = _fitted(clip, spec, name, train_clip, split_of, pins.path, captions.path, log, scratch)
+            train = training.resolve(train_clip.train)
+            fitted = _fitted(clip, spec, name, train_clip, train, split_of, pins.path, captions.path, log, scratch)
             curve += [f"{step},{name},{loss:.6g}" for step, loss in fitted.losses]
             own["images_per_second"] = fitted.images_per_second
         clip.eval().to(own_device())  # where training left it
@@ -90,6 +86,7 @@ def _fitted(
     spec: ClipSpec,
     name: str,
     params: TrainClipParams,
+    train: TrainSpec,
     split_of: Mapping[str, str],
     pins: Path,
     captions: Path,
@@ -101,19 +98,18 @@ def _fitted(
     from canvas.pins.image_batches import CropBatches, load_pictures
     from canvas.train.loop import fit
 
-    assert params.train is not None
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
     texts = captions_of(captions, wanted, params.sources)
     ids, pictures = load_pictures(pins, texts, round(spec.image_size * params.crops.zoom))
     tower = TextTower.of(clip, spec)
     tokens = {pin_id: tower.tokens(texts[pin_id]) for pin_id in ids}
-    crops = CropBatches(ids, pictures, spec.image_size, params.crops, params.train.batch_size, params.train.seed)
+    crops = CropBatches(ids, pictures, spec.image_size, params.crops, train.batch_size, train.seed)
     prepare = clip.visual.preprocess_cfg
     return fit(
         clip,
         contrastive_objective,
         CaptionedBatches(crops, tokens, prepare["mean"], prepare["std"]),
-        params.train,
+        train,
         checkpoints=scratch.path / name,
         log=lambda values, step: log.metrics({f"{name}_{key}": value for key, value in values.items()}, step),
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.process_spec import DiffusionSpec
 from canvas.denoiser.sampling_spec import PaintingSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import Train, TrainableParams, Training, TrainSpec
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -24,40 +23,38 @@ if TYPE_CHECKING:
 
     from canvas.decoder.model import ConditionalDecoder
     from canvas.decoder.training_data import Known, KnownPin
-    from canvas.train.loop import Fitted
-    from canvas.vae.latents import LatentScale
+    from canvas.train.data import Batches
     from canvas.vae.model import Vae as Autoencoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainDecoderParams:
-    perceptual: PerceptualSpec  # network of the loss's `features`
+class TrainDecoderParams(TrainableParams):
+    train: Train
     latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None
-    painting: PaintingSpec  # of latents for the decoder to learn on, beside encoded ones
+    sampling: PaintingSpec  # of latents for the decoder to learn on, beside encoded ones
     pins: int  # product pins of the train split to learn on, spread evenly, with encoded latents
     painted_pins: int  # of these, with painted latents too
     scored_pins: int  # held-out product pins, scored both ways
     seam_reach: int  # pixels on each side of the product's edge that count as its seam
     sheet_pins: int
-    seed: int  # of the added layers' first weights
-    train: TrainSpec
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "parallel": "the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none"
+    }
 
     def __post_init__(self) -> None:
         for name in ("pins", "painted_pins", "scored_pins", "seam_reach", "sheet_pins"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"train_decoder.{name} is {value}: it must be 1 or more")
-        self.train.refuse(
-            "train_decoder.train",
-            parallel="the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none",
-            ema=UNCHOSEN,
-        )
 
 
 @stage(machine="gpus")
 def train_decoder(
     train_decoder: TrainDecoderParams,
+    training: Training,
+    perceptual: PerceptualSpec,
     decoder: DecoderSpec,
     diffusion: DiffusionSpec,
     pins: Input[Pins],
@@ -79,26 +76,28 @@ def train_decoder(
     """
     import torch
 
-    from canvas.decoder.model import ConditionalDecoder
+    from canvas.clip.model import load_clip
+    from canvas.decoder.model import ConditionalDecoder, DecoderObjective
     from canvas.decoder.training_data import Painter, evenly, known_pins
     from canvas.denoiser.process import training_scheduler
     from canvas.denoiser.unet import load_denoiser
     from canvas.device import own_device
+    from canvas.features.perceptual import ClipFeatures, FeatureDistance
     from canvas.pins.images import encode_png
     from canvas.shards.rows import ShardRows, shows_product
     from canvas.train.distributed import joined
+    from canvas.train.loop import fit
     from canvas.train.state import evaluating
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae
+    from canvas.vae.objective import PictureLoss, adversary_of
 
-    params, clock = train_decoder, time.perf_counter()
+    params, spec, clock = train_decoder, training.resolve(train_decoder.train), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     whole = [row for row in rows.index if shows_product(row) and row.view == 0]
     unet = load_denoiser(inpaint.path).to(own_device())
-    painter = Painter(
-        unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.painting, params.seed
-    )
+    painter = Painter(unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.sampling, spec.seed)
     train, held_out = (
         known_pins(
             rows,
@@ -108,7 +107,7 @@ def train_decoder(
         )
         for of_train, count in ((True, params.pins), (False, params.scored_pins))
     )
-    with joined(params.train.parallel) as world:
+    with joined(spec.parallel) as world:
         learnt, judged = (
             painter.painted(chosen, scratch.path / name, world)
             for name, chosen in (("painted", evenly(train, params.painted_pins)), ("painted-held-out", held_out))
@@ -117,13 +116,28 @@ def train_decoder(
     unet.to("cpu")  # training has the device to itself
     shown = [pin.known() for pin in evenly(judged, params.sheet_pins)]
     painted = time.perf_counter()
-    torch.manual_seed(params.seed)
+    torch.manual_seed(spec.seed)
     conditional = ConditionalDecoder.of(autoencoder, decoder)
 
     def sample(model: nn.Module, step: int) -> None:
         log.picture(f"samples-{step:06d}", encode_png(_sheet(cast("ConditionalDecoder", model), autoencoder, shown)))
 
-    fitted = _fitted(conditional, params, samples, painter.scale, clip.path, log, scratch, sample)
+    features = None
+    if params.loss.features:
+        features = FeatureDistance(ClipFeatures(load_clip(clip.path / perceptual.encoder), perceptual.layers))
+    against = params.adversary.scale(training) if params.adversary else None
+    adversary = adversary_of(against) if against else None
+    loss = PictureLoss(params.loss, features=features, adversary=against, judge=adversary.model if adversary else None)
+    fitted = fit(
+        conditional,
+        DecoderObjective(loss, scale=painter.scale, latent_noise=params.latent_noise),
+        _batches(samples, spec),
+        spec,
+        checkpoints=scratch.path / "checkpoints",
+        log=log.metrics,
+        sample=sample,
+        adversary=adversary,
+    )
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
 
@@ -138,57 +152,21 @@ def train_decoder(
     losses.path.write_text("step,loss\n" + curve, encoding="utf-8")
 
 
-def _fitted(
-    conditional: ConditionalDecoder,
-    params: TrainDecoderParams,
-    samples: Sequence[KnownPin],
-    scale: LatentScale,
-    clip: Path,
-    log: StepLog,
-    scratch: Scratch,
-    sample: Callable[[nn.Module, int], None],
-) -> Fitted:
-    from canvas.clip.model import load_clip
-    from canvas.decoder.model import DecoderObjective
+def _batches(samples: Sequence[KnownPin], spec: TrainSpec) -> Batches:
     from canvas.decoder.training_data import stacked
-    from canvas.features.perceptual import ClipFeatures, FeatureDistance
     from canvas.shards.rows import BucketBatches
     from canvas.train.data import Prefetched
-    from canvas.train.loop import fit
-    from canvas.vae.objective import PictureLoss, adversary_of
 
-    features = None
-    if params.loss.features:
-        features = FeatureDistance(ClipFeatures(load_clip(clip / params.perceptual.encoder), params.perceptual.layers))
-    adversary = adversary_of(params.adversary) if params.adversary else None
     buckets: dict[str, list[int]] = {}
     for place, pin in enumerate(samples):
         buckets.setdefault(pin.row.bucket, []).append(place)
-    return fit(
-        conditional,
-        DecoderObjective(
-            PictureLoss(
-                params.loss,
-                features=features,
-                adversary=params.adversary,
-                judge=adversary.model if adversary else None,
-            ),
-            scale=scale,
-            latent_noise=params.latent_noise,
-        ),
-        Prefetched(
-            BucketBatches(
-                lambda places: stacked([samples[place].known() for place in places]),
-                dict(sorted(buckets.items())),
-                params.train.batch_size,
-                params.train.seed,
-            )
-        ),
-        params.train,
-        checkpoints=scratch.path / "checkpoints",
-        log=log.metrics,
-        sample=sample,
-        adversary=adversary,
+    return Prefetched(
+        BucketBatches(
+            lambda places: stacked([samples[place].known() for place in places]),
+            dict(sorted(buckets.items())),
+            spec.batch_size,
+            spec.seed,
+        )
     )
 
 

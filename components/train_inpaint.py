@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, SheetSpec
+from canvas.train.spec import Training
 from components.artifacts import BaseModel, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -20,6 +21,9 @@ class TrainInpaintParams(DenoiserTraining):
 @stage(machine="gpus")
 def train_inpaint(
     train_inpaint: TrainInpaintParams,
+    training: Training,
+    held_out: HeldOutSpec,
+    sample_sheet: SheetSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
     vae: Input[Vae],
@@ -44,7 +48,7 @@ def train_inpaint(
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae
 
-    clock = time.perf_counter()
+    spec, clock = train_inpaint.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     scheduler = training_scheduler(diffusion)
@@ -56,12 +60,13 @@ def train_inpaint(
         caption_dropout=train_inpaint.caption_dropout,
         inpaint=True,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, train_inpaint.sheet, masks="random", wanted=every_row)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="random", wanted=every_row)
     run = train_denoiser(
         unet,
         objective,
         rows,
-        train_inpaint,
+        spec,
+        held_out,
         masks="random",
         wanted=every_row,
         checkpoints=scratch.path / "checkpoints",

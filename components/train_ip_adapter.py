@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, ImageDropout, LoraSpec
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
+from canvas.train.spec import Training
 from canvas.uve.pin_embeddings import Source
 from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -34,12 +35,14 @@ class TrainIpAdapterParams(DenoiserTraining):
     image_dropout: ImageDropout
     lora: LoraSpec | None  # trained with it, on top of the others; null: they are kept as they are
     style_layers: tuple[str, ...]  # beginnings of the names of layers that carry style (InstantStyle)
-    seed: int  # of the first weights
 
 
 @stage(machine="gpus")
 def train_ip_adapter(
     train_ip_adapter: TrainIpAdapterParams,
+    training: Training,
+    held_out: HeldOutSpec,
+    sample_sheet: SheetSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
     embeddings: Input[Embeddings],
@@ -73,11 +76,11 @@ def train_ip_adapter(
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae
 
-    params, clock = train_ip_adapter, time.perf_counter()
+    params, spec, clock = train_ip_adapter, train_ip_adapter.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     known = PinEmbeddings(embeddings.path, params.source)
     rows = ImageRows(shards.path, lambda pins: torch.from_numpy(known.of(pins)))
-    unet = _denoiser(params, known, rows, inpaint.path, backdrop.path, engaged.path)
+    unet = _denoiser(params, spec.seed, known, rows, inpaint.path, backdrop.path, engaged.path)
     objective = DenoisingObjective(
         diffusion,
         latent_scale(autoencoder),
@@ -87,12 +90,13 @@ def train_ip_adapter(
         image_dropout=params.image_dropout,
     )
     scheduler = training_scheduler(diffusion)
-    samples = SampleSheet(autoencoder, scheduler, rows, params.sheet, masks="product", wanted=shows_product)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=shows_product)
     run = train_denoiser(
         unet,
         objective,
         rows,
-        params,
+        spec,
+        held_out,
         masks="product",
         wanted=shows_product,
         checkpoints=scratch.path / "checkpoints",
@@ -105,11 +109,11 @@ def train_ip_adapter(
     if params.lora is not None:
         save_lora(unet, adapter.path / "lora")
 
-    held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
-    batches = held_out_batches(rows, held_out, params.held_out, columns_of("product"))
+    unseen = [row for row in rows.index if shows_product(row) and row.split != "train"]
+    batches = held_out_batches(rows, unseen, held_out, columns_of("product"))
     others: list[Batch] = [{**batch, "image": _turned(batch["image"])} for batch in batches]
-    with joined(params.train.parallel) as world:
-        loss_of_others = held_out_loss(unet, objective, others, params.held_out.repeats, world)
+    with joined(spec.parallel) as world:
+        loss_of_others = held_out_loss(unet, objective, others, held_out.repeats, world)
     figures = run.figures(unet) | {
         "held_out_loss_of_other_pictures": loss_of_others,
         "embedding_width": known.width,
@@ -122,6 +126,7 @@ def train_ip_adapter(
 
 def _denoiser(
     params: TrainIpAdapterParams,
+    seed: int,
     known: PinEmbeddings,
     rows: ImageRows,
     inpaint: Path,
@@ -140,7 +145,7 @@ def _denoiser(
     for lora in (backdrop, engaged):
         unet = merge_lora(load_lora(unet, lora))
     unet.requires_grad_(False)
-    torch.manual_seed(params.seed)
+    torch.manual_seed(seed)
     if params.lora is not None:
         add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
     add_image_prompt(unet, known.width, *_told(rows))

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from canvas.pins.tables import SPLITS
 from canvas.reward.spec import HEADS, RewardSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import Train, TrainableParams, Training, TrainSpec
 from components import artifacts
 from components.artifacts import Captions, Kept, Masks, Pins, Preferences, SyntheticJudgments, Truth
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -38,7 +38,8 @@ CALIBRATING = ("unseen_view",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainRewardParams:
+class TrainRewardParams(TrainableParams):
+    train: Train
     pins: int  # with a product, at most
     scenes: int  # pictures to place products in, at most
     comparisons: int  # to train on
@@ -51,11 +52,9 @@ class TrainRewardParams:
     background_weight: float  # of telling backgrounds apart, likewise
     score_batch: int
     sheet_pins: int
-    seed: int
-    train: TrainSpec
+    seed: int  # of the comparisons
 
     def __post_init__(self) -> None:
-        self.train.refuse("train_reward.train", ema=UNCHOSEN)
         for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins", "min_human"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"train_reward.{name} is {value}: it must be 1 or more")
@@ -69,6 +68,7 @@ class TrainRewardParams:
 @stage(machine="gpu")
 def train_reward(
     train_reward: TrainRewardParams,
+    training: Training,
     reward: RewardSpec,
     pins: Input[Pins],
     kept: Input[Kept],
@@ -99,7 +99,7 @@ def train_reward(
     from canvas.train.loop import fit
     from evaluation.measures.rewards import calibrations
 
-    params, clock = train_reward, time.perf_counter()
+    params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
     sources = {
         "pins": pins.path,
         "kept": kept.path,
@@ -109,15 +109,15 @@ def train_reward(
     }
     said = human_comparisons(preferences.path, pins.path, held_out=HELD_OUT, side=reward.image_size)
     enough = params.human_share > 0 and sum(one.judgments for one in said.learnt) >= params.min_human
-    sets = _sets(params, reward, sources, said.products if enough else frozenset())
+    sets = _sets(params, spec, reward, sources, said.products if enough else frozenset())
     drawn = time.perf_counter()
-    torch.manual_seed(params.train.seed)
+    torch.manual_seed(spec.seed)
     network = build_reward(reward)
     fitted = fit(
         network,
         RewardObjective(params.absolute_weight, params.background_weight),
         _mixed(sets["train"], said, params.human_share) if enough else sets["train"],
-        params.train,
+        spec,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
     )
@@ -125,13 +125,13 @@ def train_reward(
     network.eval()
     if not enough:  # people's overall judgments rank candidates by more than their backgrounds
         network.register_to_config(backgrounds=_backgrounds(sets["train"]))
-    calibrate(network, calibrations(_judged(network, sets["calibrate"], params), HEADS))
+    calibrate(network, calibrations(_judged(network, sets["calibrate"], params, spec), HEADS))
     network.save_pretrained(model.path)
 
-    scored = {name: _judged(network, sets[name], params) for name in SCORED}
+    scored = {name: _judged(network, sets[name], params, spec) for name in SCORED}
     figures = _figures(network, scored)
     figures |= {
-        "human": _human_figures(network, said, enough, params),
+        "human": _human_figures(network, said, enough, params, spec),
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
         "held_out_pins": len(sets["mixed"].views),
@@ -147,7 +147,11 @@ def train_reward(
 
 
 def _sets(
-    params: TrainRewardParams, reward: RewardSpec, sources: Mapping[str, Path], learnt: Collection[str]
+    params: TrainRewardParams,
+    spec: TrainSpec,
+    reward: RewardSpec,
+    sources: Mapping[str, Path],
+    learnt: Collection[str],
 ) -> dict[str, ComparisonBatches]:
     """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored, but
     for the products `learnt` from people; the other half, and unseen views of products that are known, calibrate."""
@@ -180,7 +184,7 @@ def _sets(
         "unseen_kinds": (with_real(params.held_out_kinds), halves[1], other_scenes),
     }
     return {
-        name: ComparisonBatches(*rest, words=reward.words, batch_size=params.train.batch_size, seed=params.train.seed)
+        name: ComparisonBatches(*rest, words=reward.words, batch_size=spec.batch_size, seed=spec.seed)
         for name, rest in of_views.items()
     }
 
@@ -214,7 +218,7 @@ def _mixed(synthetic: ComparisonBatches, said: HumanComparisons, share: float) -
 
 
 def _human_figures(
-    network: RewardModel, said: HumanComparisons, learnt: bool, params: TrainRewardParams
+    network: RewardModel, said: HumanComparisons, learnt: bool, params: TrainRewardParams, spec: TrainSpec
 ) -> dict[str, float | dict[str, float]]:
     """Judgments by people that there are and that training used; accuracy by question on what it did not use."""
     from canvas.reward.human_comparisons import HumanBatches
@@ -224,11 +228,13 @@ def _human_figures(
     figures: dict[str, Any] = {"judgments": sum(judgments.values()), "used": judgments["learnt"] if learnt else 0}
     if said.held_out:
         batches = HumanBatches(said.held_out, words=network.config["words"])
-        figures["held_out"] = accuracies(_judged(network, batches, params), HEADS)
+        figures["held_out"] = accuracies(_judged(network, batches, params, spec), HEADS)
     return figures
 
 
-def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, params: TrainRewardParams) -> Judged:
+def _judged(
+    network: RewardModel, batches: ComparisonBatches | HumanBatches, params: TrainRewardParams, spec: TrainSpec
+) -> Judged:
     """What the model says of comparisons as they are, beside what is known; in the precision of its training."""
     import numpy as np
     import torch
@@ -240,7 +246,7 @@ def _judged(network: RewardModel, batches: ComparisonBatches | HumanBatches, par
 
     columns: dict[str, list[Any]] = {}
     comparisons: Sequence[Any] = batches.comparisons
-    half = half_on(network.device, params.train.precision)
+    half = half_on(network.device, spec.precision)
     with torch.no_grad(), multiplying_in(half, network.device):
         for first in range(0, len(comparisons), params.score_batch):
             batch = batches.batch(comparisons[first : first + params.score_batch])

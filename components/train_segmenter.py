@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.segmenter.spec import AugmentSpec, EdgeSpec, UNetSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import TrainableParams, Training, TrainSpec
 from components import artifacts
 from components.artifacts import Kept, Pins, Truth
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, StepLog, stage
@@ -22,19 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainSegmenterParams:
+class TrainSegmenterParams(TrainableParams):
     init_from: str | None  # path or hub id of a transformers semantic segmentation model; null: the U-Net below
     background: tuple[str, ...]  # classes of an untrained init_from model that are no product
     unet: UNetSpec | None  # null with init_from
     augment: AugmentSpec | None  # null with train: null
-    train: TrainSpec | None  # null: the init_from model is used as it is
-    edges: EdgeSpec  # of scored mattes
     threshold: float  # alpha from which a pixel is product, when scored
     score_batch: int  # pictures at once, when scored
 
     def __post_init__(self) -> None:
-        if self.train is not None:
-            self.train.refuse("train_segmenter.train", ema=UNCHOSEN)
         if (self.init_from is None) == (self.unet is None):
             raise ValueError("train_segmenter: give init_from or unet, and null for the other")
         if (self.train is None) != (self.augment is None):
@@ -51,6 +47,8 @@ class TrainSegmenterParams:
 @stage(machine="gpu")
 def train_segmenter(
     train_segmenter: TrainSegmenterParams,
+    training: Training,
+    edges: EdgeSpec,
     pins: Input[Pins],
     kept: Input[Kept],
     truth: Input[Truth],
@@ -69,20 +67,21 @@ def train_segmenter(
 
     params, clock = train_segmenter, time.perf_counter()
     split_of = tables.kept_splits(pins.path, kept.path)
-    torch.manual_seed(params.train.seed if params.train else 0)
+    torch.manual_seed(training.seed)
     segmenter = _initial(params)
     figures: dict[str, object] = {}
     curve: list[tuple[int, float]] = []
-    if params.train is not None:
+    if params.train is not None and params.augment is not None:
         wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
-        fitted = _fitted(segmenter, params, pins.path, truth.path, wanted, log, scratch)
+        spec = training.resolve(params.train)
+        fitted = _fitted(segmenter, spec, params.augment, pins.path, truth.path, wanted, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     segmenter.save(model.path)
     trained = time.perf_counter()
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     segmenter.eval().to(own_device())
-    figures |= mask_metrics(_scores(segmenter, params, pins.path, truth.path, held_out))
+    figures |= mask_metrics(_scores(segmenter, params, edges, pins.path, truth.path, held_out))
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
@@ -101,7 +100,8 @@ def _initial(params: TrainSegmenterParams) -> Segmenter:
 
 def _fitted(
     segmenter: Segmenter,
-    params: TrainSegmenterParams,
+    spec: TrainSpec,
+    augment: AugmentSpec,
     pins: Path,
     truth: Path,
     wanted: Collection[str],
@@ -112,22 +112,25 @@ def _fitted(
     from canvas.segmenter.training_data import PastedBatches, load_cutouts
     from canvas.train.loop import fit
 
-    assert params.train is not None
-    assert params.augment is not None
     cutouts = load_cutouts(pins, truth, wanted, segmenter.size)
-    batches = PastedBatches(cutouts, params.train.batch_size, params.train.seed)
+    batches = PastedBatches(cutouts, spec.batch_size, spec.seed)
     return fit(
         segmenter,
-        SegmentationObjective(params.augment),
+        SegmentationObjective(augment),
         batches,
-        params.train,
+        spec,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
     )
 
 
 def _scores(
-    segmenter: Segmenter, params: TrainSegmenterParams, pins: Path, truth: Path, held_out: Mapping[str, str]
+    segmenter: Segmenter,
+    params: TrainSegmenterParams,
+    edges: EdgeSpec,
+    pins: Path,
+    truth: Path,
+    held_out: Mapping[str, str],
 ) -> Iterator[MaskScore]:
     import numpy as np
 
@@ -145,7 +148,7 @@ def _scores(
     for batch in tables.batches(pins, ["pin_id", "image"], params.score_batch):
         rows = [row for row in batch.to_pylist() if row["pin_id"] in true]
         images = [decode(row["image"]) for row in rows]
-        for row, alpha in zip(rows, segmenter.alphas(images, params.edges) if rows else [], strict=True):
+        for row, alpha in zip(rows, segmenter.alphas(images, edges) if rows else [], strict=True):
             png = true[row["pin_id"]]
             known = np.zeros(alpha.shape, bool) if png is None else decode_mask(png)
             yield mask_score(row["pin_id"], held_out[row["pin_id"]], alpha >= params.threshold, known)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvas.pins.crops import CropSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import TrainableParams, Training, TrainSpec
 from canvas.uve.spec import TaskWeights, UveSpec
 from components.artifacts import Captions, Clip, Kept, Pins, Truth, Uve
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -38,7 +38,7 @@ NEIGHBOURS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainUveParams:
+class TrainUveParams(TrainableParams):
     tasks: TaskWeights
     pins: int  # to train on, at most: they are held in memory
     min_pins: int  # of a class; pins of smaller ones count as unlabelled
@@ -48,11 +48,8 @@ class TrainUveParams:
     catalogue_pins: int  # of the train split that they are searched among, too, at most
     score_batch: int
     sheet_pins: int
-    train: TrainSpec | None  # null: uve.init_from as it is
 
     def __post_init__(self) -> None:
-        if self.train is not None:
-            self.train.refuse("train_uve.train", ema=UNCHOSEN)
         if self.temperature <= 0:
             raise ValueError(f"train_uve.temperature is {self.temperature}: it must be above 0, 0.05 in the paper")
         for name in ("pins", "min_pins", "scored_pins", "catalogue_pins", "score_batch", "sheet_pins"):
@@ -63,6 +60,7 @@ class TrainUveParams:
 @stage(machine="gpus")
 def train_uve(
     train_uve: TrainUveParams,
+    training: Training,
     uve: UveSpec,
     pins: Input[Pins],
     kept: Input[Kept],
@@ -96,12 +94,14 @@ def train_uve(
         raise ValueError("train_uve.train is null: the embedding needs training, or name its uve.init_from")
     split_of = tables.kept_splits(pins.path, kept.path)
     labels = labels_of(pins.path, truth.path, captions.path, split_of.keys())
-    torch.manual_seed(0 if train_uve.train is None else train_uve.train.seed)
+    torch.manual_seed(training.seed)
     network = build_uve(uve)
     figures: dict[str, Any] = {}
     curve = ["step,loss"]
     if train_uve.train is not None:
-        fitted = trained(network, train_uve, labels, split_of, pins.path, log, scratch.path)
+        fitted = trained(
+            network, train_uve, training.resolve(train_uve.train), labels, split_of, pins.path, log, scratch.path
+        )
         figures["images_per_second"] = fitted.images_per_second
         curve += [f"{step},{loss:.6g}" for step, loss in fitted.losses]
     network.eval().save_pretrained(model.path)
@@ -125,6 +125,7 @@ def train_uve(
 def trained(
     network: UveModel,
     params: TrainUveParams,
+    spec: TrainSpec,
     labels: Labels,
     split_of: Mapping[str, str],
     pins: Path,
@@ -137,7 +138,6 @@ def trained(
     from canvas.uve.objective import ProxyClassifier, ProxySoftmax
     from canvas.uve.training_data import BalancedCrops, classes_of
 
-    assert params.train is not None
     weights = {task: weight for task, weight in params.tasks.of().items() if weight > 0}
     wanted = set(spread([pin for pin, split in split_of.items() if split == "train"], params.pins))
     known = {task: {pin: name for pin, name in labels[task].items() if pin in wanted} for task in weights}
@@ -149,8 +149,8 @@ def trained(
         pictures,
         side,
         params.crops,
-        params.train.batch_size,
-        params.train.seed,
+        spec.batch_size,
+        spec.seed,
         labels=known,
         classes=classes,
     )
@@ -158,7 +158,7 @@ def trained(
         ProxyClassifier(network, classes, params.temperature),
         ProxySoftmax(weights),
         batches,
-        params.train,
+        spec,
         checkpoints=scratch,
         log=log.metrics,
     )

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from canvas.pins.crops import CropSpec
 from canvas.pins.frames import FrameSpec
-from canvas.train.spec import UNCHOSEN, TrainSpec
+from canvas.train.spec import TrainableParams, Training, TrainSpec
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.vae.spec import VaeSpec
 from components import artifacts
@@ -33,36 +33,35 @@ UNSEEN_VIEWS = ("unseen_view", "unseen_both")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VaeTraining:
+class VaeObjective:
     loss: ReconstructionSpec
     kl: float
     adversary: AdversarySpec | None
     crops: CropSpec
-    seed: int  # of the first weights
-    loop: TrainSpec
-
-    def __post_init__(self) -> None:
-        called = "the autoencoder is called by encode and decode, which are not"
-        self.loop.refuse(
-            "train_vae.training.loop",
-            parallel=f"{called} gathered from shards, set it to ddp or none",
-            compile=f"{called} compiled, set it to false",
-            ema=UNCHOSEN,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainVaeParams:
-    perceptual: PerceptualSpec  # also of the perceptual distance that is reported
-    training: VaeTraining | None  # null: an autoencoder with vae.init_from is used as it is
+class TrainVaeParams(TrainableParams):
+    objective: VaeObjective | None  # null with train: null
     score_batch: int  # pictures at once, when scored
     scored_views: int  # held-out scenes whose reconstructions the judges see; they need truth
     sheet_each: int  # held-out pictures of each frame on the sheet
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "parallel": "encode and decode are called, which are not gathered from shards, set it to ddp or none",
+        "compile": "encode and decode are called, which are not compiled, set it to false",
+    }
+
+    def __post_init__(self) -> None:
+        if (self.train is None) != (self.objective is None):
+            raise ValueError("train_vae: give both train and objective, or null for both")
 
 
 @stage(machine="gpus")
 def train_vae(
     train_vae: TrainVaeParams,
+    training: Training,
+    perceptual: PerceptualSpec,
     vae: VaeSpec,
     frames: FrameSpec,
     pins: Input[Pins],
@@ -91,27 +90,30 @@ def train_vae(
     from canvas.vae.model import build_vae
 
     params, clock = train_vae, time.perf_counter()
-    if params.training is None and vae.init_from is None:
-        raise ValueError("train_vae.training is null: the autoencoder needs training, or name vae.init_from")
+    if params.train is None and vae.init_from is None:
+        raise ValueError("train_vae.train is null: the autoencoder needs training, or name vae.init_from")
     frames.check_cells(vae.factor)
     split_of = tables.kept_splits(pins.path, kept.path)
-    encoder = load_clip(clip.path / params.perceptual.encoder)
-    distance = FeatureDistance(ClipFeatures(encoder, params.perceptual.layers))
-    torch.manual_seed(params.training.seed if params.training else 0)
+    encoder = load_clip(clip.path / perceptual.encoder)
+    distance = FeatureDistance(ClipFeatures(encoder, perceptual.layers))
+    torch.manual_seed(training.seed)
     autoencoder = build_vae(vae, sample_size=frames.side)
     curve: list[tuple[int, float]] = []
     figures: dict[str, object] = {}
-    if params.training is not None:
-        fresh = vae.init_from is None
+    if params.train is not None and params.objective is not None:
+        objective = params.objective
+        if objective.adversary is not None:
+            objective = replace(objective, adversary=objective.adversary.scale(training))
+        fresh, spec = vae.init_from is None, training.resolve(params.train)
         sample = _sampler(distance, params, frames, split_of, pins.path, log)
         fitted = _fitted(
-            autoencoder, fresh, params.training, frames.side, distance, split_of, pins.path, log, scratch, sample
+            autoencoder, fresh, objective, spec, frames.side, distance, split_of, pins.path, log, scratch, sample
         )
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     trained = time.perf_counter()
     autoencoder.to(own_device())  # where training left it
     with evaluating(autoencoder):
-        if params.training is not None:  # public denoisers know a public autoencoder's latents by its own scale
+        if params.train is not None:  # public denoisers know a public autoencoder's latents by its own scale
             _store_statistics(autoencoder, params, frames, split_of, pins.path)
         autoencoder.save_pretrained(model.path)
         figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
@@ -124,7 +126,8 @@ def train_vae(
 def _fitted(
     autoencoder: Vae,
     fresh: bool,
-    training: VaeTraining,
+    objective: VaeObjective,
+    spec: TrainSpec,
     side: int,
     distance: FeatureDistance,
     split_of: Mapping[str, str],
@@ -142,25 +145,25 @@ def _fitted(
     from canvas.vae.objective import PictureLoss, ReconstructionObjective, adversary_of
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
-    ids, pictures = load_pictures(pins, wanted, round(side * training.crops.zoom))
-    crops = CropBatches(ids, pictures, side, training.crops, training.loop.batch_size, training.loop.seed)
+    ids, pictures = load_pictures(pins, wanted, round(side * objective.crops.zoom))
+    crops = CropBatches(ids, pictures, side, objective.crops, spec.batch_size, spec.seed)
     if fresh and isinstance(autoencoder, PixelAutoencoder):
-        epoch = max(len(ids) // training.loop.batch_size, 1)
+        epoch = max(len(ids) // spec.batch_size, 1)
         autoencoder.fit_patches(
             lambda: (from_bytes(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
         )
-    adversary = adversary_of(training.adversary) if training.adversary else None
+    adversary = adversary_of(objective.adversary) if objective.adversary else None
     loss = PictureLoss(
-        training.loss,
-        features=distance if training.loss.features else None,
-        adversary=training.adversary,
+        objective.loss,
+        features=distance if objective.loss.features else None,
+        adversary=objective.adversary,
         judge=adversary.model if adversary else None,
     )
     return fit(
         autoencoder,
-        ReconstructionObjective(loss, kl=training.kl),
+        ReconstructionObjective(loss, kl=objective.kl),
         crops,
-        training.loop,
+        spec,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=sample,

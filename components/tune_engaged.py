@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 
 from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, LoraSpec
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec, SheetSpec
 from canvas.shards.engaged import EngagementRule
+from canvas.train.spec import Training
 from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -17,12 +18,14 @@ from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, She
 class TuneEngagedParams(DenoiserTraining):
     lora: LoraSpec
     rule: EngagementRule
-    seed: int  # of the LoRA's first weights
 
 
 @stage(machine="gpus")
 def tune_engaged(
     tune_engaged: TuneEngagedParams,
+    training: Training,
+    held_out: HeldOutSpec,
+    sample_sheet: SheetSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
     vae: Input[Vae],
@@ -52,12 +55,12 @@ def tune_engaged(
     from canvas.vae.latents import latent_scale
     from canvas.vae.model import load_vae
 
-    clock = time.perf_counter()
+    spec, clock = tune_engaged.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
     scheduler = training_scheduler(diffusion)
     unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
-    torch.manual_seed(tune_engaged.seed)
+    torch.manual_seed(spec.seed)
     add_lora(unet, rank=tune_engaged.lora.rank, alpha=tune_engaged.lora.alpha)
     objective = DenoisingObjective(
         diffusion,
@@ -67,12 +70,13 @@ def tune_engaged(
         inpaint=True,
     )
     wanted = Engaged(rows.index, tune_engaged.rule)
-    samples = SampleSheet(autoencoder, scheduler, rows, tune_engaged.sheet, masks="product", wanted=wanted)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=wanted)
     run = train_denoiser(
         unet,
         objective,
         rows,
-        tune_engaged,
+        spec,
+        held_out,
         masks="product",
         wanted=wanted,
         checkpoints=scratch.path / "checkpoints",

@@ -27,8 +27,8 @@ class GateParams:
     """Names of figures are those of reports/evaluate/metrics.json, nested ones joined by dots; measures are columns of
     the evaluation."""
 
-    ceilings: dict[str, float]  # figure -> what it may be at most
-    floors: dict[str, float]  # figure -> what it must be at least
+    ceilings: dict[str, float | None]  # figure -> what it may be at most; null: no limit
+    floors: dict[str, float | None]  # figure -> what it must be at least
     guarded: tuple[str, ...]  # measures that must not get worse
     slices: tuple[str, ...]  # columns in whose values they must not get worse either
     min_items: int  # that both painted, over all and in a slice; smaller slices are not asked
@@ -101,8 +101,8 @@ def decided(
 
 def beyond_limits(gate: GateParams, figures: Mapping[str, Any]) -> list[str]:
     """Which figures are not within their limits, or not there. What is not a number is beyond every limit."""
-    limits = [(name, limit, "at most") for name, limit in gate.ceilings.items()]
-    limits += [(name, limit, "at least") for name, limit in gate.floors.items()]
+    limits = [(name, limit, "at most") for name, limit in gate.ceilings.items() if limit is not None]
+    limits += [(name, limit, "at least") for name, limit in gate.floors.items() if limit is not None]
     reasons = []
     for name, limit, words in limits:
         value = _figure(figures, name)

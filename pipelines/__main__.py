@@ -9,7 +9,7 @@ from typing import get_args
 
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.telemetry import switch_off
-from pipelines.project import check_profiles, drifted, graph_files, project_stages, write_graph
+from pipelines.project import drifted, graph_files, project_stages, write_graph
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
 def graph(asked: argparse.Namespace, root: Path) -> int:
     """Write the generated files, or with --check only say which have drifted."""
     stages = project_stages()
-    check_profiles(root, stages)
     files = graph_files(root, stages)
     if asked.check:
         stale = drifted(root, files)

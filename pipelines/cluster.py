@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.params import read_section, read_sections
 from lifecycle.declare.stage import Machine
 from lifecycle.run.ranks import RANKS
 
@@ -83,7 +83,7 @@ class Cluster:
 
 def read_cluster(path: Path) -> Cluster:
     """The values of `cluster.yaml`; `ValueError` naming the key and the fix for an unknown, missing or wrong one."""
-    sections = load_sections(path)
+    sections = read_sections(path)
     if unknown := sorted(sections.keys() - {"cluster"}):
         raise ValueError(f"{path} has unknown section {unknown[0]!r}: everything stands below `cluster:`")
     try:

@@ -17,7 +17,7 @@ import yaml
 from lifecycle.declare.stage import Artifact, Metrics, Pinned, Pipeline, Stage
 from lifecycle.record.recording import numbers
 from pipelines.emit_kfp import imported, pipeline_arguments
-from pipelines.project import COMPILED, checked_sections, profile_file
+from pipelines.project import COMPILED, checked_sections
 
 PLACE = Path(".work/kfp_local")
 
@@ -36,7 +36,7 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
         raise ValueError(f"pipeline {pipeline!r} has no stages")
     place = root / PLACE
     uris = _local_uris(root, own, _outputs(place, stages) if pipeline != "train" else {})
-    arguments = pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), uris)
+    arguments = pipeline_arguments(own, checked_sections(root, profile, stages), uris)
     for earlier in place.glob(f"canvas-{pipeline}-*"):
         shutil.rmtree(earlier, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)

@@ -7,21 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import Sections, load_sections, read_stage_params, unused_sections
+from lifecycle.declare.params import Sections, load_sections, profile_files, read_stage_params, unused_sections
 from lifecycle.declare.stage import Stage
 from pipelines.cluster import read_cluster
 from pipelines.emit_dvc import dvc_yaml
 from pipelines.emit_kfp import compiled_pipelines
+from pipelines.emit_params import params_page
 
 COMPILED = Path("pipelines/compiled")
 CLUSTER = Path("pipelines/cluster.yaml")
+PARAMS = Path("docs/params.md")
 
 
 def graph_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
-    """Path from `root` -> text of every generated file."""
+    """Return path from `root` -> text of every generated file; raises what `checked_sections` does, of any profile."""
+    profiles = {profile: checked_sections(root, profile, stages) for profile in profile_files(root)}
     compiled = compiled_pipelines(stages, read_cluster(root / CLUSTER))
-    return {Path("dvc.yaml"): dvc_yaml(stages, root)} | {
-        COMPILED / f"{name}.yaml": text for name, text in compiled.items()
+    return {
+        Path("dvc.yaml"): dvc_yaml(stages, root),
+        PARAMS: params_page(stages, profiles),
+        **{COMPILED / f"{name}.yaml": text for name, text in compiled.items()},
     }
 
 
@@ -44,23 +49,15 @@ def write_graph(root: Path, files: dict[Path, str]) -> list[Path]:
     return changed
 
 
-def profile_file(root: Path, profile: str) -> Path:
-    """`demo` is params.yaml itself, any other profile `profiles/<name>.yaml`; `ValueError` when there is none."""
-    found = profile_files(root)
-    if profile not in found:
-        raise ValueError(f"no profile {profile!r}: there are {', '.join(found)}")
-    return found[profile]
+def checked_sections(root: Path, profile: str, stages: Sequence[Stage[Any]]) -> Sections:
+    """Return the sections of a profile after every stage has read its own.
 
-
-def profile_files(root: Path) -> dict[str, Path]:
-    """Name -> params file of every profile."""
-    return {"demo": root / "params.yaml"} | {file.stem: file for file in sorted((root / "profiles").glob("*.yaml"))}
-
-
-def checked_sections(file: Path, stages: Sequence[Stage[Any]]) -> Sections:
-    """The sections of a params file, after every stage has read its own; `ValueError` naming the file, the
-    section and the fix for a key that is missing, unknown or wrong, and for a section that no stage reads."""
-    sections = load_sections(file)
+    Raises:
+        ValueError: A key is missing, unknown or wrong, or no stage reads a section. It names the profile's file,
+            the section and the fix.
+    """
+    sections = load_sections(profile, root)
+    file = profile_files(root)[profile]
     try:
         for stage in stages:
             read_stage_params(stage, sections)
@@ -69,12 +66,6 @@ def checked_sections(file: Path, stages: Sequence[Stage[Any]]) -> Sections:
     if unused := unused_sections(stages, sections):
         raise ValueError(f"{file}: no stage reads section {', '.join(map(repr, unused))}: remove it or fix its name")
     return sections
-
-
-def check_profiles(root: Path, stages: Sequence[Stage[Any]]) -> None:
-    """Read params.yaml and every profile strictly; raises what `checked_sections` raises."""
-    for file in profile_files(root).values():
-        checked_sections(file, stages)
 
 
 def project_stages() -> tuple[Stage[Any], ...]:

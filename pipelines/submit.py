@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 from lifecycle.declare.stage import Artifact, Pipeline, Stage
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.emit_kfp import compiled_pipelines, imported, pipeline_arguments
-from pipelines.project import CLUSTER, checked_sections, drifted, graph_files, profile_file
+from pipelines.project import CLUSTER, checked_sections, drifted, graph_files
 
 EXPERIMENT = "canvas"
 REACH_SECONDS = 10.0
@@ -63,7 +63,7 @@ def submission(
     placed = {name: _uri(root, artifact, cluster, uris) for name, artifact in imported(own).items()}
     return Submission(
         package=packages[pipeline],
-        arguments=pipeline_arguments(own, checked_sections(profile_file(root, profile), stages), placed),
+        arguments=pipeline_arguments(own, checked_sections(root, profile, stages), placed),
         uris=placed,
         run_name=f"{pipeline}-{profile}-{sha}",
     )

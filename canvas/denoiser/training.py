@@ -18,13 +18,14 @@ from torch import nn
 
 from canvas.denoiser.lora import folding
 from canvas.denoiser.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec
+from canvas.denoiser.training_spec import HeldOutSpec
 from canvas.shards.rows import ShardRow, ShardRows, by_bucket
 from canvas.train.data import Batch, Prefetched, placed
 from canvas.train.distributed import ALONE, World, joined
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
 from canvas.train.loop import Fitted, fit
+from canvas.train.spec import TrainSpec
 from canvas.train.state import evaluating
 
 Masks = Literal["none", "random", "product"]
@@ -67,7 +68,8 @@ def train_denoiser(
     denoiser: UNet2DConditionModel,
     objective: DenoisingObjective,
     shards: ShardRows,
-    training: DenoiserTraining,
+    spec: TrainSpec,
+    held_out: HeldOutSpec,
     *,
     masks: Masks,
     wanted: Callable[[ShardRow], bool],
@@ -82,13 +84,13 @@ def train_denoiser(
     columns = columns_of(masks)
     chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
     rest = [row for row in shards.index if wanted(row) and row.split != "train"]
-    batches = shards.batches(chosen, columns, training.train.batch_size, training.train.seed)
-    held_out = held_out_batches(shards, rest, training.held_out, columns)
+    batches = shards.batches(chosen, columns, spec.batch_size, spec.seed)
+    scored = held_out_batches(shards, rest, held_out, columns)
 
-    with joined(training.train.parallel) as world:
+    with joined(spec.parallel) as world:
 
         def score(model: nn.Module) -> float:
-            return held_out_loss(model, objective, held_out, training.held_out.repeats, world)
+            return held_out_loss(model, objective, scored, held_out.repeats, world)
 
         losses = {"before": score(denoiser.to(world.device))}
         with folding(denoiser) if folded else nullcontext():
@@ -96,20 +98,20 @@ def train_denoiser(
                 denoiser,
                 objective,
                 Prefetched(batches),
-                training.train,
+                spec,
                 checkpoints=checkpoints,
                 log=log,
                 sample=sample,
             )
         losses["last"], average = score(denoiser), "last"
         if fitted.snapshots is not None:
-            by_length = load_best(denoiser, fitted.snapshots, training.held_out.averages, score)
+            by_length = load_best(denoiser, fitted.snapshots, held_out.averages, score)
             losses |= {f"{length:g}": loss for length, loss in by_length.items()}
             average = f"{min(by_length, key=by_length.__getitem__):g}"
     return DenoiserRun(
         fitted=fitted,
         pins=len({row.pin_id for row in chosen}),
-        held_out_pins=sum(len(batch["pin_id"]) for batch in held_out),
+        held_out_pins=sum(len(batch["pin_id"]) for batch in scored),
         held_out_losses=losses,
         average=average,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from canvas.train.spec import MAX_RELATIVE_LENGTH, TrainSpec
+from canvas.train.spec import MAX_RELATIVE_LENGTH, Train, TrainableParams, Training, TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,14 +39,17 @@ class HeldOutSpec:
     pins: int  # spread evenly over the held-out ones
     repeats: int  # times and noises drawn for each
     batch_size: int
-    averages: tuple[float, ...]  # relative lengths to choose from; [] keeps the last weights, as train.ema: []
+    ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) that training tracks; two do
+    averages: tuple[float, ...]  # relative lengths to choose from, made of those
 
     def __post_init__(self) -> None:
         for name in ("pins", "repeats", "batch_size"):
             if (value := getattr(self, name)) < 1:
-                raise ValueError(f"held_out.{name} is {value}: it must be 1 or more")
-        if not all(0 < length < MAX_RELATIVE_LENGTH for length in self.averages):
-            raise ValueError(f"held_out.averages is {list(self.averages)}: give lengths between 0 and 0.288, as 0.1")
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        for name in ("ema", "averages"):
+            lengths = getattr(self, name)
+            if not lengths or not all(0 < length < MAX_RELATIVE_LENGTH for length in lengths):
+                raise ValueError(f"{name} is {list(lengths)}: give lengths between 0 and 0.288, as 0.05, 0.1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,24 +62,22 @@ class SheetSpec:
 
     def __post_init__(self) -> None:
         if self.pins < 1 or self.steps < 1 or self.guidance_scale < 1:
-            raise ValueError(f"sheet needs pins, steps and guidance_scale of 1 or more, not {self}")
+            raise ValueError(f"sample_sheet needs pins, steps and guidance_scale of 1 or more, not {self}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DenoiserTraining:
+class DenoiserTraining(TrainableParams):
     """What the stages that train a denoiser have in common."""
 
+    train: Train
     captions: int  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the preferred source's
     caption_dropout: float  # share of samples without a caption: guidance's unconditional side
-    held_out: HeldOutSpec
-    sheet: SheetSpec
-    train: TrainSpec
+    choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked
 
     def __post_init__(self) -> None:
         if self.captions < 1:
             raise ValueError(f"captions is {self.captions}: draw from 1 or more of a pin's")
-        if bool(self.train.ema) != bool(self.held_out.averages):
-            raise ValueError(
-                f"train.ema is {list(self.train.ema)} and held_out.averages {list(self.held_out.averages)}: averages "
-                "are tracked to be chosen from, so give both or neither"
-            )
+
+    def resolve(self, training: Training, held_out: HeldOutSpec) -> TrainSpec:
+        """Return the spec of the training, with the averages that it tracks."""
+        return training.resolve(self.train, held_out.ema if self.choose_average else ())

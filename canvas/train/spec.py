@@ -1,12 +1,21 @@
-"""What a training run is: every number the loop needs, checked once, before anything is loaded."""
+"""What a training run is: every number the loop needs, checked once, before anything is loaded.
+
+Params hold a `Train` for each stage and one `Training` for all; `Training.resolve` makes the loop's `TrainSpec`.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from typing_extensions import TypedDict
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["constant", "cosine"]
+Parallel = Literal["none", "ddp", "fsdp"]
 
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
@@ -14,11 +23,115 @@ MAX_RELATIVE_LENGTH = 12**-0.5
 NOT_IN_THE_MATHS = ("parallel", "compile", "sample_every", "checkpoint_every")
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
-UNCHOSEN = "no average of the weights is chosen here, set it to []"
-"""Why a stage refuses `ema`."""
-
-HARMLESS = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp"), "ema": ((),)}
+HARMLESS = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp")}
 """Values that every stage heeds, of the settings that some cannot: see `TrainSpec.refuse`."""
+
+
+class Override(TypedDict, total=False):
+    """Shared values that differ for one training: any of these keys of `Training`."""
+
+    accumulate: int
+    schedule: Schedule
+    weight_decay: float
+    clip_norm: float | None
+    precision: Precision
+    channels_last: bool
+    compile: bool
+    parallel: Parallel
+    checkpoints: int
+    samples: int
+    log_every: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """What each training has values of its own for."""
+
+    steps: int  # optimizer steps at effort 1
+    batch_size: int  # samples an optimizer step sees, over all ranks and accumulation
+    learning_rate: float  # peak
+    warmup_steps: int  # at effort 1; linear, from learning_rate / warmup_steps
+    override: Override  # values of section training that differ here
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}: it must be from 0 to the {self.steps} steps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What all trainings share. `ValueError` names the offending values."""
+
+    effort: float  # scales the steps and the warm-up of every training
+    accumulate: int  # forward-backward passes an optimizer step is cut into
+    schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
+    weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
+    clip_norm: float | None  # global gradient norm; null: no clipping
+    precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
+    channels_last: bool  # memory format of 4-D tensors
+    compile: bool  # torch.compile of the model's forward
+    parallel: Parallel
+    checkpoints: int  # in a run, evenly spread, the last at its end
+    samples: int  # likewise
+    log_every: int  # steps, at most: the loss is logged at every checkpoint and sample, too
+    seed: int  # of first weights, batches and noise
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoints", "samples", "log_every"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        if self.effort <= 0:
+            raise ValueError(f"effort is {self.effort}: it must be above 0, where 1 trains the steps as they stand")
+
+    def scale(self, step: int) -> int:
+        """Return the step at this effort that is `step` at effort 1."""
+        return round(step * self.effort)
+
+    def resolve(self, train: Train, ema: tuple[float, ...] = ()) -> TrainSpec:
+        """Return the spec of one training; `ema` are the averages of the weights that it tracks."""
+        own = replace(self, **train.override)
+        marks = math.lcm(own.checkpoints, own.samples)
+        if train.steps % marks:
+            raise ValueError(
+                f"steps is {train.steps}: it must be a multiple of {marks}, for {own.checkpoints} checkpoints and "
+                f"{own.samples} samples at even distances"
+            )
+        steps = max(1, round(train.steps * self.effort / marks)) * marks
+        between = math.gcd(steps // own.checkpoints, steps // own.samples)
+        return TrainSpec(
+            steps=steps,
+            batch_size=train.batch_size,
+            accumulate=own.accumulate,
+            learning_rate=train.learning_rate,
+            warmup_steps=min(self.scale(train.warmup_steps), steps),
+            schedule=own.schedule,
+            weight_decay=own.weight_decay,
+            clip_norm=own.clip_norm,
+            precision=own.precision,
+            channels_last=own.channels_last,
+            compile=own.compile,
+            parallel=own.parallel,
+            ema=ema,
+            checkpoint_every=steps // own.checkpoints,
+            log_every=next(every for every in range(min(own.log_every, between), 0, -1) if between % every == 0),
+            sample_every=steps // own.samples,
+            seed=own.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainableParams:
+    """What the params of every stage that trains have."""
+
+    train: Train | None  # null: nothing is trained, the init_from model is used as it is
+
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Setting of `HARMLESS` that the stage cannot heed -> why, and the fix."""
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        """Raise `ValueError` if the training cannot run as the section `training` says."""
+        if self.train is not None:
+            params["training"].resolve(self.train).refuse(**self.refused)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +143,13 @@ class TrainSpec:
     accumulate: int  # forward-backward passes an optimizer step is cut into
     learning_rate: float  # peak
     warmup_steps: int  # linear, from learning_rate / warmup_steps
-    schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0 after the last step
+    schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
     clip_norm: float | None  # global gradient norm; null: no clipping
     precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
     channels_last: bool  # memory format of 4-D tensors
     compile: bool  # torch.compile of the model's forward
-    parallel: Literal["none", "ddp", "fsdp"]
+    parallel: Parallel
     ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) tracked for post-hoc averages; two do, [] is none
     checkpoint_every: int
     log_every: int
@@ -66,13 +179,11 @@ class TrainSpec:
         if len(set(self.ema)) != len(self.ema) or not all(0 < length < MAX_RELATIVE_LENGTH for length in self.ema):
             raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
 
-    def refuse(self, section: str, **fixes: str) -> None:
-        """`ValueError` if a setting of `HARMLESS` named in `fixes` has another value, which the stage that reads
-        `section` cannot heed; the text says why, and the fix."""
+    def refuse(self, **fixes: str) -> None:
+        """Raise `ValueError` if a setting of `HARMLESS` named in `fixes` (-> why, and the fix) has another value."""
         for name, fix in fixes.items():
             if (value := getattr(self, name)) not in HARMLESS[name]:
-                shown = list(value) if isinstance(value, tuple) else value
-                raise ValueError(f"{section}.{name} is {shown}: {fix}")
+                raise ValueError(f"{name} is {json.dumps(value)}: {fix} in train.override")
 
     def maths(self) -> dict[str, Any]:
         """The values that decide what is trained: equal for runs that may continue each other."""

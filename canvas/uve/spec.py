@@ -12,7 +12,7 @@ class UveSpec:
     """The network."""
 
     trunk: str  # any name of timm.list_models()
-    trunk_args: dict[str, int | float | bool | str | list[int]]  # of timm.create_model: widths, depths, ...
+    trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
     image_size: int  # side of the square that pictures are squeezed into
     embed_dim: int  # a multiple of 8: codes are whole bytes
     init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
@@ -22,6 +22,8 @@ class UveSpec:
             raise ValueError(f"uve.embed_dim is {self.embed_dim}: it must be a multiple of 8")
         if self.image_size < 32:
             raise ValueError(f"uve.image_size is {self.image_size}: it must be 32 or more")
+        given = {key: value for key, value in self.trunk_args.items() if value is not None}
+        object.__setattr__(self, "trunk_args", given)  # the dataclass is frozen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

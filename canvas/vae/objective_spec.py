@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from canvas.train.spec import Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +30,14 @@ class AdversarySpec:
     """The PatchGAN against the autoencoder; it starts late, on reconstructions that are no longer easy to tell."""
 
     weight: float
-    start_step: int
+    start_step: int  # at effort 1
     learning_rate: float
     width: int
     layers: int
+
+    def scale(self, training: Training) -> AdversarySpec:
+        """Return it with its start at the effort of `training`."""
+        return replace(self, start_step=training.scale(self.start_step))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

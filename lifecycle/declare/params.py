@@ -1,4 +1,7 @@
-"""Strict reading of `params.yaml`: a section becomes a frozen dataclass, or an error that says what to fix."""
+"""Strict reading of params: a section of `params.yaml` becomes a frozen dataclass, or an error that says what to fix.
+
+A profile is an overlay: `profiles/<name>.yaml` holds only what differs from `params.yaml`, which is profile "demo".
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,54 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from typing_extensions import is_typeddict
 
 from lifecycle.declare.stage import Stage
 
 Sections = dict[str, dict[str, Any]]
 
 
-def load_sections(path: Path) -> Sections:
-    """The sections of a params file (YAML 1.2, as DVC reads it: `1e-4` is a number, a key stands once)."""
+@runtime_checkable
+class CheckedTogether(Protocol):
+    """A params dataclass whose values must fit those of the stage's other sections."""
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        """Raise `ValueError` if they do not fit; `params` are all params arguments of the stage."""
+
+
+def load_sections(profile: str = "demo", root: Path = Path()) -> Sections:
+    """Return the sections of a profile of the project at `root`: its overlay merged onto `params.yaml`."""
+    files = profile_files(root)
+    if profile not in files:
+        raise ValueError(f"no profile {profile!r}: there are {', '.join(files)}")
+    sections = read_sections(files["demo"])
+    return sections if profile == "demo" else merge(sections, read_sections(files[profile]))
+
+
+def profile_files(root: Path) -> dict[str, Path]:
+    """Return name -> file of every profile; the first, "demo", is `params.yaml` itself."""
+    return {"demo": root / "params.yaml"} | {file.stem: file for file in sorted((root / "profiles").glob("*.yaml"))}
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `overlay`: a mapping merges into a mapping, anything else replaces."""
+    return {**base} | {
+        key: merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        for key, value in overlay.items()
+    }
+
+
+def read_sections(path: Path) -> Sections:
+    """Return the sections of one file (YAML 1.2, as DVC reads it: `1e-4` is a number, a key stands once)."""
     try:
         sections = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing: it holds every parameter; profiles/ has whole examples") from None
+        raise ValueError(f"{path} is missing: run this in the project's root, or restore it with git") from None
     except YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(sections, dict) or not all(isinstance(values, dict) for values in sections.values()):
@@ -32,16 +66,22 @@ def load_sections(path: Path) -> Sections:
 
 
 def read_stage_params(stage: Stage[Any], sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The stage's params arguments, read from its sections."""
-    return {argument: read_section(kind, argument, sections) for argument, kind in stage.params.items()}
+    """Return the stage's params arguments, read from its sections and checked together."""
+    params = {argument: read_section(kind, argument, sections) for argument, kind in stage.params.items()}
+    for argument, section in params.items():
+        if isinstance(section, CheckedTogether):
+            try:
+                section.check_with(params)
+            except ValueError as error:
+                raise ValueError(f"params section {argument!r}: {error}") from None
+    return params
 
 
 def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
     """Section `section` as dataclass `kind`; `ValueError` naming key, section and fix otherwise."""
     if section not in sections:
-        raise ValueError(
-            f"params section {section!r} is missing{_did_you_mean(section, sections)}; it needs {_keys(kind)}"
-        )
+        hint = _did_you_mean(section, sections)
+        raise ValueError(f"params section {section!r} is missing{hint}; it needs {', '.join(_keys(kind))}")
     _forbid_unknown(kind)
     try:
         return TypeAdapter(kind).validate_json(json.dumps(sections[section]), strict=True)
@@ -71,7 +111,7 @@ def _forbid_unknown(kind: Any) -> None:
     kind.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
     for hint in get_type_hints(kind).values():
         for part in (hint, *get_args(hint)):
-            if isinstance(part, type) and dataclasses.is_dataclass(part):
+            if _has_keys(part):
                 _forbid_unknown(part)
 
 
@@ -80,7 +120,7 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
     where = ".".join([section, *map(str, parents)])
     match problem["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
-            known = [field.name for field in dataclasses.fields(_nested(kind, parents))]
+            known = _keys(_nested(kind, parents))
             hint = _did_you_mean(str(key), known)
             return f"params key {key!r} in section {where!r} is unknown{hint}; it has {', '.join(known)}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
@@ -97,8 +137,12 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
 def _nested(kind: Any, keys: Iterable[object]) -> Any:
     for key in keys:
         hint = get_type_hints(kind).get(str(key))
-        kind = next((part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)), kind)
+        kind = next((part for part in (hint, *get_args(hint)) if _has_keys(part)), kind)
     return kind
+
+
+def _has_keys(kind: Any) -> bool:
+    return (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or is_typeddict(kind)
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -106,5 +150,5 @@ def _did_you_mean(key: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _keys(kind: Any) -> str:
-    return ", ".join(field.name for field in dataclasses.fields(kind))
+def _keys(kind: Any) -> list[str]:
+    return list(kind.__annotations__ if is_typeddict(kind) else (field.name for field in dataclasses.fields(kind)))

@@ -41,7 +41,7 @@ def run_here(name: str) -> None:
         stage = load_stage(name)
         inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
         outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
-        run_stage(stage, load_sections(Path("params.yaml")), inputs, outputs)
+        run_stage(stage, load_sections(), inputs, outputs)
 
 
 def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], params_json: str) -> None:

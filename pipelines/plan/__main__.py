@@ -1,4 +1,4 @@
-"""`python -m pipelines.plan --profile FILE`: parameters, memory of GPUs and machines, bytes on disk, hours.
+"""`python -m pipelines.plan --profile NAME`: parameters, memory of GPUs and machines, bytes on disk, hours.
 
 Every model is built on the meta device, where tensors have shapes and no memory; activations and operations are counted
 by running it there.
@@ -19,8 +19,9 @@ from canvas.denoiser.image_prompt import TOKENS
 from canvas.denoiser.training_spec import LoraSpec
 from canvas.shards.spec import EncodingSpec
 from canvas.styles.clusters import ClusterSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Train
 from canvas.uve.spec import UveSpec
+from lifecycle.declare.params import load_sections, read_sections
 from pipelines.plan.activations import Activations, activations, predict
 from pipelines.plan.disk import checkpoint_rows, painted_row, pin_rows
 from pipelines.plan.embedding import clustering_rows, embedding_rows, encoding_rows
@@ -41,8 +42,8 @@ from pipelines.plan.profile import (
     embedding_width,
     models_of,
     parameters,
+    reader_of,
     run_in,
-    sections_in,
     specs_in,
 )
 
@@ -81,7 +82,7 @@ def uncounted(section: Section) -> Block:
     lines = []
     for name in ("segmenter", "captioner"):
         if (source := section(f"train_{name}.init_from", str | None)) is not None:
-            how = "as it is" if section(f"train_{name}.train", TrainSpec | None) is None else "tuned"
+            how = "as it is" if section(f"train_{name}.train", Train | None) is None else "tuned"
             lines.append(f"  {name:28}{'not counted':>16}  {source} {how}, on one GPU")
     return lines
 
@@ -161,14 +162,15 @@ def plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the plan; the exit status."""
     parser = argparse.ArgumentParser(prog="pipelines.plan", description="What a run needs before it is started.")
-    parser.add_argument("--profile", type=Path, default=Path("profiles/canvas-xl.yaml"))
+    parser.add_argument("--profile", default="canvas-xl")
     parser.add_argument("--cluster", type=Path, default=Path("pipelines/cluster.yaml"), help="what its machines have")
     parser.add_argument("--gpus", type=int, default=64, help="that train a denoiser")
     parser.add_argument("--pins", type=int, default=1_500_000_000)
     parser.add_argument("--vectors", type=int, default=10_000_000, help="pins that are embedded and clustered")
     options = parser.parse_args(arguments)
     try:
-        section, cluster = sections_in(options.profile), sections_in(options.cluster)
+        section = reader_of(load_sections(options.profile), f"profile {options.profile!r}")
+        cluster = reader_of(read_sections(options.cluster), str(options.cluster))
         run = run_in(section, options.gpus, options.pins)
         print(plan(section, lambda name: cluster(f"cluster.machines.{name}", Machine), run, options.vectors))
     except (ValueError, OSError) as error:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from canvas.clip.model import text_widths
 from canvas.denoiser.unet import SIZE_IDS
 from canvas.train.checkpoint import KEPT
-from canvas.train.spec import TrainSpec
-from pipelines.plan.profile import Run, Section, Specs
+from pipelines.plan.profile import Run, Section, Specs, denoiser_spec
 
 DiskRow = tuple[str, str, int]
 """Name, arithmetic and bytes."""
@@ -46,7 +45,7 @@ def checkpoint_rows(section: Section, trained: Mapping[str, int]) -> list[DiskRo
     float32 parameters."""
     rows = []
     for stage, count in trained.items():
-        train: TrainSpec = section(f"{stage}.train", TrainSpec)
+        train = denoiser_spec(section, stage)
         times, lengths = train.steps // train.checkpoint_every, len(train.ema)
         rows += [
             (

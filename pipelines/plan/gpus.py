@@ -13,13 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from canvas.denoiser.sampling_spec import PaintingSpec
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.train.distributed import shard_units
-from canvas.train.spec import TrainSpec
 from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.objective import PictureLoss
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.vae.spec import VaeSpec
 from pipelines.plan.activations import Activations, activations, predict
-from pipelines.plan.profile import Models, Run, Section, parameters, pictures_at_once
+from pipelines.plan.profile import Models, Run, Section, parameters, pictures_at_once, train_spec
 
 GPU_FLOPS = 100e12
 """Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
@@ -92,7 +91,7 @@ def decoder_training(section: Section, models: Models, vae: VaeSpec, side: int) 
     """What the profile's stage train_decoder trains with, on pictures of so many pixels."""
     weights: ReconstructionSpec = section("train_decoder.loss", ReconstructionSpec)
     adversary: AdversarySpec | None = section("train_decoder.adversary", AdversarySpec | None)
-    perceptual: PerceptualSpec = section("train_decoder.perceptual", PerceptualSpec)
+    perceptual: PerceptualSpec = section("perceptual", PerceptualSpec)
     tower = models.clips[("first", "second").index(perceptual.encoder)]
     with torch.device("meta"):
         judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
@@ -130,7 +129,7 @@ def replicated_rows(training: DecoderTraining, used: Activations, pictures: int,
 
 def decoder_gpus(section: Section, gpus: int) -> tuple[int, int]:
     """GPUs that train the decoder, of so many that its machine has, and pictures that each works on at once."""
-    train = section("train_decoder.train", TrainSpec)
+    train = train_spec(section, "train_decoder")
     gpus = gpus if train.parallel == "ddp" else 1
     return gpus, pictures_at_once("train_decoder.train", train, gpus)
 
@@ -145,7 +144,7 @@ def forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..
 
 def painting_rows(section: Section, denoiser: nn.Module, gpus: int) -> list[tuple[str, str, str]]:
     """Name, value and arithmetic of painting the latents that the decoder learns on and is scored on."""
-    spec: PaintingSpec = section("train_decoder.painting", PaintingSpec)
+    spec: PaintingSpec = section("train_decoder.sampling", PaintingSpec)
     learnt, scored = (section(f"train_decoder.{name}", int) for name in ("painted_pins", "scored_pins"))
     guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
     flops = forward_flops(denoiser, call=lambda: predict(denoiser))

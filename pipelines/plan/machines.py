@@ -11,9 +11,9 @@ from canvas.pins.crops import CropSpec
 from canvas.pins.frames import FrameSpec
 from canvas.reward.spec import RewardSpec
 from canvas.shards.spec import EncodingSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Train, TrainSpec
 from canvas.uve.spec import UveSpec
-from pipelines.plan.profile import GIB, Section, embedding_width
+from pipelines.plan.profile import GIB, Section, embedding_width, train_spec
 
 SUFFIXES = {
     "": 1,
@@ -135,11 +135,12 @@ def processes(work: TrainSpec | EncodingSpec | None, machine: Machine) -> int:
 
 
 def _uve(section: Section, machines: Machines) -> list[Held]:
-    train, crops = section("train_uve.train", TrainSpec | None), section("train_uve.crops", CropSpec)
+    train, crops = section("train_uve.train", Train | None), section("train_uve.crops", CropSpec)
     pins, scored, catalogue = (section(f"train_uve.{name}", int) for name in ("pins", "scored_pins", "catalogue_pins"))
     sides = section("uve", UveSpec).image_size, section("text.second", ClipSpec).image_size
     machine = machines("gpus")
-    held_by = partial(Held, processes=processes(train, machine), kind="gpus", machine=machine)
+    work = None if train is None else train_spec(section, "train_uve")
+    held_by = partial(Held, processes=processes(work, machine), kind="gpus", machine=machine)
     rows = []
     if train is not None:
         side = round(sides[0] * crops.zoom)
@@ -188,7 +189,7 @@ def _index(section: Section, machines: Machines, vectors: int) -> Held:
         what="train_base, index",
         bytes=size,
         why=why,
-        processes=processes(section("train_base.train", TrainSpec), machines("gpus")),
+        processes=processes(train_spec(section, "train_base"), machines("gpus")),
         kind="gpus",
         machine=machines("gpus"),
     )
@@ -201,7 +202,7 @@ def _decoder(section: Section, machines: Machines, denoiser: int, vectors: int) 
         what="train_decoder",
         bytes=(pins + scored) * ENCODED + 4 * denoiser + index,
         why=f"(({pins:,} + {scored:,}) x {ENCODED:,} bytes, assumed, + {denoiser:,} x 4 of the denoiser + {why})",
-        processes=processes(section("train_decoder.train", TrainSpec), machines("gpus")),
+        processes=processes(train_spec(section, "train_decoder"), machines("gpus")),
         kind="gpus",
         machine=machines("gpus"),
     )

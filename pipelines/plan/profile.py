@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from ruamel.yaml import YAML
 from torch import nn
 
 from canvas.clip.model import build_clip, text_widths
@@ -18,16 +16,17 @@ from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.lora import add_lora
 from canvas.denoiser.spec import DenoiserSpec
-from canvas.denoiser.training_spec import LoraSpec
+from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
 from canvas.reward.spec import RewardSpec
 from canvas.shards.spec import EncodingSpec
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Train, Training, TrainSpec
 from canvas.uve.spec import UveSpec
 from canvas.vae.model import Vae, build_vae
 from canvas.vae.spec import VaeSpec
+from lifecycle.declare.params import Sections
 
 GIB = 2**30
 
@@ -75,19 +74,30 @@ class Specs:
     reward: RewardSpec
 
 
-def sections_in(file: Path) -> Section:
-    """A reader of the sections of a YAML file."""
-    sections = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+def reader_of(sections: Sections, name: str) -> Section:
+    """Return a reader of sections; errors say that the file or profile `name` lacks one."""
 
-    def section(name: str, kind: Any) -> Any:
-        found = sections
-        for key in name.split("."):
+    def section(path: str, kind: Any) -> Any:
+        found: Any = sections
+        for key in path.split("."):
             if not isinstance(found, dict) or key not in found:
-                raise ValueError(f"{file} has no section {name!r}")
+                raise ValueError(f"{name} has no section {path!r}")
             found = found[key]
         return TypeAdapter(kind).validate_python(found)
 
     return section
+
+
+def denoiser_spec(section: Section, stage: str) -> TrainSpec:
+    """Return how a stage trains a denoiser, with the averages that it tracks."""
+    params: DenoiserTraining = section(stage, DenoiserTraining)
+    return params.resolve(section("training", Training), section("held_out", HeldOutSpec))
+
+
+def train_spec(section: Section, stage: str) -> TrainSpec:
+    """Return how a stage trains; `ValueError` if it trains nothing."""
+    training: Training = section("training", Training)
+    return training.resolve(section(f"{stage}.train", Train))
 
 
 def specs_in(section: Section) -> Specs:
@@ -103,7 +113,7 @@ def specs_in(section: Section) -> Specs:
 
 def run_in(section: Section, gpus: int, pins: int) -> Run:
     """The sizes of the profile's inpainting run on so many GPUs."""
-    train, encoding = section("train_inpaint.train", TrainSpec), section("encode", EncodingSpec)
+    train, encoding = denoiser_spec(section, "train_inpaint"), section("encode", EncodingSpec)
     return Run(
         side=section("frames", FrameSpec).side,
         gpus=gpus,

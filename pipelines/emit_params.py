@@ -1,0 +1,97 @@
+"""`docs/params.md` from the params dataclasses: every key, its type and meaning, its values, and who reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import is_typeddict
+
+from lifecycle.declare.params import Sections
+from lifecycle.declare.stage import Stage
+
+HEADER = """<!-- Written by `make graph` from the params dataclasses: change a dataclass or a profile, not this. -->
+# Parameters
+
+`params.yaml` holds every value of the demo; a profile, `profiles/<name>.yaml`, only what it has differently. An empty
+cell of a profile means: as in the demo. A stage reads the sections that its signature names.
+"""
+
+NAMES: Mapping[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text", types.NoneType: "null"}
+
+COMMENTED = re.compile(r"^ {4}(\w+): .*?  # (.*)$", re.MULTILINE)
+"""A field and the comment beside it."""
+
+
+def params_page(stages: Sequence[Stage[Any]], profiles: Mapping[str, Sections]) -> str:
+    """Return the page as Markdown; `profiles` are name -> sections, the demo first."""
+    kinds = {section: kind for stage in stages for section, kind in stage.params.items()}
+    blocks = [HEADER]
+    for section in next(iter(profiles.values())):
+        kind = kinds[section]
+        readers = ", ".join(f"`{stage.name}`" for stage in stages if section in stage.params)
+        lines = [f"## {section}", "", f"{_summary(kind)} Read by {readers}.".strip(), ""]
+        lines += [_row(["key", "type", "meaning", *profiles]), _row(["---"] * (3 + len(profiles)))]
+        for path, hint, meaning in _keys(kind):
+            values = [_value(sections[section], path, _type(hint)) for sections in profiles.values()]
+            shown = [values[0], *("" if value == values[0] else value for value in values[1:])]
+            lines.append(_row([f"`{'.'.join(path)}`", _type(hint), meaning, *shown]))
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _summary(kind: type) -> str:
+    text = kind.__doc__ or ""
+    written = text.startswith(f"{kind.__name__}(")  # by the dataclass decorator itself
+    return "" if written else " ".join(text.partition(". ")[0].split()).rstrip(".") + "."
+
+
+def _keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, str]]:
+    """Path, type and meaning of every key of a params dataclass, those within its sections too."""
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        meanings |= dict(COMMENTED.findall(inspect.getsource(base)))
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        path, hint = (*parents, field.name), hints[field.name]
+        nested = next((part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        if nested is None or hint is not nested:
+            yield path, hint, meanings.get(field.name, "")
+        if nested is not None:
+            yield from _keys(nested, path)
+
+
+def _type(hint: Any) -> str:
+    parts = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return ", ".join([_type(parts[0]), *(str(limit) for limit in parts[1:])])
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, parts))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_type, parts))
+    if get_origin(hint) in (tuple, list):
+        return f"list of {_type(parts[0])}"
+    if get_origin(hint) is dict:
+        return f"{_type(parts[0])} -> {_type(parts[1])}"
+    if is_typeddict(hint):
+        return "any of " + ", ".join(hint.__annotations__)
+    return NAMES.get(hint, "section")
+
+
+def _value(values: Any, path: Sequence[str], kind: str) -> str:
+    for key in path:
+        if values is None:
+            return ""
+        values = values[key]
+    if values is not None and kind.startswith("section"):
+        return "given"  # its keys have rows of their own
+    return f"`{values if isinstance(values, str) else json.dumps(values)}`"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
