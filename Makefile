@@ -18,7 +18,8 @@ RATERS ?= rater-1 rater-2
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: data  ## Run the lifecycle on the showroom: data, generator, judgement, report, registered candidate
+demo: data  ## Run the lifecycle on the showroom; EFFORT=0.5 halves (2 doubles) all trainings, in params.yaml
+	$(if $(EFFORT),python -m pipelines effort $(EFFORT))
 	dvc repro report register
 	@python -m lifecycle summary
 
@@ -38,7 +39,7 @@ lint: .venv/installed  ## ruff, mypy and the import contracts
 docs: .venv/installed  ## Build the pages of docs/ into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
-graph: .venv/installed  ## Write dvc.yaml and pipelines/compiled/ from the stages
+graph: .venv/installed  ## Write dvc.yaml, pipelines/compiled/ and docs/params.md from the stages
 	python -m pipelines graph
 
 plan: .venv/installed  ## What the full-size system needs: parameters, memory, bytes

@@ -37,7 +37,7 @@ def rendered_pins(count: int | None, folder: Path) -> int:
     from components.ingest import ingest
     from lifecycle.declare.params import load_sections, read_stage_params
 
-    params = read_stage_params(ingest, load_sections(ROOT / "params.yaml"))["ingest"]
+    params = read_stage_params(ingest, load_sections("demo", ROOT))["ingest"]
     spec = params.showroom if count is None else replace(params.showroom, pins=count)
     showroom = load_showroom(ROOT / "data" / "showroom", spec, params.seed)
     with (
@@ -65,7 +65,7 @@ def measured(folder: Path) -> dict[str, Any]:
     from lifecycle.declare.params import load_sections, read_stage_params
     from lifecycle.declare.stage import Input, Output
 
-    params = read_stage_params(filter, load_sections(ROOT / "params.yaml"))
+    params = read_stage_params(filter, load_sections("demo", ROOT))
     places: dict[str, Any] = {name: Output(folder / f"out_{name}") for name in filter.outputs}
     places |= {name: Input(folder / name) for name in filter.inputs}
     started = time.perf_counter()

@@ -49,7 +49,7 @@ SIDE, CELL = 64, 4  # pixels of a picture and of a latent cell
 
 def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
     """The inpainting denoiser of params.yaml on latents of 4 channels, with the LoRA of `directory` on it."""
-    sections = load_sections(Path("params.yaml"))
+    sections = load_sections()
     width, pooled = text_widths([text.first, text.second])
     torch.manual_seed(0)
     unet = add_inpaint_channels(
@@ -86,7 +86,7 @@ def autoencoder() -> AutoencoderKL:
 
 def conditional(vae: AutoencoderKL) -> ConditionalDecoder:
     """The conditional decoder of params.yaml, with a width for each resolution of `vae`."""
-    spec = read_section(DecoderSpec, "decoder", load_sections(Path("params.yaml")))
+    spec = read_section(DecoderSpec, "decoder", load_sections())
     return ConditionalDecoder.of(vae, dataclasses.replace(spec, channels=tuple(vae.config.block_out_channels))).eval()
 
 
@@ -115,7 +115,7 @@ def ours(
 
 def runs(place: Path) -> dict[str, Callable[[], object]]:
     """What is compared, by name."""
-    text = read_section(TextSpec, "text", load_sections(Path("params.yaml")))
+    text = read_section(TextSpec, "text", load_sections())
     towers = [TextTower.of(build_clip(spec), spec) for spec in (text.first, text.second)]
     vae, (image, mask) = autoencoder(), product()
     states, pooled = encoded(towers, [PROMPT])

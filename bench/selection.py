@@ -77,7 +77,7 @@ def main() -> int:
     if missing:
         print(f"bench.selection needs {', '.join(missing)}: run the whole pipeline first", file=sys.stderr)
         return 1
-    prompts = load_sections(root / "params.yaml")["evaluate_backdrop"]["prompts"]
+    prompts = load_sections("demo", root)["backgrounds"]["prompts"]
     tables = [root / "artifacts" / name for name in ("pins", "kept", "masks", "captions")]
     chosen = product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
     pipeline, reward = CanvasPipeline.from_pretrained(root / "models" / "canvas"), load_reward(root / "models/reward")
@@ -132,7 +132,7 @@ def paint(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
 
 def judgments(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, NDArray[np.float64]]:
     """Judge -> what it says of all candidates (items, CANDIDATES)."""
-    side = int(load_sections(root / "params.yaml")["frames"]["side"])
+    side = int(load_sections("demo", root)["frames"]["side"])
     judges = Judges.load(root / "models" / "judges")
     clip = load_clip(root / "models" / "clip" / "first").eval()
     found: dict[str, list[list[float]]] = {}

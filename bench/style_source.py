@@ -65,7 +65,7 @@ def figures(
 ) -> tuple[dict[str, Any], list[StyleScore]]:
     """What an adapter of this source is worth, by so many products and noises of each picture: means and the ends of
     their intervals, and every picture's score."""
-    sections = load_sections(Path("params.yaml"))
+    sections = load_sections()
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
     shown = {"products": products, "seeds": seeds, "headline_seeds": max(2, seeds), "strengths": list(strengths)}
     sections["evaluate_style"] |= shown
@@ -132,7 +132,7 @@ def main() -> int:
     if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
         print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
         return 1
-    own = load_sections(Path("params.yaml"))["train_ip_adapter"]["caption_dropout"]
+    own = load_sections()["train_ip_adapter"]["caption_dropout"]
     first: list[StyleScore] = []
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:

@@ -57,7 +57,7 @@ def measured(count: int, clusters: int) -> dict[str, Any]:
     from canvas.uve.spec import UveSpec
     from lifecycle.declare.params import load_sections, read_section
 
-    width = read_section(UveSpec, "uve", load_sections(ROOT / "params.yaml")).embed_dim
+    width = read_section(UveSpec, "uve", load_sections("demo", ROOT)).embed_dim
     spec = ClusterSpec(
         numbers=(clusters,), criterion="silhouette", criterion_pins=clusters + 1, batch_size=BATCH, restarts=1, seed=0
     )

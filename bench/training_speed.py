@@ -54,7 +54,8 @@ from canvas.train.spec import Precision, TrainSpec
 from canvas.vae.latents import latent_scale
 from canvas.vae.model import Vae, build_vae
 from canvas.vae.spec import VaeSpec
-from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections, read_section, read_stage_params
 
 PINS, STEPS, ROUNDS = 256, 6, 7
 KL_CHANNELS = (32, 64, 64)  # at cells of 4 pixels, as params.yaml has them
@@ -75,8 +76,9 @@ class Sizes:
 
 def sizes() -> Sizes:
     """Of params.yaml; square pictures only, which is all that the example knows."""
-    sections = load_sections(Path("params.yaml"))
-    train = read_section(TrainSpec, "train", {"train": sections["train_base"]["train"]})
+    sections = load_sections()
+    params = read_stage_params(load_stage("train_base"), sections)
+    train = params["training"].resolve(params["train_base"].train)
     found = Sizes(
         frames=read_section(FrameSpec, "frames", sections),
         text=read_section(TextSpec, "text", sections),

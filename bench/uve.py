@@ -31,7 +31,7 @@ def recall_of(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict
     from lifecycle.declare.params import load_sections, read_stage_params
     from lifecycle.declare.stage import Input, Output, Scratch
 
-    params = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))
+    params = read_stage_params(train_uve, load_sections("demo", ROOT))
     params["train_uve"] = replace(params["train_uve"], tasks=TaskWeights(**weights))
     scratch.mkdir()
     train_uve(
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
     from lifecycle.declare.params import load_sections, read_stage_params
 
     folder = Path(arguments[0]) if arguments else ROOT
-    tasks = read_stage_params(train_uve, load_sections(ROOT / "params.yaml"))["train_uve"].tasks.of()
+    tasks = read_stage_params(train_uve, load_sections("demo", ROOT))["train_uve"].tasks.of()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         whole = recall_of(folder, Path(name) / "all", tasks)

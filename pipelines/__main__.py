@@ -1,4 +1,4 @@
-"""`python -m pipelines graph | local | submit`."""
+"""`python -m pipelines graph | effort | local | submit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import get_args
 
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.telemetry import switch_off
-from pipelines.project import drifted, graph_files, project_stages, write_graph
+from pipelines.effort import set_effort
+from pipelines.project import drifted, generated_files, graph_files, project_stages, write_graph
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 def graph(asked: argparse.Namespace, root: Path) -> int:
     """Write the generated files, or with --check only say which have drifted."""
     stages = project_stages()
-    files = graph_files(root, stages)
+    files = generated_files(root, stages)
     if asked.check:
         stale = drifted(root, files)
         for path in stale:
@@ -34,6 +35,12 @@ def graph(asked: argparse.Namespace, root: Path) -> int:
         return 1 if stale else 0
     changed = write_graph(root, files)
     print(f"{len(stages)} stages; {', '.join(map(str, changed)) or 'nothing'} changed")
+    return 0
+
+
+def effort(asked: argparse.Namespace, root: Path) -> int:
+    """Set how long the trainings of params.yaml last, and leave the rest of the file as it is."""
+    print(set_effort(root, project_stages(), asked.times))
     return 0
 
 
@@ -71,9 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name")
 
-    of_graph = commands.add_parser("graph", help="write dvc.yaml and pipelines/compiled/ from the stages")
+    of_graph = commands.add_parser("graph", help="write dvc.yaml, pipelines/compiled/ and docs/params.md")
     of_graph.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the files that drifted")
     of_graph.set_defaults(command=graph)
+
+    of_effort = commands.add_parser("effort", help="scale the steps of every training in params.yaml")
+    of_effort.add_argument("times", type=float, help="1: as each section says; 0.5: half as many steps")
+    of_effort.set_defaults(command=effort)
 
     of_local = commands.add_parser("local", help="run a compiled pipeline on this machine")
     of_local.add_argument("--profile", default="tiny")

@@ -20,14 +20,17 @@ PARAMS = Path("docs/params.md")
 
 
 def graph_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
+    """Return path from `root` -> text of the generated files that say what runs."""
+    compiled = compiled_pipelines(stages, read_cluster(root / CLUSTER))
+    return {Path("dvc.yaml"): dvc_yaml(stages, root)} | {
+        COMPILED / f"{name}.yaml": text for name, text in compiled.items()
+    }
+
+
+def generated_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
     """Return path from `root` -> text of every generated file; raises what `checked_sections` does, of any profile."""
     profiles = {profile: checked_sections(root, profile, stages) for profile in profile_files(root)}
-    compiled = compiled_pipelines(stages, read_cluster(root / CLUSTER))
-    return {
-        Path("dvc.yaml"): dvc_yaml(stages, root),
-        PARAMS: params_page(stages, profiles),
-        **{COMPILED / f"{name}.yaml": text for name, text in compiled.items()},
-    }
+    return graph_files(root, stages) | {PARAMS: params_page(stages, profiles)}
 
 
 def drifted(root: Path, files: dict[Path, str]) -> list[Path]:

@@ -39,6 +39,7 @@ from pipelines.plan.profile import (
     Models,
     Run,
     Section,
+    denoiser_spec,
     embedding_width,
     models_of,
     parameters,
@@ -141,7 +142,8 @@ def plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
             f"  {run.pins:,} pins: {of_pin[-1][2] * run.pins / 1e12:,.1f} TB",
         ]
     )
-    kept = [*checkpoint_rows(section, trained(section, models, run)), painted_row(section, training.latents)]
+    runs = {stage: (denoiser_spec(section, stage), count) for stage, count in trained(section, models, run).items()}
+    kept = [*checkpoint_rows(runs), painted_row(section, training.latents)]
     blocks.append(
         ["Disk of a stage until it ends", *(f"  {name:30}{size / 1e12:>8.3f} TB  {why}" for name, why, size in kept)]
     )

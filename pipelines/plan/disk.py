@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from canvas.clip.model import text_widths
 from canvas.denoiser.unet import SIZE_IDS
 from canvas.train.checkpoint import KEPT
-from pipelines.plan.profile import Run, Section, Specs, denoiser_spec
+from canvas.train.spec import TrainSpec
+from pipelines.plan.profile import Run, Section, Specs
 
 DiskRow = tuple[str, str, int]
 """Name, arithmetic and bytes."""
@@ -40,12 +41,11 @@ def painted_row(section: Section, latents: tuple[int, int, int]) -> DiskRow:
     return "train_decoder, painted", why, (learnt + scored) * channels * height * width * 4
 
 
-def checkpoint_rows(section: Section, trained: Mapping[str, int]) -> list[DiskRow]:
+def checkpoint_rows(trained: Mapping[str, tuple[TrainSpec, int]]) -> list[DiskRow]:
     """Averages, which are kept at every checkpoint, and the checkpoints themselves, of stages that train so many
     float32 parameters."""
     rows = []
-    for stage, count in trained.items():
-        train = denoiser_spec(section, stage)
+    for stage, (train, count) in trained.items():
         times, lengths = train.steps // train.checkpoint_every, len(train.ema)
         rows += [
             (

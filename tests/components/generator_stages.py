@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.params import load_sections, merge, read_stage_params
 from lifecycle.declare.stage import Input, Output, Scratch
 
-TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
+ROOT = Path(__file__).parents[2]
 STAGES = (
     "train_judges",
     "train_base",
@@ -36,11 +36,11 @@ class Log:
         self.pictures.append(name)
 
 
-def run(name: str, root: Path, log: Log | None = None, **changes: Any) -> Log:
-    """The stage `name` of profile tiny, its artifacts by their catalogue paths below `root`."""
+def run(name: str, root: Path, log: Log | None = None, section: str | None = None, **changes: Any) -> Log:
+    """The stage `name` of profile tiny with `changes` of a section, its own by default; its artifacts stand by their
+    catalogue paths below `root`."""
     stage = load_stage(name)
-    sections = load_sections(TINY)
-    sections[name] |= changes
+    sections = merge(load_sections("tiny", ROOT), {section or name: changes})
     log = log or Log()
     ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in stage.inputs.items()}
     for key, artifact in stage.outputs.items():

@@ -42,7 +42,7 @@ class Judged:
             stage = load_stage(name)
             inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
             outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
-            run_stage(stage, load_sections(ROOT / "profiles" / "tiny.yaml"), inputs, outputs, send=False)
+            run_stage(stage, load_sections("tiny", ROOT), inputs, outputs, send=False)
 
     def read(self, artifact: Any) -> Any:
         return json.loads((self.root / artifact.path).read_text())

@@ -12,11 +12,11 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_alpha
-from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.params import load_sections, merge, read_stage_params
 from lifecycle.declare.stage import Stage
 
 SCENES = {"forest": ("in a forest", (20, 90, 30)), "lobby": ("in a lobby", (150, 130, 120))}
-TINY = Path(__file__).parents[2] / "profiles" / "tiny.yaml"
+ROOT = Path(__file__).parents[2]
 
 
 class Log:
@@ -81,7 +81,5 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
 
 
 def tiny(stage: Stage[Any], section: str | None = None, **changes: object) -> dict[str, Any]:
-    """The stage's params of profile tiny, with some keys of `section` changed."""
-    sections = load_sections(TINY)
-    sections[section or stage.name] |= changes
-    return read_stage_params(stage, sections)
+    """The stage's params of profile tiny, with `changes` merged into `section`."""
+    return read_stage_params(stage, merge(load_sections("tiny", ROOT), {section or stage.name: changes}))

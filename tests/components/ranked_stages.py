@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 
-from lifecycle.declare.params import load_sections
-from tests.components.generator_stages import TINY, run
+from tests.components.generator_stages import run
 
 
-def trained(stage: str, **values: Any) -> dict[str, Any]:
-    """Changes of the stage's section: those of its training."""
-    return {"train": load_sections(TINY)[stage]["train"] | values}
+def trained(**values: Any) -> dict[str, Any]:
+    """Changes of a stage's section: shared values of training that differ."""
+    return {"train": {"override": values}}
 
 
 def main(jobs: list[dict[str, Any]]) -> None:

@@ -33,7 +33,7 @@ from tests.components.generator_parts import (
     write_random_shards,
     write_vae,
 )
-from tests.components.generator_stages import STAGES, TINY, run
+from tests.components.generator_stages import ROOT, STAGES, run
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sidecars(root / "artifacts")
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
-    sections = load_sections(TINY)
+    sections = load_sections("tiny", ROOT)
     text = read_section(TextSpec, "text", sections)
     write_encoders(root, text)
     pins = [f"p{row:03d}" for row in range(24)]
@@ -65,9 +65,6 @@ def figures(root: Path, name: str) -> dict[str, Any]:
 
 def losses_of(root: Path, name: str) -> list[str]:
     return (root / "reports" / name / "losses.csv").read_text().splitlines()
-
-
-PAINTING = {"steps": 2, "guidance_scale": 3.0, "guidance_stop": 1.0, "batch_size": 4, "precision": "fp32"}
 
 
 @pytest.mark.parametrize("name", ["train_base", "train_inpaint", "train_backdrop", "tune_engaged", "train_ip_adapter"])
@@ -322,19 +319,17 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "changes", "message"),
     [
-        ("tune_engaged", {"rule": {"min_impressions": 9999, "share": 0.5, "saves_weight": 1.0}}, "lower min_impr"),
-        ("tune_engaged", {"rule": {"min_impressions": 1, "share": 0.0, "saves_weight": 1.0}}, "share in 0..1"),
-        ("train_backdrop", {"lora": {"rank": 0, "alpha": 1, "folded": True}}, "lora has rank 0"),
-        (
-            "train_base",
-            {"held_out": {"pins": 8, "repeats": 1, "batch_size": 8, "averages": []}},
-            "give both or neither",
-        ),
-        ("train_base", {"held_out": {"pins": 0, "repeats": 1, "batch_size": 8, "averages": []}}, r"pins is 0"),
+        ("tune_engaged", {"rule": {"min_impressions": 9999}}, "lower min_impr"),
+        ("tune_engaged", {"rule": {"share": 0.0}}, "share in 0..1"),
+        ("train_backdrop", {"lora": {"rank": 0}}, "lora has rank 0"),
+        ("train_base", {"section": "held_out", "averages": []}, r"averages is \[\]: give lengths"),
+        ("train_base", {"section": "held_out", "ema": [0.3]}, r"ema is \[0.3\]: give lengths"),
+        ("train_base", {"section": "held_out", "pins": 0}, "pins is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
-        ("evaluate_backdrop", {"painting": PAINTING | {"steps": 0}}, "steps is 0"),
-        ("evaluate_backdrop", {"painting": PAINTING | {"guidance_stop": 1.5}}, "guidance_stop is 1.5"),
-        ("evaluate_style", {"painting": PAINTING | {"guidance_stop": -1}}, "guidance_stop is -1"),
+        ("evaluate_backdrop", {"section": "sampling", "steps": 0}, "steps is 0"),
+        ("evaluate_backdrop", {"section": "sampling", "guidance_stop": 1.5}, "guidance_stop is 1.5"),
+        ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"prompts is \[\]"),
+        ("evaluate_style", {"sampling": {"guidance_stop": -1}}, "guidance_stop is -1"),
         ("train_ip_adapter", {"image_dropout": {"image": 0.6, "both": 0.5}}, "below 1 together"),
         (
             "train_ip_adapter",

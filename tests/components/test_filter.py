@@ -21,7 +21,7 @@ from lifecycle.declare.stage import Input, Output
 from tests.canvas.showroom_files import write_showroom_files
 
 ENGINE = Engine(runner="native", ray_address=None, threads=2)
-TINY = load_sections(Path(__file__).parents[2] / "profiles" / "tiny.yaml")
+TINY = load_sections("tiny", Path(__file__).parents[2])
 PARAMS: FilterParams = read_stage_params(filter, TINY)["filter"]
 SPEC = ShowroomSpec(
     pins=72, on_white=0.1, scene_only=0.1, unseen_product=0.1, unseen_view=0.1, unseen_both=0.1, defective=0.25

@@ -99,8 +99,8 @@ def test_the_chosen_source_must_be_described() -> None:
         replace(PARAMS, source="manifest")
 
 
-@pytest.mark.parametrize("path", ["params.yaml", "profiles/tiny.yaml"])
-def test_shipped_params_are_read(path: str) -> None:
-    params = read_stage_params(ingest, load_sections(Path(path)))["ingest"]
+@pytest.mark.parametrize("profile", ["demo", "tiny"])
+def test_shipped_params_are_read(profile: str) -> None:
+    params = read_stage_params(ingest, load_sections(profile))["ingest"]
     assert params.source == "showroom"
     assert params.showroom.defective > 0.15

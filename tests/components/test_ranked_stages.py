@@ -22,7 +22,7 @@ from lifecycle.declare.params import load_sections, read_section
 from tests.canvas.tiny import sdxl_inpaint_pipeline
 from tests.canvas.train.two_ranks import run_in_two_ranks
 from tests.components.generator_parts import write_encoders, write_random_shards, write_vae
-from tests.components.generator_stages import TINY, run
+from tests.components.generator_stages import ROOT, run
 from tests.components.mugs import write_catalogue
 from tests.components.ranked_stages import trained
 from tests.components.sidecars import write_sidecars
@@ -46,13 +46,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_random_shards(root / "artifacts" / "shards")
     write_vae(root / "models" / "vae")
     for stage in STAGES:
-        run(stage, root, **trained(stage, log_every=1))
+        run(stage, root, **trained(log_every=1))
     return root
 
 
 CATALOGUE: dict[str, Callable[[bool], dict[str, Any]]] = {
     "encode": lambda many: {"rows_per_shard": 4, "parallel": "ddp" if many else "none"},
-    "train_decoder": lambda many: trained("train_decoder", parallel="ddp" if many else "none", log_every=1),
+    "train_decoder": lambda many: trained(parallel="ddp" if many else "none", log_every=1),
 }
 """Stages that read the tables of a catalogue, and how they are run in one process or many."""
 
@@ -69,7 +69,7 @@ def encoded_alone(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     root = tmp_path_factory.mktemp("encoded-alone")
     write_tables(root)
     write_vae(root / "models" / "vae")
-    write_encoders(root, read_section(TextSpec, "text", load_sections(TINY)))
+    write_encoders(root, read_section(TextSpec, "text", load_sections("tiny", ROOT)))
     (root / "models" / "inpaint").symlink_to(alone / "models" / "inpaint")
     shutil.rmtree(root / "models" / "decoder")
     for stage, changes in CATALOGUE.items():
@@ -87,7 +87,7 @@ def ranked(alone: Path, encoded_alone: Path, tmp_path_factory: pytest.TempPathFa
         shared.mkdir()
         (shared / "artifacts").symlink_to(alone / "artifacts")
         (shared / "inputs").symlink_to(alone / "models")
-        changes = trained(stage, **{"log_every": 1, "parallel": "fsdp"} | train)
+        changes = trained(**{"log_every": 1, "parallel": "fsdp"} | train)
         jobs.append({"root": str(shared), "stage": stage, "changes": changes})
     take_up(alone, place / "resumed", "train_backdrop")
     catalogue = place / "catalogue"
@@ -160,7 +160,7 @@ def test_one_process_continues_what_ranks_began(alone: Path, ranked: Path, tmp_p
     for model in ("vae", "base"):
         (tmp_path / "models" / model).symlink_to(alone / "models" / model)
     take_up(ranked / "sharded", tmp_path, "train_inpaint")
-    assert run("train_inpaint", tmp_path, **trained("train_inpaint", log_every=1)).steps == [3, 4]
+    assert run("train_inpaint", tmp_path, **trained(log_every=1)).steps == [3, 4]
     assert losses_of(tmp_path, "train_inpaint") == pytest.approx(losses_of(alone, "train_inpaint"), abs=1e-5)
 
 

@@ -151,7 +151,6 @@ def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[dict[str, An
     ("changes", "message"),
     [
         ({"products": 0}, "products is 0"),
-        ({"prompts": []}, "needs prompts"),
         ({"splits": ["test"]}, "splits among train"),
     ],
 )

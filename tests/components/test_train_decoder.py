@@ -18,7 +18,7 @@ from components.encode import encode
 from components.train_decoder import train_decoder
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.mugs import TINY, Log, tiny, write_catalogue
+from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
 
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
         metrics=Output(folder / "encode.json"),
         scratch=Scratch(folder / "scratch"),
     )
-    spec = read_section(DenoiserSpec, "denoiser", load_sections(TINY))
+    spec = read_section(DenoiserSpec, "denoiser", load_sections("tiny", ROOT))
     unet = build_denoiser(spec, latent_channels=4, sample_size=8, text_width=32, pooled_width=16)
     add_inpaint_channels(unet).save_pretrained(folder / "inpaint" / "unet")
     return folder
@@ -115,10 +115,9 @@ def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
         return paint(self, chosen)
 
     monkeypatch.setattr(Painter, "_latents", dying)
-    painting = load_sections(TINY)["train_decoder"]["painting"] | {"batch_size": 1}
     with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "killed", Log(), tmp_path / "scratch", painting=painting)
-    run(data, tmp_path / "out", Log(), tmp_path / "scratch", painting=painting)
+        run(data, tmp_path / "killed", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
+    run(data, tmp_path / "out", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
     assert rows[1] == rows[2]  # what it was at is begun again
     assert rows[0] not in rows[1:]
 
@@ -150,8 +149,5 @@ def test_even_choices():
 def test_settings_that_leave_nothing_to_do_are_refused():
     with pytest.raises(ValueError, match=r"train_decoder\.painted_pins is 0: it must be 1 or more"):
         tiny(train_decoder, painted_pins=0)
-    train = load_sections(TINY)["train_decoder"]["train"]
-    with pytest.raises(ValueError, match=r"train_decoder\.train\.ema is \[0\.05\]: no average"):
-        tiny(train_decoder, train=train | {"ema": [0.05]})
-    with pytest.raises(ValueError, match=r"train_decoder\.train\.parallel is fsdp: the decoder's blocks"):
-        tiny(train_decoder, train=train | {"parallel": "fsdp"})
+    with pytest.raises(ValueError, match=r"'train_decoder': parallel is \"fsdp\": the decoder's blocks"):
+        tiny(train_decoder, "training", parallel="fsdp")

@@ -12,9 +12,8 @@ from canvas.pins.masks import encode_mask
 from canvas.reward.model import load_reward, scores
 from components.train_reward import train_reward
 from evaluation.ratings import preferences
-from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.mugs import TINY, Log, tiny, write_catalogue
+from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
 TABLES = ("pins", "kept", "truth", "masks", "captions", "preferences")
@@ -161,8 +160,7 @@ def test_what_people_said_is_learnt(trained, data, tmp_path):
 @pytest.mark.parametrize("value", [1.0, 0.0])
 def test_what_people_prefer_is_told_of_a_product_that_nobody_trained_on(data, tmp_path, value):
     said = said_of(["p01", "p02", "p04", "p05", "p15"], value)
-    train = load_sections(TINY)["train_reward"]["train"] | {"steps": 30}
-    figures = run(with_preferences(data, tmp_path / "said", said), tmp_path / "out", train=train)
+    figures = run(with_preferences(data, tmp_path / "said", said), tmp_path / "out", train={"steps": 30})
     assert figures["human"]["held_out"]["overall_accuracy"] == 1.0
 
 

@@ -12,9 +12,8 @@ from canvas.vae.model import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
-from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.mugs import TINY, Log, tiny, write_catalogue
+from tests.components.mugs import Log, tiny, write_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +79,8 @@ def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path
 def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     """With its own scale: a public denoiser knows no other."""
     with pytest.raises(ValueError, match=r"or name vae\.init_from"):
-        run(data, tmp_path / "none", training=None)
-    params = tiny(train_vae, training=None)
+        run(data, tmp_path / "none", train=None, objective=None)
+    params = tiny(train_vae, train=None, objective=None)
     spec = replace(params["vae"], kind="kl", patch=None, channels=(8, 8, 8, 8))
     public = build_vae(spec, sample_size=64)
     public.register_to_config(scaling_factor=0.13025)
@@ -104,15 +103,14 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"parallel": "fsdp"}, "parallel is fsdp: the autoencoder is called by encode and decode"),
-        ({"compile": True}, "compile is True: the autoencoder is called by encode and decode"),
-        ({"ema": [0.05]}, r"ema is \[0\.05\]: no average"),
+        ({"train": {"override": {"parallel": "fsdp"}}}, 'parallel is "fsdp": encode and decode are called'),
+        ({"train": {"override": {"compile": True}}}, "compile is true: encode and decode are called"),
+        ({"train": None}, "give both train and objective"),
     ],
 )
 def test_settings_that_it_cannot_heed_are_refused(change, message):
-    training = load_sections(TINY)["train_vae"]["training"]
-    with pytest.raises(ValueError, match=rf"train_vae\.training\.loop\.{message}"):
-        tiny(train_vae, training=training | {"loop": training["loop"] | change})
+    with pytest.raises(ValueError, match=f"'train_vae': .*{message}"):
+        tiny(train_vae, **change)
 
 
 def test_frames_must_be_whole_cells(data, tmp_path):

@@ -21,7 +21,9 @@ def test_compiled_pipeline_runs_and_does_what_dvc_does(toy: Project) -> None:
     output = json.loads((folder / "square" / "executor_output.json").read_text())
     assert output["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"count": 3.0, "sum.squares": 14.0001}
 
-    toy.write("params.yaml", toy.read("profiles/tiny.yaml"))
+    toy.write(
+        "params.yaml", toy.read("params.yaml").replace("first: 6", "first: 3").replace("label: demo", "label: tiny")
+    )
     toy.ok("python", "-m", "lifecycle", "run", "square")  # as dvc.yaml's cmd does
     assert toy.read("artifacts/squares/squares.txt") == (folder / "square" / "squares" / "squares.txt").read_text()
     assert toy.read("reports/square/report.html") == (folder / "square" / "report").read_text()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lifecycle.declare.graph import load_stages
-from pipelines.project import check_profiles, drifted, graph_files, profile_file
+from pipelines.project import drifted, generated_files
 from tests.graph.conftest import ROOT, Project
 from tests.graph.edges import dvc_edges, kfp_edges, kfp_stages, makers
 
@@ -29,7 +29,7 @@ def double(mean: Input[Mean], doubled: Output[Metrics]) -> None:
 
 def test_committed_graphs_are_those_of_the_stages() -> None:
     stages = load_stages()
-    assert drifted(ROOT, graph_files(ROOT, stages)) == [], "run `make graph`"
+    assert drifted(ROOT, generated_files(ROOT, stages)) == [], "run `make graph`"
 
 
 def committed() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -52,12 +52,6 @@ def test_graph_has_no_cycle() -> None:
     for before, stage in dvc_edges(dvc):
         after.setdefault(stage, set()).add(before)
     assert set(TopologicalSorter(after).static_order()) >= dvc["stages"].keys()
-
-
-def test_every_profile_is_read_by_the_stages() -> None:
-    check_profiles(ROOT, load_stages())
-    with pytest.raises(ValueError, match="no profile 'huge': there are demo, "):
-        profile_file(ROOT, "huge")
 
 
 def test_planted_drift_is_named_and_mended(toy: Project) -> None:

@@ -24,7 +24,7 @@ def run_at(name: str, place: Path) -> None:
     stage = load_stage(name)
     inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
     outputs = {argument: place / artifact.path for argument, artifact in stage.outputs.items()}
-    run_stage(stage, load_sections(Path("params.yaml")), inputs, outputs, send=False)
+    run_stage(stage, load_sections(), inputs, outputs, send=False)
 
 
 def kill_at(moment: int) -> None:

@@ -88,7 +88,7 @@ def test_a_held_out_loss_is_computed_where_the_denoiser_is(folder: Path, device:
     rows, scale = ShardRows(folder / "shards"), latent_scale(load_vae(folder / "vae"))
     objective = DenoisingObjective(FLOW, scale, captions=3, caption_dropout=0.0, inpaint=True)
     held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
-    spec = HeldOutSpec(pins=4, repeats=16, batch_size=2, averages=())
+    spec = HeldOutSpec(pins=4, repeats=16, batch_size=2, ema=(0.1,), averages=(0.1,))
     batches = held_out_batches(rows, held_out, spec, columns_of("product"))
     expected, found = (held_out_loss(_denoiser().to(at), objective, batches, spec.repeats) for at in ("cpu", device))
     assert found == pytest.approx(expected, rel=1e-12 if device == "cpu" else 0.2)  # a GPU draws other noise

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,7 +27,7 @@ def test_the_frame_of_the_nearest_aspect(size, frame):
 
 @pytest.mark.parametrize("size", [(192, 192), (240, 160), (160, 240), (220, 176), (176, 216), (1000, 1100)])
 def test_training_and_the_pipeline_choose_the_same_frame(size):
-    buckets = load_sections(Path("params.yaml"))["frames"]["buckets"]
+    buckets = load_sections()["frames"]["buckets"]
     spec = FrameSpec(side=64, buckets=tuple((height, width) for height, width in buckets), hole_inflation=0)
     found = frame_for(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
     assert frame_of(size, spec) == (found.height, found.width)

@@ -41,10 +41,10 @@ def test_the_edges_are_accepted(values: dict[str, Any]) -> None:
 
 
 def test_what_a_stage_cannot_heed_is_refused() -> None:
-    SPEC.refuse("train_it.train", ema="never", parallel="never", compile="never", accumulate="never")
-    with pytest.raises(ValueError, match=r"^train_it\.train\.ema is \[0\.05\]: set it to \[\]$"):
-        replace(SPEC, ema=(0.05,)).refuse("train_it.train", ema="set it to []")
-    replace(SPEC, ema=(0.05,)).refuse("train_it.train", compile="set it to false")
+    SPEC.refuse(parallel="never", compile="never", accumulate="never")
+    with pytest.raises(ValueError, match=r"^accumulate is 2: set it to 1 in train\.override$"):
+        replace(SPEC, accumulate=2).refuse(accumulate="set it to 1")
+    replace(SPEC, accumulate=2).refuse(compile="set it to false")
 
 
 def test_only_what_does_not_change_the_maths_may_change() -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+from typing_extensions import TypedDict
 
-from lifecycle.declare.params import flat, load_sections, read_section, read_stage_params, unused_sections
+from lifecycle.declare.params import (
+    flat,
+    load_sections,
+    merge,
+    profile_files,
+    read_section,
+    read_stage_params,
+    unused_sections,
+)
 from lifecycle.declare.stage import Metrics, Output, stage
 
 
@@ -51,7 +62,7 @@ optimizer: {learning_rate: 1, kind: lion}
 
 def sections(tmp_path: Path, text: str) -> dict[str, dict[str, object]]:
     (tmp_path / "params.yaml").write_text(text)
-    return load_sections(tmp_path / "params.yaml")
+    return load_sections(root=tmp_path)
 
 
 def test_sections_become_dataclasses(tmp_path: Path) -> None:
@@ -133,8 +144,8 @@ def test_a_check_of_the_dataclass_speaks_for_itself() -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere.yaml is missing: it holds every parameter"):
-        load_sections(tmp_path / "nowhere.yaml")
+    with pytest.raises(ValueError, match=r"params.yaml is missing: run this in the project's root"):
+        load_sections(root=tmp_path)
 
 
 def test_a_section_that_nobody_reads_is_found(tmp_path: Path) -> None:
@@ -153,3 +164,85 @@ def test_params_are_frozen() -> None:
     optimizer = read_section(Optimizer, "optimizer", {"optimizer": {"learning_rate": 1, "kind": "lion"}})
     with pytest.raises(AttributeError):
         optimizer.learning_rate = 2.0
+
+
+@pytest.mark.parametrize(
+    ("base", "overlay", "merged"),
+    [
+        ({"a": 1, "b": 2}, {}, {"a": 1, "b": 2}),
+        ({"a": 1, "b": 2}, {"b": 3}, {"a": 1, "b": 3}),
+        ({"a": {"x": 1, "y": {"z": 2}}}, {"a": {"y": {"z": 3}}}, {"a": {"x": 1, "y": {"z": 3}}}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": {"x": 1}}, {"a": None}, {"a": None}),
+        ({"a": None}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+        ({"a": {"x": 1}}, {"a": 5}, {"a": 5}),
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+    ],
+)
+def test_an_overlay_is_merged(base: dict[str, Any], overlay: dict[str, Any], merged: dict[str, Any]) -> None:
+    before = copy.deepcopy(base)
+    assert merge(base, overlay) == merged
+    assert base == before
+
+
+def test_a_profile_holds_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "small.yaml").write_text("train: {steps: 1, optimizer: {kind: lion}}\n")
+    demo = sections(tmp_path, GOOD)
+    small = load_sections("small", tmp_path)
+    assert list(profile_files(tmp_path)) == ["demo", "small"]
+    assert small["train"] == demo["train"] | {"steps": 1, "optimizer": {"learning_rate": 1e-4, "kind": "lion"}}
+    assert small["optimizer"] == demo["optimizer"]
+    with pytest.raises(ValueError, match="no profile 'huge': there are demo, small"):
+        load_sections("huge", tmp_path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    size: int
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        if self.size > params["sizes"].large:
+            raise ValueError(f"size is {self.size}, above large")
+
+
+@stage()
+def fill(batch: Batch, sizes: Sizes, out: Output[Count]) -> None:
+    """Fill."""
+
+
+def test_sections_of_a_stage_are_checked_together() -> None:
+    assert read_stage_params(fill, {"batch": {"size": 4}, "sizes": {"small": 1, "large": 4}})["batch"].size == 4
+    with pytest.raises(ValueError, match=r"^params section 'batch': size is 5, above large$"):
+        read_stage_params(fill, {"batch": {"size": 5}, "sizes": {"small": 1, "large": 4}})
+
+
+class Deviations(TypedDict, total=False):
+    steps: int
+    rate: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deviating:
+    override: Deviations
+
+
+@pytest.mark.parametrize("override", [{}, {"steps": 3}, {"steps": 3, "rate": None}])
+def test_keys_may_be_left_out_of_a_typed_dictionary_alone(override: dict[str, Any]) -> None:
+    assert read_section(Deviating, "run", {"run": {"override": override}}).override == override
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            {"step": 3},
+            r"key 'step' in section 'run.override' is unknown \(did you mean 'steps'\?\); it has steps, rate",
+        ),
+        ({"steps": 3.5}, "key 'steps' in section 'run.override' is 3.5"),
+        ({"rate": float("nan")}, "key 'rate' in section 'run.override' is NaN"),
+    ],
+)
+def test_a_wrong_key_of_a_typed_dictionary_is_named(override: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_section(Deviating, "run", {"run": {"override": override}})

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import pytest
 
 from canvas.denoiser.image_prompt import add_image_prompt, image_prompt_state
-from canvas.train.spec import TrainSpec
+from lifecycle.declare.params import load_sections
 from pipelines.plan.__main__ import image_prompt_parameters, main, uncounted
-from pipelines.plan.profile import pictures_at_once, run_in, sections_in
+from pipelines.plan.profile import denoiser_spec, pictures_at_once, reader_of, run_in
 from tests.canvas import tiny
-from tests.pipelines.plan.conftest import CLUSTER, ROOT, XL
+from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
 
 @pytest.fixture(scope="module")
 def told() -> str:
     """The plan of canvas-xl on 8 GPUs."""
     with redirect_stdout(io.StringIO()) as out:
-        assert main(["--profile", str(XL), "--cluster", str(CLUSTER), "--gpus", "8", "--vectors", "10000000"]) == 0
+        assert main(["--cluster", str(CLUSTER), "--gpus", "8", "--vectors", "10000000"]) == 0
     return out.getvalue()
 
 
@@ -56,7 +55,7 @@ def test_public_networks_are_named(xl):
     segmenter, captioner = uncounted(xl)
     assert segmenter.endswith("not counted  openmmlab/upernet-convnext-large as it is, on one GPU")
     assert captioner.endswith("not counted  Qwen/Qwen2.5-VL-7B-Instruct as it is, on one GPU")
-    assert uncounted(sections_in(ROOT / "params.yaml")) == []
+    assert uncounted(reader_of(load_sections("demo", ROOT), "demo")) == []
 
 
 def test_image_prompts_have_the_parameters_of_a_real_adapter(unet):
@@ -71,12 +70,13 @@ def test_sizes_of_the_run_are_the_profiles(xl):
 
 
 def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
-    train = xl("train_inpaint.train", TrainSpec)
+    train = denoiser_spec(xl, "train_inpaint")
     with pytest.raises(ValueError, match=r"part\.batch_size is 2048: 3 GPUs x 8 accumulated passes do not divide it"):
         pictures_at_once("part", train, 3)
 
 
-def test_a_profile_without_models_is_named(tmp_path: Path, capsys):
-    (tmp_path / "p.yaml").write_text("engine:\n  threads: 2\n")
-    assert main(["--profile", str(tmp_path / "p.yaml"), "--cluster", str(CLUSTER)]) == 1
-    assert "p.yaml has no section 'train_inpaint.train'" in capsys.readouterr().err
+def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
+    assert main(["--profile", "huge"]) == 1
+    assert "no profile 'huge': there are demo, canvas-xl, tiny" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"profile p has no section 'engine\.cores'"):
+        reader_of({"engine": {"threads": 2}}, "profile p")("engine.cores", int)

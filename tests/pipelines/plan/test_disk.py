@@ -10,9 +10,8 @@ from safetensors.torch import load_file
 
 from canvas.train.checkpoint import KEPT
 from canvas.train.loop import fit
-from canvas.train.spec import TrainSpec
 from pipelines.plan.disk import checkpoint_rows, pin_rows
-from pipelines.plan.profile import parameters, specs_in
+from pipelines.plan.profile import denoiser_spec, parameters, specs_in
 from tests.canvas.train import subject
 from tests.pipelines.plan.conftest import RUN
 
@@ -40,7 +39,7 @@ def test_averages_and_checkpoints_of_a_real_run(tmp_path: Path):
     spec = replace(subject.SPEC, ema=(0.05, 0.1))
     model = subject.denoiser()
     fit(model, subject.denoising, subject.batches(spec), spec, checkpoints=tmp_path, log=subject.unlogged)
-    rows = {name: size for name, _, size in checkpoint_rows(lambda *_: spec, {"train": parameters(model)})}
+    rows = {name: size for name, _, size in checkpoint_rows({"train": (spec, parameters(model))})}
     averages = stored(tmp_path / "ema")
     assert rows["train, averages"] == averages == 12 / 3 * 2 * 4 * parameters(model)
     checkpoints = (stored(tmp_path) - averages) / KEPT * (KEPT + 1)
@@ -48,6 +47,7 @@ def test_averages_and_checkpoints_of_a_real_run(tmp_path: Path):
 
 
 def test_full_size_averages_fit_a_disk(xl):
-    rows = {name: size for name, _, size in checkpoint_rows(xl, {"train_base": 2_567_463_684})}
-    assert xl("train_base.train", TrainSpec).checkpoint_every == 5000
+    train = denoiser_spec(xl, "train_base")
+    rows = {name: size for name, _, size in checkpoint_rows({"train_base": (train, 2_567_463_684)})}
+    assert train.checkpoint_every == 5000
     assert rows["train_base, averages"] == 40 * 2 * 2_567_463_684 * 4 < 1e12

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from canvas.shards.spec import EncodingSpec
+from lifecycle.declare.params import load_sections
 from pipelines.plan.embedding import FULL_SHARE, encoding_rows
 from pipelines.plan.gpus import GPU_FLOPS, forward_flops
-from pipelines.plan.profile import models_of, sections_in, specs_in
+from pipelines.plan.profile import models_of, reader_of, specs_in
 from tests.pipelines.plan.conftest import ROOT, RUN
 
 SIDE, VECTORS = 64, 10**12
@@ -19,7 +20,7 @@ SIDE, VECTORS = 64, 10**12
 @pytest.fixture(scope="module")
 def small():
     """Networks of the demo."""
-    section = sections_in(ROOT / "params.yaml")
+    section = reader_of(load_sections("demo", ROOT), "demo")
     return models_of(specs_in(section), replace(RUN, side=SIDE))
 
 

@@ -1,0 +1,62 @@
+"""The shipped profiles: read by the stages, no dead weight, and the page that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from lifecycle.declare.graph import load_stages
+from lifecycle.declare.params import load_sections, profile_files, read_sections
+from pipelines.emit_params import params_page
+from pipelines.project import checked_sections
+from tests.graph.conftest import ROOT
+
+OVERLAYS = {name: file for name, file in profile_files(ROOT).items() if name != "demo"}
+LINES = {"demo": 550, "canvas-xl": 350, "tiny": 150}
+
+
+@pytest.mark.parametrize("profile", profile_files(ROOT))
+def test_profiles_are_read_by_the_stages_and_short(profile: str) -> None:
+    checked_sections(ROOT, profile, load_stages())
+    assert len(profile_files(ROOT)[profile].read_text(encoding="utf-8").splitlines()) < LINES[profile]
+
+
+def repeated(base: Any, overlay: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Keys of an overlay that change nothing."""
+    for key, value in overlay.items():
+        known = base.get(key, ...)
+        if isinstance(value, dict) and isinstance(known, dict):
+            yield from repeated(known, value, f"{path}{key}.")
+        elif value == known and type(value) is type(known):
+            yield f"{path}{key}"
+
+
+@pytest.mark.parametrize("profile", OVERLAYS)
+def test_an_overlay_repeats_nothing(profile: str) -> None:
+    assert list(repeated(load_sections("demo", ROOT), read_sections(OVERLAYS[profile]))) == []
+
+
+def test_what_an_overlay_repeats_is_found() -> None:
+    base = {"a": {"x": 1, "y": {"z": None}}, "b": [1]}
+    overlay = {"a": {"x": 1, "y": {"z": None}}, "b": [1], "c": None}
+    assert list(repeated(base, overlay)) == ["a.x", "a.y.z", "b"]
+    assert list(repeated(base, {"a": {"x": 1.0, "y": None}, "b": [2]})) == []
+
+
+def test_the_page_has_every_key_with_its_readers_and_values() -> None:
+    stages = load_stages()
+    profiles = {name: load_sections(name, ROOT) for name in profile_files(ROOT)}
+    page = params_page(stages, profiles)
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    training = page.partition("## training")[2].partition("##")[0]
+    assert all(f"`{stage.name}`" in training for stage in stages if "training" in stage.params)
+    assert "| `clip_norm` | number or null |" in training
+    assert any(
+        row.startswith("| `train.steps` | integer |") and row.endswith("| `200` | `200000` | `4` |") for row in rows
+    )
+    assert any(
+        row.startswith("| `held_out_kinds` | list of text | corruptions that training never shows |") for row in rows
+    )
+    assert "evaluate_style" not in training
