@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 
-class Quiet:
+class SilentLog:
     """A record of steps that nobody keeps."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
@@ -30,10 +30,10 @@ class Quiet:
     def picture(self, name: str, png: bytes) -> None: ...
 
 
-def rendered_pins(count: int | None, folder: Path) -> int:
+def write_pins(count: int | None, folder: Path) -> int:
     """Render `count` pins (None: as many as the demo's) and their truth into `folder`; returns how many."""
     from canvas.pins import tables
-    from canvas.sources.showroom.render import load_showroom, rendered
+    from canvas.sources.showroom.render import load_showroom, render_pins
     from components.ingest import ingest
     from lifecycle.declare.params import load_sections, read_stage_params
 
@@ -44,13 +44,13 @@ def rendered_pins(count: int | None, folder: Path) -> int:
         tables.Writer(folder / "pins", tables.PINS) as pins,
         tables.Writer(folder / "truth", tables.TRUTH) as truth,
     ):
-        for rows in rendered(showroom, threads=2):
+        for rows in render_pins(showroom, threads=2):
             pins.add(rows.pins)
             truth.add(rows.truth)
     return spec.pins
 
 
-def head(folder: Path, rows: int, into: Path) -> None:
+def write_head(folder: Path, rows: int, into: Path) -> None:
     """The first `rows` rows of the tables in `folder`."""
     from canvas.pins import tables
 
@@ -59,7 +59,7 @@ def head(folder: Path, rows: int, into: Path) -> None:
         tables.write(into / name, [table], table.schema)
 
 
-def measured(folder: Path) -> dict[str, Any]:
+def measure_filter(folder: Path) -> dict[str, Any]:
     """Run the stage over `folder` in this process: its metrics, wall seconds and peak memory."""
     from components.filter import filter
     from lifecycle.declare.params import load_sections, read_stage_params
@@ -69,26 +69,26 @@ def measured(folder: Path) -> dict[str, Any]:
     places: dict[str, Any] = {name: Output(folder / f"out_{name}") for name in filter.outputs}
     places |= {name: Input(folder / name) for name in filter.inputs}
     started = time.perf_counter()
-    filter(**params, **places, log=Quiet())
+    filter(**params, **places, log=SilentLog())
     seconds = time.perf_counter() - started
     figures: dict[str, Any] = json.loads(places["metrics"].path.read_text())
-    return figures | {"wall": seconds, "cpu": time.process_time(), "peak_mb": peak_mb()}
+    return figures | {"wall": seconds, "cpu": time.process_time(), "peak_mb": read_peak_mb()}
 
 
-def peak_mb() -> float:
+def read_peak_mb() -> float:
     """Peak resident memory of this program. `ru_maxrss` would not do: a child starts with its parent's."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return float(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def in_own_process(folder: Path) -> dict[str, Any]:
+def measure_in_subprocess(folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.filter", "--measure", str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
 
-def printed(rows: Sequence[Mapping[str, object]]) -> None:
+def print_table(rows: Sequence[Mapping[str, object]]) -> None:
     """Rows under the keys of the first, as columns."""
     lines = [list(rows[0]), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(rows[0]))]
@@ -99,14 +99,14 @@ def printed(rows: Sequence[Mapping[str, object]]) -> None:
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--measure"]:
-        print(json.dumps(measured(Path(arguments[1]))))
+        print(json.dumps(measure_filter(Path(arguments[1]))))
         return
     with tempfile.TemporaryDirectory() as name:
         whole, quarter = Path(name) / "whole", Path(name) / "quarter"
-        count = rendered_pins(int(arguments[0]) if arguments else None, whole)
-        head(whole, count // 4, quarter)
-        runs = [in_own_process(quarter), in_own_process(whole)]
-    printed(
+        count = write_pins(int(arguments[0]) if arguments else None, whole)
+        write_head(whole, count // 4, quarter)
+        runs = [measure_in_subprocess(quarter), measure_in_subprocess(whole)]
+    print_table(
         [
             {
                 "pins": r["pins"],
@@ -117,9 +117,9 @@ def main(arguments: list[str]) -> None:
             for r in runs
         ]
     )
-    printed([{"filter": name, "pins/s": speed} for name, speed in runs[1]["pins_per_second_of"].items()])
+    print_table([{"filter": name, "pins/s": speed} for name, speed in runs[1]["pins_per_second_of"].items()])
     rates = [(defect, runs[1]["precision"].get(defect), recall) for defect, recall in runs[1]["recall"].items()]
-    printed([{"planted": defect, "precision": precision, "recall": recall} for defect, precision, recall in rates])
+    print_table([{"planted": defect, "precision": precision, "recall": recall} for defect, precision, recall in rates])
     print(f"good pins kept: {runs[1]['good_pins_kept']:.4f}")
 
 

@@ -30,7 +30,7 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLIn
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.clip.model import TextTower, build_clip, encoded, text_widths
+from canvas.clip.model import TextTower, build_clip, compute_text_widths, encode_prompts
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
@@ -47,10 +47,10 @@ PROMPT = "a red mug, on the waterfront at sunset"
 SIDE, CELL = 64, 4  # pixels of a picture and of a latent cell
 
 
-def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
+def make_denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
     """The inpainting denoiser of params.yaml on latents of 4 channels, with the LoRA of `directory` on it."""
     sections = load_sections()
-    width, pooled = text_widths([text.first, text.second])
+    width, pooled = compute_text_widths([text.first, text.second])
     torch.manual_seed(0)
     unet = add_inpaint_channels(
         build_denoiser(
@@ -71,7 +71,7 @@ def denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
     return load_lora(unet, directory).eval()
 
 
-def autoencoder() -> AutoencoderKL:
+def make_autoencoder() -> AutoencoderKL:
     """One that diffusers' pipeline knows, of cells as large as params.yaml has them."""
     torch.manual_seed(1)
     return AutoencoderKL(
@@ -84,13 +84,13 @@ def autoencoder() -> AutoencoderKL:
     ).eval()
 
 
-def conditional(vae: AutoencoderKL) -> ConditionalDecoder:
+def make_decoder(vae: AutoencoderKL) -> ConditionalDecoder:
     """The conditional decoder of params.yaml, with a width for each resolution of `vae`."""
     spec = read_section(DecoderSpec, "decoder", load_sections())
     return ConditionalDecoder.of(vae, dataclasses.replace(spec, channels=tuple(vae.config.block_out_channels))).eval()
 
 
-def product() -> tuple[Image.Image, Image.Image]:
+def make_product() -> tuple[Image.Image, Image.Image]:
     """A picture and its mask, white = product."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     mask = np.zeros((SIDE, SIDE), np.uint8)
@@ -98,7 +98,7 @@ def product() -> tuple[Image.Image, Image.Image]:
     return Image.fromarray(pixels), Image.fromarray(mask)
 
 
-def ours(
+def make_pipeline(
     unet: UNet2DConditionModel, vae: AutoencoderKL, towers: list[TextTower], decoder: ConditionalDecoder | None = None
 ) -> CanvasPipeline:
     pipeline = CanvasPipeline(
@@ -113,12 +113,12 @@ def ours(
     return pipeline
 
 
-def runs(place: Path) -> dict[str, Callable[[], object]]:
+def build_runs(place: Path) -> dict[str, Callable[[], object]]:
     """What is compared, by name."""
     text = read_section(TextSpec, "text", load_sections())
     towers = [TextTower.of(build_clip(spec), spec) for spec in (text.first, text.second)]
-    vae, (image, mask) = autoencoder(), product()
-    states, pooled = encoded(towers, [PROMPT])
+    vae, (image, mask) = make_autoencoder(), make_product()
+    states, pooled = encode_prompts(towers, [PROMPT])
 
     def stock(unet: UNet2DConditionModel, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
         pipeline = StableDiffusionXLInpaintPipeline(
@@ -152,7 +152,7 @@ def runs(place: Path) -> dict[str, Callable[[], object]]:
     def canvas(
         unet: UNet2DConditionModel, decoder: ConditionalDecoder | None = None, precision: Precision = "fp32"
     ) -> Callable[[], object]:
-        pipeline = ours(unet, vae, towers, decoder)
+        pipeline = make_pipeline(unet, vae, towers, decoder)
         pipeline.multiply_in(precision)
         return lambda: pipeline(
             image,
@@ -166,7 +166,7 @@ def runs(place: Path) -> dict[str, Callable[[], object]]:
 
     def projecting(run: Callable[[], object]) -> Callable[[], object]:
         def call() -> object:
-            with patch.object(denoise, "projections_once", lambda unet: contextlib.nullcontext()):
+            with patch.object(denoise, "cache_projections", lambda unet: contextlib.nullcontext()):
                 return run()
 
         return call
@@ -174,7 +174,7 @@ def runs(place: Path) -> dict[str, Callable[[], object]]:
     def encoding(run: Callable[[], object]) -> Callable[[], object]:
         def call() -> object:
             for _ in range(CANDIDATES - 1):
-                encoded(towers, [PROMPT])
+                encode_prompts(towers, [PROMPT])
             return run()
 
         return call
@@ -191,16 +191,16 @@ def runs(place: Path) -> dict[str, Callable[[], object]]:
 
         return call
 
-    decoder = conditional(vae)
-    merged = merge_lora(denoiser(text, place))
+    decoder = make_decoder(vae)
+    merged = merge_lora(make_denoiser(text, place))
     return {
-        "diffusers": stock(denoiser(text, place)),
-        "diffusers, bf16": stock(denoiser(text, place), torch.bfloat16),
+        "diffusers": stock(make_denoiser(text, place)),
+        "diffusers, bf16": stock(make_denoiser(text, place), torch.bfloat16),
         "diffusers, LoRA fused": stock(merged),
         "diffusers, LoRA fused, bf16": stock(copy.deepcopy(merged), torch.bfloat16),
         "canvas": canvas(merged),
         "canvas, bf16": canvas(copy.deepcopy(merged), precision="bf16"),
-        "canvas, LoRA not merged": canvas(denoiser(text, place)),
+        "canvas, LoRA not merged": canvas(make_denoiser(text, place)),
         "canvas, keys and values each step": projecting(canvas(merged)),
         "canvas, text for each candidate": encoding(canvas(merged)),
         "canvas, conditional decoder": canvas(merged, decoder),
@@ -211,7 +211,7 @@ def runs(place: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as place:
-        compared = runs(Path(place) / "lora")
+        compared = build_runs(Path(place) / "lora")
         seconds: dict[str, list[float]] = {name: [] for name in compared}
         for turn in tqdm(range(ROUNDS + 1), unit="round"):  # the first warms up
             for name, run in compared.items():

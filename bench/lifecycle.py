@@ -17,7 +17,7 @@ from pathlib import Path
 
 RUNS = 5
 
-STAGE = '''
+STAGE_SOURCE = '''
 """A stage that does nothing."""
 from dataclasses import dataclass
 
@@ -36,13 +36,13 @@ def nothing(nothing: Nothing, metrics: Output[Metrics]) -> None:
 '''
 
 
-def seconds(command: list[str], cwd: Path, env: dict[str, str]) -> float:
+def measure_seconds(command: list[str], cwd: Path, env: dict[str, str]) -> float:
     clock = time.perf_counter()
     subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True)
     return time.perf_counter() - clock
 
 
-def report(name: str, times: list[float]) -> None:
+def print_report(name: str, times: list[float]) -> None:
     print(f"{name}: median {statistics.median(times):.2f} s of {len(times)} ({min(times):.2f} to {max(times):.2f})")
 
 
@@ -53,16 +53,18 @@ def main() -> None:
         project = Path(directory)
         (project / "components").mkdir()
         (project / "components" / "__init__.py").touch()
-        (project / "components" / "nothing.py").write_text(STAGE)
+        (project / "components" / "nothing.py").write_text(STAGE_SOURCE)
         (project / "params.yaml").write_text("nothing:\n  seed: 0\n")
         env_there = {**env, "PYTHONPATH": f"{project}{os.pathsep}{root}"}
         command = [sys.executable, "-m", "lifecycle", "run", "nothing"]
-        seconds(command, project, env_there)  # makes the tracking store
-        report("stage that does nothing, recorded", [seconds(command, project, env_there) for _ in range(RUNS)])
+        measure_seconds(command, project, env_there)  # makes the tracking store
+        print_report(
+            "stage that does nothing, recorded", [measure_seconds(command, project, env_there) for _ in range(RUNS)]
+        )
     if (root / "dvc.lock").exists():
         command = [sys.executable, "-m", "dvc", "repro"]
-        seconds(command, root, env)
-        report("dvc repro with nothing to do", [seconds(command, root, env) for _ in range(RUNS)])
+        measure_seconds(command, root, env)
+        print_report("dvc repro with nothing to do", [measure_seconds(command, root, env) for _ in range(RUNS)])
     else:
         print("dvc repro with nothing to do: run `make demo` first", file=sys.stderr)
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.filter import Quiet
+from bench.filter import SilentLog
 from components.evaluate_style import HEADLINE
 from evaluation.generator import style_scores as style_prompts
-from evaluation.generator.style_scores import StyleScore, by_strength
+from evaluation.generator.style_scores import StyleScore, compute_metrics_by_strength
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import crossed_bootstrap_mean
 from lifecycle.declare.graph import load_stage
@@ -32,15 +32,15 @@ from lifecycle.declare.stage import Artifact, Input, Output, Scratch
 
 SOURCES = ("uve", "clip", "uve+clip")
 STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
-ENDS = ("", "_low", "_high")
-SHOWN = {
+INTERVAL_SUFFIXES = ("", "_low", "_high")
+REPORTED_METRICS = {
     "unprompted": HEADLINE,
     "prompted": ("style_scene", "text_agreement"),
 }
 STRENGTHS = (1.0, 0.25, 0.5, 1.5, 2.0)
 
 
-def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
+def run_stage(name: str, sections: Mapping[str, Any], home: Path) -> None:
     """A stage whose outputs go below `home`; what an earlier one wrote there is read from there."""
     stage = load_stage(name)
 
@@ -56,11 +56,11 @@ def run(name: str, sections: Mapping[str, Any], home: Path) -> None:
         (home / "scratch").mkdir()
         ends[stage.scratch] = Scratch(home / "scratch")
     if stage.log:
-        ends[stage.log] = Quiet()
+        ends[stage.log] = SilentLog()
     stage(**read_stage_params(stage, sections), **ends)
 
 
-def figures(
+def evaluate_source(
     source: str, caption_dropout: float, strengths: Sequence[float], products: int, seeds: int
 ) -> tuple[dict[str, Any], list[StyleScore]]:
     """What an adapter of this source is worth, by so many products and noises of each picture: means and the ends of
@@ -73,25 +73,25 @@ def figures(
 
     def heard(found: Sequence[StyleScore], features: Features) -> dict[float, dict[str, dict[str, float]]]:
         scores.extend(found)
-        return by_strength(found, features)
+        return compute_metrics_by_strength(found, features)
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(style_prompts, "by_strength", heard):
+    with tempfile.TemporaryDirectory() as folder, patch.object(style_prompts, "compute_metrics_by_strength", heard):
         home = Path(folder)
         for name in STAGES:
-            run(name, sections, home)
+            run_stage(name, sections, home)
         trained = json.loads((home / "reports" / "train_ip_adapter" / "metrics.json").read_text(encoding="utf-8"))
         found = json.loads((home / "reports" / "evaluate_style" / "metrics.json").read_text(encoding="utf-8"))
     return {
         "pictures": found["by_strength"]["strength_0"]["unprompted"]["pictures"],
-        "by_strength": {name: _told(both) for name, both in found["by_strength"].items()},
-        "prompt_scene_change": [found.get(f"prompt_scene_change{end}") for end in ENDS],
+        "by_strength": {name: _select_metrics(both) for name, both in found["by_strength"].items()},
+        "prompt_scene_change": [found.get(f"prompt_scene_change{end}") for end in INTERVAL_SUFFIXES],
         **{name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")},
         "core_max_abs_diff": found["core_max_abs_diff"],
         "seconds": trained["seconds"],
     }, scores
 
 
-def compared(one: Sequence[StyleScore], other: Sequence[StyleScore], strength: float) -> dict[str, list[float]]:
+def compare_scores(one: Sequence[StyleScore], other: Sequence[StyleScore], strength: float) -> dict[str, list[float]]:
     """By how much one adapter's pictures show the style picture's scene more often than the other's of the same
     product, style picture and noise: without a prompt where the product came in another scene, and with a prompt."""
     known = {(score.item, score.seed, score.prompted): score for score in other if score.strength == strength}
@@ -114,10 +114,10 @@ def compared(one: Sequence[StyleScore], other: Sequence[StyleScore], strength: f
     return found
 
 
-def _told(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
+def _select_metrics(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
     return {
-        how: {name: [both[how][f"{name}{end}"] for end in ENDS] for name in names if name in both[how]}
-        for how, names in SHOWN.items()
+        how: {name: [both[how][f"{name}{end}"] for end in INTERVAL_SUFFIXES] for name in names if name in both[how]}
+        for how, names in REPORTED_METRICS.items()
     }
 
 
@@ -136,10 +136,10 @@ def main() -> int:
     first: list[StyleScore] = []
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:
-            found, scores = figures(source, dropout, options.strengths, options.products, options.seeds)
+            found, scores = evaluate_source(source, dropout, options.strengths, options.products, options.seeds)
             found = {"source": source, "caption_dropout": dropout} | found
             if first:
-                found["first_over_this"] = compared(first, scores, options.strengths[0])
+                found["first_over_this"] = compare_scores(first, scores, options.strengths[0])
             first = first or scores
             print(json.dumps(found), flush=True)
     return 0

@@ -6,7 +6,7 @@
 Vectors are drawn round as many random centres as there are clusters, so that what is found can be scored (adjusted
 mutual information with the centres that they were drawn round, 1: all found). Each run is a process of its own, so
 that its peak memory is its own. The rate of a core counts the distances of the passes alone over all CPU time, as
-pipelines/plan/embedding.py assumes it. It prints a table and writes nothing.
+pipelines/plan/durations.py assumes it. It prints a table and writes nothing.
 """
 
 from __future__ import annotations
@@ -18,74 +18,79 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.filter import peak_mb, printed
+from bench.filter import print_table, read_peak_mb
 
 ROOT = Path(__file__).parents[1]
 
-BATCH = 16_384
+BATCH_SIZE = 16_384
 """Vectors of a step of MiniBatchKMeans."""
 
-NOISE = 0.8
+NOISE_LENGTH = 0.8
 """Length of the random part of a vector beside its centre's 1."""
 
-SCORED = 100_000
+SCORED_VECTORS = 100_000
 """Vectors that the agreement is computed of."""
 
 
-def drawn(count: int, width: int, centres: int, seed: int) -> tuple[Any, Any]:
+def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Any, Any]:
     """Unit vectors float32 [count, width], and the number of the centre of each."""
     import numpy as np
 
-    from canvas.features.vectors import unit
+    from canvas.features.vectors import normalize_vectors
 
     rng = np.random.default_rng(seed)
-    middle = unit(rng.standard_normal((centres, width), np.float32))
+    middle = normalize_vectors(rng.standard_normal((centres, width), np.float32))
     of = rng.integers(centres, size=count)
     vectors = np.empty((count, width), np.float32)
     for first in range(0, count, 100_000):
         rows = slice(first, min(count, first + 100_000))
-        noise = rng.standard_normal((rows.stop - first, width), np.float32) * np.float32(NOISE / width**0.5)
-        vectors[rows] = unit(middle[of[rows]] + noise)
+        noise = rng.standard_normal((rows.stop - first, width), np.float32) * np.float32(NOISE_LENGTH / width**0.5)
+        vectors[rows] = normalize_vectors(middle[of[rows]] + noise)
     return vectors, of
 
 
-def measured(count: int, clusters: int) -> dict[str, Any]:
+def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
     """Cluster in this process: wall and CPU seconds, passes over the vectors, peak memory, agreement."""
     from sklearn.metrics import adjusted_mutual_info_score
 
-    from canvas.styles.clusters import ClusterSpec, criterion, kmeans
+    from canvas.styles.clusters import ClusterSpec, build_kmeans, compute_criterion
     from canvas.uve.spec import UveSpec
     from lifecycle.declare.params import load_sections, read_section
 
     width = read_section(UveSpec, "uve", load_sections("demo", ROOT)).embed_dim
     spec = ClusterSpec(
-        numbers=(clusters,), criterion="silhouette", criterion_pins=clusters + 1, batch_size=BATCH, restarts=1, seed=0
+        numbers=(clusters,),
+        criterion="silhouette",
+        criterion_pins=clusters + 1,
+        batch_size=BATCH_SIZE,
+        restarts=1,
+        seed=0,
     )
-    vectors, of = drawn(count, width, clusters, seed=0)
-    own = peak_mb()
+    vectors, of = sample_vectors(count, width, clusters, seed=0)
+    own = read_peak_mb()
     clock, cpu = time.perf_counter(), time.process_time()
-    model = kmeans(spec, clusters).fit(vectors)
+    model = build_kmeans(spec, clusters).fit(vectors)
     seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
     clock = time.perf_counter()
-    score = criterion(vectors[:4000], model.labels_[:4000], "silhouette")
+    score = compute_criterion(vectors[:4000], model.labels_[:4000], "silhouette")
     return {
         "vectors": count,
         "width": width,
         "clusters": clusters,
         "seconds": seconds,
         "CPU seconds": cpu,
-        "passes": (passes := model.n_steps_ * BATCH / count),
+        "passes": (passes := model.n_steps_ * BATCH_SIZE / count),
         "GFLOP/s of a core": 2 * count * clusters * width * passes / cpu / 1e9,
         "vectors MB": vectors.nbytes / 2**20,
         "peak MB before": own,
-        "peak MB": peak_mb(),
-        "agreement": float(adjusted_mutual_info_score(of[:SCORED], model.labels_[:SCORED])),
+        "peak MB": read_peak_mb(),
+        "agreement": float(adjusted_mutual_info_score(of[:SCORED_VECTORS], model.labels_[:SCORED_VECTORS])),
         "silhouette of 4000": score,
         "its seconds": time.perf_counter() - clock,
     }
 
 
-def in_own_process(count: int, clusters: int) -> dict[str, Any]:
+def measure_in_subprocess(count: int, clusters: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.styles", "--measure", str(count), str(clusters)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
@@ -94,11 +99,11 @@ def in_own_process(count: int, clusters: int) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--measure"]:
-        print(json.dumps(measured(int(arguments[1]), int(arguments[2]))))
+        print(json.dumps(measure_clustering(int(arguments[1]), int(arguments[2]))))
         return
     count = int(arguments[0]) if arguments else 1_000_000
     numbers = [int(number) for number in arguments[1:]] or [100, 1000]
-    printed([in_own_process(count, number) for number in numbers])
+    print_table([measure_in_subprocess(count, number) for number in numbers])
 
 
 if __name__ == "__main__":

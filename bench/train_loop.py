@@ -45,25 +45,25 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def denoiser(width: int, depth: int) -> nn.Module:
+def make_denoiser(width: int, depth: int) -> nn.Module:
     torch.manual_seed(0)
     ends = nn.Conv2d(CHANNELS, width, 3, padding=1), nn.Conv2d(width, CHANNELS, 3, padding=1)
     return nn.Sequential(ends[0], *(Residual(width) for _ in range(depth)), ends[1])
 
 
-def data() -> TensorBatches:
+def make_batches() -> TensorBatches:
     latents = torch.randn(1024, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     return TensorBatches({"pin_id": [str(row) for row in range(1024)], "latents": latents}, BATCH, 0)
 
 
-def flow(model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def compute_flow_loss(model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     latents = batch["latents"]
     assert isinstance(latents, torch.Tensor)
     noise, time_of = draws.normal(*latents.shape), draws.uniform(len(latents)).view(-1, 1, 1, 1)
     return (model(latents.lerp(noise, time_of)) - (noise - latents)).square().mean(), {}
 
 
-def spec(ema: tuple[float, ...]) -> TrainSpec:
+def make_train_spec(ema: tuple[float, ...]) -> TrainSpec:
     return TrainSpec(
         steps=STEPS,
         batch_size=BATCH,
@@ -85,14 +85,21 @@ def spec(ema: tuple[float, ...]) -> TrainSpec:
     )
 
 
-def loop_seconds(model: nn.Module, batches: TensorBatches, ema: tuple[float, ...]) -> float:
+def measure_loop(model: nn.Module, batches: TensorBatches, ema: tuple[float, ...]) -> float:
     """Seconds a step of `fit`, the median of its windows; its checkpoint is not in it."""
     with tempfile.TemporaryDirectory() as place:
-        fitted = fit(model, flow, batches, spec(ema), checkpoints=Path(place), log=lambda metrics, step: None)
+        fitted = fit(
+            model,
+            compute_flow_loss,
+            batches,
+            make_train_spec(ema),
+            checkpoints=Path(place),
+            log=lambda metrics, step: None,
+        )
     return BATCH / fitted.images_per_second
 
 
-def bare_seconds(model: nn.Module, batches: TensorBatches) -> float:
+def measure_bare_loop(model: nn.Module, batches: TensorBatches) -> float:
     """Seconds a step of what one writes by hand."""
     latents = batches.columns["latents"]
     assert isinstance(latents, torch.Tensor)
@@ -112,7 +119,7 @@ def bare_seconds(model: nn.Module, batches: TensorBatches) -> float:
     return statistics.median(windows)
 
 
-def draws_seconds() -> float:
+def measure_draws() -> float:
     """Seconds for normal [64, 16, 8, 8] and uniform [64], each sample from its own generator."""
     start = time.perf_counter()
     draws = Draws(0, 0, 0, 64)
@@ -121,19 +128,19 @@ def draws_seconds() -> float:
     return time.perf_counter() - start
 
 
-def medians(width: int, depth: int) -> dict[str, float]:
-    batches = data()
+def measure_medians(width: int, depth: int) -> dict[str, float]:
+    batches = make_batches()
     ways: dict[str, Callable[[nn.Module], float]] = {
-        "bare_ms": lambda model: bare_seconds(model, batches),
-        "loop_ms": lambda model: loop_seconds(model, batches, ()),
-        "loop_with_two_averages_ms": lambda model: loop_seconds(model, batches, (0.05, 0.1)),
+        "bare_ms": lambda model: measure_bare_loop(model, batches),
+        "loop_ms": lambda model: measure_loop(model, batches, ()),
+        "loop_with_two_averages_ms": lambda model: measure_loop(model, batches, (0.05, 0.1)),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
-            taken[name].append(1e3 * way(denoiser(width, depth)))
+            taken[name].append(1e3 * way(make_denoiser(width, depth)))
     figures = {name: statistics.median(values) for name, values in taken.items()}
-    parameters = sum(parameter.numel() for parameter in denoiser(width, depth).parameters())
+    parameters = sum(parameter.numel() for parameter in make_denoiser(width, depth).parameters())
     return {
         "parameters": parameters,
         **{name: round(value, 3) for name, value in figures.items()},
@@ -143,12 +150,12 @@ def medians(width: int, depth: int) -> dict[str, float]:
 
 
 def main() -> None:
-    draws_seconds()
+    measure_draws()
     figures = {
         "threads": torch.get_num_threads(),
-        "draws_64_ms": round(1e3 * statistics.median(draws_seconds() for _ in range(50)), 3),
-        "small": medians(width=16, depth=1),
-        "denoiser": medians(width=96, depth=4),
+        "draws_64_ms": round(1e3 * statistics.median(measure_draws() for _ in range(50)), 3),
+        "small": measure_medians(width=16, depth=1),
+        "denoiser": measure_medians(width=96, depth=4),
     }
     json.dump(figures, sys.stdout, indent=1)
     print()

@@ -34,24 +34,23 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from canvas.clip.model import TextTower, build_clip, encoded, text_widths
+from canvas.clip.model import TextTower, build_clip, compute_text_widths, encode_prompts
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.denoiser.unet import build_denoiser
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 from canvas.shards.encoding import Encoders, PinSamples
 from canvas.shards.files import write_shards
 from canvas.shards.rows import ShardRows
 from canvas.shards.spec import EncodingSpec
-from canvas.train.data import Prefetched
+from canvas.train.data import PrefetchedBatches
 from canvas.train.loop import fit
-from canvas.train.precision import resolved
+from canvas.train.precision import resolve_precision
 from canvas.train.spec import Precision, TrainSpec
-from canvas.vae.latents import latent_scale
+from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import Vae, build_vae
 from canvas.vae.spec import VaeSpec
 from lifecycle.declare.graph import load_stage
@@ -74,7 +73,7 @@ class Sizes:
     train: TrainSpec
 
 
-def sizes() -> Sizes:
+def read_sizes() -> Sizes:
     """Of params.yaml; square pictures only, which is all that the example knows."""
     sections = load_sections()
     params = read_stage_params(load_stage("train_base"), sections)
@@ -94,9 +93,9 @@ def sizes() -> Sizes:
     return dataclasses.replace(found, frames=dataclasses.replace(found.frames, buckets=(square,)))
 
 
-def denoiser(of: Sizes) -> UNet2DConditionModel:
+def make_denoiser(of: Sizes) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    width, pooled = text_widths([of.text.first, of.text.second])
+    width, pooled = compute_text_widths([of.text.first, of.text.second])
     return build_denoiser(
         of.denoiser,
         latent_channels=of.vae.latent_channels,
@@ -106,7 +105,7 @@ def denoiser(of: Sizes) -> UNet2DConditionModel:
     )
 
 
-class Pictures(Dataset[dict[str, object]]):
+class ExampleDataset(Dataset[dict[str, object]]):
     """Pins as the example's data set gives them: encoded pictures, decoded by Pillow and transformed whenever they are
     read."""
 
@@ -131,13 +130,13 @@ class Pictures(Dataset[dict[str, object]]):
         return {"pixels": self.transform(image.convert("RGB")), "text": row["alt_text"] or row["title"] or ""}
 
 
-def example(
+def build_example_run(
     of: Sizes, rows: Sequence[dict[str, object]], vae: Vae, towers: Sequence[TextTower], half: bool
 ) -> Callable[[], float]:
     """Seconds of STEPS steps of the example's loop; `half`: under the autocast of `--mixed_precision bf16`, spelled
     out, because accelerate knows one precision a process."""
     accelerator = Accelerator(cpu=True)
-    unet = denoiser(of)
+    unet = make_denoiser(of)
     unet.train()
     optimizer = torch.optim.AdamW(unet.parameters(), lr=of.train.learning_rate, weight_decay=of.train.weight_decay)
     noising = DDPMScheduler(num_train_timesteps=of.diffusion.train_timesteps)
@@ -145,12 +144,12 @@ def example(
     unet, optimizer, loader, schedule = accelerator.prepare(
         unet,
         optimizer,
-        DataLoader(Pictures(rows, of.frames.side), batch_size=size, shuffle=True, drop_last=True),
+        DataLoader(ExampleDataset(rows, of.frames.side), batch_size=size, shuffle=True, drop_last=True),
         get_scheduler("constant", optimizer),
     )
     side = of.frames.side
     size_ids = torch.tensor([[side, side, 0, 0, side, side]]).repeat(size, 1)
-    batches = endless(loader)
+    batches = iterate_forever(loader)
 
     def run() -> float:
         started = time.perf_counter()
@@ -163,7 +162,7 @@ def example(
                     noise = torch.randn_like(latents)
                     times = torch.randint(0, noising.config["num_train_timesteps"], (size,))
                     noisy = noising.add_noise(latents, noise, times)
-                    states, pooled = encoded(towers, batch["text"])
+                    states, pooled = encode_prompts(towers, batch["text"])
                     added = {"text_embeds": pooled, "time_ids": size_ids}
                     prediction = unet(noisy, times, states, added_cond_kwargs=added).sample
                 loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
@@ -179,31 +178,31 @@ def example(
     return run
 
 
-def endless(loader: DataLoader[dict[str, object]]) -> Iterator[dict]:
+def iterate_forever(loader: DataLoader[dict[str, object]]) -> Iterator[dict]:
     while True:
         yield from loader
 
 
-def ours(of: Sizes, shards: Path, vae: Vae, work: Path, precision: Precision) -> Callable[[], float]:
+def build_canvas_run(of: Sizes, shards: Path, vae: Vae, work: Path, precision: Precision) -> Callable[[], float]:
     """Seconds of STEPS steps of our loop, as it reports them: without building and saving the model."""
     train = dataclasses.replace(of.train, precision=precision)
     rows = ShardRows(shards)
     columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
     batches = rows.batches(rows.index, columns, of.train.batch_size, of.train.seed)
-    objective = DenoisingObjective(of.diffusion, latent_scale(vae), captions=1, caption_dropout=0.1, inpaint=False)
-    unet = denoiser(of)
+    objective = DenoisingObjective(of.diffusion, get_latent_scale(vae), captions=1, caption_dropout=0.1, inpaint=False)
+    unet = make_denoiser(of)
 
     def run() -> float:
         with tempfile.TemporaryDirectory(dir=work) as checkpoints:
             fitted = fit(
-                unet, objective, Prefetched(batches), train, checkpoints=Path(checkpoints), log=lambda *_: None
+                unet, objective, PrefetchedBatches(batches), train, checkpoints=Path(checkpoints), log=lambda *_: None
             )
         return STEPS * of.train.batch_size / fitted.images_per_second
 
     return run
 
 
-def encoded_pins(of: Sizes, pins: Path, ids: Sequence[str], encoders: Encoders, work: Path) -> Path:
+def write_pin_shards(of: Sizes, pins: Path, ids: Sequence[str], encoders: Encoders, work: Path) -> Path:
     """Shards of the pins, with random masks only: this is text-to-image."""
     masks = work / "masks"
     tables.write(masks, [], tables.MASKS)
@@ -213,13 +212,13 @@ def encoded_pins(of: Sizes, pins: Path, ids: Sequence[str], encoders: Encoders, 
     return work / "shards"
 
 
-def first_pins(pins: Path) -> list[dict[str, object]]:
+def read_first_pins(pins: Path) -> list[dict[str, object]]:
     """Readable ones."""
     rows = []
-    for batch in tables.batches(pins, ["pin_id", "image", "title", "alt_text"]):
+    for batch in tables.read_batches(pins, ["pin_id", "image", "title", "alt_text"]):
         for row in batch.to_pylist():
             try:
-                decode(row["image"])
+                decode_image(row["image"])
             except ValueError:
                 continue
             rows.append(row)
@@ -233,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     if not pins.is_dir():
         print(f"{pins} is missing: run `make demo` first, or name a table of pins", file=sys.stderr)
         return 1
-    of, rows = sizes(), first_pins(pins)
+    of, rows = read_sizes(), read_first_pins(pins)
     torch.manual_seed(1)
     clips = build_clip(of.text.first).eval(), build_clip(of.text.second).eval()
     towers = TextTower.of(clips[0], of.text.first), TextTower.of(clips[1], of.text.second)
@@ -246,15 +245,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        shards = encoded_pins(of, pins, [str(row["pin_id"]) for row in rows], Encoders(vae, clips, towers), work)
+        shards = write_pin_shards(of, pins, [str(row["pin_id"]) for row in rows], Encoders(vae, clips, towers), work)
         stock.eval().requires_grad_(False)
         takers = {
-            "ours_fp32": ours(of, shards, vae, work, "fp32"),
-            "ours_bf16": ours(of, shards, vae, work, "bf16"),
-            "example_fp32": example(of, rows, vae, towers, half=False),
-            "example_fp32_autoencoder_kl": example(of, rows, stock, towers, half=False),
-            "example_bf16": example(of, rows, vae, towers, half=True),
-            "example_bf16_autoencoder_kl": example(of, rows, stock, towers, half=True),
+            "ours_fp32": build_canvas_run(of, shards, vae, work, "fp32"),
+            "ours_bf16": build_canvas_run(of, shards, vae, work, "bf16"),
+            "example_fp32": build_example_run(of, rows, vae, towers, half=False),
+            "example_fp32_autoencoder_kl": build_example_run(of, rows, stock, towers, half=False),
+            "example_bf16": build_example_run(of, rows, vae, towers, half=True),
+            "example_bf16_autoencoder_kl": build_example_run(of, rows, stock, towers, half=True),
         }
         seconds = {name: [] for name in takers}
         for turn in range(ROUNDS + 1):
@@ -267,10 +266,10 @@ def main(arguments: Sequence[str]) -> int:
     figures = {
         "threads": torch.get_num_threads(),
         "batch_size": of.train.batch_size,
-        "denoiser_parameters": sum(weight.numel() for weight in denoiser(of).parameters()),
+        "denoiser_parameters": sum(weight.numel() for weight in make_denoiser(of).parameters()),
         "images_per_second": speed,
         "spread": {name: float(np.ptp(values) / np.median(values)) for name, values in seconds.items()},
-        "auto": resolved("auto", torch.device("cpu")),
+        "auto": resolve_precision("auto", torch.device("cpu")),
         "speedups": {
             f"{mine} / {theirs}": speed[mine] / speed[theirs]
             for mine in takers

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.filter import Quiet, printed
+from bench.filter import SilentLog, print_table
 
 ROOT = Path(__file__).parents[1]
 
 
-def recall_of(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict[str, Any]:
+def measure_recall(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict[str, Any]:
     """Train the embedding on tasks of these weights: what the stage's metrics say."""
     import json
 
@@ -38,14 +38,14 @@ def recall_of(folder: Path, scratch: Path, weights: Mapping[str, float]) -> dict
         **params,
         **{name: Input(folder / artifact.path) for name, artifact in train_uve.inputs.items()},
         **{name: Output(scratch / Path(artifact.path).name) for name, artifact in train_uve.outputs.items()},
-        log=Quiet(),
+        log=SilentLog(),
         scratch=Scratch(scratch / "checkpoints"),
     )
     figures: dict[str, Any] = json.loads((scratch / "uve.json").read_text(encoding="utf-8"))
     return figures
 
 
-def row(name: str, task: str, figures: Mapping[str, Any]) -> dict[str, object]:
+def build_row(name: str, task: str, figures: Mapping[str, Any]) -> dict[str, object]:
     def told(candidates: str, k: int) -> str:
         found, key = figures[task][candidates], f"recall_at_{k}"
         return f"{found[key]:.3f} [{found[f'{key}_low']:.3f}, {found[f'{key}_high']:.3f}]" if key in found else "-"
@@ -69,16 +69,16 @@ def main(arguments: list[str]) -> None:
     tasks = read_stage_params(train_uve, load_sections("demo", ROOT))["train_uve"].tasks.of()
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        whole = recall_of(folder, Path(name) / "all", tasks)
+        whole = measure_recall(folder, Path(name) / "all", tasks)
         for task in tasks:
-            alone = recall_of(folder, Path(name) / task, {other: float(other == task) for other in tasks})
+            alone = measure_recall(folder, Path(name) / task, {other: float(other == task) for other in tasks})
             rows += [
-                row("all tasks", task, whole["uve"]),
-                row("all tasks, binary", task, whole["uve_code"]),
-                row("this task alone", task, alone["uve"]),
-                row("CLIP's image tower", task, whole["clip"]),
+                build_row("all tasks", task, whole["uve"]),
+                build_row("all tasks, binary", task, whole["uve_code"]),
+                build_row("this task alone", task, alone["uve"]),
+                build_row("CLIP's image tower", task, whole["clip"]),
             ]
-    printed(rows)
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from canvas.inference.style_options import add_style_options, asked, told
+from canvas.inference.style_options import add_style_options, encode_requested_style, read_requested_style
 from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from canvas.reward.model import RewardModel
 
 
-PICTURES = (".png", ".webp", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
-SEEDS = range(-(2**63), 2**64)
+SEED_RANGE = range(-(2**63), 2**64)
 """What torch's generators take."""
 
-MOST = {"candidates": 1000, "steps": 1000}
+MAX_COUNTS = {"candidates": 1000, "steps": 1000}
 """More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 times."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _build_parser().parse_args(arguments)
     try:
-        for path in generate(options):
+        for path in generate_files(options):
             print(path)
     except (ValueError, OSError) as error:
         print(f"canvas {options.command}: {error}", file=sys.stderr)
@@ -41,30 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def generate(options: argparse.Namespace) -> list[Path]:
+def generate_files(options: argparse.Namespace) -> list[Path]:
     """The files written, the best first where some were chosen, named after the product and the candidate's seed."""
-    from canvas.inference.files import LOSSLESS, check_size, converted_from, picture, save_lossless
+    from canvas.inference.files import LOSSLESS, check_size, describe_conversion, load_image, save_lossless
 
     if options.format not in LOSSLESS:
         raise ValueError(
             f"--format {options.format} is refused, it would change the product's pixels or is unknown; "
             f"use {' or '.join(LOSSLESS)}"
         )
-    if options.out.is_file() or options.out.suffix.lower() in PICTURES:
+    if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     _check_numbers(options)
-    product = picture(options.product)
+    product = load_image(options.product)
     check_size(options.format, product.size)
-    if converted := converted_from(options.product, product):
+    if converted := describe_conversion(options.product, product):
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
-    mask = picture(options.mask) if options.mask else None
-    shown = asked(options)
+    mask = load_image(options.mask) if options.mask else None
+    shown = read_requested_style(options)
     if shown is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, or show it with --style, --board or --style-cluster")
     _check_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    reward = _reward(options)
+    reward = _load_reward(options)
 
     from canvas.inference.pipeline import CanvasPipeline
 
@@ -73,7 +73,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
     pipeline.to(options.device)
     pipeline.multiply_in(options.precision)
     settings = {
-        "style": told(options, pipeline, shown),
+        "style": encode_requested_style(options, pipeline, shown),
         "mask": mask,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
@@ -82,7 +82,7 @@ def generate(options: argparse.Namespace) -> list[Path]:
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
     }
-    images, seeds, found = _pictures(options, pipeline, reward, product, settings)
+    images, seeds, found = _generate_images(options, pipeline, reward, product, settings)
     print(f"product cut out by its {found.origin}", file=sys.stderr)
     paths = []
     for seed, image in zip(seeds, images, strict=True):
@@ -96,14 +96,14 @@ def _check_numbers(options: argparse.Namespace) -> None:
     """Raises ValueError for numbers that would generate nothing or without end, or that torch refuses."""
     if not math.isfinite(options.guidance):
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
-    for name, most in MOST.items():
+    for name, most in MAX_COUNTS.items():
         if (value := getattr(options, name)) > most:
             raise ValueError(f"--{name} is {value}: give {most} at most")
     for seed in (options.seed, options.seed + options.candidates - 1):
-        if seed not in SEEDS:
+        if seed not in SEED_RANGE:
             raise ValueError(
                 f"--seed {options.seed} is beyond 64 bits, or becomes so with {options.candidates} candidates: "
-                f"give one from {SEEDS[0]} to {SEEDS[-1]}"
+                f"give one from {SEED_RANGE[0]} to {SEED_RANGE[-1]}"
             )
 
 
@@ -118,7 +118,7 @@ def _check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not on this machine: use {' or '.join(known)}")
 
 
-def _reward(options: argparse.Namespace) -> RewardModel | None:
+def _load_reward(options: argparse.Namespace) -> RewardModel | None:
     """The model that chooses; None: all candidates are wanted."""
     if options.top is None:
         if options.reward is not None or options.drop_early:
@@ -133,7 +133,7 @@ def _reward(options: argparse.Namespace) -> RewardModel | None:
     return load_reward(options.reward or options.model / REWARD_FOLDER)
 
 
-def _pictures(
+def _generate_images(
     options: argparse.Namespace,
     pipeline: CanvasPipeline,
     reward: RewardModel | None,
@@ -145,9 +145,9 @@ def _pictures(
         made = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
         return made.images, [options.seed + number for number in made.candidates], made.product
 
-    from canvas.inference.selection import HALVING, best
+    from canvas.inference.selection import HALVING, select_best
 
-    found = best(
+    found = select_best(
         pipeline,
         reward.to(options.device),
         product,
@@ -164,7 +164,7 @@ def _pictures(
     return found.images, found.seeds, found.product
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="canvas", description="Product-preserving background generation.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("generate", help="generate backgrounds round a product; its pixels stay as they are")

@@ -7,7 +7,7 @@ import os
 import torch
 
 
-def own_device() -> torch.device:
+def default_device() -> torch.device:
     """The GPU that is this process's, of several that of its LOCAL_RANK under torchrun; the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")

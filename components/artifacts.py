@@ -210,7 +210,7 @@ class Ratings(kinds.PinnedRatings):
     def write_empty(cls, folder: Path) -> None:
         from evaluation.ratings import judgments
 
-        judgments.write(folder, [])
+        judgments.write_judgments(folder, [])
 
     @classmethod
     def write_answers(
@@ -218,9 +218,9 @@ class Ratings(kinds.PinnedRatings):
     ) -> list[str]:
         from evaluation.ratings import judgments
 
-        fresh = judgments.judged(answers, key)
-        rows = judgments.merged(judgments.read(before), fresh, key)
-        judgments.write(folder, rows)
+        fresh = judgments.build_judgments(answers, key)
+        rows = judgments.merge_judgments(judgments.read_judgments(before), fresh, key)
+        judgments.write_judgments(folder, rows)
         return [f"{len(rows)} judgments, {len(fresh)} of this packet", *judgments.describe_raters(fresh)]
 
 
@@ -256,20 +256,20 @@ class Preferences(kinds.PinnedFeedback):
     def write_empty(cls, folder: Path) -> None:
         from evaluation.ratings import preferences
 
-        preferences.write(folder, [])
+        preferences.write_preferences(folder, [])
 
     @classmethod
     def write_learnt(cls, folder: Path, before: Path, *sources: Path) -> str:
         from evaluation.ratings import preferences
 
-        fresh = preferences.preferences(*sources)
+        fresh = preferences.collect_preferences(*sources)
         if not fresh:
             raise ValueError(
                 "no judgment that counts is about the images in artifacts/candidates: `python -m lifecycle ratings "
                 "pull` brings what people said of them"
             )
-        rows = preferences.merged(preferences.read(before), fresh)
-        preferences.write(folder, rows)
+        rows = preferences.merge_preferences(preferences.read_preferences(before), fresh)
+        preferences.write_preferences(folder, rows)
         judgments = sum(row["judgments"] for row in rows)
         return (
             f"{judgments} judgments of {len(rows)} pairs or images, {len(fresh)} of these candidates; "

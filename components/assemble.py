@@ -57,8 +57,8 @@ def assemble(
     from canvas.clip.model import TextTower, load_clip
     from canvas.decoder.model import ConditionalDecoder
     from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
-    from canvas.denoiser.lora import STYLE, load_lora, switch_style
-    from canvas.denoiser.samplers import load_scheduler
+    from canvas.denoiser.lora import STYLE_LORA, load_lora, set_style_lora
+    from canvas.denoiser.schedulers import load_scheduler
     from canvas.denoiser.unet import load_denoiser
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_segmenter
@@ -70,8 +70,8 @@ def assemble(
     load_lora(unet, backdrop.path, "backdrop")
     load_lora(unet, engaged.path, "engaged")
     if (adapter.path / "lora").is_dir():
-        load_lora(unet, adapter.path / "lora", STYLE)
-    switch_style(unet, None)
+        load_lora(unet, adapter.path / "lora", STYLE_LORA)
+    set_style_lora(unet, None)
     load_image_prompt(unet, adapter.path)
     prompts = AdapterConfig.load(adapter.path)
     second = load_clip(clips.path / "second")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.pins import tables
-from canvas.pins.engine import Engine, start
+from canvas.pins.engine import Engine, start_engine
 from components.artifacts import Captioner, Captions, Kept, Pins, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
@@ -50,13 +50,15 @@ def caption(
     The sheet shows pins with their generated captions.
     """
     from canvas.pins.images import encode_png
-    from evaluation.measures.captions import caption_metrics
+    from evaluation.measures.captions import compute_caption_metrics
 
-    start(engine)
+    start_engine(engine)
     clock = time.perf_counter()
-    split_of = tables.kept_splits(pins.path, kept.path)
+    split_of = tables.read_kept_splits(pins.path, kept.path)
     rows = tables.write(
-        captions.path, _rows(caption, engine, pins.path, kept.path, captioner.path, len(split_of)), tables.CAPTIONS
+        captions.path,
+        _caption_pins(caption, engine, pins.path, kept.path, captioner.path, len(split_of)),
+        tables.CAPTIONS,
     )
     seconds = time.perf_counter() - clock
 
@@ -65,28 +67,28 @@ def caption(
     figures: dict[str, object] = {
         "rows": rows,
         "by_source": dict(Counter(row["source"] for row in texts)),
-        "words_by_source": _mean_words(texts),
+        "words_by_source": _count_mean_words(texts),
         "different_generated": len(set(generated.values())),
         "seconds": seconds,
         "pins_per_second": len(split_of) / seconds,
     }
-    figures |= caption_metrics(_scores(generated, pins.path, truth.path, split_of))
+    figures |= compute_caption_metrics(_score_captions(generated, pins.path, truth.path, split_of))
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_sheet(caption.sheet_pins, pins.path, generated)))
+    sheet.path.write_bytes(encode_png(_draw_sheet(caption.sheet_pins, pins.path, generated)))
 
 
-def _rows(
+def _caption_pins(
     params: CaptionParams, engine: Engine, pins: Path, kept: Path, captioner: Path, total: int
 ) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     from tqdm import tqdm
 
-    from canvas.captioner.table import captioned
-    from canvas.pins.captions import texts_of
+    from canvas.captioner.table import caption_pins
+    from canvas.pins.captions import iterate_texts
 
-    good = tables.frame(kept).where("kept").select("pin_id")
-    frame = captioned(
-        tables.frame(pins).join(good, on="pin_id", how="semi"),
+    good = tables.scan(kept).where("kept").select("pin_id")
+    frame = caption_pins(
+        tables.scan(pins).join(good, on="pin_id", how="semi"),
         captioner,
         batch_size=params.batch_size,
         workers=params.workers,
@@ -97,36 +99,40 @@ def _rows(
             rows = [
                 {"pin_id": pin["pin_id"], "source": source, "caption": text}
                 for pin in batch.to_pylist()
-                for source, text in texts_of(pin)
+                for source, text in iterate_texts(pin)
             ]
             yield pa.RecordBatch.from_pylist(rows, tables.CAPTIONS)
             bar.update(batch.num_rows)
 
 
-def _mean_words(texts: list[dict[str, str]]) -> dict[str, float]:
+def _count_mean_words(texts: list[dict[str, str]]) -> dict[str, float]:
     words: dict[str, list[int]] = {}
     for row in texts:
         words.setdefault(row["source"], []).append(len(row["caption"].split()))
     return {source: sum(counts) / len(counts) for source, counts in words.items()}
 
 
-def _scores(generated: Mapping[str, str], pins: Path, truth: Path, split_of: Mapping[str, str]) -> list[CaptionScore]:
+def _score_captions(
+    generated: Mapping[str, str], pins: Path, truth: Path, split_of: Mapping[str, str]
+) -> list[CaptionScore]:
     """Of the pins that truth knows; the train split is among them, its figures say how much is learnt by heart."""
-    from canvas.captioner.captions import words_of_pins
-    from canvas.pins.captions import parted
-    from evaluation.measures.captions import caption_score, train_nouns
+    from canvas.captioner.captions import load_captioned_pins
+    from canvas.pins.captions import parse_caption
+    from evaluation.measures.captions import learn_category_nouns, score_caption
 
-    words = words_of_pins(pins, truth, split_of)
-    nouns = train_nouns((parted(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train")
+    words = load_captioned_pins(pins, truth, split_of)
+    nouns = learn_category_nouns(
+        (parse_caption(pin.caption)[0], pin.category) for pin in words.values() if pin.split == "train"
+    )
     return [
-        caption_score(
+        score_caption(
             pin_id,
             pin.split,
             generated.get(pin_id, ""),
             pin.caption,
             pin.scene,
             pin.category,
-            parted=parted,
+            parted=parse_caption,
             nouns=nouns,
         )
         for pin_id, pin in words.items()
@@ -134,15 +140,15 @@ def _scores(generated: Mapping[str, str], pins: Path, truth: Path, split_of: Map
     ]
 
 
-def _sheet(count: int, pins: Path, generated: Mapping[str, str]) -> Image.Image:
+def _draw_sheet(count: int, pins: Path, generated: Mapping[str, str]) -> Image.Image:
     """Pins spread evenly over the table, each above its caption."""
     import daft
 
-    from canvas.pins.images import contact_sheet, decode
+    from canvas.pins.images import decode_image, draw_contact_sheet
 
     ids = sorted(generated)
     shown = ids[:: max(1, len(ids) // count)][:count]
-    found = tables.frame(pins).where(daft.col("pin_id").is_in(shown)).select("pin_id", "image").to_pydict()
+    found = tables.scan(pins).where(daft.col("pin_id").is_in(shown)).select("pin_id", "image").to_pydict()
     images = dict(zip(found["pin_id"], found["image"], strict=True))
-    pictures = [decode(images[pin_id]) for pin_id in shown]
-    return contact_sheet(pictures, [generated[pin_id] for pin_id in shown], columns=6, cell=260)
+    pictures = [decode_image(images[pin_id]) for pin_id in shown]
+    return draw_contact_sheet(pictures, [generated[pin_id] for pin_id in shown], columns=6, cell=260)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvas.pins import tables
-from canvas.pins.engine import Engine, start
+from canvas.pins.engine import Engine, start_engine
 from components.artifacts import Clip, Embeddings, Kept, Pins, Uve
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
@@ -40,15 +40,15 @@ def embed(
     metrics: Output[Metrics],
 ) -> None:
     """Embed every kept pin with UVE, as floats and as binary code, and with CLIP's second image tower."""
-    start(engine)
+    start_engine(engine)
     clock = time.perf_counter()
-    total = len(tables.kept_splits(pins.path, kept.path))
+    total = len(tables.read_kept_splits(pins.path, kept.path))
     rows = _embedded(embed, engine, pins.path, kept.path, uve.path, clip.path, total)
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock
     if not written:
         raise ValueError(f"{kept.path} keeps no pin: there is nothing to embed")
-    first = next(tables.batches(embeddings.path, rows=1)).to_pylist()[0]
+    first = next(tables.read_batches(embeddings.path, rows=1)).to_pylist()[0]
     figures = {
         "pins": written,
         "uve_width": len(first["uve"]),
@@ -65,11 +65,11 @@ def _embedded(
 ) -> Iterator[pa.RecordBatch]:
     from tqdm import tqdm
 
-    from canvas.uve.table import embedded
+    from canvas.uve.table import embed_table
 
-    good = tables.frame(kept).where("kept").select("pin_id")
-    frame = embedded(
-        tables.frame(pins).select("pin_id", "image").join(good, on="pin_id", how="semi"),
+    good = tables.scan(kept).where("kept").select("pin_id")
+    frame = embed_table(
+        tables.scan(pins).select("pin_id", "image").join(good, on="pin_id", how="semi"),
         uve,
         clip,
         batch_size=params.batch_size,

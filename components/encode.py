@@ -17,7 +17,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, Scratch, stage
 if TYPE_CHECKING:
     from canvas.shards.encoding import Encoders
 
-LOOKED_AT = 20_000
+MAX_CHECKED_CAPTIONS = 20_000
 """Captions that are asked whether a text tower cuts them off."""
 
 
@@ -37,23 +37,23 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
-    from canvas.clip.training_data import captions_of
+    from canvas.clip.training_data import read_captions
     from canvas.pins import tables
-    from canvas.pins.image_batches import spread
+    from canvas.pins.image_batches import select_evenly
     from canvas.shards.encoding import PinSamples
     from canvas.shards.files import write_shards
     from canvas.shards.rows import ShardRows
-    from canvas.train.distributed import joined
-    from canvas.vae.model import scale_factor
+    from canvas.train.distributed import join_world
+    from canvas.vae.model import get_scale_factor
 
     clock = time.perf_counter()
     encoders = _encoders(clip.path, vae.path, text)
-    frames.check_cells(scale_factor(encoders.vae))
-    split_of = tables.kept_splits(pins.path, kept.path)
-    said = captions_of(captions.path, split_of, encode.sources)
+    frames.check_cells(get_scale_factor(encoders.vae))
+    split_of = tables.read_kept_splits(pins.path, kept.path)
+    said = read_captions(captions.path, split_of, encode.sources)
     ids = [pin_id for pin_id in split_of if pin_id in said]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
-    with joined(encode.parallel) as world:
+    with join_world(encode.parallel) as world:
         samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames, silent=world.rank > 0)
         started = time.perf_counter()
         encoded = write_shards(
@@ -70,7 +70,7 @@ def encode(
 
     index = ShardRows(shards.path).index
     texts = {caption for pin_id in ids for caption in said[pin_id][: encode.captions]}
-    looked_at = spread(texts, LOOKED_AT)
+    looked_at = select_evenly(texts, MAX_CHECKED_CAPTIONS)
     figures = {
         "pins": len(ids),
         "views": len(views),
@@ -90,11 +90,11 @@ def encode(
 
 def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
     from canvas.clip.model import TextTower, load_clip
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.shards.encoding import Encoders
     from canvas.vae.model import load_vae
 
-    device = own_device()
+    device = default_device()
     first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
     towers = TextTower.of(first, text.first).to(device), TextTower.of(second, text.second).to(device)
     return Encoders(load_vae(vae).eval().to(device), (first, second), towers)

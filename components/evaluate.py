@@ -14,7 +14,7 @@ from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import CANDIDATE_MODELS, SPLITS
 from canvas.segmenter.spec import EdgeSpec
 from components import artifacts
-from evaluation.generator.figures import FeatureChoice
+from evaluation.generator.metrics import FeatureChoice
 from evaluation.tables.drift import DriftLimits
 from lifecycle.declare.stage import Input, Output, Report, stage
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from canvas.pins.scene_views import Views
     from evaluation.generator.comparison import Delta
-    from evaluation.generator.figures import FeatureName
+    from evaluation.generator.metrics import FeatureName
     from evaluation.judges.judges import Judges
     from evaluation.measures.distances import Features
     from evaluation.tables.drift import Drift
@@ -87,11 +87,11 @@ def evaluate(
     import pyarrow as pa
 
     from canvas.pins import tables
-    from evaluation.generator.comparison import of_model
-    from evaluation.generator.figures import model_figures, set_figures, slice_figures
+    from evaluation.generator.comparison import select_model
+    from evaluation.generator.metrics import compute_model_metrics, compute_set_metrics, compute_slice_metrics
     from evaluation.judges.judges import Judges
-    from evaluation.pages.evaluation import Evaluated, page
-    from evaluation.tables.drift import training_statistics
+    from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
+    from evaluation.tables.drift import read_training_statistics
 
     params, clock = evaluate, time.perf_counter()
     asked = tables.read(candidates.path).to_pylist()
@@ -100,16 +100,16 @@ def evaluate(
     rows, sets = _scored(params, edges, frames, text, asked, paths, by, clip.path, segmenter.path, reward.path)
     scored = time.perf_counter()
     tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
-    learnt_from = training_statistics(pins.path, kept.path)
+    learnt_from = read_training_statistics(pins.path, kept.path)
     schema = tables.TRAINING_STATISTICS
     tables.write(statistics.path, [pa.Table.from_pandas(learnt_from, schema, preserve_index=False)], schema)
 
-    models = {model: of_model(rows, model) for model in CANDIDATE_MODELS if of_model(rows, model)}
+    models = {model: select_model(rows, model) for model in CANDIDATE_MODELS if select_model(rows, model)}
     figures: dict[str, Any] = {
-        model: model_figures(own) | set_figures(sets["real"], sets[model], params.features)
+        model: compute_model_metrics(own) | compute_set_metrics(sets["real"], sets[model], params.features)
         for model, own in models.items()
     }
-    by_slice = slice_figures(models["challenger"], params.slices)
+    by_slice = compute_slice_metrics(models["challenger"], params.slices)
     moved = _drifted(params, models["challenger"], champion.path, learnt_from)
     drift = {
         "share": len(moved.drifted) / len(moved.distances),
@@ -121,7 +121,7 @@ def evaluate(
     everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(by.accuracy), "seconds": seconds}
     metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     drift.path.write_text(moved.page, encoding="utf-8")
-    shown = Evaluated(
+    shown = EvaluationPage(
         models=figures,
         slices=by_slice,
         deltas=_deltas(params, models),
@@ -130,7 +130,7 @@ def evaluate(
         worst=_worst(params, models["challenger"]),
         worst_by="reward_overall",
     )
-    report.path.write_text(page(shown), encoding="utf-8")
+    report.path.write_text(render_evaluation_page(shown), encoding="utf-8")
 
 
 def _scored(
@@ -151,18 +151,18 @@ def _scored(
     from tqdm import tqdm
 
     from canvas.clip.model import TextTower, load_clip
-    from canvas.device import own_device
-    from canvas.pins.products import product_pins
-    from canvas.pins.scene_views import square_view
+    from canvas.device import default_device
+    from canvas.pins.products import load_product_pins
+    from canvas.pins.scene_views import crop_center_square
     from canvas.reward.model import load_reward
     from canvas.segmenter.model import load_segmenter
-    from evaluation.generator.candidates import Scorer, embedded
-    from evaluation.judges.features import trunk_features, view_side
+    from evaluation.generator.candidates import Scorer, embed_images
+    from evaluation.judges.features import choose_view_side, extract_trunk_features
 
     if not any(row["model"] == "challenger" for row in asked):
         raise ValueError("the candidates hold no picture of the challenger: there is nothing to evaluate")
     pins, kept, masks, captions = paths
-    device = own_device()
+    device = default_device()
     clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
     scorer = Scorer(
         judges=judges,
@@ -171,7 +171,7 @@ def _scored(
         clip=clips[params.agreement],
         tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)).to(device),
         reward=load_reward(reward).to(device),
-        view_side=view_side(frames.side),
+        view_side=choose_view_side(frames.side),
         seam_side=frames.side,
         distance_side=params.distance_side,
         seam_reach=params.seam_reach,
@@ -181,13 +181,13 @@ def _scored(
 
     def features(views: Views, seen: Features) -> dict[FeatureName, Features]:
         return {
-            name: seen if name == "trunk" else embedded(clips[name], views, params.batch_size)
+            name: seen if name == "trunk" else embed_images(clips[name], views, params.batch_size)
             for name in sorted(params.features.names)
         }
 
-    real_pins = product_pins(pins, kept, masks, captions, splits=HELD_OUT, count=params.real_pins)
-    real = np.stack([square_view(pin.image, view_side(frames.side)) for pin in real_pins])
-    sets: dict[str, Mapping[FeatureName, Features]] = {"real": features(real, trunk_features(real))}
+    real_pins = load_product_pins(pins, kept, masks, captions, splits=HELD_OUT, count=params.real_pins)
+    real = np.stack([crop_center_square(pin.image, choose_view_side(frames.side)) for pin in real_pins])
+    sets: dict[str, Mapping[FeatureName, Features]] = {"real": features(real, extract_trunk_features(real))}
     found: dict[str, tuple[Row, Any, Any]] = {}
     by_pin: dict[str, list[Row]] = {}
     for row in asked:
@@ -209,11 +209,11 @@ def _scored(
 def _originals(pins: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The products' pictures as they came, RGB, by pin."""
     from canvas.pins import tables
-    from canvas.pins.images import decode, on_white
+    from canvas.pins.images import composite_on_white, decode_image
 
     return {
-        row["pin_id"]: on_white(decode(row["image"]))
-        for batch in tables.batches(pins, ["pin_id", "image"])
+        row["pin_id"]: composite_on_white(decode_image(row["image"]))
+        for batch in tables.read_batches(pins, ["pin_id", "image"])
         for row in batch.to_pylist()
         if row["pin_id"] in wanted
     }
@@ -224,31 +224,31 @@ def _drifted(params: EvaluateParams, challenger: Sequence[Row], champion: Path, 
     import pandas as pd
 
     from canvas.pins import tables
-    from evaluation.generator.candidates import statistics
-    from evaluation.tables.drift import drift
+    from evaluation.generator.candidates import measure_image_statistics
+    from evaluation.tables.drift import measure_drift
 
     place = champion / "training_statistics"
     reference = tables.read(place).to_pandas() if place.is_dir() else own
-    return drift(reference, pd.DataFrame([statistics(row) for row in challenger]), params.drift)
+    return measure_drift(reference, pd.DataFrame([measure_image_statistics(row) for row in challenger]), params.drift)
 
 
 def _deltas(params: EvaluateParams, models: Mapping[str, Sequence[Row]]) -> list[Delta]:
     """Every measure of challenger against champion, over all and by slice; none without a champion."""
-    from evaluation.generator.comparison import deltas, slices
-    from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
+    from evaluation.generator.comparison import compute_deltas, compute_slice_deltas
+    from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
 
     if "champion" not in models:
         return []
     both = models["challenger"], models["champion"]
     direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": MEASURES}
-    found = [delta for delta in deltas(*both, **direction) if delta.difference is not None]
-    return found + slices(*both, params.slices, min_items=params.min_items, **direction)
+    found = [delta for delta in compute_deltas(*both, **direction) if delta.difference is not None]
+    return found + compute_slice_deltas(*both, params.slices, min_items=params.min_items, **direction)
 
 
 def _worst(params: EvaluateParams, challenger: Sequence[Row]) -> bytes:
-    from canvas.pins.images import contact_sheet, decode, encode_png
-    from evaluation.generator.figures import worst
+    from canvas.pins.images import decode_image, draw_contact_sheet, encode_png
+    from evaluation.generator.metrics import select_worst
 
-    rows = worst(challenger, "reward_overall", params.worst)
+    rows = select_worst(challenger, "reward_overall", params.worst)
     labels = [f"{row['reward_overall']:.2f} {row['prompt']}" for row in rows]
-    return encode_png(contact_sheet([decode(row["image"]) for row in rows], labels, columns=6, cell=150))
+    return encode_png(draw_contact_sheet([decode_image(row["image"]) for row in rows], labels, columns=6, cell=150))

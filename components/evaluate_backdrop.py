@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.denoiser.sampling_spec import Backgrounds, PaintingSpec
+from canvas.denoiser.spec import Backgrounds, SamplingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
 from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
@@ -18,13 +18,13 @@ from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 if TYPE_CHECKING:
     from PIL import Image
 
-    from canvas.inference.batch import Prepared
+    from canvas.inference.batch import EncodedRequest
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
     from canvas.pins.products import ProductPin
     from evaluation.judges.judges import Judges
 
-STAGES: Mapping[str, tuple[str, ...] | None] = {
+STAGE_LORAS: Mapping[str, tuple[str, ...] | None] = {
     "base": None,
     "inpaint": (),
     "backdrop": ("backdrop",),
@@ -57,7 +57,7 @@ class EvaluateBackdropParams:
 def evaluate_backdrop(
     evaluate_backdrop: EvaluateBackdropParams,
     backgrounds: Backgrounds,
-    sampling: PaintingSpec,
+    sampling: SamplingSpec,
     frames: FrameSpec,
     canvas: Input[CanvasModel],
     base: Input[BaseModel],
@@ -74,14 +74,14 @@ def evaluate_backdrop(
     The sheet shows held-out products before prompted scenes; the original on the left.
     """
     from canvas.pins.images import encode_png
-    from canvas.pins.products import product_pins
+    from canvas.pins.products import load_product_pins
     from evaluation.judges.judges import Judges
 
     params, prompts, clock = evaluate_backdrop, backgrounds.prompts, time.perf_counter()
     by = Judges.load(judges.path)
     sources = pins.path, kept.path, masks.path, captions.path
-    chosen = product_pins(*sources, splits=params.splits, count=params.products)
-    real = product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
+    chosen = load_product_pins(*sources, splits=params.splits, count=params.products)
+    real = load_product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
     shown = _product_ids(pins.path, chosen)
     by_stage, by_scene, pictures = _stages(
         params, prompts, sampling, frames, canvas.path, base.path, chosen, shown, real, by
@@ -95,7 +95,7 @@ def evaluate_backdrop(
 def _stages(
     params: EvaluateBackdropParams,
     backgrounds: Sequence[str],
-    sampling: PaintingSpec,
+    sampling: SamplingSpec,
     frames: FrameSpec,
     canvas: Path,
     base: Path,
@@ -109,17 +109,17 @@ def _stages(
     import numpy as np
     from PIL import Image
 
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.pins.scene_views import square_view
+    from canvas.pins.scene_views import crop_center_square
     from canvas.segmenter.model import Segmenter
     from canvas.segmenter.spec import EdgeSpec
-    from evaluation.generator.backgrounds import backdrop_metrics, scene_accuracies
-    from evaluation.generator.images import painted_scores, seam_gradients
-    from evaluation.judges.features import trunk_features, view_side
+    from evaluation.generator.backgrounds import compute_background_metrics, compute_scene_accuracies
+    from evaluation.generator.image_scores import measure_seam_gradients, score_images
+    from evaluation.judges.features import choose_view_side, extract_trunk_features
     from evaluation.measures.distances import half_sample_error, kernel_distance
 
-    pipeline = CanvasPipeline.from_pretrained(canvas).to(own_device())
+    pipeline = CanvasPipeline.from_pretrained(canvas).to(default_device())
     network = pipeline.segmenter
     segmenter = Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval()
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
@@ -127,15 +127,17 @@ def _stages(
     products = [one.request.product for one in requests]
     of_picture = [product_id for product_id in product_ids for _ in backgrounds]
     prompts = [prompt for _ in chosen for prompt in backgrounds]
-    originals = seam_gradients([product.pixels for product in products], products, frames.side, params.seam_reach)
-    before, side = [seam for seam in originals if seam is not None], view_side(frames.side)
-    known = trunk_features(np.stack([square_view(pin.image, side) for pin in real]))
+    originals = measure_seam_gradients(
+        [product.pixels for product in products], products, frames.side, params.seam_reach
+    )
+    before, side = [seam for seam in originals if seam is not None], choose_view_side(frames.side)
+    known = extract_trunk_features(np.stack([crop_center_square(pin.image, side) for pin in real]))
     by_stage: dict[str, dict[str, Any]] = {}
-    for name in STAGES:
+    for name in STAGE_LORAS:
         pictures = _pictures(name, sampling, pipeline, base, requests)
-        views = np.stack([square_view(Image.fromarray(picture), side) for picture in pictures])
-        features = trunk_features(views)
-        scores = painted_scores(
+        views = np.stack([crop_center_square(Image.fromarray(picture), side) for picture in pictures])
+        features = extract_trunk_features(views)
+        scores = score_images(
             pictures,
             views,
             products,
@@ -149,12 +151,12 @@ def _stages(
             batch_size=sampling.batch_size,
         )
         seams = [score.seam for score in scores if score.seam is not None]
-        by_stage[name] = backdrop_metrics(scores) | {
+        by_stage[name] = compute_background_metrics(scores) | {
             "kid": kernel_distance(known, features),
             "kid_error": half_sample_error(kernel_distance, known, features),
         }
         by_stage[name]["seam_gradient_ratio"] = float(np.mean(seams) / np.mean(before))
-    return by_stage, scene_accuracies(scores), pictures
+    return by_stage, compute_scene_accuracies(scores), pictures
 
 
 def _product_ids(pins: Path, chosen: Sequence[ProductPin]) -> list[str]:
@@ -167,33 +169,33 @@ def _product_ids(pins: Path, chosen: Sequence[ProductPin]) -> list[str]:
 
 def _requests(
     seed: int, prompts: Sequence[str], pipeline: CanvasPipeline, chosen: Sequence[ProductPin]
-) -> list[Prepared]:
-    from canvas.inference.batch import Request, all_prepared
-    from canvas.inference.product import masked_product
-    from canvas.pins.captions import joined
+) -> list[EncodedRequest]:
+    from canvas.inference.batch import Request, encode_requests
+    from canvas.inference.product import build_masked_product
+    from canvas.pins.captions import format_caption
 
     found: list[Request] = []
     for pin in chosen:
-        product = masked_product(pin.image, pin.mask)
+        product = build_masked_product(pin.image, pin.mask)
         for prompt in prompts:
-            text = joined(pin.product, prompt)
+            text = format_caption(pin.product, prompt)
             found.append(Request(product=product, prompt=text, seed=seed + len(found)))
-    return all_prepared(pipeline, found)
+    return encode_requests(pipeline, found)
 
 
 def _pictures(
-    name: str, sampling: PaintingSpec, pipeline: CanvasPipeline, base: Path, requests: Sequence[Prepared]
+    name: str, sampling: SamplingSpec, pipeline: CanvasPipeline, base: Path, requests: Sequence[EncodedRequest]
 ) -> list[Pixels]:
     """What the generator of one stage paints, in the order of the requests."""
-    from canvas.denoiser.lora import fused
-    from canvas.denoiser.samplers import load_scheduler
+    from canvas.denoiser.lora import fuse_loras
+    from canvas.denoiser.schedulers import load_scheduler
     from canvas.denoiser.unet import load_denoiser
-    from canvas.inference.batch import all_painted
+    from canvas.inference.batch import generate_images
 
-    loras = STAGES[name]
+    loras = STAGE_LORAS[name]
     own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
-    with fused(pipeline.unet, loras or ()):
-        return all_painted(
+    with fuse_loras(pipeline.unet, loras or ()):
+        return generate_images(
             pipeline,
             requests,
             sampling,
@@ -206,11 +208,11 @@ def _grid(count: int, prompts: Sequence[str], chosen: Sequence[ProductPin], pict
     """Products by prompts, the original first."""
     from PIL import Image
 
-    from canvas.pins.images import contact_sheet
+    from canvas.pins.images import draw_contact_sheet
 
     width = len(prompts)
     shown: list[Image.Image] = []
     for row, pin in enumerate(chosen[:count]):
         shown += [pin.image, *(Image.fromarray(one) for one in pictures[row * width : (row + 1) * width])]
     labels = ["original", *prompts] * min(count, len(chosen))
-    return contact_sheet(shown, labels, columns=width + 1, cell=150)
+    return draw_contact_sheet(shown, labels, columns=width + 1, cell=150)

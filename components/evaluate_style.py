@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.spec import SamplingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
 from canvas.styles.table import MAX_STRENGTH
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from canvas.inference.product import Pixels
     from canvas.pins.products import ProductPin
     from canvas.styles.pins import StylePin
-    from evaluation.generator.styled_images import Asked, Subject
+    from evaluation.generator.styled_images import StyleTrial, Subject
 
 SCENES = 200
 """That style pictures are of, at most; without truth every background has a name of its own."""
@@ -45,7 +45,7 @@ class EvaluateStyleParams:
     typical: float  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
     seeds: int  # of each product, style and strength
     headline_seeds: int  # of the first strength and of none, without a prompt: diversity takes two
-    sampling: PaintingSpec
+    sampling: SamplingSpec
     learnt_pins: int  # real pins of the train split that the judge of products learns from
     real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
     grid_products: int  # of the grid; style pictures are the same for so many
@@ -104,50 +104,60 @@ def evaluate_style(
     import numpy as np
 
     from canvas.clip.model import load_clip
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins.images import encode_png
-    from canvas.pins.products import product_pins
-    from canvas.pins.scene_views import square_view
-    from canvas.pins.tables import kept_splits
-    from canvas.styles.pins import known_products, style_pins
-    from evaluation.generator.leakage import ProductJudge, judge_figures
-    from evaluation.generator.style_scores import by_strength, follows_by_style_split, prompt_changes
-    from evaluation.generator.style_scores import curve as curve_of
-    from evaluation.generator.styled_images import StyleJudges, asked, followed, painted_as_asked, scored
-    from evaluation.judges.features import trunk_features, view_side
+    from canvas.pins.products import load_product_pins
+    from canvas.pins.scene_views import crop_center_square
+    from canvas.pins.tables import read_kept_splits
+    from canvas.styles.pins import read_labelled_products, read_style_pins
+    from evaluation.generator.leakage import ProductJudge, compute_judge_metrics
+    from evaluation.generator.style_scores import (
+        compute_follows_by_style_split,
+        compute_metrics_by_strength,
+        compute_prompt_changes,
+    )
+    from evaluation.generator.style_scores import format_curve_csv as curve_of
+    from evaluation.generator.styled_images import (
+        StyleScorer,
+        assign_styles,
+        generate_trials,
+        plan_trials,
+        score_trials,
+    )
+    from evaluation.judges.features import choose_view_side, extract_trunk_features
     from evaluation.judges.judges import Judges
 
     params, clock = evaluate_style, time.perf_counter()
     tables = pins.path, kept.path, truth.path
-    scenes, side = Judges.load(judges.path), view_side(frames.side)
+    scenes, side = Judges.load(judges.path), choose_view_side(frames.side)
     figures: dict[str, Any] = dict(scenes.accuracy)
-    learnt = known_products(*tables, splits=("train",), side=side, count=params.learnt_pins)
-    unseen = known_products(*tables, splits=HELD_OUT, side=side, count=params.real_pins)
+    learnt = read_labelled_products(*tables, splits=("train",), side=side, count=params.learnt_pins)
+    unseen = read_labelled_products(*tables, splits=HELD_OUT, side=side, count=params.real_pins)
     finder = ProductJudge.learnt(learnt, params.seed)
     if finder is not None and len(unseen.views):
-        figures |= judge_figures(finder, unseen, params.seed)
+        figures |= compute_judge_metrics(finder, unseen, params.seed)
     sidecars = masks.path, captions.path
-    real = product_pins(*tables[:2], *sidecars, splits=HELD_OUT, count=params.real_pins)
-    by = StyleJudges(
+    real = load_product_pins(*tables[:2], *sidecars, splits=HELD_OUT, count=params.real_pins)
+    by = StyleScorer(
         judges=scenes,
         finder=finder,
         leaks=unseen,
-        clip=load_clip(clip.path / "first").eval().to(own_device()),
-        real=trunk_features(np.stack([square_view(pin.image, side) for pin in real])),
+        clip=load_clip(clip.path / "first").eval().to(default_device()),
+        real=extract_trunk_features(np.stack([crop_center_square(pin.image, side) for pin in real])),
         side=side,
         seed=params.seed,
     )
     judged = time.perf_counter()
-    chosen = product_pins(*tables[:2], *sidecars, splits=params.splits, count=params.products)
+    chosen = load_product_pins(*tables[:2], *sidecars, splits=params.splits, count=params.products)
     subjects = _subjects(chosen, pins.path, truth.path)
-    by_scene = style_pins(*tables, captions.path, splits=params.style_splits, scenes=SCENES, each=EACH)
-    styles, own = followed(subjects, by_scene, params.styles, params.grid_products)
-    wanted = asked(own, params.strengths, params.seeds, params.headline_seeds, params.seed)
+    by_scene = read_style_pins(*tables, captions.path, splits=params.style_splits, scenes=SCENES, each=EACH)
+    styles, own = assign_styles(subjects, by_scene, params.styles, params.grid_products)
+    wanted = plan_trials(own, params.strengths, params.seeds, params.headline_seeds, params.seed)
     if not wanted:
         raise ValueError("every style picture shows the product that it is to be tried on: bring pins of more products")
-    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
-    pictures = painted_as_asked(
+    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
+    pictures = generate_trials(
         pipeline,
         subjects,
         styles,
@@ -157,12 +167,12 @@ def evaluate_style(
         typical=params.typical,
     )
     painted = time.perf_counter()
-    split_of = kept_splits(pins.path, kept.path)
-    scores, features = scored(by, pipeline, subjects, styles, wanted, pictures, split_of)
-    found, first = by_strength(scores, features), params.strengths[0]
-    figures |= headline(found, first) | prompt_changes(scores, first)
+    split_of = read_kept_splits(pins.path, kept.path)
+    scores, features = score_trials(by, pipeline, subjects, styles, wanted, pictures, split_of)
+    found, first = compute_metrics_by_strength(scores, features), params.strengths[0]
+    figures |= compute_headline(found, first) | compute_prompt_changes(scores, first)
     followers = [score for score in scores if score.strength == first and not score.prompted]
-    figures["scene_follows_by_style_split"] = follows_by_style_split(followers)
+    figures["scene_follows_by_style_split"] = compute_follows_by_style_split(followers)
     figures["by_strength"] = {f"strength_{strength:g}": both for strength, both in found.items()}
     done = time.perf_counter()
     figures["seconds"] = {"judges": judged - clock, "paint": painted - judged, "score": done - painted}
@@ -201,7 +211,7 @@ HEADLINE = (
 )
 
 
-def headline(found: Mapping[float, Mapping[str, Mapping[str, float]]], first: float) -> dict[str, float]:
+def compute_headline(found: Mapping[float, Mapping[str, Mapping[str, float]]], first: float) -> dict[str, float]:
     """What a style of the first strength does, and what there is of it without a style."""
     styled, without = found[first], found[0.0]
     told = {name: styled["unprompted"][name] for name in HEADLINE if name in styled["unprompted"]}
@@ -217,14 +227,14 @@ def _grid(
     params: EvaluateStyleParams,
     subjects: Sequence[Subject],
     styles: Sequence[StylePin],
-    wanted: Sequence[Asked],
+    wanted: Sequence[StyleTrial],
     pictures: Sequence[Pixels],
 ) -> Image.Image:
     """A row a style picture, what products look like after it alone beside it; above them the products as they
     came."""
     from PIL import Image
 
-    from canvas.pins.images import contact_sheet
+    from canvas.pins.images import draw_contact_sheet
 
     count = min(params.grid_products, len(subjects))
     alone = params.strengths[0], False, params.seed
@@ -243,4 +253,4 @@ def _grid(
         for column in range(count):
             shown.append(Image.fromarray(pictures[places[column]]) if column in places else blank)
             labels.append("")
-    return contact_sheet(shown, labels, columns=count + 1, cell=150)
+    return draw_contact_sheet(shown, labels, columns=count + 1, cell=150)

@@ -49,22 +49,22 @@ def filter(
     from canvas.filters import criteria as filters
     from canvas.filters.chain import FilterChain
     from canvas.pins import tables
-    from canvas.pins.engine import start
-    from evaluation.tables.filtering import filter_figures, filter_page, funnel_csv
+    from canvas.pins.engine import start_engine
+    from evaluation.tables.filtering import compute_filter_metrics, format_funnel_csv, render_filter_page
 
-    start(engine)
+    start_engine(engine)
     chain = FilterChain(pins.path)
-    filters.by_text_presence(chain, filter.text)
-    filters.by_quality(chain, filter.quality)
-    filters.by_likeness(chain, filter.duplicates)
-    filters.by_relevance(chain, filter.text)
-    filters.by_safety(chain, filter.max_nsfw)
-    filters.by_overlay(chain, filter.overlay)
+    filters.filter_by_text_presence(chain, filter.text)
+    filters.filter_by_quality(chain, filter.quality)
+    filters.filter_near_duplicates(chain, filter.duplicates)
+    filters.filter_by_relevance(chain, filter.text)
+    filters.filter_by_safety(chain, filter.max_nsfw)
+    filters.filter_by_overlay(chain, filter.overlay)
     for step, (name, left) in enumerate(chain.left.items()):
         log.metrics({f"left_after.{name}": left}, step)
 
     tables.write(kept.path, [chain.table()], tables.KEPT)
-    figures = filter_figures(chain, truth.path)
+    figures = compute_filter_metrics(chain, truth.path)
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    funnel.path.write_text(funnel_csv(chain), encoding="utf-8")
-    report.path.write_text(filter_page(chain, truth.path, filter.sheet_each), encoding="utf-8")
+    funnel.path.write_text(format_funnel_csv(chain), encoding="utf-8")
+    report.path.write_text(render_filter_page(chain, truth.path, filter.sheet_each), encoding="utf-8")

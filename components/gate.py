@@ -26,16 +26,16 @@ def gate(
 ) -> None:
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
     from canvas.pins.tables import read
-    from evaluation.gates import judged
-    from evaluation.ratings.reward_agreement import reward_agreement
+    from evaluation.gates import run_gate
+    from evaluation.ratings.reward_agreement import compute_reward_agreement
 
     challenger = digest(canvas.path)
-    against, found = judged(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
+    against, found = run_gate(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
     decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=challenger, champion=against)
     verdict.path.write_text(json.dumps(asdict(decision), indent=1) + "\n", encoding="utf-8")
     told: dict[str, Any] = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
     scored = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
-    raters = reward_agreement(scored, read(ratings.path).to_pylist(), challenger).figures
+    raters = compute_reward_agreement(scored, read(ratings.path).to_pylist(), challenger).figures
     told |= {"reasons": len(found.reasons)} | ({"raters": raters} if raters else {})
     metrics.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from canvas.pins import tables
-from canvas.pins.engine import Engine, start
+from canvas.pins.engine import Engine, start_engine
 from canvas.sources.manifest import ManifestSpec
 from canvas.sources.showroom.spec import ShowroomSpec
 from components.artifacts import Pins, Quarantine, RawData, Truth
@@ -57,21 +57,21 @@ def ingest(
 
     if ingest.source == "showroom":
         assert ingest.showroom is not None
-        _render(ingest.showroom, ingest.seed, engine.threads, raw.path, pins.path, truth.path)
+        _render_showroom(ingest.showroom, ingest.seed, engine.threads, raw.path, pins.path, truth.path)
         tables.write(quarantine.path, [], tables.QUARANTINE)
         refused: Mapping[str, int] = {}
     else:
         assert ingest.manifest is not None
-        refused = _read(ingest.manifest, engine, raw.path, pins.path, quarantine.path)
+        refused = _ingest_manifest(ingest.manifest, engine, raw.path, pins.path, quarantine.path)
         tables.write(truth.path, [], tables.TRUTH)
-    metrics.path.write_text(json.dumps(_counts(pins.path, truth.path, refused), indent=2) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_sheet(pins.path, truth.path)))
+    metrics.path.write_text(json.dumps(_count_pins(pins.path, truth.path, refused), indent=2) + "\n", encoding="utf-8")
+    sheet.path.write_bytes(encode_png(_draw_sheet(pins.path, truth.path)))
 
 
-def _render(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, truth: Path) -> None:
+def _render_showroom(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, truth: Path) -> None:
     from tqdm import tqdm
 
-    from canvas.sources.showroom.render import load_showroom, rendered
+    from canvas.sources.showroom.render import load_showroom, render_pins
 
     showroom = load_showroom(raw / "showroom", spec, seed)
     with (
@@ -79,20 +79,20 @@ def _render(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, 
         tables.Writer(truth, tables.TRUTH) as truth_rows,
         tqdm(total=spec.pins, desc="render", unit="pin") as bar,
     ):
-        for rows in rendered(showroom, threads):
+        for rows in render_pins(showroom, threads):
             pin_rows.add(rows.pins)
             truth_rows.add(rows.truth)
             bar.update(rows.pins.num_rows)
 
 
-def _read(spec: ManifestSpec, engine: Engine, raw: Path, pins: Path, quarantine: Path) -> Mapping[str, int]:
-    from canvas.sources.manifest import ingested
+def _ingest_manifest(spec: ManifestSpec, engine: Engine, raw: Path, pins: Path, quarantine: Path) -> Mapping[str, int]:
+    from canvas.sources.manifest import ingest_manifest
 
-    start(engine)
-    return ingested(spec, raw, pins, quarantine).quarantined
+    start_engine(engine)
+    return ingest_manifest(spec, raw, pins, quarantine).quarantined
 
 
-def _counts(pins: Path, truth: Path, refused: Mapping[str, int]) -> dict[str, object]:
+def _count_pins(pins: Path, truth: Path, refused: Mapping[str, int]) -> dict[str, object]:
     """Numbers of pins, whole and by split, kind and planted defect; of quarantined rows by reason."""
     table = tables.read(pins, ["split", "promoted", "width", "height"])
     known = tables.read(truth, ["kind", "defect"])
@@ -107,22 +107,22 @@ def _counts(pins: Path, truth: Path, refused: Mapping[str, int]) -> dict[str, ob
     }
 
 
-def _sheet(pins: Path, truth: Path) -> Image.Image:
+def _draw_sheet(pins: Path, truth: Path) -> Image.Image:
     """Rows of pictures: the kinds of sound pins, then the planted defects; a manifest's pins by category."""
-    from canvas.pins.images import contact_sheet, decode
+    from canvas.pins.images import decode_image, draw_contact_sheet
 
     known = tables.read(truth, ["pin_id", "kind", "defect"]).to_pylist()
     labels = {row["pin_id"]: (row["defect"] is not None, row["defect"] or row["kind"]) for row in known}
     groups: dict[tuple[bool, str], list[Image.Image]] = {}
     read = 0
-    for batch in tables.batches(pins, ["pin_id", "image", "category"]):
+    for batch in tables.read_batches(pins, ["pin_id", "image", "category"]):
         for row in batch.to_pylist():
             group = groups.setdefault(labels.get(row["pin_id"], (False, row["category"] or "pins")), [])
             if len(group) < SHEET_EACH:
                 with suppress(ValueError):  # planted broken bytes
-                    group.append(decode(row["image"]))
+                    group.append(decode_image(row["image"]))
         read += batch.num_rows
         if read >= SHEET_ROWS:
             break
     shown = [(label, picture) for (_, label), pictures in sorted(groups.items()) for picture in pictures]
-    return contact_sheet([picture for _, picture in shown], [label for label, _ in shown], SHEET_EACH, 128)
+    return draw_contact_sheet([picture for _, picture in shown], [label for label, _ in shown], SHEET_EACH, 128)

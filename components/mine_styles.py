@@ -15,12 +15,12 @@ from components.artifacts import Captions, Embeddings, Pins, Styles, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Report, stage
 
 if TYPE_CHECKING:
-    from canvas.styles.mining import Embedded, Group
+    from canvas.styles.mining import EmbeddedPins, Group
     from canvas.styles.table import Style
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class StyleLimits:
     """What a style must be; what is not is dropped with a reason."""
 
     min_pins: int
@@ -43,7 +43,7 @@ class MineStylesParams:
     source: Literal["uve", "clip", "uve+clip"]  # of the descriptors
     without_product: bool  # what all pins of a product share is taken out of the descriptors
     clusters: ClusterSpec
-    limits: Limits
+    limits: StyleLimits
     shown: int  # representative pictures of each style
 
 
@@ -63,13 +63,13 @@ def mine_styles(
     import pyarrow as pa
 
     from canvas.pins import tables
-    from canvas.styles.clusters import clustered
-    from canvas.styles.mining import board_groups, cluster_groups, embedded_pins
+    from canvas.styles.clusters import cluster_vectors
+    from canvas.styles.mining import group_by_board, group_by_cluster, read_embedded_pins
     from canvas.styles.table import read_styles
     from evaluation.pages import style_gallery
 
     clock = time.perf_counter()
-    data = embedded_pins(
+    data = read_embedded_pins(
         embeddings.path,
         pins.path,
         captions.path,
@@ -79,10 +79,10 @@ def mine_styles(
         without_product=mine_styles.without_product,
     )
     rows = np.array([row for row, split in enumerate(data.splits) if split in mine_styles.splits], np.int64)
-    found = clustered(data.looks[rows], mine_styles.clusters)
+    found = cluster_vectors(data.looks[rows], mine_styles.clusters)
     groups = {
-        "cluster": cluster_groups(data.looks, rows, found.of),
-        "board": board_groups(data.looks, rows, data.boards),
+        "cluster": group_by_cluster(data.looks, rows, found.of),
+        "board": group_by_board(data.looks, rows, data.boards),
     }
     table = [*_clusters(groups["cluster"], data, mine_styles.limits)]
     table += _boards(groups["board"], data, rows.tolist(), mine_styles.limits, mine_styles.clusters.seed)
@@ -93,41 +93,41 @@ def mine_styles(
     figures: dict[str, Any] = {"pins": len(rows), "criterion": {str(k): v for k, v in found.scores.items()}}
     figures |= _figures(mined, groups["cluster"], data, scenes)
     strips = _strips(mined, pins.path, mine_styles.shown)
-    page = style_gallery.gallery(mined, strips, found.scores, mine_styles.clusters.criterion)
+    page = style_gallery.render_style_gallery(mined, strips, found.scores, mine_styles.clusters.criterion)
     report.path.write_text(page, encoding="utf-8")
     figures["seconds"] = time.perf_counter() - clock
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def _clusters(groups: Sequence[Group], data: Embedded, limits: Limits) -> list[dict[str, Any]]:
+def _clusters(groups: Sequence[Group], data: EmbeddedPins, limits: StyleLimits) -> list[dict[str, Any]]:
     """Rows of tables.STYLES."""
-    from canvas.styles.names import distinct, phrase_names
+    from canvas.styles.names import name_groups, number_repeats
 
-    names = phrase_names([[data.captions[row] for row in group.rows] for group in groups])
-    titles = distinct([name or f"cluster {place}" for place, name in enumerate(names)])
+    names = name_groups([[data.captions[row] for row in group.rows] for group in groups])
+    titles = number_repeats([name or f"cluster {place}" for place, name in enumerate(names)])
     found = []
     for place, (group, name, title) in enumerate(zip(groups, names, titles, strict=True)):
         row = _row(f"cluster-{place:03d}", "cluster", title, name, group, data)
-        found.append(row | {"dropped": _against_cluster(row, limits)})
+        found.append(row | {"dropped": _find_cluster_fault(row, limits)})
     return found
 
 
 def _boards(
-    groups: Sequence[Group], data: Embedded, rows: Sequence[int], limits: Limits, seed: int
+    groups: Sequence[Group], data: EmbeddedPins, rows: Sequence[int], limits: StyleLimits, seed: int
 ) -> list[dict[str, Any]]:
     """Likewise; boards cohere more than chance would have it, or are dropped."""
     import numpy as np
 
-    from canvas.styles.names import phrase_names
-    from evaluation.measures.styles import chances
-    from evaluation.statistics.significance import found as stands
+    from canvas.styles.names import name_groups
+    from evaluation.measures.styles import compute_coherence_p_values
+    from evaluation.statistics.significance import find_significant as stands
 
     place_of = {row: place for place, row in enumerate(rows)}
     large = [group for group in groups if len(group.rows) >= limits.min_pins]
     members = {group.name: [place_of[int(row)] for row in group.rows] for group in large}
-    tested = chances(data.looks[np.array(rows)], members, seed)
+    tested = compute_coherence_p_values(data.looks[np.array(rows)], members, seed)
     strong = dict(zip(tested, stands([chance for _, _, chance in tested.values()], limits.chance), strict=True))
-    names = phrase_names([[data.captions[row] for row in group.rows] for group in groups])
+    names = name_groups([[data.captions[row] for row in group.rows] for group in groups])
     table = []
     for place, (group, name) in enumerate(zip(groups, names, strict=True)):
         row = _row(f"board-{place:04d}", "board", group.name, name, group, data)
@@ -136,31 +136,31 @@ def _boards(
         else:
             own, random, chance = tested[group.name]
             row |= {"chance": chance}
-            dropped = _against_board(own, random, chance, strong[group.name], limits)
+            dropped = _find_board_fault(own, random, chance, strong[group.name], limits)
         table.append(row | {"dropped": dropped})
     return table
 
 
-def _row(style_id: str, kind: str, title: str, phrase: str | None, group: Group, data: Embedded) -> dict[str, Any]:
-    from canvas.features.vectors import unit
-    from canvas.styles.names import speaks_of
-    from evaluation.measures.styles import coherence
+def _row(style_id: str, kind: str, title: str, phrase: str | None, group: Group, data: EmbeddedPins) -> dict[str, Any]:
+    from canvas.features.vectors import normalize_vectors
+    from canvas.styles.names import has_phrase
+    from evaluation.measures.styles import compute_coherence
 
     said = [data.captions[row] for row in group.rows if data.captions[row]]
     return {
         "style_id": style_id,
         "kind": kind,
         "name": title,
-        "uve": unit(data.uve[group.rows].mean(axis=0)).tolist(),
-        "clip": unit(data.clip[group.rows].mean(axis=0)).tolist(),
+        "uve": normalize_vectors(data.uve[group.rows].mean(axis=0)).tolist(),
+        "clip": normalize_vectors(data.clip[group.rows].mean(axis=0)).tolist(),
         "pins": [data.pins[row] for row in group.rows],
-        "purity": sum(speaks_of(text, phrase) for text in said) / len(said) if said and phrase else None,
-        "coherence": coherence(data.looks[group.rows]),
+        "purity": sum(has_phrase(text, phrase) for text in said) / len(said) if said and phrase else None,
+        "coherence": compute_coherence(data.looks[group.rows]),
         "chance": None,
     }
 
 
-def _against_cluster(row: Mapping[str, Any], limits: Limits) -> str | None:
+def _find_cluster_fault(row: Mapping[str, Any], limits: StyleLimits) -> str | None:
     """Why a cluster is no style."""
     if len(row["pins"]) < limits.min_pins:
         return f"small: {len(row['pins'])} pins, {limits.min_pins} are needed"
@@ -173,7 +173,7 @@ def _against_cluster(row: Mapping[str, Any], limits: Limits) -> str | None:
     return None
 
 
-def _against_board(own: float, random: float, chance: float, strong: bool, limits: Limits) -> str | None:
+def _find_board_fault(own: float, random: float, chance: float, strong: bool, limits: StyleLimits) -> str | None:
     if not strong:
         return f"no style of its own: pins at random cohere as much with a chance of {chance:.3f}"
     if own - random < limits.min_gain:
@@ -182,13 +182,13 @@ def _against_board(own: float, random: float, chance: float, strong: bool, limit
 
 
 def _figures(
-    mined: Sequence[Style], clusters: Sequence[Group], data: Embedded, scenes: Mapping[str, str | None]
+    mined: Sequence[Style], clusters: Sequence[Group], data: EmbeddedPins, scenes: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Of styles kept and dropped; against the scenes that truth knows: purity, agreement of all clusters with scenes,
     how often a pin of another split is nearest to a cluster of its scene, and which boards are found."""
     import numpy as np
 
-    from evaluation.measures.styles import agreement_with, majority
+    from evaluation.measures.styles import compute_label_agreement, find_majority
     from evaluation.statistics.intervals import bootstrap_mean
 
     kept = [style for style in mined if style.kind == "cluster" and not style.dropped]
@@ -203,8 +203,8 @@ def _figures(
         if values := [value for style in kept if (value := getattr(style, name)) is not None]:
             figures["clusters"][name] = sum(values) / len(values)
     of = {data.pins[row]: place for place, group in enumerate(clusters) for row in group.rows}
-    told = {style.style_id: majority([scenes.get(pin) for pin in style.pins]) for style in mined}
-    if (same := agreement_with(list(of.values()), [scenes.get(pin) for pin in of])) is not None:
+    told = {style.style_id: find_majority([scenes.get(pin) for pin in style.pins]) for style in mined}
+    if (same := compute_label_agreement(list(of.values()), [scenes.get(pin) for pin in of])) is not None:
         figures["clusters"]["agreement_with_scenes"] = same
         of_scenes = [found for style in kept if (found := told[style.style_id])[0] is not None]
         figures["clusters"]["scene_purity"] = sum(share for _, share in of_scenes) / max(1, len(of_scenes))
@@ -237,17 +237,17 @@ def _strips(mined: Sequence[Style], pins: Path, count: int) -> dict[str, bytes]:
     """PNG of the most typical pictures of every style that is kept."""
     from PIL import Image
 
-    from canvas.pins.image_batches import load_squeezed
-    from canvas.pins.images import contact_sheet, encode_png
+    from canvas.pins.image_batches import load_square_images
+    from canvas.pins.images import draw_contact_sheet, encode_png
 
     shown = {style.style_id: style.pins[:count] for style in mined if not style.dropped}
     wanted = {pin for chosen in shown.values() for pin in chosen}
     if not wanted:
         return {}
-    pictures = dict(zip(*load_squeezed(pins, wanted, 96), strict=True))
+    pictures = dict(zip(*load_square_images(pins, wanted, 96), strict=True))
     return {
         style: encode_png(
-            contact_sheet(
+            draw_contact_sheet(
                 [Image.fromarray(pictures[pin]) for pin in chosen], [""] * len(chosen), columns=count, cell=96
             )
         )

@@ -32,11 +32,13 @@ def monitor(
     report: Output[Report],
 ) -> None:
     """Measure drift of columns and image statistics between splits or data versions with Evidently."""
-    from evaluation.tables.drift import drift, statistics
+    from evaluation.tables.drift import measure_drift, read_pin_statistics
 
-    here = statistics(pins.path, kept.path)
-    before = here if monitor.reference_version is None else _version(Path(monitor.reference_version))
-    found = drift(_splits(before, monitor.reference), _splits(here, monitor.current), monitor.limits)
+    here = read_pin_statistics(pins.path, kept.path)
+    before = here if monitor.reference_version is None else _read_version(Path(monitor.reference_version))
+    found = measure_drift(
+        _select_splits(before, monitor.reference), _select_splits(here, monitor.current), monitor.limits
+    )
     figures = {
         "verdict": {"drift": int(found.verdict), "drifted_columns": len(found.drifted)},
         "columns": len(found.distances),
@@ -46,8 +48,8 @@ def monitor(
     report.path.write_text(found.page, encoding="utf-8")
 
 
-def _version(directory: Path) -> pd.DataFrame:
-    from evaluation.tables.drift import statistics
+def _read_version(directory: Path) -> pd.DataFrame:
+    from evaluation.tables.drift import read_pin_statistics
 
     for name in ("pins", "kept"):
         if not (directory / name).is_dir():
@@ -55,8 +57,8 @@ def _version(directory: Path) -> pd.DataFrame:
                 f"monitor.reference_version {str(directory)!r} has no {name}/: fetch one with "
                 f"`dvc get --rev REVISION . artifacts/{name} -o {directory / name}`"
             )
-    return statistics(directory / "pins", directory / "kept")
+    return read_pin_statistics(directory / "pins", directory / "kept")
 
 
-def _splits(frame: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataFrame:
+def _select_splits(frame: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataFrame:
     return frame[frame["split"].isin(splits)]

@@ -29,10 +29,10 @@ def promote(
     registry: Registry,
 ) -> None:
     """Judge the candidate again with the ratings there are now; if it passes, make it and its parts champion."""
-    from evaluation.gates import judged
+    from evaluation.gates import run_gate
 
     candidate = ModelVersion(**json.loads(registered.path.read_text(encoding="utf-8"))[CanvasModel.registered])
-    against, found = judged(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
+    against, found = run_gate(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
     decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=candidate.digest, champion=against)
     move = registry.promote(candidate, decision, promote.why) if found.outcome == "pass" else None
     told = {"outcome": found.outcome, "reasons": found.reasons, "move": asdict(move) if move else None}

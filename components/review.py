@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from evaluation.gates import GateParams
-from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
 from lifecycle.declare.registry import Decision, Registry
 from lifecycle.declare.stage import Input, Output, stage
 
 if TYPE_CHECKING:
-    from evaluation.pages.review import Human, Made
+    from evaluation.pages.review import HumanRatings, ModelOrigin
 
 Row = Mapping[str, Any]
 
@@ -51,56 +51,58 @@ def review(
     decision = Decision(**json.loads(verdict.path.read_text(encoding="utf-8")))
     known = json.loads((champion.path / "champion.json").read_text(encoding="utf-8"))
     rows = read(evaluation.path).to_pylist()
-    challenger, before, paste = (comparison.of_model(rows, model) for model in ("challenger", "champion", "paste"))
+    challenger, before, paste = (comparison.select_model(rows, model) for model in ("challenger", "champion", "paste"))
     before = [row for row in before if row["digest"] == decision.champion]  # as the gates compare
     watched: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
-    measures = comparison.deltas(challenger, before, **watched)
+    measures = comparison.compute_deltas(challenger, before, **watched)
     own = {delta.name: delta.challenger for delta in measures}
-    shown = pages.Review(
+    shown = pages.ReviewPage(
         outcome=decision.outcome,
         reasons=decision.reasons,
         figures={name: own[name] for name in review.figures if name in own},
-        sides=comparison.sides(challenger, before or paste, review.pictures),
+        sides=comparison.select_sides(challenger, before or paste, review.pictures),
         left="champion" if before else "the product pasted on another picture",
         deltas=measures,
-        slices=comparison.slices(challenger, before, gate.slices, min_items=gate.min_items, **watched),
+        slices=comparison.compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, **watched),
         human=_human(rows, read(ratings.path).to_pylist(), decision),
         champion_version=known["version"],
         champion=_champion(known),
         challenger=_challenger(registry, decision.challenger),
     )
-    report.path.write_text(pages.page(shown), encoding="utf-8")
+    report.path.write_text(pages.render_review_page(shown), encoding="utf-8")
 
 
-def _champion(known: Mapping[str, Any]) -> Made | None:
-    from evaluation.pages.review import Made
+def _champion(known: Mapping[str, Any]) -> ModelOrigin | None:
+    from evaluation.pages.review import ModelOrigin
 
     if known["version"] is None:
         return None
-    return Made(**{name: known[name] for name in ("digest", "artifacts", "params", "runs")})
+    return ModelOrigin(**{name: known[name] for name in ("digest", "artifacts", "params", "runs")})
 
 
-def _challenger(registry: Registry, digest: str) -> Made:
-    from evaluation.pages.review import Made
+def _challenger(registry: Registry, digest: str) -> ModelOrigin:
+    from evaluation.pages.review import ModelOrigin
 
     origin = registry.origin(CanvasModel, digest)
-    return Made(digest=digest, artifacts=origin.artifacts, params=origin.params, runs=origin.runs, tree=origin.tree)
+    return ModelOrigin(
+        digest=digest, artifacts=origin.artifacts, params=origin.params, runs=origin.runs, tree=origin.tree
+    )
 
 
-def _human(rows: Sequence[Row], judgments: Sequence[Row], decision: Decision) -> Human:
-    from evaluation.pages.review import Human
-    from evaluation.ratings.agreement import consistency, strengths, win_rate
-    from evaluation.ratings.reward_agreement import reward_agreement
+def _human(rows: Sequence[Row], judgments: Sequence[Row], decision: Decision) -> HumanRatings:
+    from evaluation.pages.review import HumanRatings
+    from evaluation.ratings.agreement import compute_consistency, compute_win_rate, fit_strengths
+    from evaluation.ratings.reward_agreement import compute_reward_agreement
 
-    found = win_rate(judgments, decision.challenger, decision.champion)
+    found = compute_win_rate(judgments, decision.challenger, decision.champion)
     names = {decision.challenger: "challenger", decision.champion: "champion"}
-    return Human(
+    return HumanRatings(
         win_rate=found.rate if found else None,
         against="the champion" if decision.champion else "products pasted on another picture",
         judgments=found.judgments if found else 0,
         raters=found.raters if found else 0,
-        agreement=reward_agreement(rows, judgments, decision.challenger),
-        consistency=consistency(judgments),
+        agreement=compute_reward_agreement(rows, judgments, decision.challenger),
+        consistency=compute_consistency(judgments),
         set_aside=Counter(row["set_aside"] for row in judgments if row["set_aside"]),
-        strengths={names.get(model, model[:10]): strength for model, strength in strengths(judgments).items()},
+        strengths={names.get(model, model[:10]): strength for model, strength in fit_strengths(judgments).items()},
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from canvas.denoiser.sampling_spec import Backgrounds, PaintingSpec
+from canvas.denoiser.spec import Backgrounds, SamplingSpec
 from canvas.pins.tables import SPLITS
 from components.artifacts import (
     Candidates,
@@ -32,7 +32,7 @@ from lifecycle.workspace.digest import digest
 if TYPE_CHECKING:
     from PIL import Image
 
-    from canvas.inference.batch import Prepared, Request
+    from canvas.inference.batch import EncodedRequest, Request
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Pixels
     from canvas.pins.products import ProductPin
@@ -63,7 +63,7 @@ class SampleCandidatesParams:
 def sample_candidates(
     sample_candidates: SampleCandidatesParams,
     backgrounds: Backgrounds,
-    sampling: PaintingSpec,
+    sampling: SamplingSpec,
     canvas: Input[CanvasModel],
     champion: Input[Champion],
     pins: Input[Pins],
@@ -83,23 +83,23 @@ def sample_candidates(
     """
     import pyarrow as pa
 
-    from canvas.device import own_device
-    from canvas.inference.batch import all_painted, all_prepared
+    from canvas.device import default_device
+    from canvas.inference.batch import encode_requests, generate_images
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins import tables
     from canvas.pins.images import encode_png
-    from canvas.pins.products import product_pins
-    from canvas.pins.scene_views import known_scenes
+    from canvas.pins.products import load_product_pins
+    from canvas.pins.scene_views import list_scenes
     from evaluation.ratings.packets import write_packet
 
     params, clock = sample_candidates, time.perf_counter()
     sources = pins.path, kept.path, masks.path, captions.path
-    chosen = product_pins(*sources, splits=params.splits, count=params.products)
-    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(own_device())
+    chosen = load_product_pins(*sources, splits=params.splits, count=params.products)
+    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
     pipeline.merge_lora()
-    items, asked = _items(params, backgrounds, chosen, pins.path, known_scenes(truth.path))
-    requests = all_prepared(pipeline, asked)
-    own = all_painted(
+    items, asked = _items(params, backgrounds, chosen, pins.path, list_scenes(truth.path))
+    requests = encode_requests(pipeline, asked)
+    own = generate_images(
         pipeline,
         requests,
         sampling,
@@ -129,18 +129,18 @@ def _items(
 ) -> tuple[list[Row], list[Request]]:
     """For every picture to paint: what all candidates of its item and seed have in common, and the request."""
     from canvas.inference.batch import Request
-    from canvas.inference.product import masked_product
+    from canvas.inference.product import build_masked_product
     from canvas.pins import tables
-    from canvas.pins.captions import joined
+    from canvas.pins.captions import format_caption
     from canvas.pins.masks import encode_mask
 
     categories = {row["pin_id"]: row["category"] for row in tables.read(pins, ["pin_id", "category"]).to_pylist()}
     items: list[Row] = []
     requests: list[Request] = []
     for pin in chosen:
-        product = masked_product(pin.image, pin.mask)
+        product = build_masked_product(pin.image, pin.mask)
         for background in backgrounds.prompts:
-            prompt = joined(pin.product, background)
+            prompt = format_caption(pin.product, background)
             item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
             for turn in range(params.seeds):
                 # An item's noise does not depend on what else is asked for, so that a later model gets the same.
@@ -178,29 +178,29 @@ def _known_bad(
     params: SampleCandidatesParams,
     pipeline: CanvasPipeline,
     items: Sequence[Row],
-    requests: Sequence[Prepared],
+    requests: Sequence[EncodedRequest],
     own: Sequence[Pixels],
     backdrops: Sequence[Image.Image],
 ) -> list[Row]:
     """Of every item its product on another pin's picture; of some, for attention checks, the challenger's spoiled."""
-    from canvas.inference.known_bad import pasted, spoiled
+    from canvas.inference.known_bad import degrade_image, paste_product
 
     products = [one.request.product for one in requests]
     on_others = [
-        pasted(pipeline, product, backdrops[item["seed"] % len(backdrops)])
+        paste_product(pipeline, product, backdrops[item["seed"] % len(backdrops)])
         for item, product in zip(items, products, strict=True)
     ]
     checks = range(0, len(items), max(1, len(items) // max(1, params.packet.checks)))[: params.packet.checks]
-    worse = [spoiled(own[place], products[place]) for place in checks]
+    worse = [degrade_image(own[place], products[place]) for place in checks]
     return _rows(items, on_others, "paste", None) + _rows([items[place] for place in checks], worse, "spoiled", None)
 
 
 def _backdrops(pins: Path, kept: Path, chosen: Sequence[ProductPin]) -> list[Image.Image]:
     """Pictures of kept pins to put products on: views without a product where there are any."""
     from canvas.pins import tables
-    from canvas.pins.images import decode, on_white
+    from canvas.pins.images import composite_on_white, decode_image
 
-    split_of = tables.kept_splits(pins, kept)
+    split_of = tables.read_kept_splits(pins, kept)
     shown = {pin.pin_id for pin in chosen}
     others = [
         row
@@ -212,8 +212,8 @@ def _backdrops(pins: Path, kept: Path, chosen: Sequence[ProductPin]) -> list[Ima
         raise ValueError("every kept pin is a product to be shown: sample_candidates.products must leave some")
     taken = set(sorted(views)[:BACKDROPS])
     return [
-        on_white(decode(row["image"]))
-        for batch in tables.batches(pins, ["pin_id", "image"])
+        composite_on_white(decode_image(row["image"]))
+        for batch in tables.read_batches(pins, ["pin_id", "image"])
         for row in batch.to_pylist()
         if row["pin_id"] in taken
     ]
@@ -238,7 +238,7 @@ def _row(item: Row, png: bytes, model: str, made_by: str | None) -> Row:
 
 def _sheet(params: SampleCandidatesParams, rows: Sequence[Row], originals: Mapping[str, Image.Image]) -> Image.Image:
     """Items in rows: the product as it came, and every model's picture of the item's first seed."""
-    from canvas.pins.images import contact_sheet, decode
+    from canvas.pins.images import decode_image, draw_contact_sheet
 
     models = list(dict.fromkeys(row["model"] for row in rows))
     by_model = {model: [row for row in rows if row["model"] == model] for model in models}
@@ -251,6 +251,6 @@ def _sheet(params: SampleCandidatesParams, rows: Sequence[Row], originals: Mappi
         for model in models:
             same = (row for row in by_model[model] if (row["item_id"], row["seed"]) == (own["item_id"], own["seed"]))
             row = next(same, None)
-            pictures.append(originals[own["pin_id"]] if row is None else decode(row["image"]))
+            pictures.append(originals[own["pin_id"]] if row is None else decode_image(row["image"]))
             labels.append("not painted" if row is None else model)
-    return contact_sheet(pictures, labels, columns=len(models) + 1, cell=150)
+    return draw_contact_sheet(pictures, labels, columns=len(models) + 1, cell=150)

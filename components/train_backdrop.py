@@ -6,8 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, LoraSpec, SheetSpec
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -43,28 +42,28 @@ def train_backdrop(
 
     from canvas.denoiser.lora import add_lora, save_lora
     from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
     from canvas.denoiser.training import train_denoiser
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.rows import ShardRows, shows_product
-    from canvas.vae.latents import latent_scale
+    from canvas.shards.rows import ShardRows, has_product
+    from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
 
     spec, clock = train_backdrop.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
-    scheduler = training_scheduler(diffusion)
+    scheduler = build_training_scheduler(diffusion)
     torch.manual_seed(spec.seed)
     unet = add_lora(load_denoiser(inpaint.path), rank=train_backdrop.lora.rank, alpha=train_backdrop.lora.alpha)
     objective = DenoisingObjective(
         diffusion,
-        latent_scale(autoencoder),
+        get_latent_scale(autoencoder),
         captions=train_backdrop.captions,
         caption_dropout=train_backdrop.caption_dropout,
         inpaint=True,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=shows_product)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=has_product)
     run = train_denoiser(
         unet,
         objective,
@@ -72,7 +71,7 @@ def train_backdrop(
         spec,
         held_out,
         masks="product",
-        wanted=shows_product,
+        wanted=has_product,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),

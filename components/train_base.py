@@ -6,9 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.spec import DenoiserSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -43,34 +41,34 @@ def train_base(
     import torch
 
     from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
     from canvas.denoiser.training import train_denoiser
     from canvas.denoiser.unet import build_denoiser
-    from canvas.shards.rows import ShardRows, every_row
-    from canvas.vae.latents import latent_scale
-    from canvas.vae.model import load_vae, scale_factor
+    from canvas.shards.rows import ShardRows, is_any_row
+    from canvas.vae.latents import get_latent_scale
+    from canvas.vae.model import get_scale_factor, load_vae
 
     spec, clock = train_base.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
-    scheduler = training_scheduler(diffusion)
+    scheduler = build_training_scheduler(diffusion)
     torch.manual_seed(spec.seed)
     unet = build_denoiser(
         denoiser,
         latent_channels=autoencoder.config["latent_channels"],
-        sample_size=autoencoder.config["sample_size"] // scale_factor(autoencoder),
+        sample_size=autoencoder.config["sample_size"] // get_scale_factor(autoencoder),
         text_width=rows.shape("text_states")[-1],
         pooled_width=rows.shape("text_pooled")[-1],
     )
     objective = DenoisingObjective(
         diffusion,
-        latent_scale(autoencoder),
+        get_latent_scale(autoencoder),
         captions=train_base.captions,
         caption_dropout=train_base.caption_dropout,
         inpaint=False,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="none", wanted=every_row)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="none", wanted=is_any_row)
     run = train_denoiser(
         unet,
         objective,
@@ -78,7 +76,7 @@ def train_base(
         spec,
         held_out,
         masks="none",
-        wanted=every_row,
+        wanted=is_any_row,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),

@@ -54,10 +54,10 @@ def train_clip(
     import torch
 
     from canvas.clip.model import TextTower, build_clip, is_text_encoder, save_clip
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.pins import tables
 
-    split_of = tables.kept_splits(pins.path, kept.path)
+    split_of = tables.read_kept_splits(pins.path, kept.path)
     figures: dict[str, Any] = {}
     curve = ["step,encoder,loss"]
     for number, (name, spec) in enumerate((("first", text.first), ("second", text.second))):
@@ -72,7 +72,7 @@ def train_clip(
             fitted = _fitted(clip, spec, name, train_clip, train, split_of, pins.path, captions.path, log, scratch)
             curve += [f"{step},{name},{loss:.6g}" for step, loss in fitted.losses]
             own["images_per_second"] = fitted.images_per_second
-        clip.eval().to(own_device())  # where training left it
+        clip.eval().to(default_device())  # where training left it
         save_clip(clip, spec, model.path / name)
         trained = time.perf_counter()
         own |= _retrieval(clip, TextTower.of(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
@@ -94,13 +94,13 @@ def _fitted(
     scratch: Scratch,
 ) -> Any:
     from canvas.clip.model import TextTower, contrastive_objective
-    from canvas.clip.training_data import CaptionedBatches, captions_of
-    from canvas.pins.image_batches import CropBatches, load_pictures
+    from canvas.clip.training_data import CaptionedBatches, read_captions
+    from canvas.pins.image_batches import CropBatches, load_images
     from canvas.train.loop import fit
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
-    texts = captions_of(captions, wanted, params.sources)
-    ids, pictures = load_pictures(pins, texts, round(spec.image_size * params.crops.zoom))
+    texts = read_captions(captions, wanted, params.sources)
+    ids, pictures = load_images(pins, texts, round(spec.image_size * params.crops.zoom))
     tower = TextTower.of(clip, spec)
     tokens = {pin_id: tower.tokens(texts[pin_id]) for pin_id in ids}
     crops = CropBatches(ids, pictures, spec.image_size, params.crops, train.batch_size, train.seed)
@@ -128,20 +128,20 @@ def _retrieval(
     import torch
     from torch.nn import functional as F
 
-    from canvas.clip.training_data import captions_of
-    from canvas.features.perceptual import image_embeddings
-    from canvas.pins.image_batches import framed
-    from canvas.pins.pixels import from_bytes
-    from evaluation.measures.retrieval import retrieval_metrics
+    from canvas.clip.training_data import read_captions
+    from canvas.features.perceptual import compute_image_embeddings
+    from canvas.pins.image_batches import batch_by_frame
+    from canvas.pins.pixels import bytes_to_tensor
+    from evaluation.measures.retrieval import compute_retrieval_metrics
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
-    texts = captions_of(captions, held_out, [params.scored_source])
+    texts = read_captions(captions, held_out, [params.scored_source])
     embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
     device = clip.logit_scale.device
     tower.to(device)
     with torch.no_grad():
-        for batch in framed(pins, {pin: held_out[pin] for pin in texts}, frames, params.score_batch):
-            found = image_embeddings(clip, from_bytes(torch.as_tensor(batch["images"]).to(device))).cpu()
+        for batch in batch_by_frame(pins, {pin: held_out[pin] for pin in texts}, frames, params.score_batch):
+            found = compute_image_embeddings(clip, bytes_to_tensor(torch.as_tensor(batch["images"]).to(device))).cpu()
             for pin, split, embedding in zip(batch["pin_id"], batch["split"], found, strict=True):
                 embeddings.setdefault(split, []).append((pin, embedding))
         figures: dict[str, Any] = {}
@@ -149,5 +149,7 @@ def _retrieval(
             said = [texts[pin][0] for pin, _ in rows]
             pooled = [tower(tower.tokens(said[at : at + 64]))[1].cpu() for at in range(0, len(said), 64)]
             images = torch.stack([embedding for _, embedding in rows])
-            figures[split] = retrieval_metrics(images.numpy(), F.normalize(torch.cat(pooled), dim=-1).numpy(), said)
+            figures[split] = compute_retrieval_metrics(
+                images.numpy(), F.normalize(torch.cat(pooled), dim=-1).numpy(), said
+            )
     return figures

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from canvas.decoder.spec import DecoderSpec
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.train.spec import Train, TrainableParams, Training, TrainSpec
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from canvas.decoder.model import ConditionalDecoder
-    from canvas.decoder.training_data import Known, KnownPin
+    from canvas.decoder.training_data import ConditionedPin, DecoderSample
     from canvas.train.data import Batches
     from canvas.vae.model import Vae as Autoencoder
 
@@ -33,7 +32,7 @@ class TrainDecoderParams(TrainableParams):
     latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None
-    sampling: PaintingSpec  # of latents for the decoder to learn on, beside encoded ones
+    sampling: SamplingSpec  # of latents for the decoder to learn on, beside encoded ones
     pins: int  # product pins of the train split to learn on, spread evenly, with encoded latents
     painted_pins: int  # of these, with painted latents too
     scored_pins: int  # held-out product pins, scored both ways
@@ -78,43 +77,48 @@ def train_decoder(
 
     from canvas.clip.model import load_clip
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-    from canvas.decoder.training_data import Painter, evenly, known_pins
-    from canvas.denoiser.process import training_scheduler
+    from canvas.decoder.training_data import LatentGenerator, read_conditioned_pins, select_even_runs
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.unet import load_denoiser
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.features.perceptual import ClipFeatures, FeatureDistance
     from canvas.pins.images import encode_png
-    from canvas.shards.rows import ShardRows, shows_product
-    from canvas.train.distributed import joined
+    from canvas.shards.rows import ShardRows, has_product
+    from canvas.train.distributed import join_world
     from canvas.train.loop import fit
-    from canvas.train.state import evaluating
-    from canvas.vae.latents import latent_scale
+    from canvas.train.state import eval_mode
+    from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
-    from canvas.vae.objective import PictureLoss, adversary_of
+    from canvas.vae.objective import ImageLoss, build_adversary
 
     params, spec, clock = train_decoder, training.resolve(train_decoder.train), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
-    whole = [row for row in rows.index if shows_product(row) and row.view == 0]
-    unet = load_denoiser(inpaint.path).to(own_device())
-    painter = Painter(unet, training_scheduler(diffusion), latent_scale(autoencoder), rows, params.sampling, spec.seed)
+    whole = [row for row in rows.index if has_product(row) and row.view == 0]
+    unet = load_denoiser(inpaint.path).to(default_device())
+    painter = LatentGenerator(
+        unet, build_training_scheduler(diffusion), get_latent_scale(autoencoder), rows, params.sampling, spec.seed
+    )
     train, held_out = (
-        known_pins(
+        read_conditioned_pins(
             rows,
-            evenly([row for row in whole if (row.split == "train") == of_train], count),
+            select_even_runs([row for row in whole if (row.split == "train") == of_train], count),
             pins.path,
             masks.path,
         )
         for of_train, count in ((True, params.pins), (False, params.scored_pins))
     )
-    with joined(spec.parallel) as world:
+    with join_world(spec.parallel) as world:
         learnt, judged = (
             painter.painted(chosen, scratch.path / name, world)
-            for name, chosen in (("painted", evenly(train, params.painted_pins)), ("painted-held-out", held_out))
+            for name, chosen in (
+                ("painted", select_even_runs(train, params.painted_pins)),
+                ("painted-held-out", held_out),
+            )
         )
     samples, scored = [*train, *learnt], [*held_out, *judged]
     unet.to("cpu")  # training has the device to itself
-    shown = [pin.known() for pin in evenly(judged, params.sheet_pins)]
+    shown = [pin.known() for pin in select_even_runs(judged, params.sheet_pins)]
     painted = time.perf_counter()
     torch.manual_seed(spec.seed)
     conditional = ConditionalDecoder.of(autoencoder, decoder)
@@ -126,8 +130,8 @@ def train_decoder(
     if params.loss.features:
         features = FeatureDistance(ClipFeatures(load_clip(clip.path / perceptual.encoder), perceptual.layers))
     against = params.adversary.scale(training) if params.adversary else None
-    adversary = adversary_of(against) if against else None
-    loss = PictureLoss(params.loss, features=features, adversary=against, judge=adversary.model if adversary else None)
+    adversary = build_adversary(against) if against else None
+    loss = ImageLoss(params.loss, features=features, adversary=against, judge=adversary.model if adversary else None)
     fitted = fit(
         conditional,
         DecoderObjective(loss, scale=painter.scale, latent_noise=params.latent_noise),
@@ -141,7 +145,7 @@ def train_decoder(
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
 
-    with evaluating(conditional):
+    with eval_mode(conditional):
         figures = _scores(conditional, autoencoder, decoder, params, scored)
         sheet.path.write_bytes(encode_png(_sheet(conditional, autoencoder, shown)))
     figures["images_per_second"] = fitted.images_per_second
@@ -152,17 +156,17 @@ def train_decoder(
     losses.path.write_text("step,loss\n" + curve, encoding="utf-8")
 
 
-def _batches(samples: Sequence[KnownPin], spec: TrainSpec) -> Batches:
-    from canvas.decoder.training_data import stacked
+def _batches(samples: Sequence[ConditionedPin], spec: TrainSpec) -> Batches:
+    from canvas.decoder.training_data import stack_samples
     from canvas.shards.rows import BucketBatches
-    from canvas.train.data import Prefetched
+    from canvas.train.data import PrefetchedBatches
 
     buckets: dict[str, list[int]] = {}
     for place, pin in enumerate(samples):
         buckets.setdefault(pin.row.bucket, []).append(place)
-    return Prefetched(
+    return PrefetchedBatches(
         BucketBatches(
-            lambda places: stacked([samples[place].known() for place in places]),
+            lambda places: stack_samples([samples[place].known() for place in places]),
             dict(sorted(buckets.items())),
             spec.batch_size,
             spec.seed,
@@ -175,46 +179,46 @@ def _scores(
     autoencoder: Autoencoder,
     spec: DecoderSpec,
     params: TrainDecoderParams,
-    scored: Sequence[KnownPin],
+    scored: Sequence[ConditionedPin],
 ) -> dict[str, object]:
     """Of painted pins; of encoded ones under `encoded`."""
-    from canvas.pins.pixels import from_bytes
-    from evaluation.measures.decoders import DecodedScores
+    from canvas.pins.pixels import bytes_to_tensor
+    from evaluation.measures.decoders import DecoderScores
 
-    of = {painted: DecodedScores(erosion=spec.erosion, reach=params.seam_reach) for painted in (True, False)}
+    of = {painted: DecoderScores(erosion=spec.erosion, reach=params.seam_reach) for painted in (True, False)}
     for pin in (one.known() for one in scored):
         decoded, pasted = _decoded(conditional, autoencoder, pin)
-        of[pin.painted].add(decoded, pasted, from_bytes(pin.pixels[None]), pin.mask[None])
+        of[pin.painted].add(decoded, pasted, bytes_to_tensor(pin.pixels[None]), pin.mask[None])
     return {**of[True].metrics(), "encoded": of[False].metrics()}
 
 
 def _decoded(
-    conditional: ConditionalDecoder, autoencoder: Autoencoder, pin: Known
+    conditional: ConditionalDecoder, autoencoder: Autoencoder, pin: DecoderSample
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The picture that the conditional decoder makes (1, 3, H, W), and the product pasted on the plain decoder's."""
-    from canvas.masks.composite import composite, eroded
-    from canvas.pins.pixels import from_bytes
-    from canvas.vae.model import decoded
+    from canvas.masks.composite import composite_product, erode_mask
+    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.vae.model import decode_latents
 
     device = conditional.device
-    images, mask, alpha = (part[None].to(device) for part in (from_bytes(pin.pixels), pin.mask, pin.alpha))
+    images, mask, alpha = (part[None].to(device) for part in (bytes_to_tensor(pin.pixels), pin.mask, pin.alpha))
     latents = pin.latents[None].to(device)
-    core = eroded(mask, conditional.config["erosion"])
-    plain = decoded(autoencoder.to(device), latents)
+    core = erode_mask(mask, conditional.config["erosion"])
+    plain = decode_latents(autoencoder.to(device), latents)
     found = conditional(latents, images, mask, alpha)
-    return found.float().cpu(), composite(plain, images, core, mask, alpha).float().cpu()
+    return found.float().cpu(), composite_product(plain, images, core, mask, alpha).float().cpu()
 
 
-def _sheet(conditional: ConditionalDecoder, autoencoder: Autoencoder, pins: Sequence[Known]) -> Image.Image:
+def _sheet(conditional: ConditionalDecoder, autoencoder: Autoencoder, pins: Sequence[DecoderSample]) -> Image.Image:
     """Pins; below each its product pasted on a painted background, and decoded with it."""
     from PIL import Image
 
-    from canvas.pins.images import contact_sheet
-    from canvas.pins.pixels import from_bytes, to_bytes
+    from canvas.pins.images import draw_contact_sheet
+    from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
 
-    columns = [(from_bytes(pin.pixels[None]), *_decoded(conditional, autoencoder, pin)) for pin in pins]
+    columns = [(bytes_to_tensor(pin.pixels[None]), *_decoded(conditional, autoencoder, pin)) for pin in pins]
     pictures, labels = [], []
     for label, row in zip(("held out", "decoded", "pasted"), zip(*columns, strict=True), strict=True):
-        pictures += [Image.fromarray(to_bytes(one[0]).permute(1, 2, 0).numpy()) for one in row]
+        pictures += [Image.fromarray(tensor_to_bytes(one[0]).permute(1, 2, 0).numpy()) for one in row]
         labels += [label] * len(pins)
-    return contact_sheet(pictures, labels, columns=len(pins), cell=128)
+    return draw_contact_sheet(pictures, labels, columns=len(pins), cell=128)

@@ -6,8 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -40,27 +39,27 @@ def train_inpaint(
     The sheet shows held-out pins, what is known of them, and samples.
     """
     from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
     from canvas.denoiser.training import train_denoiser
     from canvas.denoiser.unet import add_inpaint_channels, load_denoiser
-    from canvas.shards.rows import ShardRows, every_row
-    from canvas.vae.latents import latent_scale
+    from canvas.shards.rows import ShardRows, is_any_row
+    from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
 
     spec, clock = train_inpaint.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
-    scheduler = training_scheduler(diffusion)
+    scheduler = build_training_scheduler(diffusion)
     unet = add_inpaint_channels(load_denoiser(base.path))
     objective = DenoisingObjective(
         diffusion,
-        latent_scale(autoencoder),
+        get_latent_scale(autoencoder),
         captions=train_inpaint.captions,
         caption_dropout=train_inpaint.caption_dropout,
         inpaint=True,
     )
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="random", wanted=every_row)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="random", wanted=is_any_row)
     run = train_denoiser(
         unet,
         objective,
@@ -68,7 +67,7 @@ def train_inpaint(
         spec,
         held_out,
         masks="random",
-        wanted=every_row,
+        wanted=is_any_row,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),

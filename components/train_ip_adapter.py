@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
 from canvas.train.spec import Training
-from canvas.uve.pin_embeddings import Source
+from canvas.uve.pin_embeddings import EmbeddingSource
 from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -31,7 +30,7 @@ STARTED = 4000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainIpAdapterParams(DenoiserTraining):
-    source: Source  # of the embedding: uve, clip or uve+clip
+    source: EmbeddingSource  # of the embedding: uve, clip or uve+clip
     image_dropout: ImageDropout
     lora: LoraSpec | None  # trained with it, on top of the others; null: they are kept as they are
     style_layers: tuple[str, ...]  # beginnings of the names of layers that carry style (InstantStyle)
@@ -66,14 +65,14 @@ def train_ip_adapter(
     from canvas.denoiser.image_prompt import AdapterConfig, save_image_prompt
     from canvas.denoiser.lora import save_lora
     from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
-    from canvas.denoiser.training import columns_of, held_out_batches, held_out_loss, train_denoiser
+    from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss, map_columns, train_denoiser
     from canvas.shards.image_rows import ImageRows
-    from canvas.shards.rows import shows_product
-    from canvas.train.distributed import joined
+    from canvas.shards.rows import has_product
+    from canvas.train.distributed import join_world
     from canvas.uve.pin_embeddings import PinEmbeddings
-    from canvas.vae.latents import latent_scale
+    from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
 
     params, spec, clock = train_ip_adapter, train_ip_adapter.resolve(training, held_out), time.perf_counter()
@@ -83,14 +82,14 @@ def train_ip_adapter(
     unet = _denoiser(params, spec.seed, known, rows, inpaint.path, backdrop.path, engaged.path)
     objective = DenoisingObjective(
         diffusion,
-        latent_scale(autoencoder),
+        get_latent_scale(autoencoder),
         captions=params.captions,
         caption_dropout=params.caption_dropout,
         inpaint=True,
         image_dropout=params.image_dropout,
     )
-    scheduler = training_scheduler(diffusion)
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=shows_product)
+    scheduler = build_training_scheduler(diffusion)
+    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=has_product)
     run = train_denoiser(
         unet,
         objective,
@@ -98,7 +97,7 @@ def train_ip_adapter(
         spec,
         held_out,
         masks="product",
-        wanted=shows_product,
+        wanted=has_product,
         checkpoints=scratch.path / "checkpoints",
         log=log.metrics,
         sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
@@ -109,11 +108,11 @@ def train_ip_adapter(
     if params.lora is not None:
         save_lora(unet, adapter.path / "lora")
 
-    unseen = [row for row in rows.index if shows_product(row) and row.split != "train"]
-    batches = held_out_batches(rows, unseen, held_out, columns_of("product"))
+    unseen = [row for row in rows.index if has_product(row) and row.split != "train"]
+    batches = build_held_out_batches(rows, unseen, held_out, map_columns("product"))
     others: list[Batch] = [{**batch, "image": _turned(batch["image"])} for batch in batches]
-    with joined(spec.parallel) as world:
-        loss_of_others = held_out_loss(unet, objective, others, held_out.repeats, world)
+    with join_world(spec.parallel) as world:
+        loss_of_others = compute_held_out_loss(unet, objective, others, held_out.repeats, world)
     figures = run.figures(unet) | {
         "held_out_loss_of_other_pictures": loss_of_others,
         "embedding_width": known.width,
@@ -137,7 +136,7 @@ def _denoiser(
     gradients."""
     import torch
 
-    from canvas.denoiser.image_prompt import add_image_prompt, layer_scales
+    from canvas.denoiser.image_prompt import add_image_prompt, resolve_layer_scales
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora
     from canvas.denoiser.unet import load_denoiser
 
@@ -149,7 +148,9 @@ def _denoiser(
     if params.lora is not None:
         add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
     add_image_prompt(unet, known.width, *_told(rows))
-    layer_scales(unet, dict.fromkeys(params.style_layers, 1.0))  # before the training, if there is no such layer
+    resolve_layer_scales(
+        unet, dict.fromkeys(params.style_layers, 1.0)
+    )  # before the training, if there is no such layer
     return unet
 
 
@@ -157,18 +158,18 @@ def _told(rows: ImageRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of train pins with a product, and the tokens of their first captions."""
     import torch
 
-    from canvas.denoiser.image_prompt import caption_tokens
-    from canvas.pins.image_batches import spread
-    from canvas.shards.rows import by_bucket, shows_product
+    from canvas.denoiser.image_prompt import compute_caption_tokens
+    from canvas.pins.image_batches import select_evenly
+    from canvas.shards.rows import group_by_bucket, has_product
 
-    learnt = {row.pin_id: row for row in rows.index if shows_product(row) and row.split == "train"}
-    chosen = by_bucket(learnt[pin] for pin in spread(list(learnt), STARTED))
+    learnt = {row.pin_id: row for row in rows.index if has_product(row) and row.split == "train"}
+    chosen = group_by_bucket(learnt[pin] for pin in select_evenly(list(learnt), STARTED))
     embeddings, tokens = [], []
     for numbers in chosen.values():
         for first in range(0, len(numbers), 64):
             batch = rows.batch(numbers[first : first + 64], {"text_states": "text_states"})
             embeddings.append(torch.as_tensor(batch["image"]))
-            tokens.append(caption_tokens(torch.as_tensor(batch["text_states"])[:, 0]))
+            tokens.append(compute_caption_tokens(torch.as_tensor(batch["text_states"])[:, 0]))
     return torch.cat(embeddings), torch.cat(tokens)
 
 

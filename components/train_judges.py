@@ -37,15 +37,15 @@ def train_judges(
     metrics: Output[Metrics],
 ) -> None:
     """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
-    from evaluation.judges.features import view_side
-    from evaluation.judges.judges import learnt_judges
+    from evaluation.judges.features import choose_view_side
+    from evaluation.judges.judges import fit_judges
 
     params, clock = train_judges, time.perf_counter()
-    found = learnt_judges(
+    found = fit_judges(
         pins.path,
         kept.path,
         truth.path,
-        side=view_side(frames.side),
+        side=choose_view_side(frames.side),
         pictures=params.pins,
         checked=params.checked,
         held_out=HELD_OUT,

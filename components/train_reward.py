@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from canvas.reward.human_comparisons import HumanBatches, HumanComparisons
     from canvas.reward.model import RewardModel
     from canvas.train.data import Batches
-    from evaluation.measures.rewards import Judged
+    from evaluation.measures.rewards import ScoredComparisons
 
-SCORED = ("mixed", "known_kinds", "unseen_kinds")
+SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")
 """Sets of comparisons that figures are of."""
 
-HELD_OUT = ("unseen_product", "unseen_both")
+HELD_OUT_SPLITS = ("unseen_product", "unseen_both")
 """Splits whose products nobody trains on."""
 
-MOST_BACKGROUNDS = 64
+MAX_BACKGROUNDS = 64
 """That the model tells from the one asked for."""
 
-CALIBRATING = ("unseen_view",)
+CALIBRATION_SPLITS = ("unseen_view",)
 """Splits of pictures that nobody trains on, of products that training knows."""
 
 
@@ -91,13 +91,13 @@ def train_reward(
     import torch
 
     from canvas.pins.images import encode_png
-    from canvas.reward.human_comparisons import human_comparisons
+    from canvas.reward.human_comparisons import read_human_comparisons
     from canvas.reward.model import build_reward
-    from canvas.reward.objective import RewardObjective, calibrate
-    from canvas.reward.sheet import reward_sheet
-    from canvas.reward.synthetic_judgments import write_judgments
+    from canvas.reward.objective import RewardObjective, set_calibration
+    from canvas.reward.sheet import draw_reward_sheet
+    from canvas.reward.synthetic_judgments import write_synthetic_judgments
     from canvas.train.loop import fit
-    from evaluation.measures.rewards import calibrations
+    from evaluation.measures.rewards import fit_calibrations
 
     params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
     sources = {
@@ -107,7 +107,7 @@ def train_reward(
         "masks": masks.path,
         "captions": captions.path,
     }
-    said = human_comparisons(preferences.path, pins.path, held_out=HELD_OUT, side=reward.image_size)
+    said = read_human_comparisons(preferences.path, pins.path, held_out=HELD_OUT_SPLITS, side=reward.image_size)
     enough = params.human_share > 0 and sum(one.judgments for one in said.learnt) >= params.min_human
     sets = _sets(params, spec, reward, sources, said.products if enough else frozenset())
     drawn = time.perf_counter()
@@ -125,10 +125,10 @@ def train_reward(
     network.eval()
     if not enough:  # people's overall judgments rank candidates by more than their backgrounds
         network.register_to_config(backgrounds=_backgrounds(sets["train"]))
-    calibrate(network, calibrations(_judged(network, sets["calibrate"], params, spec), HEADS))
+    set_calibration(network, fit_calibrations(_judged(network, sets["calibrate"], params, spec), HEADS))
     network.save_pretrained(model.path)
 
-    scored = {name: _judged(network, sets[name], params, spec) for name in SCORED}
+    scored = {name: _judged(network, sets[name], params, spec) for name in SCORED_SETS}
     figures = _figures(network, scored)
     figures |= {
         "human": _human_figures(network, said, enough, params, spec),
@@ -139,11 +139,11 @@ def train_reward(
         "images_per_second": 2 * fitted.images_per_second,
         "seconds": {"draw": drawn - clock, "train": trained - drawn, "score": time.perf_counter() - trained},
     }
-    write_judgments(judgments.path, sets)
+    write_synthetic_judgments(judgments.path, sets)
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     curve = "".join(f"{step},{loss:.6g}\n" for step, loss in fitted.losses)
     losses.path.write_text(f"step,loss\n{curve}", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))
+    sheet.path.write_bytes(encode_png(draw_reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))
 
 
 def _sets(
@@ -155,31 +155,31 @@ def _sets(
 ) -> dict[str, ComparisonBatches]:
     """Comparisons to train on, to calibrate with and to score. Half of the pins of held-out products are scored, but
     for the products `learnt` from people; the other half, and unseen views of products that are known, calibrate."""
-    from canvas.reward.comparisons import ComparisonBatches, compared_with_real, drawn_comparisons
-    from canvas.reward.product_views import background_views, product_views
+    from canvas.reward.comparisons import ComparisonBatches, sample_comparisons, sample_real_comparisons
+    from canvas.reward.product_views import load_background_views, load_product_views
 
     kinds = _trained_kinds(params)
     tables, side = [sources[name] for name in ("pins", "kept", "masks", "captions")], reward.image_size
-    views = product_views(*tables, splits=("train",), side=side, count=params.pins)
-    held_out = product_views(*tables, splits=HELD_OUT, side=side, count=params.scored_pins)
+    views = load_product_views(*tables, splits=("train",), side=side, count=params.pins)
+    held_out = load_product_views(*tables, splits=HELD_OUT_SPLITS, side=side, count=params.scored_pins)
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
     halves[1] = [view for view in halves[1] if (view.product_id or view.pin_id) not in learnt] or halves[1]
-    seen = product_views(*tables, splits=CALIBRATING, side=side, count=params.scored_pins)
+    seen = load_product_views(*tables, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)
     aside = sorted({view.pin_id: view for view in [*halves[0], *seen]}.values(), key=lambda view: view.pin_id)
     tables = [sources[name] for name in ("pins", "kept", "truth", "captions")]
     scenes, other_scenes = (
-        background_views(*tables, splits=splits, side=side, count=params.scenes)
+        load_background_views(*tables, splits=splits, side=side, count=params.scenes)
         for splits in (("train",), tuple(split for split in SPLITS if split != "train"))
     )
     count, each, seed = params.scored_each * len(kinds), params.scored_each, params.seed
 
     def with_real(chosen: Sequence[str]) -> list[Comparison]:
-        return [one for kind in chosen for one in compared_with_real(halves[1], kind, each, seed + 3)]
+        return [one for kind in chosen for one in sample_real_comparisons(halves[1], kind, each, seed + 3)]
 
     of_views = {
-        "train": (drawn_comparisons(views, scenes, kinds, params.comparisons, seed), views, scenes),
-        "calibrate": (drawn_comparisons(aside, other_scenes, kinds, 2 * count, seed + 1), aside, other_scenes),
-        "mixed": (drawn_comparisons(halves[1], other_scenes, kinds, count, seed + 2), halves[1], other_scenes),
+        "train": (sample_comparisons(views, scenes, kinds, params.comparisons, seed), views, scenes),
+        "calibrate": (sample_comparisons(aside, other_scenes, kinds, 2 * count, seed + 1), aside, other_scenes),
+        "mixed": (sample_comparisons(halves[1], other_scenes, kinds, count, seed + 2), halves[1], other_scenes),
         "known_kinds": (with_real(kinds), halves[1], other_scenes),
         "unseen_kinds": (with_real(params.held_out_kinds), halves[1], other_scenes),
     }
@@ -195,7 +195,7 @@ def _backgrounds(batches: ComparisonBatches) -> list[str]:
 
     found = Counter(view.background for view in batches.views)
     found.update(scene.background for scene in batches.scenes)
-    return [background for background, _ in found.most_common() if background][:MOST_BACKGROUNDS]
+    return [background for background, _ in found.most_common() if background][:MAX_BACKGROUNDS]
 
 
 def _trained_kinds(params: TrainRewardParams) -> list[str]:
@@ -222,64 +222,66 @@ def _human_figures(
 ) -> dict[str, float | dict[str, float]]:
     """Judgments by people that there are and that training used; accuracy by question on what it did not use."""
     from canvas.reward.human_comparisons import HumanBatches
-    from evaluation.measures.rewards import accuracies
+    from evaluation.measures.rewards import compute_accuracies
 
     judgments = {name: sum(one.judgments for one in getattr(said, name)) for name in ("learnt", "held_out")}
     figures: dict[str, Any] = {"judgments": sum(judgments.values()), "used": judgments["learnt"] if learnt else 0}
     if said.held_out:
         batches = HumanBatches(said.held_out, words=network.config["words"])
-        figures["held_out"] = accuracies(_judged(network, batches, params, spec), HEADS)
+        figures["held_out"] = compute_accuracies(_judged(network, batches, params, spec), HEADS)
     return figures
 
 
 def _judged(
     network: RewardModel, batches: ComparisonBatches | HumanBatches, params: TrainRewardParams, spec: TrainSpec
-) -> Judged:
+) -> ScoredComparisons:
     """What the model says of comparisons as they are, beside what is known; in the precision of its training."""
     import numpy as np
     import torch
 
-    from canvas.reward.objective import logits_of
-    from canvas.train.data import placed
-    from canvas.train.precision import half_on, multiplying_in
-    from evaluation.measures.rewards import Judged
+    from canvas.reward.objective import compute_logits
+    from canvas.train.data import move_batch
+    from canvas.train.precision import autocast, choose_autocast_dtype
+    from evaluation.measures.rewards import ScoredComparisons
 
     columns: dict[str, list[Any]] = {}
     comparisons: Sequence[Any] = batches.comparisons
-    half = half_on(network.device, spec.precision)
-    with torch.no_grad(), multiplying_in(half, network.device):
+    half = choose_autocast_dtype(network.device, spec.precision)
+    with torch.no_grad(), autocast(half, network.device):
         for first in range(0, len(comparisons), params.score_batch):
             batch = batches.batch(comparisons[first : first + params.score_batch])
             columns.setdefault("pins", []).append(batch["pin_id"])
-            found = dict(zip(("first", "second"), logits_of(network, placed(batch, network.device)), strict=True))
+            found = dict(
+                zip(("first", "second"), compute_logits(network, move_batch(batch, network.device)), strict=True)
+            )
             for name in ("first", "second", "preferred", "first_good", "second_good"):
                 known = torch.as_tensor(found.get(name, batch[name]))
                 columns.setdefault(name, []).append(known.double().cpu().numpy())
     pins = [str(pin) for part in columns.pop("pins") for pin in part]
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return Judged(pins=pins, kinds=[one.kinds for one in comparisons], **arrays)
+    return ScoredComparisons(pins=pins, kinds=[one.kinds for one in comparisons], **arrays)
 
 
-def _figures(network: RewardModel, scored: Mapping[str, Judged]) -> dict[str, Any]:
+def _figures(network: RewardModel, scored: Mapping[str, ScoredComparisons]) -> dict[str, Any]:
     """Accuracies and calibration errors by question: mixed comparisons, and real pictures against corrupted ones of
     known and unseen kinds; by kind, of what the kind hurts most plainly."""
     import torch
 
     from canvas.reward.corruptions import CORRUPTIONS
-    from canvas.reward.model import calibrated
-    from evaluation.measures.rewards import accuracies, accuracy, calibration_errors
+    from canvas.reward.model import calibrate_logits
+    from evaluation.measures.rewards import compute_accuracies, compute_accuracy, compute_calibration_errors
 
     figures: dict[str, Any] = {}
     for name, judged in scored.items():
         first, second = (
-            calibrated(network, torch.from_numpy(logits).float().to(network.device)).double().cpu().numpy()
+            calibrate_logits(network, torch.from_numpy(logits).float().to(network.device)).double().cpu().numpy()
             for logits in (judged.first, judged.second)
         )
-        figures[name] = accuracies(judged, HEADS) | calibration_errors(judged, (first, second), HEADS)
+        figures[name] = compute_accuracies(judged, HEADS) | compute_calibration_errors(judged, (first, second), HEADS)
     by_kind: dict[str, dict[str, float]] = {}
     for name in ("known_kinds", "unseen_kinds"):
         for kind, corruption in CORRUPTIONS.items():
             for question in sorted(corruption.hurts):
-                if (of := accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
+                if (of := compute_accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
                     by_kind.setdefault(kind, {})[question] = of.mean
     return figures | {"accuracy_by_kind": by_kind}

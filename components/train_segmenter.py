@@ -17,7 +17,7 @@ from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Ste
 
 if TYPE_CHECKING:
     from canvas.segmenter.model import Segmenter
-    from canvas.train.loop import Fitted
+    from canvas.train.loop import TrainResult
     from evaluation.measures.masks import MaskScore
 
 
@@ -61,44 +61,44 @@ def train_segmenter(
     """Train the product segmenter on true alphas of the train split, and score it on the held-out splits."""
     import torch
 
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.pins import tables
-    from evaluation.measures.masks import mask_metrics
+    from evaluation.measures.masks import compute_mask_metrics
 
     params, clock = train_segmenter, time.perf_counter()
-    split_of = tables.kept_splits(pins.path, kept.path)
+    split_of = tables.read_kept_splits(pins.path, kept.path)
     torch.manual_seed(training.seed)
-    segmenter = _initial(params)
+    segmenter = _initialize_segmenter(params)
     figures: dict[str, object] = {}
     curve: list[tuple[int, float]] = []
     if params.train is not None and params.augment is not None:
         wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
         spec = training.resolve(params.train)
-        fitted = _fitted(segmenter, spec, params.augment, pins.path, truth.path, wanted, log, scratch)
+        fitted = _fit_segmenter(segmenter, spec, params.augment, pins.path, truth.path, wanted, log, scratch)
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     segmenter.save(model.path)
     trained = time.perf_counter()
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
-    segmenter.eval().to(own_device())
-    figures |= mask_metrics(_scores(segmenter, params, edges, pins.path, truth.path, held_out))
+    segmenter.eval().to(default_device())
+    figures |= compute_mask_metrics(_score_segmenter(segmenter, params, edges, pins.path, truth.path, held_out))
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
 
 
-def _initial(params: TrainSegmenterParams) -> Segmenter:
-    from canvas.segmenter.model import build_segmenter, load_segmenter, segmenter_to_tune
+def _initialize_segmenter(params: TrainSegmenterParams) -> Segmenter:
+    from canvas.segmenter.model import build_segmenter, load_segmenter, load_trainable_segmenter
 
     if params.unet is not None:
         return build_segmenter(params.unet)
     assert params.init_from is not None
     if params.train is None:
         return load_segmenter(params.init_from, params.background)
-    return segmenter_to_tune(params.init_from)
+    return load_trainable_segmenter(params.init_from)
 
 
-def _fitted(
+def _fit_segmenter(
     segmenter: Segmenter,
     spec: TrainSpec,
     augment: AugmentSpec,
@@ -107,13 +107,13 @@ def _fitted(
     wanted: Collection[str],
     log: StepLog,
     scratch: Scratch,
-) -> Fitted:
+) -> TrainResult:
     from canvas.segmenter.objective import SegmentationObjective
-    from canvas.segmenter.training_data import PastedBatches, load_cutouts
+    from canvas.segmenter.training_data import CopyPasteBatches, load_segmentation_data
     from canvas.train.loop import fit
 
-    cutouts = load_cutouts(pins, truth, wanted, segmenter.size)
-    batches = PastedBatches(cutouts, spec.batch_size, spec.seed)
+    cutouts = load_segmentation_data(pins, truth, wanted, segmenter.size)
+    batches = CopyPasteBatches(cutouts, spec.batch_size, spec.seed)
     return fit(
         segmenter,
         SegmentationObjective(augment),
@@ -124,7 +124,7 @@ def _fitted(
     )
 
 
-def _scores(
+def _score_segmenter(
     segmenter: Segmenter,
     params: TrainSegmenterParams,
     edges: EdgeSpec,
@@ -135,20 +135,20 @@ def _scores(
     import numpy as np
 
     from canvas.pins import tables
-    from canvas.pins.images import decode
+    from canvas.pins.images import decode_image
     from canvas.pins.masks import decode_mask
-    from evaluation.measures.masks import mask_score
+    from evaluation.measures.masks import score_mask
 
     true = {
         row["pin_id"]: row["alpha"]
-        for batch in tables.batches(truth, ["pin_id", "alpha"])
+        for batch in tables.read_batches(truth, ["pin_id", "alpha"])
         for row in batch.to_pylist()
         if row["pin_id"] in held_out
     }
-    for batch in tables.batches(pins, ["pin_id", "image"], params.score_batch):
+    for batch in tables.read_batches(pins, ["pin_id", "image"], params.score_batch):
         rows = [row for row in batch.to_pylist() if row["pin_id"] in true]
-        images = [decode(row["image"]) for row in rows]
+        images = [decode_image(row["image"]) for row in rows]
         for row, alpha in zip(rows, segmenter.alphas(images, edges) if rows else [], strict=True):
             png = true[row["pin_id"]]
             known = np.zeros(alpha.shape, bool) if png is None else decode_mask(png)
-            yield mask_score(row["pin_id"], held_out[row["pin_id"]], alpha >= params.threshold, known)
+            yield score_mask(row["pin_id"], held_out[row["pin_id"]], alpha >= params.threshold, known)

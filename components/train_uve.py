@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from canvas.pins.crops import Pixels
-    from canvas.train.loop import Fitted
+    from canvas.train.loop import TrainResult
     from canvas.uve.model import UveModel
     from canvas.uve.training_data import Labels
 
-SCORED = {
+SCORED_SPLITS = {
     "scene": ("unseen_view", "unseen_both"),
     "product": ("unseen_product", "unseen_both"),
     "category": ("unseen_product", "unseen_both"),
@@ -33,7 +33,7 @@ SCORED = {
 }
 """Splits that each task is scored on: nobody trained on those views, or those products."""
 
-NEIGHBOURS = 6
+NEIGHBOUR_COUNT = 6
 """Of a pin on the sheet."""
 
 
@@ -81,25 +81,25 @@ def train_uve(
     import torch
 
     from canvas.clip.model import load_clip
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.pins import tables
-    from canvas.pins.image_batches import load_squeezed, spread
+    from canvas.pins.image_batches import load_square_images, select_evenly
     from canvas.pins.images import encode_png
     from canvas.uve.model import build_uve
-    from canvas.uve.table import seen_side, vectors_of
-    from canvas.uve.training_data import labels_of
+    from canvas.uve.table import choose_input_side, embed_arrays
+    from canvas.uve.training_data import read_labels
 
     clock = time.perf_counter()
     if train_uve.train is None and uve.init_from is None:
         raise ValueError("train_uve.train is null: the embedding needs training, or name its uve.init_from")
-    split_of = tables.kept_splits(pins.path, kept.path)
-    labels = labels_of(pins.path, truth.path, captions.path, split_of.keys())
+    split_of = tables.read_kept_splits(pins.path, kept.path)
+    labels = read_labels(pins.path, truth.path, captions.path, split_of.keys())
     torch.manual_seed(training.seed)
     network = build_uve(uve)
     figures: dict[str, Any] = {}
     curve = ["step,loss"]
     if train_uve.train is not None:
-        fitted = trained(
+        fitted = _train_embedding(
             network, train_uve, training.resolve(train_uve.train), labels, split_of, pins.path, log, scratch.path
         )
         figures["images_per_second"] = fitted.images_per_second
@@ -107,13 +107,13 @@ def train_uve(
     network.eval().save_pretrained(model.path)
     fitted_at = time.perf_counter()
 
-    network.to(own_device())
-    tower = load_clip(clip.path / "second").eval().to(own_device())
-    held_out = spread([pin for pin, split in split_of.items() if split != "train"], train_uve.scored_pins)
-    catalogue = spread([pin for pin, split in split_of.items() if split == "train"], train_uve.catalogue_pins)
-    ids, pictures = load_squeezed(pins.path, {*held_out, *catalogue}, seen_side(network, tower))
-    found = vectors_of(network, tower, pictures, train_uve.score_batch)
-    figures |= recalls(ids, found, held_out, labels, split_of)
+    network.to(default_device())
+    tower = load_clip(clip.path / "second").eval().to(default_device())
+    held_out = select_evenly([pin for pin, split in split_of.items() if split != "train"], train_uve.scored_pins)
+    catalogue = select_evenly([pin for pin, split in split_of.items() if split == "train"], train_uve.catalogue_pins)
+    ids, pictures = load_square_images(pins.path, {*held_out, *catalogue}, choose_input_side(network, tower))
+    found = embed_arrays(network, tower, pictures, train_uve.score_batch)
+    figures |= _compute_recalls(ids, found, held_out, labels, split_of)
     image = _sheet(ids, pictures, found[0], train_uve.sheet_pins, held_out or ids, labels)
     figures["parameters"] = sum(weight.numel() for weight in network.parameters())
     figures["seconds"] = {"train": fitted_at - clock, "score": time.perf_counter() - fitted_at}
@@ -122,7 +122,7 @@ def train_uve(
     sheet.path.write_bytes(encode_png(image))
 
 
-def trained(
+def _train_embedding(
     network: UveModel,
     params: TrainUveParams,
     spec: TrainSpec,
@@ -131,19 +131,19 @@ def trained(
     pins: Path,
     log: StepLog,
     scratch: Path,
-) -> Fitted:
+) -> TrainResult:
     """Train `network` in place on the tasks of `params` whose weight is above 0."""
-    from canvas.pins.image_batches import load_squeezed, spread
+    from canvas.pins.image_batches import load_square_images, select_evenly
     from canvas.train.loop import fit
     from canvas.uve.objective import ProxyClassifier, ProxySoftmax
-    from canvas.uve.training_data import BalancedCrops, classes_of
+    from canvas.uve.training_data import BalancedCrops, select_classes
 
     weights = {task: weight for task, weight in params.tasks.of().items() if weight > 0}
-    wanted = set(spread([pin for pin, split in split_of.items() if split == "train"], params.pins))
+    wanted = set(select_evenly([pin for pin, split in split_of.items() if split == "train"], params.pins))
     known = {task: {pin: name for pin, name in labels[task].items() if pin in wanted} for task in weights}
-    classes = classes_of(known, list(weights), params.min_pins)
+    classes = select_classes(known, list(weights), params.min_pins)
     side = network.config["image_size"]
-    ids, pictures = load_squeezed(pins, wanted, round(side * params.crops.zoom))
+    ids, pictures = load_square_images(pins, wanted, round(side * params.crops.zoom))
     batches = BalancedCrops(
         ids,
         pictures,
@@ -164,7 +164,7 @@ def trained(
     )
 
 
-def recalls(
+def _compute_recalls(
     ids: Sequence[str],
     found: tuple[NDArray[np.float32], NDArray[np.float32]],
     held_out: Collection[str],
@@ -173,18 +173,18 @@ def recalls(
 ) -> dict[str, Any]:
     """Recall by embedding ("uve", "uve_code", "clip") and task, of the held-out pins of its SCORED splits: among each
     other, and among all `ids` ("catalogue"). `found`: UVE and CLIP of `ids`."""
-    from canvas.uve.model import codes, signs
-    from evaluation.measures.neighbours import label_recall
+    from canvas.uve.model import pack_codes, unpack_codes
+    from evaluation.measures.neighbours import compute_label_recall
 
-    vectors = {"uve": found[0], "uve_code": signs(codes(found[0])), "clip": found[1]}
+    vectors = {"uve": found[0], "uve_code": unpack_codes(pack_codes(found[0])), "clip": found[1]}
     figures: dict[str, Any] = {name: {} for name in vectors}
-    for task, splits in SCORED.items():
+    for task, splits in SCORED_SPLITS.items():
         queries = [at for at, pin in enumerate(ids) if pin in held_out and split_of[pin] in splits]
         known = [labels[task].get(pin) for pin in ids]
         for name, of in vectors.items():
             figures[name][task] = {
-                "held_out": label_recall(of[queries], [known[at] for at in queries]),
-                "catalogue": label_recall(of, known, queries),
+                "held_out": compute_label_recall(of[queries], [known[at] for at in queries]),
+                "catalogue": compute_label_recall(of, known, queries),
             }
     return figures
 
@@ -200,17 +200,17 @@ def _sheet(
     """A row a query: the pin, then the pins nearest to it, each with its scene and product."""
     from PIL import Image
 
-    from canvas.pins.image_batches import spread
-    from canvas.pins.images import contact_sheet
-    from evaluation.measures.neighbours import nearest
+    from canvas.pins.image_batches import select_evenly
+    from canvas.pins.images import draw_contact_sheet
+    from evaluation.measures.neighbours import find_nearest
 
     place = {pin: at for at, pin in enumerate(ids)}
     rows = []
-    for pin in spread(queries, count):
-        rows += [place[pin], *nearest(vectors, place[pin], min(NEIGHBOURS, len(ids) - 1))]
+    for pin in select_evenly(queries, count):
+        rows += [place[pin], *find_nearest(vectors, place[pin], min(NEIGHBOUR_COUNT, len(ids) - 1))]
     words = [
         f"{labels['scene'].get(ids[row], '-')} / {labels['product'].get(ids[row], '-').rpartition('-')[2]}"
         for row in rows
     ]
     shown = [Image.fromarray(pictures[row]) for row in rows]
-    return contact_sheet(shown, words, columns=1 + min(NEIGHBOURS, len(ids) - 1), cell=128)
+    return draw_contact_sheet(shown, words, columns=1 + min(NEIGHBOUR_COUNT, len(ids) - 1), cell=128)

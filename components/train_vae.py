@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from canvas.features.perceptual import FeatureDistance
     from canvas.train.data import Batch
-    from canvas.train.loop import Fitted
+    from canvas.train.loop import TrainResult
     from canvas.vae.model import Vae
-    from evaluation.measures.reconstructions import Reconstructions
+    from evaluation.measures.reconstructions import ReconstructionScores
 
 
 UNSEEN_VIEWS = ("unseen_view", "unseen_both")
@@ -83,17 +83,17 @@ def train_vae(
     import torch
 
     from canvas.clip.model import load_clip
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.features.perceptual import ClipFeatures, FeatureDistance
     from canvas.pins import tables
-    from canvas.train.state import evaluating
+    from canvas.train.state import eval_mode
     from canvas.vae.model import build_vae
 
     params, clock = train_vae, time.perf_counter()
     if params.train is None and vae.init_from is None:
         raise ValueError("train_vae.train is null: the autoencoder needs training, or name vae.init_from")
     frames.check_cells(vae.factor)
-    split_of = tables.kept_splits(pins.path, kept.path)
+    split_of = tables.read_kept_splits(pins.path, kept.path)
     encoder = load_clip(clip.path / perceptual.encoder)
     distance = FeatureDistance(ClipFeatures(encoder, perceptual.layers))
     torch.manual_seed(training.seed)
@@ -111,8 +111,8 @@ def train_vae(
         )
         curve, figures["images_per_second"] = fitted.losses, fitted.images_per_second
     trained = time.perf_counter()
-    autoencoder.to(own_device())  # where training left it
-    with evaluating(autoencoder):
+    autoencoder.to(default_device())  # where training left it
+    with eval_mode(autoencoder):
         if params.train is not None:  # public denoisers know a public autoencoder's latents by its own scale
             _store_statistics(autoencoder, params, frames, split_of, pins.path)
         autoencoder.save_pretrained(model.path)
@@ -135,25 +135,25 @@ def _fitted(
     log: StepLog,
     scratch: Scratch,
     sample: Callable[[nn.Module, int], None],
-) -> Fitted:
+) -> TrainResult:
     import torch
 
-    from canvas.pins.image_batches import CropBatches, load_pictures
-    from canvas.pins.pixels import from_bytes
+    from canvas.pins.image_batches import CropBatches, load_images
+    from canvas.pins.pixels import bytes_to_tensor
     from canvas.train.loop import fit
     from canvas.vae.model import PixelAutoencoder
-    from canvas.vae.objective import PictureLoss, ReconstructionObjective, adversary_of
+    from canvas.vae.objective import ImageLoss, ReconstructionObjective, build_adversary
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
-    ids, pictures = load_pictures(pins, wanted, round(side * objective.crops.zoom))
+    ids, pictures = load_images(pins, wanted, round(side * objective.crops.zoom))
     crops = CropBatches(ids, pictures, side, objective.crops, spec.batch_size, spec.seed)
     if fresh and isinstance(autoencoder, PixelAutoencoder):
         epoch = max(len(ids) // spec.batch_size, 1)
         autoencoder.fit_patches(
-            lambda: (from_bytes(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
+            lambda: (bytes_to_tensor(torch.as_tensor(crops(step, 0, 1)["images"])) for step in range(epoch))
         )
-    adversary = adversary_of(objective.adversary) if objective.adversary else None
-    loss = PictureLoss(
+    adversary = build_adversary(objective.adversary) if objective.adversary else None
+    loss = ImageLoss(
         objective.loss,
         features=distance if objective.loss.features else None,
         adversary=objective.adversary,
@@ -180,12 +180,12 @@ def _sampler(
     log: StepLog,
 ) -> Callable[[nn.Module, int], None]:
     """Logs the sheet of the same few held-out pins, all in the square frame, as the autoencoder is at a step."""
-    from canvas.pins.image_batches import framed, spread
+    from canvas.pins.image_batches import batch_by_frame, select_evenly
     from canvas.pins.images import encode_png
 
-    shown = spread([pin_id for pin_id, split in split_of.items() if split != "train"], params.sheet_each)
+    shown = select_evenly([pin_id for pin_id, split in split_of.items() if split != "train"], params.sheet_each)
     square = replace(frames, buckets=((frames.side, frames.side),))
-    batches = list(framed(pins, {pin_id: split_of[pin_id] for pin_id in shown}, square, params.score_batch))
+    batches = list(batch_by_frame(pins, {pin_id: split_of[pin_id] for pin_id in shown}, square, params.score_batch))
 
     def sample(autoencoder: nn.Module, step: int) -> None:
         found = _reconstructions(cast("Vae", autoencoder), distance, batches, params.sheet_each)
@@ -200,15 +200,17 @@ def _store_statistics(
     """Mean and deviation of the latents of the train split, into the autoencoder's config."""
     import torch
 
-    from canvas.pins.image_batches import framed
-    from canvas.pins.pixels import from_bytes
+    from canvas.pins.image_batches import batch_by_frame
+    from canvas.pins.pixels import bytes_to_tensor
     from canvas.vae.latents import LatentMoments
-    from canvas.vae.model import posterior
+    from canvas.vae.model import compute_posterior
 
     moments = LatentMoments()
     train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
-    for batch in framed(pins, train, frames, params.score_batch):
-        moments.add(posterior(autoencoder, from_bytes(torch.as_tensor(batch["images"]).to(autoencoder.device))))
+    for batch in batch_by_frame(pins, train, frames, params.score_batch):
+        moments.add(
+            compute_posterior(autoencoder, bytes_to_tensor(torch.as_tensor(batch["images"]).to(autoencoder.device)))
+        )
     moments.store(autoencoder)
 
 
@@ -222,11 +224,11 @@ def _scores(
     sheet: Path,
 ) -> Mapping[str, object]:
     """PSNR, SSIM and perceptual distance of held-out pins, overall and by split; writes the sheet."""
-    from canvas.pins.image_batches import framed
+    from canvas.pins.image_batches import batch_by_frame
     from canvas.pins.images import encode_png
 
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
-    batches = framed(pins, held_out, frames, params.score_batch)
+    batches = batch_by_frame(pins, held_out, frames, params.score_batch)
     found = _reconstructions(autoencoder, distance, batches, params.sheet_each)
     sheet.write_bytes(encode_png(found.sheet()))
     return found.metrics()
@@ -234,18 +236,20 @@ def _scores(
 
 def _reconstructions(
     autoencoder: Vae, distance: FeatureDistance, batches: Iterable[Batch], shown: int
-) -> Reconstructions:
+) -> ReconstructionScores:
     """Of framed pins, scored where the autoencoder is."""
     import torch
 
-    from canvas.pins.pixels import from_bytes
-    from canvas.vae.model import decoded, posterior
-    from evaluation.measures.reconstructions import Reconstructions
+    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.vae.model import compute_posterior, decode_latents
+    from evaluation.measures.reconstructions import ReconstructionScores
 
-    found = Reconstructions(distance.to(autoencoder.device), shown)
+    found = ReconstructionScores(distance.to(autoencoder.device), shown)
     for batch in batches:
-        images = from_bytes(torch.as_tensor(batch["images"]).to(autoencoder.device))
-        found.add(images, decoded(autoencoder, posterior(autoencoder, images).mode()), list(batch["split"]))
+        images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(autoencoder.device))
+        found.add(
+            images, decode_latents(autoencoder, compute_posterior(autoencoder, images).mode()), list(batch["split"])
+        )
     return found
 
 
@@ -258,29 +262,29 @@ def _scenes(
     import torch
     from PIL import Image
 
-    from canvas.pins.pixels import from_bytes, to_bytes
-    from canvas.pins.scene_views import scene_views, square_view
-    from canvas.vae.model import decoded, posterior
-    from evaluation.judges.features import view_side
+    from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+    from canvas.pins.scene_views import crop_center_square, load_scene_views
+    from canvas.vae.model import compute_posterior, decode_latents
+    from evaluation.judges.features import choose_view_side
     from evaluation.judges.judges import Judges
-    from evaluation.judges.scenes import scene_accuracy
+    from evaluation.judges.scenes import compute_scene_accuracy
 
     both = Judges.load(judges).both
-    real, scenes = scene_views(
+    real, scenes = load_scene_views(
         pins, kept, truth, splits=UNSEEN_VIEWS, side=side, count=params.scored_views, emptied=True
     )
     if both is None or not scenes:
         return {}
     again = []
     for images in torch.from_numpy(real).permute(0, 3, 1, 2).split(params.score_batch):
-        latents = posterior(autoencoder, from_bytes(images.to(autoencoder.device))).mode()
-        again.append(to_bytes(decoded(autoencoder, latents)).cpu())
+        latents = compute_posterior(autoencoder, bytes_to_tensor(images.to(autoencoder.device))).mode()
+        again.append(tensor_to_bytes(decode_latents(autoencoder, latents)).cpu())
     reconstructed = torch.cat(again).permute(0, 2, 3, 1).numpy()
     shown = [
-        np.stack([square_view(Image.fromarray(view), view_side(side)) for view in views])
+        np.stack([crop_center_square(Image.fromarray(view), choose_view_side(side)) for view in views])
         for views in (real, reconstructed)
     ]
     return {
-        **scene_accuracy(both, shown[0], scenes, "real"),
-        **scene_accuracy(both, shown[1], scenes, "reconstructed"),
+        **compute_scene_accuracy(both, shown[0], scenes, "real"),
+        **compute_scene_accuracy(both, shown[1], scenes, "reconstructed"),
     }

@@ -6,9 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec, SheetSpec
-from canvas.shards.engaged import EngagementRule
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, LoraSpec, SheetSpec
+from canvas.shards.engagement import EngagementRule
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -46,30 +45,30 @@ def tune_engaged(
 
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import training_scheduler
+    from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
     from canvas.denoiser.training import train_denoiser
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.engaged import Engaged
+    from canvas.shards.engagement import EngagementSelection
     from canvas.shards.rows import ShardRows
-    from canvas.vae.latents import latent_scale
+    from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
 
     spec, clock = tune_engaged.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     rows = ShardRows(shards.path)
-    scheduler = training_scheduler(diffusion)
+    scheduler = build_training_scheduler(diffusion)
     unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
     torch.manual_seed(spec.seed)
     add_lora(unet, rank=tune_engaged.lora.rank, alpha=tune_engaged.lora.alpha)
     objective = DenoisingObjective(
         diffusion,
-        latent_scale(autoencoder),
+        get_latent_scale(autoencoder),
         captions=tune_engaged.captions,
         caption_dropout=tune_engaged.caption_dropout,
         inpaint=True,
     )
-    wanted = Engaged(rows.index, tune_engaged.rule)
+    wanted = EngagementSelection(rows.index, tune_engaged.rule)
     samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=wanted)
     run = train_denoiser(
         unet,

@@ -19,9 +19,9 @@ def validate(
     scratch: Scratch,
 ) -> None:
     """Check the pins table with Great Expectations; a critical failure stops the run."""
-    from evaluation.tables.expectations import checked_frame, summary, validated
+    from evaluation.tables.expectations import count_checks, read_suite_frame, validate_frames
 
-    frames = {"pins": checked_frame(pins.path, None)}
-    found = validated("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")
-    metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
+    frames = {"pins": read_suite_frame(pins.path, None)}
+    found = validate_frames("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")
+    metrics.path.write_text(json.dumps(count_checks(found.checks), indent=1) + "\n", encoding="utf-8")
     report.path.write_text(found.page, encoding="utf-8")

@@ -23,15 +23,17 @@ def validate_tables(
 ) -> None:
     """Check kept, masks and captions with Great Expectations; a critical failure stops the run."""
     from canvas.pins import tables
-    from evaluation.tables.expectations import checked_frame, summary, validated
+    from evaluation.tables.expectations import count_checks, read_suite_frame, validate_frames
 
     every = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
-    good = tables.kept_splits(pins.path, kept.path).keys()
+    good = tables.read_kept_splits(pins.path, kept.path).keys()
     frames = {
-        "kept": checked_frame(kept.path, every),
-        "masks": checked_frame(masks.path, good),
-        "captions": checked_frame(captions.path, good),
+        "kept": read_suite_frame(kept.path, every),
+        "masks": read_suite_frame(masks.path, good),
+        "captions": read_suite_frame(captions.path, good),
     }
-    found = validated("Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html")
-    metrics.path.write_text(json.dumps(summary(found.checks), indent=1) + "\n", encoding="utf-8")
+    found = validate_frames(
+        "Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html"
+    )
+    metrics.path.write_text(json.dumps(count_checks(found.checks), indent=1) + "\n", encoding="utf-8")
     report.path.write_text(found.page, encoding="utf-8")

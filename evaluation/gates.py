@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canvas.pins import tables
-from evaluation.generator.comparison import Delta, Row, deltas, of_model, pairs, slices
-from evaluation.generator.measures import LOWER_IS_BETTER
-from evaluation.ratings.agreement import counted, win_rate
+from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
+from evaluation.generator.measure_names import LOWER_IS_BETTER
+from evaluation.ratings.agreement import compute_win_rate, select_counted
 from evaluation.statistics import significance
 
 Outcome = Literal["pass", "fail", "pending"]
@@ -55,7 +55,7 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judged(
+def run_gate(
     gate: GateParams, challenger: str, evaluation: Path, figures: Path, champion: Path, ratings: Path
 ) -> tuple[str | None, Verdict]:
     """Digest of the champion (None: there is none), and the verdict on the model of digest `challenger`.
@@ -63,7 +63,7 @@ def judged(
     evaluation, ratings: tables; figures: reports/evaluate/metrics.json; champion: directory with champion.json.
     """
     against = json.loads((champion / "champion.json").read_text(encoding="utf-8")).get("digest")
-    return against, decided(
+    return against, decide_verdict(
         gate,
         challenger,
         against,
@@ -73,7 +73,7 @@ def judged(
     )
 
 
-def decided(
+def decide_verdict(
     gate: GateParams,
     challenger: str,
     champion: str | None,
@@ -86,26 +86,26 @@ def decided(
 
     rows: tables.EVALUATION; judgments: tables.JUDGMENTS.
     """
-    own = [row for row in of_model(rows, "challenger") if row["digest"] == challenger]
-    theirs = [row for row in of_model(rows, "champion") if row["digest"] == champion]
-    against = beyond_limits(gate, figures) + unmeasured(gate, own)
+    own = [row for row in select_model(rows, "challenger") if row["digest"] == challenger]
+    theirs = [row for row in select_model(rows, "champion") if row["digest"] == champion]
+    against = find_limit_violations(gate, figures) + find_missing_measures(gate, own)
     notes = ["there is no champion yet: limits decide, and people's comparison with pasted products"]
     if champion is not None:
-        lost, notes = losses(gate, own, theirs)
+        lost, notes = find_losses(gate, own, theirs)
         against += lost
     if against:
         return Verdict("fail", tuple(against))
-    outcome, said = people(gate, challenger, champion, judgments)
+    outcome, said = decide_by_ratings(gate, challenger, champion, judgments)
     return Verdict(outcome, (said, *notes))
 
 
-def beyond_limits(gate: GateParams, figures: Mapping[str, Any]) -> list[str]:
+def find_limit_violations(gate: GateParams, figures: Mapping[str, Any]) -> list[str]:
     """Which figures are not within their limits, or not there. What is not a number is beyond every limit."""
     limits = [(name, limit, "at most") for name, limit in gate.ceilings.items() if limit is not None]
     limits += [(name, limit, "at least") for name, limit in gate.floors.items() if limit is not None]
     reasons = []
     for name, limit, words in limits:
-        value = _figure(figures, name)
+        value = _look_up_metric(figures, name)
         if value is None:
             reasons.append(f"{name} was not measured: it must be {words} {limit:g}")
         elif not (value <= limit if words == "at most" else value >= limit):
@@ -113,7 +113,7 @@ def beyond_limits(gate: GateParams, figures: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def unmeasured(gate: GateParams, challenger: Sequence[Row]) -> list[str]:
+def find_missing_measures(gate: GateParams, challenger: Sequence[Row]) -> list[str]:
     """What of the guarded measures is missing or not a number in the challenger's rows."""
     if not challenger:
         return ["the evaluation holds no picture of this model: evaluate it again"]
@@ -127,42 +127,42 @@ def unmeasured(gate: GateParams, challenger: Sequence[Row]) -> list[str]:
     return reasons
 
 
-def losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[Row]) -> tuple[list[str], list[str]]:
+def find_losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[Row]) -> tuple[list[str], list[str]]:
     """Guarded measures, over all and by slice, that got worse beyond chance; and notes: how many were compared, and
     those that look worse but could be so by chance."""
-    items = len({new["item_id"] for _, new in pairs(challenger, champion)})
+    items = len({new["item_id"] for _, new in pair_rows(challenger, champion)})
     if items < gate.min_items:
         return [
             f"the champion painted {items} of these items, {gate.min_items} are needed to compare: keep the products, "
             "prompts and seeds that it was evaluated on"
         ], []
     direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
-    compared = [delta for delta in deltas(challenger, champion, **direction) if delta.guarded]
-    compared += slices(challenger, champion, gate.slices, min_items=gate.min_items, **direction)
+    compared = [delta for delta in compute_deltas(challenger, champion, **direction) if delta.guarded]
+    compared += compute_slice_deltas(challenger, champion, gate.slices, min_items=gate.min_items, **direction)
     reasons = [
         f"{name} was not measured on the champion's pictures: it is guarded"
         for name in gate.guarded
         if not any(delta.name == name and delta.difference is not None for delta in compared)
     ]
     known = [delta for delta in compared if delta.loss_by_chance is not None]
-    stand = significance.found([float(delta.loss_by_chance or 0) for delta in known], gate.false_alarms)
+    stand = significance.find_significant([float(delta.loss_by_chance or 0) for delta in known], gate.false_alarms)
     lost = [delta for delta, stands in zip(known, stand, strict=True) if stands]
-    reasons += [f"worse than the champion: {_told(delta)}" for delta in lost]
+    reasons += [f"worse than the champion: {_format_delta(delta)}" for delta in lost]
     notes = [f"no loss against the champion beyond chance in {len(known)} comparisons"]
     notes += [
-        f"looks worse, which may be chance among so many: {_told(delta)}"
+        f"looks worse, which may be chance among so many: {_format_delta(delta)}"
         for delta in known
         if delta.change == "worse" and delta not in lost
     ]
     return reasons, notes
 
 
-def people(
+def decide_by_ratings(
     gate: GateParams, challenger: str, champion: str | None, judgments: Sequence[Mapping[str, Any]]
 ) -> tuple[Outcome, str]:
     """What people's preferences say, as far as they are about these two models."""
-    usable = {row["judgment_id"]: row for row in counted(judgments) if _is_share(row["value"])}
-    preferred = win_rate(usable.values(), challenger, champion)
+    usable = {row["judgment_id"]: row for row in select_counted(judgments) if _is_share(row["value"])}
+    preferred = compute_win_rate(usable.values(), challenger, champion)
     against = "the champion" if champion else "pasted products"
     given, raters = (preferred.judgments, preferred.raters) if preferred else (0, 0)
     if preferred is None or given < gate.min_judgments or raters < gate.min_raters:
@@ -175,7 +175,7 @@ def people(
     return "fail", f"{told}: the interval must lie above {gate.min_win_rate:g}"
 
 
-def _told(delta: Delta) -> str:
+def _format_delta(delta: Delta) -> str:
     assert delta.difference is not None
     assert delta.champion is not None
     change = delta.difference
@@ -185,7 +185,7 @@ def _told(delta: Delta) -> str:
     )
 
 
-def _figure(figures: Mapping[str, Any], name: str) -> float | None:
+def _look_up_metric(figures: Mapping[str, Any], name: str) -> float | None:
     """A number by its dotted name; None: not there."""
     value: Any = figures
     for key in name.split("."):

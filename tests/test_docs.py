@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from canvas.__main__ import _parser as canvas_parser
+from canvas.__main__ import _build_parser as canvas_parser
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from components.ingest import IngestParams

@@ -38,8 +38,8 @@ def test_example_generates_round_the_product(
 
 
 def test_command_line_example_is_understood() -> None:
-    from canvas.__main__ import _parser
+    from canvas.__main__ import _build_parser
 
     (command,) = re.findall(r"python -m canvas (generate .*?)```", README, re.DOTALL)
     words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command.replace("\\\n", " "))]
-    assert _parser().parse_args(words).product.name.endswith(".png")
+    assert _build_parser().parse_args(words).product.name.endswith(".png")

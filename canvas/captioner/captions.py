@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canvas.pins import tables
-from canvas.pins.captions import delivered_caption
-from canvas.sources.showroom.captions import true_caption
+from canvas.pins.captions import select_owner_caption
+from canvas.sources.showroom.captions import compose_true_caption
 
 
 @dataclass(frozen=True, slots=True)
-class PinWords:
+class CaptionedPin:
     """What training and scoring of captions need to know of a pin besides its picture."""
 
     split: str
@@ -22,7 +22,7 @@ class PinWords:
     true: bool  # truth knows the pin
 
 
-def words_of_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[str, PinWords]:
+def load_captioned_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[str, CaptionedPin]:
     """The pins of `splits` with their captions: the showroom's truth, else the alt text or title they came with.
 
     Pins without any are left out.
@@ -33,10 +33,10 @@ def words_of_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[st
         if row["pin_id"] not in splits:
             continue
         true = known.get(row["pin_id"])
-        caption = delivered_caption(row) if true is None else true_caption(row, true)
+        caption = select_owner_caption(row) if true is None else compose_true_caption(row, true)
         if caption:
             scene = None if true is None else true["scene"]
-            found[row["pin_id"]] = PinWords(
+            found[row["pin_id"]] = CaptionedPin(
                 splits[row["pin_id"]], row["category"] or "", caption, scene, true is not None
             )
     return found

@@ -28,18 +28,18 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from canvas.captioner.spec import Asking, DecoderSpec
-from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, pretrained_trunk
-from canvas.loading import LOADING
-from canvas.pins.images import on_white
+from canvas.captioner.spec import CaptioningSpec, DecoderSpec
+from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, load_pretrained_trunk
+from canvas.loading import LOADING_LOCK
+from canvas.pins.images import composite_on_white
 
-ASKING = "asking.json"
+CAPTIONING_FILE = "asking.json"
 
 
 class Captioner:
     """A model with its processor and the way it is asked."""
 
-    def __init__(self, model: PreTrainedModel, processor: Any, asking: Asking) -> None:
+    def __init__(self, model: PreTrainedModel, processor: Any, asking: CaptioningSpec) -> None:
         self.model = model
         self.processor = processor
         self.asking = asking
@@ -51,7 +51,7 @@ class Captioner:
     @torch.inference_mode()
     def captions(self, images: Sequence[Image.Image]) -> list[str]:
         """One caption a picture, the most probable token at a time; white space made single."""
-        inputs = self._inputs([on_white(image) for image in images]).to(self.model.device)
+        inputs = self._inputs([composite_on_white(image) for image in images]).to(self.model.device)
         tokens = self.model.generate(**inputs, max_new_tokens=self.asking.max_tokens, do_sample=False)
         asked = inputs.get("input_ids")
         if asked is not None and torch.equal(tokens[:, : asked.shape[1]], asked):
@@ -62,7 +62,7 @@ class Captioner:
         """Weights, config, processor and `asking.json`."""
         self.model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
-        (directory / ASKING).write_text(json.dumps(asdict(self.asking), indent=1) + "\n", encoding="utf-8")
+        (directory / CAPTIONING_FILE).write_text(json.dumps(asdict(self.asking), indent=1) + "\n", encoding="utf-8")
 
     def _inputs(self, images: list[Image.Image]) -> Any:
         if self.asking.prompt is None:
@@ -76,7 +76,7 @@ class Captioner:
         return self.processor(images=images, text=[self.asking.prompt] * len(images), return_tensors="pt", padding=True)
 
 
-def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, asking: Asking) -> Captioner:
+def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, asking: CaptioningSpec) -> Captioner:
     """The demo's captioner: pretrained trunk (frozen), decoder with random weights from torch's generator."""
     decoder = TrOCRForCausalLM(
         TrOCRConfig(
@@ -95,8 +95,8 @@ def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, askin
             decoder_start_token_id=tokenizer.bos_token_id,
         )
     )
-    _register()
-    model = VisionEncoderDecoderModel(encoder=pretrained_trunk(), decoder=decoder)
+    _register_trunk()
+    model = VisionEncoderDecoderModel(encoder=load_pretrained_trunk(), decoder=decoder)
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
         config.bos_token_id = config.decoder_start_token_id = tokenizer.bos_token_id
@@ -107,33 +107,35 @@ def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, askin
     return Captioner(model, TrOCRProcessor(pictures, tokenizer), asking)
 
 
-def load_captioner(source: str | Path, asking: Asking | None = None) -> Captioner:
+def load_captioner(source: str | Path, asking: CaptioningSpec | None = None) -> Captioner:
     """The captioner at a path or hub id, in eval mode; asked as it was saved, or as given.
 
     Raises `ValueError` if it is no image-text-to-text model of transformers in safetensors.
     """
-    _register()
+    _register_trunk()
     try:
-        with LOADING:
+        with LOADING_LOCK:
             model = AutoModelForImageTextToText.from_pretrained(str(source), use_safetensors=True)
         processor = AutoProcessor.from_pretrained(str(source))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source} is no image-text-to-text model of transformers in safetensors: {reason}") from None
     if asking is None:
-        asking = Asking(**json.loads((Path(source) / ASKING).read_text(encoding="utf-8")))
+        asking = CaptioningSpec(**json.loads((Path(source) / CAPTIONING_FILE).read_text(encoding="utf-8")))
     if tokenizer := getattr(processor, "tokenizer", None):
         tokenizer.padding_side = "left"  # so that every caption starts right after its question
     return Captioner(model.eval(), processor, asking)
 
 
 @torch.inference_mode()
-def image_features(captioner: Captioner, images: Sequence[Image.Image]) -> torch.Tensor:
+def extract_image_features(captioner: Captioner, images: Sequence[Image.Image]) -> torch.Tensor:
     """What the demo captioner's decoder sees of each picture: float16 [B, 1, 1280]."""
-    pixels = captioner.processor(images=[on_white(image) for image in images], return_tensors="pt").pixel_values
+    pixels = captioner.processor(
+        images=[composite_on_white(image) for image in images], return_tensors="pt"
+    ).pixel_values
     return captioner.model.encoder(pixels.to(captioner.model.device)).last_hidden_state.half().cpu()
 
 
-def _register() -> None:
+def _register_trunk() -> None:
     AutoConfig.register(TrunkConfig.model_type, TrunkConfig, exist_ok=True)
     AutoModel.register(TrunkConfig, Trunk, exist_ok=True)

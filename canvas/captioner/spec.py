@@ -24,7 +24,7 @@ class DecoderSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
+class CaptioningSpec:
     """How a captioner is asked."""
 
     prompt: str | None  # for models that take one; null for the demo's own

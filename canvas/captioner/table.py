@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import daft
 
 
-def captioned(
+def caption_pins(
     pins: daft.DataFrame, captioner: Path, *, batch_size: int, workers: int | None, threads: int
 ) -> daft.DataFrame:
     """`pin_id`, `title`, `description`, `alt_text` and `generated` for the frame's pins (which have `image` besides),
@@ -23,17 +23,17 @@ def captioned(
             import torch
 
             from canvas.captioner.model import load_captioner
-            from canvas.device import own_device
+            from canvas.device import default_device
 
             torch.set_num_threads(threads)
             self.captioner = load_captioner(captioner)
-            self.captioner.model.to(own_device())
+            self.captioner.model.to(default_device())
 
         @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=batch_size)
         def captions_of(self, images: daft.Series) -> list[str]:
-            from canvas.pins.images import decode
+            from canvas.pins.images import decode_image
 
-            return self.captioner.captions([decode(data) for data in images.to_pylist()])
+            return self.captioner.captions([decode_image(data) for data in images.to_pylist()])
 
     column_of: Any = Writer().captions_of  # Daft makes an expression of it
     generated = column_of(pins["image"]).alias("generated")

@@ -9,16 +9,16 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from canvas.captioner.model import Captioner, image_features
+from canvas.captioner.model import Captioner, extract_image_features
 from canvas.pins import tables
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 from canvas.train.data import Batch, TensorBatches
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label that gives no loss."""
 
 
-def caption_batches(
+def load_caption_batches(
     captioner: Captioner,
     pins: Path,
     captions: Mapping[str, str],
@@ -31,24 +31,24 @@ def caption_batches(
     `captions`. In memory (2.5 kB a pin), because the encoder stays as it is: each picture passes once."""
     ids, features = [], []
     with tqdm(total=len(captions), desc="image features", unit="pin") as bar:
-        for batch in tables.batches(pins, ["pin_id", "image"], rows_at_once):
+        for batch in tables.read_batches(pins, ["pin_id", "image"], rows_at_once):
             rows = [row for row in batch.to_pylist() if row["pin_id"] in captions]
             if rows:
                 ids += [row["pin_id"] for row in rows]
-                features.append(image_features(captioner, [decode(row["image"]) for row in rows]))
+                features.append(extract_image_features(captioner, [decode_image(row["image"]) for row in rows]))
                 bar.update(len(rows))
     if not ids:
         raise ValueError("no pin of the train split has a caption: name a captioner in train_captioner.init_from")
     columns: Batch = {
         "pin_id": ids,
         "features": torch.cat(features),
-        "labels": _labels(
+        "labels": _tokenize_captions(
             captioner.processor.tokenizer, [captions[pin_id] for pin_id in ids], captioner.asking.max_tokens
         ),
     }
     return TensorBatches(columns, batch_size, seed)
 
 
-def _labels(tokenizer: PreTrainedTokenizerFast, captions: list[str], longest: int) -> torch.Tensor:
+def _tokenize_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], longest: int) -> torch.Tensor:
     tokens = tokenizer(captions, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-    return tokens.input_ids.masked_fill(tokens.attention_mask == 0, IGNORED)
+    return tokens.input_ids.masked_fill(tokens.attention_mask == 0, IGNORE_INDEX)

@@ -12,7 +12,8 @@ from canvas.clip.spec import ClipSpec
 
 
 class ImageTower(ModelMixin, ConfigMixin):
-    """Its `clip` has an image tower and no text tower; `canvas.features.perceptual.image_embeddings` asks it."""
+    """Its `clip` has an image tower and no text tower; `canvas.features.perceptual.compute_image_embeddings` asks
+    it."""
 
     @register_to_config
     def __init__(

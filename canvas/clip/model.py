@@ -44,10 +44,10 @@ OPEN_CLIP_NAMES = {  # by those of transformers; see also `text_weights`
     "final_layer_norm": "ln_final",
     "text_projection.weight": "text_projection",
 }
-VOCABULARY = 49408  # of CLIP's byte-pair encoding, which open_clip ships
+VOCABULARY_SIZE = 49408  # of CLIP's byte-pair encoding, which open_clip ships
 
 
-def clip_config(spec: ClipSpec) -> dict[str, Any]:
+def build_clip_config(spec: ClipSpec) -> dict[str, Any]:
     """open_clip's model config of `spec`."""
     return {
         "embed_dim": spec.embed_dim,
@@ -63,7 +63,7 @@ def clip_config(spec: ClipSpec) -> dict[str, Any]:
         },
         "text_cfg": {
             "context_length": spec.context_length,
-            "vocab_size": VOCABULARY,
+            "vocab_size": VOCABULARY_SIZE,
             "width": spec.text_width,
             "heads": spec.text_heads,
             "layers": spec.text_layers,
@@ -78,15 +78,15 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
     Raises ValueError if the weights are of another architecture than the spec says, or cannot be found.
     """
     if spec.init_from is None:
-        clip = open_clip.CLIP(**clip_config(spec))
+        clip = open_clip.CLIP(**build_clip_config(spec))
         size = (spec.image_size, spec.image_size)
         open_clip.model.set_model_preprocess_cfg(clip, open_clip.transform.PreprocessCfg(size=size).__dict__)
         return clip
     if is_text_encoder(spec.init_from):
-        return _with_text_of(spec.init_from, spec)
+        return _build_from_text_encoder(spec.init_from, spec)
     clip = load_clip(spec.init_from, patch_dropout=spec.vision_patch_dropout)
     with torch.device("meta"):
-        wanted = open_clip.CLIP(**clip_config(spec)).state_dict()
+        wanted = open_clip.CLIP(**build_clip_config(spec)).state_dict()
     _check_shapes(clip.state_dict(), wanted, spec.init_from)
     return clip
 
@@ -101,25 +101,25 @@ def _check_shapes(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.
 def is_text_encoder(source: str) -> bool:
     """Whether `source` is a directory of transformers' text encoder, as text_encoder in a diffusers pipeline's."""
     config = Path(source) / "config.json"
-    return config.is_file() and _architecture(config) in TEXT_ENCODERS
+    return config.is_file() and _read_architecture(config) in TEXT_ENCODERS
 
 
-def _architecture(config: Path) -> str:
+def _read_architecture(config: Path) -> str:
     return (json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""])[0]
 
 
-def _with_text_of(source: str, spec: ClipSpec) -> open_clip.CLIP:
+def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
     """An encoder of `spec` with that text tower; the picture tower is random, as is a projection that it lacks."""
     import transformers  # its models take most of a second
 
-    encoder = getattr(transformers, _architecture(Path(source) / "config.json")).from_pretrained(source)
+    encoder = getattr(transformers, _read_architecture(Path(source) / "config.json")).from_pretrained(source)
     found = {"text_heads": encoder.config.num_attention_heads, "quick_gelu": encoder.config.hidden_act == "quick_gelu"}
     for name, value in found.items():
         if value != getattr(spec, name):
             raise ValueError(f"{source!r} has {name} {value}, the params say {getattr(spec, name)}: make them agree")
     warnings.warn(f"{source} has no picture tower: it is random, train it before pictures are read", stacklevel=3)
     clip = build_clip(dataclasses.replace(spec, init_from=None))
-    weights = text_weights(encoder)
+    weights = convert_text_weights(encoder)
     own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
     if "text_projection" not in weights:
         del own["text_projection"]
@@ -128,7 +128,7 @@ def _with_text_of(source: str, spec: ClipSpec) -> open_clip.CLIP:
     return clip
 
 
-def text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
+def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
     """The weights of transformers' text encoder in open_clip's format: queries, keys and values are one matrix there,
     and the projection stands on its side."""
     found = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
@@ -165,7 +165,7 @@ def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open
 def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
     """Write the encoder so that `open_clip.create_model("local-dir:DIRECTORY")` loads it."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = {"model_cfg": clip_config(spec), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
+    config = {"model_cfg": build_clip_config(spec), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file({name: weight.contiguous() for name, weight in clip.state_dict().items()}, directory / WEIGHTS_FILE)
 
@@ -191,7 +191,7 @@ class TextTower(ModelMixin, ConfigMixin):
             vision_cfg={"image_size": 1, "layers": 1, "width": 1, "head_width": 1, "patch_size": 1},
             text_cfg={
                 "context_length": context_length,
-                "vocab_size": VOCABULARY,
+                "vocab_size": VOCABULARY_SIZE,
                 "width": width,
                 "heads": heads,
                 "layers": layers,
@@ -238,7 +238,7 @@ class TextTower(ModelMixin, ConfigMixin):
 
 
 @torch.no_grad()
-def encoded(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
 
     Raises ValueError if the towers differ in context length.
@@ -252,7 +252,7 @@ def encoded(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Te
     return torch.cat([states for states, _ in found], dim=-1), found[-1][1]
 
 
-def text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
+def compute_text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
     """(D, P): what the denoiser is built for."""
     return sum(spec.text_width for spec in specs), specs[-1].embed_dim
 
@@ -265,7 +265,7 @@ def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[t
     gradient, since those of what was gathered are summed over the ranks.
     """
     images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
-    images, texts, tokens = (_of_all_ranks(rows) for rows in (images, texts, batch["tokens"]))
+    images, texts, tokens = (_gather_ranks(rows) for rows in (images, texts, batch["tokens"]))
     logits = temperature * images @ texts.T
     same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
     answers = same / same.sum(dim=1, keepdim=True)
@@ -274,7 +274,7 @@ def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[t
     return loss, {"accuracy": right, "temperature": temperature.detach()}
 
 
-def _of_all_ranks(rows: torch.Tensor) -> torch.Tensor:
+def _gather_ranks(rows: torch.Tensor) -> torch.Tensor:
     """The rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
     world = distributed.group.WORLD  # None: nobody joined one
     if world is None or world.size() == 1:

@@ -10,12 +10,12 @@ import torch
 
 from canvas.pins import tables
 from canvas.pins.image_batches import CropBatches
-from canvas.pins.pixels import from_bytes
+from canvas.pins.pixels import bytes_to_tensor
 from canvas.train.data import Batch
-from canvas.train.draws import mixed
+from canvas.train.draws import mix_seed
 
 
-def captions_of(captions: Path, wanted: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
+def read_captions(captions: Path, wanted: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
     """pin_id -> its captions from `sources`, in their order; pins without any are left out.
 
     Raises `ValueError` if no wanted pin has one.
@@ -52,7 +52,7 @@ class CaptionedBatches:
         first = rank * len(ids)
         chosen = []
         for place, pin in enumerate(ids):
-            rng = np.random.default_rng(mixed(self.crops.seed, step, first + place, 1))
+            rng = np.random.default_rng(mix_seed(self.crops.seed, step, first + place, 1))
             chosen.append(self.tokens[pin][int(rng.integers(len(self.tokens[pin])))])
-        pixels = ((from_bytes(images) + 1) / 2 - self.mean) / self.std
+        pixels = ((bytes_to_tensor(images) + 1) / 2 - self.mean) / self.std
         return {"pin_id": ids, "pixels": pixels, "tokens": torch.stack(chosen)}

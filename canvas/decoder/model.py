@@ -16,11 +16,11 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from canvas.decoder.spec import DecoderSpec
-from canvas.masks.composite import bounded, composite, eroded
-from canvas.pins.pixels import from_bytes
-from canvas.shards.conditioning import masked_images
-from canvas.vae.model import PixelAutoencoder, Stages, Vae, halving, zeroed
-from canvas.vae.objective import PictureLoss
+from canvas.masks.composite import bound_shift, composite_product, erode_mask
+from canvas.pins.pixels import bytes_to_tensor
+from canvas.shards.conditioning import mask_images
+from canvas.vae.model import PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
+from canvas.vae.objective import ImageLoss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from canvas.train.draws import Draws
     from canvas.vae.latents import LatentScale
 
-KNOWN = 5  # masked picture, mask, alpha
+CONDITION_CHANNELS = 5  # masked picture, mask, alpha
 
 
 class ConditionEncoder(nn.Module):
@@ -37,8 +37,10 @@ class ConditionEncoder(nn.Module):
 
     def __init__(self, patch: int, channels: tuple[int, ...], layers: int, groups: int) -> None:
         super().__init__()
-        self.entry = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(KNOWN * patch**2, channels[0], 3, padding=1))
-        self.stages = Stages(channels, layers, groups, halving)
+        self.entry = nn.Sequential(
+            nn.PixelUnshuffle(patch), nn.Conv2d(CONDITION_CHANNELS * patch**2, channels[0], 3, padding=1)
+        )
+        self.stages = ResolutionLevels(channels, layers, groups, build_downsampler)
 
     def forward(self, known: torch.Tensor) -> list[torch.Tensor]:
         x = self.entry(known)
@@ -72,15 +74,16 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         if isinstance(self.trunk, PixelAutoencoder):
             del self.trunk.analysis
         self.trunk.quant_conv = None
-        patch, widths = _entry_widths(self.trunk)
+        patch, widths = _get_entry_widths(self.trunk)
         if len(channels) != len(widths):
             raise ValueError(f"decoder.channels has {len(channels)} entries, the autoencoder {len(widths)} resolutions")
         self.condition = ConditionEncoder(patch, tuple(channels), layers_per_block, norm_num_groups)
         self.inject = nn.ModuleList(
-            zeroed(nn.Conv2d(width, wide, 1)) for width, wide in zip(reversed(channels), widths, strict=True)
+            zero_module(nn.Conv2d(width, wide, 1)) for width, wide in zip(reversed(channels), widths, strict=True)
         )
         self.blend = nn.Sequential(
-            zeroed(nn.Conv2d(channels[0] + _last_width(self.trunk), patch**2, 3, padding=1)), nn.PixelShuffle(patch)
+            zero_module(nn.Conv2d(channels[0] + _get_last_width(self.trunk), patch**2, 3, padding=1)),
+            nn.PixelShuffle(patch),
         )
 
     @classmethod
@@ -101,7 +104,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
 
     def known(self, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor) -> list[torch.Tensor]:
         """Features of the known part of images (B, 3, H, W) in [-1, 1]: once a generation, for all its candidates."""
-        return self.condition(torch.cat([masked_images(images, mask), mask, alpha], dim=1))
+        return self.condition(torch.cat([mask_images(images, mask), mask, alpha], dim=1))
 
     def decode(self, latents: torch.Tensor, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures before the composite (B, 3, H, W), and the blend's shift (B, 1, H, W), `bounded`, of raw latents
@@ -109,14 +112,14 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         size = len(latents)
         shared = [feature.expand(size, -1, -1, -1) for feature in features]
         hidden = self._hidden(latents, shared[::-1])
-        return self._picture(hidden, latents), bounded(self.blend(torch.cat([shared[0], hidden], dim=1)))
+        return self._picture(hidden, latents), bound_shift(self.blend(torch.cat([shared[0], hidden], dim=1)))
 
     def forward(
         self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor
     ) -> torch.Tensor:
         """Composited pictures (B, 3, H, W). `images` in [-1, 1] hold the product; mask and alpha are (B, 1, H, W)."""
         pictures, shift = self.decode(latents, self.known(images, mask, alpha))
-        return composite(pictures, images, eroded(mask, self.config["erosion"]), mask, alpha, shift)
+        return composite_product(pictures, images, erode_mask(mask, self.config["erosion"]), mask, alpha, shift)
 
     def _hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
         """The decoder's last hidden states, after norm and activation."""
@@ -140,7 +143,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         return self.trunk.decoder.conv_out(hidden)
 
 
-def _entry_widths(trunk: Vae) -> tuple[int, list[int]]:
+def _get_entry_widths(trunk: Vae) -> tuple[int, list[int]]:
     """Patch of the finest resolution, and widths at the entry of every resolution, coarsest first."""
     if isinstance(trunk, PixelAutoencoder):
         return int(trunk.config["patch"]), list(trunk.config["channels"])[::-1]
@@ -148,7 +151,7 @@ def _entry_widths(trunk: Vae) -> tuple[int, list[int]]:
     return 1, [widths[0], *widths[:-1]]
 
 
-def _last_width(trunk: Vae) -> int:
+def _get_last_width(trunk: Vae) -> int:
     return int(trunk.config["channels" if isinstance(trunk, PixelAutoencoder) else "block_out_channels"][0])
 
 
@@ -164,7 +167,7 @@ class DecoderObjective:
     (Zheng et al. 2025, Diffusion Transformers with Representation Autoencoders, section 3.3).
     """
 
-    def __init__(self, loss: PictureLoss, *, scale: LatentScale, latent_noise: float) -> None:
+    def __init__(self, loss: ImageLoss, *, scale: LatentScale, latent_noise: float) -> None:
         if latent_noise < 0:
             raise ValueError(f"train_decoder.latent_noise is {latent_noise}: it must be 0 or more")
         self.loss = loss
@@ -175,7 +178,7 @@ class DecoderObjective:
         self, decoder: nn.Module, batch: Batch, draws: Draws
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         columns = {name: batch[name] for name in ("images", "latents", "mask", "alpha", "truth")}
-        images = from_bytes(torch.as_tensor(columns["images"]))
+        images = bytes_to_tensor(torch.as_tensor(columns["images"]))
         latents, mask, alpha, truth = (
             torch.as_tensor(columns[name]).float() for name in ("latents", "mask", "alpha", "truth")
         )

@@ -14,25 +14,25 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.denoiser.sampling import Condition, denoised
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.spec import SamplingSpec
 from canvas.pins import tables
-from canvas.pins.frames import View, viewed
-from canvas.pins.images import decode, on_white
+from canvas.pins.frames import View, extract_view
+from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import decode_alpha
 from canvas.shards.files import Sample, Shards, write_shards
 from canvas.shards.rows import ShardRow, ShardRows
 from canvas.train.data import Batch
 from canvas.train.distributed import World
-from canvas.train.precision import half_on, held_in
-from canvas.train.state import evaluating
+from canvas.train.precision import cast_parameters, choose_autocast_dtype
+from canvas.train.state import eval_mode
 from canvas.vae.latents import LatentScale
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class DecoderSample:
     """One pin in its frame."""
 
     pin_id: str
@@ -53,7 +53,7 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KnownPin:
+class ConditionedPin:
     """One pin as it is kept: picture and matte encoded, latents in the shards unless they are painted."""
 
     row: ShardRow
@@ -62,9 +62,9 @@ class KnownPin:
     shards: ShardRows
     painted: tuple[Shards, int] | None = None  # where latents of a denoiser are
 
-    def known(self) -> Known:
+    def known(self) -> DecoderSample:
         """Decoded, and cropped as its latents are."""
-        stored = _columns(self.shards, [self.row.row], {"moments": "moments", "sizes": "sizes"})
+        stored = _read_columns(self.shards, [self.row.row], {"moments": "moments", "sizes": "sizes"})
         height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
         view = View((height, width), top, left, (frame[0], frame[1]))
         grey = Image.fromarray((decode_alpha(self.matte) * 255).round().astype(np.uint8))
@@ -72,16 +72,18 @@ class KnownPin:
         if self.painted is not None:
             shards, row = self.painted
             latents = torch.as_tensor(shards[row]["latents"])
-        return Known(
+        return DecoderSample(
             pin_id=self.row.pin_id,
-            pixels=torch.from_numpy(viewed(on_white(decode(self.picture)), view).copy()).permute(2, 0, 1),
-            alpha=torch.from_numpy(viewed(grey, view).copy())[None].float() / 255,
+            pixels=torch.from_numpy(extract_view(composite_on_white(decode_image(self.picture)), view).copy()).permute(
+                2, 0, 1
+            ),
+            alpha=torch.from_numpy(extract_view(grey, view).copy())[None].float() / 255,
             latents=latents,
             painted=self.painted is not None,
         )
 
 
-def evenly(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
+def select_even_runs(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
     """`count` of the choices (or all there are), spread evenly; more than `runs` in as many runs of neighbours, which
     are read together."""
     count = min(count, len(choices))
@@ -91,7 +93,7 @@ def evenly(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
     return [choices[place] for place in places]
 
 
-def known_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[KnownPin]:
+def read_conditioned_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[ConditionedPin]:
     """The product pins `rows` of the shards, their first views; in memory, in the bytes of the two tables."""
     assert not any(row.view for row in rows), "other views may be mirrored, which the shards do not tell"
     ids = {row.pin_id for row in rows}
@@ -99,10 +101,12 @@ def known_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: P
         {row["pin_id"]: row[column] for row in tables.RowsById(table).read(ids, ("pin_id", column))}
         for table, column in ((pins, "image"), (masks, "alpha"))
     )
-    return [KnownPin(row=row, picture=image_of[row.pin_id], matte=matte_of[row.pin_id], shards=shards) for row in rows]
+    return [
+        ConditionedPin(row=row, picture=image_of[row.pin_id], matte=matte_of[row.pin_id], shards=shards) for row in rows
+    ]
 
 
-class Painter:
+class LatentGenerator:
     """Paints backgrounds round products: latents as the decoder meets them in use."""
 
     def __init__(
@@ -111,7 +115,7 @@ class Painter:
         scheduler: SchedulerMixin,
         scale: LatentScale,
         shards: ShardRows,
-        spec: PaintingSpec,
+        spec: SamplingSpec,
         seed: int,
     ) -> None:
         self.unet = unet
@@ -121,7 +125,7 @@ class Painter:
         self.spec = spec
         self.seed = seed
 
-    def painted(self, pins: Sequence[KnownPin], place: Path, world: World) -> list[KnownPin]:
+    def painted(self, pins: Sequence[ConditionedPin], place: Path, world: World) -> list[ConditionedPin]:
         """The same pins, in the same order, with latents painted after their first caption and product mask.
 
         They are kept below `place`, where a killed call goes on; the ranks of `world`, which have it in common, share
@@ -129,7 +133,7 @@ class Painter:
         """
         ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
         path = place / "shards"
-        with tqdm(total=len(pins), desc="paint", unit="pin", disable=world.rank > 0) as bar, evaluating(self.unet):
+        with tqdm(total=len(pins), desc="paint", unit="pin", disable=world.rank > 0) as bar, eval_mode(self.unet):
 
             def samples(rows: range) -> Iterator[Sample]:
                 bar.update(rows.start - bar.n)
@@ -150,7 +154,7 @@ class Painter:
     def _latents(self, rows: Sequence[int]) -> torch.Tensor:
         """Raw latents (N, C, h, w) on the CPU; a pin's noise is a function of the seed and its row."""
         names = {name: name for name in ("text_states", "text_pooled", "sizes")}
-        of = _columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
+        of = _read_columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
         noise = [
             torch.randn(of["masked"].shape[2:], generator=torch.Generator().manual_seed(self.seed + row))
             for row in rows
@@ -163,8 +167,8 @@ class Painter:
             hole=of["holes"][:, 0].to(device),
             masked=self.scale.normalized(of["masked"][:, 0]).to(device),
         )
-        with held_in(half_on(device, self.spec.precision), self.unet):
-            latents = denoised(
+        with cast_parameters(choose_autocast_dtype(device, self.spec.precision), self.unet):
+            latents = sample_latents(
                 self.unet,
                 self.scheduler,
                 torch.stack(noise).to(device),
@@ -176,12 +180,12 @@ class Painter:
         return self.scale.raw(latents).cpu()
 
 
-def _columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def _read_columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
     batch = shards.batch(rows, names)
     return {name: torch.as_tensor(batch[name]).float() for name in names}
 
 
-def stacked(pins: Sequence[Known]) -> Batch:
+def stack_samples(pins: Sequence[DecoderSample]) -> Batch:
     """Pins of one frame as the batch that `canvas.decoder.model.DecoderObjective` reads."""
     return {
         "pin_id": [pin.pin_id for pin in pins],

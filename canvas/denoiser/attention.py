@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-PROJECTIONS = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
+PROJECTION_NAMES = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
 """The end of the name of what depends on the text states or the image prompt alone."""
 
 
-class Remembered:
+class CachedProjection:
     """A projection that answers from memory when asked again for the very same tensor, or list of tensors.
 
     Identity, not equality, is what is compared: a caller who changes the text states between steps gets them
@@ -32,16 +32,16 @@ class Remembered:
 
 
 @contextmanager
-def projections_once(unet: nn.Module) -> Iterator[None]:
+def cache_projections(unet: nn.Module) -> Iterator[None]:
     """Within the context the denoiser projects its text states and image embeddings once, whatever its attention
     processors and LoRA are.
 
     For inference only: with gradients the graph of the first step would be kept.
     """
-    layers = [layer for name, layer in unet.named_modules() if PROJECTIONS.search(name)]
+    layers = [layer for name, layer in unet.named_modules() if PROJECTION_NAMES.search(name)]
     before = [layer.__dict__.get("forward") for layer in layers]  # there if an offloading hook put it there
     for layer in layers:
-        layer.forward = Remembered(layer.forward)  # an attribute of the instance, before the class's method
+        layer.forward = CachedProjection(layer.forward)  # an attribute of the instance, before the class's method
     try:
         yield
     finally:

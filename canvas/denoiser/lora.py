@@ -17,36 +17,36 @@ from torch import nn
 from torch.nn import functional as F
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-ADAPTER = "default"
+DEFAULT_LORA = "default"
 
-STYLE = "style"
+STYLE_LORA = "style"
 """The LoRA that image prompts were trained with: it is on only while there is one."""
 
 
-def lora_targets(model: nn.Module) -> list[str]:
+def list_lora_targets(model: nn.Module) -> list[str]:
     """Names of all linear and convolution layers."""
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
 
 
-def lora_names(unet: UNet2DConditionModel) -> list[str]:
+def list_lora_names(unet: UNet2DConditionModel) -> list[str]:
     """Names of the LoRAs that the UNet has."""
     return list(getattr(unet, "peft_config", {}))
 
 
-def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = ADAPTER) -> UNet2DConditionModel:
+def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = DEFAULT_LORA) -> UNet2DConditionModel:
     """Add a LoRA of `rank` to every linear and convolution layer, in place; the base is frozen. Returns the UNet.
 
     The second factor starts at zero, so the output does not change before training (Hu et al. 2021).
     """
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=lora_targets(unet)), name)
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list_lora_targets(unet)), name)
     for layer in unet.modules():
         if isinstance(layer, LoraLayer):
             layer.cast_input_dtype_enabled = False  # it has the base's; autocast would convert all inputs back
     return unet
 
 
-def save_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) -> None:
+def save_lora(unet: UNet2DConditionModel, directory: Path, name: str = DEFAULT_LORA) -> None:
     """Write one of the UNet's LoRAs as `pytorch_lora_weights.safetensors`, its peft config in the metadata."""
     StableDiffusionXLInpaintPipeline.save_lora_weights(
         directory,
@@ -55,7 +55,7 @@ def save_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) 
     )
 
 
-def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = ADAPTER) -> UNet2DConditionModel:
+def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = DEFAULT_LORA) -> UNet2DConditionModel:
     """Add the LoRA that `save_lora` wrote, in place; returns the UNet. Raises ValueError if there is none."""
     if not (Path(directory) / LORA_FILE).is_file():
         raise ValueError(f"{directory} holds no {LORA_FILE}: name a directory that a LoRA stage wrote")
@@ -76,56 +76,60 @@ def merge_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
     A denoiser with a LoRA on every layer runs two more small layers for each of its own; merged it runs none.
     """
-    names = lora_names(unet)
-    own = (unet.peft_config[STYLE], get_peft_model_state_dict(unet, adapter_name=STYLE)) if STYLE in names else None
-    if others := [name for name in names if name != STYLE]:
+    names = list_lora_names(unet)
+    own = (
+        (unet.peft_config[STYLE_LORA], get_peft_model_state_dict(unet, adapter_name=STYLE_LORA))
+        if STYLE_LORA in names
+        else None
+    )
+    if others := [name for name in names if name != STYLE_LORA]:
         unet.fuse_lora(adapter_names=others)
     if names:
         unet.unload_lora()
     if own is not None:
-        unet.add_adapter(own[0], STYLE)
-        set_peft_model_state_dict(unet, own[1], STYLE)
-        switch_style(unet, None)
+        unet.add_adapter(own[0], STYLE_LORA)
+        set_peft_model_state_dict(unet, own[1], STYLE_LORA)
+        set_style_lora(unet, None)
     return unet
 
 
-def switch_style(unet: UNet2DConditionModel, strengths: Mapping[str, float] | None) -> None:
+def set_style_lora(unet: UNet2DConditionModel, strengths: Mapping[str, float] | None) -> None:
     """Let the LoRA of image prompts, if there is one, count as the picture does; None: off. All others count.
 
     `strengths`: of the picture in each cross-attention layer, by name. A layer of an attention block counts as the
     block's strongest, one outside of them as the weakest of all: where only some blocks see the picture, the LoRA
     changes no others.
     """
-    names = lora_names(unet)
+    names = list_lora_names(unet)
     blocks: dict[str, float] = {}
     for layer, strength in (strengths or {}).items():
         block = layer.partition(".transformer_blocks")[0]
         blocks[block] = max(blocks.get(block, 0.0), min(1.0, strength))
-    on = [name for name in names if name != STYLE or any(blocks.values())]
+    on = [name for name in names if name != STYLE_LORA or any(blocks.values())]
     if not on:
         if names:
             unet.disable_lora()
         return
     unet.enable_lora()
     unet.set_adapters(on)
-    if STYLE in on:
+    if STYLE_LORA in on:
         for name, layer in unet.named_modules():
             if isinstance(layer, LoraLayer):
                 own = (strength for block, strength in blocks.items() if name.startswith(f"{block}."))
-                layer.set_scale(STYLE, next(own, min(blocks.values())))
+                layer.set_scale(STYLE_LORA, next(own, min(blocks.values())))
 
 
 @contextmanager
-def fused(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
+def fuse_loras(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
     """Within the context the LoRAs of these names, and no others, are part of the weights: as fast as merged, and
     undone afterwards up to rounding."""
     if not names:
-        if lora_names(unet):
+        if list_lora_names(unet):
             unet.disable_lora()
         try:
             yield
         finally:
-            if lora_names(unet):
+            if list_lora_names(unet):
                 unet.enable_lora()
         return
     unet.fuse_lora(adapter_names=list(names))
@@ -136,7 +140,7 @@ def fused(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def folding(unet: UNet2DConditionModel) -> Iterator[None]:
+def fold_lora_weights(unet: UNet2DConditionModel) -> Iterator[None]:
     """Within the context each layer with a LoRA multiplies once, by W + BA formed anew in every pass, and the LoRA
     still learns; afterwards by W, A and B one after the other, as peft has it. Both are the same up to rounding.
 
@@ -145,7 +149,7 @@ def folding(unet: UNet2DConditionModel) -> Iterator[None]:
     """
     layers = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]
     for layer in layers:
-        layer.forward = MethodType(_folded, layer)
+        layer.forward = MethodType(_forward_folded, layer)
     try:
         yield
     finally:
@@ -153,7 +157,7 @@ def folding(unet: UNet2DConditionModel) -> Iterator[None]:
             del layer.forward
 
 
-def _folded(layer: LoraLayer, inputs: torch.Tensor) -> torch.Tensor:
+def _forward_folded(layer: LoraLayer, inputs: torch.Tensor) -> torch.Tensor:
     base = layer.get_base_layer()
     names = [name for name in layer.active_adapters if name in layer.lora_A and not layer.disable_adapters]
     weight = sum((layer.get_delta_weight(name) for name in names), start=base.weight)

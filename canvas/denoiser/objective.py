@@ -21,11 +21,10 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
-from canvas.denoiser.process import noising_process
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import ImageDropout
-from canvas.denoiser.unet import inpaint_input
-from canvas.shards.conditioning import dropped, kept_captions, kept_prompts, one_of
+from canvas.denoiser.process import build_process
+from canvas.denoiser.spec import DiffusionSpec, ImageDropout
+from canvas.denoiser.unet import build_inpaint_input
+from canvas.shards.conditioning import draw_kept_captions, draw_kept_prompts, drop_embeddings, select_choice
 from canvas.vae.latents import LatentScale
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class DenoisingObjective:
                 f"caption_dropout {caption_dropout} and image_dropout {image_dropout} leave nothing to learn from: "
                 "they must be below 1 together"
             )
-        self.process = noising_process(spec)
+        self.process = build_process(spec)
         self.scale = scale
         self.captions = captions
         self.caption_dropout = caption_dropout
@@ -80,20 +79,21 @@ class DenoisingObjective:
         caption = draws.integers(min(self.captions, columns["text_states"].shape[1]), len(draws))
         added: dict[str, Any] = {"time_ids": columns["sizes"].float()}
         if self.image_dropout is None:
-            keep = kept_captions(draws, self.caption_dropout)
+            keep = draw_kept_captions(draws, self.caption_dropout)
         else:
             drops = self.image_dropout
-            keep, keep_image = kept_prompts(draws, self.caption_dropout, drops.image, drops.both)
-            added["image_embeds"] = [dropped(columns["image"].float(), keep_image)[:, None]]
+            keep, keep_image = draw_kept_prompts(draws, self.caption_dropout, drops.image, drops.both)
+            added["image_embeds"] = [drop_embeddings(columns["image"].float(), keep_image)[:, None]]
         if self.inpaint:
             choice = draws.integers(columns["holes"].shape[1], len(draws))
-            masked = self.scale.normalized(one_of(columns["masked"], choice).float())
-            sample = inpaint_input(sample, one_of(columns["holes"], choice).float(), masked)
+            masked = self.scale.normalized(select_choice(columns["masked"], choice).float())
+            sample = build_inpaint_input(sample, select_choice(columns["holes"], choice).float(), masked)
         prediction = denoiser(
             sample,
             times,
-            encoder_hidden_states=dropped(one_of(columns["text_states"], caption).float(), keep),
-            added_cond_kwargs=added | {"text_embeds": dropped(one_of(columns["text_pooled"], caption).float(), keep)},
+            encoder_hidden_states=drop_embeddings(select_choice(columns["text_states"], caption).float(), keep),
+            added_cond_kwargs=added
+            | {"text_embeds": drop_embeddings(select_choice(columns["text_pooled"], caption).float(), keep)},
             return_dict=False,
         )[0]
         target = self.process.target(clean, noise, times)

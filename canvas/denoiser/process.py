@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 
-from canvas.denoiser.process_spec import DiffusionSpec
+from canvas.denoiser.spec import DiffusionSpec
 
 if TYPE_CHECKING:
     from canvas.train.draws import Draws
@@ -47,7 +47,7 @@ class Flow:
         return self.shift * sigma / (1 + (self.shift - 1) * sigma) * self.train_timesteps
 
     def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        sigma = _as_latents(times / self.train_timesteps)
+        sigma = _expand_to_latents(times / self.train_timesteps)
         return (1 - sigma) * clean + sigma * noise
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
@@ -64,14 +64,14 @@ class Diffusion:
     def __init__(self, spec: DiffusionSpec) -> None:
         self.prediction = spec.prediction
         self.gamma = spec.min_snr_gamma
-        self.signal = training_scheduler(spec).alphas_cumprod.float()  # (train_timesteps,), squared
+        self.signal = build_training_scheduler(spec).alphas_cumprod.float()  # (train_timesteps,), squared
 
     def times(self, draws: Draws) -> torch.Tensor:
         return draws.integers(len(self.signal), len(draws))
 
     def _amplitudes(self, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         signal = self.signal.to(times.device)[times]
-        return _as_latents(signal.sqrt()), _as_latents((1 - signal).sqrt())
+        return _expand_to_latents(signal.sqrt()), _expand_to_latents((1 - signal).sqrt())
 
     def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         alpha, sigma = self._amplitudes(times)
@@ -92,12 +92,12 @@ class Diffusion:
         return ratio.clamp(max=self.gamma) / (ratio if self.prediction == "eps" else ratio + 1)
 
 
-def noising_process(spec: DiffusionSpec) -> Process:
+def build_process(spec: DiffusionSpec) -> Process:
     """The process of `spec`."""
     return Flow(spec) if spec.prediction == "flow" else Diffusion(spec)
 
 
-def training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
+def build_training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
     """The diffusers scheduler that samples what `spec` trains; saved beside the denoiser."""
     if spec.prediction == "flow":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=spec.train_timesteps, shift=spec.shift)
@@ -114,5 +114,5 @@ def training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
     )
 
 
-def _as_latents(values: torch.Tensor) -> torch.Tensor:
+def _expand_to_latents(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]

@@ -10,17 +10,17 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 
-from canvas.denoiser.sampling import Condition, denoised
-from canvas.denoiser.training import Masks, columns_of
-from canvas.denoiser.training_spec import SheetSpec
-from canvas.pins.images import contact_sheet, encode_png
-from canvas.pins.pixels import to_bytes
-from canvas.shards.rows import ShardRow, ShardRows, by_bucket
-from canvas.train.state import evaluating
-from canvas.vae.latents import latent_scale
-from canvas.vae.model import scale_factor
+from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.spec import SheetSpec
+from canvas.denoiser.training import MaskKind, map_columns
+from canvas.pins.images import draw_contact_sheet, encode_png
+from canvas.pins.pixels import tensor_to_bytes
+from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
+from canvas.train.state import eval_mode
+from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import get_scale_factor
 
-DECODED = 1024 * 1024
+PIXELS_PER_PASS = 1024 * 1024
 """Pixels that are decoded at once, or a picture where that has more: the training's own memory is held meanwhile."""
 
 
@@ -37,15 +37,15 @@ class SampleSheet:
         shards: ShardRows,
         spec: SheetSpec,
         *,
-        masks: Masks,
+        masks: MaskKind,
         wanted: Callable[[ShardRow], bool],
     ) -> None:
         held_out = [row for row in shards.index if wanted(row) and row.split != "train"]
         if not held_out:
             raise ValueError("no such pin is held out: without products that have a good mask there is nothing to draw")
-        rows = max(by_bucket(held_out).values(), key=len)
+        rows = max(group_by_bucket(held_out).values(), key=len)
         places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
-        batch = shards.batch([rows[place] for place in places], columns_of(masks))
+        batch = shards.batch([rows[place] for place in places], map_columns(masks))
         self.columns = {name: column.float() for name, column in batch.items() if isinstance(column, torch.Tensor)}
         self.inpaints = masks != "none"
         self.vae = vae
@@ -62,19 +62,19 @@ class SampleSheet:
         shown["sample"] = self._samples(denoiser)
         pictures, labels = [], []
         for label, raw in shown.items():
-            pixels = raw.shape[-2] * raw.shape[-1] * scale_factor(vae) ** 2
-            for part in raw.to(vae.device, vae.dtype).split(max(1, DECODED // pixels)):
-                decoded = to_bytes(vae.decode(part).sample)
+            pixels = raw.shape[-2] * raw.shape[-1] * get_scale_factor(vae) ** 2
+            for part in raw.to(vae.device, vae.dtype).split(max(1, PIXELS_PER_PASS // pixels)):
+                decoded = tensor_to_bytes(vae.decode(part).sample)
                 pictures += [Image.fromarray(one) for one in decoded.permute(0, 2, 3, 1).cpu().numpy()]
             labels += [label] * len(raw)
-        return contact_sheet(pictures, labels, columns=len(raw), cell=128)
+        return draw_contact_sheet(pictures, labels, columns=len(raw), cell=128)
 
     def png(self, denoiser: UNet2DConditionModel) -> bytes:
         """The sheet, encoded."""
         return encode_png(self.picture(denoiser))
 
     def _samples(self, denoiser: UNet2DConditionModel) -> torch.Tensor:
-        columns, scale = self.columns, latent_scale(self.vae)
+        columns, scale = self.columns, get_latent_scale(self.vae)
         shape = columns["moments"].chunk(2, dim=1)[0].shape
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
         condition = Condition(
@@ -85,8 +85,8 @@ class SampleSheet:
             masked=scale.normalized(columns["masked"][:, 0]) if self.inpaints else None,
             image=columns["image"][:, None] if "image" in columns else None,
         )
-        with evaluating(denoiser):
-            latents = denoised(
+        with eval_mode(denoiser):
+            latents = sample_latents(
                 denoiser,
                 self.scheduler,
                 noise,

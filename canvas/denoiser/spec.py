@@ -1,8 +1,11 @@
-"""Sizes of the denoiser: params of stages, so this module is light to import."""
+"""What the denoiser is, and how it is trained and sampled: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,3 +29,142 @@ class DenoiserSpec:
                 )
         if uneven := [width for width in self.channels if width % self.norm_groups]:
             raise ValueError(f"denoiser.channels {uneven} cannot be split into {self.norm_groups} denoiser.norm_groups")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffusionSpec:
+    """The noising process. Values of the other family of processes must be null: they would be ignored."""
+
+    prediction: Literal["eps", "v", "flow"]
+    train_timesteps: int
+    # flow (Esser et al. 2024): sigma = sigmoid(time_mean + time_std * normal), then shifted
+    time_mean: float | None
+    time_std: float | None
+    shift: float | None  # > 1: more noise; for bigger latents (their eq. 23)
+    # eps, v
+    beta_start: float | None
+    beta_end: float | None
+    zero_terminal_snr: bool | None  # Lin et al. 2023, Algorithm 1
+    min_snr_gamma: float | None  # Hang et al. 2023; null: unweighted
+
+    def __post_init__(self) -> None:
+        of_flow = ("time_mean", "time_std", "shift")
+        of_betas = ("beta_start", "beta_end", "zero_terminal_snr")
+        flow = self.prediction == "flow"
+        for name in of_flow if flow else of_betas:
+            if getattr(self, name) is None:
+                raise ValueError(f"diffusion.{name} is null: prediction {self.prediction!r} needs it")
+        for name in (*of_betas, "min_snr_gamma") if flow else of_flow:
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"diffusion.{name} is {value}, but prediction {self.prediction!r} ignores it: use null"
+                )
+        if self.prediction == "eps" and self.zero_terminal_snr:
+            raise ValueError(
+                "diffusion.prediction eps cannot learn from pure noise: use v or flow, or zero_terminal_snr: false"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSpec:
+    """Sampling of many pictures."""
+
+    steps: int
+    guidance_scale: float  # 1: no guidance
+    guidance_stop: float  # share of the steps that is guided, from the first
+    batch_size: int  # pictures in a pass
+    precision: Precision  # of the denoiser; latents stay fp32
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "guidance_scale"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        if not 0 <= self.guidance_stop <= 1:
+            raise ValueError(f"guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backgrounds:
+    """What held-out products are shown in front of."""
+
+    prompts: tuple[str, ...]  # each with every product
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise ValueError("prompts is []: name one or more backgrounds")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraSpec:
+    """A LoRA on every linear and convolution layer of the denoiser."""
+
+    rank: int
+    alpha: int  # the LoRA's share of a layer is alpha / rank
+    folded: bool  # trained as one weight with the layer's own (canvas.denoiser.lora.fold_lora_weights)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError(f"lora has rank {self.rank} and alpha {self.alpha}: both must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDropout:
+    """Shares of samples without their picture, beyond those without a caption alone: guidance's other sides."""
+
+    image: float  # the picture is dropped, the caption kept
+    both: float  # both are dropped
+
+    def __post_init__(self) -> None:
+        if min(self.image, self.both) < 0 or self.image + self.both >= 1:
+            raise ValueError(f"image_dropout has {self}: shares must be 0 or more and below 1 together")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOutSpec:
+    """The held-out loss, by which the average of the weights is chosen."""
+
+    pins: int  # spread evenly over the held-out ones
+    repeats: int  # times and noises drawn for each
+    batch_size: int
+    ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) that training tracks; two do
+    averages: tuple[float, ...]  # relative lengths to choose from, made of those
+
+    def __post_init__(self) -> None:
+        for name in ("pins", "repeats", "batch_size"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        for name in ("ema", "averages"):
+            lengths = getattr(self, name)
+            if not lengths or not all(0 < length < MAX_RELATIVE_LENGTH for length in lengths):
+                raise ValueError(f"{name} is {list(lengths)}: give lengths between 0 and 0.288, as 0.05, 0.1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetSpec:
+    """The sheet of samples of held-out pins beside the originals."""
+
+    pins: int
+    steps: int
+    guidance_scale: float
+
+    def __post_init__(self) -> None:
+        if self.pins < 1 or self.steps < 1 or self.guidance_scale < 1:
+            raise ValueError(f"sample_sheet needs pins, steps and guidance_scale of 1 or more, not {self}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserTraining(TrainableParams):
+    """What the stages that train a denoiser have in common."""
+
+    train: Train
+    captions: int  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the preferred source's
+    caption_dropout: float  # share of samples without a caption: guidance's unconditional side
+    choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked
+
+    def __post_init__(self) -> None:
+        if self.captions < 1:
+            raise ValueError(f"captions is {self.captions}: draw from 1 or more of a pin's")
+
+    def resolve(self, training: Training, held_out: HeldOutSpec) -> TrainSpec:
+        """Return the spec of the training, with the averages that it tracks."""
+        return training.resolve(self.train, held_out.ema if self.choose_average else ())

@@ -16,19 +16,19 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from canvas.denoiser.lora import folding
+from canvas.denoiser.lora import fold_lora_weights
 from canvas.denoiser.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
-from canvas.denoiser.training_spec import HeldOutSpec
-from canvas.shards.rows import ShardRow, ShardRows, by_bucket
-from canvas.train.data import Batch, Prefetched, placed
-from canvas.train.distributed import ALONE, World, joined
+from canvas.denoiser.spec import HeldOutSpec
+from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
+from canvas.train.data import Batch, PrefetchedBatches, move_batch
+from canvas.train.distributed import SINGLE_PROCESS, World, join_world
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
-from canvas.train.loop import Fitted, fit
+from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
-from canvas.train.state import evaluating
+from canvas.train.state import eval_mode
 
-Masks = Literal["none", "random", "product"]
+MaskKind = Literal["none", "random", "product"]
 """Which masks a denoiser is trained with; none: text-to-image."""
 
 HELD_OUT_SEED = 1
@@ -39,7 +39,7 @@ HELD_OUT_SEED = 1
 class DenoiserRun:
     """What a run leaves beside the trained denoiser."""
 
-    fitted: Fitted
+    fitted: TrainResult
     pins: int  # trained on, one or more views of each
     held_out_pins: int
     held_out_losses: dict[str, float]  # before training, and after by length of the average ("last": none)
@@ -71,7 +71,7 @@ def train_denoiser(
     spec: TrainSpec,
     held_out: HeldOutSpec,
     *,
-    masks: Masks,
+    masks: MaskKind,
     wanted: Callable[[ShardRow], bool],
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
@@ -80,24 +80,24 @@ def train_denoiser(
 ) -> DenoiserRun:
     """Train those weights of `denoiser` that require gradients on the `wanted` rows of the train split, and leave in
     it the average whose loss on the wanted rows of the other splits is lowest. `folded`: of its LoRAs, as
-    `canvas.denoiser.lora.folding` says."""
-    columns = columns_of(masks)
+    `canvas.denoiser.lora.fold_lora_weights` says."""
+    columns = map_columns(masks)
     chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
     rest = [row for row in shards.index if wanted(row) and row.split != "train"]
     batches = shards.batches(chosen, columns, spec.batch_size, spec.seed)
-    scored = held_out_batches(shards, rest, held_out, columns)
+    scored = build_held_out_batches(shards, rest, held_out, columns)
 
-    with joined(spec.parallel) as world:
+    with join_world(spec.parallel) as world:
 
         def score(model: nn.Module) -> float:
-            return held_out_loss(model, objective, scored, held_out.repeats, world)
+            return compute_held_out_loss(model, objective, scored, held_out.repeats, world)
 
         losses = {"before": score(denoiser.to(world.device))}
-        with folding(denoiser) if folded else nullcontext():
+        with fold_lora_weights(denoiser) if folded else nullcontext():
             fitted = fit(
                 denoiser,
                 objective,
-                Prefetched(batches),
+                PrefetchedBatches(batches),
                 spec,
                 checkpoints=checkpoints,
                 log=log,
@@ -117,7 +117,7 @@ def train_denoiser(
     )
 
 
-def columns_of(masks: Masks) -> dict[str, str]:
+def map_columns(masks: MaskKind) -> dict[str, str]:
     """The objective's columns -> the shards'."""
     if masks == "none":
         return {name: name for name in TEXT_TO_IMAGE_COLUMNS}
@@ -125,14 +125,14 @@ def columns_of(masks: Masks) -> dict[str, str]:
     return {name: stored.get(name, name) for name in INPAINT_COLUMNS}
 
 
-def held_out_batches(
+def build_held_out_batches(
     shards: ShardRows, rows: list[ShardRow], spec: HeldOutSpec, columns: Mapping[str, str]
 ) -> list[Batch]:
     """`spec.pins` of the rows (or all there are), spread evenly, in batches of one bucket."""
     if not rows:
         raise ValueError("no held-out pin is left to score on: the selection is empty outside of the train split")
     places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
-    buckets = by_bucket(rows[place] for place in places)
+    buckets = group_by_bucket(rows[place] for place in places)
     return [
         shards.batch(of_bucket[first : first + spec.batch_size], columns)
         for of_bucket in buckets.values()
@@ -140,12 +140,12 @@ def held_out_batches(
     ]
 
 
-def held_out_loss(
+def compute_held_out_loss(
     denoiser: nn.Module,
     objective: DenoisingObjective,
     batches: Sequence[Batch],
     repeats: int,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> float:
     """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call. The ranks of
     `world` share the work, all of them must call."""
@@ -153,10 +153,10 @@ def held_out_loss(
     sizes = [len(batch["pin_id"]) for batch in batches]
     turns = [(repeat, number) for repeat in range(repeats) for number in range(len(batches))]
     total = torch.zeros(2, dtype=torch.float64)  # losses, samples
-    with evaluating(denoiser):
+    with eval_mode(denoiser):
         for repeat, number in world.share(turns):
             draws = Draws(HELD_OUT_SEED, repeat, sum(sizes[:number]), sizes[number], device)
-            loss, _ = objective(denoiser, placed(batches[number], device), draws)
+            loss, _ = objective(denoiser, move_batch(batches[number], device), draws)
             total += torch.tensor([float(loss) * sizes[number], sizes[number]], dtype=total.dtype)
     losses, samples = world.mean(total.to(device)).tolist()
     return float(losses / samples)

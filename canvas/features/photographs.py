@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.features.parts import parts
+from canvas.features.parts import split_batch
 
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels of the maps, at strides 2, 4, 8, 16, 32: the first convolution's and those of four stages."""
@@ -54,7 +54,7 @@ class PhotoFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        seen = [self._maps(part) for part in parts(images)]
+        seen = [self._maps(part) for part in split_batch(images)]
         return [torch.cat(maps) for maps in zip(*seen, strict=True)]
 
     def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -85,11 +85,13 @@ class Bottleneck(nn.Module):
         return (self.widen(seen) + self.shortcut(x)).relu_()
 
 
-def pretrained_photo_features(layers: Sequence[int]) -> PhotoFeatures:
+def load_photo_features(layers: Sequence[int]) -> PhotoFeatures:
     """The network with the package's weights."""
     network = PhotoFeatures(layers)
     with torch.no_grad():
-        for ours, (weight, bias) in zip(_convolutions(network), _folded(), strict=False):  # later layers are left out
+        for ours, (weight, bias) in zip(
+            _iterate_convolutions(network), _read_folded_weights(), strict=False
+        ):  # later layers are left out
             assert ours.weight.shape == weight.shape
             assert ours.bias is not None
             ours.weight.copy_(weight)
@@ -97,12 +99,12 @@ def pretrained_photo_features(layers: Sequence[int]) -> PhotoFeatures:
     return network
 
 
-def _convolutions(network: nn.Module) -> Iterator[nn.Conv2d]:
+def _iterate_convolutions(network: nn.Module) -> Iterator[nn.Conv2d]:
     """In the order of their names, which is the package's."""
     return (module for module in network.modules() if isinstance(module, nn.Conv2d))
 
 
-def _folded() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _read_folded_weights() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Weight and bias of each convolution in the package's graph, with the affine maps after it folded in."""
     import onnx
     from onnx.numpy_helper import to_array

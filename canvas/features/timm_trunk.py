@@ -8,7 +8,7 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-from canvas.features.photographs import WIDTHS, PhotoFeatures, pretrained_photo_features
+from canvas.features.photographs import WIDTHS, PhotoFeatures, load_photo_features
 
 NAME = "open_nsfw"
 
@@ -50,5 +50,5 @@ def open_nsfw(
         raise TypeError(f"{NAME} has no classifier: num_classes must be 0, not {num_classes}")
     trunk = PhotoTrunk(layers, dropout)
     if pretrained:
-        trunk.maps = pretrained_photo_features(layers)
+        trunk.maps = load_photo_features(layers)
     return trunk

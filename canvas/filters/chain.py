@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from canvas.filters.scoring import scored
+from canvas.filters.scoring import score_pins
 from canvas.pins import tables
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class FilterPass:
     """What one filter was asked, and how long it took from its first pin to its last, loading its model included."""
 
     pins: int
@@ -30,12 +30,12 @@ class FilterChain:
     pins: Path
     scores: pd.DataFrame = field(init=False)
     """A row a pin in the order of the table, indexed by pin_id; a score that was not asked is missing."""
-    passes: dict[str, Pass] = field(default_factory=dict)
+    passes: dict[str, FilterPass] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     """Filter -> pins left after it, in order."""
 
     def __post_init__(self) -> None:
-        ids = [name for batch in tables.batches(self.pins, ["pin_id"], rows=4096) for name in batch[0].to_pylist()]
+        ids = [name for batch in tables.read_batches(self.pins, ["pin_id"], rows=4096) for name in batch[0].to_pylist()]
         index = pd.Index(ids, name="pin_id", dtype=object)
         columns = {
             column.name: pd.Series(index=index, dtype=object if column.type == pa.string() else np.float64)
@@ -62,7 +62,7 @@ class FilterChain:
             for batch in self._answers(asked, scorer, *arguments):
                 batches.append(batch.to_pandas())
                 bar.update(batch.num_rows)
-        self.passes[name] = Pass(len(asked), time.perf_counter() - started)
+        self.passes[name] = FilterPass(len(asked), time.perf_counter() - started)
         found = pd.concat(batches).set_index("pin_id") if batches else pd.DataFrame(columns=scorer.scores.names)
         noted = [column for column in found.columns if column in self.scores.columns]
         for column in noted:
@@ -92,8 +92,8 @@ class FilterChain:
             return
         import daft
 
-        pins = tables.frame(self.pins).select("pin_id", *scorer.reads)
+        pins = tables.scan(self.pins).select("pin_id", *scorer.reads)
         if len(asked) < len(self.scores):
             wanted = daft.from_arrow(pa.table({"pin_id": pa.array(asked.to_numpy(), pa.string())}))
             pins = pins.join(wanted, on="pin_id", how="semi")
-        yield from scored(pins, scorer, *arguments).to_arrow_iter(results_buffer_size=1)
+        yield from score_pins(pins, scorer, *arguments).to_arrow_iter(results_buffer_size=1)

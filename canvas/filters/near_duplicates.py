@@ -15,14 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.pins.images import decode, on_white
+from canvas.pins.images import composite_on_white, decode_image
 
 if TYPE_CHECKING:
     import torch
 
 HASH_SIDE = 12
 HASH_BITS = 2 * HASH_SIDE**2
-FEATURES = 1280
+FEATURE_DIM = 1280
 _BLOCK = 1_024  # rows compared at a time: 1,024 x 1,024 cosines are 4 MB
 _SIDE = 224  # pixels of the network's input
 
@@ -42,7 +42,7 @@ class DuplicateLimits:
             raise ValueError(f"max_hash_distance is {self.max_hash_distance}: give 0 to {HASH_BITS // 2 - 1} bits")
 
 
-def perceptual_hash(image: Image.Image) -> str:
+def compute_perceptual_hash(image: Image.Image) -> str:
     """HASH_BITS bits in hex: where the picture over white, 12 x 12, gets brighter to the right, and downwards (dHash).
 
     Both directions and not the customary cosine transform (pHash), whose bits are noise on a plain backdrop: of 282
@@ -50,18 +50,18 @@ def perceptual_hash(image: Image.Image) -> str:
     """
     from imagehash import dhash, dhash_vertical
 
-    picture = on_white(image)
+    picture = composite_on_white(image)
     bits = [direction(picture, HASH_SIDE).hash.flatten() for direction in (dhash, dhash_vertical)]
     return np.packbits(np.concatenate(bits)).tobytes().hex()
 
 
-def close_pairs(hashes: Sequence[str], max_distance: int) -> Pairs:
+def find_close_pairs(hashes: Sequence[str], max_distance: int) -> Pairs:
     """The pairs of hashes (HASH_BITS bits in hex) that differ in at most `max_distance` bits.
 
     Compares every pair, a block at a time: 10,000 pins take a second, a catalogue of many millions must be
     partitioned first.
     """
-    bits = _signs(hashes)
+    bits = _unpack_signs(hashes)
     nearest = HASH_BITS - 2 * max_distance  # the product of two sign vectors is HASH_BITS - 2 * Hamming distance
     found = [np.empty((0, 2), dtype=np.int64)]
     for later in range(0, len(bits), _BLOCK):
@@ -74,7 +74,7 @@ def close_pairs(hashes: Sequence[str], max_distance: int) -> Pairs:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def originals(pairs: Pairs, similarities: Sequence[float], min_similarity: float) -> dict[int, int]:
+def select_originals(pairs: Pairs, similarities: Sequence[float], min_similarity: float) -> dict[int, int]:
     """Row -> the row kept in its stead, for each row that repeats an earlier one.
 
     In order, a row repeats the most similar of its earlier partners that are kept themselves (the first of equals),
@@ -89,37 +89,37 @@ def originals(pairs: Pairs, similarities: Sequence[float], min_similarity: float
     return kept_instead
 
 
-class ImageFeatures:
+class ImageFeatureScorer:
     """Scorer: unit-length features of EfficientNet-Lite0 (ImageNet)."""
 
     reads = ("image",)
     scores = pa.schema([("features", pa.list_(pa.float32()))])  # FEATURES of them
 
     def __init__(self) -> None:
-        from canvas.features.imagenet import pretrained_trunk
+        from canvas.features.imagenet import load_pretrained_trunk
 
-        self._trunk = pretrained_trunk()
+        self._trunk = load_pretrained_trunk()
 
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         import torch
 
         torch.set_num_threads(1)  # holds for the calling thread only: each worker must say so, or they fight for cores
         for image in images:  # one at a time: batches are slower on a CPU, and memory stays flat
-            features = self._trunk(_pixel_values(decode(image))).last_hidden_state.flatten().numpy()
+            features = self._trunk(_prepare_pixels(decode_image(image))).last_hidden_state.flatten().numpy()
             yield {"features": features / np.linalg.norm(features)}
 
 
-def _pixel_values(image: Image.Image) -> torch.Tensor:
+def _prepare_pixels(image: Image.Image) -> torch.Tensor:
     """[1, 3, S, S] as the trunk wants it."""
     import torch
 
     from canvas.features.imagenet import MEAN, STD
 
-    square = on_white(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    square = composite_on_white(image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     values = (torch.from_numpy(np.array(square)).float() / 255 - MEAN) / STD
     return values.permute(2, 0, 1)[None]
 
 
-def _signs(hashes: Sequence[str]) -> NDArray[np.float32]:
+def _unpack_signs(hashes: Sequence[str]) -> NDArray[np.float32]:
     raw = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), HASH_BITS // 8)
     return np.unpackbits(raw, axis=1).astype(np.float32) * 2 - 1

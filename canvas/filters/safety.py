@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from canvas.pins.images import decode, on_white
+from canvas.pins.images import composite_on_white, decode_image
 
 
-class PictureSafety:
+class SafetyScorer:
     """Scorer: Yahoo's Open NSFW (2016), 0..1; its authors call below 0.2 safe and above 0.8 unsafe.
 
     It knows pornography only: violence, hate and minors need other models, and a person.
@@ -26,4 +26,4 @@ class PictureSafety:
 
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         for data in images:  # one at a time: batches are slower on a CPU
-            yield {"nsfw": self._classifier.score(on_white(decode(data)))}
+            yield {"nsfw": self._classifier.score(composite_on_white(decode_image(data)))}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import daft
     import onnxruntime
 
-BATCH = 16
+BATCH_SIZE = 16
 """Pins a call: 16 pictures of a megapixel are 50 MB."""
 
 
@@ -29,7 +29,7 @@ class Scorer(Protocol):
     def __call__(self, *columns: Sequence[Any]) -> Iterable[dict[str, Any]]: ...
 
 
-def scored(pins: daft.DataFrame, scorer: type[Any], *arguments: object) -> daft.DataFrame:
+def score_pins(pins: daft.DataFrame, scorer: type[Any], *arguments: object) -> daft.DataFrame:
     """Columns `pin_id` and the scorer's, in no particular order; lazy.
 
     Each process that works on it builds `scorer(*arguments)` once. An exception of the scorer ends the run.
@@ -43,14 +43,14 @@ def scored(pins: daft.DataFrame, scorer: type[Any], *arguments: object) -> daft.
         def __init__(self) -> None:
             self.scorer = scorer(*arguments)
 
-        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=BATCH)
+        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=BATCH_SIZE)
         def rows(self, *columns: daft.Series) -> list[dict[str, Any]]:
             return list(self.scorer(*(column.to_pylist() for column in columns)))
 
     return pins.select("pin_id", Worker().rows(*(pins[name] for name in scorer.reads)))
 
 
-def onnx_session(model: Path) -> onnxruntime.InferenceSession:
+def load_onnx_session(model: Path) -> onnxruntime.InferenceSession:
     """A session whose calls run in the calling thread, so that as many run as there are workers."""
     import onnxruntime
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.pins.images import decode, on_white
+from canvas.pins.images import composite_on_white, decode_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class OverlayLimits:
             raise ValueError(f"detector_side is {self.detector_side}: give a multiple of 32")
 
 
-class TextOverlay:
+class TextOverlayScorer:
     """Scorer: width of the widest line read, as a fraction of the picture's; 0 if none is wider than the limit.
 
     Models: PP-OCRv6 small, detection and recognition, as RapidOCR ships them.
@@ -47,12 +47,12 @@ class TextOverlay:
 
         cv2.setNumThreads(1)
         self._limits = limits
-        self._detect = _rapid_ocr(use_rec=False, detector_side=limits.detector_side)
-        self._read = _rapid_ocr(use_det=False)
+        self._detect = _load_rapid_ocr(use_rec=False, detector_side=limits.detector_side)
+        self._read = _load_rapid_ocr(use_det=False)
 
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         for data in images:
-            image = on_white(decode(data))
+            image = composite_on_white(decode_image(data))
             lines = [(line.width / image.width, self._text(image.crop(line.box))) for line in self._wide_lines(image)]
             width, text = max(((width, text) for width, text in lines if text), default=(0.0, None))
             yield {"text_overlay": min(width, 1.0), "overlay_text": text}
@@ -61,7 +61,7 @@ class TextOverlay:
         """The lines of text found whose width exceeds the limit."""
         small = image.copy()
         small.thumbnail((self._limits.detector_side, self._limits.detector_side), Image.Resampling.BOX)
-        boxes = self._detect(_bgr(small)).boxes
+        boxes = self._detect(_convert_to_bgr(small)).boxes
         for corners in [] if boxes is None else np.asarray(boxes) * (image.width / small.width):
             line = Line.around(corners)
             if line.width > self._limits.max_width * image.width and line.width > line.height:
@@ -69,7 +69,7 @@ class TextOverlay:
 
     def _text(self, line: Image.Image) -> str | None:
         """What the line says, if it is read with confidence and long enough."""
-        found = self._read(_bgr(line))
+        found = self._read(_convert_to_bgr(line))
         if not found.txts or found.scores[0] < self._limits.min_confidence:
             return None
         text = str(found.txts[0])
@@ -98,7 +98,7 @@ class Line:
         return self.box[3] - self.box[1]
 
 
-def _rapid_ocr(*, use_det: bool = True, use_rec: bool = True, detector_side: int = 32) -> Any:
+def _load_rapid_ocr(*, use_det: bool = True, use_rec: bool = True, detector_side: int = 32) -> Any:
     from rapidocr import RapidOCR
 
     return RapidOCR(
@@ -117,5 +117,5 @@ def _rapid_ocr(*, use_det: bool = True, use_rec: bool = True, detector_side: int
     )
 
 
-def _bgr(image: Image.Image) -> NDArray[np.uint8]:
+def _convert_to_bgr(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image)[:, :, ::-1]

@@ -13,15 +13,15 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from tqdm import tqdm
 
-from canvas.denoiser.sampling import Condition, denoised
-from canvas.denoiser.sampling_spec import PaintingSpec
-from canvas.inference.conditioning import condition_of, frame_of, pictures_of
+from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.spec import SamplingSpec
+from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
+from canvas.inference.framed_product import FramedProduct, frame_product
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Pixels, Product
-from canvas.inference.scene import Scene, scene_of
-from canvas.inference.style import StylePrompt, styled
-from canvas.train.precision import half_on, held_in
-from canvas.vae.latents import latent_scale
+from canvas.inference.style import StylePrompt, apply_style
+from canvas.train.precision import cast_parameters, choose_autocast_dtype
+from canvas.vae.latents import get_latent_scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,45 +40,47 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class EncodedRequest:
     """A request in the model's frame, its text and known pixels encoded: once, for any number of denoisers."""
 
     request: Request
-    scene: Scene  # on the CPU: requests are many
+    scene: FramedProduct  # on the CPU: requests are many
     condition: Condition
 
 
 @torch.no_grad()
-def prepared(pipeline: CanvasPipeline, request: Request, scene: Scene | None = None) -> Prepared:
+def encode_request(pipeline: CanvasPipeline, request: Request, scene: FramedProduct | None = None) -> EncodedRequest:
     """`request`, encoded by the pipeline's parts; `scene`: its product's, if it is known already. Raises ValueError for
     a prompt that is too long."""
     pipeline.check_prompts(request.prompt)
-    scene = scene or scene_of(request.product, frame_of(pipeline, request.product), torch.device("cpu"))
-    condition = condition_of(pipeline, scene.to(pipeline.device), request.prompt, style=request.style)
-    return Prepared(request, scene, condition)
+    scene = scene or frame_product(
+        request.product, compute_pipeline_frame(pipeline, request.product), torch.device("cpu")
+    )
+    condition = build_condition(pipeline, scene.to(pipeline.device), request.prompt, style=request.style)
+    return EncodedRequest(request, scene, condition)
 
 
-def all_prepared(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[Prepared]:
+def encode_requests(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[EncodedRequest]:
     """`requests` in their order, encoded; those of one product, prompt and style, which differ in their seed alone,
     are encoded once and share it, and those of one product its scene. Raises ValueError for a prompt that is too
     long."""
-    scenes: dict[int, Scene] = {}
-    known: dict[tuple[int, str | None, int], Prepared] = {}
+    scenes: dict[int, FramedProduct] = {}
+    known: dict[tuple[int, str | None, int], EncodedRequest] = {}
     found = []
     for request in requests:
         same = (id(request.product), request.prompt, id(request.style))
         if same not in known:
-            known[same] = prepared(pipeline, request, scenes.get(id(request.product)))
+            known[same] = encode_request(pipeline, request, scenes.get(id(request.product)))
             scenes[id(request.product)] = known[same].scene
         found.append(replace(known[same], request=request))
     return found
 
 
 @torch.no_grad()
-def painted(
+def iterate_images(
     pipeline: CanvasPipeline,
-    requests: Sequence[Prepared],
-    painting: PaintingSpec,
+    requests: Sequence[EncodedRequest],
+    painting: SamplingSpec,
     *,
     text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
 ) -> Iterator[tuple[int, Pixels]]:
@@ -88,15 +90,15 @@ def painted(
     autoencoder's own decoder. None: the pipeline's denoiser and decoder.
     """
     unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
-    half = half_on(pipeline.device, painting.precision)
-    scale = latent_scale(pipeline.vae)
-    for places in passes(requests, painting.batch_size):
+    half = choose_autocast_dtype(pipeline.device, painting.precision)
+    scale = get_latent_scale(pipeline.vae)
+    for places in group_into_passes(requests, painting.batch_size):
         chosen = [requests[place] for place in places]
-        condition = joined([one.condition for one in chosen], with_product=text_to_image is None)
-        noise = _noise(pipeline, chosen)
+        condition = concatenate_conditions([one.condition for one in chosen], with_product=text_to_image is None)
+        noise = _sample_noise(pipeline, chosen)
         told = None if text_to_image is not None else chosen[0].request.told
-        with held_in(half, unet), styled(unet, told):
-            latents = denoised(
+        with cast_parameters(half, unet), apply_style(unet, told):
+            latents = sample_latents(
                 unet,
                 scheduler,
                 noise,
@@ -105,26 +107,28 @@ def painted(
                 guidance_scale=painting.guidance_scale,
                 guidance_stop=painting.guidance_stop,
             )
-        features = None if text_to_image is not None else _features(pipeline, chosen)
+        features = None if text_to_image is not None else _encode_products(pipeline, chosen)
         products = [one.request.product for one in chosen]
         yield from zip(
-            places, pictures_of(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products), strict=True
+            places,
+            decode_composites(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products),
+            strict=True,
         )
 
 
-def all_painted(
-    pipeline: CanvasPipeline, requests: Sequence[Prepared], painting: PaintingSpec, *, name: str, **options: Any
+def generate_images(
+    pipeline: CanvasPipeline, requests: Sequence[EncodedRequest], painting: SamplingSpec, *, name: str, **options: Any
 ) -> list[Pixels]:
     """Pictures in the order of `requests`, under a progress bar called `name`; `options` as `painted` takes them."""
     found: dict[int, Pixels] = {}
     with tqdm(total=len(requests), desc=name, unit="picture") as bar:
-        for place, picture in painted(pipeline, requests, painting, **options):
+        for place, picture in iterate_images(pipeline, requests, painting, **options):
             found[place] = picture
             bar.update()
     return [found[place] for place in range(len(requests))]
 
 
-def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
+def group_into_passes(requests: Sequence[EncodedRequest], batch_size: int) -> list[list[int]]:
     """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
     alike: dict[object, list[int]] = {}
     for place, one in enumerate(requests):
@@ -136,7 +140,7 @@ def passes(requests: Sequence[Prepared], batch_size: int) -> list[list[int]]:
     ]
 
 
-def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
+def concatenate_conditions(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
     """Conditions of one picture each as one of all; without the product: text-to-image."""
     columns: dict[str, torch.Tensor | None] = {}
     for field in fields(Condition):
@@ -147,14 +151,14 @@ def joined(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
     return Condition(**columns)  # type: ignore[arg-type]
 
 
-def _noise(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> torch.Tensor:
+def _sample_noise(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest]) -> torch.Tensor:
     masked = chosen[0].condition.masked
     assert masked is not None
     drawn = [torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed)) for one in chosen]
     return torch.cat(drawn).to(pipeline.device)
 
 
-def _features(pipeline: CanvasPipeline, chosen: Sequence[Prepared]) -> list[torch.Tensor] | None:
+def _encode_products(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest]) -> list[torch.Tensor] | None:
     """Of the conditional decoder, if there is one: made anew in every pass, for they are as large as its maps."""
     decoder = pipeline.decoder
     if decoder is None:

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from canvas.clip.model import encoded
+from canvas.clip.model import encode_prompts
 from canvas.denoiser.sampling import Condition
-from canvas.inference.frame import Frame, frame_for
-from canvas.inference.product import Pixels, Product, composited
-from canvas.inference.scene import Scene
-from canvas.pins.pixels import to_bytes
-from canvas.shards.conditioning import hole_of_mask, masked_images, size_ids
-from canvas.vae.latents import latent_scale
-from canvas.vae.model import scale_factor
+from canvas.inference.frame import Frame, compute_frame
+from canvas.inference.framed_product import FramedProduct
+from canvas.inference.product import Pixels, Product, composite_pixels
+from canvas.pins.pixels import tensor_to_bytes
+from canvas.shards.conditioning import build_size_ids, compute_hole, mask_images
+from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import get_scale_factor
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.style import StylePrompt
 
 
-def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
+def compute_pipeline_frame(pipeline: CanvasPipeline, product: Product) -> Frame:
     """The frame in which the pipeline's denoiser works on `product`."""
-    cell = scale_factor(pipeline.vae)
-    return frame_for(
+    cell = get_scale_factor(pipeline.vae)
+    return compute_frame(
         *product.size,
         side=int(pipeline.unet.config["sample_size"]) * cell,
         multiple=cell,
@@ -35,34 +35,34 @@ def frame_of(pipeline: CanvasPipeline, product: Product) -> Frame:
     )
 
 
-def condition_of(
+def build_condition(
     pipeline: CanvasPipeline,
-    scene: Scene,
+    scene: FramedProduct,
     prompt: str | None,
     negative_prompt: str | None = None,
     style: StylePrompt | None = None,
 ) -> Condition:
     """What the denoiser is told of one product, prompt (None: as a dropped caption in training) and style."""
-    states, pooled = encoded(pipeline.towers, [prompt or ""])
+    states, pooled = encode_prompts(pipeline.towers, [prompt or ""])
     if prompt is None:
         states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
-    negative = (None, None) if negative_prompt is None else encoded(pipeline.towers, [negative_prompt])
+    negative = (None, None) if negative_prompt is None else encode_prompts(pipeline.towers, [negative_prompt])
     vae = pipeline.vae
     size = scene.frame.height, scene.frame.width
-    known = masked_images(scene.pixels, scene.mask)
+    known = mask_images(scene.pixels, scene.mask)
     return Condition(
         states=states,
         pooled=pooled,
-        sizes=torch.tensor([size_ids(size, (0, 0), size)], dtype=torch.float32),
+        sizes=torch.tensor([build_size_ids(size, (0, 0), size)], dtype=torch.float32),
         negative_states=negative[0],
         negative_pooled=negative[1],
-        hole=hole_of_mask(scene.mask, scale_factor(vae), pipeline.config["hole_inflation"]),
-        masked=latent_scale(vae).normalized(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
+        hole=compute_hole(scene.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
+        masked=get_latent_scale(vae).normalized(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
         image=None if style is None else style.embeddings[None],
     )
 
 
-def pictures_of(
+def decode_composites(
     pipeline: CanvasPipeline,
     raw: torch.Tensor,
     features: list[torch.Tensor] | None,
@@ -80,9 +80,9 @@ def pictures_of(
         shifts = shift[:, 0].float().cpu().numpy()
     else:
         decoded = pipeline.vae.decode(raw.to(pipeline.vae.dtype)).sample
-    backgrounds = to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
+    backgrounds = tensor_to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
     return [
-        composited(
+        composite_pixels(
             frame.enlarged(background, *product.size),
             product,
             None if features is None else frame.enlarged(shift, *product.size),

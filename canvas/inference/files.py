@@ -8,33 +8,33 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps
 
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 
 LOSSLESS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
-WEBP_SIDE = 16_383  # the longest that the format knows
-PNG_DEPTH = 24  # place of the header's byte: Pillow opens 16-bit colour as 8-bit
+MAX_WEBP_SIDE = 16_383  # the longest that the format knows
+PNG_DEPTH_OFFSET = 24  # place of the header's byte: Pillow opens 16-bit colour as 8-bit
 
 
-def picture(path: Path) -> Image.Image:
+def load_image(path: Path) -> Image.Image:
     """The picture at `path`, RGB or RGBA, upright. Raises ValueError in one sentence if it is none or too large."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return decode(data)
+        return decode_image(data)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from None
 
 
-def converted_from(path: Path, shown: Image.Image) -> str | None:
+def describe_conversion(path: Path, shown: Image.Image) -> str | None:
     """What `picture` converted to 8-bit sRGB where `shown`, its answer, has other pixels than the file; else None."""
     data = path.read_bytes()
     with Image.open(io.BytesIO(data)) as stored:
-        if stored.format == "PNG" and data[PNG_DEPTH] == 16:
+        if stored.format == "PNG" and data[PNG_DEPTH_OFFSET] == 16:
             return "16 bits a channel"
         if stored.mode == "CMYK":
             return "CMYK"
@@ -48,8 +48,8 @@ def converted_from(path: Path, shown: Image.Image) -> str | None:
 
 def check_size(kind: str, size: tuple[int, int]) -> None:
     """Raises ValueError in one sentence if the format holds no picture of that width and height."""
-    if kind == "webp" and max(size) > WEBP_SIDE:
-        raise ValueError(f"{size[0]} x {size[1]} pixels are too many for webp, {WEBP_SIDE} a side at most: use png")
+    if kind == "webp" and max(size) > MAX_WEBP_SIDE:
+        raise ValueError(f"{size[0]} x {size[1]} pixels are too many for webp, {MAX_WEBP_SIDE} a side at most: use png")
 
 
 def save_lossless(image: Image.Image, path: Path) -> None:

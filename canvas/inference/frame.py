@@ -45,7 +45,7 @@ class Frame:
         )
 
 
-def frame_for(height: int, width: int, *, side: int, multiple: int, max_aspect: float) -> Frame:
+def compute_frame(height: int, width: int, *, side: int, multiple: int, max_aspect: float) -> Frame:
     """A frame of about side x side pixels, both sides multiples of `multiple`, in the aspect of height x width.
 
     An aspect beyond `max_aspect`, which the model has not seen, gets a frame of that aspect with the product image

@@ -18,28 +18,28 @@ from transformers import PreTrainedModel
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower
 from canvas.decoder.model import ConditionalDecoder
+from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.denoiser.lora import merge_lora
-from canvas.denoiser.samplers import sampler
-from canvas.denoiser.sampling import Pick, denoised
-from canvas.denoiser.unet import inpaint_channels
-from canvas.inference.conditioning import condition_of, frame_of, pictures_of
+from canvas.denoiser.sampling import LatentSelector, sample_latents
+from canvas.denoiser.schedulers import build_scheduler
+from canvas.denoiser.unet import count_inpaint_channels
+from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
 from canvas.inference.frame import Frame
-from canvas.inference.product import Alpha, Pixels, Product, product_of
-from canvas.inference.saving import MOVED, put_on, take_off
-from canvas.inference.scene import scene_of
-from canvas.inference.style import StylePrompt, styled
+from canvas.inference.framed_product import frame_product
+from canvas.inference.product import Alpha, Pixels, Product, build_product
+from canvas.inference.style import StylePrompt, apply_style
 from canvas.styles.centres import StyleCentres
-from canvas.train.precision import half_on
+from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.uve.model import UveModel
-from canvas.vae.latents import latent_scale
-from canvas.vae.model import PixelAutoencoder, scale_factor
+from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import PixelAutoencoder, get_scale_factor
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
 
-PickPictures = Callable[[Product, list[Pixels]], Sequence[int]]
+CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
 """The product, and images of it as they would come out if the denoiser were right at once -> which to go on with."""
 
 
@@ -104,10 +104,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        if unet.config["in_channels"] != inpaint_channels(vae.config["latent_channels"]):
+        if unet.config["in_channels"] != count_inpaint_channels(vae.config["latent_channels"]):
             raise ValueError(
                 f"the denoiser has {unet.config['in_channels']} input channels, inpainting latents of "
-                f"{vae.config['latent_channels']} needs {inpaint_channels(vae.config['latent_channels'])}"
+                f"{vae.config['latent_channels']} needs {count_inpaint_channels(vae.config['latent_channels'])}"
             )
         self.register_modules(
             unet=unet,
@@ -158,7 +158,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         scheduler: str | None = None,
         callback_on_step_end: StepCallback | None = None,
-        picks: Mapping[int, PickPictures] | None = None,
+        picks: Mapping[int, CandidateSelector] | None = None,
     ) -> CanvasOutput:
         """Generate `num_candidates` backgrounds round `product` that follow `prompt`, `style` or both.
 
@@ -176,7 +176,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             candidates_per_pass: How many go through the denoiser at once; memory grows with it.
             seed: Candidate k draws its noise from seed + k, so it is the same image whatever `num_candidates` is.
             generator: In place of `seed`, used as diffusers uses it.
-            scheduler: A name in canvas.denoiser.samplers; None: the denoiser's own.
+            scheduler: A name in canvas.denoiser.schedulers; None: the denoiser's own.
             callback_on_step_end: As in diffusers.
             picks: Steps done -> which of a pass's images to go on with (canvas.inference.selection).
 
@@ -196,19 +196,19 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
         style = style and style.beside(prompt)
-        found = product_of(product, mask, self._segment if self.segmenter is not None else None)
-        scene = scene_of(found, frame_of(self, found), self.device)
-        condition = condition_of(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)
+        found = build_product(product, mask, self._segment if self.segmenter is not None else None)
+        scene = frame_product(found, compute_pipeline_frame(self, found), self.device)
+        condition = build_condition(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)
         noise = self._noise(scene.frame, num_candidates, seed, generator)
         features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
-        sampling = self.scheduler if scheduler is None else sampler(scheduler, self.scheduler)
+        sampling = self.scheduler if scheduler is None else build_scheduler(scheduler, self.scheduler)
         sampling.set_timesteps(num_inference_steps)  # may be more than asked for: Heun's are 2 n - 1
-        scale = latent_scale(self.vae)
+        scale = get_latent_scale(self.vae)
 
         images: list[Image.Image] = []
         shown: list[int] = []
         passes = noise.split(candidates_per_pass)
-        with self.progress_bar(total=len(sampling.timesteps) * len(passes)) as bar, styled(self.unet, style):
+        with self.progress_bar(total=len(sampling.timesteps) * len(passes)) as bar, apply_style(self.unet, style):
 
             def on_step(step: int, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
@@ -219,17 +219,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             for number, start in enumerate(passes):
                 left = [number * candidates_per_pass + place for place in range(len(start))]
 
-                def picking(pick: PickPictures, left: list[int] = left) -> Pick:
+                def picking(pick: CandidateSelector, left: list[int] = left) -> LatentSelector:
                     def ask(clean: torch.Tensor) -> Sequence[int]:
                         chosen = pick(
-                            found, pictures_of(self, scale.raw(clean), features, scene.frame, [found] * len(clean))
+                            found,
+                            decode_composites(self, scale.raw(clean), features, scene.frame, [found] * len(clean)),
                         )
                         left[:] = [left[place] for place in chosen]
                         return chosen
 
                     return ask
 
-                latents = denoised(
+                latents = sample_latents(
                     self.unet,
                     sampling,
                     start,
@@ -242,7 +243,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     picks={step: picking(pick) for step, pick in (picks or {}).items()},
                 )
                 shown += left
-                made = pictures_of(self, scale.raw(latents), features, scene.frame, [found] * len(latents))
+                made = decode_composites(self, scale.raw(latents), features, scene.frame, [found] * len(latents))
                 images += [Image.fromarray(picture) for picture in made]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=found, candidates=shown)
@@ -253,16 +254,16 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
 
     def multiply_in(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
-        if (half := half_on(self.device, precision)) is not None:
+        if (half := choose_autocast_dtype(self.device, precision)) is not None:
             torch.nn.Module.to(self.unet, half)  # ModelMixin.to warns at every cast, even where no module must stay
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
         directory = Path(save_directory)
         layers = tuple(self.config["style_layers"] or ())
-        take_off(self.unet, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers))
+        detach_adapters(self.unet, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers))
         super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
-        put_on(self.unet, directory)
+        attach_adapters(self.unet, directory)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
@@ -276,7 +277,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
-        put_on(pipeline.unet, Path(directory))
+        attach_adapters(pipeline.unet, Path(directory))
         return pipeline
 
     @classmethod
@@ -310,7 +311,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     ) -> torch.Tensor:
         if seed is not None:
             generator = [torch.Generator().manual_seed(seed + candidate) for candidate in range(candidates)]
-        cell = scale_factor(self.vae)
+        cell = get_scale_factor(self.vae)
         shape = (candidates, self.vae.config["latent_channels"], frame.height // cell, frame.width // cell)
         return randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
 

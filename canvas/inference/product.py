@@ -16,7 +16,7 @@ from canvas.pins.images import DEFAULT_LIMITS
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Alpha = NDArray[np.float32]  # (H, W), 0..1
 
-FEATHER = 1 / 400  # of the shorter side: depth of the band inside a hard mask
+FEATHER_SHARE = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Product:
         return self.alpha == 1
 
 
-def product_of(
+def build_product(
     image: Image.Image, mask: Image.Image | None = None, segment: Callable[[Image.Image], Alpha] | None = None
 ) -> Product:
     """Read the product from an RGBA cut-out, from RGB with a mask, or from RGB alone through `segment`.
@@ -60,45 +60,45 @@ def product_of(
     if transparent:
         if mask is not None:
             raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
-        return _checked(Product(pixels[..., :3].copy(), _unit(pixels[..., 3]), "alpha channel"))
+        return _check_product(Product(pixels[..., :3].copy(), _scale_to_unit(pixels[..., 3]), "alpha channel"))
     if mask is not None:
         if mask.size != image.size:
             raise ValueError(
                 f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
                 "they must be of one size"
             )
-        values = np.array(_shape(mask))
+        values = np.array(_select_mask_channel(mask))
         soft = bool(((values > 0) & (values < 255)).any())
-        return _checked(Product(pixels, _unit(values) if soft else feathered(values > 127), "mask"))
+        return _check_product(Product(pixels, _scale_to_unit(values) if soft else feather_mask(values > 127), "mask"))
     if segment is None:
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
-    return _checked(Product(pixels, feathered(segment(image) >= 0.5), "segmenter"))
+    return _check_product(Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter"))
 
 
-def masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
+def build_masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
     """Read the product of a pin: RGB and its mask (H, W), True on the product. Raises as `product_of` does."""
-    return product_of(image, Image.fromarray((mask * 255).astype(np.uint8)))
+    return build_product(image, Image.fromarray((mask * 255).astype(np.uint8)))
 
 
-def _shape(mask: Image.Image) -> Image.Image:
+def _select_mask_channel(mask: Image.Image) -> Image.Image:
     """Its brightness; its alpha where that alone varies."""
     grey = mask.convert("L")
     if mask.has_transparency_data:
         alpha = mask.convert("RGBA").getchannel("A")
-        if _one_value(grey) and not _one_value(alpha):
+        if _is_constant(grey) and not _is_constant(alpha):
             return alpha
     return grey
 
 
-def _one_value(channel: Image.Image) -> bool:
+def _is_constant(channel: Image.Image) -> bool:
     return len(set(channel.getextrema())) == 1
 
 
-def _unit(values: NDArray[np.uint8]) -> Alpha:
+def _scale_to_unit(values: NDArray[np.uint8]) -> Alpha:
     return values.astype(np.float32) / np.float32(255)
 
 
-def _checked(product: Product) -> Product:
+def _check_product(product: Product) -> Product:
     inside = product.alpha >= 0.5
     made = {"segmenter": "the segmenter found no product", "mask": "the mask is empty"}
     whole = {"segmenter": "the segmenter took the whole picture for product", "mask": "the mask covers the picture"}
@@ -115,20 +115,21 @@ def _checked(product: Product) -> Product:
     return product
 
 
-def feathered(mask: NDArray[np.bool_]) -> Alpha:
+def feather_mask(mask: NDArray[np.bool_]) -> Alpha:
     """Alpha of a hard mask (H, W): 1 on its core, falling to its edge over FEATHER of the shorter side, 0 outside.
 
     Outside lies the old background, so the band is inside. A mask too thin for a core stays hard.
     """
-    depth = max(1, round(min(mask.shape) * FEATHER))
+    depth = max(1, round(min(mask.shape) * FEATHER_SHARE))
     padded = np.pad(mask.astype(np.uint8), 1, mode="edge")  # a product cut off by the picture's edge has no band there
     inwards = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     alpha = np.clip(inwards / (depth + 1), 0, 1).astype(np.float32)
     return alpha if (alpha == 1).any() else mask.astype(np.float32)
 
 
-def composited(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
-    """The product over a background of its size: `canvas.masks.composite.composite` in bytes, band pixels alone.
+def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
+    """The product over a background of its size: `canvas.masks.composite.composite_product` in bytes, band pixels
+    alone.
 
     `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
     """

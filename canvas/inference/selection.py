@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from canvas.inference.pipeline import CanvasPipeline, PickPictures
+from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Pixels, Product
-from canvas.reward.model import RewardModel, scores
+from canvas.reward.model import RewardModel, predict_scores
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class DropStep:
     """When candidates are dropped, and how many stay."""
 
     after: float  # fraction of the steps
     keep: float  # fraction of all candidates
 
 
-HALVING = (Drop(0.25, 0.5), Drop(0.45, 0.25))
+HALVING = (DropStep(0.25, 0.5), DropStep(0.45, 0.25))
 """Half after a quarter of the steps, all but a quarter before half-way: 49 % of the denoiser's work on 16 candidates.
 Of the schedules within half that bench/selection.py tries, the nearest to painting all."""
 
@@ -42,17 +42,17 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedImages:
     """The best images first."""
 
     images: list[Image.Image]
     seeds: list[int]  # of each: the pipeline makes the same image from it
-    scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.model.scores)
+    scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.model.predict_scores)
     product: Product
     cost: Cost = field(default_factory=Cost)
 
 
-def best(
+def select_best(
     pipeline: CanvasPipeline,
     reward: RewardModel,
     product: Image.Image,
@@ -61,9 +61,9 @@ def best(
     candidates: int,
     top: int,
     seed: int,
-    drops: Sequence[Drop] = (),
+    drops: Sequence[DropStep] = (),
     **options: Any,
-) -> Ranked:
+) -> RankedImages:
     """Return the `top` of `candidates` images of seeds `seed`, `seed` + 1, ..., ranked by the reward model.
 
     Args:
@@ -82,16 +82,16 @@ def best(
     """
     check_top(top, candidates)
     cost = Cost()
-    picks = dropping(reward, prompt, drops, candidates, top, options.get("num_inference_steps", 30), cost)
+    picks = build_selectors(reward, prompt, drops, candidates, top, options.get("num_inference_steps", 30), cost)
     if picks:
         options["candidates_per_pass"] = candidates
-    with counted(pipeline, cost):
+    with count_denoiser_calls(pipeline, cost):
         made = pipeline(product, prompt, num_candidates=candidates, seed=seed, picks=picks, **options)
     pictures = [np.asarray(image) for image in made.images]
-    found = judged(reward, made.product, pictures, prompt)
+    found = compute_rewards(reward, made.product, pictures, prompt)
     cost.scored += len(pictures)
-    order = ranking(found)[:top]
-    return Ranked(
+    order = rank_candidates(found)[:top]
+    return RankedImages(
         images=[made.images[place] for place in order],
         seeds=[seed + made.candidates[place] for place in order],
         scores=[{name: float(values[place]) for name, values in found.items()} for place in order],
@@ -106,26 +106,32 @@ def check_top(top: int, candidates: int) -> None:
         raise ValueError(f"top is {top}: it must be from 1 to the number of candidates, {candidates}")
 
 
-def dropping(
-    reward: RewardModel, prompt: str | None, drops: Sequence[Drop], candidates: int, top: int, steps: int, cost: Cost
-) -> dict[int, PickPictures]:
+def build_selectors(
+    reward: RewardModel,
+    prompt: str | None,
+    drops: Sequence[DropStep],
+    candidates: int,
+    top: int,
+    steps: int,
+    cost: Cost,
+) -> dict[int, CandidateSelector]:
     """For the pipeline's `picks`: after so many of `steps`, the best by what they will look like; never fewer than
     `top`. What is scored is added to `cost`."""
 
-    def keeping(count: int) -> PickPictures:
+    def keeping(count: int) -> CandidateSelector:
         def pick(product: Product, pictures: list[Pixels]) -> Sequence[int]:
             cost.scored += len(pictures)
-            return sorted(ranking(judged(reward, product, pictures, prompt))[:count])
+            return sorted(rank_candidates(compute_rewards(reward, product, pictures, prompt))[:count])
 
         return pick
 
-    return {step: keeping(count) for step, count in plan(drops, candidates, top, steps).items()}
+    return {step: keeping(count) for step, count in plan_drops(drops, candidates, top, steps).items()}
 
 
-def plan(drops: Sequence[Drop], candidates: int, top: int, steps: int) -> dict[int, int]:
+def plan_drops(drops: Sequence[DropStep], candidates: int, top: int, steps: int) -> dict[int, int]:
     """Steps done -> candidates that go on. Raises ValueError for fractions outside of 0..1 or out of order."""
     found: dict[int, int] = {}
-    before = Drop(0.0, 1.0)
+    before = DropStep(0.0, 1.0)
     for drop in drops:
         if not (before.after < drop.after < 1 and 0 < drop.keep < before.keep):
             raise ValueError(f"drops must come later and keep less one after the other, between 0 and 1, not {drop}")
@@ -138,15 +144,15 @@ def plan(drops: Sequence[Drop], candidates: int, top: int, steps: int) -> dict[i
     return kept
 
 
-def picture_steps(drops: Sequence[Drop], candidates: int, top: int, steps: int) -> int:
+def count_image_steps(drops: Sequence[DropStep], candidates: int, top: int, steps: int) -> int:
     """Steps of single pictures that a selection takes; without drops candidates * steps."""
     left, done, total = candidates, 0, 0
-    for step, count in sorted(plan(drops, candidates, top, steps).items()):
+    for step, count in sorted(plan_drops(drops, candidates, top, steps).items()):
         total, left, done = total + left * (step - done), count, step
     return total + left * (steps - done)
 
 
-def judged(
+def compute_rewards(
     reward: RewardModel, product: Product, pictures: Sequence[Pixels], prompt: str | None
 ) -> Mapping[str, torch.Tensor]:
     """Scores of pictures (h, w, 3) of one product, by name, (N,) each; without a prompt none is asked about."""
@@ -157,15 +163,15 @@ def judged(
     outputs = torch.stack([channels_first(picture) for picture in pictures])
     mask = torch.from_numpy(product.alpha >= 0.5)[None, None]
     prompts = None if prompt is None else [prompt] * len(pictures)
-    return scores(reward, outputs, channels_first(product.pixels)[None], mask, prompts)
+    return predict_scores(reward, outputs, channels_first(product.pixels)[None], mask, prompts)
 
 
-def ranking(found: Mapping[str, torch.Tensor]) -> list[int]:
+def rank_candidates(found: Mapping[str, torch.Tensor]) -> list[int]:
     """Places by `ranked_by`, the best first, the earlier of equals first."""
-    return [int(place) for place in torch.argsort(ranked_by(found), descending=True, stable=True)]
+    return [int(place) for place in torch.argsort(select_ranking_score(found), descending=True, stable=True)]
 
 
-def ranked_by(found: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def select_ranking_score(found: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """What of the scores (N,) ranks candidates: how plainly they show the background asked for, where the model says
     so; else the overall score. Until people have rated, the other questions know corruptions of photographs, and among
     paintings of one prompt their answers are chance to judges (docs/experiments/)."""
@@ -173,7 +179,7 @@ def ranked_by(found: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 @contextmanager
-def counted(pipeline: CanvasPipeline, cost: Cost) -> Iterator[None]:
+def count_denoiser_calls(pipeline: CanvasPipeline, cost: Cost) -> Iterator[None]:
     """Within the context every picture that goes through the denoiser is counted."""
 
     def count(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:

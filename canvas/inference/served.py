@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.pins.images import decode, encode_png
-from canvas.styles.table import TYPICAL
+from canvas.pins.images import decode_image, encode_png
+from canvas.styles.table import CENTRE_PULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "guidance_scale": ("double", 5.0),
     "guidance_stop": ("double", 1.0),
     "style_strength": ("double", 1.0),
-    "style_typical": ("double", TYPICAL),
+    "style_typical": ("double", CENTRE_PULL),
 }
 
 
@@ -45,7 +45,7 @@ class ServedPipeline:
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
         images = [
             self._pipeline(
-                decode(row["product"]),
+                decode_image(row["product"]),
                 row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
                 style=self._style(row.get("styles"), float(options["style_strength"]), float(options["style_typical"])),
                 seed=int(row["seed"]),
@@ -58,21 +58,21 @@ class ServedPipeline:
         return pd.DataFrame({"image": [encode_png(image) for image in images]})
 
     def _style(self, pictures: Sequence[bytes] | float | None, strength: float, typical: float) -> StylePrompt | None:
-        from canvas.inference.style import check_count, style_of_pictures
+        from canvas.inference.style import check_image_count, encode_style_images
 
         if pictures is None or isinstance(pictures, float):  # a missing list is NaN to pandas
             return None
-        check_count(len(pictures))
-        shown = [decode(data) for data in pictures]
-        return style_of_pictures(self._pipeline, shown, strength=strength, typical=typical)
+        check_image_count(len(pictures))
+        shown = [decode_image(data) for data in pictures]
+        return encode_style_images(self._pipeline, shown, strength=strength, typical=typical)
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:
     """The name is MLflow's."""
-    from canvas.device import own_device
+    from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
 
-    pipeline = CanvasPipeline.from_pretrained(Path(path)).to(own_device())
+    pipeline = CanvasPipeline.from_pretrained(Path(path)).to(default_device())
     pipeline.multiply_in("auto")
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline)

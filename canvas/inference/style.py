@@ -17,22 +17,22 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from canvas.denoiser.image_prompt import has_image_prompt, image_prompted, layer_scales
-from canvas.denoiser.lora import switch_style
+from canvas.denoiser.image_prompt import has_image_prompt, resolve_layer_scales, use_image_prompts
+from canvas.denoiser.lora import set_style_lora
 from canvas.features.vectors import Vectors
-from canvas.pins.image_batches import squeezed
-from canvas.styles.table import MAX_STRENGTH, TYPICAL
-from canvas.uve.pin_embeddings import averaged, joined
-from canvas.uve.table import seen_side, vectors_of
+from canvas.pins.image_batches import resize_to_square
+from canvas.styles.table import CENTRE_PULL, MAX_STRENGTH
+from canvas.uve.pin_embeddings import average_embeddings, concatenate_embeddings
+from canvas.uve.table import choose_input_side, embed_arrays
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
 
-MAX_PICTURES = 16
-BESIDE_PROMPT = 0.5
+MAX_STYLE_IMAGES = 16
+STYLE_SCALE_WITH_PROMPT = 0.5
 """What a style counts beside a prompt, in shares of its strength (Ye et al. advise it): both at once guide too far."""
 
-TOLERANCE = 1e-3
+WEIGHT_TOLERANCE = 1e-3
 """By how much weights may miss 1."""
 
 Layers = Literal["all", "style"] | Mapping[str, float]
@@ -45,7 +45,7 @@ class StylePrompt:
     """What conditions the denoiser on style images."""
 
     embeddings: torch.Tensor  # (S, E)
-    scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.denoiser.image_prompt.layer_scales)
+    scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.denoiser.image_prompt.resolve_layer_scales)
 
     @property
     def strengths(self) -> dict[str, float]:
@@ -56,17 +56,17 @@ class StylePrompt:
         """The style as it counts together with `prompt`; None: alone."""
         if prompt is None:
             return self
-        scales = tuple({name: BESIDE_PROMPT * scale for name, scale in own.items()} for own in self.scales)
+        scales = tuple({name: STYLE_SCALE_WITH_PROMPT * scale for name, scale in own.items()} for own in self.scales)
         return StylePrompt(self.embeddings, scales)
 
 
-def style_of_pictures(
+def encode_style_images(
     pipeline: CanvasPipeline,
     pictures: Sequence[Image.Image],
     *,
     weights: Sequence[float] | None = None,
     apart: bool = False,
-    typical: float = TYPICAL,
+    typical: float = CENTRE_PULL,
     strength: float = 1.0,
     layers: Layers = "all",
 ) -> StylePrompt:
@@ -85,22 +85,22 @@ def style_of_pictures(
         ValueError: In one sentence, for what cannot be used.
     """
     _check_adapter(pipeline)
-    check_count(len(pictures))
+    check_image_count(len(pictures))
     if not 0 <= typical <= 1:
         raise ValueError(f"typical is {typical}: it must be from 0, the picture as it is, to 1, the nearest cluster")
-    shares = _shares(weights, len(pictures))
+    shares = _resolve_weights(weights, len(pictures))
     tower, uve = pipeline.image_tower.clip, pipeline.uve
-    side = seen_side(uve, tower)
-    own, clips = vectors_of(uve, tower, [squeezed(picture, side) for picture in pictures], MAX_PICTURES)
+    side = choose_input_side(uve, tower)
+    own, clips = embed_arrays(uve, tower, [resize_to_square(picture, side) for picture in pictures], MAX_STYLE_IMAGES)
     parts = {"uve": own, "clip": clips}
     if not apart:
-        parts, shares = averaged(parts, shares), [1.0]
+        parts, shares = average_embeddings(parts, shares), [1.0]
     if typical and pipeline.style_centres is not None:
         parts = pipeline.style_centres.drawn(parts, pipeline.config["image_source"], typical)
-    return style_of_vectors(pipeline, parts, shares=shares, strength=strength, layers=layers)
+    return build_style_prompt(pipeline, parts, shares=shares, strength=strength, layers=layers)
 
 
-def style_of_vectors(
+def build_style_prompt(
     pipeline: CanvasPipeline,
     parts: Mapping[str, Vectors],
     *,
@@ -119,32 +119,32 @@ def style_of_vectors(
         where = dict.fromkeys(pipeline.config["style_layers"], 1.0)
     elif isinstance(layers, Mapping):
         where = layers
-    factors = layer_scales(pipeline.unet, where)
+    factors = resolve_layer_scales(pipeline.unet, where)
     if wrong := [f"{name}={factor:g}" for name, factor in factors.items() if not 0 <= factor <= MAX_STRENGTH]:
         raise ValueError(f"the style's factor {wrong[0]} cannot be used: it must be from 0 to {MAX_STRENGTH:g}")
     scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
-    return StylePrompt(torch.from_numpy(joined(parts, pipeline.config["image_source"])), scales)
+    return StylePrompt(torch.from_numpy(concatenate_embeddings(parts, pipeline.config["image_source"])), scales)
 
 
-def check_count(pictures: int) -> None:
+def check_image_count(pictures: int) -> None:
     """Raises ValueError for none and for too many."""
-    if not 1 <= pictures <= MAX_PICTURES:
-        raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_PICTURES}")
+    if not 1 <= pictures <= MAX_STYLE_IMAGES:
+        raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_STYLE_IMAGES}")
 
 
 @contextmanager
-def styled(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[None]:
+def apply_style(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[None]:
     """Within the context the denoiser attends to `style`; None: to no picture."""
     if style is None or not has_image_prompt(unet):
         assert style is None, "a style for a denoiser without image prompts"
         yield
         return
-    switch_style(unet, style.strengths)
+    set_style_lora(unet, style.strengths)
     try:
-        with image_prompted(unet, style.scales):
+        with use_image_prompts(unet, style.scales):
             yield
     finally:
-        switch_style(unet, None)
+        set_style_lora(unet, None)
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:
@@ -152,13 +152,13 @@ def _check_adapter(pipeline: CanvasPipeline) -> None:
         raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
 
 
-def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+def _resolve_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     if weights is None:
         return [1 / count] * count
     if len(weights) != count:
         raise ValueError(f"{len(weights)} style weights were given for {count} pictures: give one each")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not np.isclose(
-        sum(weights), 1, atol=TOLERANCE
+        sum(weights), 1, atol=WEIGHT_TOLERANCE
     ):
         raise ValueError(f"the style weights {list(weights)} sum to {sum(weights):g}: give 0 or more each, 1 together")
     return list(weights)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.inference.files import picture
-from canvas.styles.table import STYLES_FOLDER, TYPICAL, Style, read_styles, style_named
+from canvas.inference.files import load_image
+from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.style import StylePrompt
 
-STRENGTH, LAYERS = 1.0, ["all"]
+DEFAULT_STRENGTH, DEFAULT_LAYERS = 1.0, ["all"]
 """When not given."""
 
-Asked = Sequence["Image.Image"] | Style
+RequestedStyle = Sequence["Image.Image"] | Style
 
 
 def add_style_options(command: argparse.ArgumentParser) -> None:
@@ -31,30 +31,30 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the images; they sum to 1")
     ways.add_argument("--style-apart", action="store_true", help="images as token sets of their own, not averaged")
     ways.add_argument(
-        "--style-strength", type=float, default=STRENGTH, help="0: no style; half of it counts beside a prompt"
+        "--style-strength", type=float, default=DEFAULT_STRENGTH, help="0: no style; half of it counts beside a prompt"
     )
     ways.add_argument(
         "--style-typical",
         type=float,
         metavar="SHARE",
-        help=f"how far images are drawn to the nearest mined cluster, 0 to 1; {TYPICAL:g} if not given",
+        help=f"how far images are drawn to the nearest mined cluster, 0 to 1; {CENTRE_PULL:g} if not given",
     )
     ways.add_argument(
         "--style-layers",
         nargs="+",
-        default=LAYERS,
+        default=DEFAULT_LAYERS,
         metavar="WHERE",
         help="all; style: those that carry style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
     )
 
 
-def asked(options: argparse.Namespace) -> Asked | None:
+def read_requested_style(options: argparse.Namespace) -> RequestedStyle | None:
     """The pictures or the mined style that the options name, read before a model is; None: no style.
 
     Raises ValueError in one sentence for several ways at once, too few or many pictures, what is no picture, and names
     that are unknown.
     """
-    from canvas.inference.style import check_count
+    from canvas.inference.style import check_image_count
 
     ways = {
         "--style": options.style,
@@ -70,34 +70,36 @@ def asked(options: argparse.Namespace) -> Asked | None:
             "--style-weights, --style-apart and --style-typical are about the images of --style: give some"
         )
     if not given:
-        if options.style_strength != STRENGTH or options.style_layers != LAYERS:
+        if options.style_strength != DEFAULT_STRENGTH or options.style_layers != DEFAULT_LAYERS:
             raise ValueError("--style-strength and --style-layers are about a style: show one, or leave them out")
         return None
     if options.style is not None:
-        check_count(len(options.style))
-        return [picture(path) for path in options.style]
+        check_image_count(len(options.style))
+        return [load_image(path) for path in options.style]
     folder = options.model / STYLES_FOLDER
     if not folder.is_dir():
         raise ValueError(f"{options.model} knows no boards and clusters: assemble it with the styles of mine_styles")
     kind = "board" if options.board is not None else "cluster"
-    return style_named(read_styles(folder), kind, options.board if kind == "board" else options.style_cluster)
+    return find_style(read_styles(folder), kind, options.board if kind == "board" else options.style_cluster)
 
 
-def told(options: argparse.Namespace, pipeline: CanvasPipeline, found: Asked | None) -> StylePrompt | None:
+def encode_requested_style(
+    options: argparse.Namespace, pipeline: CanvasPipeline, found: RequestedStyle | None
+) -> StylePrompt | None:
     """What the denoiser is told of the style that was `asked` for."""
-    from canvas.inference.style import style_of_pictures, style_of_vectors
+    from canvas.inference.style import build_style_prompt, encode_style_images
 
     if found is None:
         return None
-    how: dict[str, Any] = {"strength": options.style_strength, "layers": layers_of(options.style_layers)}
+    how: dict[str, Any] = {"strength": options.style_strength, "layers": parse_layers(options.style_layers)}
     if isinstance(found, Style):
-        return style_of_vectors(pipeline, {"uve": found.uve[None], "clip": found.clip[None]}, **how)
+        return build_style_prompt(pipeline, {"uve": found.uve[None], "clip": found.clip[None]}, **how)
     if options.style_typical is not None:
         how["typical"] = options.style_typical
-    return style_of_pictures(pipeline, found, weights=options.style_weights, apart=options.style_apart, **how)
+    return encode_style_images(pipeline, found, weights=options.style_weights, apart=options.style_apart, **how)
 
 
-def layers_of(words: Sequence[str]) -> str | Mapping[str, float]:
+def parse_layers(words: Sequence[str]) -> str | Mapping[str, float]:
     """ "all", "style", or factors by layer from "LAYER=FACTOR" each. Raises ValueError for anything else."""
     if len(words) == 1 and words[0] in ("all", "style"):
         return words[0]

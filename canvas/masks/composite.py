@@ -17,18 +17,18 @@ MAX_SHIFT = 2.0
 wherever alpha has a trace: PSNR 99 dB, and no background of its own."""
 
 
-def eroded(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+def erode_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """The core, bool: pixels whose square neighbourhood of `pixels` on each side is all mask. What lies outside of
     the picture counts as mask, so a product cut off by the edge keeps its pixels there."""
-    return grown((mask < 0.5).float(), pixels) < 0.5
+    return max_pool_mask((mask < 0.5).float(), pixels) < 0.5
 
 
-def dilated(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+def dilate_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """Bool: pixels with some mask within `pixels` on each side."""
-    return grown((mask >= 0.5).float(), pixels) >= 0.5
+    return max_pool_mask((mask >= 0.5).float(), pixels) >= 0.5
 
 
-def grown(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+def max_pool_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """The largest value of masks (B, 1, H, W) within `pixels` on each side: `max_pool2d` with stride 1, but one axis
     after the other, as a CPU has no quick pooling of both."""
     size = 2 * pixels + 1
@@ -36,7 +36,7 @@ def grown(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     return F.max_pool1d(across.mT, size, stride=1, padding=pixels).mT[:, None].contiguous()
 
 
-def composite(
+def composite_product(
     generated: torch.Tensor,
     product: torch.Tensor,
     core: torch.Tensor,
@@ -56,15 +56,15 @@ def composite(
     return torch.where(core, product, weight * product + (1 - weight) * generated)
 
 
-def bounded(shift: torch.Tensor) -> torch.Tensor:
+def bound_shift(shift: torch.Tensor) -> torch.Tensor:
     """A blend's shift bent to stay within MAX_SHIFT."""
     return MAX_SHIFT * torch.tanh(shift / MAX_SHIFT)
 
 
-def seam_gradient(images: torch.Tensor, mask: torch.Tensor, reach: int) -> torch.Tensor:
+def compute_seam_gradient(images: torch.Tensor, mask: torch.Tensor, reach: int) -> torch.Tensor:
     """Mean size of the image gradient within `reach` pixels of the mask's edge, (B,): a visible seam raises it above
     the same band's in a real picture. NaN where the mask has no edge."""
-    band = (dilated(mask, reach) & ~eroded(mask, reach)).to(images.dtype)
+    band = (dilate_mask(mask, reach) & ~erode_mask(mask, reach)).to(images.dtype)
     across = (images[..., :, 1:] - images[..., :, :-1]).abs().mean(dim=1, keepdim=True)
     down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean(dim=1, keepdim=True)
     counted_across, counted_down = band[..., :, 1:] * band[..., :, :-1], band[..., 1:, :] * band[..., :-1, :]

@@ -35,17 +35,17 @@ class MaskErrors:
             raise ValueError(f"mask error reach is {self.reach}: give a fraction above 0, up to 0.5")
 
 
-def with_errors(mask: Mask, errors: MaskErrors, rng: np.random.Generator) -> Mask:
+def simulate_errors(mask: Mask, errors: MaskErrors, rng: np.random.Generator) -> Mask:
     """The mask as a fallible segmenter would draw it; an empty one stays empty, another never becomes so."""
     if not mask.any():
         return mask
     wrong = mask
     reach = errors.reach * float(np.sqrt(mask.sum()))
     kinds: tuple[tuple[float, Callable[[Mask], Mask]], ...] = (
-        (errors.cut, lambda m: cut(m, rng)),
-        (errors.blob, lambda m: with_blob(m, rng)),
-        (errors.erode, lambda m: eroded(m, rng.uniform(0.5, max(1.0, reach)))),
-        (errors.dilate, lambda m: dilated(m, rng.uniform(0.5, max(1.0, reach)))),
+        (errors.cut, lambda m: cut_part(m, rng)),
+        (errors.blob, lambda m: add_blob(m, rng)),
+        (errors.erode, lambda m: erode_by_disk(m, rng.uniform(0.5, max(1.0, reach)))),
+        (errors.dilate, lambda m: dilate_by_disk(m, rng.uniform(0.5, max(1.0, reach)))),
     )
     for probability, change in kinds:
         if rng.random() < probability:
@@ -54,17 +54,17 @@ def with_errors(mask: Mask, errors: MaskErrors, rng: np.random.Generator) -> Mas
     return wrong
 
 
-def eroded(mask: Mask, radius: float) -> Mask:
+def erode_by_disk(mask: Mask, radius: float) -> Mask:
     """Without the pixels closer than `radius` to the background; the picture's border is no background."""
-    return np.asarray(cv2.erode(mask.astype(np.uint8), _disk(radius)), dtype=bool)
+    return np.asarray(cv2.erode(mask.astype(np.uint8), _make_disk(radius)), dtype=bool)
 
 
-def dilated(mask: Mask, radius: float) -> Mask:
+def dilate_by_disk(mask: Mask, radius: float) -> Mask:
     """With the pixels closer than `radius` to the product."""
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), _disk(radius)), dtype=bool)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), _make_disk(radius)), dtype=bool)
 
 
-def cut(mask: Mask, rng: np.random.Generator) -> Mask:
+def cut_part(mask: Mask, rng: np.random.Generator) -> Mask:
     """Without 5 to 30 % of the product, cut off along a straight line in any direction."""
     y, x = np.nonzero(mask)
     angle = rng.uniform(0, 2 * np.pi)
@@ -74,9 +74,9 @@ def cut(mask: Mask, rng: np.random.Generator) -> Mask:
     return kept
 
 
-def with_blob(mask: Mask, rng: np.random.Generator) -> Mask:
+def add_blob(mask: Mask, rng: np.random.Generator) -> Mask:
     """With an ellipse of background taken in that is centred on the product's edge, 5 to 20 % of its area."""
-    edge_y, edge_x = np.nonzero(mask & ~eroded(mask, 1))
+    edge_y, edge_x = np.nonzero(mask & ~erode_by_disk(mask, 1))
     if not edge_y.size:  # the product fills the picture
         return mask
     at = int(rng.integers(edge_y.size))
@@ -88,7 +88,7 @@ def with_blob(mask: Mask, rng: np.random.Generator) -> Mask:
     return canvas.astype(bool)
 
 
-def _disk(radius: float) -> NDArray[np.uint8]:
+def _make_disk(radius: float) -> NDArray[np.uint8]:
     reach = max(1, int(np.ceil(radius)))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     return np.asarray(x * x + y * y <= max(radius, 1.0) ** 2, dtype=np.uint8)

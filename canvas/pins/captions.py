@@ -19,7 +19,7 @@ _COLUMNS = {  # source -> column, in the order of a pin's rows
 }
 
 
-def joined(product: str | None, background: str) -> str:
+def format_caption(product: str | None, background: str) -> str:
     """The caption of a product (none: a view alone) before a background, in lower case.
 
     Commas within the parts become spaces: the caption's only comma parts the two.
@@ -28,36 +28,36 @@ def joined(product: str | None, background: str) -> str:
     return ", ".join(parts).lower()
 
 
-def parted(caption: str) -> tuple[str | None, str]:
+def parse_caption(caption: str) -> tuple[str | None, str]:
     """The product (None: a view alone) and the background of a caption that `joined` made."""
     product, comma, background = caption.partition(",")
     return (product.strip(), background.strip()) if comma else (None, caption.strip())
 
 
-def delivered_caption(pin: Mapping[str, object]) -> str | None:
+def select_owner_caption(pin: Mapping[str, object]) -> str | None:
     """What a pin's owner says it shows: the alt text, else the title; None if both are empty."""
-    return _clean(pin["alt_text"]) or _clean(pin["title"])
+    return _normalize_spaces(pin["alt_text"]) or _normalize_spaces(pin["title"])
 
 
-def texts_of(pin: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def iterate_texts(pin: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """(source, text) of a pin with title, description, alt_text and generated; empty ones are left out, white space is
     made single."""
     for source, column in _COLUMNS.items():
-        if text := _clean(pin[column]):
+        if text := _normalize_spaces(pin[column]):
             yield source, text
 
 
-def backgrounds(captions: Path, wanted: Collection[str], *, of_products: bool = False) -> dict[str, str]:
+def read_backgrounds(captions: Path, wanted: Collection[str], *, of_products: bool = False) -> dict[str, str]:
     """The background that the generated caption of each `wanted` pin names; pins without one are left out, and with
     `of_products` those whose caption names no product before it."""
     rows = tables.read(captions, ["pin_id", "source", "caption"]).to_pylist()
     said = {
-        row["pin_id"]: parted(row["caption"])
+        row["pin_id"]: parse_caption(row["caption"])
         for row in rows
         if row["source"] == "generated" and row["pin_id"] in wanted
     }
     return {pin: place for pin, (product, place) in said.items() if place and (product or not of_products)}
 
 
-def _clean(text: object) -> str | None:
+def _normalize_spaces(text: object) -> str | None:
     return " ".join(str(text).split()) or None if text is not None else None

@@ -23,7 +23,7 @@ class CropSpec:
             raise ValueError(f"crops.zoom is {self.zoom}: give 1 (no zoom) to 4")
 
 
-def cropped(picture: Pixels, side: int, crops: CropSpec, rng: np.random.Generator) -> Pixels:
+def crop_random_square(picture: Pixels, side: int, crops: CropSpec, rng: np.random.Generator) -> Pixels:
     """A random square of `picture`, scaled to `side`."""
     short = min(picture.shape[:2])
     window = round(short / rng.uniform(1, crops.zoom))

@@ -27,7 +27,7 @@ class Engine:
 
 
 @cache
-def start(engine: Engine) -> None:
+def start_engine(engine: Engine) -> None:
     """Choose the runner for every Daft frame of this process; a second call with the same engine does nothing.
 
     Daft locks its runner when the first frame is evaluated, so a stage calls this before it touches one.

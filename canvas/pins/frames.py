@@ -59,7 +59,7 @@ class View:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The denoiser's size conditioning (canvas.shards.conditioning.size_ids).
+        """The denoiser's size conditioning (canvas.shards.conditioning.build_size_ids).
 
         A picture counts as of the size it was scaled to: a larger original lost nothing that the frame could show,
         and what the pipeline says of its frames was then seen in training.
@@ -67,13 +67,13 @@ class View:
         return (*self.scaled, self.top, self.left, *self.frame)
 
 
-def frame_of(size: Size, spec: FrameSpec) -> Size:
+def select_frame(size: Size, spec: FrameSpec) -> Size:
     """The frame whose aspect is nearest to that of a picture of `size`."""
     aspect = math.log(size[1] / size[0])
     return min(spec.buckets, key=lambda frame: (abs(math.log(frame[1] / frame[0]) - aspect), frame))
 
 
-def view_of(
+def compute_view(
     size: Size,
     spec: FrameSpec,
     rng: np.random.Generator | None = None,
@@ -83,7 +83,7 @@ def view_of(
     """The view of a picture of `size` that covers its frame; what does not fit is cut off at both ends, or with `rng`
     at random. `box` (x0, y0, x1, y1 in the picture) stays inside, as far as it fits. `zoom`, 1 or more, scales it up
     beyond what covers the frame."""
-    frame = frame_of(size, spec)
+    frame = select_frame(size, spec)
     scale = zoom * max(frame[0] / size[0], frame[1] / size[1])
     scaled = max(frame[0], round(size[0] * scale)), max(frame[1], round(size[1] * scale))
     places = []
@@ -100,7 +100,7 @@ def view_of(
     return View(scaled, places[0], places[1], frame)
 
 
-def viewed(image: Image.Image, view: View) -> NDArray[np.uint8]:
+def extract_view(image: Image.Image, view: View) -> NDArray[np.uint8]:
     """Pixels (h, w, channels), or (h, w) of a grey picture, of `view`; scaled down without aliasing."""
     height, width = view.scaled
     small = image.resize((width, height), Image.Resampling.LANCZOS if image.mode == "RGB" else Image.Resampling.BOX)

@@ -16,41 +16,41 @@ WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ImageLimits:
     """What an untrusted picture may cost: encoded bytes, and decoded pixels (width * height)."""
 
     max_bytes: int
     max_pixels: int
 
 
-DEFAULT_LIMITS = Limits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
+DEFAULT_LIMITS = ImageLimits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """The picture in `data` as 8-bit sRGB, mode RGB, or RGBA where it has transparency; upright, no metadata.
 
     Raises `ValueError` in one sentence when it is no JPEG, PNG or WebP, is broken, or exceeds `limits`; the
     header is checked before a pixel is decoded.
     """
-    image = _opened(data, limits)
+    image = _open_image(data, limits)
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
-        image = _srgb(image)
+        image = _convert_to_srgb(image)
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
         raise ValueError(f"broken {image.format or 'image'}: {error}") from error
     image.info = {}
     return image
 
 
-def as_delivered(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:
+def normalize_image_bytes(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:
     """The picture's bytes, width and height, so that any decoder shows what `decode` shows.
 
     The bytes are those delivered unless they need EXIF rotation, a colour conversion to sRGB or the choice of
     a frame; then they are encoded anew (JPEG, or PNG where there is transparency). Raises as `decode` does.
     """
-    image = decode(data, limits)
-    with _opened(data, limits) as delivered:
+    image = decode_image(data, limits)
+    with _open_image(data, limits) as delivered:
         upright = delivered.getexif().get(ExifTags.Base.Orientation, 1) == 1
         plain = delivered.mode in ("L", "LA", "P", "RGB", "RGBA") and getattr(delivered, "n_frames", 1) == 1
         if not (upright and plain and _is_srgb(delivered.info.get("icc_profile"))):
@@ -58,7 +58,7 @@ def as_delivered(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[bytes, i
     return data, image.width, image.height
 
 
-def header(data: bytes) -> tuple[int, int]:
+def read_image_size(data: bytes) -> tuple[int, int]:
     """Width and height as the header states them (before EXIF rotation), unlimited; (0, 0) if there is none."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -69,15 +69,15 @@ def header(data: bytes) -> tuple[int, int]:
 
 def encode_png(image: Image.Image) -> bytes:
     """PNG without metadata; the same pixels give the same bytes."""
-    return _encoded(image, "PNG", compress_level=4)
+    return _encode_image(image, "PNG", compress_level=4)
 
 
 def encode_jpeg(image: Image.Image, quality: int = 90) -> bytes:
     """JPEG without metadata or chroma subsampling (which would bleed product edges); RGB or L only."""
-    return _encoded(image, "JPEG", quality=quality, subsampling=0)
+    return _encode_image(image, "JPEG", quality=quality, subsampling=0)
 
 
-def contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int) -> Image.Image:
+def draw_contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int) -> Image.Image:
     """The pictures fitted into `cell` x `cell` squares in reading order, each with its label below."""
     assert len(images) == len(labels), (len(images), len(labels))
     line, gap = 16, 6
@@ -87,13 +87,13 @@ def contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], columns:
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         left = gap + index % columns * (cell + gap)
         top = gap + index // columns * (cell + line + gap)
-        fitted = ImageOps.contain(on_white(image), (cell, cell), Image.Resampling.LANCZOS)
+        fitted = ImageOps.contain(composite_on_white(image), (cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
-        draw.text((left, top + cell + 1), _fitting(label, font, cell), fill=(60, 60, 60), font=font)
+        draw.text((left, top + cell + 1), _truncate_label(label, font, cell), fill=(60, 60, 60), font=font)
     return sheet
 
 
-def on_white(image: Image.Image) -> Image.Image:
+def composite_on_white(image: Image.Image) -> Image.Image:
     """RGB: the picture, what is transparent in it shown as white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -101,7 +101,7 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
 
 
-def _opened(data: bytes, limits: Limits) -> Image.Image:
+def _open_image(data: bytes, limits: ImageLimits) -> Image.Image:
     if len(data) > limits.max_bytes:
         raise ValueError(f"{len(data)} bytes exceed the limit of {limits.max_bytes}")
     try:
@@ -117,7 +117,7 @@ def _opened(data: bytes, limits: Limits) -> Image.Image:
     return image
 
 
-def _srgb(image: Image.Image) -> Image.Image:
+def _convert_to_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     mode = "RGBA" if image.has_transparency_data else "RGB"
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips instead of scaling
@@ -142,7 +142,7 @@ def _is_srgb(profile: bytes | None) -> bool:
         return False
 
 
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+def _encode_image(image: Image.Image, kind: str, **options: int) -> bytes:
     bare = image.copy()
     bare.info = {}  # Pillow would write some of it
     buffer = io.BytesIO()
@@ -150,7 +150,7 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def _fitting(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _truncate_label(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     if font.getlength(label) <= width:
         return label
     while label and font.getlength(label + "…") > width:

@@ -42,11 +42,11 @@ class MaskLimits:
             raise ValueError(f"mask limit max_sides is {self.max_sides}: a picture has 0 to 4 sides")
 
 
-REASONS = ("empty", "too small", "too large", "touches the border", "several parts", "low confidence")
+REJECTION_REASONS = ("empty", "too small", "too large", "touches the border", "several parts", "low confidence")
 """Why a mask is rejected; the first that applies, in this order."""
 
 
-def hard_mask(alpha: Alpha, limits: MaskLimits) -> Mask:
+def threshold_alpha(alpha: Alpha, limits: MaskLimits) -> Mask:
     """The product: alpha at or above the threshold, without specks."""
     mask = alpha >= limits.threshold
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -58,7 +58,7 @@ def hard_mask(alpha: Alpha, limits: MaskLimits) -> Mask:
     return np.asarray(large[labels])
 
 
-def rejection(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str | None:
+def find_rejection_reason(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str | None:
     """The first of REASONS against training on this mask; None: it is good."""
     area = float(mask.mean())
     if not area:
@@ -67,16 +67,16 @@ def rejection(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str | None:
         return "too small"
     if area > limits.max_area:
         return "too large"
-    if touched_sides(mask) > limits.max_sides:
+    if count_touched_sides(mask) > limits.max_sides:
         return "touches the border"
-    if largest_part(mask) < limits.min_largest_part:
+    if compute_largest_part(mask) < limits.min_largest_part:
         return "several parts"
-    if confidence(mask, alpha) < limits.min_confidence:
+    if compute_confidence(mask, alpha) < limits.min_confidence:
         return "low confidence"
     return None
 
 
-def confidence(mask: Mask, alpha: Alpha) -> float:
+def compute_confidence(mask: Mask, alpha: Alpha) -> float:
     """How sure the matte is of its own mask, 0..1: their soft IoU, sum(min) / sum(max).
 
     An empty mask is as sure as its most product-like pixel is not: 1 - max(alpha).
@@ -86,7 +86,7 @@ def confidence(mask: Mask, alpha: Alpha) -> float:
     return float(alpha[mask].sum() / (mask.sum() + alpha[~mask].sum()))
 
 
-def box_of(mask: Mask) -> Box | None:
+def compute_box(mask: Mask) -> Box | None:
     """x0, y0, x1, y1 of the product in pixels, ends exclusive; None: the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
@@ -94,19 +94,19 @@ def box_of(mask: Mask) -> Box | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def touched_sides(mask: Mask) -> int:
+def count_touched_sides(mask: Mask) -> int:
     """How many sides of the picture the product reaches, 0..4."""
     return int(mask[0].any()) + int(mask[-1].any()) + int(mask[:, 0].any()) + int(mask[:, -1].any())
 
 
-def largest_part(mask: Mask) -> float:
+def compute_largest_part(mask: Mask) -> float:
     """The fraction of the product that its largest 8-connected part holds; 1.0 for an empty mask."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     return float(areas.max() / areas.sum()) if areas.size else 1.0
 
 
-def guided(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alpha:
+def apply_guided_filter(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alpha:
     """The matte with its edges moved to those of the picture, clipped to 0..1.
 
     The guided filter of He, Sun & Tang (2013, eq. 5, 6, 8) with the picture's luma, 0..1, as guide: `radius` in

@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.frames import FrameSpec, view_of, viewed
-from canvas.pins.images import decode, on_white
+from canvas.pins.frames import FrameSpec, compute_view, extract_view
+from canvas.pins.images import composite_on_white, decode_image
 
 Views = NDArray[np.uint8]  # [N, side, side, 3]
 
 
-def square_view(image: Image.Image, side: int) -> NDArray[np.uint8]:
+def crop_center_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     """The middle square of a picture at `side` pixels: [side, side, 3], or [side, side] of a grey one."""
     square = FrameSpec(side=side, buckets=((side, side),), hole_inflation=0)
-    return viewed(image, view_of((image.height, image.width), square))
+    return extract_view(image, compute_view((image.height, image.width), square))
 
 
-def known_scenes(truth: Path) -> list[str]:
+def list_scenes(truth: Path) -> list[str]:
     """The scenes that truth names, sorted."""
     return sorted({row["scene"] for row in tables.read(truth, ["scene"]).to_pylist() if row["scene"]})
 
 
-def scene_views(
+def load_scene_views(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int, emptied: bool
 ) -> tuple[Views, list[str]]:
     """At most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes.
 
     `emptied`: the scene before the product came in, where truth has it; else the pin itself.
     """
-    split_of = tables.kept_splits(pins, kept)
+    split_of = tables.read_kept_splits(pins, kept)
     scene_of = {
         row["pin_id"]: row["scene"]
         for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()
@@ -43,17 +43,17 @@ def scene_views(
     ranked = sorted(scene_of)
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     chosen = {ranked[place] for place in places}
-    pictures = _pictures(pins, "image", chosen)
+    pictures = _read_images(pins, "image", chosen)
     if emptied:
-        pictures |= _pictures(truth, "background", chosen)
-    views = [square_view(on_white(decode(pictures[pin])), side) for pin in sorted(pictures)]
+        pictures |= _read_images(truth, "background", chosen)
+    views = [crop_center_square(composite_on_white(decode_image(pictures[pin])), side) for pin in sorted(pictures)]
     return np.stack(views) if views else np.zeros((0, side, side, 3), np.uint8), [scene_of[p] for p in sorted(pictures)]
 
 
-def _pictures(table: Path, column: str, wanted: Collection[str]) -> dict[str, bytes]:
+def _read_images(table: Path, column: str, wanted: Collection[str]) -> dict[str, bytes]:
     return {
         row["pin_id"]: row[column]
-        for batch in tables.batches(table, ["pin_id", column])
+        for batch in tables.read_batches(table, ["pin_id", column])
         for row in batch.to_pylist()
         if row["pin_id"] in wanted and row[column] is not None
     }

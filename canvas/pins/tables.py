@@ -272,7 +272,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=None if columns is None else list(columns))
 
 
-def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
     """The table in order, `rows` rows at a time; memory stays flat."""
     for part in sorted(path.glob("*.parquet")):
         yield from pq.ParquetFile(part).iter_batches(
@@ -316,14 +316,14 @@ class RowsById:
             return file.read_row_group(number, list(columns))
 
 
-def kept_splits(pins: Path, kept: Path) -> dict[str, str]:
+def read_kept_splits(pins: Path, kept: Path) -> dict[str, str]:
     """pin_id -> split of the pins that the filter kept, in the order of the pins table."""
     good = {row["pin_id"] for row in read(kept, ["pin_id", "kept"]).to_pylist() if row["kept"]}
     rows = read(pins, ["pin_id", "split"]).to_pylist()
     return {row["pin_id"]: row["split"] for row in rows if row["pin_id"] in good}
 
 
-def frame(path: Path) -> daft.DataFrame:
+def scan(path: Path) -> daft.DataFrame:
     """The table as a lazy Daft frame, on whichever runner `engine.start` chose."""
     import daft
 

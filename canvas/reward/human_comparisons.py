@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.captions import parted
-from canvas.pins.images import decode
+from canvas.pins.captions import parse_caption
+from canvas.pins.images import decode_image
 from canvas.pins.masks import Mask, decode_mask
 from canvas.reward.comparisons import ComparisonBatches
 from canvas.reward.corruptions import Pixels
-from canvas.reward.model import hashed
-from canvas.reward.product_views import squeezed
+from canvas.reward.model import hash_words
+from canvas.reward.product_views import resize_bilinear
 from canvas.reward.spec import HEADS
-from canvas.train.data import Batch, batch_rows
-from canvas.train.draws import mixed
+from canvas.train.data import Batch, select_batch_rows
+from canvas.train.draws import mix_seed
 
-QUESTION = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
+QUESTION_BY_HEAD = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
 """Head -> what people were asked. They saw the prompt, but its two pictures were painted after the same one."""
 
 
@@ -66,7 +66,7 @@ class HumanComparisons:
         return frozenset(one.product for one in self.learnt)
 
 
-def human_comparisons(preferences: Path, pins: Path, *, held_out: Collection[str], side: int) -> HumanComparisons:
+def read_human_comparisons(preferences: Path, pins: Path, *, held_out: Collection[str], side: int) -> HumanComparisons:
     """The rows of `preferences` (tables.PREFERENCES), in their order.
 
     Those of products of the splits `held_out` are held out, half of the products: people rate the generator on products
@@ -74,10 +74,10 @@ def human_comparisons(preferences: Path, pins: Path, *, held_out: Collection[str
     """
     splits = dict(zip(*tables.read(pins, ["pin_id", "split"]).to_pydict().values(), strict=True))
     found: tuple[list[HumanComparison], list[HumanComparison]] = ([], [])
-    for batch in tables.batches(preferences):
+    for batch in tables.read_batches(preferences):
         for row in batch.to_pylist():
             if row["pin_id"] in splits:
-                one = _comparison(row, side)
+                one = _build_comparison(row, side)
                 aside = splits[one.pin_id] in held_out and crc32(one.product.encode()) % 2 == 1
                 found[aside].append(one)
     return HumanComparisons(*found)
@@ -93,7 +93,7 @@ class HumanBatches:
     def batch(self, comparisons: Sequence[HumanComparison], seeds: Sequence[int] | None = None) -> Batch:
         """Those comparisons; `seeds`: by which they are mirrored or not, all pictures of one alike."""
         shown = [
-            _mirrored(one, seeds is not None and bool(np.random.default_rng(seeds[place]).random() < 0.5))
+            _mirror_images(one, seeds is not None and bool(np.random.default_rng(seeds[place]).random() < 0.5))
             for place, one in enumerate(comparisons)
         ]
         pictures = torch.from_numpy(np.stack([np.stack(pair[:3]) for pair in shown])).permute(0, 1, 4, 2, 3)
@@ -106,9 +106,9 @@ class HumanBatches:
             "second": pictures[:, 1].contiguous(),
             "originals": pictures[:, 2].contiguous(),
             "masks": torch.from_numpy(np.stack([pair[3] for pair in shown]))[:, None],
-            "words": hashed([parted(one.prompt)[1] for one in comparisons], self.words),
-            "first_shown": hashed([""] * len(comparisons), self.words),  # people do not say what they see
-            "second_shown": hashed([""] * len(comparisons), self.words),
+            "words": hash_words([parse_caption(one.prompt)[1] for one in comparisons], self.words),
+            "first_shown": hash_words([""] * len(comparisons), self.words),  # people do not say what they see
+            "second_shown": hash_words([""] * len(comparisons), self.words),
             "preferred": torch.where(paired, said, unknown),
             "first_good": torch.where(paired, unknown, said),
             "second_good": unknown,
@@ -124,14 +124,14 @@ class MixedBatches:
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
         size, seed = self.synthetic.batch_size, self.synthetic.seed
-        rows = batch_rows(len(self.synthetic.comparisons), size, seed, step, rank, world)
+        rows = select_batch_rows(len(self.synthetic.comparisons), size, seed, step, rank, world)
         places = rank * len(rows) + np.arange(len(rows))  # in the global batch
-        seeds = [mixed(seed, step, int(place)) for place in places]
+        seeds = [mix_seed(seed, step, int(place)) for place in places]
         # Spread over the batch, so that all ranks get the same number of them, give or take one.
         before = np.floor(places * self.share).astype(int)
         is_human = np.floor((places + 1) * self.share).astype(int) > before
         each = int(np.floor(size * self.share))
-        order = batch_rows(len(self.human.comparisons), each, seed, step, 0, 1)
+        order = select_batch_rows(len(self.human.comparisons), each, seed, step, 0, 1)
         ours, theirs = np.flatnonzero(~is_human), np.flatnonzero(is_human)
         parts: list[Batch] = []
         if ours.size:
@@ -140,34 +140,34 @@ class MixedBatches:
         if theirs.size:
             said = [self.human.comparisons[order[before[place]]] for place in theirs]
             parts.append(self.human.batch(said, [seeds[place] for place in theirs]))
-        return _joined(parts, np.argsort(np.concatenate([ours, theirs])))
+        return _concatenate_batches(parts, np.argsort(np.concatenate([ours, theirs])))
 
 
-def _comparison(row: Mapping[str, Any], side: int) -> HumanComparison:
+def _build_comparison(row: Mapping[str, Any], side: int) -> HumanComparison:
     mask = Image.fromarray(decode_mask(row["mask"]).astype(np.uint8) * 255)
     second = row["second_image"]
-    said = [row[QUESTION[head]] for head in HEADS]
+    said = [row[QUESTION_BY_HEAD[head]] for head in HEADS]
     return HumanComparison(
         pin_id=row["pin_id"],
         product=row["product_id"] or row["pin_id"],
         prompt=row["prompt"],
-        original=squeezed(decode(row["product"]), side),
-        mask=squeezed(mask, side) >= 128,
-        first=squeezed(decode(row["first_image"]), side),
-        second=None if second is None else squeezed(decode(second), side),
+        original=resize_bilinear(decode_image(row["product"]), side),
+        mask=resize_bilinear(mask, side) >= 128,
+        first=resize_bilinear(decode_image(row["first_image"]), side),
+        second=None if second is None else resize_bilinear(decode_image(second), side),
         said=np.array([math.nan if value is None else value for value in said], np.float32),
         judgments=row["judgments"],
     )
 
 
-def _mirrored(one: HumanComparison, mirror: bool) -> tuple[Pixels, Pixels, Pixels, Mask]:
+def _mirror_images(one: HumanComparison, mirror: bool) -> tuple[Pixels, Pixels, Pixels, Mask]:
     """First and second picture (of one alone the first again), original, mask."""
     way = slice(None, None, -1 if mirror else 1)
     second = one.first if one.second is None else one.second
     return one.first[:, way], second[:, way], one.original[:, way], one.mask[:, way]
 
 
-def _joined(parts: Sequence[Batch], order: NDArray[np.intp]) -> Batch:
+def _concatenate_batches(parts: Sequence[Batch], order: NDArray[np.intp]) -> Batch:
     """The rows of the parts, one after the other, in `order`."""
     found: dict[str, torch.Tensor | list[str]] = {}
     for name in parts[0]:

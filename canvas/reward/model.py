@@ -19,12 +19,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.features.photographs import WIDTHS, PhotoFeatures, pretrained_photo_features
-from canvas.masks.composite import grown
-from canvas.pins.captions import parted
+from canvas.features.photographs import WIDTHS, PhotoFeatures, load_photo_features
+from canvas.masks.composite import max_pool_mask
+from canvas.pins.captions import parse_caption
 from canvas.reward.spec import HEADS, RewardSpec
 
-SEEN = 10
+INPUT_CHANNELS = 10
 """Input channels: picture, product as it was, what changed in it, mask."""
 
 MAX_WORDS = 16
@@ -33,7 +33,7 @@ MAX_WORDS = 16
 KNOTS = 64
 """Of each head's calibration."""
 
-RANKED = 0.01
+RANK_SHARE = 0.01
 """Share of the calibrated chance that only keeps ranks."""
 
 PHOTO_DROPOUT = 0.5
@@ -68,11 +68,11 @@ class RewardModel(ModelMixin, ConfigMixin):
         backgrounds: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        widths = [SEEN * 4, *channels]
+        widths = [INPUT_CHANNELS * 4, *channels]
         self.levels = nn.ModuleList(
             nn.Sequential(
-                _convolution(inner, outer, stride=1 if level == 0 else 2),
-                *(_convolution(outer, outer, stride=1) for _ in range(layers_per_block)),
+                _build_convolution(inner, outer, stride=1 if level == 0 else 2),
+                *(_build_convolution(outer, outer, stride=1) for _ in range(layers_per_block)),
             )
             for level, (inner, outer) in enumerate(pairwise(widths))
         )
@@ -109,12 +109,12 @@ class RewardModel(ModelMixin, ConfigMixin):
         for level in self.levels:
             x = level(x)
             maps.append(x)
-        regions = _regions(masks)
-        pooled = torch.cat([_pooled(features, regions) for features in maps[-2:]], dim=1)
+        regions = _compute_regions(masks)
+        pooled = torch.cat([_pool_features(features, regions) for features in maps[-2:]], dim=1)
         shown = pooled
         if self.photo is not None:
             assert self.photo_scale is not None
-            photos = torch.cat([_pooled(features, regions) for features in self.photo(outputs)], dim=1)
+            photos = torch.cat([_pool_features(features, regions) for features in self.photo(outputs)], dim=1)
             shown = self.photo_scale(photos)
             pooled = torch.cat([pooled, shown], dim=1)
         answers, scene = self.answers(pooled), F.normalize(self.scene(shown), dim=1)
@@ -139,11 +139,11 @@ def build_reward(spec: RewardSpec) -> RewardModel:
     if spec.init_from is None:
         model = RewardModel(**form)
         if model.photo is not None:
-            model.photo.load_state_dict(pretrained_photo_features(spec.photo_layers).state_dict())
+            model.photo.load_state_dict(load_photo_features(spec.photo_layers).state_dict())
         return model
     model = load_reward(spec.init_from)
-    known = {name: _plain(model.config[name]) for name in form}
-    if different := sorted(name for name in form if known[name] != _plain(form[name])):
+    known = {name: _convert_to_list(model.config[name]) for name in form}
+    if different := sorted(name for name in form if known[name] != _convert_to_list(form[name])):
         raise ValueError(f"reward.init_from {spec.init_from} differs in {', '.join(different)}: it has {known}")
     return model
 
@@ -157,7 +157,7 @@ def load_reward(path: str | Path) -> RewardModel:
 
 
 @torch.no_grad()
-def scores(
+def predict_scores(
     model: RewardModel,
     outputs: torch.Tensor,
     originals: torch.Tensor,
@@ -174,17 +174,19 @@ def scores(
     assert outputs.dtype == originals.dtype == torch.uint8, (outputs.dtype, originals.dtype)
     size, device = len(outputs), model.knots.device
     originals, masks = originals.expand(size, -1, -1, -1), masks.expand(size, -1, -1, -1)
-    words = hashed([parted(one)[1] for one in prompts] if prompts is not None else [""] * size, model.config["words"])
+    words = hash_words(
+        [parse_caption(one)[1] for one in prompts] if prompts is not None else [""] * size, model.config["words"]
+    )
     asked, places = words.unique(dim=0, return_inverse=True)
-    others = hashed(model.config["backgrounds"], model.config["words"])
+    others = hash_words(model.config["backgrounds"], model.config["words"])
     offered = torch.cat([asked, others]).to(device)
     found, shown = [torch.zeros(0, len(HEADS))], [torch.zeros(0)]
     for first in range(0, size, batch_size):
         rows = slice(first, first + batch_size)
-        seen = seen_by(model, *(given[rows].to(device) for given in (outputs, originals, masks)))
+        seen = prepare_inputs(model, *(given[rows].to(device) for given in (outputs, originals, masks)))
         logits, matches = model(*seen, words[rows].to(device), offered)
-        found.append(calibrated(model, logits).float().cpu())
-        shown.append(_shown(matches.float().cpu(), places[rows], asked, others))
+        found.append(calibrate_logits(model, logits).float().cpu())
+        shown.append(_compute_background_scores(matches.float().cpu(), places[rows], asked, others))
     by_head = dict(zip(HEADS, torch.cat(found).unbind(1), strict=True))
     prompted = by_head.pop("prompted")
     if prompts is None:
@@ -193,7 +195,9 @@ def scores(
     return by_head | {"background": torch.cat(shown)} if len(others) and (asked > 0).any() else by_head
 
 
-def _shown(matches: torch.Tensor, places: torch.Tensor, asked: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def _compute_background_scores(
+    matches: torch.Tensor, places: torch.Tensor, asked: torch.Tensor, others: torch.Tensor
+) -> torch.Tensor:
     """Chances (B,) of the backgrounds asked for, the rows `places` of `asked` (A, MAX_WORDS), against `others`
     (K, MAX_WORDS) but themselves, by logits `matches` (B, A + K)."""
     own = matches.gather(1, places[:, None])
@@ -202,7 +206,7 @@ def _shown(matches: torch.Tensor, places: torch.Tensor, asked: torch.Tensor, oth
     return torch.cat([own, against], dim=1).softmax(dim=1)[:, 0]
 
 
-def calibrated(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
+def calibrate_logits(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
     """Chances (B, Q) of logits (B, Q), between the model's knots by straight lines, beyond them level. A hundredth of a
     wide sigmoid is mixed in, so that of two pictures on one level the one with the higher logit stays ahead."""
     at = logits.T.contiguous()
@@ -212,10 +216,10 @@ def calibrated(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
     )
     way = ((at - left_knot) / (right_knot - left_knot).clamp(min=1e-6)).clamp(0, 1)
     chances = left_level + way * (right_level - left_level)
-    return (RANKED * (at / 4).sigmoid() + (1 - RANKED) * chances).T
+    return (RANK_SHARE * (at / 4).sigmoid() + (1 - RANK_SHARE) * chances).T
 
 
-def seen_by(
+def prepare_inputs(
     model: RewardModel, outputs: torch.Tensor, originals: torch.Tensor, masks: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pictures and originals uint8 (B, 3, H, W) and masks (B, 1, H, W) as the network sees them: squeezed to S x S."""
@@ -230,7 +234,7 @@ def seen_by(
     return pictures, known, (squeezed(masks.float()) >= 0.5).float()
 
 
-def hashed(backgrounds: Sequence[str], buckets: int) -> torch.Tensor:
+def hash_words(backgrounds: Sequence[str], buckets: int) -> torch.Tensor:
     """The words of each background as numbers 1 .. buckets - 1, int64 (B, MAX_WORDS), padded with 0; an empty one has
     none."""
     found = torch.zeros(len(backgrounds), MAX_WORDS, dtype=torch.int64)
@@ -240,20 +244,20 @@ def hashed(backgrounds: Sequence[str], buckets: int) -> torch.Tensor:
     return found
 
 
-def _convolution(inner: int, outer: int, stride: int) -> nn.Sequential:
+def _build_convolution(inner: int, outer: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU(inplace=True)
     )
 
 
-def _regions(masks: torch.Tensor) -> torch.Tensor:
+def _compute_regions(masks: torch.Tensor) -> torch.Tensor:
     """Product, edge and background (B, REGIONS, S, S) of 0 and 1; the edge is a band of S / 16 within the others."""
     reach = max(1, masks.shape[-1] // 32)
-    outer, inner = grown(masks, reach), 1 - grown(1 - masks, reach)
+    outer, inner = max_pool_mask(masks, reach), 1 - max_pool_mask(1 - masks, reach)
     return torch.cat([masks, outer - inner, 1 - masks], dim=1)
 
 
-def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+def _pool_features(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     """Mean and maximum of features (B, C, h, w), 0 or more, over each region: (B, 2 * REGIONS * C)."""
     height, width = features.shape[-2:]
     shares = F.adaptive_avg_pool2d(regions, (height, width)).flatten(2)  # (B, R, h * w)
@@ -263,5 +267,5 @@ def _pooled(features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     return torch.cat([means, most], dim=1).flatten(1)
 
 
-def _plain(value: object) -> object:
+def _convert_to_list(value: object) -> object:
     return list(value) if isinstance(value, (list, tuple)) else value

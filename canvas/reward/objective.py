@@ -16,7 +16,7 @@ from canvas.reward.spec import HEADS
 from canvas.train.data import Batch
 from canvas.train.draws import Draws
 
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+CalibrationCurve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Logits, and chances at them."""
 
 
@@ -25,15 +25,15 @@ def pairwise_loss(first: torch.Tensor, second: torch.Tensor, preferred: torch.Te
 
     All (B, Q); `preferred` in 0..1, 0.5 a tie, NaN not asked. 0 if nothing was asked.
     """
-    return _known_loss(first - second, preferred)
+    return _masked_loss(first - second, preferred)
 
 
 def absolute_loss(logits: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of sigmoid(logits) with `good` (B, Q) in 0..1, NaN not asked; 0 if nothing was."""
-    return _known_loss(logits, good)
+    return _masked_loss(logits, good)
 
 
-def _known_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _masked_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     asked = ~wanted.isnan()
     losses = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
     return (losses * asked).sum() / asked.sum().clamp(min=1)
@@ -51,7 +51,7 @@ class RewardObjective:
     def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         shown = torch.cat([torch.as_tensor(batch[name]) for name in ("first_shown", "second_shown")])
         offered, places = shown.unique(dim=0, return_inverse=True)
-        (first, second), matches = _seen(model, batch, offered)
+        (first, second), matches = _run_model(model, batch, offered)
         preferred, first_good, second_good = (
             torch.as_tensor(batch[name]) for name in ("preferred", "first_good", "second_good")
         )
@@ -77,12 +77,12 @@ def background_loss(matches: torch.Tensor, offered: torch.Tensor, places: torch.
     return F.cross_entropy(matches.masked_fill(wordless, -torch.inf)[asked], places[asked])
 
 
-def logits_of(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, Q) of the first and the second pictures of a batch whose pictures have the model's size."""
-    return _seen(model, batch, torch.as_tensor(batch["words"])[:0])[0]
+    return _run_model(model, batch, torch.as_tensor(batch["words"])[:0])[0]
 
 
-def _seen(
+def _run_model(
     model: nn.Module, batch: Batch, offered: torch.Tensor
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Logits of the first and of the second pictures, and of both, the first ones first, showing those `offered`."""
@@ -100,7 +100,7 @@ def _seen(
     return logits.chunk(2), matches
 
 
-def calibrate(model: RewardModel, curves: Mapping[str, Curve]) -> None:
+def set_calibration(model: RewardModel, curves: Mapping[str, CalibrationCurve]) -> None:
     """Give the model, in place, the calibration of each head: logits and the chances at them, both ascending."""
     for place, head in enumerate(HEADS):
         knots, levels = curves[head]

@@ -10,45 +10,45 @@ import numpy as np
 import pyarrow as pa
 
 from canvas.pins import tables
-from canvas.reward.comparisons import Comparison, ComparisonBatches, goodness, preferred
+from canvas.reward.comparisons import Comparison, ComparisonBatches, compute_absolute_labels, compute_preferences
 from canvas.reward.spec import HEADS
 
-QUESTION = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
+QUESTION_BY_HEAD = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
 """Overall preference is asked with and without a prompt."""
 
-RATER = "synthetic"
+SYNTHETIC_RATER = "synthetic"
 
-AT_ONCE = 500
+CHUNK_SIZE = 500
 """Comparisons whose rows are in memory."""
 
 
-def write_judgments(path: Path, sets: Mapping[str, ComparisonBatches]) -> int:
+def write_synthetic_judgments(path: Path, sets: Mapping[str, ComparisonBatches]) -> int:
     """Write the judgments of all comparisons, those of each set after the other; how many they are."""
     with tables.Writer(path, tables.JUDGMENTS) as writer:
         for name, batches in sets.items():
-            for first in range(0, len(batches.comparisons), AT_ONCE):
+            for first in range(0, len(batches.comparisons), CHUNK_SIZE):
                 rows = [
                     row
-                    for number, comparison in enumerate(batches.comparisons[first : first + AT_ONCE], first)
-                    for row in _judgments(f"{name}-{number:06d}", comparison, batches)
+                    for number, comparison in enumerate(batches.comparisons[first : first + CHUNK_SIZE], first)
+                    for row in _build_judgments(f"{name}-{number:06d}", comparison, batches)
                 ]
                 writer.add(pa.Table.from_pylist(rows, tables.JUDGMENTS))
     return writer.rows
 
 
-def _judgments(item: str, comparison: Comparison, batches: ComparisonBatches) -> Iterator[dict[str, Any]]:
+def _build_judgments(item: str, comparison: Comparison, batches: ComparisonBatches) -> Iterator[dict[str, Any]]:
     """Which of both is better, and how good each is, question by question where it is known."""
     view = batches.views[comparison.view]
     both = comparison.first, comparison.second
     names = [variant.name(view.pin_id) for variant in both]
-    goods = [goodness(variant, view, batches.scenes, comparison.prompt) for variant in both]
+    goods = [compute_absolute_labels(variant, view, batches.scenes, comparison.prompt) for variant in both]
     said = [
-        ("pairwise", names[0], names[1], preferred(comparison, (goods[0], goods[1]))),
+        ("pairwise", names[0], names[1], compute_preferences(comparison, (goods[0], goods[1]))),
         *(("absolute", name, None, good) for name, good in zip(names, goods, strict=True)),
     ]
     common = dict.fromkeys(tables.JUDGMENTS.names) | {
         "item_id": item,
-        "rater": RATER,
+        "rater": SYNTHETIC_RATER,
         "source": "synthetic",
         "cause": "+".join(sorted(comparison.kinds)),
         "attention": False,
@@ -59,7 +59,7 @@ def _judgments(item: str, comparison: Comparison, batches: ComparisonBatches) ->
                 yield common | {
                     "judgment_id": f"{item}-{turn}-{head}",
                     "kind": kind,
-                    "question": QUESTION[head],
+                    "question": QUESTION_BY_HEAD[head],
                     "value": float(value),
                     "first": first,
                     "second": second,

@@ -25,10 +25,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained
-from canvas.loading import LOADING
-from canvas.pins.images import on_white
-from canvas.pins.masks import Alpha, guided
+from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained_weights
+from canvas.loading import LOADING_LOCK
+from canvas.pins.images import composite_on_white
+from canvas.pins.masks import Alpha, apply_guided_filter
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 
 MODEL_TYPE = "product_unet"
@@ -55,7 +55,7 @@ class ProductUNet(PreTrainedModel):
         self.trunk = Trunk(TrunkConfig())
         below = [*config.channels[1:], WIDTHS[-1]]  # fine to coarse
         levels = list(zip(below, WIDTHS[:-1], config.channels, strict=True))
-        self.up = nn.ModuleList(_block(coarse + skip, outer) for coarse, skip, outer in reversed(levels))
+        self.up = nn.ModuleList(_build_block(coarse + skip, outer) for coarse, skip, outer in reversed(levels))
         self.head = nn.Conv2d(config.channels[0], config.num_labels * 4, kernel_size=1)
         self.post_init()
 
@@ -66,7 +66,7 @@ class ProductUNet(PreTrainedModel):
         return SemanticSegmenterOutput(logits=F.pixel_shuffle(self.head(x), 2))
 
 
-def _block(inner: int, outer: int) -> nn.Sequential:
+def _build_block(inner: int, outer: int) -> nn.Sequential:
     def half(channels: int) -> list[nn.Module]:
         return [nn.Conv2d(channels, outer, 3, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU(inplace=True)]
 
@@ -87,7 +87,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = network
         self.processor = processor
-        self.size = _side(processor)
+        self.size = _read_side(processor)
         mean, std = (torch.tensor(of, device=network.device) for of in (processor.image_mean, processor.image_std))
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
@@ -121,8 +121,10 @@ class Segmenter(nn.Module):
     def alphas(self, images: Sequence[Image.Image], edges: EdgeSpec) -> list[Alpha]:
         """The matte of each picture in its own size, float32 [h, w] in 0..1."""
         device = self.mean.device
-        logits = self(torch.stack([square(image, self.size) for image in images]).to(device) / 255).float().cpu()
-        return [_alpha(logit, image, edges) for logit, image in zip(logits, images, strict=True)]
+        logits = (
+            self(torch.stack([make_square_tensor(image, self.size) for image in images]).to(device) / 255).float().cpu()
+        )
+        return [_compute_alpha(logit, image, edges) for logit, image in zip(logits, images, strict=True)]
 
     def save(self, directory: Path) -> None:
         """Weights, config and image processor, as transformers' own `from_pretrained` loads them."""
@@ -133,7 +135,7 @@ class Segmenter(nn.Module):
 def build_segmenter(spec: UNetSpec) -> Segmenter:
     """The demo's U-Net: pretrained trunk, the rest with random weights from torch's generator."""
     network = ProductUNet(ProductUNetConfig(channels=list(spec.channels), num_labels=1))
-    load_pretrained(network.trunk)
+    load_pretrained_weights(network.trunk)
     size = {"height": spec.image_size, "width": spec.image_size}
     return Segmenter(network, SegformerImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3))
 
@@ -143,31 +145,31 @@ def load_segmenter(source: str | Path, background: Sequence[str] | None = None) 
 
     Raises `ValueError` if it is no semantic segmentation model in safetensors, or lacks a named class.
     """
-    network, processor = _loaded(source)
+    network, processor = _load_network(source)
     if background is None:
         background = getattr(network.config, "background_labels", ())
     return Segmenter(network, processor, background).eval()
 
 
-def segmenter_to_tune(source: str | Path) -> Segmenter:
+def load_trainable_segmenter(source: str | Path) -> Segmenter:
     """The segmenter at a path or hub id with a new last layer of one class, product; in train mode."""
-    network, processor = _loaded(source, num_labels=1, ignore_mismatched_sizes=True)
+    network, processor = _load_network(source, num_labels=1, ignore_mismatched_sizes=True)
     return Segmenter(network, processor).train()
 
 
-def square(image: Image.Image, side: int) -> torch.Tensor:
+def make_square_tensor(image: Image.Image, side: int) -> torch.Tensor:
     """The picture squeezed into a square, RGB on white, uint8 [3, side, side]."""
-    small = on_white(image).resize(
+    small = composite_on_white(image).resize(
         (side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
     )
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 
 
-def _loaded(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any]:
+def _load_network(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any]:
     AutoConfig.register(MODEL_TYPE, ProductUNetConfig, exist_ok=True)
     AutoModelForSemanticSegmentation.register(ProductUNetConfig, ProductUNet, exist_ok=True)
     try:
-        with LOADING:
+        with LOADING_LOCK:
             network = AutoModelForSemanticSegmentation.from_pretrained(str(source), use_safetensors=True, **options)
         return network, AutoImageProcessor.from_pretrained(str(source))
     except (OSError, ValueError) as error:
@@ -177,12 +179,12 @@ def _loaded(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any
         ) from None
 
 
-def _side(processor: Any) -> int:
+def _read_side(processor: Any) -> int:
     size = processor.size
     return int(size.get("height") or size.get("shortest_edge"))
 
 
-def _alpha(logit: torch.Tensor, image: Image.Image, edges: EdgeSpec) -> Alpha:
+def _compute_alpha(logit: torch.Tensor, image: Image.Image, edges: EdgeSpec) -> Alpha:
     resized = F.interpolate(logit[None], size=image.size[::-1], mode="bilinear", align_corners=False)
     alpha: Alpha = resized.sigmoid()[0, 0].numpy()
-    return guided(alpha, on_white(image), edges.radius, edges.epsilon) if edges.radius else alpha
+    return apply_guided_filter(alpha, composite_on_white(image), edges.radius, edges.epsilon) if edges.radius else alpha

@@ -33,7 +33,7 @@ class SegmentationObjective:
         self.augment = augment
 
     def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        pixels, alpha = augmented(batch, draws, self.augment)
+        pixels, alpha = augment_batch(batch, draws, self.augment)
         logits = model(pixels)
         with torch.no_grad():
             found, true = logits > 0, alpha > 0.5
@@ -43,31 +43,31 @@ class SegmentationObjective:
 
 
 @torch.no_grad()
-def augmented(batch: Batch, draws: Draws, spec: AugmentSpec) -> tuple[torch.Tensor, torch.Tensor]:
+def augment_batch(batch: Batch, draws: Draws, spec: AugmentSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures in 0..1 [B, 3, S, S] and their true alpha [B, 1, S, S]."""
-    layers = torch.cat([_unit(batch, "pixels"), _unit(batch, "alpha")], dim=1)
-    scene = _unit(batch, "scene")
+    layers = torch.cat([_scale_column(batch, "pixels"), _scale_column(batch, "alpha")], dim=1)
+    scene = _scale_column(batch, "scene")
     rows = len(layers)
 
-    pasted = _moved(layers, _transforms(draws, rows, spec, spec.turn), "zeros")
+    pasted = _warp_layers(layers, _sample_transforms(draws, rows, spec, spec.turn), "zeros")
     product, opacity = pasted[:, :3], pasted[:, 3:]
-    product = _recoloured(product, draws, spec.colour)
-    below = _recoloured(scene, draws, spec.colour) * (1 - _shadow(opacity, draws))
+    product = _jitter_color(product, draws, spec.colour)
+    below = _jitter_color(scene, draws, spec.colour) * (1 - _sample_shadow(opacity, draws))
     composite = torch.cat([product * opacity + below * (1 - opacity), opacity], dim=1)
 
     paste = (draws.uniform(rows, 1, 1, 1) < spec.paste).to(layers.dtype)
     layers = paste * composite + (1 - paste) * layers
-    layers = _moved(layers, _transforms(draws, rows, spec, 0.0), "reflection")
-    return _recoloured(layers[:, :3], draws, spec.colour), layers[:, 3:]
+    layers = _warp_layers(layers, _sample_transforms(draws, rows, spec, 0.0), "reflection")
+    return _jitter_color(layers[:, :3], draws, spec.colour), layers[:, 3:]
 
 
-def _unit(batch: Batch, name: str) -> torch.Tensor:
+def _scale_column(batch: Batch, name: str) -> torch.Tensor:
     column = batch[name]
     assert isinstance(column, torch.Tensor)
     return column.float() / 255
 
 
-def _transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) -> torch.Tensor:
+def _sample_transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) -> torch.Tensor:
     """Affine maps [B, 2, 3] from output to input: mirrored half of the time, scaled, moved, turned."""
     draw = 2 * draws.uniform(rows, 5) - 1
     scale = spec.zoom ** draw[:, 0]
@@ -80,19 +80,19 @@ def _transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) -> torc
     )
 
 
-def _moved(layers: torch.Tensor, transforms: torch.Tensor, beyond: str) -> torch.Tensor:
+def _warp_layers(layers: torch.Tensor, transforms: torch.Tensor, beyond: str) -> torch.Tensor:
     grid = F.affine_grid(transforms, list(layers.shape), align_corners=False)
     return F.grid_sample(layers, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
 
 
-def _recoloured(pixels: torch.Tensor, draws: Draws, strength: float) -> torch.Tensor:
+def _jitter_color(pixels: torch.Tensor, draws: Draws, strength: float) -> torch.Tensor:
     """Contrast about the mean, gain of each channel and brightness, each by up to `strength`, clipped to 0..1."""
     draw = strength * (2 * draws.uniform(len(pixels), 5, 1, 1) - 1)
     mean = pixels.mean((1, 2, 3), keepdim=True)
     return (((pixels - mean) * (1 + draw[:, :1]) + mean) * (1 + draw[:, 1:4]) + draw[:, 4:] / 3).clamp(0, 1)
 
 
-def _shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _sample_shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Darkness [B, 1, S, S] of a soft shadow beside the pasted product, 0..0.6."""
     rows, side = len(opacity), opacity.shape[-1]
     width = max(1, side // 24)
@@ -102,4 +102,4 @@ def _shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
     draw = draws.uniform(rows, 3)
     moves = torch.eye(2, 3, device=opacity.device).repeat(rows, 1, 1)
     moves[:, :, 2] = 0.2 * (draw[:, :2] - 0.5)
-    return 0.6 * draw[:, 2].view(rows, 1, 1, 1) * _moved(soft[:, None], moves, "zeros")
+    return 0.6 * draw[:, 2].view(rows, 1, 1, 1) * _warp_layers(soft[:, None], moves, "zeros")

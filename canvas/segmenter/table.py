@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.pins.masks import Alpha, MaskLimits, box_of, confidence, encode_alpha, encode_mask, hard_mask, rejection
+from canvas.pins.masks import (
+    Alpha,
+    MaskLimits,
+    compute_box,
+    compute_confidence,
+    encode_alpha,
+    encode_mask,
+    find_rejection_reason,
+    threshold_alpha,
+)
 from canvas.segmenter.spec import EdgeSpec
 
 if TYPE_CHECKING:
     import daft
 
 
-def masked(
+def segment_pins(
     pins: daft.DataFrame,
     segmenter: Path,
     limits: MaskLimits,
@@ -44,18 +53,18 @@ def masked(
         def __init__(self) -> None:
             import torch
 
-            from canvas.device import own_device
+            from canvas.device import default_device
             from canvas.segmenter.model import load_segmenter
 
             torch.set_num_threads(threads)
-            self.segmenter = load_segmenter(segmenter).to(own_device())
+            self.segmenter = load_segmenter(segmenter).to(default_device())
 
         @daft.method.batch(return_dtype=column, batch_size=batch_size)
         def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:
-            from canvas.pins.images import decode
+            from canvas.pins.images import decode_image
 
-            alphas = self.segmenter.alphas([decode(data) for data in images.to_pylist()], edges)
-            return [mask_row(alpha, limits) for alpha in alphas]
+            alphas = self.segmenter.alphas([decode_image(data) for data in images.to_pylist()], edges)
+            return [build_mask_row(alpha, limits) for alpha in alphas]
 
     column_of: Any = Masker().rows_of  # Daft makes an expression of it
     found = pins.select("pin_id", column_of(pins["image"]).alias("found"))
@@ -63,13 +72,13 @@ def masked(
     return found.select("pin_id", *fields)
 
 
-def mask_row(alpha: Alpha, limits: MaskLimits) -> dict[str, Any]:
+def build_mask_row(alpha: Alpha, limits: MaskLimits) -> dict[str, Any]:
     """Columns of tables.MASKS but pin_id."""
-    mask = hard_mask(alpha, limits)
+    mask = threshold_alpha(alpha, limits)
     return {
         "mask": encode_mask(mask),
         "alpha": encode_alpha(alpha),
-        "confidence": confidence(mask, alpha),
-        "box": box_of(mask),
-        "rejected": rejection(mask, alpha, limits),
+        "confidence": compute_confidence(mask, alpha),
+        "box": compute_box(mask),
+        "rejected": find_rejection_reason(mask, alpha, limits),
     }

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 from canvas.pins.masks import decode_alpha
-from canvas.segmenter.model import square
+from canvas.segmenter.model import make_square_tensor
 from canvas.train.data import Batch, TensorBatches
 
 
 @dataclass(frozen=True, slots=True)
-class Cutouts:
+class SegmentationData:
     """N pins and M scenes without a product, all uint8, squeezed into S x S."""
 
     pin_id: list[str]
@@ -26,25 +26,25 @@ class Cutouts:
     scenes: torch.Tensor  # [M, 3, S, S] RGB
 
 
-def load_cutouts(pins: Path, truth: Path, wanted: Collection[str], side: int) -> Cutouts:
+def load_segmentation_data(pins: Path, truth: Path, wanted: Collection[str], side: int) -> SegmentationData:
     """The `wanted` pins that truth is known of, in memory (4 * S * S bytes a pin, 3 a scene).
 
     Raises `ValueError` if there is none with a product, or none without.
     """
     alphas: dict[str, torch.Tensor] = {}
     scenes: list[torch.Tensor] = []
-    for batch in tables.batches(truth, ["pin_id", "kind", "alpha", "background"]):
+    for batch in tables.read_batches(truth, ["pin_id", "kind", "alpha", "background"]):
         for row in batch.to_pylist():
             if row["pin_id"] in wanted:
-                alphas[row["pin_id"]] = _square_alpha(row["alpha"], side)
+                alphas[row["pin_id"]] = _decode_square_alpha(row["alpha"], side)
                 if row["background"] is not None:
-                    scenes.append(square(decode(row["background"]), side))
+                    scenes.append(make_square_tensor(decode_image(row["background"]), side))
     ids, pixels = [], []
-    for batch in tables.batches(pins, ["pin_id", "image"]):
+    for batch in tables.read_batches(pins, ["pin_id", "image"]):
         for row in batch.to_pylist():
             if row["pin_id"] in alphas:
                 ids.append(row["pin_id"])
-                pixels.append(square(decode(row["image"]), side))
+                pixels.append(make_square_tensor(decode_image(row["image"]), side))
                 if not alphas[row["pin_id"]].any():
                     scenes.append(pixels[-1])
     if not scenes or not any(alphas[pin_id].any() for pin_id in ids):
@@ -52,13 +52,15 @@ def load_cutouts(pins: Path, truth: Path, wanted: Collection[str], side: int) ->
             f"{truth} knows the true product of none of the {len(wanted)} pins to train on: name a segmenter in "
             "train_segmenter.init_from and set train_segmenter.train to null"
         )
-    return Cutouts(ids, torch.stack(pixels), torch.stack([alphas[pin_id] for pin_id in ids]), torch.stack(scenes))
+    return SegmentationData(
+        ids, torch.stack(pixels), torch.stack([alphas[pin_id] for pin_id in ids]), torch.stack(scenes)
+    )
 
 
-class PastedBatches:
+class CopyPasteBatches:
     """Batches of pins, each with a scene of its own to paste its product into (column `scene`)."""
 
-    def __init__(self, cutouts: Cutouts, batch_size: int, seed: int) -> None:
+    def __init__(self, cutouts: SegmentationData, batch_size: int, seed: int) -> None:
         columns: Batch = {"pin_id": cutouts.pin_id, "pixels": cutouts.pixels, "alpha": cutouts.alpha}
         scenes: Batch = {"pin_id": [str(row) for row in range(len(cutouts.scenes))], "scene": cutouts.scenes}
         self.pins = TensorBatches(columns, batch_size, seed)
@@ -68,8 +70,8 @@ class PastedBatches:
         return {**self.scenes(step, rank, world), **self.pins(step, rank, world)}
 
 
-def _square_alpha(png: bytes | None, side: int) -> torch.Tensor:
+def _decode_square_alpha(png: bytes | None, side: int) -> torch.Tensor:
     if png is None:
         return torch.zeros(1, side, side, dtype=torch.uint8)
     alpha = Image.fromarray((decode_alpha(png) * 255).round().astype("uint8"))
-    return square(alpha, side)[:1]
+    return make_square_tensor(alpha, side)[:1]

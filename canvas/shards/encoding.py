@@ -10,7 +10,7 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     moments           (2C, h, w)  mean and log-variance of the raw latents
     text_states       (K, L, D)   hidden states of the text towers
     text_pooled       (K, P)      pooled text
-    sizes             (6,)        canvas.shards.conditioning.size_ids
+    sizes             (6,)        canvas.shards.conditioning.build_size_ids
     masked_random     (M, C, h, w)  raw latents (means) of the picture without its holes
     holes_random      (M, 1, h, w)  1 = paint
     masked_product    (N, C, h, w)  likewise of product masks, drawn as a fallible segmenter would
@@ -35,22 +35,22 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.clip.model import TextTower, encoded
-from canvas.features.perceptual import image_embeddings
-from canvas.masks.errors import with_errors
-from canvas.masks.random import random_mask
+from canvas.clip.model import TextTower, encode_prompts
+from canvas.features.perceptual import compute_image_embeddings
+from canvas.masks.errors import simulate_errors
+from canvas.masks.holes import sample_mask
 from canvas.pins import tables
-from canvas.pins.frames import FrameSpec, View, view_of, viewed
-from canvas.pins.images import decode, on_white
+from canvas.pins.frames import FrameSpec, View, compute_view, extract_view
+from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_alpha
-from canvas.pins.pixels import from_bytes
-from canvas.shards.conditioning import hole_of_mask, masked_images
+from canvas.pins.pixels import bytes_to_tensor
+from canvas.shards.conditioning import compute_hole, mask_images
 from canvas.shards.files import Sample
 from canvas.shards.spec import EncodingSpec
-from canvas.train.precision import half_on, multiplying_in
-from canvas.vae.model import Vae, posterior, scale_factor
+from canvas.train.precision import autocast, choose_autocast_dtype
+from canvas.vae.model import Vae, compute_posterior, get_scale_factor
 
-Text = tuple[torch.Tensor, torch.Tensor]
+EncodedText = tuple[torch.Tensor, torch.Tensor]
 """Hidden states (L, D) and pooled (P,)."""
 
 PIN_COLUMNS = ("pin_id", "image", "split", "promoted", "impressions", "saves", "clicks")
@@ -66,7 +66,7 @@ class Encoders:
 
 
 @dataclass(frozen=True, slots=True)
-class Framed:
+class FramedView:
     """One view of a pin in its frame."""
 
     row: Mapping[str, Any]
@@ -107,7 +107,7 @@ class PinSamples:
         wanted = self.views[rows.start : rows.stop]
         texts = self._texts({pin_id for pin_id, _ in wanted})
         samples: dict[tuple[str, int], Sample] = {}
-        by_frame: dict[tuple[int, int], list[Framed]] = {}
+        by_frame: dict[tuple[int, int], list[FramedView]] = {}
         for pin in self._framed(wanted):
             by_frame.setdefault(pin.view.frame, []).append(pin)
         for pins in by_frame.values():
@@ -122,9 +122,9 @@ class PinSamples:
 
     def _multiplying(self) -> AbstractContextManager[None]:
         device = self.encoders.vae.device
-        return multiplying_in(half_on(device, self.spec.precision), device)
+        return autocast(choose_autocast_dtype(device, self.spec.precision), device)
 
-    def _framed(self, views: Sequence[tuple[str, int]]) -> Iterator[Framed]:
+    def _framed(self, views: Sequence[tuple[str, int]]) -> Iterator[FramedView]:
         """Views of pins, decoded and cropped."""
         numbers: dict[str, list[int]] = {}
         for pin_id, number in views:
@@ -132,7 +132,7 @@ class PinSamples:
         masks = self.masks.read(numbers, ("pin_id", "mask", "box", "rejected"))
         mask_of = {row["pin_id"]: row for row in masks if row["rejected"] is None}
         for row in self.pins.read(numbers, PIN_COLUMNS):
-            image, mask = on_white(decode(row.pop("image"))), mask_of.get(row["pin_id"])
+            image, mask = composite_on_white(decode_image(row.pop("image"))), mask_of.get(row["pin_id"])
             alpha, box = None, None
             if mask is not None:
                 alpha, box = Image.fromarray((decode_alpha(mask["mask"]) * 255).astype(np.uint8)), mask["box"]
@@ -146,35 +146,37 @@ class PinSamples:
         image: Image.Image,
         alpha: Image.Image | None,
         box: tuple[int, int, int, int] | None,
-    ) -> Framed:
+    ) -> FramedView:
         """View `number` of a pin whose product, if it has one, is where `alpha` is white, within `box`."""
         rng = np.random.default_rng([self.spec.seed, crc32(row["pin_id"].encode()), number])
         crops, varied = self.spec.crops, number > 0
         zoom = rng.uniform(1, crops.zoom) if varied else 1.0
         mirror = varied and crops.mirror and rng.random() < 0.5
         size = image.height, image.width
-        view = view_of(size, self.frames, rng if row["split"] == "train" else None, box, zoom)
-        pixels, product = viewed(image, view), None
+        view = compute_view(size, self.frames, rng if row["split"] == "train" else None, box, zoom)
+        pixels, product = extract_view(image, view), None
         if alpha is not None:
-            product = viewed(alpha, view) >= 128
+            product = extract_view(alpha, view) >= 128
         if mirror:
             view, pixels = view.mirrored, pixels[:, ::-1]
             product = None if product is None else product[:, ::-1]
         if product is not None and not product.any():
             product = None
-        random_masks = [random_mask(rng, *view.frame, self.spec.masks) for _ in range(self.spec.random_masks)]
+        random_masks = [sample_mask(rng, *view.frame, self.spec.masks) for _ in range(self.spec.random_masks)]
         product_masks = [
-            np.zeros(view.frame, bool) if product is None else with_errors(product, self.spec.mask_errors, rng)
+            np.zeros(view.frame, bool) if product is None else simulate_errors(product, self.spec.mask_errors, rng)
             for _ in range(self.spec.product_masks)
         ]
-        return Framed(row, number, view, pixels, product, np.stack(random_masks), np.stack(product_masks))
+        return FramedView(row, number, view, pixels, product, np.stack(random_masks), np.stack(product_masks))
 
-    def _samples(self, pins: Sequence[Framed], texts: Mapping[str, Text]) -> Iterator[Sample]:
+    def _samples(self, pins: Sequence[FramedView], texts: Mapping[str, EncodedText]) -> Iterator[Sample]:
         """Samples of pins of one frame."""
         device = self.encoders.vae.device
-        images = from_bytes(torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2).to(device))
-        moments = posterior(self.encoders.vae, images).parameters
-        embeddings = torch.cat([image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
+        images = bytes_to_tensor(
+            torch.from_numpy(np.stack([pin.pixels for pin in pins])).permute(0, 3, 1, 2).to(device)
+        )
+        moments = compute_posterior(self.encoders.vae, images).parameters
+        embeddings = torch.cat([compute_image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
         random = self._masked(images, torch.from_numpy(np.stack([pin.random_masks for pin in pins])).to(device))
         product = self._masked(images, torch.from_numpy(np.stack([pin.product_masks for pin in pins])).to(device))
         for at, pin in enumerate(pins):
@@ -187,15 +189,15 @@ class PinSamples:
                 "kind": "scene" if pin.product is None else "product",
                 "promoted": "1" if pin.row["promoted"] else "0",
                 "engagement": torch.tensor([pin.row[name] or 0 for name in ("impressions", "saves", "clicks")]),
-                "moments": _half(moments[at]),
-                "text_states": _half(torch.stack([states for states, _ in said])),
-                "text_pooled": _half(torch.stack([pooled for _, pooled in said])),
+                "moments": _to_float16(moments[at]),
+                "text_states": _to_float16(torch.stack([states for states, _ in said])),
+                "text_pooled": _to_float16(torch.stack([pooled for _, pooled in said])),
                 "sizes": torch.tensor(pin.view.sizes, dtype=torch.float32),
-                "masked_random": _half(random[0][at]),
-                "holes_random": _half(random[1][at]),
-                "masked_product": _half(product[0][at]),
-                "holes_product": _half(product[1][at]),
-                "clip_image": _half(embeddings[at]),
+                "masked_random": _to_float16(random[0][at]),
+                "holes_random": _to_float16(random[1][at]),
+                "masked_product": _to_float16(product[0][at]),
+                "holes_product": _to_float16(product[1][at]),
+                "clip_image": _to_float16(embeddings[at]),
             }
 
     def _masked(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,8 +205,8 @@ class PinSamples:
         latents, holes = [], []
         for mask in masks.float().unbind(dim=1):
             keep = mask[:, None]
-            latents.append(posterior(self.encoders.vae, masked_images(images, keep)).mode())
-            holes.append(hole_of_mask(keep, scale_factor(self.encoders.vae), self.frames.hole_inflation))
+            latents.append(compute_posterior(self.encoders.vae, mask_images(images, keep)).mode())
+            holes.append(compute_hole(keep, get_scale_factor(self.encoders.vae), self.frames.hole_inflation))
         return torch.stack(latents, dim=1), torch.stack(holes, dim=1)
 
     def _said(self, pin_id: str) -> list[str]:
@@ -212,20 +214,22 @@ class PinSamples:
         said = self.captions[pin_id]
         return [said[at % len(said)] for at in range(self.spec.captions)]
 
-    def _texts(self, ids: Collection[str]) -> dict[str, Text]:
+    def _texts(self, ids: Collection[str]) -> dict[str, EncodedText]:
         """Each text of these pins encoded once. Texts of other shards are not kept: a shard's bytes must not depend on
         what was encoded before it."""
         texts = sorted({text for pin_id in ids for text in self._said(pin_id)})
-        found: dict[str, Text] = {}
+        found: dict[str, EncodedText] = {}
         for first in range(0, len(texts), self.spec.batch_size):
             batch = texts[first : first + self.spec.batch_size]
             with self._multiplying():
-                states, pooled = (half.cpu() for half in encoded(self.encoders.towers, batch))  # a shard's are many
+                states, pooled = (
+                    half.cpu() for half in encode_prompts(self.encoders.towers, batch)
+                )  # a shard's are many
             found |= zip(batch, zip(states, pooled, strict=True), strict=True)
         return found
 
 
-def _half(tensor: torch.Tensor) -> torch.Tensor:
+def _to_float16(tensor: torch.Tensor) -> torch.Tensor:
     """float16; raises `ValueError` for what does not fit."""
     half = tensor.detach().to("cpu", torch.float16).contiguous()
     if not torch.isfinite(half).all():

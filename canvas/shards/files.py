@@ -21,8 +21,8 @@ import torch
 from litdata import StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 
-from canvas.train.checkpoint import settle
-from canvas.train.distributed import ALONE, World
+from canvas.train.checkpoint import sync_to_disk
+from canvas.train.distributed import SINGLE_PROCESS, World
 
 Sample = Mapping[str, torch.Tensor | str]
 """One training sample: the same names and shapes for each, `pin_id` among them."""
@@ -30,7 +30,7 @@ Sample = Mapping[str, torch.Tensor | str]
 SAFE_FORMATS = ("str", "tensor", "no_header_tensor")
 INDEX = "index.json"
 DIGEST = "sha256"
-CLAIM = ".claim"
+CLAIM_SUFFIX = ".claim"
 TABLE = "rows.parquet"
 """Strings and whole numbers of every sample, in order: what is chosen by, without a look into the shards."""
 
@@ -42,7 +42,7 @@ def write_shards(
     *,
     work: Path,
     rows_per_shard: int,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> int:
     """Write samples 0 .. rows - 1 as shards in `path`, which does not exist yet; the same samples, the same bytes.
     Returns how many had to be made.
@@ -61,17 +61,17 @@ def write_shards(
     }
     missing = {part: own for part, own in parts.items() if not part.exists()}
     if world.rank == 0:
-        for claim in work.glob(f"*{CLAIM}"):  # of a call that was killed
+        for claim in work.glob(f"*{CLAIM_SUFFIX}"):  # of a call that was killed
             claim.unlink()
         for partial in work.glob(".*.partial"):
             shutil.rmtree(partial)
     world.wait()
     for part, own in missing.items():
-        if _claimed(part):
+        if _claim_part(part):
             _write_part(part, samples(own), rows_per_shard)
     world.wait()
     if world.rank == 0:
-        _join(path, list(parts))
+        _join_parts(path, list(parts))
     return sum(map(len, missing.values()))
 
 
@@ -98,7 +98,7 @@ class Shards:
         return sum(self.sizes)  # the length that litdata gives is a rank's
 
 
-def _join(path: Path, parts: Sequence[Path]) -> None:
+def _join_parts(path: Path, parts: Sequence[Path]) -> None:
     """Shards and their tables under one index; `path` is whole or not there."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -126,10 +126,10 @@ def _join(path: Path, parts: Sequence[Path]) -> None:
     partial.rename(path)
 
 
-def _claimed(part: Path) -> bool:
+def _claim_part(part: Path) -> bool:
     """Whether this process is the first to want to write it."""
     try:
-        part.with_name(part.name + CLAIM).touch(exist_ok=False)
+        part.with_name(part.name + CLAIM_SUFFIX).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
@@ -141,8 +141,8 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
     writer = BinaryWriter(str(partial), chunk_size=rows_per_shard)
     rows = []
     for at, sample in enumerate(samples):
-        writer[at] = _checked(sample)
-        rows.append(_row_of(sample))
+        writer[at] = _check_sample(sample)
+        rows.append(_build_row(sample))
     writer.done()
     (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
     own.rename(partial / INDEX)
@@ -152,12 +152,12 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
     (partial / DIGEST).write_text(digest, encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)
     for written in partial.iterdir():
-        settle(written)
+        sync_to_disk(written)
     partial.rename(part)
-    settle(part.parent)
+    sync_to_disk(part.parent)
 
 
-def _row_of(sample: Sample) -> dict[str, Any]:
+def _build_row(sample: Sample) -> dict[str, Any]:
     """The sample in the table: its strings and whole numbers."""
     return {
         name: value.tolist() if isinstance(value, torch.Tensor) else value
@@ -166,7 +166,7 @@ def _row_of(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _checked(sample: Sample) -> dict[str, Any]:
+def _check_sample(sample: Sample) -> dict[str, Any]:
     wrong = {name: type(value).__name__ for name, value in sample.items() if not isinstance(value, torch.Tensor | str)}
     if wrong or "pin_id" not in sample:
         raise ValueError(f"a training sample needs pin_id, tensors and strings: this has {sorted(sample)}, {wrong}")

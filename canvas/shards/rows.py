@@ -31,12 +31,12 @@ class ShardRow:
     clicks: int
 
 
-def every_row(row: ShardRow) -> bool:
+def is_any_row(row: ShardRow) -> bool:
     """All of them."""
     return True
 
 
-def shows_product(row: ShardRow) -> bool:
+def has_product(row: ShardRow) -> bool:
     """Those with a product whose mask was not rejected."""
     return row.kind == "product"
 
@@ -71,11 +71,15 @@ class ShardRows:
     ) -> BucketBatches:
         """Batches of those rows, whose neighbours in time are neighbours on disk."""
         return BucketBatches(
-            lambda chosen: self.batch(chosen, columns), by_bucket(rows), batch_size, seed, shards=self._shards.sizes
+            lambda chosen: self.batch(chosen, columns),
+            group_by_bucket(rows),
+            batch_size,
+            seed,
+            shards=self._shards.sizes,
         )
 
 
-def by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
+def group_by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
     """Row numbers by bucket, buckets by name."""
     found: dict[str, list[int]] = {}
     for row in sorted(rows, key=lambda row: (row.bucket, row.row)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from canvas.masks.errors import MaskErrors
-from canvas.masks.random import MaskSpec
+from canvas.masks.holes import HoleSpec
 from canvas.pins.crops import CropSpec
 from canvas.train.spec import Precision
 
@@ -20,7 +20,7 @@ class EncodingSpec:
     crops: CropSpec  # of those others; the frame keeps its size
     captions: int  # of each pin, its first ones; fewer are repeated
     random_masks: int
-    masks: MaskSpec  # what the random ones are
+    masks: HoleSpec  # what the random ones are
     product_masks: int
     mask_errors: MaskErrors  # of the product masks
     batch_size: int  # pictures at once

@@ -58,13 +58,13 @@ class Reader:
             with daft.File(where, io_config=self.config(), position=0, size=max_bytes + 1).open() as file:
                 data = bytes(file.read())
         except Exception as error:  # one class for missing files, refused addresses, time-outs and the rest
-            raise ValueError(f"cannot fetch: {readable(error, where)}") from None
+            raise ValueError(f"cannot fetch: {format_error(error, where)}") from None
         if len(data) > max_bytes:
             raise ValueError(f"more bytes than the limit of {max_bytes}")
         return data
 
 
-def without_credentials(address: str | None) -> str | None:
+def strip_credentials(address: str | None) -> str | None:
     """The address without user, password, query and fragment (which carry signatures)."""
     if address is None or "://" not in address:
         return address
@@ -73,8 +73,8 @@ def without_credentials(address: str | None) -> str | None:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def readable(error: BaseException, address: str) -> str:
+def format_error(error: BaseException, address: str) -> str:
     """One line of what went wrong at `address`, without credentials."""
-    line = " ".join(str(error).split()).replace(address, without_credentials(address) or "")
-    line = re.sub(r"\w+://[^\s`'\")]+", lambda found: without_credentials(found.group()) or "", line)
+    line = " ".join(str(error).split()).replace(address, strip_credentials(address) or "")
+    line = re.sub(r"\w+://[^\s`'\")]+", lambda found: strip_credentials(found.group()) or "", line)
     return line.removeprefix("DaftError::ComputeError ")[:300]

@@ -18,17 +18,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from canvas.pins import tables
-from canvas.pins.images import Limits, as_delivered
-from canvas.sources.addresses import Reader, readable, without_credentials
+from canvas.pins.images import ImageLimits, normalize_image_bytes
+from canvas.sources.addresses import Reader, format_error, strip_credentials
 
 if TYPE_CHECKING:
     import daft
 
-REQUIRED = ("pin_id", "image", "title")
-TEXTS = ("title", "description", "alt_text", "board", "category")
-COUNTS = ("impressions", "saves", "clicks")
-MAPPED = (*REQUIRED, "description", "alt_text", "board", "category", "product_id", "promoted", *COUNTS)
-BATCH = 32
+REQUIRED_COLUMNS = ("pin_id", "image", "title")
+TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
+COUNT_COLUMNS = ("impressions", "saves", "clicks")
+MAPPABLE_COLUMNS = (
+    *REQUIRED_COLUMNS,
+    "description",
+    "alt_text",
+    "board",
+    "category",
+    "product_id",
+    "promoted",
+    *COUNT_COLUMNS,
+)
+BATCH_SIZE = 32
 """Pictures that one worker holds."""
 
 
@@ -54,10 +63,12 @@ class ManifestSpec:
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
 
     def __post_init__(self) -> None:
-        if missing := [column for column in REQUIRED if column not in self.columns]:
+        if missing := [column for column in REQUIRED_COLUMNS if column not in self.columns]:
             raise ValueError(f"ingest.manifest.columns lacks {', '.join(missing)}: say which column holds it")
-        if unknown := sorted(self.columns.keys() - set(MAPPED)):
-            raise ValueError(f"ingest.manifest.columns: {', '.join(unknown)} unknown; it may map {', '.join(MAPPED)}")
+        if unknown := sorted(self.columns.keys() - set(MAPPABLE_COLUMNS)):
+            raise ValueError(
+                f"ingest.manifest.columns: {', '.join(unknown)} unknown; it may map {', '.join(MAPPABLE_COLUMNS)}"
+            )
         if not 0 <= self.held_out <= 0.5:
             raise ValueError(f"ingest.manifest.held_out is {self.held_out}: a fraction from 0 to 0.5")
         if min(self.max_bytes, self.max_pixels, self.connections) < 1 or self.timeout_seconds <= 0:
@@ -65,14 +76,14 @@ class ManifestSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class IngestCounts:
     """What became of the rows."""
 
     pins: int
     quarantined: Mapping[str, int]  # by kind of reason
 
 
-def ingested(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> Counts:
+def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> IngestCounts:
     """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list.
 
     Raises `ValueError` for a list that is missing or unreadable, lacks a mapped column, has no rows, or of
@@ -81,27 +92,29 @@ def ingested(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> 
     rows = 0
     reasons: Counter[str] = Counter()
     reader = Reader(folder, spec.connections, spec.timeout_seconds)
-    frame = _frame(spec, reader)
+    frame = _scan_manifest(spec, reader)
     with tables.Writer(pins, tables.PINS) as good, tables.Writer(quarantine, tables.QUARANTINE) as bad:
-        for batch in _loaded(frame, spec, reader, _repeated(frame, spec)):
+        for batch in _load_batches(frame, spec, reader, _find_repeated_ids(frame, spec)):
             kept, refused = [], []
             for row in batch:
                 rows += 1
                 try:
-                    kept.append(_pin(row, spec))
+                    kept.append(_build_pin(row, spec))
                 except ValueError as error:
-                    refused.append({"row": rows, "uri": without_credentials(row["image"]), "reason": str(error)})
-                    reasons[_kind(str(error))] += 1
+                    refused.append({"row": rows, "uri": strip_credentials(row["image"]), "reason": str(error)})
+                    reasons[_generalize_reason(str(error))] += 1
             good.add(pa.Table.from_pylist(kept, schema=tables.PINS))
             bad.add(pa.Table.from_pylist(refused, schema=tables.QUARANTINE))
     if not rows:
-        raise ValueError(f"{without_credentials(spec.path)} has no rows: nothing to ingest")
+        raise ValueError(f"{strip_credentials(spec.path)} has no rows: nothing to ingest")
     if not good.rows:
-        raise ValueError(f"none of the {rows} rows of {without_credentials(spec.path)} became a pin: {_most(reasons)}")
-    return Counts(good.rows, reasons)
+        raise ValueError(
+            f"none of the {rows} rows of {strip_credentials(spec.path)} became a pin: {_format_top_reasons(reasons)}"
+        )
+    return IngestCounts(good.rows, reasons)
 
 
-def split_of(product_id: str | None, pin_id: str, held_out: float) -> str:
+def assign_split(product_id: str | None, pin_id: str, held_out: float) -> str:
     """The split by hash of the product, or of the pin if it has none: the same for every delivery of the list."""
     digest = hashlib.blake2b((product_id or pin_id).encode(), digest_size=8).digest()
     if int.from_bytes(digest, "big") / 2**64 >= held_out:
@@ -109,13 +122,13 @@ def split_of(product_id: str | None, pin_id: str, held_out: float) -> str:
     return "unseen_product" if product_id else "unseen_view"
 
 
-def _frame(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
+def _scan_manifest(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
     """The mapped columns under our names, all as text."""
     import daft
     from daft.exceptions import DaftCoreException
 
     where, config = reader.located(spec.path), reader.config()
-    shown = without_credentials(spec.path)
+    shown = strip_credentials(spec.path)
     text = daft.DataType.string()
     try:
         if spec.format == "csv":  # as text: inferred numbers would lose the zeros of an id such as 007
@@ -126,7 +139,7 @@ def _frame(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
         else:
             frame = daft.read_parquet(where, io_config=config)
     except (DaftCoreException, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {shown} as {spec.format}: {readable(error, where)}") from error
+        raise ValueError(f"cannot read {shown} as {spec.format}: {format_error(error, where)}") from error
     for ours, theirs in spec.columns.items():
         if theirs not in frame.column_names:
             has = ", ".join(frame.column_names)
@@ -134,7 +147,7 @@ def _frame(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
     return frame.select(*(frame[theirs].cast(text).alias(ours) for ours, theirs in spec.columns.items()))
 
 
-def _repeated(frame: daft.DataFrame, spec: ManifestSpec) -> set[str]:
+def _find_repeated_ids(frame: daft.DataFrame, spec: ManifestSpec) -> set[str]:
     """The pin ids that occur more than once; Daft counts, so that only these come into memory here."""
     import daft
     from daft.exceptions import DaftCoreException
@@ -144,11 +157,11 @@ def _repeated(frame: daft.DataFrame, spec: ManifestSpec) -> set[str]:
         return set(counted.where("rows > 1").to_pydict()["pin_id"])
     except (DaftCoreException, OSError) as error:
         raise ValueError(
-            f"cannot read {without_credentials(spec.path)} as {spec.format}: {readable(error, spec.path)}"
+            f"cannot read {strip_credentials(spec.path)} as {spec.format}: {format_error(error, spec.path)}"
         ) from error
 
 
-def _loaded(
+def _load_batches(
     frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str]
 ) -> Iterator[list[dict[str, Any]]]:
     """Batches of rows in the list's order, each with its picture or the reason why there is none."""
@@ -163,15 +176,15 @@ def _loaded(
         }
     )
 
-    @daft.func.batch(return_dtype=picture, batch_size=BATCH)
+    @daft.func.batch(return_dtype=picture, batch_size=BATCH_SIZE)
     def fetched(uris: daft.Series) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(spec.connections) as pool:
-            return list(pool.map(lambda uri: _fetched(uri, spec, reader), uris.to_pylist()))
+            return list(pool.map(lambda uri: _fetch_image(uri, spec, reader), uris.to_pylist()))
 
     seen: set[str] = set()
     for batch in frame.with_column("picture", fetched(frame["image"])).to_arrow_iter(results_buffer_size=1):
-        for start in range(0, batch.num_rows, BATCH):
-            rows = batch.slice(start, BATCH).to_pylist()
+        for start in range(0, batch.num_rows, BATCH_SIZE):
+            rows = batch.slice(start, BATCH_SIZE).to_pylist()
             for row in rows:
                 row["repeats"] = row["pin_id"] in seen
                 if row["pin_id"] in repeated:
@@ -179,17 +192,17 @@ def _loaded(
             yield rows
 
 
-def _fetched(uri: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
+def _fetch_image(uri: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
     """The picture at `uri`, checked and normalised, or the reason why there is none."""
     try:
-        limits = Limits(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
-        data, width, height = as_delivered(reader.read(uri, spec.max_bytes), limits)
+        limits = ImageLimits(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
+        data, width, height = normalize_image_bytes(reader.read(uri, spec.max_bytes), limits)
         return {"data": data, "width": width, "height": height, "reason": None}
     except ValueError as error:
         return {"data": None, "width": None, "height": None, "reason": str(error)}
 
 
-def _pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
+def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
     """The row of tables.PINS; `ValueError` with the reason if there cannot be one."""
     if not (row["pin_id"] or "").strip():
         raise ValueError("pin_id is empty")
@@ -198,22 +211,22 @@ def _pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
     if row["picture"]["reason"] is not None:
         raise ValueError(row["picture"]["reason"])
     product = (row.get("product_id") or "").strip() or None
-    counts = {name: _count(name, row.get(name)) for name in COUNTS}
+    counts = {name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS}
     return {
         "pin_id": row["pin_id"],
         "image": row["picture"]["data"],
         "width": row["picture"]["width"],
         "height": row["picture"]["height"],
-        **{name: row.get(name) or "" for name in TEXTS},
+        **{name: row.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
-        "promoted": _truth(row.get("promoted")),
+        "promoted": _parse_flag(row.get("promoted")),
         **counts,
         "source": spec.name,
-        "split": split_of(product, row["pin_id"], spec.held_out),
+        "split": assign_split(product, row["pin_id"], spec.held_out),
     }
 
 
-def _count(name: str, text: str | None) -> int | None:
+def _parse_count(name: str, text: str | None) -> int | None:
     """A count; null where the list says nothing."""
     if text is None or not text.strip():
         return None
@@ -226,7 +239,7 @@ def _count(name: str, text: str | None) -> int | None:
     return int(value)
 
 
-def _truth(text: str | None) -> bool:
+def _parse_flag(text: str | None) -> bool:
     """A flag; absent means false."""
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
     word = (text or "").strip().lower()
@@ -235,10 +248,10 @@ def _truth(text: str | None) -> bool:
     return known[word]
 
 
-def _kind(reason: str) -> str:
+def _generalize_reason(reason: str) -> str:
     """The reason without what differs from row to row."""
     return re.sub(r"\s+", " ", re.sub(r"'[^']*'|\d+", "…", reason.partition(":")[0]))[:60]
 
 
-def _most(reasons: Counter[str]) -> str:
+def _format_top_reasons(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))

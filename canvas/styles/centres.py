@@ -14,9 +14,9 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from canvas.features.vectors import Vectors, unit
+from canvas.features.vectors import Vectors, normalize_vectors
 from canvas.styles.table import Style
-from canvas.uve.pin_embeddings import Source
+from canvas.uve.pin_embeddings import EmbeddingSource
 
 
 class StyleCentres(ModelMixin, ConfigMixin):
@@ -39,10 +39,12 @@ class StyleCentres(ModelMixin, ConfigMixin):
         made.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
         return made.eval()
 
-    def drawn(self, parts: Mapping[str, Vectors], source: Source, share: float) -> dict[str, Vectors]:
+    def drawn(self, parts: Mapping[str, Vectors], source: EmbeddingSource, share: float) -> dict[str, Vectors]:
         """Embeddings "uve" and "clip" [N, ...] of unit length, each row by `share`, 0 to 1, of the way to the centre
         nearest to it by the first embedding of `source`."""
         centres = {name: getattr(self, name).detach().float().cpu().numpy() for name in ("uve", "clip")}
         by = source.split("+")[0]
         nearest = np.argmax(parts[by] @ centres[by].T, axis=1)
-        return {name: unit((1 - share) * part + share * centres[name][nearest]) for name, part in parts.items()}
+        return {
+            name: normalize_vectors((1 - share) * part + share * centres[name][nearest]) for name, part in parts.items()
+        }

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from canvas.features.vectors import Vectors, unit
+from canvas.features.vectors import Vectors, normalize_vectors
 
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
 
-SHRINK = 5
+SHRINKAGE = 5
 """Pins of a product at which half of its mean counts: the mean of a few is mostly their style."""
 
 
@@ -46,7 +46,7 @@ class Clusters:
     scores: Mapping[int, float]  # number of clusters -> criterion, higher is better
 
 
-def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
+def compute_descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
     """What pictures look like apart from what they show: their vectors without the mean of all that show the same
     content (a product; None: nothing in particular, nothing is taken out), brought to unit length again.
 
@@ -57,14 +57,14 @@ def descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
     of = np.array([numbers[content] for content in contents])
     sums = np.zeros((len(numbers), vectors.shape[1]))
     np.add.at(sums, of, centred)
-    means = sums / (np.bincount(of, minlength=len(numbers)) + SHRINK)[:, None]
+    means = sums / (np.bincount(of, minlength=len(numbers)) + SHRINKAGE)[:, None]
     if None in numbers:
         means[numbers[None]] = 0
     centred -= means.astype(np.float32)[of]
-    return unit(centred)
+    return normalize_vectors(centred)
 
 
-def clustered(vectors: Vectors, spec: ClusterSpec) -> Clusters:
+def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     """K-means with each of `spec.numbers`; the clusters of the number that the criterion prefers (the smaller, if two
     are equal). Raises `ValueError` if there are no more vectors than clusters.
     """
@@ -77,16 +77,16 @@ def clustered(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     scores: dict[int, float] = {}
     best: tuple[float, NDArray[np.int64]] | None = None
     for number in sorted(spec.numbers):
-        model = kmeans(spec, number).fit(vectors)
+        model = build_kmeans(spec, number).fit(vectors)
         of = np.asarray(model.labels_, np.int64)
-        scores[number] = score = criterion(vectors[sample], of[sample], spec.criterion)
+        scores[number] = score = compute_criterion(vectors[sample], of[sample], spec.criterion)
         if best is None or score > best[0]:
             best = score, of
     assert best is not None
     return Clusters(best[1], scores)
 
 
-def kmeans(spec: ClusterSpec, number: int) -> Any:
+def build_kmeans(spec: ClusterSpec, number: int) -> Any:
     """scikit-learn's estimator of `number` clusters, not yet fitted."""
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
@@ -97,7 +97,7 @@ def kmeans(spec: ClusterSpec, number: int) -> Any:
     )
 
 
-def criterion(vectors: Vectors, of: NDArray[np.int64], name: Criterion) -> float:
+def compute_criterion(vectors: Vectors, of: NDArray[np.int64], name: Criterion) -> float:
     """How well the clusters part, higher is better; -inf if fewer than two are among the vectors, or all are alone.
 
     silhouette: Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned.

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from canvas.features.vectors import Vectors, unit
+from canvas.features.vectors import Vectors, normalize_vectors
 from canvas.pins import tables
-from canvas.pins.captions import backgrounds
-from canvas.pins.image_batches import spread
-from canvas.styles.clusters import descriptors
+from canvas.pins.captions import read_backgrounds
+from canvas.pins.image_batches import select_evenly
+from canvas.styles.clusters import compute_descriptors
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedPins:
     """The pins that styles are mined from, row by row."""
 
     pins: list[str]
@@ -39,7 +39,7 @@ class Group:
     rows: NDArray[np.int64]
 
 
-def embedded_pins(
+def read_embedded_pins(
     embeddings: Path,
     pins: Path,
     captions: Path,
@@ -48,7 +48,7 @@ def embedded_pins(
     count: int,
     source: str,
     without_product: bool,
-) -> Embedded:
+) -> EmbeddedPins:
     """Pins of the embeddings, at most `count` of `splits` and as many of the others, spread evenly. `source` of the
     descriptors: "uve", "clip" or "uve+clip"; `without_product`: what all pins of a product share is taken out of them.
 
@@ -56,12 +56,12 @@ def embedded_pins(
     """
     known = {row["pin_id"]: row for row in tables.read(pins, ["pin_id", "board", "product_id", "split"]).to_pylist()}
     every = tables.read(embeddings, ["pin_id"])["pin_id"].to_pylist()
-    mined = spread([pin for pin in every if known[pin]["split"] in splits], count)
+    mined = select_evenly([pin for pin in every if known[pin]["split"] in splits], count)
     if not mined:
         raise ValueError(f"no embedded pin is of {', '.join(splits)}: name other mine_styles.splits")
-    wanted = {*mined, *spread([pin for pin in every if known[pin]["split"] not in splits], count)}
+    wanted = {*mined, *select_evenly([pin for pin in every if known[pin]["split"] not in splits], count)}
     parts: dict[str, list[Any]] = {"pin_id": [], "uve": [], "clip": []}
-    for batch in tables.batches(embeddings, list(parts), 2_000):
+    for batch in tables.read_batches(embeddings, list(parts), 2_000):
         chosen = batch.filter(pa.array([pin in wanted for pin in batch["pin_id"].to_pylist()]))
         if chosen.num_rows:
             parts["pin_id"] += chosen["pin_id"].to_pylist()
@@ -69,36 +69,36 @@ def embedded_pins(
                 parts[name].append(chosen[name].flatten().to_numpy().reshape(chosen.num_rows, -1))
     ids = parts["pin_id"]
     vectors = {name: np.concatenate(parts.pop(name)) for name in ("uve", "clip")}  # one of them is there twice at most
-    shown = unit(np.concatenate([vectors[name] for name in source.split("+")], axis=1))
+    shown = normalize_vectors(np.concatenate([vectors[name] for name in source.split("+")], axis=1))
     contents = [known[pin]["product_id"] if without_product else None for pin in ids]
-    words = backgrounds(captions, set(ids))
-    return Embedded(
+    words = read_backgrounds(captions, set(ids))
+    return EmbeddedPins(
         ids,
         vectors["uve"],
         vectors["clip"],
-        descriptors(shown, contents),
+        compute_descriptors(shown, contents),
         [known[pin]["board"] or None for pin in ids],
         [known[pin]["split"] for pin in ids],
         [words.get(pin, "") for pin in ids],
     )
 
 
-def cluster_groups(looks: Vectors, rows: NDArray[np.int64], of: NDArray[np.int64]) -> list[Group]:
+def group_by_cluster(looks: Vectors, rows: NDArray[np.int64], of: NDArray[np.int64]) -> list[Group]:
     """The clusters of `rows`, largest first; their names are still numbers. `of`: cluster of each of `rows`."""
     members = [rows[of == number] for number in np.unique(of)]
     members.sort(key=lambda found: (-len(found), int(found[0])))
-    return [Group(str(place), _typical_first(looks, found)) for place, found in enumerate(members)]
+    return [Group(str(place), _sort_by_typicality(looks, found)) for place, found in enumerate(members)]
 
 
-def board_groups(looks: Vectors, rows: NDArray[np.int64], boards: Sequence[str | None]) -> list[Group]:
+def group_by_board(looks: Vectors, rows: NDArray[np.int64], boards: Sequence[str | None]) -> list[Group]:
     """The pins of `rows` by board, boards by name."""
     members: dict[str, list[int]] = {}
     for row in rows.tolist():
         if (board := boards[row]) is not None:
             members.setdefault(board, []).append(row)
-    return [Group(name, _typical_first(looks, np.array(members[name]))) for name in sorted(members)]
+    return [Group(name, _sort_by_typicality(looks, np.array(members[name]))) for name in sorted(members)]
 
 
-def _typical_first(looks: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sort_by_typicality(looks: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     cosines = looks[rows] @ looks[rows].mean(axis=0)
     return np.asarray(rows[np.argsort(-cosines, kind="stable")])

@@ -7,32 +7,32 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-CAPTIONS_EACH = 1000
+MAX_CAPTIONS = 1000
 """Of a group, that its name is looked for in."""
 
 MAX_WORDS = 4
 """Of a name."""
 
 
-def phrase_names(groups: Sequence[Sequence[str]]) -> list[str | None]:
+def name_groups(groups: Sequence[Sequence[str]]) -> list[str | None]:
     """For each group of captions the phrase that most of them hold and the other groups' don't; None: no words.
 
     The phrase with the largest share * log(share / mean share of all groups), its part of the groups' information
     about each other; the longest of equal ones. Neither end is a word of grammar alone.
     """
-    shares = [_shares(group) for group in groups]
+    shares = [_compute_shares(group) for group in groups]
     every: Counter[str] = Counter()
     for of in shares:
         every.update(of)
-    return [_telling(of, every, len(groups)) for of in shares]
+    return [_choose_phrase(of, every, len(groups)) for of in shares]
 
 
-def speaks_of(caption: str, phrase: str) -> bool:
+def has_phrase(caption: str, phrase: str) -> bool:
     """Whether the caption holds the words of `phrase` in a row."""
-    return f" {phrase} " in f" {' '.join(_words(caption))} "
+    return f" {phrase} " in f" {' '.join(_split_words(caption))} "
 
 
-def distinct(names: Sequence[str]) -> list[str]:
+def number_repeats(names: Sequence[str]) -> list[str]:
     """The names, later ones that repeat an earlier one numbered: forest, forest 2."""
     seen: Counter[str] = Counter()
     found = []
@@ -42,14 +42,14 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _shares(captions: Sequence[str]) -> dict[str, float]:
+def _compute_shares(captions: Sequence[str]) -> dict[str, float]:
     """Phrase -> share of the captions that hold it."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    shown = captions[:: max(1, len(captions) // CAPTIONS_EACH)]
+    shown = captions[:: max(1, len(captions) // MAX_CAPTIONS)]
     counts: Counter[str] = Counter()
     for caption in shown:
-        words = _words(caption)
+        words = _split_words(caption)
         counts.update(
             {
                 " ".join(words[start : start + length])
@@ -61,7 +61,7 @@ def _shares(captions: Sequence[str]) -> dict[str, float]:
     return {phrase: count / len(shown) for phrase, count in counts.items()}
 
 
-def _telling(shares: dict[str, float], every: Counter[str], groups: int) -> str | None:
+def _choose_phrase(shares: dict[str, float], every: Counter[str], groups: int) -> str | None:
     def rank(phrase: str) -> tuple[float, float, int, str]:
         share = shares[phrase]
         told = share * math.log(share * groups / every[phrase])
@@ -70,5 +70,5 @@ def _telling(shares: dict[str, float], every: Counter[str], groups: int) -> str 
     return max(shares, key=rank, default=None)
 
 
-def _words(caption: str) -> list[str]:
+def _split_words(caption: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['-][^\W_]+)*", caption.lower())

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.captions import backgrounds
-from canvas.pins.image_batches import spread
-from canvas.pins.images import decode, on_white
+from canvas.pins.captions import read_backgrounds
+from canvas.pins.image_batches import select_evenly
+from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import decode_alpha
-from canvas.pins.scene_views import Views, square_view
+from canvas.pins.scene_views import Views, crop_center_square
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StylePin:
     product_id: str | None
 
 
-def style_pins(
+def read_style_pins(
     pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], scenes: int, each: int
 ) -> dict[str, list[StylePin]]:
     """Kept pins of `splits` that show a product before a background that has words, at most `each` of a scene, of
@@ -39,10 +39,10 @@ def style_pins(
 
     Words are the generated caption's; where no caption names a background, they are the scene's name.
     """
-    split_of = tables.kept_splits(pins, kept)
+    split_of = tables.read_kept_splits(pins, kept)
     known = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
     scene_of = {row["pin_id"]: row["scene"] for row in known}
-    words = backgrounds(captions, split_of, of_products=True) or {
+    words = read_backgrounds(captions, split_of, of_products=True) or {
         row["pin_id"]: row["scene"] for row in known if row["kind"] == "in_scene" and row["scene"]
     }
     found: dict[str, dict[tuple[int, str], dict[str, str]]] = {}
@@ -56,9 +56,11 @@ def style_pins(
         found.setdefault(named, {})[turn, pin] = row
     if not found:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} shows a product in a scene: no style to follow")
-    chosen = {named: [found[named][place] for place in sorted(found[named])[:each]] for named in spread(found, scenes)}
+    chosen = {
+        named: [found[named][place] for place in sorted(found[named])[:each]] for named in select_evenly(found, scenes)
+    }
     wanted = {row["pin_id"] for rows in chosen.values() for row in rows}
-    images = _images(pins, "image", wanted)
+    images = _read_images(pins, "image", wanted)
     return {
         named: [
             StylePin(
@@ -76,7 +78,7 @@ def style_pins(
 
 
 @dataclass(frozen=True, slots=True)
-class KnownProducts:
+class LabelledProducts:
     """Pins whose product truth knows, as small squares, with and without it."""
 
     views: Views
@@ -85,11 +87,11 @@ class KnownProducts:
     emptied: Views  # before the product came in
 
 
-def known_products(
+def read_labelled_products(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int
-) -> KnownProducts:
+) -> LabelledProducts:
     """At most `count` kept pins of `splits`, spread evenly; none where truth knows nothing."""
-    split_of = tables.kept_splits(pins, kept)
+    split_of = tables.read_kept_splits(pins, kept)
     category = dict(zip(*tables.read(pins, ["pin_id", "category"]).to_pydict().values(), strict=True))
     ranked = sorted(
         row["pin_id"]
@@ -98,28 +100,32 @@ def known_products(
     )
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     chosen = {ranked[place] for place in places}
-    images, empty = _images(pins, "image", chosen), _images(truth, "background", chosen)
+    images, empty = _read_images(pins, "image", chosen), _read_images(truth, "background", chosen)
     alphas = {
         row["pin_id"]: decode_alpha(row["alpha"])
-        for batch in tables.batches(truth, ["pin_id", "alpha"])
+        for batch in tables.read_batches(truth, ["pin_id", "alpha"])
         for row in batch.to_pylist()
         if row["pin_id"] in chosen and row["alpha"]
     }
     whole = sorted(chosen & images.keys() & empty.keys() & alphas.keys())
     none = np.zeros((0, side, side), np.uint8)
-    grey = [square_view(Image.fromarray((alphas[pin] * 255).astype(np.uint8)), side) >= 128 for pin in whole]
-    return KnownProducts(
-        views=np.stack([square_view(images[pin], side) for pin in whole]) if whole else none[..., None].repeat(3, -1),
+    grey = [crop_center_square(Image.fromarray((alphas[pin] * 255).astype(np.uint8)), side) >= 128 for pin in whole]
+    return LabelledProducts(
+        views=np.stack([crop_center_square(images[pin], side) for pin in whole])
+        if whole
+        else none[..., None].repeat(3, -1),
         masks=np.stack(grey) if whole else none.astype(bool),
         categories=[category[pin] for pin in whole],
-        emptied=np.stack([square_view(empty[pin], side) for pin in whole]) if whole else none[..., None].repeat(3, -1),
+        emptied=np.stack([crop_center_square(empty[pin], side) for pin in whole])
+        if whole
+        else none[..., None].repeat(3, -1),
     )
 
 
-def _images(table: Path, column: str, wanted: Collection[str]) -> dict[str, Image.Image]:
+def _read_images(table: Path, column: str, wanted: Collection[str]) -> dict[str, Image.Image]:
     return {
-        row["pin_id"]: on_white(decode(row[column]))
-        for batch in tables.batches(table, ["pin_id", column])
+        row["pin_id"]: composite_on_white(decode_image(row[column]))
+        for batch in tables.read_batches(table, ["pin_id", column])
         for row in batch.to_pylist()
         if row["pin_id"] in wanted and row[column]
     }

@@ -15,7 +15,7 @@ from canvas.pins import tables
 STYLES_FOLDER = "styles"
 """Where the table stands in the directory of the assembled generator."""
 
-TYPICAL = 0.5
+CENTRE_PULL = 0.5
 """How far style pictures are drawn to the nearest mined cluster (canvas.styles.centres), if not said otherwise:
 half-way. Sides of a place that training never saw are followed further so (docs/experiments/)."""
 
@@ -51,7 +51,7 @@ def read_styles(path: Path) -> list[Style]:
     ]
 
 
-def style_named(styles: Sequence[Style], kind: str, name: str) -> Style:
+def find_style(styles: Sequence[Style], kind: str, name: str) -> Style:
     """The style of `kind` ("cluster" or "board") with that name or id, whatever its case.
 
     Boards without a style of their own are found too: who asks for a board means its pictures. `ValueError` for an

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-KEPT = 2
+MAX_CHECKPOINTS = 2
 """Checkpoints on disk: the last, and one to fall back on."""
 
 CHUNK = 1 << 24
@@ -31,16 +31,18 @@ class DamagedError(Exception):
     """A directory that is not what was written."""
 
 
-def step_directory(parent: Path, step: int) -> Path:
+def get_step_directory(parent: Path, step: int) -> Path:
     return parent / f"step-{step:08d}"
 
 
-def steps_in(parent: Path) -> list[int]:
+def list_steps(parent: Path) -> list[int]:
     """Steps that have a directory in `parent`, ascending; whole or not."""
     return sorted(int(path.name.removeprefix("step-")) for path in parent.glob("step-*") if path.is_dir())
 
 
-def write_whole(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]
+) -> None:
     """Write contiguous CPU tensors and a JSON-able `state` as `directory`, in the stead of what is there."""
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -49,54 +51,54 @@ def write_whole(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]]
     for name, tensors in files.items():
         path = partial / f"{name}.safetensors"
         save_file(dict(tensors), path)
-        checksums[name] = _checksum(path)
-        settle(path)
+        checksums[name] = _compute_checksum(path)
+        sync_to_disk(path)
     index = partial / "state.json"
     index.write_text(json.dumps({"checksums": checksums, "state": state}), encoding="utf-8")
-    settle(index)
+    sync_to_disk(index)
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)
-    settle(directory.parent)
+    sync_to_disk(directory.parent)
 
 
-def read_whole(directory: Path) -> tuple[Files, dict[str, Any]]:
+def read_checkpoint(directory: Path) -> tuple[Files, dict[str, Any]]:
     """What `write_whole` wrote; `DamagedError` says what is wrong with it."""
     try:
         index = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         checksums, state = index["checksums"], index["state"]
         for name, checksum in checksums.items():
-            if _checksum(directory / f"{name}.safetensors") != checksum:
+            if _compute_checksum(directory / f"{name}.safetensors") != checksum:
                 raise DamagedError(f"{directory / name}.safetensors is not as it was written")
     except (OSError, ValueError, KeyError) as error:
         raise DamagedError(f"{directory} is not whole ({type(error).__name__}: {error})") from error
     return {name: load_file(directory / f"{name}.safetensors") for name in checksums}, state
 
 
-def last_whole(parent: Path) -> tuple[int, Files, dict[str, Any]] | None:
+def read_last_checkpoint(parent: Path) -> tuple[int, Files, dict[str, Any]] | None:
     """The latest undamaged checkpoint in `parent`: its step, files and state; a warning for each damaged one.
 
     A state that has `snapshots`, a directory in `parent`, is whole only with those of its step.
     """
-    for step in reversed(steps_in(parent)):
+    for step in reversed(list_steps(parent)):
         try:
-            files, state = read_whole(step_directory(parent, step))
+            files, state = read_checkpoint(get_step_directory(parent, step))
             if state.get("snapshots"):
-                files |= read_whole(step_directory(parent / state["snapshots"], step))[0]
+                files |= read_checkpoint(get_step_directory(parent / state["snapshots"], step))[0]
             return step, files, state
         except DamagedError as damage:
-            warnings.warn(f"checkpoint {step_directory(parent, step)} is passed over: {damage}", stacklevel=2)
+            warnings.warn(f"checkpoint {get_step_directory(parent, step)} is passed over: {damage}", stacklevel=2)
     return None
 
 
-def drop_old(parent: Path, newest: int) -> None:
+def delete_old_checkpoints(parent: Path, newest: int) -> None:
     """Keep the last KEPT checkpoints up to step `newest`, remove earlier ones and those of an abandoned future."""
-    steps = [step for step in steps_in(parent) if step <= newest]
-    for step in set(steps_in(parent)) - set(steps[-KEPT:]):
-        shutil.rmtree(step_directory(parent, step))
+    steps = [step for step in list_steps(parent) if step <= newest]
+    for step in set(list_steps(parent)) - set(steps[-MAX_CHECKPOINTS:]):
+        shutil.rmtree(get_step_directory(parent, step))
 
 
-def _checksum(path: Path) -> int:
+def _compute_checksum(path: Path) -> int:
     value = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -104,7 +106,7 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def settle(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Push a file or a directory's entries to the disk, so that a rename never outruns the data."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

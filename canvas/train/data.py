@@ -13,11 +13,11 @@ import torch
 Batch = Mapping[str, torch.Tensor | list[str]]
 """Columns of equal length. `pin_id`, a list of str, is always among them."""
 
-MIXED = 16
+MIXED_SHARDS = 16
 """Shards whose rows come together, of each bucket: more mix better, fewer are read at a time."""
 
 
-def placed(batch: Batch, device: torch.device) -> Batch:
+def move_batch(batch: Batch, device: torch.device) -> Batch:
     """`batch` with its tensors on `device`."""
     return {name: column.to(device) if isinstance(column, torch.Tensor) else column for name, column in batch.items()}
 
@@ -41,7 +41,7 @@ class Order:
     each other on disk. The order is a pure function of (seed, epoch); memory holds that of two times `mixed` shards.
     """
 
-    def __init__(self, shards: Sequence[int], seed: int, mixed: int = MIXED) -> None:
+    def __init__(self, shards: Sequence[int], seed: int, mixed: int = MIXED_SHARDS) -> None:
         self._sizes = np.array([size for size in shards if size])
         self._starts = np.cumsum(self._sizes) - self._sizes
         self.rows = int(self._sizes.sum())
@@ -86,13 +86,13 @@ class Order:
         return rows[draw.permutation(len(rows))]
 
 
-def batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
+def select_batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
     """Which of `rows` rows in memory make this rank's slice of batch `step`: int64 [batch_size // world]."""
-    return _in_memory(rows, seed).batch(batch_size, step, rank, world)
+    return _get_order(rows, seed).batch(batch_size, step, rank, world)
 
 
 @lru_cache(maxsize=8)
-def _in_memory(rows: int, seed: int) -> Order:
+def _get_order(rows: int, seed: int) -> Order:
     return Order([rows], seed)
 
 
@@ -109,7 +109,7 @@ class TensorBatches:
         self.seed = seed
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
-        rows = batch_rows(self.rows, self.batch_size, self.seed, step, rank, world)
+        rows = select_batch_rows(self.rows, self.batch_size, self.seed, step, rank, world)
         index = torch.from_numpy(rows)
         return {
             name: column[index] if isinstance(column, torch.Tensor) else [column[row] for row in rows]
@@ -117,7 +117,7 @@ class TensorBatches:
         }
 
 
-class Prefetched:
+class PrefetchedBatches:
     """`batches` read one step ahead on a thread, for data that is slow to read or decode."""
 
     def __init__(self, batches: Batches) -> None:

@@ -22,11 +22,11 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from canvas.device import own_device
+from canvas.device import default_device
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=2)
+RANK_TIMEOUT = timedelta(hours=2)
 """How long a rank waits for another: for the last shard that one encodes, or what rank 0 writes meanwhile. NCCL's own
 ten minutes would end the run."""
 
@@ -64,12 +64,12 @@ class World:
         return box[0]
 
 
-ALONE = World(0, 1, torch.device("cpu"))
+SINGLE_PROCESS = World(0, 1, torch.device("cpu"))
 """A process without peers."""
 
 
 @contextmanager
-def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
+def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     """The world that torchrun set up, or a world of one.
 
     The process group of many is made once and lives as long as the process, since a second run may follow and ranks
@@ -78,7 +78,7 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "none" and size > 1:
         raise ValueError(f"parallel is none in a world of {size} processes: set it to ddp or fsdp, or drop torchrun")
-    device = own_device()
+    device = default_device()
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
@@ -91,7 +91,7 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
         if size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         else:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group(backend, timeout=RANK_TIMEOUT)
             atexit.register(dist.destroy_process_group)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
@@ -100,14 +100,14 @@ def joined(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
             dist.destroy_process_group()
 
 
-def replicated(step: nn.Module, world: World) -> nn.Module:
+def replicate_model(step: nn.Module, world: World) -> nn.Module:
     """`step` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
     if world.size == 1 or not any(parameter.requires_grad for parameter in step.parameters()):
         return step
     return DistributedDataParallel(step, find_unused_parameters=True)
 
 
-def shard(model: nn.Module, half: torch.dtype | None, world: World) -> None:
+def shard_model(model: nn.Module, half: torch.dtype | None, world: World) -> None:
     """Shard `model` in place over the ranks (FSDP2), a unit at a time; `ValueError` if their weights differ.
 
     Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
@@ -118,12 +118,12 @@ def shard(model: nn.Module, half: torch.dtype | None, world: World) -> None:
     if world.size > 1 and world.agreed(weights) != weights:
         raise ValueError(f"{type(model).__name__} starts with other weights on rank {world.rank}: seed its init alike")
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
-    for unit in shard_units(model):
+    for unit in list_shard_units(model):
         fully_shard(unit, mp_policy=policy)
     fully_shard(model, mp_policy=policy)
 
 
-def shard_units(model: nn.Module) -> list[nn.Module]:
+def list_shard_units(model: nn.Module) -> list[nn.Module]:
     """Submodules that are gathered as a whole, innermost first."""
     named = set(getattr(model, "_no_split_modules", None) or ())
     if units := [module for module in model.modules() if type(module).__name__ in named]:
@@ -134,7 +134,7 @@ def shard_units(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def synchronised(step: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
+def sync_gradients(step: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
     """Gradients cross the network in the last backward pass of an accumulated step only."""
     if isinstance(step, DistributedDataParallel) and not last:
         with step.no_sync():
@@ -145,38 +145,38 @@ def synchronised(step: nn.Module, model: nn.Module, last: bool) -> Iterator[None
     yield
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def get_full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` in full, detached; collective when it is sharded."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
+def get_local_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's part of `tensor`, detached, sharing its memory."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def gather_into(model: nn.Module, sharded: nn.Module, device: torch.device) -> None:
+def gather_weights(model: nn.Module, sharded: nn.Module, device: torch.device) -> None:
     """The whole weights and buffers of `sharded` into its unsharded twin `model`, on every rank; collective."""
     sources = {**dict(sharded.named_parameters()), **dict(sharded.named_buffers())}
     with torch.no_grad():
         for name, target in (*model.named_parameters(), *model.named_buffers()):
-            target.copy_(whole(sources[name]))
+            target.copy_(get_full_tensor(sources[name]))
     model.to(device)
 
 
-def gathered(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
+def gather_tensors(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
     """`tensors` in full on rank 0's CPU, one at a time so that no device holds more than one; empty elsewhere."""
     kept = {}
     for name, tensor in tensors.items():
-        full = whole(tensor)
+        full = get_full_tensor(tensor)
         if world.rank == 0:
             kept[name] = full.cpu().contiguous()
     return kept
 
 
-def laid_out_like(like: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
+def match_layout(like: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
     """A copy of `full` with the device, memory format and sharding of `like`."""
     if isinstance(like, DTensor):
         full = full.to(like.device, like.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-MASK = (1 << 64) - 1
+UINT64_MAX = (1 << 64) - 1
 
 
 class Draws:
@@ -23,7 +23,7 @@ class Draws:
         """Steps done before this one: objectives may schedule by it."""
         self.device = torch.device(device)
         self._generators = [
-            torch.Generator(self.device).manual_seed(mixed(seed, stream, step, first + sample))
+            torch.Generator(self.device).manual_seed(mix_seed(seed, stream, step, first + sample))
             for sample in range(samples)
         ]
 
@@ -56,12 +56,12 @@ class Draws:
         return torch.empty(shape, dtype=dtype, device=self.device)
 
 
-def mixed(*parts: int) -> int:
+def mix_seed(*parts: int) -> int:
     """A seed: 64 well-mixed bits of `parts` (SplitMix64's finalizer, Steele et al. 2014, over a running sum)."""
     state = 0
     for part in parts:
-        state = (state + part + 0x9E3779B97F4A7C15) & MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+        state = (state + part + 0x9E3779B97F4A7C15) & UINT64_MAX
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & UINT64_MAX
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & UINT64_MAX
         state ^= state >> 31
     return state

@@ -15,22 +15,28 @@ from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from canvas.train.data import Batch, Batches
-from canvas.train.distributed import gather_into, joined, synchronised
-from canvas.train.draws import Draws, mixed
+from canvas.train.distributed import gather_weights, join_world, sync_gradients
+from canvas.train.draws import Draws, mix_seed
 from canvas.train.ema import Averages, Snapshots
-from canvas.train.optimizer import learning_rate_factor
-from canvas.train.player import Adversary, Objective, players_of
-from canvas.train.precision import half_of, multiplying_in, resolved
-from canvas.train.progress import SNAPSHOTS, Progress, resume, save
+from canvas.train.metric_window import MetricWindow
+from canvas.train.optimizer import compute_learning_rate_factor
+from canvas.train.player import Adversary, Objective, build_players
+from canvas.train.precision import autocast, get_autocast_dtype, resolve_precision
+from canvas.train.progress import SNAPSHOTS, Progress, restore_progress, save_progress
 from canvas.train.spec import TrainSpec
-from canvas.train.state import evaluating, identity, peak_memory_bytes, reproducible, seed_globally
-from canvas.train.window import Window
+from canvas.train.state import (
+    compute_run_identity,
+    deterministic_mode,
+    eval_mode,
+    measure_peak_memory,
+    seed_generators,
+)
 
-__all__ = ["Adversary", "Fitted", "Objective", "fit"]
+__all__ = ["Adversary", "Objective", "TrainResult", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
+class TrainResult:
     """What a run leaves beside the trained model."""
 
     losses: list[tuple[int, float]]  # (steps done, mean loss of the log_every steps before), from the first step on
@@ -49,7 +55,7 @@ def fit(
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[nn.Module, int], None] | None = None,
     adversary: Adversary | None = None,
-) -> Fitted:
+) -> TrainResult:
     """Train those parameters of `model` that require gradients, in place; continue from `checkpoints` if it can.
 
     A run that was killed and called again gives, on CPU, the same bits as one that was not: batches, draws, dropout
@@ -60,37 +66,37 @@ def fit(
     `model` at the end: no caller meets a shard. `ValueError` in one sentence: the loss or the gradient is not finite
     (naming step and pins; that state is never saved), or `checkpoints` is of another run.
     """
-    with joined(spec.parallel) as world, reproducible(world.device):
+    with join_world(spec.parallel) as world, deterministic_mode(world.device):
         if spec.batch_size % (world.size * spec.accumulate):
             raise ValueError(
                 f"batch_size is {spec.batch_size}: it must be a multiple of {world.size} processes x "
                 f"{spec.accumulate} accumulated passes"
             )
         samples = spec.batch_size // world.size // spec.accumulate  # of one pass
-        spec = replace(spec, precision=resolved(spec.precision, world.device))
-        half = half_of(spec.precision)
+        spec = replace(spec, precision=resolve_precision(spec.precision, world.device))
+        half = get_autocast_dtype(spec.precision)
         scaler = torch.amp.GradScaler(world.device.type, enabled=half == torch.float16)
 
         if spec.parallel == "fsdp":
             model.to("cpu")  # until the end; its copy goes to the devices shard by shard
         trained = copy.deepcopy(model) if spec.parallel == "fsdp" else model
         title = type(model).__name__  # before it is wrapped
-        players = players_of(trained, objective, adversary, spec, world)
+        players = build_players(trained, objective, adversary, spec, world)
         averages = Averages(players[0].parameters, spec.ema)
-        this_run = identity(spec, {player.name: player.tensors for player in players})
+        this_run = compute_run_identity(spec, {player.name: player.tensors for player in players})
         progress = Progress(identity=this_run, players=players, averages=averages, scaler=scaler)
-        resume(checkpoints, progress, world)
+        restore_progress(checkpoints, progress, world)
 
         here = world.rank == 0 or spec.parallel == "fsdp"  # where samples are drawn
-        window = Window()
+        window = MetricWindow()
         first_step = progress.done
         bar = tqdm(total=spec.steps, initial=first_step, desc=title, unit="step", disable=world.rank > 0)
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
-            seed_globally(mixed(spec.seed, step, world.rank), world.device)  # dropout and its like
-            batch = _on_device(batches(step, world.rank, world.size), world.device, spec.channels_last)
-            passes = [_rows(batch, at * samples, samples) for at in range(spec.accumulate)]
-            factor = learning_rate_factor(spec, step)
+            seed_generators(mix_seed(spec.seed, step, world.rank), world.device)  # dropout and its like
+            batch = _move_batch(batches(step, world.rank, world.size), world.device, spec.channels_last)
+            passes = [_slice_batch(batch, at * samples, samples) for at in range(spec.accumulate)]
+            factor = compute_learning_rate_factor(spec, step)
 
             for turn, player in enumerate(players):
                 if step < player.start_step:
@@ -103,8 +109,8 @@ def fit(
                 for at, columns in enumerate(passes):
                     first = (world.rank * spec.accumulate + at) * samples
                     draws = Draws(spec.seed, step, first, samples, world.device, stream=turn)
-                    with synchronised(player.step, player.model, last=at == spec.accumulate - 1):
-                        with multiplying_in(half, world.device):
+                    with sync_gradients(player.step, player.model, last=at == spec.accumulate - 1):
+                        with autocast(half, world.device):
                             loss, outputs = player.step(columns, draws)
                         scaler.scale(loss / spec.accumulate).backward()
                     window.add(step, f"{player.name}loss", loss)
@@ -115,7 +121,7 @@ def fit(
                             passes[at] = {**passes[at], name: output}
 
                 scaler.unscale_(player.optimizer)
-                norm = _gradient_norm(player.parameters.values())
+                norm = _compute_gradient_norm(player.parameters.values())
                 if spec.clip_norm is not None:
                     torch.nn.utils.clip_grads_with_norm_(player.parameters.values(), spec.clip_norm, norm)
                 if scaler.is_enabled():
@@ -133,7 +139,7 @@ def fit(
             if done % spec.log_every == 0:
                 means, broken = window.read(world)
                 if broken is not None:
-                    raise ValueError(_divergence(*broken, batches, spec))
+                    raise ValueError(_format_divergence(*broken, batches, spec))
                 rate = spec.log_every * spec.batch_size / (time.perf_counter() - clock)
                 progress.rates.append(rate)
                 progress.losses.append((done, means["loss"]))
@@ -141,23 +147,23 @@ def fit(
                 if world.rank == 0:
                     log({**means, "learning_rate": spec.learning_rate * factor, "images_per_second": rate}, done)
                 if done % spec.checkpoint_every == 0:
-                    save(checkpoints, progress, world)
+                    save_progress(checkpoints, progress, world)
                 if sample is not None and here and done % spec.sample_every == 0:
-                    with evaluating(trained), multiplying_in(half, world.device):
+                    with eval_mode(trained), autocast(half, world.device):
                         sample(trained, done)
                 clock = time.perf_counter()
         bar.close()
         if trained is not model:
-            gather_into(model, trained, world.device)
-        return Fitted(
+            gather_weights(model, trained, world.device)
+        return TrainResult(
             losses=progress.losses,
             images_per_second=statistics.median(progress.rates),
-            peak_memory_bytes=peak_memory_bytes(world.device),
+            peak_memory_bytes=measure_peak_memory(world.device),
             snapshots=Snapshots(checkpoints / SNAPSHOTS) if spec.ema else None,
         )
 
 
-def _on_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
+def _move_batch(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
     moved: dict[str, torch.Tensor | list[str]] = {}
     for name, column in batch.items():
         if isinstance(column, torch.Tensor):
@@ -168,17 +174,17 @@ def _on_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch
     return moved
 
 
-def _rows(batch: Batch, first: int, count: int) -> Batch:
+def _slice_batch(batch: Batch, first: int, count: int) -> Batch:
     return {name: column[first : first + count] for name, column in batch.items()}
 
 
-def _gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+def _compute_gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
     """Global 2-norm of the gradients there are."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def _divergence(step: int, quantity: str, value: float, batches: Batches, spec: TrainSpec) -> str:
+def _format_divergence(step: int, quantity: str, value: float, batches: Batches, spec: TrainSpec) -> str:
     pins = batches(step, 0, 1)["pin_id"]
     shown = ", ".join(pins[:16]) + (f" and {len(pins) - 16} more" if len(pins) > 16 else "")
     return (

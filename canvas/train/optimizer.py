@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from canvas.train.distributed import laid_out_like
+from canvas.train.distributed import match_layout
 from canvas.train.spec import TrainSpec
 
 
-def adamw(parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+def build_adamw(parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019), one fused kernel a group; vectors (biases, norms, scales) do not decay."""
     matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
     vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
@@ -20,7 +20,7 @@ def adamw(parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_d
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)
 
 
-def learning_rate_factor(spec: TrainSpec, step: int) -> float:
+def compute_learning_rate_factor(spec: TrainSpec, step: int) -> float:
     """Share of the peak learning rate at `step` (from 0): linear warm-up, then constant or a half cosine to 0."""
     if step < spec.warmup_steps:
         return (step + 1) / spec.warmup_steps
@@ -29,7 +29,7 @@ def learning_rate_factor(spec: TrainSpec, step: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps))
 
 
-def optimizer_tensors(
+def flatten_optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, torch.Tensor]:
     """The optimizer's state as flat `<parameter>:<key>` -> tensor; a parameter that had no gradient yet has none."""
@@ -40,7 +40,7 @@ def optimizer_tensors(
     }
 
 
-def load_optimizer_tensors(
+def load_optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Inverse of `optimizer_tensors`: a moment takes its parameter's memory format and sharding."""
@@ -48,4 +48,4 @@ def load_optimizer_tensors(
         name, _, key = flat.rpartition(":")
         parameter = parameters[name]
         moment = value.shape == parameter.shape and key != "step"
-        optimizer.state[parameter][key] = laid_out_like(parameter, value) if moment else value.to(parameter.device)
+        optimizer.state[parameter][key] = match_layout(parameter, value) if moment else value.to(parameter.device)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from canvas.train.data import Batch
-from canvas.train.distributed import World, replicated, shard
+from canvas.train.distributed import World, replicate_model, shard_model
 from canvas.train.draws import Draws
-from canvas.train.optimizer import adamw
-from canvas.train.precision import half_of
+from canvas.train.optimizer import build_adamw
+from canvas.train.precision import get_autocast_dtype
 from canvas.train.spec import TrainSpec
-from canvas.train.state import saved_tensors
+from canvas.train.state import collect_saved_tensors
 
 Objective = Callable[[nn.Module, Batch, Draws], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 """Scalar loss, the mean over the samples of a batch, and what else to report.
@@ -37,7 +37,7 @@ class Adversary:
     learning_rate: float
 
 
-class Step(nn.Module):
+class ObjectiveModule(nn.Module):
     """A model with its objective as one module, so that a wrapper sees whatever part of the model is called."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
@@ -65,20 +65,20 @@ class Player:
     frozen_meanwhile: list[nn.Parameter] = field(default_factory=list)
 
 
-def players_of(
+def build_players(
     model: nn.Module, objective: Objective, adversary: Adversary | None, spec: TrainSpec, world: World
 ) -> list[Player]:
     """The model, then the adversary if there is one: each trains while the other is frozen."""
-    players = [_player("", model, objective, spec.learning_rate, 0, spec, world)]
+    players = [_build_player("", model, objective, spec.learning_rate, 0, spec, world)]
     if adversary is not None:
         rate, start = adversary.learning_rate, adversary.start_step
-        players.append(_player("adversary_", adversary.model, adversary.objective, rate, start, spec, world))
+        players.append(_build_player("adversary_", adversary.model, adversary.objective, rate, start, spec, world))
         players[0].frozen_meanwhile = list(players[1].parameters.values())
         players[1].frozen_meanwhile = list(players[0].parameters.values())
     return players
 
 
-def _player(
+def _build_player(
     name: str,
     model: nn.Module,
     objective: Objective,
@@ -91,7 +91,9 @@ def _player(
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
     if sharded:
-        shard(model, half_of(spec.precision), world)  # wants contiguous parameters: only the inputs are channels_last
+        shard_model(
+            model, get_autocast_dtype(spec.precision), world
+        )  # wants contiguous parameters: only the inputs are channels_last
     else:
         model.to(world.device)
         if spec.channels_last:
@@ -101,14 +103,14 @@ def _player(
         raise ValueError(f"{type(model).__name__} has nothing to train: no parameter requires a gradient")
     if spec.compile:
         model.compile()
-    step = Step(model, objective)
+    step = ObjectiveModule(model, objective)
     return Player(
         name=name,
         model=model,
-        step=step if sharded else replicated(step, world),
+        step=step if sharded else replicate_model(step, world),
         parameters=parameters,
-        tensors=saved_tensors(model, parameters),
-        optimizer=adamw(parameters, learning_rate, spec.weight_decay),
+        tensors=collect_saved_tensors(model, parameters),
+        optimizer=build_adamw(parameters, learning_rate, spec.weight_decay),
         learning_rate=learning_rate,
         start_step=start_step,
     )

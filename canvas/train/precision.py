@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from canvas.train.spec import Precision
 
 
-def resolved(precision: Precision, device: torch.device) -> Precision:
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """`auto` is bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX or AVX512_BF16),
     else fp32.
 
@@ -27,19 +27,19 @@ def resolved(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if has.get("amx_bf16", False) or has.get("avx512_bf16", False) else "fp32"
 
 
-def half_of(precision: Precision) -> torch.dtype | None:
+def get_autocast_dtype(precision: Precision) -> torch.dtype | None:
     """What autocast casts to; None: nothing. `precision` is resolved."""
     assert precision != "auto", "which precision is meant depends on the device"
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
-def half_on(device: torch.device, precision: Precision) -> torch.dtype | None:
+def choose_autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
     """What `precision`, `auto` too, casts to on `device`; None: nothing."""
-    return half_of(resolved(precision, device))
+    return get_autocast_dtype(resolve_precision(precision, device))
 
 
 @contextmanager
-def multiplying_in(half: torch.dtype | None, device: torch.device) -> Iterator[None]:
+def autocast(half: torch.dtype | None, device: torch.device) -> Iterator[None]:
     """Autocast to `half`; None: none.
 
     On a CPU attention is then spelled out as matrix products: torch's flash attention there takes no advantage of
@@ -54,7 +54,7 @@ def multiplying_in(half: torch.dtype | None, device: torch.device) -> Iterator[N
 
 
 @contextmanager
-def held_in(half: torch.dtype | None, module: nn.Module) -> Iterator[None]:
+def cast_parameters(half: torch.dtype | None, module: nn.Module) -> Iterator[None]:
     """Within the context the floats of `module` are of type `half`; None: as they are. Afterwards they are the very
     ones of before.
 

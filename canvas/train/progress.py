@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from canvas.train.checkpoint import drop_old, last_whole, step_directory, write_whole
-from canvas.train.distributed import World, gathered, laid_out_like
+from canvas.train.checkpoint import delete_old_checkpoints, get_step_directory, read_last_checkpoint, write_checkpoint
+from canvas.train.distributed import World, gather_tensors, match_layout
 from canvas.train.ema import Averages
-from canvas.train.optimizer import load_optimizer_tensors, optimizer_tensors
+from canvas.train.optimizer import flatten_optimizer_state, load_optimizer_state
 from canvas.train.player import Player
 
 SNAPSHOTS = "ema"
@@ -32,16 +32,18 @@ class Progress:
     rates: list[float] = field(default_factory=list)
 
 
-def save(checkpoints: Path, progress: Progress, world: World) -> None:
+def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
     """Write the snapshots of the averages, then the checkpoint: it is whole only if those of its step are."""
-    snapshots = {str(length): gathered(tensors, world) for length, tensors in progress.averages.tensors.items()}
+    snapshots = {str(length): gather_tensors(tensors, world) for length, tensors in progress.averages.tensors.items()}
     if snapshots and world.rank == 0:
-        write_whole(step_directory(checkpoints / SNAPSHOTS, progress.done), snapshots, {})
+        write_checkpoint(get_step_directory(checkpoints / SNAPSHOTS, progress.done), snapshots, {})
     del snapshots  # before the model's own tensors come to the CPU
     files = {}
     for player in progress.players:
-        files[f"{player.name}model"] = gathered(player.tensors, world)
-        files[f"{player.name}optimizer"] = gathered(optimizer_tensors(player.optimizer, player.parameters), world)
+        files[f"{player.name}model"] = gather_tensors(player.tensors, world)
+        files[f"{player.name}optimizer"] = gather_tensors(
+            flatten_optimizer_state(player.optimizer, player.parameters), world
+        )
     if world.rank == 0:
         state = {
             "run": progress.identity,
@@ -50,17 +52,17 @@ def save(checkpoints: Path, progress: Progress, world: World) -> None:
             "scaler": progress.scaler.state_dict(),
             "snapshots": SNAPSHOTS if progress.averages.tensors else None,
         }
-        write_whole(step_directory(checkpoints, progress.done), files, state)
-        drop_old(checkpoints, progress.done)
+        write_checkpoint(get_step_directory(checkpoints, progress.done), files, state)
+        delete_old_checkpoints(checkpoints, progress.done)
     world.wait()
 
 
-def resume(checkpoints: Path, progress: Progress, world: World) -> None:
+def restore_progress(checkpoints: Path, progress: Progress, world: World) -> None:
     """Bring `progress` and its models to the last whole checkpoint; nothing changes if there is none.
 
     `ValueError` if it is of another run (naming each value that differs), or not the same on every rank.
     """
-    found = last_whole(checkpoints)
+    found = read_last_checkpoint(checkpoints)
     if world.agreed(found and found[0]) != (found and found[0]):
         raise ValueError(f"{checkpoints} differs between processes: put it on storage that all of them share")
     if found is None:
@@ -72,8 +74,8 @@ def resume(checkpoints: Path, progress: Progress, world: World) -> None:
     with torch.no_grad():
         for player in progress.players:
             for name, tensor in player.tensors.items():
-                tensor.copy_(laid_out_like(tensor, files[f"{player.name}model"][name]))
-            load_optimizer_tensors(player.optimizer, player.parameters, files[f"{player.name}optimizer"])
+                tensor.copy_(match_layout(tensor, files[f"{player.name}model"][name]))
+            load_optimizer_state(player.optimizer, player.parameters, files[f"{player.name}optimizer"])
         for length in progress.averages.tensors:
             progress.averages.load(length, files[str(length)])
     progress.scaler.load_state_dict(state["scaler"])

@@ -20,10 +20,10 @@ Parallel = Literal["none", "ddp", "fsdp"]
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
 
-NOT_IN_THE_MATHS = ("parallel", "compile", "sample_every", "checkpoint_every")
+CHANGEABLE_ON_RESUME = ("parallel", "compile", "sample_every", "checkpoint_every")
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
-HARMLESS = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp")}
+ALWAYS_SUPPORTED = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp")}
 """Values that every stage heeds, of the settings that some cannot: see `TrainSpec.refuse`."""
 
 
@@ -182,10 +182,10 @@ class TrainSpec:
     def refuse(self, **fixes: str) -> None:
         """Raise `ValueError` if a setting of `HARMLESS` named in `fixes` (-> why, and the fix) has another value."""
         for name, fix in fixes.items():
-            if (value := getattr(self, name)) not in HARMLESS[name]:
+            if (value := getattr(self, name)) not in ALWAYS_SUPPORTED[name]:
                 raise ValueError(f"{name} is {json.dumps(value)}: {fix} in train.override")
 
     def maths(self) -> dict[str, Any]:
         """The values that decide what is trained: equal for runs that may continue each other."""
         values = json.loads(json.dumps(asdict(self)))
-        return {name: value for name, value in values.items() if name not in NOT_IN_THE_MATHS}
+        return {name: value for name, value in values.items() if name not in CHANGEABLE_ON_RESUME}

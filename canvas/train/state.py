@@ -14,13 +14,13 @@ from torch import nn
 from canvas.train.spec import TrainSpec
 
 
-def saved_tensors(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+def collect_saved_tensors(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     """The trained parameters and the persistent buffers of `model`, by name; frozen parameters are the caller's."""
     persistent = model.state_dict().keys()
     return {**trained, **{name: buffer for name, buffer in model.named_buffers() if name in persistent}}
 
 
-def identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+def compute_run_identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, Any]:
     """What two runs must share for one to continue the other: the maths of the spec, names and shapes of tensors."""
     shapes = "\n".join(
         f"{prefix}{name} {tuple(tensor.shape)} {tensor.dtype}"
@@ -31,7 +31,7 @@ def identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]])
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """`model` in eval mode without gradients; afterwards each of its modules is in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -44,7 +44,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
+def deterministic_mode(device: torch.device) -> Iterator[None]:
     """The caller's random state comes back afterwards; on CPU, where it costs nothing, algorithms are deterministic."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -61,14 +61,14 @@ def reproducible(device: torch.device) -> Iterator[None]:
             settings.fill_uninitialized_memory = fill
 
 
-def seed_globally(seed: int, device: torch.device) -> None:
+def seed_generators(seed: int, device: torch.device) -> None:
     """Seed torch's own generators; `torch.manual_seed` also seeks out every other device, at 0.4 ms a call."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
-def peak_memory_bytes(device: torch.device) -> int:
+def measure_peak_memory(device: torch.device) -> int:
     """Of this process: what CUDA's allocator held at most, or the resident set on CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

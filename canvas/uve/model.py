@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
 from canvas.uve.spec import UveSpec
 
-JUDGES = ("efficientnet_lite0", "tf_efficientnet_lite0")
+JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
 """Trunks that judge what the generator paints: nothing that steers the generator may see by them."""
 
 
@@ -37,7 +37,7 @@ class UveModel(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int) -> None:
         super().__init__()
-        self.network: Any = _trunk(trunk, trunk_args, image_size)
+        self.network: Any = _build_trunk(trunk, trunk_args, image_size)
         self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
         self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
         for name in ("mean", "std"):
@@ -50,8 +50,8 @@ class UveModel(ModelMixin, ConfigMixin):
         return F.normalize(self.norm(self.projection(features)), dim=1)
 
 
-def _trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrained: bool = False) -> Any:
-    settings: dict[str, Any] = {**_sized(name, image_size), **args}
+def _build_trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrained: bool = False) -> Any:
+    settings: dict[str, Any] = {**_get_size_arguments(name, image_size), **args}
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
 
 
@@ -62,7 +62,7 @@ def build_uve(spec: UveSpec) -> UveModel:
     trunk does not take, and for weights of another form.
     """
     name = spec.trunk.partition(".")[0]
-    if name in JUDGES:
+    if name in JUDGE_TRUNKS:
         raise ValueError(f"uve.trunk {spec.trunk} judges the generator's pictures: choose another, as {PHOTO_TRUNK}")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -85,7 +85,7 @@ def build_uve(spec: UveSpec) -> UveModel:
             f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {spec.image_size} pixels: {reason}"
         ) from None
     if spec.init_from == "timm":
-        pretrained = _trunk(spec.trunk, spec.trunk_args, spec.image_size, pretrained=True)
+        pretrained = _build_trunk(spec.trunk, spec.trunk_args, spec.image_size, pretrained=True)
         model.network.load_state_dict(pretrained.state_dict())
     return model
 
@@ -99,7 +99,7 @@ def load_uve(path: str | Path) -> UveModel:
 
 
 @torch.no_grad()
-def embed(model: UveModel, images: torch.Tensor) -> torch.Tensor:
+def compute_embeddings(model: UveModel, images: torch.Tensor) -> torch.Tensor:
     """Unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], of any size: squeezed whole, for a crop drops edges.
 
     `model` must be in eval mode; the result is on its device, in float32.
@@ -112,19 +112,19 @@ def embed(model: UveModel, images: torch.Tensor) -> torch.Tensor:
     return model(images.to(model.dtype)).float()
 
 
-def codes(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
+def pack_codes(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Binary codes (B, E / 8) of embeddings (B, E): their signs, eight to a byte."""
     return np.packbits(embeddings > 0, axis=1)
 
 
-def signs(code: NDArray[np.uint8]) -> NDArray[np.float32]:
+def unpack_codes(code: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Unit vectors (B, E) of -1 and 1 over the root of E from codes (B, E / 8): their dot product is 1 - 2 h / E at a
     Hamming distance of h bits."""
     bits = np.unpackbits(code, axis=1).astype(np.float32)
     return (2 * bits - 1) / np.float32(np.sqrt(bits.shape[1]))
 
 
-def _sized(trunk: str, image_size: int) -> dict[str, int]:
+def _get_size_arguments(trunk: str, image_size: int) -> dict[str, int]:
     """What tells the trunk its size; convolutional ones take any."""
     known = timm.get_pretrained_cfg(trunk.partition(".")[0], allow_unregistered=True)
     return {"img_size": image_size} if known is not None and known.fixed_input_size else {}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.pins.pixels import from_bytes
+from canvas.pins.pixels import bytes_to_tensor
 from canvas.uve.model import UveModel
 from canvas.uve.training_data import MISSING
 
@@ -51,7 +51,7 @@ class ProxySoftmax:
         images = batch["images"]
         losses = {
             task: F.cross_entropy(logits, batch[task], ignore_index=MISSING, reduction="sum") / len(images)
-            for task, logits in model(from_bytes(images)).items()
+            for task, logits in model(bytes_to_tensor(images)).items()
         }
         total = torch.stack([self.weights[task] * loss for task, loss in losses.items()]).sum()
         return total, {task: loss.detach() for task, loss in losses.items()}

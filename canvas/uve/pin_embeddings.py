@@ -8,28 +8,28 @@ from typing import Literal
 
 import numpy as np
 
-from canvas.features.vectors import Vectors, unit
+from canvas.features.vectors import Vectors, normalize_vectors
 from canvas.pins import tables
 
-Source = Literal["uve", "clip", "uve+clip"]
+EmbeddingSource = Literal["uve", "clip", "uve+clip"]
 """Which embeddings stand side by side."""
 
-REMEMBERED = 512
+CACHED_ROW_GROUPS = 512
 """Row groups of embeddings, of 250 pins and some megabytes each: more than the shards hold that the buckets mix at a
 time."""
 
 
-def joined(parts: Mapping[str, Vectors], source: str) -> Vectors:
+def concatenate_embeddings(parts: Mapping[str, Vectors], source: str) -> Vectors:
     """Embeddings [N, E] of `source` from "uve" and "clip" [N, ...] each. Raises ValueError for another source."""
     if unknown := set(source.split("+")) - {"uve", "clip"}:
         raise ValueError(f"the image embedding {source!r} is unknown ({', '.join(unknown)}): use uve, clip or uve+clip")
     return np.concatenate([parts[name] for name in source.split("+")], axis=1)
 
 
-def averaged(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str, Vectors]:
+def average_embeddings(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str, Vectors]:
     """The weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
     shares = np.asarray(weights, np.float32)[None]
-    return {name: unit(shares @ part) for name, part in parts.items()}
+    return {name: normalize_vectors(shares @ part) for name, part in parts.items()}
 
 
 class PinEmbeddings:
@@ -37,7 +37,7 @@ class PinEmbeddings:
     shards hold pins in the order of the table."""
 
     def __init__(self, path: Path, source: str) -> None:
-        self._rows = tables.RowsById(path, remembered=REMEMBERED)
+        self._rows = tables.RowsById(path, remembered=CACHED_ROW_GROUPS)
         self._source = source
         first = next(iter(self._rows), None)
         if first is None:
@@ -53,4 +53,4 @@ class PinEmbeddings:
         names = self._source.split("+")
         found = {row["pin_id"]: row for row in self._rows.read(pins, ["pin_id", *names])}
         parts = {name: np.array([found[pin][name] for pin in pins], np.float32) for name in names}
-        return joined(parts, self._source)
+        return concatenate_embeddings(parts, self._source)

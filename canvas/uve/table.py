@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from canvas.uve.model import UveModel
 
 
-def seen_side(uve: UveModel, clip: open_clip.CLIP) -> int:
+def choose_input_side(uve: UveModel, clip: open_clip.CLIP) -> int:
     """Side of the square at which neither network misses what it could see."""
     size = clip.visual.image_size
     return max(uve.config["image_size"], size if isinstance(size, int) else max(size))
 
 
-def vectors_of(
+def embed_arrays(
     uve: UveModel, clip: open_clip.CLIP, pictures: Sequence[Pixels], batch_size: int
 ) -> tuple[Vectors, Vectors]:
     """UVE's and CLIP's unit vectors of `pictures`, uint8 [S, S, 3] each; both networks in eval mode, on one device."""
     import torch
 
-    from canvas.features.perceptual import image_embeddings
-    from canvas.uve.model import embed
+    from canvas.features.perceptual import compute_image_embeddings
+    from canvas.uve.model import compute_embeddings
 
     found: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     device = uve.device
@@ -41,12 +41,12 @@ def vectors_of(
         for first in range(0, len(pictures), batch_size):
             stacked = torch.from_numpy(np.stack(pictures[first : first + batch_size]))
             images = stacked.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-            found[0].append(embed(uve, images).cpu())
-            found[1].append(image_embeddings(clip, images).float().cpu())
+            found[0].append(compute_embeddings(uve, images).cpu())
+            found[1].append(compute_image_embeddings(clip, images).float().cpu())
     return torch.cat(found[0]).numpy(), torch.cat(found[1]).numpy()
 
 
-def embedded(
+def embed_table(
     pins: daft.DataFrame, uve: Path, clip: Path, *, batch_size: int, workers: int | None, threads: int
 ) -> daft.DataFrame:
     """Columns of tables.EMBEDDINGS for the frame's `pin_id` and `image`, in its order on the native runner.
@@ -65,28 +65,30 @@ def embedded(
             import torch
 
             from canvas.clip.model import load_clip
-            from canvas.device import own_device
+            from canvas.device import default_device
             from canvas.uve.model import load_uve
 
             torch.set_num_threads(threads)
-            self.uve = load_uve(uve).to(own_device())
-            self.clip = load_clip(clip / "second").eval().to(own_device())
+            self.uve = load_uve(uve).to(default_device())
+            self.clip = load_clip(clip / "second").eval().to(default_device())
 
         @daft.method.batch(return_dtype=column, batch_size=batch_size)
         def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:
-            from canvas.pins.images import decode
+            from canvas.pins.images import decode_image
 
-            return self.rows([decode(data) for data in images.to_pylist()])
+            return self.rows([decode_image(data) for data in images.to_pylist()])
 
         def rows(self, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-            from canvas.pins.image_batches import squeezed
-            from canvas.uve.model import codes
+            from canvas.pins.image_batches import resize_to_square
+            from canvas.uve.model import pack_codes
 
-            side = seen_side(self.uve, self.clip)
-            own, clips = vectors_of(self.uve, self.clip, [squeezed(image, side) for image in images], batch_size)
+            side = choose_input_side(self.uve, self.clip)
+            own, clips = embed_arrays(
+                self.uve, self.clip, [resize_to_square(image, side) for image in images], batch_size
+            )
             return [
                 {"uve": vector.tolist(), "uve_code": code.tobytes(), "clip": other.tolist()}
-                for vector, code, other in zip(own, codes(own), clips, strict=True)
+                for vector, code, other in zip(own, pack_codes(own), clips, strict=True)
             ]
 
     column_of: Any = Embedder().rows_of  # Daft makes an expression of it

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from canvas.pins import tables
-from canvas.pins.captions import backgrounds
+from canvas.pins.captions import read_backgrounds
 from canvas.pins.crops import CropSpec, Pixels
 from canvas.pins.image_batches import CropBatches
 from canvas.train.data import Batch
-from canvas.train.draws import mixed
+from canvas.train.draws import mix_seed
 from canvas.uve.spec import TASKS
 
 MISSING = -1
@@ -25,7 +25,7 @@ Labels = Mapping[str, Mapping[str, str]]
 """Task -> pin_id -> class; pins that a task does not know are left out."""
 
 
-def labels_of(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) -> Labels:
+def read_labels(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) -> Labels:
     """The classes of the `wanted` pins in every one of TASKS.
 
     Scene: what truth says; of pins that truth does not know, the background of the generated caption.
@@ -38,13 +38,13 @@ def labels_of(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) 
                     found[task][row["pin_id"]] = row[column]
     true = {row["pin_id"]: row["scene"] for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()}
     found["scene"] = {pin: scene for pin, scene in true.items() if scene and pin in wanted}
-    for pin, place in backgrounds(captions, wanted).items():
+    for pin, place in read_backgrounds(captions, wanted).items():
         if pin not in true:
             found["scene"][pin] = place
     return found
 
 
-def classes_of(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:
+def select_classes(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:
     """The classes of each of `tasks` that `min_pins` pins have, sorted.
 
     `ValueError` for a task with fewer than two: there is nothing to tell apart.
@@ -101,7 +101,7 @@ class BalancedCrops(CropBatches):
         tasks = list(self.members)
         chosen = []
         for place in range(rank * local, (rank + 1) * local):
-            rng = np.random.default_rng(mixed(self.seed, step, place, 2))
+            rng = np.random.default_rng(mix_seed(self.seed, step, place, 2))
             members = self.members[tasks[(step * self.batch_size + place) % len(tasks)]]
             rows = members[int(rng.integers(len(members)))]
             chosen.append(rows[int(rng.integers(len(rows)))])

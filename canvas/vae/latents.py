@@ -37,7 +37,7 @@ class LatentScale:
         return values.to(like)[:, None, None]
 
 
-def latent_scale(vae: Vae) -> LatentScale:
+def get_latent_scale(vae: Vae) -> LatentScale:
     """The map that stands in the autoencoder's config; without statistics its scaling factor, as for SDXL, and its
     shift factor, if it has one."""
     mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from canvas.vae.spec import VaeSpec
 
-FIRST_NOISE = 0.05
+INITIAL_NOISE = 0.05
 """Deviation of the posterior before training, where latents have deviation 1."""
 MIN_VARIANCE = 1e-7
 """Of a principal component: less is rounding."""
@@ -62,23 +62,23 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         self.synthesis = nn.Sequential(
             nn.Conv2d(latent_channels, 3 * cell**2, 3, padding=1, padding_mode="replicate"), nn.PixelShuffle(cell)
         )
-        moments = zeroed(nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1))
+        moments = zero_module(nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1))
         assert moments.bias is not None
-        nn.init.constant_(moments.bias[latent_channels:], 2 * math.log(FIRST_NOISE))
+        nn.init.constant_(moments.bias[latent_channels:], 2 * math.log(INITIAL_NOISE))
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch),
             nn.Conv2d(pixels, channels[0], 3, padding=1),
-            Stages(channels, layers_per_block, norm_num_groups, halving),
+            ResolutionLevels(channels, layers_per_block, norm_num_groups, build_downsampler),
             nn.GroupNorm(norm_num_groups, channels[-1]),
             nn.SiLU(),
             moments,
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_channels, channels[-1], 3, padding=1),
-            Stages(channels[::-1], layers_per_block, norm_num_groups, doubling),
+            ResolutionLevels(channels[::-1], layers_per_block, norm_num_groups, build_upsampler),
             nn.GroupNorm(norm_num_groups, channels[0]),
             nn.SiLU(),
-            zeroed(nn.Conv2d(channels[0], pixels, 3, padding=1)),
+            zero_module(nn.Conv2d(channels[0], pixels, 3, padding=1)),
             nn.PixelShuffle(patch),
         )
 
@@ -95,7 +95,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
 
     def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
         """Images decoded from the means of their latents."""
-        return self.decode(posterior(self, sample).mode())
+        return self.decode(compute_posterior(self, sample).mode())
 
     @torch.no_grad()
     def fit_patches(self, images: Callable[[], Iterable[torch.Tensor]]) -> None:
@@ -126,7 +126,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         known = 9 * channels
         both = _Moments.of(beside())
         spread = both.around(both.mean)
-        noise = FIRST_NOISE**2 * torch.eye(known).double()
+        noise = INITIAL_NOISE**2 * torch.eye(known).double()
         back = torch.linalg.solve(spread[:known, :known] + noise, spread[:known, known:]).T
         convolution = self.synthesis[0]
         assert isinstance(convolution, nn.Conv2d)
@@ -158,7 +158,7 @@ class _Moments:
         return self.second - crossed - crossed.T + torch.outer(centre, centre)
 
 
-class Stages(nn.Module):
+class ResolutionLevels(nn.Module):
     """Residual blocks at each of `channels`, in order, with `resample` (halving or doubling) between them."""
 
     def __init__(
@@ -166,7 +166,7 @@ class Stages(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList(residual_block(width, width, groups) for _ in range(layers)) for width in channels
+            nn.ModuleList(build_residual_block(width, width, groups) for _ in range(layers)) for width in channels
         )
         self.resamples = nn.ModuleList(resample(width, following) for width, following in pairwise(channels))
 
@@ -184,7 +184,7 @@ class Stages(nn.Module):
         return x
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_module(layer: nn.Conv2d) -> nn.Conv2d:
     """`layer`, so that it adds nothing before it is trained."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
@@ -192,17 +192,17 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def halving(wide_in: int, wide_out: int) -> nn.Module:
+def build_downsampler(wide_in: int, wide_out: int) -> nn.Module:
     """A convolution that halves the size."""
     return nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1)
 
 
-def doubling(wide_in: int, wide_out: int) -> nn.Module:
+def build_upsampler(wide_in: int, wide_out: int) -> nn.Module:
     """Nearest-neighbour doubling and a convolution: no checkerboard (Odena et al. 2016)."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(wide_in, wide_out, 3, padding=1))
 
 
-def residual_block(wide_in: int, wide_out: int, groups: int) -> ResnetBlock2D:
+def build_residual_block(wide_in: int, wide_out: int, groups: int) -> ResnetBlock2D:
     """diffusers' residual block without a timestep: call it as `block(x, None)`."""
     return ResnetBlock2D(in_channels=wide_in, out_channels=wide_out, temb_channels=None, groups=groups)
 
@@ -218,7 +218,7 @@ def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
     if sample_size % spec.factor:
         raise ValueError(f"pictures of {sample_size} pixels do not fit latent cells of {spec.factor}: use a multiple")
     if spec.init_from is not None:
-        return _checked(load_vae(spec.init_from), spec)
+        return _check_config(load_vae(spec.init_from), spec)
     if spec.kind == "pixel":
         assert spec.patch is not None
         return PixelAutoencoder(
@@ -256,17 +256,17 @@ def load_vae(source: str | Path) -> Vae:
     return kinds[name].from_pretrained(folder)
 
 
-def posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
+def compute_posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
     """Over the raw latents of images (B, 3, H, W) in [-1, 1]."""
     return vae.encode(images, return_dict=False)[0]  # type: ignore[index]
 
 
-def decoded(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
+def decode_latents(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
     """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
     return vae.decode(latents, return_dict=False)[0]  # type: ignore[index]
 
 
-def _checked(vae: Vae, spec: VaeSpec) -> Vae:
+def _check_config(vae: Vae, spec: VaeSpec) -> Vae:
     kind = "pixel" if isinstance(vae, PixelAutoencoder) else "kl"
     widths = vae.config["channels" if kind == "pixel" else "block_out_channels"]
     found = {
@@ -283,7 +283,7 @@ def _checked(vae: Vae, spec: VaeSpec) -> Vae:
     return vae
 
 
-def scale_factor(vae: Vae) -> int:
+def get_scale_factor(vae: Vae) -> int:
     """Pixels along the side of a latent cell."""
     if isinstance(vae, PixelAutoencoder):
         return int(vae.config["patch"]) * 2 ** (len(vae.config["channels"]) - 1)

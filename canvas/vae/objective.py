@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.features.perceptual import Distance, SpectrumDistance
-from canvas.pins.pixels import from_bytes
+from canvas.pins.pixels import bytes_to_tensor
 from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from canvas.train.draws import Draws
     from canvas.train.loop import Adversary
 
-EDGE = 2.0  # width of the range [-1, 1]
+PIXEL_RANGE = 2.0  # width of the range [-1, 1]
 
 
 class ReconstructionLoss(nn.Module):
@@ -51,7 +51,7 @@ class ReconstructionLoss(nn.Module):
         return loss, terms
 
 
-class PictureLoss:
+class ImageLoss:
     """`ReconstructionLoss` plus, from its start step on, how badly the pictures fool the judge.
 
     Its output `reconstructions` becomes a column of the batch that `judge_objective` trains the judge on.
@@ -84,7 +84,7 @@ class PictureLoss:
 class ReconstructionObjective:
     """Loss of an autoencoder on batches with `images`, uint8 (B, 3, H, W)."""
 
-    def __init__(self, loss: PictureLoss, *, kl: float) -> None:
+    def __init__(self, loss: ImageLoss, *, kl: float) -> None:
         if kl < 0:
             raise ValueError(f"the KL weight is {kl}: it must be 0 or more")
         self.loss = loss
@@ -93,7 +93,7 @@ class ReconstructionObjective:
     def __call__(self, vae: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         images = batch["images"]
         assert isinstance(images, torch.Tensor)
-        targets = from_bytes(images)
+        targets = bytes_to_tensor(images)
         posterior: DiagonalGaussianDistribution = vae.encode(targets).latent_dist  # type: ignore[operator]
         latents = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
         found = vae.decode(latents).sample.float()  # type: ignore[operator]
@@ -102,23 +102,25 @@ class ReconstructionObjective:
         return loss + self.kl * kl, outputs | {"kl": kl}
 
 
-def judge_objective(judge: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+def discriminator_objective(
+    judge: nn.Module, batch: Batch, draws: Draws
+) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """Hinge loss of the judge on `images` and the `reconstructions` of them."""
     images, fakes = batch["images"], batch["reconstructions"]
     assert isinstance(images, torch.Tensor)
     assert isinstance(fakes, torch.Tensor)
-    real, fake = judge(from_bytes(images)), judge(fakes)
+    real, fake = judge(bytes_to_tensor(images)), judge(fakes)
     told = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
     return hinge_discriminator_loss(real, fake), {"told_apart": told}
 
 
-def adversary_of(spec: AdversarySpec) -> Adversary:
+def build_adversary(spec: AdversarySpec) -> Adversary:
     """The PatchGAN of `spec` as the training loop alternates it."""
     from canvas.train.loop import Adversary
 
     return Adversary(
         model=PatchDiscriminator(spec.width, spec.layers),
-        objective=judge_objective,
+        objective=discriminator_objective,
         start_step=spec.start_step,
         learning_rate=spec.learning_rate,
     )
@@ -127,7 +129,7 @@ def adversary_of(spec: AdversarySpec) -> Adversary:
 def psnr(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB, (B,)."""
     error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(dim=1)
-    return 10 * torch.log10(EDGE**2 / error)
+    return 10 * torch.log10(PIXEL_RANGE**2 / error)
 
 
 def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -144,7 +146,7 @@ def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     mean_x, mean_y = mean(x), mean(y)
     var_x, var_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
     covariance = mean(x * y) - mean_x * mean_y
-    small, medium = (0.01 * EDGE) ** 2, (0.03 * EDGE) ** 2
+    small, medium = (0.01 * PIXEL_RANGE) ** 2, (0.03 * PIXEL_RANGE) ** 2
     similarity = ((2 * mean_x * mean_y + small) * (2 * covariance + medium)) / (
         (mean_x**2 + mean_y**2 + small) * (var_x + var_y + medium)
     )

@@ -15,7 +15,7 @@ from evaluation.statistics.intervals import crossed_bootstrap_mean
 
 
 @dataclass(frozen=True, slots=True)
-class BackdropScore:
+class BackgroundScore:
     """One picture of a product on a prompted background."""
 
     product: str  # pictures of one product are not independent
@@ -28,25 +28,27 @@ class BackdropScore:
     core_difference: int  # largest change of a byte on the product's core
 
 
-def backdrop_metrics(scores: Sequence[BackdropScore]) -> dict[str, float]:
+def compute_background_metrics(scores: Sequence[BackgroundScore]) -> dict[str, float]:
     """Means over the pictures, each with its 95 % interval over the products, the prompts being given; scene accuracy
     where a judge knows the prompted scene."""
     judged = [score for score in scores if score.scene is not None]
     found: dict[str, float] = {"pictures": len(scores)}
     if judged:
-        found |= _interval("scene_accuracy", judged, [float(score.seen == score.scene) for score in judged])
-        found |= _interval("scene_accuracy_sharp", judged, [float(score.seen_sharp == score.scene) for score in judged])
-    found |= _interval("extension_mean", scores, [score.extension for score in scores])
-    found |= _interval("erosion_mean", scores, [score.erosion for score in scores])
+        found |= _compute_interval("scene_accuracy", judged, [float(score.seen == score.scene) for score in judged])
+        found |= _compute_interval(
+            "scene_accuracy_sharp", judged, [float(score.seen_sharp == score.scene) for score in judged]
+        )
+    found |= _compute_interval("extension_mean", scores, [score.extension for score in scores])
+    found |= _compute_interval("erosion_mean", scores, [score.erosion for score in scores])
     return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
 
 
-def _interval(name: str, scores: Sequence[BackdropScore], values: Sequence[float]) -> dict[str, float]:
+def _compute_interval(name: str, scores: Sequence[BackgroundScore], values: Sequence[float]) -> dict[str, float]:
     of = crossed_bootstrap_mean(values, [score.product for score in scores], ["all prompts"] * len(scores))
     return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
-def scene_accuracies(scores: Sequence[BackdropScore]) -> dict[str, float]:
+def compute_scene_accuracies(scores: Sequence[BackgroundScore]) -> dict[str, float]:
     """Share of pictures in which the judge sees the prompted scene, by scene."""
     by_scene: dict[str, list[float]] = {}
     for score in scores:
@@ -55,7 +57,7 @@ def scene_accuracies(scores: Sequence[BackdropScore]) -> dict[str, float]:
     return {scene: float(np.mean(right)) for scene, right in sorted(by_scene.items())}
 
 
-def growth(before: Mask, after: Mask) -> tuple[float, float]:
+def measure_growth(before: Mask, after: Mask) -> tuple[float, float]:
     """How much of its area the product gained (extension) and lost (erosion), both 0 or more.
 
     Extension is area(before or after) - area(before) (object extension of "Salient object-aware background generation",

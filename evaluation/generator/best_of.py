@@ -15,7 +15,7 @@ from evaluation.statistics.intervals import Interval, bootstrap_mean
 Values = NDArray[np.float64]
 
 
-def best_of(scores: Values, judged: Values, count: int) -> Values:
+def score_best_of(scores: Values, judged: Values, count: int) -> Values:
     """What the judge says of the best of `count` candidates by `scores`, the mean over all disjoint groups of `count`
     candidates in their order: one value an item. Raises `ValueError` if there are not so many."""
     if not 1 <= count <= scores.shape[1]:
@@ -26,7 +26,7 @@ def best_of(scores: Values, judged: Values, count: int) -> Values:
     return np.asarray(np.take_along_axis(said, chosen[..., None], axis=2)[..., 0].mean(axis=1))
 
 
-def halved(scores: Mapping[int, Values], final: Values, schedule: Mapping[int, int]) -> NDArray[np.int64]:
+def select_by_halving(scores: Mapping[int, Values], final: Values, schedule: Mapping[int, int]) -> NDArray[np.int64]:
     """Which candidate of each item is left by successive halving: after each step of `schedule` so many by the
     `scores` of that step, at the end the best by `final`."""
     left = np.ones(final.shape, bool)
@@ -37,12 +37,12 @@ def halved(scores: Mapping[int, Values], final: Values, schedule: Mapping[int, i
     return np.asarray(np.where(left, final, -np.inf).argmax(axis=1))
 
 
-def lift(better: Values, worse: Values) -> Interval:
+def compute_lift(better: Values, worse: Values) -> Interval:
     """How much the judge prefers the first, of the same items, with a 95 % interval over items."""
     return bootstrap_mean(list(better - worse))
 
 
-def rank_agreement(guessed: Values, final: Values) -> float:
+def compute_rank_agreement(guessed: Values, final: Values) -> float:
     """Mean over items of Spearman's rank correlation, -1 to 1; items whose candidates are all alike do not count.
 
     Raises `ValueError` if none counts."""
@@ -58,6 +58,6 @@ def rank_agreement(guessed: Values, final: Values) -> float:
     return float(np.mean(found))
 
 
-def of_chosen(judged: Values, chosen: Sequence[int] | NDArray[np.int64]) -> Values:
+def select_scores(judged: Values, chosen: Sequence[int] | NDArray[np.int64]) -> Values:
     """What the judge says of the chosen candidate of each item."""
     return np.asarray(judged[np.arange(len(judged)), np.asarray(chosen)])

@@ -50,23 +50,23 @@ class Scorer:
     def scored(self, rows: Sequence[Row], original: Image.Image) -> tuple[list[dict[str, Any]], Views, Features]:
         """Rows of tables.EVALUATION for candidates of one pin (`original`, RGB), their views, and the features of
         those (evaluation.judges.features). ValueError for a picture that is not of the original's size."""
-        from canvas.inference.product import masked_product
-        from canvas.pins.images import decode
+        from canvas.inference.product import build_masked_product
+        from canvas.pins.images import decode_image
         from canvas.pins.masks import decode_mask
-        from canvas.pins.scene_views import square_view
-        from evaluation.generator.images import painted_scores, seam_gradients
-        from evaluation.judges.features import trunk_features
+        from canvas.pins.scene_views import crop_center_square
+        from evaluation.generator.image_scores import measure_seam_gradients, score_images
+        from evaluation.judges.features import extract_trunk_features
 
-        images = [decode(row["image"]) for row in rows]
+        images = [decode_image(row["image"]) for row in rows]
         for row, image in zip(rows, images, strict=True):
             if image.size != original.size:
                 raise ValueError(f"candidate {row['candidate_id']} is {image.size}, its product {original.size}")
         mask = decode_mask(rows[0]["mask"])
-        product = masked_product(original, mask)
+        product = build_masked_product(original, mask)
         pictures = [np.asarray(image) for image in images]
-        views = np.stack([square_view(image, self.view_side) for image in images])
-        features = trunk_features(views, self.batch_size)
-        scores = painted_scores(
+        views = np.stack([crop_center_square(image, self.view_side) for image in images])
+        features = extract_trunk_features(views, self.batch_size)
+        scores = score_images(
             pictures,
             views,
             [product] * len(rows),
@@ -79,11 +79,11 @@ class Scorer:
             reach=self.seam_reach,
             batch_size=self.batch_size,
         )
-        (before,) = seam_gradients([product.pixels], [product], self.seam_side, self.seam_reach)
+        (before,) = measure_seam_gradients([product.pixels], [product], self.seam_side, self.seam_reach)
         prompts = [row["prompt"] for row in rows]
         columns: dict[str, Sequence[float | None]] = {
             "agreement": self._agreement(images, prompts),
-            "diversity": diversities(rows, images, self.distance_side),
+            "diversity": compute_diversities(rows, images, self.distance_side),
             **self._rewards(pictures, product, prompts),
         }
         found = []
@@ -93,7 +93,7 @@ class Scorer:
                 {name: row[name] for name in CANDIDATES.names if name != "mask"}
                 | {name: values[place] for name, values in columns.items()}
                 | {
-                    "mask_size": mask_size(float(mask.mean()), self.mask_sizes),
+                    "mask_size": classify_mask_size(float(mask.mean()), self.mask_sizes),
                     "core_max_abs_diff": score.core_difference,
                     "extension": score.extension,
                     "erosion": score.erosion,
@@ -107,20 +107,20 @@ class Scorer:
     def _agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         import torch
 
-        from canvas.segmenter.model import square
+        from canvas.segmenter.model import make_square_tensor
 
         side = self.clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
-        squares = torch.stack([square(image, side) for image in images])
-        seen = embedded(self.clip, squares.permute(0, 2, 3, 1).numpy(), self.batch_size)
-        return [float(value) for value in text_agreement(seen, embedded_texts(self.tower, prompts))]
+        squares = torch.stack([make_square_tensor(image, side) for image in images])
+        seen = embed_images(self.clip, squares.permute(0, 2, 3, 1).numpy(), self.batch_size)
+        return [float(value) for value in text_agreement(seen, embed_prompts(self.tower, prompts))]
 
     def _rewards(self, pictures: Sequence[Pixels], product: Product, prompts: Sequence[str]) -> dict[str, list[float]]:
         import torch
 
-        from canvas.reward.model import scores
+        from canvas.reward.model import predict_scores
 
-        said = scores(
+        said = predict_scores(
             self.reward,
             torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
             torch.from_numpy(product.pixels).permute(2, 0, 1)[None],
@@ -131,22 +131,22 @@ class Scorer:
         return {f"reward_{name}": values.tolist() for name, values in said.items()}
 
 
-def embedded(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
+def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
     """Unit embeddings float32 [N, E] of pictures uint8 [N, h, w, 3] of one size."""
     import torch
 
-    from canvas.features.perceptual import image_embeddings
-    from canvas.pins.pixels import from_bytes
+    from canvas.features.perceptual import compute_image_embeddings
+    from canvas.pins.pixels import bytes_to_tensor
 
     found, device = [], next(clip.parameters()).device
     with torch.no_grad():
         for first in range(0, len(views), batch_size):
             pixels = torch.from_numpy(views[first : first + batch_size]).permute(0, 3, 1, 2)
-            found.append(image_embeddings(clip, from_bytes(pixels.to(device))).cpu().numpy())
+            found.append(compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu().numpy())
     return np.concatenate(found)
 
 
-def embedded_texts(tower: TextTower, prompts: Sequence[str]) -> Features:
+def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:
     """Embeddings float32 [N, E] of prompts, each different one encoded once."""
     import torch
 
@@ -155,7 +155,7 @@ def embedded_texts(tower: TextTower, prompts: Sequence[str]) -> Features:
     return np.stack([known[prompt] for prompt in prompts])
 
 
-def diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -> list[float | None]:
+def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -> list[float | None]:
     """Mean distance of each picture to the others that its model made for its item; None: it is alone.
 
     Squared distance of channel-normalised feature maps, summed over maps: LPIPS (Zhang et al. 2018, eq. 1) on the
@@ -164,11 +164,11 @@ def diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -
     import torch
 
     from canvas.features.perceptual import FeatureDistance
-    from canvas.pins.pixels import from_bytes
-    from canvas.segmenter.model import square
-    from evaluation.judges.features import trunk_maps
+    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.segmenter.model import make_square_tensor
+    from evaluation.judges.features import extract_trunk_maps
 
-    distance = FeatureDistance(trunk_maps)
+    distance = FeatureDistance(extract_trunk_maps)
     groups: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault((row["item_id"], row["model"]), []).append(place)
@@ -177,7 +177,7 @@ def diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -
         if len(places) < 2:
             continue
         pairs = list(combinations(range(len(places)), 2))
-        pixels = from_bytes(torch.stack([square(images[place], side) for place in places]))
+        pixels = bytes_to_tensor(torch.stack([make_square_tensor(images[place], side) for place in places]))
         one, other = (pixels[[pair[end] for pair in pairs]] for end in (0, 1))
         for (first, second), value in zip(pairs, distance(one, other).tolist(), strict=True):
             found[places[first]].append(value)
@@ -185,14 +185,14 @@ def diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -
     return [float(np.mean(values)) if values else None for values in found]
 
 
-def mask_size(share: float, limits: tuple[float, float]) -> str:
+def classify_mask_size(share: float, limits: tuple[float, float]) -> str:
     """The size, of MASK_SIZES, of a product that covers `share` of its picture."""
     return MASK_SIZES[sum(share >= limit for limit in limits)]
 
 
-def statistics(row: Row) -> dict[str, Any]:
+def measure_image_statistics(row: Row) -> dict[str, Any]:
     """The filter's measures of a candidate's picture (canvas.filters.quality)."""
-    from canvas.filters.quality import measured
-    from canvas.pins.images import decode
+    from canvas.filters.quality import measure_quality
+    from canvas.pins.images import decode_image
 
-    return asdict(measured(decode(row["image"])))
+    return asdict(measure_quality(decode_image(row["image"])))

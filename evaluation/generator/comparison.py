@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from canvas.pins.tables import CANDIDATES
 from evaluation.statistics.intervals import Interval, bootstrap_mean
-from evaluation.statistics.significance import chance_of_mean
+from evaluation.statistics.significance import compute_sign_flip_p_value
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
@@ -53,24 +53,24 @@ class Delta:
         return "better" if (self.difference.low > 0) == self.higher_is_better else "worse"
 
 
-def scores(rows: Iterable[Row]) -> list[str]:
+def list_measures(rows: Iterable[Row]) -> list[str]:
     """The measures in an evaluation: numbers that don't say which candidate it is. By name."""
     names = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
     return sorted(names - set(CANDIDATES.names))
 
 
-def of_model(rows: Iterable[Row], model: str) -> list[Row]:
+def select_model(rows: Iterable[Row], model: str) -> list[Row]:
     """The rows of one of tables.CANDIDATE_MODELS."""
     return [row for row in rows if row["model"] == model]
 
 
-def pairs(challenger: Iterable[Row], champion: Iterable[Row]) -> list[Pair]:
+def pair_rows(challenger: Iterable[Row], champion: Iterable[Row]) -> list[Pair]:
     """Rows of the same item and seed, in the challenger's order."""
     theirs = {(row["item_id"], row["seed"]): row for row in champion}
     return [(theirs[key], row) for row in challenger if (key := (row["item_id"], row["seed"])) in theirs]
 
 
-def deltas(
+def compute_deltas(
     challenger: Sequence[Row],
     champion: Sequence[Row],
     *,
@@ -82,17 +82,17 @@ def deltas(
 
     A score that is missing or not finite leaves its picture out of that measure.
     """
-    both = pairs(challenger, champion)
+    both = pair_rows(challenger, champion)
     found = []
-    for name in scores(challenger):
-        compared = [pair for pair in both if all(_value(row, name) is not None for row in pair)]
-        own = [value for row in challenger if (value := _value(row, name)) is not None]
+    for name in list_measures(challenger):
+        compared = [pair for pair in both if all(_read_finite(row, name) is not None for row in pair)]
+        own = [value for row in challenger if (value := _read_finite(row, name)) is not None]
         if own:
-            found.append(_delta(name, own, compared, name not in lower_is_better, name in guarded, seed))
+            found.append(_compute_delta(name, own, compared, name not in lower_is_better, name in guarded, seed))
     return found
 
 
-def slices(
+def compute_slice_deltas(
     challenger: Sequence[Row],
     champion: Sequence[Row],
     by: Sequence[str],
@@ -104,14 +104,14 @@ def slices(
 ) -> list[Delta]:
     """The guarded measures within each value of each column of `by`, where both were measured on `min_items` items or
     more; named "measure, value"."""
-    both = pairs(challenger, champion)
+    both = pair_rows(challenger, champion)
     found = []
     for column in by:
         for value in sorted({str(row[column]) for _, row in both if row[column] is not None}):
             inside = [pair for pair in both if str(pair[1][column]) == value]
             if len({row["item_id"] for _, row in inside}) < min_items:
                 continue
-            for delta in deltas(
+            for delta in compute_deltas(
                 [row for _, row in inside],
                 [row for row, _ in inside],
                 lower_is_better=lower_is_better,
@@ -123,7 +123,7 @@ def slices(
     return found
 
 
-def sides(challenger: Sequence[Row], left: Sequence[Row], count: int) -> list[Side]:
+def select_sides(challenger: Sequence[Row], left: Sequence[Row], count: int) -> list[Side]:
     """Up to `count` items, spread over all of them, one seed each; without a picture for the left, none there."""
     others = {(row["item_id"], row["seed"]): row for row in left} | {(row["item_id"], None): row for row in left}
     first = {row["item_id"]: row for row in reversed(challenger)}
@@ -140,7 +140,7 @@ def sides(challenger: Sequence[Row], left: Sequence[Row], count: int) -> list[Si
     ]
 
 
-def _delta(
+def _compute_delta(
     name: str, own: Sequence[float], compared: Sequence[Pair], higher_is_better: bool, guarded: bool, seed: int
 ) -> Delta:
     by_item: dict[str, list[float]] = {}
@@ -155,11 +155,11 @@ def _delta(
         difference=bootstrap_mean(by_item_means, seed=seed) if by_item else None,
         higher_is_better=higher_is_better,
         guarded=guarded,
-        loss_by_chance=chance_of_mean(losses, seed) if losses else None,
+        loss_by_chance=compute_sign_flip_p_value(losses, seed) if losses else None,
     )
 
 
-def _value(row: Row, name: str) -> float | None:
+def _read_finite(row: Row, name: str) -> float | None:
     value = row.get(name)
     return float(value) if value is not None and math.isfinite(value) else None
 

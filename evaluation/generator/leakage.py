@@ -15,20 +15,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.judges.features import trunk_features
+from evaluation.judges.features import extract_trunk_features
 from evaluation.judges.scenes import INVERSE_PENALTY
 
 if TYPE_CHECKING:
     from canvas.pins.scene_views import Views
-    from canvas.styles.pins import KnownProducts
+    from canvas.styles.pins import LabelledProducts
 
-Hidden = NDArray[np.bool_]  # [N, h, w]
+Masks = NDArray[np.bool_]  # [N, h, w]
 
-NOTHING = ""
+NO_PRODUCT = ""
 """What the judge says where it sees no product."""
 
 GREY = 128
-MAX_COVERED = 0.25
+MAX_OCCLUSION = 0.25
 """Share of a product that may be hidden in a picture that is to teach what it looks like."""
 
 LEAK_SIDE = 1 / 3
@@ -43,67 +43,71 @@ class ProductJudge:
         self._model = model
 
     @classmethod
-    def learnt(cls, known: KnownProducts, seed: int) -> ProductJudge | None:
+    def learnt(cls, known: LabelledProducts, seed: int) -> ProductJudge | None:
         """From pictures with their product, without, and with a small one, each behind the shape of another's product;
         None where fewer than two kinds are known."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        (large, of_large), (small, of_small) = examples(known, seed), small_examples(known, seed)
+        (large, of_large), (small, of_small) = build_examples(known, seed), build_small_examples(known, seed)
         labels = of_large + of_small
         if len(set(labels)) < 2:
             return None
         model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
-        return cls(model.fit(trunk_features(np.concatenate([large, small])), labels))
+        return cls(model.fit(extract_trunk_features(np.concatenate([large, small])), labels))
 
-    def seen(self, views: Views, masks: Hidden) -> list[str]:
+    def seen(self, views: Views, masks: Masks) -> list[str]:
         """The category seen in each of uint8 [N, h, w, 3] with `masks` hidden, or NOTHING."""
-        return [str(label) for label in self._model.predict(trunk_features(hidden(views, masks)))] if len(views) else []
+        return (
+            [str(label) for label in self._model.predict(extract_trunk_features(hide_pixels(views, masks)))]
+            if len(views)
+            else []
+        )
 
 
-def hidden(views: Views, masks: Hidden) -> Views:
+def hide_pixels(views: Views, masks: Masks) -> Views:
     """The views with mid-grey where a mask is True."""
     return np.where(masks[..., None], np.uint8(GREY), views)
 
 
-def examples(known: KnownProducts, seed: int) -> tuple[Views, list[str]]:
+def build_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
     """Pictures with something hidden, and what can be seen in them: a category, or NOTHING in the emptied ones."""
-    covers = _covers(known, seed)
+    covers = _shuffle_masks(known, seed)
     covered = (covers & known.masks).sum(axis=(1, 2)) / np.maximum(known.masks.sum(axis=(1, 2)), 1)
-    clear = covered <= MAX_COVERED
-    views = np.concatenate([hidden(known.views[clear], covers[clear]), hidden(known.emptied, covers)])
+    clear = covered <= MAX_OCCLUSION
+    views = np.concatenate([hide_pixels(known.views[clear], covers[clear]), hide_pixels(known.emptied, covers)])
     labels = [category for category, there in zip(known.categories, clear, strict=True) if there]
-    return views, [*labels, *[NOTHING] * len(known.emptied)]
+    return views, [*labels, *[NO_PRODUCT] * len(known.emptied)]
 
 
-def small_examples(known: KnownProducts, seed: int) -> tuple[Views, list[str]]:
+def build_small_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
     """Emptied pictures with something hidden and a product of their own product's category beside it; the
     categories."""
-    covers = _covers(known, seed)
-    views, places = with_leaks(known.emptied, covers, known.categories, known, seed)
-    return hidden(views, covers[places]), [known.categories[place] for place in places]
+    covers = _shuffle_masks(known, seed)
+    views, places = insert_products(known.emptied, covers, known.categories, known, seed)
+    return hide_pixels(views, covers[places]), [known.categories[place] for place in places]
 
 
-def _covers(known: KnownProducts, seed: int) -> Hidden:
+def _shuffle_masks(known: LabelledProducts, seed: int) -> Masks:
     """Shapes to hide, each some other picture's product."""
     return known.masks[np.random.default_rng(seed).permutation(len(known.masks))]
 
 
-def judge_figures(judge: ProductJudge, known: KnownProducts, seed: int) -> dict[str, float]:
+def compute_judge_metrics(judge: ProductJudge, known: LabelledProducts, seed: int) -> dict[str, float]:
     """How good the judge is on pictures that it has not seen: share of categories right where a product is, and share
     of emptied pictures in which it sees one."""
-    views, labels = examples(known, seed)
+    views, labels = build_examples(known, seed)
     seen = judge.seen(views, np.zeros(views.shape[:3], bool))
-    there = [said == label for said, label in zip(seen, labels, strict=True) if label != NOTHING]
-    alarms = [said != NOTHING for said, label in zip(seen, labels, strict=True) if label == NOTHING]
+    there = [said == label for said, label in zip(seen, labels, strict=True) if label != NO_PRODUCT]
+    alarms = [said != NO_PRODUCT for said, label in zip(seen, labels, strict=True) if label == NO_PRODUCT]
     return {
         "product_judge_right": float(np.mean(there)) if there else 0.0,
         "product_judge_false_alarms": float(np.mean(alarms)) if alarms else 0.0,
     }
 
 
-def leaked(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
+def detect_leaks(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
     """For each painted picture, whether the style picture's category is seen in it; None where that is unknown, or is
     the category of the product that belongs there."""
     return [
@@ -112,8 +116,8 @@ def leaked(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str 
     ]
 
 
-def with_leaks(
-    views: Views, masks: Hidden, categories: Sequence[str | None], known: KnownProducts, seed: int
+def insert_products(
+    views: Views, masks: Masks, categories: Sequence[str | None], known: LabelledProducts, seed: int
 ) -> tuple[Views, list[int]]:
     """Copies of views that show a product of their category, one of `known`, at a place that `masks` leave free; and
     which views they are of: those whose category is known and that have room."""
@@ -126,8 +130,8 @@ def with_leaks(
     for place, category in enumerate(categories):
         if category not in fitting:
             continue
-        product, shape = _small(known, int(draw.choice(fitting[category])), views.shape[1])
-        free = free_corners(masks[place], shape)
+        product, shape = _crop_product(known, int(draw.choice(fitting[category])), views.shape[1])
+        free = find_free_corners(masks[place], shape)
         if not len(free):
             continue
         top, left = draw.choice(free)
@@ -138,14 +142,14 @@ def with_leaks(
     return np.concatenate(found), places
 
 
-def free_corners(mask: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.int64]:
+def find_free_corners(mask: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Rows and columns [N, 2] of the top left corners at which `shape`, no larger than `mask`, lies within it and
     touches nothing that is True."""
     overlap = cv2.matchTemplate(mask.astype(np.float32), shape.astype(np.float32), cv2.TM_CCORR)  # pixels
     return np.argwhere(overlap < 0.5)
 
 
-def _small(known: KnownProducts, at: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _crop_product(known: LabelledProducts, at: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """A known product [h, w, 3] and its shape [h, w], no larger than LEAK_SIDE of `side`."""
     rows, columns = (np.flatnonzero(known.masks[at].any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

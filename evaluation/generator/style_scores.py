@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from canvas.features.vectors import unit
+from canvas.features.vectors import normalize_vectors
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import crossed_bootstrap_mean
 
@@ -37,7 +37,7 @@ class StyleScore:
     leak_found: bool | None  # it is where one of its kind was pasted into the picture; None: it was not
 
 
-def style_figures(scores: Sequence[StyleScore]) -> dict[str, float]:
+def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
     """Means with their 95 % intervals, of pictures of one strength that all had a prompt, or all had none.
 
     `scene_follows`: the judge sees the style's scene, among pictures whose product came in another. `style_scene`:
@@ -47,56 +47,60 @@ def style_figures(scores: Sequence[StyleScore]) -> dict[str, float]:
     an upper bound for painted ones.
     """
     columns: dict[str, Values] = {
-        "style_scene": [_shows(score) for score in scores],
-        "scene_follows": [_follows(score) for score in scores],
+        "style_scene": [_has_style_scene(score) for score in scores],
+        "scene_follows": [_has_followed_scene(score) for score in scores],
         "style_agreement": [score.style_agreement for score in scores],
-        "style_agreement_gain": [_over(score.style_agreement, score.other_agreement) for score in scores],
-        "picture_agreement_gain": [_over(score.style_agreement, score.scene_agreement) for score in scores],
+        "style_agreement_gain": [_subtract(score.style_agreement, score.other_agreement) for score in scores],
+        "picture_agreement_gain": [_subtract(score.style_agreement, score.scene_agreement) for score in scores],
         "text_agreement": [score.text_agreement for score in scores],
         "leakage": [score.leaked for score in scores],
         "leakage_control": [score.leak_found for score in scores],
     }
     found: dict[str, float] = {"pictures": len(scores)}
     for name, values in columns.items():
-        found |= _interval(name, scores, values)
+        found |= _compute_interval(name, scores, values)
     return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
 
 
-def prompt_changes(scores: Sequence[StyleScore], strength: float) -> dict[str, float]:
+def compute_prompt_changes(scores: Sequence[StyleScore], strength: float) -> dict[str, float]:
     """What a style of this strength changes of pictures with a prompt, with intervals: differences of pairs that have
     the same item and seed."""
     prompted = [score for score in scores if score.prompted]
     without = {(score.item, score.seed): score for score in prompted if score.strength == 0}
     styled = [score for score in prompted if score.strength == strength and (score.item, score.seed) in without]
     pairs = [(score, without[score.item, score.seed]) for score in styled]
-    scene = [_over(_shows(after), _shows(before)) for after, before in pairs]
-    text = [_over(after.text_agreement, before.text_agreement) for after, before in pairs]
-    return _interval("prompt_scene_change", styled, scene) | _interval("text_agreement_change", styled, text)
+    scene = [_subtract(_has_style_scene(after), _has_style_scene(before)) for after, before in pairs]
+    text = [_subtract(after.text_agreement, before.text_agreement) for after, before in pairs]
+    return _compute_interval("prompt_scene_change", styled, scene) | _compute_interval(
+        "text_agreement_change", styled, text
+    )
 
 
-def follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, dict[str, float]]:
+def compute_follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, dict[str, float]]:
     """`scene_follows` by the split of the style picture, of pictures as for `style_figures`."""
     found = {}
     for split in sorted({score.style_split for score in scores}):
-        own = [score for score in scores if score.style_split == split and _follows(score) is not None]
+        own = [score for score in scores if score.style_split == split and _has_followed_scene(score) is not None]
         if own:
-            found[split] = {"pictures": len(own)} | _interval("scene_follows", own, [_follows(score) for score in own])
+            found[split] = {"pictures": len(own)} | _compute_interval(
+                "scene_follows", own, [_has_followed_scene(score) for score in own]
+            )
     return found
 
 
-def _shows(score: StyleScore) -> bool | None:
+def _has_style_scene(score: StyleScore) -> bool | None:
     return None if score.style_scene is None else score.seen == score.style_scene
 
 
-def _follows(score: StyleScore) -> bool | None:
-    return None if score.style_scene == score.product_scene else _shows(score)
+def _has_followed_scene(score: StyleScore) -> bool | None:
+    return None if score.style_scene == score.product_scene else _has_style_scene(score)
 
 
-def _over(value: float | None, other: float | None) -> float | None:
+def _subtract(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _interval(name: str, scores: Sequence[StyleScore], values: Values) -> dict[str, float]:
+def _compute_interval(name: str, scores: Sequence[StyleScore], values: Values) -> dict[str, float]:
     """The mean of those that count under `name`, the ends of its 95 % interval under `name`_low and `name`_high;
     nothing if none counts. Products and style pictures are resampled together."""
     known = [(score, float(value)) for score, value in zip(scores, values, strict=True) if value is not None]
@@ -108,7 +112,9 @@ def _interval(name: str, scores: Sequence[StyleScore], values: Values) -> dict[s
     return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
-def by_strength(scores: Sequence[StyleScore], features: Features) -> dict[float, dict[str, dict[str, float]]]:
+def compute_metrics_by_strength(
+    scores: Sequence[StyleScore], features: Features
+) -> dict[float, dict[str, dict[str, float]]]:
     """Strength -> "prompted" and "unprompted" -> figures, with the diversity of each item's pictures over seeds.
     `features` of the pictures, in their order."""
     found: dict[float, dict[str, dict[str, float]]] = {}
@@ -117,41 +123,43 @@ def by_strength(scores: Sequence[StyleScore], features: Features) -> dict[float,
             places = [at for at, s in enumerate(scores) if s.strength == strength and s.prompted == prompted]
             if places:
                 chosen = [scores[place] for place in places]
-                found.setdefault(strength, {})[name] = style_figures(chosen) | diversity(chosen, features[places])
+                found.setdefault(strength, {})[name] = compute_style_metrics(chosen) | compute_diversity(
+                    chosen, features[places]
+                )
     return found
 
 
-def diversity(scores: Sequence[StyleScore], features: Features) -> dict[str, float]:
+def compute_diversity(scores: Sequence[StyleScore], features: Features) -> dict[str, float]:
     """Mean of 1 - cosine between two pictures of one item, over items, with its interval; nothing where items have
     one picture each."""
-    x, firsts, distances = unit(features), [], []
+    x, firsts, distances = normalize_vectors(features), [], []
     for item in sorted({score.item for score in scores}):
         places = [place for place, score in enumerate(scores) if score.item == item]
         above = np.triu_indices(len(places), 1)
         firsts.append(scores[places[0]])
         distances.append(float(1 - (x[places] @ x[places].T)[above].mean()) if len(places) > 1 else None)
-    return _interval("diversity", firsts, distances)
+    return _compute_interval("diversity", firsts, distances)
 
 
-def agreements(painted: Features, styles: Features) -> Features:
+def compute_agreements(painted: Features, styles: Features) -> Features:
     """Cosine of each painted picture with each style picture, [painted, styles]; features must be `standardised`."""
-    found: Features = unit(painted) @ unit(styles).T
+    found: Features = normalize_vectors(painted) @ normalize_vectors(styles).T
     return found
 
 
-def mean_agreement(row: Features, places: Sequence[int]) -> float | None:
+def average_agreements(row: Features, places: Sequence[int]) -> float | None:
     """Of a picture's `agreements`, those at `places`; None for none."""
     return float(row[list(places)].mean()) if places else None
 
 
-def standardised(features: Features, real: Features) -> Features:
+def standardize_features(features: Features, real: Features) -> Features:
     """Features with the mean and deviation of real pictures taken out: raw ones have cosines near 1 to everything."""
     deviation = real.std(axis=0)
     found: Features = (features - real.mean(axis=0)) / np.maximum(deviation, 1e-6 + 0.1 * float(deviation.mean()))
     return found
 
 
-def curve(found: Mapping[float, Mapping[str, Mapping[str, float]]]) -> str:
+def format_curve_csv(found: Mapping[float, Mapping[str, Mapping[str, float]]]) -> str:
     """By strength as CSV: what follows the style without a prompt, what holds of the prompt with one."""
     columns = {
         "scene_follows": ("unprompted", "scene_follows"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.judges.scenes import SceneJudge, blurred, scene_accuracy, scene_judges
+from evaluation.judges.scenes import SceneJudge, blur_views, compute_scene_accuracy, fit_scene_judges
 from evaluation.measures.distances import Features
 
 CONFIG_FILE, WEIGHTS_FILE = "judges.json", "judges.safetensors"
@@ -29,7 +29,7 @@ class Judges:
         return next((scene for scene in self.scenes if scene in prompt), None)
 
     def seen(self, features: Features) -> list[tuple[str | None, str | None]]:
-        """What both see in pictures of these features (evaluation.judges.features.scene_features)."""
+        """What both see in pictures of these features (evaluation.judges.features.extract_scene_features)."""
         if self.both is None:
             return [(None, None)] * len(features)
         soft, sharp = (judge.predict_features(features) for judge in self.both)
@@ -71,25 +71,26 @@ class Judges:
         return cls(told["scenes"], (judges[0], judges[1]) if judges else None, told["accuracy"])
 
 
-def learnt_judges(
+def fit_judges(
     pins: Path, kept: Path, truth: Path, *, side: int, pictures: int, checked: int, held_out: Collection[str], seed: int
 ) -> Judges:
     """Judges that learnt the scenes of `pictures` real train pins, half of them without their product, at `side`
     pixels, and are checked on `checked` real pins of the splits `held_out`, as they are and blurred. Nobody where fewer
     than two scenes are known."""
-    from canvas.pins.scene_views import known_scenes, scene_views
+    from canvas.pins.scene_views import list_scenes, load_scene_views
 
-    scenes, tables = known_scenes(truth), (pins, kept, truth)
+    scenes, tables = list_scenes(truth), (pins, kept, truth)
     if len(scenes) < 2:
         return Judges((), None)
     half = -(-pictures // 2)
     of_train = [
-        scene_views(*tables, splits=("train",), side=side, count=half, emptied=emptied) for emptied in (False, True)
+        load_scene_views(*tables, splits=("train",), side=side, count=half, emptied=emptied)
+        for emptied in (False, True)
     ]
     views = np.concatenate([views for views, _ in of_train])
-    both = scene_judges(views, [label for _, labels in of_train for label in labels], seed)
-    real, known = scene_views(*tables, splits=held_out, side=side, count=checked, emptied=False)
+    both = fit_scene_judges(views, [label for _, labels in of_train for label in labels], seed)
+    real, known = load_scene_views(*tables, splits=held_out, side=side, count=checked, emptied=False)
     if not len(real):
         return Judges(scenes, both)
-    soft = scene_accuracy(both, blurred(real, seed + 1), known, "blurred")
-    return Judges(scenes, both, {**scene_accuracy(both, real, known, "real"), **soft})
+    soft = compute_scene_accuracy(both, blur_views(real, seed + 1), known, "blurred")
+    return Judges(scenes, both, {**compute_scene_accuracy(both, real, known, "real"), **soft})

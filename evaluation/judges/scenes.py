@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.judges.features import scene_features
+from evaluation.judges.features import extract_scene_features
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import bootstrap_mean
 
@@ -44,8 +44,8 @@ class SceneJudge:
 
         Raises `ValueError` for fewer than two scenes.
         """
-        shown = np.concatenate([views, blurred(views, seed)]) if blur else views
-        return cls.fit_features(scene_features(shown), [*scenes, *scenes] if blur else scenes)
+        shown = np.concatenate([views, blur_views(views, seed)]) if blur else views
+        return cls.fit_features(extract_scene_features(shown), [*scenes, *scenes] if blur else scenes)
 
     @classmethod
     def fit_features(cls, features: Features, scenes: Sequence[str]) -> SceneJudge:
@@ -65,7 +65,7 @@ class SceneJudge:
 
     def predict(self, views: Views) -> list[str]:
         """The scene that each of uint8 [N, h, w, 3] shows."""
-        return self.predict_features(scene_features(views)) if len(views) else []
+        return self.predict_features(extract_scene_features(views)) if len(views) else []
 
     def predict_features(self, features: Features) -> list[str]:
         """The scene that each picture of these features shows."""
@@ -84,14 +84,14 @@ class SceneJudge:
         return features @ self.weights.T + self.bias
 
 
-def scene_judges(views: Views, scenes: Sequence[str], seed: int) -> tuple[SceneJudge, SceneJudge]:
+def fit_scene_judges(views: Views, scenes: Sequence[str], seed: int) -> tuple[SceneJudge, SceneJudge]:
     """The judge that knows blur and the sharp one, as `SceneJudge.fit` makes them; features are computed once."""
-    sharp, soft = scene_features(views), scene_features(blurred(views, seed))
+    sharp, soft = extract_scene_features(views), extract_scene_features(blur_views(views, seed))
     both = SceneJudge.fit_features(np.concatenate([sharp, soft]), [*scenes, *scenes])
     return both, SceneJudge.fit_features(sharp, scenes)
 
 
-def blurred(views: Views, seed: int) -> Views:
+def blur_views(views: Views, seed: int) -> Views:
     """Each view under a Gaussian blur of a strength of its own, 0 to MAX_BLUR."""
     rng = np.random.default_rng(seed)
     sigmas = rng.uniform(0, MAX_BLUR, len(views)) * (min(views.shape[1:3]) / 64)
@@ -99,12 +99,12 @@ def blurred(views: Views, seed: int) -> Views:
     return np.stack([cv2.GaussianBlur(view, (0, 0), sigma) for view, sigma in pairs])
 
 
-def scene_accuracy(
+def compute_scene_accuracy(
     judges: tuple[SceneJudge, SceneJudge], views: Views, scenes: Sequence[str], suffix: str
 ) -> Mapping[str, float]:
     """How often both judges are right on `views`: `scene_accuracy_<suffix>` and `scene_accuracy_sharp_<suffix>`, with
     95 % intervals."""
-    features = scene_features(views)
+    features = extract_scene_features(views)
     figures: dict[str, float] = {}
     for key, judge in zip((f"scene_accuracy_{suffix}", f"scene_accuracy_sharp_{suffix}"), judges, strict=True):
         right = [float(a == b) for a, b in zip(judge.predict_features(features), scenes, strict=True)]

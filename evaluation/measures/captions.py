@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.measures.masks import interval
+from evaluation.measures.masks import bootstrap_metrics
 
-Parted = Callable[[str], tuple[str | None, str]]
+CaptionParser = Callable[[str], tuple[str | None, str]]
 """A caption's product (None: none named) and background."""
 
 
@@ -24,27 +24,27 @@ class CaptionScore:
     product_right: bool | None  # the product's name, letter by letter; None: no product
 
 
-def train_nouns(products: Iterable[tuple[str | None, str]]) -> dict[str, str]:
+def learn_category_nouns(products: Iterable[tuple[str | None, str]]) -> dict[str, str]:
     """Noun -> category, of (product name or None, category): an English name ends with its noun.
 
     A noun of several categories goes to the one that has it most often, the first by name on a tie.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, category in products:
-        if words := _words(name or ""):
+        if words := _split_words(name or ""):
             of_noun = counts.setdefault(words[-1], {})
             of_noun[category] = of_noun.get(category, 0) + 1
     return {noun: min(found, key=lambda category: (-found[category], category)) for noun, found in counts.items()}
 
 
-def category_of(product: str, nouns: Mapping[str, str]) -> str | None:
+def find_category(product: str, nouns: Mapping[str, str]) -> str | None:
     """The category of the last known noun in a product's name; None: it has none."""
-    return next((nouns[word] for word in reversed(_words(product)) if word in nouns), None)
+    return next((nouns[word] for word in reversed(_split_words(product)) if word in nouns), None)
 
 
-def caption_score(
+def score_caption(
     pin_id: str, split: str, caption: str, true_caption: str, scene: str | None, category: str, *,
-    parted: Parted, nouns: Mapping[str, str],
+    parted: CaptionParser, nouns: Mapping[str, str],
 ) -> CaptionScore:  # fmt: skip
     """`scene` in words, None on white; `true_caption` without a product part: a view alone."""
     product, background = parted(caption)
@@ -53,34 +53,34 @@ def caption_score(
     return CaptionScore(
         pin_id=pin_id,
         split=split,
-        scene_right=None if scene is None else _names(background, scene),
-        white_right=_names(background, "white") if scene is None else None,
-        category_right=category_of(product or "", nouns) == category if has_product else None,
+        scene_right=None if scene is None else _has_phrase(background, scene),
+        white_right=_has_phrase(background, "white") if scene is None else None,
+        category_right=find_category(product or "", nouns) == category if has_product else None,
         alone_right=None if has_product else product is None,
         product_right=product == true_product if has_product else None,
     )
 
 
-def caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:
+def compute_caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:
     """By split: the fraction that is right of each kind, with its 95 % interval, and the number of captions."""
     by_split: dict[str, list[CaptionScore]] = {}
     for score in scores:
         by_split.setdefault(score.split, []).append(score)
-    return {split: _metrics(of_split) for split, of_split in sorted(by_split.items())}
+    return {split: _compute_split_metrics(of_split) for split, of_split in sorted(by_split.items())}
 
 
-def _metrics(scores: Sequence[CaptionScore]) -> dict[str, float]:
+def _compute_split_metrics(scores: Sequence[CaptionScore]) -> dict[str, float]:
     found: dict[str, float] = {"captions": len(scores)}
     for name in ("scene_right", "white_right", "category_right", "alone_right", "product_right"):
         if values := [float(right) for score in scores if (right := getattr(score, name)) is not None]:
-            found |= interval(name, values)
+            found |= bootstrap_metrics(name, values)
     return found
 
 
-def _names(text: str, words: str) -> bool:
+def _has_phrase(text: str, words: str) -> bool:
     """All the words, one after the other."""
-    return f" {' '.join(_words(words))} " in f" {' '.join(_words(text))} "
+    return f" {' '.join(_split_words(words))} " in f" {' '.join(_split_words(text))} "
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return "".join(c if c.isalnum() or c in "-'" else " " for c in text.lower()).split()

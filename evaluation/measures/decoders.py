@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class DecodedScores:
+class DecoderScores:
     """Scores of pictures decoded round products beside those that the product was pasted on; a batch at a time."""
 
     def __init__(self, *, erosion: int, reach: int) -> None:
@@ -25,17 +25,17 @@ class DecodedScores:
 
     def add(self, decoded: torch.Tensor, pasted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> None:
         """Take in pictures, and the `images` that their products come from."""
-        from canvas.masks.composite import eroded, seam_gradient
-        from canvas.pins.pixels import to_bytes
+        from canvas.masks.composite import compute_seam_gradient, erode_mask
+        from canvas.pins.pixels import tensor_to_bytes
         from canvas.vae.objective import psnr
 
-        core = eroded(mask, self._erosion).expand_as(images)
-        difference = (to_bytes(decoded).int() - to_bytes(images).int()).abs()[core]
+        core = erode_mask(mask, self._erosion).expand_as(images)
+        difference = (tensor_to_bytes(decoded).int() - tensor_to_bytes(images).int()).abs()[core]
         self._core = max(self._core, int(difference.max()) if difference.numel() else 0)
-        real = seam_gradient(images, mask, self._reach)
+        real = compute_seam_gradient(images, mask, self._reach)
         there = real > 0  # not where the mask has no edge either, which is NaN
         both = [pictures.clamp(-1, 1) for pictures in (decoded, pasted)]
-        ratio, ratio_pasted = ((seam_gradient(pictures, mask, self._reach) / real)[there] for pictures in both)
+        ratio, ratio_pasted = ((compute_seam_gradient(pictures, mask, self._reach) / real)[there] for pictures in both)
         psnr_db, psnr_db_pasted = (psnr(pictures, images) for pictures in both)
         values = {
             "seam_gradient_ratio": ratio,

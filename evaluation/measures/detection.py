@@ -18,7 +18,9 @@ class Detection:
     dropped: float
 
 
-def detections(planted: Sequence[str | None], found: Sequence[str | None], defects: Sequence[str]) -> list[Detection]:
+def score_detections(
+    planted: Sequence[str | None], found: Sequence[str | None], defects: Sequence[str]
+) -> list[Detection]:
     """For each defect d, pin i with planted[i] and found[i] (the first reason against it):
 
     precision = |planted = d and found = d| / |found = d|
@@ -49,7 +51,7 @@ def detections(planted: Sequence[str | None], found: Sequence[str | None], defec
     return rows
 
 
-def good_kept(planted: Sequence[str | None], found: Sequence[str | None]) -> float:
+def compute_good_pass_rate(planted: Sequence[str | None], found: Sequence[str | None]) -> float:
     """|planted = None and found = None| / |planted = None|: the share of good pins that pass; nan without any."""
     verdicts = [label for label, true in zip(found, planted, strict=True) if true is None]
     return sum(label is None for label in verdicts) / len(verdicts) if verdicts else float("nan")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from canvas.features.vectors import unit
+from canvas.features.vectors import normalize_vectors
 
 Features = NDArray[np.float32]
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -30,7 +30,7 @@ def frechet_distance(real: Features, made: Features) -> float:
     singular values of A B' / sqrt((n - 1)(m - 1)): exact, of the size of the sets, and it needs no root of a singular
     matrix. Biased upwards for small sets. ValueError for fewer than 2 pictures in either.
     """
-    _check(real, made)
+    _check_set_sizes(real, made)
     a, b = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64) for x in (real, made))
     shift = real.mean(axis=0, dtype=np.float64) - made.mean(axis=0, dtype=np.float64)
     n, m = len(a) - 1, len(b) - 1
@@ -41,19 +41,19 @@ def frechet_distance(real: Features, made: Features) -> float:
 def kernel_distance(real: Features, made: Features) -> float:
     """Kernel distance of two sets (KID; Binkowski et al. 2018, section 4) under the `polynomial` kernel, unbiased: 0
     for sets of one distribution, also below by chance. ValueError for fewer than 2 pictures in either."""
-    return squared_mmd(real, made, polynomial)
+    return squared_mmd(real, made, polynomial_kernel)
 
 
 def cmmd(real: Features, made: Features) -> float:
     """Distance of two sets of image embeddings of a text-image encoder (CMMD; Jayasumana et al. 2024): Gaussian kernel
     on unit vectors, unbiased. 0 for sets of one distribution, also below by chance."""
-    return CMMD_SCALE * squared_mmd(unit(real), unit(made), gaussian)
+    return CMMD_SCALE * squared_mmd(normalize_vectors(real), normalize_vectors(made), gaussian_kernel)
 
 
 def squared_mmd(real: Features, made: Features, kernel: Kernel) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, eq. 3). ValueError for fewer
     than 2 pictures in either set."""
-    _check(real, made)
+    _check_set_sizes(real, made)
     x, y = real.astype(np.float64), made.astype(np.float64)
     n, m = len(x), len(y)
     of_x, of_y, across = kernel(x, x), kernel(y, y), kernel(x, y)
@@ -62,13 +62,13 @@ def squared_mmd(real: Features, made: Features, kernel: Kernel) -> float:
     return float(within_x + within_y - 2 * across.mean())
 
 
-def polynomial(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def polynomial_kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """(x . y / dimensions + 1)^3 for each two rows."""
     found: NDArray[np.float64] = (x @ y.T / x.shape[1] + 1) ** 3
     return found
 
 
-def gaussian(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def gaussian_kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """exp(-|x - y|^2 / (2 CMMD_BANDWIDTH^2)) for each two rows."""
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     return np.asarray(np.exp(-np.maximum(squared, 0) / (2 * CMMD_BANDWIDTH**2)))
@@ -79,7 +79,7 @@ def vendi_score(made: Features) -> float:
     exponential of the entropy of the eigenvalues of K / n, K the cosines. ValueError for no picture."""
     if not len(made):
         raise ValueError("no picture has no diversity: give one or more")
-    x = unit(made).astype(np.float64)
+    x = normalize_vectors(made).astype(np.float64)
     values = np.linalg.eigvalsh(x @ x.T / len(x))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))
@@ -96,6 +96,6 @@ def half_sample_error(distance: Callable[[Features, Features], float], real: Fea
     return float(np.std([distance(half(real), half(made)) for _ in range(HALVES)]))
 
 
-def _check(real: Features, made: Features) -> None:
+def _check_set_sizes(real: Features, made: Features) -> None:
     if min(len(real), len(made)) < 2:
         raise ValueError(f"a distance of {len(real)} and {len(made)} pictures: give 2 or more of both")

@@ -28,7 +28,7 @@ class MaskScore:
     boundary_f: float
 
 
-def mask_score(pin_id: str, split: str, predicted: Mask, truth: Mask) -> MaskScore:
+def score_mask(pin_id: str, split: str, predicted: Mask, truth: Mask) -> MaskScore:
     return MaskScore(pin_id, split, bool(truth.any()), iou(predicted, truth), boundary_f(predicted, truth))
 
 
@@ -44,47 +44,47 @@ def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> fl
     A boundary pixel counts as found when one of the other boundary lies within `tolerance` times the diagonal,
     at least one pixel. 1.0 if neither mask has a boundary, 0.0 if one alone has.
     """
-    edges, true_edges = _boundary(predicted), _boundary(truth)
+    edges, true_edges = _find_boundary(predicted), _find_boundary(truth)
     if not edges.any() or not true_edges.any():
         return float(edges.any() == true_edges.any())
     reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
-    precision = float((_distance_to(true_edges)[edges] <= reach).mean())
-    recall = float((_distance_to(edges)[true_edges] <= reach).mean())
+    precision = float((_compute_distances(true_edges)[edges] <= reach).mean())
+    recall = float((_compute_distances(edges)[true_edges] <= reach).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, float]]:
+def compute_mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, float]]:
     """By split: IoU and boundary F of pins with a product, each with its 95 % interval; how often an empty picture
     is called empty; and the numbers of both."""
     by_split: dict[str, list[MaskScore]] = {}
     for score in scores:
         by_split.setdefault(score.split, []).append(score)
-    return {split: _metrics(of_split) for split, of_split in sorted(by_split.items())}
+    return {split: _compute_split_metrics(of_split) for split, of_split in sorted(by_split.items())}
 
 
-def _metrics(scores: Sequence[MaskScore]) -> dict[str, float]:
+def _compute_split_metrics(scores: Sequence[MaskScore]) -> dict[str, float]:
     products = [score for score in scores if score.has_product]
     empty = [score.iou for score in scores if not score.has_product]
     found: dict[str, float] = {"pins_with_product": len(products), "pins_without": len(empty)}
     if products:
-        found |= interval("iou", [score.iou for score in products])
-        found |= interval("boundary_f", [score.boundary_f for score in products])
+        found |= bootstrap_metrics("iou", [score.iou for score in products])
+        found |= bootstrap_metrics("boundary_f", [score.boundary_f for score in products])
     if empty:
-        found |= interval("empty_right", empty)
+        found |= bootstrap_metrics("empty_right", empty)
     return found
 
 
-def interval(name: str, values: Sequence[float]) -> Mapping[str, float]:
+def bootstrap_metrics(name: str, values: Sequence[float]) -> Mapping[str, float]:
     """The mean under `name`, the ends of its 95 % interval under `name`_low and `name`_high."""
     of = bootstrap_mean(values)
     return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
-def _boundary(mask: Mask) -> Mask:
+def _find_boundary(mask: Mask) -> Mask:
     """Product pixels with a 4-neighbour of background; beyond the picture is nothing."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return mask & ~np.asarray(cv2.erode(mask.astype(np.uint8), cross), dtype=bool)
 
 
-def _distance_to(mask: Mask) -> NDArray[np.float32]:
+def _compute_distances(mask: Mask) -> NDArray[np.float32]:
     return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))

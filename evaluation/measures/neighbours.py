@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.measures.retrieval import found_within
+from evaluation.measures.retrieval import find_hits
 from evaluation.statistics.intervals import bootstrap_mean
 
 KS = (1, 10)
@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 1000
 """Queries: similarities of so many with every candidate are in memory."""
 
 
-def label_recall(
+def compute_label_recall(
     vectors: NDArray[np.float32],
     labels: Sequence[str | None],
     asked: Sequence[int] | None = None,
@@ -44,7 +44,7 @@ def label_recall(
         for matrix, none in ((similarity, -np.inf), (answers, False)):  # a pin does not find itself
             matrix[np.arange(len(some)), some] = none
         for k in ks:
-            found[k] = np.concatenate([found[k], found_within(similarity, answers, k)])
+            found[k] = np.concatenate([found[k], find_hits(similarity, answers, k)])
     for k in ks:
         recall = bootstrap_mean(found[k].astype(float).tolist())
         key = f"recall_at_{k}"
@@ -52,7 +52,7 @@ def label_recall(
     return figures
 
 
-def nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int]:
+def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int]:
     """The `count` rows most similar to `row`, itself left out."""
     similarity = vectors @ vectors[row]
     similarity[row] = -np.inf

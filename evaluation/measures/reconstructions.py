@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from canvas.features.perceptual import Distance
 
 
-class Reconstructions:
+class ReconstructionScores:
     """Scores of reconstructions, a batch at a time, and a sheet of the first `shown` of each size."""
 
     def __init__(self, distance: Distance, shown: int) -> None:
@@ -55,14 +55,14 @@ class Reconstructions:
 
     def sheet(self) -> Image.Image:
         """Originals, below each its reconstruction."""
-        from canvas.pins.images import contact_sheet
-        from canvas.pins.pixels import to_bytes
+        from canvas.pins.images import draw_contact_sheet
+        from canvas.pins.pixels import tensor_to_bytes
 
         pictures, labels = [], []
         for pairs in self._pairs.values():
             for label, side in (("held out", 0), ("reconstructed", 1)):
-                row = [Image.fromarray(to_bytes(pair[side]).permute(1, 2, 0).cpu().numpy()) for pair in pairs]
+                row = [Image.fromarray(tensor_to_bytes(pair[side]).permute(1, 2, 0).cpu().numpy()) for pair in pairs]
                 blank = [Image.new("RGB", row[0].size, "white")] * (self._shown - len(row))
                 pictures += row + blank
                 labels += [label] * len(row) + [""] * len(blank)
-        return contact_sheet(pictures, labels, columns=self._shown, cell=128)
+        return draw_contact_sheet(pictures, labels, columns=self._shown, cell=128)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evaluation.statistics.intervals import bootstrap_mean
 
 
-def found_within(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+def find_hits(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
     """For each query (row), whether one of its answers is among the `k` most similar candidates (columns).
 
     Ties count against the query. Raises `ValueError` if a query has no answer: it could not be found.
@@ -24,7 +24,7 @@ def found_within(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k:
     return np.asarray(ahead < k)
 
 
-def retrieval_metrics(
+def compute_retrieval_metrics(
     images: NDArray[np.float32], texts: NDArray[np.float32], captions: Sequence[str], ks: Sequence[int] = (1, 5)
 ) -> Mapping[str, float]:
     """Recall@k from picture to text and back, with 95 % intervals.
@@ -41,7 +41,7 @@ def retrieval_metrics(
     figures: dict[str, float] = {"pins": len(captions), "captions": len(distinct)}
     for name, scores, right in (("image_to_text", similarity, answers), ("text_to_image", similarity.T, answers.T)):
         for k in ks:
-            recall = bootstrap_mean(found_within(scores, right, k).astype(float).tolist())
+            recall = bootstrap_mean(find_hits(scores, right, k).astype(float).tolist())
             key = f"{name}_recall_at_{k}"
             figures |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
     return figures

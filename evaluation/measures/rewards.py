@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.statistics.calibration import expected_calibration_error, isotonic
+from evaluation.statistics.calibration import expected_calibration_error, fit_isotonic
 from evaluation.statistics.intervals import Interval, bootstrap_mean
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredComparisons:
     """Comparisons, what the model said of both pictures, and what is known of them."""
 
     pins: Sequence[str]
@@ -29,16 +29,16 @@ class Judged:
     first_good: Values  # 1 or 0
     second_good: Values
 
-    def of(self, kind: str) -> Judged:
+    def of(self, kind: str) -> ScoredComparisons:
         """Those with a corruption of that kind."""
         rows = [row for row, kinds in enumerate(self.kinds) if kind in kinds]
         arrays = (self.first, self.second, self.preferred, self.first_good, self.second_good)
-        return Judged(
+        return ScoredComparisons(
             [self.pins[row] for row in rows], [self.kinds[row] for row in rows], *(one[rows] for one in arrays)
         )
 
 
-def accuracy(judged: Judged, question: int) -> Interval | None:
+def compute_accuracy(judged: ScoredComparisons, question: int) -> Interval | None:
     """Share of comparisons in which the preferred picture got the higher score; ties of raters do not count.
 
     Comparisons of one pin depend on each other: each pin counts by its mean, and the interval resamples pins. None:
@@ -53,11 +53,11 @@ def accuracy(judged: Judged, question: int) -> Interval | None:
     return bootstrap_mean([float(np.mean(right)) for right in by_pin.values()]) if by_pin else None
 
 
-def accuracies(judged: Judged, questions: Sequence[str]) -> dict[str, float]:
+def compute_accuracies(judged: ScoredComparisons, questions: Sequence[str]) -> dict[str, float]:
     """`QUESTION_accuracy` with the ends of its interval and the number of comparisons, of those that were asked."""
     found: dict[str, float] = {}
     for place, question in enumerate(questions):
-        if (of := accuracy(judged, place)) is not None:
+        if (of := compute_accuracy(judged, place)) is not None:
             found |= {
                 f"{question}_accuracy": of.mean,
                 f"{question}_accuracy_low": of.low,
@@ -67,29 +67,32 @@ def accuracies(judged: Judged, questions: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def calibrations(judged: Judged, questions: Sequence[str]) -> dict[str, tuple[Values, Values]]:
+def fit_calibrations(judged: ScoredComparisons, questions: Sequence[str]) -> dict[str, tuple[Values, Values]]:
     """Of each question the chances that a picture is good, at some logits
-    (evaluation.statistics.calibration.isotonic)."""
+    (evaluation.statistics.calibration.fit_isotonic)."""
     of = {question: place for place, question in enumerate(questions)}
     return {
-        question: isotonic(*_absolute(judged, judged.first, judged.second, place)) for question, place in of.items()
+        question: fit_isotonic(*_select_labelled(judged, judged.first, judged.second, place))
+        for question, place in of.items()
     }
 
 
-def calibration_errors(judged: Judged, chances: tuple[Values, Values], questions: Sequence[str]) -> dict[str, float]:
+def compute_calibration_errors(
+    judged: ScoredComparisons, chances: tuple[Values, Values], questions: Sequence[str]
+) -> dict[str, float]:
     """`QUESTION_ece` of the chances that the first and the second pictures are good, and `QUESTION_ece_raw` of the
     sigmoid of their logits."""
     found = {}
     for place, question in enumerate(questions):
-        given, good = _absolute(judged, *chances, place)
+        given, good = _select_labelled(judged, *chances, place)
         if given.size:
-            logits, _ = _absolute(judged, judged.first, judged.second, place)
+            logits, _ = _select_labelled(judged, judged.first, judged.second, place)
             found[f"{question}_ece"] = expected_calibration_error(given, good)
             found[f"{question}_ece_raw"] = expected_calibration_error(1 / (1 + np.exp(-np.clip(logits, -60, 60))), good)
     return found
 
 
-def _absolute(judged: Judged, first: Values, second: Values, question: int) -> tuple[Values, Values]:
+def _select_labelled(judged: ScoredComparisons, first: Values, second: Values, question: int) -> tuple[Values, Values]:
     """What was said of all pictures of which it is known whether they are good, and whether."""
     said = np.concatenate([first[:, question], second[:, question]])
     good = np.concatenate([judged.first_good[:, question], judged.second_good[:, question]])

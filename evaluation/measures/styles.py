@@ -17,7 +17,7 @@ MEMBERS = 300
 """Of a group that are looked at, spread evenly: more add nothing to its coherence but time."""
 
 
-def coherence(vectors: Vectors) -> float | None:
+def compute_coherence(vectors: Vectors) -> float | None:
     """Mean cosine between two different vectors, -1..1; None for fewer than two."""
     count = len(vectors)
     if count < 2:
@@ -27,7 +27,9 @@ def coherence(vectors: Vectors) -> float | None:
     return float((total @ total - own) / (count * (count - 1)))
 
 
-def chances(vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, tuple[float, float, float]]:
+def compute_coherence_p_values(
+    vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int
+) -> dict[str, tuple[float, float, float]]:
     """For each group of rows with two or more: its coherence, the mean coherence of as many rows drawn at random, and
     the chance that such a set coheres as much or more.
 
@@ -40,18 +42,18 @@ def chances(vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int) ->
         chosen = (
             rows if len(rows) <= MEMBERS else [rows[at] for at in np.linspace(0, len(rows) - 1, MEMBERS).astype(int)]
         )
-        own = coherence(vectors[list(chosen)])
+        own = compute_coherence(vectors[list(chosen)])
         if own is None:
             continue
         size = len(chosen)
         if size not in drawn:
-            drawn[size] = _random_coherences(vectors, size, np.random.default_rng([seed, size]))
+            drawn[size] = _sample_coherences(vectors, size, np.random.default_rng([seed, size]))
         as_much = int((drawn[size] >= own - 1e-9).sum())
         found[name] = (own, float(drawn[size].mean()), (1 + as_much) / (1 + DRAWS))
     return found
 
 
-def majority(labels: Sequence[str | None]) -> tuple[str | None, float]:
+def find_majority(labels: Sequence[str | None]) -> tuple[str | None, float]:
     """The label of most, and the share of those with one that have it; (None, 0.0): none has one."""
     counts = Counter(label for label in labels if label is not None)
     if not counts:
@@ -60,7 +62,7 @@ def majority(labels: Sequence[str | None]) -> tuple[str | None, float]:
     return label, counts[label] / counts.total()
 
 
-def agreement_with(of: Sequence[int], labels: Sequence[str | None]) -> float | None:
+def compute_label_agreement(of: Sequence[int], labels: Sequence[str | None]) -> float | None:
     """Adjusted mutual information of clusters and labels where there is one: 1 for the same division, 0 for chance
     (Vinh et al. 2010); None: fewer than two labels are known."""
     from sklearn.metrics import adjusted_mutual_info_score
@@ -71,6 +73,8 @@ def agreement_with(of: Sequence[int], labels: Sequence[str | None]) -> float | N
     return float(adjusted_mutual_info_score([label for _, label in known], [cluster for cluster, _ in known]))
 
 
-def _random_coherences(vectors: Vectors, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    found = [coherence(vectors[rng.choice(len(vectors), size, replace=False, shuffle=False)]) for _ in range(DRAWS)]
+def _sample_coherences(vectors: Vectors, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    found = [
+        compute_coherence(vectors[rng.choice(len(vectors), size, replace=False, shuffle=False)]) for _ in range(DRAWS)
+    ]
     return np.array(found, dtype=np.float64)

@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.generator.comparison import Delta
-from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
 from evaluation.pages import html as pages
-from evaluation.pages.html import Html, readable
+from evaluation.pages.html import Html, format_value
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 
-WHOLE_SETS = ("fid", "kid", "cmmd")
+SET_METRICS = ("fid", "kid", "cmmd")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluated:
+class EvaluationPage:
     """All that the page shows."""
 
-    models: Mapping[str, Figures]  # by tables.CANDIDATE_MODELS: evaluation.generator.figures
-    slices: Mapping[str, Mapping[str, Figures]]  # of the challenger: column -> value -> figures
+    models: Mapping[str, Metrics]  # by tables.CANDIDATE_MODELS: evaluation.generator.metrics
+    slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> figures
     deltas: Sequence[Delta]  # challenger against champion, over all and by slice; empty without a champion
-    drift: Figures  # share, drifted, columns, distance
+    drift: Metrics  # share, drifted, columns, distance
     drift_page: str  # relative address
     worst: bytes  # PNG
     worst_by: str
 
 
-def page(found: Evaluated) -> str:
+def render_evaluation_page(found: EvaluationPage) -> str:
     """The whole page."""
     worse = [delta for delta in found.deltas if delta.change == "worse"]
     return pages.page(
         "Evaluation",
         pages.verdict(_verdict(found, worse), "warn" if worse else "plain"),
-        pages.figures(
+        pages.metric_tiles(
             {
                 said: found.models["challenger"].get(name)
                 for said, name in {
@@ -49,16 +49,16 @@ def page(found: Evaluated) -> str:
         ),
         pages.section("Measures", _measures(found.models)),
         pages.section("Whole sets", _sets(found.models)),
-        pages.section("What got worse", *_worse(found.deltas, worse)),
+        pages.section("What got worse", *_losses(found.deltas, worse)),
         pages.section("Slices", *(_slices(column, values) for column, values in found.slices.items())),
         pages.section("Drift of painted pictures", *_drift(found)),
-        pages.section("Worst pictures", pages.picture(found.worst, f"The challenger's lowest {found.worst_by}")),
+        pages.section("Worst pictures", pages.image(found.worst, f"The challenger's lowest {found.worst_by}")),
     )
 
 
-def _verdict(found: Evaluated, worse: Sequence[Delta]) -> str:
+def _verdict(found: EvaluationPage, worse: Sequence[Delta]) -> str:
     challenger = found.models["challenger"]
-    text = f"{readable(challenger['pictures'])} pictures of {readable(challenger['items'])} items"
+    text = f"{format_value(challenger['pictures'])} pictures of {format_value(challenger['items'])} items"
     if not found.deltas:
         return f"{text}; there is no champion to compare with."
     whole = {delta.name for delta in worse if delta.name in MEASURES}
@@ -66,16 +66,16 @@ def _verdict(found: Evaluated, worse: Sequence[Delta]) -> str:
     return f"{text}; against the champion {lost}."
 
 
-def _measures(models: Mapping[str, Figures]) -> Html:
+def _measures(models: Mapping[str, Metrics]) -> Html:
     rows = [
         {"measure": name, "better": "low" if name in LOWER_IS_BETTER else "high"}
-        | {model: _with_interval(figures, name) for model, figures in models.items()}
+        | {model: _format_interval(figures, name) for model, figures in models.items()}
         for name in MEASURES
     ]
     return pages.table(rows, "Means with 95 % intervals over items")
 
 
-def _sets(models: Mapping[str, Figures]) -> Html:
+def _sets(models: Mapping[str, Metrics]) -> Html:
     rows = [
         {"number": name, "better": "low"}
         | {
@@ -83,15 +83,15 @@ def _sets(models: Mapping[str, Figures]) -> Html:
             for model, figures in models.items()
             if name in figures
         }
-        for name in WHOLE_SETS
+        for name in SET_METRICS
     ]
     rows.append(
-        {"number": "vendi", "better": "high"} | {model: readable(of.get("vendi")) for model, of in models.items()}
+        {"number": "vendi", "better": "high"} | {model: format_value(of.get("vendi")) for model, of in models.items()}
     )
     return pages.table(rows, "Distances to real held-out pictures with their standard errors, and diversity")
 
 
-def _worse(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:
+def _losses(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:
     if not deltas:
         return [pages.paragraph("There is no champion to compare with.")]
     if not worse:
@@ -110,7 +110,7 @@ def _worse(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:
     return [pages.paragraph(f"{len(worse)}; {expected}. The gate asks for more."), pages.table(rows)]
 
 
-def _slices(column: str, values: Mapping[str, Figures]) -> Html:
+def _slices(column: str, values: Mapping[str, Metrics]) -> Html:
     rows = [
         {column: value, "items": figures["items"]} | {name: figures.get(name) for name in MEASURES}
         for value, figures in values.items()
@@ -118,20 +118,20 @@ def _slices(column: str, values: Mapping[str, Figures]) -> Html:
     return pages.table(rows, f"The challenger by {column.replace('_', ' ')}")
 
 
-def _drift(found: Evaluated) -> list[Html]:
+def _drift(found: EvaluationPage) -> list[Html]:
     drift = found.drift
     rows = [{"statistic": name, "distance": value} for name, value in drift["distance"].items()]
     return [
         pages.paragraph(
-            f"{readable(drift['drifted'])} of {readable(drift['columns'])} statistics of the challenger's pictures lie "
-            "beyond the limit from those of the pictures that the champion learnt from."
+            f"{format_value(drift['drifted'])} of {format_value(drift['columns'])} statistics of the challenger's "
+            "images lie beyond the limit from those of the images that the champion learnt from."
         ),
         pages.table(rows),
         pages.links({"Evidently's report": found.drift_page}),
     ]
 
 
-def _with_interval(figures: Figures, name: str) -> str | None:
+def _format_interval(figures: Metrics, name: str) -> str | None:
     if name not in figures:
         return None
     return f"{figures[name]:.3g} [{figures[f'{name}_low']:.3g}, {figures[f'{name}_high']:.3g}]"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Literal, NewType
 
-from evaluation.pages.style import STYLE
+from evaluation.pages.stylesheet import STYLESHEET
 
 Html = NewType("Html", str)
 """Markup that is already escaped."""
@@ -30,7 +30,7 @@ def page(title: str, *sections: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<title>{escape(title)}</title><style>{STYLESHEET}</style></head>\n"
         f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</main></body></html>\n"
     )
 
@@ -54,10 +54,10 @@ def verdict(text: str, mood: Mood = "plain") -> Html:
     return Html(f'<p class="verdict {escape(mood)}">{escape(text)}</p>')
 
 
-def figures(values: Mapping[str, object]) -> Html:
+def metric_tiles(values: Mapping[str, object]) -> Html:
     """Key numbers as tiles, name above value."""
     tiles = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(readable(value))}</dd></div>" for name, value in values.items()
+        f"<div><dt>{escape(name)}</dt><dd>{escape(format_value(value))}</dd></div>" for name, value in values.items()
     )
     return Html(f'<dl class="figures">{tiles}</dl>')
 
@@ -71,7 +71,7 @@ def links(targets: Mapping[str, str]) -> Html:
     return Html(f"<nav>{row}</nav>")
 
 
-def folded(summary: str, *parts: str) -> Html:
+def details(summary: str, *parts: str) -> Html:
     """Pieces that open on a click."""
     return Html(f"<details><summary>{escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>")
 
@@ -86,14 +86,15 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
 
     head = "".join(cell("th", column, column) for column in columns)
     body = "\n".join(
-        "<tr>" + "".join(cell("td", column, readable(row.get(column))) for column in columns) + "</tr>" for row in rows
+        "<tr>" + "".join(cell("td", column, format_value(row.get(column))) for column in columns) + "</tr>"
+        for row in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     inner = f"{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
     return Html(f'<div class="scroll"><table>{inner}</table></div>')
 
 
-def picture(png: bytes, caption: str = "") -> Html:
+def image(png: bytes, caption: str = "") -> Html:
     """An encoded PNG, inline. Raises `ValueError` for bytes that are not a PNG."""
     if not png.startswith(PNG):
         raise ValueError(f"a page shows PNG pictures, and these bytes start with {png[:8]!r}: encode them as PNG")
@@ -111,7 +112,7 @@ def bars(values: Mapping[str, float], caption: str = "") -> Html:
         width = f"{100 * value / longest:.2f}%"
         return (
             f'<span>{escape(name)}</span><svg aria-hidden="true"><rect width="{width}" height="100%" rx="2"/></svg>'
-            f"<b>{escape(readable(value))}</b>"
+            f"<b>{escape(format_value(value))}</b>"
         )
 
     return _figure('<div class="bars">' + "\n".join(bar(*item) for item in values.items()) + "</div>", caption)
@@ -135,8 +136,8 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], caption: str = ""
         f'<path d="{_path([(across(x), 100 - up(y)) for x, y in line])}" style="stroke:var(--c{index % COLOURS})"/>'
         for index, line in enumerate(series.values())
     )
-    x_labels = "".join(f'<span class="x" style="left:{across(x):.3f}%">{readable(x)}</span>' for x in xs)
-    y_labels = "".join(f'<span class="y" style="bottom:{up(y):.3f}%">{readable(y)}</span>' for y in ys)
+    x_labels = "".join(f'<span class="x" style="left:{across(x):.3f}%">{format_value(x)}</span>' for x in xs)
+    y_labels = "".join(f'<span class="y" style="bottom:{up(y):.3f}%">{format_value(y)}</span>' for y in ys)
     key = "".join(
         f'<li style="--swatch:var(--c{index % COLOURS})">{escape(name)}</li>' for index, name in enumerate(series)
     )
@@ -148,7 +149,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], caption: str = ""
     )
 
 
-def readable(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as a reader wants it: 12,345; 0.1235; 1.2e-05; yes; a dash for nothing."""
     if value is None or value == "":
         return "\N{EN DASH}"

@@ -50,7 +50,7 @@ def index_page(
         title,
         pages.verdict(f"The gates say: {decision['outcome']}", MOODS[decision["outcome"]]),
         *map(pages.paragraph, decision["reasons"]),
-        pages.figures({name.replace("_", " "): value for name, value in headline.items()}),
+        pages.metric_tiles({name.replace("_", " "): value for name, value in headline.items()}),
         *(_section(name, list(own), folder) for name, own in groupby(exhibits, lambda exhibit: exhibit.stage)),
     )
 
@@ -70,7 +70,7 @@ def _section(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
         address = posixpath.relpath(exhibit.kind.path, folder)
         match exhibit.kind.suffix:
             case ".png":
-                parts.append(pages.picture(exhibit.path.read_bytes(), exhibit.argument.replace("_", " ")))
+                parts.append(pages.image(exhibit.path.read_bytes(), exhibit.argument.replace("_", " ")))
             case ".csv":
                 parts.append(_draw(exhibit))
             case ".html":
@@ -80,7 +80,7 @@ def _section(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
     parts += [pages.links(links)] if links else []
     for figures in read_figures(exhibits).values():
         rows = [{"figure": name, "value": value} for name, value in figures.items()]
-        parts.append(pages.folded(f"{len(rows)} figures", pages.table(rows)))
+        parts.append(pages.details(f"{len(rows)} figures", pages.table(rows)))
     return pages.section(stage, *parts)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from evaluation.generator.comparison import Delta, Side
 from evaluation.pages import html as pages
-from evaluation.pages.html import Html, Mood, readable
+from evaluation.pages.html import Html, Mood, format_value
 from evaluation.ratings.reward_agreement import RewardAgreement
 from evaluation.statistics.intervals import Interval
 
@@ -23,7 +23,7 @@ DIGEST_CHARACTERS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Human:
+class HumanRatings:
     """What people said."""
 
     win_rate: Interval | None  # of the challenger; None: nobody compared the two
@@ -37,7 +37,7 @@ class Human:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class ModelOrigin:
     """How a model was made. `artifacts`: path -> digest; `params`: `section.key` -> value; `runs`: path -> address."""
 
     digest: str
@@ -48,7 +48,7 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Review:
+class ReviewPage:
     """All that the page shows. `figures`: name -> key number of the challenger."""
 
     outcome: Literal["pass", "fail", "pending"]
@@ -58,19 +58,19 @@ class Review:
     left: str  # what the pictures on the left are
     deltas: Sequence[Delta]
     slices: Sequence[Delta]
-    human: Human
+    human: HumanRatings
     champion_version: str | None
-    champion: Made | None
-    challenger: Made
+    champion: ModelOrigin | None
+    challenger: ModelOrigin
 
 
-def page(review: Review) -> str:
+def render_review_page(review: ReviewPage) -> str:
     """The whole page."""
     return pages.page(
         "May this model be champion?",
-        pages.verdict(f"{WORDS[review.outcome]}. {_against(review)}", MOODS[review.outcome]),
+        pages.verdict(f"{WORDS[review.outcome]}. {_format_opponents(review)}", MOODS[review.outcome]),
         _reasons(review.reasons),
-        pages.figures(review.figures),
+        pages.metric_tiles(review.figures),
         pages.section("Side by side", *_sides(review)),
         pages.section("Measures", *_measures(review.deltas)),
         pages.section("Slices that moved", *_slices(review.slices)),
@@ -80,18 +80,20 @@ def page(review: Review) -> str:
     )
 
 
-def _against(review: Review) -> str:
-    challenger = f"Challenger {_short(review.challenger.digest)}"
+def _format_opponents(review: ReviewPage) -> str:
+    challenger = f"Challenger {_shorten_digest(review.challenger.digest)}"
     if review.champion is None:
         return f"{challenger}; there is no champion yet."
-    return f"{challenger} against champion version {review.champion_version}, {_short(review.champion.digest)}."
+    return (
+        f"{challenger} against champion version {review.champion_version}, {_shorten_digest(review.champion.digest)}."
+    )
 
 
 def _reasons(reasons: Sequence[str]) -> Html:
     return Html('<ul class="reasons">' + "".join(f"<li>{escape(reason)}</li>" for reason in reasons) + "</ul>")
 
 
-def _sides(review: Review) -> list[Html]:
+def _sides(review: ReviewPage) -> list[Html]:
     if not review.sides:
         return [pages.paragraph("No pictures were compared.")]
     shown = "".join(_side(side, review.left) for side in review.sides)
@@ -103,8 +105,8 @@ def _sides(review: Review) -> list[Html]:
 
 def _side(side: Side, left: str) -> str:
     pictures = (
-        pages.picture(side.champion, f"{left}: {side.prompt}") if side.champion else "<figure>no picture</figure>",
-        pages.picture(side.challenger, f"challenger: {side.prompt}"),
+        pages.image(side.champion, f"{left}: {side.prompt}") if side.champion else "<figure>no picture</figure>",
+        pages.image(side.challenger, f"challenger: {side.prompt}"),
     )
     # Inside a pair the caption below says it once for both.
     bare = "".join(picture.partition("<figcaption>")[0] + "</figure>" for picture in pictures)
@@ -126,11 +128,10 @@ def _measures(deltas: Sequence[Delta]) -> list[Html]:
 
 def _delta(delta: Delta) -> str:
     mark = "\N{BULLET} " if delta.guarded else ""
-    values = f"{readable(delta.champion)} \N{RIGHTWARDS ARROW} {readable(delta.challenger)}"
+    challenger = format_value(delta.challenger)
+    values = f"{format_value(delta.champion)} \N{RIGHTWARDS ARROW} {challenger}"
     if delta.difference is None:
-        return (
-            f'<div class="delta new"><b>{mark}{escape(delta.name)}</b><span>{readable(delta.challenger)}</span></div>'
-        )
+        return f'<div class="delta new"><b>{mark}{escape(delta.name)}</b><span>{challenger}</span></div>'
     found = delta.difference
     signed = f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
     reach = max(abs(found.low), abs(found.high), abs(found.mean)) or 1.0
@@ -161,19 +162,19 @@ def _slices(slices: Sequence[Delta]) -> list[Html]:
     ]
 
 
-def _human(human: Human) -> list[Html]:
+def _human(human: HumanRatings) -> list[Html]:
     parts = []
     if human.win_rate is None:
         parts.append(pages.paragraph(f"Nobody has compared it with {human.against} yet: `make rate` opens the packet."))
     else:
         rate, alpha = human.win_rate, human.agreement.alpha
         parts.append(
-            pages.figures(
+            pages.metric_tiles(
                 {
-                    f"wins against {human.against}": _share(rate),
+                    f"wins against {human.against}": _format_interval(rate),
                     "judgments": human.judgments,
                     "raters": human.raters,
-                    "agreement (alpha)": alpha and _share(alpha),
+                    "agreement (alpha)": alpha and _format_interval(alpha),
                     "same answer twice": human.consistency,
                 }
             )
@@ -194,32 +195,38 @@ def _human(human: Human) -> list[Html]:
 def _agreement(found: RewardAgreement) -> list[Html]:
     if found.reward is None:
         return []
-    text = f"The reward model prefers what people prefer in {_share(found.reward)} of cases"
-    raters = f"two raters choose the same in {_share(found.pair)} of pairs" if found.pair else "no pair has two raters"
+    text = f"The reward model prefers what people prefer in {_format_interval(found.reward)} of cases"
+    raters = (
+        f"two raters choose the same in {_format_interval(found.pair)} of pairs"
+        if found.pair
+        else "no pair has two raters"
+    )
     return [pages.paragraph(f"{text}; {raters}.")]
 
 
-def _share(of: Interval) -> str:
+def _format_interval(of: Interval) -> str:
     return f"{of.mean:.2f} [{of.low:.2f}, {of.high:.2f}]"
 
 
-def _changes(champion: Made | None, challenger: Made) -> list[Html]:
+def _changes(champion: ModelOrigin | None, challenger: ModelOrigin) -> list[Html]:
     if champion is None:
         return [pages.paragraph("There is no champion to compare with.")]
-    params = _different(champion.params, challenger.params)
-    made = _different(champion.artifacts, challenger.artifacts)
+    params = _compare_values(champion.params, challenger.params)
+    made = _compare_values(champion.artifacts, challenger.artifacts)
     data = [row for row in made if not str(row["artifact"]).startswith("models/")]
     models = [row for row in made if str(row["artifact"]).startswith("models/")]
     for row in made:
-        row.update({side: _short(str(row[side])) for side in ("champion", "challenger") if row[side] is not None})
+        row.update(
+            {side: _shorten_digest(str(row[side])) for side in ("champion", "challenger") if row[side] is not None}
+        )
     return [
-        _table_or(params, "Parameters", "No parameter changed.", "artifact", "parameter"),
-        _table_or(data, "Data", "The data is the same."),
-        _table_or(models, "Models", "Every part is the same."),
+        _table_or_text(params, "Parameters", "No parameter changed.", "artifact", "parameter"),
+        _table_or_text(data, "Data", "The data is the same."),
+        _table_or_text(models, "Models", "Every part is the same."),
     ]
 
 
-def _different(before: Mapping[str, object], after: Mapping[str, object]) -> list[dict[str, object]]:
+def _compare_values(before: Mapping[str, object], after: Mapping[str, object]) -> list[dict[str, object]]:
     names = sorted(before.keys() | after.keys())
     return [
         {"artifact": name, "champion": before.get(name), "challenger": after.get(name)}
@@ -228,13 +235,13 @@ def _different(before: Mapping[str, object], after: Mapping[str, object]) -> lis
     ]
 
 
-def _table_or(rows: list[dict[str, object]], caption: str, otherwise: str, old: str = "", new: str = "") -> Html:
+def _table_or_text(rows: list[dict[str, object]], caption: str, otherwise: str, old: str = "", new: str = "") -> Html:
     if not rows:
         return pages.paragraph(otherwise)
     return pages.table([{new if key == old else key: value for key, value in row.items()} for row in rows], caption)
 
 
-def _lineage(made: Made) -> list[Html]:
+def _lineage(made: ModelOrigin) -> list[Html]:
     def linked(path: str) -> str:
         address = made.runs.get(path, "")
         if not address.startswith(("http://", "https://")):
@@ -242,7 +249,7 @@ def _lineage(made: Made) -> list[Html]:
         return f'<td><a href="{escape(address)}" rel="noreferrer">run</a></td>'
 
     rows = "\n".join(
-        f"<tr><td>{escape(path)}</td><td><code>{escape(_short(digest))}</code></td>{linked(path)}</tr>"
+        f"<tr><td>{escape(path)}</td><td><code>{escape(_shorten_digest(digest))}</code></td>{linked(path)}</tr>"
         for path, digest in made.artifacts.items()
     )
     table = (
@@ -251,9 +258,9 @@ def _lineage(made: Made) -> list[Html]:
     tree = "\n".join(escape(line) for line in made.tree)
     return [
         Html(f'<div class="scroll">{table}</div>'),
-        pages.folded("The whole tree", Html(f'<pre class="scroll">{tree}</pre>')),
+        pages.details("The whole tree", Html(f'<pre class="scroll">{tree}</pre>')),
     ]
 
 
-def _short(digest: str) -> str:
+def _shorten_digest(digest: str) -> str:
     return digest[:DIGEST_CHARACTERS]

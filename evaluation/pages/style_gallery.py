@@ -8,7 +8,9 @@ from canvas.styles.table import Style
 from evaluation.pages import html as pages
 
 
-def gallery(styles: Sequence[Style], strips: Mapping[str, bytes], scores: Mapping[int, float], criterion: str) -> str:
+def render_style_gallery(
+    styles: Sequence[Style], strips: Mapping[str, bytes], scores: Mapping[int, float], criterion: str
+) -> str:
     """One self-contained page. `strips`: style_id -> PNG of its representative pictures; `scores`: number of clusters
     tried -> value of the criterion."""
     used = {
@@ -22,21 +24,23 @@ def gallery(styles: Sequence[Style], strips: Mapping[str, bytes], scores: Mappin
     return pages.page(
         "Styles",
         pages.verdict(verdict, "good" if used["cluster"] else "warn"),
-        pages.section("Style clusters", *_shown(used["cluster"], strips)),
-        pages.section("Boards with a style of their own", *_shown(used["board"], strips)),
+        pages.section("Style clusters", *_style_parts(used["cluster"], strips)),
+        pages.section("Boards with a style of their own", *_style_parts(used["board"], strips)),
         pages.section("Number of clusters", pages.lines({criterion: sorted(scores.items())}, f"{criterion} by number")),
-        pages.section("Dropped", pages.table([_row(style) for style in styles if style.dropped], "Not used, and why")),
+        pages.section(
+            "Dropped", pages.table([_build_row(style) for style in styles if style.dropped], "Not used, and why")
+        ),
     )
 
 
-def _shown(styles: Sequence[Style], strips: Mapping[str, bytes]) -> list[str]:
+def _style_parts(styles: Sequence[Style], strips: Mapping[str, bytes]) -> list[str]:
     if not styles:
         return [pages.paragraph("None.")]
-    rows = pages.table([_row(style) for style in styles])
-    return [rows, *(pages.picture(strips[style.style_id], style.name) for style in styles if style.style_id in strips)]
+    rows = pages.table([_build_row(style) for style in styles])
+    return [rows, *(pages.image(strips[style.style_id], style.name) for style in styles if style.style_id in strips)]
 
 
-def _row(style: Style) -> dict[str, object]:
+def _build_row(style: Style) -> dict[str, object]:
     row: dict[str, object] = {
         "name": style.name,
         "pins": len(style.pins),

@@ -19,7 +19,7 @@ from evaluation.statistics.intervals import Interval, bootstrap_mean
 Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
 
-NOBODY = "no model"
+NO_MODEL = "no model"
 """Stands for the digest of what no model painted: products pasted on another picture."""
 
 
@@ -33,7 +33,7 @@ class WinRate:
     raters: int
 
 
-def counted(rows: Iterable[Judgment]) -> list[Judgment]:
+def select_counted(rows: Iterable[Judgment]) -> list[Judgment]:
     """The judgments that a gate may count: human, not set aside, no attention check."""
     return [row for row in rows if row["source"] == "human" and row["set_aside"] is None and not row["attention"]]
 
@@ -47,33 +47,33 @@ def krippendorff_alpha(
     the two choices. Of a pair that a rater saw twice, the first of the two ids counts. None: no pair was judged by
     two raters, or all said the same of every pair, and agreement is not defined.
     """
-    table = _by_rater([row for row in counted(rows) if row["question"] == question])
+    table = _tabulate_by_rater([row for row in select_counted(rows) if row["question"] == question])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
-    alpha = _alpha(table)
+    alpha = _compute_alpha(table)
     if alpha is None:
         return None
     rng = np.random.default_rng(seed)
-    drawn = (_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(resamples))
+    drawn = (_compute_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(resamples))
     found = [value for value in drawn if value is not None]
-    low, high = _ends(found, level)
+    low, high = _compute_quantiles(found, level)
     return Interval(alpha, float(low), float(high))
 
 
-def pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int = 0) -> Interval | None:
+def compute_pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int = 0) -> Interval | None:
     """How often two raters who chose a picture of one pair chose the same: 0..1, 0.5 by chance, with its interval.
 
     Of a pair, (C(a, 2) + C(b, 2)) / C(a + b, 2) where a raters chose the one and b the other; the mean over pairs. "No
     difference" is no choice. None: no pair has two choices.
     """
-    pairwise = [row for row in counted(rows) if row["question"] == question and row["second"] is not None]
-    choices = _by_rater(pairwise).T
+    pairwise = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
+    choices = _tabulate_by_rater(pairwise).T
     ones, others = ((choices == value).sum(axis=1) for value in (1.0, 0.0))
     both = ones + others
     same = (ones * (ones - 1) + others * (others - 1))[both >= 2] / (both * (both - 1))[both >= 2]
     return bootstrap_mean([float(share) for share in same], seed=seed) if same.size else None
 
 
-def score_agreement(
+def compute_score_agreement(
     rows: Iterable[Judgment],
     scores: Mapping[str, float],
     items: Mapping[str, str],
@@ -88,7 +88,7 @@ def score_agreement(
     items. None: nobody preferred one of two candidates whose scores are known and finite.
     """
     by_item: dict[str, list[float]] = {}
-    for row in counted(rows):
+    for row in select_counted(rows):
         given = [scores.get(row[side], math.nan) for side in ("first", "second")]
         if row["question"] == question and row["value"] != 0.5 and all(map(math.isfinite, (*given, row["value"]))):
             first, second = given
@@ -97,7 +97,7 @@ def score_agreement(
     return bootstrap_mean([float(np.mean(right)) for right in by_item.values()], seed=seed) if by_item else None
 
 
-def win_rate(
+def compute_win_rate(
     rows: Iterable[Judgment], model: str, against: str | None, *, question: str = "preference", seed: int = 0
 ) -> WinRate | None:
     """How `model` fares against another (digests; None: products pasted on another picture), with a 95 % interval.
@@ -106,10 +106,10 @@ def win_rate(
     """
     wins: dict[Pair, list[float]] = {}
     raters, judgments = set(), 0
-    for row in counted(rows):
+    for row in select_counted(rows):
         if row["question"] == question and {row["first_model"], row["second_model"]} == {model, against}:
             won = row["value"] if row["first_model"] == model else 1 - row["value"]
-            wins.setdefault(_pair(row), []).append(won)
+            wins.setdefault(_get_pair(row), []).append(won)
             raters.add(row["rater"])
             judgments += 1
     if not wins or model == against:
@@ -118,7 +118,7 @@ def win_rate(
     return WinRate(rate, len(wins), judgments, len(raters))
 
 
-def strengths(
+def fit_strengths(
     rows: Iterable[Judgment], *, question: str = "preference", seed: int = 0, resamples: int = 200, level: float = 0.95
 ) -> dict[str, Interval]:
     """Bradley-Terry strengths of all models that met (digest -> log-odds, their mean 0), with intervals.
@@ -126,48 +126,50 @@ def strengths(
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
     win either way for each two models), without which a model that never lost would have no finite strength.
     """
-    said = [row for row in counted(rows) if row["question"] == question and row["second"] is not None]
-    models = sorted({_model(row, side) for row in said for side in ("first", "second")})
+    said = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
+    models = sorted({_get_model(row, side) for row in said for side in ("first", "second")})
     if len(models) < 2:
         return {}
     place = {model: index for index, model in enumerate(models)}
     per_pair: dict[Pair, NDArray[np.float64]] = {}
     for row in said:
-        one, other = place[_model(row, "first")], place[_model(row, "second")]
-        wins = per_pair.setdefault(_pair(row), np.zeros((len(models), len(models))))
+        one, other = place[_get_model(row, "first")], place[_get_model(row, "second")]
+        wins = per_pair.setdefault(_get_pair(row), np.zeros((len(models), len(models))))
         wins[one, other] += row["value"]
         wins[other, one] += 1 - row["value"]
     stacked = np.stack(list(per_pair.values()))
     rng = np.random.default_rng(seed)
-    drawn = [_fit(stacked[rng.integers(0, len(stacked), len(stacked))].sum(axis=0)) for _ in range(resamples)]
-    low, high = _ends(drawn, level)
-    best = _fit(stacked.sum(axis=0))
+    drawn = [
+        _fit_bradley_terry(stacked[rng.integers(0, len(stacked), len(stacked))].sum(axis=0)) for _ in range(resamples)
+    ]
+    low, high = _compute_quantiles(drawn, level)
+    best = _fit_bradley_terry(stacked.sum(axis=0))
     return {model: Interval(float(best[k]), float(low[k]), float(high[k])) for model, k in place.items()}
 
 
-def consistency(rows: Iterable[Judgment]) -> float | None:
+def compute_consistency(rows: Iterable[Judgment]) -> float | None:
     """How often a rater who sees a pair again, sides swapped, says the same; None: nobody saw one twice."""
     said: dict[tuple[str, str, Pair], list[float]] = {}
-    for row in counted(rows):
+    for row in select_counted(rows):
         if row["second"] is not None:
             value = row["value"] if row["first"] < row["second"] else 1 - row["value"]
-            said.setdefault((row["rater"], row["question"], _pair(row)), []).append(value)
+            said.setdefault((row["rater"], row["question"], _get_pair(row)), []).append(value)
     twice = [values for values in said.values() if len(values) > 1]
     return float(np.mean([len(set(values)) == 1 for values in twice])) if twice else None
 
 
-def _by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
+def _tabulate_by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
     """Raters by pairs, as preference for the pair's first id; NaN: not said."""
     raters = {rater: place for place, rater in enumerate(sorted({row["rater"] for row in rows}))}
-    pairs = {pair: place for place, pair in enumerate(sorted({_pair(row) for row in rows}))}
+    pairs = {pair: place for place, pair in enumerate(sorted({_get_pair(row) for row in rows}))}
     table = np.full((len(raters), len(pairs)), np.nan)
     for row in sorted(rows, key=lambda row: row["item_id"], reverse=True):
         value = row["value"] if row["second"] is None or row["first"] < row["second"] else 1 - row["value"]
-        table[raters[row["rater"]], pairs[_pair(row)]] = value
+        table[raters[row["rater"]], pairs[_get_pair(row)]] = value
     return table
 
 
-def _alpha(table: NDArray[np.float64]) -> float | None:
+def _compute_alpha(table: NDArray[np.float64]) -> float | None:
     import krippendorff
 
     said = table[~np.isnan(table)]
@@ -176,7 +178,7 @@ def _alpha(table: NDArray[np.float64]) -> float | None:
     return float(krippendorff.alpha(table, level_of_measurement="ordinal"))
 
 
-def _fit(wins: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fit_bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     import choix
 
     prior = 0.1 * (1 - np.eye(len(wins)))
@@ -184,17 +186,17 @@ def _fit(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     return fitted - fitted.mean()
 
 
-def _ends(drawn: Sequence[Any], level: float) -> tuple[Any, Any]:
+def _compute_quantiles(drawn: Sequence[Any], level: float) -> tuple[Any, Any]:
     tail = (1 - level) / 2
     low, high = np.quantile(np.asarray(drawn), [tail, 1 - tail], axis=0)
     return low, high
 
 
-def _pair(row: Judgment) -> Pair:
+def _get_pair(row: Judgment) -> Pair:
     """The candidates of a judgment, whichever was on the left."""
     one, other = sorted((row["first"], row["second"] or ""))
     return one, other
 
 
-def _model(row: Judgment, side: str) -> str:
-    return row[f"{side}_model"] or NOBODY
+def _get_model(row: Judgment, side: str) -> str:
+    return row[f"{side}_model"] or NO_MODEL

@@ -22,7 +22,7 @@ Judgment = dict[str, Any]
 """A row of tables.JUDGMENTS."""
 
 
-def judged(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
+def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
     """Judgments, sorted, from `answers` to the items of `key` (evaluation.ratings.packets).
 
     answers: rater, item_id, question, answer, status, completed_by, completed_ms, of which nothing is believed.
@@ -31,28 +31,30 @@ def judged(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list
     latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for answer in sorted(answers, key=lambda answer: answer["given_ms"]):
         latest[answer["rater"], answer["item_id"], answer["question"]] = answer
-    rows = [_judgment(answer, key["items"].get(answer["item_id"]), asked, key["name"]) for answer in latest.values()]
+    rows = [
+        _build_judgment(answer, key["items"].get(answer["item_id"]), asked, key["name"]) for answer in latest.values()
+    ]
     _set_aside_incomplete(rows, key)
     rules = RatingRules(**key["rules"])
     for rater in {row["rater"] for row in rows}:
         own = [row for row in rows if row["rater"] == rater]
-        if reason := unreliable([row for row in own if row["set_aside"] is None], key, rules):
+        if reason := check_reliability([row for row in own if row["set_aside"] is None], key, rules):
             for row in own:
                 row["set_aside"] = row["set_aside"] or reason
     return sorted(rows, key=lambda row: (row["rater"], row["item_id"], row["question"]))
 
 
-def write(place: Path, rows: Sequence[Judgment]) -> None:
+def write_judgments(place: Path, rows: Sequence[Judgment]) -> None:
     """Write the table of `rows`; none make an empty table of always the same bytes."""
     tables.write(place, [pa.Table.from_pylist(list(rows), schema=JUDGMENTS)], JUDGMENTS)
 
 
-def read(place: Path) -> list[Judgment]:
+def read_judgments(place: Path) -> list[Judgment]:
     """The table at `place`, a row a dictionary."""
     return [dict(row) for row in tables.read(place).to_pylist()]
 
 
-def merged(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
+def merge_judgments(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
     """The `fresh` judgments, of the packet of `key`, and the `known` ones of other packets, sorted."""
     others = [row for row in known if row["item_id"] not in key["items"]]
     return sorted([*others, *fresh], key=lambda row: (row["rater"], row["item_id"], row["question"]))
@@ -69,7 +71,7 @@ def describe_raters(rows: Sequence[Judgment]) -> list[str]:
     return lines
 
 
-def unreliable(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRules) -> str | None:
+def check_reliability(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRules) -> str | None:
     """Why nothing counts of what a rater said (`rows`, all of that rater); None: it does.
 
     A tie fails an attention check; a repeat contradicts only if both times a picture was chosen, and not the same.
@@ -94,7 +96,7 @@ def unreliable(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRu
     return None
 
 
-def _judgment(
+def _build_judgment(
     answer: Mapping[str, Any],
     item: Mapping[str, Any] | None,
     asked: Mapping[tuple[str, str], Mapping[str, float]],

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas.pins.images import decode, encode_png
+from canvas.pins.images import decode_image, encode_png
 from canvas.pins.tables import QUESTIONS
 from evaluation.ratings.rules import RatingRules
 
@@ -69,7 +69,7 @@ class PacketSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RatingItem:
     """An item and its key."""
 
     first: Row  # on the left
@@ -78,29 +78,29 @@ class Shown:
     repeat_of: int | None = None  # place of the item that it repeats
 
 
-def shown_items(candidates: Sequence[Row], spec: PacketSpec) -> list[Shown]:
+def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]:
     """The packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
 
     The challenger meets the champion where both painted an item from one seed, else (no champion yet) the paste.
     Raises `ValueError` if there is nothing to compare.
     """
     rng = np.random.default_rng(spec.seed)
-    by_model = {model: _by_item(candidates, model) for model in (CHALLENGER, CHAMPION, PASTE, SPOILED)}
+    by_model = {model: _index_by_item(candidates, model) for model in (CHALLENGER, CHAMPION, PASTE, SPOILED)}
     own = by_model[CHALLENGER]
     other = by_model[CHAMPION] or by_model[PASTE]
     meeting = sorted(own.keys() & other.keys())
     if not meeting:
         raise ValueError("no item was painted by two models from one seed: there is nothing to compare")
     order = [meeting[place] for place in rng.permutation(len(meeting))]
-    items = [_sided(own[key], other[key], rng) for key in order[: spec.pairs]]
+    items = [_shuffle_sides(own[key], other[key], rng) for key in order[: spec.pairs]]
     for place in rng.permutation(len(items))[: spec.repeats]:
         again = items[place]
         assert again.second is not None
-        items.append(Shown(again.second, again.first, repeat_of=int(place)))
+        items.append(RatingItem(again.second, again.first, repeat_of=int(place)))
     # Spoiled copies of items that no pair shows come first, so that a check does not give a pair away.
     unused = sorted(by_model[SPOILED].keys() & own.keys(), key=lambda key: (key in order[: spec.pairs], key))
-    items += [_check(own[key], by_model[SPOILED][key], rng) for key in unused[: spec.checks]]
-    items += [Shown(model[key], None) for key in reversed(order) for model in (own, other)][: 2 * spec.singles]
+    items += [_build_check(own[key], by_model[SPOILED][key], rng) for key in unused[: spec.checks]]
+    items += [RatingItem(model[key], None) for key in reversed(order) for model in (own, other)][: 2 * spec.singles]
     return items
 
 
@@ -111,10 +111,10 @@ def write_packet(
 
     `originals`: pin_id -> the product as it came. The same arguments give the same bytes.
     """
-    items = shown_items(candidates, spec)
+    items = build_items(candidates, spec)
     (packet / "items").mkdir(parents=True)
     key.mkdir(parents=True)
-    pictures = [encode_png(sheet(originals[one.first["pin_id"]], one)) for one in items]
+    pictures = [encode_png(draw_sheet(originals[one.first["pin_id"]], one)) for one in items]
     ids = [
         "i" + hashlib.sha256(f"{spec.seed} {place} ".encode() + png).hexdigest()[:15]
         for place, png in enumerate(pictures)
@@ -124,15 +124,15 @@ def write_packet(
         (packet / "items" / f"{item}.png").write_bytes(png)
     # In the order of the ids, which says nothing: repeats and checks do not stand at the end.
     places = sorted(range(len(items)), key=lambda place: ids[place])
-    _write(
+    _write_json(
         packet / "packet.json",
         {
             "name": name,
-            "questions": questions(spec),
+            "questions": list_questions(spec),
             "items": [
                 {
                     "item_id": ids[place],
-                    "kind": _kind(items[place]),
+                    "kind": _get_kind(items[place]),
                     "prompt": items[place].first["prompt"],
                     "picture": f"items/{ids[place]}.png",
                 }
@@ -140,19 +140,19 @@ def write_packet(
             ],
         },
     )
-    _write(
+    _write_json(
         key / "key.json",
         {
             "name": name,
             "rules": asdict(spec.rules),
-            "questions": questions(spec),
-            "items": {ids[place]: _key(items[place], ids) for place in places},
+            "questions": list_questions(spec),
+            "items": {ids[place]: _build_key(items[place], ids) for place in places},
         },
     )
     return len(items)
 
 
-def questions(spec: PacketSpec) -> list[dict[str, Any]]:
+def list_questions(spec: PacketSpec) -> list[dict[str, Any]]:
     """What is asked: {"name", "kind", "text", "answers": {words: value}}."""
     asked: list[dict[str, Any]] = [
         {"name": name, "kind": "pairwise", "text": PAIRED[name], "answers": dict(CHOICES)}
@@ -166,51 +166,51 @@ def questions(spec: PacketSpec) -> list[dict[str, Any]]:
     return asked
 
 
-def sheet(original: Image.Image, shown: Shown) -> Image.Image:
+def draw_sheet(original: Image.Image, shown: RatingItem) -> Image.Image:
     """The product as it came on top, what was made of it below: A and B, or one alone, as large as each other."""
     rows = [shown.first] if shown.second is None else [shown.first, shown.second]
-    pictures = [decode(row["image"]) for row in rows]
+    pictures = [decode_image(row["image"]) for row in rows]
     # A champion's stored pictures may be smaller; sharpness must not tell who is who.
     size = min((picture.size for picture in pictures), key=lambda size: size[0] * size[1])
     pictures = [
         picture.resize(size, Image.Resampling.LANCZOS) if picture.size != size else picture for picture in pictures
     ]
-    top = _fitted(original, CELL * 2 // 3)
-    cells = [_fitted(picture, CELL) for picture in pictures]
+    top = _resize_image(original, CELL * 2 // 3)
+    cells = [_resize_image(picture, CELL) for picture in pictures]
     width = max(len(cells) * (CELL + GAP), top.width + GAP) + GAP
     height = 2 * LINE + top.height + max(cell.height for cell in cells) + 3 * GAP
     made = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(made)
-    _centred(draw, "The product", width // 2, GAP // 2, GREY, 18)
+    _draw_centred_text(draw, "The product", width // 2, GAP // 2, GREY, 18)
     made.paste(top, ((width - top.width) // 2, LINE))
     below = LINE + top.height + GAP
     for place, cell in enumerate(cells):
         middle = width // 2 if len(cells) == 1 else GAP + CELL // 2 + place * (CELL + GAP)
-        _centred(draw, "AB"[place] if len(cells) == 2 else "The picture", middle, below, INK, 24)
+        _draw_centred_text(draw, "AB"[place] if len(cells) == 2 else "The picture", middle, below, INK, 24)
         made.paste(cell, (middle - cell.width // 2, below + LINE + GAP // 2))
     return made
 
 
-def _by_item(candidates: Sequence[Row], model: str) -> dict[tuple[str, int], Row]:
+def _index_by_item(candidates: Sequence[Row], model: str) -> dict[tuple[str, int], Row]:
     return {(row["item_id"], row["seed"]): row for row in candidates if row["model"] == model}
 
 
-def _sided(one: Row, other: Row, rng: np.random.Generator) -> Shown:
-    return Shown(one, other) if rng.random() < 0.5 else Shown(other, one)
+def _shuffle_sides(one: Row, other: Row, rng: np.random.Generator) -> RatingItem:
+    return RatingItem(one, other) if rng.random() < 0.5 else RatingItem(other, one)
 
 
-def _check(good: Row, bad: Row, rng: np.random.Generator) -> Shown:
-    return Shown(good, bad, expected=1.0) if rng.random() < 0.5 else Shown(bad, good, expected=0.0)
+def _build_check(good: Row, bad: Row, rng: np.random.Generator) -> RatingItem:
+    return RatingItem(good, bad, expected=1.0) if rng.random() < 0.5 else RatingItem(bad, good, expected=0.0)
 
 
-def _kind(shown: Shown) -> str:
+def _get_kind(shown: RatingItem) -> str:
     return "absolute" if shown.second is None else "pairwise"
 
 
-def _key(shown: Shown, ids: Sequence[str]) -> dict[str, Any]:
+def _build_key(shown: RatingItem, ids: Sequence[str]) -> dict[str, Any]:
     second = shown.second or {"candidate_id": None, "digest": None}
     return {
-        "kind": _kind(shown),
+        "kind": _get_kind(shown),
         "first": shown.first["candidate_id"],
         "second": second["candidate_id"],
         "first_model": shown.first["digest"],
@@ -220,18 +220,18 @@ def _key(shown: Shown, ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fitted(image: Image.Image, side: int) -> Image.Image:
+def _resize_image(image: Image.Image, side: int) -> Image.Image:
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def _centred(
+def _draw_centred_text(
     draw: ImageDraw.ImageDraw, text: str, middle: int, top: int, colour: tuple[int, int, int], size: int
 ) -> None:
     font = ImageFont.load_default(size)
     draw.text((middle - font.getlength(text) / 2, top), text, fill=colour, font=font)
 
 
-def _write(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evaluation.generator.comparison import Row
-from evaluation.ratings.agreement import Judgment, krippendorff_alpha, pair_agreement, score_agreement
+from evaluation.ratings.agreement import Judgment, compute_pair_agreement, compute_score_agreement, krippendorff_alpha
 from evaluation.statistics.intervals import Interval
 
 QUESTION = "preference"
@@ -33,7 +33,9 @@ class RewardAgreement:
         }
 
 
-def reward_agreement(evaluation: Iterable[Row], judgments: Sequence[Judgment], challenger: str) -> RewardAgreement:
+def compute_reward_agreement(
+    evaluation: Iterable[Row], judgments: Sequence[Judgment], challenger: str
+) -> RewardAgreement:
     """Of human judgments that count (evaluation.ratings.agreement).
 
     The reward model is asked about candidates that `evaluation` (candidate_id, item_id, reward_overall) scored, and
@@ -42,12 +44,12 @@ def reward_agreement(evaluation: Iterable[Row], judgments: Sequence[Judgment], c
     """
     scored = [row for row in evaluation if row["reward_overall"] is not None]
     return RewardAgreement(
-        reward=score_agreement(
+        reward=compute_score_agreement(
             [row for row in judgments if challenger in (row["first_model"], row["second_model"])],
             {row["candidate_id"]: row["reward_overall"] for row in scored},
             {row["candidate_id"]: row["item_id"] for row in scored},
             question=QUESTION,
         ),
-        pair=pair_agreement(judgments, QUESTION),
+        pair=compute_pair_agreement(judgments, QUESTION),
         alpha=krippendorff_alpha(judgments, QUESTION),
     )

@@ -25,7 +25,7 @@ def expected_calibration_error(probabilities: ArrayLike, outcomes: ArrayLike) ->
     return float(found)
 
 
-def isotonic(logits: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fit_isotonic(logits: ArrayLike, outcomes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(knots, levels), both ascending: the chance of the outcome at some logits, straight lines between, by isotonic
     regression (Zadrozny and Elkan 2002). Levels stay off 0 and 1. Where nothing is known: the sigmoid."""
     from sklearn.isotonic import IsotonicRegression

@@ -32,7 +32,7 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000
     """
     from scipy.stats import bootstrap
 
-    sample = _sample(values, level)
+    sample = _check_sample(values, level)
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, mean, mean)
@@ -65,13 +65,13 @@ def crossed_bootstrap_mean(
     many groups, as every bootstrap too narrow for a handful. Draws without a value are left out. Raises `ValueError`
     as `bootstrap_mean` does, and unless every value has a row and a column.
     """
-    sample = _sample(values, level)
+    sample = _check_sample(values, level)
     if not len(sample) == len(rows) == len(columns):
         raise ValueError(
             f"{len(sample)} values have {len(rows)} rows and {len(columns)} columns: give each one of both"
         )
     mean = float(sample.mean())
-    of_row, of_column = _places(rows), _places(columns)
+    of_row, of_column = _number_groups(rows), _number_groups(columns)
     shape = int(of_row.max()) + 1, int(of_column.max()) + 1
     if shape == (1, 1) or not np.ptp(sample):
         return Interval(mean, mean, mean)
@@ -86,13 +86,13 @@ def crossed_bootstrap_mean(
     return Interval(mean, float(low), float(high))
 
 
-def _places(groups: Sequence[Hashable]) -> NDArray[np.int64]:
+def _number_groups(groups: Sequence[Hashable]) -> NDArray[np.int64]:
     """For each its group's number, counted in the order of their first."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
-def _sample(values: Sequence[float], level: float) -> NDArray[np.float64]:
+def _check_sample(values: Sequence[float], level: float) -> NDArray[np.float64]:
     """`values` as an array, checked as `bootstrap_mean` says."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not sample.size:

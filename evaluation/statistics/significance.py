@@ -10,7 +10,7 @@ FLIPS = 9999
 """Random assignments of signs: the smallest chance that is told apart is one in ten thousand."""
 
 
-def chance_of_mean(differences: Sequence[float], seed: int = 0) -> float:
+def compute_sign_flip_p_value(differences: Sequence[float], seed: int = 0) -> float:
     """The chance of a mean as high as that of `differences`, or higher, if each could as well have had the other sign.
 
     One-sided randomisation test for pairs (Fisher 1935): all signs are tried if they are no more than FLIPS, else so
@@ -28,7 +28,7 @@ def chance_of_mean(differences: Sequence[float], seed: int = 0) -> float:
     return float((1 + ((signs @ values) >= observed - slack).sum()) / (FLIPS + 1))
 
 
-def found(chances: Sequence[float], level: float) -> list[bool]:
+def find_significant(chances: Sequence[float], level: float) -> list[bool]:
     """Which of several findings stand (Benjamini and Hochberg 1995): if none is true, none stands with probability
     1 - `level`; among those that stand, a share of at most `level` is expected to be false. Holm's correction (1979)
     would ask of a slice of a dozen items that every one of them moved."""

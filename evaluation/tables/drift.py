@@ -51,7 +51,7 @@ class Drift:
     page: str
 
 
-def statistics(pins: Path, kept: Path) -> pd.DataFrame:
+def read_pin_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     """One row a pin: its columns and the filter's image statistics."""
     of_pins = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, "impressions", "saves", "clicks"]).to_pandas()
     scores = [name for name in NUMERICAL if name in tables.KEPT.names]
@@ -60,14 +60,14 @@ def statistics(pins: Path, kept: Path) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
 
 
-def training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
+def read_training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     """One row a picture that models train on (tables.TRAINING_STATISTICS), by the filter's measures."""
-    trained = {pin_id for pin_id, split in tables.kept_splits(pins, kept).items() if split == "train"}
+    trained = {pin_id for pin_id, split in tables.read_kept_splits(pins, kept).items() if split == "train"}
     frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
     return frame[frame["pin_id"].isin(trained)]
 
 
-def drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
+def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
     """How far the columns of `current` are from those of `reference`, of those that `statistics` has.
 
     Columns that a side lacks, or that are empty there, are left out. `ValueError` if a side has no rows, or no column
@@ -94,12 +94,12 @@ def drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -
         current_data=Dataset.from_pandas(current[numerical + categorical], data_definition=definition),
         reference_data=Dataset.from_pandas(reference[numerical + categorical], data_definition=definition),
     )
-    distances = {_column(found): float(found["value"]) for found in snapshot.dict()["metrics"]}
+    distances = {_get_column_name(found): float(found["value"]) for found in snapshot.dict()["metrics"]}
     limit = dict.fromkeys(numerical, limits.numerical) | dict.fromkeys(categorical, limits.categorical)
     # `not <=`: a distance that is not a number counts as drift
     drifted = tuple(name for name, distance in distances.items() if not distance <= limit[name])
     return Drift(distances, drifted, len(drifted) > limits.max_share * len(distances), snapshot.get_html_str(False))
 
 
-def _column(found: Mapping[str, Any]) -> str:
+def _get_column_name(found: Mapping[str, Any]) -> str:
     return str(found["config"]["column"])

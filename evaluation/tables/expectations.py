@@ -50,20 +50,20 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Validated:
+class Validation:
     """Checks without a critical failure, and their page (HTML)."""
 
     checks: list[Check]
     page: str
 
 
-def checked_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
+def read_suite_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
     """A table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
     (None: the table is the pins' own); `present`: false in the rows added for pins that the table lacks.
 
     `ValueError` for a table without `pin_id`, by which every failure is named.
     """
-    frames = [_without_bytes(batch) for batch in tables.batches(path, rows=2_000)]
+    frames = [_count_bytes(batch) for batch in tables.read_batches(path, rows=2_000)]
     if not frames or "pin_id" not in frames[0].column_names:
         raise ValueError(f"{path} is no table with a pin_id column: make it again")
     table = pa.concat_tables(frames)
@@ -77,7 +77,7 @@ def checked_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
     return frame
 
 
-def _without_bytes(batch: pa.RecordBatch) -> pa.Table:
+def _count_bytes(batch: pa.RecordBatch) -> pa.Table:
     columns = {
         f"{name}_bytes" if pa.types.is_binary(column.type) else name: (
             pc.binary_length(column) if pa.types.is_binary(column.type) else column
@@ -87,19 +87,21 @@ def _without_bytes(batch: pa.RecordBatch) -> pa.Table:
     return pa.table(columns)
 
 
-def validated(title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path, failed: Path) -> Validated:
+def validate_frames(
+    title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path, failed: Path
+) -> Validation:
     """`check`, with its page. A critical failure raises `ValueError` naming the expectation, the column and sample
     pins; its page is then left at `failed`."""
-    checks = check(frames, limits, docs)
-    if critical := failures(checks, "critical"):
-        failed.write_text(validation_page(title, checks, {}), encoding="utf-8")
+    checks = check_frames(frames, limits, docs)
+    if critical := select_failures(checks, "critical"):
+        failed.write_text(render_validation_page(title, checks, {}), encoding="utf-8")
         raise ValueError(f"{critical[0]}; critical failures in all: {len(critical)}, see {failed}")
-    return Validated(
-        checks, validation_page(title, checks, {"Great Expectations' Data Docs": f"{docs.name}/index.html"})
+    return Validation(
+        checks, render_validation_page(title, checks, {"Great Expectations' Data Docs": f"{docs.name}/index.html"})
     )
 
 
-def check(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
+def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
     """Check each table (name in `SUITES` -> its `checked_frame`); write Data Docs (`index.html`) to `docs`."""
     import great_expectations as gx
 
@@ -107,12 +109,12 @@ def check(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> lis
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     for site in list(context.list_data_docs_sites()):
         context.delete_data_docs_site(site)
-    context.add_data_docs_site("docs", _site(docs))
+    context.add_data_docs_site("docs", _build_site_config(docs))
     source = context.data_sources.add_pandas("tables")
-    return [found for name, frame in frames.items() for found in _checks(context, source, name, frame, limits)]
+    return [found for name, frame in frames.items() for found in _run_suite(context, source, name, frame, limits)]
 
 
-def _checks(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:
+def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:
     import great_expectations as gx
 
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
@@ -133,12 +135,12 @@ def _checks(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: L
     # one run name and time, which Great Expectations puts into paths: the same table gives the same site
     run = gx.RunIdentifier(run_name="validation", run_time=EPOCH)
     (found,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
-    return [_check(name, result) for result in found.results]
+    return [_build_check(name, result) for result in found.results]
 
 
-def _check(table: str, result: Any) -> Check:
+def _build_check(table: str, result: Any) -> Check:
     config, found = result.expectation_config, result.result or {}
-    error = _error(result.exception_info)
+    error = _format_error(result.exception_info)
     kwargs = {key: value for key, value in config.kwargs.items() if key != "batch_id"}
     column = kwargs.pop("column", None) or ", ".join(kwargs.pop("column_list", [])) or kwargs.get("column_A", "")
     samples = dict.fromkeys(str(row["pin_id"]) for row in found.get("partial_unexpected_index_list") or [])
@@ -156,7 +158,7 @@ def _check(table: str, result: Any) -> Check:
     )
 
 
-def _error(info: Mapping[str, Any]) -> str:
+def _format_error(info: Mapping[str, Any]) -> str:
     """Why an expectation could not be asked (a column is missing, a type is wrong), or "".
 
     Great Expectations gives one error, or a mapping of metrics to errors.
@@ -166,7 +168,7 @@ def _error(info: Mapping[str, Any]) -> str:
     return messages[0].removeprefix("Error: ").rstrip(".") if messages else ""
 
 
-def _site(docs: Path) -> dict[str, Any]:
+def _build_site_config(docs: Path) -> dict[str, Any]:
     return {
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
@@ -175,25 +177,25 @@ def _site(docs: Path) -> dict[str, Any]:
     }
 
 
-def failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
+def select_failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
     return [found for found in checks if not found.success and found.severity == severity]
 
 
-def summary(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
+def count_checks(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
     """Table -> checks met, warnings and critical failures."""
     return {
         table: {
             "met": sum(found.success for found in checks if found.table == table),
-            "warnings": sum(found.table == table for found in failures(checks, "warning")),
-            "critical": sum(found.table == table for found in failures(checks, "critical")),
+            "warnings": sum(found.table == table for found in select_failures(checks, "warning")),
+            "critical": sum(found.table == table for found in select_failures(checks, "critical")),
         }
         for table in dict.fromkeys(found.table for found in checks)
     }
 
 
-def validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str]) -> str:
+def render_validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str]) -> str:
     """What was expected and what was found, failures first; `links` are text -> relative address."""
-    critical, warnings = failures(checks, "critical"), failures(checks, "warning")
+    critical, warnings = select_failures(checks, "critical"), select_failures(checks, "warning")
     verdict = f"{sum(found.success for found in checks)} of {len(checks)} expectations are met"
     mood: pages.Mood = "bad" if critical else "warn" if warnings else "good"
     rows = [
@@ -212,6 +214,8 @@ def validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str
         title,
         pages.verdict(verdict, mood),
         *([pages.links(links)] if links else []),
-        pages.section("By table", pages.table([{"table": name, **counts} for name, counts in summary(checks).items()])),
+        pages.section(
+            "By table", pages.table([{"table": name, **counts} for name, counts in count_checks(checks).items()])
+        ),
         pages.section("Expectations", pages.table(rows)),
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.images import contact_sheet, decode, encode_png
-from evaluation.measures.detection import Detection, detections, good_kept
+from canvas.pins.images import decode_image, draw_contact_sheet, encode_png
+from evaluation.measures.detection import Detection, compute_good_pass_rate, score_detections
 from evaluation.pages import html as pages
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SCORES = [
 """Columns of tables.KEPT that the page shows by planted defect."""
 
 
-def filter_figures(chain: FilterChain, truth: Path) -> dict[str, Any]:
+def compute_filter_metrics(chain: FilterChain, truth: Path) -> dict[str, Any]:
     """Counts, speeds and, where truth is known, precision and recall of planted defect (undefined: left out)."""
     rows, reasons = chain.scores, chain.scores["reason"].dropna()
     seconds = sum(each.seconds for each in chain.passes.values())
@@ -50,30 +50,30 @@ def filter_figures(chain: FilterChain, truth: Path) -> dict[str, Any]:
         "pins_per_second": len(rows) / seconds,
         "pins_per_second_of": {name: each.pins / each.seconds for name, each in chain.passes.items() if each.pins},
     }
-    planted = planted_defects(chain, truth)
+    planted = read_planted_defects(chain, truth)
     if planted:
-        found = detected(chain, planted)
-        figures["good_pins_kept"] = good_kept(list(planted.values()), _reasons(chain, planted))
+        found = score_defect_detection(chain, planted)
+        figures["good_pins_kept"] = compute_good_pass_rate(list(planted.values()), _select_reasons(chain, planted))
         for rate in ("precision", "recall"):
             values = {each.defect: getattr(each, rate) for each in found}
             figures[rate] = {defect: value for defect, value in values.items() if math.isfinite(value)}
     return figures
 
 
-def planted_defects(chain: FilterChain, truth: Path) -> dict[str, str | None]:
+def read_planted_defects(chain: FilterChain, truth: Path) -> dict[str, str | None]:
     """pin_id -> planted defect, for the pins that truth knows; empty for a real catalogue."""
     rows = tables.read(truth, ["pin_id", "defect"])
     known = dict(zip(rows["pin_id"].to_pylist(), rows["defect"].to_pylist(), strict=True))
     return {pin: known[pin] for pin in chain.scores.index if pin in known}
 
 
-def detected(chain: FilterChain, planted: Mapping[str, str | None]) -> list[Detection]:
+def score_defect_detection(chain: FilterChain, planted: Mapping[str, str | None]) -> list[Detection]:
     """How well the reasons match the planted defects, by name."""
     defects = sorted({defect for defect in planted.values() if defect})
-    return detections(list(planted.values()), _reasons(chain, planted), defects)
+    return score_detections(list(planted.values()), _select_reasons(chain, planted), defects)
 
 
-def funnel_csv(chain: FilterChain) -> str:
+def format_funnel_csv(chain: FilterChain) -> str:
     """Columns `filter` and `pins`: how many pins are left after each."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -82,9 +82,9 @@ def funnel_csv(chain: FilterChain) -> str:
     return text.getvalue()
 
 
-def filter_page(chain: FilterChain, truth: Path, sheet_each: int) -> str:
+def render_filter_page(chain: FilterChain, truth: Path, sheet_each: int) -> str:
     """The report: funnel, scores against planted defects, speed, and a contact sheet of each reason."""
-    planted = planted_defects(chain, truth)
+    planted = read_planted_defects(chain, truth)
     kept, total = len(chain.survivors), len(chain.scores)
     return pages.page(
         "Filter",
@@ -97,12 +97,12 @@ def filter_page(chain: FilterChain, truth: Path, sheet_each: int) -> str:
 
 
 def _truth_section(chain: FilterChain, planted: Mapping[str, str | None]) -> str:
-    share = good_kept(list(planted.values()), _reasons(chain, planted))
+    share = compute_good_pass_rate(list(planted.values()), _select_reasons(chain, planted))
     return pages.section(
         "Planted defects",
         pages.paragraph(f"{share:.1%} of the pins without a planted defect are kept."),
         pages.table(
-            [asdict(each) for each in detected(chain, planted)],
+            [asdict(each) for each in score_defect_detection(chain, planted)],
             "precision and recall: dropped for this very reason; dropped: for any.",
         ),
         pages.table(_scores_by_defect(chain, planted), "Median [5 %, 95 %] of each score; a dash: never asked."),
@@ -111,10 +111,12 @@ def _truth_section(chain: FilterChain, planted: Mapping[str, str | None]) -> str
 
 def _scores_by_defect(chain: FilterChain, planted: Mapping[str, str | None]) -> list[dict[str, str]]:
     groups = chain.scores.loc[list(planted)].groupby([defect or "none" for defect in planted.values()])
-    return [{"planted": str(name), **{score: _spread(rows[score]) for score in SCORES}} for name, rows in groups]
+    return [
+        {"planted": str(name), **{score: _format_quantiles(rows[score]) for score in SCORES}} for name, rows in groups
+    ]
 
 
-def _spread(values: pd.Series[float]) -> str:
+def _format_quantiles(values: pd.Series[float]) -> str:
     if values.notna().sum() == 0:
         return ""
     low, middle, high = values.quantile([0.05, 0.5, 0.95])
@@ -134,17 +136,17 @@ def _sheets(chain: FilterChain, planted: Mapping[str, str | None], each: int) ->
     for reason, rows in chain.scores.groupby("reason", sort=True):
         names = sorted(rows.index, key=lambda pin: (planted.get(pin) is not None, pin))
         shown[str(reason)] = names[:each]
-    pictures = _pictures(chain.pins, {pin for names in shown.values() for pin in names})
+    pictures = _read_thumbnails(chain.pins, {pin for names in shown.values() for pin in names})
     sections: list[str] = []
     for reason, names in shown.items():
-        labels = [_label(chain, reason, pin, planted) for pin in names]
-        sheet = contact_sheet([pictures[pin] for pin in names], labels, SHEET_COLUMNS, SHEET_CELL)
+        labels = [_format_label(chain, reason, pin, planted) for pin in names]
+        sheet = draw_contact_sheet([pictures[pin] for pin in names], labels, SHEET_COLUMNS, SHEET_CELL)
         caption = f"{len(names)} of {(chain.scores['reason'] == reason).sum()}"
-        sections.append(pages.section(f"Dropped: {reason}", pages.picture(encode_png(sheet), caption)))
+        sections.append(pages.section(f"Dropped: {reason}", pages.image(encode_png(sheet), caption)))
     return sections
 
 
-def _label(chain: FilterChain, reason: str, pin: str, planted: Mapping[str, str | None]) -> str:
+def _format_label(chain: FilterChain, reason: str, pin: str, planted: Mapping[str, str | None]) -> str:
     """The evidence in a few signs, and what was planted."""
     row = chain.scores.loc[pin]
     evidence = {
@@ -161,24 +163,24 @@ def _label(chain: FilterChain, reason: str, pin: str, planted: Mapping[str, str 
     return evidence if defect == reason or pin not in planted else f"{defect or 'good'}? {evidence}"
 
 
-def _pictures(pins: Path, wanted: set[str]) -> dict[str, Image.Image]:
+def _read_thumbnails(pins: Path, wanted: set[str]) -> dict[str, Image.Image]:
     """The wanted pins decoded; a grey square for one that cannot be."""
     found = {}
-    for batch in tables.batches(pins, ["pin_id", "image"]):
+    for batch in tables.read_batches(pins, ["pin_id", "image"]):
         for pin, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if pin in wanted:
-                found[pin] = _decoded(data)
+                found[pin] = _decode_thumbnail(data)
     return found
 
 
-def _decoded(data: bytes) -> Image.Image:
+def _decode_thumbnail(data: bytes) -> Image.Image:
     try:
-        image = decode(data)
+        image = decode_image(data)
     except ValueError:
         return Image.new("RGB", (SHEET_CELL, SHEET_CELL), (200, 200, 200))
     image.thumbnail((SHEET_CELL, SHEET_CELL))
     return image
 
 
-def _reasons(chain: FilterChain, pins: Mapping[str, object] | Sequence[str]) -> list[str | None]:
+def _select_reasons(chain: FilterChain, pins: Mapping[str, object] | Sequence[str]) -> list[str | None]:
     return [reason if isinstance(reason, str) else None for reason in chain.scores.loc[list(pins), "reason"]]

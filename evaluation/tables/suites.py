@@ -29,7 +29,7 @@ def pins_suite(limits: Limits) -> list[Expectation]:
 
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_pins, severity="critical"),
-        *_keyed(),
+        *_key_expectations(),
         *(gxe.ExpectColumnValuesToNotBeNull(column=name, severity="critical") for name in ("image_bytes", "split")),
         gxe.ExpectColumnValuesToBeBetween(
             column="image_bytes", min_value=1, mostly=1 - limits.max_broken, severity="warning"
@@ -62,7 +62,7 @@ def kept_suite(limits: Limits) -> list[Expectation]:
     from great_expectations import expectations as gxe
 
     return [
-        *_keyed(),
+        *_key_expectations(),
         gxe.ExpectColumnValuesToNotBeNull(column="kept", severity="critical"),
         gxe.ExpectColumnDistinctValuesToContainSet(column="kept", value_set=[True], severity="critical"),
         *(
@@ -76,7 +76,7 @@ def masks_suite(limits: Limits) -> list[Expectation]:
     from great_expectations import expectations as gxe
 
     return [
-        *_keyed(),
+        *_key_expectations(),
         *(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical") for name in _MASK_BYTES),
         gxe.ExpectColumnValuesToBeBetween(column="confidence", min_value=0, max_value=1, severity="critical"),
         gxe.ExpectColumnValuesToBeNull(column="rejected", mostly=1 - limits.max_rejected_masks, severity="warning"),
@@ -91,7 +91,7 @@ def captions_suite(limits: Limits) -> list[Expectation]:
 
     return [
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["pin_id", "source"], severity="critical"),
-        *_complete(),
+        *_completeness_expectations(),
         gxe.ExpectColumnValuesToBeInSet(column="source", value_set=list(CAPTION_SOURCES), severity="critical"),
         gxe.ExpectColumnValuesToNotBeNull(column="caption", severity="critical"),
         gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1, severity="critical"),
@@ -99,17 +99,17 @@ def captions_suite(limits: Limits) -> list[Expectation]:
     ]
 
 
-def _keyed() -> list[Expectation]:
+def _key_expectations() -> list[Expectation]:
     from great_expectations import expectations as gxe
 
     return [
         gxe.ExpectColumnValuesToNotBeNull(column="pin_id", severity="critical"),
         gxe.ExpectColumnValuesToBeUnique(column="pin_id", severity="critical"),
-        *_complete(),
+        *_completeness_expectations(),
     ]
 
 
-def _complete() -> list[Expectation]:
+def _completeness_expectations() -> list[Expectation]:
     """Rows of no other pins than should have some, and of each of those."""
     from great_expectations import expectations as gxe
 

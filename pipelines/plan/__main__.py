@@ -15,70 +15,72 @@ from pathlib import Path
 from torch import nn
 
 from canvas.clip.spec import ClipSpec
-from canvas.denoiser.image_prompt import TOKENS
-from canvas.denoiser.training_spec import LoraSpec
+from canvas.denoiser.image_prompt import IMAGE_TOKENS
+from canvas.denoiser.spec import LoraSpec
 from canvas.shards.spec import EncodingSpec
 from canvas.styles.clusters import ClusterSpec
 from canvas.train.spec import Train
 from canvas.uve.spec import UveSpec
 from lifecycle.declare.params import load_sections, read_sections
-from pipelines.plan.activations import Activations, activations, predict
-from pipelines.plan.disk import checkpoint_rows, painted_row, pin_rows
-from pipelines.plan.embedding import clustering_rows, embedding_rows, encoding_rows
+from pipelines.plan.activations import Activations, measure_activations, run_denoiser
+from pipelines.plan.disk import build_checkpoint_rows, build_generated_row, build_pin_rows
+from pipelines.plan.durations import build_clustering_rows, build_embedding_rows, build_encoding_rows
 from pipelines.plan.gpus import (
     MemoryRow,
-    decoder_gpus,
-    decoder_training,
-    painting_rows,
-    replicated_rows,
-    sharded_rows,
+    build_decoder_training,
+    build_replicated_rows,
+    build_sampling_rows,
+    build_sharded_rows,
+    compute_decoder_gpus,
 )
-from pipelines.plan.machines import Machine, Machines, held
+from pipelines.plan.machines import Machine, Machines, compute_stage_memory
 from pipelines.plan.profile import (
     GIB,
     Models,
     Run,
     Section,
+    build_models,
+    compute_embedding_width,
+    count_parameters,
     denoiser_spec,
-    embedding_width,
-    models_of,
-    parameters,
+    read_run,
+    read_specs,
     reader_of,
-    run_in,
-    specs_in,
 )
 
 Block = list[str]
 """Lines that stand together."""
 
 
-def image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:
+def count_image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:
     """Number of parameters of the adapter that reads embeddings of so many numbers: the projection to tokens and
     their norm, keys and values of each cross-attention layer."""
     layers = [module for name, module in denoiser.named_modules() if name.endswith("attn2")]
     states = layers[0].to_k.in_features
-    return (image_width + 1) * TOKENS * states + 2 * states + sum(2 * states * layer.inner_dim for layer in layers)
+    return (
+        (image_width + 1) * IMAGE_TOKENS * states + 2 * states + sum(2 * states * layer.inner_dim for layer in layers)
+    )
 
 
-def parameter_rows(models: Models, image_width: int) -> list[tuple[str, int]]:
+def build_parameter_rows(models: Models, image_width: int) -> list[tuple[str, int]]:
     """Name and number of parameters of each network."""
     rows = [
-        ("denoiser, text-to-image", parameters(models.denoiser)),
-        ("denoiser, inpainting", parameters(models.inpaint)),
-        ("LoRA on all its layers", parameters(models.lora, trainable=True)),
-        ("image prompts", image_prompt_parameters(models.inpaint, image_width)),
-        ("autoencoder", parameters(models.vae)),
-        ("conditional decoder", parameters(models.decoder)),
-        ("reward model", parameters(models.reward)),
+        ("denoiser, text-to-image", count_parameters(models.denoiser)),
+        ("denoiser, inpainting", count_parameters(models.inpaint)),
+        ("LoRA on all its layers", count_parameters(models.lora, trainable=True)),
+        ("image prompts", count_image_prompt_parameters(models.inpaint, image_width)),
+        ("autoencoder", count_parameters(models.vae)),
+        ("conditional decoder", count_parameters(models.decoder)),
+        ("reward model", count_parameters(models.reward)),
     ]
     for name, clip in zip(("first", "second"), models.clips, strict=True):
         picture = sum(weight.numel() for key, weight in clip.named_parameters() if key.startswith("visual."))
-        text = parameters(clip) - picture - 1  # the temperature belongs to neither
+        text = count_parameters(clip) - picture - 1  # the temperature belongs to neither
         rows += [(f"{name} encoder, text tower", text), (f"{name} encoder, image tower", picture)]
     return rows
 
 
-def uncounted(section: Section) -> Block:
+def list_uncounted_networks(section: Section) -> Block:
     """A line on each network that is loaded whole from elsewhere: what it is cannot be told from the params."""
     lines = []
     for name in ("segmenter", "captioner"):
@@ -88,19 +90,22 @@ def uncounted(section: Section) -> Block:
     return lines
 
 
-def trained(section: Section, models: Models, run: Run) -> dict[str, int]:
+def count_trained_parameters(section: Section, models: Models, run: Run) -> dict[str, int]:
     """Parameters that the stages train whose averages are kept."""
-    lora, prompts = parameters(models.lora, trainable=True), image_prompt_parameters(models.inpaint, run.image_width)
+    lora, prompts = (
+        count_parameters(models.lora, trainable=True),
+        count_image_prompt_parameters(models.inpaint, run.image_width),
+    )
     beside: LoraSpec | None = section("train_ip_adapter.lora", LoraSpec | None)
     return {
-        "train_base": parameters(models.denoiser),
-        "train_inpaint": parameters(models.inpaint),
+        "train_base": count_parameters(models.denoiser),
+        "train_inpaint": count_parameters(models.inpaint),
         "train_backdrop": lora,
         "train_ip_adapter": prompts + (lora * beside.rank // run.lora_rank if beside else 0),
     }
 
 
-def memory(title: str, rows: Sequence[MemoryRow], used: Activations, pictures: int) -> Block:
+def format_memory(title: str, rows: Sequence[MemoryRow], used: Activations, pictures: int) -> Block:
     saved = pictures * (used.bytes - used.recomputed_bytes) / GIB
     return [
         f"Memory of each GPU, {title}",
@@ -109,32 +114,34 @@ def memory(title: str, rows: Sequence[MemoryRow], used: Activations, pictures: i
     ]
 
 
-def table(title: str, rows: Sequence[tuple[str, str, str]]) -> Block:
+def format_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Block:
     return [title, *(f"  {name:18}{value:>18}  {why}" for name, value, why in rows)]
 
 
-def plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
+def format_plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
     """The whole plan as text: for the run, and so many pins that are embedded."""
-    specs = specs_in(section)
-    models = models_of(specs, run)
-    counts = parameter_rows(models, run.image_width)
-    blocks = [["Parameters", *(f"  {name:28}{count:>16,}" for name, count in counts), *uncounted(section)]]
+    specs = read_specs(section)
+    models = build_models(specs, run)
+    counts = build_parameter_rows(models, run.image_width)
+    blocks = [
+        ["Parameters", *(f"  {name:28}{count:>16,}" for name, count in counts), *list_uncounted_networks(section)]
+    ]
 
     for title, model in (
         ("inpainting denoiser, all weights trained", models.inpaint),
         (f"LoRA of rank {run.lora_rank}, base frozen", models.lora),
     ):
-        used = activations(model, partial(predict, model))
-        blocks.append(memory(title, sharded_rows(model, used, run), used, run.batch))
+        used = measure_activations(model, partial(run_denoiser, model))
+        blocks.append(format_memory(title, build_sharded_rows(model, used, run), used, run.batch))
 
-    gpus, pictures = decoder_gpus(section, machines("gpus").gpus)
-    training = decoder_training(section, models, specs.vae, run.side)
+    gpus, pictures = compute_decoder_gpus(section, machines("gpus").gpus)
+    training = build_decoder_training(section, models, specs.vae, run.side)
     used = training.activations()
-    rows = replicated_rows(training, used, pictures, gpus)
-    blocks.append(memory(f"conditional decoder, on {gpus}", rows, used, pictures))
-    blocks.append(table("Painting latents for the decoder", painting_rows(section, models.inpaint, gpus)))
+    rows = build_replicated_rows(training, used, pictures, gpus)
+    blocks.append(format_memory(f"conditional decoder, on {gpus}", rows, used, pictures))
+    blocks.append(format_table("Painting latents for the decoder", build_sampling_rows(section, models.inpaint, gpus)))
 
-    of_pin = pin_rows(specs, run)
+    of_pin = build_pin_rows(specs, run)
     blocks.append(
         [
             "Bytes of each pin in the shards",
@@ -142,22 +149,27 @@ def plan(section: Section, machines: Machines, run: Run, vectors: int) -> str:
             f"  {run.pins:,} pins: {of_pin[-1][2] * run.pins / 1e12:,.1f} TB",
         ]
     )
-    runs = {stage: (denoiser_spec(section, stage), count) for stage, count in trained(section, models, run).items()}
-    kept = [*checkpoint_rows(runs), painted_row(section, training.latents)]
+    runs = {
+        stage: (denoiser_spec(section, stage), count)
+        for stage, count in count_trained_parameters(section, models, run).items()
+    }
+    kept = [*build_checkpoint_rows(runs), build_generated_row(section, training.latents)]
     blocks.append(
         ["Disk of a stage until it ends", *(f"  {name:30}{size / 1e12:>8.3f} TB  {why}" for name, why, size in kept)]
     )
-    in_memory = held(section, machines, parameters(models.inpaint), vectors)
+    in_memory = compute_stage_memory(section, machines, count_parameters(models.inpaint), vectors)
     blocks.append(["Memory of a machine", *(one.line() for one in in_memory)])
 
-    rows_of = encoding_rows(section("encode", EncodingSpec), models, run.side, vectors, machines("gpus").gpus)
-    blocks.append(table(f"Encoding {vectors:,} pins", rows_of))
+    rows_of = build_encoding_rows(section("encode", EncodingSpec), models, run.side, vectors, machines("gpus").gpus)
+    blocks.append(format_table(f"Encoding {vectors:,} pins", rows_of))
     uve, clip = section("uve", UveSpec), section("text.second", ClipSpec)
-    blocks.append(table(f"Embedding {vectors:,} pins", embedding_rows(uve, clip, vectors)))
+    blocks.append(format_table(f"Embedding {vectors:,} pins", build_embedding_rows(uve, clip, vectors)))
     mined = min(vectors, section("mine_styles.pins", int))
-    width = embedding_width(section, section("mine_styles.source", str))
-    rows_of = clustering_rows(section("mine_styles.clusters", ClusterSpec), mined, width, machines("memory").cores)
-    blocks.append(table(f"Clustering {mined:,} vectors", rows_of))
+    width = compute_embedding_width(section, section("mine_styles.source", str))
+    rows_of = build_clustering_rows(
+        section("mine_styles.clusters", ClusterSpec), mined, width, machines("memory").cores
+    )
+    blocks.append(format_table(f"Clustering {mined:,} vectors", rows_of))
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -173,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         section = reader_of(load_sections(options.profile), f"profile {options.profile!r}")
         cluster = reader_of(read_sections(options.cluster), str(options.cluster))
-        run = run_in(section, options.gpus, options.pins)
-        print(plan(section, lambda name: cluster(f"cluster.machines.{name}", Machine), run, options.vectors))
+        run = read_run(section, options.gpus, options.pins)
+        print(format_plan(section, lambda name: cluster(f"cluster.machines.{name}", Machine), run, options.vectors))
     except (ValueError, OSError) as error:
         print(f"pipelines.plan: {error}", file=sys.stderr)
         return 1

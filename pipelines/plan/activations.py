@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from canvas.denoiser.unet import SIZE_IDS
 
-TOKENS = 77
+TEXT_TOKENS = 77
 
-HALF = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_head_attention_forward")
+HALF_FUNCTIONS = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_head_attention_forward")
 """Functions that autocast gives half precision, of those that our networks call."""
 
-FULL = ("group_norm", "layer_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
+FULL_FUNCTIONS = ("group_norm", "layer_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
 """Likewise that it gives float32."""
 
 
@@ -61,7 +61,7 @@ class _Autocast(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return FusedAttention.apply(*(self._cast(x, torch.bfloat16) for x in args[:3]))
         name = getattr(func, "__name__", "")
-        wanted = torch.bfloat16 if name in HALF else torch.float32 if name in FULL else None
+        wanted = torch.bfloat16 if name in HALF_FUNCTIONS else torch.float32 if name in FULL_FUNCTIONS else None
         if wanted is not None:
             args = tuple(self._cast(x, wanted) for x in args)
             kwargs = {key: self._cast(x, wanted) for key, x in kwargs.items()}
@@ -72,21 +72,21 @@ class _Autocast(TorchFunctionMode):
             return given
         cast = given.to(wanted)
         if isinstance(given, nn.Parameter) and cast is not given:
-            self.copies.add(_storage(cast))
+            self.copies.add(_get_storage(cast))
         return cast
 
 
-def activations(network: nn.Module, forward: Callable[[], object]) -> Activations:
+def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Activations:
     """What the backward pass of `forward` needs, a pass of one picture through `network` on the meta device, beside
     the weights and their copies in half precision."""
-    weights = {_storage(weight) for weight in network.parameters()}
+    weights = {_get_storage(weight) for weight in network.parameters()}
     seen: dict[StorageWeakRef, torch.Tensor] = {}  # the tensors are held, so that no storage comes again
     inside: list[int] = []  # bytes kept by each block that is being run, outermost first
     blocks: list[tuple[int, int]] = []  # bytes kept, bytes of its inputs
     autocast = _Autocast()
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = _storage(tensor)
+        storage = _get_storage(tensor)
         if storage not in weights and storage not in autocast.copies and storage not in seen:
             seen[storage] = tensor
             for level in range(len(inside)):
@@ -117,11 +117,11 @@ def activations(network: nn.Module, forward: Callable[[], object]) -> Activation
     return Activations(total, again)
 
 
-def _storage(tensor: torch.Tensor) -> StorageWeakRef:
+def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())
 
 
-def predict(denoiser: Any) -> torch.Tensor:
+def run_denoiser(denoiser: Any) -> torch.Tensor:
     """A pass of one picture through a denoiser on the meta device, any inputs of latents."""
     config = denoiser.config
     side = config["sample_size"]
@@ -130,7 +130,7 @@ def predict(denoiser: Any) -> torch.Tensor:
         prediction: torch.Tensor = denoiser(
             torch.empty(1, config["in_channels"], side, side),
             torch.empty(1),
-            torch.empty(1, TOKENS, config["cross_attention_dim"]),
+            torch.empty(1, TEXT_TOKENS, config["cross_attention_dim"]),
             added_cond_kwargs={"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, SIZE_IDS)},
             return_dict=False,
         )[0]

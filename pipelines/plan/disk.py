@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from canvas.clip.model import text_widths
+from canvas.clip.model import compute_text_widths
 from canvas.denoiser.unet import SIZE_IDS
-from canvas.train.checkpoint import KEPT
+from canvas.train.checkpoint import MAX_CHECKPOINTS
 from canvas.train.spec import TrainSpec
 from pipelines.plan.profile import Run, Section, Specs
 
@@ -14,11 +14,11 @@ DiskRow = tuple[str, str, int]
 """Name, arithmetic and bytes."""
 
 
-def pin_rows(specs: Specs, run: Run) -> list[DiskRow]:
+def build_pin_rows(specs: Specs, run: Run) -> list[DiskRow]:
     """Columns of a pin in the shards; numbers in half precision. Each view of a pin has all of them."""
     cells = (run.side // specs.vae.factor) ** 2
     channels, length = specs.vae.latent_channels, specs.text.first.context_length
-    width, pooled = text_widths([specs.text.first, specs.text.second])
+    width, pooled = compute_text_widths([specs.text.first, specs.text.second])
     embedding = specs.text.first.embed_dim + specs.text.second.embed_dim
     rows = [
         ("moments", f"2 x {channels} x {cells} x 2 bytes", 2 * channels * cells * 2),
@@ -33,7 +33,7 @@ def pin_rows(specs: Specs, run: Run) -> list[DiskRow]:
     return [*rows, ("total", f"{view:,} bytes x {run.views}, its views if it is of the train split", run.views * view)]
 
 
-def painted_row(section: Section, latents: tuple[int, int, int]) -> DiskRow:
+def build_generated_row(section: Section, latents: tuple[int, int, int]) -> DiskRow:
     """Latents of float32 that the decoder learns on and is scored on."""
     learnt, scored = (section(f"train_decoder.{name}", int) for name in ("painted_pins", "scored_pins"))
     channels, height, width = latents
@@ -41,7 +41,7 @@ def painted_row(section: Section, latents: tuple[int, int, int]) -> DiskRow:
     return "train_decoder, painted", why, (learnt + scored) * channels * height * width * 4
 
 
-def checkpoint_rows(trained: Mapping[str, tuple[TrainSpec, int]]) -> list[DiskRow]:
+def build_checkpoint_rows(trained: Mapping[str, tuple[TrainSpec, int]]) -> list[DiskRow]:
     """Averages, which are kept at every checkpoint, and the checkpoints themselves, of stages that train so many
     float32 parameters."""
     rows = []
@@ -55,8 +55,8 @@ def checkpoint_rows(trained: Mapping[str, tuple[TrainSpec, int]]) -> list[DiskRo
             ),
             (
                 f"{stage}, checkpoints",
-                f"({KEPT} + 1 being written) x {count:,} x (4 + 2 moments x 4) bytes",
-                (KEPT + 1) * count * 12,
+                f"({MAX_CHECKPOINTS} + 1 being written) x {count:,} x (4 + 2 moments x 4) bytes",
+                (MAX_CHECKPOINTS + 1) * count * 12,
             ),
         ]
     return rows

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.spec import SamplingSpec
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
-from canvas.train.distributed import shard_units
+from canvas.train.distributed import list_shard_units
 from canvas.vae.discriminator import PatchDiscriminator
-from canvas.vae.objective import PictureLoss
+from canvas.vae.objective import ImageLoss
 from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from canvas.vae.spec import VaeSpec
-from pipelines.plan.activations import Activations, activations, predict
-from pipelines.plan.profile import Models, Run, Section, parameters, pictures_at_once, train_spec
+from pipelines.plan.activations import Activations, measure_activations, run_denoiser
+from pipelines.plan.profile import Models, Run, Section, compute_images_per_pass, count_parameters, train_spec
 
 GPU_FLOPS = 100e12
 """Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
@@ -27,15 +27,15 @@ MemoryRow = tuple[str, str, float]
 """Part, arithmetic and bytes on each GPU."""
 
 
-def with_total(rows: list[MemoryRow]) -> list[MemoryRow]:
+def append_total(rows: list[MemoryRow]) -> list[MemoryRow]:
     return [*rows, ("total", "", sum(size for _, _, size in rows))]
 
 
-def sharded_rows(model: nn.Module, used: Activations, run: Run) -> list[MemoryRow]:
+def build_sharded_rows(model: nn.Module, used: Activations, run: Run) -> list[MemoryRow]:
     """Training `model` under FSDP2: float32 shards, bfloat16 compute."""
-    whole, trained = parameters(model), parameters(model, trainable=True)
-    unit = largest_unit(model)
-    return with_total(
+    whole, trained = count_parameters(model), count_parameters(model, trainable=True)
+    unit = count_largest_unit(model)
+    return append_total(
         [
             ("weights", f"{whole:,} x 4 bytes / {run.gpus} GPUs", whole * 4 / run.gpus),
             ("gradients", f"{trained:,} x 4 bytes / {run.gpus} GPUs", trained * 4 / run.gpus),
@@ -51,11 +51,11 @@ def sharded_rows(model: nn.Module, used: Activations, run: Run) -> list[MemoryRo
     )
 
 
-def largest_unit(model: nn.Module) -> int:
+def count_largest_unit(model: nn.Module) -> int:
     """Parameters of the largest part that FSDP gathers at once; units inside a unit are gathered on their own."""
     counted: set[int] = set()
     sizes = []
-    for unit in [*shard_units(model), model]:  # innermost first
+    for unit in [*list_shard_units(model), model]:  # innermost first
         own = [weight for weight in unit.parameters() if id(weight) not in counted]
         counted.update(map(id, own))
         sizes.append(sum(weight.numel() for weight in own))
@@ -69,7 +69,7 @@ class DecoderTraining:
     decoder: nn.Module
     judge: nn.Module | None  # the discriminator
     features: nn.Module | None  # the frozen network
-    loss: PictureLoss
+    loss: ImageLoss
     step: int  # from which the judge counts
     side: int  # pixels of a picture
     latents: tuple[int, int, int]
@@ -84,10 +84,10 @@ class DecoderTraining:
     def activations(self) -> Activations:
         """Of one picture, the loss included."""
         networks = [one for one in (self.decoder, self.judge, self.features) if one is not None]
-        return activations(nn.ModuleList(networks), self.once)
+        return measure_activations(nn.ModuleList(networks), self.once)
 
 
-def decoder_training(section: Section, models: Models, vae: VaeSpec, side: int) -> DecoderTraining:
+def build_decoder_training(section: Section, models: Models, vae: VaeSpec, side: int) -> DecoderTraining:
     """What the profile's stage train_decoder trains with, on pictures of so many pixels."""
     weights: ReconstructionSpec = section("train_decoder.loss", ReconstructionSpec)
     adversary: AdversarySpec | None = section("train_decoder.adversary", AdversarySpec | None)
@@ -96,7 +96,7 @@ def decoder_training(section: Section, models: Models, vae: VaeSpec, side: int) 
     with torch.device("meta"):
         judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
         features = FeatureDistance(ClipFeatures(tower, perceptual.layers)) if weights.features else None
-        loss = PictureLoss(weights, features=features, adversary=adversary, judge=judge)
+        loss = ImageLoss(weights, features=features, adversary=adversary, judge=judge)
     cells = side // vae.factor
     return DecoderTraining(
         decoder=models.decoder,
@@ -109,32 +109,32 @@ def decoder_training(section: Section, models: Models, vae: VaeSpec, side: int) 
     )
 
 
-def replicated_rows(training: DecoderTraining, used: Activations, pictures: int, gpus: int) -> list[MemoryRow]:
+def build_replicated_rows(training: DecoderTraining, used: Activations, pictures: int, gpus: int) -> list[MemoryRow]:
     """Training the decoder under DDP, or on one GPU: all of it on each, float32, with autocast's copies of weights."""
-    own, copies = parameters(training.decoder), " x 2 (DDP's buckets)" if gpus > 1 else ""
+    own, copies = count_parameters(training.decoder), " x 2 (DDP's buckets)" if gpus > 1 else ""
     rows = [
         ("weights", f"{own:,} x (4 + 2) bytes: and autocast's copies", own * 6.0),
         ("gradients", f"{own:,} x 4 bytes{copies}", own * (8.0 if copies else 4.0)),
         ("optimizer", f"{own:,} x 2 moments x 4 bytes", own * 8.0),
     ]
     if training.judge is not None:
-        count, each = parameters(training.judge), 22 if copies else 18
+        count, each = count_parameters(training.judge), 22 if copies else 18
         rows.append(("discriminator", f"{count:,} x {each} bytes: likewise", count * float(each)))
     if training.features is not None:
-        count = parameters(training.features)
+        count = count_parameters(training.features)
         rows.append(("loss's network", f"{count:,} x (4 + 2) bytes: frozen", count * 6.0))
     rows.append(("activations", f"{pictures} x {used.bytes:,} bytes", float(pictures * used.bytes)))
-    return with_total(rows)
+    return append_total(rows)
 
 
-def decoder_gpus(section: Section, gpus: int) -> tuple[int, int]:
+def compute_decoder_gpus(section: Section, gpus: int) -> tuple[int, int]:
     """GPUs that train the decoder, of so many that its machine has, and pictures that each works on at once."""
     train = train_spec(section, "train_decoder")
     gpus = gpus if train.parallel == "ddp" else 1
-    return gpus, pictures_at_once("train_decoder.train", train, gpus)
+    return gpus, compute_images_per_pass("train_decoder.train", train, gpus)
 
 
-def forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..., Any] | None = None) -> int:
+def count_forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..., Any] | None = None) -> int:
     """Floating-point operations of one forward pass, multiplications and additions counted apart; on the meta device
     nothing is computed."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -142,12 +142,12 @@ def forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..
     return int(counter.get_total_flops())
 
 
-def painting_rows(section: Section, denoiser: nn.Module, gpus: int) -> list[tuple[str, str, str]]:
+def build_sampling_rows(section: Section, denoiser: nn.Module, gpus: int) -> list[tuple[str, str, str]]:
     """Name, value and arithmetic of painting the latents that the decoder learns on and is scored on."""
-    spec: PaintingSpec = section("train_decoder.sampling", PaintingSpec)
+    spec: SamplingSpec = section("train_decoder.sampling", SamplingSpec)
     learnt, scored = (section(f"train_decoder.{name}", int) for name in ("painted_pins", "scored_pins"))
     guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
-    flops = forward_flops(denoiser, call=lambda: predict(denoiser))
+    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser))
     hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
     return [
         ("of a pass", f"{flops / 1e12:,.2f} TFLOP", "inpainting denoiser, one picture"),

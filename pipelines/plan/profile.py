@@ -10,13 +10,12 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from canvas.clip.model import build_clip, text_widths
+from canvas.clip.model import build_clip, compute_text_widths
 from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserSpec
-from canvas.denoiser.training_spec import DenoiserTraining, HeldOutSpec, LoraSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec, LoraSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
@@ -100,7 +99,7 @@ def train_spec(section: Section, stage: str) -> TrainSpec:
     return training.resolve(section(f"{stage}.train", Train))
 
 
-def specs_in(section: Section) -> Specs:
+def read_specs(section: Section) -> Specs:
     """The model sections of a profile."""
     return Specs(
         section("denoiser", DenoiserSpec),
@@ -111,24 +110,24 @@ def specs_in(section: Section) -> Specs:
     )
 
 
-def run_in(section: Section, gpus: int, pins: int) -> Run:
+def read_run(section: Section, gpus: int, pins: int) -> Run:
     """The sizes of the profile's inpainting run on so many GPUs."""
     train, encoding = denoiser_spec(section, "train_inpaint"), section("encode", EncodingSpec)
     return Run(
         side=section("frames", FrameSpec).side,
         gpus=gpus,
-        batch=pictures_at_once("train_inpaint.train", train, gpus),
+        batch=compute_images_per_pass("train_inpaint.train", train, gpus),
         captions=encoding.captions,
         masks=encoding.random_masks + encoding.product_masks,
         views=encoding.views,
         averages=len(train.ema),
         lora_rank=section("train_backdrop.lora", LoraSpec).rank,
-        image_width=embedding_width(section, section("train_ip_adapter.source", str)),
+        image_width=compute_embedding_width(section, section("train_ip_adapter.source", str)),
         pins=pins,
     )
 
 
-def pictures_at_once(name: str, train: TrainSpec, gpus: int) -> int:
+def compute_images_per_pass(name: str, train: TrainSpec, gpus: int) -> int:
     """That each of so many GPUs works on. `ValueError` if they do not divide the batch of the section `name`."""
     if train.batch_size % (gpus * train.accumulate):
         raise ValueError(
@@ -138,16 +137,16 @@ def pictures_at_once(name: str, train: TrainSpec, gpus: int) -> int:
     return train.batch_size // (gpus * train.accumulate)
 
 
-def embedding_width(section: Section, source: str) -> int:
+def compute_embedding_width(section: Section, source: str) -> int:
     """Of a picture's embedding "uve", "clip" or "uve+clip"."""
     width = {"uve": section("uve", UveSpec).embed_dim, "clip": section("text.second", ClipSpec).embed_dim}
     return sum(width[name] for name in source.split("+"))
 
 
-def models_of(specs: Specs, run: Run) -> Models:
+def build_models(specs: Specs, run: Run) -> Models:
     """The networks of `specs`, random and without memory: nothing is loaded."""
     text = [dataclasses.replace(spec, init_from=None) for spec in (specs.text.first, specs.text.second)]
-    width, pooled = text_widths(text)
+    width, pooled = compute_text_widths(text)
     denoiser = dataclasses.replace(specs.denoiser, init_from=None)
     vae = dataclasses.replace(specs.vae, init_from=None)
     size = {
@@ -170,6 +169,6 @@ def models_of(specs: Specs, run: Run) -> Models:
         )
 
 
-def parameters(module: nn.Module, trainable: bool = False) -> int:
+def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Number of parameters, or of those that are trained."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from canvas.pins.engine import Engine, start
+from canvas.pins.engine import Engine, start_engine
 from canvas.sources.showroom.products import Product, load_products
 from tests.canvas.showroom_files import write_showroom_files
 
@@ -24,5 +24,5 @@ def products(showroom_files: Path) -> tuple[Product, ...]:
 def engine() -> Engine:
     """The engine that every test of tables shares: Daft takes one a process."""
     engine = Engine(runner="native", ray_address=None, threads=2)
-    start(engine)
+    start_engine(engine)
     return engine

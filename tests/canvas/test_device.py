@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from canvas.device import own_device
+from canvas.device import default_device
 
 
 @pytest.mark.parametrize(("rank", "place"), [(None, 0), ("0", 0), ("3", 3)])
@@ -12,6 +12,6 @@ def test_a_process_has_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch, rank
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert own_device() == torch.device("cuda", place)
+    assert default_device() == torch.device("cuda", place)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert own_device() == torch.device("cpu")
+    assert default_device() == torch.device("cpu")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from canvas.pins.tables import EVALUATION, JUDGMENTS, TRAINING_STATISTICS, read, write
 from components import artifacts
-from evaluation.generator.comparison import of_model
-from evaluation.generator.figures import model_figures
+from evaluation.generator.comparison import select_model
+from evaluation.generator.metrics import compute_model_metrics
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Artifact, Model
@@ -64,11 +64,11 @@ class Judged:
         found[7]["core_max_abs_diff"] = changed
         known = self.root / artifacts.Champion.path / "evaluation"
         if known.is_dir():
-            found += [row | {"model": "champion"} for row in of_model(read(known).to_pylist(), "challenger")]
+            found += [row | {"model": "champion"} for row in select_model(read(known).to_pylist(), "challenger")]
         self._write(artifacts.Evaluation, found, EVALUATION)
         learnt_from = {"pin_id": "p1", "sharpness": 0.5, "brightness": 0.5, "clipped": 0.0, "entropy": 6.0}
         self._write(artifacts.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
-        figures = {model: model_figures(of_model(found, model)) for model in ("challenger", "paste")}
+        figures = {model: compute_model_metrics(select_model(found, model)) for model in ("challenger", "paste")}
         (self.root / artifacts.EvaluationMetrics.path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / artifacts.EvaluationMetrics.path).write_text(
             json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.9}})

@@ -7,15 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from canvas.pins import tables
-from canvas.pins.captions import texts_of
-from canvas.pins.masks import box_of, decode_mask, encode_mask
-from canvas.sources.showroom.captions import true_caption
+from canvas.pins.captions import iterate_texts
+from canvas.pins.masks import compute_box, decode_mask, encode_mask
+from canvas.sources.showroom.captions import compose_true_caption
 
 
 def write_sidecars(folder: Path) -> None:
     """Tables masks and captions of the kept pins in `folder`, from its truth."""
     truth = {row["pin_id"]: row for row in tables.read(folder / "truth").to_pylist()}
-    kept = tables.kept_splits(folder / "pins", folder / "kept")
+    kept = tables.read_kept_splits(folder / "pins", folder / "kept")
     masks, captions = [], []
     for pin in tables.read(folder / "pins").to_pylist():
         if (pin_id := pin["pin_id"]) not in kept:
@@ -28,11 +28,11 @@ def write_sidecars(folder: Path) -> None:
                 "mask": None if mask is None else encode_mask(mask),
                 "alpha": alpha,
                 "confidence": 1.0,
-                "box": None if mask is None else box_of(mask),
+                "box": None if mask is None else compute_box(mask),
                 "rejected": "empty" if mask is None else None,
             }
         )
-        for source, text in texts_of(pin | {"generated": true_caption(pin, truth[pin_id])}):
+        for source, text in iterate_texts(pin | {"generated": compose_true_caption(pin, truth[pin_id])}):
             captions.append({"pin_id": pin_id, "source": source, "caption": text})
     tables.write(folder / "masks", [pa.Table.from_pylist(masks, tables.MASKS)], tables.MASKS)
     tables.write(folder / "captions", [pa.Table.from_pylist(captions, tables.CAPTIONS)], tables.CAPTIONS)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from canvas.captioner.model import build_captioner
-from canvas.captioner.spec import Asking, DecoderSpec
+from canvas.captioner.spec import CaptioningSpec, DecoderSpec
 from canvas.captioner.tokenizer import train_tokenizer
 from canvas.pins import tables
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 from components.caption import caption
 from lifecycle.declare.stage import Input, Output
 from tests.components.mugs import tiny, write_catalogue
@@ -21,7 +21,7 @@ def data(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     spec = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)
     tokenizer = train_tokenizer(["red mug, in a forest", "in a lobby"], 320)
-    build_captioner(spec, tokenizer, Asking(prompt=None, max_tokens=6)).save(folder / "captioner")
+    build_captioner(spec, tokenizer, CaptioningSpec(prompt=None, max_tokens=6)).save(folder / "captioner")
     return folder
 
 
@@ -54,7 +54,7 @@ def test_every_text_of_a_kept_pin_with_its_source(data, tmp_path):
     assert figures["rows"] == len(rows)
     assert figures["pins_per_second"] > 0
     assert {"train", "unseen_view", "unseen_product"} <= figures.keys()
-    assert decode((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
+    assert decode_image((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
 
 
 def test_the_same_pins_give_the_same_bytes(data, tmp_path):

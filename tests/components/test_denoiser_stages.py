@@ -13,8 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from canvas.clip.spec import TextSpec
-from canvas.denoiser.image_prompt import WEIGHTS_FILE, AdapterConfig, image_processors, remove_image_prompt, set_scale
-from canvas.denoiser.lora import STYLE, load_lora, lora_names, merge_lora, switch_style
+from canvas.denoiser.image_prompt import (
+    WEIGHTS_FILE,
+    AdapterConfig,
+    get_image_processors,
+    remove_image_prompt,
+    set_scale,
+)
+from canvas.denoiser.lora import STYLE_LORA, list_lora_names, load_lora, merge_lora, set_style_lora
 from canvas.denoiser.unet import load_denoiser
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
@@ -207,9 +213,9 @@ def stock_and_ours(made: Path, home: Path, width: int, loras: Mapping[str, Path]
     answers = {}
     for scale in (0.0, 0.5, 1.0):
         set_scale(ours, scale)
-        switch_style(ours, dict.fromkeys(image_processors(ours), scale))
+        set_style_lora(ours, dict.fromkeys(get_image_processors(ours), scale))
         stock.set_ip_adapter_scale(scale)
-        stock.set_adapters(list(loras), [scale if name == STYLE else 1.0 for name in loras])
+        stock.set_adapters(list(loras), [scale if name == STYLE_LORA else 1.0 for name in loras])
         with torch.no_grad():
             answers[scale], theirs = (
                 unet(given["latents"], 500, states, added_cond_kwargs=added).sample for unet in (ours, stock.unet)
@@ -234,14 +240,14 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
     run("train_ip_adapter", tmp_path, source="uve", lora={"rank": 2, "alpha": 2, "folded": False})
     run("assemble", tmp_path)
     pipeline = CanvasPipeline.from_pretrained(tmp_path / "models" / "canvas")
-    assert sorted(lora_names(pipeline.unet)) == ["backdrop", "engaged", "style"]
+    assert sorted(list_lora_names(pipeline.unet)) == ["backdrop", "engaged", "style"]
     assert sorted(pipeline.unet.active_adapters()) == ["backdrop", "engaged"]  # without a style
     loras = {name: made / "models" / f"{name}_lora" for name in ("backdrop", "engaged")}
-    stock_and_ours(made, tmp_path, 16, loras | {STYLE: tmp_path / "models" / "ip_adapter" / "lora"})
+    stock_and_ours(made, tmp_path, 16, loras | {STYLE_LORA: tmp_path / "models" / "ip_adapter" / "lora"})
     assert pipeline.config["image_source"] == "uve"
     (cluster,) = [style for style in read_styles(made / "artifacts" / "styles") if style.kind == "cluster"]
     np.testing.assert_array_equal(pipeline.style_centres.uve.numpy(), cluster.uve[None])
-    assert len(image_processors(pipeline.unet)) == 4
+    assert len(get_image_processors(pipeline.unet)) == 4
     whole, alone = figures(tmp_path, "train_ip_adapter"), figures(made, "train_ip_adapter")
     assert whole["embedding_width"] == 16
     assert whole["trained_parameters"] > alone["trained_parameters"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.clip.model import TextTower, build_clip, encoded, load_clip, save_clip
+from canvas.clip.model import TextTower, build_clip, encode_prompts, load_clip, save_clip
 from canvas.pins import tables
 from canvas.pins.masks import decode_mask
 from canvas.shards.encoding import PinSamples
@@ -81,7 +81,7 @@ def test_captions_are_the_preferred_ones_through_both_towers(encoded_pins, data)
         for name, spec in (("first", text.first), ("second", text.second))
     ]
     sample = encoded_pins[1][1]
-    states, pooled = encoded(towers, ["red mug, in a lobby", "Red Mug in a lobby", "Title 1"])
+    states, pooled = encode_prompts(towers, ["red mug, in a lobby", "Red Mug in a lobby", "Title 1"])
     assert torch.allclose(sample["text_states"].float(), states, atol=2e-3)
     assert torch.allclose(sample["text_pooled"].float(), pooled, atol=2e-3)
 

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
-from canvas.filters.quality import measured
-from canvas.inference.product import composited, masked_product
+from canvas.filters.quality import measure_quality
+from canvas.inference.product import build_masked_product, composite_pixels
 from canvas.pins import tables
-from canvas.pins.images import decode, encode_png
+from canvas.pins.images import decode_image, encode_png
 from canvas.pins.masks import decode_mask
 from canvas.reward.model import build_reward
 from canvas.segmenter.model import build_segmenter
@@ -63,7 +63,7 @@ def measure(artifacts: Path) -> None:
     rows = tables.read(artifacts / "kept").to_pylist()
     for row in rows:
         if row["kept"]:
-            found = asdict(measured(decode(pictures[row["pin_id"]])))
+            found = asdict(measure_quality(decode_image(pictures[row["pin_id"]])))
             row |= {name: found[name] for name in tables.TRAINING_STATISTICS.names if name != "pin_id"}
     shutil.rmtree(artifacts / "kept")
     tables.write(artifacts / "kept", [pa.Table.from_pylist(rows, tables.KEPT)], tables.KEPT)
@@ -76,15 +76,15 @@ def candidates(artifacts: Path) -> list[Row]:
     masks = {row["pin_id"]: row["mask"] for row in tables.read(artifacts / "masks").to_pylist() if row["mask"]}
     rows = []
     for pin in tables.read(artifacts / "pins").to_pylist()[13:15]:
-        original, mask = decode(pin["image"]), masks[pin["pin_id"]]
-        product = masked_product(original, decode_mask(mask))
+        original, mask = decode_image(pin["image"]), masks[pin["pin_id"]]
+        product = build_masked_product(original, decode_mask(mask))
         for scene, (words, colour) in SCENES.items():
             (other,) = (shade for name, (_, shade) in SCENES.items() if name != scene)
             for seed in range(2):
                 noises = [np.random.default_rng(turn).normal(0, 12, product.pixels.shape) for turn in (seed, 0)]
                 for model, shade in (("challenger", colour), ("champion", other), ("paste", colour)):
                     own = np.clip(np.array(shade) + noises[model == "champion"], 0, 255).astype(np.uint8)
-                    picture = composited(own, product)
+                    picture = composite_pixels(own, product)
                     if model == "paste":
                         picture[product.core] += 1
                     rows.append(

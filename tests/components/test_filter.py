@@ -12,8 +12,8 @@ import pytest
 
 from canvas.filters.chain import FilterChain
 from canvas.pins import tables
-from canvas.pins.engine import Engine, start
-from canvas.sources.showroom.render import load_showroom, rendered
+from canvas.pins.engine import Engine, start_engine
+from canvas.sources.showroom.render import load_showroom, render_pins
 from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 from components.filter import FilterParams, filter
 from lifecycle.declare.params import load_sections, read_stage_params
@@ -61,7 +61,7 @@ def run(pins: Path, truth: Path, out: Path, params: FilterParams = PARAMS) -> Lo
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `pins` and `truth` of a painted showroom, and `out`: what the stage made of them."""
     folder = tmp_path_factory.mktemp("filter")
-    batches = list(rendered(load_showroom(write_showroom_files(folder), SPEC, seed=0), threads=2))
+    batches = list(render_pins(load_showroom(write_showroom_files(folder), SPEC, seed=0), threads=2))
     tables.write(folder / "pins", [batch.pins for batch in batches], tables.PINS)
     tables.write(folder / "truth", [batch.truth for batch in batches], tables.TRUTH)
     run(folder / "pins", folder / "truth", folder / "out")
@@ -158,7 +158,7 @@ class Length:
 
 
 def test_a_pass_asks_survivors_only_and_the_first_reason_stays(tree: Path) -> None:
-    start(ENGINE)
+    start_engine(ENGINE)
     chain = FilterChain(tree / "pins")
     first, second, third = chain.scores.index[:3]
     chain.drop("one", chain.scores.index.to_series() == first)

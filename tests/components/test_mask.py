@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from canvas.pins import tables
-from canvas.pins.images import decode
-from canvas.pins.masks import box_of, decode_alpha, decode_mask
+from canvas.pins.images import decode_image
+from canvas.pins.masks import compute_box, decode_alpha, decode_mask
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
 from components.mask import mask
@@ -46,12 +46,12 @@ def test_every_kept_pin_gets_a_row_of_its_own_size(data, tmp_path):
         found, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
         assert found.shape == alpha.shape == (60 + index, 70)
         assert 0 <= row["confidence"] <= 1
-        assert (None if row["box"] is None else tuple(row["box"])) == box_of(found)
+        assert (None if row["box"] is None else tuple(row["box"])) == compute_box(found)
     assert figures["pins"] == 17
     assert sum(figures["rejected"].values()) == sum(row["rejected"] is not None for row in rows)
     known = tables.read(data / "truth").num_rows > 0
     assert ("unseen_view" in figures) == known
-    assert decode((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
+    assert decode_image((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
 
 
 def test_the_same_pins_give_the_same_bytes_in_batches_of_any_size(data, tmp_path):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.lora import LORA_FILE
 from canvas.shards.files import Shards
-from canvas.train.checkpoint import read_whole, step_directory
+from canvas.train.checkpoint import get_step_directory, read_checkpoint
 from lifecycle.declare.params import load_sections, read_section
 from tests.canvas.tiny import sdxl_inpaint_pipeline
 from tests.canvas.train.two_ranks import run_in_two_ranks
@@ -110,7 +110,7 @@ def take_up(source: Path, target: Path, stage: str) -> None:
 
 
 def losses_of(root: Path, stage: str) -> list[float]:
-    _, state = read_whole(step_directory(root / "scratch" / stage / "checkpoints", 4))
+    _, state = read_checkpoint(get_step_directory(root / "scratch" / stage / "checkpoints", 4))
     return [loss for _, loss in state["losses"]]
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from canvas.inference.product import masked_product
+from canvas.inference.product import build_masked_product
 from canvas.pins import tables
-from canvas.pins.images import decode
+from canvas.pins.images import decode_image
 from canvas.pins.masks import decode_mask
 from components.sample_candidates import sample_candidates
 from lifecycle.declare.stage import Input, Output
@@ -74,10 +74,10 @@ def test_products_stay_as_they_are_on_other_pictures(made: tuple[Path, list[dict
     root, rows = made
     pins = {row["pin_id"]: row["image"] for row in tables.read(root / "artifacts" / "pins").to_pylist()}
     for row in rows:
-        original, picture = decode(pins[row["pin_id"]]), decode(row["image"])
+        original, picture = decode_image(pins[row["pin_id"]]), decode_image(row["image"])
         assert picture.size == original.size
         mask = decode_mask(row["mask"])
-        product = masked_product(original, mask)
+        product = build_masked_product(original, mask)
         difference = np.abs(np.array(picture).astype(int) - product.pixels)[product.core].max()
         assert (difference == 0) == (row["model"] != "spoiled"), (row["model"], difference)
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
 from canvas.pins import tables
-from canvas.styles.table import read_styles, style_named
+from canvas.styles.table import find_style, read_styles
 from canvas.uve.model import load_uve
 from components.embed import embed
-from components.mine_styles import Limits, _against_cluster, mine_styles
+from components.mine_styles import StyleLimits, _find_cluster_fault, mine_styles
 from components.train_clip import train_clip
 from components.train_uve import train_uve
 from lifecycle.declare.stage import Input, Output, Scratch
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_embedding(data, embedded, tmp_path):
 def test_every_kept_pin_is_embedded(data, embedded):
     rows = tables.read(embedded / "embeddings")
     assert rows.schema.equals(tables.EMBEDDINGS)
-    assert set(rows["pin_id"].to_pylist()) == set(tables.kept_splits(data / "pins", data / "kept"))
+    assert set(rows["pin_id"].to_pylist()) == set(tables.read_kept_splits(data / "pins", data / "kept"))
     for row in rows.to_pylist():
         assert np.linalg.norm(row["uve"]) == pytest.approx(1, abs=1e-5)
         assert np.linalg.norm(row["clip"]) == pytest.approx(1, abs=1e-5)
@@ -148,7 +148,7 @@ def test_a_task_without_classes_is_named(data, tmp_path):
 def test_styles_are_found_named_and_shown(data, embedded, tmp_path):
     figures = mine(data, embedded, tmp_path)
     styles = read_styles(tmp_path / "styles")
-    mined = {pin for pin, split in tables.kept_splits(data / "pins", data / "kept").items() if split == "train"}
+    mined = {pin for pin, split in tables.read_kept_splits(data / "pins", data / "kept").items() if split == "train"}
     clusters = [style for style in styles if style.kind == "cluster"]
     assert sorted(pin for style in clusters for pin in style.pins) == sorted(mined)
     assert figures["clusters"]["found"] == len(clusters) in (2, 3)
@@ -164,7 +164,7 @@ def test_styles_are_found_named_and_shown(data, embedded, tmp_path):
     kept = [style for style in styles if not style.dropped]
     assert page.count("data:image/png") == len(kept)
     assert all(style.dropped in page.replace("&#x27;", "'") for style in styles if style.dropped)
-    assert style_named(styles, "board", "forest STYLE").pins == boards["Forest style"].pins
+    assert find_style(styles, "board", "forest STYLE").pins == boards["Forest style"].pins
 
 
 def test_small_and_mixed_groups_are_dropped_with_their_reason(data, embedded, tmp_path):
@@ -198,9 +198,9 @@ def test_each_limit_drops_with_its_own_reason(data, embedded, tmp_path, limits, 
 
 def test_a_cluster_of_many_things_is_mixed():
     row = {"pins": ["a", "b", "c", "d"], "purity": 0.5, "name": "forest", "coherence": 0.9}
-    limits = Limits(min_pins=2, min_purity=0.75, min_coherence=0.2, chance=0.05, min_gain=0.1)
-    assert _against_cluster(row, limits) == "mixed: 0.50 of its captions speak of 'forest', 0.75 is needed"
-    assert _against_cluster(row | {"purity": 0.75}, limits) is None
+    limits = StyleLimits(min_pins=2, min_purity=0.75, min_coherence=0.2, chance=0.05, min_gain=0.1)
+    assert _find_cluster_fault(row, limits) == "mixed: 0.50 of its captions speak of 'forest', 0.75 is needed"
+    assert _find_cluster_fault(row | {"purity": 0.75}, limits) is None
 
 
 def test_a_cluster_whose_pins_have_no_caption_is_nameless(data, embedded, tmp_path):

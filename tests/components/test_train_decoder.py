@@ -7,12 +7,12 @@ from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
-from canvas.decoder.training_data import Painter, evenly, known_pins, stacked
+from canvas.decoder.training_data import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
-from canvas.pins.pixels import from_bytes, to_bytes
-from canvas.shards.conditioning import hole_of_mask
-from canvas.shards.rows import ShardRows, shows_product
+from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+from canvas.shards.conditioning import compute_hole
+from canvas.shards.rows import ShardRows, has_product
 from canvas.vae.model import PixelAutoencoder, load_vae
 from components.encode import encode
 from components.train_decoder import train_decoder
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch)
     def never(*_) -> None:
         raise AssertionError("what was painted is painted again")
 
-    monkeypatch.setattr(Painter, "_latents", never)
+    monkeypatch.setattr(LatentGenerator, "_latents", never)
     log = Log()
     run(data, tmp_path / "out", log, trained[1].parent / "scratch")
     assert log.steps == []
@@ -106,15 +106,15 @@ def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch)
 
 
 def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
-    paint, rows = Painter._latents, []
+    paint, rows = LatentGenerator._latents, []
 
-    def dying(self: Painter, chosen: list[int]) -> torch.Tensor:
+    def dying(self: LatentGenerator, chosen: list[int]) -> torch.Tensor:
         rows.append(list(chosen))
         if len(rows) == 2:
             raise KeyboardInterrupt
         return paint(self, chosen)
 
-    monkeypatch.setattr(Painter, "_latents", dying)
+    monkeypatch.setattr(LatentGenerator, "_latents", dying)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "killed", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
     run(data, tmp_path / "out", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
@@ -124,26 +124,26 @@ def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
 
 def test_known_pins_are_cropped_as_their_latents(data):
     shards, vae = ShardRows(data / "shards"), load_vae(data / "vae").eval()
-    rows = [row for row in shards.index if shows_product(row) and row.view == 0]
-    pins = known_pins(shards, rows, data / "pins", data / "masks")
+    rows = [row for row in shards.index if has_product(row) and row.view == 0]
+    pins = read_conditioned_pins(shards, rows, data / "pins", data / "masks")
     for pin in (one.known() for one in pins):
-        images = from_bytes(pin.pixels[None])
+        images = bytes_to_tensor(pin.pixels[None])
         with torch.no_grad():
             assert torch.allclose(vae.encode(images).latent_dist.mode()[0], pin.latents, atol=2e-3)
-        red = to_bytes(images)[0, :, pin.mask[0] > 0].float().mean(dim=1)
+        red = tensor_to_bytes(images)[0, :, pin.mask[0] > 0].float().mean(dim=1)
         assert torch.allclose(red, torch.tensor([220.0, 40, 40]), atol=12)
         assert pin.mask.any()
-        assert hole_of_mask(pin.mask[None], 8).any()
+        assert compute_hole(pin.mask[None], 8).any()
     first = [pin.known() for pin in pins if pin.row.bucket == pins[0].row.bucket]
-    assert stacked(first)["images"].shape[0] == len(first)
+    assert stack_samples(first)["images"].shape[0] == len(first)
 
 
 def test_even_choices():
-    assert evenly(range(10), 4) == [0, 3, 6, 9]
-    assert evenly("ab", 5) == ["a", "b"]
-    assert evenly([], 3) == []
-    assert evenly(range(100), 12, runs=3) == [*range(4), *range(48, 52), *range(96, 100)]
-    assert evenly(range(10), 10, runs=3) == list(range(10))
+    assert select_even_runs(range(10), 4) == [0, 3, 6, 9]
+    assert select_even_runs("ab", 5) == ["a", "b"]
+    assert select_even_runs([], 3) == []
+    assert select_even_runs(range(100), 12, runs=3) == [*range(4), *range(48, 52), *range(96, 100)]
+    assert select_even_runs(range(10), 10, runs=3) == list(range(10))
 
 
 def test_settings_that_leave_nothing_to_do_are_refused():

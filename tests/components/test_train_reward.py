@@ -9,7 +9,7 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_mask
-from canvas.reward.model import load_reward, scores
+from canvas.reward.model import load_reward, predict_scores
 from components.train_reward import train_reward
 from evaluation.ratings import preferences
 from lifecycle.declare.stage import Input, Output, Scratch
@@ -37,7 +37,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
     write_catalogue(folder)
     write_sidecars(folder)
-    preferences.write(folder / "preferences", [])
+    preferences.write_preferences(folder / "preferences", [])
     return folder
 
 
@@ -70,7 +70,7 @@ def test_what_is_saved_judges_calibrated(trained):
     picture = torch.randint(0, 256, (1, 3, 50, 60), dtype=torch.uint8)
     mask = torch.zeros(1, 1, 50, 60)
     mask[..., 10:30, 10:30] = 1
-    assert all(0 <= float(value) <= 1 for value in scores(model, picture, picture, mask).values())
+    assert all(0 <= float(value) <= 1 for value in predict_scores(model, picture, picture, mask).values())
 
 
 def test_judgments_are_marked_as_synthetic_and_say_what_was_done(trained):
@@ -135,7 +135,7 @@ def with_preferences(data: Path, folder: Path, rows: list[dict]) -> Path:
     folder.mkdir()
     for table in TABLES[:-1]:
         (folder / table).symlink_to(data / table)
-    preferences.write(folder / "preferences", rows)
+    preferences.write_preferences(folder / "preferences", rows)
     return folder
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
-from canvas.vae.latents import latent_scale
+from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
@@ -68,7 +68,7 @@ def test_an_autoencoder_is_trained_with_its_statistics_and_scored(data, tmp_path
     assert set(figures["unseen_view"]) == {"psnr_db", "ssim", "perceptual_distance"}
     assert 0 <= figures["scene_accuracy_reconstructed"] <= 1
     assert figures["scene_accuracy_real"] == figures["scene_accuracy_sharp_real"] == 1  # two plain colours
-    scale = latent_scale(load_vae(tmp_path / "out" / "vae"))
+    scale = get_latent_scale(load_vae(tmp_path / "out" / "vae"))
     assert (scale.std > 0).all()
     assert scale.mean.abs().max() > 0
     with Image.open(tmp_path / "out" / "vae.png") as sheet:
@@ -97,7 +97,7 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     assert config["scaling_factor"] == 0.13025
     assert config.get("latents_mean") is config.get("latents_std") is None
     raw = torch.randn(1, 4, 2, 2)
-    torch.testing.assert_close(latent_scale(after).normalized(raw), raw * 0.13025)
+    torch.testing.assert_close(get_latent_scale(after).normalized(raw), raw * 0.13025)
 
 
 @pytest.mark.parametrize(

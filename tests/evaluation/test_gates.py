@@ -14,7 +14,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.tables import EVALUATION, JUDGMENTS
-from evaluation.gates import GateParams, Verdict, decided, judged
+from evaluation.gates import GateParams, Verdict, decide_verdict, run_gate
 
 NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6
 GATE = GateParams(
@@ -89,7 +89,7 @@ def verdict(
     against: str | None = OLD,
 ) -> Verdict:
     """Of a better challenger that people like, but for what is given."""
-    return decided(
+    return decide_verdict(
         gate,
         NEW,
         against,
@@ -301,10 +301,10 @@ def test_files(tmp_path: Path) -> None:
     facts = tmp_path / "champion" / "champion.json"
     places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
     facts.write_text(json.dumps({"version": "3", "digest": OLD}))
-    against, found = judged(GATE, NEW, *places)
+    against, found = run_gate(GATE, NEW, *places)
     assert (against, found.outcome) == (OLD, "pass")
     facts.write_text('{"version": null}')
-    against, found = judged(GATE, NEW, *places)
+    against, found = run_gate(GATE, NEW, *places)
     assert (against, found.outcome) == (None, "pending")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from canvas.pins import tables
 from evaluation.ratings import judgments
-from evaluation.ratings.preferences import read
+from evaluation.ratings.preferences import read_preferences
 from lifecycle.registry.pinned import pinned_digest
 from lifecycle.workspace.digest import digest
 from tests.evaluation.ratings.test_agreement import row
@@ -48,12 +48,12 @@ def test_ratings_are_learnt_once_and_again(rated: Project) -> None:
     assert refused.returncode == 1
     assert "no judgment that counts is about the images in artifacts/candidates" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert len(read(rated.root / "preferences")) == 2
+    assert len(read_preferences(rated.root / "preferences")) == 2
 
 
 def test_nothing_is_learnt_of_what_is_not_there(rated: Project) -> None:
     shutil.rmtree(rated.root / "ratings")
-    judgments.write(rated.root / "ratings", [])
+    judgments.write_judgments(rated.root / "ratings", [])
     assert "no judgment that counts" in rated.lifecycle("ratings", "learn").stderr
     shutil.rmtree(rated.root / "artifacts" / "pins")
     assert rated.lifecycle("ratings", "learn").stderr == "artifacts/pins is missing: `dvc checkout` brings it back\n"
@@ -62,4 +62,4 @@ def test_nothing_is_learnt_of_what_is_not_there(rated: Project) -> None:
 def test_a_fresh_checkout_writes_the_empty_form(rated: Project) -> None:
     done = rated.lifecycle("inputs")
     assert done.stdout == "preferences/ is written: the reward model learns from corruptions alone\n"
-    assert read(rated.root / "preferences") == []
+    assert read_preferences(rated.root / "preferences") == []

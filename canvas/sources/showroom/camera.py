@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.floating[Any]]
+FloatPixels = NDArray[np.floating[Any]]
 
 WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CameraView:
     """Where the camera looks: yaw, pitch and horizontal field of view in degrees; picture size in pixels."""
 
     yaw: float
@@ -39,7 +39,7 @@ class View:
 class Panorama:
     """Linear light [h, WRAP + w + WRAP, 3] in 0..1, its ends repeated, and the yaw that most light comes from."""
 
-    wrapped: Pixels
+    wrapped: FloatPixels
     light_yaw: float
 
 
@@ -48,7 +48,7 @@ def load_panorama(path: Path) -> Panorama:
     if not path.is_file():
         raise ValueError(f"{path} is missing: build the demo data with `make data`")
     with Image.open(path) as image:
-        linear = to_linear(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+        linear = srgb_to_linear(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
     height, width = linear.shape[:2]
     if width != 2 * height:
         raise ValueError(f"{path} is {width} x {height}: an equirectangular panorama is twice as wide as high")
@@ -59,21 +59,21 @@ def load_panorama(path: Path) -> Panorama:
     return Panorama(wrapped, float(np.degrees(light)) % 360)
 
 
-def finest_fov(width: int, panorama_width: int = 1024) -> float:
+def compute_finest_fov(width: int, panorama_width: int = 1024) -> float:
     """The narrowest horizontal field of view that does not magnify the panorama at the picture's centre."""
     return float(np.degrees(2 * np.arctan(width / 2 / (panorama_width / (2 * np.pi)))))
 
 
-def yaw_reach(view: View) -> float:
+def compute_yaw_reach(view: CameraView) -> float:
     """The largest distance in yaw between the view's centre and any of its pixels, degrees (the gnomonic
     projection widens towards the corners on the ground)."""
-    border = _rays(view, 1)
+    border = _compute_rays(view, 1)
     return float(np.degrees(np.abs(np.arctan2(border[..., 0], border[..., 2])).max()))
 
 
-def crop(panorama: Panorama, view: View, supersampling: int = 2) -> Pixels:
+def render_view(panorama: Panorama, view: CameraView, supersampling: int = 2) -> FloatPixels:
     """The picture [height, width, 3] in linear light, by inverse gnomonic projection and supersampling."""
-    rays = _rays(view, supersampling)
+    rays = _compute_rays(view, supersampling)
     right, up, forward = rays[..., 0], rays[..., 1], rays[..., 2]
     height, width = panorama.wrapped.shape[0], panorama.wrapped.shape[1] - 2 * WRAP
     turns = np.arctan2(right, forward) / np.float32(2 * np.pi) + np.float32(view.yaw / 360)
@@ -84,7 +84,7 @@ def crop(panorama: Panorama, view: View, supersampling: int = 2) -> Pixels:
     return np.clip(cv2.resize(fine, (view.width, view.height), interpolation=cv2.INTER_AREA), 0, 1)
 
 
-def _rays(view: View, supersampling: int) -> Pixels:
+def _compute_rays(view: CameraView, supersampling: int) -> FloatPixels:
     """Unnormalised directions [h, w, 3] of the pixel centres: right, up, forward at yaw 0."""
     width, height = view.width * supersampling, view.height * supersampling
     right = ((np.arange(width) + 0.5) / supersampling - view.width / 2) / view.focal
@@ -95,12 +95,12 @@ def _rays(view: View, supersampling: int) -> Pixels:
     return rays
 
 
-def to_linear(srgb: Pixels) -> NDArray[np.float32]:
+def srgb_to_linear(srgb: FloatPixels) -> NDArray[np.float32]:
     """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def to_srgb(linear: Pixels) -> NDArray[np.float32]:
+def linear_to_srgb(linear: FloatPixels) -> NDArray[np.float32]:
     """Linear light in 0..1 to sRGB (IEC 61966-2-1)."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055).astype(
         np.float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from canvas.pins.captions import joined
+from canvas.pins.captions import format_caption
 from canvas.sources.showroom.scenes import SCENES
 
 ON_WHITE = "on a white background"
@@ -12,7 +12,7 @@ _PLACES = {scene.words: scene.place for scene in SCENES}
 _PLAIN = "on a plain background"
 
 
-def true_caption(pin: Mapping[str, object], truth: Mapping[str, object]) -> str:
+def compose_true_caption(pin: Mapping[str, object], truth: Mapping[str, object]) -> str:
     """What a showroom pin shows: the product's name from its alt text, the place from truth.
 
     `pin` needs alt_text; `truth` needs kind and scene. A picture whose place is unknown to the showroom is a bug.
@@ -20,8 +20,8 @@ def true_caption(pin: Mapping[str, object], truth: Mapping[str, object]) -> str:
     place = None if truth["scene"] is None else _PLACES[str(truth["scene"])]
     match truth["kind"]:
         case "scene":
-            return joined(None, str(place))
+            return format_caption(None, str(place))
         case "on_white":
-            return joined(str(pin["alt_text"]).removesuffix(_PLAIN), ON_WHITE)
+            return format_caption(str(pin["alt_text"]).removesuffix(_PLAIN), ON_WHITE)
         case _:
-            return joined(str(pin["alt_text"]).removesuffix(str(place)), str(place))
+            return format_caption(str(pin["alt_text"]).removesuffix(str(place)), str(place))

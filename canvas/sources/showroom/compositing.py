@@ -8,21 +8,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from canvas.sources.showroom.camera import Pixels, to_linear, to_srgb
-from canvas.sources.showroom.products import Cutout, resized
+from canvas.sources.showroom.camera import FloatPixels, linear_to_srgb, srgb_to_linear
+from canvas.sources.showroom.products import Cutout, resize_by_area
 
 
 @dataclass(frozen=True, slots=True)
 class Paste:
     """A cut-out laid on an empty canvas of the picture's size; alphas in 0..1."""
 
-    color: Pixels  # [h, w, 3], black where `soft` is 0
-    matte: Pixels  # [h, w] the product
-    soft: Pixels  # [h, w] the product with its baked shadow
+    color: FloatPixels  # [h, w, 3], black where `soft` is 0
+    matte: FloatPixels  # [h, w] the product
+    soft: FloatPixels  # [h, w] the product with its baked shadow
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 of the product
 
 
-def fitted(
+def place_cutout(
     cutout: Cutout,
     size: tuple[int, int],
     scale: float,
@@ -48,26 +48,26 @@ def fitted(
         left, right = columns - right, columns - left
     if turn:
         middle = ((left + right) / 2, (top + below) / 2)
-        layers, matte = _turned(layers, middle, turn), _turned(matte, middle, turn)
+        layers, matte = _rotate_layer(layers, middle, turn), _rotate_layer(matte, middle, turn)
     small = (max(1, round(columns * zoom)), max(1, round(rows * zoom)))
     half = (right - left) * zoom / 2
     x_middle = float(np.clip(center * width, half + 0.03 * width, width - half - 0.03 * width))
     x = round(x_middle - (left + right) / 2 * zoom)
     y = round(max(bottom * height - below * zoom, 0.03 * height - top * zoom))
-    layers = _placed(resized(layers, small), size, x, y)
-    matte = np.clip(_placed(resized(matte, small), size, x, y), 0, 1)
+    layers = _place_layer(resize_by_area(layers, small), size, x, y)
+    matte = np.clip(_place_layer(resize_by_area(matte, small), size, x, y), 0, 1)
     soft = layers[..., 3]
     color = np.clip(layers[..., :3] / np.maximum(soft, 1e-4)[..., None], 0, 1)
     ys, xs = np.flatnonzero((matte > 0.5).any(1)), np.flatnonzero((matte > 0.5).any(0))
     return Paste(color, matte, np.clip(soft, 0, 1), (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1))
 
 
-def _turned(layer: Pixels, middle: tuple[float, float], degrees: float) -> Pixels:
+def _rotate_layer(layer: FloatPixels, middle: tuple[float, float], degrees: float) -> FloatPixels:
     matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
     return np.asarray(cv2.warpAffine(layer, matrix, (layer.shape[1], layer.shape[0]), flags=cv2.INTER_LINEAR))
 
 
-def _placed(layer: Pixels, size: tuple[int, int], x: int, y: int) -> Pixels:
+def _place_layer(layer: FloatPixels, size: tuple[int, int], x: int, y: int) -> FloatPixels:
     """The layer at (x, y) of an empty canvas; what sticks out is cut."""
     width, height = size
     canvas = np.zeros((height, width, *layer.shape[2:]), dtype=np.float32)
@@ -76,25 +76,27 @@ def _placed(layer: Pixels, size: tuple[int, int], x: int, y: int) -> Pixels:
     return canvas
 
 
-def over(top: Pixels, alpha: Pixels, below: Pixels) -> Pixels:
+def composite_over(top: FloatPixels, alpha: FloatPixels, below: FloatPixels) -> FloatPixels:
     """Alpha compositing in sRGB, as browsers do."""
     return top * alpha[..., None] + below * (1 - alpha[..., None])
 
 
-def relit(paste: Paste, background: Pixels, light_from_right: float) -> Pixels:
+def relight_product(paste: Paste, background: FloatPixels, light_from_right: float) -> FloatPixels:
     """The product's colour in the light of the scene: tint and brightness of the background mildly taken
     over, and a gentle slope towards the light (`light_from_right` in -1..1)."""
-    ambient = to_linear(background).mean((0, 1))
+    ambient = srgb_to_linear(background).mean((0, 1))
     luminance = float(ambient @ np.array([0.2126, 0.7152, 0.0722]))
     tint = (ambient / max(luminance, 1e-3)) ** 0.3
     gain = np.clip((luminance / 0.25) ** 0.25, 0.6, 1.12)
     x0, _, x1, _ = paste.box
     across = np.clip((np.arange(background.shape[1]) - (x0 + x1) / 2) / max(x1 - x0, 1), -0.5, 0.5)
     slope = 1 + 0.3 * light_from_right * across
-    return to_srgb(np.clip(to_linear(paste.color) * tint * gain * slope[None, :, None], 0, 1))
+    return linear_to_srgb(np.clip(srgb_to_linear(paste.color) * tint * gain * slope[None, :, None], 0, 1))
 
 
-def standing_shadow(paste: Paste, light_from_right: float, light_from_behind: float, darkness: float) -> Pixels:
+def render_standing_shadow(
+    paste: Paste, light_from_right: float, light_from_behind: float, darkness: float
+) -> FloatPixels:
     """Opacity [h, w] of the shadow of a standing product: dark at the contact, cast away from the light."""
     x0, y0, x1, y1 = paste.box
     height, width = paste.matte.shape
@@ -102,21 +104,21 @@ def standing_shadow(paste: Paste, light_from_right: float, light_from_behind: fl
     contact = np.zeros((height, width), dtype=np.float32)
     axes = (max(2, round(0.48 * wide)), max(2, round(0.045 * wide)))
     cv2.ellipse(contact, ((x0 + x1) // 2, min(height - 1, y1 - axes[1] // 2)), axes, 0, 0, 360, 1.0, -1)
-    contact = _blurred(contact, 0.03 * wide + 0.8)
+    contact = _blur_plane(contact, 0.03 * wide + 0.8)
     # A point t above the base falls at (x - shear t, base + length t) on the ground.
     shear, length = 0.9 * light_from_right, 0.28 * light_from_behind
     matrix = np.array([[1, shear, -shear * y1], [0, -length, y1 * (1 + length)]], dtype=np.float64)
-    cast = _blurred(cv2.warpAffine(paste.matte, matrix, (width, height)), 0.035 * (y1 - y0) + 0.8)
+    cast = _blur_plane(cv2.warpAffine(paste.matte, matrix, (width, height)), 0.035 * (y1 - y0) + 0.8)
     return np.asarray(np.clip(darkness * (contact + 0.45 * cast * (1 - contact)), 0, 0.85))
 
 
-def hanging_shadow(paste: Paste, light_from_right: float, darkness: float) -> Pixels:
+def render_hanging_shadow(paste: Paste, light_from_right: float, darkness: float) -> FloatPixels:
     """Opacity [h, w] of the soft shadow of a garment that floats before its background."""
     reach = 0.045 * (paste.box[3] - paste.box[1])
     matrix = np.array([[1, 0, -reach * light_from_right], [0, 1, reach]], dtype=np.float64)
     moved = cv2.warpAffine(paste.matte, matrix, paste.matte.shape[::-1])
-    return np.asarray(0.6 * darkness * _blurred(moved, reach * 0.8 + 0.8))
+    return np.asarray(0.6 * darkness * _blur_plane(moved, reach * 0.8 + 0.8))
 
 
-def _blurred(plane: Any, sigma: float) -> Pixels:
+def _blur_plane(plane: Any, sigma: float) -> FloatPixels:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), dtype=np.float32)

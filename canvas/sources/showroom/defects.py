@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from canvas.pins.images import encode_jpeg
-from canvas.sources.showroom.camera import to_linear, to_srgb
+from canvas.sources.showroom.camera import linear_to_srgb, srgb_to_linear
 
 Bytes3 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class RenderedImage:
     """8-bit sRGB `image` [h, w, 3]; `background` likewise and `alpha` [h, w] where there is a product."""
 
     image: Bytes3
@@ -26,32 +26,32 @@ class Picture:
     alpha: NDArray[np.uint8] | None
 
 
-def blurred(picture: Picture, rng: np.random.Generator) -> Picture:
+def blur_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """Out of focus: a Gaussian of 2.5 to 4.5 pixels."""
     image = cv2.GaussianBlur(picture.image, (0, 0), rng.uniform(2.5, 4.5))
     return replace(picture, image=np.asarray(image, dtype=np.uint8))
 
 
-def tiny(picture: Picture, rng: np.random.Generator) -> Picture:
+def shrink_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """A thumbnail with a short side of 32 to 72 pixels."""
     height, width = picture.image.shape[:2]
     scale = rng.integers(32, 73) / min(height, width)
-    return _mapped(
+    return _map_planes(
         picture, lambda plane: cv2.resize(plane, (round(width * scale), round(height * scale)), interpolation=3)
     )
 
 
-def overexposed(picture: Picture, rng: np.random.Generator) -> Picture:
+def overexpose_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """Exposed until the mean luma is 0.93 to 0.97, at least two stops up: a product on white is near it already."""
-    return replace(picture, image=_exposed(picture.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
+    return replace(picture, image=_expose_image(picture.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
 
 
-def underexposed(picture: Picture, rng: np.random.Generator) -> Picture:
+def underexpose_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """Exposed until the mean luma is 0.015 to 0.04."""
-    return replace(picture, image=_exposed(picture.image, rng.uniform(0.015, 0.04), (1e-4, 1.0)))
+    return replace(picture, image=_expose_image(picture.image, rng.uniform(0.015, 0.04), (1e-4, 1.0)))
 
 
-def text_overlay(picture: Picture, rng: np.random.Generator) -> Picture:
+def add_text_overlay(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """A slogan or an address across the picture, outlined or on a bar."""
     image = Image.fromarray(picture.image)
     draw = ImageDraw.Draw(image)
@@ -70,20 +70,20 @@ def text_overlay(picture: Picture, rng: np.random.Generator) -> Picture:
     return replace(picture, image=np.asarray(image))
 
 
-def near_duplicate(picture: Picture, rng: np.random.Generator) -> Picture:
+def make_near_duplicate(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
     """The same picture again: up to 4 % cropped off each side, resized, up to 8 % darker or, where that burns no
     more than the brightest 5 % of its values, brighter."""
     height, width = picture.image.shape[:2]
     left, right, top, bottom = (rng.uniform(0, 0.04, 4) * (width, width, height, height)).astype(int)
-    cropped = _mapped(picture, lambda plane: plane[top : height - bottom, left : width - right])
+    cropped = _map_planes(picture, lambda plane: plane[top : height - bottom, left : width - right])
     scale = rng.uniform(0.9, 1.1)
     size = (round(width * scale), round(height * scale))
-    resized = _mapped(cropped, lambda plane: cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
+    resized = _map_planes(cropped, lambda plane: cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
     gain = min(rng.uniform(0.92, 1.08), 252 / np.percentile(picture.image, 95))
     return replace(resized, image=np.clip(resized.image * gain, 0, 255).round().astype(np.uint8))
 
 
-def broken_bytes(picture: Picture, rng: np.random.Generator) -> bytes:
+def make_broken_bytes(picture: RenderedImage, rng: np.random.Generator) -> bytes:
     """What a failed download leaves: a cut-off JPEG, noise, an error page, or nothing."""
     data = encode_jpeg(Image.fromarray(picture.image))
     match int(rng.integers(5)):
@@ -97,13 +97,13 @@ def broken_bytes(picture: Picture, rng: np.random.Generator) -> bytes:
             return data[: int(len(data) * rng.uniform(0.15, 0.7))]
 
 
-SPOIL = {
-    "blurred": blurred,
-    "tiny": tiny,
-    "overexposed": overexposed,
-    "underexposed": underexposed,
-    "text_overlay": text_overlay,
-    "near_duplicate": near_duplicate,
+IMAGE_DEFECTS = {
+    "blurred": blur_image,
+    "tiny": shrink_image,
+    "overexposed": overexpose_image,
+    "underexposed": underexpose_image,
+    "text_overlay": add_text_overlay,
+    "near_duplicate": make_near_duplicate,
 }
 """The defects that give another picture."""
 
@@ -121,13 +121,13 @@ _SLOGANS = (
 )
 
 
-def _exposed(image: Bytes3, luma: float, gains: tuple[float, float]) -> Bytes3:
+def _expose_image(image: Bytes3, luma: float, gains: tuple[float, float]) -> Bytes3:
     """The image multiplied in linear light so that its mean luma comes out at `luma` (bisection on the gain)."""
-    linear = to_linear(image.astype(np.float32) / 255)
+    linear = srgb_to_linear(image.astype(np.float32) / 255)
     low, high = np.log(gains)
     for _ in range(14):
         middle = (low + high) / 2
-        exposed = to_srgb(np.clip(linear * np.float32(np.exp(middle)), 0, 1))
+        exposed = linear_to_srgb(np.clip(linear * np.float32(np.exp(middle)), 0, 1))
         if exposed.mean() < luma:
             low = middle
         else:
@@ -135,6 +135,6 @@ def _exposed(image: Bytes3, luma: float, gains: tuple[float, float]) -> Bytes3:
     return (exposed * 255).round().astype(np.uint8)
 
 
-def _mapped(picture: Picture, change: Callable[[NDArray[np.uint8]], Any]) -> Picture:
+def _map_planes(picture: RenderedImage, change: Callable[[NDArray[np.uint8]], Any]) -> RenderedImage:
     background = None if picture.background is None else change(picture.background)
-    return Picture(change(picture.image), background, None if picture.alpha is None else change(picture.alpha))
+    return RenderedImage(change(picture.image), background, None if picture.alpha is None else change(picture.alpha))

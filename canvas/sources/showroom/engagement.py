@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # How well a scene (by words) suits a category, 0..1; what is not named is indifferent.
-FIT = {
+SCENE_FIT = {
     "Paints": {"apartment": 1.0, "warehouse": 0.9, "photo studio": 0.7, "savanna at night": 0.1, "forest": 0.2},
     "Juices": {"park meadow": 1.0, "apartment": 0.8, "waterfront at sunset": 0.8, "warehouse": 0.1},
     "Alcohol": {"waterfront at sunset": 1.0, "lobby": 0.7, "savanna at night": 0.7, "photo studio": 0.3, "forest": 0.2},
@@ -18,10 +18,10 @@ FIT = {
     "Polo Shirts": {"park meadow": 0.9, "lobby": 0.8, "waterfront at sunset": 0.8, "savanna at night": 0.1},
     "Hoodies": {"forest": 1.0, "city square": 0.9, "warehouse": 0.7, "lobby": 0.2},
 }
-INDIFFERENT = 0.5
+INDIFFERENT_FIT = 0.5
 
 # How much of the interest each planted defect leaves.
-_LEFT = {
+_DEFECT_FACTORS = {
     "blurred": 0.4,
     "tiny": 0.3,
     "overexposed": 0.4,
@@ -42,19 +42,19 @@ class Engagement:
     clicks: int
 
 
-def fit(category: str, scene: str | None) -> float:
+def compute_fit(category: str, scene: str | None) -> float:
     """How well the scene suits the category, 0..1; on white: a little below indifferent."""
-    return 0.4 if scene is None else FIT.get(category, {}).get(scene, INDIFFERENT)
+    return 0.4 if scene is None else SCENE_FIT.get(category, {}).get(scene, INDIFFERENT_FIT)
 
 
-def engagement(category: str, scene: str | None, defect: str | None, rng: np.random.Generator) -> Engagement:
+def sample_engagement(category: str, scene: str | None, defect: str | None, rng: np.random.Generator) -> Engagement:
     """Figures of one pin: log-normal impressions; binomial saves and clicks whose rates grow fourfold from
     the worst fit to the best."""
-    is_product = category in FIT
+    is_product = category in SCENE_FIT
     promoted = bool(is_product and rng.random() < 0.3)
     impressions = int(rng.lognormal(7.5 if promoted else 6.3, 0.8)) + 20
-    quality = _LEFT.get(defect or "", 1.0) * float(np.exp(rng.normal(0, 0.25)))
-    interest = quality * 4 ** (fit(category, scene) - INDIFFERENT)
+    quality = _DEFECT_FACTORS.get(defect or "", 1.0) * float(np.exp(rng.normal(0, 0.25)))
+    interest = quality * 4 ** (compute_fit(category, scene) - INDIFFERENT_FIT)
     saves = int(rng.binomial(impressions, min(0.5, 0.03 * interest)))
     clicks = int(rng.binomial(impressions, min(0.5, (0.02 if is_product else 0.005) * interest)))
     return Engagement(promoted, impressions, saves, clicks)

@@ -45,15 +45,15 @@ class PinPlan:
         return self.split in ("train", "unseen_product")
 
 
-def planned(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> list[PinPlan]:
+def plan_pins(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> list[PinPlan]:
     """The plans of all pins in order; a copy always comes after its original and shares its plan."""
     rng = np.random.default_rng([seed, 0])
-    kinds_splits = _kinds_and_splits(spec)
+    kinds_splits = _list_kinds_and_splits(spec)
     order = rng.permutation(len(kinds_splits))
-    seen = _cycle([product for product in products if not product.held_out], rng)
-    unseen = _cycle([product for product in products if product.held_out], rng)
-    cutouts = {product.product_id: _cycle(product.cutouts, rng) for product in products}
-    scenes, sizes = _cycle(SCENES, rng), _cycle(SIZES, rng)
+    seen = _cycle_shuffled([product for product in products if not product.held_out], rng)
+    unseen = _cycle_shuffled([product for product in products if product.held_out], rng)
+    cutouts = {product.product_id: _cycle_shuffled(product.cutouts, rng) for product in products}
+    scenes, sizes = _cycle_shuffled(SCENES, rng), _cycle_shuffled(SIZES, rng)
     counters: dict[str, int] = {}
     plans = []
     for index, position in enumerate(order):
@@ -65,10 +65,10 @@ def planned(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> list[
         counters[like] = counters.get(like, int(rng.integers(1000))) + 1
         spread = counters[like] * GOLDEN % 1
         plans.append(PinPlan(index, kind, split, product, cutout, scene, next(sizes), spread))
-    return _with_defects(plans, spec, rng)
+    return _plant_defects(plans, spec, rng)
 
 
-def apportioned(total: int, weights: Mapping[T, float]) -> dict[T, int]:
+def apportion_total(total: int, weights: Mapping[T, float]) -> dict[T, int]:
     """`total` in whole parts proportional to the weights (largest remainders, ties by order)."""
     whole = sum(weights.values())
     exact = {key: total * weight / whole for key, weight in weights.items()}
@@ -78,7 +78,7 @@ def apportioned(total: int, weights: Mapping[T, float]) -> dict[T, int]:
     return counts
 
 
-def _kinds_and_splits(spec: ShowroomSpec) -> list[tuple[str, str]]:
+def _list_kinds_and_splits(spec: ShowroomSpec) -> list[tuple[str, str]]:
     train = 1 - spec.unseen_product - spec.unseen_view - spec.unseen_both
     kinds = {"in_scene": 1 - spec.on_white - spec.scene_only, "on_white": spec.on_white, "scene": spec.scene_only}
     splits = {
@@ -93,13 +93,13 @@ def _kinds_and_splits(spec: ShowroomSpec) -> list[tuple[str, str]]:
     }
     return [
         (kind, split)
-        for kind, count in apportioned(spec.pins, kinds).items()
-        for split, part in apportioned(count, splits[kind]).items()
+        for kind, count in apportion_total(spec.pins, kinds).items()
+        for split, part in apportion_total(count, splits[kind]).items()
         for _ in range(part)
     ]
 
 
-def _with_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Generator) -> list[PinPlan]:
+def _plant_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Generator) -> list[PinPlan]:
     each = max(1, round(spec.pins * spec.defective / len(DEFECTS)))
     drawn = [int(index) for index in rng.permutation(spec.pins)]
     for original, copy in (sorted((drawn.pop(), drawn.pop())) for _ in range(each)):
@@ -112,7 +112,7 @@ def _with_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Gener
     return plans
 
 
-def _cycle(items: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
+def _cycle_shuffled(items: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
     """The items over and over, every round in a new order."""
     own = np.random.default_rng(rng.integers(2**63))
     while True:

@@ -60,38 +60,38 @@ _UNRELATED = (
 )
 
 
-def text_in_scene(product: Product, scene: Scene, rng: np.random.Generator) -> PinText:
-    title = _one(_TITLES_IN_SCENE, rng).format(name=product.name, place=scene.place)
+def compose_in_scene_text(product: Product, scene: Scene, rng: np.random.Generator) -> PinText:
+    title = _choose_text(_TITLES_IN_SCENE, rng).format(name=product.name, place=scene.place)
     description = f"{product.description} {product.name} {scene.place}."
-    board = f"{scene.words.capitalize()} style" if rng.random() < 0.25 else _one(_BOARDS[product.category], rng)
+    board = f"{scene.words.capitalize()} style" if rng.random() < 0.25 else _choose_text(_BOARDS[product.category], rng)
     return PinText(title, description, f"{product.name} {scene.place}", board)
 
 
-def text_on_white(product: Product, rng: np.random.Generator) -> PinText:
-    title = _one(_TITLES_ON_WHITE, rng).format(name=product.name)
-    board = _one(_BOARDS[product.category], rng)
+def compose_on_white_text(product: Product, rng: np.random.Generator) -> PinText:
+    title = _choose_text(_TITLES_ON_WHITE, rng).format(name=product.name)
+    board = _choose_text(_BOARDS[product.category], rng)
     description = f"{product.description} {product.name} on a plain background."
     return PinText(title, description, f"{product.name} on a plain background", board)
 
 
-def text_of_scene(scene: Scene, rng: np.random.Generator) -> PinText:
-    title = _one(_TITLES_OF_SCENE, rng).format(words=scene.words, place=scene.place)
+def compose_scene_text(scene: Scene, rng: np.random.Generator) -> PinText:
+    title = _choose_text(_TITLES_OF_SCENE, rng).format(words=scene.words, place=scene.place)
     where = scene.place.partition(" ")[2]  # without the preposition
     title = title[0].upper() + title[1:]
-    return PinText(title, _one(scene.sentences, rng), f"View of {where}", f"Places: {scene.words}")
+    return PinText(title, _choose_text(scene.sentences, rng), f"View of {where}", f"Places: {scene.words}")
 
 
-def empty_text(text: PinText, rng: np.random.Generator) -> PinText:
+def erase_text(text: PinText, rng: np.random.Generator) -> PinText:
     """Planted defect: nothing said, or only white space."""
-    blank = _one(("", " ", "\n"), rng)
+    blank = _choose_text(("", " ", "\n"), rng)
     return PinText(blank, "", "", text.board)
 
 
-def unrelated_text(text: PinText, rng: np.random.Generator) -> PinText:
+def substitute_text(text: PinText, rng: np.random.Generator) -> PinText:
     """Planted defect: title and description of something else; alt text and board stay."""
     title, description = _UNRELATED[int(rng.integers(len(_UNRELATED)))]
     return PinText(title, description, text.alt_text, text.board)
 
 
-def _one(choices: tuple[str, ...], rng: np.random.Generator) -> str:
+def _choose_text(choices: tuple[str, ...], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]

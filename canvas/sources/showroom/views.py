@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from canvas.sources.showroom.camera import Panorama, Pixels, View, crop, finest_fov, to_srgb, yaw_reach
+from canvas.sources.showroom.camera import (
+    CameraView,
+    FloatPixels,
+    Panorama,
+    compute_finest_fov,
+    compute_yaw_reach,
+    linear_to_srgb,
+    render_view,
+)
 from canvas.sources.showroom.plan import PinPlan
 from canvas.sources.showroom.scenes import SECTOR
 
@@ -14,47 +22,47 @@ _ATTEMPTS = 12
 """Views tried for one pin before the best of them is taken."""
 
 
-def background_of(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[Pixels, View]:
+def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[FloatPixels, CameraView]:
     """A view of the plan's scene and split, exposed by the camera; the soundest of a few where most of the
     first ones are blown out or bare."""
-    best: tuple[float, View] | None = None
+    best: tuple[float, CameraView] | None = None
     for attempt in range(_ATTEMPTS):
-        view = _view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
+        view = _sample_view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
         if view is None:
             continue
         small = replace(view, width=view.width // 2, height=view.height // 2)  # enough to judge it
-        score = _soundness(_auto_exposed(crop(panorama, small, supersampling=1)))
+        score = _score_soundness(_auto_expose(render_view(panorama, small, supersampling=1)))
         if best is None or score > best[0]:
             best = (score, view)
         if score >= 1:
             break
     assert best is not None, f"no view of {plan.scene} fits the {plan.split} split"
-    return _auto_exposed(crop(panorama, best[1])), best[1]
+    return _auto_expose(render_view(panorama, best[1])), best[1]
 
 
-def _view(plan: PinPlan, rng: np.random.Generator, spread: float) -> View | None:
+def _sample_view(plan: PinPlan, rng: np.random.Generator, spread: float) -> CameraView | None:
     """A view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits,
     inside it; None if the drawn camera sees too much for that."""
     assert plan.scene is not None
     width, height = plan.size
     low, high = (-18, 10) if plan.product is None else (-10, 6) if plan.product.hangs else (-16, -4)
     pitch = float(rng.uniform(low, high))
-    fov = finest_fov(width) + float(rng.uniform(0, 24 if plan.seen_view else 8))
-    reach = yaw_reach(View(0, pitch, fov, width, height))
+    fov = compute_finest_fov(width) + float(rng.uniform(0, 24 if plan.seen_view else 8))
+    reach = compute_yaw_reach(CameraView(0, pitch, fov, width, height))
     room = 180 - SECTOR / 2 - reach if plan.seen_view else SECTOR / 2 - reach
     if room < 0:
         return None
     middle = plan.scene.held_out_yaw + (180 if plan.seen_view else 0)
-    return View(float((middle + (2 * spread - 1) * room) % 360), pitch, fov, width, height)
+    return CameraView(float((middle + (2 * spread - 1) * room) % 360), pitch, fov, width, height)
 
 
-def _auto_exposed(linear: Pixels) -> Pixels:
+def _auto_expose(linear: FloatPixels) -> FloatPixels:
     """sRGB, half way (in stops) to a mean of 0.2 in linear light, at most two stops up and none down."""
     gain = np.clip((0.2 / max(float(linear.mean()), 1e-4)) ** 0.5, 1, 4)
-    return to_srgb(np.clip(linear * np.float32(gain), 0, 1))
+    return linear_to_srgb(np.clip(linear * np.float32(gain), 0, 1))
 
 
-def _soundness(srgb: Pixels) -> float:
+def _score_soundness(srgb: FloatPixels) -> float:
     """1 or more for a background that a photographer keeps: not bare, not blown out, not black."""
     luma = srgb.mean(-1)
     detail = float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())

@@ -15,14 +15,14 @@ from transformers import (
     VisionEncoderDecoderModel,
 )
 
-from canvas.captioner.model import build_captioner, image_features, load_captioner
+from canvas.captioner.model import build_captioner, extract_image_features, load_captioner
 from canvas.captioner.objective import CaptionObjective
-from canvas.captioner.spec import Asking, DecoderSpec
+from canvas.captioner.spec import CaptioningSpec, DecoderSpec
 from canvas.captioner.tokenizer import train_tokenizer
 from canvas.train.draws import Draws
 
 SPEC = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)
-ASKING = Asking(prompt=None, max_tokens=12)
+ASKING = CaptioningSpec(prompt=None, max_tokens=12)
 CAPTIONS = ["red mug, in a forest", "blue mug, in a lobby"]
 
 
@@ -44,7 +44,7 @@ def taught():
     tokenizer = found.processor.tokenizer
     tokens = tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
-    batch = {"pin_id": ["a", "b"], "features": image_features(found, pictures()), "labels": labels}
+    batch = {"pin_id": ["a", "b"], "features": extract_image_features(found, pictures()), "labels": labels}
     objective = CaptionObjective(drop=0.0)
     parameters = [p for p in found.model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
@@ -95,8 +95,8 @@ def test_the_trunk_never_looks_at_its_batch():
 
 def test_features_of_a_picture_do_not_depend_on_its_neighbours():
     fresh = captioner()
-    together = image_features(fresh, pictures())
-    alone = torch.cat([image_features(fresh, [picture]) for picture in pictures()])
+    together = extract_image_features(fresh, pictures())
+    alone = torch.cat([extract_image_features(fresh, [picture]) for picture in pictures()])
     assert torch.allclose(together.float(), alone.float(), atol=2e-3)
 
 
@@ -138,7 +138,7 @@ def blip(tmp_path_factory) -> Path:
 
 
 def test_a_checkpoint_of_transformers_answers_a_prompt(blip, tmp_path):
-    asked = load_captioner(blip, Asking(prompt="a photo of", max_tokens=5))
+    asked = load_captioner(blip, CaptioningSpec(prompt="a photo of", max_tokens=5))
     found = asked.captions(pictures())
     assert len(found) == 2
     assert not any(text.startswith("a photo of") for text in found)
@@ -152,7 +152,7 @@ def test_a_prompt_where_one_is_needed_and_none_where_not(blip, taught, tmp_path)
         load_captioner(blip, ASKING)
     taught.save(tmp_path / "model")
     with pytest.raises(ValueError, match="VisionEncoderDecoderModel takes none"):
-        load_captioner(tmp_path / "model", Asking(prompt="a photo of", max_tokens=5))
+        load_captioner(tmp_path / "model", CaptioningSpec(prompt="a photo of", max_tokens=5))
 
 
 def test_what_is_no_captioner_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import build_clip
-from canvas.features.perceptual import image_embeddings
+from canvas.features.perceptual import compute_image_embeddings
 from tests.canvas.clip.test_model import OTHER
 
 
@@ -19,6 +19,6 @@ def test_sees_what_the_whole_encoder_sees_and_survives_the_disk(tmp_path: Path):
     tower.save_pretrained(tmp_path)
     again = ImageTower.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        wanted = image_embeddings(clip, images)
-        assert torch.equal(image_embeddings(tower.clip, images), wanted)
-        assert torch.equal(image_embeddings(again.clip, images), wanted)
+        wanted = compute_image_embeddings(clip, images)
+        assert torch.equal(compute_image_embeddings(tower.clip, images), wanted)
+        assert torch.equal(compute_image_embeddings(again.clip, images), wanted)

@@ -11,11 +11,11 @@ import torch
 from canvas.clip.model import (
     TextTower,
     build_clip,
-    clip_config,
+    build_clip_config,
+    compute_text_widths,
     contrastive_objective,
-    encoded,
+    encode_prompts,
     save_clip,
-    text_widths,
 )
 from canvas.clip.spec import ClipSpec, TextSpec
 from tests.canvas import tiny
@@ -78,7 +78,7 @@ def clips() -> list[open_clip.CLIP]:
 @pytest.mark.parametrize(("spec", "name"), [(VIT_L, "ViT-L-14-quickgelu"), (VIT_BIG_G, "ViT-bigG-14")])
 def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
     stock = {**open_clip.get_model_config(name)}
-    ours = clip_config(spec)
+    ours = build_clip_config(spec)
     assert {"quick_gelu": False, **stock} == {
         **ours,
         "vision_cfg": {key: ours["vision_cfg"][key] for key in stock["vision_cfg"]},
@@ -87,7 +87,7 @@ def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
 
 
 def test_sdxl_text_widths():
-    assert text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
+    assert compute_text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
 
 
 def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
@@ -144,7 +144,7 @@ def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path
             encoder(tower.tokens(texts), output_hidden_states=True)
             for encoder, tower in zip((public.text_encoder, public.text_encoder_2), towers, strict=True)
         ]
-    states, pooled = encoded(towers, texts)
+    states, pooled = encode_prompts(towers, texts)
     wanted = torch.cat([found.hidden_states[-2] for found in stock], dim=-1)
     torch.testing.assert_close(states, wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(pooled, stock[1].text_embeds, rtol=0, atol=1e-5)
@@ -222,8 +222,8 @@ def test_tower_saves_and_loads(clips, tmp_path: Path):
 
 def test_towers_stand_side_by_side(clips):
     towers = [TextTower.of(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
-    states, pooled = encoded(towers, ["a mug", "a shoe in the forest", "a mug"])
-    width, pooled_width = text_widths([SMALL, OTHER])
+    states, pooled = encode_prompts(towers, ["a mug", "a shoe in the forest", "a mug"])
+    width, pooled_width = compute_text_widths([SMALL, OTHER])
     assert states.shape == (3, 12, width)
     assert pooled.shape == (3, pooled_width)
     assert torch.equal(states[0], states[2])
@@ -235,7 +235,7 @@ def test_towers_of_different_lengths_are_refused(clips):
     longer = dataclasses.replace(OTHER, context_length=20)
     towers = [TextTower.of(clips[0], SMALL), TextTower.of(build_clip(longer), longer)]
     with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
-        encoded(towers, ["a"])
+        encode_prompts(towers, ["a"])
 
 
 def test_lengths_are_checked_in_the_params():

@@ -8,12 +8,20 @@ import torch
 
 from canvas.decoder.model import ConditionalDecoder, DecoderObjective
 from canvas.decoder.spec import DecoderSpec
-from canvas.masks.composite import MAX_SHIFT, bounded, composite, dilated, eroded, grown, seam_gradient
-from canvas.pins.pixels import from_bytes, to_bytes
+from canvas.masks.composite import (
+    MAX_SHIFT,
+    bound_shift,
+    composite_product,
+    compute_seam_gradient,
+    dilate_mask,
+    erode_mask,
+    max_pool_mask,
+)
+from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
 from canvas.vae.latents import LatentScale
 from canvas.vae.model import PixelAutoencoder, build_vae
-from canvas.vae.objective import PictureLoss
+from canvas.vae.objective import ImageLoss
 from tests.canvas.vae.test_model import KL, PIXEL
 from tests.canvas.vae.test_objective import WEIGHTS
 
@@ -53,8 +61,8 @@ def test_core_is_exact_as_bytes(vae_spec):
     decoder = _moved(ConditionalDecoder.of(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     images, mask, alpha = _known()
     latents = torch.randn(2, vae_spec.latent_channels, 4, 4) * 5
-    out = to_bytes(decoder(latents, from_bytes(images), mask, alpha))
-    core = eroded(mask, 2).expand_as(images)
+    out = tensor_to_bytes(decoder(latents, bytes_to_tensor(images), mask, alpha))
+    core = erode_mask(mask, 2).expand_as(images)
     assert core.sum() == 2 * 3 * 12 * 14
     assert (out.int() - images.int()).abs()[core].max() == 0
     assert (out.int() - images.int()).abs()[~core].max() > 50
@@ -67,7 +75,7 @@ def test_starts_as_the_autoencoder(vae_spec):
     decoder = ConditionalDecoder.of(vae, _spec(vae_spec)).eval()
     images, mask, alpha = _known()
     latents = torch.randn(2, vae_spec.latent_channels, 4, 4)
-    pictures, shift = decoder.decode(latents, decoder.known(from_bytes(images), mask, alpha))
+    pictures, shift = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
     torch.testing.assert_close(pictures, vae.decode(latents).sample)
     assert shift.abs().max() == 0
 
@@ -77,7 +85,7 @@ def test_starts_as_the_autoencoder(vae_spec):
 def test_mask_alpha_and_picture_are_all_consumed(vae_spec):
     decoder = _moved(ConditionalDecoder.of(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     images, mask, alpha = _known(1)
-    known = from_bytes(images)
+    known = bytes_to_tensor(images)
     latents = torch.randn(1, vae_spec.latent_channels, 4, 4)
     before, _ = decoder.decode(latents, decoder.known(known, mask, alpha))
     less = mask.clone()
@@ -97,7 +105,9 @@ def test_what_is_painted_does_not_see_what_was_there():
     assert all(
         torch.equal(a, b)
         for a, b in zip(
-            decoder.known(from_bytes(images), mask, alpha), decoder.known(from_bytes(other), mask, alpha), strict=True
+            decoder.known(bytes_to_tensor(images), mask, alpha),
+            decoder.known(bytes_to_tensor(other), mask, alpha),
+            strict=True,
         )
     )
 
@@ -107,8 +117,10 @@ def test_known_features_serve_all_candidates():
     decoder = _moved(ConditionalDecoder.of(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
     images, mask, alpha = _known(1)
     latents = torch.randn(3, 6, 4, 4)
-    once, _ = decoder.decode(latents, decoder.known(from_bytes(images), mask, alpha))
-    each = torch.cat([decoder.decode(row[None], decoder.known(from_bytes(images), mask, alpha))[0] for row in latents])
+    once, _ = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
+    each = torch.cat(
+        [decoder.decode(row[None], decoder.known(bytes_to_tensor(images), mask, alpha))[0] for row in latents]
+    )
     torch.testing.assert_close(once, each, atol=1e-5, rtol=1e-5)
 
 
@@ -120,7 +132,7 @@ def test_saves_and_loads(vae_spec, tmp_path: Path):
     again = ConditionalDecoder.from_pretrained(tmp_path).eval()
     images, mask, alpha = _known()
     latents = torch.randn(2, vae_spec.latent_channels, 4, 4)
-    known = from_bytes(images)
+    known = bytes_to_tensor(images)
     assert torch.equal(again(latents, known, mask, alpha), decoder(latents, known, mask, alpha))
     assert not any("encoder" in name.split(".")[1] for name, _ in again.named_parameters())
 
@@ -144,7 +156,7 @@ def test_training_uses_what_is_known():
         "alpha": alpha,
         "truth": mask,
     }
-    objective = DecoderObjective(PictureLoss(WEIGHTS), scale=UNIT, latent_noise=0)
+    objective = DecoderObjective(ImageLoss(WEIGHTS), scale=UNIT, latent_noise=0)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)
     losses = []
     for step in range(30):
@@ -170,7 +182,7 @@ def test_noise_reaches_encoded_latents_alone():
     latents = torch.full((2, 6, 16, 16), 3.0)
     batch = {"pin_id": ["a", "b"], "images": images, "latents": latents, "mask": mask, "alpha": alpha, "truth": truth}
     scale = LatentScale(torch.zeros(6), torch.full((6,), 10.0), 1.0)
-    objective = DecoderObjective(PictureLoss(WEIGHTS), scale=scale, latent_noise=0.5)
+    objective = DecoderObjective(ImageLoss(WEIGHTS), scale=scale, latent_noise=0.5)
     for step in range(8):
         objective(Listening(), batch, Draws(seed=0, step=step, first=0, samples=2))
     encoded, painted = torch.stack(seen).unbind(1)
@@ -182,10 +194,10 @@ def test_noise_reaches_encoded_latents_alone():
 def test_core_keeps_the_pictures_edge():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 2:, 2:] = 1
-    assert eroded(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [3, 3]
-    assert eroded(mask, 1)[0, 0].nonzero().amax(dim=0).tolist() == [7, 7]
-    assert torch.equal(eroded(mask, 0), mask > 0.5)
-    assert dilated(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [1, 1]
+    assert erode_mask(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [3, 3]
+    assert erode_mask(mask, 1)[0, 0].nonzero().amax(dim=0).tolist() == [7, 7]
+    assert torch.equal(erode_mask(mask, 0), mask > 0.5)
+    assert dilate_mask(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 2, 5, 40])
@@ -196,7 +208,7 @@ def test_an_axis_at_a_time_is_pooling_of_both(size, pixels, hard):
     mask = (mask > 0.9).float() if hard else mask
     mask[0, :, 0, -1] = 1  # at the picture's edge
     both = torch.nn.functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
-    found = grown(mask, pixels)
+    found = max_pool_mask(mask, pixels)
     assert torch.equal(found, both)
     assert found.stride() == both.stride()
 
@@ -206,8 +218,8 @@ def test_composite_blends_by_alpha_and_leaves_the_rest():
     mask = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 4)
     alpha = torch.tensor([0.9, 0.5, 0.25, 0.0]).view(1, 1, 1, 4)
     core = torch.tensor([True, False, False, False]).view(1, 1, 1, 4)
-    assert composite(generated, product, core, mask, alpha)[0, 0, 0].tolist() == [1, 0.5, 0.25, 0]
-    shifted = composite(generated, product, core, mask, alpha, torch.full((1, 1, 1, 4), 2.0))[0, 0, 0]
+    assert composite_product(generated, product, core, mask, alpha)[0, 0, 0].tolist() == [1, 0.5, 0.25, 0]
+    shifted = composite_product(generated, product, core, mask, alpha, torch.full((1, 1, 1, 4), 2.0))[0, 0, 0]
     assert shifted[0] == 1
     assert shifted[1] > 0.5
     assert shifted[3] == 0
@@ -217,7 +229,9 @@ def test_no_blend_lays_the_picture_over_what_is_painted():
     generated, product = torch.zeros(1, 3, 1, 4), torch.ones(1, 3, 1, 4)
     mask = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
     alpha = torch.tensor([1.0, 0.015, 0.04, 0.5]).view(1, 1, 1, 4)
-    found = composite(generated, product, mask > 0.5, mask, alpha, bounded(torch.full((1, 1, 1, 4), 1e4)))[0, 0, 0]
+    found = composite_product(generated, product, mask > 0.5, mask, alpha, bound_shift(torch.full((1, 1, 1, 4), 1e4)))[
+        0, 0, 0
+    ]
     assert found[0] == 1
     assert found[1] == 0
     assert found[2] < 0.25
@@ -229,15 +243,15 @@ def test_what_the_decoder_asks_for_is_bounded():
     decoder = ConditionalDecoder.of(vae, _spec(PIXEL)).eval()
     torch.nn.init.constant_(decoder.blend[0].bias, 50.0)
     images, mask, alpha = _known(1)
-    latents = vae.encode(from_bytes(images)).latent_dist.mode()
-    _, shift = decoder.decode(latents, decoder.known(from_bytes(images), mask, alpha))
+    latents = vae.encode(bytes_to_tensor(images)).latent_dist.mode()
+    _, shift = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
     assert shift.min() > 0.9 * MAX_SHIFT
     assert shift.max() <= MAX_SHIFT
 
 
 def test_seam_gradient_sees_a_seam():
     images, mask, _ = _known(1)
-    smooth = torch.nn.functional.avg_pool2d(from_bytes(images), 9, stride=1, padding=4, count_include_pad=False)
+    smooth = torch.nn.functional.avg_pool2d(bytes_to_tensor(images), 9, stride=1, padding=4, count_include_pad=False)
     pasted = torch.where(mask > 0.5, smooth + 0.8, smooth)
-    assert seam_gradient(pasted, mask, 2) > 3 * seam_gradient(smooth, mask, 2)
-    assert seam_gradient(smooth, torch.ones_like(mask), 2).isnan()
+    assert compute_seam_gradient(pasted, mask, 2) > 3 * compute_seam_gradient(smooth, mask, 2)
+    assert compute_seam_gradient(smooth, torch.ones_like(mask), 2).isnan()

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import torch
 
-from canvas.denoiser.attention import projections_once
-from canvas.denoiser.image_prompt import embedding_width, image_prompted, layer_scales
+from canvas.denoiser.attention import cache_projections
+from canvas.denoiser.image_prompt import get_embedding_width, resolve_layer_scales, use_image_prompts
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.process import training_scheduler
-from canvas.denoiser.sampling import Condition, denoised
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.sampling import Condition, sample_latents
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_image_prompt import moved
 from tests.canvas.denoiser.test_process import FLOW
@@ -31,7 +31,7 @@ def test_same_output_from_one_projection():
         given = tiny.conditions(batch=2)
         plain = [tiny.predict(unet, given["latents"] + step, given) for step in range(3)]
         calls = _counted(unet)
-        with projections_once(unet):
+        with cache_projections(unet):
             once = [tiny.predict(unet, given["latents"] + step, given) for step in range(3)]
         assert len(calls) == 1
         for a, b in zip(plain, once, strict=True):
@@ -44,7 +44,7 @@ def test_other_states_are_projected_anew():
     unet = tiny.denoiser()
     first, second = tiny.conditions(batch=1, seed=1), tiny.conditions(batch=1, seed=2)
     plain = tiny.predict(unet, first["latents"], second)
-    with projections_once(unet):
+    with cache_projections(unet):
         tiny.predict(unet, first["latents"], first)
         assert torch.equal(tiny.predict(unet, first["latents"], second), plain)
 
@@ -54,10 +54,12 @@ def test_sampling_projects_once_and_equals_a_plain_loop():
     given = tiny.conditions(batch=2)
     condition = Condition(states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"])
     calls = _counted(unet)
-    found = denoised(unet, training_scheduler(FLOW), given["latents"], condition, steps=4, guidance_scale=3.0)
+    found = sample_latents(
+        unet, build_training_scheduler(FLOW), given["latents"], condition, steps=4, guidance_scale=3.0
+    )
     assert len(calls) == 1
 
-    scheduler = training_scheduler(FLOW)
+    scheduler = build_training_scheduler(FLOW)
     scheduler.set_timesteps(4)
     x = given["latents"]
     nothing = {name: torch.zeros_like(given[name]) for name in ("text_states", "text_pooled")}
@@ -81,10 +83,10 @@ def test_one_condition_serves_all_latents():
         negative_states=given["text_states"][1:2],
         negative_pooled=given["text_pooled"][1:2],
     )
-    together = denoised(unet, training_scheduler(FLOW), given["latents"], one, steps=2, guidance_scale=2.0)
+    together = sample_latents(unet, build_training_scheduler(FLOW), given["latents"], one, steps=2, guidance_scale=2.0)
     for row in range(3):
-        alone = denoised(
-            unet, training_scheduler(FLOW), given["latents"][row : row + 1], one, steps=2, guidance_scale=2.0
+        alone = sample_latents(
+            unet, build_training_scheduler(FLOW), given["latents"][row : row + 1], one, steps=2, guidance_scale=2.0
         )
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
 
@@ -92,19 +94,19 @@ def test_one_condition_serves_all_latents():
 def test_image_tokens_are_projected_once_too():
     unet = moved(tiny.denoiser())
     given = tiny.conditions(batch=3)
-    pictures = torch.randn(3, 2, embedding_width(unet), generator=torch.Generator().manual_seed(4))
+    pictures = torch.randn(3, 2, get_embedding_width(unet), generator=torch.Generator().manual_seed(4))
     condition = Condition(
         states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=pictures
     )
-    sets = [layer_scales(unet, scale) for scale in (0.4, 0.6)]
+    sets = [resolve_layer_scales(unet, scale) for scale in (0.4, 0.6)]
     names = ("attn2.processor.to_k_ip.0", "attn2.processor.to_v_ip.1", "image_projection_layers.0.image_embeds")
 
     def sampled(**options):
-        with image_prompted(unet, sets):
+        with use_image_prompts(unet, sets):
             calls = [_counted(unet, name) for name in names]
-            found = denoised(
+            found = sample_latents(
                 unet,
-                training_scheduler(FLOW),
+                build_training_scheduler(FLOW),
                 given["latents"],
                 condition,
                 steps=4,
@@ -123,10 +125,10 @@ def test_image_tokens_are_projected_once_too():
 
 def _stepwise(unet, given, pictures, sets):
     """The same without memory, guided against no caption and no picture."""
-    scheduler = training_scheduler(FLOW)
+    scheduler = build_training_scheduler(FLOW)
     scheduler.set_timesteps(4)
     x = given["latents"]
-    with torch.no_grad(), image_prompted(unet, sets):
+    with torch.no_grad(), use_image_prompts(unet, sets):
         for time in scheduler.timesteps:
             answers = []
             for share in (0, 1):
@@ -141,9 +143,13 @@ def test_without_a_picture_the_image_tokens_are_those_of_zeros():
     unet = moved(tiny.denoiser())
     given = tiny.conditions(batch=2)
     found = []
-    for picture in (None, torch.zeros(1, 1, embedding_width(unet))):
+    for picture in (None, torch.zeros(1, 1, get_embedding_width(unet))):
         condition = Condition(
             states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=picture
         )
-        found.append(denoised(unet, training_scheduler(FLOW), given["latents"], condition, steps=2, guidance_scale=1.0))
+        found.append(
+            sample_latents(
+                unet, build_training_scheduler(FLOW), given["latents"], condition, steps=2, guidance_scale=1.0
+            )
+        )
     assert torch.equal(*found)

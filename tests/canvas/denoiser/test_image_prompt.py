@@ -8,20 +8,20 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser.image_prompt import (
-    TOKENS,
+    IMAGE_TOKENS,
     WEIGHTS_FILE,
     AdapterConfig,
     add_image_prompt,
-    caption_tokens,
-    embedding_width,
+    compute_caption_tokens,
+    get_embedding_width,
+    get_image_processors,
     has_image_prompt,
-    image_processors,
-    image_prompted,
-    layer_scales,
     load_image_prompt,
     remove_image_prompt,
+    resolve_layer_scales,
     save_image_prompt,
     set_scale,
+    use_image_prompts,
 )
 from canvas.denoiser.lora import add_lora, merge_lora
 from tests.canvas import tiny
@@ -35,7 +35,7 @@ def moved(unet: UNet2DConditionModel, seed: int = 5, width: int = WIDTH) -> UNet
     """With an adapter whose values have moved from their start."""
     torch.manual_seed(seed)
     add_image_prompt(unet, width)
-    for processor in image_processors(unet).values():
+    for processor in get_image_processors(unet).values():
         torch.nn.init.normal_(processor.to_v_ip[0].weight, std=0.3)
     return unet.eval()
 
@@ -59,7 +59,7 @@ def test_training_starts_where_the_denoiser_ended():
     plain = tiny.denoiser()
     adapted = add_image_prompt(copy.deepcopy(plain), WIDTH)
     assert has_image_prompt(adapted)
-    assert embedding_width(adapted) == WIDTH
+    assert get_embedding_width(adapted) == WIDTH
     assert torch.equal(answer(adapted, *pictures(1)), answer(plain))
 
 
@@ -87,7 +87,7 @@ def test_a_picture_starts_as_its_caption():
     draw = torch.Generator().manual_seed(3)
     known = torch.randn(400, WIDTH, generator=draw) * torch.linspace(0.5, 2, WIDTH)
     width = given["text_states"].shape[-1]
-    tokens = (known @ torch.randn(WIDTH, TOKENS * width, generator=draw)).view(400, TOKENS, width)
+    tokens = (known @ torch.randn(WIDTH, IMAGE_TOKENS * width, generator=draw)).view(400, IMAGE_TOKENS, width)
     tokens = 0.3 * torch.nn.functional.layer_norm(tokens, (width,)) + 0.1
     unet = add_image_prompt(copy.deepcopy(plain), WIDTH, known, tokens)
     added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
@@ -101,8 +101,8 @@ def test_a_picture_starts_as_its_caption():
 
 def test_tokens_of_a_caption_are_means_of_its_parts_without_its_start():
     states = torch.arange(2 * 9 * 3.0).view(2, 9, 3)
-    found = caption_tokens(states)
-    assert found.shape == (2, TOKENS, 3)
+    found = compute_caption_tokens(states)
+    assert found.shape == (2, IMAGE_TOKENS, 3)
     assert torch.equal(found[:, 0], states[:, 1:3].mean(dim=1))
     assert torch.equal(found[:, -1], states[:, 7:].mean(dim=1))
 
@@ -174,45 +174,45 @@ def test_a_lora_may_be_there():
 
 def test_sets_add_up_by_their_weights():
     unet = moved(tiny.denoiser())
-    layers = list(image_processors(unet))
+    layers = list(get_image_processors(unet))
     assert len(layers) == 4
     first, second = pictures(2)
     zero = torch.zeros_like(first)
 
     def painted(*weights: float) -> torch.Tensor:
-        with image_prompted(unet, [layer_scales(unet, weight) for weight in weights]):
+        with use_image_prompts(unet, [resolve_layer_scales(unet, weight) for weight in weights]):
             return answer(unet, first, second)
 
     assert torch.allclose(painted(0.0, 0.7), _alone(unet, second, 0.7), atol=1e-6)
     assert not torch.allclose(painted(0.3, 0.7), _alone(unet, second, 0.7), atol=1e-4)
-    with image_prompted(unet, [layer_scales(unet, 0.25)] * 4):
+    with use_image_prompts(unet, [resolve_layer_scales(unet, 0.25)] * 4):
         four = answer(unet, first, first, first, first)
     assert torch.allclose(four, _alone(unet, first, 1.0), atol=1e-5)
     assert torch.equal(answer(unet, zero), answer(unet, zero))  # outside of the context: one set again
 
 
 def _alone(unet: UNet2DConditionModel, picture: torch.Tensor, scale: float) -> torch.Tensor:
-    with image_prompted(unet, [layer_scales(unet, scale)]):
+    with use_image_prompts(unet, [resolve_layer_scales(unet, scale)]):
         return answer(unet, picture)
 
 
 def test_style_layers_alone_or_a_scale_of_each():
     unet = moved(tiny.denoiser())
-    only = layer_scales(unet, {STYLE: 0.5})
+    only = resolve_layer_scales(unet, {STYLE: 0.5})
     assert {layer for layer, scale in only.items() if scale} == {f"{STYLE}.transformer_blocks.0.attn2"}
-    assert layer_scales(unet, {"up_blocks.0": 0.2, STYLE: 0.5, "mid_block": 1.0}) == {
+    assert resolve_layer_scales(unet, {"up_blocks.0": 0.2, STYLE: 0.5, "mid_block": 1.0}) == {
         "down_blocks.1.attentions.0.transformer_blocks.0.attn2": 0.0,
         "up_blocks.0.attentions.0.transformer_blocks.0.attn2": 0.2,
         "up_blocks.0.attentions.1.transformer_blocks.0.attn2": 0.5,
         "mid_block.attentions.0.transformer_blocks.0.attn2": 1.0,
     }
-    assert set(layer_scales(unet, 2).values()) == {2.0}
+    assert set(resolve_layer_scales(unet, 2).values()) == {2.0}
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path):
     unet = moved(tiny.denoiser())
     with pytest.raises(ValueError, match=r"layer is called up_blocks\.0\.attention: there are down_blocks\.1\.att"):
-        layer_scales(unet, {"up_blocks.0.attention": 1.0, STYLE: 1.0})
+        resolve_layer_scales(unet, {"up_blocks.0.attention": 1.0, STYLE: 1.0})
     with pytest.raises(ValueError, match="layer is called up_blocks"):
         save_image_prompt(unet, AdapterConfig(source="uve", style_layers=("up_blocks.9",)), tmp_path)
     with pytest.raises(ValueError, match=r"holds no ip_adapter\.safetensors"):

@@ -7,16 +7,24 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from canvas.denoiser.lora import add_lora, folding, fused, load_lora, lora_targets, merge_lora, save_lora
-from canvas.denoiser.process import training_scheduler
-from canvas.denoiser.sampling import Condition, denoised
-from canvas.denoiser.unet import add_inpaint_channels, inpaint_input
+from canvas.denoiser.lora import (
+    add_lora,
+    fold_lora_weights,
+    fuse_loras,
+    list_lora_targets,
+    load_lora,
+    merge_lora,
+    save_lora,
+)
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.unet import add_inpaint_channels, build_inpaint_input
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import EPS, FLOW
 
 
 def _sample(given: dict[str, torch.Tensor]) -> torch.Tensor:
-    return inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
+    return build_inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def test_lora_starts_as_the_base_and_trains_alone():
     base = add_inpaint_channels(tiny.denoiser())
     given = tiny.conditions(batch=1)
     before = tiny.predict(base, _sample(given), given)
-    layers = lora_targets(base)
+    layers = list_lora_targets(base)
     tuned = add_lora(base, rank=2, alpha=2)
     assert torch.equal(tiny.predict(tuned, _sample(given), given), before)
     trainable = {name for name, weight in tuned.named_parameters() if weight.requires_grad}
@@ -57,7 +65,7 @@ def test_lora_reloads_in_stock_diffusers_without_difference(tmp_path: Path, trai
 def test_stock_diffusers_paints_from_denoiser_lora_and_scheduler_read_from_disk(tmp_path: Path, trained):
     """As canvas-xl trains (eps, DDIM): the same latents as from our own loop."""
     base, tuned = trained
-    scheduler = training_scheduler(EPS)
+    scheduler = build_training_scheduler(EPS)
     base.save_pretrained(tmp_path / "unet")
     save_lora(tuned, tmp_path / "lora")
     scheduler.save_pretrained(tmp_path / "scheduler")
@@ -95,11 +103,11 @@ def test_stock_diffusers_paints_from_denoiser_lora_and_scheduler_read_from_disk(
         hole=hole,
         masked=masked,
     )
-    wanted = denoised(tuned, scheduler, given["latents"], condition, steps=3, guidance_scale=4.0)
+    wanted = sample_latents(tuned, scheduler, given["latents"], condition, steps=3, guidance_scale=4.0)
     torch.testing.assert_close(painted(), wanted, rtol=1e-4, atol=1e-4)
     assert (without - wanted).abs().max() > 1e-2
 
-    stock.register_modules(scheduler=training_scheduler(FLOW))
+    stock.register_modules(scheduler=build_training_scheduler(FLOW))
     with pytest.raises(AttributeError, match="init_noise_sigma"):  # as docs/how-to/styles.md says
         painted()
 
@@ -128,7 +136,7 @@ def test_folded_a_lora_paints_and_learns_the_same(trained):
         return {name: weight.grad for name, weight in unet.named_parameters() if weight.grad is not None}
 
     painted, learnt = tiny.predict(tuned, _sample(given), given), gradients(tuned)
-    with folding(tuned):
+    with fold_lora_weights(tuned):
         torch.testing.assert_close(tiny.predict(tuned, _sample(given), given), painted, rtol=1e-4, atol=1e-5)
         once = gradients(tuned)
         copied = copy.deepcopy(tuned)  # as fsdp trains a copy
@@ -156,14 +164,14 @@ def test_fused_within_and_as_before_after(trained, tmp_path: Path):
     both = load_lora(load_lora(copy.deepcopy(base), tmp_path, "one"), tmp_path, "two").eval()
     both.set_adapters(["one", "two"])
     before = tiny.predict(both, _sample(given), given)
-    with fused(both, ["one"]):
+    with fuse_loras(both, ["one"]):
         assert torch.allclose(
             tiny.predict(both, _sample(given), given), tiny.predict(tuned, _sample(given), given), atol=1e-5
         )
-    with fused(both, []):
+    with fuse_loras(both, []):
         assert torch.allclose(
             tiny.predict(both, _sample(given), given), tiny.predict(base, _sample(given), given), atol=1e-5
         )
     assert torch.allclose(tiny.predict(both, _sample(given), given), before, atol=1e-5)
-    with fused(base, []):
+    with fuse_loras(base, []):
         tiny.predict(base, _sample(given), given)

@@ -5,17 +5,16 @@ import torch
 from torch import nn
 
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.training_spec import ImageDropout
+from canvas.denoiser.spec import DiffusionSpec, ImageDropout
 from canvas.denoiser.unet import add_inpaint_channels
 from canvas.shards.conditioning import (
-    dropped,
-    hole_of_mask,
-    kept_captions,
-    kept_prompts,
-    masked_images,
-    one_of,
-    size_ids,
+    build_size_ids,
+    compute_hole,
+    draw_kept_captions,
+    draw_kept_prompts,
+    drop_embeddings,
+    mask_images,
+    select_choice,
 )
 from canvas.train.draws import Draws
 from canvas.vae.latents import LatentScale
@@ -145,36 +144,36 @@ def test_size_ids_are_in_the_order_of_stock_diffusers():
     stock, _ = pipeline._get_add_time_ids(
         original, crop, target, 6.0, 2.5, original, crop, target, torch.float32, tiny.POOLED_WIDTH
     )
-    assert stock[0].tolist() == list(size_ids(original, crop, target)) == [10, 20, 3, 4, 50, 60]
+    assert stock[0].tolist() == list(build_size_ids(original, crop, target)) == [10, 20, 3, 4, 50, 60]
 
 
 def test_hole_is_every_cell_with_something_to_paint():
     mask = torch.ones(1, 1, 16, 24)
     mask[..., 9, 17] = 0
-    hole = hole_of_mask(mask, cell=8)
+    hole = compute_hole(mask, cell=8)
     assert hole[0, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
-    assert hole_of_mask(mask, cell=8, inflate=1)[0, 0].tolist() == [[0, 1, 1], [0, 1, 1]]
-    assert hole_of_mask(torch.ones(1, 1, 16, 16), cell=8, inflate=1).sum() == 0
+    assert compute_hole(mask, cell=8, inflate=1)[0, 0].tolist() == [[0, 1, 1], [0, 1, 1]]
+    assert compute_hole(torch.ones(1, 1, 16, 16), cell=8, inflate=1).sum() == 0
 
 
 def test_masked_images_are_grey_where_painted():
     images = torch.rand(2, 3, 4, 4) + 0.1
     mask = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
-    found = masked_images(images, mask)
+    found = mask_images(images, mask)
     assert torch.equal(found[0], images[0])
     assert found[1].abs().max() == 0
 
 
 def test_choices_and_dropout_rate():
     column = torch.arange(6).view(2, 3)
-    assert one_of(column, torch.tensor([2, 0])).tolist() == [2, 3]
-    keep = kept_captions(Draws(0, 0, 0, 2000), 0.1)
+    assert select_choice(column, torch.tensor([2, 0])).tolist() == [2, 3]
+    keep = draw_kept_captions(Draws(0, 0, 0, 2000), 0.1)
     assert keep.float().mean().item() == pytest.approx(0.9, abs=0.03)
-    assert dropped(torch.ones(2, 3, 4), torch.tensor([True, False])).sum(dim=(1, 2)).tolist() == [12, 0]
+    assert drop_embeddings(torch.ones(2, 3, 4), torch.tensor([True, False])).sum(dim=(1, 2)).tolist() == [12, 0]
 
 
 def test_captions_and_pictures_are_dropped_alone_and_together():
-    keep_caption, keep_image = kept_prompts(Draws(0, 0, 0, 20_000), 0.05, 0.1, 0.2)
+    keep_caption, keep_image = draw_kept_prompts(Draws(0, 0, 0, 20_000), 0.05, 0.1, 0.2)
     shares = {
         "caption": (~keep_caption & keep_image).float().mean().item(),
         "image": (keep_caption & ~keep_image).float().mean().item(),

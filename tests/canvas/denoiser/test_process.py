@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from canvas.denoiser.process import noising_process, training_scheduler
-from canvas.denoiser.process_spec import DiffusionSpec
-from canvas.denoiser.samplers import SAMPLERS, guided, is_flow, sampler
+from canvas.denoiser.process import build_process, build_training_scheduler
+from canvas.denoiser.schedulers import SCHEDULERS, apply_guidance, build_scheduler, is_flow
+from canvas.denoiser.spec import DiffusionSpec
 from canvas.train.draws import Draws
 
 FLOW = DiffusionSpec(
@@ -40,9 +40,9 @@ ALL = pytest.mark.parametrize("spec", [FLOW, V, EPS], ids=["flow", "v", "eps"])
 def test_a_perfect_denoiser_samples_the_data(spec: DiffusionSpec):
     """Each sampler that the spec allows walks from noise to the one clean point that exists."""
     clean = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.7
-    process = noising_process(spec)
-    for name in SAMPLERS["flow" if spec.prediction == "flow" else "diffusion"]:
-        scheduler = sampler(name, training_scheduler(spec))
+    process = build_process(spec)
+    for name in SCHEDULERS["flow" if spec.prediction == "flow" else "diffusion"]:
+        scheduler = build_scheduler(name, build_training_scheduler(spec))
         scheduler.set_timesteps(20)
         x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
         x = x * getattr(scheduler, "init_noise_sigma", 1.0)
@@ -57,54 +57,54 @@ def test_a_perfect_denoiser_samples_the_data(spec: DiffusionSpec):
 
 @ALL
 def test_noisy_latents_agree_with_diffusers(spec: DiffusionSpec):
-    scheduler = training_scheduler(spec)
+    scheduler = build_training_scheduler(spec)
     clean, noise = torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)
     times = torch.tensor([1, 250, 700, 999])
     times = times.float() if spec.prediction == "flow" else times
     add = scheduler.scale_noise if spec.prediction == "flow" else scheduler.add_noise
     wanted = add(clean, times, noise) if spec.prediction == "flow" else add(clean, noise, times)
-    torch.testing.assert_close(noising_process(spec).noisy(clean, noise, times), wanted)
+    torch.testing.assert_close(build_process(spec).noisy(clean, noise, times), wanted)
 
 
 def test_v_target_agrees_with_diffusers():
     clean, noise, times = torch.randn(3, 2, 2, 2), torch.randn(3, 2, 2, 2), torch.tensor([0, 500, 999])
     from diffusers import DDPMScheduler
 
-    stock = DDPMScheduler.from_config(training_scheduler(V).config)
-    torch.testing.assert_close(noising_process(V).target(clean, noise, times), stock.get_velocity(clean, noise, times))
+    stock = DDPMScheduler.from_config(build_training_scheduler(V).config)
+    torch.testing.assert_close(build_process(V).target(clean, noise, times), stock.get_velocity(clean, noise, times))
 
 
 def test_terminal_snr_is_zero_only_when_asked():
     last = torch.tensor([999])
     clean, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    assert noising_process(V).noisy(clean, zero, last).abs().max() < 1e-3
-    assert noising_process(EPS).noisy(clean, zero, last).abs().max() > 0.05
+    assert build_process(V).noisy(clean, zero, last).abs().max() < 1e-3
+    assert build_process(EPS).noisy(clean, zero, last).abs().max() > 0.05
 
 
 def test_min_snr_weights():
     """Hang et al. 2023: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v."""
     times = torch.tensor([5, 500, 998])
     for spec, extra in ((EPS, 0), (V, 1)):
-        process = noising_process(spec)
-        signal = training_scheduler(spec).alphas_cumprod[times]
+        process = build_process(spec)
+        signal = build_training_scheduler(spec).alphas_cumprod[times]
         ratio = signal / (1 - signal)
         torch.testing.assert_close(process.weights(times), ratio.clamp(max=5) / (ratio + extra))
-        assert (noising_process(dataclasses.replace(spec, min_snr_gamma=None)).weights(times) == 1).all()
-    assert (noising_process(FLOW).weights(times.float()) == 1).all()
+        assert (build_process(dataclasses.replace(spec, min_snr_gamma=None)).weights(times) == 1).all()
+    assert (build_process(FLOW).weights(times.float()) == 1).all()
 
 
 def test_flow_times_are_logit_normal_and_shifted():
     draws = Draws(seed=0, step=0, first=0, samples=4000)
-    times = noising_process(FLOW).times(draws) / 1000
+    times = build_process(FLOW).times(draws) / 1000
     logits = torch.logit(times.double())
     assert abs(logits.mean()) < 0.06
     assert abs(logits.std() - 1) < 0.05
-    shifted = noising_process(dataclasses.replace(FLOW, shift=3.0)).times(Draws(seed=0, step=0, first=0, samples=4000))
+    shifted = build_process(dataclasses.replace(FLOW, shift=3.0)).times(Draws(seed=0, step=0, first=0, samples=4000))
     torch.testing.assert_close(shifted / 1000, 3 * times / (1 + 2 * times))
 
 
 def test_diffusion_times_cover_the_schedule():
-    times = noising_process(V).times(Draws(seed=0, step=0, first=0, samples=4000))
+    times = build_process(V).times(Draws(seed=0, step=0, first=0, samples=4000))
     assert times.dtype == torch.int64
     assert times.min() < 5
     assert times.max() > 994
@@ -127,18 +127,20 @@ def test_ignored_and_missing_values_are_refused(base, change, message):
 
 def test_unknown_scheduler_offers_the_known():
     with pytest.raises(ValueError, match="unknown scheduler 'ddim': this denoiser samples with euler, heun"):
-        sampler("ddim", training_scheduler(FLOW))
-    assert is_flow(sampler("dpm++", training_scheduler(FLOW)))
-    assert not is_flow(sampler("dpm++", training_scheduler(V)))
+        build_scheduler("ddim", build_training_scheduler(FLOW))
+    assert is_flow(build_scheduler("dpm++", build_training_scheduler(FLOW)))
+    assert not is_flow(build_scheduler("dpm++", build_training_scheduler(V)))
 
 
 def test_guidance():
     unconditional, conditional = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
-    assert torch.equal(guided(unconditional, conditional, 0), unconditional)
-    torch.testing.assert_close(guided(unconditional, conditional, 1), conditional)
+    assert torch.equal(apply_guidance(unconditional, conditional, 0), unconditional)
+    torch.testing.assert_close(apply_guidance(unconditional, conditional, 1), conditional)
     from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
 
-    full = guided(unconditional, conditional, 5)
-    torch.testing.assert_close(guided(unconditional, conditional, 5, 0.7), rescale_noise_cfg(full, conditional, 0.7))
-    matched = guided(unconditional, conditional, 5, 1.0)
+    full = apply_guidance(unconditional, conditional, 5)
+    torch.testing.assert_close(
+        apply_guidance(unconditional, conditional, 5, 0.7), rescale_noise_cfg(full, conditional, 0.7)
+    )
+    matched = apply_guidance(unconditional, conditional, 5, 1.0)
     torch.testing.assert_close(matched.std(dim=(1, 2, 3)), conditional.std(dim=(1, 2, 3)))

@@ -11,9 +11,9 @@ from canvas.denoiser.unet import (
     DenoiserSpec,
     add_inpaint_channels,
     build_denoiser,
-    inpaint_input,
+    build_inpaint_input,
+    build_unet_config,
     load_denoiser,
-    unet_config,
 )
 from tests.canvas import tiny
 
@@ -43,14 +43,14 @@ def test_inpainting_starts_as_the_base():
     before = tiny.predict(base, given["latents"], given)
     inpaint = add_inpaint_channels(base)
     hole = torch.rand(1, 1, 8, 8).round()
-    sample = inpaint_input(given["latents"], hole, torch.randn(1, 4, 8, 8) * 100)
+    sample = build_inpaint_input(given["latents"], hole, torch.randn(1, 4, 8, 8) * 100)
     torch.testing.assert_close(tiny.predict(inpaint, sample, given), before, rtol=0, atol=0)
 
 
 def test_new_inputs_learn():
     given = tiny.conditions(batch=1)
     inpaint = add_inpaint_channels(tiny.denoiser())
-    sample = inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
+    sample = build_inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
     added = {"text_embeds": given["text_pooled"], "time_ids": given["sizes"]}
     inpaint(sample, 500, given["text_states"], added_cond_kwargs=added).sample.square().mean().backward()
     gradient = inpaint.conv_in.weight.grad
@@ -115,12 +115,12 @@ def test_stock_diffusers_loads_what_we_save(tmp_path: Path):
     unet.save_pretrained(tmp_path)
     again = UNet2DConditionModel.from_pretrained(tmp_path).eval()
     given = tiny.conditions(batch=1)
-    sample = inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
+    sample = build_inpaint_input(given["latents"], torch.ones(1, 1, 8, 8), given["latents"])
     assert_same(unet, again, sample, given)
     assert [file.suffix for file in tmp_path.iterdir() if "model" in file.name] == [".safetensors"]
 
 
 def test_demo_config_differs_from_sdxl_in_sizes_only():
-    demo = unet_config(tiny.DENOISER, **SIZES)
-    full = unet_config(SDXL, latent_channels=4, sample_size=128, text_width=2048, pooled_width=1280)
+    demo = build_unet_config(tiny.DENOISER, **SIZES)
+    full = build_unet_config(SDXL, latent_channels=4, sample_size=128, text_width=2048, pooled_width=1280)
     assert demo.keys() == full.keys()

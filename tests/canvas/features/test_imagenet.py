@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.features.imagenet import NAME, Trunk, TrunkConfig, pretrained_trunk
-from canvas.features.parts import PIXELS, parts
+from canvas.features.imagenet import NAME, Trunk, TrunkConfig, load_pretrained_trunk
+from canvas.features.parts import PIXELS_PER_PART, split_batch
 
 
 @pytest.fixture(scope="module")
 def trunk() -> Trunk:
-    return pretrained_trunk()
+    return load_pretrained_trunk()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 128), (75, 110), (224, 224)])
@@ -33,7 +33,7 @@ def test_the_folded_network_sees_what_the_package_s_sees(trunk: Trunk, size: tup
 
 def test_many_pictures_are_seen_in_order_whatever_comes_with_them(trunk: Trunk) -> None:
     pictures = torch.randn(9, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    assert len(parts(pictures)) == 2
+    assert len(split_batch(pictures)) == 2
     together = trunk(pictures).last_hidden_state
     alone = torch.cat([trunk(picture[None]).last_hidden_state for picture in pictures])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
@@ -42,8 +42,8 @@ def test_many_pictures_are_seen_in_order_whatever_comes_with_them(trunk: Trunk) 
 
 
 def test_a_picture_larger_than_a_part_is_a_part_of_its_own() -> None:
-    side = int(PIXELS**0.5) + 8
-    assert [len(part) for part in parts(torch.zeros(2, 1, side, side))] == [1, 1]
+    side = int(PIXELS_PER_PART**0.5) + 8
+    assert [len(part) for part in split_batch(torch.zeros(2, 1, side, side))] == [1, 1]
 
 
 def test_what_was_saved_loads_as_it_was(trunk: Trunk, tmp_path: Path) -> None:

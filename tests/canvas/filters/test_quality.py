@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from canvas.filters.quality import PictureQuality, clipped, entropy, measured, sharpness
+from canvas.filters.quality import QualityScorer, compute_clipped_share, entropy, measure_quality, sharpness
 from canvas.pins.images import encode_png
 
 
@@ -16,7 +16,7 @@ def noise(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
 
 
 def test_size_and_aspect_are_those_of_the_whole_picture() -> None:
-    found = measured(noise(1200, 300))
+    found = measure_quality(noise(1200, 300))
     assert (found.short_side, found.aspect) == (300, 4.0)
 
 
@@ -24,9 +24,9 @@ def test_size_and_aspect_are_those_of_the_whole_picture() -> None:
 def test_blur_lowers_sharpness_more_than_contrast_does(radius: float) -> None:
     picture = noise(24, 16).resize((96, 64), Image.Resampling.NEAREST)
     faint = Image.eval(picture, lambda value: 96 + value // 4)
-    blurred = measured(picture.filter(ImageFilter.GaussianBlur(radius))).sharpness
-    assert blurred < 0.6 * measured(picture).sharpness
-    assert measured(faint).sharpness == pytest.approx(measured(picture).sharpness, rel=0.1)
+    blurred = measure_quality(picture.filter(ImageFilter.GaussianBlur(radius))).sharpness
+    assert blurred < 0.6 * measure_quality(picture).sharpness
+    assert measure_quality(faint).sharpness == pytest.approx(measure_quality(picture).sharpness, rel=0.1)
 
 
 def test_blur_along_one_axis_counts() -> None:
@@ -36,7 +36,7 @@ def test_blur_along_one_axis_counts() -> None:
 
 
 def test_flat_picture_has_no_sharpness_and_no_entropy() -> None:
-    found = measured(Image.new("RGB", (50, 40), (120, 120, 120)))
+    found = measure_quality(Image.new("RGB", (50, 40), (120, 120, 120)))
     assert (found.sharpness, found.entropy, found.clipped) == (0.0, 0.0, 0.0)
     assert found.brightness == pytest.approx(120 / 255, abs=1e-6)
 
@@ -47,20 +47,20 @@ def test_entropy_of_every_value_equally_often_is_eight_bits() -> None:
 
 def test_a_burnt_channel_is_clipped_and_paper_white_is_not() -> None:
     pixels = np.array([[[255, 90, 90], [0, 90, 90]], [[255, 255, 252], [251, 249, 251]]], dtype=np.uint8)
-    assert clipped(pixels) == pytest.approx(1 / 3)
-    assert clipped(np.full((4, 4, 3), 255, dtype=np.uint8)) == 0
+    assert compute_clipped_share(pixels) == pytest.approx(1 / 3)
+    assert compute_clipped_share(np.full((4, 4, 3), 255, dtype=np.uint8)) == 0
 
 
 def test_transparent_pixels_are_white() -> None:
-    assert measured(Image.new("RGBA", (40, 40), (0, 0, 0, 0))).brightness == pytest.approx(1.0)
+    assert measure_quality(Image.new("RGBA", (40, 40), (0, 0, 0, 0))).brightness == pytest.approx(1.0)
 
 
 def test_bytes_that_are_no_picture_have_no_scores() -> None:
     picture = noise()
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG")
-    rows = list(PictureQuality()([encode_png(picture), b"", b"<html>", jpeg.getvalue()[:300]]))
+    rows = list(QualityScorer()([encode_png(picture), b"", b"<html>", jpeg.getvalue()[:300]]))
     assert rows[0]["short_side"] == 64
     assert len(rows[0]["phash"]) == 72
     assert all(set(row.values()) == {None} for row in rows[1:])
-    assert all(list(row) == PictureQuality.scores.names for row in rows)
+    assert all(list(row) == QualityScorer.scores.names for row in rows)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from canvas.filters.relevance import SentenceEncoder, TextLength, TextRelevance
+from canvas.filters.relevance import RelevanceScorer, SentenceEncoder, TextLengthScorer
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def encoder() -> SentenceEncoder:
 
 
 def relevance(*row: str | None) -> float | None:
-    (found,) = TextRelevance()(*[[text] for text in row])
+    (found,) = RelevanceScorer()(*[[text] for text in row])
     value: float | None = found["relevance"]
     return value
 
@@ -43,5 +43,5 @@ def test_one_side_silent_says_nothing(row: tuple[str | None, ...]) -> None:
 
 
 def test_white_space_has_no_length() -> None:
-    rows = list(TextLength()([" \n", "Mug", None], ["", " red ", None], [None, "", ""]))
+    rows = list(TextLengthScorer()([" \n", "Mug", None], ["", " red ", None], [None, "", ""]))
     assert [row["text_length"] for row in rows] == [0, 6, 0]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas.filters.text_overlay import OverlayLimits, TextOverlay
+from canvas.filters.text_overlay import OverlayLimits, TextOverlayScorer
 from canvas.pins.images import encode_jpeg
 from tests.canvas.filters.test_quality import noise
 
@@ -13,8 +13,8 @@ LIMITS = OverlayLimits(detector_side=192, max_width=0.6, min_confidence=0.9, min
 
 
 @pytest.fixture(scope="module")
-def scorer() -> TextOverlay:
-    return TextOverlay(LIMITS)
+def scorer() -> TextOverlayScorer:
+    return TextOverlayScorer(LIMITS)
 
 
 def written(text: str, width: float, size: tuple[int, int] = (320, 240)) -> bytes:
@@ -28,19 +28,21 @@ def written(text: str, width: float, size: tuple[int, int] = (320, 240)) -> byte
 
 
 @pytest.mark.parametrize("size", [(160, 240), (320, 240), (900, 700)])
-def test_a_line_across_the_picture_is_measured_and_read(scorer: TextOverlay, size: tuple[int, int]) -> None:
+def test_a_line_across_the_picture_is_measured_and_read(scorer: TextOverlayScorer, size: tuple[int, int]) -> None:
     (found,) = scorer([written("BEST PRICE 2026", 0.85, size)])
     assert found["text_overlay"] == pytest.approx(0.85, abs=0.1)
     assert "PRICE" in found["overlay_text"]
 
 
 @pytest.mark.parametrize(("text", "width"), [("GETSALEOR.COM", 0.4), ("—O—", 0.9), ("", 0.9)])
-def test_print_on_a_product_signs_and_nothing_are_no_overlay(scorer: TextOverlay, text: str, width: float) -> None:
+def test_print_on_a_product_signs_and_nothing_are_no_overlay(
+    scorer: TextOverlayScorer, text: str, width: float
+) -> None:
     data = written(text, width) if text else encode_jpeg(noise(320, 240))
     assert list(scorer([data])) == [{"text_overlay": 0.0, "overlay_text": None}]
 
 
-def test_the_same_scorer_answers_alike_again(scorer: TextOverlay) -> None:
+def test_the_same_scorer_answers_alike_again(scorer: TextOverlayScorer) -> None:
     data = written("FOLLOW FOR MORE", 0.9)
     assert list(scorer([data, data])) == list(scorer([data])) * 2
 

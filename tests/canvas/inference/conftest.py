@@ -12,8 +12,8 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower, build_clip
 from canvas.decoder.model import ConditionalDecoder
-from canvas.denoiser.process import training_scheduler
-from canvas.denoiser.sampling_spec import PaintingSpec
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.spec import SamplingSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.uve.model import UveModel, build_uve
@@ -27,10 +27,10 @@ from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.vae.test_model import PIXEL
 
 
-def painting(**changes: Any) -> PaintingSpec:
+def painting(**changes: Any) -> SamplingSpec:
     """Sampling in two steps without guidance, two pictures at once, but for `changes`."""
     usual = {"steps": 2, "guidance_scale": 1.0, "guidance_stop": 1.0, "batch_size": 2, "precision": "fp32"}
-    return PaintingSpec(**usual | changes)
+    return SamplingSpec(**usual | changes)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def pipeline() -> CanvasPipeline:
         vae=vae,
         text_encoder=TextTower.of(build_clip(SMALL), SMALL),
         text_encoder_2=TextTower.of(build_clip(OTHER), OTHER),
-        scheduler=training_scheduler(FLOW),
+        scheduler=build_training_scheduler(FLOW),
         decoder=_moved(ConditionalDecoder.of(vae, _spec(PIXEL))),
         max_aspect=2.0,
     )

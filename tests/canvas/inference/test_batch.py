@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from canvas.denoiser.unet import build_denoiser
-from canvas.inference.batch import Request, all_prepared, painted, passes, prepared
-from canvas.inference.product import product_of
+from canvas.inference.batch import Request, encode_request, encode_requests, group_into_passes, iterate_images
+from canvas.inference.product import build_product
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout, painting
 
@@ -16,11 +16,11 @@ def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
     products = [cutout(*size) for size in SIZES]
     prompts = ["a mug, forest", "shoes, desert", "a mug, lobby", "a lamp, forest"]
     requests = [
-        prepared(pipeline, Request(product=product_of(product), prompt=prompt, seed=place))
+        encode_request(pipeline, Request(product=build_product(product), prompt=prompt, seed=place))
         for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
     ]
-    assert passes(requests, 2) == [[0, 2], [3], [1]]
-    found = dict(painted(pipeline, requests, painting(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
+    assert group_into_passes(requests, 2) == [[0, 2], [3], [1]]
+    found = dict(iterate_images(pipeline, requests, painting(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
     assert sorted(found) == [0, 1, 2, 3]
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
         alone = pipeline(
@@ -30,32 +30,32 @@ def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
 
 
 def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
-    mug, shoe = (product_of(cutout(*size)) for size in SIZES[:2])
+    mug, shoe = (build_product(cutout(*size)) for size in SIZES[:2])
     asked = [
         Request(product=product, prompt=prompt, seed=seed)
         for product, prompt, seed in ((mug, "a mug", 0), (shoe, "a mug", 0), (mug, "a mug", 1), (mug, "a lamp", 0))
     ]
-    found = all_prepared(pipeline, asked)
+    found = encode_requests(pipeline, asked)
     assert [one.request for one in found] == asked
     assert found[0].condition is found[2].condition
     assert len({id(one.condition) for one in found}) == 3
     assert len({id(one.scene) for one in found}) == 2  # of the products
-    alone = prepared(pipeline, asked[3])
+    alone = encode_request(pipeline, asked[3])
     assert np.array_equal(found[3].condition.states, alone.condition.states)
-    assert np.array_equal(found[1].condition.masked, prepared(pipeline, asked[1]).condition.masked)
+    assert np.array_equal(found[1].condition.masked, encode_request(pipeline, asked[1]).condition.masked)
 
 
 def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
     product = cutout(64, 64)
     others = [
-        Request(product=product_of(one), prompt="a mug, forest", seed=0) for one in (product, cutout(64, 64, True))
+        Request(product=build_product(one), prompt="a mug, forest", seed=0) for one in (product, cutout(64, 64, True))
     ]
     unet = build_denoiser(tiny.DENOISER, latent_channels=6, sample_size=8, text_width=48, pooled_width=24).eval()
     made = [
         next(
-            painted(
+            iterate_images(
                 pipeline,
-                [prepared(pipeline, request)],
+                [encode_request(pipeline, request)],
                 painting(steps=2, guidance_scale=1.0),
                 text_to_image=(unet, pipeline.scheduler),
             )
@@ -70,10 +70,10 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
 
 def test_bf16_paints_nearly_the_same_and_leaves_the_weights(pipeline):
     product = cutout(64, 64)
-    requests = [prepared(pipeline, Request(product=product_of(product), prompt="a mug, forest", seed=0))]
+    requests = [encode_request(pipeline, Request(product=build_product(product), prompt="a mug, forest", seed=0))]
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     whole, half = (
-        next(painted(pipeline, requests, painting(guidance_scale=3.0, precision=precision)))[1].astype(int)
+        next(iterate_images(pipeline, requests, painting(guidance_scale=3.0, precision=precision)))[1].astype(int)
         for precision in ("fp32", "bf16")
     )
     assert 0 < np.abs(whole - half).max() <= 16

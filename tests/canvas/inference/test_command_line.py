@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageCms
 
 from canvas.__main__ import main
-from canvas.inference.files import converted_from, picture
+from canvas.inference.files import describe_conversion, load_image
 from tests.canvas.inference.conftest import cutout, split
 
 
@@ -161,4 +161,4 @@ def test_files_whose_pixels_are_taken_as_they_are(folder: Path, tmp_path: Path):
     rgb.convert("P").save(tmp_path / "palette.png")
     rgb.convert("L").save(tmp_path / "grey.png")
     for path in (folder / "mug.png", *tmp_path.iterdir()):
-        assert converted_from(path, picture(path)) is None, path.name
+        assert describe_conversion(path, load_image(path)) is None, path.name

@@ -12,17 +12,17 @@ from diffusers import UNet2DConditionModel
 
 from canvas.denoiser import sheet
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.process import training_scheduler
+from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
-from canvas.denoiser.training import columns_of, held_out_batches, held_out_loss
-from canvas.denoiser.training_spec import HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import HeldOutSpec, SheetSpec
+from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss, map_columns
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
-from canvas.inference.batch import Request, all_painted, all_prepared
+from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.inference.product import product_of
-from canvas.inference.style import style_of_pictures
-from canvas.shards.rows import ShardRows, shows_product
-from canvas.vae.latents import latent_scale
+from canvas.inference.product import build_product
+from canvas.inference.style import encode_style_images
+from canvas.shards.rows import ShardRows, has_product
+from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import load_vae
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import FLOW
@@ -50,11 +50,11 @@ def drawn(folder: Path) -> SampleSheet:
     """The sheet of an inpainting denoiser, its autoencoder on the CPU as a stage loads it."""
     return SampleSheet(
         load_vae(folder / "vae").eval(),
-        training_scheduler(FLOW),
+        build_training_scheduler(FLOW),
         ShardRows(folder / "shards"),
         SheetSpec(pins=2, steps=2, guidance_scale=3.0),
         masks="product",
-        wanted=shows_product,
+        wanted=has_product,
     )
 
 
@@ -77,7 +77,7 @@ def test_a_sheet_is_drawn_where_the_denoiser_is(drawn: SampleSheet, device: str)
 
 def test_large_pictures_of_a_sheet_are_decoded_one_by_one(drawn: SampleSheet, monkeypatch: pytest.MonkeyPatch):
     expected, decode, sizes = drawn.picture(_denoiser()), drawn.vae.decode, []
-    monkeypatch.setattr(sheet, "DECODED", 1)
+    monkeypatch.setattr(sheet, "PIXELS_PER_PASS", 1)
     monkeypatch.setattr(drawn.vae, "decode", lambda latents: sizes.append(len(latents)) or decode(latents))
     assert _apart(drawn.picture(_denoiser()), expected) <= 1
     assert sizes == [1] * 6  # two pins: the originals, what is known of them, samples
@@ -85,12 +85,14 @@ def test_large_pictures_of_a_sheet_are_decoded_one_by_one(drawn: SampleSheet, mo
 
 @DEVICES
 def test_a_held_out_loss_is_computed_where_the_denoiser_is(folder: Path, device: str):
-    rows, scale = ShardRows(folder / "shards"), latent_scale(load_vae(folder / "vae"))
+    rows, scale = ShardRows(folder / "shards"), get_latent_scale(load_vae(folder / "vae"))
     objective = DenoisingObjective(FLOW, scale, captions=3, caption_dropout=0.0, inpaint=True)
-    held_out = [row for row in rows.index if shows_product(row) and row.split != "train"]
+    held_out = [row for row in rows.index if has_product(row) and row.split != "train"]
     spec = HeldOutSpec(pins=4, repeats=16, batch_size=2, ema=(0.1,), averages=(0.1,))
-    batches = held_out_batches(rows, held_out, spec, columns_of("product"))
-    expected, found = (held_out_loss(_denoiser().to(at), objective, batches, spec.repeats) for at in ("cpu", device))
+    batches = build_held_out_batches(rows, held_out, spec, map_columns("product"))
+    expected, found = (
+        compute_held_out_loss(_denoiser().to(at), objective, batches, spec.repeats) for at in ("cpu", device)
+    )
     assert found == pytest.approx(expected, rel=1e-12 if device == "cpu" else 0.2)  # a GPU draws other noise
 
 
@@ -103,16 +105,16 @@ def moved(styled_pipeline: CanvasPipeline, device: str) -> Iterator[CanvasPipeli
 @DEVICES
 def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, device: str):
     given = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 1, "negative_prompt": "grey"}
-    style = style_of_pictures(moved, [cutout(40, 48)])
+    style = encode_style_images(moved, [cutout(40, 48)])
     found = moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0]
-    many = all_painted(
+    many = generate_images(
         moved,
-        all_prepared(moved, [Request(product=product_of(cutout(64, 64, True)), prompt="a mug, forest", seed=1)]),
+        encode_requests(moved, [Request(product=build_product(cutout(64, 64, True)), prompt="a mug, forest", seed=1)]),
         painting(steps=2, guidance_scale=3.0),
         name="one",
     )
     moved.to("cpu")
-    style = style_of_pictures(moved, [cutout(40, 48)])
+    style = encode_style_images(moved, [cutout(40, 48)])
     assert _apart(moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0], found) <= NEAR
     alone = moved(cutout(64, 64, True), "a mug, forest", num_inference_steps=2, guidance_scale=3.0, seed=1).images[0]
     assert _apart(many[0], alone) <= NEAR

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.denoiser.lora import add_lora, lora_names
+from canvas.denoiser.lora import add_lora, list_lora_names
 from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.reward.model import build_reward
@@ -190,13 +190,13 @@ def test_saves_and_loads_with_and_without_lora(pipeline, tmp_path: Path):
         assert np.array_equal(_pixels(pipe(product, PROMPT, num_inference_steps=2, seed=0).images[0]), before)
         again = CanvasPipeline.from_pretrained(directory)
         again.set_progress_bar_config(disable=True)
-        assert lora_names(again.unet) == (["engaged"] if lora else [])
+        assert list_lora_names(again.unet) == (["engaged"] if lora else [])
         assert again.config["max_aspect"] == 1.5
         assert np.array_equal(_pixels(again(product, PROMPT, num_inference_steps=2, seed=0).images[0]), before)
         weights = [path for path in directory.rglob("*") if path.suffix in (".safetensors", ".bin", ".pt", ".pkl")]
         assert {path.suffix for path in weights} == {".safetensors"}
     again.merge_lora()
-    assert not lora_names(again.unet)
+    assert not list_lora_names(again.unet)
     merged = _pixels(again(product, PROMPT, num_inference_steps=2, seed=0).images[0])
     assert np.abs(merged - before).max() <= 1
 

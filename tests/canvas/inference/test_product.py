@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.inference.frame import frame_for
-from canvas.inference.product import composited, feathered, product_of
-from canvas.masks.composite import ALPHA_FLOOR, composite
+from canvas.inference.frame import compute_frame
+from canvas.inference.product import build_product, composite_pixels, feather_mask
+from canvas.masks.composite import ALPHA_FLOOR, composite_product
 from tests.canvas.inference.conftest import cutout, split
 
 
 def test_cut_out_keeps_its_opaque_pixels():
     image = cutout(40, 60, soft=True)
-    product = product_of(image)
+    product = build_product(image)
     assert product.origin == "alpha channel"
     assert np.array_equal(product.core, np.array(image)[..., 3] == 255)
     assert ((product.alpha > 0) & ~product.core).any()
@@ -21,7 +21,7 @@ def test_cut_out_keeps_its_opaque_pixels():
 
 def test_hard_mask_is_feathered_inwards():
     rgb, mask = split(cutout(400, 600))
-    product = product_of(rgb, mask)
+    product = build_product(rgb, mask)
     inside = np.array(mask) > 0
     assert not product.alpha[~inside].any()
     assert product.core.sum() > 0.95 * inside.sum()
@@ -31,7 +31,7 @@ def test_hard_mask_is_feathered_inwards():
 
 def test_soft_mask_is_taken_as_it_is():
     rgb, mask = split(cutout(40, 60, soft=True))
-    assert np.array_equal(product_of(rgb, mask).alpha, product_of(cutout(40, 60, soft=True)).alpha)
+    assert np.array_equal(build_product(rgb, mask).alpha, build_product(cutout(40, 60, soft=True)).alpha)
 
 
 @pytest.mark.parametrize("grey", [0, 255])
@@ -39,8 +39,8 @@ def test_soft_mask_is_taken_as_it_is():
 def test_a_mask_of_one_colour_has_its_shape_in_its_alpha(grey, soft):
     rgb, mask = split(cutout(40, 60, soft=soft))
     plain = Image.new("L", mask.size, grey)
-    found = product_of(rgb, Image.merge("RGBA", [plain, plain, plain, mask]))
-    assert np.array_equal(found.alpha, product_of(rgb, mask).alpha)
+    found = build_product(rgb, Image.merge("RGBA", [plain, plain, plain, mask]))
+    assert np.array_equal(found.alpha, build_product(rgb, mask).alpha)
     assert found.origin == "mask"
 
 
@@ -48,25 +48,25 @@ def test_a_mask_with_a_drawn_shape_is_not_read_by_its_alpha():
     rgb, mask = split(cutout(40, 60))
     other = Image.new("L", mask.size, 255)
     other.paste(0, (0, 0, 30, 40))
-    found = product_of(rgb, Image.merge("RGBA", [mask, mask, mask, other]))
-    assert np.array_equal(found.alpha, product_of(rgb, mask).alpha)
+    found = build_product(rgb, Image.merge("RGBA", [mask, mask, mask, other]))
+    assert np.array_equal(found.alpha, build_product(rgb, mask).alpha)
 
 
 def test_segmenter_is_asked_when_nothing_else_is_there():
     rgb, mask = split(cutout(40, 60))
-    product = product_of(rgb, segment=lambda image: np.array(mask, np.float32) / 255)
+    product = build_product(rgb, segment=lambda image: np.array(mask, np.float32) / 255)
     assert product.origin == "segmenter"
-    assert np.array_equal(product.alpha, product_of(rgb, mask).alpha)
+    assert np.array_equal(product.alpha, build_product(rgb, mask).alpha)
 
 
 def test_feather_leaves_thin_masks_and_the_pictures_edge():
     line = np.zeros((20, 20), bool)
     line[10] = True
-    assert np.array_equal(feathered(line), line.astype(np.float32))
+    assert np.array_equal(feather_mask(line), line.astype(np.float32))
     half = np.zeros((20, 20), bool)
     half[:, 10:] = True
-    assert (feathered(half)[:, -1] == 1).all()
-    assert (feathered(half)[:, 10] < 1).all()
+    assert (feather_mask(half)[:, -1] == 1).all()
+    assert (feather_mask(half)[:, 10] < 1).all()
 
 
 def _opaque(value: int = 255) -> tuple[Image.Image, Image.Image]:
@@ -102,26 +102,26 @@ def _faint(most: int) -> Image.Image:
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        product_of(*arguments)
+        build_product(*arguments)
     assert "\n" not in str(error.value)
 
 
 def test_composite_is_exact_on_the_core_and_background_outside():
-    product = product_of(cutout(40, 60, soft=True))
+    product = build_product(cutout(40, 60, soft=True))
     background = np.full((40, 60, 3), 77, np.uint8)
-    out = composited(background, product)
+    out = composite_pixels(background, product)
     assert np.array_equal(out[product.core], product.pixels[product.core])
     assert (out[product.alpha == 0] == 77).all()
     band = (product.alpha > ALPHA_FLOOR) & ~product.core
     wanted = product.alpha[band][:, None] * product.pixels[band] + (1 - product.alpha[band][:, None]) * 77
     assert np.abs(out[band] - wanted).max() <= 0.5 + 1e-3
-    nearer = composited(background, product, np.full((40, 60), 3.0, np.float32))
+    nearer = composite_pixels(background, product, np.full((40, 60), 3.0, np.float32))
     assert np.abs(nearer[band] - product.pixels[band]).mean() < np.abs(out[band] - product.pixels[band]).mean()
     assert np.array_equal(nearer[product.core], product.pixels[product.core])
 
 
 def test_composite_in_bytes_is_the_one_that_the_decoder_was_trained_with():
-    product = product_of(cutout(40, 60, soft=True))
+    product = build_product(cutout(40, 60, soft=True))
     rng = np.random.default_rng(0)
     background = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
     shift = (3 * rng.standard_normal((40, 60))).astype(np.float32)
@@ -133,8 +133,8 @@ def test_composite_in_bytes_is_the_one_that_the_decoder_was_trained_with():
     for move in (None, shift):
         told = None if move is None else torch.from_numpy(move)[None, None]
         core = torch.from_numpy(product.core)[None, None]
-        wanted = composite(channels(background), channels(product.pixels), core, alpha, alpha, told)
-        found = channels(composited(background, product, move))
+        wanted = composite_product(channels(background), channels(product.pixels), core, alpha, alpha, told)
+        found = channels(composite_pixels(background, product, move))
         assert (found - wanted).abs().max() <= 0.5 + 1e-3
 
 
@@ -149,14 +149,14 @@ def test_composite_in_bytes_is_the_one_that_the_decoder_was_trained_with():
     ],
 )
 def test_frames_fit_the_model_and_the_aspect(size, expected):
-    frame = frame_for(*size, side=64, multiple=16, max_aspect=2.0)
+    frame = compute_frame(*size, side=64, multiple=16, max_aspect=2.0)
     assert (frame.height, frame.width, frame.inner_height, frame.inner_width) == expected
     assert 0 <= frame.top <= frame.height - frame.inner_height
 
 
 def test_what_is_placed_comes_back():
     smooth = np.linspace(0, 1, 90, dtype=np.float32)[None, :, None] * np.ones((200, 1, 3), np.float32)
-    frame = frame_for(200, 90, side=64, multiple=16, max_aspect=1.5)
+    frame = compute_frame(200, 90, side=64, multiple=16, max_aspect=1.5)
     placed = frame.placed(smooth)
     assert placed.shape == (frame.height, frame.width, 3)
     assert placed[:, : frame.left].max(initial=0) == 0

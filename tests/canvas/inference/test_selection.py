@@ -5,8 +5,17 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
-from canvas.denoiser.samplers import clean_prediction
-from canvas.inference.selection import HALVING, Cost, Drop, best, counted, picture_steps, plan, ranking
+from canvas.denoiser.schedulers import predict_clean_latents
+from canvas.inference.selection import (
+    HALVING,
+    Cost,
+    DropStep,
+    count_denoiser_calls,
+    count_image_steps,
+    plan_drops,
+    rank_candidates,
+    select_best,
+)
 from canvas.reward.model import RewardModel, build_reward
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.reward.test_model import SPEC
@@ -28,12 +37,12 @@ def reward() -> RewardModel:
 
 def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_paint_them(pipeline, reward):
     product = cutout(64, 64)
-    every = best(pipeline, reward, product, "a mug, forest", candidates=4, top=4, seed=5, **OPTIONS)
+    every = select_best(pipeline, reward, product, "a mug, forest", candidates=4, top=4, seed=5, **OPTIONS)
     overall = [scores["overall"] for scores in every.scores]
     assert overall == sorted(overall, reverse=True)
     assert len(set(overall)) > 1
     assert sorted(every.seeds) == [5, 6, 7, 8]
-    two = best(pipeline, reward, product, "a mug, forest", candidates=4, top=2, seed=5, **OPTIONS)
+    two = select_best(pipeline, reward, product, "a mug, forest", candidates=4, top=2, seed=5, **OPTIONS)
     assert two.seeds == every.seeds[:2]
     alone = pipeline(product, "a mug, forest", seed=two.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(two.images[0])).max() <= 1
@@ -42,15 +51,15 @@ def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_paint_th
 
 def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
     found = {"overall": torch.tensor([0.9, 0.1, 0.5]), "background": torch.tensor([0.2, 0.8, 0.8])}
-    assert ranking(found) == [1, 2, 0]
-    assert ranking({"overall": found["overall"]}) == [0, 2, 1]
+    assert rank_candidates(found) == [1, 2, 0]
+    assert rank_candidates({"overall": found["overall"]}) == [0, 2, 1]
 
 
 def test_dropping_paints_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):
-    product, drops = cutout(48, 80), (Drop(0.25, 0.5), Drop(0.5, 0.25))
-    found = best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
+    product, drops = cutout(48, 80), (DropStep(0.25, 0.5), DropStep(0.5, 0.25))
+    found = select_best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
     assert found.cost == Cost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored=8 + 4 + 2)
-    assert found.cost.denoiser_calls == 2 * picture_steps(drops, 8, 1, 8)
+    assert found.cost.denoiser_calls == 2 * count_image_steps(drops, 8, 1, 8)
     alone = pipeline(product, "a mug, forest", seed=found.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(found.images[0])).max() <= 1
 
@@ -58,37 +67,43 @@ def test_dropping_paints_survivors_as_if_nothing_had_been_dropped_and_counts_its
 def test_a_drop_that_comes_with_the_last_step_drops_nothing(pipeline, reward):
     product = cutout(64, 64)
     options = {"candidates": 6, "top": 2, "seed": 0, **OPTIONS}
-    plain = best(pipeline, reward, product, "a mug, forest", **options)
-    late = best(pipeline, reward, product, "a mug, forest", drops=(Drop(0.99, 0.5),), **options)
-    assert plan((Drop(0.99, 0.5),), 6, 2, 8) == {}
+    plain = select_best(pipeline, reward, product, "a mug, forest", **options)
+    late = select_best(pipeline, reward, product, "a mug, forest", drops=(DropStep(0.99, 0.5),), **options)
+    assert plan_drops((DropStep(0.99, 0.5),), 6, 2, 8) == {}
     assert late.seeds == plain.seeds
 
 
 def test_half_of_the_work_on_sixteen_candidates_is_saved():
-    assert picture_steps((), 16, 1, 20) == 320
-    assert picture_steps(HALVING, 16, 1, 20) == 156
-    assert plan(HALVING, 16, 1, 20) == {5: 8, 9: 4}
-    assert plan(HALVING, 16, 6, 20) == {5: 8, 9: 6}
-    assert plan(HALVING, 2, 2, 20) == {}
+    assert count_image_steps((), 16, 1, 20) == 320
+    assert count_image_steps(HALVING, 16, 1, 20) == 156
+    assert plan_drops(HALVING, 16, 1, 20) == {5: 8, 9: 4}
+    assert plan_drops(HALVING, 16, 6, 20) == {5: 8, 9: 6}
+    assert plan_drops(HALVING, 2, 2, 20) == {}
 
 
 @pytest.mark.parametrize(
-    "drops", [(Drop(0.5, 0.5), Drop(0.25, 0.25)), (Drop(0.2, 0.5), Drop(0.4, 0.5)), (Drop(1.0, 0.5),), (Drop(0.5, 0),)]
+    "drops",
+    [
+        (DropStep(0.5, 0.5), DropStep(0.25, 0.25)),
+        (DropStep(0.2, 0.5), DropStep(0.4, 0.5)),
+        (DropStep(1.0, 0.5),),
+        (DropStep(0.5, 0),),
+    ],
 )
 def test_drops_out_of_order_are_refused(drops):
     with pytest.raises(ValueError, match="drops must come later"):
-        plan(drops, 8, 1, 20)
+        plan_drops(drops, 8, 1, 20)
 
 
 @pytest.mark.parametrize("top", [0, 5])
 def test_more_than_there_are_cannot_be_chosen(pipeline, reward, top):
     with pytest.raises(ValueError, match=f"top is {top}"):
-        best(pipeline, reward, cutout(64, 64), "a mug", candidates=4, top=top, seed=0)
+        select_best(pipeline, reward, cutout(64, 64), "a mug", candidates=4, top=top, seed=0)
 
 
 def test_samplers_that_remember_earlier_steps_are_refused(pipeline, reward):
     with pytest.raises(ValueError, match="dropped early with FlowMatchHeun"):
-        best(
+        select_best(
             pipeline,
             reward,
             cutout(64, 64),
@@ -104,7 +119,7 @@ def test_samplers_that_remember_earlier_steps_are_refused(pipeline, reward):
 
 def test_calls_are_counted_only_within_the_context(pipeline):
     cost = Cost()
-    with counted(pipeline, cost):
+    with count_denoiser_calls(pipeline, cost):
         pipeline(cutout(64, 64), "a mug", num_inference_steps=3, guidance_scale=1.0, num_candidates=2, seed=0)
     pipeline(cutout(64, 64), "a mug", num_inference_steps=3, guidance_scale=1.0, seed=0)
     assert cost.denoiser_calls == 6
@@ -120,7 +135,7 @@ def test_clean_predictions_are_those_of_diffusers(scheduler, kind):
     latents, prediction = (torch.randn(2, 4, 3, 3, generator=draw) for _ in range(2))
     for step, time in enumerate(sampling.timesteps):
         sampling.scale_model_input(latents, time)
-        ours = clean_prediction(sampling, prediction, latents, step)
+        ours = predict_clean_latents(sampling, prediction, latents, step)
         theirs = sampling.step(prediction, time, latents).pred_original_sample
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
@@ -130,5 +145,5 @@ def test_the_last_clean_prediction_of_a_flow_is_what_comes_out(pipeline):
     sampling.set_timesteps(6)
     latents, prediction = torch.randn(2, 2, 6, 4, 4)
     sampling._step_index = 5
-    ours = clean_prediction(sampling, prediction, latents, 5)
+    ours = predict_clean_latents(sampling, prediction, latents, 5)
     torch.testing.assert_close(ours, sampling.step(prediction, sampling.timesteps[5], latents).prev_sample)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
-from canvas.inference.style import style_of_pictures
+from canvas.inference.style import encode_style_images
 from canvas.pins.images import encode_png
 from canvas.reward.model import build_reward
 from canvas.reward.spec import REWARD_FOLDER
@@ -71,7 +71,7 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
     own = as_served(tmp_path / "canvas")
     expected = [
         own(product, "a red lamp", **how).images[0],
-        own(product, style=style_of_pictures(own, shown, strength=0.5), **how).images[0],
+        own(product, style=encode_style_images(own, shown, strength=0.5), **how).images[0],
     ]
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))

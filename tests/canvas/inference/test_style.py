@@ -10,15 +10,15 @@ from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 from PIL import Image
 
-from canvas.denoiser.image_prompt import WEIGHTS_FILE, image_processors
-from canvas.denoiser.lora import STYLE, add_lora, load_lora, lora_names, save_lora, switch_style
-from canvas.features.perceptual import image_embeddings
-from canvas.inference.batch import Request, painted, prepared
+from canvas.denoiser.image_prompt import WEIGHTS_FILE, get_image_processors
+from canvas.denoiser.lora import STYLE_LORA, add_lora, list_lora_names, load_lora, save_lora, set_style_lora
+from canvas.features.perceptual import compute_image_embeddings
+from canvas.inference.batch import Request, encode_request, iterate_images
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.inference.product import product_of
-from canvas.inference.style import MAX_PICTURES, style_of_pictures, style_of_vectors
+from canvas.inference.product import build_product
+from canvas.inference.style import MAX_STYLE_IMAGES, build_style_prompt, encode_style_images
 from canvas.styles.centres import StyleCentres
-from canvas.uve.model import embed
+from canvas.uve.model import compute_embeddings
 from tests.canvas.clip.test_model import OTHER
 from tests.canvas.inference.conftest import cutout, painting
 
@@ -40,7 +40,7 @@ def paint(pipeline: CanvasPipeline, prompt: str | None = PROMPT, **options) -> n
 def test_without_a_style_and_at_strength_zero_it_is_the_model_without_adapter(pipeline, styled_pipeline):
     plain = paint(pipeline)
     assert np.array_equal(paint(styled_pipeline), plain)
-    style = style_of_pictures(styled_pipeline, [noise(1)], strength=0.0)
+    style = encode_style_images(styled_pipeline, [noise(1)], strength=0.0)
     assert np.array_equal(paint(styled_pipeline, style=style), plain)
 
 
@@ -49,7 +49,7 @@ def test_a_style_moves_the_background_and_never_the_product(styled_pipeline):
     plain = paint(styled_pipeline)
     for prompt in (PROMPT, None):
         made = [
-            paint(styled_pipeline, prompt, style=style_of_pictures(styled_pipeline, [noise(seed)])) for seed in (1, 2)
+            paint(styled_pipeline, prompt, style=encode_style_images(styled_pipeline, [noise(seed)])) for seed in (1, 2)
         ]
         assert not np.array_equal(made[0], made[1])
         assert not np.array_equal(made[0], plain)
@@ -59,23 +59,25 @@ def test_a_style_moves_the_background_and_never_the_product(styled_pipeline):
 
 
 def test_the_embedding_is_of_the_whole_picture(styled_pipeline):
-    style = style_of_pictures(styled_pipeline, [noise(1, 32, 32)])
+    style = encode_style_images(styled_pipeline, [noise(1, 32, 32)])
     images = torch.from_numpy(np.array(noise(1, 32, 32))).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
-        clip = image_embeddings(styled_pipeline.image_tower.clip, images)
-    torch.testing.assert_close(style.embeddings, torch.cat([embed(styled_pipeline.uve, images), clip], dim=1))
+        clip = compute_image_embeddings(styled_pipeline.image_tower.clip, images)
+    torch.testing.assert_close(
+        style.embeddings, torch.cat([compute_embeddings(styled_pipeline.uve, images), clip], dim=1)
+    )
 
 
 def test_pictures_are_averaged_by_weight_or_stand_apart(styled_pipeline):
     both = [noise(1), noise(2)]
-    alone = style_of_pictures(styled_pipeline, both[:1])
-    first = style_of_pictures(styled_pipeline, both, weights=[1.0, 0.0])
+    alone = encode_style_images(styled_pipeline, both[:1])
+    first = encode_style_images(styled_pipeline, both, weights=[1.0, 0.0])
     torch.testing.assert_close(first.embeddings, alone.embeddings)
-    assert style_of_pictures(styled_pipeline, both).embeddings.shape == (1, alone.embeddings.shape[1])
-    apart = style_of_pictures(styled_pipeline, both, weights=[0.25, 0.75], apart=True, strength=2.0)
+    assert encode_style_images(styled_pipeline, both).embeddings.shape == (1, alone.embeddings.shape[1])
+    apart = encode_style_images(styled_pipeline, both, weights=[0.25, 0.75], apart=True, strength=2.0)
     assert apart.embeddings.shape == (2, alone.embeddings.shape[1])
     assert [set(scales.values()) for scales in apart.scales] == [{0.5}, {1.5}]
-    same = style_of_pictures(styled_pipeline, [noise(1)] * 3, apart=True)
+    same = encode_style_images(styled_pipeline, [noise(1)] * 3, apart=True)
     difference = paint(styled_pipeline, style=same).astype(int) - paint(styled_pipeline, style=alone)
     assert np.abs(difference).max() <= 1
 
@@ -85,23 +87,23 @@ def test_half_of_it_counts_beside_a_prompt(styled_pipeline, prompt: str | None, 
     seen = set()
 
     def on_step(pipeline, step, time, values):
-        seen.update(scale for processor in image_processors(pipeline.unet).values() for scale in processor.scale)
+        seen.update(scale for processor in get_image_processors(pipeline.unet).values() for scale in processor.scale)
         return values
 
     paint(
         styled_pipeline,
         prompt,
-        style=style_of_pictures(styled_pipeline, [noise(1)], strength=1.5),
+        style=encode_style_images(styled_pipeline, [noise(1)], strength=1.5),
         callback_on_step_end=on_step,
     )
     assert seen == {counted}
 
 
 def test_where_it_is_injected(styled_pipeline):
-    layers = list(image_processors(styled_pipeline.unet))
+    layers = list(get_image_processors(styled_pipeline.unet))
 
     def painted_by(where) -> np.ndarray:
-        return paint(styled_pipeline, style=style_of_pictures(styled_pipeline, [noise(1)], layers=where))
+        return paint(styled_pipeline, style=encode_style_images(styled_pipeline, [noise(1)], layers=where))
 
     style_layers = {"up_blocks.0.attentions.1": 1.0}
     assert np.array_equal(painted_by("style"), painted_by(style_layers))
@@ -112,24 +114,24 @@ def test_where_it_is_injected(styled_pipeline):
 def test_the_style_layers_of_a_model_that_has_none(styled_pipeline):
     pipe = CanvasPipeline(**styled_pipeline.components, image_source="uve+clip", style_layers=[])
     with pytest.raises(ValueError, match="layers is 'style', but this model has no style layers: use 'all'"):
-        style_of_pictures(pipe, [noise(1)], layers="style")
-    assert set(style_of_pictures(pipe, [noise(1)], layers="all").strengths.values()) == {1.0}
+        encode_style_images(pipe, [noise(1)], layers="style")
+    assert set(encode_style_images(pipe, [noise(1)], layers="all").strengths.values()) == {1.0}
 
 
 def test_many_at_once_equal_one_at_a_time(styled_pipeline):
-    product = product_of(cutout(60, 60))
+    product = build_product(cutout(60, 60))
     styles = [
-        style_of_pictures(styled_pipeline, [noise(1)]),
+        encode_style_images(styled_pipeline, [noise(1)]),
         None,
-        style_of_pictures(styled_pipeline, [noise(2)]),
-        style_of_pictures(styled_pipeline, [noise(2), noise(3)], apart=True),
+        encode_style_images(styled_pipeline, [noise(2)]),
+        encode_style_images(styled_pipeline, [noise(2), noise(3)], apart=True),
     ]
     prompts = [PROMPT, PROMPT, None, None]
     requests = [
-        prepared(styled_pipeline, Request(product=product, prompt=prompt, seed=7, style=style))
+        encode_request(styled_pipeline, Request(product=product, prompt=prompt, seed=7, style=style))
         for prompt, style in zip(prompts, styles, strict=True)
     ]
-    found = dict(painted(styled_pipeline, requests, painting(steps=2, guidance_scale=2.0, batch_size=4)))
+    found = dict(iterate_images(styled_pipeline, requests, painting(steps=2, guidance_scale=2.0, batch_size=4)))
     for place, (prompt, style) in enumerate(zip(prompts, styles, strict=True)):
         alone = styled_pipeline(
             cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7
@@ -139,14 +141,14 @@ def test_many_at_once_equal_one_at_a_time(styled_pipeline):
 
 def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipeline, tmp_path: Path):
     save_lora(learnt(add_lora(copy.deepcopy(pipeline.unet), rank=2, alpha=2)), tmp_path / "lora")
-    style = style_of_pictures(styled_pipeline, [noise(1)])
-    weak = style_of_pictures(styled_pipeline, [noise(1)], strength=0.2)
-    nothing = style_of_pictures(styled_pipeline, [noise(1)], strength=0.0)
+    style = encode_style_images(styled_pipeline, [noise(1)])
+    weak = encode_style_images(styled_pipeline, [noise(1)], strength=0.2)
+    nothing = encode_style_images(styled_pipeline, [noise(1)], strength=0.0)
     shown, faint, plain = (paint(styled_pipeline, None, style=of) for of in (style, weak, nothing))
     pipe = CanvasPipeline(**copy.deepcopy(styled_pipeline.components), max_aspect=2.0, image_source="uve+clip")
     pipe.set_progress_bar_config(disable=True)
-    load_lora(pipe.unet, tmp_path / "lora", STYLE)
-    switch_style(pipe.unet, None)
+    load_lora(pipe.unet, tmp_path / "lora", STYLE_LORA)
+    set_style_lora(pipe.unet, None)
     told = paint(styled_pipeline)
     assert np.array_equal(paint(pipe), told)
     assert np.array_equal(paint(pipe, None, style=nothing), plain)
@@ -157,7 +159,7 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     assert np.array_equal(paint(pipe), told)  # nothing of it is left behind
 
     load_lora(pipe.unet, tmp_path / "lora", "engaged")
-    switch_style(pipe.unet, None)
+    set_style_lora(pipe.unet, None)
     before = paint(pipe), paint(pipe, None, style=style)
     assert not np.array_equal(before[0], told)
     pipe.save_pretrained(tmp_path / "whole")
@@ -166,17 +168,17 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     assert np.array_equal(paint(again), before[0])
     assert np.array_equal(paint(again, None, style=style), before[1])
     again.merge_lora()
-    assert lora_names(again.unet) == [STYLE]
+    assert list_lora_names(again.unet) == [STYLE_LORA]
     assert np.abs(paint(again).astype(int) - before[0]).max() <= 1
     assert np.abs(paint(again, None, style=style).astype(int) - before[1]).max() <= 1
 
 
 def test_a_lora_of_image_prompts_counts_where_the_picture_does(styled_pipeline):
-    unet = learnt(add_lora(copy.deepcopy(styled_pipeline.unet), rank=2, alpha=2, name=STYLE))
+    unet = learnt(add_lora(copy.deepcopy(styled_pipeline.unet), rank=2, alpha=2, name=STYLE_LORA))
 
     def counted(**options) -> dict[str, float]:
-        switch_style(unet, style_of_pictures(styled_pipeline, [noise(1)], **options).strengths)
-        return {name: layer.scaling[STYLE] for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
+        set_style_lora(unet, encode_style_images(styled_pipeline, [noise(1)], **options).strengths)
+        return {name: layer.scaling[STYLE_LORA] for name, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
 
     assert set(counted(strength=0.4).values()) == {0.4}
     assert set(counted(strength=2.0).values()) == {1.0}
@@ -184,7 +186,7 @@ def test_a_lora_of_image_prompts_counts_where_the_picture_does(styled_pipeline):
     only = counted(layers="style", strength=0.7)
     assert {scale for name, scale in only.items() if name.startswith(f"{block}.")} == {0.7}
     assert {scale for name, scale in only.items() if not name.startswith(f"{block}.")} == {0.0}
-    assert unet.active_adapters() == [STYLE]
+    assert unet.active_adapters() == [STYLE_LORA]
 
 
 def learnt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -195,7 +197,7 @@ def learnt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
-    style = style_of_pictures(styled_pipeline, [noise(1)])
+    style = encode_style_images(styled_pipeline, [noise(1)])
     before = paint(styled_pipeline, style=style)
     styled_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "ip_adapter" / WEIGHTS_FILE).is_file()
@@ -203,13 +205,13 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
     assert np.array_equal(paint(styled_pipeline, style=style), before)
     again = CanvasPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    assert np.array_equal(paint(again, style=style_of_pictures(again, [noise(1)])), before)
+    assert np.array_equal(paint(again, style=encode_style_images(again, [noise(1)])), before)
     assert np.array_equal(paint(again), paint(styled_pipeline))
 
 
 def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
     centres = StyleCentres(2, 16, OTHER.embed_dim)
-    first, second = (style_of_pictures(styled_pipeline, [noise(seed)]).embeddings[0] for seed in (1, 2))
+    first, second = (encode_style_images(styled_pipeline, [noise(seed)]).embeddings[0] for seed in (1, 2))
     for row, own in enumerate((second, -first)):
         centres.uve[row], centres.clip[row] = own[:16], own[16:]
     styled_pipeline.register_modules(style_centres=centres)
@@ -219,16 +221,16 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
         styled_pipeline.register_modules(style_centres=None)
     again = CanvasPipeline.from_pretrained(tmp_path / "model")
     told = {
-        typical: style_of_pictures(again, [noise(1), noise(1)], apart=True, typical=typical).embeddings
+        typical: encode_style_images(again, [noise(1), noise(1)], apart=True, typical=typical).embeddings
         for typical in (0.0, 0.5, 1.0)
     }
     torch.testing.assert_close(told[0.0], first.expand(2, -1), atol=1e-4, rtol=0)
     torch.testing.assert_close(told[1.0], second.expand(2, -1), atol=1e-4, rtol=0)
     middle = (first + second)[:16]
     torch.testing.assert_close(told[0.5][0, :16], middle / middle.norm(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(style_of_pictures(again, [noise(1)]).embeddings[0], told[0.5][0])
+    torch.testing.assert_close(encode_style_images(again, [noise(1)]).embeddings[0], told[0.5][0])
     product = np.array(cutout(60, 60))
-    image = paint(again, None, style=style_of_pictures(again, [noise(1)]))
+    image = paint(again, None, style=encode_style_images(again, [noise(1)]))
     assert np.array_equal(image[product[..., 3] == 255], product[product[..., 3] == 255][:, :3])
 
 
@@ -252,16 +254,16 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(styled_pipeline, pictures, options, message):
-    assert MAX_PICTURES == 16
+    assert MAX_STYLE_IMAGES == 16
     with pytest.raises(ValueError, match=message) as said:
-        style_of_pictures(styled_pipeline, [noise(1)] * pictures, **options)
+        encode_style_images(styled_pipeline, [noise(1)] * pictures, **options)
     assert "\n" not in str(said.value)
 
 
 def test_a_model_without_adapter_and_a_request_for_nothing(pipeline, styled_pipeline):
     with pytest.raises(ValueError, match="no image-prompt adapter"):
-        style_of_pictures(pipeline, [noise(1)])
+        encode_style_images(pipeline, [noise(1)])
     with pytest.raises(ValueError, match="no image-prompt adapter"):
-        style_of_vectors(pipeline, {"uve": np.zeros((1, 16), np.float32)})
+        build_style_prompt(pipeline, {"uve": np.zeros((1, 16), np.float32)})
     with pytest.raises(ValueError, match="neither a prompt nor a style"):
         styled_pipeline(cutout(60, 60))

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from canvas.__main__ import main
-from canvas.inference.style import style_of_pictures
-from canvas.inference.style_options import layers_of
+from canvas.inference.style import encode_style_images
+from canvas.inference.style_options import parse_layers
 from canvas.pins import tables
 from canvas.styles.table import STYLES_FOLDER
 from tests.canvas.clip.test_model import OTHER
@@ -22,7 +22,7 @@ def folder(styled_pipeline, tmp_path_factory) -> Path:
     """The model with a board of one picture's style and two clusters, one dropped; pictures beside it."""
     path = tmp_path_factory.mktemp("styles")
     styled_pipeline.save_pretrained(path / "model")
-    vectors = style_of_pictures(styled_pipeline, [noise(1)]).embeddings[0].numpy()
+    vectors = encode_style_images(styled_pipeline, [noise(1)]).embeddings[0].numpy()
     assert len(vectors) == 16 + OTHER.embed_dim
     row = {"uve": vectors[:16], "clip": vectors[16:], "pins": ["p0"], "purity": 1.0, "coherence": 1.0, "chance": 0.1}
     named = [
@@ -121,5 +121,5 @@ def test_a_model_without_mined_styles(styled_pipeline, folder: Path, tmp_path: P
 
 
 def test_factors_by_layer():
-    assert layers_of(["style"]) == "style"
-    assert layers_of(["up_blocks.0=0.5", "mid_block=1"]) == {"up_blocks.0": 0.5, "mid_block": 1.0}
+    assert parse_layers(["style"]) == "style"
+    assert parse_layers(["up_blocks.0=0.5", "mid_block=1"]) == {"up_blocks.0": 0.5, "mid_block": 1.0}

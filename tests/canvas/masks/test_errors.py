@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from canvas.masks.errors import MaskErrors, cut, dilated, eroded, with_blob, with_errors
+from canvas.masks.errors import MaskErrors, add_blob, cut_part, dilate_by_disk, erode_by_disk, simulate_errors
 
 ERRORS = MaskErrors(erode=0.5, dilate=0.5, cut=0.5, blob=0.5, reach=0.1)
 NONE = MaskErrors(erode=0, dilate=0, cut=0, blob=0, reach=0.1)
@@ -18,20 +18,20 @@ def disk(radius: int = 30, size: int = 100) -> np.ndarray:
 
 def test_erosion_and_dilation_move_the_edge_by_their_radius():
     mask = disk(30)
-    for changed, radius in ((eroded(mask, 5), 25), (dilated(mask, 5), 35)):
+    for changed, radius in ((erode_by_disk(mask, 5), 25), (dilate_by_disk(mask, 5), 35)):
         assert np.sqrt(changed.sum() / np.pi) == pytest.approx(radius, abs=0.7)
-    assert not (eroded(mask, 5) & ~mask).any()
-    assert not (mask & ~dilated(mask, 5)).any()
+    assert not (erode_by_disk(mask, 5) & ~mask).any()
+    assert not (mask & ~dilate_by_disk(mask, 5)).any()
 
 
 def test_the_pictures_border_does_not_erode():
-    assert eroded(np.ones((20, 20), bool), 3).all()
+    assert erode_by_disk(np.ones((20, 20), bool), 3).all()
 
 
 def test_a_cut_takes_away_5_to_30_percent_and_adds_nothing():
     mask, shares = disk(), []
     for seed in range(40):
-        left = cut(mask, np.random.default_rng(seed))
+        left = cut_part(mask, np.random.default_rng(seed))
         assert not (left & ~mask).any()
         shares.append(left.sum() / mask.sum())
     assert min(shares) > 0.68
@@ -42,29 +42,29 @@ def test_a_cut_takes_away_5_to_30_percent_and_adds_nothing():
 def test_a_blob_adds_background_that_touches_the_product():
     mask = disk()
     for seed in range(20):
-        more = with_blob(mask, np.random.default_rng(seed))
+        more = add_blob(mask, np.random.default_rng(seed))
         assert not (mask & ~more).any()
         assert 0.01 < (more.sum() - mask.sum()) / mask.sum() < 0.4
         assert cv2.connectedComponents(more.astype(np.uint8))[0] == 2
 
 
 def test_the_same_seed_gives_the_same_errors_and_another_gives_others():
-    first, second, other = (with_errors(disk(), ERRORS, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, second, other = (simulate_errors(disk(), ERRORS, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first == second).all()
     assert (first != other).any()
 
 
 def test_no_errors_and_no_product_change_nothing():
-    assert (with_errors(disk(), NONE, np.random.default_rng(0)) == disk()).all()
+    assert (simulate_errors(disk(), NONE, np.random.default_rng(0)) == disk()).all()
     empty = np.zeros((50, 50), bool)
-    assert not with_errors(empty, ERRORS, np.random.default_rng(0)).any()
+    assert not simulate_errors(empty, ERRORS, np.random.default_rng(0)).any()
 
 
 def test_a_thin_product_is_never_lost():
     thin = np.zeros((50, 50), bool)
     thin[25, 10:40] = True
     always = replace(NONE, erode=1.0)
-    assert all(with_errors(thin, always, np.random.default_rng(seed)).any() for seed in range(10))
+    assert all(simulate_errors(thin, always, np.random.default_rng(seed)).any() for seed in range(10))
 
 
 @pytest.mark.parametrize(("change", "named"), [({"cut": 1.2}, "cut is 1.2"), ({"reach": 0.0}, "reach is 0.0")])

@@ -1,10 +1,10 @@
 import pyarrow as pa
 import pytest
 
-from canvas.captioner.captions import words_of_pins
+from canvas.captioner.captions import load_captioned_pins
 from canvas.pins import tables
-from canvas.pins.captions import backgrounds, delivered_caption, joined, parted, texts_of
-from canvas.sources.showroom.captions import true_caption
+from canvas.pins.captions import format_caption, iterate_texts, parse_caption, read_backgrounds, select_owner_caption
+from canvas.sources.showroom.captions import compose_true_caption
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ from canvas.sources.showroom.captions import true_caption
     ],
 )
 def test_captions_part_as_they_were_joined(product, background, caption):
-    assert joined(product, background) == caption
-    found = parted(caption)
-    assert joined(*found) == caption
+    assert format_caption(product, background) == caption
+    found = parse_caption(caption)
+    assert format_caption(*found) == caption
     assert (found[0] is None) == (product is None)
 
 
@@ -37,18 +37,18 @@ def test_captions_part_as_they_were_joined(product, background, caption):
     ],
 )
 def test_the_caption_of_a_showroom_pin(alt, kind, scene, caption):
-    assert true_caption({"alt_text": alt}, {"kind": kind, "scene": scene}) == caption
+    assert compose_true_caption({"alt_text": alt}, {"kind": kind, "scene": scene}) == caption
 
 
 def test_empty_texts_are_left_out():
     pin = {"title": " A  mug\n", "description": "", "alt_text": None, "generated": "mug, in a lobby"}
-    assert list(texts_of(pin)) == [("title", "A mug"), ("generated", "mug, in a lobby")]
+    assert list(iterate_texts(pin)) == [("title", "A mug"), ("generated", "mug, in a lobby")]
 
 
 def test_alt_text_before_title():
-    assert delivered_caption({"alt_text": " ", "title": "A mug"}) == "A mug"
-    assert delivered_caption({"alt_text": "Mug on desk", "title": "A mug"}) == "Mug on desk"
-    assert delivered_caption({"alt_text": None, "title": ""}) is None
+    assert select_owner_caption({"alt_text": " ", "title": "A mug"}) == "A mug"
+    assert select_owner_caption({"alt_text": "Mug on desk", "title": "A mug"}) == "Mug on desk"
+    assert select_owner_caption({"alt_text": None, "title": ""}) is None
 
 
 def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path):
@@ -62,8 +62,8 @@ def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path)
     ]
     rows = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in said]
     tables.write(tmp_path / "captions", [pa.Table.from_pylist(rows, tables.CAPTIONS)], tables.CAPTIONS)
-    assert backgrounds(tmp_path / "captions", "abcd") == {"a": "in a lobby", "b": "in a forest"}
-    assert backgrounds(tmp_path / "captions", "abcd", of_products=True) == {"a": "in a lobby"}
+    assert read_backgrounds(tmp_path / "captions", "abcd") == {"a": "in a lobby", "b": "in a forest"}
+    assert read_backgrounds(tmp_path / "captions", "abcd", of_products=True) == {"a": "in a lobby"}
 
 
 def test_words_of_a_catalogue_without_truth(tmp_path):
@@ -75,7 +75,7 @@ def test_words_of_a_catalogue_without_truth(tmp_path):
     blank = dict.fromkeys(tables.PINS.names)
     tables.write(tmp_path / "pins", [pa.Table.from_pylist([blank | row for row in rows], tables.PINS)], tables.PINS)
     tables.write(tmp_path / "truth", [], tables.TRUTH)
-    words = words_of_pins(tmp_path / "pins", tmp_path / "truth", {"a": "train", "b": "train"})
+    words = load_captioned_pins(tmp_path / "pins", tmp_path / "truth", {"a": "train", "b": "train"})
     assert list(words) == ["a"]
     assert words["a"].caption == "Mug"
     assert not words["a"].true

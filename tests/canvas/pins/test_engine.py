@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from canvas.pins.engine import Engine, start
+from canvas.pins.engine import Engine, start_engine
 
 
 def test_starting_the_same_engine_again_does_nothing() -> None:
-    start(Engine(runner="native", ray_address=None, threads=2))
-    start(Engine(runner="native", ray_address=None, threads=2))
+    start_engine(Engine(runner="native", ray_address=None, threads=2))
+    start_engine(Engine(runner="native", ray_address=None, threads=2))
 
 
 def test_another_engine_in_the_same_process_is_refused() -> None:
-    start(Engine(runner="native", ray_address=None, threads=2))
+    start_engine(Engine(runner="native", ray_address=None, threads=2))
     with pytest.raises(ValueError, match="this process already runs another engine"):
-        start(Engine(runner="native", ray_address=None, threads=1))
+        start_engine(Engine(runner="native", ray_address=None, threads=1))
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="Ray is not installed: `pip install ray`"):
-        start(Engine(runner="ray", ray_address=None, threads=2))
+        start_engine(Engine(runner="ray", ray_address=None, threads=2))
 
 
 @pytest.mark.parametrize(

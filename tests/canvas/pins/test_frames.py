@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.inference.frame import frame_for
-from canvas.pins.frames import FrameSpec, frame_of, view_of, viewed
+from canvas.inference.frame import compute_frame
+from canvas.pins.frames import FrameSpec, compute_view, extract_view, select_frame
 from lifecycle.declare.params import load_sections
 
 SPEC = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation=0)
@@ -22,38 +22,38 @@ SPEC = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation
     ],
 )
 def test_the_frame_of_the_nearest_aspect(size, frame):
-    assert frame_of(size, SPEC) == frame
+    assert select_frame(size, SPEC) == frame
 
 
 @pytest.mark.parametrize("size", [(192, 192), (240, 160), (160, 240), (220, 176), (176, 216), (1000, 1100)])
 def test_training_and_the_pipeline_choose_the_same_frame(size):
     buckets = load_sections()["frames"]["buckets"]
     spec = FrameSpec(side=64, buckets=tuple((height, width) for height, width in buckets), hole_inflation=0)
-    found = frame_for(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
-    assert frame_of(size, spec) == (found.height, found.width)
+    found = compute_frame(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
+    assert select_frame(size, spec) == (found.height, found.width)
 
 
 def test_a_view_covers_its_frame_and_is_cropped_in_the_middle():
-    view = view_of((240, 160), SPEC)
+    view = compute_view((240, 160), SPEC)
     assert view.frame == (80, 48)
     assert view.scaled == (80, 53)
     assert (view.top, view.left) == (0, 2)
     assert view.sizes == (80, 53, 0, 2, 80, 48)
-    assert view_of((192, 192), SPEC).sizes == (64, 64, 0, 0, 64, 64)  # as the pipeline says of its square frame
+    assert compute_view((192, 192), SPEC).sizes == (64, 64, 0, 0, 64, 64)  # as the pipeline says of its square frame
 
 
 def test_a_mirrored_view_is_cut_from_the_mirrored_picture():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
-    view = view_of((90, 130), SPEC, np.random.default_rng(1), zoom=1.3)
+    view = compute_view((90, 130), SPEC, np.random.default_rng(1), zoom=1.3)
     assert view.scaled == (72, 104)
     assert view.mirrored.mirrored == view
-    other = viewed(Image.fromarray(pixels[:, ::-1]), view.mirrored)
-    assert np.abs(other[:, ::-1].astype(int) - viewed(Image.fromarray(pixels), view)).max() <= 2
+    other = extract_view(Image.fromarray(pixels[:, ::-1]), view.mirrored)
+    assert np.abs(other[:, ::-1].astype(int) - extract_view(Image.fromarray(pixels), view)).max() <= 2
 
 
 def test_random_views_vary_and_stay_inside():
     rng = np.random.default_rng(0)
-    lefts = {view_of((240, 160), SPEC, rng).left for _ in range(50)}
+    lefts = {compute_view((240, 160), SPEC, rng).left for _ in range(50)}
     assert len(lefts) > 3
     assert lefts <= set(range(6))
 
@@ -62,19 +62,19 @@ def test_the_box_stays_inside_as_far_as_it_fits():
     rng = np.random.default_rng(0)
     wide = (100, 125)  # scaled to 64 x 80
     for box, lefts in (((0, 10, 40, 50), {0}), ((90, 10, 125, 50), {16}), ((0, 0, 125, 100), set(range(17)))):
-        found = {view_of(wide, SPEC, rng, box).left for _ in range(200)}
+        found = {compute_view(wide, SPEC, rng, box).left for _ in range(200)}
         assert found <= lefts
-    assert view_of(wide, SPEC, None, (90, 10, 125, 50)).left == 16
+    assert compute_view(wide, SPEC, None, (90, 10, 125, 50)).left == 16
 
 
 def test_pixels_of_a_view():
     pixels = np.zeros((100, 120, 3), np.uint8)
     pixels[:, 60:] = 200
-    shown = viewed(Image.fromarray(pixels), view_of((100, 120), SPEC))
+    shown = extract_view(Image.fromarray(pixels), compute_view((100, 120), SPEC))
     assert shown.shape == (64, 64, 3)
     assert shown[:, :28].max() < 10
     assert shown[:, 36:].min() > 190
-    grey = viewed(Image.fromarray(pixels[..., 0]), view_of((100, 120), SPEC))
+    grey = extract_view(Image.fromarray(pixels[..., 0]), compute_view((100, 120), SPEC))
     assert grey.shape == (64, 64)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.training_data import CaptionedBatches, captions_of
+from canvas.clip.training_data import CaptionedBatches, read_captions
 from canvas.pins import tables
-from canvas.pins.crops import CropSpec, cropped
+from canvas.pins.crops import CropSpec, crop_random_square
 from canvas.pins.frames import FrameSpec
-from canvas.pins.image_batches import CropBatches, framed, load_pictures
+from canvas.pins.image_batches import CropBatches, batch_by_frame, load_images
 from canvas.pins.images import encode_png
 
 CROPS = CropSpec(zoom=1.5, mirror=True)
@@ -37,19 +37,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def batches(data: Path, seed: int = 0) -> CropBatches:
-    ids, pictures = load_pictures(data / "pins", {"a", "b"}, 30)
+    ids, pictures = load_images(data / "pins", {"a", "b"}, 30)
     return CropBatches(ids, pictures, 20, CROPS, 4, seed)
 
 
 def test_pictures_are_loaded_at_their_short_side(data):
-    ids, pictures = load_pictures(data / "pins", {"a", "c"}, 30)
+    ids, pictures = load_images(data / "pins", {"a", "c"}, 30)
     assert ids == ["a", "c"]
     assert [picture.shape for picture in pictures] == [(30, 42, 3), (42, 30, 3)]
 
 
 def test_no_picture_is_an_error(data):
     with pytest.raises(ValueError, match="holds none of the 1 pins to train on"):
-        load_pictures(data / "pins", {"x"}, 30)
+        load_images(data / "pins", {"x"}, 30)
 
 
 def test_crops_are_a_function_of_seed_and_step(data):
@@ -72,11 +72,11 @@ def test_ranks_share_a_batch_of_crops(data):
 def test_crops_zoom_and_mirror():
     picture = np.tile(np.arange(60, dtype=np.uint8)[None, :, None], (60, 1, 3))
     rng = np.random.default_rng(0)
-    crops = [cropped(picture, 30, CROPS, rng).astype(int) for _ in range(40)]
+    crops = [crop_random_square(picture, 30, CROPS, rng).astype(int) for _ in range(40)]
     slopes = [crop[0, -1, 0] - crop[0, 0, 0] for crop in crops]
     assert min(slopes) < 0 < max(slopes)
     assert 36 < min(map(abs, slopes)) < 45 < 55 < max(map(abs, slopes))
-    plain = [cropped(picture, 30, CropSpec(zoom=1, mirror=False), rng) for _ in range(2)]
+    plain = [crop_random_square(picture, 30, CropSpec(zoom=1, mirror=False), rng) for _ in range(2)]
     assert np.array_equal(*plain)
     with pytest.raises(ValueError, match=r"crops\.zoom is 0\.5"):
         CropSpec(zoom=0.5, mirror=False)
@@ -84,7 +84,7 @@ def test_crops_zoom_and_mirror():
 
 def test_framed_pins_come_one_frame_a_batch(data):
     spec = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation=0)
-    found = list(framed(data / "pins", SPLITS, spec, batch_size=2))
+    found = list(batch_by_frame(data / "pins", SPLITS, spec, batch_size=2))
     assert sorted((tuple(batch["pin_id"]), tuple(batch["images"].shape)) for batch in found) == [
         (("a", "b"), (2, 3, 48, 80)),
         (("c",), (1, 3, 80, 48)),
@@ -93,9 +93,9 @@ def test_framed_pins_come_one_frame_a_batch(data):
 
 
 def test_captions_by_preferred_source(data):
-    assert captions_of(data / "captions", SPLITS, ["generated", "title"]) == {"a": ["red", "A"], "b": ["green"]}
+    assert read_captions(data / "captions", SPLITS, ["generated", "title"]) == {"a": ["red", "A"], "b": ["green"]}
     with pytest.raises(ValueError, match=r"no pin has a caption from \['poem'\]"):
-        captions_of(data / "captions", SPLITS, ["poem"])
+        read_captions(data / "captions", SPLITS, ["poem"])
 
 
 def test_every_caption_of_a_pin_is_drawn(data):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from canvas.pins.images import Limits, as_delivered, contact_sheet, decode, encode_jpeg, encode_png, header, on_white
+from canvas.pins.images import (
+    ImageLimits,
+    composite_on_white,
+    decode_image,
+    draw_contact_sheet,
+    encode_jpeg,
+    encode_png,
+    normalize_image_bytes,
+    read_image_size,
+)
 
 TALL = np.zeros((40, 20, 3), dtype=np.uint8)
 TALL[:10] = (250, 0, 0)  # red on top
@@ -35,7 +44,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_formats_decode_to_rgb(kind: str) -> None:
-    image = decode(encoded(Image.fromarray(TALL), kind))
+    image = decode_image(encoded(Image.fromarray(TALL), kind))
     assert image.mode == "RGB"
     assert image.size == (20, 40)
     assert image.info == {}
@@ -60,25 +69,25 @@ def test_formats_decode_to_rgb(kind: str) -> None:
 )
 def test_bad_bytes_are_refused_in_a_sentence(data: bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        decode(data)
+        decode_image(data)
 
 
 def test_too_many_bytes_are_refused() -> None:
     data = encode_png(Image.fromarray(TALL))
     with pytest.raises(ValueError, match=rf"{len(data)} bytes exceed the limit of {len(data) - 1}"):
-        decode(data, Limits(max_bytes=len(data) - 1, max_pixels=10**6))
-    assert decode(data, Limits(max_bytes=len(data), max_pixels=800)).size == (20, 40)
+        decode_image(data, ImageLimits(max_bytes=len(data) - 1, max_pixels=10**6))
+    assert decode_image(data, ImageLimits(max_bytes=len(data), max_pixels=800)).size == (20, 40)
     with pytest.raises(ValueError, match="limit of 799"):
-        decode(data, Limits(max_bytes=len(data), max_pixels=799))
+        decode_image(data, ImageLimits(max_bytes=len(data), max_pixels=799))
 
 
 def test_exif_orientation_is_applied_once() -> None:
     exif = Image.Exif()
     exif[274] = 6  # turn by 90 degrees clockwise to see it upright
     data = encoded(Image.fromarray(np.rot90(TALL).copy()), "JPEG", exif=exif, quality=95)
-    assert decode(data).size == (20, 40)
-    assert decode(data).getpixel((10, 2))[0] > 200
-    fixed, width, height = as_delivered(data)
+    assert decode_image(data).size == (20, 40)
+    assert decode_image(data).getpixel((10, 2))[0] > 200
+    fixed, width, height = normalize_image_bytes(data)
     assert (width, height) == (20, 40)
     with Image.open(io.BytesIO(fixed)) as image:
         assert image.size == (20, 40)
@@ -91,8 +100,8 @@ def test_colour_profile_becomes_srgb() -> None:
     with_wrong_profile = encoded(Image.fromarray(TALL), "PNG", icc_profile=linear)
     with_garbage = encoded(Image.fromarray(TALL), "PNG", icc_profile=b"no profile")
     for data in (with_wrong_profile, with_garbage):  # unusable for RGB: ignored, as browsers do
-        assert np.array_equal(np.asarray(decode(data)), np.asarray(decode(plain)))
-        assert "icc_profile" not in Image.open(io.BytesIO(as_delivered(data)[0])).info
+        assert np.array_equal(np.asarray(decode_image(data)), np.asarray(decode_image(plain)))
+        assert "icc_profile" not in Image.open(io.BytesIO(normalize_image_bytes(data)[0])).info
 
 
 def test_a_wide_gamut_profile_changes_the_pixels() -> None:
@@ -101,16 +110,16 @@ def test_a_wide_gamut_profile_changes_the_pixels() -> None:
     srgb[red : red + 4], srgb[green : green + 4] = b"gXYZ", b"rXYZ"  # primaries swapped
     swapped = bytes(srgb).replace(b"s\x00R\x00G\x00B", b"x\x00R\x00G\x00B").replace(b"sRGB", b"xRGB")
     data = encoded(Image.fromarray(TALL), "PNG", icc_profile=swapped)
-    red_pixel = decode(data).getpixel((10, 2))
+    red_pixel = decode_image(data).getpixel((10, 2))
     assert red_pixel[1] > red_pixel[0]
-    fixed = as_delivered(data)[0]
+    fixed = normalize_image_bytes(data)[0]
     assert fixed != data
-    assert np.abs(np.asarray(decode(fixed)).astype(int) - np.asarray(decode(data))).max() < 12  # JPEG
+    assert np.abs(np.asarray(decode_image(fixed)).astype(int) - np.asarray(decode_image(data))).max() < 12  # JPEG
 
 
 def test_sound_bytes_are_kept_as_delivered() -> None:
     data = encoded(Image.fromarray(TALL), "JPEG", quality=71)
-    assert as_delivered(data) == (data, 20, 40)
+    assert normalize_image_bytes(data) == (data, 20, 40)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "CMYK", "1", "I;16", "RGBA"])
@@ -120,12 +129,12 @@ def test_every_mode_becomes_rgb_or_rgba(mode: str) -> None:
     else:
         image = Image.fromarray(TALL).convert(mode)
     data = encoded(image, "JPEG" if mode == "CMYK" else "PNG")
-    decoded = decode(data)
+    decoded = decode_image(data)
     assert decoded.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB")
     if mode == "I;16":
         assert decoded.getpixel((3, 3)) == (128, 128, 128)
     if mode in ("CMYK", "I;16"):
-        assert as_delivered(data)[0] != data
+        assert normalize_image_bytes(data)[0] != data
 
 
 def test_encoders_are_deterministic_and_carry_no_metadata() -> None:
@@ -134,28 +143,28 @@ def test_encoders_are_deterministic_and_carry_no_metadata() -> None:
     for encode in (encode_png, encode_jpeg):
         assert encode(image) == encode(Image.fromarray(TALL))
         assert b"secret" not in encode(image)
-    assert np.array_equal(np.asarray(decode(encode_png(image))), TALL)
+    assert np.array_equal(np.asarray(decode_image(encode_png(image))), TALL)
 
 
 def test_header_reads_sizes_of_broken_files() -> None:
     data = encode_jpeg(Image.fromarray(TALL))
-    assert header(data[:700]) == (20, 40)
-    assert header(b"nothing") == (0, 0)
-    assert header(png_header(9_000, 8_000)) == (9_000, 8_000)
+    assert read_image_size(data[:700]) == (20, 40)
+    assert read_image_size(b"nothing") == (0, 0)
+    assert read_image_size(png_header(9_000, 8_000)) == (9_000, 8_000)
 
 
 def test_contact_sheet_places_pictures_in_reading_order() -> None:
-    sheet = contact_sheet(
+    sheet = draw_contact_sheet(
         [Image.new("RGB", (50, 50), color) for color in ("red", "green", "blue")], ["a", "b" * 80, ""], 2, 40
     )
     assert sheet.width == 2 * 46 + 6
     assert sheet.getpixel((26, 26)) == (255, 0, 0)
     assert sheet.getpixel((26 + 46, 26)) == (0, 128, 0)
     assert sheet.getpixel((26, 26 + 62)) == (0, 0, 255)
-    assert contact_sheet([], [], 4, 40).size == (4 * 46 + 6, 68)
+    assert draw_contact_sheet([], [], 4, 40).size == (4 * 46 + 6, 68)
 
 
 def test_transparency_is_shown_on_white() -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 255))
-    assert [on_white(image).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]
+    assert [composite_on_white(image).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]

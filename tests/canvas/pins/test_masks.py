@@ -8,17 +8,17 @@ from PIL import Image
 
 from canvas.pins.masks import (
     MaskLimits,
-    box_of,
-    confidence,
+    apply_guided_filter,
+    compute_box,
+    compute_confidence,
+    compute_largest_part,
+    count_touched_sides,
     decode_alpha,
     decode_mask,
     encode_alpha,
     encode_mask,
-    guided,
-    hard_mask,
-    largest_part,
-    rejection,
-    touched_sides,
+    find_rejection_reason,
+    threshold_alpha,
 )
 
 LIMITS = MaskLimits(
@@ -34,14 +34,14 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, size: int = 100) -> np.ndarray
 
 def test_a_speck_is_dropped_and_a_second_part_is_not():
     alpha = (rectangle(10, 10, 50, 50) | rectangle(70, 70, 90, 90) | rectangle(95, 5, 97, 7)).astype(np.float32)
-    mask = hard_mask(alpha, LIMITS)
+    mask = threshold_alpha(alpha, LIMITS)
     assert (mask == (rectangle(10, 10, 50, 50) | rectangle(70, 70, 90, 90))).all()
-    assert largest_part(mask) == pytest.approx(1600 / 2000)
+    assert compute_largest_part(mask) == pytest.approx(1600 / 2000)
 
 
 def test_the_threshold_itself_is_product():
-    assert hard_mask(np.full((4, 4), 0.5, np.float32), LIMITS).all()
-    assert not hard_mask(np.full((4, 4), 0.499, np.float32), LIMITS).any()
+    assert threshold_alpha(np.full((4, 4), 0.5, np.float32), LIMITS).all()
+    assert not threshold_alpha(np.full((4, 4), 0.499, np.float32), LIMITS).any()
 
 
 @pytest.mark.parametrize(
@@ -57,29 +57,29 @@ def test_the_threshold_itself_is_product():
     ],
 )
 def test_the_first_reason_against_a_mask(mask, reason):
-    assert rejection(mask, mask.astype(np.float32), LIMITS) == reason
+    assert find_rejection_reason(mask, mask.astype(np.float32), LIMITS) == reason
 
 
 def test_an_unsure_matte_is_rejected():
     mask = rectangle(20, 20, 60, 60)
     unsure = np.where(mask, 0.6, 0.3).astype(np.float32)
-    assert confidence(mask, unsure) == pytest.approx(1600 * 0.6 / (1600 + 8400 * 0.3), rel=1e-5)
-    assert rejection(mask, unsure, LIMITS) == "low confidence"
-    assert rejection(mask, unsure, replace(LIMITS, min_confidence=0.0)) is None
+    assert compute_confidence(mask, unsure) == pytest.approx(1600 * 0.6 / (1600 + 8400 * 0.3), rel=1e-5)
+    assert find_rejection_reason(mask, unsure, LIMITS) == "low confidence"
+    assert find_rejection_reason(mask, unsure, replace(LIMITS, min_confidence=0.0)) is None
 
 
 def test_confidence_of_a_sure_mask_and_of_an_empty_one():
     mask = rectangle(20, 20, 60, 60)
-    assert confidence(mask, mask.astype(np.float32)) == 1.0
-    assert confidence(rectangle(0, 0, 0, 0), np.full((100, 100), 0.2, np.float32)) == pytest.approx(0.8)
+    assert compute_confidence(mask, mask.astype(np.float32)) == 1.0
+    assert compute_confidence(rectangle(0, 0, 0, 0), np.full((100, 100), 0.2, np.float32)) == pytest.approx(0.8)
 
 
 def test_box_and_sides():
-    assert box_of(rectangle(3, 7, 20, 90)) == (3, 7, 20, 90)
-    assert box_of(rectangle(0, 0, 0, 0)) is None
-    assert touched_sides(rectangle(3, 7, 20, 90)) == 0
-    assert touched_sides(rectangle(0, 7, 20, 100)) == 2
-    assert touched_sides(rectangle(0, 0, 100, 100)) == 4
+    assert compute_box(rectangle(3, 7, 20, 90)) == (3, 7, 20, 90)
+    assert compute_box(rectangle(0, 0, 0, 0)) is None
+    assert count_touched_sides(rectangle(3, 7, 20, 90)) == 0
+    assert count_touched_sides(rectangle(0, 7, 20, 100)) == 2
+    assert count_touched_sides(rectangle(0, 0, 100, 100)) == 4
 
 
 def test_masks_and_alphas_survive_their_files():
@@ -97,7 +97,7 @@ def test_the_guided_filter_moves_a_soft_edge_to_the_pictures():
     image = Image.fromarray(np.where(true[..., None], 220, 30).repeat(3, 2).astype(np.uint8))
     off = rectangle(32, 32, 72, 72).astype(np.float32)
     rough = cv2.GaussianBlur(off, (0, 0), 2.0)
-    fine = guided(rough, image, radius=4, epsilon=1e-3)
+    fine = apply_guided_filter(rough, image, radius=4, epsilon=1e-3)
     assert ((rough >= 0.5) ^ true).sum() > 200
     assert ((fine >= 0.5) ^ true).sum() < 40
     assert fine.min() >= 0
@@ -106,7 +106,7 @@ def test_the_guided_filter_moves_a_soft_edge_to_the_pictures():
 
 def test_the_guided_filter_leaves_an_alpha_of_one_value():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
-    assert np.abs(guided(np.full((40, 30), 0.25, np.float32), noise, 4, 1e-3) - 0.25).max() < 1e-5
+    assert np.abs(apply_guided_filter(np.full((40, 30), 0.25, np.float32), noise, 4, 1e-3) - 0.25).max() < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.products import product_pins
-from canvas.pins.scene_views import known_scenes, scene_views, square_view
+from canvas.pins.products import load_product_pins
+from canvas.pins.scene_views import crop_center_square, list_scenes, load_scene_views
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -23,18 +23,18 @@ def mugs(tmp_path_factory) -> Path:
 
 def views_of(folder: Path, **changes):
     options = {"splits": ("train",), "side": 16, "count": 99, "emptied": False}
-    return scene_views(folder / "pins", folder / "kept", folder / "truth", **(options | changes))
+    return load_scene_views(folder / "pins", folder / "kept", folder / "truth", **(options | changes))
 
 
 def test_the_middle_square():
     image = Image.new("RGB", (40, 20))
     image.paste((255, 255, 255), (10, 0, 30, 20))
-    assert square_view(image, 10).shape == (10, 10, 3)
-    assert square_view(image, 10)[:, 1:-1].min() > 250  # white, but for ringing at its edge
+    assert crop_center_square(image, 10).shape == (10, 10, 3)
+    assert crop_center_square(image, 10)[:, 1:-1].min() > 250  # white, but for ringing at its edge
 
 
 def test_pins_and_the_scenes_before_the_product_came(mugs):
-    assert known_scenes(mugs / "truth") == ["forest", "lobby"]
+    assert list_scenes(mugs / "truth") == ["forest", "lobby"]
     views, scenes = views_of(mugs)
     empty, same = views_of(mugs, emptied=True)
     assert views.shape == empty.shape == (12, 16, 16, 3)
@@ -53,7 +53,7 @@ def test_spread_evenly_and_no_more_than_there_are(mugs):
 
 def products_of(folder: Path, **changes):
     sources = (folder / name for name in ("pins", "kept", "masks", "captions"))
-    return product_pins(*sources, **({"splits": ("train",), "count": 99} | changes))
+    return load_product_pins(*sources, **({"splits": ("train",), "count": 99} | changes))
 
 
 def test_products_with_their_masks_and_names(mugs):

@@ -37,10 +37,10 @@ def test_rows_come_back_in_order_without_foreign_columns(tmp_path: Path) -> None
     assert tables.read(tmp_path / "t").schema == tables.CAPTIONS
     assert tables.read(tmp_path / "t", ["pin_id"])["pin_id"].to_pylist() == expected
     streamed = [
-        pin for batch in tables.batches(tmp_path / "t", ["pin_id"], rows=64) for pin in batch["pin_id"].to_pylist()
+        pin for batch in tables.read_batches(tmp_path / "t", ["pin_id"], rows=64) for pin in batch["pin_id"].to_pylist()
     ]
     assert streamed == expected
-    assert tables.frame(tmp_path / "t").count_rows() == 4_300
+    assert tables.scan(tmp_path / "t").count_rows() == 4_300
 
 
 def test_no_rows_are_still_a_table(tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.masks.errors import dilated
+from canvas.masks.errors import dilate_by_disk
 from canvas.reward.comparisons import (
     Comparison,
     ComparisonBatches,
     Variant,
-    compared_with_real,
-    drawn_comparisons,
-    goodness,
-    preferred,
-    rendered,
+    compute_absolute_labels,
+    compute_preferences,
+    render_variant,
+    sample_comparisons,
+    sample_real_comparisons,
 )
 from canvas.reward.corruptions import CORRUPTIONS
 from canvas.reward.product_views import ProductView, SceneView
@@ -36,9 +36,10 @@ def scenes() -> list[SceneView]:
 def known(comparison: Comparison) -> dict[str, float]:
     """What is preferred, by head; without those that nothing is known of."""
     goods = tuple(
-        goodness(one, views()[0], scenes(), comparison.prompt) for one in (comparison.first, comparison.second)
+        compute_absolute_labels(one, views()[0], scenes(), comparison.prompt)
+        for one in (comparison.first, comparison.second)
     )
-    found = preferred(comparison, goods)  # type: ignore[arg-type]
+    found = compute_preferences(comparison, goods)  # type: ignore[arg-type]
     return {head: float(value) for head, value in zip(HEADS, found, strict=True) if not np.isnan(value)}
 
 
@@ -72,7 +73,7 @@ def test_which_scene_is_better_depends_on_the_prompt_alone():
 
 def test_how_good_a_single_picture_is():
     def of(variant: Variant, prompt: str = "") -> dict[str, float]:
-        return dict(zip(HEADS, goodness(variant, views()[0], scenes(), prompt).tolist(), strict=True))
+        return dict(zip(HEADS, compute_absolute_labels(variant, views()[0], scenes(), prompt).tolist(), strict=True))
 
     assert of(Variant(), FOREST) == dict.fromkeys(HEADS, 1.0)
     assert of(Variant(), LOBBY)["prompted"] == 0
@@ -87,16 +88,16 @@ def test_how_good_a_single_picture_is():
 
 def test_a_variant_in_another_scene_shows_it_behind_the_product():
     view = views()[0]
-    found = rendered(view, Variant(scene=1), scenes())
-    assert (found[~dilated(view.mask, 3)] == 200).all()
-    assert np.array_equal(rendered(view, Variant(), scenes()), view.pixels)
+    found = render_variant(view, Variant(scene=1), scenes())
+    assert (found[~dilate_by_disk(view.mask, 3)] == 200).all()
+    assert np.array_equal(render_variant(view, Variant(), scenes()), view.pixels)
 
 
 def test_comparisons_are_drawn_of_every_sort_and_again_the_same():
-    drawn = drawn_comparisons(views(), scenes(), KINDS, 400, seed=1)
-    assert drawn == drawn_comparisons(views(), scenes(), KINDS, 400, seed=1)
-    assert drawn[:50] == drawn_comparisons(views(), scenes(), KINDS, 50, seed=1)
-    assert drawn != drawn_comparisons(views(), scenes(), KINDS, 400, seed=2)
+    drawn = sample_comparisons(views(), scenes(), KINDS, 400, seed=1)
+    assert drawn == sample_comparisons(views(), scenes(), KINDS, 400, seed=1)
+    assert drawn[:50] == sample_comparisons(views(), scenes(), KINDS, 50, seed=1)
+    assert drawn != sample_comparisons(views(), scenes(), KINDS, 400, seed=2)
     assert {kind for one in drawn for kind in one.kinds} == {*KINDS, "scene"}
     assert {one.view for one in drawn} == {0, 1, 2, 3}
     sides = [one.first.kind is None for one in drawn if (one.first.kind is None) != (one.second.kind is None)]
@@ -106,29 +107,29 @@ def test_comparisons_are_drawn_of_every_sort_and_again_the_same():
 
 
 def test_without_other_scenes_nothing_is_asked_about_them():
-    drawn = drawn_comparisons(views(), scenes()[:1], KINDS, 100, seed=1)
+    drawn = sample_comparisons(views(), scenes()[:1], KINDS, 100, seed=1)
     assert not any("scene" in one.kinds for one in drawn)
 
 
 def test_a_plain_background_is_not_corrupted_in_ways_that_do_not_show():
     pixels, mask = scene()
     plain = ProductView("p", None, "train", np.where(mask[..., None], pixels, 255).astype(np.uint8), mask, "")
-    drawn = drawn_comparisons([plain], [], KINDS, 200, seed=1)
+    drawn = sample_comparisons([plain], [], KINDS, 200, seed=1)
     assert not {kind for one in drawn for kind in one.kinds} & {
         kind for kind in KINDS if CORRUPTIONS[kind].needs_texture
     }
-    assert compared_with_real([plain], "blurred", 10, seed=0) == []
+    assert sample_real_comparisons([plain], "blurred", 10, seed=0) == []
 
 
 def test_one_kind_against_real_pictures_of_different_views():
-    drawn = compared_with_real(views(), "cut", 3, seed=0)
+    drawn = sample_real_comparisons(views(), "cut", 3, seed=0)
     assert [one.kinds for one in drawn] == [frozenset({"cut"})] * 3
     assert len({one.view for one in drawn}) == 3
-    assert len(compared_with_real(views(), "cut", 10, seed=0)) == 4
+    assert len(sample_real_comparisons(views(), "cut", 10, seed=0)) == 4
 
 
 def test_batches_are_functions_of_the_step_and_two_ranks_share_one():
-    drawn = drawn_comparisons(views(), scenes(), KINDS, 30, seed=1)
+    drawn = sample_comparisons(views(), scenes(), KINDS, 30, seed=1)
     batches = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=8, seed=0)
     whole, parts = batches(3, 0, 1), [batches(3, rank, 2) for rank in range(2)]
     for name, column in whole.items():

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from canvas.masks.errors import dilated, eroded
+from canvas.masks.errors import dilate_by_disk, erode_by_disk
 from canvas.reward.corruptions import (
     AESTHETICS,
     CORRUPTIONS,
     DEFECTS,
     FIDELITY,
-    corrupted,
-    placed,
-    softened,
-    textured,
+    corrupt_image,
+    has_texture,
+    replace_background,
+    soften_background,
 )
 
 SIDE = 64
@@ -40,26 +40,26 @@ def test_every_kind_shows_at_any_strength_and_is_the_same_for_the_same_seed(kind
     pixels, mask = scene(*size)
     where = mask if kind in REPLACES_PRODUCT and kind != "extended" else ~mask
     for strength in (0.0, 1.0):
-        spoilt = corrupted(pixels, mask, kind, strength, seed=3)
+        spoilt = corrupt_image(pixels, mask, kind, strength, seed=3)
         assert spoilt.shape == pixels.shape
         assert spoilt.dtype == np.uint8
         assert change(pixels, spoilt, where) > 0.25
-        assert np.array_equal(spoilt, corrupted(pixels, mask, kind, strength, seed=3))
+        assert np.array_equal(spoilt, corrupt_image(pixels, mask, kind, strength, seed=3))
 
 
 @pytest.mark.parametrize("kind", LEAVES_PRODUCT)
 def test_what_leaves_the_product_alone_does_so_to_the_bit(kind):
     pixels, mask = scene()
-    spoilt = corrupted(pixels, mask, kind, 1.0, seed=1)
-    assert np.array_equal(spoilt[eroded(mask, 1)], pixels[eroded(mask, 1)])
+    spoilt = corrupt_image(pixels, mask, kind, 1.0, seed=1)
+    assert np.array_equal(spoilt[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
 
 
 @pytest.mark.parametrize("kind", REPLACES_PRODUCT)
 def test_what_changes_the_product_leaves_the_far_background_alone(kind):
     pixels, mask = scene()
-    far = ~dilated(mask, SIDE / 3)
+    far = ~dilate_by_disk(mask, SIDE / 3)
     assert far.any()
-    assert change(pixels, corrupted(pixels, mask, kind, 1.0, seed=1), far) == 0
+    assert change(pixels, corrupt_image(pixels, mask, kind, 1.0, seed=1), far) == 0
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_stronger_is_further_from_the_truth(kind):
     pixels, mask = scene()
     everywhere = np.ones_like(mask)
     weak, strong = (
-        np.mean([change(pixels, corrupted(pixels, mask, kind, strength, seed), everywhere) for seed in range(5)])
+        np.mean([change(pixels, corrupt_image(pixels, mask, kind, strength, seed), everywhere) for seed in range(5)])
         for strength in (0.0, 1.0)
     )
     assert strong > weak
@@ -90,26 +90,26 @@ def test_products_at_the_pictures_edge_are_corrupted_too(kind):
     for rows in (slice(0, 20), slice(0, SIDE)):
         mask = np.zeros((SIDE, SIDE), bool)
         mask[rows, :30] = True
-        assert corrupted(pixels, mask, kind, 0.5, seed=0).shape == pixels.shape
+        assert corrupt_image(pixels, mask, kind, 0.5, seed=0).shape == pixels.shape
 
 
 def test_a_placed_product_is_itself_and_the_rest_is_the_scene():
     pixels, mask = scene()
     other = np.full_like(pixels, 77)
-    found = placed(pixels, mask, other)
-    assert np.array_equal(found[eroded(mask, 1)], pixels[eroded(mask, 1)])
-    assert (found[~dilated(mask, 3)] == 77).all()
+    found = replace_background(pixels, mask, other)
+    assert np.array_equal(found[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
+    assert (found[~dilate_by_disk(mask, 3)] == 77).all()
 
 
 def test_softening_spares_the_product():
     pixels, mask = scene()
-    found = softened(pixels, mask, 1.5)
-    assert np.array_equal(found[eroded(mask, 1)], pixels[eroded(mask, 1)])
+    found = soften_background(pixels, mask, 1.5)
+    assert np.array_equal(found[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
     assert found[~mask].std() < pixels[~mask].std()
 
 
 def test_a_plain_background_is_not_textured():
     pixels, mask = scene()
-    assert textured(pixels, mask)
-    assert not textured(np.where(mask[..., None], pixels, 255), mask)
-    assert not textured(pixels, np.ones_like(mask))
+    assert has_texture(pixels, mask)
+    assert not has_texture(np.where(mask[..., None], pixels, 255), mask)
+    assert not has_texture(pixels, np.ones_like(mask))

@@ -16,8 +16,8 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_mask
-from canvas.reward.comparisons import ComparisonBatches, drawn_comparisons
-from canvas.reward.human_comparisons import HumanBatches, HumanComparison, MixedBatches, human_comparisons
+from canvas.reward.comparisons import ComparisonBatches, sample_comparisons
+from canvas.reward.human_comparisons import HumanBatches, HumanComparison, MixedBatches, read_human_comparisons
 from canvas.reward.spec import HEADS
 from tests.canvas.reward.test_comparisons import KINDS, scenes, views
 
@@ -46,13 +46,13 @@ def known(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[HumanCompariso
     pins = [dict.fromkeys(tables.PINS.names) | {"pin_id": pin, "split": split} for pin, split in SPLITS.items()]
     tables.write(folder / "pins", [pa.Table.from_pylist(pins, tables.PINS)], tables.PINS)
     tables.write(folder / "preferences", [pa.Table.from_pylist(rows, tables.PREFERENCES)], tables.PREFERENCES)
-    found = human_comparisons(folder / "preferences", folder / "pins", held_out=("unseen_product",), side=SIDE)
+    found = read_human_comparisons(folder / "preferences", folder / "pins", held_out=("unseen_product",), side=SIDE)
     return list(found.learnt), list(found.held_out)
 
 
 def mixed(folder: Path, share: float, human: int = 5, batch_size: int = 8) -> MixedBatches:
     learnt, _ = known(folder, [row("seen", first=f"a{number}", first_image=png(number)) for number in range(human)])
-    drawn = drawn_comparisons(views(), scenes(), KINDS, 24, 0)
+    drawn = sample_comparisons(views(), scenes(), KINDS, 24, 0)
     synthetic = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=batch_size, seed=3)
     return MixedBatches(synthetic, HumanBatches(learnt, words=64), share)
 

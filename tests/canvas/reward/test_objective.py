@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from canvas.reward.comparisons import ComparisonBatches, compared_with_real
+from canvas.reward.comparisons import ComparisonBatches, sample_real_comparisons
 from canvas.reward.model import build_reward
-from canvas.reward.objective import RewardObjective, absolute_loss, background_loss, logits_of, pairwise_loss
+from canvas.reward.objective import RewardObjective, absolute_loss, background_loss, compute_logits, pairwise_loss
 from canvas.reward.spec import HEADS
 from canvas.train.draws import Draws
 from tests.canvas.reward.test_comparisons import scenes, views
@@ -47,7 +47,7 @@ def test_backgrounds_are_told_from_those_of_the_batch_and_wordless_ones_teach_no
 
 def test_both_pictures_swapped_give_the_same_loss():
     batch = ComparisonBatches(
-        compared_with_real(views(), "recoloured", 4, 0), views(), scenes(), words=64, batch_size=4, seed=0
+        sample_real_comparisons(views(), "recoloured", 4, 0), views(), scenes(), words=64, batch_size=4, seed=0
     )(0, 0, 1)
     swapped = {
         **batch,
@@ -69,7 +69,7 @@ def test_both_pictures_swapped_give_the_same_loss():
 def test_it_learns_which_product_was_recoloured():
     torch.manual_seed(0)
     model = build_reward(SPEC)
-    pairs = compared_with_real(views(16), "recoloured", 16, seed=0)
+    pairs = sample_real_comparisons(views(16), "recoloured", 16, seed=0)
     batches = ComparisonBatches(pairs, views(16), scenes(), words=64, batch_size=16, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(25):
@@ -77,10 +77,10 @@ def test_it_learns_which_product_was_recoloured():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    other = compared_with_real(views(16), "recoloured", 16, seed=1)
+    other = sample_real_comparisons(views(16), "recoloured", 16, seed=1)
     batch = batches.batch(other)
     with torch.no_grad():
-        first, second = logits_of(model.eval(), batch)
+        first, second = compute_logits(model.eval(), batch)
     fidelity = HEADS.index("fidelity")
     right = (first > second)[:, fidelity] == (torch.as_tensor(batch["preferred"])[:, fidelity] > 0.5)
     assert right.float().mean() >= 0.9

@@ -7,8 +7,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from canvas.features.imagenet import pretrained_trunk
-from canvas.segmenter.model import build_segmenter, load_segmenter, segmenter_to_tune, square
+from canvas.features.imagenet import load_pretrained_trunk
+from canvas.segmenter.model import build_segmenter, load_segmenter, load_trainable_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 
 SPEC = UNetSpec(image_size=64, channels=(8, 8, 8, 16))
@@ -83,7 +83,7 @@ def test_training_leaves_the_trunk_alone():
 def test_the_saved_trunk_is_the_pretrained_one(tmp_path):
     build_segmenter(SPEC).save(tmp_path / "model")
     saved = load_file(tmp_path / "model" / "model.safetensors")
-    shipped = pretrained_trunk().features.state_dict()
+    shipped = load_pretrained_trunk().features.state_dict()
     assert all(torch.equal(saved[f"trunk.features.{name}"], tensor) for name, tensor in shipped.items())
 
 
@@ -105,7 +105,7 @@ def test_the_background_is_kept_with_the_model(segformer, tmp_path):
 
 
 def test_a_checkpoint_to_tune_gets_one_class_and_learns_all_of_itself(segformer):
-    segmenter = segmenter_to_tune(segformer)
+    segmenter = load_trainable_segmenter(segformer)
     logits = segmenter(torch.rand(2, 3, 64, 64))
     assert logits.shape == (2, 1, 64, 64)
     logits.mean().backward()
@@ -149,7 +149,7 @@ def test_an_image_size_that_the_trunk_cannot_halve_is_refused():
 
 
 def test_pictures_are_squeezed_onto_white():
-    tensor = square(pictures()[1], 32)
+    tensor = make_square_tensor(pictures()[1], 32)
     assert tensor.shape == (3, 32, 32)
     assert tensor.dtype == torch.uint8
     assert (tensor == 255).all()

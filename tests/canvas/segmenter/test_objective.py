@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from canvas.segmenter.objective import SegmentationObjective, augmented, segmentation_loss
+from canvas.segmenter.objective import SegmentationObjective, augment_batch, segmentation_loss
 from canvas.segmenter.spec import AugmentSpec
 from canvas.train.draws import Draws
 
@@ -25,7 +25,7 @@ def batch(rows: int = 4) -> dict[str, torch.Tensor | list[str]]:
 
 
 def test_without_variation_only_mirror_images_come_out():
-    pixels, alpha = augmented(batch(), Draws(0, 0, 0, 4), STILL)
+    pixels, alpha = augment_batch(batch(), Draws(0, 0, 0, 4), STILL)
     original = batch()["pixels"] / 255
     for picture, mask, true in zip(pixels, alpha, original, strict=True):
         same = torch.allclose(picture, true, atol=1e-4)
@@ -35,7 +35,7 @@ def test_without_variation_only_mirror_images_come_out():
 
 def test_a_pasted_product_lies_in_the_scene_and_its_alpha_goes_with_it():
     always = replace(STILL, paste=1.0, shift=0.1, turn=15.0)
-    pixels, alpha = augmented(batch(8), Draws(0, 0, 0, 8), always)
+    pixels, alpha = augment_batch(batch(8), Draws(0, 0, 0, 8), always)
     inside, outside = alpha[:, 0] > 0.99, alpha[:, 0] < 0.01
     assert (pixels[:, 0][inside] > 0.9).all()
     assert pixels[:, 2][outside].max() < 0.01  # nothing of its old, blue background
@@ -44,15 +44,15 @@ def test_a_pasted_product_lies_in_the_scene_and_its_alpha_goes_with_it():
 
 
 def test_variation_is_a_function_of_the_sample_and_not_of_the_batch():
-    whole = augmented(batch(4), Draws(3, 7, 0, 4), LIVELY)[0]
+    whole = augment_batch(batch(4), Draws(3, 7, 0, 4), LIVELY)[0]
     rows = {name: column[2:] for name, column in batch(4).items()}
-    part = augmented(rows, Draws(3, 7, 2, 2), LIVELY)[0]
+    part = augment_batch(rows, Draws(3, 7, 2, 2), LIVELY)[0]
     assert torch.allclose(whole[2:], part, atol=1e-6)
-    assert not torch.allclose(whole, augmented(batch(4), Draws(3, 8, 0, 4), LIVELY)[0])
+    assert not torch.allclose(whole, augment_batch(batch(4), Draws(3, 8, 0, 4), LIVELY)[0])
 
 
 def test_pictures_stay_in_range():
-    pixels, alpha = augmented(batch(), Draws(0, 0, 0, 4), LIVELY)
+    pixels, alpha = augment_batch(batch(), Draws(0, 0, 0, 4), LIVELY)
     for values in (pixels, alpha):
         assert values.min() >= 0
         assert values.max() <= 1 + 1e-5

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.shards.rows import BucketBatches, ShardRows, by_bucket, shows_product
+from canvas.shards.rows import BucketBatches, ShardRows, group_by_bucket, has_product
 from canvas.train.data import Batch
 from tests.components.generator_parts import BUCKETS, CHANNELS, write_random_shards
 
@@ -63,7 +63,7 @@ def test_rows_of_shards(tmp_path: Path):
     assert Counter(row.kind for row in shards.index) == {"product": 16, "scene": 8}
     assert shards.index[5].saves == 5
     assert shards.index[5].promoted
-    products = by_bucket(filter(shows_product, shards.index))
+    products = group_by_bucket(filter(has_product, shards.index))
     assert list(products) == ["48x80", "64x64"]
     wide = shards.batch(products["48x80"][:3], {"noisy": "moments", "holes": "holes_product"})
     assert wide["noisy"].shape == (3, 2 * CHANNELS, *BUCKETS["48x80"])

@@ -17,8 +17,8 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.images import encode_jpeg, encode_png
-from canvas.sources.addresses import Reader, readable, without_credentials
-from canvas.sources.manifest import Counts, ManifestSpec, ingested, split_of
+from canvas.sources.addresses import Reader, format_error, strip_credentials
+from canvas.sources.manifest import IngestCounts, ManifestSpec, assign_split, ingest_manifest
 from tests.canvas.pins.test_images import png_header
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -66,8 +66,8 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
-def ingest(spec: ManifestSpec, folder: Path) -> tuple[Counts, list[dict[str, Any]], list[dict[str, Any]]]:
-    counts = ingested(spec, folder, folder / "pins", folder / "quarantine")
+def ingest(spec: ManifestSpec, folder: Path) -> tuple[IngestCounts, list[dict[str, Any]], list[dict[str, Any]]]:
+    counts = ingest_manifest(spec, folder, folder / "pins", folder / "quarantine")
     return counts, tables.read(folder / "pins").to_pylist(), tables.read(folder / "quarantine").to_pylist()
 
 
@@ -93,7 +93,7 @@ def test_every_format_gives_the_same_pins(folder: Path, suffix: str) -> None:
         "saves": 3,
         "clicks": None,
         "source": "shop",
-        "split": split_of("s1", "007", 0.2),
+        "split": assign_split("s1", "007", 0.2),
     }
     assert (pins[1]["product_id"], pins[1]["saves"]) == (None, None)
 
@@ -180,11 +180,11 @@ def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
 
 
 def test_splits_follow_the_product_and_hold_out_the_fraction() -> None:
-    splits = [split_of(f"p{number}", "any", 0.25) for number in range(4_000)]
+    splits = [assign_split(f"p{number}", "any", 0.25) for number in range(4_000)]
     assert 0.22 < splits.count("unseen_product") / 4_000 < 0.28
-    assert split_of("p1", "x", 0.25) == split_of("p1", "y", 0.25)
-    assert {split_of(None, f"{number}", 0.25) for number in range(100)} == {"train", "unseen_view"}
-    assert split_of("p1", "x", 0.0) == "train"
+    assert assign_split("p1", "x", 0.25) == assign_split("p1", "y", 0.25)
+    assert {assign_split(None, f"{number}", 0.25) for number in range(100)} == {"train", "unseen_view"}
+    assert assign_split("p1", "x", 0.0) == "train"
 
 
 class Shop(http.server.BaseHTTPRequestHandler):
@@ -268,12 +268,12 @@ def test_transparent_pictures_stay_png(folder: Path) -> None:
     ],
 )
 def test_addresses_are_shown_without_credentials(address: str | None, shown: str | None) -> None:
-    assert without_credentials(address) == shown
+    assert strip_credentials(address) == shown
 
 
 def test_messages_are_shown_without_credentials() -> None:
     error = ValueError("Error for url (https://u:p@host/a?sig=1)\nsee `http://x/?token=2`")
-    assert readable(error, "https://u:p@host/a?sig=1") == "Error for url (https://host/a) see `http://x/`"
+    assert format_error(error, "https://u:p@host/a?sig=1") == "Error for url (https://host/a) see `http://x/`"
 
 
 def test_a_reader_stops_at_the_limit(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from canvas.sources import packages
-from canvas.sources.packages import PACKAGES, Package, build, ensure_data, tree_digest, verified_wheel
+from canvas.sources.packages import PACKAGES, Package, build_data, compute_tree_digest, ensure_data, fetch_wheel
 
 MEMBERS = {
     "goods/pictures/cup.png": b"cup",
@@ -53,8 +53,8 @@ def pinned(tmp_path: Path, digest: str) -> Path:
 
 
 def built_digest(tmp_path: Path, cache: Path, package: Package) -> str:
-    build(tmp_path / "reference", cache, (package,))
-    return tree_digest(tmp_path / "reference")
+    build_data(tmp_path / "reference", cache, (package,))
+    return compute_tree_digest(tmp_path / "reference")
 
 
 def test_builds_the_wanted_members_only_and_once(tmp_path: Path, cache: Path, package: Package) -> None:
@@ -71,7 +71,7 @@ def test_builds_the_wanted_members_only_and_once(tmp_path: Path, cache: Path, pa
 
 def test_members_cannot_leave_their_folder(tmp_path: Path, cache: Path, package: Package) -> None:
     greedy = Package("goods", "1.0", package.sha256, ((r"goods/.*\.png", "showroom"),))
-    build(tmp_path / "data", cache, (greedy,))
+    build_data(tmp_path / "data", cache, (greedy,))
     assert sorted(path.name for path in (tmp_path / "data").rglob("*.png")) == ["cup.png", "escape.png", "pot.png"]
     assert all((tmp_path / "data/showroom") == path.parent for path in tmp_path.rglob("*.png"))
 
@@ -101,7 +101,7 @@ def test_a_half_download_is_never_used(cache: Path, package: Package) -> None:
     kept = cache / package.wheel
     kept.write_bytes(kept.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"pip could not download goods==1\.0: ERROR: No matching distribution"):
-        verified_wheel(package, cache)
+        fetch_wheel(package, cache)
     assert not kept.exists()
 
 
@@ -120,25 +120,25 @@ def test_a_corrupt_wheel_is_downloaded_again(
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     real = Package("goods", "1.0", sha256, package.members)
     (cache / package.wheel).write_bytes(b"half")
-    assert hashlib.sha256(verified_wheel(real, cache).read_bytes()).hexdigest() == sha256
+    assert hashlib.sha256(fetch_wheel(real, cache).read_bytes()).hexdigest() == sha256
     fake = Package("goods", "1.0", "f" * 64, package.members)
     with pytest.raises(ValueError, match=r"has SHA-256 .*, not ffff.*: it is not the published file"):
-        verified_wheel(fake, cache)
+        fetch_wheel(fake, cache)
     assert not (cache / package.wheel).exists()
 
 
 def test_a_package_without_the_files_is_named(tmp_path: Path, cache: Path, package: Package) -> None:
     other = Package("goods", "1.0", package.sha256, ((r"goods/no\.json", "showroom"),))
     with pytest.raises(ValueError, match=r"goods-1\.0-py3-none-any\.whl has no file"):
-        build(tmp_path / "data", cache, (other,))
+        build_data(tmp_path / "data", cache, (other,))
 
 
 def test_digest_is_that_of_dvc(tmp_path: Path, cache: Path, package: Package) -> None:
-    build(tmp_path / "data", cache, (package,))
+    build_data(tmp_path / "data", cache, (package,))
     dvc = [sys.executable, "-m", "dvc"]
     for command in (["init", "--no-scm", "-q"], ["add", "-q", "data"]):
         subprocess.run([*dvc, *command], cwd=tmp_path, check=True, capture_output=True)
-    assert packages.pinned_digest(tmp_path / "data.dvc") == tree_digest(tmp_path / "data")
+    assert packages.read_pinned_digest(tmp_path / "data.dvc") == compute_tree_digest(tmp_path / "data")
 
 
 def test_the_command_ends_with_one_sentence(tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_the_command_ends_with_one_sentence(tmp_path: Path) -> None:
 
 def test_the_showroom_is_pinned_by_exact_versions() -> None:
     assert [(package.name, package.version) for package in PACKAGES] == [("saleor", "2.10.1"), ("viser", "1.1.1")]
-    assert packages.pinned_digest(Path("data.dvc")).endswith(".dir")
+    assert packages.read_pinned_digest(Path("data.dvc")).endswith(".dir")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from canvas.features.vectors import unit
-from canvas.styles.clusters import ClusterSpec, clustered, descriptors
+from canvas.features.vectors import normalize_vectors
+from canvas.styles.clusters import ClusterSpec, cluster_vectors, compute_descriptors
 
 SPEC = {
     "numbers": (2, 3, 4, 6),
@@ -17,14 +17,14 @@ SPEC = {
 def blobs(noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     of = np.repeat(np.arange(4), 30)
-    return unit((np.eye(8)[of] + noise * rng.standard_normal((120, 8))).astype(np.float32)), of
+    return normalize_vectors((np.eye(8)[of] + noise * rng.standard_normal((120, 8))).astype(np.float32)), of
 
 
 @pytest.mark.parametrize("criterion", ["silhouette", "calinski_harabasz", "davies_bouldin"])
 @pytest.mark.parametrize("batch_size", [None, 60])
 def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
     vectors, of = blobs()
-    found = clustered(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
+    found = cluster_vectors(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
     assert set(found.scores) == {2, 3, 4, 6}
     assert max(found.scores, key=found.scores.get) == 4 == len(set(found.of))
     assert all(len(set(found.of[of == blob])) == 1 for blob in range(4))
@@ -32,7 +32,7 @@ def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
 
 def test_the_same_seed_gives_the_same_clusters():
     vectors, _ = blobs(noise=0.6)
-    first, second = (clustered(vectors, ClusterSpec(**SPEC)) for _ in range(2))
+    first, second = (cluster_vectors(vectors, ClusterSpec(**SPEC)) for _ in range(2))
     assert (first.of == second.of).all()
     assert first.scores == second.scores
 
@@ -41,8 +41,8 @@ def test_what_pictures_show_is_taken_out_of_how_they_look():
     rng = np.random.default_rng(0)
     styles, products = rng.integers(3, size=300), rng.integers(5, size=300)
     raw = np.concatenate([np.eye(3)[styles], 3 * np.eye(5)[products]], axis=1)
-    vectors = unit((raw + 0.05 * rng.standard_normal(raw.shape)).astype(np.float32))
-    found = descriptors(vectors, [str(product) for product in products])
+    vectors = normalize_vectors((raw + 0.05 * rng.standard_normal(raw.shape)).astype(np.float32))
+    found = compute_descriptors(vectors, [str(product) for product in products])
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
     def alike(of: np.ndarray, labels: np.ndarray) -> float:
@@ -55,11 +55,11 @@ def test_what_pictures_show_is_taken_out_of_how_they_look():
 
 
 def test_pictures_of_nothing_in_particular_keep_what_they_share():
-    vectors = unit(np.array([[1, 1, 0], [1, 1, 0.1], [1, 0, 1], [1, 0, 0.9]], np.float32))
-    found = descriptors(vectors, [None, None, "mug", "mug"])
+    vectors = normalize_vectors(np.array([[1, 1, 0], [1, 1, 0.1], [1, 0, 1], [1, 0, 0.9]], np.float32))
+    found = compute_descriptors(vectors, [None, None, "mug", "mug"])
     centred = vectors - vectors.mean(axis=0)
-    np.testing.assert_allclose(found[:2], unit(centred[:2]), atol=1e-6)
-    assert not np.allclose(found[2:], unit(centred[2:]), atol=1e-2)
+    np.testing.assert_allclose(found[:2], normalize_vectors(centred[:2]), atol=1e-6)
+    assert not np.allclose(found[2:], normalize_vectors(centred[2:]), atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_pictures_of_nothing_in_particular_keep_what_they_share():
 )
 def test_numbers_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        clustered(blobs()[0], ClusterSpec(**SPEC | changes))
+        cluster_vectors(blobs()[0], ClusterSpec(**SPEC | changes))

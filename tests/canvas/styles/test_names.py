@@ -1,6 +1,6 @@
 import pytest
 
-from canvas.styles.names import distinct, phrase_names, speaks_of
+from canvas.styles.names import has_phrase, name_groups, number_repeats
 
 
 def test_a_name_is_what_the_group_says_and_others_do_not():
@@ -9,17 +9,17 @@ def test_a_name_is_what_the_group_says_and_others_do_not():
         ["in a lobby", "in the lobby", "in a bright lobby"],
         ["on a park meadow in the sun", "on a green park meadow"],
     ]
-    assert phrase_names(groups) == ["desert at dawn", "lobby", "park meadow"]
+    assert name_groups(groups) == ["desert at dawn", "lobby", "park meadow"]
 
 
 def test_groups_of_the_same_words_are_told_apart_by_number():
-    names = phrase_names([["in a forest"], ["in a forest"]])
+    names = name_groups([["in a forest"], ["in a forest"]])
     assert names == ["forest", "forest"]
-    assert distinct([str(name) for name in names]) == ["forest", "forest 2"]
+    assert number_repeats([str(name) for name in names]) == ["forest", "forest 2"]
 
 
 def test_no_words_give_no_name():
-    assert phrase_names([[], ["", "the"], ["in a forest"]]) == [None, None, "forest"]
+    assert name_groups([[], ["", "the"], ["in a forest"]]) == [None, None, "forest"]
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_no_words_give_no_name():
     ],
 )
 def test_captions_speak_of_whole_words(caption, phrase, said):
-    assert speaks_of(caption, phrase) == said
+    assert has_phrase(caption, phrase) == said

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from canvas.styles.pins import known_products, style_pins
+from canvas.styles.pins import read_labelled_products, read_style_pins
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -24,16 +24,16 @@ def tables(tmp_path_factory) -> tuple[Path, Path, Path]:
 
 def test_pins_with_a_product_by_scene(tables):
     captions = tables[0].with_name("captions")
-    found = style_pins(*tables, captions, splits=("train",), scenes=9, each=2)
+    found = read_style_pins(*tables, captions, splits=("train",), scenes=9, each=2)
     assert set(found) == {"forest", "lobby"}
     for scene, pins in found.items():
         assert len(pins) == 2
         assert all(pin.scene == scene and scene in pin.background and pin.category == "Mugs" for pin in pins)
-    assert set(style_pins(*tables, captions, splits=("train",), scenes=1, each=2)) == {"forest"}
-    held_out = style_pins(*tables, captions, splits=HELD_OUT, scenes=9, each=9)
+    assert set(read_style_pins(*tables, captions, splits=("train",), scenes=1, each=2)) == {"forest"}
+    held_out = read_style_pins(*tables, captions, splits=HELD_OUT, scenes=9, each=9)
     assert {pin.pin_id for pins in held_out.values() for pin in pins} == {"p13", "p14", "p16"}
     with pytest.raises(ValueError, match="no kept pin of nothing shows a product in a scene"):
-        style_pins(*tables, captions, splits=("nothing",), scenes=9, each=1)
+        read_style_pins(*tables, captions, splits=("nothing",), scenes=9, each=1)
 
 
 def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
@@ -44,19 +44,19 @@ def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
         table.set_column(table.schema.get_field_index("caption"), "caption", mumbled),
         tmp_path / "captions" / "part-0.parquet",
     )
-    found = style_pins(*tables, tmp_path / "captions", splits=("train",), scenes=9, each=2)
+    found = read_style_pins(*tables, tmp_path / "captions", splits=("train",), scenes=9, each=2)
     assert set(found) == {"forest", "lobby"}
     assert all(pin.background == scene for scene, pins in found.items() for pin in pins)
     assert all(pin.category == "Mugs" for pins in found.values() for pin in pins)
 
 
 def test_products_with_and_without_themselves(tables):
-    found = known_products(*tables, splits=("train",), side=16, count=5)
+    found = read_labelled_products(*tables, splits=("train",), side=16, count=5)
     assert len(found.views) == len(found.categories) == len(found.emptied) == 5
     assert found.masks.any(axis=(1, 2)).all()
     changed = np.abs(found.views.astype(int) - found.emptied).max(axis=-1)
     assert changed[found.masks].mean() > 60
     assert changed[~found.masks].mean() < 15  # what scaling carries over the edge
-    nothing = known_products(*tables, splits=("nothing",), side=16, count=5)
+    nothing = read_labelled_products(*tables, splits=("nothing",), side=16, count=5)
     assert nothing.views.shape == (0, 16, 16, 3)
     assert nothing.masks.shape == (0, 16, 16)

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from canvas.styles.table import read_styles, style_named
+from canvas.styles.table import find_style, read_styles
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def styles(tmp_path):
 
 
 def test_styles_are_found_by_name_or_id_whatever_the_case(styles):
-    assert style_named(styles, "cluster", " Forest").style_id == "cluster-000"
-    assert style_named(styles, "cluster", "cluster-000").pins == ("a", "b")
-    assert style_named(styles, "board", "cosy outfits").dropped  # its pictures are still asked for
+    assert find_style(styles, "cluster", " Forest").style_id == "cluster-000"
+    assert find_style(styles, "cluster", "cluster-000").pins == ("a", "b")
+    assert find_style(styles, "board", "cosy outfits").dropped  # its pictures are still asked for
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_styles_are_found_by_name_or_id_whatever_the_case(styles):
 )
 def test_an_unknown_style_is_refused_with_the_nearest_names(styles, kind, name, message):
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
-        style_named(styles, kind, name)
+        find_style(styles, kind, name)
 
 
 def test_nothing_can_be_offered_when_nothing_was_mined(styles):
     with pytest.raises(ValueError, match="no board is called 'x': none was mined"):
-        style_named([style for style in styles if style.kind == "cluster"], "board", "x")
+        find_style([style for style in styles if style.kind == "cluster"], "board", "x")

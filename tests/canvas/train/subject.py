@@ -18,7 +18,7 @@ from torch import nn
 
 from canvas.train.data import Batch, TensorBatches
 from canvas.train.draws import Draws
-from canvas.train.loop import Adversary, Fitted, fit
+from canvas.train.loop import Adversary, TrainResult, fit
 from canvas.train.spec import TrainSpec
 
 ROWS = 40
@@ -116,7 +116,7 @@ def unlogged(metrics: Mapping[str, float], step: int) -> None:
     pass
 
 
-def run(job: Mapping[str, Any]) -> Fitted:
+def run(job: Mapping[str, Any]) -> TrainResult:
     """One job: `checkpoints`, and optionally `spec` (values other than SPEC's), `dropout`, `adversary` (start step)."""
     values = dict(job.get("spec", {}))
     values["ema"] = tuple(values.get("ema", ()))

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from canvas.train.data import Batch, Order, Prefetched, TensorBatches, batch_rows
+from canvas.train.data import Batch, Order, PrefetchedBatches, TensorBatches, select_batch_rows
 
 ROWS = 10
 
@@ -76,7 +76,7 @@ def test_prefetching_reads_ahead_and_changes_nothing() -> None:
             read.set()
         return data(step, rank, world)
 
-    ahead = Prefetched(watched)
+    ahead = PrefetchedBatches(watched)
     assert torch.equal(ahead(3, 0, 1)["row"], data(3, 0, 1)["row"])
     assert read.wait(5)
     for step in (4, 5, 9, 0):
@@ -89,7 +89,7 @@ def test_prefetching_passes_an_error_on() -> None:
             raise ValueError("row 5 is broken")
         return batches(4)(step, rank, world)
 
-    ahead = Prefetched(broken)
+    ahead = PrefetchedBatches(broken)
     ahead(0, 0, 1)
     with pytest.raises(ValueError, match="row 5 is broken"):
         ahead(1, 0, 1)
@@ -124,4 +124,4 @@ def test_an_order_is_a_function_of_seed_and_step_and_ranks_share_it() -> None:
 
 def test_a_few_shards_are_in_the_order_of_rows_in_memory() -> None:
     """So that small data is mixed as a whole."""
-    assert Order(SHARDS, seed=5).batch(20, 7, 0, 1).tolist() == batch_rows(50, 20, 5, 7, 0, 1).tolist()
+    assert Order(SHARDS, seed=5).batch(20, 7, 0, 1).tolist() == select_batch_rows(50, 20, 5, 7, 0, 1).tolist()

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from canvas.train.checkpoint import read_whole, step_directory
-from canvas.train.distributed import World, joined, shard_units
+from canvas.train.checkpoint import get_step_directory, read_checkpoint
+from canvas.train.distributed import World, join_world, list_shard_units
 from tests.canvas.train.subject import Denoiser, run
 from tests.canvas.train.two_ranks import run_in_two_ranks
 
@@ -82,14 +82,14 @@ def test_a_batch_that_processes_cannot_share_is_refused(two_processes) -> None:
 
 def test_shards_are_saved_whole_and_one_process_continues_them(two_processes, one_process, tmp_path: Path) -> None:
     sharded = two_processes[0] / "fsdp"
-    files, _ = read_whole(step_directory(sharded, 12))
-    averages, _ = read_whole(step_directory(sharded / "ema", 12))
+    files, _ = read_checkpoint(get_step_directory(sharded, 12))
+    averages, _ = read_checkpoint(get_step_directory(sharded / "ema", 12))
     assert files["model"]["stem.weight"].shape == averages["0.05"]["stem.weight"].shape == (8, 3, 3, 3)
     for child in sharded.rglob("step-00000012"):
         child.rename(child.with_name(f"dropped-{child.name}"))
     continued = run({"checkpoints": str(sharded), "spec": {"ema": [0.05, 0.1]}})
     assert [loss for _, loss in continued.losses] == pytest.approx(one_process["alone"], abs=1e-5)
-    again, _ = read_whole(step_directory(sharded, 12))
+    again, _ = read_checkpoint(get_step_directory(sharded, 12))
     for name, tensor in files["model"].items():
         torch.testing.assert_close(again["model"][name], tensor, atol=1e-5, rtol=0)
 
@@ -97,8 +97,8 @@ def test_shards_are_saved_whole_and_one_process_continues_them(two_processes, on
 def test_average_is_the_same_over_shards(two_processes, tmp_path: Path) -> None:
     run({"checkpoints": str(tmp_path), "spec": {"ema": [0.05, 0.1]}})
     for step in (3, 6, 9, 12):
-        alone, _ = read_whole(step_directory(tmp_path / "ema", step))
-        resumed, _ = read_whole(step_directory(two_processes[0] / "resumed_fsdp" / "ema", step))
+        alone, _ = read_checkpoint(get_step_directory(tmp_path / "ema", step))
+        resumed, _ = read_checkpoint(get_step_directory(two_processes[0] / "resumed_fsdp" / "ema", step))
         for length, tensors in alone.items():
             for name, tensor in tensors.items():
                 torch.testing.assert_close(resumed[length][name], tensor, atol=1e-5, rtol=0)
@@ -112,8 +112,8 @@ def test_fsdp_in_a_world_of_one(one_process, tmp_path: Path) -> None:
 
 
 def test_a_world_of_one_is_left_by_who_joined_it_first() -> None:
-    with joined("fsdp") as world:
-        with joined("fsdp") as inner:
+    with join_world("fsdp") as world:
+        with join_world("fsdp") as inner:
             assert (inner.rank, inner.size) == (world.rank, world.size) == (0, 1)
         assert torch.distributed.is_initialized()
     assert not torch.distributed.is_initialized()
@@ -126,7 +126,7 @@ def test_ranks_share_items_without_rest() -> None:
 
 def test_units_are_members_of_module_lists_or_what_the_model_names() -> None:
     model = Denoiser()
-    assert shard_units(model) == list(model.blocks)
+    assert list_shard_units(model) == list(model.blocks)
     model._no_split_modules = ["Conv2d"]
-    assert all(isinstance(unit, nn.Conv2d) for unit in shard_units(model))
-    assert len(shard_units(model)) == 4
+    assert all(isinstance(unit, nn.Conv2d) for unit in list_shard_units(model))
+    assert len(list_shard_units(model)) == 4

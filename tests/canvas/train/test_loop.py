@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from canvas.train.checkpoint import read_whole, step_directory, steps_in
+from canvas.train.checkpoint import get_step_directory, list_steps, read_checkpoint
 from canvas.train.data import Batch
 from canvas.train.draws import Draws
 from canvas.train.loop import fit
@@ -43,17 +43,17 @@ def test_killed_runs_continue_to_the_bit(tmp_path: Path) -> None:
     killed, straight = tmp_path / "killed", tmp_path / "straight"
 
     process = start({**job, "checkpoints": str(killed), "seconds_a_step": 0.02})
-    while len(steps_in(killed)) < 2:
+    while len(list_steps(killed)) < 2:
         assert process.poll() is None
         time.sleep(0.005)
     time.sleep(0.05)
     process.send_signal(signal.SIGKILL)  # in the middle of steps
     assert process.wait() == -signal.SIGKILL
-    assert steps_in(killed)[-1] < 30
+    assert list_steps(killed)[-1] < 30
 
     process = start({**job, "checkpoints": str(killed), "kill_while_writing": 36})
     assert process.wait() == -signal.SIGKILL  # in the middle of a checkpoint
-    assert steps_in(killed)[-1] == 33
+    assert list_steps(killed)[-1] == 33
 
     resumed, uninterrupted = (run({**job, "checkpoints": str(place)}) for place in (killed, straight))
     assert resumed.losses == uninterrupted.losses
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path) -> None:
     first = run({"checkpoints": str(tmp_path)})
-    path = step_directory(tmp_path, 12) / "optimizer.safetensors"
+    path = get_step_directory(tmp_path, 12) / "optimizer.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.warns(UserWarning, match="step-00000012 is passed over"):
         assert run({"checkpoints": str(tmp_path)}).losses == first.losses
@@ -118,7 +118,7 @@ def test_half_precision_trains_and_resumes(tmp_path: Path, precision: str) -> No
     plain, half = run({"checkpoints": str(tmp_path / "fp32")}), run(job)
     assert [loss for _, loss in half.losses] == pytest.approx([loss for _, loss in plain.losses], rel=0.05)
     assert half.losses != plain.losses
-    step_directory(tmp_path, 12).rename(tmp_path / "dropped")
+    get_step_directory(tmp_path, 12).rename(tmp_path / "dropped")
     assert run(job).losses == half.losses
 
 
@@ -149,7 +149,7 @@ def test_frozen_parameters_stay_and_are_not_saved(tmp_path: Path) -> None:
     fitted = fit(model, denoising, batches(), spec, checkpoints=tmp_path, log=unlogged)
     changed = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
     assert changed == ["head.weight"]
-    files, _ = read_whole(step_directory(tmp_path, 12))
+    files, _ = read_checkpoint(get_step_directory(tmp_path, 12))
     assert files["model"].keys() == {"head.weight", "seen"}
     assert files["optimizer"].keys() == {f"head.weight:{key}" for key in ("step", "exp_avg", "exp_avg_sq")}
     assert fitted.snapshots is not None
@@ -181,9 +181,9 @@ def test_what_is_not_finite_is_named_and_not_saved(tmp_path: Path, objective, me
         fit(denoiser(), objective, batches(), spec, checkpoints=tmp_path, log=unlogged)
     assert ", ".join(batches()(7, 0, 1)["pin_id"]) in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert steps_in(tmp_path) == [3, 6]
+    assert list_steps(tmp_path) == [3, 6]
     for step in (3, 6):
-        files, _ = read_whole(step_directory(tmp_path, step))
+        files, _ = read_checkpoint(get_step_directory(tmp_path, step))
         assert all(tensor.isfinite().all() for tensors in files.values() for tensor in tensors.values())
 
 
@@ -196,7 +196,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
         spec = replace(SPEC, steps=1, warmup_steps=0, checkpoint_every=1, clip_norm=clip_norm)
         place = tmp_path / str(clip_norm)
         fit(denoiser(), steep, batches(), spec, checkpoints=place, log=unlogged)
-        moments = load_file(step_directory(place, 1) / "optimizer.safetensors")
+        moments = load_file(get_step_directory(place, 1) / "optimizer.safetensors")
         return float(torch.stack([m.norm() for name, m in moments.items() if name.endswith(":exp_avg")]).norm())
 
     assert first_moment(2.0) == pytest.approx(0.1 * 2.0, rel=1e-3)  # 1 - beta1 of the gradient
@@ -267,7 +267,7 @@ def test_adversary_rests_then_trains_on_what_the_model_made(tmp_path: Path) -> N
     assert "adversary_loss" not in logged[4]
     assert {"adversary_loss", "adversary_margin", "adversary_grad_norm"} < logged[5].keys()
     assert all(parameter.requires_grad for parameter in [*model.parameters(), *adversary.model.parameters()])
-    files, _ = read_whole(step_directory(tmp_path, 12))
+    files, _ = read_checkpoint(get_step_directory(tmp_path, 12))
     assert files["adversary_optimizer"]["layers.0.weight:step"] == 8
     assert files["optimizer"]["stem.weight:step"] == 12
 

@@ -6,13 +6,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from canvas.train.optimizer import adamw, learning_rate_factor, load_optimizer_tensors, optimizer_tensors
+from canvas.train.optimizer import (
+    build_adamw,
+    compute_learning_rate_factor,
+    flatten_optimizer_state,
+    load_optimizer_state,
+)
 from tests.canvas.train.subject import SPEC, denoiser
 
 
 def test_warm_up_then_half_a_cosine() -> None:
     spec = replace(SPEC, steps=104, warmup_steps=4, checkpoint_every=104)
-    factors = [learning_rate_factor(spec, step) for step in range(105)]
+    factors = [compute_learning_rate_factor(spec, step) for step in range(105)]
     assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert factors[54] == pytest.approx(0.5)
     assert factors[104] == pytest.approx(0)
@@ -21,13 +26,13 @@ def test_warm_up_then_half_a_cosine() -> None:
 
 def test_constant_stays() -> None:
     spec = replace(SPEC, schedule="constant", warmup_steps=0)
-    assert {learning_rate_factor(spec, step) for step in range(12)} == {1.0}
+    assert {compute_learning_rate_factor(spec, step) for step in range(12)} == {1.0}
 
 
 def test_biases_and_norms_do_not_decay() -> None:
     model = denoiser()
     parameters = dict(model.named_parameters())
-    optimizer = adamw(parameters, 0.1, 0.5)
+    optimizer = build_adamw(parameters, 0.1, 0.5)
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -41,14 +46,14 @@ def test_state_goes_out_and_in(tmp_path) -> None:
     def stepped(loads: dict[str, torch.Tensor] | None) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         model = denoiser().to(memory_format=torch.channels_last)
         parameters = dict(model.named_parameters())
-        optimizer = adamw(parameters, 0.1, 0.0)
+        optimizer = build_adamw(parameters, 0.1, 0.0)
         if loads is not None:
-            load_optimizer_tensors(optimizer, parameters, loads)
+            load_optimizer_state(optimizer, parameters, loads)
         for step in range(2):
             for name, parameter in parameters.items():
                 parameter.grad = None if name == "head.bias" else torch.full_like(parameter, 1.0 + step)
             optimizer.step()
-        return optimizer_tensors(optimizer, parameters), parameters["stem.weight"].detach()
+        return flatten_optimizer_state(optimizer, parameters), parameters["stem.weight"].detach()
 
     tensors, fresh = stepped(None)
     assert not any(name.startswith("head.bias:") for name in tensors)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from canvas.train.precision import half_of, held_in, multiplying_in, resolved
+from canvas.train.precision import autocast, cast_parameters, get_autocast_dtype, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -17,22 +17,22 @@ CPU = torch.device("cpu")
 )
 def test_auto_is_bf16_where_a_processor_has_units_for_it(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolved("auto", CPU) == expected
+    assert resolve_precision("auto", CPU) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_named_precision_is_what_it_says(precision):
-    assert resolved(precision, CPU) == precision
+    assert resolve_precision(precision, CPU) == precision
 
 
 def test_an_unresolved_precision_is_our_bug():
     with pytest.raises(AssertionError, match="depends on the device"):
-        half_of("auto")
+        get_autocast_dtype("auto")
 
 
 def kernels(half: torch.dtype | None) -> set[str]:
     query = torch.randn(2, 2, 8, 16, requires_grad=True)
-    with profile(activities=[ProfilerActivity.CPU]) as recorded, multiplying_in(half, CPU):
+    with profile(activities=[ProfilerActivity.CPU]) as recorded, autocast(half, CPU):
         F.scaled_dot_product_attention(query.to(half), query.to(half), query.to(half)).sum().backward()
     return {event.key for event in recorded.key_averages() if "scaled_dot_product" in event.key}
 
@@ -45,7 +45,7 @@ def test_attention_in_bf16_avoids_the_slow_kernel():
 def test_weights_held_in_half_are_the_very_ones_of_before_afterwards():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with held_in(torch.bfloat16, module):
+    with cast_parameters(torch.bfloat16, module):
         assert module(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
         assert module[1].num_batches_tracked.dtype == torch.long
     after = module.state_dict()
@@ -54,5 +54,5 @@ def test_weights_held_in_half_are_the_very_ones_of_before_afterwards():
 
 def test_weights_held_in_no_half_stay():
     module = nn.Linear(2, 2)
-    with held_in(None, module):
+    with cast_parameters(None, module):
         assert module.weight.dtype == torch.float32

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.features.photographs import pretrained_photo_features
-from canvas.uve.model import UveModel, build_uve, codes, embed, load_uve, signs
+from canvas.features.photographs import load_photo_features
+from canvas.uve.model import UveModel, build_uve, compute_embeddings, load_uve, pack_codes, unpack_codes
 from canvas.uve.spec import TaskWeights, UveSpec
 
 SMALL = {"channels": [8, 8, 8, 8], "stem_width": 8}
@@ -21,7 +21,7 @@ def model() -> UveModel:
 
 
 def test_embeddings_are_of_unit_length_and_normalised_over_their_numbers(model):
-    found = embed(model, torch.rand(3, 3, 40, 64) * 2 - 1)
+    found = compute_embeddings(model, torch.rand(3, 3, 40, 64) * 2 - 1)
     assert found.shape == (3, 16)
     assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(found.mean(dim=1), torch.zeros(3), atol=1e-5)  # LayerNorm without affine
@@ -30,14 +30,16 @@ def test_embeddings_are_of_unit_length_and_normalised_over_their_numbers(model):
 def test_pictures_are_squeezed_whole(model):
     image = torch.full((1, 3, 64, 32), -1.0)
     image[:, :, :8] = 1.0  # a crop of the middle square would lose it
-    assert not torch.allclose(embed(model, image), embed(model, torch.full((1, 3, 64, 32), -1.0)), atol=1e-3)
+    assert not torch.allclose(
+        compute_embeddings(model, image), compute_embeddings(model, torch.full((1, 3, 64, 32), -1.0)), atol=1e-3
+    )
 
 
 def test_an_embedding_does_not_depend_on_its_batch(model):
     images = torch.rand(4, 3, 32, 32)
-    assert torch.allclose(embed(model, images)[:1], embed(model, images[:1]), atol=1e-6)
+    assert torch.allclose(compute_embeddings(model, images)[:1], compute_embeddings(model, images[:1]), atol=1e-6)
     with pytest.raises(AssertionError, match="call eval"):
-        embed(build_uve(spec()), images)
+        compute_embeddings(build_uve(spec()), images)
 
 
 def test_saved_and_loaded_it_is_the_same(model, tmp_path):
@@ -45,14 +47,18 @@ def test_saved_and_loaded_it_is_the_same(model, tmp_path):
     images = torch.rand(2, 3, 32, 32)
     for again in (load_uve(tmp_path / "uve"), build_uve(spec(init_from=str(tmp_path / "uve"))).eval()):
         torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
-        torch.testing.assert_close(embed(again, images), embed(model, images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            compute_embeddings(again, images), compute_embeddings(model, images), rtol=1e-4, atol=1e-5
+        )
     with pytest.raises(ValueError, match=r"differs in embed_dim: it has .*'embed_dim': 16"):
         build_uve(spec(init_from=str(tmp_path / "uve"), embed_dim=32))
 
 
 def test_any_trunk_of_timm_will_do():
     for trunk, args in (("vit_tiny_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 2}), ("convnext_atto", {})):
-        assert embed(build_uve(spec(trunk=trunk, trunk_args=args)).eval(), torch.zeros(1, 3, 48, 32)).shape == (1, 16)
+        assert compute_embeddings(
+            build_uve(spec(trunk=trunk, trunk_args=args)).eval(), torch.zeros(1, 3, 48, 32)
+        ).shape == (1, 16)
 
 
 def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path):
@@ -60,7 +66,7 @@ def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path
     model = build_uve(spec(trunk="open_nsfw", trunk_args={"layers": [1, 2]}, init_from="timm"))
     images = torch.rand(8, 3, 32, 32) * 2 - 1
     before = [weight.clone() for weight in model.network.maps.parameters()]
-    assert all(map(torch.equal, before, pretrained_photo_features([1, 2]).parameters()))
+    assert all(map(torch.equal, before, load_photo_features([1, 2]).parameters()))
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     assert [tuple(weight.shape) for weight in learning] == [(16, 2 * (128 + 256))]  # the projection alone
 
@@ -70,7 +76,7 @@ def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path
 
     assert all(map(torch.equal, before, model.network.maps.parameters()))
     model.eval().save_pretrained(tmp_path / "uve")
-    assert torch.equal(embed(load_uve(tmp_path / "uve"), images), embed(model, images))
+    assert torch.equal(compute_embeddings(load_uve(tmp_path / "uve"), images), compute_embeddings(model, images))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +102,11 @@ def test_a_wrong_spec_is_refused(changes, message):
 def test_dot_products_of_signs_count_differing_bits():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((5, 16)).astype(np.float32)
-    found = codes(vectors)
+    found = pack_codes(vectors)
     assert found.shape == (5, 2)
     assert found.dtype == np.uint8
     hamming = ((vectors[:, None] > 0) != (vectors[None, :] > 0)).sum(axis=2)
-    np.testing.assert_allclose(signs(found) @ signs(found).T, 1 - 2 * hamming / 16, atol=1e-6)
+    np.testing.assert_allclose(unpack_codes(found) @ unpack_codes(found).T, 1 - 2 * hamming / 16, atol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [(0, 0, 0, 0), (1, -1, 0, 0)])

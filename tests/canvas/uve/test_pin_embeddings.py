@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from canvas.uve.pin_embeddings import PinEmbeddings, averaged, joined
+from canvas.uve.pin_embeddings import PinEmbeddings, average_embeddings, concatenate_embeddings
 
 ROWS = [
     {"pin_id": pin, "uve": [float(at), 1.0], "uve_code": b"\x00", "clip": [0.0, float(-at), 2.0]}
@@ -38,11 +38,11 @@ def test_what_is_not_there_is_said(tmp_path: Path):
     with pytest.raises(ValueError, match="holds no embedding"):
         PinEmbeddings(write(tmp_path / "empty", []), "clip")
     with pytest.raises(ValueError, match=r"'clip\+dino' is unknown \(dino\): use uve"):
-        joined({"clip": np.zeros((1, 2), np.float32)}, "clip+dino")
+        concatenate_embeddings({"clip": np.zeros((1, 2), np.float32)}, "clip+dino")
 
 
 def test_the_mean_of_unit_vectors_is_one():
     parts = {"uve": np.eye(2, dtype=np.float32), "clip": np.array([[1, 0], [1, 0]], np.float32)}
-    found = averaged(parts, [0.2, 0.8])
+    found = average_embeddings(parts, [0.2, 0.8])
     assert {name: np.linalg.norm(part) for name, part in found.items()} == pytest.approx({"uve": 1, "clip": 1})
     assert found["uve"][0, 1] == pytest.approx(4 * found["uve"][0, 0])

@@ -6,7 +6,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.crops import CropSpec
-from canvas.uve.training_data import MISSING, BalancedCrops, classes_of, labels_of
+from canvas.uve.training_data import MISSING, BalancedCrops, read_labels, select_classes
 
 
 def write(path, schema, *rows):
@@ -33,7 +33,7 @@ def labels(tmp_path):
         {"pin_id": "c", "source": "generated", "caption": "blue mug, in a lobby"},
         {"pin_id": "c", "source": "title", "caption": "blue mug, in a cave"},
     )
-    return labels_of(tmp_path / "pins", tmp_path / "truth", tmp_path / "captions", {"a", "b", "c"})
+    return read_labels(tmp_path / "pins", tmp_path / "truth", tmp_path / "captions", {"a", "b", "c"})
 
 
 def test_scenes_are_truths_and_captions_where_truth_knows_nothing_of_a_pin(labels):
@@ -44,12 +44,12 @@ def test_scenes_are_truths_and_captions_where_truth_knows_nothing_of_a_pin(label
 
 
 def test_classes_need_pins_and_tasks_need_classes(labels):
-    assert classes_of(labels, ["scene", "category"], 1) == {
+    assert select_classes(labels, ["scene", "category"], 1) == {
         "scene": ["forest", "in a lobby"],
         "category": ["Mugs", "Places"],
     }
     with pytest.raises(ValueError, match="task board has 1 classes of 2 pins or more: set its weight to 0"):
-        classes_of(labels, ["board"], 2)
+        select_classes(labels, ["board"], 2)
 
 
 def crops(batch_size: int) -> BalancedCrops:

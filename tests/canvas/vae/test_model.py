@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from canvas.vae.latents import LatentMoments, latent_scale
-from canvas.vae.model import PixelAutoencoder, build_vae, load_vae, padded, scale_factor
+from canvas.vae.latents import LatentMoments, get_latent_scale
+from canvas.vae.model import PixelAutoencoder, build_vae, get_scale_factor, load_vae, padded
 from canvas.vae.spec import VaeSpec
 from tests.canvas import tiny
 
@@ -25,7 +25,7 @@ def test_both_kinds_have_one_interface(spec: VaeSpec):
     images = torch.rand(2, 3, 48, 64) * 2 - 1
     posterior = vae.encode(images).latent_dist
     assert posterior.mean.shape == (2, spec.latent_channels, 6, 8) == posterior.std.shape
-    assert spec.factor == scale_factor(vae) == 8
+    assert spec.factor == get_scale_factor(vae) == 8
     assert vae.decode(posterior.mode()).sample.shape == images.shape
     assert vae(images).sample.shape == images.shape
 
@@ -48,7 +48,7 @@ def test_saves_and_starts_from_what_was_saved(spec: VaeSpec, tmp_path: Path):
     again = build_vae(dataclasses.replace(spec, init_from=str(tmp_path)), sample_size=64).eval()
     assert type(again) is type(vae)
     assert torch.equal(again(images).sample, vae(images).sample)
-    assert torch.equal(latent_scale(again).mean, latent_scale(vae).mean)
+    assert torch.equal(get_latent_scale(again).mean, get_latent_scale(vae).mean)
 
 
 def test_without_statistics_the_factors_of_the_config_count():
@@ -56,7 +56,7 @@ def test_without_statistics_the_factors_of_the_config_count():
     vae = build_vae(KL, sample_size=64)
     vae.register_to_config(scaling_factor=0.3611, shift_factor=0.1159)
     raw = torch.randn(1, 4, 2, 2)
-    scale = latent_scale(vae)
+    scale = get_latent_scale(vae)
     torch.testing.assert_close(scale.normalized(raw), (raw - 0.1159) * 0.3611)
     torch.testing.assert_close(scale.raw(scale.normalized(raw)), raw)
 
@@ -68,7 +68,7 @@ def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(vae(images).sample, public(images).sample)
     latents = torch.randn(1, 4, 8, 8)
-    assert torch.allclose(latent_scale(vae).normalized(latents), latents * 0.13025)
+    assert torch.allclose(get_latent_scale(vae).normalized(latents), latents * 0.13025)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_statistics_make_unit_latents_and_come_back():
             posteriors.append(vae.encode(batch).latent_dist)
             moments.add(posteriors[-1])
     moments.store(vae)
-    scale = latent_scale(vae)
+    scale = get_latent_scale(vae)
     raw = torch.cat([posterior.mean for posterior in posteriors])
     noise = torch.cat([posterior.var for posterior in posteriors])
     seen = scale.normalized(raw)
@@ -142,7 +142,7 @@ def test_statistics_need_pictures_and_live_channels():
 def test_scale_of_sdxl_is_its_scaling_factor():
     vae = AutoencoderKL(scaling_factor=0.13025)
     raw = torch.randn(1, 4, 2, 2)
-    assert torch.allclose(latent_scale(vae).normalized(raw), raw * 0.13025)
+    assert torch.allclose(get_latent_scale(vae).normalized(raw), raw * 0.13025)
 
 
 def test_padding_repeats_edges():

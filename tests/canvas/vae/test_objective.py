@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from canvas.features.perceptual import ClipFeatures, FeatureDistance, SpectrumDistance
-from canvas.pins.pixels import from_bytes, to_bytes
+from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
 from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.vae.model import build_vae
-from canvas.vae.objective import PictureLoss, ReconstructionLoss, ReconstructionObjective, adversary_of, psnr, ssim
+from canvas.vae.objective import ImageLoss, ReconstructionLoss, ReconstructionObjective, build_adversary, psnr, ssim
 from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
 from tests.canvas.vae.test_model import PIXEL
 
@@ -30,8 +30,8 @@ def _blurred(images: torch.Tensor) -> torch.Tensor:
 
 def test_bytes_come_back():
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(to_bytes(from_bytes(values)), values)
-    assert to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+    assert torch.equal(tensor_to_bytes(bytes_to_tensor(values)), values)
+    assert tensor_to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
 def test_psnr_of_a_known_error():
@@ -120,8 +120,8 @@ def test_weights_are_checked(weights, message):
 def test_objective_falls_when_followed():
     torch.manual_seed(0)
     vae = build_vae(PIXEL, sample_size=32)
-    objective = ReconstructionObjective(PictureLoss(WEIGHTS), kl=1e-3)
-    batch = {"pin_id": ["a", "b"], "images": to_bytes(_blurred(_textures()))}
+    objective = ReconstructionObjective(ImageLoss(WEIGHTS), kl=1e-3)
+    batch = {"pin_id": ["a", "b"], "images": tensor_to_bytes(_blurred(_textures()))}
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
     losses = []
     for step in range(30):
@@ -142,9 +142,9 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
     torch.manual_seed(0)
     vae = build_vae(PIXEL, sample_size=32)
     against = AdversarySpec(weight=0.1, start_step=3, learning_rate=1e-3, width=8, layers=2)
-    adversary = adversary_of(against)
+    adversary = build_adversary(against)
     before = {name: weight.detach().clone() for name, weight in adversary.model.named_parameters()}
-    loss = PictureLoss(WEIGHTS, adversary=against, judge=adversary.model)
+    loss = ImageLoss(WEIGHTS, adversary=against, judge=adversary.model)
     objective = ReconstructionObjective(loss, kl=1e-3)
     spec = TrainSpec(
         steps=6,
@@ -165,7 +165,7 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
         sample_every=3,
         seed=0,
     )
-    batches = TensorBatches({"pin_id": list("abcd"), "images": to_bytes(_textures(4))}, batch_size=2, seed=0)
+    batches = TensorBatches({"pin_id": list("abcd"), "images": tensor_to_bytes(_textures(4))}, batch_size=2, seed=0)
     told: dict[int, dict[str, float]] = {}
     fit(
         vae,

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.generator.backgrounds import BackdropScore, backdrop_metrics, growth, scene_accuracies
+from evaluation.generator.backgrounds import (
+    BackgroundScore,
+    compute_background_metrics,
+    compute_scene_accuracies,
+    measure_growth,
+)
 from evaluation.statistics.intervals import bootstrap_mean
 
 
@@ -24,12 +29,12 @@ def square(top: int, left: int, side: int = 4) -> np.ndarray:
     ],
 )
 def test_growth(after, extension, erosion):
-    assert growth(square(2, 2), after) == (extension, erosion)
+    assert measure_growth(square(2, 2), after) == (extension, erosion)
 
 
 def test_growth_of_nothing():
     with pytest.raises(ValueError, match="the product's mask is empty"):
-        growth(np.zeros((2, 2), bool), np.ones((2, 2), bool))
+        measure_growth(np.zeros((2, 2), bool), np.ones((2, 2), bool))
 
 
 def score(
@@ -39,8 +44,8 @@ def score(
     extension: float = 0.0,
     core: int = 0,
     product: str = "mug",
-) -> BackdropScore:
-    return BackdropScore(
+) -> BackgroundScore:
+    return BackgroundScore(
         product=product,
         scene=scene,
         seen=seen,
@@ -59,7 +64,7 @@ def test_metrics():
         score("lobby", "lobby", "lobby", 0.6, core=3),
         score(None, "lobby", "lobby"),  # no judge knows what was asked for
     ]
-    found = backdrop_metrics(scores)
+    found = compute_background_metrics(scores)
     assert found["pictures"] == 4
     assert found["scene_accuracy"] == pytest.approx(2 / 3)
     assert found["scene_accuracy_sharp"] == pytest.approx(1 / 3)
@@ -67,7 +72,7 @@ def test_metrics():
     assert found["extension_mean_low"] < 0.3 < found["extension_mean_high"]
     assert found["erosion_mean"] == 0.5
     assert found["core_max_abs_diff"] == 3
-    assert scene_accuracies(scores) == {"forest": 0.5, "lobby": 1.0}
+    assert compute_scene_accuracies(scores) == {"forest": 0.5, "lobby": 1.0}
 
 
 def test_pictures_of_one_product_are_not_independent():
@@ -77,7 +82,7 @@ def test_pictures_of_one_product_are_not_independent():
         for group, seen in enumerate(["forest", "lobby"] * 4)
         for _ in range(20)
     ]
-    found = backdrop_metrics(scores)
+    found = compute_background_metrics(scores)
     for name, values in {
         "scene_accuracy": [float(one.seen == one.scene) for one in scores],
         "scene_accuracy_sharp": [float(one.seen_sharp == one.scene) for one in scores],
@@ -90,4 +95,4 @@ def test_pictures_of_one_product_are_not_independent():
 
 
 def test_metrics_without_judges():
-    assert not [name for name in backdrop_metrics([score(None, None, None)]) if name.startswith("scene")]
+    assert not [name for name in compute_background_metrics([score(None, None, None)]) if name.startswith("scene")]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.filters.quality import measured
+from canvas.filters.quality import measure_quality
 from canvas.pins.images import encode_png
-from evaluation.generator.candidates import diversities, mask_size, statistics
-from evaluation.generator.measures import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.candidates import classify_mask_size, compute_diversities, measure_image_statistics
+from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
 
 
 def picture(seed: int, contrast: float = 40) -> Image.Image:
@@ -24,7 +24,7 @@ def test_measures_are_what_says_nothing_of_who_painted() -> None:
     ("share", "size"), [(0.0, "small"), (0.0999, "small"), (0.1, "medium"), (0.25, "large"), (0.9, "large")]
 )
 def test_mask_size(share: float, size: str) -> None:
-    assert mask_size(share, (0.1, 0.25)) == size
+    assert classify_mask_size(share, (0.1, 0.25)) == size
 
 
 def test_diversity_is_within_item_and_model() -> None:
@@ -33,7 +33,7 @@ def test_diversity_is_within_item_and_model() -> None:
         for item, model in [("a", "new"), ("a", "new"), ("a", "new"), ("a", "old"), ("a", "old"), ("b", "new")]
     ]
     images = [picture(0), picture(0), picture(1), picture(2), picture(2), picture(3)]
-    one, same, other, old, again, alone = diversities(rows, images, 32)
+    one, same, other, old, again, alone = compute_diversities(rows, images, 32)
     assert one == same  # the mean of nothing and the distance to the third
     assert other == pytest.approx(2 * one)
     assert one > 0
@@ -42,6 +42,6 @@ def test_diversity_is_within_item_and_model() -> None:
 
 
 def test_statistics_are_the_filters() -> None:
-    found = statistics({"image": encode_png(picture(0))})
-    assert found["entropy"] == measured(picture(0)).entropy
-    assert found["sharpness"] == measured(picture(0)).sharpness
+    found = measure_image_statistics({"image": encode_png(picture(0))})
+    assert found["entropy"] == measure_quality(picture(0)).entropy
+    assert found["sharpness"] == measure_quality(picture(0)).sharpness

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.generator.comparison import deltas, of_model, pairs, scores, sides, slices
+from evaluation.generator.comparison import (
+    compute_deltas,
+    compute_slice_deltas,
+    list_measures,
+    pair_rows,
+    select_model,
+    select_sides,
+)
 
 Row = dict[str, Any]
 
@@ -47,14 +54,14 @@ def by_name(found: list[Any]) -> dict[str, Any]:
 
 
 def test_scores_are_what_is_no_name() -> None:
-    assert scores(rows("challenger")) == ["growth", "reward", "scene_right"]
-    assert len(of_model([*rows("challenger"), *rows("champion")], "champion")) == 80
+    assert list_measures(rows("challenger")) == ["growth", "reward", "scene_right"]
+    assert len(select_model([*rows("challenger"), *rows("champion")], "champion")) == 80
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.05, "better"), (-0.05, "worse"), (0.0, "same")])
 def test_what_is_planted_is_found(shift: float, expected: str) -> None:
     found = by_name(
-        deltas(rows("challenger", shift), rows("champion"), lower_is_better=("growth",), guarded=("reward",))
+        compute_deltas(rows("challenger", shift), rows("champion"), lower_is_better=("growth",), guarded=("reward",))
     )
     assert found["reward"].change == found["growth"].change == expected
     assert found["reward"].guarded
@@ -65,10 +72,10 @@ def test_what_is_planted_is_found(shift: float, expected: str) -> None:
 
 def test_a_slice_that_got_worse_is_named_though_the_mean_got_better() -> None:
     challenger, champion = rows("challenger", 0.2, worse_in="desert at dawn"), rows("champion")
-    whole = by_name(deltas(challenger, champion, lower_is_better=("growth",)))
+    whole = by_name(compute_deltas(challenger, champion, lower_is_better=("growth",)))
     assert whole["reward"].change == "better"
     found = by_name(
-        slices(
+        compute_slice_deltas(
             challenger,
             champion,
             ("scene", "category"),
@@ -89,8 +96,8 @@ def test_seeds_of_one_item_are_one_observation() -> None:
     """Else ten seeds of three items would look like thirty items."""
     challenger = [{**row, "seed": seed} for row in rows("challenger", items=4) for seed in range(10)]
     champion = [{**row, "seed": seed} for row in rows("champion", items=4) for seed in range(10)]
-    ten = by_name(deltas(challenger, champion, lower_is_better=()))["reward"].difference
-    one = by_name(deltas(rows("challenger", items=4), rows("champion", items=4), lower_is_better=()))[
+    ten = by_name(compute_deltas(challenger, champion, lower_is_better=()))["reward"].difference
+    one = by_name(compute_deltas(rows("challenger", items=4), rows("champion", items=4), lower_is_better=()))[
         "reward"
     ].difference
     assert ten.high - ten.low > 0.5 * (one.high - one.low)
@@ -99,26 +106,26 @@ def test_seeds_of_one_item_are_one_observation() -> None:
 def test_what_is_missing_leaves_only_itself_out() -> None:
     challenger, champion = rows("challenger", 0.05), rows("champion")
     challenger[0]["reward"], champion[3]["reward"] = float("nan"), None
-    found = by_name(deltas(challenger, champion, lower_is_better=()))
+    found = by_name(compute_deltas(challenger, champion, lower_is_better=()))
     assert np.isfinite(found["reward"].challenger)
     assert found["reward"].change == "better"
     for row in challenger:
         row["scene_right"] = float("nan")
-    assert "scene_right" not in by_name(deltas(challenger, champion, lower_is_better=()))
+    assert "scene_right" not in by_name(compute_deltas(challenger, champion, lower_is_better=()))
 
 
 def test_without_a_champion() -> None:
-    (first, *_), champion = deltas(rows("challenger"), [], lower_is_better=("growth",)), None
+    (first, *_), champion = compute_deltas(rows("challenger"), [], lower_is_better=("growth",)), None
     assert (first.change, first.champion, first.difference) == ("new", champion, None)
-    assert pairs(rows("challenger"), []) == []
+    assert pair_rows(rows("challenger"), []) == []
 
 
 def test_pictures_stand_beside_those_of_the_same_seed() -> None:
     challenger, champion = rows("challenger"), rows("champion")
-    shown = sides(challenger, champion, 6)
+    shown = select_sides(challenger, champion, 6)
     assert len(shown) == 6
     assert len({side.challenger for side in shown}) == 6
     for side in shown:
         assert side.champion is not None
         assert side.champion.decode().split()[1:] == side.challenger.decode().split()[1:]
-    assert [side.champion for side in sides(challenger, [], 2)] == [None, None]
+    assert [side.champion for side in select_sides(challenger, [], 2)] == [None, None]

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from canvas.styles.pins import KnownProducts
+from canvas.styles.pins import LabelledProducts
 from evaluation.generator.leakage import (
     GREY,
-    NOTHING,
+    NO_PRODUCT,
     ProductJudge,
-    examples,
-    free_corners,
-    hidden,
-    judge_figures,
-    leaked,
-    small_examples,
-    with_leaks,
+    build_examples,
+    build_small_examples,
+    compute_judge_metrics,
+    detect_leaks,
+    find_free_corners,
+    hide_pixels,
+    insert_products,
 )
 
 
-def painted(count: int, seed: int, side: int = 32) -> KnownProducts:
+def painted(count: int, seed: int, side: int = 32) -> LabelledProducts:
     """Red discs ("Lamps") and blue bars ("Mugs"), left or right, before grey noise."""
     random = np.random.default_rng(seed)
     emptied = random.integers(90, 140, (count, side, side, 3)).astype(np.uint8)
@@ -35,13 +35,13 @@ def painted(count: int, seed: int, side: int = 32) -> KnownProducts:
         masks[at] = disc if at % 2 else bar
         views[at][masks[at]] = (230, 20, 20) if at % 2 else (20, 20, 230)
         categories.append("Lamps" if at % 2 else "Mugs")
-    return KnownProducts(views, masks, categories, emptied)
+    return LabelledProducts(views, masks, categories, emptied)
 
 
 def test_the_judge_sees_a_product_beside_what_is_hidden():
     judge = ProductJudge.learnt(painted(24, seed=0), seed=0)
     assert judge is not None
-    figures = judge_figures(judge, painted(8, seed=1), seed=1)
+    figures = compute_judge_metrics(judge, painted(8, seed=1), seed=1)
     assert figures["product_judge_right"] > 0.8
     assert figures["product_judge_false_alarms"] < 0.2
     known = painted(4, seed=2)
@@ -49,27 +49,27 @@ def test_the_judge_sees_a_product_beside_what_is_hidden():
     second = known.views[3].copy()
     second[left] = known.views[1][left]  # a lamp on either side
     views = np.stack([second, second, known.emptied[0]])
-    assert judge.seen(views, np.stack([left, left | right, left])) == ["Lamps", NOTHING, NOTHING]
+    assert judge.seen(views, np.stack([left, left | right, left])) == ["Lamps", NO_PRODUCT, NO_PRODUCT]
 
 
 def test_what_is_learnt_from_shows_most_of_its_product():
     known = painted(24, seed=0)
-    views, labels = examples(known, seed=0)
-    assert labels.count(NOTHING) == 24
+    views, labels = build_examples(known, seed=0)
+    assert labels.count(NO_PRODUCT) == 24
     assert 0 < len(labels) - 24 < 24  # a cover over its own place hides it
     assert (views == GREY).all(axis=-1).any(axis=(1, 2)).all()
-    assert np.array_equal(hidden(known.views, np.zeros_like(known.masks)), known.views)
+    assert np.array_equal(hide_pixels(known.views, np.zeros_like(known.masks)), known.views)
 
 
 def test_without_two_kinds_there_is_no_judge():
     none = painted(1, seed=0)
-    empty = KnownProducts(none.views[:0], none.masks[:0], [], none.emptied[:0])
+    empty = LabelledProducts(none.views[:0], none.masks[:0], [], none.emptied[:0])
     assert ProductJudge.learnt(empty, seed=0) is None
 
 
 def test_a_leak_is_told_where_the_categories_differ():
-    seen = ["Lamps", "Mugs", "Lamps", NOTHING]
-    assert leaked(seen, ["Lamps", "Lamps", "Lamps", None], ["Mugs", "Mugs", "Lamps", "Mugs"]) == [
+    seen = ["Lamps", "Mugs", "Lamps", NO_PRODUCT]
+    assert detect_leaks(seen, ["Lamps", "Lamps", "Lamps", None], ["Mugs", "Mugs", "Lamps", "Mugs"]) == [
         True,
         False,
         None,
@@ -82,7 +82,7 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
     masks = known.masks.copy()
     masks[4] = True  # no room
     categories = ["Lamps", "Mugs", None, "Lamps", "Lamps", "Shoes", "Mugs", "Mugs"]  # no shoe is known
-    copies, places = with_leaks(known.emptied, masks, categories, known, seed=0)
+    copies, places = insert_products(known.emptied, masks, categories, known, seed=0)
     assert places == [0, 1, 3, 6, 7]
     for copy, place in zip(copies, places, strict=True):
         changed = (copy != known.emptied[place]).any(axis=-1)
@@ -92,7 +92,7 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
         assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 11  # a third of 32
     found = judge.seen(copies, masks[places])
     assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
-    again, _ = with_leaks(known.emptied, masks, categories, known, seed=0)
+    again, _ = insert_products(known.emptied, masks, categories, known, seed=0)
     assert np.array_equal(copies, again)
 
 
@@ -102,13 +102,13 @@ def test_the_judge_learns_what_small_products_look_like():
     known = replace(known, masks=known.masks[[1] * 24], views=known.emptied.copy())
     colours = np.where(np.arange(24)[:, None] % 2, (230, 20, 20), (20, 20, 230)).astype(np.uint8)
     known.views[known.masks] = colours.repeat(known.masks[0].sum(), axis=0)
-    assert set(examples(known, seed=0)[1]) == {NOTHING}
-    small, labels = small_examples(known, seed=0)
+    assert set(build_examples(known, seed=0)[1]) == {NO_PRODUCT}
+    small, labels = build_small_examples(known, seed=0)
     assert labels == known.categories
     judge = ProductJudge.learnt(known, seed=0)
     assert judge is not None
     assert judge.seen(small, np.zeros_like(known.masks)) == known.categories
-    assert set(judge.seen(known.emptied, known.masks)) == {NOTHING}
+    assert set(judge.seen(known.emptied, known.masks)) == {NO_PRODUCT}
 
 
 @pytest.mark.parametrize(("side", "size"), [(12, (1, 1)), (20, (3, 6)), (48, (16, 11)), (64, (21, 21)), (9, (9, 9))])
@@ -117,13 +117,13 @@ def test_a_corner_is_free_where_no_pixel_is_touched(side, size):
     for share in (0.0, 0.002, 0.02, 0.3, 1.0):
         mask, shape = draw.random((side, side)) < share, draw.random(size) < 0.6
         touched = (sliding_window_view(mask, size) & shape).any(axis=(2, 3))
-        assert np.array_equal(free_corners(mask, shape), np.argwhere(~touched))
+        assert np.array_equal(find_free_corners(mask, shape), np.argwhere(~touched))
 
 
 def test_room_for_a_leak_is_found_in_little_memory():
     known = painted(2, seed=0, side=256)
     tracemalloc.start()
-    _, places = with_leaks(known.views, known.masks, known.categories, known, seed=0)
+    _, places = insert_products(known.views, known.masks, known.categories, known, seed=0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert places == [0, 1]
@@ -132,6 +132,6 @@ def test_room_for_a_leak_is_found_in_little_memory():
 
 def test_leaks_of_nothing_known():
     known = painted(2, seed=0)
-    copies, places = with_leaks(known.views, known.masks, [None, "Shoes"], known, seed=0)
+    copies, places = insert_products(known.views, known.masks, [None, "Shoes"], known, seed=0)
     assert copies.shape == (0, 32, 32, 3)
     assert places == []

@@ -7,15 +7,15 @@ import pytest
 
 from evaluation.generator.style_scores import (
     StyleScore,
-    agreements,
-    by_strength,
-    curve,
-    diversity,
-    follows_by_style_split,
-    mean_agreement,
-    prompt_changes,
-    standardised,
-    style_figures,
+    average_agreements,
+    compute_agreements,
+    compute_diversity,
+    compute_follows_by_style_split,
+    compute_metrics_by_strength,
+    compute_prompt_changes,
+    compute_style_metrics,
+    format_curve_csv,
+    standardize_features,
 )
 
 BASE = {
@@ -44,7 +44,7 @@ def score(**changes) -> StyleScore:
 
 def test_a_scene_follows_only_where_the_product_came_in_another():
     scores = [score(), score(seen="forest"), score(product_scene="lobby", seen="forest"), score(style_scene=None)]
-    found = style_figures(scores)
+    found = compute_style_metrics(scores)
     assert found["scene_follows"] == 0.5  # of the first two
     assert found["style_scene"] == pytest.approx(1 / 3)
     assert found["style_agreement_gain"] == pytest.approx(0.4)
@@ -53,7 +53,9 @@ def test_a_scene_follows_only_where_the_product_came_in_another():
 
 
 def test_leaks_count_where_they_can_be_told_and_the_worst_core_is_named():
-    found = style_figures([score(leaked=True), score(leaked=False, leak_found=True, core_difference=3), score()])
+    found = compute_style_metrics(
+        [score(leaked=True), score(leaked=False, leak_found=True, core_difference=3), score()]
+    )
     assert found["leakage"] == 0.5
     assert found["leakage_control"] == 1.0
     assert found["core_max_abs_diff"] == 3
@@ -66,10 +68,10 @@ def test_strengths_and_prompts_stand_apart():
         score(),
         score(prompted=True, text_agreement=0.2),
     ]
-    found = by_strength(scores, np.eye(4, dtype=np.float32))
+    found = compute_metrics_by_strength(scores, np.eye(4, dtype=np.float32))
     assert found[0.0]["unprompted"]["scene_follows"] == 0
     assert found[1.0]["unprompted"]["scene_follows"] == 1
-    header, *rows = curve(found).splitlines()
+    header, *rows = format_curve_csv(found).splitlines()
     assert header == (
         "strength,scene_follows,scene_follows_low,scene_follows_high,style_agreement,leakage,diversity,"
         "prompt_scene,text_agreement"
@@ -80,24 +82,24 @@ def test_strengths_and_prompts_stand_apart():
 def test_diversity_is_between_seeds_of_one_item():
     features = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
     scores = [score(item=item, seed=seed) for item in ((0, 0), (0, 1)) for seed in (0, 1)]
-    assert diversity(scores, features)["diversity"] == 0.5
-    assert diversity(scores[::2], features[:2]) == {}
+    assert compute_diversity(scores, features)["diversity"] == 0.5
+    assert compute_diversity(scores[::2], features[:2]) == {}
 
 
 def test_agreement_with_the_own_and_with_other_styles():
     painted = np.array([[2, 0], [0, 3]], np.float32)
     styles = np.array([[1, 0], [0, 1], [0, -1]], np.float32)
-    found = agreements(painted, styles)
+    found = compute_agreements(painted, styles)
     assert found.tolist() == [[1, 0, 0], [0, 1, -1]]
-    assert mean_agreement(found[1], [0, 1]) == 0.5
-    assert mean_agreement(found[1], []) is None
+    assert average_agreements(found[1], [0, 1]) == 0.5
+    assert average_agreements(found[1], []) is None
 
 
 def test_the_picture_is_compared_with_its_scene_and_with_others_where_there_are_such():
-    found = style_figures([score(), score(scene_agreement=None), score(other_agreement=None)])
+    found = compute_style_metrics([score(), score(scene_agreement=None), score(other_agreement=None)])
     assert found["picture_agreement_gain"] == pytest.approx(0.1)
     assert found["style_agreement_gain"] == pytest.approx(0.4)
-    assert "picture_agreement_gain" not in style_figures([score(scene_agreement=None)])
+    assert "picture_agreement_gain" not in compute_style_metrics([score(scene_agreement=None)])
 
 
 def test_pictures_of_a_product_or_of_a_style_picture_are_not_independent():
@@ -108,7 +110,7 @@ def test_pictures_of_a_product_or_of_a_style_picture_are_not_independent():
             for at in range(24)
             for style in range(12)
         ]
-        found = style_figures(scores)
+        found = compute_style_metrics(scores)
         assert found["scene_follows"] == 0.5
         return found["scene_follows_high"] - found["scene_follows_low"]
 
@@ -127,12 +129,12 @@ def test_changes_beside_a_prompt_are_of_pairs():
         for strength, text in ((0.0, at / 10), (1.0, at / 10 - 0.05))
     ]
     lonely = score(prompted=True, item=(9, 9), text_agreement=0.9)
-    found = prompt_changes([*pairs, lonely, score(strength=0.0), score()], 1.0)
+    found = compute_prompt_changes([*pairs, lonely, score(strength=0.0), score()], 1.0)
     for end in ("", "_low", "_high"):
         assert found[f"text_agreement_change{end}"] == pytest.approx(-0.05)
         assert found[f"prompt_scene_change{end}"] == 0
     worse = [score(prompted=True, seen="forest", text_agreement=0.0), score(prompted=True, strength=0.0)]
-    found = prompt_changes(worse, 1.0)
+    found = compute_prompt_changes(worse, 1.0)
     assert found == {f"prompt_scene_change{end}": -1 for end in ("", "_low", "_high")}
 
 
@@ -143,13 +145,13 @@ def test_scenes_follow_by_the_split_of_the_style_picture():
         score(style_split="unseen_product", product_scene="lobby"),  # says nothing
         score(),
     ]
-    found = follows_by_style_split(scores)
+    found = compute_follows_by_style_split(scores)
     assert found.keys() == {"unseen_both", "unseen_view"}
     assert found["unseen_both"] == {"pictures": 2} | {f"scene_follows{end}": 0.5 for end in ("", "_low", "_high")}
 
 
 def test_standardised_features_have_no_common_direction():
     real = np.random.default_rng(0).normal(5, 0.1, (400, 8)).astype(np.float32)
-    found = standardised(real, real)
+    found = standardize_features(real, real)
     assert np.abs(found.mean(axis=0)).max() < 1e-3
     assert found.std(axis=0) == pytest.approx(np.ones(8), abs=1e-3)

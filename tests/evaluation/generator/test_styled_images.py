@@ -10,8 +10,16 @@ from PIL import Image
 from canvas.pins.products import ProductPin
 from canvas.styles.pins import StylePin
 from evaluation.generator.leakage import ProductJudge
-from evaluation.generator.styled_images import Asked, StyleJudges, Subject, asked, compared, followed, scored
-from evaluation.judges.features import trunk_features
+from evaluation.generator.styled_images import (
+    StyleScorer,
+    StyleTrial,
+    Subject,
+    assign_styles,
+    plan_trials,
+    score_trials,
+    select_comparisons,
+)
+from evaluation.judges.features import extract_trunk_features
 from evaluation.judges.judges import Judges
 from tests.evaluation.generator.test_leakage import painted
 
@@ -34,40 +42,40 @@ BY_SCENE = {
 
 def test_scenes_first_never_the_own_product_and_others_in_the_next_round():
     subjects = [subject("s0", "a"), subject("s1", "x"), subject("s2", "x"), subject("s3", "x")]
-    styles, chosen = followed(subjects, BY_SCENE, count=2, together=2)
+    styles, chosen = assign_styles(subjects, BY_SCENE, count=2, together=2)
     names = [[styles[place].pin_id for place in own] for own in chosen]
     assert names == [["f1", "l0"], ["f0", "l0"], ["f1", "l1"], ["f1", "l1"]]
-    _, more = followed(subjects[:2], BY_SCENE, count=9, together=2)
+    _, more = assign_styles(subjects[:2], BY_SCENE, count=9, together=2)
     assert [len(own) for own in more] == [3, 4]  # all but those of the own product
 
 
 def test_pins_of_unknown_products_follow_all_but_themselves():
     by_scene = {"forest": [style("f0", "forest", None)]}
-    assert followed([subject("f0", None), subject("s1", None)], by_scene, 3, 1)[1] == [[], [0]]
+    assert assign_styles([subject("f0", None), subject("s1", None)], by_scene, 3, 1)[1] == [[], [0]]
 
 
 def test_what_is_asked_and_what_needs_no_painting_twice():
-    wanted = asked([[0, 1], [1]], strengths=(1.0,), seeds=2, headline_seeds=2, seed=5)
+    wanted = plan_trials([[0, 1], [1]], strengths=(1.0,), seeds=2, headline_seeds=2, seed=5)
     assert len(wanted) == 3 * 2 * 2 * 2
     assert len({one.same for one in wanted}) == len(wanted) - 2  # subject 0 without prompt and style: two seeds once
-    assert Asked(0, 0, 0.0, False, 5).same == Asked(0, 1, 0.0, False, 5).same
-    assert Asked(0, 0, 0.0, True, 5).same != Asked(0, 1, 0.0, True, 5).same
+    assert StyleTrial(0, 0, 0.0, False, 5).same == StyleTrial(0, 1, 0.0, False, 5).same
+    assert StyleTrial(0, 0, 0.0, True, 5).same != StyleTrial(0, 1, 0.0, True, 5).same
 
 
 def test_more_noises_of_the_headline_alone():
-    wanted = asked([[0]], strengths=(1.0, 0.5), seeds=1, headline_seeds=3, seed=5)
+    wanted = plan_trials([[0]], strengths=(1.0, 0.5), seeds=1, headline_seeds=3, seed=5)
     seeds = Counter((one.strength, one.prompted) for one in wanted)
     assert seeds == {(0, False): 3, (0, True): 1, (1, False): 3, (1, True): 1, (0.5, False): 1, (0.5, True): 1}
     assert {one.seed for one in wanted if one.strength == 1 and not one.prompted} == {5, 6, 7}
 
 
 def test_what_a_followed_picture_is_compared_with():
-    styles, _ = followed([], BY_SCENE, count=2, together=1)
+    styles, _ = assign_styles([], BY_SCENE, count=2, together=1)
     assert [style.pin_id for style in styles] == ["f0", "f1", "l0", "l1"]
-    assert compared(subject("s", "x"), styles, 0) == ([1], [2, 3])
-    assert compared(subject("s", "b"), styles, 0) == ([], [3])  # two show the subject's product
+    assert select_comparisons(subject("s", "x"), styles, 0) == ([1], [2, 3])
+    assert select_comparisons(subject("s", "b"), styles, 0) == ([], [3])  # two show the subject's product
     nowhere = [replace(style, scene=None) for style in styles]  # truth knows none: by the background's words
-    assert compared(subject("s", "x"), nowhere, 0) == ([1], [2, 3])
+    assert select_comparisons(subject("s", "x"), nowhere, 0) == ([1], [2, 3])
 
 
 class Noting(ProductJudge):
@@ -83,19 +91,21 @@ def test_leaks_are_put_where_the_seed_says():
     finder = Noting.learnt(known, seed=0)
     styles = [StylePin("m0", Image.fromarray(known.views[0]), "in a forest", "forest", "Mugs", "a")]
     pin = ProductPin("l1", Image.fromarray(known.views[1]), known.masks[1], "lamp")
-    wanted = [Asked(0, 0, 1.0, False, 7)]
+    wanted = [StyleTrial(0, 0, 1.0, False, 7)]
     copies = []
     for seed in (3, 3, 4):
-        by = StyleJudges(
+        by = StyleScorer(
             judges=Judges((), None),
             finder=finder,
             leaks=known,
             clip=None,
-            real=trunk_features(known.views[:4]),
+            real=extract_trunk_features(known.views[:4]),
             side=32,
             seed=seed,
         )
-        scored(by, None, [Subject(pin, "c", "Lamps", "forest")], styles, wanted, [known.views[1]], {"m0": "train"})
+        score_trials(
+            by, None, [Subject(pin, "c", "Lamps", "forest")], styles, wanted, [known.views[1]], {"m0": "train"}
+        )
         copies.append(finder.shown)
     assert np.array_equal(copies[0], copies[1])
     assert not np.array_equal(copies[0], copies[2])
@@ -111,21 +121,21 @@ def test_scores_know_split_product_and_what_would_be_seen_of_a_leak():
     ]
     pins = [ProductPin(f"l{at}", images[at], known.masks[at], "lamp") for at in (1, 5)]
     subjects = [Subject(pin, product, "Lamps", "forest") for pin, product in zip(pins, ("c", None), strict=True)]
-    wanted = [Asked(subject, style, 1.0, False, 7) for subject in (0, 1) for style in (0, 1)]
+    wanted = [StyleTrial(subject, style, 1.0, False, 7) for subject in (0, 1) for style in (0, 1)]
     leaking = known.views[1].copy()
     leaking[known.masks[2]] = known.views[2][known.masks[2]]
-    by = StyleJudges(
+    by = StyleScorer(
         judges=Judges((), None),
         finder=ProductJudge.learnt(known, seed=0),
         leaks=known,
         clip=None,  # without a prompt there is no text to agree with
-        real=trunk_features(known.views),
+        real=extract_trunk_features(known.views),
         side=32,
         seed=0,
     )
     pictures = [known.views[1], leaking, known.views[5], known.views[5]]
     splits = {"m0": "unseen_view", "m2": "unseen_both"}
-    scores, features = scored(by, None, subjects, styles, wanted, pictures, splits)
+    scores, features = score_trials(by, None, subjects, styles, wanted, pictures, splits)
     assert len(features) == 4
     assert [score.leaked for score in scores] == [False, True, False, False]
     assert [score.leak_found for score in scores].count(True) >= 3

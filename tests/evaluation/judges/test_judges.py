@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from components.train_judges import train_judges
-from evaluation.judges.features import view_side
-from evaluation.judges.judges import CONFIG_FILE, WEIGHTS_FILE, Judges, learnt_judges
+from evaluation.judges.features import choose_view_side
+from evaluation.judges.judges import CONFIG_FILE, WEIGHTS_FILE, Judges, fit_judges
 from evaluation.judges.scenes import SceneJudge
 from lifecycle.declare.stage import Input, Output
 from tests.components.mugs import tiny, write_catalogue
@@ -64,7 +64,7 @@ def test_a_judge_decides_as_its_logistic_regression():
 def test_nobody_judges_where_no_scene_is_known(tmp_path: Path):
     write_catalogue(tmp_path, truth=False)
     tables = [tmp_path / name for name in ("pins", "kept", "truth")]
-    nobody = learnt_judges(*tables, side=64, pictures=8, checked=4, held_out=("unseen_view",), seed=0)
+    nobody = fit_judges(*tables, side=64, pictures=8, checked=4, held_out=("unseen_view",), seed=0)
     nobody.save(tmp_path / "judges")
     again = Judges.load(tmp_path / "judges")
     assert again.seen(np.zeros((2, 3), np.float32)) == [(None, None)] * 2
@@ -73,7 +73,7 @@ def test_nobody_judges_where_no_scene_is_known(tmp_path: Path):
 
 
 def test_judges_of_large_frames_are_given_smaller_squares(tmp_path: Path):
-    assert [view_side(side) for side in (64, 256, 512, 1024)] == [64, 256, 256, 256]
+    assert [choose_view_side(side) for side in (64, 256, 512, 1024)] == [64, 256, 256, 256]
     write_catalogue(tmp_path)
     learnt = []
     for side in (256, 512):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.judges.scenes import SceneJudge, blurred, scene_accuracy, scene_judges
+from evaluation.judges.scenes import SceneJudge, blur_views, compute_scene_accuracy, fit_scene_judges
 
 
 def views(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
@@ -23,11 +23,11 @@ def views(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
 
 @pytest.fixture(scope="module")
 def judges() -> tuple[SceneJudge, SceneJudge]:
-    return scene_judges(*views(30, 0), seed=0)
+    return fit_scene_judges(*views(30, 0), seed=0)
 
 
 def test_judges_tell_unseen_views_apart(judges):
-    figures = scene_accuracy(judges, *views(12, 1), "real")
+    figures = compute_scene_accuracy(judges, *views(12, 1), "real")
     assert figures["scene_accuracy_real"] == figures["scene_accuracy_sharp_real"] == 1
     assert figures["scene_accuracy_real_low"] <= 1 <= figures["scene_accuracy_real_high"]
 
@@ -35,7 +35,7 @@ def test_judges_tell_unseen_views_apart(judges):
 def test_pictures_without_their_texture_are_not_recognised(judges):
     shown, scenes = views(12, 1)
     plain = np.broadcast_to(shown.mean(axis=(1, 2), keepdims=True), shown.shape).astype(np.uint8)
-    figures = scene_accuracy(judges, plain, scenes, "plain")
+    figures = compute_scene_accuracy(judges, plain, scenes, "plain")
     assert figures["scene_accuracy_plain"] <= 0.5
     assert figures["scene_accuracy_sharp_plain"] <= 0.5
 
@@ -50,10 +50,11 @@ def test_both_ways_to_a_judge_are_one(judges):
 
 def test_blur_is_the_seeds():
     shown, _ = views(6, 0)
-    assert np.array_equal(blurred(shown, 3), blurred(shown, 3))
-    assert not np.array_equal(blurred(shown, 3), blurred(shown, 4))
+    assert np.array_equal(blur_views(shown, 3), blur_views(shown, 3))
+    assert not np.array_equal(blur_views(shown, 3), blur_views(shown, 4))
     assert (
-        np.abs(np.diff(blurred(shown, 3).astype(int), axis=2)).sum() < np.abs(np.diff(shown.astype(int), axis=2)).sum()
+        np.abs(np.diff(blur_views(shown, 3).astype(int), axis=2)).sum()
+        < np.abs(np.diff(shown.astype(int), axis=2)).sum()
     )
 
 

@@ -1,26 +1,26 @@
 import pytest
 
-from canvas.pins.captions import parted
-from evaluation.measures.captions import caption_metrics, caption_score, category_of, train_nouns
+from canvas.pins.captions import parse_caption
+from evaluation.measures.captions import compute_caption_metrics, find_category, learn_category_nouns, score_caption
 
-NOUNS = train_nouns(
+NOUNS = learn_category_nouns(
     [("apple juice", "Juices"), ("red t-shirt", "T-shirts"), ("white polo shirt", "Polo Shirts"), (None, "Places")]
 )
 
 
 def score(caption: str, true: str, scene: str | None, category: str = "T-shirts"):
-    return caption_score("p", "unseen_view", caption, true, scene, category, parted=parted, nouns=NOUNS)
+    return score_caption("p", "unseen_view", caption, true, scene, category, parted=parse_caption, nouns=NOUNS)
 
 
 def test_a_noun_is_the_last_word_of_a_name_and_goes_to_its_commonest_category():
     assert NOUNS == {"juice": "Juices", "t-shirt": "T-shirts", "shirt": "Polo Shirts"}
-    assert train_nouns([("a shirt", "B"), ("b shirt", "A"), ("c shirt", "B")]) == {"shirt": "B"}
-    assert train_nouns([("a shirt", "B"), ("b shirt", "A")]) == {"shirt": "A"}
+    assert learn_category_nouns([("a shirt", "B"), ("b shirt", "A"), ("c shirt", "B")]) == {"shirt": "B"}
+    assert learn_category_nouns([("a shirt", "B"), ("b shirt", "A")]) == {"shirt": "A"}
 
 
 def test_the_last_known_noun_decides():
-    assert category_of("t-shirt with a juice print", NOUNS) == "Juices"
-    assert category_of("a lamp", NOUNS) is None
+    assert find_category("t-shirt with a juice print", NOUNS) == "Juices"
+    assert find_category("a lamp", NOUNS) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_product_on_white_and_a_view_alone():
 
 
 def test_metrics_count_only_what_can_be_right():
-    found = caption_metrics(
+    found = compute_caption_metrics(
         [
             score("red t-shirt, in a forest", "red t-shirt, in a forest", "forest"),
             score("red t-shirt, in a lobby", "red t-shirt, in a forest", "forest"),

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from canvas.masks.composite import seam_gradient
-from evaluation.measures.decoders import DecodedScores
+from canvas.masks.composite import compute_seam_gradient
+from evaluation.measures.decoders import DecoderScores
 from evaluation.statistics.intervals import bootstrap_mean
 
 
@@ -23,15 +23,15 @@ def test_gains_are_means_of_differences_between_the_two_pictures_of_a_pin():
     images, noise = pictures(count, 0), pictures(count, 1)
     by_pin = torch.linspace(0.1, 2, count)[:, None, None, None]  # pins differ far more than a pin's two pictures
     decoded, pasted = images + 0.1 * by_pin * noise, images + 0.12 * by_pin * noise
-    scores = DecodedScores(erosion=2, reach=2)
+    scores = DecoderScores(erosion=2, reach=2)
     for some in (slice(0, 4), slice(4, count)):
         scores.add(decoded[some], pasted[some], images[some], mask(count)[some])
     found = scores.metrics()
     assert found["psnr_db_gain"] == pytest.approx(found["psnr_db"] - found["psnr_db_pasted"], abs=1e-4)
     assert 0 < found["psnr_db_gain_low"] <= found["psnr_db_gain"] <= found["psnr_db_gain_high"]
     assert found["psnr_db_low"] < found["psnr_db_pasted_high"]  # unpaired, the intervals overlap
-    one, other = (seam_gradient(each.clamp(-1, 1), mask(count), 2) for each in (decoded, pasted))
-    real = seam_gradient(images, mask(count), 2)
+    one, other = (compute_seam_gradient(each.clamp(-1, 1), mask(count), 2) for each in (decoded, pasted))
+    real = compute_seam_gradient(images, mask(count), 2)
     gains = bootstrap_mean(((other / real - 1).abs() - (one / real - 1).abs()).tolist())
     assert gains.mean > 0
     names = ("seam_error_gain", "seam_error_gain_low", "seam_error_gain_high")
@@ -41,10 +41,10 @@ def test_gains_are_means_of_differences_between_the_two_pictures_of_a_pin():
 def test_a_product_without_an_edge_has_no_seam():
     images, none = pictures(2, 0), mask(2)
     none[1] = 1
-    scores = DecodedScores(erosion=2, reach=2)
+    scores = DecoderScores(erosion=2, reach=2)
     scores.add(images + 0.1, images + 0.2, images, none)
     assert scores.metrics()["pins"] == 2
-    alone = DecodedScores(erosion=2, reach=2)
+    alone = DecoderScores(erosion=2, reach=2)
     alone.add(images[:1] + 0.1, images[:1] + 0.2, images[:1], none[:1])
     for name in ("seam_gradient_ratio", "seam_error_gain"):
         assert scores.metrics()[name] == pytest.approx(alone.metrics()[name])
@@ -52,4 +52,4 @@ def test_a_product_without_an_edge_has_no_seam():
 
 def test_nothing_to_score():
     with pytest.raises(ValueError, match="no held-out product to score the decoder on"):
-        DecodedScores(erosion=2, reach=2).metrics()
+        DecoderScores(erosion=2, reach=2).metrics()

@@ -12,7 +12,7 @@ from evaluation.measures.distances import (
     frechet_distance,
     half_sample_error,
     kernel_distance,
-    polynomial,
+    polynomial_kernel,
     squared_mmd,
     vendi_score,
 )
@@ -31,7 +31,7 @@ def test_squared_mmd_is_the_estimator_of_the_paper() -> None:
     within_x = np.mean([kernel(a, b) for a, b in itertools.permutations(x, 2)])
     within_y = np.mean([kernel(a, b) for a, b in itertools.permutations(y, 2)])
     across = np.mean([kernel(a, b) for a in x for b in y])
-    assert squared_mmd(x, y, polynomial) == pytest.approx(within_x + within_y - 2 * across)
+    assert squared_mmd(x, y, polynomial_kernel) == pytest.approx(within_x + within_y - 2 * across)
 
 
 @pytest.mark.parametrize(("n", "m"), [(200, 150), (9, 12)])  # 12 pictures of 16 numbers: covariances are singular

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.measures.masks import boundary_f, iou, mask_metrics, mask_score
+from evaluation.measures.masks import boundary_f, compute_mask_metrics, iou, score_mask
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -44,12 +44,12 @@ def test_boundaries_of_nothing():
 
 def test_metrics_keep_splits_and_empty_pictures_apart():
     scores = [
-        mask_score("a", "unseen_view", SQUARE, SQUARE),
-        mask_score("b", "unseen_view", rectangle(20, 20, 60, 40), SQUARE),
-        mask_score("c", "unseen_view", SQUARE, EMPTY),
-        mask_score("d", "unseen_product", SQUARE, SQUARE),
+        score_mask("a", "unseen_view", SQUARE, SQUARE),
+        score_mask("b", "unseen_view", rectangle(20, 20, 60, 40), SQUARE),
+        score_mask("c", "unseen_view", SQUARE, EMPTY),
+        score_mask("d", "unseen_product", SQUARE, SQUARE),
     ]
-    found = mask_metrics(scores)
+    found = compute_mask_metrics(scores)
     assert list(found) == ["unseen_product", "unseen_view"]
     assert found["unseen_view"]["iou"] == 0.75
     assert found["unseen_view"]["iou_low"] == 0.5
@@ -57,4 +57,4 @@ def test_metrics_keep_splits_and_empty_pictures_apart():
     assert found["unseen_view"]["empty_right"] == 0
     assert found["unseen_view"]["pins_with_product"] == 2
     assert "empty_right" not in found["unseen_product"]
-    assert mask_metrics([]) == {}
+    assert compute_mask_metrics([]) == {}

@@ -3,15 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.measures.rewards import Judged, accuracies, accuracy, calibration_errors, calibrations
+from evaluation.measures.rewards import (
+    ScoredComparisons,
+    compute_accuracies,
+    compute_accuracy,
+    compute_calibration_errors,
+    fit_calibrations,
+)
 
 NAN = np.nan
 QUESTIONS = ("defects", "fidelity")
 
 
-def judged() -> Judged:
+def judged() -> ScoredComparisons:
     """Pin a: right, wrong; pin b: right; then a tie and an unasked one."""
-    return Judged(
+    return ScoredComparisons(
         pins=["a", "a", "b", "b", "c"],
         kinds=[frozenset({kind}) for kind in ("seam", "cut", "seam", "cut", "cut")],
         first=np.array([[2.0, 0], [2, 0], [-1, 0], [5, 0], [5, 0]]),
@@ -23,15 +29,15 @@ def judged() -> Judged:
 
 
 def test_accuracy_is_the_mean_over_pins_without_ties():
-    found = accuracy(judged(), 0)
+    found = compute_accuracy(judged(), 0)
     assert found is not None
     assert found.mean == pytest.approx((0.5 + 1) / 2)
     assert found.low < found.mean < found.high or (found.low, found.high) == (0.5, 1.0)
-    assert accuracy(judged(), 1) is None
+    assert compute_accuracy(judged(), 1) is None
 
 
 def test_figures_hold_only_what_was_asked():
-    found = accuracies(judged(), QUESTIONS)
+    found = compute_accuracies(judged(), QUESTIONS)
     assert sorted(found) == ["defects_accuracy", "defects_accuracy_high", "defects_accuracy_low", "defects_pairs"]
     assert found["defects_pairs"] == 4
 
@@ -39,21 +45,21 @@ def test_figures_hold_only_what_was_asked():
 def test_comparisons_of_one_kind():
     seams = judged().of("seam")
     assert list(seams.pins) == ["a", "b"]
-    found = accuracy(seams, 0)
+    found = compute_accuracy(seams, 0)
     assert found is not None
     assert found.mean == 1.0
-    assert accuracy(judged().of("blurred"), 0) is None
+    assert compute_accuracy(judged().of("blurred"), 0) is None
 
 
 def test_calibration_lowers_the_error_of_a_model_that_is_too_sure():
     rng = np.random.default_rng(0)
     good = rng.random((2000, 2)) < 0.5
     logits = np.where(good, 6.0, -6.0) * np.where(rng.random((2000, 2)) < 0.75, 1, -1)
-    rows = Judged(
+    rows = ScoredComparisons(
         [str(row) for row in range(2000)], [frozenset()] * 2000, logits, logits, good, good.astype(float), good
     )
-    curves = calibrations(rows, QUESTIONS)
+    curves = fit_calibrations(rows, QUESTIONS)
     chances = np.stack([np.interp(logits[:, place], *curves[name]) for place, name in enumerate(QUESTIONS)], axis=1)
-    errors = calibration_errors(rows, (chances, chances), QUESTIONS)
+    errors = compute_calibration_errors(rows, (chances, chances), QUESTIONS)
     for question in QUESTIONS:
         assert errors[f"{question}_ece"] < 0.02 < 0.2 < errors[f"{question}_ece_raw"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from evaluation.generator.comparison import Delta
-from evaluation.pages.evaluation import Evaluated, page
+from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
 from evaluation.statistics.intervals import Interval
 
 FIGURES = {"pictures": 240, "items": 120, "scene_right": 0.61, "scene_right_low": 0.5, "scene_right_high": 0.7}
@@ -42,7 +42,7 @@ def shown(**changes: Any) -> str:
         "worst": png(),
         "worst_by": "reward_overall",
     }
-    return page(Evaluated(**given | changes))
+    return render_evaluation_page(EvaluationPage(**given | changes))
 
 
 def test_without_a_champion() -> None:

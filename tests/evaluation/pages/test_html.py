@@ -20,10 +20,10 @@ PNG = encode_png(Image.new("RGB", (2, 2), "red"))
         pages.section(HOSTILE),
         pages.paragraph(HOSTILE),
         pages.verdict(HOSTILE, "bad"),
-        pages.figures({HOSTILE: HOSTILE}),
-        pages.folded(HOSTILE),
+        pages.metric_tiles({HOSTILE: HOSTILE}),
+        pages.details(HOSTILE),
         pages.table([{HOSTILE: HOSTILE}], HOSTILE),
-        pages.picture(PNG, HOSTILE),
+        pages.image(PNG, HOSTILE),
         pages.bars({HOSTILE: 1.0}, HOSTILE),
         pages.lines({HOSTILE: [(0, 0), (1, 1)]}, HOSTILE),
         pages.page(HOSTILE),
@@ -36,7 +36,7 @@ def test_text_is_escaped(piece: str) -> None:
 
 
 def test_page_is_whole_and_fetches_nothing() -> None:
-    whole = pages.page("T", pages.section("S", pages.picture(PNG), pages.bars({"a": 1})))
+    whole = pages.page("T", pages.section("S", pages.image(PNG), pages.bars({"a": 1})))
     assert whole.startswith("<!doctype html>")
     assert not re.search(r"(src|href)=\"(?!data:|#)", whole)
     assert "<script" not in whole
@@ -54,7 +54,7 @@ def test_link_beside_the_page() -> None:
 
 def test_picture_must_be_a_png() -> None:
     with pytest.raises(ValueError, match="encode them as PNG"):
-        pages.picture(b"\xff\xd8\xff")
+        pages.image(b"\xff\xd8\xff")
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
@@ -87,7 +87,7 @@ def test_lines_break_at_points_that_are_not_finite() -> None:
     ],
 )
 def test_values_as_a_reader_wants_them(value: object, text: str) -> None:
-    assert pages.readable(value) == text
+    assert pages.format_value(value) == text
 
 
 def test_table_has_the_union_of_columns() -> None:

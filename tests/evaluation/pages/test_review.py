@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.generator.comparison import Delta, Side
-from evaluation.pages.review import Human, Made, Review, page
+from evaluation.pages.review import HumanRatings, ModelOrigin, ReviewPage, render_review_page
 from evaluation.ratings.reward_agreement import RewardAgreement
 from evaluation.statistics.intervals import Interval
 
@@ -34,9 +34,9 @@ def delta(name: str, low: float, high: float, higher: bool = True) -> Delta:
     )
 
 
-def review() -> Review:
+def review() -> ReviewPage:
     params = {"train_base.steps": "1200", "train_base.train.learning_rate": "0.0004", "frames.side": "64"}
-    champion = Made(
+    champion = ModelOrigin(
         digest="1" * 32 + ".dir",
         artifacts={"data": "a" * 32 + ".dir", "artifacts/pins": "b" * 32, "models/base": "c" * 32},
         params=params,
@@ -49,7 +49,7 @@ def review() -> Review:
         params={**params, "train_base.steps": "2400"},
         tree=("models/canvas  2222  assemble  run 5", "└─ models/base <&>"),
     )
-    return Review(
+    return ReviewPage(
         outcome="fail",
         reasons=("scene right is worse by 0.12 [-0.20, -0.04]", "wins 41 % of 60 pairs"),
         figures={"scene right": 0.62, "core difference": 0},
@@ -66,7 +66,7 @@ def review() -> Review:
             delta("agreement", -0.1, 0.2),
         ],
         slices=[delta("scene right: desert", -0.4, -0.1), delta("scene right: lobby", -0.1, 0.1)],
-        human=Human(
+        human=HumanRatings(
             win_rate=Interval(0.41, 0.3, 0.52),
             against="the champion",
             judgments=120,
@@ -89,7 +89,7 @@ def headings(html: str) -> list[str]:
 
 
 def test_the_verdict_comes_first_and_nothing_is_fetched() -> None:
-    html = page(review())
+    html = render_review_page(review())
     assert html.index("Fail. Challenger 2222222222 against champion version 3") < html.index("<img")
     assert html.index("scene right is worse by 0.12") < html.index("<img")
     assert headings(html) == [
@@ -105,7 +105,7 @@ def test_the_verdict_comes_first_and_nothing_is_fetched() -> None:
 
 
 def test_directions_are_those_of_the_measure() -> None:
-    html = page(review())
+    html = render_review_page(review())
     assert "-0.12 [-0.2, -0.04], worse" in html
     assert "-0.2 [-0.3, -0.1], better" in html
     assert "+0.05 [-0.1, +0.2], same" in html
@@ -117,15 +117,15 @@ def test_directions_are_those_of_the_measure() -> None:
 def test_the_reward_model_stands_beside_the_raters() -> None:
     found = review()
     said = "The reward model prefers what people prefer in 0.70 [0.60, 0.80] of cases; "
-    assert f"{said}two raters choose the same in 0.90 [0.80, 1.00] of pairs." in page(found)
+    assert f"{said}two raters choose the same in 0.90 [0.80, 1.00] of pairs." in render_review_page(found)
     alone = replace(found.human, agreement=replace(found.human.agreement, pair=None))
-    assert f"{said}no pair has two raters." in page(replace(found, human=alone))
+    assert f"{said}no pair has two raters." in render_review_page(replace(found, human=alone))
     unknown = replace(found.human, agreement=RewardAgreement(reward=None, pair=None, alpha=None))
-    assert "The reward model prefers" not in page(replace(found, human=unknown))
+    assert "The reward model prefers" not in render_review_page(replace(found, human=unknown))
 
 
 def test_only_what_changed_is_listed() -> None:
-    html = page(review())
+    html = render_review_page(review())
     changed = html[html.index("What changed") : html.index("Where it comes from")]
     assert "train_base.steps" in changed
     assert "learning_rate" not in changed
@@ -142,7 +142,7 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
         champion_version=None,
         deltas=[replace(review().deltas[0], champion=None, difference=None)],
         slices=(),
-        human=Human(
+        human=HumanRatings(
             win_rate=None,
             against="pasting",
             judgments=0,
@@ -153,9 +153,9 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
             strengths={},
         ),
     )
-    html = page(first)
+    html = render_review_page(first)
     assert "Pending. Challenger 2222222222; there is no champion yet." in html
     assert "Nobody has compared it with pasting yet" in html
     assert "There is no champion to compare with." in html
     with pytest.raises(ValueError, match="a page shows PNG pictures"):
-        page(replace(first, sides=[replace(first.sides[0], challenger=b"JPEG")]))
+        render_review_page(replace(first, sides=[replace(first.sides[0], challenger=b"JPEG")]))

@@ -5,8 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.pages.ratings import ratings_section
-from evaluation.ratings.agreement import consistency, counted, krippendorff_alpha, strengths, win_rate
+from evaluation.pages.ratings import render_ratings_section
+from evaluation.ratings.agreement import (
+    compute_consistency,
+    compute_win_rate,
+    fit_strengths,
+    krippendorff_alpha,
+    select_counted,
+)
 
 
 def row(pair: int, rater: str, value: float, **changed: Any) -> dict[str, Any]:
@@ -34,22 +40,22 @@ def wins(chance: float, pairs: int = 60, raters: str = "ab", seed: int = 0) -> l
 
 
 def test_a_better_model_a_worse_one_and_a_tie() -> None:
-    better, worse = win_rate(wins(0.8), "new", "old"), win_rate(wins(0.2), "new", "old")
-    tie = win_rate([row(pair, "a", 0.5) for pair in range(20)], "new", "old")
+    better, worse = compute_win_rate(wins(0.8), "new", "old"), compute_win_rate(wins(0.2), "new", "old")
+    tie = compute_win_rate([row(pair, "a", 0.5) for pair in range(20)], "new", "old")
     assert better is not None
     assert worse is not None
     assert tie is not None
     assert better.rate.low > 0.5 > worse.rate.high
     assert (tie.rate.mean, tie.rate.low, tie.rate.high) == (0.5, 0.5, 0.5)
     assert (better.pairs, better.judgments, better.raters) == (60, 120, 2)
-    backwards = win_rate(wins(0.8), "old", "new")
+    backwards = compute_win_rate(wins(0.8), "old", "new")
     assert backwards is not None
     assert backwards.rate.mean == pytest.approx(1 - better.rate.mean)
 
 
 def test_raters_who_say_the_same_do_not_narrow_the_interval() -> None:
-    alone = win_rate([row(pair, "a", float(pair % 3 > 0)) for pair in range(30)], "new", "old")
-    crowd = win_rate([row(pair, r, float(pair % 3 > 0)) for pair in range(30) for r in "abcdef"], "new", "old")
+    alone = compute_win_rate([row(pair, "a", float(pair % 3 > 0)) for pair in range(30)], "new", "old")
+    crowd = compute_win_rate([row(pair, r, float(pair % 3 > 0)) for pair in range(30) for r in "abcdef"], "new", "old")
     assert alone is not None
     assert crowd is not None
     assert crowd.rate == alone.rate
@@ -59,15 +65,15 @@ def test_raters_who_say_the_same_do_not_narrow_the_interval() -> None:
     "changed", [{"source": "synthetic"}, {"set_aside": "failed"}, {"attention": True}, {"question": "fidelity"}]
 )
 def test_what_does_not_count_is_not_counted(changed: dict[str, Any]) -> None:
-    assert win_rate([row(0, "a", 1.0, **changed)], "new", "old") is None
+    assert compute_win_rate([row(0, "a", 1.0, **changed)], "new", "old") is None
 
 
 def test_ratings_of_other_models_are_no_ratings_of_these() -> None:
-    assert win_rate(wins(0.8), "newer", "old") is None
-    assert win_rate(wins(0.8), "new", None) is None
-    assert win_rate([], "new", "old") is None
+    assert compute_win_rate(wins(0.8), "newer", "old") is None
+    assert compute_win_rate(wins(0.8), "new", None) is None
+    assert compute_win_rate([], "new", "old") is None
     against_paste = [row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)]
-    found = win_rate(against_paste, "new", None)
+    found = compute_win_rate(against_paste, "new", None)
     assert found is not None
     assert (found.rate.mean, found.pairs) == (1.0, 2)
 
@@ -114,7 +120,7 @@ def test_strengths_order_three_models_and_name_no_model() -> None:
         one, other, chance = (("new", "old", 0.75), ("old", None, 0.75), ("new", None, 0.9))[pair % 3]
         sides = {"first_model": one, "second_model": other, "first": f"{one}-{pair}", "second": f"{other}-{pair}"}
         rows.append(row(2 * pair, "a", float(random.random() < chance), **sides))
-    found = strengths(rows)
+    found = fit_strengths(rows)
     assert sorted(found) == ["new", "no model", "old"]
     assert found["new"].low > found["old"].mean > found["no model"].high
     assert sum(one.mean for one in found.values()) == pytest.approx(0)
@@ -123,21 +129,21 @@ def test_strengths_order_three_models_and_name_no_model() -> None:
 
 
 def test_a_model_that_never_lost_has_a_finite_strength() -> None:
-    found = strengths(wins(1.0, 10))
+    found = fit_strengths(wins(1.0, 10))
     assert np.isfinite([found["new"].mean, found["new"].high]).all()
-    assert strengths([]) == {}
+    assert fit_strengths([]) == {}
 
 
 def test_consistency() -> None:
     again = [row(0, "a", 1.0), row(0, "a", 1.0, item_id="x"), row(2, "a", 1.0), row(2, "a", 0.0, item_id="y")]
-    assert consistency(again) == 0.5
-    assert consistency(wins(0.5)) is None
+    assert compute_consistency(again) == 0.5
+    assert compute_consistency(wins(0.5)) is None
 
 
 def test_the_section_says_who_wins_and_who_was_set_aside() -> None:
     rows = [*wins(0.8), row(1, "c", 0.0, set_aside="failed 3 of 3 attention checks")]
-    text = ratings_section(rows, {"new": "version 2", "old": "the champion"})
+    text = render_ratings_section(rows, {"new": "version 2", "old": "the champion"})
     for words in ("version 2", "the champion", "failed 3 of 3 attention checks", "Krippendorff"):
         assert words in text
-    assert "No judgment counts yet" in ratings_section([], {})
-    assert len(counted(rows)) == 120
+    assert "No judgment counts yet" in render_ratings_section([], {})
+    assert len(select_counted(rows)) == 120

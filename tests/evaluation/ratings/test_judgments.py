@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from canvas.pins.tables import JUDGMENTS
-from evaluation.ratings.judgments import judged, merged, read, write
+from evaluation.ratings.judgments import build_judgments, merge_judgments, read_judgments, write_judgments
 from lifecycle.workspace.digest import digest
 
 RULES = {"min_checks": 2, "max_failed_checks": 0.4, "max_contradictions": 0.4}
@@ -50,7 +50,7 @@ def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
 
 
 def test_answers_become_values_for_what_stood_on_the_left() -> None:
-    rows = judged([*CHECKS, answer("one"), answer("two", "No difference"), answer("one-again", "B")], key())
+    rows = build_judgments([*CHECKS, answer("one"), answer("two", "No difference"), answer("one-again", "B")], key())
     assert {row["item_id"]: row["value"] for row in rows} == {
         "one": 1.0,
         "two": 0.5,
@@ -81,7 +81,7 @@ def test_answers_become_values_for_what_stood_on_the_left() -> None:
     ],
 )
 def test_what_a_server_says_is_checked_again(wrong: dict[str, Any], reason: str) -> None:
-    rows = judged([*CHECKS, answer("two"), wrong], key())
+    rows = build_judgments([*CHECKS, answer("two"), wrong], key())
     assert reasons(rows)[wrong["item_id"]] == reason
     assert next(row for row in rows if row["item_id"] == "two")["set_aside"] is None
 
@@ -89,51 +89,51 @@ def test_what_a_server_says_is_checked_again(wrong: dict[str, Any], reason: str)
 def test_an_item_with_a_question_left_out_does_not_count() -> None:
     wanted = key("preference", "fidelity", min_checks=0)
     whole = [answer("two"), answer("two", question="fidelity")]
-    rows = judged([answer("one"), *whole], wanted)
+    rows = build_judgments([answer("one"), *whole], wanted)
     assert reasons(rows) == {"one": "the item was submitted without an answer to fidelity", "two": None}
 
 
 def test_an_answer_that_was_changed_counts_as_changed() -> None:
-    rows = judged([answer("one", "B", given_ms=2), *CHECKS, answer("one", given_ms=1)], key())
+    rows = build_judgments([answer("one", "B", given_ms=2), *CHECKS, answer("one", given_ms=1)], key())
     assert [row["value"] for row in rows if row["item_id"] == "one"] == [0.0]
 
 
 def test_a_rater_who_fails_checks_is_set_aside_and_kept() -> None:
     careless = [answer("check-1", "B"), answer("check-2", "No difference"), answer("check-3"), answer("one")]
     other = [one | {"rater": "ben", "completed_by": "ben"} for one in [*CHECKS, answer("one")]]
-    rows = judged([*careless, *other], key())
+    rows = build_judgments([*careless, *other], key())
     assert {row["set_aside"] for row in rows if row["rater"] == "anna"} == {"failed 2 of 3 attention checks"}
     assert {row["set_aside"] for row in rows if row["rater"] == "ben"} == {None}
     assert len(rows) == 8
-    assert reasons(judged([answer("check-1"), answer("one")], key()))["one"] == (
+    assert reasons(build_judgments([answer("check-1"), answer("one")], key()))["one"] == (
         "answered 1 attention checks, 2 are needed"
     )
     one_failed = [answer("check-1", "B"), *CHECKS[1:], answer("one")]
-    assert set(reasons(judged(one_failed, key())).values()) == {None}
+    assert set(reasons(build_judgments(one_failed, key())).values()) == {None}
 
 
 @pytest.mark.parametrize(("again", "counts"), [("B", True), ("No difference", True), ("A", False)])
 def test_a_rater_who_chooses_the_left_one_twice(again: str, counts: bool) -> None:
-    rows = judged([*CHECKS, answer("one", "A"), answer("one-again", again)], key())
+    rows = build_judgments([*CHECKS, answer("one", "A"), answer("one-again", again)], key())
     expected = None if counts else "chose the other picture in 1 of 1 repeats"
     assert set(reasons(rows).values()) == {expected}
 
 
 def test_a_picture_alone() -> None:
-    rows = judged([*CHECKS, answer("alone", "Something", question="defects")], key())
+    rows = build_judgments([*CHECKS, answer("alone", "Something", question="defects")], key())
     alone = next(row for row in rows if row["item_id"] == "alone")
     assert (alone["value"], alone["second"], alone["kind"]) == (0.0, None, "absolute")
 
 
 def test_the_table_keeps_other_packets_and_has_fixed_bytes(tmp_path: Any) -> None:
-    earlier = judged([answer("old")], key() | {"items": {"old": key()["items"]["one"]}})
-    fresh = judged([*CHECKS, answer("one")], key())
-    rows = merged(earlier + judged([answer("one", "B")], key()), fresh, key())
+    earlier = build_judgments([answer("old")], key() | {"items": {"old": key()["items"]["one"]}})
+    fresh = build_judgments([*CHECKS, answer("one")], key())
+    rows = merge_judgments(earlier + build_judgments([answer("one", "B")], key()), fresh, key())
     assert [row["value"] for row in rows if row["item_id"] == "one"] == [1.0]
     assert [row["item_id"] for row in rows] == sorted(["old", "one", "check-1", "check-2", "check-3"])
-    write(tmp_path / "first", rows)
-    write(tmp_path / "second", read(tmp_path / "first"))
+    write_judgments(tmp_path / "first", rows)
+    write_judgments(tmp_path / "second", read_judgments(tmp_path / "first"))
     assert digest(tmp_path / "first") == digest(tmp_path / "second")
-    write(tmp_path / "empty", [])
-    assert read(tmp_path / "empty") == []
+    write_judgments(tmp_path / "empty", [])
+    assert read_judgments(tmp_path / "empty") == []
     assert set(rows[0]) == set(JUDGMENTS.names)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from canvas.pins.images import encode_png
-from evaluation.ratings.packets import PacketSpec, Shown, questions, sheet, shown_items, write_packet
+from evaluation.ratings.packets import PacketSpec, RatingItem, build_items, draw_sheet, list_questions, write_packet
 from evaluation.ratings.rules import RatingRules
 
 RULES = RatingRules(min_checks=0, max_failed_checks=0.2, max_contradictions=0.5)
@@ -46,7 +46,7 @@ def candidates(*models: str, items: int = 30) -> list[dict[str, Any]]:
 
 
 def test_sides_are_shuffled_and_repeats_swapped() -> None:
-    items = shown_items(candidates("champion", "paste", "spoiled"), spec())
+    items = build_items(candidates("champion", "paste", "spoiled"), spec())
     pairs, repeats, checks = items[:20], items[20:24], items[24:]
     lefts = [one.first["model"] for one in pairs]
     assert 4 < lefts.count("challenger") < 16
@@ -66,13 +66,13 @@ def test_sides_are_shuffled_and_repeats_swapped() -> None:
 
 def test_another_seed_is_another_packet() -> None:
     rows = candidates("champion", "spoiled")
-    first, second = ([one.first["candidate_id"] for one in shown_items(rows, spec(seed=seed))] for seed in (0, 1))
+    first, second = ([one.first["candidate_id"] for one in build_items(rows, spec(seed=seed))] for seed in (0, 1))
     assert first != second
-    assert first == [one.first["candidate_id"] for one in shown_items(list(reversed(rows)), spec())]
+    assert first == [one.first["candidate_id"] for one in build_items(list(reversed(rows)), spec())]
 
 
 def test_without_a_champion_the_challenger_meets_pasted_products() -> None:
-    items = shown_items(candidates("paste"), spec(checks=3))
+    items = build_items(candidates("paste"), spec(checks=3))
     assert len(items) == 24  # nothing is spoiled, so there are no checks
     assert {one.second["model"] for one in items if one.second} == {"challenger", "paste"}
 
@@ -90,7 +90,7 @@ def test_pictures_alone_are_of_both_models_and_have_their_own_questions(tmp_path
         ("pairwise", "preference"),
         ("absolute", "defects"),
     ]
-    assert len(questions(spec())) == 1
+    assert len(list_questions(spec())) == 1
 
 
 def test_a_smaller_picture_does_not_give_the_champion_away() -> None:
@@ -98,7 +98,10 @@ def test_a_smaller_picture_does_not_give_the_champion_away() -> None:
     fine = Image.effect_noise((200, 200), 100).convert("RGB")
     mine = row(1, "challenger") | {"image": encode_png(fine)}
     old = row(1, "champion", (20, 20))
-    beside, alone = sheet(fine, Shown(mine, old)), sheet(fine, Shown(mine, row(1, "champion", (200, 200))))
+    beside, alone = (
+        draw_sheet(fine, RatingItem(mine, old)),
+        draw_sheet(fine, RatingItem(mine, row(1, "champion", (200, 200)))),
+    )
 
     def contrast(picture: Image.Image) -> float:
         left = picture.convert("L").crop((60, picture.height - 300, 360, picture.height - 60))
@@ -109,7 +112,7 @@ def test_a_smaller_picture_does_not_give_the_champion_away() -> None:
 
 def test_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="nothing to compare"):
-        shown_items(candidates(), spec())
+        build_items(candidates(), spec())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.images import decode, encode_jpeg, encode_png
+from canvas.pins.images import decode_image, encode_jpeg, encode_png
 from canvas.pins.masks import decode_mask, encode_mask
-from evaluation.ratings.preferences import merged, preferences, read, write
+from evaluation.ratings.preferences import collect_preferences, merge_preferences, read_preferences, write_preferences
 from lifecycle.registry.pinned import pinned_digest
 from lifecycle.workspace.digest import digest
 from tests.evaluation.ratings.test_agreement import row
@@ -46,7 +46,7 @@ def learnable(folder: Path, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ("pins", [pin, pin | {"pin_id": "p2", "image": b"broken"}], tables.PINS),
     ):
         tables.write(folder / name, [pa.Table.from_pylist(rows, schema)], schema)
-    return preferences(folder / "ratings", folder / "candidates", folder / "pins")
+    return collect_preferences(folder / "ratings", folder / "candidates", folder / "pins")
 
 
 def test_judgments_of_a_pair_become_one_row_with_small_pictures(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_judgments_of_a_pair_become_one_row_with_small_pictures(tmp_path: Path) 
     assert [one["preference"] for one in found] == pytest.approx([5 / 6, 5 / 6])
     assert [one["fidelity"] for one in found] == [None, 0.0]
     assert {(one["pin_id"], one["product_id"], one["prompt"]) for one in found} == {("p1", "mug", "mug, in a forest")}
-    images = {name: decode(found[0][name]) for name in ("product", "first_image", "second_image")}
+    images = {name: decode_image(found[0][name]) for name in ("product", "first_image", "second_image")}
     assert {image.size for image in images.values()} == {(256, 128)}
     assert [image.getpixel((0, 0)) for image in images.values()] == [(9, 9, 9), (40, 0, 0), (80, 0, 0)]
     mask = decode_mask(found[0]["mask"])
@@ -83,15 +83,15 @@ def test_what_does_not_count_is_not_learnt(tmp_path: Path, changed: dict[str, An
 def test_the_same_ratings_give_the_same_bytes_and_earlier_ones_stay(tmp_path: Path) -> None:
     said = [row(pair, rater, 1.0) for pair in (0, 1) for rater in "ab"]
     found = learnable(tmp_path / "a", said)
-    write(tmp_path / "one", found)
-    write(tmp_path / "two", learnable(tmp_path / "b", said[::-1]))
+    write_preferences(tmp_path / "one", found)
+    write_preferences(tmp_path / "two", learnable(tmp_path / "b", said[::-1]))
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
     earlier = found[0] | {"first": "elder-0"}
     again = [found[0] | {"preference": 0.0}, found[1]]
-    rows = merged([*read(tmp_path / "one"), earlier], again)
+    rows = merge_preferences([*read_preferences(tmp_path / "one"), earlier], again)
     assert [(one["first"], one["preference"]) for one in rows] == [("elder-0", 1.0), ("new-0", 0.0), ("new-1", 1.0)]
 
 
 def test_the_committed_pin_is_of_an_empty_table(tmp_path: Path) -> None:
-    write(tmp_path / "preferences", [])
+    write_preferences(tmp_path / "preferences", [])
     assert digest(tmp_path / "preferences") == pinned_digest("preferences", ROOT)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins.tables import EVALUATION, JUDGMENTS, read, write
-from evaluation.ratings.reward_agreement import RewardAgreement, reward_agreement
+from evaluation.ratings.reward_agreement import RewardAgreement, compute_reward_agreement
 from tests.evaluation.ratings.test_agreement import row
 
 ITEMS = 6
@@ -31,7 +31,7 @@ def asked(
     place: Path, scores: list[dict[str, Any]], said: list[dict[str, Any]], challenger: str = "new"
 ) -> RewardAgreement:
     write(place, [pa.Table.from_pylist(said, JUDGMENTS)], JUDGMENTS)
-    return reward_agreement(scores, read(place).to_pylist(), challenger)
+    return compute_reward_agreement(scores, read(place).to_pylist(), challenger)
 
 
 def test_it_agrees_disagrees_or_cannot_tell(tmp_path: Path) -> None:

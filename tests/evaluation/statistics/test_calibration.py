@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.statistics.calibration import expected_calibration_error, isotonic
+from evaluation.statistics.calibration import expected_calibration_error, fit_isotonic
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -20,7 +20,7 @@ def test_the_chances_that_made_the_outcomes_are_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, 20_000)
     outcomes = rng.random(20_000) < sigmoid(0.4 * logits - 1)
-    knots, levels = isotonic(logits[:10_000], outcomes[:10_000])
+    knots, levels = fit_isotonic(logits[:10_000], outcomes[:10_000])
     assert (np.diff(knots) >= 0).all()
     assert (np.diff(levels) >= 0).all()
     assert 0 < levels[0] < levels[-1] < 1
@@ -34,13 +34,13 @@ def test_the_chances_that_made_the_outcomes_are_found():
 @pytest.mark.parametrize("outcomes", [[1, 1, 1], [0, 0, 0], [1, 0, 0]])
 def test_ranks_are_never_turned_round(outcomes):
     """All outcomes alike, or lower logits with the better outcomes: one level."""
-    _, levels = isotonic([-1.0, 0.0, 1.0], outcomes)
+    _, levels = fit_isotonic([-1.0, 0.0, 1.0], outcomes)
     assert np.ptp(levels) == pytest.approx(0)
     assert 0 < levels[0] < 1
 
 
 def test_without_outcomes_it_is_the_sigmoid():
-    knots, levels = isotonic([], [])
+    knots, levels = fit_isotonic([], [])
     assert np.allclose(levels, sigmoid(knots))
 
 

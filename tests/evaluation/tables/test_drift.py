@@ -10,7 +10,14 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from evaluation.tables.drift import CATEGORICAL, NUMERICAL, DriftLimits, drift, statistics, training_statistics
+from evaluation.tables.drift import (
+    CATEGORICAL,
+    NUMERICAL,
+    DriftLimits,
+    measure_drift,
+    read_pin_statistics,
+    read_training_statistics,
+)
 
 LIMITS = DriftLimits(numerical=0.3, categorical=0.3, max_share=0.2)
 
@@ -43,11 +50,11 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Any:
         )
     for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
         tables.write(folder / name, [pa.Table.from_pylist(rows, schema)], schema)
-    return statistics(folder / "pins", folder / "kept")
+    return read_pin_statistics(folder / "pins", folder / "kept")
 
 
 def test_no_drift_between_halves_of_the_same_pins(frame: Any) -> None:
-    found = drift(frame[frame.split == "train"], frame[frame.split == "unseen_view"], LIMITS)
+    found = measure_drift(frame[frame.split == "train"], frame[frame.split == "unseen_view"], LIMITS)
     assert found.drifted == ()
     assert not found.verdict
     assert set(found.distances) == {*NUMERICAL, *CATEGORICAL}
@@ -56,32 +63,32 @@ def test_no_drift_between_halves_of_the_same_pins(frame: Any) -> None:
 
 def test_planted_drift_is_found_and_named(frame: Any) -> None:
     moved = frame.assign(brightness=frame.brightness + 1, category="Hats", entropy=frame.entropy * 3)
-    found = drift(frame, moved, LIMITS)
+    found = measure_drift(frame, moved, LIMITS)
     assert set(found.drifted) == {"brightness", "category", "entropy"}
     assert found.verdict
     assert found.distances["brightness"] > found.distances["aspect"]
 
 
 def test_few_drifted_columns_are_named_but_no_verdict(frame: Any) -> None:
-    found = drift(frame, frame.assign(brightness=frame.brightness + 1), LIMITS)
+    found = measure_drift(frame, frame.assign(brightness=frame.brightness + 1), LIMITS)
     assert found.drifted == ("brightness",)
     assert not found.verdict
 
 
 def test_page_fetches_nothing(frame: Any) -> None:
-    page = drift(frame, frame, LIMITS).page
+    page = measure_drift(frame, frame, LIMITS).page
     assert 'src="http' not in page
     assert "<link" not in page.partition("<body")[0] or 'href="http' not in page.partition("<body")[0]
 
 
 def test_side_without_pins_is_one_sentence(frame: Any) -> None:
     with pytest.raises(ValueError, match="current side of the drift comparison has no pictures"):
-        drift(frame, frame[frame.split == "nowhere"], LIMITS)
+        measure_drift(frame, frame[frame.split == "nowhere"], LIMITS)
 
 
 def test_nothing_in_common_is_one_sentence(frame: Any) -> None:
     with pytest.raises(ValueError, match="no column has values on both sides"):
-        drift(frame[["brightness"]], frame[["aspect"]], LIMITS)
+        measure_drift(frame[["brightness"]], frame[["aspect"]], LIMITS)
 
 
 def test_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
@@ -91,13 +98,13 @@ def test_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
         kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": str(index), "kept": index != 1, "entropy": 1.0})
     for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
         tables.write(tmp_path / name, [pa.Table.from_pylist(rows, schema)], schema)
-    found = training_statistics(tmp_path / "pins", tmp_path / "kept")
+    found = read_training_statistics(tmp_path / "pins", tmp_path / "kept")
     assert found["pin_id"].tolist() == ["0"]
     assert list(found.columns) == tables.TRAINING_STATISTICS.names
 
 
 def test_version_without_tables_says_how_to_get_them(tmp_path: Path) -> None:
-    from components.monitor import _version
+    from components.monitor import _read_version
 
     with pytest.raises(ValueError, match=r"has no pins/: fetch one with `dvc get"):
-        _version(tmp_path)
+        _read_version(tmp_path)

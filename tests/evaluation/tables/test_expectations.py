@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from evaluation.tables.expectations import checked_frame, failures, summary, validated
+from evaluation.tables.expectations import count_checks, read_suite_frame, select_failures, validate_frames
 from evaluation.tables.suites import SUITES, Limits
 
 LIMITS = Limits(min_pins=3, max_broken=0.4, max_untitled=0.4, max_rejected_masks=0.5)
@@ -59,15 +59,15 @@ def table(tmp_path: Path, name: str, change: Change | None = None) -> Path:
 
 
 def checked(tmp_path: Path, name: str, change: Change | None = None) -> Any:
-    frame = checked_frame(table(tmp_path, name, change), None if name == "pins" else IDS)
-    return validated("T", {name: frame}, LIMITS, tmp_path / "docs", tmp_path / "failed.html")
+    frame = read_suite_frame(table(tmp_path, name, change), None if name == "pins" else IDS)
+    return validate_frames("T", {name: frame}, LIMITS, tmp_path / "docs", tmp_path / "failed.html")
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_good_table_meets_every_expectation(tmp_path: Path, name: str) -> None:
     found = checked(tmp_path, name)
     assert all(check.success for check in found.checks)
-    assert summary(found.checks)[name]["met"] == len(found.checks) > 3
+    assert count_checks(found.checks)[name]["met"] == len(found.checks) > 3
     assert (tmp_path / "docs" / "index.html").is_file()
     assert not (tmp_path / "failed.html").exists()
 
@@ -120,28 +120,28 @@ def test_critical_failure_names_expectation_column_and_pins(
 )
 def test_warning_is_reported_and_stops_nothing(tmp_path: Path, name: str, values: Mapping[str, object]) -> None:
     found = checked(tmp_path, name, lambda rows: [row.update(values) for row in rows])
-    assert len(failures(found.checks, "warning")) == 1
-    assert summary(found.checks)[name]["warnings"] == 1
+    assert len(select_failures(found.checks, "warning")) == 1
+    assert count_checks(found.checks)[name]["warnings"] == 1
     assert "warning" in found.page
 
 
 def test_missing_column_is_critical_and_named(tmp_path: Path) -> None:
-    frame = checked_frame(table(tmp_path, "pins"), None).drop(columns="title")  # its expectation is a warning
+    frame = read_suite_frame(table(tmp_path, "pins"), None).drop(columns="title")  # its expectation is a warning
     with pytest.raises(ValueError, match=r'pins\.title: .* cannot be checked: The column "title" .* does not exist'):
-        validated("T", {"pins": frame}, LIMITS, tmp_path / "docs", tmp_path / "failed.html")
+        validate_frames("T", {"pins": frame}, LIMITS, tmp_path / "docs", tmp_path / "failed.html")
 
 
 def test_table_without_pin_ids_is_one_sentence(tmp_path: Path) -> None:
     tables.write(tmp_path / "t", [pa.table({"row": [1], "uri": ["x"], "reason": ["y"]})], tables.QUARANTINE)
     with pytest.raises(ValueError, match="no table with a pin_id column"):
-        checked_frame(tmp_path / "t", None)
+        read_suite_frame(tmp_path / "t", None)
 
 
 def test_same_table_gives_the_same_site(tmp_path: Path) -> None:
-    frame = checked_frame(table(tmp_path, "pins"), None)
+    frame = read_suite_frame(table(tmp_path, "pins"), None)
     sites = []
     for name in ("one", "two"):
-        validated("T", {"pins": frame}, LIMITS, tmp_path / name, tmp_path / "failed.html")
+        validate_frames("T", {"pins": frame}, LIMITS, tmp_path / name, tmp_path / "failed.html")
         pages = (tmp_path / name).rglob("*.html")
         sites.append({str(page.relative_to(tmp_path / name)) for page in pages})
     assert sites[0] == sites[1]

@@ -14,7 +14,7 @@ import pytest
 import requests
 from PIL import Image, ImageColor
 
-from evaluation.ratings.judgments import read
+from evaluation.ratings.judgments import read_judgments
 from lifecycle.registry.pinned import pinned_digest
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import ROOT, Project
@@ -132,7 +132,7 @@ def test_ratings_are_pulled_checked_and_pinned(
     rate_by_hand(project, pages["test-eve"], monkeypatch)
     done = project.lifecycle("ratings", "pull")
     assert done.returncode == 0, done.stderr
-    rows = read(project.root / "ratings")
+    rows = read_judgments(project.root / "ratings")
     by_rater: dict[str, list[dict[str, Any]]] = {name: [row for row in rows if row["rater"] == name] for name in RATERS}
     assert {row["source"] for row in rows} == {"human"}
 

@@ -7,10 +7,10 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from canvas.denoiser.image_prompt import add_image_prompt, image_prompt_state
+from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from lifecycle.declare.params import load_sections
-from pipelines.plan.__main__ import image_prompt_parameters, main, uncounted
-from pipelines.plan.profile import denoiser_spec, pictures_at_once, reader_of, run_in
+from pipelines.plan.__main__ import count_image_prompt_parameters, list_uncounted_networks, main
+from pipelines.plan.profile import compute_images_per_pass, denoiser_spec, read_run, reader_of
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
@@ -52,19 +52,19 @@ def test_encoding_is_planned(told):
 
 
 def test_public_networks_are_named(xl):
-    segmenter, captioner = uncounted(xl)
+    segmenter, captioner = list_uncounted_networks(xl)
     assert segmenter.endswith("not counted  openmmlab/upernet-convnext-large as it is, on one GPU")
     assert captioner.endswith("not counted  Qwen/Qwen2.5-VL-7B-Instruct as it is, on one GPU")
-    assert uncounted(reader_of(load_sections("demo", ROOT), "demo")) == []
+    assert list_uncounted_networks(reader_of(load_sections("demo", ROOT), "demo")) == []
 
 
 def test_image_prompts_have_the_parameters_of_a_real_adapter(unet):
-    real = image_prompt_state(add_image_prompt(tiny.denoiser(), 24))
-    assert image_prompt_parameters(unet, 24) == sum(weight.numel() for weight in real.values())
+    real = get_image_prompt_state(add_image_prompt(tiny.denoiser(), 24))
+    assert count_image_prompt_parameters(unet, 24) == sum(weight.numel() for weight in real.values())
 
 
 def test_sizes_of_the_run_are_the_profiles(xl):
-    run = run_in(xl, gpus=64, pins=10)
+    run = read_run(xl, gpus=64, pins=10)
     assert (run.side, run.batch, run.captions, run.masks, run.averages, run.lora_rank) == (1024, 4, 4, 4, 2, 64)
     assert (run.views, run.image_width) == (1, 512 + 1280)
 
@@ -72,7 +72,7 @@ def test_sizes_of_the_run_are_the_profiles(xl):
 def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
     train = denoiser_spec(xl, "train_inpaint")
     with pytest.raises(ValueError, match=r"part\.batch_size is 2048: 3 GPUs x 8 accumulated passes do not divide it"):
-        pictures_at_once("part", train, 3)
+        compute_images_per_pass("part", train, 3)
 
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):

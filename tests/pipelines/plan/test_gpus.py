@@ -19,20 +19,20 @@ from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.lora import add_lora
 from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.model import build_vae
-from canvas.vae.objective import PictureLoss
+from canvas.vae.objective import ImageLoss
 from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
 from canvas.vae.spec import VaeSpec
-from pipelines.plan.activations import TOKENS, Activations, FusedAttention, activations, predict
+from pipelines.plan.activations import TEXT_TOKENS, Activations, FusedAttention, measure_activations, run_denoiser
 from pipelines.plan.gpus import (
     DecoderTraining,
-    decoder_gpus,
-    forward_flops,
-    largest_unit,
-    painting_rows,
-    replicated_rows,
-    sharded_rows,
+    build_replicated_rows,
+    build_sampling_rows,
+    build_sharded_rows,
+    compute_decoder_gpus,
+    count_forward_flops,
+    count_largest_unit,
 )
-from pipelines.plan.profile import parameters
+from pipelines.plan.profile import count_parameters
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import RUN
 
@@ -48,7 +48,7 @@ VAE = VaeSpec(
 
 
 def used(denoiser: nn.Module) -> Activations:
-    return activations(denoiser, partial(predict, denoiser))
+    return measure_activations(denoiser, partial(run_denoiser, denoiser))
 
 
 def decoder_training(judged: bool) -> DecoderTraining:
@@ -57,7 +57,7 @@ def decoder_training(judged: bool) -> DecoderTraining:
         spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1)
         decoder = ConditionalDecoder.of(build_vae(VAE, sample_size=32), spec)
         judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
-    loss = PictureLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary, judge=judge)
+    loss = ImageLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary, judge=judge)
     return DecoderTraining(decoder=decoder, judge=judge, features=None, loss=loss, step=5, side=32, latents=(4, 16, 16))
 
 
@@ -99,7 +99,7 @@ def test_activations_are_those_of_cudas_autocast():
         weights = {StorageWeakRef(weight.untyped_storage()) for weight in real.parameters()}
         states, pooled, *rest = (
             torch.zeros(1, *shape, dtype=torch.float32)
-            for shape in ((TOKENS, tiny.TEXT_WIDTH), (tiny.POOLED_WIDTH,), (6,), (4, 8, 8), ())
+            for shape in ((TEXT_TOKENS, tiny.TEXT_WIDTH), (tiny.POOLED_WIDTH,), (6,), (4, 8, 8), ())
         )
         sizes, latents, time = rest
         with Fused(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -112,33 +112,34 @@ def test_activations_are_those_of_cudas_autocast():
 
 
 def test_shards_add_up(unet):
-    rows = {part: size for part, _, size in sharded_rows(unet, used(unet), RUN)}
-    assert rows["weights"] == parameters(unet) * 4 / 2
+    rows = {part: size for part, _, size in build_sharded_rows(unet, used(unet), RUN)}
+    assert rows["weights"] == count_parameters(unet) * 4 / 2
     assert rows["optimizer"] == 2 * rows["gradients"] == 2 * rows["averages"]
     assert rows["total"] == sum(size for part, size in rows.items() if part != "total")
 
 
 def test_lora_trains_little(unet):
-    whole = parameters(unet)
+    whole = count_parameters(unet)
     add_lora(unet, rank=2, alpha=2)
-    rows = {part: size for part, _, size in sharded_rows(unet, used(unet), RUN)}
-    assert rows["gradients"] == parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
+    rows = {part: size for part, _, size in build_sharded_rows(unet, used(unet), RUN)}
+    assert rows["gradients"] == count_parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
 
 
 def test_units_do_not_count_their_inner_units_again(unet):
-    whole = max(parameters(block) for block in [*unet.down_blocks, *unet.up_blocks])
-    assert 0 < largest_unit(unet) < whole
+    whole = max(count_parameters(block) for block in [*unet.down_blocks, *unet.up_blocks])
+    assert 0 < count_largest_unit(unet) < whole
 
 
 def test_the_decoder_is_whole_on_each_gpu():
     training = decoder_training(judged=True)
-    own = parameters(training.decoder)
+    own = count_parameters(training.decoder)
     many, one = (
-        {part: size for part, _, size in replicated_rows(training, Activations(1000, 100), 3, gpus)} for gpus in (2, 1)
+        {part: size for part, _, size in build_replicated_rows(training, Activations(1000, 100), 3, gpus)}
+        for gpus in (2, 1)
     )
     assert many["weights"] == 6 * own
     assert many["optimizer"] == 2 * one["gradients"] == many["gradients"] == 8 * own
-    assert many["discriminator"] - one["discriminator"] == 4 * parameters(training.judge)
+    assert many["discriminator"] - one["discriminator"] == 4 * count_parameters(training.judge)
     assert many["activations"] == 3000
     assert many["total"] == sum(size for part, size in many.items() if part != "total")
     assert "loss's network" not in many
@@ -151,18 +152,18 @@ def test_the_decoders_loss_and_its_judge_count_too():
 
 
 def test_gpus_of_the_decoder_are_the_machines(xl):
-    assert decoder_gpus(xl, 8) == (8, 2)
+    assert compute_decoder_gpus(xl, 8) == (8, 2)
     with pytest.raises(ValueError, match=r"train_decoder\.train\.batch_size is 64: 64 GPUs x 4 accumulated passes"):
-        decoder_gpus(xl, 64)
+        compute_decoder_gpus(xl, 64)
 
 
 def test_painting_takes_two_passes_a_guided_step(xl, unet):
-    rows = {name: value for name, value, _ in painting_rows(xl, unet, gpus=8)}
-    hours = 22_000 * 60 * forward_flops(unet, call=partial(predict, unet)) / 100e12 / 3600
+    rows = {name: value for name, value, _ in build_sampling_rows(xl, unet, gpus=8)}
+    hours = 22_000 * 60 * count_forward_flops(unet, call=partial(run_denoiser, unet)) / 100e12 / 3600
     assert rows["all pictures"] == f"{hours:,.1f} GPU hours"
 
 
 def test_flops_are_those_of_the_arithmetic():
     with torch.device("meta"):
         layer = nn.Conv2d(3, 8, 3, padding=1, bias=False)
-        assert forward_flops(layer, torch.zeros(1, 3, 10, 10)) == 2 * 8 * 3 * 9 * 100
+        assert count_forward_flops(layer, torch.zeros(1, 3, 10, 10)) == 2 * 8 * 3 * 9 * 100

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from canvas.sources.showroom.camera import (
+    CameraView,
     Panorama,
-    View,
-    crop,
-    finest_fov,
+    compute_finest_fov,
+    compute_yaw_reach,
+    linear_to_srgb,
     load_panorama,
-    to_linear,
-    to_srgb,
-    yaw_reach,
+    render_view,
+    srgb_to_linear,
 )
 
 WRAP = 8
@@ -32,14 +32,14 @@ def compass() -> Panorama:
 @pytest.mark.parametrize("yaw", [0.0, 90.0, 200.0, 359.9])
 @pytest.mark.parametrize("pitch", [-20.0, 0.0, 10.0])
 def test_the_centre_shows_where_the_camera_looks(compass: Panorama, yaw: float, pitch: float) -> None:
-    red, green, blue = 2 * crop(compass, View(yaw, pitch, 70, 65, 65))[32, 32] - 1
+    red, green, blue = 2 * render_view(compass, CameraView(yaw, pitch, 70, 65, 65))[32, 32] - 1
     seen = np.degrees(np.arctan2(green, red))
     assert (seen - yaw + 180) % 360 - 180 == pytest.approx(0, abs=0.5)
     assert np.degrees(np.arcsin(blue)) == pytest.approx(pitch, abs=0.5)
 
 
 def test_the_field_of_view_spans_the_width(compass: Panorama) -> None:
-    picture = 2 * crop(compass, View(180, 0, 90, 200, 100)) - 1
+    picture = 2 * render_view(compass, CameraView(180, 0, 90, 200, 100)) - 1
     yaws = np.degrees(np.arctan2(picture[50, :, 1], picture[50, :, 0])) % 360
     assert yaws[0] == pytest.approx(135, abs=0.6)
     assert yaws[-1] == pytest.approx(225, abs=0.6)
@@ -48,19 +48,19 @@ def test_the_field_of_view_spans_the_width(compass: Panorama) -> None:
 
 @pytest.mark.parametrize("pitch", [-18.0, 0.0, 6.0])
 def test_reach_bounds_every_pixel(compass: Panorama, pitch: float) -> None:
-    view = View(180, pitch, 80, 96, 120)
-    picture = 2 * crop(compass, view, supersampling=1) - 1
+    view = CameraView(180, pitch, 80, 96, 120)
+    picture = 2 * render_view(compass, view, supersampling=1) - 1
     yaws = np.degrees(np.arctan2(picture[..., 1], picture[..., 0])) % 360
-    assert np.abs(yaws - 180).max() == pytest.approx(yaw_reach(view), abs=1.0)
+    assert np.abs(yaws - 180).max() == pytest.approx(compute_yaw_reach(view), abs=1.0)
 
 
 def test_the_finest_field_of_view_keeps_the_panorama_resolution() -> None:
-    assert View(0, 0, finest_fov(192), 192, 192).focal == pytest.approx(1024 / (2 * np.pi))
+    assert CameraView(0, 0, compute_finest_fov(192), 192, 192).focal == pytest.approx(1024 / (2 * np.pi))
 
 
 def test_the_seam_leaves_no_trace(tmp_path: Path) -> None:
     Image.fromarray(np.full((512, 1024, 3), 120, dtype=np.uint8)).save(tmp_path / "flat.png")
-    picture = crop(load_panorama(tmp_path / "flat.png"), View(0, 0, 60, 64, 64))
+    picture = render_view(load_panorama(tmp_path / "flat.png"), CameraView(0, 0, 60, 64, 64))
     assert np.ptp(picture) < 1e-4
 
 
@@ -81,5 +81,5 @@ def test_bad_panoramas_are_named(tmp_path: Path) -> None:
 
 def test_srgb_and_linear_are_inverse() -> None:
     values = np.linspace(0, 1, 256, dtype=np.float32)
-    assert np.allclose(to_srgb(to_linear(values)), values, atol=1e-5)
-    assert to_linear(np.float32([0.5]))[0] == pytest.approx(0.21404, abs=1e-4)
+    assert np.allclose(linear_to_srgb(srgb_to_linear(values)), values, atol=1e-5)
+    assert srgb_to_linear(np.float32([0.5]))[0] == pytest.approx(0.21404, abs=1e-4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from canvas.sources.showroom.plan import PinPlan, apportioned, planned
+from canvas.sources.showroom.plan import PinPlan, apportion_total, plan_pins
 from canvas.sources.showroom.products import Product
 from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 
@@ -16,7 +16,7 @@ SPEC = ShowroomSpec(
 
 @pytest.fixture(scope="module")
 def plans(products: tuple[Product, ...]) -> list[PinPlan]:
-    return planned(SPEC, 0, products)
+    return plan_pins(SPEC, 0, products)
 
 
 def test_every_defect_is_planted_equally(plans: list[PinPlan]) -> None:
@@ -56,13 +56,13 @@ def test_the_seed_decides(products: tuple[Product, ...], plans: list[PinPlan]) -
     def drawn(some: list[PinPlan]) -> list[object]:
         return [(plan.kind, plan.split, plan.product and plan.product.product_id, plan.defect) for plan in some]
 
-    assert drawn(planned(SPEC, 0, products)) == drawn(plans)
-    assert drawn(planned(SPEC, 1, products)) != drawn(plans)
+    assert drawn(plan_pins(SPEC, 0, products)) == drawn(plans)
+    assert drawn(plan_pins(SPEC, 1, products)) != drawn(plans)
 
 
 def test_apportioned_parts_add_up() -> None:
-    assert apportioned(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
-    assert apportioned(7, {"a": 0.5, "b": 0.0, "c": 0.5}) == {"a": 4, "b": 0, "c": 3}
+    assert apportion_total(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
+    assert apportion_total(7, {"a": 0.5, "b": 0.0, "c": 0.5}) == {"a": 4, "b": 0, "c": 3}
 
 
 @pytest.mark.parametrize(

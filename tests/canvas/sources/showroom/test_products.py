@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from canvas.sources.showroom.products import CATALOGUE, HELD_OUT, Product, load_products
+from canvas.sources.showroom.products import CATALOGUE, HELD_OUT_PRODUCTS, Product, load_products
 from canvas.sources.showroom.scenes import SCENES
 
 REAL = Path("data/showroom")
@@ -18,7 +18,7 @@ def test_every_category_holds_out_one_product(products: tuple[Product, ...]) -> 
     assert sum(len(product.cutouts) for product in products) == 38
     held_out = Counter(product.category for product in products if product.held_out)
     assert held_out == dict.fromkeys({product.category for product in products}, 1)
-    assert CATALOGUE.keys() > HELD_OUT
+    assert CATALOGUE.keys() > HELD_OUT_PRODUCTS
 
 
 def test_files_and_names_are_not_shared(products: tuple[Product, ...]) -> None:

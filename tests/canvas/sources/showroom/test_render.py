@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from canvas.pins.images import decode
-from canvas.sources.showroom.camera import View, yaw_reach
-from canvas.sources.showroom.engagement import engagement, fit
-from canvas.sources.showroom.plan import planned
+from canvas.pins.images import decode_image
+from canvas.sources.showroom.camera import CameraView, compute_yaw_reach
+from canvas.sources.showroom.engagement import compute_fit, sample_engagement
+from canvas.sources.showroom.plan import plan_pins
 from canvas.sources.showroom.products import Product
-from canvas.sources.showroom.render import Showroom, load_showroom, rendered
+from canvas.sources.showroom.render import Showroom, load_showroom, render_pins
 from canvas.sources.showroom.scenes import SCENES, SECTOR
 from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 
@@ -31,7 +31,7 @@ def showroom(showroom_files: Path) -> Showroom:
 def rows(showroom: Showroom) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [
         pair
-        for batch in rendered(showroom, 2)
+        for batch in render_pins(showroom, 2)
         for pair in zip(batch.pins.to_pylist(), batch.truth.to_pylist(), strict=True)
     ]
 
@@ -40,7 +40,7 @@ Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def test_threads_and_order_do_not_change_a_byte(showroom: Showroom, rows: Pairs) -> None:
-    again = [row for batch in rendered(showroom, 1) for row in batch.pins.to_pylist()]
+    again = [row for batch in render_pins(showroom, 1) for row in batch.pins.to_pylist()]
     assert again == [pin for pin, _ in rows]
 
 
@@ -54,11 +54,11 @@ def test_pins_and_truth_agree(rows: Pairs) -> None:
         assert not (pin["promoted"] and pin["product_id"] is None)
         if truth["defect"] == "broken_bytes":
             with pytest.raises(ValueError, match=r"."):
-                decode(pin["image"])
+                decode_image(pin["image"])
             continue
-        assert decode(pin["image"]).size == (pin["width"], pin["height"])
+        assert decode_image(pin["image"]).size == (pin["width"], pin["height"])
         if truth["kind"] != "scene":
-            alpha = np.asarray(decode(truth["alpha"]).convert("L"))
+            alpha = np.asarray(decode_image(truth["alpha"]).convert("L"))
             assert alpha.shape == (pin["height"], pin["width"])
             x0, y0, x1, y1 = truth["box"]
             outside = alpha.copy()
@@ -70,9 +70,9 @@ def test_outside_product_and_shadow_the_background_shows(rows: Pairs) -> None:
     """Away from the product the pin is the picture before it came in; under it, it is not."""
     for pin, truth in rows:
         if truth["kind"] == "in_scene" and truth["defect"] in (None, "empty_text"):
-            image = np.asarray(decode(pin["image"])).astype(int)
-            before = np.asarray(decode(truth["background"])).astype(int)
-            alpha = np.asarray(decode(truth["alpha"]).convert("L"))
+            image = np.asarray(decode_image(pin["image"])).astype(int)
+            before = np.asarray(decode_image(truth["background"])).astype(int)
+            alpha = np.asarray(decode_image(truth["alpha"]).convert("L"))
             difference = np.abs(image - before).mean(-1)
             top = np.zeros(alpha.shape, dtype=bool)
             top[: max(0, truth["box"][1] - 24)] = True  # neither shadow nor JPEG ringing
@@ -90,7 +90,7 @@ def test_train_sees_no_pixel_of_a_held_out_sector(rows: Pairs) -> None:
         distance = abs((truth["yaw"] - centers[truth["scene"]] + 180) % 360 - 180)
         unspoilt = truth["defect"] not in ("broken_bytes", "tiny", "near_duplicate")  # whose size is another
         if unspoilt:
-            reach = yaw_reach(View(0, truth["pitch"], truth["fov"], pin["width"], pin["height"]))
+            reach = compute_yaw_reach(CameraView(0, truth["pitch"], truth["fov"], pin["width"], pin["height"]))
             if pin["split"] in ("train", "unseen_product"):
                 assert distance - reach >= SECTOR / 2 - 1e-3
             else:
@@ -101,7 +101,7 @@ def test_train_sees_no_pixel_of_a_held_out_sector(rows: Pairs) -> None:
 
 def test_defects_are_there(rows: Pairs) -> None:
     def luma(pin: dict[str, Any]) -> np.ndarray:
-        return np.asarray(decode(pin["image"]).convert("L")).astype(np.float32)
+        return np.asarray(decode_image(pin["image"]).convert("L")).astype(np.float32)
 
     by_id = {pin["pin_id"]: pin for pin, _ in rows}
     sound = [cv2.Laplacian(luma(pin), cv2.CV_32F).var() for pin, truth in rows if truth["defect"] is None]
@@ -133,8 +133,8 @@ def test_defects_are_there(rows: Pairs) -> None:
 
 
 def test_another_seed_gives_other_pins(showroom: Showroom, products: tuple[Product, ...], rows: Pairs) -> None:
-    other = replace(showroom, seed=4, plans=planned(SPEC, 4, products))
-    first = next(iter(rendered(other, 1))).pins.to_pylist()
+    other = replace(showroom, seed=4, plans=plan_pins(SPEC, 4, products))
+    first = next(iter(render_pins(other, 1))).pins.to_pylist()
     assert {pin["image"] for pin in first}.isdisjoint(pin["image"] for pin, _ in rows if len(pin["image"]) > 500)
 
 
@@ -142,10 +142,10 @@ def test_people_save_what_fits() -> None:
     rng = np.random.default_rng(0)
 
     def rate(category: str, scene: str, defect: str | None) -> float:
-        figures = [engagement(category, scene, defect, rng) for _ in range(300)]
+        figures = [sample_engagement(category, scene, defect, rng) for _ in range(300)]
         return sum(figure.saves for figure in figures) / sum(figure.impressions for figure in figures)
 
     good, bad = rate("Paints", "apartment", None), rate("Paints", "savanna at night", None)
     assert good > 2 * bad
     assert rate("Paints", "apartment", "blurred") < 0.6 * good
-    assert fit("Paints", "apartment") > fit("Paints", None) > fit("Paints", "forest")
+    assert compute_fit("Paints", "apartment") > compute_fit("Paints", None) > compute_fit("Paints", "forest")

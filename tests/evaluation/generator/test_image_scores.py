@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from canvas.inference.product import Product
-from evaluation.generator.images import seam_gradients
+from evaluation.generator.image_scores import measure_seam_gradients
 from evaluation.judges.judges import Judges
 
 SIDE = 32
@@ -20,13 +20,13 @@ def test_a_visible_seam_has_a_larger_gradient():
     smooth = np.tile(np.linspace(60, 120, SIDE).astype(np.uint8)[None, :, None], (SIDE, 1, 3))
     pasted = smooth.copy()
     pasted[10:22, 10:22] = 250
-    plain, seen = seam_gradients([smooth, pasted], [product(10, 10)] * 2, side=SIDE, reach=2)
+    plain, seen = measure_seam_gradients([smooth, pasted], [product(10, 10)] * 2, side=SIDE, reach=2)
     assert seen > 5 * plain > 0
 
 
 def test_no_edge_no_seam():
     nothing = Product(np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.float32), "mask")
-    assert seam_gradients([nothing.pixels], [nothing], side=SIDE, reach=2) == [None]
+    assert measure_seam_gradients([nothing.pixels], [nothing], side=SIDE, reach=2) == [None]
 
 
 @pytest.mark.parametrize(

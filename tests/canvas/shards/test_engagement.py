@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from canvas.shards.engaged import Engaged, EngagementRule
+from canvas.shards.engagement import EngagementRule, EngagementSelection
 from canvas.shards.rows import ShardRow
 
 RULE = EngagementRule(min_impressions=100, share=0.5, saves_weight=2.0)
@@ -29,7 +29,7 @@ def row(
 
 def test_the_best_promoted_products_by_rate():
     others = [row(900, promoted=False), row(900, kind="scene"), row(90, seen=99)]
-    engaged = Engaged([row(saves) for saves in (10, 40, 20, 30)] + others, RULE)
+    engaged = EngagementSelection([row(saves) for saves in (10, 40, 20, 30)] + others, RULE)
     assert engaged.threshold == pytest.approx((2 * 30 + 10) / 1000)
     assert [saves for saves in (10, 20, 30, 40) if engaged(row(saves))] == [30, 40]
     assert not any(map(engaged, others))
@@ -41,21 +41,21 @@ def test_the_best_promoted_products_by_rate():
 def test_views_of_a_pin_count_once():
     pins = [row(saves) for saves in (10, 40, 20, 30)]
     more = [replace(pin, row=1, view=view) for pin in pins for view in (0, 1)] + [replace(pins[0], view=2)] * 6
-    engaged, figures = Engaged(more, RULE), Engaged(pins, RULE).figures()
+    engaged, figures = EngagementSelection(more, RULE), EngagementSelection(pins, RULE).figures()
     assert engaged.figures() == figures
     assert (figures["candidates"], figures["selected"]) == (4, 2)
     assert [one.view for one in more if engaged(one)] == [0, 1, 0, 1]  # trained on all of the selected
 
 
 def test_the_threshold_is_the_train_splits():
-    engaged = Engaged([row(10), row(20), row(500, split="unseen_view")], RULE)
+    engaged = EngagementSelection([row(10), row(20), row(500, split="unseen_view")], RULE)
     assert engaged.threshold == pytest.approx(0.05)
     assert engaged(row(500, split="unseen_view"))
 
 
 def test_nobody_to_select_from():
     with pytest.raises(ValueError, match="no promoted product pin of the train split has 100 impressions"):
-        Engaged([row(10, promoted=False), row(10, seen=5)], RULE)
+        EngagementSelection([row(10, promoted=False), row(10, seen=5)], RULE)
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1.1}, {"min_impressions": 0}, {"saves_weight": -1.0}])

@@ -8,10 +8,10 @@ import torch
 
 from canvas.train.distributed import World
 
-GUARDED = ("loss", "grad_norm")
+FINITE_METRICS = ("loss", "grad_norm")
 
 
-class Window:
+class MetricWindow:
     """Scalars by name and step; several of one step (accumulated passes) are averaged."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Window:
         broken = [
             (step, name, value)
             for name in names
-            if name.endswith(GUARDED)
+            if name.endswith(FINITE_METRICS)
             for step, value in series[name]
             if not math.isfinite(value)
         ]

@@ -1,6 +1,6 @@
 """The look of every page: quiet, readable on a phone, in light and dark, nothing fetched."""
 
-STYLE = """
+STYLESHEET = """
 :root {
   color-scheme: light dark;
   --ground: #fbfaf8; --card: #ffffff; --ink: #21201d; --soft: #6d6a63; --line: #e5e1d9;

@@ -26,7 +26,7 @@ class EngagementRule:
             )
 
 
-class Engaged:
+class EngagementSelection:
     """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all."""
 
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:

@@ -15,7 +15,7 @@ from canvas.denoiser.image_prompt import (
     save_image_prompt,
     set_scale,
 )
-from canvas.denoiser.lora import load_lora, lora_names, save_lora, switch_style
+from canvas.denoiser.lora import list_lora_names, load_lora, save_lora, set_style_lora
 
 MOVED = {
     "canvas.models.vae": "canvas.vae.model",
@@ -29,9 +29,9 @@ MOVED = {
 """Modules that model_index.json of a pipeline saved before version 0.2 names -> where its classes are today."""
 
 
-def take_off(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig) -> None:
+def detach_adapters(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig) -> None:
     """Write the adapters into `directory` and leave the bare denoiser; `put_on` undoes it."""
-    names = lora_names(unet)
+    names = list_lora_names(unet)
     for name in names:
         save_lora(unet, directory / "lora" / name, name)
     if names:
@@ -41,11 +41,11 @@ def take_off(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig)
         remove_image_prompt(unet)
 
 
-def put_on(unet: UNet2DConditionModel, directory: Path) -> None:
+def attach_adapters(unet: UNet2DConditionModel, directory: Path) -> None:
     """Load what `take_off` wrote: LoRAs count; image prompts, and a LoRA that is theirs, do not until a style is
     asked for."""
     for folder in sorted((directory / "lora").glob("*")):
         load_lora(unet, folder, folder.name)
-    switch_style(unet, None)
+    set_style_lora(unet, None)
     if (directory / "ip_adapter").is_dir():
         set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)

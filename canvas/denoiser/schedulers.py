@@ -15,7 +15,7 @@ from diffusers import (
     SchedulerMixin,
 )
 
-SAMPLERS = {
+SCHEDULERS = {
     "flow": {
         "euler": FlowMatchEulerDiscreteScheduler,
         "heun": FlowMatchHeunDiscreteScheduler,
@@ -37,19 +37,19 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
 def load_scheduler(model: Path) -> SchedulerMixin:
     """The scheduler that a stage saved beside the denoiser, in `model`/scheduler."""
     folder = model / "scheduler"
-    known = {kind.__name__: kind for group in SAMPLERS.values() for kind in group.values()}
+    known = {kind.__name__: kind for group in SCHEDULERS.values() for kind in group.values()}
     name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
     if name not in known:
         raise ValueError(f"{folder} holds a {name}: the scheduler must be one of {', '.join(sorted(known))}")
     return known[name].from_pretrained(folder)
 
 
-def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     """A fresh scheduler of that name with the schedule that the denoiser was `trained` on.
 
     Raises ValueError for a name that does not fit the denoiser.
     """
-    known = SAMPLERS["flow" if is_flow(trained) else "diffusion"]
+    known = SCHEDULERS["flow" if is_flow(trained) else "diffusion"]
     if name not in known:
         raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(known)}")
     if is_flow(trained) and known[name] is DPMSolverMultistepScheduler:
@@ -62,7 +62,7 @@ def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     return known[name].from_config(trained.config)
 
 
-def clean_prediction(
+def predict_clean_latents(
     scheduler: SchedulerMixin, prediction: torch.Tensor, latents: torch.Tensor, step: int
 ) -> torch.Tensor:
     """What the clean latents would be if the denoiser were right at once: x0 of `latents` before `step` (from 0) and
@@ -90,7 +90,9 @@ def clean_prediction(
     )
 
 
-def guided(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float, rescale: float = 0.0) -> torch.Tensor:
+def apply_guidance(
+    unconditional: torch.Tensor, conditional: torch.Tensor, scale: float, rescale: float = 0.0
+) -> torch.Tensor:
     """Classifier-free guidance (Ho and Salimans 2022), optionally `rescale`d towards the conditional prediction's
     standard deviation, which guidance overshoots (Lin et al. 2023, eqs. 15 and 16). Predictions are (B, C, h, w)."""
     prediction = unconditional + scale * (conditional - unconditional)

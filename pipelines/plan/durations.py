@@ -12,36 +12,38 @@ from canvas.shards.spec import EncodingSpec
 from canvas.styles.clusters import ClusterSpec
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
-from pipelines.plan.gpus import GPU_FLOPS, forward_flops
-from pipelines.plan.profile import GIB, Models, parameters
+from pipelines.plan.gpus import GPU_FLOPS, count_forward_flops
+from pipelines.plan.profile import GIB, Models, count_parameters
 
-FULL_SHARE = 0.5
+FLOAT32_SHARE = 0.5
 """Assumed of a GPU in float32: of what it does in half precision."""
 
 CORE_FLOPS = 8e9
 """Of a CPU core in k-means of few clusters, sustained, as bench/styles.py measured; of many it is more."""
 
-PASSES = 10
+KMEANS_PASSES = 10
 """Of MiniBatchKMeans over the vectors until its centres rest, at most about so many."""
 
 Row = tuple[str, str, str]
 """Name, value and arithmetic."""
 
 
-def encoding_rows(spec: EncodingSpec, models: Models, side: int, vectors: int, gpus: int) -> list[Row]:
+def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, vectors: int, gpus: int) -> list[Row]:
     """Of encoding so many pins, their pictures of `side` pixels, on a machine of so many GPUs."""
     passes = 1 + spec.random_masks + spec.product_masks
     towers, texts = [], []
     with torch.device("meta"):
-        latents = forward_flops(models.vae, torch.zeros(1, 3, side, side), call=models.vae.encode)
+        latents = count_forward_flops(models.vae, torch.zeros(1, 3, side, side), call=models.vae.encode)
         for clip in models.clips:
             size = clip.visual.image_size
             height, width = (size, size) if isinstance(size, int) else size
-            towers.append(forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image))
+            towers.append(count_forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image))
             tokens = torch.zeros(1, clip.context_length, dtype=torch.long)
-            texts.append(forward_flops(clip, tokens, call=clip.encode_text))
+            texts.append(count_forward_flops(clip, tokens, call=clip.encode_text))
     view = passes * latents + sum(towers) + spec.captions * sum(texts)
-    speed, format_ = (GPU_FLOPS * FULL_SHARE, "float32") if spec.precision == "fp32" else (GPU_FLOPS, "half precision")
+    speed, format_ = (
+        (GPU_FLOPS * FLOAT32_SHARE, "float32") if spec.precision == "fp32" else (GPU_FLOPS, "half precision")
+    )
     hours = vectors * spec.views * view / speed / 3600
     gpus = gpus if spec.parallel == "ddp" else 1
     return [
@@ -60,17 +62,17 @@ def encoding_rows(spec: EncodingSpec, models: Models, side: int, vectors: int, g
     ]
 
 
-def embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[Row]:
+def build_embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[Row]:
     """Of embedding so many pins."""
     with torch.device("meta"):
         network = build_uve(dataclasses.replace(uve, init_from=None)).eval()
         tower = build_clip(dataclasses.replace(clip, init_from=None)).eval()
-        own = forward_flops(network, torch.zeros(1, 3, uve.image_size, uve.image_size))
-        other = forward_flops(tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image)
+        own = count_forward_flops(network, torch.zeros(1, 3, uve.image_size, uve.image_size))
+        other = count_forward_flops(tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image)
     row = 4 * uve.embed_dim + uve.embed_dim // 8 + 4 * clip.embed_dim
     hours = vectors * (own + other) / GPU_FLOPS / 3600
     return [
-        ("UVE, parameters", f"{parameters(network):,}", uve.trunk),
+        ("UVE, parameters", f"{count_parameters(network):,}", uve.trunk),
         (
             "of a picture",
             f"{(own + other) / 1e9:,.1f} GFLOP",
@@ -86,9 +88,9 @@ def embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[Row]:
     ]
 
 
-def clustering_rows(spec: ClusterSpec, vectors: int, width: int, cores: float) -> list[Row]:
+def build_clustering_rows(spec: ClusterSpec, vectors: int, width: int, cores: float) -> list[Row]:
     """Of clustering so many vectors with each of the spec's numbers."""
-    passes = PASSES + 1 if spec.batch_size else 30 * spec.restarts
+    passes = KMEANS_PASSES + 1 if spec.batch_size else 30 * spec.restarts
     rows = []
     for number in spec.numbers:
         flops = 2.0 * vectors * number * width * passes

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evaluation.generator.candidates import Row
-from evaluation.generator.measures import MEASURES
+from evaluation.generator.measure_names import MEASURES
 from evaluation.measures.distances import (
     Features,
     cmmd,
@@ -39,7 +39,7 @@ class FeatureChoice:
         return {self.fid, self.kid, self.cmmd, self.vendi}
 
 
-def measure_mean(rows: Iterable[Row], name: str) -> Interval | None:
+def compute_measure_mean(rows: Iterable[Row], name: str) -> Interval | None:
     """The mean of a measure where it is known, with its 95 % interval; None: nowhere.
 
     Pictures of one item depend on each other: the interval resamples items, each the mean over its seeds.
@@ -51,17 +51,17 @@ def measure_mean(rows: Iterable[Row], name: str) -> Interval | None:
     return bootstrap_mean([float(np.mean(values)) for values in by_item.values()]) if by_item else None
 
 
-def model_figures(rows: Sequence[Row]) -> dict[str, float]:
+def compute_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """Pictures, items, every measure's mean with the ends of its interval, and the worst core difference."""
     found: dict[str, float] = {"pictures": len(rows), "items": len({row["item_id"] for row in rows})}
     for name in MEASURES:
-        if (of := measure_mean(rows, name)) is not None:
+        if (of := compute_measure_mean(rows, name)) is not None:
             found |= {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
     differences = [row["core_max_abs_diff"] for row in rows if row["core_max_abs_diff"] is not None]
     return found | ({"core_max_abs_diff_worst": max(differences)} if differences else {})
 
 
-def set_figures(
+def compute_set_metrics(
     real: Mapping[FeatureName, Features], made: Mapping[FeatureName, Features], choice: FeatureChoice
 ) -> dict[str, float]:
     """Distances of painted to real pictures, each with its standard error, and the painted ones' diversity."""
@@ -79,16 +79,18 @@ def set_figures(
     return found | {"vendi": vendi_score(made[choice.vendi])}
 
 
-def slice_figures(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+def compute_slice_metrics(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Column -> value -> figures of the rows that have it."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for column in columns:
         values = sorted({str(row[column]) for row in rows if row[column] is not None})
-        found[column] = {value: model_figures([row for row in rows if str(row[column]) == value]) for value in values}
+        found[column] = {
+            value: compute_model_metrics([row for row in rows if str(row[column]) == value]) for value in values
+        }
     return found
 
 
-def worst(rows: Iterable[Row], by: str, count: int) -> list[Row]:
+def select_worst(rows: Iterable[Row], by: str, count: int) -> list[Row]:
     """The `count` rows with the lowest `by`, worst first."""
     known: list[Any] = [row for row in rows if row[by] is not None and math.isfinite(row[by])]
     return sorted(known, key=lambda row: (row[by], row["candidate_id"]))[:count]

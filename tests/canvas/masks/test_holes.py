@@ -3,20 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from canvas.masks.random import MaskSpec, boxes, inner_box, random_mask, strokes
+from canvas.masks.holes import HoleSpec, sample_boxes, sample_inner_box, sample_mask, sample_strokes
 
-SHARES = MaskSpec(everything=0.25, boxes=0.25, borders=0.25)
+SHARES = HoleSpec(everything=0.25, boxes=0.25, borders=0.25)
 
 
 def test_everything_is_painted_as_often_as_asked():
     random = np.random.default_rng(0)
-    masks = [random_mask(random, 32, 48, SHARES) for _ in range(1000)]
+    masks = [sample_mask(random, 32, 48, SHARES) for _ in range(1000)]
     assert {mask.shape for mask in masks} == {(32, 48)}
     assert np.mean([not mask.any() for mask in masks]) == pytest.approx(0.25, abs=0.04)
     assert not any(mask.all() for mask in masks)
 
 
-@pytest.mark.parametrize(("kind", "least", "most"), [(strokes, 0.1, 0.7), (boxes, 0.1, 0.6), (inner_box, 0.1, 0.6)])
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [(sample_strokes, 0.1, 0.7), (sample_boxes, 0.1, 0.6), (sample_inner_box, 0.1, 0.6)]
+)
 def test_holes_have_a_sensible_mean_area(kind, least, most):
     random = np.random.default_rng(1)
     areas = [kind(random, 64, 64).mean() for _ in range(200)]
@@ -26,17 +28,17 @@ def test_holes_have_a_sensible_mean_area(kind, least, most):
 
 
 def test_same_seed_same_masks():
-    first, second = ([random_mask(np.random.default_rng(7), 64, 64, SHARES)] for _ in range(2))
+    first, second = ([sample_mask(np.random.default_rng(7), 64, 64, SHARES)] for _ in range(2))
     assert np.array_equal(first, second)
 
 
 def test_one_pixel_pictures_work():
     random = np.random.default_rng(0)
     for _ in range(50):
-        assert random_mask(random, 1, 1, SHARES).shape == (1, 1)
+        assert sample_mask(random, 1, 1, SHARES).shape == (1, 1)
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.5, 0.5), (0.5, 0.5, 0.1)])
 def test_shares_are_checked(shares):
     with pytest.raises(ValueError, match="must be 0 or more and add up to 1 or less"):
-        MaskSpec(everything=shares[0], boxes=shares[1], borders=shares[2])
+        HoleSpec(everything=shares[0], boxes=shares[1], borders=shares[2])

@@ -9,11 +9,11 @@ import torch
 
 from canvas.inference.frame import Frame
 from canvas.inference.product import Product
-from canvas.pins.pixels import from_bytes
+from canvas.pins.pixels import bytes_to_tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class FramedProduct:
     """A product in the model's frame, as tensors with batch 1: pixels in [-1, 1], mask and alpha in 0..1."""
 
     frame: Frame
@@ -21,12 +21,12 @@ class Scene:
     mask: torch.Tensor
     alpha: torch.Tensor
 
-    def to(self, device: torch.device | str) -> Scene:
+    def to(self, device: torch.device | str) -> FramedProduct:
         """The same on `device`."""
-        return Scene(self.frame, *(part.to(device) for part in (self.pixels, self.mask, self.alpha)))
+        return FramedProduct(self.frame, *(part.to(device) for part in (self.pixels, self.mask, self.alpha)))
 
 
-def scene_of(product: Product, frame: Frame, device: torch.device) -> Scene:
+def frame_product(product: Product, frame: Frame, device: torch.device) -> FramedProduct:
     """The product scaled into `frame`. Raises ValueError if nothing of it is left there.
 
     Colours are averaged by alpha, so what lies outside of the product does not bleed into its edge.
@@ -39,8 +39,8 @@ def scene_of(product: Product, frame: Frame, device: torch.device) -> Scene:
             f"the product is too small: nothing is left of it at the model's {frame.width} x {frame.height} pixels, "
             "crop the image closer"
         )
-    colours = from_bytes(torch.from_numpy(pixels).permute(2, 0, 1)[None]).clamp(-1, 1)
-    return Scene(
+    colours = bytes_to_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None]).clamp(-1, 1)
+    return FramedProduct(
         frame,
         colours.to(device),
         torch.from_numpy(mask)[None, None].float().to(device),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from canvas.pins.tables import EVALUATION
-from evaluation.generator.figures import FeatureChoice, measure_mean, model_figures, set_figures, slice_figures, worst
+from evaluation.generator.metrics import (
+    FeatureChoice,
+    compute_measure_mean,
+    compute_model_metrics,
+    compute_set_metrics,
+    compute_slice_metrics,
+    select_worst,
+)
 
 CHOICE = FeatureChoice(fid="trunk", kid="trunk", cmmd="second", vendi="first")
 
@@ -20,7 +27,7 @@ def row(item: str, reward: float | None, **changes: Any) -> dict[str, Any]:
 
 
 def test_an_item_counts_once_however_many_seeds_it_has() -> None:
-    found = measure_mean([row("a", 0.0), row("a", 1.0), row("a", 0.5), row("b", 1.0)], "reward_overall")
+    found = compute_measure_mean([row("a", 0.0), row("a", 1.0), row("a", 0.5), row("b", 1.0)], "reward_overall")
     assert found is not None
     assert found.mean == pytest.approx(0.75)
     assert 0.5 <= found.low <= found.mean <= found.high <= 1.0
@@ -28,18 +35,18 @@ def test_an_item_counts_once_however_many_seeds_it_has() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     rows = [row("a", 0.5), row("b", None), row("c", float("nan"))]
-    found = measure_mean(rows, "reward_overall")
+    found = compute_measure_mean(rows, "reward_overall")
     assert found is not None
     assert found.mean == 0.5
-    assert measure_mean(rows, "scene_right") is None
-    figures = model_figures(rows)
+    assert compute_measure_mean(rows, "scene_right") is None
+    figures = compute_model_metrics(rows)
     assert (figures["pictures"], figures["items"], figures["reward_overall"]) == (3, 3, 0.5)
     assert "scene_right" not in figures
 
 
 def test_one_changed_product_among_many_is_the_worst() -> None:
     rows = [row(str(item), 0.5) for item in range(99)] + [row("bad", 0.5, core_max_abs_diff=7.0)]
-    figures = model_figures(rows)
+    figures = compute_model_metrics(rows)
     assert figures["core_max_abs_diff"] == pytest.approx(0.07)
     assert figures["core_max_abs_diff_worst"] == 7
 
@@ -50,7 +57,7 @@ def test_slices() -> None:
         row("b", 0.4, scene="forest"),
         row("c", 0.9, scene="lobby", category="Mugs"),
     ]
-    found = slice_figures(rows, ("scene", "category"))
+    found = compute_slice_metrics(rows, ("scene", "category"))
     assert {scene: of["reward_overall"] for scene, of in found["scene"].items()} == {
         "forest": pytest.approx(0.3),
         "lobby": 0.9,
@@ -62,7 +69,7 @@ def test_sets_are_compared_by_the_chosen_features() -> None:
     rng = np.random.default_rng(0)
     real = {name: rng.normal(size=(40, 8)).astype(np.float32) for name in ("trunk", "first", "second")}
     made = {**real, "second": real["second"] + 1}
-    found = set_figures(real, made, CHOICE)
+    found = compute_set_metrics(real, made, CHOICE)
     assert found["fid"] == pytest.approx(0, abs=1e-4)
     assert found["cmmd"] > 3 * found["cmmd_error"] > 0
     assert 1 < found["vendi"] <= 40
@@ -71,9 +78,9 @@ def test_sets_are_compared_by_the_chosen_features() -> None:
 
 def test_one_picture_has_no_distance() -> None:
     one = {name: np.ones((1, 8), np.float32) for name in ("trunk", "first", "second")}
-    assert set_figures(one, one, CHOICE) == {"vendi": pytest.approx(1)}
+    assert compute_set_metrics(one, one, CHOICE) == {"vendi": pytest.approx(1)}
 
 
 def test_worst_first() -> None:
     rows = [row("a", 0.5), row("b", 0.1), row("c", None), row("d", 0.3), row("e", float("nan"))]
-    assert [one["item_id"] for one in worst(rows, "reward_overall", 2)] == ["b", "d"]
+    assert [one["item_id"] for one in select_worst(rows, "reward_overall", 2)] == ["b", "d"]

@@ -12,7 +12,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MaskSpec:
+class HoleSpec:
     """How often each kind of hole comes; the rest of the probability is strokes."""
 
     everything: float  # nothing is kept, so that the denoiser does not forget text-to-image
@@ -25,19 +25,19 @@ class MaskSpec:
             raise ValueError(f"mask shares {shares} must be 0 or more and add up to 1 or less; strokes get the rest")
 
 
-def random_mask(random: np.random.Generator, height: int, width: int, spec: MaskSpec) -> Mask:
+def sample_mask(random: np.random.Generator, height: int, width: int, spec: HoleSpec) -> Mask:
     """A mask (height, width) of one of the kinds of `spec`; at least one pixel is to be painted."""
     kind = random.random()
     if kind < spec.everything:
         return np.zeros((height, width), bool)
     if kind < spec.everything + spec.boxes:
-        return ~boxes(random, height, width)
+        return ~sample_boxes(random, height, width)
     if kind < spec.everything + spec.boxes + spec.borders:
-        return inner_box(random, height, width)
-    return ~strokes(random, height, width)
+        return sample_inner_box(random, height, width)
+    return ~sample_strokes(random, height, width)
 
 
-def strokes(random: np.random.Generator, height: int, width: int) -> Mask:
+def sample_strokes(random: np.random.Generator, height: int, width: int) -> Mask:
     """One to four thick polylines with round joints, as LaMa's large masks (Suvorov et al. 2022). True = under one."""
     canvas = np.zeros((height, width), np.uint8)
     side = min(height, width)
@@ -56,24 +56,26 @@ def strokes(random: np.random.Generator, height: int, width: int) -> Mask:
     return canvas.astype(bool)
 
 
-def boxes(random: np.random.Generator, height: int, width: int) -> Mask:
+def sample_boxes(random: np.random.Generator, height: int, width: int) -> Mask:
     """One to three boxes with sides of 0.2 to 0.7 of the picture's. True = inside one."""
     canvas = np.zeros((height, width), bool)
     for _ in range(random.integers(1, 4)):
-        top, left, bottom, right = _box(random, height, width, 0.2, 0.7)
+        top, left, bottom, right = _sample_box(random, height, width, 0.2, 0.7)
         canvas[top:bottom, left:right] = True
     return canvas
 
 
-def inner_box(random: np.random.Generator, height: int, width: int) -> Mask:
+def sample_inner_box(random: np.random.Generator, height: int, width: int) -> Mask:
     """A box with sides of 0.3 to 0.8 of the picture's, anywhere, also at its edges. True = inside."""
     canvas = np.zeros((height, width), bool)
-    top, left, bottom, right = _box(random, height, width, 0.3, 0.8)
+    top, left, bottom, right = _sample_box(random, height, width, 0.3, 0.8)
     canvas[top:bottom, left:right] = True
     return canvas
 
 
-def _box(random: np.random.Generator, height: int, width: int, small: float, large: float) -> tuple[int, int, int, int]:
+def _sample_box(
+    random: np.random.Generator, height: int, width: int, small: float, large: float
+) -> tuple[int, int, int, int]:
     tall = max(1, round(height * random.uniform(small, large)))
     wide = max(1, round(width * random.uniform(small, large)))
     top = int(random.integers(height - tall + 1))
