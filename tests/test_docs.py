@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
@@ -54,6 +55,30 @@ def test_paths_that_are_named_exist() -> None:
     folders = "canvas|evaluation|lifecycle|components|pipelines|bench|tests|docs|profiles"
     named = rf"`((?:{folders})/[\w./-]+)`"
     assert refused(named, lambda name, _: (ROOT / name).exists() or name == EXAMPLE) == {}
+
+
+def test_names_beside_a_path_are_in_that_file() -> None:
+    assert refused(r"(`[\w/]+\.py`: `\w+`)", lambda found, _: _defines(*re.findall(r"`(.*?)`", found))) == {}
+
+
+def _defines(path: str, name: str) -> bool:
+    return bool(re.search(rf"\b(?:def|class) {name}\b", (ROOT / path).read_text(encoding="utf-8")))
+
+
+def test_imports_of_the_examples_work() -> None:
+    def good(line: str, page: Path) -> bool:
+        module, names = re.findall(r"from ([\w.]+) import ([\w, ]+)", line)[0]
+        found = importlib.import_module(module)
+        return all(hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}") for name in names.split(", "))
+
+    assert refused(r"^ *(from (?:canvas|components|evaluation|lifecycle)[\w.]* import [\w, ]+)$", good) == {}
+
+
+def test_members_of_the_api_page_exist() -> None:
+    text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: ([\w.]+)\n    options:\n      members: \[([\w, ]+)\]", text, re.MULTILINE)
+    found = {(module, name) for module, names in listed for name in names.split(", ")}
+    assert {(module, name) for module, name in found if not hasattr(importlib.import_module(module), name)} == set()
 
 
 def test_targets_are_makes() -> None:
