@@ -111,21 +111,21 @@ def evaluate(
     }
     by_slice = compute_slice_metrics(models["challenger"], params.slices)
     moved = _drifted(params, models["challenger"], champion.path, learnt_from)
-    drift = {
+    drift_figures = {
         "share": len(moved.drifted) / len(moved.distances),
         "drifted": len(moved.drifted),
         "columns": len(moved.distances),
         "distance": dict(moved.distances),
     }
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
-    everything = figures | {"slices": by_slice, "drift": drift, "judge": dict(by.accuracy), "seconds": seconds}
+    everything = figures | {"slices": by_slice, "drift": drift_figures, "judge": dict(by.accuracy), "seconds": seconds}
     metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     drift.path.write_text(moved.page, encoding="utf-8")
     shown = EvaluationPage(
         models=figures,
         slices=by_slice,
         deltas=_deltas(params, models),
-        drift=drift,
+        drift=drift_figures,
         drift_page="drift.html",
         worst=_worst(params, models["challenger"]),
         worst_by="reward_overall",
