@@ -5,8 +5,7 @@ answer, and nobody is to read what another said. MLflow shows a trace's response
 questions; the item's picture is an attachment of the trace, and the preview names it by its absolute address.
 
 Who answered is `completed_by` of a queue's item: the server binds it to the name that signed in. An answer's own
-source can be forged, and answers may be missing, so that `lifecycle.ratings.ratings` and the ratings' own `write_answers`
-check again.
+source can be forged, and answers may be missing, so that `PinnedRatings.write_answers` checks again.
 """
 
 from __future__ import annotations
