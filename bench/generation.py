@@ -87,7 +87,9 @@ def make_autoencoder() -> AutoencoderKL:
 def make_decoder(vae: AutoencoderKL) -> ConditionalDecoder:
     """The conditional decoder of params.yaml, with a width for each resolution of `vae`."""
     spec = read_section(DecoderSpec, "decoder", load_sections())
-    return ConditionalDecoder.of(vae, dataclasses.replace(spec, channels=tuple(vae.config.block_out_channels))).eval()
+    return ConditionalDecoder.from_vae(
+        vae, dataclasses.replace(spec, channels=tuple(vae.config.block_out_channels))
+    ).eval()
 
 
 def make_product() -> tuple[Image.Image, Image.Image]:

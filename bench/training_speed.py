@@ -188,7 +188,7 @@ def build_canvas_run(of: Sizes, shards: Path, vae: Vae, work: Path, precision: P
     train = dataclasses.replace(of.train, precision=precision)
     rows = ShardRows(shards)
     columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
-    batches = rows.batches(rows.index, columns, of.train.batch_size, of.train.seed)
+    batches = rows.build_batches(rows.index, columns, of.train.batch_size, of.train.seed)
     objective = DenoisingObjective(of.diffusion, get_latent_scale(vae), captions=1, caption_dropout=0.1, inpaint=False)
     unet = make_denoiser(of)
 

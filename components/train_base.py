@@ -58,8 +58,8 @@ def train_base(
         denoiser,
         latent_channels=autoencoder.config["latent_channels"],
         sample_size=autoencoder.config["sample_size"] // get_scale_factor(autoencoder),
-        text_width=rows.shape("text_states")[-1],
-        pooled_width=rows.shape("text_pooled")[-1],
+        text_width=rows.get_shape("text_states")[-1],
+        pooled_width=rows.get_shape("text_pooled")[-1],
     )
     objective = DenoisingObjective(
         diffusion,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.train.spec import Train, TrainableParams, Training, TrainSpec
-from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
+from canvas.vae.spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -121,7 +121,7 @@ def train_decoder(
     shown = [pin.known() for pin in select_even_runs(judged, params.sheet_pins)]
     painted = time.perf_counter()
     torch.manual_seed(spec.seed)
-    conditional = ConditionalDecoder.of(autoencoder, decoder)
+    conditional = ConditionalDecoder.from_vae(autoencoder, decoder)
 
     def sample(model: nn.Module, step: int) -> None:
         log.picture(f"samples-{step:06d}", encode_png(_sheet(cast("ConditionalDecoder", model), autoencoder, shown)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from canvas.shards.image_rows import ImageRows
+    from canvas.shards.rows import ImageRows
     from canvas.train.data import Batch
     from canvas.uve.pin_embeddings import PinEmbeddings
 
@@ -68,8 +68,7 @@ def train_ip_adapter(
     from canvas.denoiser.process import build_training_scheduler
     from canvas.denoiser.sheet import SampleSheet
     from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss, map_columns, train_denoiser
-    from canvas.shards.image_rows import ImageRows
-    from canvas.shards.rows import has_product
+    from canvas.shards.rows import ImageRows, has_product
     from canvas.train.distributed import join_world
     from canvas.uve.pin_embeddings import PinEmbeddings
     from canvas.vae.latents import get_latent_scale
@@ -167,7 +166,7 @@ def _told(rows: ImageRows) -> tuple[torch.Tensor, torch.Tensor]:
     embeddings, tokens = [], []
     for numbers in chosen.values():
         for first in range(0, len(numbers), 64):
-            batch = rows.batch(numbers[first : first + 64], {"text_states": "text_states"})
+            batch = rows.read_batch(numbers[first : first + 64], {"text_states": "text_states"})
             embeddings.append(torch.as_tensor(batch["image"]))
             tokens.append(compute_caption_tokens(torch.as_tensor(batch["text_states"])[:, 0]))
     return torch.cat(embeddings), torch.cat(tokens)

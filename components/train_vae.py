@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from canvas.pins.crops import CropSpec
 from canvas.pins.frames import FrameSpec
 from canvas.train.spec import TrainableParams, Training, TrainSpec
-from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
-from canvas.vae.spec import VaeSpec
+from canvas.vae.spec import AdversarySpec, PerceptualSpec, ReconstructionSpec, VaeSpec
 from components import artifacts
 from components.artifacts import Clip, Kept, Pins, SceneJudges, Truth
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage

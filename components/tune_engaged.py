@@ -85,7 +85,7 @@ def tune_engaged(
     )
     save_lora(unet, lora.path)
 
-    figures = run.figures(unet) | {"selection": wanted.figures()} | {"seconds": time.perf_counter() - clock}
+    figures = run.figures(unet) | {"selection": wanted.compute_metrics()} | {"seconds": time.perf_counter() - clock}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text(run.curve(), encoding="utf-8")
     sheet.path.write_bytes(samples.png(unet))

@@ -16,9 +16,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from canvas.decoder.spec import DecoderSpec
-from canvas.masks.composite import bound_shift, composite_product, erode_mask
+from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
 from canvas.pins.pixels import bytes_to_tensor
-from canvas.shards.conditioning import mask_images
 from canvas.vae.model import PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
 from canvas.vae.objective import ImageLoss
 
@@ -46,13 +45,13 @@ class ConditionEncoder(nn.Module):
         x = self.entry(known)
         features = []
         for level in range(len(self.stages.blocks)):
-            x = self.stages.level(level, self.stages.resamples[level - 1](x) if level else x)
+            x = self.stages.run_level(level, self.stages.resamples[level - 1](x) if level else x)
             features.append(x)
         return features
 
 
 class ConditionalDecoder(ModelMixin, ConfigMixin):
-    """Raw latents and the known part of a picture -> picture. Build it with `of`, load it with `from_pretrained`.
+    """Raw latents and the known part of a picture -> picture. Build it with `from_vae`, load it with `from_pretrained`.
 
     `vae` and `vae_config` name the autoencoder whose decoder this holds.
     """
@@ -87,7 +86,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         )
 
     @classmethod
-    def of(cls, vae: Vae, spec: DecoderSpec) -> ConditionalDecoder:
+    def from_vae(cls, vae: Vae, spec: DecoderSpec) -> ConditionalDecoder:
         """A decoder that starts from the weights of `vae`."""
         config = {name: value for name, value in dict(vae.config).items() if not name.startswith("_")}
         decoder = cls(
@@ -102,7 +101,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         decoder.trunk.load_state_dict({name: weights[name] for name in decoder.trunk.state_dict()})
         return decoder
 
-    def known(self, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor) -> list[torch.Tensor]:
+    def encode_condition(self, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor) -> list[torch.Tensor]:
         """Features of the known part of images (B, 3, H, W) in [-1, 1]: once a generation, for all its candidates."""
         return self.condition(torch.cat([mask_images(images, mask), mask, alpha], dim=1))
 
@@ -111,17 +110,17 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         (B, C, h, w) and features of as many pictures, or of one for all."""
         size = len(latents)
         shared = [feature.expand(size, -1, -1, -1) for feature in features]
-        hidden = self._hidden(latents, shared[::-1])
-        return self._picture(hidden, latents), bound_shift(self.blend(torch.cat([shared[0], hidden], dim=1)))
+        hidden = self._compute_hidden(latents, shared[::-1])
+        return self._decode_image(hidden, latents), bound_shift(self.blend(torch.cat([shared[0], hidden], dim=1)))
 
     def forward(
         self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor
     ) -> torch.Tensor:
         """Composited pictures (B, 3, H, W). `images` in [-1, 1] hold the product; mask and alpha are (B, 1, H, W)."""
-        pictures, shift = self.decode(latents, self.known(images, mask, alpha))
+        pictures, shift = self.decode(latents, self.encode_condition(images, mask, alpha))
         return composite_product(pictures, images, erode_mask(mask, self.config["erosion"]), mask, alpha, shift)
 
-    def _hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
+    def _compute_hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
         """The decoder's last hidden states, after norm and activation."""
         added = [inject(feature) for inject, feature in zip(self.inject, coarsest_first, strict=True)]
         trunk = self.trunk
@@ -129,7 +128,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
             entry, stages, norm, activation, _, _ = trunk.decoder
             x = entry(latents)
             for level, feature in enumerate(added):
-                x = stages.level(level, (stages.resamples[level - 1](x) if level else x) + feature)
+                x = stages.run_level(level, (stages.resamples[level - 1](x) if level else x) + feature)
             return activation(norm(x))
         x = latents if trunk.post_quant_conv is None else trunk.post_quant_conv(latents)
         x = trunk.decoder.mid_block(trunk.decoder.conv_in(x))
@@ -137,7 +136,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
             x = block(x + feature)
         return trunk.decoder.conv_act(trunk.decoder.conv_norm_out(x))
 
-    def _picture(self, hidden: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    def _decode_image(self, hidden: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         if isinstance(self.trunk, PixelAutoencoder):
             return self.trunk.decoder[5](self.trunk.decoder[4](hidden)) + self.trunk.synthesis(latents)
         return self.trunk.decoder.conv_out(hidden)
@@ -184,7 +183,7 @@ class DecoderObjective:
         )
         encoded = truth.amin(dim=(1, 2, 3), keepdim=True)
         level = self.latent_noise * encoded * draws.uniform(len(latents), 1, 1, 1)
-        noisy = self.scale.normalized(latents) + level * draws.normal(*latents.shape)
-        found = decoder(self.scale.raw(noisy), images, mask, alpha)
+        noisy = self.scale.normalize(latents) + level * draws.normal(*latents.shape)
+        found = decoder(self.scale.denormalize(noisy), images, mask, alpha)
         loss, outputs = self.loss(truth * found + (1 - truth) * images, images, draws.step)
         return loss, outputs | {"reconstructions": found}

@@ -165,7 +165,7 @@ class LatentGenerator:
             pooled=of["text_pooled"][:, 0].to(device),
             sizes=of["sizes"].to(device),
             hole=of["holes"][:, 0].to(device),
-            masked=self.scale.normalized(of["masked"][:, 0]).to(device),
+            masked=self.scale.normalize(of["masked"][:, 0]).to(device),
         )
         with cast_parameters(choose_autocast_dtype(device, self.spec.precision), self.unet):
             latents = sample_latents(
@@ -177,11 +177,11 @@ class LatentGenerator:
                 guidance_scale=self.spec.guidance_scale,
                 guidance_stop=self.spec.guidance_stop,
             )
-        return self.scale.raw(latents).cpu()
+        return self.scale.denormalize(latents).cpu()
 
 
 def _read_columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    batch = shards.batch(rows, names)
+    batch = shards.read_batch(rows, names)
     return {name: torch.as_tensor(batch[name]).float() for name in names}
 
 

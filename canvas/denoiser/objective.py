@@ -6,7 +6,7 @@ autoencoder gives them):
     moments       (B, 2C, h, w)     mean and log-variance of the raw latents
     text_states   (B, K, L, D)      hidden states of the text towers
     text_pooled   (B, K, P)         pooled text
-    sizes         (B, 6)            conditioning.size_ids
+    sizes         (B, 6)            canvas.pins.frames.build_size_ids
     masked        (B, M, C, h, w)   raw latents (means) of the masked picture; inpainting only
     holes         (B, M, 1, h, w)   1 = paint; inpainting only
     image         (B, E)            embedding of the picture itself; image prompts only
@@ -24,7 +24,6 @@ from torch import nn
 from canvas.denoiser.process import build_process
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
 from canvas.denoiser.unet import build_inpaint_input
-from canvas.shards.conditioning import draw_kept_captions, draw_kept_prompts, drop_embeddings, select_choice
 from canvas.vae.latents import LatentScale
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class DenoisingObjective:
         columns = self._columns(batch)
         posterior = DiagonalGaussianDistribution(columns["moments"].float())
         raw = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
-        clean = self.scale.normalized(raw)
+        clean = self.scale.normalize(raw)
         noise = draws.normal(*clean.shape)
         times = self.process.times(draws)
         sample = self.process.noisy(clean, noise, times)
@@ -86,7 +85,7 @@ class DenoisingObjective:
             added["image_embeds"] = [drop_embeddings(columns["image"].float(), keep_image)[:, None]]
         if self.inpaint:
             choice = draws.integers(columns["holes"].shape[1], len(draws))
-            masked = self.scale.normalized(select_choice(columns["masked"], choice).float())
+            masked = self.scale.normalize(select_choice(columns["masked"], choice).float())
             sample = build_inpaint_input(sample, select_choice(columns["holes"], choice).float(), masked)
         prediction = denoiser(
             sample,
@@ -107,3 +106,31 @@ class DenoisingObjective:
         columns = {name: column for name in wanted if isinstance(column := batch.get(name), torch.Tensor)}
         assert len(columns) == len(wanted), f"a batch needs {wanted}, not {sorted(batch)}"
         return columns
+
+
+def select_choice(column: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:
+    """column[b, choice[b]] of (B, K, ...)."""
+    return column[torch.arange(len(column), device=column.device), choice.to(column.device)]
+
+
+def draw_kept_captions(draws: Draws, dropout: float) -> torch.Tensor:
+    """Bool (B,): False where the caption is dropped, so that the denoiser learns guidance's unconditional side."""
+    return draws.uniform(len(draws)) >= dropout
+
+
+def draw_kept_prompts(draws: Draws, caption: float, image: float, both: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bool (B,) of captions and of pictures: False where dropped. Shares of samples without their caption alone, their
+    picture alone, and both (Ye et al. 2023, section 4.1: 0.05 each)."""
+    draw = draws.uniform(len(draws))
+    without_caption, without_image = draw < caption, (draw >= caption) & (draw < caption + image)
+    without_both = (draw >= caption + image) & (draw < caption + image + both)
+    return ~(without_caption | without_both), ~(without_image | without_both)
+
+
+def drop_embeddings(embedding: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Embeddings (B, ...) with zeros where `keep` is False.
+
+    Zeros are SDXL's empty negative prompt (`force_zeros_for_empty_prompt`), so stock pipelines guide against what was
+    trained.
+    """
+    return embedding * keep.to(embedding).view(-1, *[1] * (embedding.ndim - 1))

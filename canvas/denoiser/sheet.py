@@ -45,7 +45,7 @@ class SampleSheet:
             raise ValueError("no such pin is held out: without products that have a good mask there is nothing to draw")
         rows = max(group_by_bucket(held_out).values(), key=len)
         places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
-        batch = shards.batch([rows[place] for place in places], map_columns(masks))
+        batch = shards.read_batch([rows[place] for place in places], map_columns(masks))
         self.columns = {name: column.float() for name, column in batch.items() if isinstance(column, torch.Tensor)}
         self.inpaints = masks != "none"
         self.vae = vae
@@ -82,7 +82,7 @@ class SampleSheet:
             pooled=columns["text_pooled"][:, 0],
             sizes=columns["sizes"],
             hole=columns["holes"][:, 0] if self.inpaints else None,
-            masked=scale.normalized(columns["masked"][:, 0]) if self.inpaints else None,
+            masked=scale.normalize(columns["masked"][:, 0]) if self.inpaints else None,
             image=columns["image"][:, None] if "image" in columns else None,
         )
         with eval_mode(denoiser):
@@ -94,4 +94,4 @@ class SampleSheet:
                 steps=self.spec.steps,
                 guidance_scale=self.spec.guidance_scale,
             )
-        return scale.raw(latents)
+        return scale.denormalize(latents)

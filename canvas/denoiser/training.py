@@ -84,7 +84,7 @@ def train_denoiser(
     columns = map_columns(masks)
     chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
     rest = [row for row in shards.index if wanted(row) and row.split != "train"]
-    batches = shards.batches(chosen, columns, spec.batch_size, spec.seed)
+    batches = shards.build_batches(chosen, columns, spec.batch_size, spec.seed)
     scored = build_held_out_batches(shards, rest, held_out, columns)
 
     with join_world(spec.parallel) as world:
@@ -134,7 +134,7 @@ def build_held_out_batches(
     places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
     buckets = group_by_bucket(rows[place] for place in places)
     return [
-        shards.batch(of_bucket[first : first + spec.batch_size], columns)
+        shards.read_batch(of_bucket[first : first + spec.batch_size], columns)
         for of_bucket in buckets.values()
         for first in range(0, len(of_bucket), spec.batch_size)
     ]

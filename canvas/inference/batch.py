@@ -111,7 +111,7 @@ def iterate_images(
         products = [one.request.product for one in chosen]
         yield from zip(
             places,
-            decode_composites(pipeline, scale.raw(latents), features, chosen[0].scene.frame, products),
+            decode_composites(pipeline, scale.denormalize(latents), features, chosen[0].scene.frame, products),
             strict=True,
         )
 
@@ -165,5 +165,5 @@ def _encode_products(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest])
         return None
     device = pipeline.device  # diffusers looks through all parts for it
     scenes = [one.scene.to(device) for one in chosen]
-    known = [decoder.known(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
+    known = [decoder.encode_condition(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
     return [torch.cat(level) for level in zip(*known, strict=True)]

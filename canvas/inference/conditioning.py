@@ -14,8 +14,9 @@ from canvas.denoiser.sampling import Condition
 from canvas.inference.frame import Frame, compute_frame
 from canvas.inference.framed_product import FramedProduct
 from canvas.inference.product import Pixels, Product, composite_pixels
+from canvas.masks.composite import compute_hole, mask_images
+from canvas.pins.frames import build_size_ids
 from canvas.pins.pixels import tensor_to_bytes
-from canvas.shards.conditioning import build_size_ids, compute_hole, mask_images
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import get_scale_factor
 
@@ -57,7 +58,7 @@ def build_condition(
         negative_states=negative[0],
         negative_pooled=negative[1],
         hole=compute_hole(scene.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
-        masked=get_latent_scale(vae).normalized(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
+        masked=get_latent_scale(vae).normalize(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
         image=None if style is None else style.embeddings[None],
     )
 

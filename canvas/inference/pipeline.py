@@ -200,7 +200,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         scene = frame_product(found, compute_pipeline_frame(self, found), self.device)
         condition = build_condition(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)
         noise = self._noise(scene.frame, num_candidates, seed, generator)
-        features = self.decoder.known(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
+        features = (
+            self.decoder.encode_condition(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
+        )
         sampling = self.scheduler if scheduler is None else build_scheduler(scheduler, self.scheduler)
         sampling.set_timesteps(num_inference_steps)  # may be more than asked for: Heun's are 2 n - 1
         scale = get_latent_scale(self.vae)
@@ -223,7 +225,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     def ask(clean: torch.Tensor) -> Sequence[int]:
                         chosen = pick(
                             found,
-                            decode_composites(self, scale.raw(clean), features, scene.frame, [found] * len(clean)),
+                            decode_composites(
+                                self, scale.denormalize(clean), features, scene.frame, [found] * len(clean)
+                            ),
                         )
                         left[:] = [left[place] for place in chosen]
                         return chosen
@@ -243,7 +247,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                     picks={step: picking(pick) for step, pick in (picks or {}).items()},
                 )
                 shown += left
-                made = decode_composites(self, scale.raw(latents), features, scene.frame, [found] * len(latents))
+                made = decode_composites(
+                    self, scale.denormalize(latents), features, scene.frame, [found] * len(latents)
+                )
                 images += [Image.fromarray(picture) for picture in made]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=found, candidates=shown)

@@ -70,3 +70,17 @@ def compute_seam_gradient(images: torch.Tensor, mask: torch.Tensor, reach: int) 
     counted_across, counted_down = band[..., :, 1:] * band[..., :, :-1], band[..., 1:, :] * band[..., :-1, :]
     total = (across * counted_across).sum(dim=(1, 2, 3)) + (down * counted_down).sum(dim=(1, 2, 3))
     return total / (counted_across.sum(dim=(1, 2, 3)) + counted_down.sum(dim=(1, 2, 3)))
+
+
+def compute_hole(mask: torch.Tensor, cell: int, inflate: int = 0) -> torch.Tensor:
+    """Product masks (B, 1, H, W), 1 = keep, as holes (B, 1, H / cell, W / cell), float, 1 = paint.
+
+    A cell with any pixel to paint is painted; `inflate` grows the hole by so many cells on every side, for seams come
+    from edges off the cell.
+    """
+    return max_pool_mask(F.max_pool2d((mask < 0.5).float(), cell), inflate)
+
+
+def mask_images(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) in [-1, 1] with 0, mid-grey, where the mask (B, 1, H, W) does not keep, as diffusers does."""
+    return images * (mask >= 0.5)

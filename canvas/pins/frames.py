@@ -59,12 +59,12 @@ class View:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The denoiser's size conditioning (canvas.shards.conditioning.build_size_ids).
+        """The denoiser's size conditioning (canvas.pins.frames.build_size_ids).
 
         A picture counts as of the size it was scaled to: a larger original lost nothing that the frame could show,
         and what the pipeline says of its frames was then seen in training.
         """
-        return (*self.scaled, self.top, self.left, *self.frame)
+        return build_size_ids(self.scaled, (self.top, self.left), self.frame)
 
 
 def select_frame(size: Size, spec: FrameSpec) -> Size:
@@ -106,3 +106,9 @@ def extract_view(image: Image.Image, view: View) -> NDArray[np.uint8]:
     small = image.resize((width, height), Image.Resampling.LANCZOS if image.mode == "RGB" else Image.Resampling.BOX)
     box = view.left, view.top, view.left + view.frame[1], view.top + view.frame[0]
     return np.asarray(small.crop(box))
+
+
+def build_size_ids(original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int]) -> tuple[int, ...]:
+    """SDXL's six numbers, as stock diffusers orders them: original (height, width), crop (top, left), target
+    (height, width)."""
+    return (*original, *crop, *target)

@@ -10,7 +10,7 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     moments           (2C, h, w)  mean and log-variance of the raw latents
     text_states       (K, L, D)   hidden states of the text towers
     text_pooled       (K, P)      pooled text
-    sizes             (6,)        canvas.shards.conditioning.build_size_ids
+    sizes             (6,)        canvas.pins.frames.build_size_ids
     masked_random     (M, C, h, w)  raw latents (means) of the picture without its holes
     holes_random      (M, 1, h, w)  1 = paint
     masked_product    (N, C, h, w)  likewise of product masks, drawn as a fallible segmenter would
@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from canvas.clip.model import TextTower, encode_prompts
 from canvas.features.perceptual import compute_image_embeddings
+from canvas.masks.composite import compute_hole, mask_images
 from canvas.masks.errors import simulate_errors
 from canvas.masks.holes import sample_mask
 from canvas.pins import tables
@@ -44,7 +45,6 @@ from canvas.pins.frames import FrameSpec, View, compute_view, extract_view
 from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_alpha
 from canvas.pins.pixels import bytes_to_tensor
-from canvas.shards.conditioning import compute_hole, mask_images
 from canvas.shards.files import Sample
 from canvas.shards.spec import EncodingSpec
 from canvas.train.precision import autocast, choose_autocast_dtype

@@ -32,7 +32,9 @@ class EngagementSelection:
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
         self.rule = rule
         pins = [row for row in rows if row.view == 0]  # their other views repeat them
-        rates = sorted((self.rate(row) for row in pins if row.split == "train" and self._counts(row)), reverse=True)
+        rates = sorted(
+            (self.compute_rate(row) for row in pins if row.split == "train" and self._is_eligible(row)), reverse=True
+        )
         if not rates:
             raise ValueError(
                 f"no promoted product pin of the train split has {rule.min_impressions} impressions: lower "
@@ -43,13 +45,13 @@ class EngagementSelection:
         self._after = [rate for rate in rates if rate >= self.threshold]
 
     def __call__(self, row: ShardRow) -> bool:
-        return self._counts(row) and self.rate(row) >= self.threshold
+        return self._is_eligible(row) and self.compute_rate(row) >= self.threshold
 
-    def rate(self, row: ShardRow) -> float:
+    def compute_rate(self, row: ShardRow) -> float:
         """Engagement by impression."""
         return (self.rule.saves_weight * row.saves + row.clicks) / row.impressions
 
-    def figures(self) -> dict[str, Any]:
+    def compute_metrics(self) -> dict[str, Any]:
         """The selection of the train split against what it was selected from, in pins."""
         return {
             "candidates": len(self._before),
@@ -59,5 +61,5 @@ class EngagementSelection:
             "mean_rate_of_selected": sum(self._after) / len(self._after),
         }
 
-    def _counts(self, row: ShardRow) -> bool:
+    def _is_eligible(self, row: ShardRow) -> bool:
         return row.promoted and row.kind == "product" and row.impressions >= self.rule.min_impressions

@@ -55,28 +55,42 @@ class ShardRows:
             )
         ]
 
-    def shape(self, column: str) -> torch.Size:
+    def get_shape(self, column: str) -> torch.Size:
         """Of that column in the first sample."""
         shape: torch.Size = self._shards[0][column].shape
         return shape
 
-    def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
+    def read_batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
         """Those rows, of one bucket; `columns` maps the batch's names to the shards', `pin_id` comes by itself."""
         samples = {row: self._shards[row] for row in sorted(set(rows))}  # in the order of the disk
         tensors = {name: torch.stack([samples[row][stored] for row in rows]) for name, stored in columns.items()}
         return {"pin_id": [samples[row]["pin_id"] for row in rows], **tensors}
 
-    def batches(
+    def build_batches(
         self, rows: Iterable[ShardRow], columns: Mapping[str, str], batch_size: int, seed: int
     ) -> BucketBatches:
         """Batches of those rows, whose neighbours in time are neighbours on disk."""
         return BucketBatches(
-            lambda chosen: self.batch(chosen, columns),
+            lambda chosen: self.read_batch(chosen, columns),
             group_by_bucket(rows),
             batch_size,
             seed,
             shards=self._shards.sizes,
         )
+
+
+class ImageRows(ShardRows):
+    """Shards joined to embeddings by pin: every batch has a column `image` (B, E)."""
+
+    def __init__(self, path: Path, embedding: Callable[[Sequence[str]], torch.Tensor]) -> None:
+        super().__init__(path)
+        self._embedding = embedding
+
+    def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
+        batch = super().batch(rows, columns)
+        pins = batch["pin_id"]
+        assert isinstance(pins, list)
+        return {**batch, "image": self._embedding(pins)}
 
 
 def group_by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
@@ -116,11 +130,11 @@ class BucketBatches:
         self._turns = np.zeros(0, np.int64)  # the bucket of each step so far
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
-        bucket, number = self.turn(step)
+        bucket, number = self.find_turn(step)
         chosen = self._orders[bucket].batch(self._batch_size, number, rank, world)
         return self._read(self._rows[bucket][chosen].tolist())
 
-    def turn(self, step: int) -> tuple[int, int]:
+    def find_turn(self, step: int) -> tuple[int, int]:
         """The bucket of `step`, and how many earlier steps had it."""
         if step >= len(self._turns):
             draw = np.random.Generator(np.random.Philox(key=[self._seed, 0])).random(max(1024, 2 * step))

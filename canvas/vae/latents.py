@@ -22,12 +22,12 @@ class LatentScale:
     std: torch.Tensor  # (C,)
     scale: float
 
-    def normalized(self, raw: torch.Tensor) -> torch.Tensor:
+    def normalize(self, raw: torch.Tensor) -> torch.Tensor:
         """What the denoiser sees of raw latents (B, C, h, w): about zero mean and unit variance."""
         return (raw - self._per_channel(self.mean, raw)) / self._per_channel(self.std, raw) * self.scale
 
-    def raw(self, normalized: torch.Tensor) -> torch.Tensor:
-        """The inverse of `normalized`: what the autoencoder decodes."""
+    def denormalize(self, normalized: torch.Tensor) -> torch.Tensor:
+        """The inverse of `normalize`: what the autoencoder decodes."""
         return normalized / self.scale * self._per_channel(self.std, normalized) + self._per_channel(
             self.mean, normalized
         )

@@ -172,10 +172,10 @@ class ResolutionLevels(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for level in range(len(self.blocks)):
-            x = self.level(level, self.resamples[level - 1](x) if level else x)
+            x = self.run_level(level, self.resamples[level - 1](x) if level else x)
         return x
 
-    def level(self, level: int, x: torch.Tensor) -> torch.Tensor:
+    def run_level(self, level: int, x: torch.Tensor) -> torch.Tensor:
         """The residual blocks of one resolution."""
         blocks = self.blocks[level]
         assert isinstance(blocks, nn.ModuleList)

@@ -27,7 +27,7 @@ class DecoderScores:
         """Take in pictures, and the `images` that their products come from."""
         from canvas.masks.composite import compute_seam_gradient, erode_mask
         from canvas.pins.pixels import tensor_to_bytes
-        from canvas.vae.objective import psnr
+        from evaluation.measures.similarity import psnr
 
         core = erode_mask(mask, self._erosion).expand_as(images)
         difference = (tensor_to_bytes(decoded).int() - tensor_to_bytes(images).int()).abs()[core]

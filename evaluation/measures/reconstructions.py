@@ -26,7 +26,7 @@ class ReconstructionScores:
 
     def add(self, images: torch.Tensor, found: torch.Tensor, splits: Sequence[str]) -> None:
         """Take in images and their reconstructions, each with its pin's split."""
-        from canvas.vae.objective import psnr, ssim
+        from evaluation.measures.similarity import psnr, ssim
 
         found = found.float().clamp(-1, 1)
         measures = {

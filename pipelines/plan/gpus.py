@@ -15,8 +15,7 @@ from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.train.distributed import list_shard_units
 from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.objective import ImageLoss
-from canvas.vae.objective_spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
-from canvas.vae.spec import VaeSpec
+from canvas.vae.spec import AdversarySpec, PerceptualSpec, ReconstructionSpec, VaeSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
 from pipelines.plan.profile import Models, Run, Section, compute_images_per_pass, count_parameters, train_spec
 

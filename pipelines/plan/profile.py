@@ -163,7 +163,7 @@ def build_models(specs: Specs, run: Run) -> Models:
             inpaint=add_inpaint_channels(build_denoiser(denoiser, **size)),
             lora=add_lora(add_inpaint_channels(build_denoiser(denoiser, **size)), rank=run.lora_rank, alpha=1),
             vae=autoencoder,
-            decoder=ConditionalDecoder.of(autoencoder, specs.decoder),
+            decoder=ConditionalDecoder.from_vae(autoencoder, specs.decoder),
             clips=(build_clip(text[0]), build_clip(text[1])),
             reward=RewardModel(**reward),
         )

@@ -44,7 +44,7 @@ def write_encoders(root: Path, text: TextSpec) -> None:
         torch.manual_seed(0)
         save_clip(build_clip(spec), spec, root / "models" / "clip" / name)
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
-    ConditionalDecoder.of(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
+    ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
     small = RewardSpec(
         image_size=32,

@@ -97,7 +97,7 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     assert config["scaling_factor"] == 0.13025
     assert config.get("latents_mean") is config.get("latents_std") is None
     raw = torch.randn(1, 4, 2, 2)
-    torch.testing.assert_close(get_latent_scale(after).normalized(raw), raw * 0.13025)
+    torch.testing.assert_close(get_latent_scale(after).normalize(raw), raw * 0.13025)
 
 
 @pytest.mark.parametrize(

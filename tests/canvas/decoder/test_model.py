@@ -58,7 +58,7 @@ def _moved(decoder: ConditionalDecoder) -> ConditionalDecoder:
 @BOTH
 @torch.no_grad()
 def test_core_is_exact_as_bytes(vae_spec):
-    decoder = _moved(ConditionalDecoder.of(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
+    decoder = _moved(ConditionalDecoder.from_vae(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     images, mask, alpha = _known()
     latents = torch.randn(2, vae_spec.latent_channels, 4, 4) * 5
     out = tensor_to_bytes(decoder(latents, bytes_to_tensor(images), mask, alpha))
@@ -72,10 +72,10 @@ def test_core_is_exact_as_bytes(vae_spec):
 @torch.no_grad()
 def test_starts_as_the_autoencoder(vae_spec):
     vae = build_vae(vae_spec, sample_size=32).eval()
-    decoder = ConditionalDecoder.of(vae, _spec(vae_spec)).eval()
+    decoder = ConditionalDecoder.from_vae(vae, _spec(vae_spec)).eval()
     images, mask, alpha = _known()
     latents = torch.randn(2, vae_spec.latent_channels, 4, 4)
-    pictures, shift = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
+    pictures, shift = decoder.decode(latents, decoder.encode_condition(bytes_to_tensor(images), mask, alpha))
     torch.testing.assert_close(pictures, vae.decode(latents).sample)
     assert shift.abs().max() == 0
 
@@ -83,30 +83,30 @@ def test_starts_as_the_autoencoder(vae_spec):
 @BOTH
 @torch.no_grad()
 def test_mask_alpha_and_picture_are_all_consumed(vae_spec):
-    decoder = _moved(ConditionalDecoder.of(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
+    decoder = _moved(ConditionalDecoder.from_vae(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     images, mask, alpha = _known(1)
     known = bytes_to_tensor(images)
     latents = torch.randn(1, vae_spec.latent_channels, 4, 4)
-    before, _ = decoder.decode(latents, decoder.known(known, mask, alpha))
+    before, _ = decoder.decode(latents, decoder.encode_condition(known, mask, alpha))
     less = mask.clone()
     less[..., 8:12, :] = 0
     for changed in ((known.roll(1, 3), mask, alpha), (known, mask, alpha * 0.5)):
-        assert (decoder.decode(latents, decoder.known(*changed))[0] - before).abs().max() > 1e-3
+        assert (decoder.decode(latents, decoder.encode_condition(*changed))[0] - before).abs().max() > 1e-3
     grey = torch.zeros_like(known)  # the masked picture is the same, only the mask differs
-    one, other = (decoder.decode(latents, decoder.known(grey, m, alpha))[0] for m in (mask, less))
+    one, other = (decoder.decode(latents, decoder.encode_condition(grey, m, alpha))[0] for m in (mask, less))
     assert (one - other).abs().max() > 1e-3
 
 
 @torch.no_grad()
 def test_what_is_painted_does_not_see_what_was_there():
-    decoder = _moved(ConditionalDecoder.of(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
+    decoder = _moved(ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
     images, mask, alpha = _known(1)
     other = torch.where(mask.expand_as(images) > 0.5, images, 255 - images)
     assert all(
         torch.equal(a, b)
         for a, b in zip(
-            decoder.known(bytes_to_tensor(images), mask, alpha),
-            decoder.known(bytes_to_tensor(other), mask, alpha),
+            decoder.encode_condition(bytes_to_tensor(images), mask, alpha),
+            decoder.encode_condition(bytes_to_tensor(other), mask, alpha),
             strict=True,
         )
     )
@@ -114,12 +114,15 @@ def test_what_is_painted_does_not_see_what_was_there():
 
 @torch.no_grad()
 def test_known_features_serve_all_candidates():
-    decoder = _moved(ConditionalDecoder.of(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
+    decoder = _moved(ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
     images, mask, alpha = _known(1)
     latents = torch.randn(3, 6, 4, 4)
-    once, _ = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
+    once, _ = decoder.decode(latents, decoder.encode_condition(bytes_to_tensor(images), mask, alpha))
     each = torch.cat(
-        [decoder.decode(row[None], decoder.known(bytes_to_tensor(images), mask, alpha))[0] for row in latents]
+        [
+            decoder.decode(row[None], decoder.encode_condition(bytes_to_tensor(images), mask, alpha))[0]
+            for row in latents
+        ]
     )
     torch.testing.assert_close(once, each, atol=1e-5, rtol=1e-5)
 
@@ -127,7 +130,7 @@ def test_known_features_serve_all_candidates():
 @BOTH
 @torch.no_grad()
 def test_saves_and_loads(vae_spec, tmp_path: Path):
-    decoder = _moved(ConditionalDecoder.of(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
+    decoder = _moved(ConditionalDecoder.from_vae(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     decoder.save_pretrained(tmp_path)
     again = ConditionalDecoder.from_pretrained(tmp_path).eval()
     images, mask, alpha = _known()
@@ -140,13 +143,13 @@ def test_saves_and_loads(vae_spec, tmp_path: Path):
 def test_widths_must_match_the_autoencoder():
     spec = dataclasses.replace(_spec(PIXEL), channels=(16, 16, 16))
     with pytest.raises(ValueError, match=r"decoder\.channels has 3 entries, the autoencoder 2"):
-        ConditionalDecoder.of(build_vae(PIXEL, sample_size=32), spec)
+        ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), spec)
 
 
 def test_training_uses_what_is_known():
     """Latents say nothing here, so only the masked picture can lower the loss on the product's band."""
     torch.manual_seed(0)
-    decoder = ConditionalDecoder.of(build_vae(PIXEL, sample_size=32), _spec(PIXEL))
+    decoder = ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), _spec(PIXEL))
     images, mask, alpha = _known()
     batch = {
         "pin_id": ["a", "b"],
@@ -240,11 +243,11 @@ def test_no_blend_lays_the_picture_over_what_is_painted():
 
 def test_what_the_decoder_asks_for_is_bounded():
     vae = build_vae(PIXEL, sample_size=32).eval()
-    decoder = ConditionalDecoder.of(vae, _spec(PIXEL)).eval()
+    decoder = ConditionalDecoder.from_vae(vae, _spec(PIXEL)).eval()
     torch.nn.init.constant_(decoder.blend[0].bias, 50.0)
     images, mask, alpha = _known(1)
     latents = vae.encode(bytes_to_tensor(images)).latent_dist.mode()
-    _, shift = decoder.decode(latents, decoder.known(bytes_to_tensor(images), mask, alpha))
+    _, shift = decoder.decode(latents, decoder.encode_condition(bytes_to_tensor(images), mask, alpha))
     assert shift.min() > 0.9 * MAX_SHIFT
     assert shift.max() <= MAX_SHIFT
 

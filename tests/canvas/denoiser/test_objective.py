@@ -4,18 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.spec import DiffusionSpec, ImageDropout
-from canvas.denoiser.unet import add_inpaint_channels
-from canvas.shards.conditioning import (
-    build_size_ids,
-    compute_hole,
+from canvas.denoiser.objective import (
+    DenoisingObjective,
     draw_kept_captions,
     draw_kept_prompts,
     drop_embeddings,
-    mask_images,
     select_choice,
 )
+from canvas.denoiser.spec import DiffusionSpec, ImageDropout
+from canvas.denoiser.unet import add_inpaint_channels
+from canvas.masks.composite import compute_hole, mask_images
+from canvas.pins.frames import build_size_ids
 from canvas.train.draws import Draws
 from canvas.vae.latents import LatentScale
 from tests.canvas import tiny
@@ -71,7 +70,7 @@ def test_a_perfect_answer_costs_nothing():
     batch = _batch()
     moments = batch["moments"]
     moments[:, 4:] = -30
-    clean = SCALE.normalized(moments[:, :4])
+    clean = SCALE.normalize(moments[:, :4])
     spy = Spy(lambda sample, times: (sample - clean) / (times / 1000)[:, None, None, None])
     objective = DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=0.0, inpaint=False)
     loss, _ = objective(spy, batch, Draws(seed=0, step=0, first=0, samples=2))
@@ -106,7 +105,7 @@ def test_the_denoiser_is_told_one_caption_and_one_mask_of_its_own():
             assert torch.equal(added["text_embeds"][row], batch["text_pooled"][row, matches[0]].float())
         else:
             assert states[row].abs().max() == 0 == added["text_embeds"][row].abs().max()
-        wanted = [SCALE.normalized(batch["masked"][row : row + 1, m])[0] for m in range(2)]
+        wanted = [SCALE.normalize(batch["masked"][row : row + 1, m])[0] for m in range(2)]
         masks += [m for m in range(2) if torch.equal(sample[row, 5:], wanted[m])]
         assert torch.equal(sample[row, 4:5], batch["holes"][row, masks[-1]].float())
     assert len(masks) == 8

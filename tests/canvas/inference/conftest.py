@@ -46,7 +46,7 @@ def pipeline() -> CanvasPipeline:
         text_encoder=TextTower.of(build_clip(SMALL), SMALL),
         text_encoder_2=TextTower.of(build_clip(OTHER), OTHER),
         scheduler=build_training_scheduler(FLOW),
-        decoder=_moved(ConditionalDecoder.of(vae, _spec(PIXEL))),
+        decoder=_moved(ConditionalDecoder.from_vae(vae, _spec(PIXEL))),
         max_aspect=2.0,
     )
     made.set_progress_bar_config(disable=True)

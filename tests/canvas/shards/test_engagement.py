@@ -33,7 +33,7 @@ def test_the_best_promoted_products_by_rate():
     assert engaged.threshold == pytest.approx((2 * 30 + 10) / 1000)
     assert [saves for saves in (10, 20, 30, 40) if engaged(row(saves))] == [30, 40]
     assert not any(map(engaged, others))
-    figures = engaged.figures()
+    figures = engaged.compute_metrics()
     assert (figures["candidates"], figures["selected"]) == (4, 2)
     assert figures["mean_rate_of_selected"] == pytest.approx(0.08)
 
@@ -41,8 +41,8 @@ def test_the_best_promoted_products_by_rate():
 def test_views_of_a_pin_count_once():
     pins = [row(saves) for saves in (10, 40, 20, 30)]
     more = [replace(pin, row=1, view=view) for pin in pins for view in (0, 1)] + [replace(pins[0], view=2)] * 6
-    engaged, figures = EngagementSelection(more, RULE), EngagementSelection(pins, RULE).figures()
-    assert engaged.figures() == figures
+    engaged, figures = EngagementSelection(more, RULE), EngagementSelection(pins, RULE).compute_metrics()
+    assert engaged.compute_metrics() == figures
     assert (figures["candidates"], figures["selected"]) == (4, 2)
     assert [one.view for one in more if engaged(one)] == [0, 1, 0, 1]  # trained on all of the selected
 

@@ -57,8 +57,8 @@ def test_without_statistics_the_factors_of_the_config_count():
     vae.register_to_config(scaling_factor=0.3611, shift_factor=0.1159)
     raw = torch.randn(1, 4, 2, 2)
     scale = get_latent_scale(vae)
-    torch.testing.assert_close(scale.normalized(raw), (raw - 0.1159) * 0.3611)
-    torch.testing.assert_close(scale.raw(scale.normalized(raw)), raw)
+    torch.testing.assert_close(scale.normalize(raw), (raw - 0.1159) * 0.3611)
+    torch.testing.assert_close(scale.denormalize(scale.normalize(raw)), raw)
 
 
 def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
@@ -68,7 +68,7 @@ def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(vae(images).sample, public(images).sample)
     latents = torch.randn(1, 4, 8, 8)
-    assert torch.allclose(get_latent_scale(vae).normalized(latents), latents * 0.13025)
+    assert torch.allclose(get_latent_scale(vae).normalize(latents), latents * 0.13025)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_statistics_make_unit_latents_and_come_back():
     scale = get_latent_scale(vae)
     raw = torch.cat([posterior.mean for posterior in posteriors])
     noise = torch.cat([posterior.var for posterior in posteriors])
-    seen = scale.normalized(raw)
+    seen = scale.normalize(raw)
     torch.testing.assert_close(seen.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     total = seen.var(dim=(0, 2, 3), unbiased=False) + (noise / scale.std[:, None, None] ** 2).mean(dim=(0, 2, 3))
     torch.testing.assert_close(total, torch.ones(3), atol=1e-3, rtol=0)
-    torch.testing.assert_close(scale.raw(seen), raw, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scale.denormalize(seen), raw, atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_need_pictures_and_live_channels():
@@ -142,7 +142,7 @@ def test_statistics_need_pictures_and_live_channels():
 def test_scale_of_sdxl_is_its_scaling_factor():
     vae = AutoencoderKL(scaling_factor=0.13025)
     raw = torch.randn(1, 4, 2, 2)
-    assert torch.allclose(get_latent_scale(vae).normalized(raw), raw * 0.13025)
+    assert torch.allclose(get_latent_scale(vae).normalize(raw), raw * 0.13025)
 
 
 def test_padding_repeats_edges():

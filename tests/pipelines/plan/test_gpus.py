@@ -20,8 +20,7 @@ from canvas.denoiser.lora import add_lora
 from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.model import build_vae
 from canvas.vae.objective import ImageLoss
-from canvas.vae.objective_spec import AdversarySpec, ReconstructionSpec
-from canvas.vae.spec import VaeSpec
+from canvas.vae.spec import AdversarySpec, ReconstructionSpec, VaeSpec
 from pipelines.plan.activations import TEXT_TOKENS, Activations, FusedAttention, measure_activations, run_denoiser
 from pipelines.plan.gpus import (
     DecoderTraining,
@@ -55,7 +54,7 @@ def decoder_training(judged: bool) -> DecoderTraining:
     adversary = AdversarySpec(weight=0.1, start_step=5, learning_rate=1e-4, width=8, layers=2) if judged else None
     with torch.device("meta"):
         spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1)
-        decoder = ConditionalDecoder.of(build_vae(VAE, sample_size=32), spec)
+        decoder = ConditionalDecoder.from_vae(build_vae(VAE, sample_size=32), spec)
         judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
     loss = ImageLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary, judge=judge)
     return DecoderTraining(decoder=decoder, judge=judge, features=None, loss=loss, step=5, side=32, latents=(4, 16, 16))
