@@ -86,8 +86,8 @@ class ImageRows(ShardRows):
         super().__init__(path)
         self._embedding = embedding
 
-    def batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
-        batch = super().batch(rows, columns)
+    def read_batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
+        batch = super().read_batch(rows, columns)
         pins = batch["pin_id"]
         assert isinstance(pins, list)
         return {**batch, "image": self._embedding(pins)}
