@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lifecycle.declare.closure import import_closure
+from lifecycle.declare.closure import code_paths
 from lifecycle.declare.stage import Artifact, Losses, Metrics, Plot, Sheet, Stage
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
@@ -29,7 +29,7 @@ def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
 
 
 def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
-    """One entry of `stages:`. Code it runs is a dependency; metrics stay in git, everything else in the cache.
+    """One entry of `stages:`: deps are data and rooms of code; metrics stay in git, everything else in the cache.
 
     Stages of the promote pipeline are frozen: `dvc repro` never moves a champion, only who means to does, by
     `python -m lifecycle promote` or on the cluster. They have no outs here: DVC fails where those of a frozen stage,
@@ -42,7 +42,7 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
-        "deps": [*read, *import_closure(stage.module, root)],
+        "deps": [*read, *code_paths(stage.module, root)],
         "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_metrics in kinds.items() if not is_metrics],

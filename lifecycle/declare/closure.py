@@ -40,6 +40,24 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
+def code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
+    """Return the folders and files that hold the module's import closure: what a person reads in `dvc.yaml`.
+
+    A file inside a room (a folder of a package) stands for the whole room, and half of a package's rooms or more stand
+    for the package: a stage is stale too often rather than not often enough.
+    """
+    paths: set[str] = set()
+    for file in import_closure(module, root, packages):
+        parts = Path(file).parts
+        paths.add("/".join(parts[:2]) if len(parts) > 2 else file)
+    for package in {path.partition("/")[0] for path in paths}:
+        own = {path for path in paths if path.startswith(f"{package}/")}
+        rooms = sum(1 for folder in (root / package).iterdir() if any(folder.glob("*.py")))
+        if rooms and 2 * sum(not path.endswith(".py") for path in own) >= rooms:
+            paths = paths - own | {package}
+    return sorted(paths)
+
+
 def code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
     """MD5 over names and bytes of the module's import closure."""
     md5 = hashlib.md5(usedforsecurity=False)

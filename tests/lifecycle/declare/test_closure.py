@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.declare.closure import code_digest, import_closure
+from lifecycle.declare.closure import code_digest, code_paths, import_closure
 
 FILES = {
     "components/__init__.py": '"""One file a stage."""\n',
@@ -69,3 +69,16 @@ def test_the_digest_changes_with_the_code_that_runs(root: Path, file: str, matte
     before = code_digest("components.train", root)
     (root / file).write_text(FILES[file] + "\n# changed\n")
     assert (code_digest("components.train", root) != before) == matters
+
+
+def test_rooms_stand_for_their_files_and_a_package_for_half_of_its_rooms(root: Path) -> None:
+    assert code_paths("components.train", root) == ["canvas", "components/train.py"]
+    for room in ("first", "second"):
+        (root / "canvas" / room).mkdir()
+        (root / "canvas" / room / "unused.py").touch()
+    assert code_paths("components.train", root) == [
+        "canvas/lazy.py",
+        "canvas/models",
+        "canvas/near.py",
+        "components/train.py",
+    ]
