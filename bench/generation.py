@@ -118,7 +118,7 @@ def make_pipeline(
 def build_runs(place: Path) -> dict[str, Callable[[], object]]:
     """What is compared, by name."""
     text = read_section(TextSpec, "text", load_sections())
-    towers = [TextTower.of(build_clip(spec), spec) for spec in (text.first, text.second)]
+    towers = [TextTower.from_clip(build_clip(spec), spec) for spec in (text.first, text.second)]
     vae, (image, mask) = make_autoencoder(), make_product()
     states, pooled = encode_prompts(towers, [PROMPT])
 

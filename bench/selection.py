@@ -167,7 +167,7 @@ def score_by_judges(root: Path, items: Sequence[Item], tower: TextTower) -> dict
             found.setdefault(name, []).append([float(both[judge] == asked) for both in seen])
             found.setdefault(f"{name}_chance", []).append(chances[:, judge].tolist())
         with torch.no_grad():
-            text = clip.encode_text(tower.tokens([item.prompt]), normalize=True)
+            text = clip.encode_text(tower.tokenize([item.prompt]), normalize=True)
             images = compute_image_embeddings(clip, bytes_to_tensor(torch.from_numpy(views).permute(0, 3, 1, 2)))
         found.setdefault("agreement", []).append((images @ text[0]).tolist())
     return {name: np.array(values) for name, values in found.items()}

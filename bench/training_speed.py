@@ -235,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     of, rows = read_sizes(), read_first_pins(pins)
     torch.manual_seed(1)
     clips = build_clip(of.text.first).eval(), build_clip(of.text.second).eval()
-    towers = TextTower.of(clips[0], of.text.first), TextTower.of(clips[1], of.text.second)
+    towers = TextTower.from_clip(clips[0], of.text.first), TextTower.from_clip(clips[1], of.text.second)
     vae = build_vae(of.vae, sample_size=of.frames.side).eval().requires_grad_(False)
     stock = AutoencoderKL(
         block_out_channels=KL_CHANNELS,

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
     from lifecycle.declare.params import load_sections, read_stage_params
 
     folder = Path(arguments[0]) if arguments else ROOT
-    tasks = read_stage_params(train_uve, load_sections("demo", ROOT))["train_uve"].tasks.of()
+    tasks = read_stage_params(train_uve, load_sections("demo", ROOT))["train_uve"].tasks.to_dict()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         whole = measure_recall(folder, Path(name) / "all", tasks)

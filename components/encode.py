@@ -37,8 +37,8 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
-    from canvas.clip.training_data import read_captions
     from canvas.pins import tables
+    from canvas.pins.captions import read_captions
     from canvas.pins.image_batches import select_evenly
     from canvas.shards.encoding import PinSamples
     from canvas.shards.files import write_shards
@@ -79,7 +79,7 @@ def encode(
         "by_bucket": dict(Counter(row.bucket for row in index if row.view == 0)),
         "by_kind": dict(Counter(row.kind for row in index if row.view == 0)),
         "captions": len(texts),
-        "captions_cut_share": sum(any(tower.cut_off(text) for tower in encoders.towers) for text in looked_at)
+        "captions_cut_share": sum(any(tower.get_overflow(text) for tower in encoders.towers) for text in looked_at)
         / len(looked_at),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
@@ -96,5 +96,5 @@ def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
 
     device = default_device()
     first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
-    towers = TextTower.of(first, text.first).to(device), TextTower.of(second, text.second).to(device)
+    towers = TextTower.from_clip(first, text.first).to(device), TextTower.from_clip(second, text.second).to(device)
     return Encoders(load_vae(vae).eval().to(device), (first, second), towers)

@@ -169,7 +169,7 @@ def _scored(
         segmenter=load_segmenter(segmenter).to(device),
         edges=edges,
         clip=clips[params.agreement],
-        tower=TextTower.of(clips[params.agreement], getattr(text, params.agreement)).to(device),
+        tower=TextTower.from_clip(clips[params.agreement], getattr(text, params.agreement)).to(device),
         reward=load_reward(reward).to(device),
         view_side=choose_view_side(frames.side),
         seam_side=frames.side,

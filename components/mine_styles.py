@@ -79,10 +79,10 @@ def mine_styles(
         without_product=mine_styles.without_product,
     )
     rows = np.array([row for row, split in enumerate(data.splits) if split in mine_styles.splits], np.int64)
-    found = cluster_vectors(data.looks[rows], mine_styles.clusters)
+    found = cluster_vectors(data.descriptors[rows], mine_styles.clusters)
     groups = {
-        "cluster": group_by_cluster(data.looks, rows, found.of),
-        "board": group_by_board(data.looks, rows, data.boards),
+        "cluster": group_by_cluster(data.descriptors, rows, found.labels),
+        "board": group_by_board(data.descriptors, rows, data.boards),
     }
     table = [*_clusters(groups["cluster"], data, mine_styles.limits)]
     table += _boards(groups["board"], data, rows.tolist(), mine_styles.limits, mine_styles.clusters.seed)
@@ -125,7 +125,7 @@ def _boards(
     place_of = {row: place for place, row in enumerate(rows)}
     large = [group for group in groups if len(group.rows) >= limits.min_pins]
     members = {group.name: [place_of[int(row)] for row in group.rows] for group in large}
-    tested = compute_coherence_p_values(data.looks[np.array(rows)], members, seed)
+    tested = compute_coherence_p_values(data.descriptors[np.array(rows)], members, seed)
     strong = dict(zip(tested, stands([chance for _, _, chance in tested.values()], limits.chance), strict=True))
     names = name_groups([[data.captions[row] for row in group.rows] for group in groups])
     table = []
@@ -155,7 +155,7 @@ def _row(style_id: str, kind: str, title: str, phrase: str | None, group: Group,
         "clip": normalize_vectors(data.clip[group.rows].mean(axis=0)).tolist(),
         "pins": [data.pins[row] for row in group.rows],
         "purity": sum(has_phrase(text, phrase) for text in said) / len(said) if said and phrase else None,
-        "coherence": compute_coherence(data.looks[group.rows]),
+        "coherence": compute_coherence(data.descriptors[group.rows]),
         "chance": None,
     }
 
@@ -212,8 +212,8 @@ def _figures(
     others = [row for row, pin in enumerate(data.pins) if pin not in of and scenes.get(pin)]
     if others and kept:
         place_of = {pin: row for row, pin in enumerate(data.pins)}
-        centres = np.stack([data.looks[[place_of[pin] for pin in style.pins]].mean(axis=0) for style in kept])
-        nearest = (data.looks[others] @ centres.T).argmax(axis=1)
+        centres = np.stack([data.descriptors[[place_of[pin] for pin in style.pins]].mean(axis=0) for style in kept])
+        nearest = (data.descriptors[others] @ centres.T).argmax(axis=1)
         right = [
             float(told[kept[at].style_id][0] == scenes[data.pins[row]]) for row, at in zip(others, nearest, strict=True)
         ]

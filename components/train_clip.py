@@ -75,7 +75,7 @@ def train_clip(
         clip.eval().to(default_device())  # where training left it
         save_clip(clip, spec, model.path / name)
         trained = time.perf_counter()
-        own |= _retrieval(clip, TextTower.of(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
+        own |= _retrieval(clip, TextTower.from_clip(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
         figures[name] = own | {"seconds": {"train": trained - clock, "score": time.perf_counter() - trained}}
     metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     losses.path.write_text("\n".join(curve) + "\n", encoding="utf-8")
@@ -94,15 +94,16 @@ def _fitted(
     scratch: Scratch,
 ) -> Any:
     from canvas.clip.model import TextTower, contrastive_objective
-    from canvas.clip.training_data import CaptionedBatches, read_captions
+    from canvas.clip.training_data import CaptionedBatches
+    from canvas.pins.captions import read_captions
     from canvas.pins.image_batches import CropBatches, load_images
     from canvas.train.loop import fit
 
     wanted = {pin_id for pin_id, split in split_of.items() if split == "train"}
     texts = read_captions(captions, wanted, params.sources)
     ids, pictures = load_images(pins, texts, round(spec.image_size * params.crops.zoom))
-    tower = TextTower.of(clip, spec)
-    tokens = {pin_id: tower.tokens(texts[pin_id]) for pin_id in ids}
+    tower = TextTower.from_clip(clip, spec)
+    tokens = {pin_id: tower.tokenize(texts[pin_id]) for pin_id in ids}
     crops = CropBatches(ids, pictures, spec.image_size, params.crops, train.batch_size, train.seed)
     prepare = clip.visual.preprocess_cfg
     return fit(
@@ -128,8 +129,8 @@ def _retrieval(
     import torch
     from torch.nn import functional as F
 
-    from canvas.clip.training_data import read_captions
     from canvas.features.perceptual import compute_image_embeddings
+    from canvas.pins.captions import read_captions
     from canvas.pins.image_batches import batch_by_frame
     from canvas.pins.pixels import bytes_to_tensor
     from evaluation.measures.retrieval import compute_retrieval_metrics
@@ -147,7 +148,7 @@ def _retrieval(
         figures: dict[str, Any] = {}
         for split, rows in sorted(embeddings.items()):
             said = [texts[pin][0] for pin, _ in rows]
-            pooled = [tower(tower.tokens(said[at : at + 64]))[1].cpu() for at in range(0, len(said), 64)]
+            pooled = [tower(tower.tokenize(said[at : at + 64]))[1].cpu() for at in range(0, len(said), 64)]
             images = torch.stack([embedding for _, embedding in rows])
             figures[split] = compute_retrieval_metrics(
                 images.numpy(), F.normalize(torch.cat(pooled), dim=-1).numpy(), said

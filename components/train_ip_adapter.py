@@ -77,7 +77,7 @@ def train_ip_adapter(
     params, spec, clock = train_ip_adapter, train_ip_adapter.resolve(training, held_out), time.perf_counter()
     autoencoder = load_vae(vae.path).eval()
     known = PinEmbeddings(embeddings.path, params.source)
-    rows = ImageRows(shards.path, lambda pins: torch.from_numpy(known.of(pins)))
+    rows = ImageRows(shards.path, lambda pins: torch.from_numpy(known.read(pins)))
     unet = _denoiser(params, spec.seed, known, rows, inpaint.path, backdrop.path, engaged.path)
     objective = DenoisingObjective(
         diffusion,

@@ -138,7 +138,7 @@ def _train_embedding(
     from canvas.uve.objective import ProxyClassifier, ProxySoftmax
     from canvas.uve.training_data import BalancedCrops, select_classes
 
-    weights = {task: weight for task, weight in params.tasks.of().items() if weight > 0}
+    weights = {task: weight for task, weight in params.tasks.to_dict().items() if weight > 0}
     wanted = set(select_evenly([pin for pin, split in split_of.items() if split == "train"], params.pins))
     known = {task: {pin: name for pin, name in labels[task].items() if pin in wanted} for task in weights}
     classes = select_classes(known, list(weights), params.min_pins)

@@ -53,7 +53,7 @@ class ImageTower(ModelMixin, ConfigMixin):
         self.clip = clip
 
     @classmethod
-    def of(cls, clip: open_clip.CLIP, spec: ClipSpec) -> ImageTower:
+    def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> ImageTower:
         """The image tower of `clip`, with its weights (copied)."""
         seen = clip.visual.preprocess_cfg
         tower = cls(

@@ -203,7 +203,7 @@ class TextTower(ModelMixin, ConfigMixin):
         self.tokenizer = SimpleTokenizer(context_length=context_length)
 
     @classmethod
-    def of(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
+    def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
         """The text tower of `clip`, with its weights (copied)."""
         tower = cls(
             embed_dim=spec.embed_dim,
@@ -218,15 +218,15 @@ class TextTower(ModelMixin, ConfigMixin):
         tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
         return tower.eval()
 
-    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        """Token ids (B, L) of `texts`; what is too long is cut: see `cut_off`."""
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids (B, L) of `texts`; what is too long is cut: see `get_overflow`."""
         ids = self.tokenizer(list(texts))
         if self.config["pad_with_end"]:
             after = torch.cumsum(ids == self.tokenizer.eot_token_id, dim=1) > 0
             ids = torch.where(after, self.tokenizer.eot_token_id, ids)
         return ids.to(self.device)
 
-    def cut_off(self, text: str) -> str:
+    def get_overflow(self, text: str) -> str:
         """The end of `text` that does not fit, or ""."""
         room = self.config["context_length"] - 2  # start and end
         return str(self.tokenizer.decode(self.tokenizer.encode(text)[room:])).strip()
@@ -248,7 +248,7 @@ def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[t
         raise ValueError(
             f"text towers have context lengths {lengths}: their states stand side by side, make them equal"
         )
-    found = [tower(tower.tokens(texts)) for tower in towers]
+    found = [tower(tower.tokenize(texts)) for tower in towers]
     return torch.cat([states for states, _ in found], dim=-1), found[-1][1]
 
 

@@ -1,33 +1,16 @@
-"""Pictures with their captions, to train text-image encoders on."""
+"""Images with their captions, to train text-image encoders on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from canvas.pins import tables
 from canvas.pins.image_batches import CropBatches
 from canvas.pins.pixels import bytes_to_tensor
 from canvas.train.data import Batch
 from canvas.train.draws import mix_seed
-
-
-def read_captions(captions: Path, wanted: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
-    """pin_id -> its captions from `sources`, in their order; pins without any are left out.
-
-    Raises `ValueError` if no wanted pin has one.
-    """
-    rank = {source: place for place, source in enumerate(sources)}
-    found: dict[str, list[tuple[int, str]]] = {}
-    for row in tables.read(captions, ["pin_id", "source", "caption"]).to_pylist():
-        if row["pin_id"] in wanted and row["source"] in rank:
-            found.setdefault(row["pin_id"], []).append((rank[row["source"]], row["caption"]))
-    if not found:
-        raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
-    return {pin: [caption for _, caption in sorted(of_pin)] for pin, of_pin in found.items()}
 
 
 class CaptionedBatches:

@@ -143,7 +143,7 @@ class LatentGenerator:
                         yield {"pin_id": pin.row.pin_id, "latents": latents}
                 bar.update(len(rows))
 
-            if not world.agreed(path.exists()):
+            if not world.broadcast(path.exists()):
                 each = self.spec.batch_size
                 write_shards(path, len(pins), samples, work=place / "parts", rows_per_shard=each, world=world)
             world.wait()

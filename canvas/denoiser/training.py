@@ -154,9 +154,9 @@ def compute_held_out_loss(
     turns = [(repeat, number) for repeat in range(repeats) for number in range(len(batches))]
     total = torch.zeros(2, dtype=torch.float64)  # losses, samples
     with eval_mode(denoiser):
-        for repeat, number in world.share(turns):
+        for repeat, number in world.select_share(turns):
             draws = Draws(HELD_OUT_SEED, repeat, sum(sizes[:number]), sizes[number], device)
             loss, _ = objective(denoiser, move_batch(batches[number], device), draws)
             total += torch.tensor([float(loss) * sizes[number], sizes[number]], dtype=total.dtype)
-    losses, samples = world.mean(total.to(device)).tolist()
+    losses, samples = world.reduce_mean(total.to(device)).tolist()
     return float(losses / samples)

@@ -300,7 +300,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """Raise ValueError if a text tower would cut the end of one off."""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
-                if text is not None and (cut := tower.cut_off(text)):
+                if text is not None and (cut := tower.get_overflow(text)):
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment(self, image: Image.Image) -> Alpha:

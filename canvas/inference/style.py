@@ -96,7 +96,7 @@ def encode_style_images(
     if not apart:
         parts, shares = average_embeddings(parts, shares), [1.0]
     if typical and pipeline.style_centres is not None:
-        parts = pipeline.style_centres.drawn(parts, pipeline.config["image_source"], typical)
+        parts = pipeline.style_centres.pull_to_centres(parts, pipeline.config["image_source"], typical)
     return build_style_prompt(pipeline, parts, shares=shares, strength=strength, layers=layers)
 
 

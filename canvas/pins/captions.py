@@ -6,7 +6,7 @@ picture without a product has only the background.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from canvas.pins import tables
@@ -57,6 +57,21 @@ def read_backgrounds(captions: Path, wanted: Collection[str], *, of_products: bo
         if row["source"] == "generated" and row["pin_id"] in wanted
     }
     return {pin: place for pin, (product, place) in said.items() if place and (product or not of_products)}
+
+
+def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
+    """pin_id -> its captions from `sources`, in their order; pins without any are left out.
+
+    Raises ValueError if no pin of `pin_ids` has one.
+    """
+    rank = {source: place for place, source in enumerate(sources)}
+    captions_of: dict[str, list[tuple[int, str]]] = {}
+    for row in tables.read(captions, ["pin_id", "source", "caption"]).to_pylist():
+        if row["pin_id"] in pin_ids and row["source"] in rank:
+            captions_of.setdefault(row["pin_id"], []).append((rank[row["source"]], row["caption"]))
+    if not captions_of:
+        raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
+    return {pin: [caption for _, caption in sorted(ranked)] for pin, ranked in captions_of.items()}
 
 
 def _normalize_spaces(text: object) -> str | None:

@@ -79,12 +79,12 @@ class CropBatches:
         self.side, self.crops = side, crops
         self.batch_size, self.seed = batch_size, seed
 
-    def rows(self, step: int, rank: int, world: int) -> np.ndarray:
+    def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
         """Which pictures make this rank's slice of batch `step`."""
         return select_batch_rows(len(self.ids), self.batch_size, self.seed, step, rank, world)
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
-        rows = self.rows(step, rank, world)
+        rows = self.select_rows(step, rank, world)
         first = rank * len(rows)
         crops = [
             crop_random_square(

@@ -131,7 +131,7 @@ class BucketBatches:
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
         bucket, number = self.find_turn(step)
-        chosen = self._orders[bucket].batch(self._batch_size, number, rank, world)
+        chosen = self._orders[bucket].select_rows(self._batch_size, number, rank, world)
         return self._read(self._rows[bucket][chosen].tolist())
 
     def find_turn(self, step: int) -> tuple[int, int]:

@@ -29,7 +29,7 @@ class StyleCentres(ModelMixin, ConfigMixin):
         self.clip = torch.nn.Parameter(torch.zeros(clusters, clip_width), requires_grad=False)
 
     @classmethod
-    def of(cls, styles: Sequence[Style]) -> StyleCentres | None:
+    def from_styles(cls, styles: Sequence[Style]) -> StyleCentres | None:
         """Those of the clusters that were kept; None: there is none."""
         kept = [style for style in styles if style.kind == "cluster" and not style.dropped]
         if not kept:
@@ -39,7 +39,9 @@ class StyleCentres(ModelMixin, ConfigMixin):
         made.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
         return made.eval()
 
-    def drawn(self, parts: Mapping[str, Vectors], source: EmbeddingSource, share: float) -> dict[str, Vectors]:
+    def pull_to_centres(
+        self, parts: Mapping[str, Vectors], source: EmbeddingSource, share: float
+    ) -> dict[str, Vectors]:
         """Embeddings "uve" and "clip" [N, ...] of unit length, each row by `share`, 0 to 1, of the way to the centre
         nearest to it by the first embedding of `source`."""
         centres = {name: getattr(self, name).detach().float().cpu().numpy() for name in ("uve", "clip")}

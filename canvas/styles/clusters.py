@@ -42,7 +42,7 @@ class ClusterSpec:
 class Clusters:
     """What k-means found."""
 
-    of: NDArray[np.int64]  # [N], number of each row's cluster
+    labels: NDArray[np.int64]  # [N], number of each row's cluster
     scores: Mapping[int, float]  # number of clusters -> criterion, higher is better
 
 
@@ -78,10 +78,10 @@ def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     best: tuple[float, NDArray[np.int64]] | None = None
     for number in sorted(spec.numbers):
         model = build_kmeans(spec, number).fit(vectors)
-        of = np.asarray(model.labels_, np.int64)
-        scores[number] = score = compute_criterion(vectors[sample], of[sample], spec.criterion)
+        labels = np.asarray(model.labels_, np.int64)
+        scores[number] = score = compute_criterion(vectors[sample], labels[sample], spec.criterion)
         if best is None or score > best[0]:
-            best = score, of
+            best = score, labels
     assert best is not None
     return Clusters(best[1], scores)
 
@@ -97,19 +97,19 @@ def build_kmeans(spec: ClusterSpec, number: int) -> Any:
     )
 
 
-def compute_criterion(vectors: Vectors, of: NDArray[np.int64], name: Criterion) -> float:
+def compute_criterion(vectors: Vectors, labels: NDArray[np.int64], name: Criterion) -> float:
     """How well the clusters part, higher is better; -inf if fewer than two are among the vectors, or all are alone.
 
     silhouette: Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned.
     """
     from sklearn import metrics
 
-    if not 2 <= len(np.unique(of)) < len(of):
+    if not 2 <= len(np.unique(labels)) < len(labels):
         return -np.inf
     match name:
         case "silhouette":
-            return float(metrics.silhouette_score(vectors, of))
+            return float(metrics.silhouette_score(vectors, labels))
         case "calinski_harabasz":
-            return float(metrics.calinski_harabasz_score(vectors, of))
+            return float(metrics.calinski_harabasz_score(vectors, labels))
         case "davies_bouldin":
-            return -float(metrics.davies_bouldin_score(vectors, of))
+            return -float(metrics.davies_bouldin_score(vectors, labels))

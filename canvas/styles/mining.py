@@ -25,7 +25,7 @@ class EmbeddedPins:
     pins: list[str]
     uve: Vectors
     clip: Vectors
-    looks: Vectors  # descriptors: what clusters and coherence are of
+    descriptors: Vectors  # descriptors: what clusters and coherence are of
     boards: list[str | None]
     splits: list[str]
     captions: list[str]  # backgrounds; "": unknown
@@ -83,22 +83,22 @@ def read_embedded_pins(
     )
 
 
-def group_by_cluster(looks: Vectors, rows: NDArray[np.int64], of: NDArray[np.int64]) -> list[Group]:
-    """The clusters of `rows`, largest first; their names are still numbers. `of`: cluster of each of `rows`."""
-    members = [rows[of == number] for number in np.unique(of)]
+def group_by_cluster(descriptors: Vectors, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> list[Group]:
+    """The clusters of `rows`, largest first; their names are still numbers. `labels`: cluster of each of `rows`."""
+    members = [rows[labels == number] for number in np.unique(labels)]
     members.sort(key=lambda found: (-len(found), int(found[0])))
-    return [Group(str(place), _sort_by_typicality(looks, found)) for place, found in enumerate(members)]
+    return [Group(str(place), _sort_by_typicality(descriptors, found)) for place, found in enumerate(members)]
 
 
-def group_by_board(looks: Vectors, rows: NDArray[np.int64], boards: Sequence[str | None]) -> list[Group]:
+def group_by_board(descriptors: Vectors, rows: NDArray[np.int64], boards: Sequence[str | None]) -> list[Group]:
     """The pins of `rows` by board, boards by name."""
     members: dict[str, list[int]] = {}
     for row in rows.tolist():
         if (board := boards[row]) is not None:
             members.setdefault(board, []).append(row)
-    return [Group(name, _sort_by_typicality(looks, np.array(members[name]))) for name in sorted(members)]
+    return [Group(name, _sort_by_typicality(descriptors, np.array(members[name]))) for name in sorted(members)]
 
 
-def _sort_by_typicality(looks: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    cosines = looks[rows] @ looks[rows].mean(axis=0)
+def _sort_by_typicality(descriptors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    cosines = descriptors[rows] @ descriptors[rows].mean(axis=0)
     return np.asarray(rows[np.argsort(-cosines, kind="stable")])

@@ -84,7 +84,7 @@ class LabelledProducts:
     views: Views
     masks: NDArray[np.bool_]  # [N, side, side], True is product
     categories: list[str]
-    emptied: Views  # before the product came in
+    backgrounds: Views  # before the product came in
 
 
 def read_labelled_products(
@@ -116,7 +116,7 @@ def read_labelled_products(
         else none[..., None].repeat(3, -1),
         masks=np.stack(grey) if whole else none.astype(bool),
         categories=[category[pin] for pin in whole],
-        emptied=np.stack([crop_center_square(empty[pin], side) for pin in whole])
+        backgrounds=np.stack([crop_center_square(empty[pin], side) for pin in whole])
         if whole
         else none[..., None].repeat(3, -1),
     )

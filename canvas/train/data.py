@@ -50,7 +50,7 @@ class Order:
         self._shards = lru_cache(maxsize=2)(self._shards_of)
         self._permuted = lru_cache(maxsize=2)(self._permuted_of)
 
-    def batch(self, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
+    def select_rows(self, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
         """The rows of this rank's slice of batch `step`: int64 [batch_size // world].
 
         A batch may end one epoch and start the next, so every row is seen equally often.
@@ -88,7 +88,7 @@ class Order:
 
 def select_batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
     """Which of `rows` rows in memory make this rank's slice of batch `step`: int64 [batch_size // world]."""
-    return _get_order(rows, seed).batch(batch_size, step, rank, world)
+    return _get_order(rows, seed).select_rows(batch_size, step, rank, world)
 
 
 @lru_cache(maxsize=8)

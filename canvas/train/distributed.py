@@ -44,18 +44,18 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def share(self, items: Sequence[T]) -> list[T]:
+    def select_share(self, items: Sequence[T]) -> list[T]:
         """This rank's of `items`: every `size`-th of them."""
         return list(items[self.rank :: self.size])
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
+    def reduce_mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the ranks."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
-    def agreed(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's small picklable `value`, on every rank."""
         if self.size == 1:
             return value
@@ -100,24 +100,24 @@ def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
             dist.destroy_process_group()
 
 
-def replicate_model(step: nn.Module, world: World) -> nn.Module:
-    """`step` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
-    if world.size == 1 or not any(parameter.requires_grad for parameter in step.parameters()):
-        return step
-    return DistributedDataParallel(step, find_unused_parameters=True)
+def replicate_model(module: nn.Module, world: World) -> nn.Module:
+    """`module` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
+    if world.size == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=True)
 
 
-def shard_model(model: nn.Module, half: torch.dtype | None, world: World) -> None:
+def shard_model(model: nn.Module, dtype: torch.dtype | None, world: World) -> None:
     """Shard `model` in place over the ranks (FSDP2), a unit at a time; `ValueError` if their weights differ.
 
     Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
-    else the members of its outermost `nn.ModuleList`s. Weights are gathered in `half`, if it is given, and gradients
+    else the members of its outermost `nn.ModuleList`s. Weights are gathered in `dtype`, if it is given, and gradients
     reduced in float32.
     """
     weights = [float(parameter.detach().double().sum()) for parameter in model.parameters()]
-    if world.size > 1 and world.agreed(weights) != weights:
+    if world.size > 1 and world.broadcast(weights) != weights:
         raise ValueError(f"{type(model).__name__} starts with other weights on rank {world.rank}: seed its init alike")
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype and torch.float32, cast_forward_inputs=False)
     for unit in list_shard_units(model):
         fully_shard(unit, mp_policy=policy)
     fully_shard(model, mp_policy=policy)
@@ -134,10 +134,10 @@ def list_shard_units(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def sync_gradients(step: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
+def sync_gradients(module: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
     """Gradients cross the network in the last backward pass of an accumulated step only."""
-    if isinstance(step, DistributedDataParallel) and not last:
-        with step.no_sync():
+    if isinstance(module, DistributedDataParallel) and not last:
+        with module.no_sync():
             yield
         return
     if isinstance(model, FSDPModule):

@@ -87,7 +87,7 @@ class Snapshots:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def index(self) -> list[tuple[int, float]]:
+    def list_snapshots(self) -> list[tuple[int, float]]:
         """(step, length) of each snapshot, by step."""
         return [
             (step, float(path.stem))
@@ -97,7 +97,7 @@ class Snapshots:
 
     def average(self, length: float, step: int | None = None) -> dict[str, torch.Tensor]:
         """Averages of relative `length` at `step`, by default the last snapshot's: name -> full float tensor, CPU."""
-        index = self.index()
+        index = self.list_snapshots()
         step = index[-1][0] if step is None else step
         index = [entry for entry in index if entry[0] <= step]
         total: dict[str, torch.Tensor] = {}

@@ -74,8 +74,8 @@ def fit(
             )
         samples = spec.batch_size // world.size // spec.accumulate  # of one pass
         spec = replace(spec, precision=resolve_precision(spec.precision, world.device))
-        half = get_autocast_dtype(spec.precision)
-        scaler = torch.amp.GradScaler(world.device.type, enabled=half == torch.float16)
+        dtype = get_autocast_dtype(spec.precision)
+        scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
 
         if spec.parallel == "fsdp":
             model.to("cpu")  # until the end; its copy goes to the devices shard by shard
@@ -89,7 +89,7 @@ def fit(
 
         here = world.rank == 0 or spec.parallel == "fsdp"  # where samples are drawn
         window = MetricWindow()
-        first_step = progress.done
+        first_step = progress.steps_done
         bar = tqdm(total=spec.steps, initial=first_step, desc=title, unit="step", disable=world.rank > 0)
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
@@ -101,7 +101,7 @@ def fit(
             for turn, player in enumerate(players):
                 if step < player.start_step:
                     continue
-                for parameter in player.frozen_meanwhile:
+                for parameter in player.opponent_parameters:
                     parameter.requires_grad_(False)
                 for group in player.optimizer.param_groups:
                     group["lr"] = player.learning_rate * factor
@@ -109,9 +109,9 @@ def fit(
                 for at, columns in enumerate(passes):
                     first = (world.rank * spec.accumulate + at) * samples
                     draws = Draws(spec.seed, step, first, samples, world.device, stream=turn)
-                    with sync_gradients(player.step, player.model, last=at == spec.accumulate - 1):
-                        with autocast(half, world.device):
-                            loss, outputs = player.step(columns, draws)
+                    with sync_gradients(player.objective_module, player.model, last=at == spec.accumulate - 1):
+                        with autocast(dtype, world.device):
+                            loss, outputs = player.objective_module(columns, draws)
                         scaler.scale(loss / spec.accumulate).backward()
                     window.add(step, f"{player.name}loss", loss)
                     for name, output in outputs.items():
@@ -129,11 +129,11 @@ def fit(
                 window.add(step, f"{player.name}grad_norm", norm)
                 scaler.step(player.optimizer)
                 player.optimizer.zero_grad(set_to_none=True)
-                for parameter in player.frozen_meanwhile:
+                for parameter in player.opponent_parameters:
                     parameter.requires_grad_(True)
             scaler.update()
 
-            progress.done = done = step + 1
+            progress.steps_done = done = step + 1
             averages.update(done)
             bar.update()
             if done % spec.log_every == 0:
@@ -149,7 +149,7 @@ def fit(
                 if done % spec.checkpoint_every == 0:
                     save_progress(checkpoints, progress, world)
                 if sample is not None and here and done % spec.sample_every == 0:
-                    with eval_mode(trained), autocast(half, world.device):
+                    with eval_mode(trained), autocast(dtype, world.device):
                         sample(trained, done)
                 clock = time.perf_counter()
         bar.close()

@@ -28,7 +28,7 @@ class MetricWindow:
         Empties the window. Every rank must have added the same names equally often.
         """
         names = sorted(self._values)
-        flat = world.mean(torch.stack([value for name in names for value in self._values[name]])).tolist()
+        flat = world.reduce_mean(torch.stack([value for name in names for value in self._values[name]])).tolist()
         rows = iter(flat)
         series = {name: [(step, next(rows)) for step in self._steps[name]] for name in names}
         self._values, self._steps = {}, {}

@@ -56,13 +56,13 @@ class Player:
 
     name: str  # prefix of its metrics and files
     model: nn.Module
-    step: nn.Module  # the model with its objective, wrapped
+    objective_module: nn.Module  # the model with its objective, wrapped
     parameters: dict[str, nn.Parameter]  # those that require gradients
     tensors: dict[str, torch.Tensor]  # what a checkpoint holds: `parameters` and buffers
     optimizer: torch.optim.AdamW
     learning_rate: float  # peak
     start_step: int
-    frozen_meanwhile: list[nn.Parameter] = field(default_factory=list)
+    opponent_parameters: list[nn.Parameter] = field(default_factory=list)
 
 
 def build_players(
@@ -73,8 +73,8 @@ def build_players(
     if adversary is not None:
         rate, start = adversary.learning_rate, adversary.start_step
         players.append(_build_player("adversary_", adversary.model, adversary.objective, rate, start, spec, world))
-        players[0].frozen_meanwhile = list(players[1].parameters.values())
-        players[1].frozen_meanwhile = list(players[0].parameters.values())
+        players[0].opponent_parameters = list(players[1].parameters.values())
+        players[1].opponent_parameters = list(players[0].parameters.values())
     return players
 
 
@@ -103,11 +103,11 @@ def _build_player(
         raise ValueError(f"{type(model).__name__} has nothing to train: no parameter requires a gradient")
     if spec.compile:
         model.compile()
-    step = ObjectiveModule(model, objective)
+    module = ObjectiveModule(model, objective)
     return Player(
         name=name,
         model=model,
-        step=step if sharded else replicate_model(step, world),
+        objective_module=module if sharded else replicate_model(module, world),
         parameters=parameters,
         tensors=collect_saved_tensors(model, parameters),
         optimizer=build_adamw(parameters, learning_rate, spec.weight_decay),

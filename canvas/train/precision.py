@@ -39,14 +39,14 @@ def choose_autocast_dtype(device: torch.device, precision: Precision) -> torch.d
 
 
 @contextmanager
-def autocast(half: torch.dtype | None, device: torch.device) -> Iterator[None]:
-    """Autocast to `half`; None: none.
+def autocast(dtype: torch.dtype | None, device: torch.device) -> Iterator[None]:
+    """Autocast to `dtype`; None: none.
 
     On a CPU attention is then spelled out as matrix products: torch's flash attention there takes no advantage of
     units for bf16, and its backward pass is 15 times as slow as theirs.
     """
-    with torch.autocast(device.type, half, enabled=half is not None):
-        if half is None or device.type != "cpu":
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        if dtype is None or device.type != "cpu":
             yield
         else:
             with sdpa_kernel(SDPBackend.MATH):
@@ -54,16 +54,16 @@ def autocast(half: torch.dtype | None, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def cast_parameters(half: torch.dtype | None, module: nn.Module) -> Iterator[None]:
-    """Within the context the floats of `module` are of type `half`; None: as they are. Afterwards they are the very
+def cast_parameters(dtype: torch.dtype | None, module: nn.Module) -> Iterator[None]:
+    """Within the context the floats of `module` are of type `dtype`; None: as they are. Afterwards they are the very
     ones of before.
 
     For inference, where it takes 0.7 of autocast's time on a processor (docs/experiments/).
     """
-    tensors = list(chain(module.parameters(), module.buffers())) if half is not None else []
+    tensors = list(chain(module.parameters(), module.buffers())) if dtype is not None else []
     own = [(tensor, tensor.data) for tensor in tensors if tensor.is_floating_point()]
     for tensor, data in own:
-        tensor.data = data.to(half)
+        tensor.data = data.to(dtype)
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ class Progress:
     players: list[Player]
     averages: Averages
     scaler: torch.amp.GradScaler
-    done: int = 0  # steps
+    steps_done: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
@@ -36,7 +36,7 @@ def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
     """Write the snapshots of the averages, then the checkpoint: it is whole only if those of its step are."""
     snapshots = {str(length): gather_tensors(tensors, world) for length, tensors in progress.averages.tensors.items()}
     if snapshots and world.rank == 0:
-        write_checkpoint(get_step_directory(checkpoints / SNAPSHOTS, progress.done), snapshots, {})
+        write_checkpoint(get_step_directory(checkpoints / SNAPSHOTS, progress.steps_done), snapshots, {})
     del snapshots  # before the model's own tensors come to the CPU
     files = {}
     for player in progress.players:
@@ -52,8 +52,8 @@ def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
             "scaler": progress.scaler.state_dict(),
             "snapshots": SNAPSHOTS if progress.averages.tensors else None,
         }
-        write_checkpoint(get_step_directory(checkpoints, progress.done), files, state)
-        delete_old_checkpoints(checkpoints, progress.done)
+        write_checkpoint(get_step_directory(checkpoints, progress.steps_done), files, state)
+        delete_old_checkpoints(checkpoints, progress.steps_done)
     world.wait()
 
 
@@ -63,11 +63,11 @@ def restore_progress(checkpoints: Path, progress: Progress, world: World) -> Non
     `ValueError` if it is of another run (naming each value that differs), or not the same on every rank.
     """
     found = read_last_checkpoint(checkpoints)
-    if world.agreed(found and found[0]) != (found and found[0]):
+    if world.broadcast(found and found[0]) != (found and found[0]):
         raise ValueError(f"{checkpoints} differs between processes: put it on storage that all of them share")
     if found is None:
         return
-    progress.done, files, state = found
+    progress.steps_done, files, state = found
     if changed := [key for key, value in progress.identity.items() if state["run"].get(key) != value]:
         changes = ", ".join(f"{key} was {state['run'].get(key)}, is {progress.identity[key]}" for key in changed)
         raise ValueError(f"{checkpoints} holds another run ({changes}): restore its values, or remove it to start anew")

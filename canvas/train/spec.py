@@ -185,7 +185,7 @@ class TrainSpec:
             if (value := getattr(self, name)) not in ALWAYS_SUPPORTED[name]:
                 raise ValueError(f"{name} is {json.dumps(value)}: {fix} in train.override")
 
-    def maths(self) -> dict[str, Any]:
+    def get_identity(self) -> dict[str, Any]:
         """The values that decide what is trained: equal for runs that may continue each other."""
         values = json.loads(json.dumps(asdict(self)))
         return {name: value for name, value in values.items() if name not in CHANGEABLE_ON_RESUME}

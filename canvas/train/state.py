@@ -27,7 +27,7 @@ def compute_run_identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, tor
         for prefix, group in tensors.items()
         for name, tensor in sorted(group.items())
     )
-    return {**spec.maths(), "model": hashlib.sha256(shapes.encode()).hexdigest()[:16]}
+    return {**spec.get_identity(), "model": hashlib.sha256(shapes.encode()).hexdigest()[:16]}
 
 
 @contextmanager

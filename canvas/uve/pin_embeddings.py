@@ -42,9 +42,9 @@ class PinEmbeddings:
         first = next(iter(self._rows), None)
         if first is None:
             raise ValueError(f"{path} holds no embedding: run the stage embed on pins that the filter keeps")
-        self.width = self.of([first]).shape[1]  # E
+        self.width = self.read([first]).shape[1]  # E
 
-    def of(self, pins: Sequence[str]) -> Vectors:
+    def read(self, pins: Sequence[str]) -> Vectors:
         """[N, E], in the order of `pins`. Raises ValueError for a pin that was not embedded."""
         if missing := [pin for pin in pins if pin not in self._rows]:
             raise ValueError(

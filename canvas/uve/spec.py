@@ -36,9 +36,9 @@ class TaskWeights:
     board: float
 
     def __post_init__(self) -> None:
-        if min(self.of().values()) < 0 or not any(self.of().values()):
-            raise ValueError(f"tasks must have weights of 0 or more, one of them above 0, not {self.of()}")
+        if min(self.to_dict().values()) < 0 or not any(self.to_dict().values()):
+            raise ValueError(f"tasks must have weights of 0 or more, one of them above 0, not {self.to_dict()}")
 
-    def of(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """Task -> weight."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

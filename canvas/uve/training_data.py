@@ -93,7 +93,7 @@ class BalancedCrops(CropBatches):
             members = [order[start:end] for start, end in pairwise(ends)]
             self.members[task] = [rows for rows in members if len(rows)]
 
-    def rows(self, step: int, rank: int, world: int) -> np.ndarray:
+    def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
         """Which pictures make this rank's slice of batch `step`."""
         if self.batch_size % world:
             raise ValueError(f"batch_size is {self.batch_size}: it must be a multiple of the {world} processes")
@@ -108,6 +108,6 @@ class BalancedCrops(CropBatches):
         return np.array(chosen)
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
-        rows = self.rows(step, rank, world)
+        rows = self.select_rows(step, rank, world)
         batch = super().__call__(step, rank, world)
         return {**batch, **{task: torch.from_numpy(of[rows]) for task, of in self.labels.items()}}

@@ -151,7 +151,7 @@ def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:
     import torch
 
     with torch.no_grad():
-        known = {prompt: tower(tower.tokens([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
+        known = {prompt: tower(tower.tokenize([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
     return np.stack([known[prompt] for prompt in prompts])
 
 

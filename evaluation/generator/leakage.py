@@ -76,16 +76,16 @@ def build_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]
     covers = _shuffle_masks(known, seed)
     covered = (covers & known.masks).sum(axis=(1, 2)) / np.maximum(known.masks.sum(axis=(1, 2)), 1)
     clear = covered <= MAX_OCCLUSION
-    views = np.concatenate([hide_pixels(known.views[clear], covers[clear]), hide_pixels(known.emptied, covers)])
+    views = np.concatenate([hide_pixels(known.views[clear], covers[clear]), hide_pixels(known.backgrounds, covers)])
     labels = [category for category, there in zip(known.categories, clear, strict=True) if there]
-    return views, [*labels, *[NO_PRODUCT] * len(known.emptied)]
+    return views, [*labels, *[NO_PRODUCT] * len(known.backgrounds)]
 
 
 def build_small_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
     """Emptied pictures with something hidden and a product of their own product's category beside it; the
     categories."""
     covers = _shuffle_masks(known, seed)
-    views, places = insert_products(known.emptied, covers, known.categories, known, seed)
+    views, places = insert_products(known.backgrounds, covers, known.categories, known, seed)
     return hide_pixels(views, covers[places]), [known.categories[place] for place in places]
 
 

@@ -40,7 +40,7 @@ ENCODED_PIN_BYTES = 400_000
 """Bytes of a pin's picture and matte, as the tables hold them: assumed."""
 
 CAPTION_BYTES = 900
-"""Bytes of a caption as held while captions are read (canvas.clip.training_data.read_captions): measured of a process,
+"""Bytes of a caption as held while captions are read (canvas.pins.captions.read_captions): measured of a process,
 750 for captions of 60 letters and 1,160 for 200."""
 
 INDEX_ROW_BYTES = 630

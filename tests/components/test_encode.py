@@ -77,7 +77,7 @@ def test_every_kept_pin_is_a_sample(encoded_pins):
 def test_captions_are_the_preferred_ones_through_both_towers(encoded_pins, data):
     text = tiny(encode)["text"]
     towers = [
-        TextTower.of(load_clip(data / "clip" / name), spec)
+        TextTower.from_clip(load_clip(data / "clip" / name), spec)
         for name, spec in (("first", text.first), ("second", text.second))
     ]
     sample = encoded_pins[1][1]

@@ -137,11 +137,11 @@ def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path
     public = tiny.public_sdxl(tmp_path)
     specs = [_public_spec(tmp_path, folder) for folder in PUBLIC]
     with pytest.warns(UserWarning, match="has no picture tower: it is random"):
-        towers = [TextTower.of(build_clip(spec), spec) for spec in specs]
+        towers = [TextTower.from_clip(build_clip(spec), spec) for spec in specs]
     texts = ["a red mug, forest", "shoes"]
     with torch.no_grad():
         stock = [
-            encoder(tower.tokens(texts), output_hidden_states=True)
+            encoder(tower.tokenize(texts), output_hidden_states=True)
             for encoder, tower in zip((public.text_encoder, public.text_encoder_2), towers, strict=True)
         ]
     states, pooled = encode_prompts(towers, texts)
@@ -190,8 +190,8 @@ def test_spec_is_checked(change, message):
 
 def test_tower_gives_what_open_clip_gives(clips):
     """Hidden states after the last block but one, pooled text as `encode_text`."""
-    clip, tower = clips[1], TextTower.of(clips[1], OTHER)
-    tokens = tower.tokens(["a red mug, forest", "shoes"])
+    clip, tower = clips[1], TextTower.from_clip(clips[1], OTHER)
+    tokens = tower.tokenize(["a red mug, forest", "shoes"])
     assert torch.equal(tokens, open_clip.SimpleTokenizer(context_length=12)(["a red mug, forest", "shoes"]))
     with torch.no_grad():
         states, pooled = tower(tokens)
@@ -202,18 +202,18 @@ def test_tower_gives_what_open_clip_gives(clips):
 
 
 def test_padding_with_end_of_text_as_openai(clips):
-    tower = TextTower.of(clips[0], SMALL)
-    tokens = tower.tokens(["shoes"])[0].tolist()
+    tower = TextTower.from_clip(clips[0], SMALL)
+    tokens = tower.tokenize(["shoes"])[0].tolist()
     end = tower.tokenizer.eot_token_id
     assert tokens[2:] == [end] * 10
     assert end not in tokens[:2]
 
 
 def test_tower_saves_and_loads(clips, tmp_path: Path):
-    tower = TextTower.of(clips[0], SMALL)
+    tower = TextTower.from_clip(clips[0], SMALL)
     tower.save_pretrained(tmp_path)
     again = TextTower.from_pretrained(tmp_path)
-    for ours, loaded in zip(tower(tower.tokens(["a b"])), again(again.tokens(["a b"])), strict=True):
+    for ours, loaded in zip(tower(tower.tokenize(["a b"])), again(again.tokenize(["a b"])), strict=True):
         assert torch.equal(ours, loaded)
     assert not any("visual" in name for name, _ in again.named_parameters())
     config = json.loads((tmp_path / "config.json").read_text())
@@ -221,19 +221,19 @@ def test_tower_saves_and_loads(clips, tmp_path: Path):
 
 
 def test_towers_stand_side_by_side(clips):
-    towers = [TextTower.of(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
+    towers = [TextTower.from_clip(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
     states, pooled = encode_prompts(towers, ["a mug", "a shoe in the forest", "a mug"])
     width, pooled_width = compute_text_widths([SMALL, OTHER])
     assert states.shape == (3, 12, width)
     assert pooled.shape == (3, pooled_width)
     assert torch.equal(states[0], states[2])
     assert not torch.allclose(states[0], states[1])
-    assert torch.equal(states[:, :, :32], towers[0](towers[0].tokens(["a mug", "a shoe in the forest", "a mug"]))[0])
+    assert torch.equal(states[:, :, :32], towers[0](towers[0].tokenize(["a mug", "a shoe in the forest", "a mug"]))[0])
 
 
 def test_towers_of_different_lengths_are_refused(clips):
     longer = dataclasses.replace(OTHER, context_length=20)
-    towers = [TextTower.of(clips[0], SMALL), TextTower.of(build_clip(longer), longer)]
+    towers = [TextTower.from_clip(clips[0], SMALL), TextTower.from_clip(build_clip(longer), longer)]
     with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
         encode_prompts(towers, ["a"])
 
@@ -244,9 +244,9 @@ def test_lengths_are_checked_in_the_params():
 
 
 def test_what_does_not_fit_is_told(clips):
-    tower = TextTower.of(clips[0], SMALL)
-    assert tower.cut_off("one two three") == ""
-    assert tower.cut_off("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
+    tower = TextTower.from_clip(clips[0], SMALL)
+    assert tower.get_overflow("one two three") == ""
+    assert tower.get_overflow("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
 
 
 def test_full_size_towers_have_clips_number_of_parameters():
@@ -262,8 +262,8 @@ def test_full_size_towers_have_clips_number_of_parameters():
 def test_contrastive_training_finds_pairs():
     torch.manual_seed(0)
     clip = build_clip(OTHER)
-    tower = TextTower.of(clip, OTHER)
-    batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokens(["red", "green", "blue", "red"])}
+    tower = TextTower.from_clip(clip, OTHER)
+    batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokenize(["red", "green", "blue", "red"])}
     optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
     for _ in range(60):
         loss, outputs = contrastive_objective(clip, batch, None)

@@ -43,8 +43,8 @@ def pipeline() -> CanvasPipeline:
     made = CanvasPipeline(
         unet=unet.eval(),
         vae=vae,
-        text_encoder=TextTower.of(build_clip(SMALL), SMALL),
-        text_encoder_2=TextTower.of(build_clip(OTHER), OTHER),
+        text_encoder=TextTower.from_clip(build_clip(SMALL), SMALL),
+        text_encoder_2=TextTower.from_clip(build_clip(OTHER), OTHER),
         scheduler=build_training_scheduler(FLOW),
         decoder=_moved(ConditionalDecoder.from_vae(vae, _spec(PIXEL))),
         max_aspect=2.0,
@@ -100,7 +100,7 @@ def styled_pipeline(pipeline: CanvasPipeline) -> CanvasPipeline:
             for name in ("vae", "text_encoder", "text_encoder_2", "scheduler", "decoder")
         },
         unet=moved(copy.deepcopy(pipeline.unet), width=OTHER.embed_dim + 16),
-        image_tower=ImageTower.of(clip, OTHER),
+        image_tower=ImageTower.from_clip(clip, OTHER),
         uve=uve,
         max_aspect=2.0,
         image_source="uve+clip",

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.training_data import CaptionedBatches, read_captions
+from canvas.clip.training_data import CaptionedBatches
 from canvas.pins import tables
+from canvas.pins.captions import read_captions
 from canvas.pins.crops import CropSpec, crop_random_square
 from canvas.pins.frames import FrameSpec
 from canvas.pins.image_batches import CropBatches, batch_by_frame, load_images

@@ -26,14 +26,14 @@ def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
     vectors, of = blobs()
     found = cluster_vectors(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
     assert set(found.scores) == {2, 3, 4, 6}
-    assert max(found.scores, key=found.scores.get) == 4 == len(set(found.of))
-    assert all(len(set(found.of[of == blob])) == 1 for blob in range(4))
+    assert max(found.scores, key=found.scores.get) == 4 == len(set(found.labels))
+    assert all(len(set(found.labels[of == blob])) == 1 for blob in range(4))
 
 
 def test_the_same_seed_gives_the_same_clusters():
     vectors, _ = blobs(noise=0.6)
     first, second = (cluster_vectors(vectors, ClusterSpec(**SPEC)) for _ in range(2))
-    assert (first.of == second.of).all()
+    assert (first.labels == second.labels).all()
     assert first.scores == second.scores
 
 

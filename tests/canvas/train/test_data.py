@@ -101,7 +101,8 @@ SHARDS = [8, 8, 0, 8, 8, 8, 8, 2]
 def test_an_epoch_goes_through_a_few_shards_at_a_time() -> None:
     order = Order(SHARDS, seed=0, mixed=2)
     first, second = (
-        [row for step in steps for row in order.batch(10, step, 0, 1).tolist()] for steps in (range(5), range(5, 10))
+        [row for step in steps for row in order.select_rows(10, step, 0, 1).tolist()]
+        for steps in (range(5), range(5, 10))
     )
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second
@@ -114,14 +115,14 @@ def test_an_epoch_goes_through_a_few_shards_at_a_time() -> None:
 def test_an_order_is_a_function_of_seed_and_step_and_ranks_share_it() -> None:
     one, other = (Order(SHARDS, seed=3, mixed=3) for _ in range(2))
     for step in range(6):
-        one.batch(12, step, 0, 1)
+        one.select_rows(12, step, 0, 1)
     for step in (17, 4):
-        assert one.batch(12, step, 0, 1).tolist() == other.batch(12, step, 0, 1).tolist()
-        halves = [other.batch(12, step, rank, 2).tolist() for rank in (0, 1)]
-        assert halves[0] + halves[1] == one.batch(12, step, 0, 1).tolist()
-    assert Order(SHARDS, seed=4, mixed=3).batch(12, 0, 0, 1).tolist() != one.batch(12, 0, 0, 1).tolist()
+        assert one.select_rows(12, step, 0, 1).tolist() == other.select_rows(12, step, 0, 1).tolist()
+        halves = [other.select_rows(12, step, rank, 2).tolist() for rank in (0, 1)]
+        assert halves[0] + halves[1] == one.select_rows(12, step, 0, 1).tolist()
+    assert Order(SHARDS, seed=4, mixed=3).select_rows(12, 0, 0, 1).tolist() != one.select_rows(12, 0, 0, 1).tolist()
 
 
 def test_a_few_shards_are_in_the_order_of_rows_in_memory() -> None:
     """So that small data is mixed as a whole."""
-    assert Order(SHARDS, seed=5).batch(20, 7, 0, 1).tolist() == select_batch_rows(50, 20, 5, 7, 0, 1).tolist()
+    assert Order(SHARDS, seed=5).select_rows(20, 7, 0, 1).tolist() == select_batch_rows(50, 20, 5, 7, 0, 1).tolist()

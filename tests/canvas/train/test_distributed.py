@@ -120,7 +120,7 @@ def test_a_world_of_one_is_left_by_who_joined_it_first() -> None:
 
 
 def test_ranks_share_items_without_rest() -> None:
-    shares = [World(rank, 3, torch.device("cpu")).share(range(8)) for rank in range(3)]
+    shares = [World(rank, 3, torch.device("cpu")).select_share(range(8)) for rank in range(3)]
     assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
 
 

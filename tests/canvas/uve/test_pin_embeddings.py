@@ -25,16 +25,16 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
 )
 def test_rows_by_pin_and_source(tmp_path: Path, source, wanted):
     found = PinEmbeddings(write(tmp_path / "table", ROWS), source)
-    vectors = found.of(["c", "a"])
+    vectors = found.read(["c", "a"])
     assert vectors.shape == (2, found.width)
     assert vectors.tolist() == (wanted or [[2, 1, 0, -2, 2], [0, 1, 0, 0, 2]])
-    assert found.of(["b", "b"]).tolist() == [found.of(["b"])[0].tolist()] * 2
+    assert found.read(["b", "b"]).tolist() == [found.read(["b"])[0].tolist()] * 2
 
 
 def test_what_is_not_there_is_said(tmp_path: Path):
     found = PinEmbeddings(write(tmp_path / "table", ROWS), "uve")
     with pytest.raises(ValueError, match=r"2 pins have no embedding \(x, \.\.\.\)"):
-        found.of(["a", "x", "y"])
+        found.read(["a", "x", "y"])
     with pytest.raises(ValueError, match="holds no embedding"):
         PinEmbeddings(write(tmp_path / "empty", []), "clip")
     with pytest.raises(ValueError, match=r"'clip\+dino' is unknown \(dino\): use uve"):

@@ -69,7 +69,7 @@ def test_rare_classes_come_as_often_as_frequent_ones():
     batches = crops(20)
     counts: Counter[int] = Counter()
     for step in range(40):
-        rows = batches.rows(step, 0, 1)
+        rows = batches.select_rows(step, 0, 1)
         counts.update((rows[0::2] >= 20).tolist())  # every other sample is drawn for its scene
         assert set(rows[1::2]) <= {0, 1}  # the others for their product
     assert 0.4 < counts[True] / counts.total() < 0.6

@@ -48,7 +48,7 @@ def test_the_judge_sees_a_product_beside_what_is_hidden():
     left, right = known.masks[1], known.masks[3]
     second = known.views[3].copy()
     second[left] = known.views[1][left]  # a lamp on either side
-    views = np.stack([second, second, known.emptied[0]])
+    views = np.stack([second, second, known.backgrounds[0]])
     assert judge.seen(views, np.stack([left, left | right, left])) == ["Lamps", NO_PRODUCT, NO_PRODUCT]
 
 
@@ -82,24 +82,24 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
     masks = known.masks.copy()
     masks[4] = True  # no room
     categories = ["Lamps", "Mugs", None, "Lamps", "Lamps", "Shoes", "Mugs", "Mugs"]  # no shoe is known
-    copies, places = insert_products(known.emptied, masks, categories, known, seed=0)
+    copies, places = insert_products(known.backgrounds, masks, categories, known, seed=0)
     assert places == [0, 1, 3, 6, 7]
     for copy, place in zip(copies, places, strict=True):
-        changed = (copy != known.emptied[place]).any(axis=-1)
+        changed = (copy != known.backgrounds[place]).any(axis=-1)
         assert changed.any()
         assert not (changed & masks[place]).any()
         rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 11  # a third of 32
     found = judge.seen(copies, masks[places])
     assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
-    again, _ = insert_products(known.emptied, masks, categories, known, seed=0)
+    again, _ = insert_products(known.backgrounds, masks, categories, known, seed=0)
     assert np.array_equal(copies, again)
 
 
 def test_the_judge_learns_what_small_products_look_like():
     """Products that all stand in one place, so that what is hidden leaves nothing of one at its own size."""
     known = painted(24, seed=0)
-    known = replace(known, masks=known.masks[[1] * 24], views=known.emptied.copy())
+    known = replace(known, masks=known.masks[[1] * 24], views=known.backgrounds.copy())
     colours = np.where(np.arange(24)[:, None] % 2, (230, 20, 20), (20, 20, 230)).astype(np.uint8)
     known.views[known.masks] = colours.repeat(known.masks[0].sum(), axis=0)
     assert set(build_examples(known, seed=0)[1]) == {NO_PRODUCT}
@@ -108,7 +108,7 @@ def test_the_judge_learns_what_small_products_look_like():
     judge = ProductJudge.learnt(known, seed=0)
     assert judge is not None
     assert judge.seen(small, np.zeros_like(known.masks)) == known.categories
-    assert set(judge.seen(known.emptied, known.masks)) == {NO_PRODUCT}
+    assert set(judge.seen(known.backgrounds, known.masks)) == {NO_PRODUCT}
 
 
 @pytest.mark.parametrize(("side", "size"), [(12, (1, 1)), (20, (3, 6)), (48, (16, 11)), (64, (21, 21)), (9, (9, 9))])

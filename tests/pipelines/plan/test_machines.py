@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from canvas.clip.training_data import read_captions
 from canvas.pins import tables
+from canvas.pins.captions import read_captions
 from canvas.shards import rows
 from canvas.styles.clusters import compute_descriptors
 from evaluation.generator.styled_images import plan_trials
