@@ -52,9 +52,9 @@ def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
 
 def test_products_with_and_without_themselves(tables):
     found = read_labelled_products(*tables, splits=("train",), side=16, count=5)
-    assert len(found.views) == len(found.categories) == len(found.emptied) == 5
+    assert len(found.views) == len(found.categories) == len(found.backgrounds) == 5
     assert found.masks.any(axis=(1, 2)).all()
-    changed = np.abs(found.views.astype(int) - found.emptied).max(axis=-1)
+    changed = np.abs(found.views.astype(int) - found.backgrounds).max(axis=-1)
     assert changed[found.masks].mean() > 60
     assert changed[~found.masks].mean() < 15  # what scaling carries over the edge
     nothing = read_labelled_products(*tables, splits=("nothing",), side=16, count=5)

@@ -63,7 +63,7 @@ def test_what_is_learnt_from_shows_most_of_its_product():
 
 def test_without_two_kinds_there_is_no_judge():
     none = painted(1, seed=0)
-    empty = LabelledProducts(none.views[:0], none.masks[:0], [], none.emptied[:0])
+    empty = LabelledProducts(none.views[:0], none.masks[:0], [], none.backgrounds[:0])
     assert ProductJudge.learnt(empty, seed=0) is None
 
 
