@@ -63,7 +63,12 @@ class HumanComparisons:
     @property
     def products(self) -> frozenset[str]:
         """Products that are trained on."""
-        return frozenset(one.product for one in self.learnt)
+        return frozenset(pair.product for pair in self.learnt)
+
+    @property
+    def train_judgments(self) -> int:
+        """Judgments that may be trained on."""
+        return sum(pair.judgments for pair in self.learnt)
 
 
 def read_human_comparisons(preferences: Path, pins: Path, *, held_out: Collection[str], side: int) -> HumanComparisons:
