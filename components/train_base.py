@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
@@ -40,51 +38,22 @@ def train_base(
     """
     import torch
 
-    from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import build_training_scheduler
-    from canvas.denoiser.sheet import SampleSheet
-    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import build_denoiser
     from canvas.shards.rows import ShardRows, is_any_row
-    from canvas.vae.latents import get_latent_scale
-    from canvas.vae.model import get_scale_factor, load_vae
+    from canvas.vae.model import get_scale_factor
 
-    spec, clock = train_base.resolve(training, held_out), time.perf_counter()
-    autoencoder = load_vae(vae.path).eval()
-    rows = ShardRows(shards.path)
-    scheduler = build_training_scheduler(diffusion)
-    torch.manual_seed(spec.seed)
+    rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    trainer = DenoiserTrainer(train_base, *shared, vae=vae.path, rows=rows, masks="none", selects=is_any_row)
+    torch.manual_seed(trainer.spec.seed)
     unet = build_denoiser(
         denoiser,
-        latent_channels=autoencoder.config["latent_channels"],
-        sample_size=autoencoder.config["sample_size"] // get_scale_factor(autoencoder),
+        latent_channels=trainer.vae.config["latent_channels"],
+        sample_size=trainer.vae.config["sample_size"] // get_scale_factor(trainer.vae),
         text_width=rows.get_shape("text_states")[-1],
         pooled_width=rows.get_shape("text_pooled")[-1],
     )
-    objective = DenoisingObjective(
-        diffusion,
-        get_latent_scale(autoencoder),
-        captions=train_base.captions,
-        caption_dropout=train_base.caption_dropout,
-        inpaint=False,
-    )
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="none", wanted=is_any_row)
-    run = train_denoiser(
-        unet,
-        objective,
-        rows,
-        spec,
-        held_out,
-        masks="none",
-        wanted=is_any_row,
-        checkpoints=scratch.path / "checkpoints",
-        log=log.metrics,
-        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
-    )
+    run = trainer.train(unet, scratch.path, log)
     unet.save_pretrained(model.path / "unet")
-    scheduler.save_pretrained(model.path / "scheduler")
-
-    figures = run.figures(unet) | {"seconds": time.perf_counter() - clock}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text(run.curve(), encoding="utf-8")
-    sheet.path.write_bytes(samples.png(unet))
+    trainer.scheduler.save_pretrained(model.path / "scheduler")
+    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
@@ -34,48 +32,18 @@ def train_inpaint(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the denoiser to paint what random masks hide, in every kept pin.
+    """Train the denoiser to generate what random masks hide, in every kept pin.
 
     The sheet shows held-out pins, what is known of them, and samples.
     """
-    from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import build_training_scheduler
-    from canvas.denoiser.sheet import SampleSheet
-    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import add_inpaint_channels, load_denoiser
     from canvas.shards.rows import ShardRows, is_any_row
-    from canvas.vae.latents import get_latent_scale
-    from canvas.vae.model import load_vae
 
-    spec, clock = train_inpaint.resolve(training, held_out), time.perf_counter()
-    autoencoder = load_vae(vae.path).eval()
-    rows = ShardRows(shards.path)
-    scheduler = build_training_scheduler(diffusion)
+    rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    trainer = DenoiserTrainer(train_inpaint, *shared, vae=vae.path, rows=rows, masks="random", selects=is_any_row)
     unet = add_inpaint_channels(load_denoiser(base.path))
-    objective = DenoisingObjective(
-        diffusion,
-        get_latent_scale(autoencoder),
-        captions=train_inpaint.captions,
-        caption_dropout=train_inpaint.caption_dropout,
-        inpaint=True,
-    )
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="random", wanted=is_any_row)
-    run = train_denoiser(
-        unet,
-        objective,
-        rows,
-        spec,
-        held_out,
-        masks="random",
-        wanted=is_any_row,
-        checkpoints=scratch.path / "checkpoints",
-        log=log.metrics,
-        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
-    )
+    run = trainer.train(unet, scratch.path, log)
     unet.save_pretrained(model.path / "unet")
-    scheduler.save_pretrained(model.path / "scheduler")
-
-    figures = run.figures(unet) | {"seconds": time.perf_counter() - clock}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text(run.curve(), encoding="utf-8")
-    sheet.path.write_bytes(samples.png(unet))
+    trainer.scheduler.save_pretrained(model.path / "scheduler")
+    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path)

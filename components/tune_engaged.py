@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, LoraSpec, SheetSpec
@@ -44,48 +42,17 @@ def tune_engaged(
     import torch
 
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
-    from canvas.denoiser.objective import DenoisingObjective
-    from canvas.denoiser.process import build_training_scheduler
-    from canvas.denoiser.sheet import SampleSheet
-    from canvas.denoiser.training import train_denoiser
+    from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import load_denoiser
     from canvas.shards.engagement import EngagementSelection
     from canvas.shards.rows import ShardRows
-    from canvas.vae.latents import get_latent_scale
-    from canvas.vae.model import load_vae
 
-    spec, clock = tune_engaged.resolve(training, held_out), time.perf_counter()
-    autoencoder = load_vae(vae.path).eval()
-    rows = ShardRows(shards.path)
-    scheduler = build_training_scheduler(diffusion)
+    params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    selection = EngagementSelection(rows.index, params.rule)
+    trainer = DenoiserTrainer(params, *shared, vae=vae.path, rows=rows, masks="product", selects=selection)
     unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
-    torch.manual_seed(spec.seed)
-    add_lora(unet, rank=tune_engaged.lora.rank, alpha=tune_engaged.lora.alpha)
-    objective = DenoisingObjective(
-        diffusion,
-        get_latent_scale(autoencoder),
-        captions=tune_engaged.captions,
-        caption_dropout=tune_engaged.caption_dropout,
-        inpaint=True,
-    )
-    wanted = EngagementSelection(rows.index, tune_engaged.rule)
-    samples = SampleSheet(autoencoder, scheduler, rows, sample_sheet, masks="product", wanted=wanted)
-    run = train_denoiser(
-        unet,
-        objective,
-        rows,
-        spec,
-        held_out,
-        masks="product",
-        wanted=wanted,
-        checkpoints=scratch.path / "checkpoints",
-        log=log.metrics,
-        sample=lambda model, step: log.picture(f"samples-{step:06d}", samples.png(model)),
-        folded=tune_engaged.lora.folded,
-    )
+    torch.manual_seed(trainer.spec.seed)
+    add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
+    run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
     save_lora(unet, lora.path)
-
-    figures = run.figures(unet) | {"selection": wanted.compute_metrics()} | {"seconds": time.perf_counter() - clock}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text(run.curve(), encoding="utf-8")
-    sheet.path.write_bytes(samples.png(unet))
+    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path, selection=selection.compute_metrics())

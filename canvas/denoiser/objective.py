@@ -15,7 +15,7 @@ autoencoder gives them):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 
 TEXT_TO_IMAGE_COLUMNS = ("moments", "text_states", "text_pooled", "sizes")
 INPAINT_COLUMNS = (*TEXT_TO_IMAGE_COLUMNS, "masked", "holes")
+
+MaskKind = Literal["none", "random", "product"]
+"""Which masks a denoiser is trained with; none: text-to-image."""
+
+
+def map_columns(masks: MaskKind) -> dict[str, str]:
+    """Map the objective's columns to the shards'."""
+    if masks == "none":
+        return {name: name for name in TEXT_TO_IMAGE_COLUMNS}
+    stored = {"masked": f"masked_{masks}", "holes": f"holes_{masks}"}
+    return {name: stored.get(name, name) for name in INPAINT_COLUMNS}
 
 
 class DenoisingObjective:

@@ -1,15 +1,14 @@
-"""Denoiser, shards and objective in; a denoiser with its best average, and its held-out loss out.
-
-What the stages base, inpaint, backdrop and engaged share; they differ in rows, masks, and which weights are trained.
-"""
+"""Training of a denoiser: what its five stages share. They differ in rows, masks, and which weights are trained."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,36 +16,47 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from canvas.denoiser.lora import fold_lora_weights
-from canvas.denoiser.objective import INPAINT_COLUMNS, TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
-from canvas.denoiser.spec import HeldOutSpec
+from canvas.denoiser.objective import DenoisingObjective, MaskKind, map_columns
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.sheet import SampleSheet
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, SheetSpec
 from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
 from canvas.train.data import Batch, PrefetchedBatches, move_batch
 from canvas.train.distributed import SINGLE_PROCESS, World, join_world
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
 from canvas.train.loop import TrainResult, fit
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Training
 from canvas.train.state import eval_mode
-
-MaskKind = Literal["none", "random", "product"]
-"""Which masks a denoiser is trained with; none: text-to-image."""
+from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import load_vae
 
 HELD_OUT_SEED = 1
-"""Of the times and noises of the held-out loss: the same for every model, so that their losses compare."""
+"""Seed of the timesteps and noises of the held-out loss: the same for every model, so that their losses compare."""
+
+
+class TrainingLog(Protocol):
+    """Where a training records what it does."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers of one step."""
+
+    def picture(self, name: str, png: bytes) -> None:
+        """Record an encoded PNG."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserRun:
     """What a run leaves beside the trained denoiser."""
 
-    fitted: TrainResult
+    result: TrainResult
     pins: int  # trained on, one or more views of each
     held_out_pins: int
     held_out_losses: dict[str, float]  # before training, and after by length of the average ("last": none)
-    average: str  # the one that was chosen
+    average: str  # the chosen one
 
-    def figures(self, denoiser: nn.Module) -> dict[str, Any]:
-        """Numbers for a stage's metrics."""
+    def compute_metrics(self, denoiser: nn.Module) -> dict[str, Any]:
+        """Return the numbers of a stage's metrics."""
         return {
             "held_out_loss": self.held_out_losses[self.average],
             "held_out_losses": self.held_out_losses,
@@ -55,88 +65,150 @@ class DenoiserRun:
             "held_out_pins": self.held_out_pins,
             "parameters": sum(weight.numel() for weight in denoiser.parameters()),
             "trained_parameters": sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad),
-            "images_per_second": self.fitted.images_per_second,
-            "peak_memory_mb": self.fitted.peak_memory_bytes / 1e6,
+            "images_per_second": self.result.images_per_second,
+            "peak_memory_mb": self.result.peak_memory_bytes / 1e6,
         }
 
-    def curve(self) -> str:
-        """Losses by step as CSV."""
-        return "step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in self.fitted.losses)
+    def format_losses_csv(self) -> str:
+        """Return losses by step as CSV."""
+        return "step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in self.result.losses)
 
 
-def train_denoiser(
-    denoiser: UNet2DConditionModel,
-    objective: DenoisingObjective,
-    shards: ShardRows,
-    spec: TrainSpec,
-    held_out: HeldOutSpec,
-    *,
-    masks: MaskKind,
-    wanted: Callable[[ShardRow], bool],
-    checkpoints: Path,
-    log: Callable[[Mapping[str, float], int], None],
-    sample: Callable[[nn.Module, int], None] | None = None,
-    folded: bool = False,
-) -> DenoiserRun:
-    """Train those weights of `denoiser` that require gradients on the `wanted` rows of the train split, and leave in
-    it the average whose loss on the wanted rows of the other splits is lowest. `folded`: of its LoRAs, as
-    `canvas.denoiser.lora.fold_lora_weights` says."""
-    columns = map_columns(masks)
-    chosen = [row for row in shards.index if wanted(row) and row.split == "train"]
-    rest = [row for row in shards.index if wanted(row) and row.split != "train"]
-    batches = shards.build_batches(chosen, columns, spec.batch_size, spec.seed)
-    scored = build_held_out_batches(shards, rest, held_out, columns)
+class DenoiserTrainer:
+    """Trains a denoiser on those shard rows that a stage selects, and writes the stage's reports.
 
-    with join_world(spec.parallel) as world:
+    Args:
+        params: The stage's own.
+        training: What all trainings share.
+        held_out: The loss by which the average of the weights is chosen.
+        sheet: The sheet of samples.
+        diffusion: The noising process.
+        vae: Directory of the autoencoder that the shards were encoded with.
+        rows: The shards.
+        masks: Which of the rows' masks hide the image; "none": text-to-image.
+        selects: Which rows count, in training and held out.
+        image_dropout: For a denoiser with image prompts.
+    """
 
-        def score(model: nn.Module) -> float:
-            return compute_held_out_loss(model, objective, scored, held_out.repeats, world)
+    def __init__(
+        self,
+        params: DenoiserTraining,
+        training: Training,
+        held_out: HeldOutSpec,
+        sheet: SheetSpec,
+        diffusion: DiffusionSpec,
+        *,
+        vae: Path,
+        rows: ShardRows,
+        masks: MaskKind,
+        selects: Callable[[ShardRow], bool],
+        image_dropout: ImageDropout | None = None,
+    ) -> None:
+        self._clock = time.perf_counter()
+        self.spec = params.resolve(training, held_out)
+        self.held_out = held_out
+        self.vae = load_vae(vae).eval()
+        self.scheduler = build_training_scheduler(diffusion)
+        self.rows = rows
+        self.columns = map_columns(masks)
+        self.train_rows = [row for row in rows.index if selects(row) and row.split == "train"]
+        self.held_out_rows = [row for row in rows.index if selects(row) and row.split != "train"]
+        self.objective = DenoisingObjective(
+            diffusion,
+            get_latent_scale(self.vae),
+            captions=params.captions,
+            caption_dropout=params.caption_dropout,
+            inpaint=masks != "none",
+            image_dropout=image_dropout,
+        )
+        self.sheet = SampleSheet(self.vae, self.scheduler, rows, sheet, masks=masks, selects=selects)
 
-        losses = {"before": score(denoiser.to(world.device))}
-        with fold_lora_weights(denoiser) if folded else nullcontext():
-            fitted = fit(
-                denoiser,
-                objective,
-                PrefetchedBatches(batches),
-                spec,
-                checkpoints=checkpoints,
-                log=log,
-                sample=sample,
-            )
-        losses["last"], average = score(denoiser), "last"
-        if fitted.snapshots is not None:
-            by_length = load_best(denoiser, fitted.snapshots, held_out.averages, score)
-            losses |= {f"{length:g}": loss for length, loss in by_length.items()}
-            average = f"{min(by_length, key=by_length.__getitem__):g}"
-    return DenoiserRun(
-        fitted=fitted,
-        pins=len({row.pin_id for row in chosen}),
-        held_out_pins=sum(len(batch["pin_id"]) for batch in scored),
-        held_out_losses=losses,
-        average=average,
-    )
+    def train(
+        self,
+        denoiser: UNet2DConditionModel,
+        work: Path,
+        log: TrainingLog,
+        *,
+        fold_loras: bool = False,
+    ) -> DenoiserRun:
+        """Train the weights of `denoiser` that require gradients, and leave in it the average of the lowest held-out
+        loss. A killed run goes on from `work`. `fold_loras`: as `canvas.denoiser.lora.fold_lora_weights` says."""
+        batches = self.rows.build_batches(self.train_rows, self.columns, self.spec.batch_size, self.spec.seed)
+        scored = self.build_held_out_batches()
 
+        def log_sheet(model: nn.Module, step: int) -> None:
+            log.picture(f"samples-{step:06d}", self.sheet.draw_png(model))
 
-def map_columns(masks: MaskKind) -> dict[str, str]:
-    """The objective's columns -> the shards'."""
-    if masks == "none":
-        return {name: name for name in TEXT_TO_IMAGE_COLUMNS}
-    stored = {"masked": f"masked_{masks}", "holes": f"holes_{masks}"}
-    return {name: stored.get(name, name) for name in INPAINT_COLUMNS}
+        with join_world(self.spec.parallel) as world:
+
+            def score(model: nn.Module) -> float:
+                return compute_held_out_loss(model, self.objective, scored, self.held_out.repeats, world)
+
+            losses = {"before": score(denoiser.to(world.device))}
+            with fold_lora_weights(denoiser) if fold_loras else nullcontext():
+                result = fit(
+                    denoiser,
+                    self.objective,
+                    PrefetchedBatches(batches),
+                    self.spec,
+                    checkpoints=work / "checkpoints",
+                    log=log.metrics,
+                    sample=log_sheet,
+                )
+            losses["last"], average = score(denoiser), "last"
+            if result.snapshots is not None:
+                by_length = load_best(denoiser, result.snapshots, self.held_out.averages, score)
+                losses |= {f"{length:g}": loss for length, loss in by_length.items()}
+                average = f"{min(by_length, key=by_length.__getitem__):g}"
+        return DenoiserRun(
+            result=result,
+            pins=len({row.pin_id for row in self.train_rows}),
+            held_out_pins=sum(len(batch["pin_id"]) for batch in scored),
+            held_out_losses=losses,
+            average=average,
+        )
+
+    def build_held_out_batches(self) -> list[Batch]:
+        """Return the batches that the held-out loss is computed on."""
+        return build_held_out_batches(self.rows, self.held_out_rows, self.held_out, self.columns)
+
+    def compute_mismatched_loss(self, denoiser: nn.Module) -> float:
+        """Return the held-out loss where each sample's image prompt is its neighbour's."""
+        batches: list[Batch] = [
+            {**batch, "image": torch.as_tensor(batch["image"]).roll(1, dims=0)}
+            for batch in self.build_held_out_batches()
+        ]
+        with join_world(self.spec.parallel) as world:
+            return compute_held_out_loss(denoiser, self.objective, batches, self.held_out.repeats, world)
+
+    def write_reports(
+        self,
+        denoiser: UNet2DConditionModel,
+        run: DenoiserRun,
+        metrics: Path,
+        losses: Path,
+        sheet: Path,
+        **more: object,
+    ) -> None:
+        """Write metrics, with `more` of them, losses and sheet of a run; its seconds count from the trainer's start."""
+        values = run.compute_metrics(denoiser) | more | {"seconds": time.perf_counter() - self._clock}
+        metrics.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        losses.write_text(run.format_losses_csv(), encoding="utf-8")
+        sheet.write_bytes(self.sheet.draw_png(denoiser))
 
 
 def build_held_out_batches(
     shards: ShardRows, rows: list[ShardRow], spec: HeldOutSpec, columns: Mapping[str, str]
 ) -> list[Batch]:
-    """`spec.pins` of the rows (or all there are), spread evenly, in batches of one bucket."""
+    """Return `spec.pins` of the rows (or all there are), spread evenly, in batches of one bucket."""
     if not rows:
         raise ValueError("no held-out pin is left to score on: the selection is empty outside of the train split")
     places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
     buckets = group_by_bucket(rows[place] for place in places)
     return [
-        shards.read_batch(of_bucket[first : first + spec.batch_size], columns)
-        for of_bucket in buckets.values()
-        for first in range(0, len(of_bucket), spec.batch_size)
+        shards.read_batch(numbers[first : first + spec.batch_size], columns)
+        for numbers in buckets.values()
+        for first in range(0, len(numbers), spec.batch_size)
     ]
 
 
@@ -147,8 +219,8 @@ def compute_held_out_loss(
     repeats: int,
     world: World = SINGLE_PROCESS,
 ) -> float:
-    """Mean loss over all samples, each with `repeats` times and noises of its own, the same in every call. The ranks of
-    `world` share the work, all of them must call."""
+    """Return the mean loss over all samples, each with `repeats` timesteps and noises of its own, the same in every
+    call. The ranks of `world` share the work; all of them must call."""
     device = next(denoiser.parameters()).device
     sizes = [len(batch["pin_id"]) for batch in batches]
     turns = [(repeat, number) for repeat in range(repeats) for number in range(len(batches))]

@@ -11,11 +11,11 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser import sheet
-from canvas.denoiser.objective import DenoisingObjective
+from canvas.denoiser.objective import DenoisingObjective, map_columns
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
 from canvas.denoiser.spec import HeldOutSpec, SheetSpec
-from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss, map_columns
+from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
@@ -54,7 +54,7 @@ def drawn(folder: Path) -> SampleSheet:
         ShardRows(folder / "shards"),
         SheetSpec(pins=2, steps=2, guidance_scale=3.0),
         masks="product",
-        wanted=has_product,
+        selects=has_product,
     )
 
 
@@ -70,16 +70,16 @@ def _apart(one: object, other: object) -> int:
 
 @DEVICES
 def test_a_sheet_is_drawn_where_the_denoiser_is(drawn: SampleSheet, device: str):
-    expected = drawn.picture(_denoiser())
-    assert _apart(drawn.picture(_denoiser().to(device)), expected) <= (0 if device == "cpu" else NEAR)
+    expected = drawn.draw(_denoiser())
+    assert _apart(drawn.draw(_denoiser().to(device)), expected) <= (0 if device == "cpu" else NEAR)
     assert drawn.vae.device.type == device
 
 
 def test_large_pictures_of_a_sheet_are_decoded_one_by_one(drawn: SampleSheet, monkeypatch: pytest.MonkeyPatch):
-    expected, decode, sizes = drawn.picture(_denoiser()), drawn.vae.decode, []
+    expected, decode, sizes = drawn.draw(_denoiser()), drawn.vae.decode, []
     monkeypatch.setattr(sheet, "PIXELS_PER_PASS", 1)
     monkeypatch.setattr(drawn.vae, "decode", lambda latents: sizes.append(len(latents)) or decode(latents))
-    assert _apart(drawn.picture(_denoiser()), expected) <= 1
+    assert _apart(drawn.draw(_denoiser()), expected) <= 1
     assert sizes == [1] * 6  # two pins: the originals, what is known of them, samples
 
 
