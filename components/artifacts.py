@@ -311,6 +311,18 @@ class EvaluationMetrics(Metrics):
     path = "reports/evaluate/metrics.json"
 
 
+class HeadlineMetrics(kinds.Headline):
+    """The few figures by which whole runs are compared (evaluation.metrics)."""
+
+    path = "reports/metrics.json"
+
+    @classmethod
+    def format_summary(cls, values: Mapping[str, float]) -> list[str]:
+        from evaluation import metrics
+
+        return metrics.format_summary(values)
+
+
 # Gates, registry
 
 

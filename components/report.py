@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import json
 
-from components.artifacts import Verdict
-from lifecycle.declare.stage import Collected, Input, Metrics, Output, Report, stage
-
-HEADLINE = {
-    "pins": ("ingest", "pins"),
-    "masks": ("mask", "pins"),
-    "captions": ("caption", "rows"),
-    "columns_drifted": ("monitor", "verdict.drifted_columns"),
-    "backgrounds_that_show_the_prompt": ("evaluate_backdrop", "scene_accuracy"),
-    "backgrounds_that_show_the_style": ("evaluate_style", "scene_follows"),
-    "largest_change_of_a_product_pixel": ("evaluate", "challenger.core_max_abs_diff_worst"),
-    "growth_of_the_product": ("evaluate", "challenger.extension"),
-    "diversity": ("evaluate", "challenger.diversity"),
-    "accuracy_of_the_scene_judge": ("evaluate", "judge.scene_accuracy_real"),
-}
-"""Name -> stage and figure of its metrics; left out where the stage did not measure it."""
+from components.artifacts import HeadlineMetrics, Verdict
+from lifecycle.declare.stage import Collected, Input, Output, Report, stage
 
 
 class Index(Report):
@@ -29,14 +15,16 @@ class Index(Report):
 
 
 @stage()
-def report(collected: Collected, verdict: Input[Verdict], metrics: Output[Metrics], index: Output[Index]) -> None:
-    """Gather every stage's figures, curves, sheets and pages on one page."""
+def report(
+    collected: Collected, verdict: Input[Verdict], headline: Output[HeadlineMetrics], index: Output[Index]
+) -> None:
+    """Gather every stage's figures, curves, sheets and pages on one page, the headline first."""
+    from evaluation.metrics import collect_headline, describe_headline
     from evaluation.pages.index import index_page, read_figures
 
-    figures = read_figures(collected.exhibits)
-    measured = {name: figures.get(made_by, {}).get(figure) for name, (made_by, figure) in HEADLINE.items()}
-    headline = {name: value for name, value in measured.items() if value is not None}
-    metrics.path.write_text(json.dumps(headline, indent=1) + "\n", encoding="utf-8")
+    values = collect_headline(read_figures(collected.exhibits))
+    headline.path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     decision = json.loads(verdict.path.read_text(encoding="utf-8"))
-    page = index_page(Index.path, "Canvas: what this run made", decision, headline, collected.exhibits)
+    shown = describe_headline(values)
+    page = index_page(Index.path, "Canvas: what this run made", decision, shown, collected.exhibits)
     index.path.write_text(page, encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import artifacts_of
-from lifecycle.declare.stage import Metrics, Model, Report, Stage, Verdict
+from lifecycle.declare.stage import Headline, Model, Report, Stage, Verdict
 from lifecycle.record.recording import numbers
 
 REASONS = 5
@@ -16,18 +16,18 @@ REASONS = 5
 
 
 def summarize(stages: Iterable[Stage[Any]], root: Path) -> str:
-    """The verdict, the headline figures, which stages have not run, where the report is, and what to do next.
+    """Return the verdict, the headline, which stages have not run, where the report is, and what to do next.
 
-    Headline and report are the Metrics and the Report of the stage that collects from all others.
+    The report is that of the stage that collects from all others.
     """
     stages = tuple(stages)
-    shown = [artifact for stage in stages if stage.collector for artifact in stage.outputs.values()]
     lines = [line for verdict in artifacts_of(stages, Verdict) for line in _verdict(root / verdict.path)]
-    headlines = [root / artifact.path for artifact in shown if issubclass(artifact, Metrics)]
-    for name, value in (item for path in headlines if path.exists() for item in numbers(path).items()):
-        lines.append(f"  {name.replace('_', ' '):44} {value:,.4g}")
+    for headline in artifacts_of(stages, Headline):
+        if (path := root / headline.path).exists():
+            lines += [f"  {line}" for line in headline.format_summary(numbers(path))]
     if missing := [stage.name for stage in stages if stage.pipeline == "train" and not _complete(stage, root)]:
         lines.append(f"Not run: {', '.join(missing)}")
+    shown = [artifact for stage in stages if stage.collector for artifact in stage.outputs.values()]
     reports = [root / artifact.path for artifact in shown if issubclass(artifact, Report)]
     lines += [f"Report:  {path}" for path in reports if path.exists()]
     lines.append("Runs:    make ui")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lifecycle.declare.closure import code_paths
-from lifecycle.declare.stage import Artifact, Losses, Metrics, Plot, Sheet, Stage
+from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
 
@@ -29,7 +29,7 @@ def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
 
 
 def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
-    """One entry of `stages:`: deps are data and rooms of code; metrics stay in git, everything else in the cache.
+    """One entry of `stages:`: deps are data and rooms of code; the headline stays in git, all else in the cache.
 
     Stages of the promote pipeline are frozen: `dvc repro` never moves a champion, only who means to does, by
     `python -m lifecycle promote` or on the cluster. They have no outs here: DVC fails where those of a frozen stage,
@@ -38,15 +38,15 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     frozen = stage.pipeline == "promote"
     read = dict.fromkeys(artifact.path for artifact in stage.inputs.values())
     written = () if frozen else stage.outputs.values()
-    kinds = {artifact.path: issubclass(artifact, Metrics) for artifact in written}
+    kinds = {artifact.path: issubclass(artifact, Headline) for artifact in written}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
         "deps": [*read, *code_paths(stage.module, root)],
         "frozen": frozen,
         "params": sorted(stage.params),
-        "outs": [path for path, is_metrics in kinds.items() if not is_metrics],
-        "metrics": [{path: {"cache": False}} for path, is_metrics in kinds.items() if is_metrics],
+        "outs": [path for path, is_headline in kinds.items() if not is_headline],
+        "metrics": [{path: {"cache": False}} for path, is_headline in kinds.items() if is_headline],
     }
     return {key: value for key, value in entry.items() if value}
 

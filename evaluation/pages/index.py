@@ -36,21 +36,21 @@ class Exhibit(Protocol):
 
 
 def index_page(
-    place: str, title: str, decision: Mapping[str, Any], headline: Mapping[str, float], exhibits: Iterable[Exhibit]
+    place: str, title: str, decision: Mapping[str, Any], headline: Mapping[str, object], exhibits: Iterable[Exhibit]
 ) -> str:
     """A whole HTML document with a section for each stage, in the order of `exhibits`.
 
     Args:
         place: Path of this page in the project, from which it links to others.
         decision: `outcome` ("pass", "fail" or "pending") and `reasons` of the gates.
-        headline: The few figures that come first, by name.
+        headline: The few figures that come first, by title.
     """
     folder = posixpath.dirname(place)
     return pages.page(
         title,
         pages.verdict(f"The gates say: {decision['outcome']}", MOODS[decision["outcome"]]),
         *map(pages.paragraph, decision["reasons"]),
-        pages.metric_tiles({name.replace("_", " "): value for name, value in headline.items()}),
+        pages.metric_tiles(headline),
         *(_section(name, list(own), folder) for name, own in groupby(exhibits, lambda exhibit: exhibit.stage)),
     )
 

@@ -57,9 +57,19 @@ class Model(Artifact):
 
 
 class Metrics(Artifact):
-    """A JSON object of numbers (nested objects allowed): `dvc metrics` and KFP's Metrics show it."""
+    """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it."""
 
     suffix = ".json"
+
+
+class Headline(Metrics):
+    """The few numbers by which whole runs are compared: the only ones that git keeps and `dvc metrics` shows. MLflow
+    has them at the run that the stages are parts of."""
+
+    @classmethod
+    def format_summary(cls, values: Mapping[str, float]) -> list[str]:
+        """Return the lines that a person reads at the end of a run."""
+        return [f"{name.replace('_', ' '):44} {value:,.4g}" for name, value in values.items()]
 
 
 class Report(Artifact):

@@ -22,13 +22,14 @@ def test_stage_entry(toy: Project) -> None:
         "params": ["shared", "square"],
         "outs": [
             "artifacts/squares",
+            "reports/square/metrics.json",
             "reports/square/report.html",
             "reports/square/curve.csv",
             "reports/square/sheet.png",
         ],
-        "metrics": [{"reports/square/metrics.json": {"cache": False}}],
     }
     assert document["stages"]["mean"]["outs"] == ["models/mean"]
+    assert document["stages"]["mean"]["metrics"] == [{"reports/metrics.json": {"cache": False}}]
     curve = {"x": "n", "y": ["square", "cube"], "template": "linear", "title": "n, its square and its cube"}
     assert document["plots"] == [{"reports/square/curve.csv": curve}, {"reports/square/sheet.png": None}]
     assert toy.read("dvc.yaml").startswith("# Written by `make graph`")
@@ -47,7 +48,8 @@ def test_dvc_runs_experiments_and_shows_metrics_and_plots(repository: Project) -
     assert "Ran experiment(s): coarse" in experiment
     assert "first: 6        # of the file" in repository.read("params.yaml"), "comments survive"
     changes = json.loads(repository.ok("dvc", "metrics", "diff", "--json"))
-    assert changes["reports/mean/metrics.json"]["mean"] == {"old": 15.17, "new": 15.2, "diff": pytest.approx(0.03)}
+    assert changes.keys() == {"reports/metrics.json"}, "details are no columns"
+    assert changes["reports/metrics.json"]["mean"] == {"old": 15.17, "new": 15.2, "diff": pytest.approx(0.03)}
     params = json.loads(repository.ok("dvc", "params", "diff", "--json"))
     assert params["params.yaml"]["mean.rounding.digits"] == {"old": 2, "new": 1, "diff": -1}
 

@@ -9,7 +9,7 @@ from tests.lifecycle.conftest import NOBODY, Project
 SHOW = """
 import json
 
-from lifecycle.declare.stage import Collected, Metrics, Output, Report, Verdict, stage
+from lifecycle.declare.stage import Collected, Headline, Output, Report, Verdict, stage
 
 
 class Judgement(Verdict):
@@ -19,7 +19,7 @@ class Judgement(Verdict):
 
 
 @stage()
-def show(collected: Collected, metrics: Output[Metrics], judgement: Output[Judgement], page: Output[Report]) -> None:
+def show(collected: Collected, metrics: Output[Headline], judgement: Output[Judgement], page: Output[Report]) -> None:
     '''Show what was made.'''
     files = {exhibit.argument: exhibit.path for exhibit in collected.exhibits if exhibit.stage == "train"}
     total = json.loads(files["metrics"].read_text())["total"]

@@ -1,6 +1,6 @@
 """What the toy's stages exchange."""
 
-from lifecycle.declare.stage import Dataset, Model, Pinned
+from lifecycle.declare.stage import Dataset, Headline, Model, Pinned
 
 
 class Numbers(Pinned):
@@ -22,3 +22,9 @@ class Mean(Model):
     registered = "toy-mean"
     composite = True
     example = "cat models/mean/mean.txt"
+
+
+class MeanFigures(Headline):
+    """The mean."""
+
+    path = "reports/metrics.json"

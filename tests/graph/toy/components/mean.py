@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from components.artifacts import Mean, Squares
-from lifecycle.declare.stage import Input, Metrics, Output, stage
+from components.artifacts import Mean, MeanFigures, Squares
+from lifecycle.declare.stage import Input, Output, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class MeanParams:
 
 
 @stage(machine="gpus")
-def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean], metrics: Output[Metrics]) -> None:
+def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean], metrics: Output[MeanFigures]) -> None:
     """Average the squares into a model."""
     found = [int(line) for line in (squares.path / "squares.txt").read_text().split()]
     model.path.mkdir()
