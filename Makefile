@@ -55,7 +55,8 @@ rate: .venv/installed  ## Let RATERS compare images in MLflow, on loopback, unti
 	python -m lifecycle rate $(RATERS)
 
 ui: .venv/installed  ## Open MLflow's UI on loopback
-	mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1 \
+		--workers 1
 
 lock: .venv/installed  ## Resolve pyproject.toml into requirements.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --group dev --no-emit-package sentence-transformers \

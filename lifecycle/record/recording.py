@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.params import flat
-from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Plot, Report, Sheet, Site, Stage
+from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import group, home, release, revision
 from lifecycle.workspace.digest import digest
@@ -62,6 +62,8 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Pa
         found.append({**_facts(argument, artifact), "digest": digest(path)})
         if issubclass(artifact, Metrics):
             journal.metrics(numbers(path), journal.last_step)
+        if issubclass(artifact, Headline):
+            journal.event("headline", values=numbers(path))
         if issubclass(artifact, Metrics | Report | Plot | Sheet):
             journal.keep(path, artifact.path)
         if issubclass(artifact, Site):

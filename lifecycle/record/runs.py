@@ -7,6 +7,10 @@ metrics with their own times, artifacts) or looked up before it is made (runs an
 Tags of a run: `canvas.stage`, `canvas.record`, `canvas.git.dirty`, `digest.in.<path>` and `digest.out.<path>`
 with the catalogue's paths and DVC's digests. A model that a stage writes is a LoggedModel without files (DVC
 holds them) with the tags `canvas.path` and `canvas.digest`.
+
+The run that stages are parts of has the headline as metrics and the params of all its stages, so that MLflow's table
+compares whole runs. PNGs are images with a key, too: `reports/train/sheet.png` is `train/sheet`, of the run and of that
+which it is a part of; `pictures/samples-000200.png` is step 200 of `samples`.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 
 METRICS_AT_ONCE = 500  # MLflow takes 1000 of everything in one request
 PARAMS_AT_ONCE = 100
+PARAM_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +134,6 @@ class Tracking:
         return found[0] if found else None
 
     def _start(self, record: str, event: Event) -> str:
-        from mlflow.entities import Param
-
         tags = {**event["tags"], "canvas.record": record}
         if event["group"]:
             tags["mlflow.parentRunId"] = self._parent(event["group"])
@@ -138,11 +142,27 @@ class Tracking:
             self.experiment, start_time=event["time"], tags=tags, run_name=event["stage"]
         )
         run_id = run.info.run_id
-        params = [Param(_key(key), _value(value)) for key, value in event["params"].items()]
-        for start in range(0, len(params), PARAMS_AT_ONCE):
-            self.client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+        params = {_key(key): _value(value) for key, value in event["params"].items()}
+        self._log_params(run_id, params)
+        if event["group"]:
+            self._log_params_of_whole(tags["mlflow.parentRunId"], event["stage"], params)
         self._log_inputs(run_id, event["inputs"])
         return run_id
+
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(entries), PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=entries[start : start + PARAMS_AT_ONCE])
+
+    def _log_params_of_whole(self, run_id: str, stage: str, params: Mapping[str, str]) -> None:
+        """Log what the run of all stages lacks; a param that differs between stages is `<stage>.<param>`, too."""
+        known = self.client.get_run(run_id).data.params
+        named = {
+            key if known.get(key, value) == value else _key(f"{stage}.{key}"): value for key, value in params.items()
+        }
+        self._log_params(run_id, {key: value for key, value in named.items() if key not in known})
 
     def _parent(self, group: Mapping[str, str]) -> str:
         """The run of the group. Two that make it at the same time agree on the first one."""
@@ -188,7 +208,31 @@ class Tracking:
     def _send_artifact(self, run_id: str, batch: list[Event], folder: Path) -> None:
         name = PurePosixPath(batch[0]["name"])
         parent = None if name.parent == PurePosixPath(".") else str(name.parent)
-        self.client.log_artifact(run_id, str(folder / "artifacts" / name), parent)
+        file = folder / "artifacts" / name
+        self.client.log_artifact(run_id, str(file), parent)
+        if name.suffix == ".png":
+            key, step = _image_key(name)
+            whole = self._whole(run_id) if name.parts[0] == "reports" else None
+            for run in filter(None, (run_id, whole)):
+                self._log_image(run, file, key, step, batch[0]["time"])
+
+    def _log_image(self, run_id: str, file: Path, key: str, step: int, time: int) -> None:
+        from PIL import Image, UnidentifiedImageError
+
+        stem = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{time}+"  # as `log_image` names it
+        if any(image.path.startswith(stem) for image in self.client.list_artifacts(run_id, "images")):
+            return  # sent before
+        with suppress(UnidentifiedImageError), Image.open(file) as image:
+            self.client.log_image(run_id, image, key=key, step=step, timestamp=time, synchronous=True)
+
+    def _send_headline(self, run_id: str, batch: list[Event], folder: Path) -> None:
+        if whole := self._whole(run_id):
+            self._send_metrics(whole, [{**batch[0], "step": 0}], folder)
+
+    def _whole(self, run_id: str) -> str | None:
+        """Return the run that this one is a part of."""
+        parent: str | None = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        return parent
 
     def _send_outputs(self, run_id: str, batch: list[Event], folder: Path) -> None:
         from mlflow.entities import LoggedModelOutput, RunTag
@@ -215,7 +259,7 @@ class Tracking:
         end = batch[0]
         self._send_metrics(run_id, [{"time": end["time"], "step": 0, "values": end["metrics"]}], folder)
         self.client.set_terminated(run_id, end["status"], end["time"])
-        parent = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        parent = self._whole(run_id)
         if parent is None:
             return
         if end["status"] != "FINISHED":
@@ -240,7 +284,15 @@ def _key(key: str) -> str:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return (value if isinstance(value, str) else json.dumps(value))[:PARAM_CHARACTERS]
+
+
+def _image_key(name: PurePosixPath) -> tuple[str, int]:
+    """Return under which key and step an artifact's image is compared with those of other runs."""
+    key, _, step = str(PurePosixPath(*name.parts[1:]).with_suffix("")).rpartition("-")
+    if not (key and step.isdecimal()):
+        key, step = f"{key}-{step}" if key else step, "0"
+    return re.sub(r"[^\w\-./ ]", "_", key, flags=re.ASCII), int(step)
 
 
 def _now() -> int:

@@ -53,8 +53,17 @@ def connect(home: Path) -> Tracking:
 
 def run_address(uri: str, experiment: str, run_id: str) -> str:
     """Where MLflow's pages show a run; of a file store, where `make ui` serves them."""
+    return f"{_pages(uri)}/experiments/{experiment}/runs/{run_id}"
+
+
+def model_address(uri: str, experiment: str, model_id: str) -> str:
+    """Where MLflow's pages show the files of a logged model, evidence/ among them."""
+    return f"{_pages(uri)}/experiments/{experiment}/models/{model_id}/artifacts"
+
+
+def _pages(uri: str) -> str:
     server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
-    return f"{redacted(server).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"{redacted(server).rstrip('/')}/#"
 
 
 def quiet() -> None:

@@ -2,8 +2,8 @@
 
 Tags of a version: `path`, `digest`, `git_sha`, `release` (the project's version), `data_digest`, `parents` (model ->
 digest that it was made from, null where that is not recorded), `metrics`; of the composite also `parts` (model ->
-version registered with it), `model_id`, `verdict`, `verdict.reasons` and `verdict.champion`. The parts' files are
-DVC's; the composite's version holds its own files, and `evidence/` beside them.
+version registered with it), `model_id`, `evidence.<page>` (its address), `verdict`, `verdict.reasons` and
+`verdict.champion`. The parts' files are DVC's; the composite's version holds its own files, `evidence/` beside them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lifecycle.declare.registry import Decision, ModelVersion, Origin, Outcome, 
 from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import Find, Node, lineage, lines, nodes, parents
 from lifecycle.record.recording import numbers
-from lifecycle.record.tracking import run_address
+from lifecycle.record.tracking import model_address, run_address
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.registry.promotion import Member
 from lifecycle.workspace.digest import digest
@@ -91,12 +91,15 @@ class Versions:
             else:
                 self._keep(self.client.get_model_version(model_name(kind), number).tags["model_id"], kept)
         self.client.set_model_version_tag(model_name(kind), number, "metrics", _json(numbers(metrics)))
+        source = self.client.get_model_version(model_name(kind), number).source
+        for name in (name for name in evidence if name.endswith(".html")):
+            self.client.set_model_version_tag(model_name(kind), number, f"evidence.{name}", f"{source}/evidence/{name}")
         version = ModelVersion(name=model_name(kind), version=number, digest=node.digest)
         self.judge(version, decision)
         return version
 
     def judge(self, version: ModelVersion, decision: Decision) -> None:
-        """Write a decision down at the composite's version."""
+        """Write a decision down at the composite's version, in its tags and its description."""
         tags = {
             "verdict.reasons": _json(decision.reasons),
             "verdict.champion": decision.champion or "",
@@ -104,7 +107,12 @@ class Versions:
         }
         for key, value in tags.items():
             self.client.set_model_version_tag(version.name, version.version, key, value)
-        text = "\n".join([f"**{decision.outcome}**", "", *(f"- {reason}" for reason in decision.reasons)])
+        known = self.client.get_model_version(version.name, version.version).tags
+        address = model_address(self.client.tracking_uri, self.tracking.experiment, known["model_id"])
+        names = sorted(key.removeprefix("evidence.") for key in known if key.startswith("evidence."))
+        pages = [f"Read [evidence/{name}]({address})." for name in names]
+        parts = [f"**{decision.outcome}**", *pages, "\n".join(f"- {reason}" for reason in decision.reasons)]
+        text = "\n\n".join(parts)
         self.client.update_model_version(version.name, version.version, text[:DESCRIPTION_CHARACTERS])
 
     def decision(self, version: ModelVersion) -> Decision:

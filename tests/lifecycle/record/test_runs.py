@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lifecycle.record.journal import Journal, close_killed, kept_records
 from lifecycle.record.runs import Made, Tracking
@@ -17,6 +18,8 @@ PIN = {"argument": "raw", "path": "data", "kind": "Dataset", "uri": "data", "dig
 MODEL = {"argument": "weights", "path": "models/weights", "kind": "Model", "digest": "2" * 32 + ".dir"}
 REPORT = {"argument": "report", "path": "reports/score/report.html", "kind": "Report", "digest": "3" * 32}
 
+PARAMS: dict[str, Any] = {f"train.key_{number}": number for number in range(130)}
+
 
 @pytest.fixture
 def tracking(project: Project) -> Tracking:
@@ -24,10 +27,15 @@ def tracking(project: Project) -> Tracking:
     return Tracking.open(f"sqlite:///{place}/mlflow.db", "canvas", (place / "artifacts").as_uri())
 
 
-def begun(home: Path, stage: str = "train", inputs: tuple[dict[str, str], ...] = (PIN,), group: str = "") -> Journal:
+def begun(
+    home: Path,
+    stage: str = "train",
+    inputs: tuple[dict[str, str], ...] = (PIN,),
+    group: str = "",
+    params: dict[str, Any] = PARAMS,
+) -> Journal:
     journal = Journal.new(home)
     tags = {"canvas.stage": stage} | {f"digest.in.{item['path']}": item["digest"] for item in inputs}
-    params = {f"train.key_{number}": number for number in range(130)}
     part_of = {"key": group, "name": f"run {group}"} if group else None
     journal.event("start", stage=stage, tags=tags, params=params, inputs=list(inputs), group=part_of)
     return journal
@@ -71,6 +79,36 @@ def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
     kept = tracking.client.list_artifacts(run.info.run_id, "reports/score")
     assert [file.path for file in kept] == ["reports/score/report.html"]
     assert kept_records(tmp_path) == []
+
+
+def test_whole_runs_compare_by_headline_params_and_images(tracking: Tracking, tmp_path: Path) -> None:
+    fetch = begun(tmp_path, "fetch", group="G", params={"share": 1, "fetch.long": "x" * 7000})
+    train = begun(tmp_path, "train", group="G", params={"share": 2, "train.steps": 3})
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "sheet.png")
+    train.picture("samples/a-000020", (tmp_path / "sheet.png").read_bytes())
+    train.picture("broken", b"no image")
+    train.keep(tmp_path / "sheet.png", "reports/train/sheet.png")
+    train.event("headline", values={"scene": 0.75})
+    for folder in (ended(fetch), ended(train)):
+        shutil.copytree(folder, tmp_path / "again")
+        tracking.send(folder)
+        shutil.move(tmp_path / "again", folder)
+        tracking.send(folder)
+    whole, first, second = sorted(runs(tracking), key=lambda run: ["run G", "fetch", "train"].index(run.info.run_name))
+    assert whole.data.params == {"share": "1", "fetch.long": "x" * 6000, "train.share": "2", "train.steps": "3"}
+    assert first.data.params["share"] == "1"
+    assert second.data.params == {"share": "2", "train.steps": "3"}
+    assert whole.data.metrics == {"scene": 0.75}
+    assert "scene" not in second.data.metrics
+    assert images(tracking, whole) == ["train~sheet+step+0"]
+    assert images(tracking, second) == ["samples~a+step+20", "train~sheet+step+0"]
+    assert "mlflow.loggedImages" in whole.data.tags
+
+
+def images(tracking: Tracking, run: Any) -> list[str]:
+    """Key and step of each image, without the small copies."""
+    files = [Path(file.path).name for file in tracking.client.list_artifacts(run.info.run_id, "images")]
+    return sorted(name.partition("+timestamp")[0] for name in files if name.endswith(".png"))
 
 
 def test_a_live_record_grows(tracking: Tracking, tmp_path: Path) -> None:

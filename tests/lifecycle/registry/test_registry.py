@@ -90,7 +90,9 @@ def test_versions_say_what_they_are(home: Path) -> None:
     assert json.loads(whole.tags["parts"]) == {"test-base": "1", "test-inpaint": "1"}
     assert json.loads(whole.tags["metrics"]) == {"scene.right": 0.75}
     assert whole.tags["verdict"] == "pass"
-    assert whole.description == "**pass**\n\n- as it happens"
+    assert whole.description.startswith("**pass**\n\nRead [evidence/review.html](http://127.0.0.1:5000/#/experiments/")
+    assert whole.description.endswith(f"/models/{whole.tags['model_id']}/artifacts).\n\n- as it happens")
+    assert whole.tags["evidence.review.html"] == f"{whole.source}/evidence/review.html"
 
 
 def test_the_same_content_is_the_same_version(home: Path) -> None:
