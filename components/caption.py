@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start_engine
+from canvas.ranges import Count
 from components.artifacts import Captioner, Captions, Kept, Pins, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
@@ -24,13 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionParams:
-    batch_size: int  # pictures at once
-    workers: int | None  # processes that each hold the captioner; null: the engine's own, in as many threads as it runs
-    sheet_pins: int
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, 1 if self.workers is None else self.workers, self.sheet_pins) < 1:
-            raise ValueError(f"caption: batch_size, workers and sheet_pins must be 1 or more, not {self}")
+    batch_size: Count  # images at once
+    workers: Count | None  # processes that each hold the captioner; null: the engine's own, in its threads
+    sheet_pins: Count
 
 
 @stage(machine="gpu")

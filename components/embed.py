@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start_engine
+from canvas.ranges import Count
 from components.artifacts import Clip, Embeddings, Kept, Pins, Uve
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
@@ -20,12 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedParams:
-    batch_size: int  # pictures at once
-    workers: int | None  # processes that each hold the models; null: the engine's own, in as many threads as it runs
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, 1 if self.workers is None else self.workers) < 1:
-            raise ValueError(f"embed: batch_size and workers must be 1 or more, not {self}")
+    batch_size: Count  # images at once
+    workers: Count | None  # processes that each hold the models; null: the engine's own, in its threads
 
 
 @stage(machine="gpu")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import CANDIDATE_MODELS, SPLITS
+from canvas.ranges import Count
 from canvas.segmenter.spec import EdgeSpec
 from components import artifacts
 from evaluation.generator.metrics import FeatureChoice
@@ -38,21 +39,18 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 class EvaluateParams:
     features: FeatureChoice  # of the distances of whole sets
     agreement: Literal["first", "second"]  # text-image encoder that compares picture and prompt
-    real_pins: int  # held-out ones that painted pictures are compared with
+    real_pins: Count  # held-out ones that painted pictures are compared with
     distance_side: int  # pixels in which pictures of one item are compared, a multiple of 32
-    seam_reach: int  # pixels of the model's frame on each side of the product's edge
+    seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     mask_sizes: tuple[float, float]  # shares of the picture from which a product is medium, large
     slices: tuple[str, ...]  # columns of the evaluation
-    min_items: int  # of a slice that is compared with the champion's
+    min_items: Count  # of a slice that is compared with the champion's
     drift: DriftLimits  # of the challenger's pictures from the champion's training data
-    worst: int  # pictures shown
-    batch_size: int
+    worst: Count  # pictures shown
+    batch_size: Count
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("real_pins", "seam_reach", "min_items", "worst", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"evaluate.{name} is {value}: it must be 1 or more")
         if self.distance_side < 32 or self.distance_side % 32:
             raise ValueError(f"evaluate.distance_side is {self.distance_side}: the judge needs a multiple of 32")
         if not 0 < self.mask_sizes[0] < self.mask_sizes[1] < 1:

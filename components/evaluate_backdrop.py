@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from canvas.denoiser.spec import Backgrounds, SamplingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
+from canvas.ranges import Count
 from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
@@ -39,16 +40,13 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateBackdropParams:
     splits: tuple[str, ...]  # whose products are shown
-    products: int  # pins
-    seed: int
-    real_pins: int  # held-out ones that painted pictures are compared with
-    seam_reach: int  # pixels of the model's frame on each side of the product's edge
-    grid_products: int
+    products: Count  # pins
+    seed: int  # of the first image; the others count on
+    real_pins: Count  # held-out ones that painted pictures are compared with
+    seam_reach: Count  # pixels of the model's frame on each side of the product's edge
+    grid_products: Count  # rows of the grid
 
     def __post_init__(self) -> None:
-        for name in ("products", "real_pins", "seam_reach", "grid_products"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"evaluate_backdrop.{name} is {value}: it must be 1 or more")
         if not set(self.splits) <= set(SPLITS):
             raise ValueError(f"evaluate_backdrop needs splits among {', '.join(SPLITS)}, not {self}")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from canvas.denoiser.spec import SamplingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
+from canvas.ranges import Count, Share
 from canvas.styles.table import MAX_STRENGTH
 from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
@@ -38,23 +39,20 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 class EvaluateStyleParams:
     splits: tuple[str, ...]  # whose products are shown
     style_splits: tuple[str, ...]  # whose pictures are followed
-    products: int  # pins
-    styles: int  # style pictures of each product, one a scene
+    products: Count  # pins
+    styles: Count  # style pictures of each product, one a scene
     strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's
     layers: Literal["all", "style"]  # where the style is injected
-    typical: float  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
-    seeds: int  # of each product, style and strength
+    typical: Share  # how far style pictures are drawn to the nearest mined cluster, 0 to 1
+    seeds: Count  # of each product, style and strength
     headline_seeds: int  # of the first strength and of none, without a prompt: diversity takes two
     sampling: SamplingSpec
-    learnt_pins: int  # real pins of the train split that the judge of products learns from
-    real_pins: int  # held-out ones that it is checked on, and painted pictures compared with
-    grid_products: int  # of the grid; style pictures are the same for so many
+    learnt_pins: Count  # real pins of the train split that the judge of products learns from
+    real_pins: Count  # held-out ones that it is checked on, and painted pictures compared with
+    grid_products: Count  # of the grid; style pictures are the same for so many
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("products", "styles", "seeds", "learnt_pins", "real_pins", "grid_products"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"evaluate_style.{name} is {value}: it must be 1 or more")
         if self.headline_seeds < 2:
             raise ValueError(
                 f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be 2 or more, as diversity takes two"
@@ -68,8 +66,6 @@ class EvaluateStyleParams:
             raise ValueError(
                 f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0, to {MAX_STRENGTH:g}"
             )
-        if not 0 <= self.typical <= 1:
-            raise ValueError(f"evaluate_style.typical is {self.typical}: it must be from 0 to 1")
         if not set(self.splits) | set(self.style_splits) <= set(SPLITS):
             raise ValueError(f"evaluate_style needs splits among {', '.join(SPLITS)}, not {self}")
 

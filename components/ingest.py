@@ -28,10 +28,10 @@ SHEET_EACH = 12  # pictures of every kind and of every planted defect
 class IngestParams:
     """Params section `ingest`; the source that is not chosen may be null."""
 
-    source: Literal["showroom", "manifest"]
-    seed: int
-    showroom: ShowroomSpec | None
-    manifest: ManifestSpec | None
+    source: Literal["showroom", "manifest"]  # of the pins: rendered products, or a catalogue of your own
+    seed: int  # of what the showroom draws
+    showroom: ShowroomSpec | None  # null with source manifest
+    manifest: ManifestSpec | None  # null with source showroom
 
     def __post_init__(self) -> None:
         if getattr(self, self.source) is None:

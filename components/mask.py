@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start_engine
 from canvas.pins.masks import MaskLimits
+from canvas.ranges import Count
 from canvas.segmenter.spec import EdgeSpec
 from components.artifacts import Kept, Masks, Pins, Segmenter, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
@@ -27,13 +28,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskParams:
     limits: MaskLimits
-    batch_size: int  # pictures at once
-    workers: int | None  # processes that each hold the segmenter; null: the engine's own, in as many threads as it runs
-    sheet_each: int  # pins on each half of the sheet: best and worst
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, 1 if self.workers is None else self.workers, self.sheet_each) < 1:
-            raise ValueError(f"mask: batch_size, workers and sheet_each must be 1 or more, not {self}")
+    batch_size: Count  # images at once
+    workers: Count | None  # processes that each hold the segmenter; null: the engine's own, in its threads
+    sheet_each: Count  # pins on each half of the sheet: best and worst
 
 
 @stage(machine="gpu")

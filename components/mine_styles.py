@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class StyleLimits:
     """What a style must be; what is not is dropped with a reason."""
 
-    min_pins: int
+    min_pins: int  # of a style
     min_purity: float  # share of a cluster's pins whose captions speak of its name
     min_coherence: float  # of a cluster
     chance: float  # share of the boards taken for strong ones that may be so by chance (Benjamini and Hochberg 1995)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from canvas.ranges import Count
 from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from evaluation.gates import GateParams
 from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
@@ -22,12 +23,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReviewParams:
-    pictures: int  # items shown side by side
+    pictures: Count  # items shown side by side
     figures: tuple[str, ...]  # measures of the challenger that come first
 
     def __post_init__(self) -> None:
-        if self.pictures < 1:
-            raise ValueError(f"review.pictures is {self.pictures}: it must be 1 or more")
         if unknown := set(self.figures) - set(MEASURES):
             raise ValueError(f"review.figures has {sorted(unknown)}: it may have {', '.join(MEASURES)}")
 

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from canvas.denoiser.spec import Backgrounds, SamplingSpec
 from canvas.pins.tables import SPLITS
+from canvas.ranges import Count
 from components.artifacts import (
     Candidates,
     CanvasModel,
@@ -46,15 +47,12 @@ BACKDROPS = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleCandidatesParams:
     splits: tuple[str, ...]  # whose products are shown
-    products: int  # pins
-    seeds: int  # pictures of each product and prompt
-    sheet_items: int
+    products: Count  # pins
+    seeds: Count  # pictures of each product and prompt
+    sheet_items: Count
     packet: PacketSpec
 
     def __post_init__(self) -> None:
-        for name in ("products", "seeds", "sheet_items"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"sample_candidates.{name} is {value}: it must be 1 or more")
         if not self.splits or not set(self.splits) <= set(SPLITS):
             raise ValueError(f"sample_candidates needs splits among {', '.join(SPLITS)}, not {self}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
+from canvas.ranges import Count
 from canvas.train.spec import Train, TrainableParams, Training, TrainSpec
 from canvas.vae.spec import AdversarySpec, PerceptualSpec, ReconstructionSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
@@ -31,22 +32,17 @@ class TrainDecoderParams(TrainableParams):
     train: Train
     latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
-    adversary: AdversarySpec | None
+    adversary: AdversarySpec | None  # null: none
     sampling: SamplingSpec  # of latents for the decoder to learn on, beside encoded ones
-    pins: int  # product pins of the train split to learn on, spread evenly, with encoded latents
-    painted_pins: int  # of these, with painted latents too
-    scored_pins: int  # held-out product pins, scored both ways
-    seam_reach: int  # pixels on each side of the product's edge that count as its seam
-    sheet_pins: int
+    pins: Count  # product pins of the train split to learn on, spread evenly, with encoded latents
+    painted_pins: Count  # of these, with painted latents too
+    scored_pins: Count  # held-out product pins, scored both ways
+    seam_reach: Count  # pixels on each side of the product's edge that count as its seam
+    sheet_pins: Count
 
     refused: ClassVar[Mapping[str, str]] = {
         "parallel": "the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none"
     }
-
-    def __post_init__(self) -> None:
-        for name in ("pins", "painted_pins", "scored_pins", "seam_reach", "sheet_pins"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"train_decoder.{name} is {value}: it must be 1 or more")
 
 
 @stage(machine="gpus")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
+from canvas.ranges import Count
 from components.artifacts import Kept, Pins, SceneJudges, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
@@ -16,14 +17,9 @@ HELD_OUT = tuple(split for split in SPLITS if split != "train")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainJudgesParams:
-    pins: int  # of the train split that the judges learn from, half of them without their product
-    checked: int  # held-out ones that they are checked on
+    pins: Count  # of the train split that the judges learn from, half of them without their product
+    checked: Count  # held-out ones that they are checked on
     seed: int  # of the blur
-
-    def __post_init__(self) -> None:
-        for name in ("pins", "checked"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"train_judges.{name} is {value}: it must be 1 or more")
 
 
 @stage(machine="cpu")

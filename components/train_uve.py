@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvas.pins.crops import CropSpec
+from canvas.ranges import Count, Positive
 from canvas.train.spec import TrainableParams, Training, TrainSpec
 from canvas.uve.spec import TaskWeights, UveSpec
 from components.artifacts import Captions, Clip, Kept, Pins, Truth, Uve
@@ -40,21 +41,14 @@ NEIGHBOUR_COUNT = 6
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainUveParams(TrainableParams):
     tasks: TaskWeights
-    pins: int  # to train on, at most: they are held in memory
-    min_pins: int  # of a class; pins of smaller ones count as unlabelled
-    temperature: float
+    pins: Count  # to train on, at most: they are held in memory
+    min_pins: Count  # of a class; pins of smaller ones count as unlabelled
+    temperature: Positive  # of the softmax over classes
     crops: CropSpec
-    scored_pins: int  # held-out ones, at most
-    catalogue_pins: int  # of the train split that they are searched among, too, at most
-    score_batch: int
-    sheet_pins: int
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"train_uve.temperature is {self.temperature}: it must be above 0, 0.05 in the paper")
-        for name in ("pins", "min_pins", "scored_pins", "catalogue_pins", "score_batch", "sheet_pins"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"train_uve.{name} is {value}: it must be 1 or more")
+    scored_pins: Count  # held-out ones, at most
+    catalogue_pins: Count  # of the train split that they are searched among, too, at most
+    score_batch: Count
+    sheet_pins: Count
 
 
 @stage(machine="gpus")

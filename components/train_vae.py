@@ -34,8 +34,8 @@ UNSEEN_VIEWS = ("unseen_view", "unseen_both")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VaeObjective:
     loss: ReconstructionSpec
-    kl: float
-    adversary: AdversarySpec | None
+    kl: float  # weight of the latents' divergence from a normal distribution
+    adversary: AdversarySpec | None  # null: none
     crops: CropSpec
 
 

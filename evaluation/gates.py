@@ -34,8 +34,8 @@ class GateParams:
     min_items: int  # that both painted, over all and in a slice; smaller slices are not asked
     false_alarms: float  # chance that a model that is no worse is refused for any loss
     min_win_rate: float  # that people's preference must be above, with its interval
-    min_judgments: int
-    min_raters: int
+    min_judgments: int  # by people
+    min_raters: int  # who gave them
 
     def __post_init__(self) -> None:
         if not self.guarded or min(self.min_items, self.min_judgments, self.min_raters) < 1:

@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import is_typeddict
 
 from lifecycle.declare.params import Sections
@@ -24,8 +25,13 @@ cell of a profile means: as in the demo. A stage reads the sections that its sig
 
 NAMES: Mapping[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text", types.NoneType: "null"}
 
+SIGNS: Mapping[type, str] = {Ge: "≥ {0.ge}", Gt: "> {0.gt}", Le: "≤ {0.le}", Lt: "< {0.lt}"}
+
 COMMENTED = re.compile(r"^ {4}(\w+): .*?  # (.*)$", re.MULTILINE)
 """A field and the comment beside it."""
+
+DOCUMENTED = re.compile(r'^ {4}(\w+): [^\n]*\n {4}"""(.*?)"""', re.MULTILINE | re.DOTALL)
+"""A field and the text below it."""
 
 
 def params_page(stages: Sequence[Stage[Any]], profiles: Mapping[str, Sections]) -> str:
@@ -55,13 +61,15 @@ def _keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
     """Path, type and meaning of every key of a params dataclass, those within its sections too."""
     meanings: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        meanings |= dict(COMMENTED.findall(inspect.getsource(base)))
-    hints = get_type_hints(kind, include_extras=True)
+        source = inspect.getsource(base)
+        meanings |= dict(COMMENTED.findall(source)) | dict(DOCUMENTED.findall(source))
+    hints, plain = get_type_hints(kind, include_extras=True), get_type_hints(kind)
     for field in dataclasses.fields(kind):
         path, hint = (*parents, field.name), hints[field.name]
-        nested = next((part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        parts = (plain[field.name], *get_args(plain[field.name]))
+        nested = next((part for part in parts if dataclasses.is_dataclass(part)), None)
         if nested is None or hint is not nested:
-            yield path, hint, meanings.get(field.name, "")
+            yield path, hint, " ".join(meanings.get(field.name, "").split())
         if nested is not None:
             yield from _keys(nested, path)
 
@@ -69,7 +77,7 @@ def _keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 def _type(hint: Any) -> str:
     parts = get_args(hint)
     if get_origin(hint) is Annotated:
-        return ", ".join([_type(parts[0]), *(str(limit) for limit in parts[1:])])
+        return " ".join([_type(parts[0]), *(SIGNS[type(limit)].format(limit) for limit in parts[1:])])
     if get_origin(hint) is Literal:
         return " or ".join(map(str, parts))
     if get_origin(hint) in (Union, types.UnionType):

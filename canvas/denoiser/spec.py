@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from canvas.ranges import Count, GuidanceScale, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 
@@ -12,10 +13,10 @@ from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainablePa
 class DenoiserSpec:
     """Widths and depths of the UNet, one entry a resolution, finest first."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # one a resolution, finest first
     layers_per_block: int
     transformer_layers: tuple[int, ...]  # transformer blocks after each residual block; 0: no attention there
-    heads: tuple[int, ...]
+    heads: tuple[int, ...]  # of attention, one a resolution
     size_embedding: int  # width of the sinusoidal embedding of each of the SIZE_IDS
     norm_groups: int
     init_from: str | None  # directory or hub id of a diffusers UNet, or of a pipeline that holds one in unet/
@@ -35,11 +36,11 @@ class DenoiserSpec:
 class DiffusionSpec:
     """The noising process. Values of the other family of processes must be null: they would be ignored."""
 
-    prediction: Literal["eps", "v", "flow"]
+    prediction: Literal["eps", "v", "flow"]  # flow needs the times and the shift; eps and v the betas
     train_timesteps: int
     # flow (Esser et al. 2024): sigma = sigmoid(time_mean + time_std * normal), then shifted
-    time_mean: float | None
-    time_std: float | None
+    time_mean: float | None  # of the normal distribution that training's times come from, before the shift
+    time_std: float | None  # likewise
     shift: float | None  # > 1: more noise; for bigger latents (their eq. 23)
     # eps, v
     beta_start: float | None
@@ -69,18 +70,11 @@ class DiffusionSpec:
 class SamplingSpec:
     """Sampling of many pictures."""
 
-    steps: int
-    guidance_scale: float  # 1: no guidance
-    guidance_stop: float  # share of the steps that is guided, from the first
-    batch_size: int  # pictures in a pass
+    steps: Count
+    guidance_scale: GuidanceScale  # 1: no guidance
+    guidance_stop: Share  # share of the steps that is guided, from the first
+    batch_size: Count  # images in a pass
     precision: Precision  # of the denoiser; latents stay fp32
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "guidance_scale"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
-        if not 0 <= self.guidance_stop <= 1:
-            raise ValueError(f"guidance_stop is {self.guidance_stop}: it must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +92,9 @@ class Backgrounds:
 class LoraSpec:
     """A LoRA on every linear and convolution layer of the denoiser."""
 
-    rank: int
-    alpha: int  # the LoRA's share of a layer is alpha / rank
+    rank: Count  # of the matrices
+    alpha: Count  # the LoRA's share of a layer is alpha / rank
     folded: bool  # trained as one weight with the layer's own (canvas.denoiser.lora.fold_lora_weights)
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(f"lora has rank {self.rank} and alpha {self.alpha}: both must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,16 +113,13 @@ class ImageDropout:
 class HeldOutSpec:
     """The held-out loss, by which the average of the weights is chosen."""
 
-    pins: int  # spread evenly over the held-out ones
-    repeats: int  # times and noises drawn for each
-    batch_size: int
+    pins: Count  # spread evenly over the held-out ones
+    repeats: Count  # times and noises drawn for each
+    batch_size: Count
     ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) that training tracks; two do
     averages: tuple[float, ...]  # relative lengths to choose from, made of those
 
     def __post_init__(self) -> None:
-        for name in ("pins", "repeats", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
         for name in ("ema", "averages"):
             lengths = getattr(self, name)
             if not lengths or not all(0 < length < MAX_RELATIVE_LENGTH for length in lengths):
@@ -143,13 +130,9 @@ class HeldOutSpec:
 class SheetSpec:
     """The sheet of samples of held-out pins beside the originals."""
 
-    pins: int
-    steps: int
-    guidance_scale: float
-
-    def __post_init__(self) -> None:
-        if self.pins < 1 or self.steps < 1 or self.guidance_scale < 1:
-            raise ValueError(f"sample_sheet needs pins, steps and guidance_scale of 1 or more, not {self}")
+    pins: Count  # held-out ones, spread evenly
+    steps: Count
+    guidance_scale: GuidanceScale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,13 +140,9 @@ class DenoiserTraining(TrainableParams):
     """What the stages that train a denoiser have in common."""
 
     train: Train
-    captions: int  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the preferred source's
-    caption_dropout: float  # share of samples without a caption: guidance's unconditional side
+    captions: Count  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the first source's
+    caption_dropout: Share  # of the samples have no caption: guidance's unconditional side
     choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked
-
-    def __post_init__(self) -> None:
-        if self.captions < 1:
-            raise ValueError(f"captions is {self.captions}: draw from 1 or more of a pin's")
 
     def resolve(self, training: Training, held_out: HeldOutSpec) -> TrainSpec:
         """Return the spec of the training, with the averages that it tracks."""

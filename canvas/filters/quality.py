@@ -29,13 +29,13 @@ Luma = NDArray[np.float32]
 class QualityLimits:
     """What a picture must have. Lengths in pixels, luma and fractions in 0..1, entropy in bits."""
 
-    min_short_side: int
-    max_aspect: float
-    min_sharpness: float
-    min_brightness: float
-    max_brightness: float
+    min_short_side: int  # pixels
+    max_aspect: float  # long side / short side
+    min_sharpness: float  # 1 - blur metric of Crete-Roffet (2007)
+    min_brightness: float  # mean luma, 0..1
+    max_brightness: float  # mean luma, 0..1
     max_clipped: float  # a bright picture is overexposed only when more than this is clipped: goods on white are not
-    min_entropy: float
+    min_entropy: float  # bits of the luma histogram
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class HoleSpec:
     """How often each kind of hole comes; the rest of the probability is strokes."""
 
     everything: float  # nothing is kept, so that the denoiser does not forget text-to-image
-    boxes: float
+    boxes: float  # share
     borders: float  # outpainting: a box is kept, what surrounds it is painted
 
     def __post_init__(self) -> None:

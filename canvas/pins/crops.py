@@ -16,7 +16,7 @@ class CropSpec:
     """How a picture varies from epoch to epoch: a square crop of it, at random."""
 
     zoom: float  # the smallest crop holds 1 / zoom of the shorter side
-    mirror: bool
+    mirror: bool  # half of the crops are flipped
 
     def __post_init__(self) -> None:
         if not 1 <= self.zoom <= 4:

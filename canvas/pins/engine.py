@@ -13,7 +13,7 @@ from typing import Literal
 class Engine:
     """Params section `engine`."""
 
-    runner: Literal["native", "ray"]
+    runner: Literal["native", "ray"]  # native: this machine; ray: the cluster at ray_address
     ray_address: str | None
     """`ray://host:port` or `auto`; null with runner `ray`: a local Ray. Must be null with runner `native`."""
     threads: int

@@ -27,7 +27,7 @@ class MaskLimits:
     threshold: float  # alpha from which a pixel is product, 0..1
     min_part: float  # parts smaller than this fraction of the largest are specks and are dropped
     min_area: float  # of the picture, 0..1
-    max_area: float
+    max_area: float  # likewise
     max_sides: int  # how many sides of the picture the product may touch, 0..4
     min_confidence: float  # 0..1, see `confidence`
     min_largest_part: float  # fraction of the product that its largest connected part must hold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canvas.ranges import Count
 from canvas.train.spec import Train, TrainableParams
 
 HEADS = ("defects", "fidelity", "aesthetics", "overall", "prompted")
@@ -44,24 +45,21 @@ class RewardTrainingSpec(TrainableParams):
     """How the reward model is trained and scored."""
 
     train: Train
-    pins: int  # with a product, at most
+    pins: Count  # with a product, at most
     scenes: int  # pictures to place products in, at most
-    comparisons: int  # to train on
+    comparisons: Count  # to train on
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
-    scored_pins: int  # of held-out products, at most
-    scored_each: int  # comparisons of each kind of corruption
+    scored_pins: Count  # of held-out products, at most
+    scored_each: Count  # comparisons of each kind of corruption
     human_share: float  # of what people compared, in every batch, once they have said enough; 0: none
-    min_human: int  # judgments that are enough
+    min_human: Count  # judgments that are enough
     absolute_weight: float  # of the absolute loss beside the pairwise one
     background_weight: float  # of telling backgrounds apart, likewise
-    score_batch: int
-    sheet_pins: int
+    score_batch: Count
+    sheet_pins: Count
     seed: int  # of the comparisons
 
     def __post_init__(self) -> None:
-        for name in ("pins", "comparisons", "scored_pins", "scored_each", "score_batch", "sheet_pins", "min_human"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"train_reward.{name} is {value}: it must be 1 or more")
         if self.human_share and not 1 <= self.human_share * self.train.batch_size <= self.train.batch_size:
             raise ValueError(
                 f"train_reward.human_share is {self.human_share}: it must be 0, or at most 1 and at least one of the "

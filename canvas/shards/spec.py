@@ -19,13 +19,13 @@ class EncodingSpec:
     views: int  # of each pin of the train split: the first as it is, the others cropped at random
     crops: CropSpec  # of those others; the frame keeps its size
     captions: int  # of each pin, its first ones; fewer are repeated
-    random_masks: int
+    random_masks: int  # of each pin
     masks: HoleSpec  # what the random ones are
     product_masks: int
     mask_errors: MaskErrors  # of the product masks
     batch_size: int  # pictures at once
     precision: Precision  # of the encoders; the shards are float16
-    rows_per_shard: int
+    rows_per_shard: int  # views in a file
     parallel: Literal["none", "ddp"]  # ddp: ranks share the shards
     seed: int
 

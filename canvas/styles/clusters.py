@@ -21,11 +21,11 @@ SHRINKAGE = 5
 class ClusterSpec:
     """K-means over several numbers of clusters; the criterion takes the best."""
 
-    numbers: tuple[int, ...]
-    criterion: Criterion
+    numbers: tuple[int, ...]  # of clusters to try
+    criterion: Criterion  # by which the number is chosen
     criterion_pins: int  # that it is computed on, at most: a silhouette takes time and memory with their square
     batch_size: int | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
-    restarts: int
+    restarts: int  # of k-means, of which the best is kept
     seed: int
 
     def __post_init__(self) -> None:

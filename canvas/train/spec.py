@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import TypedDict
 
+from canvas.ranges import Count, Natural, NonNegative, Positive
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
 Parallel = Literal["none", "ddp", "fsdp"]
@@ -30,58 +32,51 @@ ALWAYS_SUPPORTED = {"accumulate": (1,), "compile": (False,), "parallel": ("none"
 class Override(TypedDict, total=False):
     """Shared values that differ for one training: any of these keys of `Training`."""
 
-    accumulate: int
+    accumulate: Count
     schedule: Schedule
-    weight_decay: float
-    clip_norm: float | None
+    weight_decay: NonNegative
+    clip_norm: Positive | None
     precision: Precision
     channels_last: bool
     compile: bool
     parallel: Parallel
-    checkpoints: int
-    samples: int
-    log_every: int
+    checkpoints: Count
+    samples: Count
+    log_every: Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
     """What each training has values of its own for."""
 
-    steps: int  # optimizer steps at effort 1
-    batch_size: int  # samples an optimizer step sees, over all ranks and accumulation
-    learning_rate: float  # peak
-    warmup_steps: int  # at effort 1; linear, from learning_rate / warmup_steps
+    steps: Count  # optimizer steps at effort 1
+    batch_size: Count  # samples an optimizer step sees, over all ranks and accumulation
+    learning_rate: NonNegative  # peak
+    warmup_steps: Natural  # at effort 1; linear, from learning_rate / warmup_steps
     override: Override  # values of section training that differ here
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup_steps <= self.steps:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}: it must be from 0 to the {self.steps} steps")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}: it must be at most the {self.steps} steps")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """What all trainings share. `ValueError` names the offending values."""
+    """What all trainings share."""
 
-    effort: float  # scales the steps and the warm-up of every training
-    accumulate: int  # forward-backward passes an optimizer step is cut into
+    effort: Positive  # scales the steps and the warm-up of every training
+    accumulate: Count  # forward-backward passes an optimizer step is cut into
     schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
-    weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
-    clip_norm: float | None  # global gradient norm; null: no clipping
+    weight_decay: NonNegative  # on matrices and kernels; none on biases, norms and other vectors
+    clip_norm: Positive | None  # global gradient norm; null: no clipping
     precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
     channels_last: bool  # memory format of 4-D tensors
     compile: bool  # torch.compile of the model's forward
-    parallel: Parallel
-    checkpoints: int  # in a run, evenly spread, the last at its end
-    samples: int  # likewise
-    log_every: int  # steps, at most: the loss is logged at every checkpoint and sample, too
-    seed: int  # of first weights, batches and noise
-
-    def __post_init__(self) -> None:
-        for name in ("checkpoints", "samples", "log_every"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
-        if self.effort <= 0:
-            raise ValueError(f"effort is {self.effort}: it must be above 0, where 1 trains the steps as they stand")
+    parallel: Parallel  # ddp and fsdp: processes share a step's samples; fsdp: its weights, too
+    checkpoints: Count  # in a run, evenly spread, the last at its end
+    samples: Count  # images that are shown, likewise
+    log_every: Count  # steps, at most: the loss is logged at every checkpoint and sample, too
+    seed: Natural  # of first weights, batches and noise
 
     def scale(self, step: int) -> int:
         """Return the step at this effort that is `step` at effort 1."""

@@ -13,7 +13,7 @@ class VaeSpec:
     """Kind and size of the autoencoder; `channels` holds one width a resolution, finest first."""
 
     kind: Literal["kl", "pixel"]  # kl: diffusers' AutoencoderKL; pixel: PixelAutoencoder
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # one a resolution, finest first
     layers_per_block: int
     latent_channels: int
     patch: int | None  # side of the pixel-unshuffle (pixel only)
@@ -53,11 +53,11 @@ class ReconstructionSpec:
 class AdversarySpec:
     """The PatchGAN against the autoencoder; it starts late, on reconstructions that are no longer easy to tell."""
 
-    weight: float
+    weight: float  # in the autoencoder's loss
     start_step: int  # at effort 1
-    learning_rate: float
-    width: int
-    layers: int
+    learning_rate: float  # of the discriminator
+    width: int  # channels of its first layer
+    layers: int  # strided ones
 
     def scale(self, training: Training) -> AdversarySpec:
         """Return it with its start at the effort of `training`."""
@@ -68,5 +68,5 @@ class AdversarySpec:
 class PerceptualSpec:
     """The network of the `features` term: blocks of one of our own image towers."""
 
-    encoder: Literal["first", "second"]
-    layers: tuple[int, ...]
+    encoder: Literal["first", "second"]  # text-image encoder whose image tower is asked
+    layers: tuple[int, ...]  # blocks whose features are compared

@@ -21,6 +21,14 @@ from lifecycle.declare.stage import Stage
 
 Sections = dict[str, dict[str, Any]]
 
+LIMITS = {
+    "greater_than_equal": "it must be {ge} or more",
+    "greater_than": "it must be above {gt}",
+    "less_than_equal": "it must be at most {le}",
+    "less_than": "it must be below {lt}",
+}
+"""Kind of pydantic's problem with a value out of range -> the fix."""
+
 
 @runtime_checkable
 class CheckedTogether(Protocol):
@@ -129,9 +137,8 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
             return f"params section {'.'.join([section, *map(str, problem['loc'])])!r}: {problem['ctx']['error']}"
         case _:
             found = json.dumps(problem["input"])
-            return (
-                f"params key {key!r} in section {where!r} is {found}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-            )
+            says = LIMITS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
+            return f"params key {key!r} in section {where!r} is {found}: {says.format(**problem.get('ctx', {}))}"
 
 
 def _nested(kind: Any, keys: Iterable[object]) -> Any:

@@ -327,15 +327,19 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     [
         ("tune_engaged", {"rule": {"min_impressions": 9999}}, "lower min_impr"),
         ("tune_engaged", {"rule": {"share": 0.0}}, "share in 0..1"),
-        ("train_backdrop", {"lora": {"rank": 0}}, "lora has rank 0"),
+        ("train_backdrop", {"lora": {"rank": 0}}, "'rank' in section 'train_backdrop.lora' is 0: it must be 1 or more"),
         ("train_base", {"section": "held_out", "averages": []}, r"averages is \[\]: give lengths"),
         ("train_base", {"section": "held_out", "ema": [0.3]}, r"ema is \[0.3\]: give lengths"),
-        ("train_base", {"section": "held_out", "pins": 0}, "pins is 0"),
+        ("train_base", {"section": "held_out", "pins": 0}, "'pins' in section 'held_out' is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
-        ("evaluate_backdrop", {"section": "sampling", "steps": 0}, "steps is 0"),
-        ("evaluate_backdrop", {"section": "sampling", "guidance_stop": 1.5}, "guidance_stop is 1.5"),
+        ("evaluate_backdrop", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
+        ("evaluate_backdrop", {"section": "sampling", "guidance_stop": 1.5}, "'sampling' is 1.5: it must be at most 1"),
         ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"prompts is \[\]"),
-        ("evaluate_style", {"sampling": {"guidance_stop": -1}}, "guidance_stop is -1"),
+        (
+            "evaluate_style",
+            {"sampling": {"guidance_stop": -1}},
+            "'evaluate_style.sampling' is -1: it must be 0 or more",
+        ),
         ("train_ip_adapter", {"image_dropout": {"image": 0.6, "both": 0.5}}, "below 1 together"),
         (
             "train_ip_adapter",
@@ -349,7 +353,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("evaluate_style", {"strengths": []}, "give different ones above 0, to 4"),
         ("evaluate_style", {"seeds": 3}, "headline_seeds is 2: it must be 3, as seeds is, or more"),
         ("evaluate_style", {"style_splits": ["all"]}, "splits among train"),
-        ("evaluate_style", {"typical": -0.5}, "typical is -0.5: it must be from 0 to 1"),
+        ("evaluate_style", {"typical": -0.5}, "'evaluate_style' is -0.5: it must be 0 or more"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(made, tmp_path, stage, changes, message):

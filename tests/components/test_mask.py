@@ -64,5 +64,5 @@ def test_the_same_pins_give_the_same_bytes_in_batches_of_any_size(data, tmp_path
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(ValueError, match="batch_size, workers and sheet_each must be 1 or more"):
+    with pytest.raises(ValueError, match="'workers' in section 'mask' is 0: it must be 1 or more"):
         tiny(mask, workers=0)

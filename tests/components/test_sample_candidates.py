@@ -150,7 +150,7 @@ def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[dict[str, An
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"products": 0}, "products is 0"),
+        ({"products": 0}, "'products' in section 'sample_candidates' is 0"),
         ({"splits": ["test"]}, "splits among train"),
     ],
 )

@@ -147,7 +147,7 @@ def test_even_choices():
 
 
 def test_settings_that_leave_nothing_to_do_are_refused():
-    with pytest.raises(ValueError, match=r"train_decoder\.painted_pins is 0: it must be 1 or more"):
+    with pytest.raises(ValueError, match="'painted_pins' in section 'train_decoder' is 0: it must be 1 or more"):
         tiny(train_decoder, painted_pins=0)
     with pytest.raises(ValueError, match=r"'train_decoder': parallel is \"fsdp\": the decoder's blocks"):
         tiny(train_decoder, "training", parallel="fsdp")

@@ -63,10 +63,13 @@ def test_the_adversary_starts_as_late_as_the_training_is_long() -> None:
     ("changes", "message"),
     [
         ({"steps": 401}, "steps is 401: it must be a multiple of 2, for 2 checkpoints and 1 samples at even distances"),
-        ({"warmup_steps": 500}, "warmup_steps is 500: it must be from 0 to the 400 steps"),
+        ({"warmup_steps": 500}, "warmup_steps is 500: it must be at most the 400 steps"),
         ({"override": {"parallel": "tpu"}}, "'parallel' in section 'train_inpaint.train.override' is \"tpu\""),
         ({"override": {"effort": 2.0}}, "key 'effort' in section 'train_inpaint.train.override' is unknown"),
-        ({"override": {"checkpoints": 0}}, "checkpoints is 0: it must be 1 or more"),
+        (
+            {"override": {"checkpoints": 0}},
+            "'checkpoints' in section 'train_inpaint.train.override' is 0: it must be 1 or more",
+        ),
         ({"override": {"accumulate": 5}}, "batch_size is 24: it must be a multiple of accumulate, which is 5"),
     ],
 )
@@ -77,7 +80,7 @@ def test_a_training_that_cannot_be_is_refused_before_it_starts(changes: dict[str
 
 @pytest.mark.parametrize("effort", [0.0, -1.0])
 def test_an_effort_that_trains_nothing_is_refused(effort: float) -> None:
-    with pytest.raises(ValueError, match=r"effort is .*: it must be above 0"):
+    with pytest.raises(ValueError, match=r"'effort' in section 'training' is .*: it must be above 0"):
         spec_of("demo", "train_base", effort)
 
 

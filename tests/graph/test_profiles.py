@@ -52,9 +52,9 @@ def test_the_page_has_every_key_with_its_readers_and_values() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     training = page.partition("## training")[2].partition("##")[0]
     assert all(f"`{stage.name}`" in training for stage in stages if "training" in stage.params)
-    assert "| `clip_norm` | number or null |" in training
+    assert "| `clip_norm` | number > 0 or null |" in training
     assert any(
-        row.startswith("| `train.steps` | integer |") and row.endswith("| `200` | `200000` | `4` |") for row in rows
+        row.startswith("| `train.steps` | integer ≥ 1 |") and row.endswith("| `200` | `200000` | `4` |") for row in rows
     )
     assert any(
         row.startswith("| `held_out_kinds` | list of text | corruptions that training never shows |") for row in rows

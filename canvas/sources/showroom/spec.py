@@ -25,11 +25,11 @@ class ShowroomSpec:
     """Number of pins, and fractions of them; what the fractions leave is in-scene pins for training."""
 
     pins: int
-    on_white: float
-    scene_only: float
-    unseen_product: float
-    unseen_view: float
-    unseen_both: float
+    on_white: float  # share of the pins that show a product on white
+    scene_only: float  # share without a product; the rest shows one in a scene
+    unseen_product: float  # share of held-out products in known views
+    unseen_view: float  # share of known products in held-out views
+    unseen_both: float  # share of held-out products in held-out views
     defective: float  # spread evenly over DEFECTS, at least one of each
 
     def __post_init__(self) -> None:

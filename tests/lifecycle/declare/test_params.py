@@ -6,9 +6,10 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import TypedDict
 
 from lifecycle.declare.params import (
@@ -246,3 +247,26 @@ def test_keys_may_be_left_out_of_a_typed_dictionary_alone(override: dict[str, An
 def test_a_wrong_key_of_a_typed_dictionary_is_named(override: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         read_section(Deviating, "run", {"run": {"override": override}})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranged:
+    count: Annotated[int, Ge(1)]
+    share: Annotated[float, Gt(0), Lt(1)]
+    limit: Annotated[int, Le(9)] | None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"count": 0}, "key 'count' in section 'ranged' is 0: it must be 1 or more"),
+        ({"share": 0}, "key 'share' in section 'ranged' is 0: it must be above 0"),
+        ({"share": 1.0}, "key 'share' in section 'ranged' is 1.0: it must be below 1"),
+        ({"limit": 10}, "key 'limit' in section 'ranged' is 10: it must be at most 9"),
+    ],
+)
+def test_a_value_out_of_its_range_is_named_with_the_fix(changes: dict[str, Any], says: str) -> None:
+    good = {"count": 1, "share": 0.5, "limit": None}
+    assert read_section(Ranged, "ranged", {"ranged": good}).share == 0.5
+    with pytest.raises(ValueError, match=says):
+        read_section(Ranged, "ranged", {"ranged": good | changes})

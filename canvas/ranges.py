@@ -1,0 +1,14 @@
+"""Ranges that params state beside their type: checked where params are read, shown on the page of params."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+GuidanceScale = Annotated[float, Ge(1)]
