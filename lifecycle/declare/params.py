@@ -22,10 +22,10 @@ from lifecycle.declare.stage import Stage
 Sections = dict[str, dict[str, Any]]
 
 LIMITS = {
-    "greater_than_equal": "it must be {ge} or more",
-    "greater_than": "it must be above {gt}",
-    "less_than_equal": "it must be at most {le}",
-    "less_than": "it must be below {lt}",
+    "greater_than_equal": "it must be {ge:g} or more",
+    "greater_than": "it must be above {gt:g}",
+    "less_than_equal": "it must be at most {le:g}",
+    "less_than": "it must be below {lt:g}",
 }
 """Kind of pydantic's problem with a value out of range -> the fix."""
 
