@@ -1,8 +1,8 @@
-"""Pictures to train on, in memory and a little larger than the crops of them; pictures to score on, in their frames."""
+"""Images of pins in memory, random crops of them to train on, and batches of one frame to score on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,53 +18,50 @@ from canvas.train.data import Batch, select_batch_rows
 from canvas.train.draws import mix_seed
 
 
-def load_images(pins: Path, wanted: Collection[str], short_side: int) -> tuple[list[str], list[Pixels]]:
-    """Ids and pixels of the `wanted` pins, their shorter side `short_side` pixels, in the order of the table.
+def load_images(pins: Path, pin_ids: Collection[str], short_side: int) -> tuple[list[str], list[Pixels]]:
+    """Load pins with their shorter side at `short_side` pixels: ids and images in the order of the table.
 
     In memory: about 1.3 * 3 * short_side**2 bytes a pin. Raises `ValueError` if there is none.
     """
-    ids, pictures = [], []
-    with tqdm(total=len(wanted), desc="pictures", unit="pin") as bar:
-        for batch in tables.read_batches(pins, ["pin_id", "image"]):
-            for row in batch.to_pylist():
-                if row["pin_id"] in wanted:
-                    image = composite_on_white(decode_image(row["image"]))
-                    scale = short_side / min(image.size)
-                    size = max(short_side, round(image.width * scale)), max(short_side, round(image.height * scale))
-                    ids.append(row["pin_id"])
-                    pictures.append(np.asarray(image.resize(size, reducing_gap=3.0)))
-                    bar.update()
-    if not ids:
-        raise ValueError(f"{pins} holds none of the {len(wanted)} pins to train on: did the filter keep any?")
-    return ids, pictures
+
+    def resize(image: Image.Image) -> Pixels:
+        image = composite_on_white(image)
+        scale = short_side / min(image.size)
+        size = max(short_side, round(image.width * scale)), max(short_side, round(image.height * scale))
+        return np.asarray(image.resize(size, reducing_gap=3.0))
+
+    return _load_resized(pins, pin_ids, resize)
 
 
-def load_square_images(pins: Path, wanted: Collection[str], side: int) -> tuple[list[str], list[Pixels]]:
-    """Ids of the `wanted` pins in the order of the table, and each whole picture as a square of `side` pixels.
+def load_square_images(pins: Path, pin_ids: Collection[str], side: int) -> tuple[list[str], list[Pixels]]:
+    """Load whole pins as squares of `side` pixels: ids and images in the order of the table.
 
     In memory: 3 * side**2 bytes a pin. Raises `ValueError` if there is none.
     """
-    ids, pictures = [], []
-    with tqdm(total=len(wanted), desc="pictures", unit="pin") as bar:
-        for batch in tables.read_batches(pins, ["pin_id", "image"]):
-            for row in batch.to_pylist():
-                if row["pin_id"] in wanted:
-                    ids.append(row["pin_id"])
-                    pictures.append(resize_to_square(decode_image(row["image"]), side))
-                    bar.update()
+    return _load_resized(pins, pin_ids, lambda image: resize_to_square(image, side))
+
+
+def _load_resized(
+    pins: Path, pin_ids: Collection[str], resize: Callable[[Image.Image], Pixels]
+) -> tuple[list[str], list[Pixels]]:
+    ids, images = [], []
+    rows = tables.iterate_rows(pins, ["image"], pin_ids)
+    for row in tqdm(rows, total=len(pin_ids), desc="images", unit="pin"):
+        ids.append(row["pin_id"])
+        images.append(resize(decode_image(row["image"])))
     if not ids:
-        raise ValueError(f"{pins} holds none of the {len(wanted)} pins that are wanted: did the filter keep any?")
-    return ids, pictures
+        raise ValueError(f"{pins} holds none of the {len(pin_ids)} pins to load: did the filter keep any?")
+    return ids, images
 
 
 def select_evenly(pins: Iterable[str], count: int) -> list[str]:
-    """At most `count` of the pins, spread evenly over their sorted ids."""
+    """Return at most `count` of the pins, spread evenly over their sorted ids."""
     ranked = sorted(pins)
     return [ranked[at] for at in np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)]
 
 
 def resize_to_square(image: Image.Image, side: int) -> Pixels:
-    """The whole picture, on white, as a square [side, side, 3], whatever its aspect."""
+    """Return the whole image on white as a square [side, side, 3], whatever its aspect."""
     return np.asarray(composite_on_white(image).resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
@@ -99,21 +96,20 @@ class CropBatches:
         return {"pin_id": [self.ids[row] for row in rows], "images": images}
 
 
-def batch_by_frame(pins: Path, wanted: Mapping[str, str], spec: FrameSpec, batch_size: int) -> Iterator[Batch]:
-    """The `wanted` pins (pin_id -> split), each in the middle of its frame, one frame a batch: `pin_id`, `split`,
-    `images` uint8 [B, 3, h, w]."""
-    waiting: dict[tuple[int, int], list[tuple[str, Pixels]]] = {}
-    for batch in tables.read_batches(pins, ["pin_id", "image"]):
-        for row in batch.to_pylist():
-            if row["pin_id"] not in wanted:
-                continue
-            image = composite_on_white(decode_image(row["image"]))
-            view = compute_view((image.height, image.width), spec)
-            waiting.setdefault(view.frame, []).append((row["pin_id"], extract_view(image, view)))
-            if len(waiting[view.frame]) == batch_size:
-                yield _collate_frame(waiting.pop(view.frame), wanted)
-    for rest in waiting.values():
-        yield _collate_frame(rest, wanted)
+def batch_by_frame(pins: Path, split_of: Mapping[str, str], spec: FrameSpec, batch_size: int) -> Iterator[Batch]:
+    """Yield the pins of `split_of`, each in the middle of its frame, in batches of one frame.
+
+    Columns: `pin_id`, `split`, `images` uint8 [B, 3, h, w].
+    """
+    pending: dict[tuple[int, int], list[tuple[str, Pixels]]] = {}
+    for row in tables.iterate_rows(pins, ["image"], split_of):
+        image = composite_on_white(decode_image(row["image"]))
+        view = compute_view((image.height, image.width), spec)
+        pending.setdefault(view.frame, []).append((row["pin_id"], extract_view(image, view)))
+        if len(pending[view.frame]) == batch_size:
+            yield _collate_frame(pending.pop(view.frame), split_of)
+    for rest in pending.values():
+        yield _collate_frame(rest, split_of)
 
 
 def _collate_frame(rows: list[tuple[str, Pixels]], split_of: Mapping[str, str]) -> Batch:

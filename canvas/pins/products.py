@@ -1,4 +1,4 @@
-"""Pins whose product is to be shown on another background: picture, mask, and the product's name."""
+"""Pins whose product gets a new background: image, mask, and the product's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from canvas.pins.masks import Mask, decode_mask
 
 @dataclass(frozen=True, slots=True)
 class ProductPin:
-    """One of them."""
+    """A pin, its product's mask and name."""
 
     pin_id: str
     image: Image.Image  # RGB
@@ -44,18 +44,16 @@ def load_product_pins(
     if not chosen:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to show")
     names = _read_product_names(captions, chosen)
-    images = {
-        row["pin_id"]: composite_on_white(decode_image(row["image"]))
-        for batch in tables.read_batches(pins, ["pin_id", "image"])
-        for row in batch.to_pylist()
-        if row["pin_id"] in chosen
-    }
-    return [ProductPin(pin, images[pin], decode_mask(good[pin]), names.get(pin) or titles[pin]) for pin in chosen]
+    images = tables.read_column(pins, "image", set(chosen))
+    return [
+        ProductPin(
+            pin, composite_on_white(decode_image(images[pin])), decode_mask(good[pin]), names.get(pin) or titles[pin]
+        )
+        for pin in chosen
+    ]
 
 
-def _read_product_names(captions: Path, wanted: Collection[str]) -> dict[str, str]:
-    found = {}
-    for row in tables.read(captions).to_pylist():
-        if row["pin_id"] in wanted and row["source"] == "generated" and (name := parse_caption(row["caption"])[0]):
-            found[row["pin_id"]] = name
-    return found
+def _read_product_names(captions: Path, pin_ids: Collection[str]) -> dict[str, str]:
+    generated = (row for row in tables.read(captions).to_pylist() if row["source"] == "generated")
+    names = {row["pin_id"]: parse_caption(row["caption"])[0] for row in generated if row["pin_id"] in pin_ids}
+    return {pin: name for pin, name in names.items() if name}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, compute_view, extract_view
+from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import composite_on_white, decode_image
 
 Views = NDArray[np.uint8]  # [N, side, side, 3]
@@ -40,20 +41,11 @@ def load_scene_views(
         for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()
         if row["scene"] and split_of.get(row["pin_id"]) in splits
     }
-    ranked = sorted(scene_of)
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    chosen = {ranked[place] for place in places}
-    pictures = _read_images(pins, "image", chosen)
+    chosen = set(select_evenly(scene_of, count))
+    images = tables.read_column(pins, "image", chosen)
     if emptied:
-        pictures |= _read_images(truth, "background", chosen)
-    views = [crop_center_square(composite_on_white(decode_image(pictures[pin])), side) for pin in sorted(pictures)]
-    return np.stack(views) if views else np.zeros((0, side, side, 3), np.uint8), [scene_of[p] for p in sorted(pictures)]
-
-
-def _read_images(table: Path, column: str, wanted: Collection[str]) -> dict[str, bytes]:
-    return {
-        row["pin_id"]: row[column]
-        for batch in tables.read_batches(table, ["pin_id", column])
-        for row in batch.to_pylist()
-        if row["pin_id"] in wanted and row[column] is not None
-    }
+        backgrounds = tables.read_column(truth, "background", chosen)
+        images |= {pin: background for pin, background in backgrounds.items() if background is not None}
+    ids = sorted(images)
+    views = [crop_center_square(composite_on_white(decode_image(images[pin])), side) for pin in ids]
+    return np.stack(views) if views else np.zeros((0, side, side, 3), np.uint8), [scene_of[pin] for pin in ids]

@@ -6,7 +6,7 @@ Every sidecar is keyed by `pin_id` and holds one row a pin unless its comment sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Sche
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The whole table in memory: for sidecars and tests; pixels are streamed with `batches` or `frame`."""
+    """The whole table in memory: for sidecars and tests; pixels are streamed with `read_batches` or `scan`."""
     return pq.read_table(path, columns=None if columns is None else list(columns))
 
 
@@ -278,6 +278,30 @@ def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = 6
         yield from pq.ParquetFile(part).iter_batches(
             batch_size=rows, columns=None if columns is None else list(columns)
         )
+
+
+def select_batches(
+    path: Path, columns: Sequence[str], pin_ids: Container[str], rows: int = 64
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield, of every `rows` rows of the table, those of `pin_ids` with `pin_id` and `columns`; none: no batch.
+
+    One pass in the order of the table; memory stays flat.
+    """
+    for batch in read_batches(path, ["pin_id", *columns], rows):
+        places = [place for place, pin in enumerate(batch["pin_id"].to_pylist()) if pin in pin_ids]
+        if places:
+            yield batch.take(pa.array(places)).to_pylist()
+
+
+def iterate_rows(path: Path, columns: Sequence[str], pin_ids: Container[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `pin_ids` with `pin_id` and `columns`, one at a time, in the order of the table."""
+    for rows in select_batches(path, columns, pin_ids):
+        yield from rows
+
+
+def read_column(path: Path, column: str, pin_ids: Container[str]) -> dict[str, Any]:
+    """Return pin_id -> value of `column`, of those of `pin_ids` that the table holds, in its order."""
+    return {row["pin_id"]: row[column] for row in iterate_rows(path, [column], pin_ids)}
 
 
 class RowsById:
@@ -324,7 +348,23 @@ def read_kept_splits(pins: Path, kept: Path) -> dict[str, str]:
 
 
 def scan(path: Path) -> daft.DataFrame:
-    """The table as a lazy Daft frame, on whichever runner `engine.start` chose."""
+    """The table as a lazy Daft frame, on whichever runner `start_engine` chose."""
     import daft
 
     return daft.read_parquet(str(path / "*.parquet"))
+
+
+def scan_kept(pins: Path, kept: Path, columns: Sequence[str]) -> daft.DataFrame:
+    """`columns` of the pins that the filter kept, as a lazy Daft frame."""
+    good = scan(kept).where("kept").select("pin_id")
+    return scan(pins).select(*columns).join(good, on="pin_id", how="semi")
+
+
+def stream_batches(frame: daft.DataFrame, total: int, desc: str) -> Iterator[pa.RecordBatch]:
+    """Evaluate a frame of `total` pins under a progress bar; memory stays flat."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=desc, unit="pin") as bar:
+        for batch in frame.to_arrow_iter(results_buffer_size=1):
+            yield batch
+            bar.update(batch.num_rows)

@@ -49,7 +49,7 @@ def test_pictures_are_loaded_at_their_short_side(data):
 
 
 def test_no_picture_is_an_error(data):
-    with pytest.raises(ValueError, match="holds none of the 1 pins to train on"):
+    with pytest.raises(ValueError, match="holds none of the 1 pins to load"):
         load_images(data / "pins", {"x"}, 30)
 
 

@@ -83,3 +83,13 @@ def test_a_few_row_groups_stay_in_memory(tmp_path: Path) -> None:
     assert rows.read(["p2"], ["pin_id"]) == [{"pin_id": "p2"}]
     with pytest.raises(FileNotFoundError):
         rows.read(["p250"], ["pin_id"])
+
+
+def test_rows_of_given_pins_come_in_the_order_of_the_table(tmp_path: Path) -> None:
+    tables.write(tmp_path / "t", [ROWS], tables.CAPTIONS)
+    pin_ids = {"p900", "p3", "p70", "unknown"}
+    assert tables.read_column(tmp_path / "t", "caption", pin_ids) == {"p3": "x", "p70": "x", "p900": "x"}
+    batches = list(tables.select_batches(tmp_path / "t", ["source"], pin_ids, rows=100))
+    assert [[row["pin_id"] for row in rows] for rows in batches] == [["p3", "p70"], ["p900"]]
+    assert list(tables.iterate_rows(tmp_path / "t", [], {"p3"})) == [{"pin_id": "p3"}]
+    assert tables.read_column(tmp_path / "t", "caption", set()) == {}
