@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare import stage as kinds
-from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Pinned, Report
+from lifecycle.declare.stage import Dataset, Document, Metrics, Model, Pinned, Report
 
 # Data
 
@@ -338,13 +338,13 @@ class Review(Report):
     path = "reports/review/report.html"
 
 
-class Registered(Artifact):
+class Registered(Document):
     """The versions in the registry: a JSON object of registered model -> name, version, digest."""
 
     path = "artifacts/registered.json"
 
 
-class Promoted(Artifact):
+class Promoted(Document):
     """What became of the candidate: a JSON object of outcome and reasons, with people's ratings counted, and the move
     (kind, before, after, who, when, why), null if the champion stayed."""
 

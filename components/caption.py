@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -70,8 +69,8 @@ def caption(
         "pins_per_second": len(split_of) / seconds,
     }
     figures |= compute_caption_metrics(_score_captions(generated, pins.path, truth.path, split_of))
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_draw_sheet(caption.sheet_pins, pins.path, generated)))
+    metrics.write(figures)
+    sheet.write(encode_png(_draw_sheet(caption.sheet_pins, pins.path, generated)))
 
 
 def _caption_pins(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def embed(
         "seconds": seconds,
         "pins_per_second": written / seconds,
     }
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    metrics.write(figures)
 
 
 def _embedded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -85,7 +84,7 @@ def encode(
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},
     }
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    metrics.write(figures)
 
 
 def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:

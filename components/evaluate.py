@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,8 +116,8 @@ def evaluate(
     }
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
     everything = figures | {"slices": by_slice, "drift": drift_figures, "judge": dict(by.accuracy), "seconds": seconds}
-    metrics.path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    drift.path.write_text(moved.page, encoding="utf-8")
+    metrics.write(everything)
+    drift.write(moved.page)
     shown = EvaluationPage(
         models=figures,
         slices=by_slice,
@@ -128,7 +127,7 @@ def evaluate(
         worst=_worst(params, models["challenger"]),
         worst_by="reward_overall",
     )
-    report.path.write_text(render_evaluation_page(shown), encoding="utf-8")
+    report.write(render_evaluation_page(shown))
 
 
 def _scored(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,8 +85,8 @@ def evaluate_backdrop(
     )
     figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_grid(params.grid_products, prompts, chosen, pictures)))
+    metrics.write(figures)
+    sheet.write(encode_png(_grid(params.grid_products, prompts, chosen, pictures)))
 
 
 def _stages(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,9 +171,9 @@ def evaluate_style(
     figures["by_strength"] = {f"strength_{strength:g}": both for strength, both in found.items()}
     done = time.perf_counter()
     figures["seconds"] = {"judges": judged - clock, "paint": painted - judged, "score": done - painted}
-    metrics.path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    curve.path.write_text(curve_of(found), encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_grid(params, subjects, styles, wanted, pictures)))
+    metrics.write(figures)
+    curve.write(curve_of(found))
+    sheet.write(encode_png(_grid(params, subjects, styles, wanted, pictures)))
 
 
 def _subjects(chosen: Sequence[ProductPin], pins: Path, truth: Path) -> list[Subject]:

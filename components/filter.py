@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from canvas.filters.near_duplicates import DuplicateLimits
@@ -65,6 +64,6 @@ def filter(
 
     tables.write(kept.path, [chain.table()], tables.KEPT)
     figures = compute_filter_metrics(chain, truth.path)
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    funnel.path.write_text(format_funnel_csv(chain), encoding="utf-8")
-    report.path.write_text(render_filter_page(chain, truth.path, filter.sheet_each), encoding="utf-8")
+    metrics.write(figures)
+    funnel.write(format_funnel_csv(chain))
+    report.write(render_filter_page(chain, truth.path, filter.sheet_each))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -32,12 +31,12 @@ def gate(
     challenger = digest(canvas.path)
     against, found = run_gate(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
     decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=challenger, champion=against)
-    verdict.path.write_text(json.dumps(asdict(decision), indent=1) + "\n", encoding="utf-8")
+    verdict.write(asdict(decision))
     told: dict[str, Any] = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
     scored = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
     raters = compute_reward_agreement(scored, read(ratings.path).to_pylist(), challenger).figures
     told |= {"reasons": len(found.reasons)} | ({"raters": raters} if raters else {})
-    metrics.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    metrics.write(told)
 
 
 OUTCOMES = {"passed": "pass", "failed": "fail", "pending": "pending"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -64,8 +63,8 @@ def ingest(
         assert ingest.manifest is not None
         refused = _ingest_manifest(ingest.manifest, engine, raw.path, pins.path, quarantine.path)
         tables.write(truth.path, [], tables.TRUTH)
-    metrics.path.write_text(json.dumps(_count_pins(pins.path, truth.path, refused), indent=2) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_draw_sheet(pins.path, truth.path)))
+    metrics.write(_count_pins(pins.path, truth.path, refused))
+    sheet.write(encode_png(_draw_sheet(pins.path, truth.path)))
 
 
 def _render_showroom(spec: ShowroomSpec, seed: int, threads: int, raw: Path, pins: Path, truth: Path) -> None:

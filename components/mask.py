@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,8 +65,8 @@ def mask(
     figures["rejected"] = dict(Counter(row["rejected"] for row in verdicts.values() if row["rejected"]))
     figures |= compute_mask_metrics(scores.values())
     figures |= _compute_screening_metrics(verdicts, scores)
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_draw_sheet(mask.sheet_each, pins.path, masks.path, verdicts, scores)))
+    metrics.write(figures)
+    sheet.write(encode_png(_draw_sheet(mask.sheet_each, pins.path, masks.path, verdicts, scores)))
 
 
 def _segment_pins(

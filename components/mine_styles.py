@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -94,9 +93,9 @@ def mine_styles(
     figures |= _figures(mined, groups["cluster"], data, scenes)
     strips = _strips(mined, pins.path, mine_styles.shown)
     page = style_gallery.render_style_gallery(mined, strips, found.scores, mine_styles.clusters.criterion)
-    report.path.write_text(page, encoding="utf-8")
+    report.write(page)
     figures["seconds"] = time.perf_counter() - clock
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    metrics.write(figures)
 
 
 def _clusters(groups: Sequence[Group], data: EmbeddedPins, limits: StyleLimits) -> list[dict[str, Any]]:

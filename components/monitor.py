@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +43,8 @@ def monitor(
         "columns": len(found.distances),
         "distance": found.distances,
     }
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    report.path.write_text(found.page, encoding="utf-8")
+    metrics.write(figures)
+    report.write(found.page)
 
 
 def _read_version(directory: Path) -> pd.DataFrame:

@@ -36,4 +36,4 @@ def promote(
     decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=candidate.digest, champion=against)
     move = registry.promote(candidate, decision, promote.why) if found.outcome == "pass" else None
     told = {"outcome": found.outcome, "reasons": found.reasons, "move": asdict(move) if move else None}
-    promoted.path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    promoted.write(told)

@@ -64,4 +64,4 @@ def register(
         decision=Decision(**json.loads(verdict.path.read_text(encoding="utf-8"))),
     )
     found = {name: asdict(version) for name, version in sorted(versions.items())}
-    registered.path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    registered.write(found)

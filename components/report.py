@@ -23,8 +23,8 @@ def report(
     from evaluation.pages.index import index_page, read_figures
 
     values = collect_headline(read_figures(collected.exhibits))
-    headline.path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    headline.write(values)
     decision = json.loads(verdict.path.read_text(encoding="utf-8"))
     shown = describe_headline(values)
     page = index_page(Index.path, "Canvas: what this run made", decision, shown, collected.exhibits)
-    index.path.write_text(page, encoding="utf-8")
+    index.write(page)

@@ -68,7 +68,7 @@ def review(
         champion=_champion(known),
         challenger=_challenger(registry, decision.challenger),
     )
-    report.path.write_text(pages.render_review_page(shown), encoding="utf-8")
+    report.write(pages.render_review_page(shown))
 
 
 def _champion(known: Mapping[str, Any]) -> ModelOrigin | None:

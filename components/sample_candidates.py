@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -114,8 +113,8 @@ def sample_candidates(
         "packet_items": shown,
         "seconds": time.perf_counter() - clock,
     }
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(_sheet(params, rows, originals)))
+    metrics.write(figures)
+    sheet.write(encode_png(_sheet(params, rows, originals)))
 
 
 def _items(

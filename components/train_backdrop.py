@@ -49,4 +49,6 @@ def train_backdrop(
     unet = add_lora(load_denoiser(inpaint.path), rank=params.lora.rank, alpha=params.lora.alpha)
     run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
     save_lora(unet, lora.path)
-    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path)
+    metrics.write(trainer.compute_metrics(unet, run))
+    losses.write(run.result.losses)
+    sheet.write(trainer.sheet.draw_png(unet))

@@ -56,4 +56,6 @@ def train_base(
     run = trainer.train(unet, scratch.path, log)
     unet.save_pretrained(model.path / "unet")
     trainer.scheduler.save_pretrained(model.path / "scheduler")
-    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path)
+    metrics.write(trainer.compute_metrics(unet, run))
+    losses.write(run.result.losses)
+    sheet.write(trainer.sheet.draw_png(unet))

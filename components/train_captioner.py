@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -80,8 +79,8 @@ def train_captioner(
     figures |= compute_caption_metrics(scores)
     figures["seconds"] = {"train": trained - clock, "score": scored - trained}
     figures["captions_per_second"] = len(scores) / (scored - trained)
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+    metrics.write(figures)
+    losses.write(curve)
 
 
 def _train_captioner(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,8 +76,8 @@ def train_clip(
         trained = time.perf_counter()
         own |= _retrieval(clip, TextTower.from_clip(clip, spec), train_clip, frames, split_of, pins.path, captions.path)
         figures[name] = own | {"seconds": {"train": trained - clock, "score": time.perf_counter() - trained}}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text("\n".join(curve) + "\n", encoding="utf-8")
+    metrics.write(figures)
+    losses.write("\n".join(curve) + "\n")
 
 
 def _fitted(

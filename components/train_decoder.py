@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def train_decoder(
     conditional = ConditionalDecoder.from_vae(autoencoder, decoder)
 
     def sample(model: nn.Module, step: int) -> None:
-        log.picture(f"samples-{step:06d}", encode_png(_sheet(cast("ConditionalDecoder", model), autoencoder, shown)))
+        log.image(f"samples-{step:06d}", encode_png(_sheet(cast("ConditionalDecoder", model), autoencoder, shown)))
 
     features = None
     if params.loss.features:
@@ -143,13 +142,12 @@ def train_decoder(
 
     with eval_mode(conditional):
         figures = _scores(conditional, autoencoder, decoder, params, scored)
-        sheet.path.write_bytes(encode_png(_sheet(conditional, autoencoder, shown)))
+        sheet.write(encode_png(_sheet(conditional, autoencoder, shown)))
     figures["images_per_second"] = fitted.images_per_second
     figures["parameters"] = sum(weight.numel() for weight in conditional.parameters())
     figures["seconds"] = {"paint": painted - clock, "train": trained - painted, "score": time.perf_counter() - trained}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    curve = "".join(f"{step},{loss:.6g}\n" for step, loss in fitted.losses)
-    losses.path.write_text("step,loss\n" + curve, encoding="utf-8")
+    metrics.write(figures)
+    losses.write(fitted.losses)
 
 
 def _batches(samples: Sequence[ConditionedPin], spec: TrainSpec) -> Batches:

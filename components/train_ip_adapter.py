@@ -67,4 +67,6 @@ def train_ip_adapter(
         save_lora(unet, adapter.path / "lora")
     mismatched = trainer.compute_mismatched_loss(unet)
     more = {"held_out_loss_of_other_pictures": mismatched, "embedding_width": table.width}
-    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path, **more)
+    metrics.write(trainer.compute_metrics(unet, run, **more))
+    losses.write(run.result.losses)
+    sheet.write(trainer.sheet.draw_png(unet))

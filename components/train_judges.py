@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -49,4 +48,4 @@ def train_judges(
     )
     found.save(judges.path)
     figures = {"scenes": len(found.scenes), **found.accuracy, "seconds": time.perf_counter() - clock}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    metrics.write(figures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
@@ -81,7 +80,6 @@ def train_reward(
         "seconds": {"draw": drawn - clock, "train": trained - drawn, "score": time.perf_counter() - trained},
     }
     write_synthetic_judgments(judgments.path, sets)
-    metrics.path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    curve = "".join(f"{step},{loss:.6g}\n" for step, loss in result.losses)
-    losses.path.write_text(f"step,loss\n{curve}", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(draw_reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))
+    metrics.write(values)
+    losses.write(result.losses)
+    sheet.write(encode_png(draw_reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -83,8 +82,8 @@ def train_segmenter(
     segmenter.eval().to(default_device())
     figures |= compute_mask_metrics(_score_segmenter(segmenter, params, edges, pins.path, truth.path, held_out))
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+    metrics.write(figures)
+    losses.write(curve)
 
 
 def _initialize_segmenter(params: TrainSegmenterParams) -> Segmenter:

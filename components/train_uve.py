@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,13 +90,13 @@ def train_uve(
     torch.manual_seed(training.seed)
     network = build_uve(uve)
     figures: dict[str, Any] = {}
-    curve = ["step,loss"]
+    curve: Sequence[tuple[int, float]] = ()
     if train_uve.train is not None:
         fitted = _train_embedding(
             network, train_uve, training.resolve(train_uve.train), labels, split_of, pins.path, log, scratch.path
         )
         figures["images_per_second"] = fitted.images_per_second
-        curve += [f"{step},{loss:.6g}" for step, loss in fitted.losses]
+        curve = fitted.losses
     network.eval().save_pretrained(model.path)
     fitted_at = time.perf_counter()
 
@@ -111,9 +110,9 @@ def train_uve(
     image = _sheet(ids, pictures, found[0], train_uve.sheet_pins, held_out or ids, labels)
     figures["parameters"] = sum(weight.numel() for weight in network.parameters())
     figures["seconds"] = {"train": fitted_at - clock, "score": time.perf_counter() - fitted_at}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text("\n".join(curve) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(encode_png(image))
+    metrics.write(figures)
+    losses.write(curve)
+    sheet.write(encode_png(image))
 
 
 def _train_embedding(

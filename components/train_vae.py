@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -118,8 +117,8 @@ def train_vae(
         figures |= _scores(autoencoder, distance, params, frames, split_of, pins.path, sheet.path)
         figures |= _scenes(autoencoder, params, frames.side, pins.path, kept.path, truth.path, judges.path)
     figures["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    losses.path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in curve), encoding="utf-8")
+    metrics.write(figures)
+    losses.write(curve)
 
 
 def _fitted(
@@ -188,7 +187,7 @@ def _sampler(
 
     def sample(autoencoder: nn.Module, step: int) -> None:
         found = _reconstructions(cast("Vae", autoencoder), distance, batches, params.sheet_each)
-        log.picture(f"samples-{step:06d}", encode_png(found.sheet()))
+        log.image(f"samples-{step:06d}", encode_png(found.sheet()))
 
     return sample
 

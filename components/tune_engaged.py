@@ -55,4 +55,6 @@ def tune_engaged(
     add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
     run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
     save_lora(unet, lora.path)
-    trainer.write_reports(unet, run, metrics.path, losses.path, sheet.path, selection=selection.compute_metrics())
+    metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
+    losses.write(run.result.losses)
+    sheet.write(trainer.sheet.draw_png(unet))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from components.artifacts import Pins, ValidationMetrics
 from evaluation.tables.suites import Limits
 from lifecycle.declare.stage import Input, Output, Report, Scratch, Site, stage
@@ -23,5 +21,5 @@ def validate(
 
     frames = {"pins": read_suite_frame(pins.path, None)}
     found = validate_frames("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")
-    metrics.path.write_text(json.dumps(count_checks(found.checks), indent=1) + "\n", encoding="utf-8")
-    report.path.write_text(found.page, encoding="utf-8")
+    metrics.write(count_checks(found.checks))
+    report.write(found.page)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from components.artifacts import Captions, Kept, Masks, Pins
 from evaluation.tables.suites import Limits
 from lifecycle.declare.stage import Input, Metrics, Output, Report, Scratch, Site, stage
@@ -35,5 +33,5 @@ def validate_tables(
     found = validate_frames(
         "Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html"
     )
-    metrics.path.write_text(json.dumps(count_checks(found.checks), indent=1) + "\n", encoding="utf-8")
-    report.path.write_text(found.page, encoding="utf-8")
+    metrics.write(count_checks(found.checks))
+    report.write(found.page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -41,7 +40,7 @@ class TrainingLog(Protocol):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers of one step."""
 
-    def picture(self, name: str, png: bytes) -> None:
+    def image(self, name: str, png: bytes) -> None:
         """Record an encoded PNG."""
 
 
@@ -69,13 +68,9 @@ class DenoiserRun:
             "peak_memory_mb": self.result.peak_memory_bytes / 1e6,
         }
 
-    def format_losses_csv(self) -> str:
-        """Return losses by step as CSV."""
-        return "step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in self.result.losses)
-
 
 class DenoiserTrainer:
-    """Trains a denoiser on those shard rows that a stage selects, and writes the stage's reports.
+    """Train a denoiser on those shard rows that a stage selects.
 
     Args:
         params: The stage's own.
@@ -137,7 +132,7 @@ class DenoiserTrainer:
         scored = self.build_held_out_batches()
 
         def log_sheet(model: nn.Module, step: int) -> None:
-            log.picture(f"samples-{step:06d}", self.sheet.draw_png(model))
+            log.image(f"samples-{step:06d}", self.sheet.draw_png(model))
 
         with join_world(self.spec.parallel) as world:
 
@@ -181,20 +176,9 @@ class DenoiserTrainer:
         with join_world(self.spec.parallel) as world:
             return compute_held_out_loss(denoiser, self.objective, batches, self.held_out.repeats, world)
 
-    def write_reports(
-        self,
-        denoiser: UNet2DConditionModel,
-        run: DenoiserRun,
-        metrics: Path,
-        losses: Path,
-        sheet: Path,
-        **more: object,
-    ) -> None:
-        """Write metrics, with `more` of them, losses and sheet of a run; its seconds count from the trainer's start."""
-        values = run.compute_metrics(denoiser) | more | {"seconds": time.perf_counter() - self._clock}
-        metrics.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        losses.write_text(run.format_losses_csv(), encoding="utf-8")
-        sheet.write_bytes(self.sheet.draw_png(denoiser))
+    def compute_metrics(self, denoiser: nn.Module, run: DenoiserRun, **more: object) -> dict[str, Any]:
+        """Return the numbers of a run, with `more` of them; its seconds count from the trainer's start."""
+        return run.compute_metrics(denoiser) | more | {"seconds": time.perf_counter() - self._clock}
 
 
 def build_held_out_batches(

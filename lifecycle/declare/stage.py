@@ -12,7 +12,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from lifecycle.declare.registry import Registry
 
@@ -56,7 +68,11 @@ class Model(Artifact):
     """Of the composite: a command by which a user sees what it does."""
 
 
-class Metrics(Artifact):
+class Document(Artifact):
+    """A JSON object."""
+
+
+class Metrics(Document):
     """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it."""
 
     suffix = ".json"
@@ -110,7 +126,7 @@ READABLE = (Metrics, Plot, Sheet, Report, Site)
 """What people read: what `Collected` collects."""
 
 
-class Verdict(Artifact):
+class Verdict(Document):
     """A JSON object of a `Decision`."""
 
 
@@ -176,6 +192,7 @@ class PinnedFeedback(PinnedState):
 
 
 A = TypeVar("A", bound=Artifact)
+A_co = TypeVar("A_co", bound=Artifact, covariant=True)
 P = ParamSpec("P")
 
 
@@ -187,10 +204,26 @@ class Input(Generic[A]):
 
 
 @dataclass(frozen=True, slots=True)
-class Output(Generic[A]):
-    """Where a stage writes artifact A: a path that does not exist yet, in a directory that does."""
+class Output(Generic[A_co]):
+    """Where a stage writes an artifact: a path that does not exist yet, in a directory that does."""
 
     path: Path
+
+    @overload
+    def write(self: Output[Document], content: Mapping[str, object]) -> None: ...
+    @overload
+    def write(self: Output[Losses], content: Sequence[tuple[int, float]]) -> None: ...
+    @overload
+    def write(self: Output[Plot | Report], content: str) -> None: ...
+    @overload
+    def write(self: Output[Sheet], content: bytes) -> None: ...
+    def write(self, content: Mapping[str, object] | Sequence[tuple[int, float]] | str | bytes) -> None:
+        """Write a JSON object, the (step, loss) pairs of a curve, the text of a table or page, or a PNG."""
+        if isinstance(content, Mapping):
+            content = json.dumps(content, indent=1) + "\n"
+        elif not isinstance(content, str | bytes):
+            content = "step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in content)
+        self.path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +260,8 @@ class StepLog(Protocol):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers of one step."""
 
-    def picture(self, name: str, png: bytes) -> None:
-        """Record an encoded PNG as artifact `pictures/<name>.png`."""
+    def image(self, name: str, png: bytes) -> None:
+        """Record an encoded PNG as artifact `images/<name>.png`."""
 
 
 Machine = Literal["small", "cpu", "memory", "gpu", "gpus"]

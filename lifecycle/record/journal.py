@@ -59,9 +59,9 @@ class Journal:
         self.last_step = max(self.last_step, int(step))
         self.event("metrics", step=int(step), values={key: float(value) for key, value in values.items()})
 
-    def picture(self, name: str, png: bytes) -> None:
-        """Record an encoded PNG as artifact `pictures/<name>.png`."""
-        with self._surviving(), self._new_artifact(f"pictures/{name}.png") as path:
+    def image(self, name: str, png: bytes) -> None:
+        """Record an encoded PNG as artifact `images/<name>.png`."""
+        with self._surviving(), self._new_artifact(f"images/{name}.png") as path:
             path.write_bytes(png)
 
     def text(self, name: str, text: str) -> None:

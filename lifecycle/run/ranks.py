@@ -34,7 +34,7 @@ class Silent:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Nothing: rank 0 has the same."""
 
-    def picture(self, name: str, png: bytes) -> None:
+    def image(self, name: str, png: bytes) -> None:
         """Nothing, likewise."""
 
 

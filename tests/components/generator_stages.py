@@ -31,7 +31,7 @@ class Log:
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.steps.append(step)
 
-    def picture(self, name: str, png: bytes) -> None:
+    def image(self, name: str, png: bytes) -> None:
         assert png.startswith(b"\x89PNG")
         self.pictures.append(name)
 

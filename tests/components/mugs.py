@@ -30,7 +30,7 @@ class Log:
         assert np.isfinite(list(values.values())).all()
         self.steps.append(step)
 
-    def picture(self, name: str, png: bytes) -> None:
+    def image(self, name: str, png: bytes) -> None:
         assert png.startswith(b"\x89PNG")
         self.pictures.append(name)
 

@@ -36,7 +36,7 @@ class Log:
         assert step == len(self.left)
         self.left += values.values()
 
-    def picture(self, name: str, png: bytes) -> None:
+    def image(self, name: str, png: bytes) -> None:
         raise AssertionError(name)
 
 

@@ -17,6 +17,7 @@ from lifecycle.declare.stage import (
     Model,
     Output,
     Plot,
+    Report,
     Scratch,
     Sheet,
     Site,
@@ -237,3 +238,23 @@ def test_an_artifact_lies_in_the_project(path: object) -> None:
 def test_an_artifact_says_what_it_holds() -> None:
     with pytest.raises(TypeError, match="needs a docstring that says what artifacts/mute holds"):
         type("Mute", (Artifact,), {"path": "artifacts/mute"})
+
+
+def test_an_output_writes_documents_curves_texts_and_images(tmp_path: Path) -> None:
+    metrics: Output[Metrics] = Output(tmp_path / "metrics.json")
+    losses: Output[Losses] = Output(tmp_path / "losses.csv")
+    none: Output[Losses] = Output(tmp_path / "none.csv")
+    report: Output[Report] = Output(tmp_path / "report.html")
+    sheet: Output[Sheet] = Output(tmp_path / "sheet.png")
+    metrics.write({"accuracy": 0.5, "seconds": {"train": 1}})
+    losses.write([(1, 0.123456789), (10, 2.0)])
+    none.write([])
+    report.write("<title>é</title>\n")
+    sheet.write(b"\x89PNG")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {
+        "metrics.json": b'{\n "accuracy": 0.5,\n "seconds": {\n  "train": 1\n }\n}\n',
+        "losses.csv": b"step,loss\n1,0.123457\n10,2\n",
+        "none.csv": b"step,loss\n",
+        "report.html": "<title>é</title>\n".encode(),
+        "sheet.png": b"\x89PNG",
+    }

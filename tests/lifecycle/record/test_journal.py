@@ -20,7 +20,7 @@ def test_events_come_back_in_order_with_offsets(tmp_path: Path) -> None:
     journal = Journal.new(tmp_path)
     journal.event("start", params={"uri": "s3://user:secret@bucket"})
     journal.metrics({"loss": 0.5}, step=7)
-    journal.picture("samples/one", b"png")
+    journal.image("samples/one", b"png")
     read = list(events(journal.folder))
     assert [event["event"] for event, _ in read] == ["start", "metrics", "artifact"]
     assert read[0][0]["params"] == {"uri": "s3://bucket"}
@@ -37,9 +37,9 @@ def test_a_text_keeps_no_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "../../passwd", "a/../../b"])
-def test_a_picture_stays_in_the_record(tmp_path: Path, name: str) -> None:
+def test_an_image_stays_in_the_record(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="must be a relative path"):
-        Journal.new(tmp_path).picture(name, b"png")
+        Journal.new(tmp_path).image(name, b"png")
 
 
 def test_a_metric_is_a_number(tmp_path: Path) -> None:

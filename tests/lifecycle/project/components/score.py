@@ -17,6 +17,6 @@ def score(
 ) -> None:
     """Compare the model with the numbers."""
     total = (weights.path / "model.safetensors").read_text()
-    log.picture("samples/first", PNG)
+    log.image("samples/first", PNG)
     sheet.path.write_bytes(PNG)
     report.path.write_text(f"<!doctype html><title>Score</title><p>{total} of {len(list(numbers.path.iterdir()))}</p>")
