@@ -25,6 +25,7 @@ from torch.distributed._functional_collectives import all_gather_single_autograd
 from torch.nn import functional as F
 
 from canvas.clip.spec import ClipSpec
+from canvas.features.perceptual import ClipFeatures, FeatureDistance
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -160,6 +161,11 @@ def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open
             "ViT-bigG-14:laion2b_s39b_b160k"
         )
     return open_clip.create_model(name, pretrained=tag, force_patch_dropout=patch_dropout)
+
+
+def load_feature_distance(source: Path, layers: Sequence[int]) -> FeatureDistance:
+    """Load the perceptual distance of an encoder's image tower: feature maps after its blocks `layers`."""
+    return FeatureDistance(ClipFeatures(load_clip(source), layers))
 
 
 def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:

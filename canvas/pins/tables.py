@@ -347,6 +347,13 @@ def read_kept_splits(pins: Path, kept: Path) -> dict[str, str]:
     return {row["pin_id"]: row["split"] for row in rows if row["pin_id"] in good}
 
 
+def read_train_and_held_out(pins: Path, kept: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Read the splits of the kept pins, by id: of those that training reads, and of the others."""
+    split_of = read_kept_splits(pins, kept)
+    train = {pin_id: split for pin_id, split in split_of.items() if split == "train"}
+    return train, {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+
+
 def scan(path: Path) -> daft.DataFrame:
     """The table as a lazy Daft frame, on whichever runner `start_engine` chose."""
     import daft

@@ -1,4 +1,4 @@
-"""Statistics of an autoencoder's latents, and the map to what the denoiser sees.
+"""Statistics of an autoencoder's latents, and the map between raw latents and the denoiser's.
 
 They stand in the autoencoder's config (`latents_mean`, `latents_std`, `scaling_factor`), where stock pipelines look
 for them. A public autoencoder keeps its own `scaling_factor` and `shift_factor`: public denoisers know its latents so.
@@ -6,12 +6,15 @@ for them. A public autoencoder keeps its own `scaling_factor` and `shift_factor`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from canvas.vae.model import Vae
+from canvas.pins.pixels import bytes_to_tensor
+from canvas.train.data import Batch
+from canvas.vae.model import Vae, compute_posterior
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,12 @@ class LatentScale:
     scale: float
 
     def normalize(self, raw: torch.Tensor) -> torch.Tensor:
-        """What the denoiser sees of raw latents (B, C, h, w): about zero mean and unit variance."""
+        """Map raw latents (B, C, h, w) to the denoiser's: about zero mean and unit variance."""
         return (raw - self._per_channel(self.mean, raw)) / self._per_channel(self.std, raw) * self.scale
 
-    def denormalize(self, normalized: torch.Tensor) -> torch.Tensor:
-        """The inverse of `normalize`: what the autoencoder decodes."""
-        return normalized / self.scale * self._per_channel(self.std, normalized) + self._per_channel(
-            self.mean, normalized
-        )
+    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
+        """Map the denoiser's latents to raw ones, which the autoencoder decodes."""
+        return latents / self.scale * self._per_channel(self.std, latents) + self._per_channel(self.mean, latents)
 
     @staticmethod
     def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -38,8 +39,7 @@ class LatentScale:
 
 
 def get_latent_scale(vae: Vae) -> LatentScale:
-    """The map that stands in the autoencoder's config; without statistics its scaling factor, as for SDXL, and its
-    shift factor, if it has one."""
+    """Return the map in the autoencoder's config; without statistics, that of its scaling and shift factors."""
     mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
     channels, shift = vae.config["latent_channels"], vae.config.get("shift_factor") or 0.0
     return LatentScale(
@@ -67,9 +67,18 @@ class LatentMoments:
     def store(self, vae: Vae) -> None:
         """Write the statistics to the autoencoder's config, and scaling factor 1."""
         if not self._count:
-            raise ValueError("latent statistics of no picture: give the training pictures to the autoencoder first")
+            raise ValueError("latent statistics of no image: give the training images to the autoencoder first")
         mean = self._sum / self._count
         std = (self._squares / self._count - mean.square()).clamp(min=0).sqrt()
         if flat := (std < 1e-4).nonzero().flatten().tolist():
             raise ValueError(f"latent channels {flat} never vary: train longer or lower the KL weight")
         vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)
+
+
+def store_latent_statistics(vae: Vae, batches: Iterable[Batch]) -> None:
+    """Write the statistics of the latents of `images`, uint8 (B, 3, H, W), to the autoencoder's config."""
+    moments = LatentMoments()
+    for batch in batches:
+        images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(vae.device))
+        moments.add(compute_posterior(vae, images))
+    moments.store(vae)

@@ -1,7 +1,4 @@
-"""How pictures are compared with their reconstructions: training losses and PSNR, SSIM.
-
-Images are (B, 3, H, W) in [-1, 1].
-"""
+"""Training losses of images against their reconstructions. Images are (B, 3, H, W) in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class ReconstructionLoss(nn.Module):
         self.features = features
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss, and its terms before weighting."""
+        """Return the mean loss, and its terms before weighting."""
         difference = images - targets
         terms = {"l1": difference.abs().mean(), "l2": difference.square().mean()}
         if self.spectrum is not None:
@@ -49,33 +46,27 @@ class ReconstructionLoss(nn.Module):
 
 
 class ImageLoss:
-    """`ReconstructionLoss` plus, from its start step on, how badly the pictures fool the judge.
+    """`ReconstructionLoss` plus, from its start step on, the generator's loss against a new `adversary`.
 
-    Its output `reconstructions` becomes a column of the batch that `judge_objective` trains the judge on.
+    Its output `reconstructions` becomes a column of the batch that `discriminator_objective` reads.
     """
 
     def __init__(
-        self,
-        spec: ReconstructionSpec,
-        *,
-        features: Distance | None = None,
-        adversary: AdversarySpec | None = None,
-        judge: nn.Module | None = None,
+        self, spec: ReconstructionSpec, *, features: Distance | None = None, adversary: AdversarySpec | None = None
     ) -> None:
-        assert (adversary is None) == (judge is None)
         self.loss = ReconstructionLoss(spec, features)
-        self.adversary = adversary
-        self.judge = judge
+        self.weight = adversary.weight if adversary else 0.0
+        self.adversary = build_adversary(adversary) if adversary else None
 
     def __call__(
-        self, found: torch.Tensor, targets: torch.Tensor, step: int
+        self, images: torch.Tensor, targets: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        loss, terms = self.loss.to(targets.device)(found, targets)
-        outputs = terms | {"reconstructions": found}
-        if self.judge is None or self.adversary is None or step < self.adversary.start_step:
+        loss, terms = self.loss.to(targets.device)(images, targets)
+        outputs = terms | {"reconstructions": images}
+        if self.adversary is None or step < self.adversary.start_step:
             return loss, outputs
-        fooled = hinge_generator_loss(self.judge(found))
-        return loss + self.adversary.weight * fooled, outputs | {"fooled": fooled}
+        fooled = hinge_generator_loss(self.adversary.model(images))
+        return loss + self.weight * fooled, outputs | {"fooled": fooled}
 
 
 class ReconstructionObjective:
@@ -88,31 +79,27 @@ class ReconstructionObjective:
         self.kl = kl
 
     def __call__(self, vae: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        images = batch["images"]
-        assert isinstance(images, torch.Tensor)
-        targets = bytes_to_tensor(images)
+        targets = bytes_to_tensor(torch.as_tensor(batch["images"]))
         posterior: DiagonalGaussianDistribution = vae.encode(targets).latent_dist  # type: ignore[operator]
         latents = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
-        found = vae.decode(latents).sample.float()  # type: ignore[operator]
-        loss, outputs = self.loss(found, targets, draws.step)
+        reconstructions = vae.decode(latents).sample.float()  # type: ignore[operator]
+        loss, outputs = self.loss(reconstructions, targets, draws.step)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return loss + self.kl * kl, outputs | {"kl": kl}
 
 
 def discriminator_objective(
-    judge: nn.Module, batch: Batch, draws: Draws
+    discriminator: nn.Module, batch: Batch, draws: Draws
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """Hinge loss of the judge on `images` and the `reconstructions` of them."""
-    images, fakes = batch["images"], batch["reconstructions"]
-    assert isinstance(images, torch.Tensor)
-    assert isinstance(fakes, torch.Tensor)
-    real, fake = judge(bytes_to_tensor(images)), judge(fakes)
-    told = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
-    return hinge_discriminator_loss(real, fake), {"told_apart": told}
+    """Compute the hinge loss of the discriminator on `images` and the `reconstructions` of them."""
+    real = discriminator(bytes_to_tensor(torch.as_tensor(batch["images"])))
+    fake = discriminator(torch.as_tensor(batch["reconstructions"]))
+    accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+    return hinge_discriminator_loss(real, fake), {"told_apart": accuracy}
 
 
 def build_adversary(spec: AdversarySpec) -> Adversary:
-    """The PatchGAN of `spec` as the training loop alternates it."""
+    """Build the PatchGAN of `spec` as the training loop alternates it."""
     from canvas.train.loop import Adversary
 
     return Adversary(

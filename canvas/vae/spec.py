@@ -1,11 +1,13 @@
-"""Kind and size of the autoencoder: params of stages, so this module is light to import."""
+"""The autoencoder's kind, size, losses and training: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from canvas.train.spec import Training
+from canvas.pins.crops import CropSpec
+from canvas.train.spec import TrainableParams, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +36,7 @@ class VaeSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionSpec:
-    """Weights of the loss. Each term is a mean over pixels, windows or feature maps, and pictures."""
+    """Weights of the loss. Each term is a mean over pixels, windows or feature maps, and images."""
 
     l1: float
     l2: float
@@ -46,7 +48,7 @@ class ReconstructionSpec:
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"reconstruction weight {name} is {value}: it must be 0 or more")
         if self.l1 + self.l2 == 0:
-            raise ValueError("reconstruction weights l1 and l2 are both 0: one must tie the picture to its pixels")
+            raise ValueError("reconstruction weights l1 and l2 are both 0: one must tie the image to its pixels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,3 +72,44 @@ class PerceptualSpec:
 
     encoder: Literal["first", "second"]  # text-image encoder whose image tower is asked
     layers: tuple[int, ...]  # blocks whose features are compared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VaeObjective:
+    """What the autoencoder's training minimises, and on which crops."""
+
+    loss: ReconstructionSpec
+    kl: float  # weight of the latents' divergence from a normal distribution
+    adversary: AdversarySpec | None  # null: none
+    crops: CropSpec
+
+    def scale(self, training: Training) -> VaeObjective:
+        """Return it with its adversary's start at the effort of `training`."""
+        return replace(self, adversary=self.adversary.scale(training)) if self.adversary else self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainVaeParams(TrainableParams):
+    """Params of stage `train_vae`."""
+
+    objective: VaeObjective | None  # null with train: null
+    score_batch: int  # images at once, when scored
+    scored_views: int  # held-out scenes whose reconstructions the judges see; they need truth
+    sheet_each: int  # held-out images of each frame on the sheet
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "parallel": "encode and decode are called, which are not gathered from shards, set it to ddp or none",
+        "compile": "encode and decode are called, which are not compiled, set it to false",
+    }
+
+    def __post_init__(self) -> None:
+        if (self.train is None) != (self.objective is None):
+            raise ValueError("train_vae: give both train and objective, or null for both")
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        """Raise `ValueError` if there is nothing to train nor to load, or frames are no whole latent cells."""
+        TrainableParams.check_with(self, params)
+        vae: VaeSpec = params["vae"]
+        if self.train is None and vae.init_from is None:
+            raise ValueError("train_vae.train is null: the autoencoder needs training, or name vae.init_from")
+        params["frames"].check_cells(vae.factor)

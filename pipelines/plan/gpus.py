@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from canvas.denoiser.spec import SamplingSpec
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.train.distributed import list_shard_units
-from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.objective import ImageLoss
 from canvas.vae.spec import AdversarySpec, PerceptualSpec, ReconstructionSpec, VaeSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
@@ -66,10 +65,8 @@ class DecoderTraining:
     """The conditional decoder and what its loss asks of others, on the meta device."""
 
     decoder: nn.Module
-    judge: nn.Module | None  # the discriminator
     features: nn.Module | None  # the frozen network
     loss: ImageLoss
-    step: int  # from which the judge counts
     side: int  # pixels of a picture
     latents: tuple[int, int, int]
 
@@ -78,11 +75,16 @@ class DecoderTraining:
         with torch.device("meta"):
             images, mask = (torch.empty(1, channels, self.side, self.side) for channels in (3, 1))
             found = self.decoder(torch.empty(1, *self.latents), images, mask, mask)
-            self.loss(found, images, self.step)
+            self.loss(found, images, self.loss.adversary.start_step if self.loss.adversary else 0)
+
+    @property
+    def discriminator(self) -> nn.Module | None:
+        """The discriminator, if the loss has one."""
+        return self.loss.adversary.model if self.loss.adversary else None
 
     def activations(self) -> Activations:
         """Of one picture, the loss included."""
-        networks = [one for one in (self.decoder, self.judge, self.features) if one is not None]
+        networks = [one for one in (self.decoder, self.discriminator, self.features) if one is not None]
         return measure_activations(nn.ModuleList(networks), self.once)
 
 
@@ -93,16 +95,13 @@ def build_decoder_training(section: Section, models: Models, vae: VaeSpec, side:
     perceptual: PerceptualSpec = section("perceptual", PerceptualSpec)
     tower = models.clips[("first", "second").index(perceptual.encoder)]
     with torch.device("meta"):
-        judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
         features = FeatureDistance(ClipFeatures(tower, perceptual.layers)) if weights.features else None
-        loss = ImageLoss(weights, features=features, adversary=adversary, judge=judge)
+        loss = ImageLoss(weights, features=features, adversary=adversary)
     cells = side // vae.factor
     return DecoderTraining(
         decoder=models.decoder,
-        judge=judge,
         features=features,
         loss=loss,
-        step=adversary.start_step if adversary else 0,
         side=side,
         latents=(vae.latent_channels, cells, cells),
     )
@@ -116,8 +115,8 @@ def build_replicated_rows(training: DecoderTraining, used: Activations, pictures
         ("gradients", f"{own:,} x 4 bytes{copies}", own * (8.0 if copies else 4.0)),
         ("optimizer", f"{own:,} x 2 moments x 4 bytes", own * 8.0),
     ]
-    if training.judge is not None:
-        count, each = count_parameters(training.judge), 22 if copies else 18
+    if training.discriminator is not None:
+        count, each = count_parameters(training.discriminator), 22 if copies else 18
         rows.append(("discriminator", f"{count:,} x {each} bytes: likewise", count * float(each)))
     if training.features is not None:
         count = count_parameters(training.features)

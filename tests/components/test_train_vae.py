@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from canvas.vae.model import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
+from lifecycle.declare.params import load_sections, merge, read_stage_params
 from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +82,16 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
     """With its own scale: a public denoiser knows no other."""
     with pytest.raises(ValueError, match=r"or name vae\.init_from"):
         run(data, tmp_path / "none", train=None, objective=None)
-    params = tiny(train_vae, train=None, objective=None)
-    spec = replace(params["vae"], kind="kl", patch=None, channels=(8, 8, 8, 8))
+    changes: dict[str, Any] = {"kind": "kl", "patch": None, "channels": [8, 8, 8, 8]}
+    spec = replace(tiny(train_vae)["vae"], **changes | {"channels": (8, 8, 8, 8)})
     public = build_vae(spec, sample_size=64)
     public.register_to_config(scaling_factor=0.13025)
     public.save_pretrained(tmp_path / "public")
-    params["vae"] = replace(spec, init_from=str(tmp_path / "public"))
+    sections = {
+        "train_vae": {"train": None, "objective": None},
+        "vae": changes | {"init_from": str(tmp_path / "public")},
+    }
+    params = read_stage_params(train_vae, merge(load_sections("tiny", ROOT), sections))
     out = tmp_path / "out"
     out.mkdir()
     outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}

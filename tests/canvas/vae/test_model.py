@@ -128,7 +128,7 @@ def test_statistics_make_unit_latents_and_come_back():
 
 def test_statistics_need_pictures_and_live_channels():
     vae = build_vae(PIXEL, sample_size=64)
-    with pytest.raises(ValueError, match="of no picture"):
+    with pytest.raises(ValueError, match="of no image"):
         LatentMoments().store(vae)
     with torch.no_grad():
         vae.analysis.weight.zero_()

@@ -10,7 +10,7 @@ from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
 from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.vae.model import build_vae
-from canvas.vae.objective import ImageLoss, ReconstructionLoss, ReconstructionObjective, build_adversary
+from canvas.vae.objective import ImageLoss, ReconstructionLoss, ReconstructionObjective
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
 from tests.canvas.vae.test_model import PIXEL
 
@@ -115,9 +115,10 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
     torch.manual_seed(0)
     vae = build_vae(PIXEL, sample_size=32)
     against = AdversarySpec(weight=0.1, start_step=3, learning_rate=1e-3, width=8, layers=2)
-    adversary = build_adversary(against)
+    loss = ImageLoss(WEIGHTS, adversary=against)
+    adversary = loss.adversary
+    assert adversary is not None
     before = {name: weight.detach().clone() for name, weight in adversary.model.named_parameters()}
-    loss = ImageLoss(WEIGHTS, adversary=against, judge=adversary.model)
     objective = ReconstructionObjective(loss, kl=1e-3)
     spec = TrainSpec(
         steps=6,

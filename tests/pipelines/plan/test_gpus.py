@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.lora import add_lora
-from canvas.vae.discriminator import PatchDiscriminator
 from canvas.vae.model import build_vae
 from canvas.vae.objective import ImageLoss
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec, VaeSpec
@@ -55,9 +54,8 @@ def decoder_training(judged: bool) -> DecoderTraining:
     with torch.device("meta"):
         spec = DecoderSpec(channels=(32, 64), layers_per_block=1, norm_groups=32, erosion=1)
         decoder = ConditionalDecoder.from_vae(build_vae(VAE, sample_size=32), spec)
-        judge = PatchDiscriminator(adversary.width, adversary.layers) if adversary else None
-    loss = ImageLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary, judge=judge)
-    return DecoderTraining(decoder=decoder, judge=judge, features=None, loss=loss, step=5, side=32, latents=(4, 16, 16))
+        loss = ImageLoss(ReconstructionSpec(l1=1.0, l2=0.0, spectrum=0.1, features=0.0), adversary=adversary)
+    return DecoderTraining(decoder=decoder, features=None, loss=loss, side=32, latents=(4, 16, 16))
 
 
 class Fused(TorchFunctionMode):
@@ -138,7 +136,7 @@ def test_the_decoder_is_whole_on_each_gpu():
     )
     assert many["weights"] == 6 * own
     assert many["optimizer"] == 2 * one["gradients"] == many["gradients"] == 8 * own
-    assert many["discriminator"] - one["discriminator"] == 4 * count_parameters(training.judge)
+    assert many["discriminator"] - one["discriminator"] == 4 * count_parameters(training.discriminator)
     assert many["activations"] == 3000
     assert many["total"] == sum(size for part, size in many.items() if part != "total")
     assert "loss's network" not in many
