@@ -1,6 +1,6 @@
-"""The conditional decoder: the autoencoder's own decoder, told what is known of the picture.
+"""The conditional decoder: the autoencoder's own decoder, conditioned on the product's pixels.
 
-After Asymmetric VQGAN (Zhu et al. 2023): an encoder of the masked picture feeds every resolution of the decoder. Here
+After Asymmetric VQGAN (Zhu et al. 2023): an encoder of the masked image feeds every resolution of the decoder. Here
 the mask and alpha are read with it, and the last operation is an exact composite on the product's core with a learned
 blend in the band, so nothing after it can touch the product. Zero-initialised: before training it decodes as the
 autoencoder does.
@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from canvas.decoder.spec import DecoderSpec
 from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
 from canvas.pins.pixels import bytes_to_tensor
-from canvas.vae.model import PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
+from canvas.vae.model import VAE_CLASSES, PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
 from canvas.vae.objective import ImageLoss
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from canvas.train.draws import Draws
     from canvas.vae.latents import LatentScale
 
-CONDITION_CHANNELS = 5  # masked picture, mask, alpha
+CONDITION_CHANNELS = 5  # masked image, mask, alpha
 
 
 class ConditionEncoder(nn.Module):
-    """Features of the known part of a picture at every resolution of the decoder, finest first."""
+    """Features of the condition (B, 5, H, W) at every resolution of the decoder, finest first."""
 
     def __init__(self, patch: int, channels: tuple[int, ...], layers: int, groups: int) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class ConditionEncoder(nn.Module):
         )
         self.stages = ResolutionLevels(channels, layers, groups, build_downsampler)
 
-    def forward(self, known: torch.Tensor) -> list[torch.Tensor]:
-        x = self.entry(known)
+    def forward(self, condition: torch.Tensor) -> list[torch.Tensor]:
+        x = self.entry(condition)
         features = []
         for level in range(len(self.stages.blocks)):
             x = self.stages.run_level(level, self.stages.resamples[level - 1](x) if level else x)
@@ -51,7 +51,7 @@ class ConditionEncoder(nn.Module):
 
 
 class ConditionalDecoder(ModelMixin, ConfigMixin):
-    """Raw latents and the known part of a picture -> picture. Build it with `from_vae`, load it with `from_pretrained`.
+    """Raw latents and the product of an image -> image. Build it with `from_vae`, load it with `from_pretrained`.
 
     `vae` and `vae_config` name the autoencoder whose decoder this holds.
     """
@@ -67,8 +67,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         erosion: int,
     ) -> None:
         super().__init__()
-        kinds: dict[str, type[Vae]] = {"AutoencoderKL": AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
-        self.trunk = kinds[vae].from_config(vae_config)
+        self.trunk = VAE_CLASSES[vae].from_config(vae_config)
         del self.trunk.encoder
         if isinstance(self.trunk, PixelAutoencoder):
             del self.trunk.analysis
@@ -87,7 +86,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_vae(cls, vae: Vae, spec: DecoderSpec) -> ConditionalDecoder:
-        """A decoder that starts from the weights of `vae`."""
+        """Build a decoder that starts from the weights of `vae`."""
         config = {name: value for name, value in dict(vae.config).items() if not name.startswith("_")}
         decoder = cls(
             vae=type(vae).__name__,
@@ -102,12 +101,15 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
         return decoder
 
     def encode_condition(self, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor) -> list[torch.Tensor]:
-        """Features of the known part of images (B, 3, H, W) in [-1, 1]: once a generation, for all its candidates."""
+        """Encode the product of images (B, 3, H, W) in [-1, 1]: once a generation, for all its candidates."""
         return self.condition(torch.cat([mask_images(images, mask), mask, alpha], dim=1))
 
     def decode(self, latents: torch.Tensor, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures before the composite (B, 3, H, W), and the blend's shift (B, 1, H, W), `bounded`, of raw latents
-        (B, C, h, w) and features of as many pictures, or of one for all."""
+        """Decode raw latents (B, C, h, w), with features of as many images, or of one for all.
+
+        Returns:
+            Images before the composite (B, 3, H, W), and the blend's bounded shift (B, 1, H, W).
+        """
         size = len(latents)
         shared = [feature.expand(size, -1, -1, -1) for feature in features]
         hidden = self._compute_hidden(latents, shared[::-1])
@@ -116,23 +118,23 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):
     def forward(
         self, latents: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, alpha: torch.Tensor
     ) -> torch.Tensor:
-        """Composited pictures (B, 3, H, W). `images` in [-1, 1] hold the product; mask and alpha are (B, 1, H, W)."""
-        pictures, shift = self.decode(latents, self.encode_condition(images, mask, alpha))
-        return composite_product(pictures, images, erode_mask(mask, self.config["erosion"]), mask, alpha, shift)
+        """Decode images (B, 3, H, W) and put the product of `images` back; mask and alpha are (B, 1, H, W)."""
+        decoded, shift = self.decode(latents, self.encode_condition(images, mask, alpha))
+        return composite_product(decoded, images, erode_mask(mask, self.config["erosion"]), mask, alpha, shift)
 
     def _compute_hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
         """The decoder's last hidden states, after norm and activation."""
-        added = [inject(feature) for inject, feature in zip(self.inject, coarsest_first, strict=True)]
+        injected = [inject(feature) for inject, feature in zip(self.inject, coarsest_first, strict=True)]
         trunk = self.trunk
         if isinstance(trunk, PixelAutoencoder):
-            entry, stages, norm, activation, _, _ = trunk.decoder
+            entry, levels, norm, activation, _, _ = trunk.decoder
             x = entry(latents)
-            for level, feature in enumerate(added):
-                x = stages.run_level(level, (stages.resamples[level - 1](x) if level else x) + feature)
+            for level, feature in enumerate(injected):
+                x = levels.run_level(level, (levels.resamples[level - 1](x) if level else x) + feature)
             return activation(norm(x))
         x = latents if trunk.post_quant_conv is None else trunk.post_quant_conv(latents)
         x = trunk.decoder.mid_block(trunk.decoder.conv_in(x))
-        for block, feature in zip(trunk.decoder.up_blocks, added, strict=True):
+        for block, feature in zip(trunk.decoder.up_blocks, injected, strict=True):
             x = block(x + feature)
         return trunk.decoder.conv_act(trunk.decoder.conv_norm_out(x))
 
@@ -158,10 +160,10 @@ class DecoderObjective:
     """Loss of the conditional decoder. Columns of a batch:
 
     images (B, 3, H, W) uint8; latents (B, C, h, w), raw, encoded or generated; mask, alpha (B, 1, H, W) in 0..1;
-    truth (B, 1, H, W), 1 where the picture is to equal the image: everywhere for encoded latents, on the product for
-    generated ones. Elsewhere only the judge counts.
+    target_mask (B, 1, H, W), 1 where the decoded image is to equal `images`: everywhere for encoded latents, on the
+    product for generated ones. Elsewhere only the discriminator counts.
 
-    A denoiser's latents are a little off everywhere, and pictures show it most where cells meet. So encoded latents get
+    A denoiser's latents are a little off everywhere, and images show it most where cells meet. So encoded latents get
     noise of a deviation drawn from 0 to `latent_noise`, in units of `scale`, and the decoder learns to see through it
     (Zheng et al. 2025, Diffusion Transformers with Representation Autoencoders, section 3.3).
     """
@@ -176,14 +178,13 @@ class DecoderObjective:
     def __call__(
         self, decoder: nn.Module, batch: Batch, draws: Draws
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        columns = {name: batch[name] for name in ("images", "latents", "mask", "alpha", "truth")}
-        images = bytes_to_tensor(torch.as_tensor(columns["images"]))
-        latents, mask, alpha, truth = (
-            torch.as_tensor(columns[name]).float() for name in ("latents", "mask", "alpha", "truth")
+        images = bytes_to_tensor(torch.as_tensor(batch["images"]))
+        latents, mask, alpha, target_mask = (
+            torch.as_tensor(batch[name]).float() for name in ("latents", "mask", "alpha", "target_mask")
         )
-        encoded = truth.amin(dim=(1, 2, 3), keepdim=True)
-        level = self.latent_noise * encoded * draws.uniform(len(latents), 1, 1, 1)
+        is_encoded = target_mask.amin(dim=(1, 2, 3), keepdim=True)
+        level = self.latent_noise * is_encoded * draws.uniform(len(latents), 1, 1, 1)
         noisy = self.scale.normalize(latents) + level * draws.normal(*latents.shape)
-        found = decoder(self.scale.denormalize(noisy), images, mask, alpha)
-        loss, outputs = self.loss(truth * found + (1 - truth) * images, images, draws.step)
-        return loss, outputs | {"reconstructions": found}
+        decoded = decoder(self.scale.denormalize(noisy), images, mask, alpha)
+        loss, outputs = self.loss(target_mask * decoded + (1 - target_mask) * images, images, draws.step)
+        return loss, outputs | {"reconstructions": decoded}

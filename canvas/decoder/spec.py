@@ -1,8 +1,15 @@
-"""What the conditional decoder adds: params of stages, so this module is light to import."""
+"""The conditional decoder's size and training: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
+
+from canvas.denoiser.spec import SamplingSpec
+from canvas.ranges import Count
+from canvas.train.spec import Train, TrainableParams
+from canvas.vae.spec import AdversarySpec, ReconstructionSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,3 +20,21 @@ class DecoderSpec:
     layers_per_block: int
     norm_groups: int
     erosion: int  # pixels between the mask's edge and the core, which is exact
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainDecoderParams(TrainableParams):
+    train: Train
+    latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
+    loss: ReconstructionSpec
+    adversary: AdversarySpec | None  # null: none
+    sampling: SamplingSpec  # of latents for the decoder to learn on, beside encoded ones
+    pins: Count  # product pins of the train split to learn on, spread evenly, with encoded latents
+    painted_pins: Count  # of these, with generated latents too
+    scored_pins: Count  # held-out product pins, scored both ways
+    seam_reach: Count  # pixels on each side of the product's edge that count as its seam
+    sheet_pins: Count
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "parallel": "the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none"
+    }

@@ -1,4 +1,4 @@
-"""Product pins with what the conditional decoder is told of them, beside latents: encoded, or painted by a denoiser."""
+"""Product pins as the conditional decoder reads them: condition, and latents, encoded or generated."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
 
+from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, sample_latents
-from canvas.denoiser.spec import SamplingSpec
+from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.pins import tables
 from canvas.pins.frames import View, extract_view
 from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import decode_alpha
 from canvas.shards.files import Sample, Shards, write_shards
-from canvas.shards.rows import ShardRow, ShardRows
+from canvas.shards.rows import ShardRow, ShardRows, has_product
 from canvas.train.data import Batch
-from canvas.train.distributed import World
+from canvas.train.distributed import World, join_world
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
+from canvas.train.spec import Parallel
 from canvas.train.state import eval_mode
 from canvas.vae.latents import LatentScale
 
@@ -39,7 +41,7 @@ class DecoderSample:
     pixels: torch.Tensor  # uint8 (3, H, W)
     alpha: torch.Tensor  # (1, H, W), 0..1; the mask is where it is one half or more
     latents: torch.Tensor  # (C, h, w), raw
-    painted: bool  # whether the latents are a denoiser's
+    is_generated: bool  # whether the latents are a denoiser's
 
     @property
     def mask(self) -> torch.Tensor:
@@ -47,45 +49,44 @@ class DecoderSample:
         return (self.alpha >= 0.5).float()
 
     @property
-    def truth(self) -> torch.Tensor:
-        """(1, H, W), 1 where the decoded picture is to equal the pin: of painted latents the product alone."""
-        return self.mask if self.painted else torch.ones_like(self.alpha)
+    def target_mask(self) -> torch.Tensor:
+        """(1, H, W), 1 where the decoded image is to equal the pin: of generated latents the product alone."""
+        return self.mask if self.is_generated else torch.ones_like(self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionedPin:
-    """One pin as it is kept: picture and matte encoded, latents in the shards unless they are painted."""
+    """One pin in memory, as the bytes of its tables; latents stay in the shards."""
 
     row: ShardRow
-    picture: bytes
-    matte: bytes
+    image_bytes: bytes
+    alpha_bytes: bytes
     shards: ShardRows
-    painted: tuple[Shards, int] | None = None  # where latents of a denoiser are
+    generated_latents: tuple[Shards, int] | None = None  # shards and row; None: the encoded ones
 
-    def known(self) -> DecoderSample:
-        """Decoded, and cropped as its latents are."""
+    def load_sample(self) -> DecoderSample:
+        """Decode the pin, cropped as its latents are."""
         stored = _read_columns(self.shards, [self.row.row], {"moments": "moments", "sizes": "sizes"})
         height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
         view = View((height, width), top, left, (frame[0], frame[1]))
-        grey = Image.fromarray((decode_alpha(self.matte) * 255).round().astype(np.uint8))
+        grey = Image.fromarray((decode_alpha(self.alpha_bytes) * 255).round().astype(np.uint8))
+        pixels = extract_view(composite_on_white(decode_image(self.image_bytes)), view)
         latents = stored["moments"][0].chunk(2)[0]
-        if self.painted is not None:
-            shards, row = self.painted
+        if self.generated_latents is not None:
+            shards, row = self.generated_latents
             latents = torch.as_tensor(shards[row]["latents"])
         return DecoderSample(
             pin_id=self.row.pin_id,
-            pixels=torch.from_numpy(extract_view(composite_on_white(decode_image(self.picture)), view).copy()).permute(
-                2, 0, 1
-            ),
+            pixels=torch.from_numpy(pixels.copy()).permute(2, 0, 1),
             alpha=torch.from_numpy(extract_view(grey, view).copy())[None].float() / 255,
             latents=latents,
-            painted=self.painted is not None,
+            is_generated=self.generated_latents is not None,
         )
 
 
 def select_even_runs(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
-    """`count` of the choices (or all there are), spread evenly; more than `runs` in as many runs of neighbours, which
-    are read together."""
+    """Select `count` of the choices, or all there are, spread evenly in at most `runs` runs of neighbours, which are
+    read together."""
     count = min(count, len(choices))
     run = max(1, count // runs)
     firsts = np.linspace(0, len(choices) - run, -(-count // run)).round().astype(int)
@@ -94,78 +95,91 @@ def select_even_runs(choices: Sequence[T], count: int, runs: int = 1000) -> list
 
 
 def read_conditioned_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[ConditionedPin]:
-    """The product pins `rows` of the shards, their first views; in memory, in the bytes of the two tables."""
+    """Read the product pins `rows`, which are first views, into memory."""
     assert not any(row.view for row in rows), "other views may be mirrored, which the shards do not tell"
     ids = {row.pin_id for row in rows}
-    image_of, matte_of = (
+    images, alphas = (
         {row["pin_id"]: row[column] for row in tables.RowsById(table).read(ids, ("pin_id", column))}
         for table, column in ((pins, "image"), (masks, "alpha"))
     )
     return [
-        ConditionedPin(row=row, picture=image_of[row.pin_id], matte=matte_of[row.pin_id], shards=shards) for row in rows
+        ConditionedPin(row=row, image_bytes=images[row.pin_id], alpha_bytes=alphas[row.pin_id], shards=shards)
+        for row in rows
     ]
 
 
+def stack_samples(samples: Sequence[DecoderSample]) -> Batch:
+    """Stack samples of one frame into the batch that `canvas.decoder.model.DecoderObjective` reads."""
+    return {
+        "pin_id": [sample.pin_id for sample in samples],
+        "images": torch.stack([sample.pixels for sample in samples]),
+        "latents": torch.stack([sample.latents for sample in samples]),
+        "mask": torch.stack([sample.mask for sample in samples]),
+        "alpha": torch.stack([sample.alpha for sample in samples]),
+        "target_mask": torch.stack([sample.target_mask for sample in samples]),
+    }
+
+
 class LatentGenerator:
-    """Paints backgrounds round products: latents as the decoder meets them in use."""
+    """Generates backgrounds round products: latents as the decoder meets them in use."""
 
     def __init__(
         self,
         unet: UNet2DConditionModel,
-        scheduler: SchedulerMixin,
+        diffusion: DiffusionSpec,
         scale: LatentScale,
         shards: ShardRows,
         spec: SamplingSpec,
         seed: int,
     ) -> None:
         self.unet = unet
-        self.scheduler = scheduler
+        self.scheduler = build_training_scheduler(diffusion)
         self.scale = scale
         self.shards = shards
         self.spec = spec
         self.seed = seed
 
-    def painted(self, pins: Sequence[ConditionedPin], place: Path, world: World) -> list[ConditionedPin]:
-        """The same pins, in the same order, with latents painted after their first caption and product mask.
+    def generate_latents(self, pins: Sequence[ConditionedPin], path: Path, world: World) -> list[ConditionedPin]:
+        """Return the pins, in their order, with latents generated after their first caption and product mask.
 
-        They are kept below `place`, where a killed call goes on; the ranks of `world`, which have it in common, share
-        the work.
+        Latents are kept below `path`, where a killed call goes on; the ranks of `world`, which have it in common,
+        share the work.
         """
         ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
-        path = place / "shards"
-        with tqdm(total=len(pins), desc="paint", unit="pin", disable=world.rank > 0) as bar, eval_mode(self.unet):
+        shards = path / "shards"
+        with tqdm(total=len(pins), desc="generate", unit="pin", disable=world.rank > 0) as bar, eval_mode(self.unet):
 
-            def samples(rows: range) -> Iterator[Sample]:
-                bar.update(rows.start - bar.n)
-                for _, pins_of_one in groupby(ordered[rows.start : rows.stop], key=lambda pin: pin.row.bucket):
-                    same = list(pins_of_one)
-                    for pin, latents in zip(same, self._latents([pin.row.row for pin in same]), strict=True):
-                        yield {"pin_id": pin.row.pin_id, "latents": latents}
-                bar.update(len(rows))
+            def samples(numbers: range) -> Iterator[Sample]:
+                bar.update(numbers.start - bar.n)
+                for _, group in groupby(ordered[numbers.start : numbers.stop], key=lambda pin: pin.row.bucket):
+                    rows = [pin.row for pin in group]
+                    for row, latents in zip(rows, self._generate_batch([row.row for row in rows]), strict=True):
+                        yield {"pin_id": row.pin_id, "latents": latents}
+                bar.update(len(numbers))
 
-            if not world.broadcast(path.exists()):
-                each = self.spec.batch_size
-                write_shards(path, len(pins), samples, work=place / "parts", rows_per_shard=each, world=world)
+            if not world.broadcast(shards.exists()):
+                size = self.spec.batch_size
+                write_shards(shards, len(pins), samples, work=path / "parts", rows_per_shard=size, world=world)
             world.wait()
             bar.update(len(pins) - bar.n)
-        found, at = Shards(path), {pin.row.row: number for number, pin in enumerate(ordered)}
-        return [replace(pin, painted=(found, at[pin.row.row])) for pin in pins]
+        generated, number_of = Shards(shards), {pin.row.row: number for number, pin in enumerate(ordered)}
+        return [replace(pin, generated_latents=(generated, number_of[pin.row.row])) for pin in pins]
 
-    def _latents(self, rows: Sequence[int]) -> torch.Tensor:
+    def _generate_batch(self, rows: Sequence[int]) -> torch.Tensor:
         """Raw latents (N, C, h, w) on the CPU; a pin's noise is a function of the seed and its row."""
         names = {name: name for name in ("text_states", "text_pooled", "sizes")}
-        of = _read_columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
+        columns = _read_columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
         noise = [
-            torch.randn(of["masked"].shape[2:], generator=torch.Generator().manual_seed(self.seed + row))
+            torch.randn(columns["masked"].shape[2:], generator=torch.Generator().manual_seed(self.seed + row))
             for row in rows
         ]
         device = self.unet.device
         condition = Condition(
-            states=of["text_states"][:, 0].to(device),
-            pooled=of["text_pooled"][:, 0].to(device),
-            sizes=of["sizes"].to(device),
-            hole=of["holes"][:, 0].to(device),
-            masked=self.scale.normalize(of["masked"][:, 0]).to(device),
+            states=columns["text_states"][:, 0].to(device),
+            pooled=columns["text_pooled"][:, 0].to(device),
+            sizes=columns["sizes"].to(device),
+            hole=columns["holes"][:, 0].to(device),
+            masked=self.scale.normalize(columns["masked"][:, 0]).to(device),
         )
         with cast_parameters(choose_autocast_dtype(device, self.spec.precision), self.unet):
             latents = sample_latents(
@@ -180,18 +194,41 @@ class LatentGenerator:
         return self.scale.denormalize(latents).cpu()
 
 
+def read_decoder_pins(
+    generator: LatentGenerator,
+    pins: Path,
+    masks: Path,
+    path: Path,
+    *,
+    train: int,
+    generated: int,
+    held_out: int,
+    parallel: Parallel,
+) -> tuple[list[ConditionedPin], list[ConditionedPin]]:
+    """Read product pins, spread evenly: those to learn on, and held-out ones to score.
+
+    Args:
+        path: where generated latents are kept, for a killed call to go on.
+        train: pins of the train split with encoded latents, at most.
+        generated: how many of these come again with generated latents.
+        held_out: pins of the other splits; each comes with encoded and with generated latents.
+    """
+    products = [row for row in generator.shards.index if has_product(row) and row.view == 0]
+    train_pins, scored_pins = (
+        read_conditioned_pins(
+            generator.shards,
+            select_even_runs([row for row in products if (row.split == "train") == is_train], count),
+            pins,
+            masks,
+        )
+        for is_train, count in ((True, train), (False, held_out))
+    )
+    with join_world(parallel) as world:
+        train_pins += generator.generate_latents(select_even_runs(train_pins, generated), path / "painted", world)
+        scored_pins += generator.generate_latents(scored_pins, path / "painted-held-out", world)
+    return train_pins, scored_pins
+
+
 def _read_columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
     batch = shards.read_batch(rows, names)
     return {name: torch.as_tensor(batch[name]).float() for name in names}
-
-
-def stack_samples(pins: Sequence[DecoderSample]) -> Batch:
-    """Pins of one frame as the batch that `canvas.decoder.model.DecoderObjective` reads."""
-    return {
-        "pin_id": [pin.pin_id for pin in pins],
-        "images": torch.stack([pin.pixels for pin in pins]),
-        "latents": torch.stack([pin.latents for pin in pins]),
-        "mask": torch.stack([pin.mask for pin in pins]),
-        "alpha": torch.stack([pin.alpha for pin in pins]),
-        "truth": torch.stack([pin.truth for pin in pins]),
-    }

@@ -208,6 +208,7 @@ def build_residual_block(wide_in: int, wide_out: int, groups: int) -> ResnetBloc
 
 
 Vae: TypeAlias = AutoencoderKL | PixelAutoencoder
+VAE_CLASSES: dict[str, type[Vae]] = {"AutoencoderKL": AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
 
 
 def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
@@ -249,11 +250,10 @@ def load_vae(source: str | Path) -> Vae:
             raise ValueError(f"vae.init_from {str(source)!r} is not a directory: name a diffusers model or a hub id")
         return AutoencoderKL.from_pretrained(str(source), subfolder="vae")
     folder = local / "vae" if (local / "vae").is_dir() else local
-    kinds = {"AutoencoderKL": AutoencoderKL, "PixelAutoencoder": PixelAutoencoder}
     name = PixelAutoencoder.load_config(folder)["_class_name"]
-    if name not in kinds:
-        raise ValueError(f"{folder} holds a {name}: the autoencoder must be one of {', '.join(kinds)}")
-    return kinds[name].from_pretrained(folder)
+    if name not in VAE_CLASSES:
+        raise ValueError(f"{folder} holds a {name}: the autoencoder must be one of {', '.join(VAE_CLASSES)}")
+    return VAE_CLASSES[name].from_pretrained(folder)
 
 
 def compute_posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
@@ -288,9 +288,3 @@ def get_scale_factor(vae: Vae) -> int:
     if isinstance(vae, PixelAutoencoder):
         return int(vae.config["patch"]) * 2 ** (len(vae.config["channels"]) - 1)
     return int(2 ** (len(vae.config["block_out_channels"]) - 1))
-
-
-def padded(images: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Images (B, 3, H, W) with right and bottom edges repeated until `multiple` divides both sides."""
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -90,8 +90,6 @@ class VaeObjective:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainVaeParams(TrainableParams):
-    """Params of stage `train_vae`."""
-
     objective: VaeObjective | None  # null with train: null
     score_batch: int  # images at once, when scored
     scored_views: int  # held-out scenes whose reconstructions the judges see; they need truth

@@ -5,7 +5,7 @@ Tensors are (B, 3, H, W) in [-1, 1], masks (B, 1, H, W), 1 = product.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evaluation.statistics.intervals import bootstrap_mean
@@ -13,9 +13,13 @@ from evaluation.statistics.intervals import bootstrap_mean
 if TYPE_CHECKING:
     import torch
 
+    from canvas.decoder.model import ConditionalDecoder
+    from canvas.decoder.training_data import ConditionedPin
+    from canvas.vae.model import Vae
+
 
 class DecoderScores:
-    """Scores of pictures decoded round products beside those that the product was pasted on; a batch at a time."""
+    """Scores of images decoded round products beside those that the product was pasted on; a batch at a time."""
 
     def __init__(self, *, erosion: int, reach: int) -> None:
         self._erosion = erosion  # pixels between the mask's edge and the core
@@ -24,7 +28,7 @@ class DecoderScores:
         self._values: dict[str, list[float]] = {}
 
     def add(self, decoded: torch.Tensor, pasted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> None:
-        """Take in pictures, and the `images` that their products come from."""
+        """Take in images decoded both ways, and the `images` that their products come from."""
         from canvas.masks.composite import compute_seam_gradient, erode_mask
         from canvas.pins.pixels import tensor_to_bytes
         from evaluation.measures.similarity import psnr
@@ -34,9 +38,9 @@ class DecoderScores:
         self._core = max(self._core, int(difference.max()) if difference.numel() else 0)
         real = compute_seam_gradient(images, mask, self._reach)
         there = real > 0  # not where the mask has no edge either, which is NaN
-        both = [pictures.clamp(-1, 1) for pictures in (decoded, pasted)]
-        ratio, ratio_pasted = ((compute_seam_gradient(pictures, mask, self._reach) / real)[there] for pictures in both)
-        psnr_db, psnr_db_pasted = (psnr(pictures, images) for pictures in both)
+        clamped = [batch.clamp(-1, 1) for batch in (decoded, pasted)]
+        ratio, ratio_pasted = ((compute_seam_gradient(batch, mask, self._reach) / real)[there] for batch in clamped)
+        psnr_db, psnr_db_pasted = (psnr(batch, images) for batch in clamped)
         values = {
             "seam_gradient_ratio": ratio,
             "psnr_db": psnr_db,
@@ -45,21 +49,40 @@ class DecoderScores:
             "seam_error_gain": (ratio_pasted - 1).abs() - (ratio - 1).abs(),
             "psnr_db_gain": psnr_db - psnr_db_pasted,
         }
-        for name, of_pictures in values.items():
-            self._values.setdefault(name, []).extend(of_pictures.tolist())
+        for name, scores in values.items():
+            self._values.setdefault(name, []).extend(scores.tolist())
 
-    def metrics(self) -> Mapping[str, float]:
-        """`core_max_abs_diff` in 8-bit steps, mean seam ratios (1: as in real pins) and PSNR, with 95 % intervals.
+    def compute_metrics(self) -> dict[str, float]:
+        """Compute `core_max_abs_diff` in 8-bit steps, mean seam ratios (real pins: 1) and PSNR, with 95 % intervals.
 
         `psnr_db_gain` and `seam_error_gain`, the seam ratio's distance to 1, are mean differences between the two
-        pictures of a pin: above 0 decoding is better than pasting.
+        images of a pin: above 0 decoding is better than pasting.
 
         Raises `ValueError` if nothing was added.
         """
         if not self._values:
             raise ValueError("no held-out product to score the decoder on: were all of their masks rejected?")
-        figures: dict[str, float] = {"pins": len(self._values["psnr_db"]), "core_max_abs_diff": self._core}
+        metrics: dict[str, float] = {"pins": len(self._values["psnr_db"]), "core_max_abs_diff": self._core}
         for name, values in self._values.items():
-            of = bootstrap_mean(values)
-            figures |= {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
-        return figures
+            interval = bootstrap_mean(values)
+            metrics |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return metrics
+
+
+def score_decoder(
+    decoder: ConditionalDecoder, autoencoder: Vae, pins: Sequence[ConditionedPin], reach: int
+) -> dict[str, object]:
+    """Score the decoder on pins with generated latents, and under `encoded` on those with encoded ones.
+
+    Args:
+        reach: pixels on each side of the mask's edge that count as its seam.
+    """
+    from canvas.decoder.training import decode_with_baseline
+    from canvas.pins.pixels import bytes_to_tensor
+
+    generated, encoded = (DecoderScores(erosion=decoder.config["erosion"], reach=reach) for _ in range(2))
+    for sample in (pin.load_sample() for pin in pins):
+        scores = generated if sample.is_generated else encoded
+        images = bytes_to_tensor(sample.pixels[None])
+        scores.add(*decode_with_baseline(decoder, autoencoder, sample), images, sample.mask[None])
+    return {**generated.compute_metrics(), "encoded": encoded.compute_metrics()}

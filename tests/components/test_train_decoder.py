@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch)
     def never(*_) -> None:
         raise AssertionError("what was painted is painted again")
 
-    monkeypatch.setattr(LatentGenerator, "_latents", never)
+    monkeypatch.setattr(LatentGenerator, "_generate_batch", never)
     log = Log()
     run(data, tmp_path / "out", log, trained[1].parent / "scratch")
     assert log.steps == []
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, data, tmp_path, monkeypatch)
 
 
 def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
-    paint, rows = LatentGenerator._latents, []
+    paint, rows = LatentGenerator._generate_batch, []
 
     def dying(self: LatentGenerator, chosen: list[int]) -> torch.Tensor:
         rows.append(list(chosen))
@@ -114,7 +114,7 @@ def test_painting_that_was_killed_goes_on(data, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return paint(self, chosen)
 
-    monkeypatch.setattr(LatentGenerator, "_latents", dying)
+    monkeypatch.setattr(LatentGenerator, "_generate_batch", dying)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "killed", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
     run(data, tmp_path / "out", Log(), tmp_path / "scratch", sampling={"batch_size": 1})
@@ -126,7 +126,7 @@ def test_known_pins_are_cropped_as_their_latents(data):
     shards, vae = ShardRows(data / "shards"), load_vae(data / "vae").eval()
     rows = [row for row in shards.index if has_product(row) and row.view == 0]
     pins = read_conditioned_pins(shards, rows, data / "pins", data / "masks")
-    for pin in (one.known() for one in pins):
+    for pin in (one.load_sample() for one in pins):
         images = bytes_to_tensor(pin.pixels[None])
         with torch.no_grad():
             assert torch.allclose(vae.encode(images).latent_dist.mode()[0], pin.latents, atol=2e-3)
@@ -134,7 +134,7 @@ def test_known_pins_are_cropped_as_their_latents(data):
         assert torch.allclose(red, torch.tensor([220.0, 40, 40]), atol=12)
         assert pin.mask.any()
         assert compute_hole(pin.mask[None], 8).any()
-    first = [pin.known() for pin in pins if pin.row.bucket == pins[0].row.bucket]
+    first = [pin.load_sample() for pin in pins if pin.row.bucket == pins[0].row.bucket]
     assert stack_samples(first)["images"].shape[0] == len(first)
 
 

@@ -157,7 +157,7 @@ def test_training_uses_what_is_known():
         "latents": torch.zeros(2, 6, 4, 4),
         "mask": mask,
         "alpha": alpha,
-        "truth": mask,
+        "target_mask": mask,
     }
     objective = DecoderObjective(ImageLoss(WEIGHTS), scale=UNIT, latent_noise=0)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)
@@ -183,7 +183,14 @@ def test_noise_reaches_encoded_latents_alone():
     images, mask, alpha = _known()
     truth = torch.stack([torch.ones_like(mask[0]), mask[1]])
     latents = torch.full((2, 6, 16, 16), 3.0)
-    batch = {"pin_id": ["a", "b"], "images": images, "latents": latents, "mask": mask, "alpha": alpha, "truth": truth}
+    batch = {
+        "pin_id": ["a", "b"],
+        "images": images,
+        "latents": latents,
+        "mask": mask,
+        "alpha": alpha,
+        "target_mask": truth,
+    }
     scale = LatentScale(torch.zeros(6), torch.full((6,), 10.0), 1.0)
     objective = DecoderObjective(ImageLoss(WEIGHTS), scale=scale, latent_noise=0.5)
     for step in range(8):

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from canvas.vae.latents import LatentMoments, get_latent_scale
-from canvas.vae.model import PixelAutoencoder, build_vae, get_scale_factor, load_vae, padded
+from canvas.vae.model import PixelAutoencoder, build_vae, get_scale_factor, load_vae
 from canvas.vae.spec import VaeSpec
 from tests.canvas import tiny
 
@@ -143,14 +143,6 @@ def test_scale_of_sdxl_is_its_scaling_factor():
     vae = AutoencoderKL(scaling_factor=0.13025)
     raw = torch.randn(1, 4, 2, 2)
     assert torch.allclose(get_latent_scale(vae).normalize(raw), raw * 0.13025)
-
-
-def test_padding_repeats_edges():
-    images = torch.rand(1, 3, 5, 8)
-    wide = padded(images, 4)
-    assert wide.shape == (1, 3, 8, 8)
-    assert torch.equal(wide[:, :, :5], images)
-    assert torch.equal(wide[:, :, 7], images[:, :, 4])
 
 
 def _low_frequencies(count: int) -> torch.Tensor:

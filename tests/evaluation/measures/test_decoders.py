@@ -26,7 +26,7 @@ def test_gains_are_means_of_differences_between_the_two_pictures_of_a_pin():
     scores = DecoderScores(erosion=2, reach=2)
     for some in (slice(0, 4), slice(4, count)):
         scores.add(decoded[some], pasted[some], images[some], mask(count)[some])
-    found = scores.metrics()
+    found = scores.compute_metrics()
     assert found["psnr_db_gain"] == pytest.approx(found["psnr_db"] - found["psnr_db_pasted"], abs=1e-4)
     assert 0 < found["psnr_db_gain_low"] <= found["psnr_db_gain"] <= found["psnr_db_gain_high"]
     assert found["psnr_db_low"] < found["psnr_db_pasted_high"]  # unpaired, the intervals overlap
@@ -43,13 +43,13 @@ def test_a_product_without_an_edge_has_no_seam():
     none[1] = 1
     scores = DecoderScores(erosion=2, reach=2)
     scores.add(images + 0.1, images + 0.2, images, none)
-    assert scores.metrics()["pins"] == 2
+    assert scores.compute_metrics()["pins"] == 2
     alone = DecoderScores(erosion=2, reach=2)
     alone.add(images[:1] + 0.1, images[:1] + 0.2, images[:1], none[:1])
     for name in ("seam_gradient_ratio", "seam_error_gain"):
-        assert scores.metrics()[name] == pytest.approx(alone.metrics()[name])
+        assert scores.compute_metrics()[name] == pytest.approx(alone.compute_metrics()[name])
 
 
 def test_nothing_to_score():
     with pytest.raises(ValueError, match="no held-out product to score the decoder on"):
-        DecoderScores(erosion=2, reach=2).metrics()
+        DecoderScores(erosion=2, reach=2).compute_metrics()
