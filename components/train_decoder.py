@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
@@ -43,7 +42,6 @@ def train_decoder(
     from canvas.denoiser.unet import load_denoiser
     from canvas.device import default_device
     from canvas.shards.rows import ShardRows
-    from canvas.train.loop import write_losses
     from canvas.train.state import eval_mode
     from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
@@ -62,7 +60,7 @@ def train_decoder(
     sampled = time.perf_counter()
     torch.manual_seed(spec.seed)
     conditional = ConditionalDecoder.from_vae(autoencoder, decoder)
-    sample = build_sampler(autoencoder, samples, log.picture)
+    sample = build_sampler(autoencoder, samples, log.image)
     encoder = clip.path / perceptual.encoder
     features = load_feature_distance(encoder, perceptual.layers) if params.loss.features else None
     adversary = params.adversary.scale(training) if params.adversary else None
@@ -73,8 +71,8 @@ def train_decoder(
     trained = time.perf_counter()
     with eval_mode(conditional):
         figures = score_decoder(conditional, autoencoder, scored, params.seam_reach)
-        sheet.path.write_bytes(draw_decoder_sheet(conditional, autoencoder, samples))
+        sheet.write(draw_decoder_sheet(conditional, autoencoder, samples))
     figures |= {"images_per_second": result.images_per_second, "parameters": conditional.num_parameters()}
     figures["seconds"] = {"paint": sampled - clock, "train": trained - sampled, "score": time.perf_counter() - trained}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    write_losses(losses.path, result.losses)
+    metrics.write(figures)
+    losses.write(result.losses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from canvas.pins.frames import FrameSpec
@@ -38,7 +37,6 @@ def train_vae(
     from canvas.device import default_device
     from canvas.pins import tables
     from canvas.pins.image_batches import batch_by_frame
-    from canvas.train.loop import write_losses
     from canvas.train.state import eval_mode
     from canvas.vae.latents import store_latent_statistics
     from canvas.vae.model import build_vae
@@ -57,9 +55,7 @@ def train_vae(
         crops = load_crops(pins.path, train, frames.side, objective.crops, spec)
         if vae.init_from is None:
             fit_patches_to_epoch(autoencoder, crops)
-        sample = build_sampler(
-            pins.path, held_out, frames, distance, params.sheet_each, params.score_batch, log.picture
-        )
+        sample = build_sampler(pins.path, held_out, frames, distance, params.sheet_each, params.score_batch, log.image)
         checkpoints = scratch.path / "checkpoints"
         result = fit_autoencoder(autoencoder, crops, objective, spec, distance, checkpoints, log.metrics, sample)
     trained = time.perf_counter()
@@ -74,6 +70,6 @@ def train_vae(
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
     figures: dict[str, object] = {"images_per_second": result.images_per_second} if result else {}
     figures |= {**scores.compute_metrics(), **scene_scores, "seconds": seconds}
-    metrics.path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sheet.path.write_bytes(scores.draw_sheet())
-    write_losses(losses.path, result.losses if result else [])
+    metrics.write(figures)
+    sheet.write(scores.draw_sheet())
+    losses.write(result.losses if result else [])

@@ -32,7 +32,7 @@ from canvas.train.state import (
     seed_generators,
 )
 
-__all__ = ["Adversary", "Objective", "TrainResult", "fit", "write_losses"]
+__all__ = ["Adversary", "Objective", "TrainResult", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,8 +191,3 @@ def _format_divergence(step: int, quantity: str, value: float, batches: Batches,
         f"{quantity} is {value} at step {step + 1}, on pins {shown}: look at these pins, lower learning_rate "
         f"({spec.learning_rate}) or clip_norm ({spec.clip_norm}), or raise precision ({spec.precision})"
     )
-
-
-def write_losses(path: Path, losses: Iterable[tuple[int, float]]) -> None:
-    """Write a loss curve as CSV with the columns `step` and `loss`; none trained leaves the header alone."""
-    path.write_text("step,loss\n" + "".join(f"{step},{loss:.6g}\n" for step, loss in losses), encoding="utf-8")
