@@ -31,14 +31,19 @@ def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
 def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     """One entry of `stages:`: deps are data and rooms of code; the headline stays in git, all else in the cache.
 
+    The files of `reports/<stage>/` are one out, the folder, which a stage that collects depends on as a whole.
+
     Stages of the promote pipeline are frozen: `dvc repro` never moves a champion, only who means to does, by
     `python -m lifecycle promote` or on the cluster. They have no outs here: DVC fails where those of a frozen stage,
     which it does not make, are missing.
     """
     frozen = stage.pipeline == "promote"
-    read = dict.fromkeys(artifact.path for artifact in stage.inputs.values())
+    read = dict.fromkeys(
+        get_out(stage.collected[argument][0], artifact) if argument in stage.collected else artifact.path
+        for argument, artifact in stage.inputs.items()
+    )
     written = () if frozen else stage.outputs.values()
-    kinds = {artifact.path: issubclass(artifact, Headline) for artifact in written}
+    kinds = {get_out(stage, artifact): issubclass(artifact, Headline) for artifact in written}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
@@ -49,6 +54,12 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
         "metrics": [{path: {"cache": False}} for path, is_headline in kinds.items() if is_headline],
     }
     return {key: value for key, value in entry.items() if value}
+
+
+def get_out(stage: Stage[Any], artifact: type[Artifact]) -> str:
+    """The out of `stage` that holds `artifact`: its folder of reports, or the artifact's own path."""
+    folder = f"reports/{stage.name}"
+    return folder if artifact.path.startswith(f"{folder}/") else artifact.path
 
 
 def dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:

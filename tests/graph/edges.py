@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+CODE = ("canvas", "components", "evaluation")
 Edges = set[tuple[str, str]]
 """(producer or pinned path, consumer)."""
 
 
 def dvc_edges(document: Mapping[str, Any]) -> Edges:
-    """Edges of a dvc.yaml; code files are no edges."""
-    maker = {path: name for name, stage in document["stages"].items() for path in _paths(stage, "outs", "metrics")}
+    """Edges of a dvc.yaml; code is none."""
+    writers = makers(document)
     return {
-        (maker.get(path, path), name)
+        (_maker(path, writers), name)
         for name, stage in document["stages"].items()
         for path in _paths(stage, "deps")
-        if path in maker or not path.endswith(".py")
+        if path.partition("/")[0] not in CODE
     }
 
 
@@ -32,13 +34,18 @@ def kfp_edges(specification: Mapping[str, Any], made_elsewhere: Mapping[str, str
     for task in tasks.values():
         for artifact in task.get("inputs", {}).get("artifacts", {}).values():
             source = _name(tasks[artifact["taskOutputArtifact"]["producerTask"]])
-            edges.add(((made_elsewhere or {}).get(source, source), _name(task)))
+            edges.add((_maker(source, made_elsewhere or {}), _name(task)))
     return edges
 
 
 def makers(document: Mapping[str, Any]) -> dict[str, str]:
     """Path -> the stage of dvc.yaml that writes it."""
     return {path: name for name, stage in document["stages"].items() for path in _paths(stage, "outs", "metrics")}
+
+
+def _maker(path: str, makers: Mapping[str, str]) -> str:
+    """The stage that writes `path` or a folder round it, else the path."""
+    return next((makers[place] for place in (path, *map(str, PurePosixPath(path).parents)) if place in makers), path)
 
 
 def _paths(stage: Mapping[str, Any], *keys: str) -> Iterable[str]:

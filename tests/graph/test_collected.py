@@ -41,7 +41,7 @@ def test_a_new_stage_is_shown_by_itself(repository: Project) -> None:
     repository.write("components/double.py", NEW_STAGE.format(pipeline="train"))
     repository.pipelines("graph")
     dvc, (train, _) = repository.dvc(), repository.compiled()
-    assert "reports/double/doubled.json" in dvc["stages"]["show"]["deps"]
+    assert {"reports/square", "reports/double"} <= set(dvc["stages"]["show"]["deps"])
     assert kfp_edges(train, makers(dvc)) == dvc_edges(dvc)
     repository.ok("dvc", "repro", "show")
     page = repository.read("reports/show/index.html")

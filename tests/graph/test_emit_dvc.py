@@ -22,10 +22,7 @@ def test_stage_entry(toy: Project) -> None:
         "params": ["shared", "square"],
         "outs": [
             "artifacts/squares",
-            "reports/square/metrics.json",
-            "reports/square/report.html",
-            "reports/square/curve.csv",
-            "reports/square/sheet.png",
+            "reports/square",
         ],
     }
     assert document["stages"]["mean"]["outs"] == ["models/mean"]
