@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from canvas.pins import tables
-from canvas.pins.engine import Engine, start_engine
+from canvas.pins.engine import Engine
 from canvas.ranges import Count
 from components.artifacts import Clip, Embeddings, Kept, Pins, Uve
 from lifecycle.declare.stage import Input, Metrics, Output, stage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +29,27 @@ def embed(
     metrics: Output[Metrics],
 ) -> None:
     """Embed every kept pin with UVE, as floats and as binary code, and with CLIP's second image tower."""
+    from canvas.pins import tables
+    from canvas.pins.engine import start_engine
+    from canvas.uve.table import embed_kept_pins
+
     start_engine(engine)
     clock = time.perf_counter()
-    total = len(tables.read_kept_splits(pins.path, kept.path))
-    rows = _embedded(embed, engine, pins.path, kept.path, uve.path, clip.path, total)
+    rows = embed_kept_pins(
+        pins.path,
+        kept.path,
+        uve.path,
+        clip.path,
+        batch_size=embed.batch_size,
+        workers=embed.workers,
+        threads=engine.threads,
+    )
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock
     if not written:
         raise ValueError(f"{kept.path} keeps no pin: there is nothing to embed")
     first = next(tables.read_batches(embeddings.path, rows=1)).to_pylist()[0]
-    figures = {
+    results = {
         "pins": written,
         "uve_width": len(first["uve"]),
         "clip_width": len(first["clip"]),
@@ -53,26 +57,4 @@ def embed(
         "seconds": seconds,
         "pins_per_second": written / seconds,
     }
-    metrics.write(figures)
-
-
-def _embedded(
-    params: EmbedParams, engine: Engine, pins: Path, kept: Path, uve: Path, clip: Path, total: int
-) -> Iterator[pa.RecordBatch]:
-    from tqdm import tqdm
-
-    from canvas.uve.table import embed_table
-
-    good = tables.scan(kept).where("kept").select("pin_id")
-    frame = embed_table(
-        tables.scan(pins).select("pin_id", "image").join(good, on="pin_id", how="semi"),
-        uve,
-        clip,
-        batch_size=params.batch_size,
-        workers=params.workers,
-        threads=engine.threads,
-    )
-    with tqdm(total=total, desc="embed", unit="pin") as bar:
-        for batch in frame.to_arrow_iter(results_buffer_size=1):
-            yield batch
-            bar.update(batch.num_rows)
+    metrics.write(results)

@@ -20,9 +20,6 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
-from torch import distributed, nn
-from torch.distributed._functional_collectives import all_gather_single_autograd
-from torch.nn import functional as F
 
 from canvas.clip.spec import ClipSpec
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
@@ -261,28 +258,3 @@ def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[t
 def compute_text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
     """(D, P): what the denoiser is built for."""
     return sum(spec.text_width for spec in specs), specs[-1].embed_dim
-
-
-def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3) on `pixels` (B, 3, H, W), normalised, and
-    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's pictures.
-
-    Every rank has the loss of the pairs of all ranks, as one process would; DDP's mean of its gradients is the whole
-    gradient, since those of what was gathered are summed over the ranks.
-    """
-    images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
-    images, texts, tokens = (_gather_ranks(rows) for rows in (images, texts, batch["tokens"]))
-    logits = temperature * images @ texts.T
-    same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
-    answers = same / same.sum(dim=1, keepdim=True)
-    loss = (F.cross_entropy(logits, answers) + F.cross_entropy(logits.T, answers)) / 2
-    right = (same.gather(1, logits.argmax(dim=1, keepdim=True)) > 0).float().mean()
-    return loss, {"accuracy": right, "temperature": temperature.detach()}
-
-
-def _gather_ranks(rows: torch.Tensor) -> torch.Tensor:
-    """The rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
-    world = distributed.group.WORLD  # None: nobody joined one
-    if world is None or world.size() == 1:
-        return rows
-    return all_gather_single_autograd(rows.contiguous(), 0, world)

@@ -1,8 +1,13 @@
-"""Sizes of the text-image encoders: params of stages, so this module is light to import."""
+"""Sizes and training of the text-image encoders: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
+
+from canvas.pins.crops import CropSpec
+from canvas.train.spec import TrainableParams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +29,7 @@ class ClipSpec:
     context_length: int
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
     init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", a directory that a stage wrote, or
-    # a text encoder of transformers, as text_encoder in a diffusers pipeline: the picture half is random then
+    # a text encoder of transformers, as text_encoder in a diffusers pipeline: the image half is random then
 
     def __post_init__(self) -> None:
         if self.text_layers < 2:
@@ -52,3 +57,18 @@ class TextSpec:
                 f"context_length is {self.first.context_length} and {self.second.context_length}: the towers' states "
                 "stand side by side, make them equal"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainClipParams(TrainableParams):
+    """What the encoders are trained on, and scored with."""
+
+    sources: tuple[str, ...]  # of the captions to learn from
+    scored_source: str  # of the captions that retrieval is scored with
+    crops: CropSpec
+    score_batch: int  # images at once, when scored
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "accumulate": "pairs are told apart within one pass, train on more processes and set it to 1",
+        "parallel": "the temperature is one number, which cannot be sharded, set it to ddp or none",
+    }

@@ -1,8 +1,8 @@
-"""Styles of a table of embeddings: clusters of pictures that look alike, and boards, each with what is known of it."""
+"""Groups of embedded pins that may be styles: clusters of images that look alike, and boards."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
 from canvas.pins.image_batches import select_evenly
 from canvas.styles.clusters import compute_descriptors
+from canvas.uve.pin_embeddings import EmbeddingSource, concatenate_embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,14 @@ class EmbeddedPins:
     pins: list[str]
     uve: Vectors
     clip: Vectors
-    descriptors: Vectors  # descriptors: what clusters and coherence are of
+    descriptors: Vectors  # what clusters and coherence are of
     boards: list[str | None]
     splits: list[str]
     captions: list[str]  # backgrounds; "": unknown
+
+    def select_rows(self, splits: Collection[str]) -> NDArray[np.int64]:
+        """Return the rows of the pins of `splits`."""
+        return np.array([row for row, split in enumerate(self.splits) if split in splits], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,57 +51,61 @@ def read_embedded_pins(
     *,
     splits: Collection[str],
     count: int,
-    source: str,
+    source: EmbeddingSource,
     without_product: bool,
 ) -> EmbeddedPins:
-    """Pins of the embeddings, at most `count` of `splits` and as many of the others, spread evenly. `source` of the
-    descriptors: "uve", "clip" or "uve+clip"; `without_product`: what all pins of a product share is taken out of them.
+    """Read at most `count` embedded pins of `splits` and as many of the others, spread evenly.
 
-    Raises `ValueError` if `splits` have none.
+    Args:
+        source: Embeddings that the descriptors are made of.
+        without_product: Take out of the descriptors what all pins of a product share.
+
+    Raises:
+        ValueError: No embedded pin is of `splits`.
     """
-    known = {row["pin_id"]: row for row in tables.read(pins, ["pin_id", "board", "product_id", "split"]).to_pylist()}
-    every = tables.read(embeddings, ["pin_id"])["pin_id"].to_pylist()
-    mined = select_evenly([pin for pin in every if known[pin]["split"] in splits], count)
+    row_of = {row["pin_id"]: row for row in tables.read(pins, ["pin_id", "board", "product_id", "split"]).to_pylist()}
+    embedded = tables.read(embeddings, ["pin_id"])["pin_id"].to_pylist()
+    mined = select_evenly([pin for pin in embedded if row_of[pin]["split"] in splits], count)
     if not mined:
         raise ValueError(f"no embedded pin is of {', '.join(splits)}: name other mine_styles.splits")
-    wanted = {*mined, *select_evenly([pin for pin in every if known[pin]["split"] not in splits], count)}
+    selected = {*mined, *select_evenly([pin for pin in embedded if row_of[pin]["split"] not in splits], count)}
     parts: dict[str, list[Any]] = {"pin_id": [], "uve": [], "clip": []}
     for batch in tables.read_batches(embeddings, list(parts), 2_000):
-        chosen = batch.filter(pa.array([pin in wanted for pin in batch["pin_id"].to_pylist()]))
+        chosen = batch.filter(pa.array([pin in selected for pin in batch["pin_id"].to_pylist()]))
         if chosen.num_rows:
             parts["pin_id"] += chosen["pin_id"].to_pylist()
             for name in ("uve", "clip"):
                 parts[name].append(chosen[name].flatten().to_numpy().reshape(chosen.num_rows, -1))
     ids = parts["pin_id"]
     vectors = {name: np.concatenate(parts.pop(name)) for name in ("uve", "clip")}  # one of them is there twice at most
-    shown = normalize_vectors(np.concatenate([vectors[name] for name in source.split("+")], axis=1))
-    contents = [known[pin]["product_id"] if without_product else None for pin in ids]
-    words = read_backgrounds(captions, set(ids))
+    joint = normalize_vectors(concatenate_embeddings(vectors, source))
+    contents = [row_of[pin]["product_id"] if without_product else None for pin in ids]
+    background_of = read_backgrounds(captions, set(ids))
     return EmbeddedPins(
         ids,
         vectors["uve"],
         vectors["clip"],
-        compute_descriptors(shown, contents),
-        [known[pin]["board"] or None for pin in ids],
-        [known[pin]["split"] for pin in ids],
-        [words.get(pin, "") for pin in ids],
+        compute_descriptors(joint, contents),
+        [row_of[pin]["board"] or None for pin in ids],
+        [row_of[pin]["split"] for pin in ids],
+        [background_of.get(pin, "") for pin in ids],
     )
 
 
-def group_by_cluster(descriptors: Vectors, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> list[Group]:
-    """The clusters of `rows`, largest first; their names are still numbers. `labels`: cluster of each of `rows`."""
-    members = [rows[labels == number] for number in np.unique(labels)]
-    members.sort(key=lambda found: (-len(found), int(found[0])))
-    return [Group(str(place), _sort_by_typicality(descriptors, found)) for place, found in enumerate(members)]
+def group_by_cluster(pins: EmbeddedPins, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> list[Group]:
+    """Return the clusters of `rows`, largest first; `labels` are the clusters' numbers, and places are their names."""
+    clusters = [rows[labels == number] for number in np.unique(labels)]
+    clusters.sort(key=lambda members: (-len(members), int(members[0])))
+    return [Group(str(place), _sort_by_typicality(pins.descriptors, rows)) for place, rows in enumerate(clusters)]
 
 
-def group_by_board(descriptors: Vectors, rows: NDArray[np.int64], boards: Sequence[str | None]) -> list[Group]:
-    """The pins of `rows` by board, boards by name."""
-    members: dict[str, list[int]] = {}
+def group_by_board(pins: EmbeddedPins, rows: NDArray[np.int64]) -> list[Group]:
+    """Return the pins of `rows` by board, boards by name."""
+    boards: dict[str, list[int]] = {}
     for row in rows.tolist():
-        if (board := boards[row]) is not None:
-            members.setdefault(board, []).append(row)
-    return [Group(name, _sort_by_typicality(descriptors, np.array(members[name]))) for name in sorted(members)]
+        if (board := pins.boards[row]) is not None:
+            boards.setdefault(board, []).append(row)
+    return [Group(name, _sort_by_typicality(pins.descriptors, np.array(boards[name]))) for name in sorted(boards)]
 
 
 def _sort_by_typicality(descriptors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:

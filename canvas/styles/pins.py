@@ -1,8 +1,8 @@
-"""Pins that show a style: which pictures the generator is handed when it is asked to follow one."""
+"""Pins that show a style: which images the generator is handed when it is asked to follow one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,19 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
-from canvas.pins.image_batches import select_evenly
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.image_batches import load_square_images, select_evenly
+from canvas.pins.images import composite_on_white, decode_image, draw_contact_sheet, encode_png
 from canvas.pins.masks import decode_alpha
 from canvas.pins.scene_views import Views, crop_center_square
+from canvas.styles.table import Style
+
+STRIP_SIDE = 96
+"""Pixels of an image on the strip of a style."""
 
 
 @dataclass(frozen=True, slots=True)
 class StylePin:
-    """A picture of a product in a scene."""
+    """An image of a product in a scene."""
 
     pin_id: str
     image: Image.Image  # RGB
@@ -33,47 +37,67 @@ class StylePin:
 def read_style_pins(
     pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], scenes: int, each: int
 ) -> dict[str, list[StylePin]]:
-    """Kept pins of `splits` that show a product before a background that has words, at most `each` of a scene, of
-    products as different as there are; by scene, or where none is known by background, at most `scenes` of them,
-    spread evenly. ValueError if there is none.
+    """Read kept pins of `splits` that show a product before a background that has words, by scene.
 
-    Words are the generated caption's; where no caption names a background, they are the scene's name.
+    At most `each` of a scene, of products as different as there are, and at most `scenes` scenes, spread evenly. Words
+    are the generated caption's, or where no caption names a background the scene's name; where truth knows no scene,
+    the background stands for it.
+
+    Raises:
+        ValueError: There is no such pin.
     """
     split_of = tables.read_kept_splits(pins, kept)
-    known = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
-    scene_of = {row["pin_id"]: row["scene"] for row in known}
-    words = read_backgrounds(captions, split_of, of_products=True) or {
-        row["pin_id"]: row["scene"] for row in known if row["kind"] == "in_scene" and row["scene"]
+    truth_rows = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
+    scene_of = {row["pin_id"]: row["scene"] for row in truth_rows}
+    background_of = read_backgrounds(captions, split_of, of_products=True) or {
+        row["pin_id"]: row["scene"] for row in truth_rows if row["kind"] == "in_scene" and row["scene"]
     }
-    found: dict[str, dict[tuple[int, str], dict[str, str]]] = {}
+    candidates: dict[str, dict[tuple[int, str], dict[str, str]]] = {}  # scene -> (turn of its product, pin) -> row
     turns: dict[tuple[str, str], int] = {}
     for row in tables.read(pins, ["pin_id", "category", "product_id"]).to_pylist():
         pin = row["pin_id"]
-        named = scene_of.get(pin) or (words.get(pin) if not scene_of else None)
-        if split_of.get(pin) not in splits or not words.get(pin) or not named:
+        scene = scene_of.get(pin) or (background_of.get(pin) if not scene_of else None)
+        if split_of.get(pin) not in splits or not background_of.get(pin) or not scene:
             continue
-        turn = turns[named, str(row["product_id"])] = turns.get((named, str(row["product_id"])), -1) + 1
-        found.setdefault(named, {})[turn, pin] = row
-    if not found:
+        turn = turns[scene, str(row["product_id"])] = turns.get((scene, str(row["product_id"])), -1) + 1
+        candidates.setdefault(scene, {})[turn, pin] = row
+    if not candidates:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} shows a product in a scene: no style to follow")
-    chosen = {
-        named: [found[named][place] for place in sorted(found[named])[:each]] for named in select_evenly(found, scenes)
+    rows_of = {
+        scene: [candidates[scene][place] for place in sorted(candidates[scene])[:each]]
+        for scene in select_evenly(candidates, scenes)
     }
-    wanted = {row["pin_id"] for rows in chosen.values() for row in rows}
-    images = _read_images(pins, "image", wanted)
+    images = _read_images(pins, "image", {row["pin_id"] for rows in rows_of.values() for row in rows})
     return {
-        named: [
+        scene: [
             StylePin(
                 pin_id=row["pin_id"],
                 image=images[row["pin_id"]],
-                background=words[row["pin_id"]],
+                background=background_of[row["pin_id"]],
                 scene=scene_of.get(row["pin_id"]),
                 category=row["category"],
                 product_id=row["product_id"],
             )
             for row in rows
         ]
-        for named, rows in chosen.items()
+        for scene, rows in rows_of.items()
+    }
+
+
+def draw_style_strips(styles: Sequence[Style], pins: Path, count: int) -> dict[str, bytes]:
+    """Draw the `count` most typical images of every style that is kept, as PNG by style_id."""
+    pins_of = {style.style_id: style.pins[:count] for style in styles if not style.dropped}
+    pin_ids = {pin for members in pins_of.values() for pin in members}
+    if not pin_ids:
+        return {}
+    images = dict(zip(*load_square_images(pins, pin_ids, STRIP_SIDE), strict=True))
+    return {
+        style_id: encode_png(
+            draw_contact_sheet(
+                [Image.fromarray(images[pin]) for pin in members], [""] * len(members), columns=count, cell=STRIP_SIDE
+            )
+        )
+        for style_id, members in pins_of.items()
     }
 
 
@@ -90,42 +114,43 @@ class LabelledProducts:
 def read_labelled_products(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int
 ) -> LabelledProducts:
-    """At most `count` kept pins of `splits`, spread evenly; none where truth knows nothing."""
+    """Read at most `count` kept pins of `splits`, spread evenly; none where truth knows nothing."""
     split_of = tables.read_kept_splits(pins, kept)
     category = dict(zip(*tables.read(pins, ["pin_id", "category"]).to_pydict().values(), strict=True))
-    ranked = sorted(
+    labelled = [
         row["pin_id"]
         for row in tables.read(truth, ["pin_id", "kind"]).to_pylist()
         if row["kind"] == "in_scene" and split_of.get(row["pin_id"]) in splits and category.get(row["pin_id"])
-    )
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    chosen = {ranked[place] for place in places}
-    images, empty = _read_images(pins, "image", chosen), _read_images(truth, "background", chosen)
+    ]
+    chosen = set(select_evenly(labelled, count))
+    images, backgrounds = _read_images(pins, "image", chosen), _read_images(truth, "background", chosen)
     alphas = {
         row["pin_id"]: decode_alpha(row["alpha"])
         for batch in tables.read_batches(truth, ["pin_id", "alpha"])
         for row in batch.to_pylist()
         if row["pin_id"] in chosen and row["alpha"]
     }
-    whole = sorted(chosen & images.keys() & empty.keys() & alphas.keys())
-    none = np.zeros((0, side, side), np.uint8)
-    grey = [crop_center_square(Image.fromarray((alphas[pin] * 255).astype(np.uint8)), side) >= 128 for pin in whole]
+    complete = sorted(chosen & images.keys() & backgrounds.keys() & alphas.keys())
+    greys = [Image.fromarray((alphas[pin] * 255).astype(np.uint8)) for pin in complete]
     return LabelledProducts(
-        views=np.stack([crop_center_square(images[pin], side) for pin in whole])
-        if whole
-        else none[..., None].repeat(3, -1),
-        masks=np.stack(grey) if whole else none.astype(bool),
-        categories=[category[pin] for pin in whole],
-        backgrounds=np.stack([crop_center_square(empty[pin], side) for pin in whole])
-        if whole
-        else none[..., None].repeat(3, -1),
+        views=_stack_views([images[pin] for pin in complete], (side, side, 3)),
+        masks=_stack_views(greys, (side, side)) >= 128,
+        categories=[category[pin] for pin in complete],
+        backgrounds=_stack_views([backgrounds[pin] for pin in complete], (side, side, 3)),
     )
 
 
-def _read_images(table: Path, column: str, wanted: Collection[str]) -> dict[str, Image.Image]:
+def _stack_views(images: Sequence[Image.Image], shape: tuple[int, ...]) -> Views:
+    views = np.zeros((len(images), *shape), np.uint8)
+    for view, image in zip(views, images, strict=True):
+        view[:] = crop_center_square(image, shape[0])
+    return views
+
+
+def _read_images(table: Path, column: str, pin_ids: Collection[str]) -> dict[str, Image.Image]:
     return {
         row["pin_id"]: composite_on_white(decode_image(row[column]))
         for batch in tables.read_batches(table, ["pin_id", column])
         for row in batch.to_pylist()
-        if row["pin_id"] in wanted and row[column]
+        if row["pin_id"] in pin_ids and row[column]
     }

@@ -17,9 +17,23 @@ MIXED_SHARDS = 16
 """Shards whose rows come together, of each bucket: more mix better, fewer are read at a time."""
 
 
-def move_batch(batch: Batch, device: torch.device) -> Batch:
-    """`batch` with its tensors on `device`."""
-    return {name: column.to(device) if isinstance(column, torch.Tensor) else column for name, column in batch.items()}
+def move_batch(batch: Batch, device: torch.device, channels_last: bool = False) -> Batch:
+    """Return `batch` on `device`, its tensors of four dimensions in memory format `channels_last` if that is set."""
+    moved: dict[str, torch.Tensor | list[str]] = {}
+    for name, column in batch.items():
+        if isinstance(column, torch.Tensor):
+            column = column.to(device, non_blocking=True)
+            if channels_last and column.ndim == 4:
+                column = column.contiguous(memory_format=torch.channels_last)
+        moved[name] = column
+    return moved
+
+
+def get_local_batch_size(batch_size: int, world: int) -> int:
+    """Samples of a batch that each of `world` processes has; ValueError unless they are equally many."""
+    if batch_size % world:
+        raise ValueError(f"batch_size is {batch_size}: it must be a multiple of the {world} processes that share it")
+    return batch_size // world
 
 
 class Batches(Protocol):
@@ -55,11 +69,7 @@ class Order:
 
         A batch may end one epoch and start the next, so every row is seen equally often.
         """
-        if batch_size % world:
-            raise ValueError(
-                f"batch_size is {batch_size}: it must be a multiple of the {world} processes that share it"
-            )
-        local = batch_size // world
+        local = get_local_batch_size(batch_size, world)
         epochs, places = np.divmod(np.arange(local) + step * batch_size + rank * local, self.rows)
         chosen = np.empty(local, dtype=np.int64)
         for epoch in np.unique(epochs):

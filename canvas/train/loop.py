@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
-from canvas.train.data import Batch, Batches
+from canvas.train.data import Batch, Batches, move_batch
 from canvas.train.distributed import gather_weights, join_world, sync_gradients
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.ema import Averages, Snapshots
@@ -94,7 +94,7 @@ def fit(
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
             seed_generators(mix_seed(spec.seed, step, world.rank), world.device)  # dropout and its like
-            batch = _move_batch(batches(step, world.rank, world.size), world.device, spec.channels_last)
+            batch = move_batch(batches(step, world.rank, world.size), world.device, spec.channels_last)
             passes = [_slice_batch(batch, at * samples, samples) for at in range(spec.accumulate)]
             factor = compute_learning_rate_factor(spec, step)
 
@@ -161,17 +161,6 @@ def fit(
             peak_memory_bytes=measure_peak_memory(world.device),
             snapshots=Snapshots(checkpoints / SNAPSHOTS) if spec.ema else None,
         )
-
-
-def _move_batch(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
-    moved: dict[str, torch.Tensor | list[str]] = {}
-    for name, column in batch.items():
-        if isinstance(column, torch.Tensor):
-            column = column.to(device, non_blocking=True)
-            if channels_last and column.ndim == 4:
-                column = column.contiguous(memory_format=torch.channels_last)
-        moved[name] = column
-    return moved
 
 
 def _slice_batch(batch: Batch, first: int, count: int) -> Batch:

@@ -1,8 +1,12 @@
-"""What the unified visual embedding is: params of stages, so this module is light to import."""
+"""Sizes and training of the unified visual embedding: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+
+from canvas.pins.crops import CropSpec
+from canvas.ranges import Count, Positive
+from canvas.train.spec import TrainableParams
 
 TASKS = ("scene", "product", "category", "board")
 
@@ -13,7 +17,7 @@ class UveSpec:
 
     trunk: str  # any name of timm.list_models()
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
-    image_size: int  # side of the square that pictures are squeezed into
+    image_size: int  # side of the square that images are squeezed into
     embed_dim: int  # a multiple of 8: codes are whole bytes
     init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
 
@@ -28,7 +32,7 @@ class UveSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskWeights:
-    """Of each task's loss in the sum; 0: the task is not trained."""
+    """Weight of each task's loss in the sum; 0: the task is not trained."""
 
     scene: float
     product: float
@@ -40,5 +44,20 @@ class TaskWeights:
             raise ValueError(f"tasks must have weights of 0 or more, one of them above 0, not {self.to_dict()}")
 
     def to_dict(self) -> dict[str, float]:
-        """Task -> weight."""
+        """Return task -> weight."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainUveParams(TrainableParams):
+    """What the embedding is trained on, and scored with."""
+
+    tasks: TaskWeights
+    pins: Count  # to train on, at most: they are held in memory
+    min_pins: Count  # of a class; pins of smaller ones count as unlabelled
+    temperature: Positive  # of the softmax over classes
+    crops: CropSpec
+    scored_pins: Count  # held-out ones, at most
+    catalogue_pins: Count  # of the train split that they are searched among, too, at most
+    score_batch: Count
+    sheet_pins: Count

@@ -1,8 +1,8 @@
-"""The embeddings of pictures: UVE and CLIP's image tower, of arrays and over a table of pins."""
+"""Embeddings of images by UVE and CLIP's image tower: of arrays, and of a table of pins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,51 +13,53 @@ from canvas.features.vectors import Vectors
 if TYPE_CHECKING:
     import daft
     import open_clip
-    import torch
-    from PIL import Image
+    import pyarrow as pa
 
     from canvas.pins.crops import Pixels
     from canvas.uve.model import UveModel
 
 
 def choose_input_side(uve: UveModel, clip: open_clip.CLIP) -> int:
-    """Side of the square at which neither network misses what it could see."""
+    """Return the side of the square at which neither network misses what it could see."""
     size = clip.visual.image_size
     return max(uve.config["image_size"], size if isinstance(size, int) else max(size))
 
 
 def embed_arrays(
-    uve: UveModel, clip: open_clip.CLIP, pictures: Sequence[Pixels], batch_size: int
+    uve: UveModel, clip: open_clip.CLIP, images: Sequence[Pixels], batch_size: int
 ) -> tuple[Vectors, Vectors]:
-    """UVE's and CLIP's unit vectors of `pictures`, uint8 [S, S, 3] each; both networks in eval mode, on one device."""
+    """Return UVE's and CLIP's unit vectors of `images`, uint8 [S, S, 3] each; both are in eval mode on one device."""
     import torch
 
     from canvas.features.perceptual import compute_image_embeddings
+    from canvas.pins.pixels import bytes_to_tensor
     from canvas.uve.model import compute_embeddings
 
-    found: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-    device = uve.device
+    uve_vectors, clip_vectors = [], []
     with torch.no_grad():
-        for first in range(0, len(pictures), batch_size):
-            stacked = torch.from_numpy(np.stack(pictures[first : first + batch_size]))
-            images = stacked.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-            found[0].append(compute_embeddings(uve, images).cpu())
-            found[1].append(compute_image_embeddings(clip, images).float().cpu())
-    return torch.cat(found[0]).numpy(), torch.cat(found[1]).numpy()
+        for first in range(0, len(images), batch_size):
+            stacked = torch.from_numpy(np.stack(images[first : first + batch_size]))
+            pixels = bytes_to_tensor(stacked.permute(0, 3, 1, 2).to(uve.device))
+            uve_vectors.append(compute_embeddings(uve, pixels).cpu())
+            clip_vectors.append(compute_image_embeddings(clip, pixels).float().cpu())
+    return torch.cat(uve_vectors).numpy(), torch.cat(clip_vectors).numpy()
 
 
-def embed_table(
-    pins: daft.DataFrame, uve: Path, clip: Path, *, batch_size: int, workers: int | None, threads: int
-) -> daft.DataFrame:
-    """Columns of tables.EMBEDDINGS for the frame's `pin_id` and `image`, in its order on the native runner.
+def embed_kept_pins(
+    pins: Path, kept: Path, uve: Path, clip: Path, *, batch_size: int, workers: int | None, threads: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner.
 
-    Lazy; each of `workers` processes (None: the engine's own) loads the models once. Pictures that cannot be decoded
-    are the filter's to drop: they raise.
+    Each of `workers` processes (None: the engine's own) loads the models once. Images that cannot be decoded are the
+    filter's to drop: they raise.
     """
     import daft
+    from tqdm import tqdm
+
+    from canvas.pins import tables
 
     numbers = daft.DataType.list(daft.DataType.float32())
-    column = daft.DataType.struct({"uve": numbers, "uve_code": daft.DataType.binary(), "clip": numbers})
+    fields = {"uve": numbers, "uve_code": daft.DataType.binary(), "clip": numbers}
 
     @daft.cls(max_concurrency=workers, use_process=False)
     class Embedder:
@@ -72,26 +74,24 @@ def embed_table(
             self.uve = load_uve(uve).to(default_device())
             self.clip = load_clip(clip / "second").eval().to(default_device())
 
-        @daft.method.batch(return_dtype=column, batch_size=batch_size)
-        def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:
-            from canvas.pins.images import decode_image
-
-            return self.rows([decode_image(data) for data in images.to_pylist()])
-
-        def rows(self, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=batch_size)
+        def embed(self, column: daft.Series) -> list[dict[str, Any]]:
             from canvas.pins.image_batches import resize_to_square
+            from canvas.pins.images import decode_image
             from canvas.uve.model import pack_codes
 
             side = choose_input_side(self.uve, self.clip)
-            own, clips = embed_arrays(
-                self.uve, self.clip, [resize_to_square(image, side) for image in images], batch_size
-            )
+            images = [resize_to_square(decode_image(data), side) for data in column.to_pylist()]
+            vectors, clip_vectors = embed_arrays(self.uve, self.clip, images, batch_size)
             return [
-                {"uve": vector.tolist(), "uve_code": code.tobytes(), "clip": other.tolist()}
-                for vector, code, other in zip(own, pack_codes(own), clips, strict=True)
+                {"uve": vector.tolist(), "uve_code": code.tobytes(), "clip": clip_vector.tolist()}
+                for vector, code, clip_vector in zip(vectors, pack_codes(vectors), clip_vectors, strict=True)
             ]
 
-    column_of: Any = Embedder().rows_of  # Daft makes an expression of it
-    found = pins.select("pin_id", column_of(pins["image"]).alias("found"))
-    fields = [found["found"].get(name).alias(name) for name in ("uve", "uve_code", "clip")]
-    return found.select("pin_id", *fields)
+    embed: Any = Embedder().embed  # Daft makes an expression of it
+    good = tables.scan(kept).where("kept").select("pin_id")
+    frame = tables.scan(pins).select("pin_id", "image").join(good, on="pin_id", how="semi")
+    with tqdm(total=len(tables.read_kept_splits(pins, kept)), desc="embed", unit="pin") as bar:
+        for batch in frame.select("pin_id", embed(frame["image"])).to_arrow_iter(results_buffer_size=1):
+            yield batch
+            bar.update(batch.num_rows)

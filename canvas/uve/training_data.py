@@ -14,7 +14,7 @@ from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
 from canvas.pins.crops import CropSpec, Pixels
 from canvas.pins.image_batches import CropBatches
-from canvas.train.data import Batch
+from canvas.train.data import Batch, get_local_batch_size
 from canvas.train.draws import mix_seed
 from canvas.uve.spec import TASKS
 
@@ -95,9 +95,7 @@ class BalancedCrops(CropBatches):
 
     def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
         """Which pictures make this rank's slice of batch `step`."""
-        if self.batch_size % world:
-            raise ValueError(f"batch_size is {self.batch_size}: it must be a multiple of the {world} processes")
-        local = self.batch_size // world
+        local = get_local_batch_size(self.batch_size, world)
         tasks = list(self.members)
         chosen = []
         for place in range(rank * local, (rank + 1) * local):

@@ -1,55 +1,95 @@
-"""Do the nearest neighbours of a picture share its label?"""
+"""Do the nearest neighbours of an image share its label?"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from evaluation.measures.retrieval import find_hits
 from evaluation.statistics.intervals import bootstrap_mean
 
+if TYPE_CHECKING:
+    from canvas.pins.crops import Pixels
+    from canvas.uve.training_data import Labels
+
 KS = (1, 10)
+
+SCORED_SPLITS = {
+    "scene": ("unseen_view", "unseen_both"),
+    "product": ("unseen_product", "unseen_both"),
+    "category": ("unseen_product", "unseen_both"),
+    "board": ("unseen_product", "unseen_view", "unseen_both"),
+}
+"""Splits that each task is scored on: nobody trained on those views, or those products."""
+
+NEIGHBOUR_COUNT = 6
+"""Neighbours of a pin on the sheet."""
 
 ROWS_AT_ONCE = 1000
 """Queries: similarities of so many with every candidate are in memory."""
 
 
+def compute_recalls(
+    ids: Sequence[str],
+    embeddings: Mapping[str, NDArray[np.float32]],
+    held_out: Collection[str],
+    labels: Labels,
+    split_of: Mapping[str, str],
+) -> dict[str, dict[str, dict[str, Mapping[str, float]]]]:
+    """Return `compute_label_recall` by embedding and task, for the pins of `held_out` that the task is scored on.
+
+    Among each other ("held_out"), and among all `ids` ("catalogue"), of which `embeddings` has [N, E] by name.
+    """
+    recalls: dict[str, dict[str, dict[str, Mapping[str, float]]]] = {name: {} for name in embeddings}
+    for task, splits in SCORED_SPLITS.items():
+        queries = [row for row, pin in enumerate(ids) if pin in held_out and split_of[pin] in splits]
+        classes = [labels[task].get(pin) for pin in ids]
+        for name, vectors in embeddings.items():
+            recalls[name][task] = {
+                "held_out": compute_label_recall(vectors[queries], [classes[row] for row in queries]),
+                "catalogue": compute_label_recall(vectors, classes, queries),
+            }
+    return recalls
+
+
 def compute_label_recall(
     vectors: NDArray[np.float32],
     labels: Sequence[str | None],
-    asked: Sequence[int] | None = None,
+    queries: Sequence[int] | None = None,
     ks: Sequence[int] = KS,
 ) -> Mapping[str, float]:
-    """Recall@k (a neighbour of the same label among the k nearest by cosine; ties count against it), with 95 %
-    intervals, of unit vectors [N, E]. `queries`: rows of `asked` (None: all) whose label another row shares; all rows
-    are candidates. Nothing but that count if there is none.
+    """Return recall@k, with 95 % intervals: a neighbour of the same label is among the k nearest by cosine.
+
+    Ties count against it. Of the rows `queries` (None: all) those ask whose label another row shares, and their number
+    is all there is if there is none. `vectors` are unit vectors [N, E]; all rows are candidates.
     """
     counts = Counter(label for label in labels if label is not None)
-    rows = range(len(labels)) if asked is None else asked
-    asking = [row for row in rows if (label := labels[row]) is not None and counts[label] > 1]
-    queries = np.array(asking, np.int64)
-    figures: dict[str, float] = {"queries": len(queries)}
-    if not len(queries):
-        return figures
+    candidates = range(len(labels)) if queries is None else queries
+    rows = np.array([row for row in candidates if (label := labels[row]) is not None and counts[label] > 1], np.int64)
+    metrics: dict[str, float] = {"queries": len(rows)}
+    if not len(rows):
+        return metrics
     number = {label: at for at, label in enumerate(counts)}
-    of = np.array([-1 if label is None else number[label] for label in labels])
-    found = {k: np.zeros(0, bool) for k in ks}
-    for first in range(0, len(queries), ROWS_AT_ONCE):
-        some = queries[first : first + ROWS_AT_ONCE]
-        similarity = vectors[some] @ vectors.T
-        answers = of[some][:, None] == of[None, :]
+    classes = np.array([-1 if label is None else number[label] for label in labels])
+    hits = {k: np.zeros(0, bool) for k in ks}
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        chunk = rows[first : first + ROWS_AT_ONCE]
+        similarity = vectors[chunk] @ vectors.T
+        answers = classes[chunk][:, None] == classes[None, :]
         for matrix, none in ((similarity, -np.inf), (answers, False)):  # a pin does not find itself
-            matrix[np.arange(len(some)), some] = none
+            matrix[np.arange(len(chunk)), chunk] = none
         for k in ks:
-            found[k] = np.concatenate([found[k], find_hits(similarity, answers, k)])
+            hits[k] = np.concatenate([hits[k], find_hits(similarity, answers, k)])
     for k in ks:
-        recall = bootstrap_mean(found[k].astype(float).tolist())
+        recall = bootstrap_mean(hits[k].astype(float).tolist())
         key = f"recall_at_{k}"
-        figures |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
-    return figures
+        metrics |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
+    return metrics
 
 
 def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int]:
@@ -57,3 +97,23 @@ def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int
     similarity = vectors @ vectors[row]
     similarity[row] = -np.inf
     return [int(place) for place in np.argsort(-similarity, kind="stable")[:count]]
+
+
+def draw_neighbour_sheet(
+    ids: Sequence[str],
+    images: Sequence[Pixels],
+    vectors: NDArray[np.float32],
+    queries: Sequence[str],
+    labels: Labels,
+) -> Image.Image:
+    """Draw a row for each of `queries`: the pin, then the pins nearest to it, each with its scene and product."""
+    from canvas.pins.images import draw_contact_sheet
+
+    row_of = {pin: row for row, pin in enumerate(ids)}
+    count = min(NEIGHBOUR_COUNT, len(ids) - 1)
+    rows = [row for pin in queries for row in (row_of[pin], *find_nearest(vectors, row_of[pin], count))]
+    titles = [
+        f"{labels['scene'].get(ids[row], '-')} / {labels['product'].get(ids[row], '-').rpartition('-')[2]}"
+        for row in rows
+    ]
+    return draw_contact_sheet([Image.fromarray(images[row]) for row in rows], titles, columns=1 + count, cell=128)

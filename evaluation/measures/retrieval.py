@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.statistics.intervals import bootstrap_mean
+
+if TYPE_CHECKING:
+    import open_clip
+    import torch
+
+    from canvas.clip.model import TextTower
+    from canvas.pins.frames import FrameSpec
 
 
 def find_hits(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
@@ -45,3 +54,44 @@ def compute_retrieval_metrics(
             key = f"{name}_recall_at_{k}"
             figures |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
     return figures
+
+
+def score_retrieval(
+    clip: open_clip.CLIP,
+    tower: TextTower,
+    pins: Path,
+    captions: Mapping[str, Sequence[str]],
+    split_of: Mapping[str, str],
+    frames: FrameSpec,
+    batch_size: int,
+) -> dict[str, Mapping[str, float]]:
+    """Return `compute_retrieval_metrics` by split, of pins in their frames and the first of their `captions` each.
+
+    `tower` is the text half of `clip`, which is in eval mode; `captions` and `split_of` are by pin id.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from canvas.features.perceptual import compute_image_embeddings
+    from canvas.pins.image_batches import batch_by_frame
+    from canvas.pins.pixels import bytes_to_tensor
+
+    embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
+    device = clip.logit_scale.device
+    tower.to(device)
+    scores = {}
+    with torch.no_grad():
+        for batch in batch_by_frame(pins, {pin_id: split_of[pin_id] for pin_id in captions}, frames, batch_size):
+            images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(device))
+            rows = zip(batch["pin_id"], batch["split"], compute_image_embeddings(clip, images).cpu(), strict=True)
+            for pin_id, split, embedding in rows:
+                embeddings.setdefault(split, []).append((pin_id, embedding))
+        for split, pairs in sorted(embeddings.items()):
+            texts = [captions[pin_id][0] for pin_id, _ in pairs]
+            pooled = [tower(tower.tokenize(texts[at : at + 64]))[1].cpu() for at in range(0, len(texts), 64)]
+            scores[split] = compute_retrieval_metrics(
+                torch.stack([embedding for _, embedding in pairs]).numpy(),
+                F.normalize(torch.cat(pooled), dim=-1).numpy(),
+                texts,
+            )
+    return scores

@@ -1,56 +1,72 @@
-"""Are the members of a style alike, and more so than chance would have it?"""
+"""How mined styles compare with the scenes that truth knows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from canvas.features.vectors import Vectors
+from evaluation.statistics.intervals import bootstrap_mean
 
-DRAWS = 999
-"""Random sets that a group is compared with: the smallest chance told apart is one in a thousand."""
+if TYPE_CHECKING:
+    from canvas.styles.mining import EmbeddedPins, Group
+    from canvas.styles.table import Style
 
-MEMBERS = 300
-"""Of a group that are looked at, spread evenly: more add nothing to its coherence but time."""
-
-
-def compute_coherence(vectors: Vectors) -> float | None:
-    """Mean cosine between two different vectors, -1..1; None for fewer than two."""
-    count = len(vectors)
-    if count < 2:
-        return None
-    total = vectors.sum(axis=0, dtype=np.float64)
-    own = np.square(vectors, dtype=np.float64).sum()
-    return float((total @ total - own) / (count * (count - 1)))
+Scenes = Mapping[str, str | None]
+"""Scene by pin id; None: truth does not know it."""
 
 
-def compute_coherence_p_values(
-    vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int
-) -> dict[str, tuple[float, float, float]]:
-    """For each group of rows with two or more: its coherence, the mean coherence of as many rows drawn at random, and
-    the chance that such a set coheres as much or more.
+def compute_mining_metrics(
+    styles: Sequence[Style], clusters: Sequence[Group], pins: EmbeddedPins, scene_of: Scenes
+) -> dict[str, Any]:
+    """Return the metrics of `clusters`, of `boards`, and with pins of other splits than were mined, `held_out`."""
+    majority_of = {style.style_id: find_majority([scene_of.get(pin) for pin in style.pins]) for style in styles}
+    kept = [style for style in styles if style.kind == "cluster" and not style.dropped]
+    cluster_of = {pins.pins[row]: place for place, group in enumerate(clusters) for row in group.rows}
+    metrics: dict[str, Any] = {
+        "clusters": {"found": len(clusters), "kept": len(kept), "dropped": _count_faults(styles, "cluster")}
+    }
+    for name in ("purity", "coherence"):
+        if values := [value for style in kept if (value := getattr(style, name)) is not None]:
+            metrics["clusters"][name] = sum(values) / len(values)
+    agreement = compute_label_agreement(list(cluster_of.values()), [scene_of.get(pin) for pin in cluster_of])
+    if agreement is not None:
+        majorities = [majority for style in kept if (majority := majority_of[style.style_id])[0] is not None]
+        metrics["clusters"]["agreement_with_scenes"] = agreement
+        metrics["clusters"]["scene_purity"] = sum(share for _, share in majorities) / max(1, len(majorities))
+        metrics["clusters"]["scenes"] = len({scene for scene, _ in majorities})
+    held_out = [row for row, pin in enumerate(pins.pins) if pin not in cluster_of and scene_of.get(pin)]
+    if held_out and kept:
+        scenes = [majority_of[style.style_id][0] for style in kept]
+        metrics["held_out"] = _score_nearest_clusters(kept, scenes, pins, held_out, scene_of)
+    boards = [style for style in styles if style.kind == "board"]
+    strong = sum(not board.dropped for board in boards)
+    metrics["boards"] = {"found": len(boards), "strong": strong, "dropped": _count_faults(styles, "board")}
+    return metrics
 
-    Permutation test: the group is counted among the DRAWS random sets (Phipson and Smyth 2010). Random sets are drawn
-    once for each size, without replacement.
-    """
-    drawn: dict[int, NDArray[np.float64]] = {}
-    found = {}
-    for name, rows in groups.items():
-        chosen = (
-            rows if len(rows) <= MEMBERS else [rows[at] for at in np.linspace(0, len(rows) - 1, MEMBERS).astype(int)]
-        )
-        own = compute_coherence(vectors[list(chosen)])
-        if own is None:
-            continue
-        size = len(chosen)
-        if size not in drawn:
-            drawn[size] = _sample_coherences(vectors, size, np.random.default_rng([seed, size]))
-        as_much = int((drawn[size] >= own - 1e-9).sum())
-        found[name] = (own, float(drawn[size].mean()), (1 + as_much) / (1 + DRAWS))
-    return found
+
+def _count_faults(styles: Sequence[Style], kind: str) -> dict[str, int]:
+    return dict(Counter(style.dropped.partition(":")[0] for style in styles if style.kind == kind and style.dropped))
+
+
+def _score_nearest_clusters(
+    clusters: Sequence[Style], scenes: Sequence[str | None], pins: EmbeddedPins, rows: Sequence[int], scene_of: Scenes
+) -> dict[str, float]:
+    """How often the cluster nearest to a pin of `rows` has the pin's scene; `scenes` are those of the clusters."""
+    row_of = {pin: row for row, pin in enumerate(pins.pins)}
+    centres = np.stack([pins.descriptors[[row_of[pin] for pin in style.pins]].mean(axis=0) for style in clusters])
+    nearest = (pins.descriptors[list(rows)] @ centres.T).argmax(axis=1)
+    hits = bootstrap_mean(
+        [float(scenes[at] == scene_of[pins.pins[row]]) for row, at in zip(rows, nearest, strict=True)]
+    )
+    return {
+        "pins": len(rows),
+        "nearest_cluster_right": hits.mean,
+        "nearest_cluster_right_low": hits.low,
+        "nearest_cluster_right_high": hits.high,
+    }
 
 
 def find_majority(labels: Sequence[str | None]) -> tuple[str | None, float]:
@@ -62,19 +78,12 @@ def find_majority(labels: Sequence[str | None]) -> tuple[str | None, float]:
     return label, counts[label] / counts.total()
 
 
-def compute_label_agreement(of: Sequence[int], labels: Sequence[str | None]) -> float | None:
+def compute_label_agreement(clusters: Sequence[int], labels: Sequence[str | None]) -> float | None:
     """Adjusted mutual information of clusters and labels where there is one: 1 for the same division, 0 for chance
     (Vinh et al. 2010); None: fewer than two labels are known."""
     from sklearn.metrics import adjusted_mutual_info_score
 
-    known = [(cluster, label) for cluster, label in zip(of, labels, strict=True) if label is not None]
-    if len({label for _, label in known}) < 2:
+    pairs = [(cluster, label) for cluster, label in zip(clusters, labels, strict=True) if label is not None]
+    if len({label for _, label in pairs}) < 2:
         return None
-    return float(adjusted_mutual_info_score([label for _, label in known], [cluster for cluster, _ in known]))
-
-
-def _sample_coherences(vectors: Vectors, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    found = [
-        compute_coherence(vectors[rng.choice(len(vectors), size, replace=False, shuffle=False)]) for _ in range(DRAWS)
-    ]
-    return np.array(found, dtype=np.float64)
+    return float(adjusted_mutual_info_score([label for _, label in pairs], [cluster for cluster, _ in pairs]))

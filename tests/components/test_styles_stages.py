@@ -12,7 +12,7 @@ from canvas.pins import tables
 from canvas.styles.table import find_style, read_styles
 from canvas.uve.model import load_uve
 from components.embed import embed
-from components.mine_styles import StyleLimits, _find_cluster_fault, mine_styles
+from components.mine_styles import mine_styles
 from components.train_clip import train_clip
 from components.train_uve import train_uve
 from lifecycle.declare.stage import Input, Output, Scratch
@@ -194,13 +194,6 @@ def test_each_limit_drops_with_its_own_reason(data, embedded, tmp_path, limits, 
     mine(data, embedded, tmp_path, mine_styles=replace(own, limits=replace(own.limits, **limits)))
     dropped = [style.dropped for style in read_styles(tmp_path / "styles") if style.kind == kind and style.dropped]
     assert any(why.startswith(reason) for why in dropped), dropped
-
-
-def test_a_cluster_of_many_things_is_mixed():
-    row = {"pins": ["a", "b", "c", "d"], "purity": 0.5, "name": "forest", "coherence": 0.9}
-    limits = StyleLimits(min_pins=2, min_purity=0.75, min_coherence=0.2, chance=0.05, min_gain=0.1)
-    assert _find_cluster_fault(row, limits) == "mixed: 0.50 of its captions speak of 'forest', 0.75 is needed"
-    assert _find_cluster_fault(row | {"purity": 0.75}, limits) is None
 
 
 def test_a_cluster_whose_pins_have_no_caption_is_nameless(data, embedded, tmp_path):

@@ -11,8 +11,9 @@ from pathlib import Path
 import open_clip
 import torch
 
-from canvas.clip.model import build_clip, contrastive_objective
+from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
+from canvas.clip.training import contrastive_objective
 from canvas.train.data import TensorBatches
 from canvas.train.loop import fit
 from tests.canvas.train.subject import SPEC

@@ -8,19 +8,9 @@ import open_clip
 import pytest
 import torch
 
-from canvas.clip.model import (
-    TextTower,
-    build_clip,
-    build_clip_config,
-    compute_text_widths,
-    contrastive_objective,
-    encode_prompts,
-    save_clip,
-)
+from canvas.clip.model import TextTower, build_clip, build_clip_config, compute_text_widths, encode_prompts, save_clip
 from canvas.clip.spec import ClipSpec, TextSpec
 from tests.canvas import tiny
-from tests.canvas.clip.contrastive import trained
-from tests.canvas.train.two_ranks import run_in_two_ranks
 
 SMALL = ClipSpec(
     embed_dim=16,
@@ -257,35 +247,3 @@ def test_full_size_towers_have_clips_number_of_parameters():
             counts.append(sum(p.numel() for name, p in clip.named_parameters() if not name.startswith("visual")) - 1)
     # transformers' CLIPTextModel (123,060,480) with projection (768 x 768); CLIPTextModelWithProjection of SDXL
     assert counts == [123_060_480 + 768 * 768, 694_659_840]
-
-
-def test_contrastive_training_finds_pairs():
-    torch.manual_seed(0)
-    clip = build_clip(OTHER)
-    tower = TextTower.from_clip(clip, OTHER)
-    batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokenize(["red", "green", "blue", "red"])}
-    optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
-    for _ in range(60):
-        loss, outputs = contrastive_objective(clip, batch, None)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert outputs["accuracy"] == 1
-    assert loss < 0.5
-
-
-def test_two_processes_lose_what_one_does(tmp_path: Path):
-    """Their pairs are told apart from each other's, too."""
-    (tmp_path / "ranked").mkdir()
-    run_in_two_ranks("tests.canvas.clip.contrastive", str(tmp_path / "ranked"))
-    alone, figures = trained("none", tmp_path / "alone")
-    losses, norms = figures[::2], figures[1::2]
-    ranked = json.loads((tmp_path / "ranked" / "figures.json").read_text())
-    assert ranked[::2] == pytest.approx(losses, abs=1e-5)
-    assert ranked[1::2] == pytest.approx(norms, rel=1e-5)
-    found = torch.load(tmp_path / "ranked" / "clip.pt")
-    assert found["logit_scale"] == pytest.approx(alone.logit_scale.item(), abs=1e-6)
-    apart = torch.cat([(found[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
-    # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.
-    assert apart.mean() < 1e-6
-    assert apart.max() < 1e-3

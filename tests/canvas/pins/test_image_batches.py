@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.training_data import CaptionedBatches
 from canvas.pins import tables
 from canvas.pins.captions import read_captions
 from canvas.pins.crops import CropSpec, crop_random_square
@@ -97,17 +96,3 @@ def test_captions_by_preferred_source(data):
     assert read_captions(data / "captions", SPLITS, ["generated", "title"]) == {"a": ["red", "A"], "b": ["green"]}
     with pytest.raises(ValueError, match=r"no pin has a caption from \['poem'\]"):
         read_captions(data / "captions", SPLITS, ["poem"])
-
-
-def test_every_caption_of_a_pin_is_drawn(data):
-    tokens = {"a": torch.tensor([[1, 0], [2, 0]]), "b": torch.tensor([[3, 0]])}
-    pairs = CaptionedBatches(batches(data), tokens, [0.5] * 3, [0.25] * 3)
-    drawn: dict[str, set[int]] = {"a": set(), "b": set()}
-    for step in range(8):
-        batch = pairs(step, 0, 1)
-        for pin, row in zip(batch["pin_id"], batch["tokens"].tolist(), strict=True):
-            drawn[pin].add(row[0])
-    assert drawn == {"a": {1, 2}, "b": {3}}
-    assert torch.equal(pairs(2, 0, 1)["tokens"], torch.cat([pairs(2, rank, 2)["tokens"] for rank in (0, 1)]))
-    assert batch["pixels"].min() >= -2
-    assert batch["pixels"].max() <= 2
