@@ -1,4 +1,4 @@
-"""The image half of an open_clip encoder as a part of a diffusers pipeline: what image prompts are seen by."""
+"""The image half of an open_clip encoder as a part of a diffusers pipeline: it embeds image prompts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from canvas.clip.spec import ClipSpec
 
 
 class ImageTower(ModelMixin, ConfigMixin):
-    """Its `clip` has an image tower and no text tower; `canvas.features.perceptual.compute_image_embeddings` asks
-    it."""
+    """An open_clip encoder, `clip`, without a text tower: see `canvas.features.perceptual.compute_image_embeddings`."""
 
     @register_to_config
     def __init__(
@@ -44,8 +43,8 @@ class ImageTower(ModelMixin, ConfigMixin):
             text_cfg={"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1},
         )
         size = (image_size, image_size)
-        seen = open_clip.transform.PreprocessCfg(size=size, mean=tuple(mean), std=tuple(std))
-        open_clip.model.set_model_preprocess_cfg(clip, seen.__dict__)
+        preprocess = open_clip.transform.PreprocessCfg(size=size, mean=tuple(mean), std=tuple(std))
+        open_clip.model.set_model_preprocess_cfg(clip, preprocess.__dict__)
         for name in ("transformer", "token_embedding", "ln_final"):
             delattr(clip, name)
         for name in ("positional_embedding", "text_projection", "logit_scale"):
@@ -54,8 +53,8 @@ class ImageTower(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> ImageTower:
-        """The image tower of `clip`, with its weights (copied)."""
-        seen = clip.visual.preprocess_cfg
+        """Build the image tower of `clip`, with a copy of its weights."""
+        preprocess = clip.visual.preprocess_cfg
         tower = cls(
             embed_dim=spec.embed_dim,
             quick_gelu=spec.quick_gelu,
@@ -65,8 +64,8 @@ class ImageTower(ModelMixin, ConfigMixin):
             layers=spec.vision_layers,
             head_width=spec.vision_head_width,
             mlp_ratio=spec.vision_mlp_ratio,
-            mean=list(seen["mean"]),
-            std=list(seen["std"]),
+            mean=list(preprocess["mean"]),
+            std=list(preprocess["std"]),
         )
         tower.clip.visual.load_state_dict(clip.visual.state_dict())
         return tower.eval()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
-"""Of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
-OPEN_CLIP_NAMES = {  # by those of transformers; see also `text_weights`
+"""Classes of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
+OPEN_CLIP_NAMES = {  # by those of transformers; see also `convert_text_weights`
     "embeddings.token_embedding": "token_embedding",
     "embeddings.position_embedding.weight": "positional_embedding",
     "encoder.layers": "transformer.resblocks",
@@ -46,7 +46,7 @@ VOCABULARY_SIZE = 49408  # of CLIP's byte-pair encoding, which open_clip ships
 
 
 def build_clip_config(spec: ClipSpec) -> dict[str, Any]:
-    """open_clip's model config of `spec`."""
+    """Return open_clip's model config of `spec`."""
     return {
         "embed_dim": spec.embed_dim,
         "quick_gelu": spec.quick_gelu,
@@ -70,10 +70,10 @@ def build_clip_config(spec: ClipSpec) -> dict[str, Any]:
 
 
 def build_clip(spec: ClipSpec) -> open_clip.CLIP:
-    """The text-image encoder of `spec`, random or from `spec.init_from`; with a warning, if that is a text encoder of
-    transformers, which has no picture tower.
+    """Build the text-image encoder of `spec`, random or from `spec.init_from`.
 
-    Raises ValueError if the weights are of another architecture than the spec says, or cannot be found.
+    Warns if that is a text encoder of transformers, which has no image tower. Raises ValueError if the weights are of
+    another architecture than the spec says, or cannot be found.
     """
     if spec.init_from is None:
         clip = open_clip.CLIP(**build_clip_config(spec))
@@ -84,16 +84,16 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
         return _build_from_text_encoder(spec.init_from, spec)
     clip = load_clip(spec.init_from, patch_dropout=spec.vision_patch_dropout)
     with torch.device("meta"):
-        wanted = open_clip.CLIP(**build_clip_config(spec)).state_dict()
-    _check_shapes(clip.state_dict(), wanted, spec.init_from)
+        expected = open_clip.CLIP(**build_clip_config(spec)).state_dict()
+    _check_shapes(clip.state_dict(), expected, spec.init_from)
     return clip
 
 
-def _check_shapes(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: str) -> None:
-    for name in sorted(wanted.keys() | found.keys()):
-        there, asked = (list(weights[name].shape) if name in weights else "none" for weights in (found, wanted))
-        if there != asked:
-            raise ValueError(f"{source!r} has {name} {there}, the params say {asked}: make the clip section agree")
+def _check_shapes(actual: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], source: str) -> None:
+    for name in sorted(expected.keys() | actual.keys()):
+        has, needs = (list(weights[name].shape) if name in weights else "none" for weights in (actual, expected))
+        if has != needs:
+            raise ValueError(f"{source!r} has {name} {has}, the params say {needs}: make the clip section agree")
 
 
 def is_text_encoder(source: str) -> bool:
@@ -107,15 +107,16 @@ def _read_architecture(config: Path) -> str:
 
 
 def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
-    """An encoder of `spec` with that text tower; the picture tower is random, as is a projection that it lacks."""
+    """Build an encoder of `spec` with that text tower; the image tower is random, as is a projection that it lacks."""
     import transformers  # its models take most of a second
 
     encoder = getattr(transformers, _read_architecture(Path(source) / "config.json")).from_pretrained(source)
-    found = {"text_heads": encoder.config.num_attention_heads, "quick_gelu": encoder.config.hidden_act == "quick_gelu"}
-    for name, value in found.items():
+    config = encoder.config
+    actual = {"text_heads": config.num_attention_heads, "quick_gelu": config.hidden_act == "quick_gelu"}
+    for name, value in actual.items():
         if value != getattr(spec, name):
             raise ValueError(f"{source!r} has {name} {value}, the params say {getattr(spec, name)}: make them agree")
-    warnings.warn(f"{source} has no picture tower: it is random, train it before pictures are read", stacklevel=3)
+    warnings.warn(f"{source} has no image tower: it is random, train it before images are read", stacklevel=3)
     clip = build_clip(dataclasses.replace(spec, init_from=None))
     weights = convert_text_weights(encoder)
     own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
@@ -127,14 +128,16 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
 
 
 def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
-    """The weights of transformers' text encoder in open_clip's format: queries, keys and values are one matrix there,
-    and the projection stands on its side."""
-    found = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
-    for name in [name for name in found if ".q_proj." in name]:
-        parts = [found.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
-        found[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    """Convert the weights of transformers' text encoder to open_clip's format.
+
+    Queries, keys and values are one matrix there, and the projection is transposed.
+    """
+    source = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
+    for name in [name for name in source if ".q_proj." in name]:
+        parts = [source.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+        source[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
     weights = {}
-    for name, weight in found.items():
+    for name, weight in source.items():
         for theirs, ours in OPEN_CLIP_NAMES.items():
             name = name.replace(theirs, ours)
         weights[name] = weight.T if name == "text_projection" else weight
@@ -142,7 +145,7 @@ def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -
 
 
 def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open_clip.CLIP:
-    """A text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`.
+    """Load a text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`.
 
     `patch_dropout`: share of the patches that training hides; None: as its config says.
     """
@@ -207,7 +210,7 @@ class TextTower(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
-        """The text tower of `clip`, with its weights (copied)."""
+        """Build the text tower of `clip`, with a copy of its weights."""
         tower = cls(
             embed_dim=spec.embed_dim,
             context_length=spec.context_length,
@@ -222,7 +225,7 @@ class TextTower(ModelMixin, ConfigMixin):
         return tower.eval()
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """Token ids (B, L) of `texts`; what is too long is cut: see `get_overflow`."""
+        """Return token ids (B, L) of `texts`; what is too long is cut: see `get_overflow`."""
         ids = self.tokenizer(list(texts))
         if self.config["pad_with_end"]:
             after = torch.cumsum(ids == self.tokenizer.eot_token_id, dim=1) > 0
@@ -230,19 +233,19 @@ class TextTower(ModelMixin, ConfigMixin):
         return ids.to(self.device)
 
     def get_overflow(self, text: str) -> str:
-        """The end of `text` that does not fit, or ""."""
+        """Return the end of `text` that does not fit, or ""."""
         room = self.config["context_length"] - 2  # start and end
         return str(self.tokenizer.decode(self.tokenizer.encode(text)[room:])).strip()
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""
-        found = self.clip.forward_intermediates(text=tokens, text_indices=[-2], normalize=False)
-        return found["text_intermediates"][0], found["text_features"]
+        """Return hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""
+        outputs = self.clip.forward_intermediates(text=tokens, text_indices=[-2], normalize=False)
+        return outputs["text_intermediates"][0], outputs["text_features"]
 
 
 @torch.no_grad()
 def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
+    """Return hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
 
     Raises ValueError if the towers differ in context length.
     """
@@ -251,10 +254,10 @@ def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[t
         raise ValueError(
             f"text towers have context lengths {lengths}: their states stand side by side, make them equal"
         )
-    found = [tower(tower.tokenize(texts)) for tower in towers]
-    return torch.cat([states for states, _ in found], dim=-1), found[-1][1]
+    outputs = [tower(tower.tokenize(texts)) for tower in towers]
+    return torch.cat([states for states, _ in outputs], dim=-1), outputs[-1][1]
 
 
 def compute_text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
-    """(D, P): what the denoiser is built for."""
+    """Return (D, P), which the denoiser is built for."""
     return sum(spec.text_width for spec in specs), specs[-1].embed_dim

@@ -1,8 +1,8 @@
-"""Centres of the mined style clusters, as a part of a diffusers pipeline: what style pictures are drawn towards.
+"""Centres of the mined style clusters, as a part of a diffusers pipeline: what style images are drawn towards.
 
-Embeddings of places, or of sides of them, that training never saw lie beside those that the denoiser knows, and come
-nearer on their way to a centre: the truncation trick with several centres (Mokady et al. 2022, "Self-Distilled
-StyleGAN"). K clusters.
+Embeddings of places, or of sides of them, that training never saw lie beside those that the denoiser was trained on,
+and come nearer on their way to a centre: the truncation trick with several centres (Mokady et al. 2022,
+"Self-Distilled StyleGAN"). K clusters.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ class StyleCentres(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_styles(cls, styles: Sequence[Style]) -> StyleCentres | None:
-        """Those of the clusters that were kept; None: there is none."""
+        """Build the centres of the clusters that were kept; None: there is none."""
         kept = [style for style in styles if style.kind == "cluster" and not style.dropped]
         if not kept:
             return None
-        made = cls(len(kept), len(kept[0].uve), len(kept[0].clip))
-        made.uve.copy_(torch.from_numpy(np.stack([style.uve for style in kept])))
-        made.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
-        return made.eval()
+        centres = cls(len(kept), len(kept[0].uve), len(kept[0].clip))
+        centres.uve.copy_(torch.from_numpy(np.stack([style.uve for style in kept])))
+        centres.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
+        return centres.eval()
 
-    def pull_to_centres(
-        self, parts: Mapping[str, Vectors], source: EmbeddingSource, share: float
-    ) -> dict[str, Vectors]:
-        """Embeddings "uve" and "clip" [N, ...] of unit length, each row by `share`, 0 to 1, of the way to the centre
-        nearest to it by the first embedding of `source`."""
+    def pull_to_centres(self, parts: Mapping[str, Vectors], source: EmbeddingSource, pull: float) -> dict[str, Vectors]:
+        """Move embeddings "uve" and "clip" [N, ...] of unit length by `pull`, 0 to 1, of the way to a centre.
+
+        It is the one nearest to each row by the first embedding of `source`.
+        """
         centres = {name: getattr(self, name).detach().float().cpu().numpy() for name in ("uve", "clip")}
-        by = source.split("+")[0]
-        nearest = np.argmax(parts[by] @ centres[by].T, axis=1)
+        first = source.split("+")[0]
+        nearest = np.argmax(parts[first] @ centres[first].T, axis=1)
         return {
-            name: normalize_vectors((1 - share) * part + share * centres[name][nearest]) for name, part in parts.items()
+            name: normalize_vectors((1 - pull) * part + pull * centres[name][nearest]) for name, part in parts.items()
         }

@@ -1,4 +1,4 @@
-"""Style descriptors of pictures, and clusters of them."""
+"""Style descriptors of images, and clusters of them."""
 
 from __future__ import annotations
 
@@ -40,37 +40,38 @@ class ClusterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """What k-means found."""
+    """The clusters of the number that the criterion prefers."""
 
     labels: NDArray[np.int64]  # [N], number of each row's cluster
     scores: Mapping[int, float]  # number of clusters -> criterion, higher is better
 
 
 def compute_descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vectors:
-    """What pictures look like apart from what they show: their vectors without the mean of all that show the same
-    content (a product; None: nothing in particular, nothing is taken out), brought to unit length again.
+    """Return what images look like apart from what they show, as unit vectors.
 
-    The mean is drawn towards that of all pictures as a content has fewer, by SHRINK.
+    The mean vector of all images of the same content (a product; None: nothing in particular) is taken out of each;
+    the fewer a content has, the more is its mean drawn towards that of all images, by SHRINKAGE.
     """
     centred = vectors - vectors.mean(axis=0)
     numbers = {content: at for at, content in enumerate(dict.fromkeys(contents))}
-    of = np.array([numbers[content] for content in contents])
+    content_of = np.array([numbers[content] for content in contents])
     sums = np.zeros((len(numbers), vectors.shape[1]))
-    np.add.at(sums, of, centred)
-    means = sums / (np.bincount(of, minlength=len(numbers)) + SHRINKAGE)[:, None]
+    np.add.at(sums, content_of, centred)
+    means = sums / (np.bincount(content_of, minlength=len(numbers)) + SHRINKAGE)[:, None]
     if None in numbers:
         means[numbers[None]] = 0
-    centred -= means.astype(np.float32)[of]
+    centred -= means.astype(np.float32)[content_of]
     return normalize_vectors(centred)
 
 
 def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
-    """K-means with each of `spec.numbers`; the clusters of the number that the criterion prefers (the smaller, if two
-    are equal). Raises `ValueError` if there are no more vectors than clusters.
+    """Run k-means with each of `spec.numbers` and return the clusters of the best (the smaller, if two are equal).
+
+    Raises ValueError if there are no more vectors than clusters.
     """
     if len(vectors) <= max(spec.numbers):
         raise ValueError(
-            f"{len(vectors)} pictures cannot be told into {max(spec.numbers)} clusters: lower clusters.numbers"
+            f"{len(vectors)} images cannot be parted into {max(spec.numbers)} clusters: lower clusters.numbers"
         )
     rng = np.random.default_rng(spec.seed)
     sample = rng.permutation(len(vectors))[: spec.criterion_pins]
@@ -87,7 +88,7 @@ def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
 
 
 def build_kmeans(spec: ClusterSpec, number: int) -> Any:
-    """scikit-learn's estimator of `number` clusters, not yet fitted."""
+    """Build scikit-learn's estimator of `number` clusters, not yet fitted."""
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
     if spec.batch_size is None:
@@ -98,7 +99,7 @@ def build_kmeans(spec: ClusterSpec, number: int) -> Any:
 
 
 def compute_criterion(vectors: Vectors, labels: NDArray[np.int64], name: Criterion) -> float:
-    """How well the clusters part, higher is better; -inf if fewer than two are among the vectors, or all are alone.
+    """Return how well the clusters part, higher is better; -inf for fewer than two, or if all are alone.
 
     silhouette: Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned.
     """

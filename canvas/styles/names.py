@@ -1,4 +1,4 @@
-"""Names of groups of pictures, from the words of their captions."""
+"""Names of groups of images, from the words of their captions."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from collections import Counter
 from collections.abc import Sequence
 
 MAX_CAPTIONS = 1000
-"""Of a group, that its name is looked for in."""
+"""Captions of a group that its name is looked for in."""
 
 MAX_WORDS = 4
-"""Of a name."""
+"""Words of a name."""
 
 
 def name_groups(groups: Sequence[Sequence[str]]) -> list[str | None]:
-    """For each group of captions the phrase that most of them hold and the other groups' don't; None: no words.
+    """Return for each group of captions the phrase that most of them hold and other groups don't; None: no words.
 
     The phrase with the largest share * log(share / mean share of all groups), its part of the groups' information
     about each other; the longest of equal ones. Neither end is a word of grammar alone.
     """
     shares = [_compute_shares(group) for group in groups]
-    every: Counter[str] = Counter()
-    for of in shares:
-        every.update(of)
-    return [_choose_phrase(of, every, len(groups)) for of in shares]
+    totals: Counter[str] = Counter()
+    for phrases in shares:
+        totals.update(phrases)
+    return [_choose_phrase(phrases, totals, len(groups)) for phrases in shares]
 
 
 def has_phrase(caption: str, phrase: str) -> bool:
-    """Whether the caption holds the words of `phrase` in a row."""
+    """Return whether the caption holds the words of `phrase` in a row."""
     return f" {phrase} " in f" {' '.join(_split_words(caption))} "
 
 
 def number_repeats(names: Sequence[str]) -> list[str]:
-    """The names, later ones that repeat an earlier one numbered: forest, forest 2."""
-    seen: Counter[str] = Counter()
-    found = []
+    """Return the names, later ones that repeat an earlier one numbered: forest, forest 2."""
+    counts: Counter[str] = Counter()
+    numbered = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return found
+        counts[name] += 1
+        numbered.append(name if counts[name] == 1 else f"{name} {counts[name]}")
+    return numbered
 
 
 def _compute_shares(captions: Sequence[str]) -> dict[str, float]:
-    """Phrase -> share of the captions that hold it."""
+    """Return phrase -> share of the captions that hold it."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    shown = captions[:: max(1, len(captions) // MAX_CAPTIONS)]
+    sample = captions[:: max(1, len(captions) // MAX_CAPTIONS)]
     counts: Counter[str] = Counter()
-    for caption in shown:
+    for caption in sample:
         words = _split_words(caption)
         counts.update(
             {
@@ -58,14 +58,14 @@ def _compute_shares(captions: Sequence[str]) -> dict[str, float]:
                 if not {words[start], words[start + length - 1]} & ENGLISH_STOP_WORDS
             }
         )
-    return {phrase: count / len(shown) for phrase, count in counts.items()}
+    return {phrase: count / len(sample) for phrase, count in counts.items()}
 
 
-def _choose_phrase(shares: dict[str, float], every: Counter[str], groups: int) -> str | None:
+def _choose_phrase(shares: dict[str, float], totals: Counter[str], groups: int) -> str | None:
     def rank(phrase: str) -> tuple[float, float, int, str]:
         share = shares[phrase]
-        told = share * math.log(share * groups / every[phrase])
-        return round(told, 3), round(share, 3), len(phrase), phrase
+        information = share * math.log(share * groups / totals[phrase])
+        return round(information, 3), round(share, 3), len(phrase), phrase
 
     return max(shares, key=rank, default=None)
 

@@ -16,11 +16,11 @@ STYLES_FOLDER = "styles"
 """Where the table stands in the directory of the assembled generator."""
 
 CENTRE_PULL = 0.5
-"""How far style pictures are drawn to the nearest mined cluster (canvas.styles.centres), if not said otherwise:
-half-way. Sides of a place that training never saw are followed further so (docs/experiments/)."""
+"""How far style images are drawn to the nearest mined cluster (canvas.styles.centres) by default: half-way. Sides of a
+place that training never saw are followed further so (docs/experiments/)."""
 
 MAX_STRENGTH = 4.0
-"""Of a style; 1 is how it was trained."""
+"""Strength of a style, at most; 1 is how it was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Style:
 
 
 def read_styles(path: Path) -> list[Style]:
-    """The table's rows, dropped ones included."""
+    """Read the table's rows, dropped ones included."""
     return [
         Style(
             **row
@@ -52,9 +52,9 @@ def read_styles(path: Path) -> list[Style]:
 
 
 def find_style(styles: Sequence[Style], kind: str, name: str) -> Style:
-    """The style of `kind` ("cluster" or "board") with that name or id, whatever its case.
+    """Return the style of `kind` ("cluster" or "board") with that name or id, whatever its case.
 
-    Boards without a style of their own are found too: who asks for a board means its pictures. `ValueError` for an
+    Boards without a style of their own count too: who asks for a board means its images. Raises ValueError for an
     unknown one, offering the nearest names, and for a dropped cluster, saying why.
     """
     of_kind = [style for style in styles if style.kind == kind]
@@ -64,9 +64,9 @@ def find_style(styles: Sequence[Style], kind: str, name: str) -> Style:
                 raise ValueError(f"style cluster {style.name!r} was dropped: {style.dropped}")
             return style
     usable = [style.name for style in of_kind if style.kind == "board" or not style.dropped]
-    by_lower = {known.lower(): known for known in usable}
+    by_lower = {title.lower(): title for title in usable}
     close = difflib.get_close_matches(name.strip().lower(), list(by_lower), n=3, cutoff=0.4)
-    offered = [by_lower[found] for found in close] or sorted(usable)[:3]
+    offered = [by_lower[title] for title in close] or sorted(usable)[:3]
     raise ValueError(
         f"no {'style cluster' if kind == 'cluster' else 'board'} is called {name!r}"
         + (f": did you mean {', '.join(map(repr, offered))}?" if offered else ": none was mined")

@@ -9,19 +9,18 @@
         return loss, {"mse": mse}
 
     batches = TensorBatches({"pin_id": ids, "latents": latents}, spec.batch_size, spec.seed)
-    fitted = fit(model, objective, batches, spec, checkpoints=scratch.path, log=log.metrics)
+    result = fit(model, objective, batches, spec, checkpoints=scratch.path, log=log.metrics)
 
 | module | what |
 |---|---|
 | spec | `TrainSpec`: the numbers of a run, checked once (needs no torch, so stages declare it) |
 | loop | `fit`: one function that reads top to bottom |
 | player | a model in training; `Adversary` for a discriminator |
-| data | `Batches`: the batch of a step is a function of the step; `Order`, `TensorBatches`, `Prefetched` |
-| shards | `write_shards`, `Shards`: samples in files, for what does not fit in memory, and a table of them |
-| rows | `ShardRows`, `BucketBatches`: of those files the rows that are wanted, one shape a batch |
+| data | `Batches`: the batch of a step is a function of the step; `Order`, `TensorBatches`, `PrefetchedBatches` |
 | draws | `Draws`: noise by (seed, step, sample), however the batch is cut up |
 | optimizer | AdamW, its parameter groups, the learning rate of a step |
-| window | metrics between two logs, and the guard against NaN |
+| precision | the number format of a run, on the machine that it meets |
+| metric_window | metrics between two logs, and the guard against NaN |
 | ema | averages of the weights whose length is chosen afterwards on held-out loss |
 | progress | what of a run outlives its process |
 | checkpoint | directories of safetensors that are whole or not there |

@@ -36,7 +36,7 @@ def get_step_directory(parent: Path, step: int) -> Path:
 
 
 def list_steps(parent: Path) -> list[int]:
-    """Steps that have a directory in `parent`, ascending; whole or not."""
+    """Return the steps that have a directory in `parent`, ascending; whole or not."""
     return sorted(int(path.name.removeprefix("step-")) for path in parent.glob("step-*") if path.is_dir())
 
 
@@ -63,7 +63,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(directory: Path) -> tuple[Files, dict[str, Any]]:
-    """What `write_whole` wrote; `DamagedError` says what is wrong with it."""
+    """Read what `write_checkpoint` wrote; `DamagedError` says what is wrong with it."""
     try:
         index = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         checksums, state = index["checksums"], index["state"]
@@ -76,7 +76,7 @@ def read_checkpoint(directory: Path) -> tuple[Files, dict[str, Any]]:
 
 
 def read_last_checkpoint(parent: Path) -> tuple[int, Files, dict[str, Any]] | None:
-    """The latest undamaged checkpoint in `parent`: its step, files and state; a warning for each damaged one.
+    """Read the latest undamaged checkpoint in `parent`: its step, files and state; a warning for each damaged one.
 
     A state that has `snapshots`, a directory in `parent`, is whole only with those of its step.
     """
@@ -92,7 +92,7 @@ def read_last_checkpoint(parent: Path) -> tuple[int, Files, dict[str, Any]] | No
 
 
 def delete_old_checkpoints(parent: Path, newest: int) -> None:
-    """Keep the last KEPT checkpoints up to step `newest`, remove earlier ones and those of an abandoned future."""
+    """Keep the last MAX_CHECKPOINTS up to step `newest`, remove earlier ones and those of an abandoned future."""
     steps = [step for step in list_steps(parent) if step <= newest]
     for step in set(list_steps(parent)) - set(steps[-MAX_CHECKPOINTS:]):
         shutil.rmtree(get_step_directory(parent, step))

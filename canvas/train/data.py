@@ -48,8 +48,8 @@ class Batches(Protocol):
 
 
 class Order:
-    """Which row comes when, of rows that lie in `shards` of so many each: an epoch after the other, each in its own
-    order, in which every row comes once.
+    """The order of rows that lie in `shards` of so many each: epoch after epoch, each in its own order, in which every
+    row comes once.
 
     An epoch goes through the shards at random, `mixed` at a time, whose rows are permuted together: at random, yet near
     each other on disk. The order is a pure function of (seed, epoch); memory holds that of two times `mixed` shards.
@@ -97,7 +97,7 @@ class Order:
 
 
 def select_batch_rows(rows: int, batch_size: int, seed: int, step: int, rank: int, world: int) -> np.ndarray:
-    """Which of `rows` rows in memory make this rank's slice of batch `step`: int64 [batch_size // world]."""
+    """Return which of `rows` rows in memory make this rank's slice of batch `step`: int64 [batch_size // world]."""
     return _get_order(rows, seed).select_rows(batch_size, step, rank, world)
 
 
@@ -136,11 +136,11 @@ class PrefetchedBatches:
         self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def __call__(self, step: int, rank: int, world: int) -> Batch:
-        wanted = (step, rank, world)
-        if self._ahead is not None and self._ahead[0] == wanted:
+        request = (step, rank, world)
+        if self._ahead is not None and self._ahead[0] == request:
             batch = self._ahead[1].result()
         else:
-            batch = self._batches(*wanted)
+            batch = self._batches(*request)
         following = (step + 1, rank, world)
         self._ahead = (following, self._pool.submit(self._batches, *following))
         return batch

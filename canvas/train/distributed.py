@@ -40,23 +40,23 @@ class World:
     device: torch.device
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier()
 
     def select_share(self, items: Sequence[T]) -> list[T]:
-        """This rank's of `items`: every `size`-th of them."""
+        """Return this rank's of `items`: every `size`-th of them."""
         return list(items[self.rank :: self.size])
 
     def reduce_mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean over the ranks."""
+        """Return the mean over the ranks."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's small picklable `value`, on every rank."""
+        """Return rank 0's small picklable `value`, on every rank."""
         if self.size == 1:
             return value
         box = [value]

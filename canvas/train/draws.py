@@ -12,7 +12,7 @@ class Draws:
 
     Each sample has a generator of its own, seeded by (seed, step, its index in the global batch), so a sample draws
     the same on one rank or two, in one pass or accumulated over four. CPU and CUDA generators differ from each other.
-    Every call takes the whole shape wanted, its first dimension being the samples of the batch at hand:
+    Every call takes the whole shape, its first dimension being the samples of the batch at hand:
     `draws.normal(*latents.shape)`, `draws.uniform(len(latents))`. Successive calls are independent.
     """
 

@@ -65,7 +65,8 @@ class Averages:
         }
         self._sources = [get_local_tensor(parameter) for parameter in parameters.values()]
         self._targets = {
-            length: [get_local_tensor(one) for one in tensors.values()] for length, tensors in self.tensors.items()
+            length: [get_local_tensor(tensor) for tensor in tensors.values()]
+            for length, tensors in self.tensors.items()
         }
 
     @torch.no_grad()

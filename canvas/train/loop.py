@@ -175,8 +175,8 @@ def _compute_gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
 
 def _format_divergence(step: int, quantity: str, value: float, batches: Batches, spec: TrainSpec) -> str:
     pins = batches(step, 0, 1)["pin_id"]
-    shown = ", ".join(pins[:16]) + (f" and {len(pins) - 16} more" if len(pins) > 16 else "")
+    listed = ", ".join(pins[:16]) + (f" and {len(pins) - 16} more" if len(pins) > 16 else "")
     return (
-        f"{quantity} is {value} at step {step + 1}, on pins {shown}: look at these pins, lower learning_rate "
+        f"{quantity} is {value} at step {step + 1}, on pins {listed}: look at these pins, lower learning_rate "
         f"({spec.learning_rate}) or clip_norm ({spec.clip_norm}), or raise precision ({spec.precision})"
     )

@@ -41,4 +41,4 @@ class MetricWindow:
         ]
         means = {name: math.fsum(value for _, value in pairs) / len(pairs) for name, pairs in series.items()}
         # the loss of a step comes before its gradient, and is the better name for what broke
-        return means, min(broken, key=lambda found: (found[0], not found[1].endswith("loss")), default=None)
+        return means, min(broken, key=lambda row: (row[0], not row[1].endswith("loss")), default=None)

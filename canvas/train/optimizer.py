@@ -43,7 +43,7 @@ def flatten_optimizer_state(
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Inverse of `optimizer_tensors`: a moment takes its parameter's memory format and sharding."""
+    """Inverse of `flatten_optimizer_state`: a moment takes its parameter's memory format and sharding."""
     for flat, value in tensors.items():
         name, _, key = flat.rpartition(":")
         parameter = parameters[name]

@@ -91,9 +91,8 @@ def _build_player(
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
     if sharded:
-        shard_model(
-            model, get_autocast_dtype(spec.precision), world
-        )  # wants contiguous parameters: only the inputs are channels_last
+        # FSDP2 needs contiguous parameters: only the inputs are channels_last
+        shard_model(model, get_autocast_dtype(spec.precision), world)
     else:
         model.to(world.device)
         if spec.channels_last:

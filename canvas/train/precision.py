@@ -1,4 +1,4 @@
-"""In which number format a run or a painting multiplies: `precision` of its params, on the machine that it meets."""
+"""The number format that training or sampling multiplies in: `precision` of its params, on the machine it meets."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def get_autocast_dtype(precision: Precision) -> torch.dtype | None:
-    """What autocast casts to; None: nothing. `precision` is resolved."""
+    """Return what autocast casts to; None: nothing. `precision` is resolved."""
     assert precision != "auto", "which precision is meant depends on the device"
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
 def choose_autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
-    """What `precision`, `auto` too, casts to on `device`; None: nothing."""
+    """Return what `precision`, `auto` too, casts to on `device`; None: nothing."""
     return get_autocast_dtype(resolve_precision(precision, device))
 
 

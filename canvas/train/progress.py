@@ -1,4 +1,4 @@
-"""What of a run outlives its process, and how it is taken up again."""
+"""What of a run outlives its process, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def restore_progress(checkpoints: Path, progress: Progress, world: World) -> Non
 
     `ValueError` if it is of another run (naming each value that differs), or not the same on every rank.
     """
-    found = read_last_checkpoint(checkpoints)
-    if world.broadcast(found and found[0]) != (found and found[0]):
+    last = read_last_checkpoint(checkpoints)
+    if world.broadcast(last and last[0]) != (last and last[0]):
         raise ValueError(f"{checkpoints} differs between processes: put it on storage that all of them share")
-    if found is None:
+    if last is None:
         return
-    progress.steps_done, files, state = found
+    progress.steps_done, files, state = last
     if changed := [key for key, value in progress.identity.items() if state["run"].get(key) != value]:
         changes = ", ".join(f"{key} was {state['run'].get(key)}, is {progress.identity[key]}" for key in changed)
         raise ValueError(f"{checkpoints} holds another run ({changes}): restore its values, or remove it to start anew")

@@ -121,7 +121,7 @@ class TrainableParams:
     train: Train | None  # null: nothing is trained, the init_from model is used as it is
 
     refused: ClassVar[Mapping[str, str]] = {}
-    """Setting of `HARMLESS` that the stage cannot heed -> why, and the fix."""
+    """Setting of `ALWAYS_SUPPORTED` that the stage cannot heed -> why, and the fix."""
 
     def check_with(self, params: Mapping[str, Any]) -> None:
         """Raise `ValueError` if the training cannot run as the section `training` says."""
@@ -175,12 +175,12 @@ class TrainSpec:
             raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
 
     def refuse(self, **fixes: str) -> None:
-        """Raise `ValueError` if a setting of `HARMLESS` named in `fixes` (-> why, and the fix) has another value."""
+        """Raise `ValueError` if a setting named in `fixes` (-> why, and the fix) is none of `ALWAYS_SUPPORTED`."""
         for name, fix in fixes.items():
             if (value := getattr(self, name)) not in ALWAYS_SUPPORTED[name]:
                 raise ValueError(f"{name} is {json.dumps(value)}: {fix} in train.override")
 
     def get_identity(self) -> dict[str, Any]:
-        """The values that decide what is trained: equal for runs that may continue each other."""
+        """Return the values that decide what is trained: equal for runs that may continue each other."""
         values = json.loads(json.dumps(asdict(self)))
         return {name: value for name, value in values.items() if name not in CHANGEABLE_ON_RESUME}

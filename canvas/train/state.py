@@ -1,4 +1,4 @@
-"""What a run is known by, what of a model is saved, and the global state of torch while it trains."""
+"""The identity of a run, what of a model is saved, and the global state of torch while it trains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def collect_saved_tensors(model: nn.Module, trained: Mapping[str, nn.Parameter])
 
 
 def compute_run_identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, Any]:
-    """What two runs must share for one to continue the other: the maths of the spec, names and shapes of tensors."""
+    """What two runs must share for one to continue the other: the spec's identity, names and shapes of tensors."""
     shapes = "\n".join(
         f"{prefix}{name} {tuple(tensor.shape)} {tensor.dtype}"
         for prefix, group in tensors.items()
@@ -69,7 +69,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 
 def measure_peak_memory(device: torch.device) -> int:
-    """Of this process: what CUDA's allocator held at most, or the resident set on CPU."""
+    """Return the bytes that CUDA's allocator of this process held at most, or the resident set on CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,8 +1,8 @@
-"""Unified visual embedding (UVE): one vector of a picture for several label tasks.
+"""Unified visual embedding (UVE): one vector of an image for several label tasks.
 
 One trunk of timm, which canvas.features.timm_trunk is one of, too, a projection, LayerNorm without affine and L2 (Zhai
 and Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
-pictures, E the embedding's width.
+images, E the embedding's width.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
 from canvas.uve.spec import UveSpec
 
 JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
-"""Trunks that judge what the generator paints: nothing that steers the generator may see by them."""
+"""Trunks that judge the generator's images: nothing that steers the generator may use them."""
 
 
 class UveModel(ModelMixin, ConfigMixin):
-    """Build it with `build_uve`, load it with `load_uve`, ask it with `embed`."""
+    """Build it with `build_uve`, load it with `load_uve`, call it with `compute_embeddings`."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -45,7 +45,7 @@ class UveModel(ModelMixin, ConfigMixin):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (B, E) of images (B, 3, S, S) in [-1, 1]."""
+        """Return unit vectors (B, E) of images (B, 3, S, S) in [-1, 1]."""
         features = self.network(((images + 1) / 2 - self.mean) / self.std)
         return F.normalize(self.norm(self.projection(features)), dim=1)
 
@@ -56,26 +56,26 @@ def _build_trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrai
 
 
 def build_uve(spec: UveSpec) -> UveModel:
-    """The model of `spec`, with random weights from torch's generator or those of `init_from`.
+    """Build the model of `spec`, with random weights from torch's generator or those of `init_from`.
 
-    Raises `ValueError` for a trunk that timm does not know or that is a judge's, for arguments or a size that the
-    trunk does not take, and for weights of another form.
+    Raises ValueError for a trunk that timm does not know or that is a judge's, for arguments or a size that the trunk
+    does not take, and for weights of another architecture.
     """
     name = spec.trunk.partition(".")[0]
     if name in JUDGE_TRUNKS:
-        raise ValueError(f"uve.trunk {spec.trunk} judges the generator's pictures: choose another, as {PHOTO_TRUNK}")
+        raise ValueError(f"uve.trunk {spec.trunk} judges the generator's images: choose another, as {PHOTO_TRUNK}")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"uve.trunk {spec.trunk!r} is unknown to timm: try {', '.join(close) or 'resnet10t'}")
-    form = {key: getattr(spec, key) for key in ("trunk", "trunk_args", "image_size", "embed_dim")}
+    config = {key: getattr(spec, key) for key in ("trunk", "trunk_args", "image_size", "embed_dim")}
     if spec.init_from not in (None, "timm"):
         model = load_uve(spec.init_from)
-        if different := sorted(key for key in form if model.config[key] != form[key]):
-            known = {key: model.config[key] for key in form}
-            raise ValueError(f"uve.init_from {spec.init_from} differs in {', '.join(different)}: it has {known}")
+        if different := sorted(key for key in config if model.config[key] != config[key]):
+            actual = {key: model.config[key] for key in config}
+            raise ValueError(f"uve.init_from {spec.init_from} differs in {', '.join(different)}: it has {actual}")
         return model
     try:
-        model = UveModel(**form)
+        model = UveModel(**config)
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
         model.train()
@@ -91,7 +91,7 @@ def build_uve(spec: UveSpec) -> UveModel:
 
 
 def load_uve(path: str | Path) -> UveModel:
-    """The model in a directory that `save_pretrained` wrote, in eval mode. Raises `ValueError` if it is none."""
+    """Load the model in a directory that `save_pretrained` wrote, in eval mode; ValueError if it is none."""
     if not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no config.json: name a directory that the train_uve stage wrote")
     model: UveModel = UveModel.from_pretrained(str(path), use_safetensors=True)
@@ -100,11 +100,11 @@ def load_uve(path: str | Path) -> UveModel:
 
 @torch.no_grad()
 def compute_embeddings(model: UveModel, images: torch.Tensor) -> torch.Tensor:
-    """Unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], of any size: squeezed whole, for a crop drops edges.
+    """Return unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], of any size: squeezed whole, a crop drops edges.
 
     `model` must be in eval mode; the result is on its device, in float32.
     """
-    assert not model.training, "an embedding of pictures must not depend on what else is in the batch: call eval()"
+    assert not model.training, "an embedding must not depend on what else is in the batch: call eval()"
     size = (model.config["image_size"],) * 2
     images = images.to(model.device, torch.float32)
     if tuple(images.shape[-2:]) != size:
@@ -113,18 +113,20 @@ def compute_embeddings(model: UveModel, images: torch.Tensor) -> torch.Tensor:
 
 
 def pack_codes(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Binary codes (B, E / 8) of embeddings (B, E): their signs, eight to a byte."""
+    """Return binary codes (B, E / 8) of embeddings (B, E): their signs, eight to a byte."""
     return np.packbits(embeddings > 0, axis=1)
 
 
-def unpack_codes(code: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Unit vectors (B, E) of -1 and 1 over the root of E from codes (B, E / 8): their dot product is 1 - 2 h / E at a
-    Hamming distance of h bits."""
-    bits = np.unpackbits(code, axis=1).astype(np.float32)
+def unpack_codes(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return unit vectors (B, E) of -1 and 1 over the root of E from codes (B, E / 8).
+
+    Their dot product is 1 - 2 h / E at a Hamming distance of h bits.
+    """
+    bits = np.unpackbits(codes, axis=1).astype(np.float32)
     return (2 * bits - 1) / np.float32(np.sqrt(bits.shape[1]))
 
 
 def _get_size_arguments(trunk: str, image_size: int) -> dict[str, int]:
-    """What tells the trunk its size; convolutional ones take any."""
-    known = timm.get_pretrained_cfg(trunk.partition(".")[0], allow_unregistered=True)
-    return {"img_size": image_size} if known is not None and known.fixed_input_size else {}
+    """Return the argument that sets the trunk's input size; convolutional ones take any."""
+    config = timm.get_pretrained_cfg(trunk.partition(".")[0], allow_unregistered=True)
+    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}

@@ -1,4 +1,4 @@
-"""Proxy softmax for several tasks at once: every class has a vector, and pictures are drawn to their classes'."""
+"""Proxy softmax for several tasks at once: every class has a vector, and images are drawn to their classes'."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProxyClassifier(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Logits (B, classes) of each task, of images (B, 3, S, S) in [-1, 1]."""
+        """Return logits (B, classes) of each task, of images (B, 3, S, S) in [-1, 1]."""
         embedding = self.uve(images).float()
         return {
             task: embedding @ F.normalize(proxies, dim=1).T / self.temperature for task, proxies in self.proxies.items()

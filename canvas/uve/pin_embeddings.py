@@ -1,4 +1,4 @@
-"""The embeddings of pins as the image-prompt adapter reads them: which of them, in which order, of unit length each."""
+"""Embeddings of pins as the image-prompt adapter reads them: which of them, in which order, of unit length each."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ time."""
 
 
 def concatenate_embeddings(parts: Mapping[str, Vectors], source: str) -> Vectors:
-    """Embeddings [N, E] of `source` from "uve" and "clip" [N, ...] each. Raises ValueError for another source."""
+    """Return embeddings [N, E] of `source` from "uve" and "clip" [N, ...]; ValueError for another source."""
     if unknown := set(source.split("+")) - {"uve", "clip"}:
         raise ValueError(f"the image embedding {source!r} is unknown ({', '.join(unknown)}): use uve, clip or uve+clip")
     return np.concatenate([parts[name] for name in source.split("+")], axis=1)
 
 
 def average_embeddings(parts: Mapping[str, Vectors], weights: Sequence[float]) -> dict[str, Vectors]:
-    """The weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
+    """Return the weighted mean of each part [N, ...] as one [1, ...] of unit length, as the parts' rows are."""
     shares = np.asarray(weights, np.float32)[None]
     return {name: normalize_vectors(shares @ part) for name, part in parts.items()}
 
@@ -45,12 +45,12 @@ class PinEmbeddings:
         self.width = self.read([first]).shape[1]  # E
 
     def read(self, pins: Sequence[str]) -> Vectors:
-        """[N, E], in the order of `pins`. Raises ValueError for a pin that was not embedded."""
+        """Return [N, E], in the order of `pins`; ValueError for a pin that was not embedded."""
         if missing := [pin for pin in pins if pin not in self._rows]:
             raise ValueError(
                 f"{len(missing)} pins have no embedding ({missing[0]}, ...): embed and encode the same pins"
             )
         names = self._source.split("+")
-        found = {row["pin_id"]: row for row in self._rows.read(pins, ["pin_id", *names])}
-        parts = {name: np.array([found[pin][name] for pin in pins], np.float32) for name in names}
+        row_of = {row["pin_id"]: row for row in self._rows.read(pins, ["pin_id", *names])}
+        parts = {name: np.array([row_of[pin][name] for pin in pins], np.float32) for name in names}
         return concatenate_embeddings(parts, self._source)

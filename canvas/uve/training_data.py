@@ -1,4 +1,4 @@
-"""What is known of pins by task (scene, product, category, board), and batches in which every class has its turn."""
+"""Labels of pins by task (scene, product, category, board), and batches in which every class has its turn."""
 
 from __future__ import annotations
 
@@ -19,50 +19,47 @@ from canvas.train.draws import mix_seed
 from canvas.uve.spec import TASKS
 
 MISSING = -1
-"""Label of a pin that a task does not know: no loss."""
+"""Label of a pin that a task has no class for: no loss."""
 
 Labels = Mapping[str, Mapping[str, str]]
-"""Task -> pin_id -> class; pins that a task does not know are left out."""
+"""Task -> pin_id -> class; pins without a class are left out."""
 
 
-def read_labels(pins: Path, truth: Path, captions: Path, wanted: Collection[str]) -> Labels:
-    """The classes of the `wanted` pins in every one of TASKS.
+def read_labels(pins: Path, truth: Path, captions: Path, pin_ids: Collection[str]) -> Labels:
+    """Read the classes of the pins in every one of TASKS.
 
-    Scene: what truth says; of pins that truth does not know, the background of the generated caption.
+    The scene is truth's; of pins that truth does not hold, it is the background of the generated caption.
     """
-    found: dict[str, dict[str, str]] = {task: {} for task in TASKS}
+    labels: dict[str, dict[str, str]] = {task: {} for task in TASKS}
     for row in tables.read(pins, ["pin_id", "product_id", "category", "board"]).to_pylist():
-        if row["pin_id"] in wanted:
+        if row["pin_id"] in pin_ids:
             for task, column in (("product", "product_id"), ("category", "category"), ("board", "board")):
                 if row[column]:
-                    found[task][row["pin_id"]] = row[column]
-    true = {row["pin_id"]: row["scene"] for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()}
-    found["scene"] = {pin: scene for pin, scene in true.items() if scene and pin in wanted}
-    for pin, place in read_backgrounds(captions, wanted).items():
-        if pin not in true:
-            found["scene"][pin] = place
-    return found
+                    labels[task][row["pin_id"]] = row[column]
+    scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()}
+    labels["scene"] = {pin: scene for pin, scene in scene_of.items() if scene and pin in pin_ids}
+    for pin, background in read_backgrounds(captions, pin_ids).items():
+        if pin not in scene_of:
+            labels["scene"][pin] = background
+    return labels
 
 
 def select_classes(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:
-    """The classes of each of `tasks` that `min_pins` pins have, sorted.
-
-    `ValueError` for a task with fewer than two: there is nothing to tell apart.
-    """
-    found = {}
+    """Return the classes of each of `tasks` that `min_pins` pins have, sorted; ValueError for fewer than two."""
+    classes = {}
     for task in tasks:
         counts = Counter(labels[task].values())
-        found[task] = sorted(name for name, count in counts.items() if count >= min_pins)
-        if len(found[task]) < 2:
+        classes[task] = sorted(name for name, count in counts.items() if count >= min_pins)
+        if len(classes[task]) < 2:
             raise ValueError(
-                f"task {task} has {len(found[task])} classes of {min_pins} pins or more: set its weight to 0, or lower "
-                "train_uve.min_pins"
+                f"task {task} has {len(classes[task])} classes of {min_pins} pins or more: set its weight to 0, or "
+                "lower train_uve.min_pins"
             )
-    return found
+    return classes
 
 
 class BalancedCrops(CropBatches):
-    """Crops of labelled pictures: `pin_id`, `images` uint8 [B, 3, side, side], and for each task a column of its name,
+    """Crops of labelled images: `pin_id`, `images` uint8 [B, 3, side, side], and for each task a column of its name,
     int64 [B], class numbers or MISSING.
 
     Tasks take turns, each draws one of its classes, and the class one of its pins: rare classes come as often as
@@ -86,15 +83,15 @@ class BalancedCrops(CropBatches):
         self.members: dict[str, list[np.ndarray]] = {}  # task -> rows of each class
         for task, names in classes.items():
             number = {name: at for at, name in enumerate(names)}
-            of = np.array([number.get(labels[task].get(pin, ""), MISSING) for pin in ids])
-            self.labels[task] = of
-            order = np.argsort(of, kind="stable")
-            ends = np.searchsorted(of[order], np.arange(len(names) + 1))
+            numbers = np.array([number.get(labels[task].get(pin, ""), MISSING) for pin in ids])
+            self.labels[task] = numbers
+            order = np.argsort(numbers, kind="stable")
+            ends = np.searchsorted(numbers[order], np.arange(len(names) + 1))
             members = [order[start:end] for start, end in pairwise(ends)]
             self.members[task] = [rows for rows in members if len(rows)]
 
     def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
-        """Which pictures make this rank's slice of batch `step`."""
+        """Return the rows of the images of this rank's slice of batch `step`."""
         local = get_local_batch_size(self.batch_size, world)
         tasks = list(self.members)
         chosen = []
@@ -108,4 +105,4 @@ class BalancedCrops(CropBatches):
     def __call__(self, step: int, rank: int, world: int) -> Batch:
         rows = self.select_rows(step, rank, world)
         batch = super().__call__(step, rank, world)
-        return {**batch, **{task: torch.from_numpy(of[rows]) for task, of in self.labels.items()}}
+        return {**batch, **{task: torch.from_numpy(labels[rows]) for task, labels in self.labels.items()}}

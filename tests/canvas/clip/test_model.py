@@ -126,7 +126,7 @@ def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path
     """Hidden states and pooled text as stock SDXL pipelines read them."""
     public = tiny.public_sdxl(tmp_path)
     specs = [_public_spec(tmp_path, folder) for folder in PUBLIC]
-    with pytest.warns(UserWarning, match="has no picture tower: it is random"):
+    with pytest.warns(UserWarning, match="has no image tower: it is random"):
         towers = [TextTower.from_clip(build_clip(spec), spec) for spec in specs]
     texts = ["a red mug, forest", "shoes"]
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path
         ("text_encoder_2", {"embed_dim": 16}, r"has text_projection \[32, 32\], the params say \[32, 16\]"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*no picture tower")
+@pytest.mark.filterwarnings("ignore:.*no image tower")
 def test_public_text_encoders_of_another_size_are_refused(tmp_path: Path, folder, change, message):
     tiny.public_sdxl(tmp_path)
     with pytest.raises(ValueError, match=message):

@@ -69,7 +69,7 @@ def test_pictures_of_nothing_in_particular_keep_what_they_share():
         ({"numbers": (1, 4)}, r"clusters.numbers is \[1, 4\]"),
         ({"criterion_pins": 6}, "more criterion_pins than the 6 clusters"),
         ({"restarts": 0}, "restarts of 1 or more"),
-        ({"numbers": (4, 120), "criterion_pins": 500}, "120 pictures cannot be told into 120 clusters"),
+        ({"numbers": (4, 120), "criterion_pins": 500}, "120 images cannot be parted into 120 clusters"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(changes, message):

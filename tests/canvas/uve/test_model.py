@@ -83,8 +83,8 @@ def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path
     ("changes", "message"),
     [
         ({"trunk": "resnet10x"}, r"uve.trunk 'resnet10x' is unknown to timm: try .*resnet10t"),
-        ({"trunk": "efficientnet_lite0"}, "judges the generator's pictures: choose another"),
-        ({"trunk": "tf_efficientnet_lite0.in1k"}, "judges the generator's pictures: choose another"),
+        ({"trunk": "efficientnet_lite0"}, "judges the generator's images: choose another"),
+        ({"trunk": "tf_efficientnet_lite0.in1k"}, "judges the generator's images: choose another"),
         ({"trunk_args": {"depths": 3}}, "resnet10t cannot be built with {'depths': 3} for 32 pixels: .*depths"),
         ({"trunk": "vit_tiny_patch16_224", "trunk_args": {"img_size": 64}}, "cannot be built with .* for 32 pixels"),
         ({"trunk": "open_nsfw", "trunk_args": {"layers": [7]}}, r"layers are \[7\]: name some of 0 to 4"),
