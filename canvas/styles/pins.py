@@ -124,12 +124,7 @@ def read_labelled_products(
     ]
     chosen = set(select_evenly(labelled, count))
     images, backgrounds = _read_images(pins, "image", chosen), _read_images(truth, "background", chosen)
-    alphas = {
-        row["pin_id"]: decode_alpha(row["alpha"])
-        for batch in tables.read_batches(truth, ["pin_id", "alpha"])
-        for row in batch.to_pylist()
-        if row["pin_id"] in chosen and row["alpha"]
-    }
+    alphas = {pin: decode_alpha(alpha) for pin, alpha in tables.read_column(truth, "alpha", chosen).items() if alpha}
     complete = sorted(chosen & images.keys() & backgrounds.keys() & alphas.keys())
     greys = [Image.fromarray((alphas[pin] * 255).astype(np.uint8)) for pin in complete]
     return LabelledProducts(
@@ -148,9 +143,5 @@ def _stack_views(images: Sequence[Image.Image], shape: tuple[int, ...]) -> Views
 
 
 def _read_images(table: Path, column: str, pin_ids: Collection[str]) -> dict[str, Image.Image]:
-    return {
-        row["pin_id"]: composite_on_white(decode_image(row[column]))
-        for batch in tables.read_batches(table, ["pin_id", column])
-        for row in batch.to_pylist()
-        if row["pin_id"] in pin_ids and row[column]
-    }
+    encoded = tables.read_column(table, column, pin_ids)
+    return {pin: composite_on_white(decode_image(data)) for pin, data in encoded.items() if data}

@@ -48,13 +48,12 @@ def embed_arrays(
 def embed_kept_pins(
     pins: Path, kept: Path, uve: Path, clip: Path, *, batch_size: int, workers: int | None, threads: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner.
+    """Return rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner.
 
     Each of `workers` processes (None: the engine's own) loads the models once. Images that cannot be decoded are the
     filter's to drop: they raise.
     """
     import daft
-    from tqdm import tqdm
 
     from canvas.pins import tables
 
@@ -89,9 +88,6 @@ def embed_kept_pins(
             ]
 
     embed: Any = Embedder().embed  # Daft makes an expression of it
-    good = tables.scan(kept).where("kept").select("pin_id")
-    frame = tables.scan(pins).select("pin_id", "image").join(good, on="pin_id", how="semi")
-    with tqdm(total=len(tables.read_kept_splits(pins, kept)), desc="embed", unit="pin") as bar:
-        for batch in frame.select("pin_id", embed(frame["image"])).to_arrow_iter(results_buffer_size=1):
-            yield batch
-            bar.update(batch.num_rows)
+    frame = tables.scan_kept(pins, kept, ["pin_id", "image"])
+    total = len(tables.read_kept_splits(pins, kept))
+    return tables.stream_batches(frame.select("pin_id", embed(frame["image"])), total, "embed")
