@@ -73,7 +73,7 @@ def embed_kept_pins(
             self.uve = load_uve(uve).to(default_device())
             self.clip = load_clip(clip / "second").eval().to(default_device())
 
-        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=batch_size)
+        @daft.method.batch(return_dtype=daft.DataType.struct(fields), batch_size=batch_size)
         def embed(self, column: daft.Series) -> list[dict[str, Any]]:
             from canvas.pins.image_batches import resize_to_square
             from canvas.pins.images import decode_image
@@ -89,5 +89,6 @@ def embed_kept_pins(
 
     embed: Any = Embedder().embed  # Daft makes an expression of it
     frame = tables.scan_kept(pins, kept, ["pin_id", "image"])
-    total = len(tables.read_kept_splits(pins, kept))
-    return tables.stream_batches(frame.select("pin_id", embed(frame["image"])), total, "embed")
+    frame = frame.select("pin_id", embed(frame["image"]).alias("embedding"))
+    frame = frame.select("pin_id", *(frame["embedding"].get(name).alias(name) for name in fields))
+    return tables.stream_batches(frame, len(tables.read_kept_splits(pins, kept)), "embed")
