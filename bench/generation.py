@@ -155,7 +155,7 @@ def build_runs(place: Path) -> dict[str, Callable[[], object]]:
         unet: UNet2DConditionModel, decoder: ConditionalDecoder | None = None, precision: Precision = "fp32"
     ) -> Callable[[], object]:
         pipeline = make_pipeline(unet, vae, towers, decoder)
-        pipeline.multiply_in(precision)
+        pipeline.set_precision(precision)
         return lambda: pipeline(
             image,
             PROMPT,

@@ -142,7 +142,7 @@ def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardMode
         candidates_per_pass=CANDIDATES,
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE,
-        picks={step: guessing(step) for step in GUESS_STEPS},
+        selectors={step: guessing(step) for step in GUESS_STEPS},
     )
     item.pictures = [np.array(image) for image in made.images]
     for selector, prompt in zip(SELECTORS, (item.prompt, ""), strict=True):

@@ -71,7 +71,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     pipeline = CanvasPipeline.from_pretrained(options.model)
     pipeline.merge_lora()
     pipeline.to(options.device)
-    pipeline.multiply_in(options.precision)
+    pipeline.set_precision(options.precision)
     settings = {
         "style": encode_requested_style(options, pipeline, shown),
         "mask": mask,
@@ -94,10 +94,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
 def _check_numbers(options: argparse.Namespace) -> None:
     """Raises ValueError for numbers that would generate nothing or without end, or that torch refuses."""
-    if not math.isfinite(options.guidance):
+    if options.guidance is not None and not math.isfinite(options.guidance):
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
     for name, most in MAX_COUNTS.items():
-        if (value := getattr(options, name)) > most:
+        if (value := getattr(options, name) or 0) > most:
             raise ValueError(f"--{name} is {value}: give {most} at most")
     for seed in (options.seed, options.seed + options.candidates - 1):
         if seed not in SEED_RANGE:
@@ -180,10 +180,12 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--drop-early", action="store_true", help="with --top: do not generate weak candidates to the end"
     )
-    command.add_argument("--steps", type=int, default=30)
-    command.add_argument("--guidance", type=float, default=5.0, help="guidance scale; 1: none")
+    command.add_argument(
+        "--steps", type=int, help="as many as the model recommends, if not given; so are guidance and scheduler"
+    )
+    command.add_argument("--guidance", type=float, help="guidance scale; 1: none")
     command.add_argument("--guidance-rescale", type=float, default=0.0, help="0, not at all, to 1")
-    command.add_argument("--guidance-stop", type=float, default=1.0, help="share of the steps that is guided")
+    command.add_argument("--guidance-stop", type=float, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
     command.add_argument("--device", default="cpu")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.denoiser.spec import Backgrounds, SamplingSpec
+from canvas.denoiser.spec import Backgrounds, PassSpec, SamplingSpec
 from canvas.pins.frames import FrameSpec
 from canvas.pins.tables import SPLITS
 from canvas.ranges import Count
@@ -54,7 +54,7 @@ class EvaluateBackdropParams:
 def evaluate_backdrop(
     evaluate_backdrop: EvaluateBackdropParams,
     backgrounds: Backgrounds,
-    sampling: SamplingSpec,
+    passes: PassSpec,
     frames: FrameSpec,
     canvas: Input[CanvasModel],
     base: Input[BaseModel],
@@ -81,7 +81,7 @@ def evaluate_backdrop(
     real = load_product_pins(*sources, splits=HELD_OUT, count=params.real_pins)
     shown = _product_ids(pins.path, chosen)
     by_stage, by_scene, pictures = _stages(
-        params, prompts, sampling, frames, canvas.path, base.path, chosen, shown, real, by
+        params, prompts, passes, frames, canvas.path, base.path, chosen, shown, real, by
     )
     figures = dict(by.accuracy) | list(by_stage.values())[-1] | {"by_scene": by_scene, "by_stage": by_stage}
     figures["seconds"] = {"stages": time.perf_counter() - clock}
@@ -92,7 +92,7 @@ def evaluate_backdrop(
 def _stages(
     params: EvaluateBackdropParams,
     backgrounds: Sequence[str],
-    sampling: SamplingSpec,
+    passes: PassSpec,
     frames: FrameSpec,
     canvas: Path,
     base: Path,
@@ -117,6 +117,7 @@ def _stages(
     from evaluation.measures.distances import half_sample_error, kernel_distance
 
     pipeline = CanvasPipeline.from_pretrained(canvas).to(default_device())
+    sampling = pipeline.recommended_sampling.build_spec(passes)
     network = pipeline.segmenter
     segmenter = Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval()
     edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
@@ -145,7 +146,7 @@ def _stages(
             edges=edges,
             seam_side=frames.side,
             reach=params.seam_reach,
-            batch_size=sampling.batch_size,
+            batch_size=passes.batch_size,
         )
         seams = [score.seam for score in scores if score.seam is not None]
         by_stage[name] = compute_background_metrics(scores) | {

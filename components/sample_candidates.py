@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from canvas.denoiser.spec import Backgrounds, SamplingSpec
+from canvas.denoiser.spec import Backgrounds, PassSpec
 from canvas.pins.tables import SPLITS
 from canvas.ranges import Count
 from components.artifacts import (
@@ -60,7 +60,7 @@ class SampleCandidatesParams:
 def sample_candidates(
     sample_candidates: SampleCandidatesParams,
     backgrounds: Backgrounds,
-    sampling: SamplingSpec,
+    passes: PassSpec,
     canvas: Input[CanvasModel],
     champion: Input[Champion],
     pins: Input[Pins],
@@ -99,7 +99,7 @@ def sample_candidates(
     own = generate_images(
         pipeline,
         requests,
-        sampling,
+        pipeline.recommended_sampling.build_spec(passes),
         name="candidates",
     )
     bad = _known_bad(params, pipeline, items, requests, own, _backdrops(pins.path, kept.path, chosen))

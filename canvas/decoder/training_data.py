@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from canvas.denoiser.process import build_training_scheduler
-from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.pins import tables
 from canvas.pins.frames import View, extract_view
@@ -25,9 +25,7 @@ from canvas.shards.files import Sample, Shards, write_shards
 from canvas.shards.rows import ShardRow, ShardRows, has_product
 from canvas.train.data import Batch
 from canvas.train.distributed import World, join_world
-from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Parallel
-from canvas.train.state import eval_mode
 from canvas.vae.latents import LatentScale
 
 T = TypeVar("T")
@@ -147,7 +145,7 @@ class LatentGenerator:
         """
         ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
         shards = path / "shards"
-        with tqdm(total=len(pins), desc="generate", unit="pin", disable=world.rank > 0) as bar, eval_mode(self.unet):
+        with tqdm(total=len(pins), desc="generate", unit="pin", disable=world.rank > 0) as bar:
 
             def samples(numbers: range) -> Iterator[Sample]:
                 bar.update(numbers.start - bar.n)
@@ -169,29 +167,25 @@ class LatentGenerator:
         """Raw latents (N, C, h, w) on the CPU; a pin's noise is a function of the seed and its row."""
         names = {name: name for name in ("text_states", "text_pooled", "sizes")}
         columns = _read_columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
-        noise = [
-            torch.randn(columns["masked"].shape[2:], generator=torch.Generator().manual_seed(self.seed + row))
-            for row in rows
-        ]
         device = self.unet.device
         condition = Condition(
             states=columns["text_states"][:, 0].to(device),
             pooled=columns["text_pooled"][:, 0].to(device),
             sizes=columns["sizes"].to(device),
             hole=columns["holes"][:, 0].to(device),
-            masked=self.scale.normalize(columns["masked"][:, 0]).to(device),
+            masked_latents=self.scale.normalize(columns["masked"][:, 0]).to(device),
         )
-        with cast_parameters(choose_autocast_dtype(device, self.spec.precision), self.unet):
-            latents = sample_latents(
-                self.unet,
-                self.scheduler,
-                torch.stack(noise).to(device),
-                condition,
-                steps=self.spec.steps,
-                guidance_scale=self.spec.guidance_scale,
-                guidance_stop=self.spec.guidance_stop,
-            )
-        return self.scale.denormalize(latents).cpu()
+        sampler = LatentSampler(
+            unet=self.unet,
+            scheduler=self.scheduler,
+            scale=self.scale,
+            steps=self.spec.steps,
+            guidance_scale=self.spec.guidance_scale,
+            guidance_stop=self.spec.guidance_stop,
+            precision=self.spec.precision,
+        )
+        noise = sample_noise(columns["masked"].shape[2:], [self.seed + row for row in rows], device)
+        return sampler.sample(noise, condition).cpu()
 
 
 def read_decoder_pins(

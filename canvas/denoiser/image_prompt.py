@@ -22,6 +22,8 @@ from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProj
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from canvas.denoiser.lora import set_style_lora
+
 WEIGHTS_FILE, CONFIG_FILE = "ip_adapter.safetensors", "config.json"
 IMAGE_TOKENS = 4
 """Of a picture; diffusers reads no other number from a file whose projection is one linear layer."""
@@ -239,6 +241,27 @@ def use_image_prompts(unet: UNet2DConditionModel, sets: Sequence[Mapping[str, fl
         unet.encoder_hid_proj = projection
         for name, processor in processors.items():
             processor.scale, processor.to_k_ip, processor.to_v_ip = before[name]
+
+
+@contextmanager
+def apply_style(unet: UNet2DConditionModel, sets: Sequence[Mapping[str, float]] | None) -> Iterator[None]:
+    """Within the context image embeddings count as `use_image_prompts` says, and the LoRA that was trained with them
+    by their sum; None: as they are."""
+    if sets is None:
+        yield
+        return
+    assert has_image_prompt(unet), "a style for a denoiser without image prompts"
+    set_style_lora(unet, sum_scales(sets))
+    try:
+        with use_image_prompts(unet, sets):
+            yield
+    finally:
+        set_style_lora(unet, None)
+
+
+def sum_scales(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return how much all sets together count, by layer."""
+    return {name: sum(scales[name] for scales in sets) for name in sets[0]}
 
 
 _KEYS_AND_VALUES = ("to_k_ip", "to_v_ip")

@@ -10,12 +10,11 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 
 from canvas.denoiser.objective import MaskKind, map_columns
-from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.sampling import Condition, LatentSampler
 from canvas.denoiser.spec import SheetSpec
 from canvas.pins.images import draw_contact_sheet, encode_png
 from canvas.pins.pixels import tensor_to_bytes
 from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
-from canvas.train.state import eval_mode
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import Vae, get_scale_factor
 
@@ -81,16 +80,14 @@ class SampleSheet:
             pooled=columns["text_pooled"][:, 0],
             sizes=columns["sizes"],
             hole=columns["holes"][:, 0] if self.is_inpainting else None,
-            masked=scale.normalize(columns["masked"][:, 0]) if self.is_inpainting else None,
-            image=columns["image"][:, None] if "image" in columns else None,
+            masked_latents=scale.normalize(columns["masked"][:, 0]) if self.is_inpainting else None,
+            image_embeddings=columns["image"][:, None] if "image" in columns else None,
         )
-        with eval_mode(denoiser):
-            latents = sample_latents(
-                denoiser,
-                self.scheduler,
-                noise,
-                condition,
-                steps=self.spec.steps,
-                guidance_scale=self.spec.guidance_scale,
-            )
-        return scale.denormalize(latents)
+        sampler = LatentSampler(
+            unet=denoiser,
+            scheduler=self.scheduler,
+            scale=scale,
+            steps=self.spec.steps,
+            guidance_scale=self.spec.guidance_scale,
+        )
+        return sampler.sample(noise, condition)

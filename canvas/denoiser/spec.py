@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from canvas.ranges import Count, GuidanceScale, Share
+from canvas.ranges import Count, GuidanceScale, NonNegative, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 
@@ -73,6 +73,55 @@ class SamplingSpec:
     steps: Count
     guidance_scale: GuidanceScale  # 1: no guidance
     guidance_stop: Share  # share of the steps that is guided, from the first
+    batch_size: Count  # images in a pass
+    precision: Precision  # of the denoiser; latents stay fp32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendedSampling:
+    """Settings that a generator carries, for callers that give none."""
+
+    steps: Count
+    guidance_scale: GuidanceScale  # beside a prompt; 1: no guidance
+    guidance_stop: Share  # share of the steps that is guided, from the first
+    style_guidance_scale: GuidanceScale  # of a style without a prompt
+    style_guidance_stop: Share  # likewise
+    style_strength: NonNegative  # 1: as trained
+    scheduler: str | None  # euler, heun or dpm++ of a flow; ddim, euler or dpm++ of eps and v; null: the denoiser's own
+
+    def get_guidance(self, *, has_prompt: bool) -> tuple[float, float]:
+        """Return guidance scale and stop of a request with a prompt, or with a style alone."""
+        if has_prompt:
+            return self.guidance_scale, self.guidance_stop
+        return self.style_guidance_scale, self.style_guidance_stop
+
+    def build_spec(self, passes: PassSpec) -> SamplingSpec:
+        """Return the sampling of many images with prompts."""
+        return SamplingSpec(
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            guidance_stop=self.guidance_stop,
+            batch_size=passes.batch_size,
+            precision=passes.precision,
+        )
+
+
+DEFAULT_SAMPLING = RecommendedSampling(
+    steps=30,
+    guidance_scale=5.0,
+    guidance_stop=1.0,
+    style_guidance_scale=5.0,
+    style_guidance_stop=1.0,
+    style_strength=1.0,
+    scheduler=None,
+)
+"""Of models that were saved before they carried settings of their own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PassSpec:
+    """How many images go through the denoiser at once, and in which number format."""
+
     batch_size: Count  # images in a pass
     precision: Precision  # of the denoiser; latents stay fp32
 

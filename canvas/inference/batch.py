@@ -13,14 +13,13 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from tqdm import tqdm
 
-from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
 from canvas.inference.framed_product import FramedProduct, frame_product
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Pixels, Product
-from canvas.inference.style import StylePrompt, apply_style
-from canvas.train.precision import cast_parameters, choose_autocast_dtype
+from canvas.inference.style import StylePrompt
 from canvas.vae.latents import get_latent_scale
 
 
@@ -36,7 +35,7 @@ class Request:
     @property
     def told(self) -> StylePrompt | None:
         """The style as it counts beside the prompt."""
-        return self.style and self.style.beside(self.prompt)
+        return self.style and self.style.scale_for_prompt(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def encode_request(pipeline: CanvasPipeline, request: Request, scene: FramedProd
     scene = scene or frame_product(
         request.product, compute_pipeline_frame(pipeline, request.product), torch.device("cpu")
     )
-    condition = build_condition(pipeline, scene.to(pipeline.device), request.prompt, style=request.style)
+    condition = build_condition(pipeline, scene.to(pipeline.device), request.prompt, style=request.told)
     return EncodedRequest(request, scene, condition)
 
 
@@ -89,29 +88,28 @@ def iterate_images(
     `text_to_image`: a denoiser that is not told of the product; the product is put on what it paints, decoded by the
     autoencoder's own decoder. None: the pipeline's denoiser and decoder.
     """
-    unet, scheduler = text_to_image or (pipeline.unet, pipeline.scheduler)
-    half = choose_autocast_dtype(pipeline.device, painting.precision)
-    scale = get_latent_scale(pipeline.vae)
+    unet, scheduler = text_to_image or (pipeline.unet, pipeline.get_scheduler())
+    sampler = LatentSampler(
+        unet=unet,
+        scheduler=scheduler,
+        scale=get_latent_scale(pipeline.vae),
+        steps=painting.steps,
+        guidance_scale=painting.guidance_scale,
+        guidance_stop=painting.guidance_stop,
+        precision=painting.precision,
+    )
     for places in group_into_passes(requests, painting.batch_size):
         chosen = [requests[place] for place in places]
         condition = concatenate_conditions([one.condition for one in chosen], with_product=text_to_image is None)
-        noise = _sample_noise(pipeline, chosen)
-        told = None if text_to_image is not None else chosen[0].request.told
-        with cast_parameters(half, unet), apply_style(unet, told):
-            latents = sample_latents(
-                unet,
-                scheduler,
-                noise,
-                condition,
-                steps=painting.steps,
-                guidance_scale=painting.guidance_scale,
-                guidance_stop=painting.guidance_stop,
-            )
+        masked_latents = chosen[0].condition.masked_latents
+        assert masked_latents is not None
+        seeds = [one.request.seed for one in chosen]
+        raw = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, pipeline.device), condition)
         features = None if text_to_image is not None else _encode_products(pipeline, chosen)
         products = [one.request.product for one in chosen]
         yield from zip(
             places,
-            decode_composites(pipeline, scale.denormalize(latents), features, chosen[0].scene.frame, products),
+            decode_composites(pipeline, raw, features, chosen[0].scene.frame, products),
             strict=True,
         )
 
@@ -132,8 +130,8 @@ def group_into_passes(requests: Sequence[EncodedRequest], batch_size: int) -> li
     """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
     alike: dict[object, list[int]] = {}
     for place, one in enumerate(requests):
-        style = one.request.told
-        counts = None if style is None else tuple(tuple(scales.items()) for scales in style.scales)
+        sets = one.condition.image_scales
+        counts = None if sets is None else tuple(tuple(scales.items()) for scales in sets)
         alike.setdefault((one.scene.frame, counts), []).append(place)
     return [
         places[first : first + batch_size] for places in alike.values() for first in range(0, len(places), batch_size)
@@ -144,18 +142,14 @@ def concatenate_conditions(conditions: Sequence[Condition], *, with_product: boo
     """Conditions of one picture each as one of all; without the product: text-to-image."""
     columns: dict[str, torch.Tensor | None] = {}
     for field in fields(Condition):
+        if field.name == "image_scales":
+            continue
         values = [value for one in conditions if (value := getattr(one, field.name)) is not None]
         assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the pictures only"
-        known = with_product or field.name not in ("hole", "masked", "image")
+        known = with_product or field.name not in ("hole", "masked_latents", "image_embeddings")
         columns[field.name] = torch.cat(values) if values and known else None
-    return Condition(**columns)  # type: ignore[arg-type]
-
-
-def _sample_noise(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest]) -> torch.Tensor:
-    masked = chosen[0].condition.masked
-    assert masked is not None
-    drawn = [torch.randn(masked.shape, generator=torch.Generator().manual_seed(one.request.seed)) for one in chosen]
-    return torch.cat(drawn).to(pipeline.device)
+    scales = conditions[0].image_scales if with_product else None  # the same in all of a pass
+    return Condition(**columns, image_scales=scales)  # type: ignore[arg-type]
 
 
 def _encode_products(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest]) -> list[torch.Tensor] | None:

@@ -58,8 +58,9 @@ def build_condition(
         negative_states=negative[0],
         negative_pooled=negative[1],
         hole=compute_hole(scene.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
-        masked=get_latent_scale(vae).normalize(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
-        image=None if style is None else style.embeddings[None],
+        masked_latents=get_latent_scale(vae).normalize(vae.encode(known.to(vae.dtype)).latent_dist.mode()),
+        image_embeddings=None if style is None else style.embeddings[None],
+        image_scales=None if style is None else style.scales,
     )
 
 

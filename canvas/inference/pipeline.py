@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.denoiser.lora import merge_lora
-from canvas.denoiser.sampling import LatentSelector, sample_latents
+from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler
+from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
 from canvas.denoiser.unet import count_inpaint_channels
 from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
 from canvas.inference.frame import Frame
 from canvas.inference.framed_product import frame_product
 from canvas.inference.product import Alpha, Pixels, Product, build_product
-from canvas.inference.style import StylePrompt, apply_style
+from canvas.inference.style import StylePrompt
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
@@ -68,6 +70,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         edge_epsilon: Likewise.
         image_source: What the adapter reads (canvas.denoiser.image_prompt.AdapterConfig).
         style_layers: Which layers carry style (likewise).
+        sampling: Recommended settings, the fields of canvas.denoiser.spec.RecommendedSampling; None, as in models of
+            before version 0.2: its DEFAULT_SAMPLING.
         parts: What the pipeline was made from, its data among it: artifact -> content digest.
     """
 
@@ -101,6 +105,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         edge_epsilon: float = 1e-3,
         image_source: str | None = None,
         style_layers: list[str] | None = None,
+        sampling: dict[str, Any] | None = None,
         parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -129,6 +134,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             edge_epsilon=edge_epsilon,
             image_source=image_source,
             style_layers=style_layers,
+            sampling=sampling,
             parts=parts,
         )
         if has_image_prompt(unet):
@@ -139,6 +145,12 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """The text towers, in the order of their states."""
         return self.text_encoder, self.text_encoder_2
 
+    @property
+    def recommended_sampling(self) -> RecommendedSampling:
+        """The settings that hold where a caller gives none."""
+        stored = self.config["sampling"]
+        return DEFAULT_SAMPLING if stored is None else RecommendedSampling(**stored)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -148,19 +160,21 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         style: StylePrompt | None = None,
         mask: Image.Image | None = None,
         negative_prompt: str | None = None,
-        guidance_scale: float = 5.0,
+        guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
-        guidance_stop: float = 1.0,
-        num_inference_steps: int = 30,
+        guidance_stop: float | None = None,
+        num_inference_steps: int | None = None,
         num_candidates: int = 1,
         candidates_per_pass: int = 8,
         seed: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         scheduler: str | None = None,
         callback_on_step_end: StepCallback | None = None,
-        picks: Mapping[int, CandidateSelector] | None = None,
+        selectors: Mapping[int, CandidateSelector] | None = None,
     ) -> CanvasOutput:
         """Generate `num_candidates` backgrounds round `product` that follow `prompt`, `style` or both.
+
+        Steps, guidance and scheduler that are None are those that the model recommends.
 
         Args:
             product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out.
@@ -171,97 +185,100 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             guidance_scale: 1: no guidance; more follows the prompt closer.
             guidance_rescale: From 0, not rescaled, to 1, wholly.
             guidance_stop: Share of the steps, 0 to 1, that are guided.
-            num_inference_steps: Of the sampler.
+            num_inference_steps: Of the scheduler.
             num_candidates: How many images.
             candidates_per_pass: How many go through the denoiser at once; memory grows with it.
             seed: Candidate k draws its noise from seed + k, so it is the same image whatever `num_candidates` is.
             generator: In place of `seed`, used as diffusers uses it.
-            scheduler: A name in canvas.denoiser.schedulers; None: the denoiser's own.
+            scheduler: A name in canvas.denoiser.schedulers.
             callback_on_step_end: As in diffusers.
-            picks: Steps done -> which of a pass's images to go on with (canvas.inference.selection).
+            selectors: Steps done -> which of a pass's images to go on with (canvas.inference.selection).
 
         Raises:
             ValueError: In one sentence, for input that cannot be used.
         """
-        _check_counts(num_inference_steps=num_inference_steps, num_candidates=num_candidates, per=candidates_per_pass)
-        if guidance_scale < 1:
-            raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale is {guidance_rescale}: it must be from 0, not rescaled, to 1, wholly")
-        if not 0 <= guidance_stop <= 1:
-            raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
+        recommended = self.recommended_sampling
+        guidance = recommended.get_guidance(has_prompt=prompt is not None)
+        guidance_scale = guidance[0] if guidance_scale is None else guidance_scale
+        guidance_stop = guidance[1] if guidance_stop is None else guidance_stop
+        steps = recommended.steps if num_inference_steps is None else num_inference_steps
+        _check_counts(num_inference_steps=steps, num_candidates=num_candidates, candidates_per_pass=candidates_per_pass)
+        _check_guidance(guidance_scale, guidance_rescale, guidance_stop)
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
-        style = style and style.beside(prompt)
-        found = build_product(product, mask, self._segment if self.segmenter is not None else None)
-        scene = frame_product(found, compute_pipeline_frame(self, found), self.device)
-        condition = build_condition(self, scene, prompt, negative_prompt if guidance_scale != 1 else None, style)
-        noise = self._noise(scene.frame, num_candidates, seed, generator)
-        features = (
-            self.decoder.encode_condition(scene.pixels, scene.mask, scene.alpha) if self.decoder is not None else None
+        cutout = build_product(product, mask, self._segment_product if self.segmenter is not None else None)
+        framed = frame_product(cutout, compute_pipeline_frame(self, cutout), self.device)
+        condition = build_condition(
+            self,
+            framed,
+            prompt,
+            negative_prompt if guidance_scale != 1 else None,
+            style and style.scale_for_prompt(prompt),
         )
-        sampling = self.scheduler if scheduler is None else build_scheduler(scheduler, self.scheduler)
-        sampling.set_timesteps(num_inference_steps)  # may be more than asked for: Heun's are 2 n - 1
-        scale = get_latent_scale(self.vae)
+        noise = self._sample_noise(framed.frame, num_candidates, seed, generator)
+        features = (
+            None if self.decoder is None else self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
+        )
 
+        def decode(raw: torch.Tensor) -> list[Pixels]:
+            return decode_composites(self, raw, features, framed.frame, [cutout] * len(raw))
+
+        sampler = LatentSampler(
+            unet=self.unet,
+            scheduler=self.get_scheduler(scheduler),
+            scale=get_latent_scale(self.vae),
+            steps=steps,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            guidance_stop=guidance_stop,
+        )
+        sampler.scheduler.set_timesteps(steps)  # may be more than asked for: Heun's are 2 n - 1
         images: list[Image.Image] = []
-        shown: list[int] = []
+        candidates: list[int] = []
         passes = noise.split(candidates_per_pass)
-        with self.progress_bar(total=len(sampling.timesteps) * len(passes)) as bar, apply_style(self.unet, style):
+        with self.progress_bar(total=len(sampler.scheduler.timesteps) * len(passes)) as bar:
 
-            def on_step(step: int, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+            def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
                 if callback_on_step_end is None:
                     return latents
-                return callback_on_step_end(self, step, time, {"latents": latents}).get("latents", latents)
+                return callback_on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
 
-            for number, start in enumerate(passes):
-                left = [number * candidates_per_pass + place for place in range(len(start))]
+            for first, start in zip(range(0, num_candidates, candidates_per_pass), passes, strict=True):
+                kept = list(range(first, first + len(start)))
 
-                def picking(pick: CandidateSelector, left: list[int] = left) -> LatentSelector:
-                    def ask(clean: torch.Tensor) -> Sequence[int]:
-                        chosen = pick(
-                            found,
-                            decode_composites(
-                                self, scale.denormalize(clean), features, scene.frame, [found] * len(clean)
-                            ),
-                        )
-                        left[:] = [left[place] for place in chosen]
-                        return chosen
+                def select(selector: CandidateSelector, clean: torch.Tensor, kept: list[int] = kept) -> Sequence[int]:
+                    places = selector(cutout, decode(sampler.scale.denormalize(clean)))
+                    kept[:] = [kept[place] for place in places]
+                    return places
 
-                    return ask
-
-                latents = sample_latents(
-                    self.unet,
-                    sampling,
+                raw = sampler.sample(
                     start,
                     condition,
-                    steps=num_inference_steps,
-                    guidance_scale=guidance_scale,
-                    guidance_rescale=guidance_rescale,
-                    guidance_stop=guidance_stop,
                     on_step=on_step,
-                    picks={step: picking(pick) for step, pick in (picks or {}).items()},
+                    selectors={step: partial(select, selector) for step, selector in (selectors or {}).items()},
                 )
-                shown += left
-                made = decode_composites(
-                    self, scale.denormalize(latents), features, scene.frame, [found] * len(latents)
-                )
-                images += [Image.fromarray(picture) for picture in made]
+                candidates += kept
+                images += [Image.fromarray(image) for image in decode(raw)]
         self.maybe_free_model_hooks()
-        return CanvasOutput(images=images, product=found, candidates=shown)
+        return CanvasOutput(images=images, product=cutout, candidates=candidates)
+
+    def get_scheduler(self, name: str | None = None) -> SchedulerMixin:
+        """Return the scheduler of that name (canvas.denoiser.schedulers); None: the one that the model recommends."""
+        name = name or self.recommended_sampling.scheduler
+        return self.scheduler if name is None else build_scheduler(name, self.scheduler)
 
     def merge_lora(self) -> None:
         """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""
         merge_lora(self.unet)
 
-    def multiply_in(self, precision: Precision) -> None:
+    def set_precision(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
-        if (half := choose_autocast_dtype(self.device, precision)) is not None:
-            torch.nn.Module.to(self.unet, half)  # ModelMixin.to warns at every cast, even where no module must stay
+        if (dtype := choose_autocast_dtype(self.device, precision)) is not None:
+            torch.nn.Module.to(self.unet, dtype)  # ModelMixin.to warns at every cast, even where no module must stay
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
@@ -303,7 +320,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                 if text is not None and (cut := tower.get_overflow(text)):
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
-    def _segment(self, image: Image.Image) -> Alpha:
+    def _segment_product(self, image: Image.Image) -> Alpha:
         from canvas.segmenter.model import Segmenter
         from canvas.segmenter.spec import EdgeSpec
 
@@ -312,18 +329,26 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
         return segmenter.alphas([image], edges)[0]
 
-    def _noise(
+    def _sample_noise(
         self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
-        if seed is not None:
-            generator = [torch.Generator().manual_seed(seed + candidate) for candidate in range(candidates)]
         cell = get_scale_factor(self.vae)
-        shape = (candidates, self.vae.config["latent_channels"], frame.height // cell, frame.width // cell)
-        return randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
+        shape = self.vae.config["latent_channels"], frame.height // cell, frame.width // cell
+        if seed is not None:
+            return sample_noise(shape, range(seed, seed + candidates), self.device)
+        return randn_tensor((candidates, *shape), generator=generator, device=self.device, dtype=torch.float32)
 
 
-def _check_counts(*, num_inference_steps: int, num_candidates: int, per: int) -> None:
-    counts = {"num_inference_steps": num_inference_steps, "num_candidates": num_candidates, "candidates_per_pass": per}
+def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} is {value}: it must be 1 or more")
+
+
+def _check_guidance(scale: float, rescale: float, stop: float) -> None:
+    if scale < 1:
+        raise ValueError(f"guidance_scale is {scale}: 1 is no guidance, more follows the prompt closer")
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"guidance_rescale is {rescale}: it must be from 0, not rescaled, to 1, wholly")
+    if not 0 <= stop <= 1:
+        raise ValueError(f"guidance_stop is {stop}: it must be from 0, no step guided, to 1, all of them")

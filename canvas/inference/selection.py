@@ -82,11 +82,12 @@ def select_best(
     """
     check_top(top, candidates)
     cost = Cost()
-    picks = build_selectors(reward, prompt, drops, candidates, top, options.get("num_inference_steps", 30), cost)
-    if picks:
+    steps = options.get("num_inference_steps") or pipeline.recommended_sampling.steps
+    selectors = build_selectors(reward, prompt, drops, candidates, top, steps, cost)
+    if selectors:
         options["candidates_per_pass"] = candidates
     with count_denoiser_calls(pipeline, cost):
-        made = pipeline(product, prompt, num_candidates=candidates, seed=seed, picks=picks, **options)
+        made = pipeline(product, prompt, num_candidates=candidates, seed=seed, selectors=selectors, **options)
     pictures = [np.asarray(image) for image in made.images]
     found = compute_rewards(reward, made.product, pictures, prompt)
     cost.scored += len(pictures)
@@ -115,7 +116,7 @@ def build_selectors(
     steps: int,
     cost: Cost,
 ) -> dict[int, CandidateSelector]:
-    """For the pipeline's `picks`: after so many of `steps`, the best by what they will look like; never fewer than
+    """For the pipeline's `selectors`: after so many of `steps`, the best by what they will look like; never fewer than
     `top`. What is scored is added to `cost`."""
 
     def keeping(count: int) -> CandidateSelector:

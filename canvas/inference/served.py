@@ -23,12 +23,13 @@ OUTPUTS: Mapping[str, str] = {"image": "binary"}
 """image: a PNG of the product's size."""
 
 OPTIONS: Mapping[str, tuple[str, Any]] = {
-    "steps": ("long", 30),
-    "guidance_scale": ("double", 5.0),
-    "guidance_stop": ("double", 1.0),
-    "style_strength": ("double", 1.0),
+    "steps": ("long", None),
+    "guidance_scale": ("double", None),
+    "guidance_stop": ("double", None),
+    "style_strength": ("double", None),
     "style_typical": ("double", CENTRE_PULL),
 }
+"""None: what the model recommends."""
 
 
 class ServedPipeline:
@@ -47,17 +48,19 @@ class ServedPipeline:
             self._pipeline(
                 decode_image(row["product"]),
                 row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
-                style=self._style(row.get("styles"), float(options["style_strength"]), float(options["style_typical"])),
+                style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
                 seed=int(row["seed"]),
-                num_inference_steps=int(options["steps"]),
-                guidance_scale=float(options["guidance_scale"]),
-                guidance_stop=float(options["guidance_stop"]),
+                num_inference_steps=options["steps"],
+                guidance_scale=options["guidance_scale"],
+                guidance_stop=options["guidance_stop"],
             ).images[0]
             for row in rows.to_dict("records")
         ]
         return pd.DataFrame({"image": [encode_png(image) for image in images]})
 
-    def _style(self, pictures: Sequence[bytes] | float | None, strength: float, typical: float) -> StylePrompt | None:
+    def _encode_style(
+        self, pictures: Sequence[bytes] | float | None, strength: float | None, typical: float
+    ) -> StylePrompt | None:
         from canvas.inference.style import check_image_count, encode_style_images
 
         if pictures is None or isinstance(pictures, float):  # a missing list is NaN to pandas
@@ -73,6 +76,6 @@ def _load_pyfunc(path: str) -> ServedPipeline:
     from canvas.inference.pipeline import CanvasPipeline
 
     pipeline = CanvasPipeline.from_pretrained(Path(path)).to(default_device())
-    pipeline.multiply_in("auto")
+    pipeline.set_precision("auto")
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline)

@@ -7,18 +7,15 @@ weight. E: width of the image embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from canvas.denoiser.image_prompt import has_image_prompt, resolve_layer_scales, use_image_prompts
-from canvas.denoiser.lora import set_style_lora
+from canvas.denoiser.image_prompt import has_image_prompt, resolve_layer_scales, sum_scales
 from canvas.features.vectors import Vectors
 from canvas.pins.image_batches import resize_to_square
 from canvas.styles.table import CENTRE_PULL, MAX_STRENGTH
@@ -50,9 +47,9 @@ class StylePrompt:
     @property
     def strengths(self) -> dict[str, float]:
         """Of all images together, by layer."""
-        return {name: sum(own[name] for own in self.scales) for name in self.scales[0]}
+        return sum_scales(self.scales)
 
-    def beside(self, prompt: str | None) -> StylePrompt:
+    def scale_for_prompt(self, prompt: str | None) -> StylePrompt:
         """The style as it counts together with `prompt`; None: alone."""
         if prompt is None:
             return self
@@ -67,7 +64,7 @@ def encode_style_images(
     weights: Sequence[float] | None = None,
     apart: bool = False,
     typical: float = CENTRE_PULL,
-    strength: float = 1.0,
+    strength: float | None = None,
     layers: Layers = "all",
 ) -> StylePrompt:
     """Return the style of 1 to MAX_PICTURES images.
@@ -78,7 +75,7 @@ def encode_style_images(
         weights: Of theirs, which sum to 1; None: equal.
         apart: A token set each; else they are averaged.
         typical: How far each set is drawn to the nearest mined cluster: from 0, not at all, to 1, the cluster.
-        strength: From 0, no style, over 1, as trained, to MAX_STRENGTH.
+        strength: From 0, no style, over 1, as trained, to MAX_STRENGTH; None: what the model recommends.
         layers: Where the style counts.
 
     Raises:
@@ -105,11 +102,12 @@ def build_style_prompt(
     parts: Mapping[str, Vectors],
     *,
     shares: Sequence[float] = (1.0,),
-    strength: float = 1.0,
+    strength: float | None = None,
     layers: Layers = "all",
 ) -> StylePrompt:
     """Return the style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, or a pin's."""
     _check_adapter(pipeline)
+    strength = pipeline.recommended_sampling.style_strength if strength is None else strength
     if not 0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
     where: float | Mapping[str, float] = 1.0
@@ -130,21 +128,6 @@ def check_image_count(pictures: int) -> None:
     """Raises ValueError for none and for too many."""
     if not 1 <= pictures <= MAX_STYLE_IMAGES:
         raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_STYLE_IMAGES}")
-
-
-@contextmanager
-def apply_style(unet: UNet2DConditionModel, style: StylePrompt | None) -> Iterator[None]:
-    """Within the context the denoiser attends to `style`; None: to no picture."""
-    if style is None or not has_image_prompt(unet):
-        assert style is None, "a style for a denoiser without image prompts"
-        yield
-        return
-    set_style_lora(unet, style.strengths)
-    try:
-        with use_image_prompts(unet, style.scales):
-            yield
-    finally:
-        set_style_lora(unet, None)
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.style import StylePrompt
 
-DEFAULT_STRENGTH, DEFAULT_LAYERS = 1.0, ["all"]
-"""When not given."""
-
 RequestedStyle = Sequence["Image.Image"] | Style
 
 
@@ -31,7 +28,7 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     ways.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the images; they sum to 1")
     ways.add_argument("--style-apart", action="store_true", help="images as token sets of their own, not averaged")
     ways.add_argument(
-        "--style-strength", type=float, default=DEFAULT_STRENGTH, help="0: no style; half of it counts beside a prompt"
+        "--style-strength", type=float, help="0: no style, 1: as trained; half of it counts beside a prompt"
     )
     ways.add_argument(
         "--style-typical",
@@ -42,9 +39,8 @@ def add_style_options(command: argparse.ArgumentParser) -> None:
     ways.add_argument(
         "--style-layers",
         nargs="+",
-        default=DEFAULT_LAYERS,
         metavar="WHERE",
-        help="all; style: those that carry style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
+        help="all, the default; style: those of style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
     )
 
 
@@ -70,7 +66,7 @@ def read_requested_style(options: argparse.Namespace) -> RequestedStyle | None:
             "--style-weights, --style-apart and --style-typical are about the images of --style: give some"
         )
     if not given:
-        if options.style_strength != DEFAULT_STRENGTH or options.style_layers != DEFAULT_LAYERS:
+        if options.style_strength is not None or options.style_layers is not None:
             raise ValueError("--style-strength and --style-layers are about a style: show one, or leave them out")
         return None
     if options.style is not None:
@@ -91,7 +87,7 @@ def encode_requested_style(
 
     if found is None:
         return None
-    how: dict[str, Any] = {"strength": options.style_strength, "layers": parse_layers(options.style_layers)}
+    how: dict[str, Any] = {"strength": options.style_strength, "layers": parse_layers(options.style_layers or ["all"])}
     if isinstance(found, Style):
         return build_style_prompt(pipeline, {"uve": found.uve[None], "clip": found.clip[None]}, **how)
     if options.style_typical is not None:

@@ -332,8 +332,9 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("train_base", {"section": "held_out", "ema": [0.3]}, r"ema is \[0.3\]: give lengths"),
         ("train_base", {"section": "held_out", "pins": 0}, "'pins' in section 'held_out' is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
-        ("evaluate_backdrop", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
-        ("evaluate_backdrop", {"section": "sampling", "guidance_stop": 1.5}, "'sampling' is 1.5: it must be at most 1"),
+        ("assemble", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
+        ("assemble", {"section": "sampling", "guidance_stop": 1.5}, "'sampling' is 1.5: it must be at most 1"),
+        ("assemble", {"section": "sampling", "scheduler": "ddim"}, "unknown scheduler 'ddim': this denoiser samples"),
         ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"prompts is \[\]"),
         (
             "evaluate_style",

@@ -96,7 +96,7 @@ def test_image_tokens_are_projected_once_too():
     given = tiny.conditions(batch=3)
     pictures = torch.randn(3, 2, get_embedding_width(unet), generator=torch.Generator().manual_seed(4))
     condition = Condition(
-        states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=pictures
+        states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image_embeddings=pictures
     )
     sets = [resolve_layer_scales(unet, scale) for scale in (0.4, 0.6)]
     names = ("attn2.processor.to_k_ip.0", "attn2.processor.to_v_ip.1", "image_projection_layers.0.image_embeds")
@@ -117,7 +117,7 @@ def test_image_tokens_are_projected_once_too():
 
     whole, calls = sampled()
     assert calls == [1, 1, 2]  # a projection of each set
-    left, calls = sampled(picks={2: lambda clean: [2, 0]})
+    left, calls = sampled(selectors={2: lambda clean: [2, 0]})
     assert calls == [2, 2, 4]  # after the choice there are other rows
     torch.testing.assert_close(left, whole[[2, 0]], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(_stepwise(unet, given, pictures, sets), whole, atol=1e-5, rtol=1e-5)
@@ -145,7 +145,7 @@ def test_without_a_picture_the_image_tokens_are_those_of_zeros():
     found = []
     for picture in (None, torch.zeros(1, 1, get_embedding_width(unet))):
         condition = Condition(
-            states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image=picture
+            states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image_embeddings=picture
         )
         found.append(
             sample_latents(

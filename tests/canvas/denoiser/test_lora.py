@@ -101,7 +101,7 @@ def test_stock_diffusers_paints_from_denoiser_lora_and_scheduler_read_from_disk(
         pooled=given["text_pooled"],
         sizes=given["sizes"],
         hole=hole,
-        masked=masked,
+        masked_latents=masked,
     )
     wanted = sample_latents(tuned, scheduler, given["latents"], condition, steps=3, guidance_scale=4.0)
     torch.testing.assert_close(painted(), wanted, rtol=1e-4, atol=1e-4)

@@ -42,7 +42,9 @@ def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
     assert len({id(one.scene) for one in found}) == 2  # of the products
     alone = encode_request(pipeline, asked[3])
     assert np.array_equal(found[3].condition.states, alone.condition.states)
-    assert np.array_equal(found[1].condition.masked, encode_request(pipeline, asked[1]).condition.masked)
+    assert np.array_equal(
+        found[1].condition.masked_latents, encode_request(pipeline, asked[1]).condition.masked_latents
+    )
 
 
 def test_a_denoiser_that_is_not_told_of_the_product(pipeline):

@@ -123,7 +123,7 @@ def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, de
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=ON_A_GPU)])
 def test_a_plain_picture_is_cut_out_on_a_gpu(segmenting_pipeline: CanvasPipeline, device: str):
     image = cutout(64, 64).convert("RGB")
-    expected = segmenting_pipeline._segment(image)
-    found = segmenting_pipeline.to(device)._segment(image)
+    expected = segmenting_pipeline._segment_product(image)
+    found = segmenting_pipeline.to(device)._segment_product(image)
     segmenting_pipeline.to("cpu")
     assert found == pytest.approx(expected, abs=0.01)

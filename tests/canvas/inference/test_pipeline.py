@@ -149,7 +149,7 @@ def test_progress_is_of_the_steps_that_the_scheduler_takes(pipeline, scheduler: 
 def test_known_part_is_encoded_once_and_text_once(pipeline, monkeypatch):
     counts = {"known": 0, "encode": 0, "text": 0}
     for owner, name, key in (
-        (pipeline.decoder, "known", "known"),
+        (pipeline.decoder, "encode_condition", "known"),
         (pipeline.vae, "encode", "encode"),
         (pipeline.text_encoder, "forward", "text"),
     ):
@@ -216,7 +216,7 @@ def test_segmenter_cuts_the_product_out(segmenting_pipeline, tmp_path: Path):
 def test_a_cast_that_is_meant_is_not_warned_of(pipeline, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     pipe = CanvasPipeline(**{**pipeline.components, "unet": copy.deepcopy(pipeline.unet)})
-    pipe.multiply_in("bf16")
+    pipe.set_precision("bf16")
     assert {weight.dtype for weight in pipe.unet.parameters()} == {torch.bfloat16}
     assert not caplog.messages
     pipe.unet.to(torch.bfloat16)

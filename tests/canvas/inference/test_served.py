@@ -29,7 +29,7 @@ SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS
 def as_served(folder: Path) -> CanvasPipeline:
     """The pipeline of `folder`, its denoiser in the precision that this machine serves in."""
     pipeline = CanvasPipeline.from_pretrained(folder)
-    pipeline.multiply_in("auto")
+    pipeline.set_precision("auto")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -1,0 +1,113 @@
+"""A model carries its recommended sampling; a caller's own settings go before; an older model has the defaults."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from canvas.__main__ import main
+from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, RecommendedSampling
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.served import ServedPipeline
+from canvas.inference.style import encode_style_images
+from canvas.pins.images import encode_png
+from tests.canvas.inference.conftest import cutout
+from tests.canvas.inference.test_style import noise
+
+PROMPT = "red mug, in a forest"
+SAMPLING = RecommendedSampling(
+    steps=3,
+    guidance_scale=4.0,
+    guidance_stop=0.5,
+    style_guidance_scale=2.0,
+    style_guidance_stop=1.0,
+    style_strength=0.5,
+    scheduler="heun",
+)
+WITH_PROMPT = {"num_inference_steps": 3, "guidance_scale": 4.0, "guidance_stop": 0.5, "scheduler": "heun"}
+STYLE_ALONE = {"num_inference_steps": 3, "guidance_scale": 2.0, "guidance_stop": 1.0, "scheduler": "heun"}
+
+
+@pytest.fixture(scope="module")
+def folder(styled_pipeline: CanvasPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model with recommended sampling, and a product."""
+    path = tmp_path_factory.mktemp("recommended")
+    config = {name: styled_pipeline.config[name] for name in ("max_aspect", "image_source", "style_layers")}
+    CanvasPipeline(**styled_pipeline.components, **config, sampling=asdict(SAMPLING)).save_pretrained(path / "model")
+    cutout(60, 60).save(path / "mug.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> CanvasPipeline:
+    pipeline = CanvasPipeline.from_pretrained(folder / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def pixels(pipeline: CanvasPipeline, prompt: str | None = PROMPT, **options) -> np.ndarray:
+    return np.array(pipeline(cutout(60, 60), prompt, seed=0, **options).images[0])
+
+
+def test_the_model_says_how_it_is_sampled(model: CanvasPipeline):
+    assert model.recommended_sampling == SAMPLING
+    assert np.array_equal(pixels(model), pixels(model, **WITH_PROMPT))
+    style = encode_style_images(model, [noise(1)])
+    assert set(style.strengths.values()) == {0.5}
+    assert np.array_equal(pixels(model, style=style), pixels(model, style=style, **WITH_PROMPT))
+    assert np.array_equal(pixels(model, None, style=style), pixels(model, None, style=style, **STYLE_ALONE))
+    assert not np.array_equal(pixels(model, None, style=style), pixels(model, None, style=style, **WITH_PROMPT))
+    spec = SAMPLING.build_spec(PassSpec(batch_size=2, precision="fp32"))
+    assert (spec.steps, spec.guidance_scale, spec.guidance_stop, spec.batch_size) == (3, 4.0, 0.5, 2)
+
+
+@pytest.mark.parametrize("other", [{"num_inference_steps": 2}, {"guidance_scale": 1.0}, {"scheduler": "euler"}])
+def test_a_callers_own_setting_goes_before(model: CanvasPipeline, other: dict[str, object]):
+    found = pixels(model, **other)
+    assert np.array_equal(found, pixels(model, **WITH_PROMPT | other))
+    assert not np.array_equal(found, pixels(model))
+
+
+def test_the_command_line_uses_it_and_its_flags_go_before(folder: Path, model: CanvasPipeline):
+    def generate(*flags: str) -> np.ndarray:
+        paths = "--model", str(folder / "model"), "--product", str(folder / "mug.png"), "--out", str(folder / "out")
+        assert main(["generate", *paths, "--candidates", "1", "--precision", "fp32", "--prompt", PROMPT, *flags]) == 0
+        return np.array(Image.open(folder / "out" / "mug-0.png"))
+
+    assert np.abs(generate().astype(int) - pixels(model)).max() <= 1  # the command merges LoRAs
+    own = {"num_inference_steps": 2, "guidance_scale": 3.0, "guidance_stop": 1.0, "scheduler": "euler"}
+    flags = "--steps", "2", "--guidance", "3", "--guidance-stop", "1", "--scheduler", "euler"
+    assert np.abs(generate(*flags).astype(int) - pixels(model, **own)).max() <= 1
+
+
+def test_the_registrys_model_uses_it_and_its_params_go_before(model: CanvasPipeline):
+    rows = pd.DataFrame({"product": [encode_png(cutout(60, 60))], "prompt": [PROMPT], "seed": [0]})
+
+    def predict(**params: object) -> np.ndarray:
+        return np.array(Image.open(io.BytesIO(ServedPipeline(model).predict(rows, params)["image"][0])).convert("RGB"))
+
+    assert np.array_equal(predict(), pixels(model))
+    assert np.array_equal(predict(steps=2), pixels(model, num_inference_steps=2))
+
+
+def test_a_model_of_before_has_the_defaults(folder: Path, tmp_path: Path):
+    older = tmp_path / "older"
+    older.mkdir()
+    for part in (folder / "model").iterdir():
+        (older / part.name).symlink_to(part)
+    index = json.loads((older / "model_index.json").read_text())
+    del index["sampling"]
+    (older / "model_index.json").unlink()
+    (older / "model_index.json").write_text(json.dumps(index))
+    pipeline = CanvasPipeline.from_pretrained(older)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.recommended_sampling == DEFAULT_SAMPLING
+    before = {"num_inference_steps": 30, "guidance_scale": 5.0, "guidance_stop": 1.0}
+    assert np.array_equal(pixels(pipeline), pixels(pipeline, **before))
