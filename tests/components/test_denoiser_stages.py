@@ -358,7 +358,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(made, tmp_path, stage, changes, message):
-    for folder in ("artifacts", "models"):
+    for folder in ("artifacts", "data", "models"):
         (tmp_path / folder).symlink_to(made / folder)
     (tmp_path / "reports").mkdir()
     with pytest.raises(ValueError, match=message):
