@@ -159,10 +159,10 @@ def score_by_judges(root: Path, items: Sequence[Item], tower: TextTower) -> dict
     found: dict[str, list[list[float]]] = {}
     for item in tqdm(items, desc="judges", unit="item"):
         views = np.stack([crop_center_square(Image.fromarray(picture), side) for picture in item.pictures])
-        asked = judges.prompted(item.prompt)
+        asked = judges.match_prompt(item.prompt)
         assert asked is not None, item.prompt
         features = extract_scene_features(views)
-        seen, chances = judges.seen(features), judges.chances(features, asked)
+        seen, chances = judges.recognize_scenes(features), judges.compute_probabilities(features, asked)
         for judge, name in enumerate(("scene", "scene_sharp")):
             found.setdefault(name, []).append([float(both[judge] == asked) for both in seen])
             found.setdefault(f"{name}_chance", []).append(chances[:, judge].tolist())

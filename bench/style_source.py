@@ -21,9 +21,8 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.filter import SilentLog
-from components.evaluate_style import HEADLINE
 from evaluation.generator import style_scores as style_prompts
-from evaluation.generator.style_scores import StyleScore, compute_metrics_by_strength
+from evaluation.generator.style_scores import HEADLINE, StyleScore, compute_metrics_by_strength
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import crossed_bootstrap_mean
 from lifecycle.declare.graph import load_stage

@@ -128,7 +128,7 @@ def _score_captions(
             pin.caption,
             pin.scene,
             pin.category,
-            parted=parse_caption,
+            parse=parse_caption,
             nouns=nouns,
         )
         for pin_id, pin in words.items()

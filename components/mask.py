@@ -112,14 +112,14 @@ def _compute_screening_metrics(
     verdicts: Mapping[str, Mapping[str, object]], scores: Mapping[str, MaskScore]
 ) -> dict[str, float]:
     """What the rejections are worth: IoU of pins with a product that were accepted, and that were rejected."""
-    from evaluation.measures.masks import bootstrap_metrics
+    from evaluation.statistics.intervals import bootstrap_mean
 
     products = [score for score in scores.values() if score.has_product]
     accepted = [score.iou for score in products if verdicts[score.pin_id]["rejected"] is None]
     refused = [score.iou for score in products if verdicts[score.pin_id]["rejected"] is not None]
     return {
-        **(bootstrap_metrics("iou_of_accepted", accepted) if accepted else {}),
-        **(bootstrap_metrics("iou_of_rejected", refused) if refused else {}),
+        **(bootstrap_mean(accepted).to_metrics("iou_of_accepted") if accepted else {}),
+        **(bootstrap_mean(refused).to_metrics("iou_of_rejected") if refused else {}),
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from canvas.ranges import Count
 from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from evaluation.gates import GateParams
-from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
 from lifecycle.declare.registry import Decision, Registry
 from lifecycle.declare.stage import Input, Output, stage
 

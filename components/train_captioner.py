@@ -153,6 +153,6 @@ def _score_captions(
                 pin.caption,
                 pin.scene,
                 pin.category,
-                parted=parse_caption,
+                parse=parse_caption,
                 nouns=nouns,
             )

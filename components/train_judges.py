@@ -1,4 +1,4 @@
-"""Stage `train_judges`: real pins whose scene is known in, judges that tell scenes apart out."""
+"""Stage `train_judges`: real pins of known scenes in, judges of scenes out."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import time
 from dataclasses import dataclass
 
 from canvas.pins.frames import FrameSpec
-from canvas.pins.tables import SPLITS
 from canvas.ranges import Count
 from components.artifacts import Kept, Pins, SceneJudges, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
-HELD_OUT = tuple(split for split in SPLITS if split != "train")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainJudgesParams:
-    pins: Count  # of the train split that the judges learn from, half of them without their product
-    checked: Count  # held-out ones that they are checked on
+    pins: Count  # of the train split, half of them without their product
+    checked: Count  # held-out ones for their accuracy
     seed: int  # of the blur
 
 
@@ -31,21 +28,20 @@ def train_judges(
     judges: Output[SceneJudges],
     metrics: Output[Metrics],
 ) -> None:
-    """Learn to tell scenes apart on a network that no loss of the generator uses: the judges of every scene score."""
+    """Fit the judges of every scene score, on a network that no loss of the generator uses."""
     from evaluation.judges.features import choose_view_side
     from evaluation.judges.judges import fit_judges
 
     params, clock = train_judges, time.perf_counter()
-    found = fit_judges(
+    fitted = fit_judges(
         pins.path,
         kept.path,
         truth.path,
         side=choose_view_side(frames.side),
-        pictures=params.pins,
-        checked=params.checked,
-        held_out=HELD_OUT,
+        images=params.pins,
+        held_out_count=params.checked,
         seed=params.seed,
     )
-    found.save(judges.path)
-    figures = {"scenes": len(found.scenes), **found.accuracy, "seconds": time.perf_counter() - clock}
-    metrics.write(figures)
+    fitted.save(judges.path)
+    values = {"scenes": len(fitted.scenes), **fitted.accuracy, "seconds": time.perf_counter() - clock}
+    metrics.write(values)

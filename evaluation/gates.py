@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canvas.pins import tables
-from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
-from evaluation.generator.measure_names import LOWER_IS_BETTER
+from evaluation.generator.comparison import (
+    LOWER_IS_BETTER,
+    Delta,
+    Row,
+    compute_deltas,
+    compute_slice_deltas,
+    pair_rows,
+    select_model,
+)
 from evaluation.ratings.agreement import compute_win_rate, select_counted
 from evaluation.statistics import significance
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from canvas.pins import tables
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 WHITE = (255, 255, 255)
@@ -41,6 +44,12 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Ima
         raise ValueError(f"broken {image.format or 'image'}: {error}") from error
     image.info = {}
     return image
+
+
+def read_images(table: Path, pin_ids: Collection[str], column: str = "image") -> dict[str, Image.Image]:
+    """Return the RGB images of `pin_ids` by pin, on white, in the order of the table; pins without one are left out."""
+    encoded = tables.read_column(table, column, set(pin_ids))
+    return {pin: composite_on_white(decode_image(data)) for pin, data in encoded.items() if data}
 
 
 def normalize_image_bytes(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:

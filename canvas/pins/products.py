@@ -10,8 +10,11 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.captions import parse_caption
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.images import read_images
 from canvas.pins.masks import Mask, decode_mask
+
+MAX_BACKDROPS = 64
+"""Images that products are pasted on, at most: all are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class ProductPin:
     image: Image.Image  # RGB
     mask: Mask
     product: str  # its name, from the generated caption, else the title
+    product_id: str | None = None
+    category: str | None = None
 
 
 def load_product_pins(
@@ -34,23 +39,42 @@ def load_product_pins(
     good = {row["pin_id"]: row["mask"] for row in tables.read(masks).to_pylist() if row["rejected"] is None}
     split_of = tables.read_kept_splits(pins, kept)
     turns: dict[str, list[str]] = {}
-    titles = {}
-    for row in tables.read(pins, ["pin_id", "product_id", "title"]).to_pylist():
+    rows = {}
+    for row in tables.read(pins, ["pin_id", "product_id", "category", "title"]).to_pylist():
         if row["pin_id"] in good and split_of.get(row["pin_id"]) in splits:
             turns.setdefault(str(row["product_id"]), []).append(row["pin_id"])
-            titles[row["pin_id"]] = row["title"] or "product"
+            rows[row["pin_id"]] = row
     ranked = sorted((place, product, pin) for product, ids in turns.items() for place, pin in enumerate(sorted(ids)))
     chosen = [pin for _, _, pin in ranked[:count]]
     if not chosen:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to show")
     names = _read_product_names(captions, chosen)
-    images = tables.read_column(pins, "image", set(chosen))
+    images = read_images(pins, chosen)
     return [
         ProductPin(
-            pin, composite_on_white(decode_image(images[pin])), decode_mask(good[pin]), names.get(pin) or titles[pin]
+            pin_id=pin,
+            image=images[pin],
+            mask=decode_mask(good[pin]),
+            product=names.get(pin) or rows[pin]["title"] or "product",
+            product_id=rows[pin]["product_id"],
+            category=rows[pin]["category"],
         )
         for pin in chosen
     ]
+
+
+def read_backdrops(pins: Path, kept: Path, excluded: Collection[str]) -> list[Image.Image]:
+    """Return at most MAX_BACKDROPS images of kept pins to paste products on: without a product where there are any.
+
+    Raises `ValueError` if every kept pin is `excluded`.
+    """
+    split_of = tables.read_kept_splits(pins, kept)
+    rows = tables.read(pins, ["pin_id", "product_id"]).to_pylist()
+    others = [row for row in rows if row["pin_id"] in split_of.keys() - set(excluded)]
+    views = [row["pin_id"] for row in others if row["product_id"] is None] or [row["pin_id"] for row in others]
+    if not views:
+        raise ValueError("every kept pin is a product to be shown: sample_candidates.products must leave some")
+    return list(read_images(pins, sorted(views)[:MAX_BACKDROPS]).values())
 
 
 def _read_product_names(captions: Path, pin_ids: Collection[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,11 @@ def crop_center_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     """The middle square of a picture at `side` pixels: [side, side, 3], or [side, side] of a grey one."""
     square = FrameSpec(side=side, buckets=((side, side),), hole_inflation=0)
     return extract_view(image, compute_view((image.height, image.width), square))
+
+
+def stack_views(images: Sequence[Image.Image], side: int) -> Views:
+    """Return the middle squares of images at `side` pixels, [N, side, side, 3]."""
+    return np.stack([crop_center_square(image, side) for image in images])
 
 
 def list_scenes(truth: Path) -> list[str]:

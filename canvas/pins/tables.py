@@ -24,6 +24,7 @@ ROWS_PER_GROUP = 250
 
 SPLITS = ("train", "unseen_product", "unseen_view", "unseen_both")
 """Training reads `train` only; the others hold out products, camera sectors of scenes, and both."""
+HELD_OUT_SPLITS = SPLITS[1:]
 
 PINS = pa.schema(
     [

@@ -1,61 +1,132 @@
-"""Every score of every candidate, a product at a time: numbers that compare pictures, and what judges see in them."""
+"""Every score of every candidate: measures of the image, and what the judges recognize in it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.pins.tables import CANDIDATES, MASK_SIZES
-from evaluation.measures.alignment import text_agreement
+from evaluation.measures.distances import Features, text_agreement
 
 if TYPE_CHECKING:
     import open_clip
 
     from canvas.clip.model import TextTower
-    from canvas.inference.product import Product
+    from canvas.clip.spec import TextSpec
+    from canvas.inference.product import Pixels, Product
+    from canvas.pins.products import ProductPin
     from canvas.pins.scene_views import Views
     from canvas.reward.model import RewardModel
     from canvas.segmenter.model import Segmenter
     from canvas.segmenter.spec import EdgeSpec
+    from evaluation.generator.spec import EvaluationSpec, FeatureName
     from evaluation.judges.judges import Judges
-    from evaluation.measures.distances import Features
 
 Row = Mapping[str, Any]
-Pixels = NDArray[np.uint8]
+FeatureSets = Mapping[str, Mapping["FeatureName", Features]]
+"""Set of images (a model's, or "real") -> features by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scorer:
-    """All that candidates are scored with: the same for every model's."""
+    """The networks that score candidates: the same for every model's."""
 
+    spec: EvaluationSpec
+    frame_side: int  # pixels of the squares that seams are measured in
+    edges: EdgeSpec
     judges: Judges
     segmenter: Segmenter
-    edges: EdgeSpec
-    clip: open_clip.CLIP
-    tower: TextTower  # the text half of `clip`
+    clips: Mapping[str, open_clip.CLIP]
+    tower: TextTower  # the text half of the one that compares images and prompts
     reward: RewardModel
-    view_side: int  # pixels of the squares that judges see
-    distance_side: int  # of those that pictures of one item are compared in, a multiple of 32
-    seam_side: int  # of those that seams are measured in
-    seam_reach: int  # pixels of them on each side of the product's edge
-    mask_sizes: tuple[float, float]  # shares of the picture from which a product is medium, large
-    batch_size: int
 
-    def scored(self, rows: Sequence[Row], original: Image.Image) -> tuple[list[dict[str, Any]], Views, Features]:
-        """Rows of tables.EVALUATION for candidates of one pin (`original`, RGB), their views, and the features of
-        those (evaluation.judges.features). ValueError for a picture that is not of the original's size."""
+    @classmethod
+    def load(
+        cls,
+        spec: EvaluationSpec,
+        frame_side: int,
+        edges: EdgeSpec,
+        text: TextSpec,
+        *,
+        judges: Path,
+        clip: Path,
+        segmenter: Path,
+        reward: Path,
+    ) -> Scorer:
+        """Load the networks onto the default device."""
+        from canvas.clip.model import TextTower, load_clip
+        from canvas.device import default_device
+        from canvas.reward.model import load_reward
+        from canvas.segmenter.model import load_segmenter
+        from evaluation.judges.judges import Judges
+
+        device = default_device()
+        clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
+        return cls(
+            spec=spec,
+            frame_side=frame_side,
+            edges=edges,
+            judges=Judges.load(judges),
+            segmenter=load_segmenter(segmenter).to(device),
+            clips=clips,
+            tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
+            reward=load_reward(reward).to(device),
+        )
+
+    def score_candidates(
+        self, candidates: Sequence[Row], pins: Path, real: Sequence[ProductPin]
+    ) -> tuple[list[Row], FeatureSets]:
+        """Return rows of tables.EVALUATION, and features of every model's images and of `real` ones.
+
+        Raises:
+            ValueError: If no candidate is the challenger's, or a pin is missing.
+        """
+        from tqdm import tqdm
+
+        from canvas.pins.images import read_images
+        from canvas.pins.scene_views import stack_views
+        from evaluation.judges.features import choose_view_side, extract_trunk_features
+
+        if not any(row["model"] == "challenger" for row in candidates):
+            raise ValueError("the candidates hold no image of the challenger: there is nothing to evaluate")
+        by_pin: dict[str, list[Row]] = {}
+        for row in candidates:
+            by_pin.setdefault(row["pin_id"], []).append(row)
+        originals = read_images(pins, by_pin)
+        if missing := sorted(by_pin.keys() - originals.keys()):
+            raise ValueError(f"candidates show pin {missing[0]}, which the pins table lacks: sample them again")
+        scored: dict[str, tuple[Row, Views, Features]] = {}
+        with tqdm(total=len(candidates), desc="evaluate", unit="image") as bar:
+            for pin_id, original in originals.items():
+                results = zip(*self.score_pin(by_pin[pin_id], original), strict=True)
+                scored |= {row["candidate_id"]: (row, view, features) for row, view, features in results}
+                bar.update(len(by_pin[pin_id]))
+        ordered = [scored[row["candidate_id"]] for row in candidates]
+        real_views = stack_views([pin.image for pin in real], choose_view_side(self.frame_side))
+        sets = {"real": self._extract_features(real_views, extract_trunk_features(real_views))}
+        for model in dict.fromkeys(row["model"] for row in candidates):
+            own = [entry for entry in ordered if entry[0]["model"] == model]
+            views, trunk = np.stack([view for _, view, _ in own]), np.stack([features for _, _, features in own])
+            sets[model] = self._extract_features(views, trunk)
+        return [row for row, _, _ in ordered], sets
+
+    def score_pin(self, rows: Sequence[Row], original: Image.Image) -> tuple[list[Row], Views, Features]:
+        """Return rows of tables.EVALUATION for candidates of one pin, their views, and the views' trunk features.
+
+        Raises `ValueError` for an image that is not of the size of `original`, which is RGB.
+        """
         from canvas.inference.product import build_masked_product
         from canvas.pins.images import decode_image
         from canvas.pins.masks import decode_mask
-        from canvas.pins.scene_views import crop_center_square
+        from canvas.pins.scene_views import stack_views
         from evaluation.generator.image_scores import measure_seam_gradients, score_images
-        from evaluation.judges.features import extract_trunk_features
+        from evaluation.judges.features import choose_view_side, extract_trunk_features
 
         images = [decode_image(row["image"]) for row in rows]
         for row, image in zip(rows, images, strict=True):
@@ -63,103 +134,108 @@ class Scorer:
                 raise ValueError(f"candidate {row['candidate_id']} is {image.size}, its product {original.size}")
         mask = decode_mask(rows[0]["mask"])
         product = build_masked_product(original, mask)
-        pictures = [np.asarray(image) for image in images]
-        views = np.stack([crop_center_square(image, self.view_side) for image in images])
-        features = extract_trunk_features(views, self.batch_size)
+        pixels, prompts = [np.asarray(image) for image in images], [row["prompt"] for row in rows]
+        views = stack_views(images, choose_view_side(self.frame_side))
+        features = extract_trunk_features(views, self.spec.batch_size)
         scores = score_images(
-            pictures,
+            pixels,
             views,
             [product] * len(rows),
             [row["pin_id"] for row in rows],
-            [row["prompt"] for row in rows],
+            prompts,
             judges=self.judges,
             segmenter=self.segmenter,
             edges=self.edges,
-            seam_side=self.seam_side,
-            reach=self.seam_reach,
-            batch_size=self.batch_size,
+            seam_side=self.frame_side,
+            reach=self.spec.seam_reach,
+            batch_size=self.spec.batch_size,
         )
-        (before,) = measure_seam_gradients([product.pixels], [product], self.seam_side, self.seam_reach)
-        prompts = [row["prompt"] for row in rows]
+        (seam,) = measure_seam_gradients([product.pixels], [product], self.frame_side, self.spec.seam_reach)
         columns: dict[str, Sequence[float | None]] = {
-            "agreement": self._agreement(images, prompts),
-            "diversity": compute_diversities(rows, images, self.distance_side),
-            **self._rewards(pictures, product, prompts),
+            "agreement": self._compute_agreement(images, prompts),
+            "diversity": compute_diversities(rows, images, self.spec.distance_side),
+            **self._predict_rewards(pixels, product, prompts),
         }
-        found = []
-        for place, (row, score) in enumerate(zip(rows, scores, strict=True)):
-            known = score.scene is not None
-            found.append(
-                {name: row[name] for name in CANDIDATES.names if name != "mask"}
-                | {name: values[place] for name, values in columns.items()}
-                | {
-                    "mask_size": classify_mask_size(float(mask.mean()), self.mask_sizes),
-                    "core_max_abs_diff": score.core_difference,
-                    "extension": score.extension,
-                    "erosion": score.erosion,
-                    "seam_ratio": score.seam / before if score.seam is not None and before else None,
-                    "scene_right": float(score.seen == score.scene) if known else None,
-                    "scene_right_sharp": float(score.seen_sharp == score.scene) if known else None,
-                }
-            )
-        return found, views, features
+        evaluation: list[Row] = [
+            {name: row[name] for name in CANDIDATES.names if name != "mask"}
+            | {name: values[index] for name, values in columns.items()}
+            | {
+                "mask_size": classify_mask_size(float(mask.mean()), self.spec.mask_sizes),
+                "core_max_abs_diff": score.core_difference,
+                "extension": score.extension,
+                "erosion": score.erosion,
+                "seam_ratio": score.seam / seam if score.seam is not None and seam else None,
+                "scene_right": None if score.scene is None else float(score.seen == score.scene),
+                "scene_right_sharp": None if score.scene is None else float(score.seen_sharp == score.scene),
+            }
+            for index, (row, score) in enumerate(zip(rows, scores, strict=True))
+        ]
+        return evaluation, views, features
 
-    def _agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+    def _extract_features(self, views: Views, trunk: Features) -> dict[FeatureName, Features]:
+        return {
+            name: trunk if name == "trunk" else embed_images(self.clips[name], views, self.spec.batch_size)
+            for name in sorted(self.spec.features.names)
+        }
+
+    def _compute_agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         import torch
 
         from canvas.segmenter.model import make_square_tensor
 
-        side = self.clip.visual.image_size
+        clip = self.clips[self.spec.agreement]
+        side = clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
         squares = torch.stack([make_square_tensor(image, side) for image in images])
-        seen = embed_images(self.clip, squares.permute(0, 2, 3, 1).numpy(), self.batch_size)
-        return [float(value) for value in text_agreement(seen, embed_prompts(self.tower, prompts))]
+        embeddings = embed_images(clip, squares.permute(0, 2, 3, 1).numpy(), self.spec.batch_size)
+        return [float(value) for value in text_agreement(embeddings, embed_prompts(self.tower, prompts))]
 
-    def _rewards(self, pictures: Sequence[Pixels], product: Product, prompts: Sequence[str]) -> dict[str, list[float]]:
+    def _predict_rewards(
+        self, images: Sequence[Pixels], product: Product, prompts: Sequence[str]
+    ) -> dict[str, list[float]]:
         import torch
 
         from canvas.reward.model import predict_scores
 
-        said = predict_scores(
+        scores = predict_scores(
             self.reward,
-            torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             torch.from_numpy(product.pixels).permute(2, 0, 1)[None],
             torch.from_numpy(product.alpha >= 0.5)[None, None],
             prompts,
-            batch_size=self.batch_size,
+            batch_size=self.spec.batch_size,
         )
-        return {f"reward_{name}": values.tolist() for name, values in said.items()}
+        return {f"reward_{name}": values.tolist() for name, values in scores.items()}
 
 
 def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
-    """Unit embeddings float32 [N, E] of pictures uint8 [N, h, w, 3] of one size."""
+    """Return unit embeddings float32 [N, E] of images uint8 [N, h, w, 3]."""
     import torch
 
     from canvas.features.perceptual import compute_image_embeddings
     from canvas.pins.pixels import bytes_to_tensor
 
-    found, device = [], next(clip.parameters()).device
+    embeddings, device = [], next(clip.parameters()).device
     with torch.no_grad():
         for first in range(0, len(views), batch_size):
             pixels = torch.from_numpy(views[first : first + batch_size]).permute(0, 3, 1, 2)
-            found.append(compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu().numpy())
-    return np.concatenate(found)
+            embeddings.append(compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu().numpy())
+    return np.concatenate(embeddings)
 
 
 def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:
-    """Embeddings float32 [N, E] of prompts, each different one encoded once."""
+    """Return embeddings float32 [N, E] of prompts, each distinct one encoded once."""
     import torch
 
     with torch.no_grad():
-        known = {prompt: tower(tower.tokenize([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
-    return np.stack([known[prompt] for prompt in prompts])
+        embeddings = {prompt: tower(tower.tokenize([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
+    return np.stack([embeddings[prompt] for prompt in prompts])
 
 
 def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side: int) -> list[float | None]:
-    """Mean distance of each picture to the others that its model made for its item; None: it is alone.
+    """Return the mean distance of each image to its model's others of the same item; None: it is alone.
 
-    Squared distance of channel-normalised feature maps, summed over maps: LPIPS (Zhang et al. 2018, eq. 1) on the
-    judge's network, without learnt weights. 0 for equal pictures.
+    The distance is LPIPS (Zhang et al. 2018, eq. 1) on the judges' network, without learnt weights.
     """
     import torch
 
@@ -170,29 +246,21 @@ def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side
 
     distance = FeatureDistance(extract_trunk_maps)
     groups: dict[tuple[str, str], list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault((row["item_id"], row["model"]), []).append(place)
-    found: list[list[float]] = [[] for _ in rows]
-    for places in groups.values():
-        if len(places) < 2:
+    for index, row in enumerate(rows):
+        groups.setdefault((row["item_id"], row["model"]), []).append(index)
+    distances: list[list[float]] = [[] for _ in rows]
+    for members in groups.values():
+        if len(members) < 2:
             continue
-        pairs = list(combinations(range(len(places)), 2))
-        pixels = bytes_to_tensor(torch.stack([make_square_tensor(images[place], side) for place in places]))
-        one, other = (pixels[[pair[end] for pair in pairs]] for end in (0, 1))
-        for (first, second), value in zip(pairs, distance(one, other).tolist(), strict=True):
-            found[places[first]].append(value)
-            found[places[second]].append(value)
-    return [float(np.mean(values)) if values else None for values in found]
+        pairs = list(combinations(range(len(members)), 2))
+        pixels = bytes_to_tensor(torch.stack([make_square_tensor(images[index], side) for index in members]))
+        left, right = (pixels[[pair[end] for pair in pairs]] for end in (0, 1))
+        for (first, second), value in zip(pairs, distance(left, right).tolist(), strict=True):
+            distances[members[first]].append(value)
+            distances[members[second]].append(value)
+    return [float(np.mean(values)) if values else None for values in distances]
 
 
 def classify_mask_size(share: float, limits: tuple[float, float]) -> str:
-    """The size, of MASK_SIZES, of a product that covers `share` of its picture."""
+    """Return the size, of MASK_SIZES, of a product that covers `share` of its image."""
     return MASK_SIZES[sum(share >= limit for limit in limits)]
-
-
-def measure_image_statistics(row: Row) -> dict[str, Any]:
-    """The filter's measures of a candidate's picture (canvas.filters.quality)."""
-    from canvas.filters.quality import measure_quality
-    from canvas.pins.images import decode_image
-
-    return asdict(measure_quality(decode_image(row["image"])))

@@ -1,7 +1,7 @@
-"""Challenger against champion on the same items: what each measure did, over all and in each slice.
+"""Challenger against champion on the same items: the change of each measure, over all and in each slice.
 
-Rows are those of an evaluation, one a candidate: who painted what for which item from which seed, and scores. Pictures
-of one item depend on each other, so that an interval resamples items, each the mean over its seeds.
+Rows are those of tables.EVALUATION, one a candidate. Images of one item depend on each other, so that an interval
+resamples items, each the mean over its seeds. Nothing here depends on the code of models, so no gate does.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
-from canvas.pins.tables import CANDIDATES
+from canvas.pins.tables import CANDIDATE_MODELS, CANDIDATES, EVALUATION
 from evaluation.statistics.intervals import Interval, bootstrap_mean
 from evaluation.statistics.significance import compute_sign_flip_p_value
+
+MEASURES = tuple(name for name in EVALUATION.names if name not in (*CANDIDATES.names, "mask_size"))
+"""The measures of a candidate in tables.EVALUATION."""
+
+LOWER_IS_BETTER = frozenset({"core_max_abs_diff", "extension", "erosion", "seam_ratio"})
+"""Of MEASURES."""
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
@@ -22,8 +29,7 @@ Pair = tuple[Row, Row]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """Pictures of one product and prompt from the same seed. `champion` is what stands left: without a champion the
-    product pasted on another picture, or nothing."""
+    """Images of one product and prompt from the same seed; without a champion the left is a pasted product or none."""
 
     prompt: str
     category: str | None
@@ -33,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delta:
-    """One measure of both; `difference` is challenger minus champion over the same items, None without a champion."""
+    """One measure of both models; `difference` is challenger minus champion over the same items, if there is one."""
 
     name: str
     champion: float | None
@@ -41,11 +47,11 @@ class Delta:
     difference: Interval | None
     higher_is_better: bool
     guarded: bool  # a gate watches it
-    loss_by_chance: float | None = None  # chance of a loss as large if nothing had changed; None: no difference known
+    loss_by_chance: float | None = None  # p-value of a loss as large; None: no difference known
 
     @property
     def change(self) -> Literal["better", "worse", "same", "new"]:
-        """Whether the difference's interval leaves zero, and to which side."""
+        """Return to which side the difference's interval leaves zero, if it does."""
         if self.difference is None:
             return "new"
         if self.difference.low <= 0 <= self.difference.high:
@@ -54,42 +60,47 @@ class Delta:
 
 
 def list_measures(rows: Iterable[Row]) -> list[str]:
-    """The measures in an evaluation: numbers that don't say which candidate it is. By name."""
+    """Return the sorted names of the measures in rows: numbers that do not identify a candidate."""
     names = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
     return sorted(names - set(CANDIDATES.names))
 
 
 def select_model(rows: Iterable[Row], model: str) -> list[Row]:
-    """The rows of one of tables.CANDIDATE_MODELS."""
+    """Return the rows of one of tables.CANDIDATE_MODELS."""
     return [row for row in rows if row["model"] == model]
 
 
+def group_by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return model -> its rows, in the order of tables.CANDIDATE_MODELS; models without rows are left out."""
+    return {model: selected for model in CANDIDATE_MODELS if (selected := select_model(rows, model))}
+
+
 def pair_rows(challenger: Iterable[Row], champion: Iterable[Row]) -> list[Pair]:
-    """Rows of the same item and seed, in the challenger's order."""
-    theirs = {(row["item_id"], row["seed"]): row for row in champion}
-    return [(theirs[key], row) for row in challenger if (key := (row["item_id"], row["seed"])) in theirs]
+    """Return pairs of the same item and seed, in the challenger's order."""
+    by_seed = {(row["item_id"], row["seed"]): row for row in champion}
+    return [(by_seed[key], row) for row in challenger if (key := (row["item_id"], row["seed"])) in by_seed]
 
 
 def compute_deltas(
     challenger: Sequence[Row],
     champion: Sequence[Row],
     *,
-    lower_is_better: Collection[str],
+    lower_is_better: Collection[str] = LOWER_IS_BETTER,
     guarded: Collection[str] = (),
     seed: int = 0,
 ) -> list[Delta]:
-    """Each measure of the challenger, and where both have it, its difference from the champion's.
+    """Return each measure of the challenger, with its difference from the champion's where both have it.
 
-    A score that is missing or not finite leaves its picture out of that measure.
+    A score that is missing or not finite leaves its image out of that measure.
     """
-    both = pair_rows(challenger, champion)
-    found = []
+    pairs = pair_rows(challenger, champion)
+    deltas = []
     for name in list_measures(challenger):
-        compared = [pair for pair in both if all(_read_finite(row, name) is not None for row in pair)]
+        compared = [pair for pair in pairs if all(_read_finite(row, name) is not None for row in pair)]
         own = [value for row in challenger if (value := _read_finite(row, name)) is not None]
         if own:
-            found.append(_compute_delta(name, own, compared, name not in lower_is_better, name in guarded, seed))
-    return found
+            deltas.append(_compute_delta(name, own, compared, name not in lower_is_better, name in guarded, seed))
+    return deltas
 
 
 def compute_slice_deltas(
@@ -98,46 +109,56 @@ def compute_slice_deltas(
     by: Sequence[str],
     *,
     min_items: int,
-    lower_is_better: Collection[str],
+    lower_is_better: Collection[str] = LOWER_IS_BETTER,
     guarded: Collection[str],
     seed: int = 0,
 ) -> list[Delta]:
-    """The guarded measures within each value of each column of `by`, where both were measured on `min_items` items or
-    more; named "measure, value"."""
-    both = pair_rows(challenger, champion)
-    found = []
+    """Return deltas of the guarded measures, named "measure, value", for each value of the columns `by`.
+
+    Values with fewer than `min_items` items that both models have are left out.
+    """
+    pairs = pair_rows(challenger, champion)
+    deltas = []
     for column in by:
-        for value in sorted({str(row[column]) for _, row in both if row[column] is not None}):
-            inside = [pair for pair in both if str(pair[1][column]) == value]
-            if len({row["item_id"] for _, row in inside}) < min_items:
+        for value in sorted({str(row[column]) for _, row in pairs if row[column] is not None}):
+            members = [pair for pair in pairs if str(pair[1][column]) == value]
+            if len({row["item_id"] for _, row in members}) < min_items:
                 continue
             for delta in compute_deltas(
-                [row for _, row in inside],
-                [row for row, _ in inside],
+                [row for _, row in members],
+                [row for row, _ in members],
                 lower_is_better=lower_is_better,
                 guarded=guarded,
                 seed=seed,
             ):
                 if delta.guarded and delta.difference is not None:
-                    found.append(replace(delta, name=f"{delta.name}, {value}"))
-    return found
+                    deltas.append(replace(delta, name=f"{delta.name}, {value}"))
+    return deltas
 
 
 def select_sides(challenger: Sequence[Row], left: Sequence[Row], count: int) -> list[Side]:
-    """Up to `count` items, spread over all of them, one seed each; without a picture for the left, none there."""
-    others = {(row["item_id"], row["seed"]): row for row in left} | {(row["item_id"], None): row for row in left}
+    """Return images of up to `count` items, spread over all of them, one seed each; `left` rows may be missing."""
+    left_rows = {(row["item_id"], row["seed"]): row for row in left} | {(row["item_id"], None): row for row in left}
     first = {row["item_id"]: row for row in reversed(challenger)}
     items = sorted(first)
-    shown = [items[index * len(items) // count] for index in range(count)] if len(items) > count else items
+    chosen = [items[index * len(items) // count] for index in range(count)] if len(items) > count else items
     return [
         Side(
             prompt=first[item]["prompt"],
             category=first[item]["category"],
-            champion=(others.get((item, first[item]["seed"])) or others.get((item, None), {})).get("image"),
+            champion=(left_rows.get((item, first[item]["seed"])) or left_rows.get((item, None), {})).get("image"),
             challenger=first[item]["image"],
         )
-        for item in shown
+        for item in chosen
     ]
+
+
+def compare_models(
+    challenger: Sequence[Row], champion: Sequence[Row], slices: Sequence[str], min_items: int
+) -> list[Delta]:
+    """Return the deltas of all measures that both models have, over all items and by slice."""
+    whole = [delta for delta in compute_deltas(challenger, champion, guarded=MEASURES) if delta.difference is not None]
+    return whole + compute_slice_deltas(challenger, champion, slices, min_items=min_items, guarded=MEASURES)
 
 
 def _compute_delta(
@@ -146,12 +167,12 @@ def _compute_delta(
     by_item: dict[str, list[float]] = {}
     for before, after in compared:
         by_item.setdefault(after["item_id"], []).append(float(after[name]) - float(before[name]))
-    by_item_means = [_mean(values) for values in by_item.values()]
+    by_item_means = [fmean(values) for values in by_item.values()]
     losses = [-value if higher_is_better else value for value in by_item_means]
     return Delta(
         name=name,
-        champion=_mean([float(before[name]) for before, _ in compared]) if compared else None,
-        challenger=_mean([float(after[name]) for _, after in compared] if compared else own),
+        champion=fmean([float(before[name]) for before, _ in compared]) if compared else None,
+        challenger=fmean([float(after[name]) for _, after in compared] if compared else own),
         difference=bootstrap_mean(by_item_means, seed=seed) if by_item else None,
         higher_is_better=higher_is_better,
         guarded=guarded,
@@ -162,7 +183,3 @@ def _compute_delta(
 def _read_finite(row: Row, name: str) -> float | None:
     value = row.get(name)
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

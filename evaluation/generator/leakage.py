@@ -1,15 +1,14 @@
-"""Content leakage: does the product of a style picture turn up in what is painted after it?
+"""Content leakage: does the product of a style image turn up in images generated after it?
 
-A judge on features that no loss of the generator uses (evaluation.judges.features) learns, from real pictures, which
-category of product it sees, large or small, or that it sees none, while part of the picture is hidden; in a painted
-picture the product that belongs there is what is hidden. How many leaks it would find is told by products put into
-painted pictures.
+A judge on features that no loss of the generator uses (evaluation.judges.features) is fitted to real images with a part
+hidden: it recognizes the category of a product, large or small, or that there is none. In a generated image the product
+that belongs there is hidden. Products inserted into generated images measure how many leaks the judge detects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,142 +18,142 @@ from evaluation.judges.features import extract_trunk_features
 from evaluation.judges.scenes import INVERSE_PENALTY
 
 if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
     from canvas.pins.scene_views import Views
     from canvas.styles.pins import LabelledProducts
 
 Masks = NDArray[np.bool_]  # [N, h, w]
 
 NO_PRODUCT = ""
-"""What the judge says where it sees no product."""
+"""The label of images without a product."""
 
 GREY = 128
 MAX_OCCLUSION = 0.25
-"""Share of a product that may be hidden in a picture that is to teach what it looks like."""
+"""Share of a product that may be hidden in an example of it."""
 
 LEAK_SIDE = 1 / 3
-"""Longer side of a product that is put into a picture, in sides of the picture: small, for it is to be found beside
-the product that belongs there."""
+"""Longer side of an inserted product, in sides of the image: small, as it lies beside the image's own."""
 
 
 class ProductJudge:
-    """Says which category of product it sees beside what is hidden. Build it with `learnt`."""
+    """Recognizes the category of the product beside what is hidden. Build it with `fit`."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Pipeline) -> None:
         self._model = model
 
     @classmethod
-    def learnt(cls, known: LabelledProducts, seed: int) -> ProductJudge | None:
-        """From pictures with their product, without, and with a small one, each behind the shape of another's product;
-        None where fewer than two kinds are known."""
+    def fit(cls, products: LabelledProducts, seed: int) -> ProductJudge | None:
+        """Fit the judge to images with their product, without, and with a small one; None for fewer than two labels.
+
+        Each has the shape of another image's product hidden.
+        """
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        (large, of_large), (small, of_small) = build_examples(known, seed), build_small_examples(known, seed)
-        labels = of_large + of_small
+        large, large_labels = build_examples(products, seed)
+        small, small_labels = build_small_examples(products, seed)
+        labels = large_labels + small_labels
         if len(set(labels)) < 2:
             return None
         model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
         return cls(model.fit(extract_trunk_features(np.concatenate([large, small])), labels))
 
-    def seen(self, views: Views, masks: Masks) -> list[str]:
-        """The category seen in each of uint8 [N, h, w, 3] with `masks` hidden, or NOTHING."""
-        return (
-            [str(label) for label in self._model.predict(extract_trunk_features(hide_pixels(views, masks)))]
-            if len(views)
-            else []
-        )
+    def recognize_products(self, views: Views, masks: Masks) -> list[str]:
+        """Return the category in each of uint8 [N, h, w, 3] with `masks` hidden, or NO_PRODUCT."""
+        if not len(views):
+            return []
+        return [str(label) for label in self._model.predict(extract_trunk_features(hide_pixels(views, masks)))]
 
 
 def hide_pixels(views: Views, masks: Masks) -> Views:
-    """The views with mid-grey where a mask is True."""
+    """Return the views with mid-grey where a mask is True."""
     return np.where(masks[..., None], np.uint8(GREY), views)
 
 
-def build_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
-    """Pictures with something hidden, and what can be seen in them: a category, or NOTHING in the emptied ones."""
-    covers = _shuffle_masks(known, seed)
-    covered = (covers & known.masks).sum(axis=(1, 2)) / np.maximum(known.masks.sum(axis=(1, 2)), 1)
-    clear = covered <= MAX_OCCLUSION
-    views = np.concatenate([hide_pixels(known.views[clear], covers[clear]), hide_pixels(known.backgrounds, covers)])
-    labels = [category for category, there in zip(known.categories, clear, strict=True) if there]
-    return views, [*labels, *[NO_PRODUCT] * len(known.backgrounds)]
+def build_examples(products: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
+    """Return images with a part hidden, and their labels: a category, or NO_PRODUCT for backgrounds alone."""
+    covers = _shuffle_masks(products, seed)
+    occlusion = (covers & products.masks).sum(axis=(1, 2)) / np.maximum(products.masks.sum(axis=(1, 2)), 1)
+    clear = occlusion <= MAX_OCCLUSION
+    visible, empty = hide_pixels(products.views[clear], covers[clear]), hide_pixels(products.backgrounds, covers)
+    labels = [category for category, is_clear in zip(products.categories, clear, strict=True) if is_clear]
+    return np.concatenate([visible, empty]), [*labels, *[NO_PRODUCT] * len(empty)]
 
 
-def build_small_examples(known: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
-    """Emptied pictures with something hidden and a product of their own product's category beside it; the
-    categories."""
-    covers = _shuffle_masks(known, seed)
-    views, places = insert_products(known.backgrounds, covers, known.categories, known, seed)
-    return hide_pixels(views, covers[places]), [known.categories[place] for place in places]
+def build_small_examples(products: LabelledProducts, seed: int) -> tuple[Views, list[str]]:
+    """Return backgrounds with a part hidden and a small product of their own category beside it, and the categories."""
+    covers = _shuffle_masks(products, seed)
+    views, indices = insert_products(products.backgrounds, covers, products.categories, products, seed)
+    return hide_pixels(views, covers[indices]), [products.categories[index] for index in indices]
 
 
-def _shuffle_masks(known: LabelledProducts, seed: int) -> Masks:
-    """Shapes to hide, each some other picture's product."""
-    return known.masks[np.random.default_rng(seed).permutation(len(known.masks))]
+def _shuffle_masks(products: LabelledProducts, seed: int) -> Masks:
+    return products.masks[np.random.default_rng(seed).permutation(len(products.masks))]
 
 
-def compute_judge_metrics(judge: ProductJudge, known: LabelledProducts, seed: int) -> dict[str, float]:
-    """How good the judge is on pictures that it has not seen: share of categories right where a product is, and share
-    of emptied pictures in which it sees one."""
-    views, labels = build_examples(known, seed)
-    seen = judge.seen(views, np.zeros(views.shape[:3], bool))
-    there = [said == label for said, label in zip(seen, labels, strict=True) if label != NO_PRODUCT]
-    alarms = [said != NO_PRODUCT for said, label in zip(seen, labels, strict=True) if label == NO_PRODUCT]
+def compute_judge_metrics(judge: ProductJudge, products: LabelledProducts, seed: int) -> dict[str, float]:
+    """Return the share of right categories, and of backgrounds in which the judge recognizes a product."""
+    views, labels = build_examples(products, seed)
+    pairs = list(zip(judge.recognize_products(views, np.zeros(views.shape[:3], bool)), labels, strict=True))
+    hits = [output == label for output, label in pairs if label != NO_PRODUCT]
+    alarms = [output != NO_PRODUCT for output, label in pairs if label == NO_PRODUCT]
     return {
-        "product_judge_right": float(np.mean(there)) if there else 0.0,
+        "product_judge_right": float(np.mean(hits)) if hits else 0.0,
         "product_judge_false_alarms": float(np.mean(alarms)) if alarms else 0.0,
     }
 
 
-def detect_leaks(seen: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
-    """For each painted picture, whether the style picture's category is seen in it; None where that is unknown, or is
-    the category of the product that belongs there."""
+def detect_leaks(labels: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
+    """Return whether each image's label is its style's category; None where that is unknown, or the own product's."""
     return [
-        None if style is None or style == product else said == style
-        for said, style, product in zip(seen, styles, own, strict=True)
+        None if style is None or style == product else label == style
+        for label, style, product in zip(labels, styles, own, strict=True)
     ]
 
 
 def insert_products(
-    views: Views, masks: Masks, categories: Sequence[str | None], known: LabelledProducts, seed: int
+    views: Views, masks: Masks, categories: Sequence[str | None], products: LabelledProducts, seed: int
 ) -> tuple[Views, list[int]]:
-    """Copies of views that show a product of their category, one of `known`, at a place that `masks` leave free; and
-    which views they are of: those whose category is known and that have room."""
-    draw = np.random.default_rng(seed)
-    found, places = [views[:0]], []
-    fitting: dict[str, list[int]] = {}
-    for at, name in enumerate(known.categories):
-        if known.masks[at].any():
-            fitting.setdefault(name, []).append(at)
-    for place, category in enumerate(categories):
-        if category not in fitting:
+    """Insert a product of its category into each view, where `masks` leave room.
+
+    Returns:
+        Copies with a product, and the indices of their views: those with a known category and room.
+    """
+    rng = np.random.default_rng(seed)
+    copies, indices = [views[:0]], []
+    by_category: dict[str, list[int]] = {}
+    for number, name in enumerate(products.categories):
+        if products.masks[number].any():
+            by_category.setdefault(name, []).append(number)
+    for index, category in enumerate(categories):
+        if category not in by_category:
             continue
-        product, shape = _crop_product(known, int(draw.choice(fitting[category])), views.shape[1])
-        free = find_free_corners(masks[place], shape)
+        product, shape = _crop_product(products, int(rng.choice(by_category[category])), views.shape[1])
+        free = find_free_corners(masks[index], shape)
         if not len(free):
             continue
-        top, left = draw.choice(free)
-        view = views[place].copy()
+        top, left = rng.choice(free)
+        view = views[index].copy()
         view[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = product[shape]
-        found.append(view[None])
-        places.append(place)
-    return np.concatenate(found), places
+        copies.append(view[None])
+        indices.append(index)
+    return np.concatenate(copies), indices
 
 
 def find_free_corners(mask: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows and columns [N, 2] of the top left corners at which `shape`, no larger than `mask`, lies within it and
-    touches nothing that is True."""
+    """Return the top left corners [N, 2] at which `shape` lies within `mask` and touches nothing True."""
     overlap = cv2.matchTemplate(mask.astype(np.float32), shape.astype(np.float32), cv2.TM_CCORR)  # pixels
     return np.argwhere(overlap < 0.5)
 
 
-def _crop_product(known: LabelledProducts, at: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A known product [h, w, 3] and its shape [h, w], no larger than LEAK_SIDE of `side`."""
-    rows, columns = (np.flatnonzero(known.masks[at].any(axis=axis)) for axis in (1, 0))
+def _crop_product(products: LabelledProducts, index: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a product [h, w, 3] and its shape [h, w], no larger than LEAK_SIDE of `side`."""
+    rows, columns = (np.flatnonzero(products.masks[index].any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    picture, shape = known.views[at][box], known.masks[at][box]
+    pixels, shape = products.views[index][box], products.masks[index][box]
     scale = min(1.0, LEAK_SIDE * side / max(shape.shape))
     size = [max(1, round(scale * length)) for length in shape.shape[::-1]]
-    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return small, np.asarray(cv2.resize(shape.astype(np.float32), size, interpolation=cv2.INTER_AREA)) >= 0.5

@@ -1,9 +1,10 @@
-"""What a style picture does to what is painted: is it followed, does the prompt still hold, does its product leak?"""
+"""Metrics of style images: is the style followed, does the prompt still hold, does the style's product leak?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,42 +12,55 @@ from canvas.features.vectors import normalize_vectors
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import crossed_bootstrap_mean
 
-Values = Sequence[float | None]
+OptionalValues = Sequence[float | None]
 """One a score; None: it does not count."""
+
+MetricsByStrength = Mapping[float, Mapping[str, Mapping[str, float]]]
+"""Strength -> "prompted" and "unprompted" -> metrics."""
+
+HEADLINE = (
+    "scene_follows",
+    "style_agreement",
+    "style_agreement_gain",
+    "picture_agreement_gain",
+    "leakage",
+    "leakage_control",
+    "diversity",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleScore:
-    """One painted picture of a product, asked for with a style picture, a prompt, or both."""
+    """One generated image of a product, conditioned on a style image, a prompt, or both."""
 
     strength: float  # of the style; 0: as without one
-    prompted: bool  # with words that name the style picture's background
+    prompted: bool  # with words that name the style image's background
     seed: int
-    item: tuple[int, int]  # painted pin and style picture: pictures of an item differ in their seed
+    item: tuple[int, int]  # product pin and style image: images of an item differ in their seed
     product: str  # pins of one product are not independent
     product_scene: str | None  # that the product came in; None: unknown
     style_scene: str | None
-    style_split: str  # of the style picture's pin
-    seen: str | None  # scene, by the judge
-    style_agreement: float  # cosine with the style picture, by features that no loss of the generator uses
-    scene_agreement: float | None  # mean cosine with other pictures of the style's scene; None: there are none
+    style_split: str  # of the style image's pin
+    seen: str | None  # scene that the judge recognizes
+    style_agreement: float  # cosine with the style image, by features that no loss of the generator uses
+    scene_agreement: float | None  # mean cosine with other images of the style's scene; None: there are none
     other_agreement: float | None  # likewise of other scenes: what following no style gives
     text_agreement: float | None  # cosine with the prompt; None: there was none
     core_difference: int  # largest change of a byte on the product's core
-    leaked: bool | None  # the style picture's product is seen; None: not to be told
-    leak_found: bool | None  # it is where one of its kind was pasted into the picture; None: it was not
+    leaked: bool | None  # the style image's product is recognized; None: cannot be decided
+    leak_found: bool | None  # one of its kind is recognized where it was inserted; None: it was not
 
 
 def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
-    """Means with their 95 % intervals, of pictures of one strength that all had a prompt, or all had none.
+    """Return means with 95 % intervals of images of one strength that all had a prompt, or all had none.
 
-    `scene_follows`: the judge sees the style's scene, among pictures whose product came in another. `style_scene`:
-    likewise, of all. `style_agreement_gain`: agreement over that with pictures of other scenes.
-    `picture_agreement_gain`: over that with other pictures of the same scene, 0 where its scene is all that is
-    followed. `leakage_control`: the share found of products pasted in, small and hard-edged as the judge learnt them:
-    an upper bound for painted ones.
+    `scene_follows`: the judge recognizes the style's scene, among images whose product came in another. `style_scene`:
+    likewise, of all. `style_agreement_gain`: agreement over that with images of other scenes.
+    `picture_agreement_gain`: over that with other images of the same scene, 0 where its scene is all that is followed.
+    `leakage_control`: the share detected of inserted products, small and hard-edged as the judge was fitted to: an
+    upper bound for generated ones.
     """
-    columns: dict[str, Values] = {
+    columns: dict[str, OptionalValues] = {
         "style_scene": [_has_style_scene(score) for score in scores],
         "scene_follows": [_has_followed_scene(score) for score in scores],
         "style_agreement": [score.style_agreement for score in scores],
@@ -56,15 +70,14 @@ def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
         "leakage": [score.leaked for score in scores],
         "leakage_control": [score.leak_found for score in scores],
     }
-    found: dict[str, float] = {"pictures": len(scores)}
+    metrics: dict[str, float] = {"pictures": len(scores)}
     for name, values in columns.items():
-        found |= _compute_interval(name, scores, values)
-    return found | {"core_max_abs_diff": max(score.core_difference for score in scores)}
+        metrics |= _compute_interval(name, scores, values)
+    return metrics | {"core_max_abs_diff": max(score.core_difference for score in scores)}
 
 
 def compute_prompt_changes(scores: Sequence[StyleScore], strength: float) -> dict[str, float]:
-    """What a style of this strength changes of pictures with a prompt, with intervals: differences of pairs that have
-    the same item and seed."""
+    """Return what a style of this strength changes of prompted images: mean differences of pairs of item and seed."""
     prompted = [score for score in scores if score.prompted]
     without = {(score.item, score.seed): score for score in prompted if score.strength == 0}
     styled = [score for score in prompted if score.strength == strength and (score.item, score.seed) in without]
@@ -77,15 +90,15 @@ def compute_prompt_changes(scores: Sequence[StyleScore], strength: float) -> dic
 
 
 def compute_follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, dict[str, float]]:
-    """`scene_follows` by the split of the style picture, of pictures as for `style_figures`."""
-    found = {}
+    """Return `scene_follows` by the split of the style image, of images as for `compute_style_metrics`."""
+    metrics = {}
     for split in sorted({score.style_split for score in scores}):
         own = [score for score in scores if score.style_split == split and _has_followed_scene(score) is not None]
         if own:
-            found[split] = {"pictures": len(own)} | _compute_interval(
+            metrics[split] = {"pictures": len(own)} | _compute_interval(
                 "scene_follows", own, [_has_followed_scene(score) for score in own]
             )
-    return found
+    return metrics
 
 
 def _has_style_scene(score: StyleScore) -> bool | None:
@@ -100,67 +113,82 @@ def _subtract(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _compute_interval(name: str, scores: Sequence[StyleScore], values: Values) -> dict[str, float]:
-    """The mean of those that count under `name`, the ends of its 95 % interval under `name`_low and `name`_high;
-    nothing if none counts. Products and style pictures are resampled together."""
-    known = [(score, float(value)) for score, value in zip(scores, values, strict=True) if value is not None]
-    if not known:
+def _compute_interval(name: str, scores: Sequence[StyleScore], values: OptionalValues) -> dict[str, float]:
+    """Return the mean of the values that count with its interval; products and style images are resampled together."""
+    pairs = [(score, float(value)) for score, value in zip(scores, values, strict=True) if value is not None]
+    if not pairs:
         return {}
-    of = crossed_bootstrap_mean(
-        [value for _, value in known], [score.product for score, _ in known], [score.item[1] for score, _ in known]
-    )
-    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
+    products, styles = [score.product for score, _ in pairs], [score.item[1] for score, _ in pairs]
+    return crossed_bootstrap_mean([value for _, value in pairs], products, styles).to_metrics(name)
 
 
 def compute_metrics_by_strength(
     scores: Sequence[StyleScore], features: Features
 ) -> dict[float, dict[str, dict[str, float]]]:
-    """Strength -> "prompted" and "unprompted" -> figures, with the diversity of each item's pictures over seeds.
-    `features` of the pictures, in their order."""
-    found: dict[float, dict[str, dict[str, float]]] = {}
+    """Return metrics by strength and prompt, with the diversity of each item's images by their `features`."""
+    metrics: dict[float, dict[str, dict[str, float]]] = {}
     for strength in sorted({score.strength for score in scores}):
         for name, prompted in (("unprompted", False), ("prompted", True)):
-            places = [at for at, s in enumerate(scores) if s.strength == strength and s.prompted == prompted]
-            if places:
-                chosen = [scores[place] for place in places]
-                found.setdefault(strength, {})[name] = compute_style_metrics(chosen) | compute_diversity(
-                    chosen, features[places]
-                )
-    return found
+            rows = [at for at, s in enumerate(scores) if s.strength == strength and s.prompted == prompted]
+            if rows:
+                own = [scores[row] for row in rows]
+                both = compute_style_metrics(own) | compute_diversity(own, features[rows])
+                metrics.setdefault(strength, {})[name] = both
+    return metrics
 
 
 def compute_diversity(scores: Sequence[StyleScore], features: Features) -> dict[str, float]:
-    """Mean of 1 - cosine between two pictures of one item, over items, with its interval; nothing where items have
-    one picture each."""
+    """Return the mean over items of 1 - cosine between two images of one item; nothing if items have one image each."""
     x, firsts, distances = normalize_vectors(features), [], []
     for item in sorted({score.item for score in scores}):
-        places = [place for place, score in enumerate(scores) if score.item == item]
-        above = np.triu_indices(len(places), 1)
-        firsts.append(scores[places[0]])
-        distances.append(float(1 - (x[places] @ x[places].T)[above].mean()) if len(places) > 1 else None)
+        rows = [row for row, score in enumerate(scores) if score.item == item]
+        above = np.triu_indices(len(rows), 1)
+        firsts.append(scores[rows[0]])
+        distances.append(float(1 - (x[rows] @ x[rows].T)[above].mean()) if len(rows) > 1 else None)
     return _compute_interval("diversity", firsts, distances)
 
 
-def compute_agreements(painted: Features, styles: Features) -> Features:
-    """Cosine of each painted picture with each style picture, [painted, styles]; features must be `standardised`."""
-    found: Features = normalize_vectors(painted) @ normalize_vectors(styles).T
-    return found
+def compute_agreements(generated: Features, styles: Features) -> Features:
+    """Return the cosine of each generated image with each style image, by standardized features."""
+    return np.asarray(normalize_vectors(generated) @ normalize_vectors(styles).T)
 
 
-def average_agreements(row: Features, places: Sequence[int]) -> float | None:
-    """Of a picture's `agreements`, those at `places`; None for none."""
-    return float(row[list(places)].mean()) if places else None
+def average_agreements(row: Features, columns: Sequence[int]) -> float | None:
+    """Return the mean of an image's agreements with some styles; None for none."""
+    return float(row[list(columns)].mean()) if columns else None
 
 
 def standardize_features(features: Features, real: Features) -> Features:
-    """Features with the mean and deviation of real pictures taken out: raw ones have cosines near 1 to everything."""
+    """Return features less the mean, over the deviation of real images: raw ones have cosines near 1 to everything."""
     deviation = real.std(axis=0)
-    found: Features = (features - real.mean(axis=0)) / np.maximum(deviation, 1e-6 + 0.1 * float(deviation.mean()))
-    return found
+    return np.asarray((features - real.mean(axis=0)) / np.maximum(deviation, 1e-6 + 0.1 * float(deviation.mean())))
 
 
-def format_curve_csv(found: Mapping[float, Mapping[str, Mapping[str, float]]]) -> str:
-    """By strength as CSV: what follows the style without a prompt, what holds of the prompt with one."""
+def compute_headline(metrics: MetricsByStrength, strength: float) -> dict[str, float]:
+    """Return the metrics of a style of `strength` beside those without a style, and the worst core of all."""
+    styled, plain = metrics[strength], metrics[0.0]
+    headline = {name: styled["unprompted"][name] for name in HEADLINE if name in styled["unprompted"]}
+    headline |= {f"{name}_without_style": plain["unprompted"][name] for name in HEADLINE if name in plain["unprompted"]}
+    for name, key in (("style_scene", "prompt_scene"), ("text_agreement", "text_agreement")):
+        if name in styled["prompted"]:
+            headline |= {key: styled["prompted"][name], f"{key}_without_style": plain["prompted"][name]}
+    core = max(values["core_max_abs_diff"] for both in metrics.values() for values in both.values())
+    return headline | {"core_max_abs_diff": core}
+
+
+def compute_style_summary(metrics: MetricsByStrength, scores: Sequence[StyleScore], first: float) -> dict[str, Any]:
+    """Return the headline and changes at strength `first`, and the metrics of every strength."""
+    followers = [score for score in scores if score.strength == first and not score.prompted]
+    return {
+        **compute_headline(metrics, first),
+        **compute_prompt_changes(scores, first),
+        "scene_follows_by_style_split": compute_follows_by_style_split(followers),
+        "by_strength": {f"strength_{strength:g}": both for strength, both in metrics.items()},
+    }
+
+
+def format_curve_csv(metrics: MetricsByStrength) -> str:
+    """Return by strength as CSV what follows the style without a prompt, and what holds of the prompt with one."""
     columns = {
         "scene_follows": ("unprompted", "scene_follows"),
         "scene_follows_low": ("unprompted", "scene_follows_low"),
@@ -172,7 +200,7 @@ def format_curve_csv(found: Mapping[float, Mapping[str, Mapping[str, float]]]) -
         "text_agreement": ("prompted", "text_agreement"),
     }
     lines = ["strength," + ",".join(columns)]
-    for strength, both in found.items():
+    for strength, both in metrics.items():
         values = [both.get(how, {}).get(name, float("nan")) for how, name in columns.values()]
         lines.append(",".join([f"{strength:g}", *("" if np.isnan(value) else f"{value:.6g}" for value in values)]))
     return "\n".join(lines) + "\n"

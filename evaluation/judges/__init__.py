@@ -1,1 +1,1 @@
-"""Judges of scenes, and the features that they see by."""
+"""Judges of scenes, and the image features that they use."""

@@ -1,19 +1,19 @@
-"""How well generated captions name what truth knows: the scene, and the category of the product."""
+"""Accuracy of generated captions: the scene, and the category of the product."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.measures.masks import bootstrap_metrics
+from evaluation.statistics.intervals import bootstrap_mean
 
 CaptionParser = Callable[[str], tuple[str | None, str]]
-"""A caption's product (None: none named) and background."""
+"""Splits a caption into product (None: none named) and background."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionScore:
-    """One caption against its truth; None where there is nothing to be right about."""
+    """One caption against its truth; None where a question does not apply."""
 
     pin_id: str
     split: str
@@ -25,30 +25,30 @@ class CaptionScore:
 
 
 def learn_category_nouns(products: Iterable[tuple[str | None, str]]) -> dict[str, str]:
-    """Noun -> category, of (product name or None, category): an English name ends with its noun.
+    """Return noun -> category from (product name or None, category): an English name ends with its noun.
 
-    A noun of several categories goes to the one that has it most often, the first by name on a tie.
+    A noun of several categories goes to its most frequent one, the first by name on a tie.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, category in products:
         if words := _split_words(name or ""):
-            of_noun = counts.setdefault(words[-1], {})
-            of_noun[category] = of_noun.get(category, 0) + 1
-    return {noun: min(found, key=lambda category: (-found[category], category)) for noun, found in counts.items()}
+            noun_counts = counts.setdefault(words[-1], {})
+            noun_counts[category] = noun_counts.get(category, 0) + 1
+    return {noun: min(tally, key=lambda category: (-tally[category], category)) for noun, tally in counts.items()}
 
 
 def find_category(product: str, nouns: Mapping[str, str]) -> str | None:
-    """The category of the last known noun in a product's name; None: it has none."""
+    """Return the category of the last noun of a product's name that has one, or None."""
     return next((nouns[word] for word in reversed(_split_words(product)) if word in nouns), None)
 
 
 def score_caption(
     pin_id: str, split: str, caption: str, true_caption: str, scene: str | None, category: str, *,
-    parted: CaptionParser, nouns: Mapping[str, str],
+    parse: CaptionParser, nouns: Mapping[str, str],
 ) -> CaptionScore:  # fmt: skip
-    """`scene` in words, None on white; `true_caption` without a product part: a view alone."""
-    product, background = parted(caption)
-    true_product, _ = parted(true_caption)
+    """Score one caption; `scene` is None on white, and a `true_caption` without a product is a view alone."""
+    product, background = parse(caption)
+    true_product, _ = parse(true_caption)
     has_product = true_product is not None
     return CaptionScore(
         pin_id=pin_id,
@@ -62,23 +62,23 @@ def score_caption(
 
 
 def compute_caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:
-    """By split: the fraction that is right of each kind, with its 95 % interval, and the number of captions."""
+    """Return the share of right answers of each kind, with 95 % intervals, and the number of captions, by split."""
     by_split: dict[str, list[CaptionScore]] = {}
     for score in scores:
         by_split.setdefault(score.split, []).append(score)
-    return {split: _compute_split_metrics(of_split) for split, of_split in sorted(by_split.items())}
+    return {split: _compute_split_metrics(members) for split, members in sorted(by_split.items())}
 
 
 def _compute_split_metrics(scores: Sequence[CaptionScore]) -> dict[str, float]:
-    found: dict[str, float] = {"captions": len(scores)}
+    metrics: dict[str, float] = {"captions": len(scores)}
     for name in ("scene_right", "white_right", "category_right", "alone_right", "product_right"):
         if values := [float(right) for score in scores if (right := getattr(score, name)) is not None]:
-            found |= bootstrap_metrics(name, values)
-    return found
+            metrics |= bootstrap_mean(values).to_metrics(name)
+    return metrics
 
 
 def _has_phrase(text: str, words: str) -> bool:
-    """All the words, one after the other."""
+    """Return whether `text` holds `words` in sequence."""
     return f" {' '.join(_split_words(words))} " in f" {' '.join(_split_words(text))} "
 
 

@@ -1,4 +1,4 @@
-"""How well reasons for dropping pins match the defects that were planted. Labels are strings; None: no defect."""
+"""Detection of planted defects by the reasons for dropping pins. Labels are strings; None: no defect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One defect, over all pins. Rates are in 0..1, nan where they are undefined (nothing found, nothing planted)."""
+    """Counts and rates of one defect over all pins; rates are in 0..1, nan where undefined."""
 
     defect: str
     planted: int
@@ -21,7 +21,7 @@ class Detection:
 def score_detections(
     planted: Sequence[str | None], found: Sequence[str | None], defects: Sequence[str]
 ) -> list[Detection]:
-    """For each defect d, pin i with planted[i] and found[i] (the first reason against it):
+    """Score each defect d; pin i has planted[i] and found[i], the first reason against it.
 
     precision = |planted = d and found = d| / |found = d|
     recall = |planted = d and found = d| / |planted = d|
@@ -52,6 +52,6 @@ def score_detections(
 
 
 def compute_good_pass_rate(planted: Sequence[str | None], found: Sequence[str | None]) -> float:
-    """|planted = None and found = None| / |planted = None|: the share of good pins that pass; nan without any."""
+    """Return the share of good pins that pass, |planted = None and found = None| / |planted = None|; nan for none."""
     verdicts = [label for label, true in zip(found, planted, strict=True) if true is None]
     return sum(label is None for label in verdicts) / len(verdicts) if verdicts else float("nan")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from canvas.pins.masks import Mask
 from evaluation.statistics.intervals import bootstrap_mean
 
-Mask = NDArray[np.bool_]
-
 TOLERANCE = 0.008
-"""Distance within which boundaries agree, as a fraction of the picture's diagonal (DAVIS, Perazzi et al. 2016)."""
+"""Distance within which boundaries agree, as a fraction of the image's diagonal (DAVIS, Perazzi et al. 2016)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +28,21 @@ class MaskScore:
 
 
 def score_mask(pin_id: str, split: str, predicted: Mask, truth: Mask) -> MaskScore:
+    """Return the score of one predicted mask."""
     return MaskScore(pin_id, split, bool(truth.any()), iou(predicted, truth), boundary_f(predicted, truth))
 
 
 def iou(predicted: Mask, truth: Mask) -> float:
-    """Intersection over union, 0..1; 1.0 if both are empty."""
+    """Return the intersection over union, 0..1; 1.0 if both are empty."""
     union = int((predicted | truth).sum())
     return int((predicted & truth).sum()) / union if union else 1.0
 
 
 def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> float:
-    """F-measure of boundary pixels, 0..1 (Perazzi et al. 2016, section 4: precision and recall by a distance).
+    """Return the F-measure of boundary pixels, 0..1 (Perazzi et al. 2016, section 4).
 
-    A boundary pixel counts as found when one of the other boundary lies within `tolerance` times the diagonal,
-    at least one pixel. 1.0 if neither mask has a boundary, 0.0 if one alone has.
+    A boundary pixel is matched if one of the other boundary lies within `tolerance` times the diagonal, at least one
+    pixel. 1.0 if neither mask has a boundary, 0.0 if one alone has.
     """
     edges, true_edges = _find_boundary(predicted), _find_boundary(truth)
     if not edges.any() or not true_edges.any():
@@ -54,8 +54,7 @@ def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> fl
 
 
 def compute_mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, float]]:
-    """By split: IoU and boundary F of pins with a product, each with its 95 % interval; how often an empty picture
-    is called empty; and the numbers of both."""
+    """Return IoU and boundary F of pins with a product, the share of empty images called empty, by split."""
     by_split: dict[str, list[MaskScore]] = {}
     for score in scores:
         by_split.setdefault(score.split, []).append(score)
@@ -65,23 +64,15 @@ def compute_mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, flo
 def _compute_split_metrics(scores: Sequence[MaskScore]) -> dict[str, float]:
     products = [score for score in scores if score.has_product]
     empty = [score.iou for score in scores if not score.has_product]
-    found: dict[str, float] = {"pins_with_product": len(products), "pins_without": len(empty)}
+    metrics: dict[str, float] = {"pins_with_product": len(products), "pins_without": len(empty)}
     if products:
-        found |= bootstrap_metrics("iou", [score.iou for score in products])
-        found |= bootstrap_metrics("boundary_f", [score.boundary_f for score in products])
-    if empty:
-        found |= bootstrap_metrics("empty_right", empty)
-    return found
-
-
-def bootstrap_metrics(name: str, values: Sequence[float]) -> Mapping[str, float]:
-    """The mean under `name`, the ends of its 95 % interval under `name`_low and `name`_high."""
-    of = bootstrap_mean(values)
-    return {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high}
+        metrics |= bootstrap_mean([score.iou for score in products]).to_metrics("iou")
+        metrics |= bootstrap_mean([score.boundary_f for score in products]).to_metrics("boundary_f")
+    return metrics | (bootstrap_mean(empty).to_metrics("empty_right") if empty else {})
 
 
 def _find_boundary(mask: Mask) -> Mask:
-    """Product pixels with a 4-neighbour of background; beyond the picture is nothing."""
+    """Return product pixels with a 4-neighbour of background; the image's border is none."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return mask & ~np.asarray(cv2.erode(mask.astype(np.uint8), cross), dtype=bool)
 

@@ -62,7 +62,7 @@ def compute_reward_metrics(network: RewardModel, scored: Mapping[str, ScoredComp
     for name in ("known_kinds", "unseen_kinds"):
         for kind, corruption in CORRUPTIONS.items():
             for question in sorted(corruption.hurts):
-                if (accuracy := compute_accuracy(scored[name].of(kind), HEADS.index(question))) is not None:
+                if (accuracy := compute_accuracy(scored[name].select_kind(kind), HEADS.index(question))) is not None:
                     by_kind.setdefault(kind, {})[question] = accuracy.mean
     return metrics | {"accuracy_by_kind": by_kind}
 

@@ -1,4 +1,4 @@
-"""How near images are to their targets, pixel by pixel. Images are (B, 3, H, W) in [-1, 1]."""
+"""Similarity of images to their targets, pixel by pixel. Images are (B, 3, H, W) in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ PIXEL_RANGE = 2.0  # width of the range [-1, 1]
 
 
 def psnr(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, (B,)."""
+    """Return the peak signal-to-noise ratio in dB, (B,)."""
     error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(dim=1)
     return 10 * torch.log10(PIXEL_RANGE**2 / error)
 
 
 def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Structural similarity on luma, (B,), Gaussian window of 11 with sigma 1.5 (Wang et al. 2004, eq. 13)."""
+    """Return the structural similarity on luma, (B,), Gaussian window 11, sigma 1.5 (Wang et al. 2004, eq. 13)."""
     luma = torch.tensor([0.299, 0.587, 0.114]).to(images)
-    x, y = ((picture.clamp(-1, 1) * luma[:, None, None]).sum(dim=1, keepdim=True) for picture in (images, targets))
-    place = torch.arange(11, device=x.device, dtype=x.dtype) - 5
-    bell = torch.exp(-place.square() / (2 * 1.5**2))
-    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+    x, y = ((batch.clamp(-1, 1) * luma[:, None, None]).sum(dim=1, keepdim=True) for batch in (images, targets))
+    offset = torch.arange(11, device=x.device, dtype=x.dtype) - 5
+    gaussian = torch.exp(-offset.square() / (2 * 1.5**2))
+    window = torch.outer(gaussian, gaussian)[None, None] / gaussian.sum() ** 2
 
     def mean(values: torch.Tensor) -> torch.Tensor:
         return F.conv2d(values, window)

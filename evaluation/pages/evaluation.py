@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.generator.comparison import Delta
-from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES, Delta
 from evaluation.pages import html as pages
 from evaluation.pages.html import Html, format_value
 
@@ -24,7 +23,7 @@ class EvaluationPage:
     slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> figures
     deltas: Sequence[Delta]  # challenger against champion, over all and by slice; empty without a champion
     drift: Metrics  # share, drifted, columns, distance
-    drift_page: str  # relative address
+    drift_page: str = "drift.html"  # relative address
     worst: bytes  # PNG
     worst_by: str
 

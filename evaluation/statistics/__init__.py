@@ -1,1 +1,1 @@
-"""Intervals, significance, calibration."""
+"""Confidence intervals, significance and calibration."""

@@ -20,15 +20,21 @@ class Interval:
     low: float
     high: float
 
+    def to_metrics(self, name: str) -> dict[str, float]:
+        """Return the mean as `name` and its ends as `name`_low and `name`_high."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Interval:
-    """The mean of independent `values` with its percentile bootstrap interval (Efron 1979), the same for the same seed.
+    """Return the mean of independent `values` with its percentile bootstrap interval (Efron 1979).
 
-    A single value is its own interval. Raises `ValueError` for no values, a value that is not finite, or a level
-    outside 0..1.
+    A single value is its own interval.
+
+    Raises:
+        ValueError: For no values, a value that is not finite, or a level outside 0..1.
     """
     from scipy.stats import bootstrap
 
@@ -37,7 +43,7 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000
     if sample.size == 1:
         return Interval(mean, mean, mean)
     # "percentile", not SciPy's default BCa, which is undefined when all values are equal (an IoU of 1.0 everywhere)
-    found = bootstrap(
+    interval = bootstrap(
         (sample,),
         np.mean,
         n_resamples=resamples,
@@ -46,7 +52,7 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(interval.low), float(interval.high))
 
 
 def crossed_bootstrap_mean(
@@ -57,13 +63,15 @@ def crossed_bootstrap_mean(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Interval:
-    """The mean of `values` that share a group of `rows` or of `columns`, such as a product or a style picture, with the
-    percentile interval of the pigeonhole bootstrap (Owen 2007), the same for the same seed.
+    """Return the mean of `values` with the percentile interval of the pigeonhole bootstrap (Owen 2007).
 
-    Groups of both kinds are drawn with replacement, and a value counts as often as its row was drawn times its column.
-    The variance that groups share is found, noise of the values alone counts up to three times: a little too wide for
-    many groups, as every bootstrap too narrow for a handful. Draws without a value are left out. Raises `ValueError`
-    as `bootstrap_mean` does, and unless every value has a row and a column.
+    Values share groups of `rows` and of `columns`, such as products and style images. Groups of both kinds are drawn
+    with replacement; a value counts as often as its row was drawn times its column, and draws without a value are left
+    out. The variance that groups share is estimated rightly, noise of single values up to three times: a little too
+    wide for many groups; too narrow, as every bootstrap, for a handful.
+
+    Raises:
+        ValueError: As `bootstrap_mean` does, and unless every value has a row and a column.
     """
     sample = _check_sample(values, level)
     if not len(sample) == len(rows) == len(columns):
@@ -71,29 +79,29 @@ def crossed_bootstrap_mean(
             f"{len(sample)} values have {len(rows)} rows and {len(columns)} columns: give each one of both"
         )
     mean = float(sample.mean())
-    of_row, of_column = _number_groups(rows), _number_groups(columns)
-    shape = int(of_row.max()) + 1, int(of_column.max()) + 1
+    row_of, column_of = _number_groups(rows), _number_groups(columns)
+    shape = int(row_of.max()) + 1, int(column_of.max()) + 1
     if shape == (1, 1) or not np.ptp(sample):
         return Interval(mean, mean, mean)
     counts, sums = np.zeros(shape), np.zeros(shape)
-    np.add.at(counts, (of_row, of_column), 1)
-    np.add.at(sums, (of_row, of_column), sample)
-    draw = np.random.default_rng(seed)
-    drawn_rows, drawn_columns = (draw.multinomial(size, np.full(size, 1 / size), resamples) for size in shape)
-    weights, totals = (((drawn_rows @ of_both) * drawn_columns).sum(axis=1) for of_both in (counts, sums))
-    some = weights > 0
-    low, high = np.quantile(totals[some] / weights[some], [(1 - level) / 2, (1 + level) / 2])
+    np.add.at(counts, (row_of, column_of), 1)
+    np.add.at(sums, (row_of, column_of), sample)
+    rng = np.random.default_rng(seed)
+    drawn_rows, drawn_columns = (rng.multinomial(size, np.full(size, 1 / size), resamples) for size in shape)
+    weights, totals = (((drawn_rows @ cells) * drawn_columns).sum(axis=1) for cells in (counts, sums))
+    nonempty = weights > 0
+    low, high = np.quantile(totals[nonempty] / weights[nonempty], [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
 
 
 def _number_groups(groups: Sequence[Hashable]) -> NDArray[np.int64]:
-    """For each its group's number, counted in the order of their first."""
+    """Return the number of each value's group, in the order of first appearance."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
 def _check_sample(values: Sequence[float], level: float) -> NDArray[np.float64]:
-    """`values` as an array, checked as `bootstrap_mean` says."""
+    """Return `values` as an array. Raises `ValueError` as `bootstrap_mean` does."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not sample.size:
         raise ValueError(f"a mean needs at least one value, in one dimension, not an array of shape {sample.shape}")

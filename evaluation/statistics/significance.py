@@ -1,4 +1,4 @@
-"""Is a difference more than chance, and which of many are?"""
+"""Tests of significance: one difference against chance, and which of many stand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 FLIPS = 9999
-"""Random assignments of signs: the smallest chance that is told apart is one in ten thousand."""
+"""Random assignments of signs: the smallest p-value is one in ten thousand."""
 
 
 def compute_sign_flip_p_value(differences: Sequence[float], seed: int = 0) -> float:
-    """The chance of a mean as high as that of `differences`, or higher, if each could as well have had the other sign.
+    """Return the one-sided p-value of a mean of `differences` above 0 by random signs (Fisher 1935).
 
-    One-sided randomisation test for pairs (Fisher 1935): all signs are tried if they are no more than FLIPS, else so
-    many random ones, counting what was observed as one of them (Phipson and Smyth 2010). Raises `ValueError` for none,
-    or one that is not finite.
+    All assignments of signs are tried if they are at most FLIPS, else FLIPS random ones, the observed one counted among
+    them (Phipson and Smyth 2010). Raises `ValueError` for no difference, or one that is not finite.
     """
     values = np.asarray(differences, np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
@@ -28,10 +27,11 @@ def compute_sign_flip_p_value(differences: Sequence[float], seed: int = 0) -> fl
     return float((1 + ((signs @ values) >= observed - slack).sum()) / (FLIPS + 1))
 
 
-def find_significant(chances: Sequence[float], level: float) -> list[bool]:
-    """Which of several findings stand (Benjamini and Hochberg 1995): if none is true, none stands with probability
-    1 - `level`; among those that stand, a share of at most `level` is expected to be false. Holm's correction (1979)
-    would ask of a slice of a dozen items that every one of them moved."""
+def find_significant(p_values: Sequence[float], level: float) -> list[bool]:
+    """Return which p-values are significant at false discovery rate `level` (Benjamini and Hochberg 1995).
+
+    Holm's correction (1979) would ask of a slice of a dozen items that every one of them moved.
+    """
     from scipy.stats import false_discovery_control
 
-    return [bool(value <= level) for value in false_discovery_control(chances)] if chances else []
+    return [bool(value <= level) for value in false_discovery_control(p_values)] if p_values else []

@@ -6,12 +6,13 @@ clearly moved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvas.pins import tables
+from canvas.pins.images import decode_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,14 @@ class Drift:
     verdict: bool
     page: str
 
+    def to_metrics(self) -> dict[str, Any]:
+        return {
+            "share": len(self.drifted) / len(self.distances),
+            "drifted": len(self.drifted),
+            "columns": len(self.distances),
+            "distance": dict(self.distances),
+        }
+
 
 def read_pin_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     """One row a pin: its columns and the filter's image statistics."""
@@ -65,6 +74,29 @@ def read_training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     trained = {pin_id for pin_id, split in tables.read_kept_splits(pins, kept).items() if split == "train"}
     frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
     return frame[frame["pin_id"].isin(trained)]
+
+
+def write_training_statistics(path: Path, pins: Path, kept: Path) -> pd.DataFrame:
+    """Write the table of `read_training_statistics` to `path`, and return it."""
+    import pyarrow as pa
+
+    statistics, schema = read_training_statistics(pins, kept), tables.TRAINING_STATISTICS
+    tables.write(path, [pa.Table.from_pandas(statistics, schema, preserve_index=False)], schema)
+    return statistics
+
+
+def measure_candidate_drift(
+    candidates: Iterable[Mapping[str, Any]], champion: Path, training: pd.DataFrame, limits: DriftLimits
+) -> Drift:
+    """Return the drift of candidates' images from the champion's training data, or without one from `training`."""
+    import pandas as pd
+
+    from canvas.filters.quality import measure_quality
+
+    table = champion / "training_statistics"
+    reference = tables.read(table).to_pandas() if table.is_dir() else training
+    current = pd.DataFrame([asdict(measure_quality(decode_image(row["image"]))) for row in candidates])
+    return measure_drift(reference, current, limits)
 
 
 def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:

@@ -118,7 +118,7 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
 
 
 def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def run_denoiser(denoiser: Any) -> torch.Tensor:

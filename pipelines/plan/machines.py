@@ -56,7 +56,7 @@ LABELLED_PRODUCT_BYTES = 3 + 1 + 3
 """Bytes of a pixel of a known product's square (canvas.styles.pins): with it, its mask, without it."""
 
 STYLED_IMAGE_BYTES = 3 + 1 + LABELLED_PRODUCT_BYTES
-"""Bytes of a pixel of a painted picture's square (evaluation.generator.styled_images): the view, what is hidden of it,
+"""Bytes of a pixel of a painted picture's square (evaluation.generator.style_trials): the view, what is hidden of it,
 and as much as of a known product for its copy with a leak: the copy, its mask, the copy with that hidden."""
 
 REAL_PIN_BYTES = 3 + 1
@@ -231,7 +231,7 @@ def _compute_mining_memory(section: Section, machines: Machines, vectors: int) -
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleTrialCount:
-    """How many pictures evaluate_style asks for (evaluation.generator.styled_images.plan_trials)."""
+    """How many pictures evaluate_style asks for (evaluation.generator.style_trials.plan_trials)."""
 
     products: int
     styles: int  # of each product

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from components.artifacts import HeadlineMetrics
 from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
+
+from components.artifacts import HeadlineMetrics
 from evaluation.metrics import (
     HEADLINE,
     MEASURE_MEANINGS,

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.filters.quality import measure_quality
-from canvas.pins.images import encode_png
-from evaluation.generator.candidates import classify_mask_size, compute_diversities, measure_image_statistics
-from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.candidates import classify_mask_size, compute_diversities
+from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
 
 
 def picture(seed: int, contrast: float = 40) -> Image.Image:
@@ -39,9 +37,3 @@ def test_diversity_is_within_item_and_model() -> None:
     assert one > 0
     assert old == again == 0
     assert alone is None
-
-
-def test_statistics_are_the_filters() -> None:
-    found = measure_image_statistics({"image": encode_png(picture(0))})
-    assert found["entropy"] == measure_quality(picture(0)).entropy
-    assert found["sharpness"] == measure_quality(picture(0)).sharpness

@@ -34,8 +34,8 @@ def test_no_edge_no_seam():
     [("in a forest", "forest"), ("on a city square", "city square"), ("on the moon", None)],
 )
 def test_the_scene_of_a_prompt(prompt, scene):
-    assert Judges(("city square", "forest"), None).prompted(prompt) == scene
+    assert Judges(("city square", "forest"), None).match_prompt(prompt) == scene
 
 
 def test_nobody_judges():
-    assert Judges((), None).seen(np.zeros((2, 3), np.float32)) == [(None, None)] * 2
+    assert Judges((), None).recognize_scenes(np.zeros((2, 3), np.float32)) == [(None, None)] * 2

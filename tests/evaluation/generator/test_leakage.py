@@ -39,7 +39,7 @@ def painted(count: int, seed: int, side: int = 32) -> LabelledProducts:
 
 
 def test_the_judge_sees_a_product_beside_what_is_hidden():
-    judge = ProductJudge.learnt(painted(24, seed=0), seed=0)
+    judge = ProductJudge.fit(painted(24, seed=0), seed=0)
     assert judge is not None
     figures = compute_judge_metrics(judge, painted(8, seed=1), seed=1)
     assert figures["product_judge_right"] > 0.8
@@ -49,7 +49,7 @@ def test_the_judge_sees_a_product_beside_what_is_hidden():
     second = known.views[3].copy()
     second[left] = known.views[1][left]  # a lamp on either side
     views = np.stack([second, second, known.backgrounds[0]])
-    assert judge.seen(views, np.stack([left, left | right, left])) == ["Lamps", NO_PRODUCT, NO_PRODUCT]
+    assert judge.recognize_products(views, np.stack([left, left | right, left])) == ["Lamps", NO_PRODUCT, NO_PRODUCT]
 
 
 def test_what_is_learnt_from_shows_most_of_its_product():
@@ -64,7 +64,7 @@ def test_what_is_learnt_from_shows_most_of_its_product():
 def test_without_two_kinds_there_is_no_judge():
     none = painted(1, seed=0)
     empty = LabelledProducts(none.views[:0], none.masks[:0], [], none.backgrounds[:0])
-    assert ProductJudge.learnt(empty, seed=0) is None
+    assert ProductJudge.fit(empty, seed=0) is None
 
 
 def test_a_leak_is_told_where_the_categories_differ():
@@ -78,7 +78,7 @@ def test_a_leak_is_told_where_the_categories_differ():
 
 
 def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
-    known, judge = painted(8, seed=3), ProductJudge.learnt(painted(24, seed=0), seed=0)
+    known, judge = painted(8, seed=3), ProductJudge.fit(painted(24, seed=0), seed=0)
     masks = known.masks.copy()
     masks[4] = True  # no room
     categories = ["Lamps", "Mugs", None, "Lamps", "Lamps", "Shoes", "Mugs", "Mugs"]  # no shoe is known
@@ -90,7 +90,7 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
         assert not (changed & masks[place]).any()
         rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 11  # a third of 32
-    found = judge.seen(copies, masks[places])
+    found = judge.recognize_products(copies, masks[places])
     assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
     again, _ = insert_products(known.backgrounds, masks, categories, known, seed=0)
     assert np.array_equal(copies, again)
@@ -105,10 +105,10 @@ def test_the_judge_learns_what_small_products_look_like():
     assert set(build_examples(known, seed=0)[1]) == {NO_PRODUCT}
     small, labels = build_small_examples(known, seed=0)
     assert labels == known.categories
-    judge = ProductJudge.learnt(known, seed=0)
+    judge = ProductJudge.fit(known, seed=0)
     assert judge is not None
-    assert judge.seen(small, np.zeros_like(known.masks)) == known.categories
-    assert set(judge.seen(known.backgrounds, known.masks)) == {NO_PRODUCT}
+    assert judge.recognize_products(small, np.zeros_like(known.masks)) == known.categories
+    assert set(judge.recognize_products(known.backgrounds, known.masks)) == {NO_PRODUCT}
 
 
 @pytest.mark.parametrize(("side", "size"), [(12, (1, 1)), (20, (3, 6)), (48, (16, 11)), (64, (21, 21)), (9, (9, 9))])

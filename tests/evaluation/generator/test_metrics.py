@@ -7,13 +7,13 @@ import pytest
 
 from canvas.pins.tables import EVALUATION
 from evaluation.generator.metrics import (
-    FeatureChoice,
     compute_measure_mean,
     compute_model_metrics,
     compute_set_metrics,
     compute_slice_metrics,
     select_worst,
 )
+from evaluation.generator.spec import FeatureChoice
 
 CHOICE = FeatureChoice(fid="trunk", kid="trunk", cmmd="second", vendi="first")
 

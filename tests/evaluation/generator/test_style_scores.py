@@ -11,6 +11,7 @@ from evaluation.generator.style_scores import (
     compute_agreements,
     compute_diversity,
     compute_follows_by_style_split,
+    compute_headline,
     compute_metrics_by_strength,
     compute_prompt_changes,
     compute_style_metrics,
@@ -155,3 +156,20 @@ def test_standardised_features_have_no_common_direction():
     found = standardize_features(real, real)
     assert np.abs(found.mean(axis=0)).max() < 1e-3
     assert found.std(axis=0) == pytest.approx(np.ones(8), abs=1e-3)
+
+
+def test_the_headline_is_of_the_first_strength_and_the_core_of_all():
+    def both(follows: float, core: int) -> dict[str, dict[str, float]]:
+        figures = {"scene_follows": follows, "style_scene": follows / 2, "core_max_abs_diff": core}
+        return {"unprompted": figures, "prompted": figures | {"core_max_abs_diff": 0}}
+
+    found = compute_headline({0.0: both(0.1, 0), 0.5: both(0.4, 7), 1.0: both(0.8, 0)}, 1.0)
+    assert found == {
+        "scene_follows": 0.8,
+        "scene_follows_without_style": 0.1,
+        "prompt_scene": 0.4,
+        "prompt_scene_without_style": 0.05,
+        "core_max_abs_diff": 7,
+    }
+    found = compute_headline({0.0: both(0.1, 0), 1.0: both(0.8, 0), 1.5: both(0.9, 9)}, 1.0)
+    assert found["core_max_abs_diff"] == 9

@@ -26,17 +26,19 @@ def features(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
 def test_what_was_saved_says_the_same(tmp_path: Path, scenes: int):
     shown, labels = features(60, 0)
     few = [place for place, label in enumerate(labels) if label in SCENES[:scenes]]
-    judge = SceneJudge.fit_features(shown[few], [labels[place] for place in few])
-    sharp = SceneJudge.fit_features(shown[few[:20]], [labels[place] for place in few[:20]])
+    judge = SceneJudge.fit(shown[few], [labels[place] for place in few])
+    sharp = SceneJudge.fit(shown[few[:20]], [labels[place] for place in few[:20]])
     judges = Judges(SCENES[:scenes], (judge, sharp), {"scene_accuracy_real": 0.9})
     judges.save(tmp_path / "judges")
     again = Judges.load(tmp_path / "judges")
     unseen, truth = features(30, 1)
-    assert again.seen(unseen) == judges.seen(unseen)
+    assert again.recognize_scenes(unseen) == judges.recognize_scenes(unseen)
     assert list(again.scenes) == list(judges.scenes)
     assert again.accuracy == {"scene_accuracy_real": 0.9}
     right = [
-        seen == label for (seen, _), label in zip(judges.seen(unseen), truth, strict=True) if label in judges.scenes
+        seen == label
+        for (seen, _), label in zip(judges.recognize_scenes(unseen), truth, strict=True)
+        if label in judges.scenes
     ]
     assert np.mean(right) > 0.9
 
@@ -52,23 +54,23 @@ def test_a_judge_decides_as_its_logistic_regression():
         few = [place for place, label in enumerate(labels) if label in SCENES[:scenes]]
         known = [labels[place] for place in few]
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(shown[few], known)
-        judge = SceneJudge.fit_features(shown[few], known)
-        assert judge.predict_features(unseen) == list(model.predict(unseen))
-        assert judge.chances(unseen) == pytest.approx(model.predict_proba(unseen), abs=1e-6)
-        both = Judges(judge.scenes, (judge, judge)).chances(unseen, judge.scenes[1])
+        judge = SceneJudge.fit(shown[few], known)
+        assert judge.predict(unseen) == list(model.predict(unseen))
+        assert judge.compute_probabilities(unseen) == pytest.approx(model.predict_proba(unseen), abs=1e-6)
+        both = Judges(judge.scenes, (judge, judge)).compute_probabilities(unseen, judge.scenes[1])
         assert both == pytest.approx(np.repeat(model.predict_proba(unseen)[:, 1:2], 2, axis=1), abs=1e-6)
         with pytest.raises(ValueError, match="do not know the scene 'moon': they know city square, forest"):
-            Judges(judge.scenes, (judge, judge)).chances(unseen, "moon")
+            Judges(judge.scenes, (judge, judge)).compute_probabilities(unseen, "moon")
 
 
 def test_nobody_judges_where_no_scene_is_known(tmp_path: Path):
     write_catalogue(tmp_path, truth=False)
     tables = [tmp_path / name for name in ("pins", "kept", "truth")]
-    nobody = fit_judges(*tables, side=64, pictures=8, checked=4, held_out=("unseen_view",), seed=0)
+    nobody = fit_judges(*tables, side=64, images=8, held_out_count=4, seed=0)
     nobody.save(tmp_path / "judges")
     again = Judges.load(tmp_path / "judges")
-    assert again.seen(np.zeros((2, 3), np.float32)) == [(None, None)] * 2
-    assert again.prompted("in a forest") is None
+    assert again.recognize_scenes(np.zeros((2, 3), np.float32)) == [(None, None)] * 2
+    assert again.match_prompt("in a forest") is None
     assert again.accuracy == {}
 
 

@@ -9,7 +9,7 @@ NOUNS = learn_category_nouns(
 
 
 def score(caption: str, true: str, scene: str | None, category: str = "T-shirts"):
-    return score_caption("p", "unseen_view", caption, true, scene, category, parted=parse_caption, nouns=NOUNS)
+    return score_caption("p", "unseen_view", caption, true, scene, category, parse=parse_caption, nouns=NOUNS)
 
 
 def test_a_noun_is_the_last_word_of_a_name_and_goes_to_its_commonest_category():

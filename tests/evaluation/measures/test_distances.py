@@ -14,6 +14,7 @@ from evaluation.measures.distances import (
     kernel_distance,
     polynomial_kernel,
     squared_mmd,
+    text_agreement,
     vendi_score,
 )
 
@@ -77,7 +78,7 @@ def test_unbiased_distances_are_about_zero_without_a_shift(distance) -> None:
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, cmmd])
 def test_a_distance_of_one_picture(distance) -> None:
-    with pytest.raises(ValueError, match="200 and 1 pictures"):
+    with pytest.raises(ValueError, match="200 and 1 images"):
         distance(features(200), features(1))
 
 
@@ -87,5 +88,15 @@ def test_vendi_score_counts_different_pictures() -> None:
     assert vendi_score(np.repeat(corners, 5, axis=0) * 3) == pytest.approx(4)  # copies, of another length
     assert vendi_score(corners[[0, 0, 0]]) == pytest.approx(1)
     assert 1 < vendi_score(corners[[0, 0, 0, 1]]) < 2
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         vendi_score(corners[:0])
+
+
+def test_text_agreement_is_the_cosine_of_each_pair() -> None:
+    images, texts = np.array([[2, 0], [0, 3], [1, 1]], np.float32), np.array([[1, 0], [1, 0], [-1, -1]], np.float32)
+    assert text_agreement(images, texts).tolist() == pytest.approx([1, 0, -1])
+
+
+def test_text_agreement_needs_a_text_for_each_image() -> None:
+    with pytest.raises(ValueError, match="1 texts for 2 images"):
+        text_agreement(np.eye(2, dtype=np.float32), np.array([[1, 0]], np.float32))

@@ -43,12 +43,12 @@ def test_figures_hold_only_what_was_asked():
 
 
 def test_comparisons_of_one_kind():
-    seams = judged().of("seam")
+    seams = judged().select_kind("seam")
     assert list(seams.pins) == ["a", "b"]
     found = compute_accuracy(seams, 0)
     assert found is not None
     assert found.mean == 1.0
-    assert compute_accuracy(judged().of("blurred"), 0) is None
+    assert compute_accuracy(judged().select_kind("blurred"), 0) is None
 
 
 def test_calibration_lowers_the_error_of_a_model_that_is_too_sure():

@@ -16,7 +16,7 @@ from canvas.pins import tables
 from canvas.pins.captions import read_captions
 from canvas.shards import rows
 from canvas.styles.clusters import compute_descriptors
-from evaluation.generator.styled_images import plan_trials
+from evaluation.generator.style_trials import plan_trials
 from evaluation.judges.features import choose_view_side
 from lifecycle.declare.graph import load_stage
 from pipelines.cluster import read_cluster

@@ -1,0 +1,125 @@
+"""Candidates, rows of tables.CANDIDATES: the challenger's, the champion's and known-bad ones, and a sheet of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from canvas.inference.batch import Request
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.product import Pixels
+    from canvas.pins.products import ProductPin
+
+Row = dict[str, Any]
+
+
+def build_candidate_requests(
+    pins: Sequence[ProductPin], backgrounds: Sequence[str], scenes: Sequence[str], seeds: int
+) -> tuple[list[Row], list[Request]]:
+    """Return for each image to generate the columns that all models' candidates share, and the request.
+
+    An item is a pin and a prompt. Its seeds do not depend on other items, so that a later model gets the same noise.
+    """
+    from canvas.inference.batch import Request
+    from canvas.inference.product import build_masked_product
+    from canvas.pins.captions import format_caption
+    from canvas.pins.masks import encode_mask
+
+    items: list[Row] = []
+    requests: list[Request] = []
+    for pin in pins:
+        product = build_masked_product(pin.image, pin.mask)
+        for background in backgrounds:
+            prompt = format_caption(pin.product, background)
+            item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
+            common = {
+                "item_id": item,
+                "pin_id": pin.pin_id,
+                "category": pin.category,
+                "prompt": prompt,
+                "scene": next((scene for scene in scenes if scene in background), None),
+                "mask": encode_mask(pin.mask),
+            }
+            for number in range(seeds):
+                seed = (crc32(item.encode()) + number) % 2**31
+                items.append(common | {"seed": seed})
+                requests.append(Request(product=product, prompt=prompt, seed=seed))
+    return items, requests
+
+
+def build_candidates(items: Sequence[Row], images: Sequence[Pixels], model: str, digest: str | None) -> list[Row]:
+    """Return the rows of one model's images of the items."""
+    from canvas.pins.images import encode_png
+
+    return [
+        _build_candidate(item, encode_png(Image.fromarray(image)), model, digest)
+        for item, image in zip(items, images, strict=True)
+    ]
+
+
+def read_champion_candidates(evaluation: Path, items: Sequence[Row]) -> list[Row]:
+    """Return the champion's rows of the same items and seeds from its evaluation, in which it was the challenger."""
+    from canvas.pins import tables
+
+    if not evaluation.is_dir():
+        return []
+    by_seed = {(item["item_id"], item["seed"]): item for item in items}
+    return [
+        _build_candidate(by_seed[row["item_id"], row["seed"]], row["image"], "champion", row["digest"])
+        for row in tables.read(evaluation, ["item_id", "seed", "model", "digest", "image"]).to_pylist()
+        if row["model"] == "challenger" and (row["item_id"], row["seed"]) in by_seed
+    ]
+
+
+def build_known_bad_candidates(
+    pipeline: CanvasPipeline,
+    items: Sequence[Row],
+    requests: Sequence[Request],
+    images: Sequence[Pixels],
+    backdrops: Sequence[Image.Image],
+    checks: int,
+) -> list[Row]:
+    """Return each item's product pasted on a backdrop, and for `checks` of raters the challenger's image degraded."""
+    from canvas.inference.known_bad import degrade_image, paste_product
+
+    pasted = [
+        paste_product(pipeline, request.product, backdrops[item["seed"] % len(backdrops)])
+        for item, request in zip(items, requests, strict=True)
+    ]
+    chosen = range(0, len(items), max(1, len(items) // max(1, checks)))[:checks]
+    degraded = [degrade_image(images[index], requests[index].product) for index in chosen]
+    return build_candidates(items, pasted, "paste", None) + build_candidates(
+        [items[index] for index in chosen], degraded, "spoiled", None
+    )
+
+
+def draw_candidate_sheet(rows: Sequence[Row], originals: Mapping[str, Image.Image], count: int) -> Image.Image:
+    """Draw about `count` items in rows: the original, and every model's image of the item's first seed."""
+    from canvas.pins.images import decode_image, draw_contact_sheet
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    by_model = {
+        model: {(row["item_id"], row["seed"]): row for row in rows if row["model"] == model} for model in models
+    }
+    images, labels = [], []
+    challengers = list(by_model["challenger"].items())
+    for key, challenger in challengers[:: max(1, len(challengers) // count)]:
+        original = originals[challenger["pin_id"]]
+        images.append(original)
+        labels.append(challenger["prompt"])
+        for model in models:
+            row = by_model[model].get(key)
+            images.append(original if row is None else decode_image(row["image"]))
+            labels.append("not painted" if row is None else model)
+    return draw_contact_sheet(images, labels, columns=len(models) + 1, cell=150)
+
+
+def _build_candidate(item: Row, png: bytes, model: str, digest: str | None) -> Row:
+    """Return a row whose id names the model by its content, so that judgments of it stay true."""
+    name = f"{item['item_id']}.{item['seed']}.{(digest or model)[:12]}"
+    return item | {"candidate_id": name, "model": model, "digest": digest, "image": png}

@@ -1,0 +1,216 @@
+"""Trials of style images on products, with a prompt and without, at several strengths: plan, images and grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from canvas.denoiser.spec import SamplingSpec
+    from canvas.inference.batch import Request
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.inference.product import Pixels
+    from canvas.pins.products import ProductPin
+    from canvas.styles.pins import StylePin
+    from evaluation.generator.spec import StyleEvaluationSpec
+
+MAX_SCENES = 200
+"""Scenes of style images, at most; without truth every background has a name of its own."""
+
+IMAGES_PER_SCENE = 3
+"""Style images of a scene to choose from, and to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A product that images are generated of, and the scene that it came in."""
+
+    pin: ProductPin
+    scene: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StyleTrial:
+    """The conditions of one image."""
+
+    subject: int  # index into the plan's subjects
+    style: int  # index into the plan's styles
+    strength: float
+    prompted: bool
+    seed: int
+
+    @property
+    def image_key(self) -> tuple[object, ...]:
+        """Equal for trials of the same image: without prompt and strength the style does not matter."""
+        unconditional = not self.prompted and self.strength == 0
+        return (self.subject, None if unconditional else self.style, self.strength, self.prompted, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class StylePlan:
+    """Trials, and the subjects and styles that they are of."""
+
+    subjects: Sequence[Subject]
+    styles: Sequence[StylePin]
+    trials: Sequence[StyleTrial]
+
+
+def load_style_plan(
+    spec: StyleEvaluationSpec, *, pins: Path, kept: Path, truth: Path, masks: Path, captions: Path
+) -> StylePlan:
+    """Return the trials of `spec` on pins of the tables.
+
+    Raises:
+        ValueError: If there is no product, or no style image of another product.
+    """
+    from canvas.pins import tables
+    from canvas.pins.products import load_product_pins
+    from canvas.styles.pins import read_style_pins
+
+    products = load_product_pins(pins, kept, masks, captions, splits=spec.splits, count=spec.products)
+    scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
+    subjects = [Subject(pin, scene_of.get(pin.pin_id)) for pin in products]
+    by_scene = read_style_pins(
+        pins, kept, truth, captions, splits=spec.style_splits, scenes=MAX_SCENES, each=IMAGES_PER_SCENE
+    )
+    styles, assigned = assign_styles(subjects, by_scene, spec.styles, spec.grid_products)
+    trials = plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed)
+    if not trials:
+        raise ValueError("every style image shows the product that it is to be tried on: bring pins of more products")
+    return StylePlan(subjects, styles, trials)
+
+
+def assign_styles(
+    subjects: Sequence[Subject], by_scene: Mapping[str, Sequence[StylePin]], count: int, group_size: int
+) -> tuple[list[StylePin], list[list[int]]]:
+    """Return all style pins, and for each subject the indices of `count` of them.
+
+    A subject's styles are of as many scenes as there are, none with its own product: it may have fewer than `count`.
+    Each `group_size` subjects in a row share styles; the next ones get others, as far as there are.
+    """
+    styles = [pin for pins in by_scene.values() for pin in pins]
+    indices = {pin.pin_id: index for index, pin in enumerate(styles)}
+    assigned: list[list[int]] = []
+    for number, subject in enumerate(subjects):
+        fitting = {scene: [pin for pin in pins if _is_other_product(pin, subject)] for scene, pins in by_scene.items()}
+        turns = [
+            pins[(number // group_size + pick) % len(pins)]
+            for pick in range(max(map(len, fitting.values())))
+            for pins in fitting.values()
+            if pick < len(pins)
+        ]
+        assigned.append([indices[pin.pin_id] for pin in turns[:count]])
+    return styles, assigned
+
+
+def select_comparisons(subject: Subject, styles: Sequence[StylePin], style: int) -> tuple[list[int], list[int]]:
+    """Return indices of the style images of the style's own scene, and of other scenes, that it is compared with.
+
+    Neither the style itself nor what shows the subject's product is among them.
+    """
+    fitting = [index for index, pin in enumerate(styles) if index != style and _is_other_product(pin, subject)]
+    alike = [index for index in fitting if _get_scene_name(styles[index]) == _get_scene_name(styles[style])]
+    return alike, [index for index in fitting if index not in alike]
+
+
+def _is_other_product(pin: StylePin, subject: Subject) -> bool:
+    return pin.pin_id != subject.pin.pin_id and (pin.product_id is None or pin.product_id != subject.pin.product_id)
+
+
+def _get_scene_name(pin: StylePin) -> str:
+    """Return the scene, or where truth knows none the background in words."""
+    return pin.scene or pin.background
+
+
+def plan_trials(
+    assigned: Sequence[Sequence[int]], strengths: Sequence[float], seeds: int, headline_seeds: int, seed: int
+) -> list[StyleTrial]:
+    """Return trials of every subject with each of its styles, at strength 0 and `strengths`, prompted and not.
+
+    The first strength and 0, without a prompt, have `headline_seeds` seeds.
+    """
+    return [
+        StyleTrial(subject, style, strength, prompted, seed + number)
+        for subject, own in enumerate(assigned)
+        for style in own
+        for strength in (0.0, *strengths)
+        for prompted in (False, True)
+        for number in range(headline_seeds if not prompted and strength in (0.0, strengths[0]) else seeds)
+    ]
+
+
+def format_prompt(subject: Subject, style: StylePin) -> str:
+    """Return the subject's name before the style image's background."""
+    from canvas.pins.captions import format_caption
+
+    return format_caption(subject.pin.product, style.background)
+
+
+def build_requests(
+    pipeline: CanvasPipeline, plan: StylePlan, layers: Literal["all", "style"], centre_pull: float
+) -> Iterator[Request]:
+    """Yield a request for each trial; every style image is embedded once."""
+    from canvas.inference.batch import Request
+    from canvas.inference.product import build_masked_product
+    from canvas.inference.style import StylePrompt, encode_style_images
+
+    encoded: dict[tuple[int, float], StylePrompt] = {}
+    products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
+    for trial in plan.trials:
+        style, key = plan.styles[trial.style], (trial.style, trial.strength)
+        if trial.strength and key not in encoded:
+            encoded[key] = encode_style_images(
+                pipeline, [style.image], strength=trial.strength, layers=layers, typical=centre_pull
+            )
+        yield Request(
+            product=products[trial.subject],
+            prompt=format_prompt(plan.subjects[trial.subject], style) if trial.prompted else None,
+            seed=trial.seed,
+            style=encoded.get(key),
+        )
+
+
+def generate_trials(
+    pipeline: CanvasPipeline,
+    plan: StylePlan,
+    sampling: SamplingSpec,
+    *,
+    layers: Literal["all", "style"],
+    centre_pull: float,
+) -> list[Pixels]:
+    """Return the images of the plan's trials in their order; equal ones are generated once."""
+    from canvas.denoiser.lora import merge_lora
+    from canvas.inference.batch import encode_requests, generate_images
+
+    merge_lora(pipeline.unet)
+    distinct = {trial.image_key: trial for trial in plan.trials}
+    requests = list(build_requests(pipeline, replace(plan, trials=list(distinct.values())), layers, centre_pull))
+    images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="styles")
+    by_key = dict(zip(distinct, images, strict=True))
+    return [by_key[trial.image_key] for trial in plan.trials]
+
+
+def draw_style_grid(
+    plan: StylePlan, images: Sequence[Pixels], *, count: int, strength: float, seed: int
+) -> Image.Image:
+    """Draw a row a style: its image, then those of the first `count` subjects without a prompt, originals on top."""
+    from canvas.pins.images import draw_contact_sheet
+
+    subjects = plan.subjects[:count]
+    rows: dict[int, dict[int, int]] = {}
+    for index, trial in enumerate(plan.trials):
+        if (trial.strength, trial.prompted, trial.seed) == (strength, False, seed) and trial.subject < len(subjects):
+            rows.setdefault(trial.style, {})[trial.subject] = index
+    blank = Image.new("RGB", subjects[0].pin.image.size, "white")
+    cells, labels = [blank], ["style"]
+    cells += [subject.pin.image for subject in subjects]
+    labels += [subject.pin.product for subject in subjects]
+    for style, row in rows.items():
+        pin = plan.styles[style]
+        cells += [pin.image, *(Image.fromarray(images[row[n]]) if n in row else blank for n in range(len(subjects)))]
+        labels += [_get_scene_name(pin), *[""] * len(subjects)]
+    return draw_contact_sheet(cells, labels, columns=len(subjects) + 1, cell=150)
