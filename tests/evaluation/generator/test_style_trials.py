@@ -35,10 +35,10 @@ BY_SCENE = {
 
 def test_scenes_first_never_the_own_product_and_others_in_the_next_round():
     subjects = [subject("s0", "a"), subject("s1", "x"), subject("s2", "x"), subject("s3", "x")]
-    styles, chosen = assign_styles(subjects, BY_SCENE, count=2, together=2)
+    styles, chosen = assign_styles(subjects, BY_SCENE, count=2, group_size=2)
     names = [[styles[place].pin_id for place in own] for own in chosen]
     assert names == [["f1", "l0"], ["f0", "l0"], ["f1", "l1"], ["f1", "l1"]]
-    _, more = assign_styles(subjects[:2], BY_SCENE, count=9, together=2)
+    _, more = assign_styles(subjects[:2], BY_SCENE, count=9, group_size=2)
     assert [len(own) for own in more] == [3, 4]  # all but those of the own product
 
 
@@ -65,7 +65,7 @@ def test_more_noises_of_the_headline_alone():
 
 
 def test_what_a_followed_picture_is_compared_with():
-    styles, _ = assign_styles([], BY_SCENE, count=2, together=1)
+    styles, _ = assign_styles([], BY_SCENE, count=2, group_size=1)
     assert [style.pin_id for style in styles] == ["f0", "f1", "l0", "l1"]
     assert select_comparisons(subject("s", "x"), styles, 0) == ([1], [2, 3])
     assert select_comparisons(subject("s", "b"), styles, 0) == ([], [3])  # two show the subject's product
