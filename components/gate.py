@@ -7,9 +7,10 @@ from typing import Any
 
 from components.artifacts import CanvasModel, Champion, Evaluation, EvaluationMetrics, Ratings, Verdict
 from evaluation.gates import GateParams
-from lifecycle.declare.registry import Decision
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 from lifecycle.workspace.digest import digest
+
+OUTCOMES = {"passed": "pass", "failed": "fail", "pending": "pending"}
 
 
 @stage()
@@ -26,17 +27,12 @@ def gate(
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
     from canvas.pins.tables import read
     from evaluation.gates import run_gate
-    from evaluation.ratings.reward_agreement import compute_reward_agreement
+    from evaluation.ratings.summary import compute_reward_agreement
 
-    challenger = digest(canvas.path)
-    against, found = run_gate(gate, challenger, evaluation.path, figures.path, champion.path, ratings.path)
-    decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=challenger, champion=against)
+    decision = run_gate(gate, digest(canvas.path), evaluation.path, figures.path, champion.path, ratings.path)
     verdict.write(asdict(decision))
-    told: dict[str, Any] = {name: int(found.outcome == outcome) for name, outcome in OUTCOMES.items()}
-    scored = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
-    raters = compute_reward_agreement(scored, read(ratings.path).to_pylist(), challenger).figures
-    told |= {"reasons": len(found.reasons)} | ({"raters": raters} if raters else {})
-    metrics.write(told)
-
-
-OUTCOMES = {"passed": "pass", "failed": "fail", "pending": "pending"}
+    scores = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
+    agreement = compute_reward_agreement(scores, read(ratings.path).to_pylist(), decision.challenger).metrics
+    values: dict[str, Any] = {name: int(decision.outcome == outcome) for name, outcome in OUTCOMES.items()}
+    values |= {"reasons": len(decision.reasons)} | ({"raters": agreement} if agreement else {})
+    metrics.write(values)

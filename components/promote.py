@@ -32,8 +32,8 @@ def promote(
     from evaluation.gates import run_gate
 
     candidate = ModelVersion(**json.loads(registered.path.read_text(encoding="utf-8"))[CanvasModel.registered])
-    against, found = run_gate(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
-    decision = Decision(outcome=found.outcome, reasons=found.reasons, challenger=candidate.digest, champion=against)
-    move = registry.promote(candidate, decision, promote.why) if found.outcome == "pass" else None
-    told = {"outcome": found.outcome, "reasons": found.reasons, "move": asdict(move) if move else None}
-    promoted.write(told)
+    verdict = run_gate(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
+    decision = Decision(**asdict(verdict))
+    move = registry.promote(candidate, decision, promote.why) if decision.outcome == "pass" else None
+    result = {"outcome": decision.outcome, "reasons": decision.reasons, "move": asdict(move) if move else None}
+    promoted.write(result)

@@ -63,5 +63,5 @@ def register(
         metrics=figures.path,
         decision=Decision(**json.loads(verdict.path.read_text(encoding="utf-8"))),
     )
-    found = {name: asdict(version) for name, version in sorted(versions.items())}
-    registered.write(found)
+    versions_json = {name: asdict(version) for name, version in sorted(versions.items())}
+    registered.write(versions_json)

@@ -1,4 +1,4 @@
-"""May the challenger be champion? Numbers in, verdict out.
+"""The gates: may the challenger be champion? Measurements in, verdict out.
 
 Measurements can refuse it: by floors and ceilings, and by a loss against the champion beyond chance in any guarded
 measure, over all or in a slice. People alone can let it pass: until enough of them have rated it, it is pending.
@@ -23,22 +23,23 @@ from evaluation.generator.comparison import (
     pair_rows,
     select_model,
 )
+from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
-from evaluation.statistics import significance
+from evaluation.statistics.significance import find_significant
 
 Outcome = Literal["pass", "fail", "pending"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateParams:
-    """Names of figures are those of reports/evaluate/metrics.json, nested ones joined by dots; measures are columns of
-    the evaluation."""
+    """Metrics are those of reports/evaluate/metrics.json, nested names joined by dots; measures are columns of the
+    evaluation."""
 
-    ceilings: dict[str, float | None]  # figure -> what it may be at most; null: no limit
-    floors: dict[str, float | None]  # figure -> what it must be at least
+    ceilings: dict[str, float | None]  # metric -> what it may be at most; null: no limit
+    floors: dict[str, float | None]  # metric -> what it must be at least
     guarded: tuple[str, ...]  # measures that must not get worse
     slices: tuple[str, ...]  # columns in whose values they must not get worse either
-    min_items: int  # that both painted, over all and in a slice; smaller slices are not asked
+    min_items: int  # that both generated, over all and in a slice; smaller slices are left out
     false_alarms: float  # chance that a model that is no worse is refused for any loss
     min_win_rate: float  # that people's preference must be above, with its interval
     min_judgments: int  # by people
@@ -56,26 +57,31 @@ class GateParams:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates say, and why, in sentences."""
+    """What the gates decide, and why, in sentences; digests of the challenger and of the champion, if any."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
+    challenger: str
+    champion: str | None
 
 
 def run_gate(
-    gate: GateParams, challenger: str, evaluation: Path, figures: Path, champion: Path, ratings: Path
-) -> tuple[str | None, Verdict]:
-    """Digest of the champion (None: there is none), and the verdict on the model of digest `challenger`.
+    gate: GateParams, challenger: str, evaluation: Path, metrics: Path, champion: Path, ratings: Path
+) -> Verdict:
+    """Return the verdict on the model of digest `challenger`.
 
-    evaluation, ratings: tables; figures: reports/evaluate/metrics.json; champion: directory with champion.json.
+    Args:
+        evaluation: Table of the evaluation.
+        metrics: reports/evaluate/metrics.json.
+        champion: Directory with champion.json.
+        ratings: Table of judgments.
     """
-    against = json.loads((champion / "champion.json").read_text(encoding="utf-8")).get("digest")
-    return against, decide_verdict(
+    return decide_verdict(
         gate,
         challenger,
-        against,
+        json.loads((champion / "champion.json").read_text(encoding="utf-8")).get("digest"),
         rows=tables.read(evaluation, [name for name in tables.EVALUATION.names if name != "image"]).to_pylist(),
-        figures=json.loads(figures.read_text(encoding="utf-8")),
+        metrics=json.loads(metrics.read_text(encoding="utf-8")),
         judgments=tables.read(ratings).to_pylist(),
     )
 
@@ -86,80 +92,80 @@ def decide_verdict(
     champion: str | None,
     *,
     rows: Sequence[Row],
-    figures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     judgments: Sequence[Mapping[str, Any]],
 ) -> Verdict:
-    """The verdict on the model of digest `challenger` against that of digest `champion`, if there is one.
+    """Return the verdict on the model of digest `challenger` against that of digest `champion`, if there is one.
 
     rows: tables.EVALUATION; judgments: tables.JUDGMENTS.
     """
     own = [row for row in select_model(rows, "challenger") if row["digest"] == challenger]
     theirs = [row for row in select_model(rows, "champion") if row["digest"] == champion]
-    against = find_limit_violations(gate, figures) + find_missing_measures(gate, own)
+    failures = find_limit_violations(gate, metrics) + find_missing_measures(gate, own)
     notes = ["there is no champion yet: limits decide, and people's comparison with pasted products"]
     if champion is not None:
-        lost, notes = find_losses(gate, own, theirs)
-        against += lost
-    if against:
-        return Verdict("fail", tuple(against))
-    outcome, said = decide_by_ratings(gate, challenger, champion, judgments)
-    return Verdict(outcome, (said, *notes))
+        losses, notes = find_losses(gate, own, theirs)
+        failures += losses
+    if failures:
+        return Verdict("fail", tuple(failures), challenger, champion)
+    outcome, reason = decide_by_ratings(gate, challenger, champion, judgments)
+    return Verdict(outcome, (reason, *notes), challenger, champion)
 
 
-def find_limit_violations(gate: GateParams, figures: Mapping[str, Any]) -> list[str]:
-    """Which figures are not within their limits, or not there. What is not a number is beyond every limit."""
+def find_limit_violations(gate: GateParams, metrics: Mapping[str, Any]) -> list[str]:
+    """List the metrics that are missing or beyond their limits; what is not a number is beyond every limit."""
     limits = [(name, limit, "at most") for name, limit in gate.ceilings.items() if limit is not None]
     limits += [(name, limit, "at least") for name, limit in gate.floors.items() if limit is not None]
     reasons = []
-    for name, limit, words in limits:
-        value = _look_up_metric(figures, name)
+    for name, limit, bound in limits:
+        value, title = _look_up_metric(metrics, name), get_title("evaluate", name)
         if value is None:
-            reasons.append(f"{name} was not measured: it must be {words} {limit:g}")
-        elif not (value <= limit if words == "at most" else value >= limit):
-            reasons.append(f"{name} is {value:.4g}: it must be {words} {limit:g}")
+            reasons.append(f"{title} was not measured: it must be {bound} {limit:g}")
+        elif not (value <= limit if bound == "at most" else value >= limit):
+            reasons.append(f"{title} is {value:.4g}: it must be {bound} {limit:g}")
     return reasons
 
 
 def find_missing_measures(gate: GateParams, challenger: Sequence[Row]) -> list[str]:
-    """What of the guarded measures is missing or not a number in the challenger's rows."""
+    """List the guarded measures that are missing or not a number in the challenger's rows."""
     if not challenger:
-        return ["the evaluation holds no picture of this model: evaluate it again"]
+        return ["the evaluation holds no image of this model: evaluate it again"]
     reasons = []
     for name in gate.guarded:
         values = [row[name] for row in challenger if row.get(name) is not None]
         if not values:
             reasons.append(f"{name} was not measured: it is guarded")
-        elif wrong := sum(not math.isfinite(value) for value in values):
-            reasons.append(f"{name} is not a number in {wrong} of {len(values)} pictures")
+        elif count := sum(not math.isfinite(value) for value in values):
+            reasons.append(f"{name} is not a number in {count} of {len(values)} images")
     return reasons
 
 
 def find_losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """Guarded measures, over all and by slice, that got worse beyond chance; and notes: how many were compared, and
-    those that look worse but could be so by chance."""
+    """Return the guarded measures, over all and by slice, that got worse beyond chance; and notes: how many were
+    compared, and which look worse but may be so by chance."""
     items = len({new["item_id"] for _, new in pair_rows(challenger, champion)})
     if items < gate.min_items:
         return [
-            f"the champion painted {items} of these items, {gate.min_items} are needed to compare: keep the products, "
-            "prompts and seeds that it was evaluated on"
+            f"the champion has images of {items} of these items, {gate.min_items} are needed to compare: keep the "
+            "products, prompts and seeds that it was evaluated on"
         ], []
     direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
     compared = [delta for delta in compute_deltas(challenger, champion, **direction) if delta.guarded]
     compared += compute_slice_deltas(challenger, champion, gate.slices, min_items=gate.min_items, **direction)
     reasons = [
-        f"{name} was not measured on the champion's pictures: it is guarded"
+        f"{name} was not measured on the champion's images: it is guarded"
         for name in gate.guarded
         if not any(delta.name == name and delta.difference is not None for delta in compared)
     ]
-    known = [delta for delta in compared if delta.loss_by_chance is not None]
-    stand = significance.find_significant([float(delta.loss_by_chance or 0) for delta in known], gate.false_alarms)
-    lost = [delta for delta, stands in zip(known, stand, strict=True) if stands]
-    reasons += [f"worse than the champion: {_format_delta(delta)}" for delta in lost]
-    notes = [f"no loss against the champion beyond chance in {len(known)} comparisons"]
+    tested = [delta for delta in compared if delta.loss_by_chance is not None]
+    significant = find_significant([float(delta.loss_by_chance or 0) for delta in tested], gate.false_alarms)
+    losses = [delta for delta, is_loss in zip(tested, significant, strict=True) if is_loss]
+    reasons += [f"worse than the champion: {_format_delta(delta)}" for delta in losses]
+    notes = [f"no loss against the champion beyond chance in {len(tested)} comparisons"]
     notes += [
         f"looks worse, which may be chance among so many: {_format_delta(delta)}"
-        for delta in known
-        if delta.change == "worse" and delta not in lost
+        for delta in tested
+        if delta.change == "worse" and delta not in losses
     ]
     return reasons, notes
 
@@ -167,19 +173,19 @@ def find_losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[
 def decide_by_ratings(
     gate: GateParams, challenger: str, champion: str | None, judgments: Sequence[Mapping[str, Any]]
 ) -> tuple[Outcome, str]:
-    """What people's preferences say, as far as they are about these two models."""
+    """Return the outcome by people's preferences between these two models, and the reason."""
     usable = {row["judgment_id"]: row for row in select_counted(judgments) if _is_share(row["value"])}
-    preferred = compute_win_rate(usable.values(), challenger, champion)
+    wins = compute_win_rate(usable.values(), challenger, champion)
     against = "the champion" if champion else "pasted products"
-    given, raters = (preferred.judgments, preferred.raters) if preferred else (0, 0)
-    if preferred is None or given < gate.min_judgments or raters < gate.min_raters:
-        text = f"{given} of {gate.min_judgments} ratings against {against} by {raters} of {gate.min_raters} raters"
+    count, raters = (wins.judgments, wins.raters) if wins else (0, 0)
+    if wins is None or count < gate.min_judgments or raters < gate.min_raters:
+        text = f"{count} of {gate.min_judgments} ratings against {against} by {raters} of {gate.min_raters} raters"
         others = sum(challenger not in (row["first_model"], row["second_model"]) for row in usable.values())
         return "pending", text + (f"; {others} more are about other versions and do not count" if others else "")
-    told = f"people prefer it to {against} in {preferred.rate} of pairs ({given} ratings by {raters} raters)"
-    if preferred.rate.low > gate.min_win_rate:
-        return "pass", told
-    return "fail", f"{told}: the interval must lie above {gate.min_win_rate:g}"
+    text = f"people prefer it to {against} in {wins.rate} of pairs ({count} ratings by {raters} raters)"
+    if wins.rate.low > gate.min_win_rate:
+        return "pass", text
+    return "fail", f"{text}: the interval must lie above {gate.min_win_rate:g}"
 
 
 def _format_delta(delta: Delta) -> str:
@@ -192,9 +198,9 @@ def _format_delta(delta: Delta) -> str:
     )
 
 
-def _look_up_metric(figures: Mapping[str, Any], name: str) -> float | None:
-    """A number by its dotted name; None: not there."""
-    value: Any = figures
+def _look_up_metric(metrics: Mapping[str, Any], name: str) -> float | None:
+    """Return a number by its dotted name; None: not there."""
+    value: Any = metrics
     for key in name.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return float(value) if isinstance(value, int | float) else None

@@ -273,7 +273,7 @@ def format_summary(values: Mapping[str, float]) -> list[str]:
     return [f"{metric.title:28} {metric.format_value(values[metric.name])}" for metric in shown]
 
 
-def title_of_key(stage: str, key: str) -> str:
+def get_title(stage: str, key: str) -> str:
     """Return "title (key)" of a stage's metric, or the key where it is no headline metric."""
     return next((f"{m.title} ({key})" for m in HEADLINE if (m.stage, m.key) == (stage, key)), key)
 

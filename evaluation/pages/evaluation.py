@@ -1,4 +1,4 @@
-"""The page of an evaluation: what the challenger is worth, beside the champion and products pasted on pictures."""
+"""The page of an evaluation: what the challenger is worth, beside the champion and products pasted on images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EvaluationPage:
     """All that the page shows."""
 
     models: Mapping[str, Metrics]  # by tables.CANDIDATE_MODELS: evaluation.generator.metrics
-    slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> figures
+    slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> metrics
     deltas: Sequence[Delta]  # challenger against champion, over all and by slice; empty without a champion
     drift: Metrics  # share, drifted, columns, distance
     drift_page: str = "drift.html"  # relative address
@@ -28,37 +28,37 @@ class EvaluationPage:
     worst_by: str
 
 
-def render_evaluation_page(found: EvaluationPage) -> str:
-    """The whole page."""
-    worse = [delta for delta in found.deltas if delta.change == "worse"]
+def render_evaluation_page(page: EvaluationPage) -> str:
+    """Return the page as one HTML document."""
+    worse = [delta for delta in page.deltas if delta.change == "worse"]
     return pages.page(
         "Evaluation",
-        pages.verdict(_verdict(found, worse), "warn" if worse else "plain"),
+        pages.verdict(_verdict(page, worse), "warn" if worse else "plain"),
         pages.metric_tiles(
             {
-                said: found.models["challenger"].get(name)
-                for said, name in {
+                title: page.models["challenger"].get(name)
+                for title, name in {
                     "scenes right": "scene_right",
                     "reward": "reward_overall",
                     "largest change of the product": "core_max_abs_diff_worst",
                     "kernel distance": "kid",
-                    "different pictures": "vendi",
+                    "different images": "vendi",
                 }.items()
             }
         ),
-        pages.section("Measures", _measures(found.models)),
-        pages.section("Whole sets", _sets(found.models)),
-        pages.section("What got worse", *_losses(found.deltas, worse)),
-        pages.section("Slices", *(_slices(column, values) for column, values in found.slices.items())),
-        pages.section("Drift of painted pictures", *_drift(found)),
-        pages.section("Worst pictures", pages.image(found.worst, f"The challenger's lowest {found.worst_by}")),
+        pages.section("Measures", _measures(page.models)),
+        pages.section("Whole sets", _sets(page.models)),
+        pages.section("What got worse", *_losses(page.deltas, worse)),
+        pages.section("Slices", *(_slices(column, values) for column, values in page.slices.items())),
+        pages.section("Drift of generated images", *_drift(page)),
+        pages.section("Worst images", pages.image(page.worst, f"The challenger's lowest {page.worst_by}")),
     )
 
 
-def _verdict(found: EvaluationPage, worse: Sequence[Delta]) -> str:
-    challenger = found.models["challenger"]
-    text = f"{format_value(challenger['pictures'])} pictures of {format_value(challenger['items'])} items"
-    if not found.deltas:
+def _verdict(page: EvaluationPage, worse: Sequence[Delta]) -> str:
+    challenger = page.models["challenger"]
+    text = f"{format_value(challenger['pictures'])} images of {format_value(challenger['items'])} items"
+    if not page.deltas:
         return f"{text}; there is no champion to compare with."
     whole = {delta.name for delta in worse if delta.name in MEASURES}
     lost = f"{len(whole)} of {len(MEASURES)} measures got worse, and {len(worse) - len(whole)} in slices"
@@ -68,7 +68,7 @@ def _verdict(found: EvaluationPage, worse: Sequence[Delta]) -> str:
 def _measures(models: Mapping[str, Metrics]) -> Html:
     rows = [
         {"measure": name, "better": "low" if name in LOWER_IS_BETTER else "high"}
-        | {model: _format_interval(figures, name) for model, figures in models.items()}
+        | {model: _format_interval(metrics, name) for model, metrics in models.items()}
         for name in MEASURES
     ]
     return pages.table(rows, "Means with 95 % intervals over items")
@@ -78,16 +78,17 @@ def _sets(models: Mapping[str, Metrics]) -> Html:
     rows = [
         {"number": name, "better": "low"}
         | {
-            model: f"{figures[name]:.3g} \N{PLUS-MINUS SIGN} {figures[f'{name}_error']:.2g}"
-            for model, figures in models.items()
-            if name in figures
+            model: f"{metrics[name]:.3g} \N{PLUS-MINUS SIGN} {metrics[f'{name}_error']:.2g}"
+            for model, metrics in models.items()
+            if name in metrics
         }
         for name in SET_METRICS
     ]
     rows.append(
-        {"number": "vendi", "better": "high"} | {model: format_value(of.get("vendi")) for model, of in models.items()}
+        {"number": "vendi", "better": "high"}
+        | {model: format_value(metrics.get("vendi")) for model, metrics in models.items()}
     )
-    return pages.table(rows, "Distances to real held-out pictures with their standard errors, and diversity")
+    return pages.table(rows, "Distances to real held-out images with their standard errors, and diversity")
 
 
 def _losses(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:
@@ -111,14 +112,14 @@ def _losses(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:
 
 def _slices(column: str, values: Mapping[str, Metrics]) -> Html:
     rows = [
-        {column: value, "items": figures["items"]} | {name: figures.get(name) for name in MEASURES}
-        for value, figures in values.items()
+        {column: value, "items": metrics["items"]} | {name: metrics.get(name) for name in MEASURES}
+        for value, metrics in values.items()
     ]
     return pages.table(rows, f"The challenger by {column.replace('_', ' ')}")
 
 
-def _drift(found: EvaluationPage) -> list[Html]:
-    drift = found.drift
+def _drift(page: EvaluationPage) -> list[Html]:
+    drift = page.drift
     rows = [{"statistic": name, "distance": value} for name, value in drift["distance"].items()]
     return [
         pages.paragraph(
@@ -126,11 +127,11 @@ def _drift(found: EvaluationPage) -> list[Html]:
             "images lie beyond the limit from those of the images that the champion learnt from."
         ),
         pages.table(rows),
-        pages.links({"Evidently's report": found.drift_page}),
+        pages.links({"Evidently's report": page.drift_page}),
     ]
 
 
-def _format_interval(figures: Metrics, name: str) -> str | None:
-    if name not in figures:
+def _format_interval(metrics: Metrics, name: str) -> str | None:
+    if name not in metrics:
         return None
-    return f"{figures[name]:.3g} [{figures[f'{name}_low']:.3g}, {figures[f'{name}_high']:.3g}]"
+    return f"{metrics[name]:.3g} [{metrics[f'{name}_low']:.3g}, {metrics[f'{name}_high']:.3g}]"

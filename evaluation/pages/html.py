@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a verdict or number first, then tables, pictures and charts.
+"""Self-contained HTML pages: a verdict or number first, then tables, images and charts.
 
 Every function escapes the text it is given and returns a piece of `Html` for `section` or `page`. A page holds no
 script and fetches nothing, so that it shows the same on disk, in MLflow's sandboxed frame and in KFP's dashboard.
@@ -97,7 +97,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
 def image(png: bytes, caption: str = "") -> Html:
     """An encoded PNG, inline. Raises `ValueError` for bytes that are not a PNG."""
     if not png.startswith(PNG):
-        raise ValueError(f"a page shows PNG pictures, and these bytes start with {png[:8]!r}: encode them as PNG")
+        raise ValueError(f"a page shows PNG images, and these bytes start with {png[:8]!r}: encode them as PNG")
     data = base64.b64encode(png).decode("ascii")
     return _figure(f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">', caption)
 
@@ -150,7 +150,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], caption: str = ""
 
 
 def format_value(value: object) -> str:
-    """A value as a reader wants it: 12,345; 0.1235; 1.2e-05; yes; a dash for nothing."""
+    """Format a value for a reader: 12,345; 0.1235; 1.2e-05; yes; a dash for nothing."""
     if value is None or value == "":
         return "\N{EN DASH}"
     if isinstance(value, bool):

@@ -9,31 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 from evaluation.generator.comparison import Delta, Side
 from evaluation.pages import html as pages
 from evaluation.pages.html import Html, Mood, format_value
-from evaluation.ratings.reward_agreement import RewardAgreement
+from evaluation.ratings.summary import RatingSummary, RewardAgreement
 from evaluation.statistics.intervals import Interval
 
 MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
 WORDS = {"pass": "Pass", "fail": "Fail", "pending": "Pending"}
 DIGEST_CHARACTERS = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HumanRatings:
-    """What people said."""
-
-    win_rate: Interval | None  # of the challenger; None: nobody compared the two
-    against: str  # what it was compared with
-    judgments: int
-    raters: int
-    agreement: RewardAgreement
-    consistency: float | None  # of raters with themselves
-    set_aside: Mapping[str, int]  # reason -> judgments
-    strengths: Mapping[str, Interval]  # model -> Bradley-Terry log-odds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,26 +32,33 @@ class ModelOrigin:
     runs: Mapping[str, str]
     tree: Sequence[str] = ()
 
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> ModelOrigin | None:
+        """Return the origin in champion.json; None where there is no champion."""
+        if facts["version"] is None:
+            return None
+        return cls(**{name: facts[name] for name in ("digest", "artifacts", "params", "runs")})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReviewPage:
-    """All that the page shows. `figures`: name -> key number of the challenger."""
+    """All that the page shows. `figures`: measure -> its mean for the challenger."""
 
     outcome: Literal["pass", "fail", "pending"]
     reasons: Sequence[str]
     figures: Mapping[str, object]
     sides: Sequence[Side]
-    left: str  # what the pictures on the left are
+    left: str  # what the images on the left are
     deltas: Sequence[Delta]
     slices: Sequence[Delta]
-    human: HumanRatings
+    human: RatingSummary
     champion_version: str | None
     champion: ModelOrigin | None
     challenger: ModelOrigin
 
 
 def render_review_page(review: ReviewPage) -> str:
-    """The whole page."""
+    """Return the page as one HTML document."""
     return pages.page(
         "May this model be champion?",
         pages.verdict(f"{WORDS[review.outcome]}. {_format_opponents(review)}", MOODS[review.outcome]),
@@ -95,21 +88,21 @@ def _reasons(reasons: Sequence[str]) -> Html:
 
 def _sides(review: ReviewPage) -> list[Html]:
     if not review.sides:
-        return [pages.paragraph("No pictures were compared.")]
-    shown = "".join(_side(side, review.left) for side in review.sides)
+        return [pages.paragraph("No images were compared.")]
+    sides = "".join(_side(side, review.left) for side in review.sides)
     return [
         pages.paragraph(f"Left: {review.left}. Right: the challenger. Same product, prompt and seed."),
-        Html(f'<div class="sides">{shown}</div>'),
+        Html(f'<div class="sides">{sides}</div>'),
     ]
 
 
 def _side(side: Side, left: str) -> str:
-    pictures = (
-        pages.image(side.champion, f"{left}: {side.prompt}") if side.champion else "<figure>no picture</figure>",
+    images = (
+        pages.image(side.champion, f"{left}: {side.prompt}") if side.champion else "<figure>no image</figure>",
         pages.image(side.challenger, f"challenger: {side.prompt}"),
     )
     # Inside a pair the caption below says it once for both.
-    bare = "".join(picture.partition("<figcaption>")[0] + "</figure>" for picture in pictures)
+    bare = "".join(image.partition("<figcaption>")[0] + "</figure>" for image in images)
     name = ", ".join(filter(None, (side.category, side.prompt)))
     return f'<div class="side">{bare}<p>{escape(name)}</p></div>'
 
@@ -119,7 +112,7 @@ def _measures(deltas: Sequence[Delta]) -> list[Html]:
         return [pages.paragraph("Nothing was measured.")]
     return [
         pages.paragraph(
-            "Challenger minus champion on the same pictures, with the 95 % interval; the line is no difference. "
+            "Challenger minus champion on the same images, with the 95 % interval; the line is no difference. "
             "A gate watches what is marked with a dot."
         ),
         Html('<div class="deltas">' + "".join(map(_delta, deltas)) + "</div>"),
@@ -132,10 +125,10 @@ def _delta(delta: Delta) -> str:
     values = f"{format_value(delta.champion)} \N{RIGHTWARDS ARROW} {challenger}"
     if delta.difference is None:
         return f'<div class="delta new"><b>{mark}{escape(delta.name)}</b><span>{challenger}</span></div>'
-    found = delta.difference
-    signed = f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
-    reach = max(abs(found.low), abs(found.high), abs(found.mean)) or 1.0
-    low, mean, high = (50 + 46 * value / reach for value in (found.low, found.mean, found.high))
+    change = delta.difference
+    signed = f"{change.mean:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
+    reach = max(abs(change.low), abs(change.high), abs(change.mean)) or 1.0
+    low, mean, high = (50 + 46 * value / reach for value in (change.low, change.mean, change.high))
     whisker = (
         '<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
         '<line class="zero" x1="50" x2="50" y1="0" y2="12"/>'
@@ -162,7 +155,7 @@ def _slices(slices: Sequence[Delta]) -> list[Html]:
     ]
 
 
-def _human(human: HumanRatings) -> list[Html]:
+def _human(human: RatingSummary) -> list[Html]:
     parts = []
     if human.win_rate is None:
         parts.append(pages.paragraph(f"Nobody has compared it with {human.against} yet: `make rate` opens the packet."))
@@ -182,8 +175,8 @@ def _human(human: HumanRatings) -> list[Html]:
     parts += _agreement(human.agreement)
     if human.strengths:
         rows = [
-            {"model": name, "strength (log-odds)": found.mean, "low": found.low, "high": found.high}
-            for name, found in sorted(human.strengths.items(), key=lambda item: -item[1].mean)
+            {"model": name, "strength (log-odds)": strength.mean, "low": strength.low, "high": strength.high}
+            for name, strength in sorted(human.strengths.items(), key=lambda item: -item[1].mean)
         ]
         parts.append(pages.table(rows, "Bradley-Terry strengths"))
     if human.set_aside:
@@ -192,30 +185,30 @@ def _human(human: HumanRatings) -> list[Html]:
     return parts
 
 
-def _agreement(found: RewardAgreement) -> list[Html]:
-    if found.reward is None:
+def _agreement(agreement: RewardAgreement) -> list[Html]:
+    if agreement.reward is None:
         return []
-    text = f"The reward model prefers what people prefer in {_format_interval(found.reward)} of cases"
+    text = f"The reward model prefers what people prefer in {_format_interval(agreement.reward)} of cases"
     raters = (
-        f"two raters choose the same in {_format_interval(found.pair)} of pairs"
-        if found.pair
+        f"two raters choose the same in {_format_interval(agreement.pair)} of pairs"
+        if agreement.pair
         else "no pair has two raters"
     )
     return [pages.paragraph(f"{text}; {raters}.")]
 
 
-def _format_interval(of: Interval) -> str:
-    return f"{of.mean:.2f} [{of.low:.2f}, {of.high:.2f}]"
+def _format_interval(interval: Interval) -> str:
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _changes(champion: ModelOrigin | None, challenger: ModelOrigin) -> list[Html]:
     if champion is None:
         return [pages.paragraph("There is no champion to compare with.")]
     params = _compare_values(champion.params, challenger.params)
-    made = _compare_values(champion.artifacts, challenger.artifacts)
-    data = [row for row in made if not str(row["artifact"]).startswith("models/")]
-    models = [row for row in made if str(row["artifact"]).startswith("models/")]
-    for row in made:
+    artifacts = _compare_values(champion.artifacts, challenger.artifacts)
+    data = [row for row in artifacts if not str(row["artifact"]).startswith("models/")]
+    models = [row for row in artifacts if str(row["artifact"]).startswith("models/")]
+    for row in artifacts:
         row.update(
             {side: _shorten_digest(str(row[side])) for side in ("champion", "challenger") if row[side] is not None}
         )
@@ -241,21 +234,21 @@ def _table_or_text(rows: list[dict[str, object]], caption: str, otherwise: str, 
     return pages.table([{new if key == old else key: value for key, value in row.items()} for row in rows], caption)
 
 
-def _lineage(made: ModelOrigin) -> list[Html]:
+def _lineage(origin: ModelOrigin) -> list[Html]:
     def linked(path: str) -> str:
-        address = made.runs.get(path, "")
+        address = origin.runs.get(path, "")
         if not address.startswith(("http://", "https://")):
             return "<td>pinned</td>" if address == "" else "<td></td>"
         return f'<td><a href="{escape(address)}" rel="noreferrer">run</a></td>'
 
     rows = "\n".join(
         f"<tr><td>{escape(path)}</td><td><code>{escape(_shorten_digest(digest))}</code></td>{linked(path)}</tr>"
-        for path, digest in made.artifacts.items()
+        for path, digest in origin.artifacts.items()
     )
     table = (
         f"<table><thead><tr><th>artifact</th><th>content</th><th>made by</th></tr></thead><tbody>{rows}</tbody></table>"
     )
-    tree = "\n".join(escape(line) for line in made.tree)
+    tree = "\n".join(escape(line) for line in origin.tree)
     return [
         Html(f'<div class="scroll">{table}</div>'),
         pages.details("The whole tree", Html(f'<pre class="scroll">{tree}</pre>')),

@@ -1,4 +1,4 @@
-"""The gallery of styles: a page with pictures of every cluster and strong board, and why the others were dropped."""
+"""The gallery of styles: a page with images of every cluster and strong board, and why the others were dropped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from evaluation.pages import html as pages
 def render_style_gallery(
     styles: Sequence[Style], strips: Mapping[str, bytes], scores: Mapping[int, float], criterion: str
 ) -> str:
-    """One self-contained page. `strips`: style_id -> PNG of its representative pictures; `scores`: number of clusters
-    tried -> value of the criterion."""
+    """Return one self-contained page.
+
+    Args:
+        strips: style_id -> PNG of its representative images.
+        scores: Number of clusters tried -> value of `criterion`.
+    """
     used = {
         kind: [style for style in styles if style.kind == kind and not style.dropped] for kind in ("cluster", "board")
     }
     clusters = sum(style.kind == "cluster" for style in styles)
     verdict = (
         f"{len(used['cluster'])} of {clusters} style clusters and {len(used['board'])} of {len(styles) - clusters} "
-        "boards have a style to paint in"
+        "boards have a style to generate in"
     )
     return pages.page(
         "Styles",

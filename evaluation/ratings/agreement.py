@@ -1,4 +1,4 @@
-"""What people's judgments come to: do raters agree, with each other and with a score, and which model wins?
+"""Statistics of people's judgments: do raters agree, with each other and with a score, and which model wins?
 
 Rows are those of tables.JUDGMENTS. Only human ones that are neither set aside nor attention checks count. Judgments of
 one pair of candidates depend on each other, so that intervals resample pairs, not judgments.
@@ -20,28 +20,28 @@ Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
 
 NO_MODEL = "no model"
-"""Stands for the digest of what no model painted: products pasted on another picture."""
+"""The digest of what no model generated: products pasted on another image."""
 
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """How often people prefer one model's pictures to another's; a tie is half a win."""
+    """How often people prefer one model's images to another's; a tie is half a win."""
 
-    rate: Interval  # over pairs of pictures, each the mean of what was said about it
+    rate: Interval  # over pairs of images, each the mean of its judgments
     pairs: int
     judgments: int
     raters: int
 
 
 def select_counted(rows: Iterable[Judgment]) -> list[Judgment]:
-    """The judgments that a gate may count: human, not set aside, no attention check."""
+    """Select the judgments that a gate may count: human, not set aside, no attention check."""
     return [row for row in rows if row["source"] == "human" and row["set_aside"] is None and not row["attention"]]
 
 
 def krippendorff_alpha(
     rows: Iterable[Judgment], question: str, *, seed: int = 0, resamples: int = 500, level: float = 0.95
 ) -> Interval | None:
-    """Agreement of raters on `question` beyond chance: 1 perfect, 0 chance, below 0 against each other.
+    """Compute the agreement of raters on `question` beyond chance: 1 perfect, 0 chance, below 0 against each other.
 
     alpha = 1 - D_observed / D_expected (Krippendorff, Content Analysis, 2004) at the ordinal level: a tie lies between
     the two choices. Of a pair that a rater saw twice, the first of the two ids counts. None: no pair was judged by
@@ -53,14 +53,13 @@ def krippendorff_alpha(
     if alpha is None:
         return None
     rng = np.random.default_rng(seed)
-    drawn = (_compute_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(resamples))
-    found = [value for value in drawn if value is not None]
-    low, high = _compute_quantiles(found, level)
+    resampled = (_compute_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(resamples))
+    low, high = _compute_quantiles([value for value in resampled if value is not None], level)
     return Interval(alpha, float(low), float(high))
 
 
 def compute_pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int = 0) -> Interval | None:
-    """How often two raters who chose a picture of one pair chose the same: 0..1, 0.5 by chance, with its interval.
+    """Compute how often two raters chose the same image of a pair: 0..1, 0.5 by chance, with its interval.
 
     Of a pair, (C(a, 2) + C(b, 2)) / C(a + b, 2) where a raters chose the one and b the other; the mean over pairs. "No
     difference" is no choice. None: no pair has two choices.
@@ -81,17 +80,20 @@ def compute_score_agreement(
     question: str = "preference",
     seed: int = 0,
 ) -> Interval | None:
-    """How often the picture that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
+    """Compute how often the image that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
 
-    scores, items: candidate_id -> score, and what it was painted for. Equal scores are half right; "no difference" is
-    no preference. Pictures for one item depend on each other: each item counts by its mean, and the interval resamples
+    scores, items: candidate_id -> its score, its item. Equal scores are half right; "no difference" is
+    no preference. Images of one item depend on each other: each item counts by its mean, and the interval resamples
     items. None: nobody preferred one of two candidates whose scores are known and finite.
     """
     by_item: dict[str, list[float]] = {}
     for row in select_counted(rows):
-        given = [scores.get(row[side], math.nan) for side in ("first", "second")]
-        if row["question"] == question and row["value"] != 0.5 and all(map(math.isfinite, (*given, row["value"]))):
-            first, second = given
+        first, second = (scores.get(row[side], math.nan) for side in ("first", "second"))
+        if (
+            row["question"] == question
+            and row["value"] != 0.5
+            and all(map(math.isfinite, (first, second, row["value"])))
+        ):
             right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
             by_item.setdefault(items[row["first"]], []).append(right)
     return bootstrap_mean([float(np.mean(right)) for right in by_item.values()], seed=seed) if by_item else None
@@ -100,7 +102,7 @@ def compute_score_agreement(
 def compute_win_rate(
     rows: Iterable[Judgment], model: str, against: str | None, *, question: str = "preference", seed: int = 0
 ) -> WinRate | None:
-    """How `model` fares against another (digests; None: products pasted on another picture), with a 95 % interval.
+    """Compute how often `model` wins against another (digests; None: pasted products), with a 95 % interval.
 
     None: nobody has compared the two.
     """
@@ -108,58 +110,58 @@ def compute_win_rate(
     raters, judgments = set(), 0
     for row in select_counted(rows):
         if row["question"] == question and {row["first_model"], row["second_model"]} == {model, against}:
-            won = row["value"] if row["first_model"] == model else 1 - row["value"]
-            wins.setdefault(_get_pair(row), []).append(won)
+            win = row["value"] if row["first_model"] == model else 1 - row["value"]
+            wins.setdefault(_get_pair(row), []).append(win)
             raters.add(row["rater"])
             judgments += 1
     if not wins or model == against:
         return None
-    rate = bootstrap_mean([float(np.mean(said)) for said in wins.values()], seed=seed)
+    rate = bootstrap_mean([float(np.mean(values)) for values in wins.values()], seed=seed)
     return WinRate(rate, len(wins), judgments, len(raters))
 
 
 def fit_strengths(
     rows: Iterable[Judgment], *, question: str = "preference", seed: int = 0, resamples: int = 200, level: float = 0.95
 ) -> dict[str, Interval]:
-    """Bradley-Terry strengths of all models that met (digest -> log-odds, their mean 0), with intervals.
+    """Fit the Bradley-Terry strengths of all models that met (digest -> log-odds, their mean 0), with intervals.
 
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
     win either way for each two models), without which a model that never lost would have no finite strength.
     """
-    said = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
-    models = sorted({_get_model(row, side) for row in said for side in ("first", "second")})
+    pairwise = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
+    models = sorted({_get_model(row, side) for row in pairwise for side in ("first", "second")})
     if len(models) < 2:
         return {}
     place = {model: index for index, model in enumerate(models)}
     per_pair: dict[Pair, NDArray[np.float64]] = {}
-    for row in said:
-        one, other = place[_get_model(row, "first")], place[_get_model(row, "second")]
+    for row in pairwise:
+        first, second = place[_get_model(row, "first")], place[_get_model(row, "second")]
         wins = per_pair.setdefault(_get_pair(row), np.zeros((len(models), len(models))))
-        wins[one, other] += row["value"]
-        wins[other, one] += 1 - row["value"]
+        wins[first, second] += row["value"]
+        wins[second, first] += 1 - row["value"]
     stacked = np.stack(list(per_pair.values()))
     rng = np.random.default_rng(seed)
-    drawn = [
+    resampled = [
         _fit_bradley_terry(stacked[rng.integers(0, len(stacked), len(stacked))].sum(axis=0)) for _ in range(resamples)
     ]
-    low, high = _compute_quantiles(drawn, level)
+    low, high = _compute_quantiles(resampled, level)
     best = _fit_bradley_terry(stacked.sum(axis=0))
     return {model: Interval(float(best[k]), float(low[k]), float(high[k])) for model, k in place.items()}
 
 
 def compute_consistency(rows: Iterable[Judgment]) -> float | None:
-    """How often a rater who sees a pair again, sides swapped, says the same; None: nobody saw one twice."""
-    said: dict[tuple[str, str, Pair], list[float]] = {}
+    """Compute how often a rater who sees a pair again, sides swapped, says the same; None: nobody saw one twice."""
+    answers: dict[tuple[str, str, Pair], list[float]] = {}
     for row in select_counted(rows):
         if row["second"] is not None:
             value = row["value"] if row["first"] < row["second"] else 1 - row["value"]
-            said.setdefault((row["rater"], row["question"], _get_pair(row)), []).append(value)
-    twice = [values for values in said.values() if len(values) > 1]
+            answers.setdefault((row["rater"], row["question"], _get_pair(row)), []).append(value)
+    twice = [values for values in answers.values() if len(values) > 1]
     return float(np.mean([len(set(values)) == 1 for values in twice])) if twice else None
 
 
 def _tabulate_by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
-    """Raters by pairs, as preference for the pair's first id; NaN: not said."""
+    """Return raters x pairs, as preference for the pair's first id; NaN: not rated."""
     raters = {rater: place for place, rater in enumerate(sorted({row["rater"] for row in rows}))}
     pairs = {pair: place for place, pair in enumerate(sorted({_get_pair(row) for row in rows}))}
     table = np.full((len(raters), len(pairs)), np.nan)
@@ -172,8 +174,7 @@ def _tabulate_by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
 def _compute_alpha(table: NDArray[np.float64]) -> float | None:
     import krippendorff
 
-    said = table[~np.isnan(table)]
-    if not table.shape[1] or len(np.unique(said)) < 2:
+    if not table.shape[1] or len(np.unique(table[~np.isnan(table)])) < 2:
         return None
     return float(krippendorff.alpha(table, level_of_measurement="ordinal"))
 
@@ -193,9 +194,9 @@ def _compute_quantiles(drawn: Sequence[Any], level: float) -> tuple[Any, Any]:
 
 
 def _get_pair(row: Judgment) -> Pair:
-    """The candidates of a judgment, whichever was on the left."""
-    one, other = sorted((row["first"], row["second"] or ""))
-    return one, other
+    """Return the candidates of a judgment, sorted, whichever was on the left."""
+    first, second = sorted((row["first"], row["second"] or ""))
+    return first, second
 
 
 def _get_model(row: Judgment, side: str) -> str:

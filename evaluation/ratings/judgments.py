@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,36 @@ import pyarrow as pa
 
 from canvas.pins import tables
 from canvas.pins.tables import JUDGMENTS
-from evaluation.ratings.rules import RatingRules
 
 Judgment = dict[str, Any]
 """A row of tables.JUDGMENTS."""
 
 
-def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
-    """Judgments, sorted, from `answers` to the items of `key` (evaluation.ratings.packets).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RatingRules:
+    """Limits beyond which everything that a rater said is set aside; shares in 0..1."""
 
-    answers: rater, item_id, question, answer, status, completed_by, completed_ms, of which nothing is believed.
+    min_checks: int  # attention checks that must have been answered
+    max_failed_checks: float  # share of them that may be failed
+    max_contradictions: float  # share of repeats in which the other picture may be chosen than before
+
+    def __post_init__(self) -> None:
+        if self.min_checks < 0 or not (0 <= self.max_failed_checks <= 1 and 0 <= self.max_contradictions <= 1):
+            raise ValueError(f"rating rules are a count and two shares of 0..1, not {self}")
+
+
+def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
+    """Build judgments, sorted, from `answers` to the items of `key` (evaluation.ratings.packets).
+
+    answers: rater, item_id, question, answer, status, completed_by, completed_ms, all of it checked.
     """
-    asked = {(question["kind"], question["name"]): question["answers"] for question in key["questions"]}
+    questions = {(question["kind"], question["name"]): question["answers"] for question in key["questions"]}
     latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for answer in sorted(answers, key=lambda answer: answer["given_ms"]):
         latest[answer["rater"], answer["item_id"], answer["question"]] = answer
     rows = [
-        _build_judgment(answer, key["items"].get(answer["item_id"]), asked, key["name"]) for answer in latest.values()
+        _build_judgment(answer, key["items"].get(answer["item_id"]), questions, key["name"])
+        for answer in latest.values()
     ]
     _set_aside_incomplete(rows, key)
     rules = RatingRules(**key["rules"])
@@ -45,23 +59,23 @@ def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]
 
 
 def write_judgments(place: Path, rows: Sequence[Judgment]) -> None:
-    """Write the table of `rows`; none make an empty table of always the same bytes."""
+    """Write the table of `rows`; without rows, an empty table of always the same bytes."""
     tables.write(place, [pa.Table.from_pylist(list(rows), schema=JUDGMENTS)], JUDGMENTS)
 
 
 def read_judgments(place: Path) -> list[Judgment]:
-    """The table at `place`, a row a dictionary."""
+    """Read the table at `place`, a row a dictionary."""
     return [dict(row) for row in tables.read(place).to_pylist()]
 
 
 def merge_judgments(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
-    """The `fresh` judgments, of the packet of `key`, and the `known` ones of other packets, sorted."""
+    """Return the `fresh` judgments of the packet of `key` and the `known` ones of other packets, sorted."""
     others = [row for row in known if row["item_id"] not in key["items"]]
     return sorted([*others, *fresh], key=lambda row: (row["rater"], row["item_id"], row["question"]))
 
 
 def describe_raters(rows: Sequence[Judgment]) -> list[str]:
-    """A line a rater: how many of the judgments count, and why others do not."""
+    """Return a line for each rater: how many judgments count, and why others do not."""
     lines = []
     for rater in sorted({row["rater"] for row in rows}):
         own = [row for row in rows if row["rater"] == rater]
@@ -72,34 +86,34 @@ def describe_raters(rows: Sequence[Judgment]) -> list[str]:
 
 
 def check_reliability(rows: Sequence[Judgment], key: Mapping[str, Any], rules: RatingRules) -> str | None:
-    """Why nothing counts of what a rater said (`rows`, all of that rater); None: it does.
+    """Return why no judgment of a rater counts (`rows`, all of that rater); None: they do.
 
-    A tie fails an attention check; a repeat contradicts only if both times a picture was chosen, and not the same.
+    A tie fails an attention check; a repeat contradicts only if both times an image was chosen, and not the same.
     """
     items = key["items"]
     checks = [row for row in rows if row["attention"]]
     failed = [row for row in checks if row["value"] != items[row["item_id"]]["expected"]]
-    answered, wrong = len({row["item_id"] for row in checks}), len({row["item_id"] for row in failed})
+    answered, wrong = (len({row["item_id"] for row in group}) for group in (checks, failed))
     if answered < rules.min_checks:
         return f"answered {answered} attention checks, {rules.min_checks} are needed"
     if answered and wrong / answered > rules.max_failed_checks:
         return f"failed {wrong} of {answered} attention checks"
-    said = {(row["item_id"], row["question"]): row["value"] for row in rows}
-    again = [
-        (said[items[item]["repeat_of"], question], 1 - value)
-        for (item, question), value in said.items()
-        if (items[item]["repeat_of"], question) in said
+    values = {(row["item_id"], row["question"]): row["value"] for row in rows}
+    repeats = [
+        (values[items[item]["repeat_of"], question], 1 - value)
+        for (item, question), value in values.items()
+        if (items[item]["repeat_of"], question) in values
     ]
-    contradictions = sum({before, after} == {0.0, 1.0} for before, after in again)
-    if again and contradictions / len(again) > rules.max_contradictions:
-        return f"chose the other picture in {contradictions} of {len(again)} repeats"
+    contradictions = sum({before, after} == {0.0, 1.0} for before, after in repeats)
+    if repeats and contradictions / len(repeats) > rules.max_contradictions:
+        return f"chose the other picture in {contradictions} of {len(repeats)} repeats"
     return None
 
 
 def _build_judgment(
     answer: Mapping[str, Any],
     item: Mapping[str, Any] | None,
-    asked: Mapping[tuple[str, str], Mapping[str, float]],
+    questions: Mapping[tuple[str, str], Mapping[str, float]],
     packet: str,
 ) -> Judgment:
     rater, item_id, question, words = (str(answer[name]) for name in ("rater", "item_id", "question", "answer"))
@@ -118,7 +132,7 @@ def _build_judgment(
         return row | {"set_aside": "the packet has no such item"}
     row |= {name: item[name] for name in ("kind", "first", "second", "first_model", "second_model")}
     row["attention"] = item["expected"] is not None
-    allowed = asked.get((item["kind"], question), {})
+    allowed = questions.get((item["kind"], question), {})
     if answer["status"] != "complete":
         row["set_aside"] = f"the item is {answer['status']}, not submitted"
     elif answer["completed_by"] != rater:
@@ -131,16 +145,16 @@ def _build_judgment(
 
 
 def _set_aside_incomplete(rows: Sequence[Judgment], key: Mapping[str, Any]) -> None:
-    """Whoever leaves questions out answers only the easy ones, which would count for too much."""
+    """Set aside items with questions left out: whoever answers only the easy ones would count for too much."""
     names: dict[str, set[str]] = {}
     for question in key["questions"]:
         names.setdefault(question["kind"], set()).add(question["name"])
-    given: dict[tuple[str, str], set[str]] = {}
+    answered: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         if row["set_aside"] is None:
-            given.setdefault((row["rater"], row["item_id"]), set()).add(row["question"])
+            answered.setdefault((row["rater"], row["item_id"]), set()).add(row["question"])
     for row in rows:
         if row["set_aside"] is None:
-            missing = names[row["kind"]] - given[row["rater"], row["item_id"]]
+            missing = names[row["kind"]] - answered[row["rater"], row["item_id"]]
             if missing:
                 row["set_aside"] = f"the item was submitted without an answer to {', '.join(sorted(missing))}"

@@ -1,7 +1,7 @@
-"""A rating packet: which pictures are shown to people, in what pairs, and on what sheet.
+"""A rating packet: which images people compare, in what pairs, and on what sheet.
 
-Blind: an item is a picture with A and B on it, its id is made of its content, and the key (who painted which, what an
-attention check should say) is kept apart, for the server that raters sign in to must not have it.
+Blind: an item is a sheet with A and B on it, its id is made of its content, and the key (which model generated which,
+what an attention check expects) is kept apart, since the server that raters sign in to must not have it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from canvas.pins.images import decode_image, encode_png
 from canvas.pins.tables import QUESTIONS
-from evaluation.ratings.rules import RatingRules
+from evaluation.ratings.judgments import RatingRules
 
 Row = Mapping[str, Any]
 """A row of tables.CANDIDATES."""
@@ -48,12 +48,12 @@ INK, PAPER, GREY = (20, 20, 20), (255, 255, 255), (110, 110, 110)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PacketSpec:
-    """What is asked, and how often. `rules`: who counts; fixed with the packet, before anybody has rated."""
+    """Questions and items of a packet. `rules`: who counts; fixed with the packet, before anybody has rated."""
 
-    pairs: int  # two models' pictures of one item and seed, each once
+    pairs: int  # two models' images of one item and seed, each once
     repeats: int  # pairs shown again, sides swapped
-    checks: int  # attention checks: a picture beside its spoiled self
-    singles: int  # pictures alone, of each of the two models; a queue of their own
+    checks: int  # attention checks: an image beside its spoiled self
+    singles: int  # images alone, of each of the two models; a queue of their own
     pair_questions: tuple[str, ...]  # of tables.QUESTIONS
     single_questions: tuple[str, ...]
     rules: RatingRules
@@ -81,7 +81,7 @@ class RatingItem:
 def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]:
     """The packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
 
-    The challenger meets the champion where both painted an item from one seed, else (no champion yet) the paste.
+    The challenger meets the champion where both generated an item from one seed, else (no champion yet) the paste.
     Raises `ValueError` if there is nothing to compare.
     """
     rng = np.random.default_rng(spec.seed)
@@ -90,7 +90,7 @@ def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]
     other = by_model[CHAMPION] or by_model[PASTE]
     meeting = sorted(own.keys() & other.keys())
     if not meeting:
-        raise ValueError("no item was painted by two models from one seed: there is nothing to compare")
+        raise ValueError("no item has images by two models from one seed: sample candidates of both")
     order = [meeting[place] for place in rng.permutation(len(meeting))]
     items = [_shuffle_sides(own[key], other[key], rng) for key in order[: spec.pairs]]
     for place in rng.permutation(len(items))[: spec.repeats]:
@@ -107,21 +107,21 @@ def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]
 def write_packet(
     candidates: Sequence[Row], originals: Mapping[str, Image.Image], spec: PacketSpec, packet: Path, key: Path
 ) -> int:
-    """Write `packet`/ (packet.json, items/*.png) and `key`/ (key.json); the number of items.
+    """Write `packet`/ (packet.json, items/*.png) and `key`/ (key.json); return the number of items.
 
     `originals`: pin_id -> the product as it came. The same arguments give the same bytes.
     """
     items = build_items(candidates, spec)
     (packet / "items").mkdir(parents=True)
     key.mkdir(parents=True)
-    pictures = [encode_png(draw_sheet(originals[one.first["pin_id"]], one)) for one in items]
+    sheets = [encode_png(draw_sheet(originals[item.first["pin_id"]], item)) for item in items]
     ids = [
         "i" + hashlib.sha256(f"{spec.seed} {place} ".encode() + png).hexdigest()[:15]
-        for place, png in enumerate(pictures)
+        for place, png in enumerate(sheets)
     ]
     name = "p" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:9]
-    for item, png in zip(ids, pictures, strict=True):
-        (packet / "items" / f"{item}.png").write_bytes(png)
+    for item_id, png in zip(ids, sheets, strict=True):
+        (packet / "items" / f"{item_id}.png").write_bytes(png)
     # In the order of the ids, which says nothing: repeats and checks do not stand at the end.
     places = sorted(range(len(items)), key=lambda place: ids[place])
     _write_json(
@@ -153,70 +153,68 @@ def write_packet(
 
 
 def list_questions(spec: PacketSpec) -> list[dict[str, Any]]:
-    """What is asked: {"name", "kind", "text", "answers": {words: value}}."""
-    asked: list[dict[str, Any]] = [
+    """List the questions: {"name", "kind", "text", "answers": {words: value}}."""
+    questions: list[dict[str, Any]] = [
         {"name": name, "kind": "pairwise", "text": PAIRED[name], "answers": dict(CHOICES)}
         for name in spec.pair_questions
     ]
     if spec.singles:
-        asked += [
+        questions += [
             {"name": name, "kind": "absolute", "text": SINGLE[name][0], "answers": dict(SINGLE[name][1])}
             for name in spec.single_questions
         ]
-    return asked
+    return questions
 
 
-def draw_sheet(original: Image.Image, shown: RatingItem) -> Image.Image:
-    """The product as it came on top, what was made of it below: A and B, or one alone, as large as each other."""
-    rows = [shown.first] if shown.second is None else [shown.first, shown.second]
-    pictures = [decode_image(row["image"]) for row in rows]
-    # A champion's stored pictures may be smaller; sharpness must not tell who is who.
-    size = min((picture.size for picture in pictures), key=lambda size: size[0] * size[1])
-    pictures = [
-        picture.resize(size, Image.Resampling.LANCZOS) if picture.size != size else picture for picture in pictures
-    ]
+def draw_sheet(original: Image.Image, item: RatingItem) -> Image.Image:
+    """Draw the original product on top and the generated images below: A and B, or one alone, of one size."""
+    rows = [item.first] if item.second is None else [item.first, item.second]
+    images = [decode_image(row["image"]) for row in rows]
+    # A champion's stored images may be smaller; sharpness must not tell who is who.
+    size = min((image.size for image in images), key=lambda size: size[0] * size[1])
+    images = [image.resize(size, Image.Resampling.LANCZOS) if image.size != size else image for image in images]
     top = _resize_image(original, CELL * 2 // 3)
-    cells = [_resize_image(picture, CELL) for picture in pictures]
+    cells = [_resize_image(image, CELL) for image in images]
     width = max(len(cells) * (CELL + GAP), top.width + GAP) + GAP
     height = 2 * LINE + top.height + max(cell.height for cell in cells) + 3 * GAP
-    made = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(made)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
     _draw_centred_text(draw, "The product", width // 2, GAP // 2, GREY, 18)
-    made.paste(top, ((width - top.width) // 2, LINE))
+    sheet.paste(top, ((width - top.width) // 2, LINE))
     below = LINE + top.height + GAP
     for place, cell in enumerate(cells):
         middle = width // 2 if len(cells) == 1 else GAP + CELL // 2 + place * (CELL + GAP)
         _draw_centred_text(draw, "AB"[place] if len(cells) == 2 else "The picture", middle, below, INK, 24)
-        made.paste(cell, (middle - cell.width // 2, below + LINE + GAP // 2))
-    return made
+        sheet.paste(cell, (middle - cell.width // 2, below + LINE + GAP // 2))
+    return sheet
 
 
 def _index_by_item(candidates: Sequence[Row], model: str) -> dict[tuple[str, int], Row]:
     return {(row["item_id"], row["seed"]): row for row in candidates if row["model"] == model}
 
 
-def _shuffle_sides(one: Row, other: Row, rng: np.random.Generator) -> RatingItem:
-    return RatingItem(one, other) if rng.random() < 0.5 else RatingItem(other, one)
+def _shuffle_sides(left: Row, right: Row, rng: np.random.Generator) -> RatingItem:
+    return RatingItem(left, right) if rng.random() < 0.5 else RatingItem(right, left)
 
 
 def _build_check(good: Row, bad: Row, rng: np.random.Generator) -> RatingItem:
     return RatingItem(good, bad, expected=1.0) if rng.random() < 0.5 else RatingItem(bad, good, expected=0.0)
 
 
-def _get_kind(shown: RatingItem) -> str:
-    return "absolute" if shown.second is None else "pairwise"
+def _get_kind(item: RatingItem) -> str:
+    return "absolute" if item.second is None else "pairwise"
 
 
-def _build_key(shown: RatingItem, ids: Sequence[str]) -> dict[str, Any]:
-    second = shown.second or {"candidate_id": None, "digest": None}
+def _build_key(item: RatingItem, ids: Sequence[str]) -> dict[str, Any]:
+    second = item.second or {"candidate_id": None, "digest": None}
     return {
-        "kind": _get_kind(shown),
-        "first": shown.first["candidate_id"],
+        "kind": _get_kind(item),
+        "first": item.first["candidate_id"],
         "second": second["candidate_id"],
-        "first_model": shown.first["digest"],
+        "first_model": item.first["digest"],
         "second_model": second["digest"],
-        "expected": shown.expected,
-        "repeat_of": None if shown.repeat_of is None else ids[shown.repeat_of],
+        "expected": item.expected,
+        "repeat_of": None if item.repeat_of is None else ids[item.repeat_of],
     }
 
 

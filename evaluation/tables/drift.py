@@ -1,4 +1,4 @@
-"""Drift of the pins' columns and image statistics between two sets of pins, or of painted pictures, by Evidently.
+"""Drift of columns and image statistics between two sets of pins, or of generated images, by Evidently.
 
 The methods are named, never left to Evidently's defaults: for small data those test a p-value and pass what has
 clearly moved.
@@ -61,16 +61,15 @@ class Drift:
 
 
 def read_pin_statistics(pins: Path, kept: Path) -> pd.DataFrame:
-    """One row a pin: its columns and the filter's image statistics."""
-    of_pins = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, "impressions", "saves", "clicks"]).to_pandas()
-    scores = [name for name in NUMERICAL if name in tables.KEPT.names]
-    of_images = tables.read(kept, ["pin_id", *scores]).to_pandas()
-    frame = of_pins.merge(of_images, on="pin_id", validate="one_to_one")
+    """Read one row a pin: its columns and the filter's image statistics."""
+    columns = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, "impressions", "saves", "clicks"]).to_pandas()
+    scores = tables.read(kept, ["pin_id", *(name for name in NUMERICAL if name in tables.KEPT.names)]).to_pandas()
+    frame = columns.merge(scores, on="pin_id", validate="one_to_one")
     return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
 
 
 def read_training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
-    """One row a picture that models train on (tables.TRAINING_STATISTICS), by the filter's measures."""
+    """Read one row an image that models train on (tables.TRAINING_STATISTICS), with the filter's measures."""
     trained = {pin_id for pin_id, split in tables.read_kept_splits(pins, kept).items() if split == "train"}
     frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
     return frame[frame["pin_id"].isin(trained)]
@@ -100,7 +99,7 @@ def measure_candidate_drift(
 
 
 def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
-    """How far the columns of `current` are from those of `reference`, of those that `statistics` has.
+    """Measure how far the columns of `current` are from those of `reference`.
 
     Columns that a side lacks, or that are empty there, are left out. `ValueError` if a side has no rows, or no column
     is left.
@@ -110,7 +109,7 @@ def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftL
 
     for name, side in (("reference", reference), ("current", current)):
         if side.empty:
-            raise ValueError(f"the {name} side of the drift comparison has no pictures: choose a split that has some")
+            raise ValueError(f"the {name} side of the drift comparison has no images: choose a split that has some")
     numerical, categorical = (
         [name for name in names if all(name in side and side[name].notna().any() for side in (reference, current))]
         for names in (NUMERICAL, CATEGORICAL)
@@ -126,12 +125,8 @@ def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftL
         current_data=Dataset.from_pandas(current[numerical + categorical], data_definition=definition),
         reference_data=Dataset.from_pandas(reference[numerical + categorical], data_definition=definition),
     )
-    distances = {_get_column_name(found): float(found["value"]) for found in snapshot.dict()["metrics"]}
+    distances = {str(metric["config"]["column"]): float(metric["value"]) for metric in snapshot.dict()["metrics"]}
     limit = dict.fromkeys(numerical, limits.numerical) | dict.fromkeys(categorical, limits.categorical)
     # `not <=`: a distance that is not a number counts as drift
     drifted = tuple(name for name, distance in distances.items() if not distance <= limit[name])
     return Drift(distances, drifted, len(drifted) > limits.max_share * len(distances), snapshot.get_html_str(False))
-
-
-def _get_column_name(found: Mapping[str, Any]) -> str:
-    return str(found["config"]["column"])

@@ -1,4 +1,4 @@
-"""Tables checked by Great Expectations, and a page that says what was found.
+"""Tables checked by Great Expectations, and a page of the results.
 
 Pixels are never loaded: suites see their byte counts.
 """
@@ -31,7 +31,7 @@ SAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One expectation of one table, and what was found."""
+    """One expectation of one table, and its result."""
 
     table: str
     expectation: str  # as in "expect_column_values_to_be_unique"
@@ -58,7 +58,7 @@ class Validation:
 
 
 def read_suite_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
-    """A table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
+    """Read a table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
     (None: the table is the pins' own); `present`: false in the rows added for pins that the table lacks.
 
     `ValueError` for a table without `pin_id`, by which every failure is named.
@@ -90,8 +90,8 @@ def _count_bytes(batch: pa.RecordBatch) -> pa.Table:
 def validate_frames(
     title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path, failed: Path
 ) -> Validation:
-    """`check`, with its page. A critical failure raises `ValueError` naming the expectation, the column and sample
-    pins; its page is then left at `failed`."""
+    """Check the tables and render the page. A critical failure raises `ValueError` naming the expectation, the column
+    and sample pins; its page is then left at `failed`."""
     checks = check_frames(frames, limits, docs)
     if critical := select_failures(checks, "critical"):
         failed.write_text(render_validation_page(title, checks, {}), encoding="utf-8")
@@ -102,7 +102,7 @@ def validate_frames(
 
 
 def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
-    """Check each table (name in `SUITES` -> its `checked_frame`); write Data Docs (`index.html`) to `docs`."""
+    """Check each table (name in `SUITES` -> its frame); write Data Docs (`index.html`) to `docs`."""
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -111,7 +111,7 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
         context.delete_data_docs_site(site)
     context.add_data_docs_site("docs", _build_site_config(docs))
     source = context.data_sources.add_pandas("tables")
-    return [found for name, frame in frames.items() for found in _run_suite(context, source, name, frame, limits)]
+    return [check for name, frame in frames.items() for check in _run_suite(context, source, name, frame, limits)]
 
 
 def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:
@@ -134,17 +134,17 @@ def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits
     )
     # one run name and time, which Great Expectations puts into paths: the same table gives the same site
     run = gx.RunIdentifier(run_name="validation", run_time=EPOCH)
-    (found,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
-    return [_build_check(name, result) for result in found.results]
+    (results,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
+    return [_build_check(name, result) for result in results.results]
 
 
 def _build_check(table: str, result: Any) -> Check:
-    config, found = result.expectation_config, result.result or {}
+    config, details = result.expectation_config, result.result or {}
     error = _format_error(result.exception_info)
     kwargs = {key: value for key, value in config.kwargs.items() if key != "batch_id"}
     column = kwargs.pop("column", None) or ", ".join(kwargs.pop("column_list", [])) or kwargs.get("column_A", "")
-    samples = dict.fromkeys(str(row["pin_id"]) for row in found.get("partial_unexpected_index_list") or [])
-    observed = f" (found {found['observed_value']})" if "observed_value" in found else ""
+    samples = dict.fromkeys(str(row["pin_id"]) for row in details.get("partial_unexpected_index_list") or [])
+    observed = f" (found {details['observed_value']})" if "observed_value" in details else ""
     settings = ", ".join(f"{key}={value}" for key, value in kwargs.items())
     return Check(
         table=table,
@@ -152,14 +152,14 @@ def _build_check(table: str, result: Any) -> Check:
         column=str(column),
         severity="critical" if error or config.severity.value == "critical" else "warning",
         success=bool(result.success),
-        unexpected=int(found.get("unexpected_count", 0)),
+        unexpected=int(details.get("unexpected_count", 0)),
         samples=tuple(samples)[:SAMPLES],
         detail=(f"({settings})" if settings else "") + (f" cannot be checked: {error};" if error else observed),
     )
 
 
 def _format_error(info: Mapping[str, Any]) -> str:
-    """Why an expectation could not be asked (a column is missing, a type is wrong), or "".
+    """Return why an expectation could not be checked (a column is missing, a type is wrong), or "".
 
     Great Expectations gives one error, or a mapping of metrics to errors.
     """
@@ -178,37 +178,37 @@ def _build_site_config(docs: Path) -> dict[str, Any]:
 
 
 def select_failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
-    return [found for found in checks if not found.success and found.severity == severity]
+    return [check for check in checks if not check.success and check.severity == severity]
 
 
 def count_checks(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
     """Table -> checks met, warnings and critical failures."""
     return {
         table: {
-            "met": sum(found.success for found in checks if found.table == table),
-            "warnings": sum(found.table == table for found in select_failures(checks, "warning")),
-            "critical": sum(found.table == table for found in select_failures(checks, "critical")),
+            "met": sum(check.success for check in checks if check.table == table),
+            "warnings": sum(check.table == table for check in select_failures(checks, "warning")),
+            "critical": sum(check.table == table for check in select_failures(checks, "critical")),
         }
-        for table in dict.fromkeys(found.table for found in checks)
+        for table in dict.fromkeys(check.table for check in checks)
     }
 
 
 def render_validation_page(title: str, checks: Sequence[Check], links: Mapping[str, str]) -> str:
-    """What was expected and what was found, failures first; `links` are text -> relative address."""
+    """Render the expectations and their results, failures first; `links` are text -> relative address."""
     critical, warnings = select_failures(checks, "critical"), select_failures(checks, "warning")
-    verdict = f"{sum(found.success for found in checks)} of {len(checks)} expectations are met"
+    verdict = f"{sum(check.success for check in checks)} of {len(checks)} expectations are met"
     mood: pages.Mood = "bad" if critical else "warn" if warnings else "good"
     rows = [
         {
-            "table": found.table,
-            "column": found.column,
-            "expectation": found.expectation.removeprefix("expect_").replace("_", " ") + found.detail,
-            "severity": found.severity,
-            "met": found.success,
-            "unexpected rows": found.unexpected,
-            "sample pins": ", ".join(found.samples),
+            "table": check.table,
+            "column": check.column,
+            "expectation": check.expectation.removeprefix("expect_").replace("_", " ") + check.detail,
+            "severity": check.severity,
+            "met": check.success,
+            "unexpected rows": check.unexpected,
+            "sample pins": ", ".join(check.samples),
         }
-        for found in sorted(checks, key=lambda found: (found.success, found.severity != "critical"))
+        for check in sorted(checks, key=lambda check: (check.success, check.severity != "critical"))
     ]
     return pages.page(
         title,

@@ -1,4 +1,4 @@
-"""What a run of the filters comes to: figures, funnel, and the page that shows them."""
+"""Metrics, funnel and page of a run of the filters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCORES = [
 
 
 def compute_filter_metrics(chain: FilterChain, truth: Path) -> dict[str, Any]:
-    """Counts, speeds and, where truth is known, precision and recall of planted defect (undefined: left out)."""
+    """Compute counts, speeds and, where truth is known, precision and recall by planted defect."""
     rows, reasons = chain.scores, chain.scores["reason"].dropna()
     seconds = sum(each.seconds for each in chain.passes.values())
     figures: dict[str, Any] = {
@@ -52,29 +52,29 @@ def compute_filter_metrics(chain: FilterChain, truth: Path) -> dict[str, Any]:
     }
     planted = read_planted_defects(chain, truth)
     if planted:
-        found = score_defect_detection(chain, planted)
+        detections = score_defect_detection(chain, planted)
         figures["good_pins_kept"] = compute_good_pass_rate(list(planted.values()), _select_reasons(chain, planted))
         for rate in ("precision", "recall"):
-            values = {each.defect: getattr(each, rate) for each in found}
+            values = {each.defect: getattr(each, rate) for each in detections}
             figures[rate] = {defect: value for defect, value in values.items() if math.isfinite(value)}
     return figures
 
 
 def read_planted_defects(chain: FilterChain, truth: Path) -> dict[str, str | None]:
-    """pin_id -> planted defect, for the pins that truth knows; empty for a real catalogue."""
+    """Read pin_id -> planted defect of the pins in the truth table; empty for a real catalogue."""
     rows = tables.read(truth, ["pin_id", "defect"])
-    known = dict(zip(rows["pin_id"].to_pylist(), rows["defect"].to_pylist(), strict=True))
-    return {pin: known[pin] for pin in chain.scores.index if pin in known}
+    defects = dict(zip(rows["pin_id"].to_pylist(), rows["defect"].to_pylist(), strict=True))
+    return {pin: defects[pin] for pin in chain.scores.index if pin in defects}
 
 
 def score_defect_detection(chain: FilterChain, planted: Mapping[str, str | None]) -> list[Detection]:
-    """How well the reasons match the planted defects, by name."""
+    """Score how well the reasons match the planted defects, by name."""
     defects = sorted({defect for defect in planted.values() if defect})
     return score_detections(list(planted.values()), _select_reasons(chain, planted), defects)
 
 
 def format_funnel_csv(chain: FilterChain) -> str:
-    """Columns `filter` and `pins`: how many pins are left after each."""
+    """Format the columns `filter` and `pins`: how many pins are left after each."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filter", "pins"])
@@ -83,7 +83,7 @@ def format_funnel_csv(chain: FilterChain) -> str:
 
 
 def render_filter_page(chain: FilterChain, truth: Path, sheet_each: int) -> str:
-    """The report: funnel, scores against planted defects, speed, and a contact sheet of each reason."""
+    """Render the report: funnel, scores against planted defects, speed, and a contact sheet of each reason."""
     planted = read_planted_defects(chain, truth)
     kept, total = len(chain.survivors), len(chain.scores)
     return pages.page(
@@ -105,7 +105,7 @@ def _truth_section(chain: FilterChain, planted: Mapping[str, str | None]) -> str
             [asdict(each) for each in score_defect_detection(chain, planted)],
             "precision and recall: dropped for this very reason; dropped: for any.",
         ),
-        pages.table(_scores_by_defect(chain, planted), "Median [5 %, 95 %] of each score; a dash: never asked."),
+        pages.table(_scores_by_defect(chain, planted), "Median [5 %, 95 %] of each score; a dash: not measured."),
     )
 
 
@@ -131,23 +131,23 @@ def _speeds(chain: FilterChain) -> list[dict[str, object]]:
 
 
 def _sheets(chain: FilterChain, planted: Mapping[str, str | None], each: int) -> list[str]:
-    """A section a reason; pins dropped although nothing was planted come first, for a person to judge."""
-    shown: dict[str, list[str]] = {}
+    """Return a section for each reason; pins dropped without a planted defect come first, for a person to judge."""
+    pins_by_reason: dict[str, list[str]] = {}
     for reason, rows in chain.scores.groupby("reason", sort=True):
         names = sorted(rows.index, key=lambda pin: (planted.get(pin) is not None, pin))
-        shown[str(reason)] = names[:each]
-    pictures = _read_thumbnails(chain.pins, {pin for names in shown.values() for pin in names})
+        pins_by_reason[str(reason)] = names[:each]
+    thumbnails = _read_thumbnails(chain.pins, {pin for names in pins_by_reason.values() for pin in names})
     sections: list[str] = []
-    for reason, names in shown.items():
+    for reason, names in pins_by_reason.items():
         labels = [_format_label(chain, reason, pin, planted) for pin in names]
-        sheet = draw_contact_sheet([pictures[pin] for pin in names], labels, SHEET_COLUMNS, SHEET_CELL)
+        sheet = draw_contact_sheet([thumbnails[pin] for pin in names], labels, SHEET_COLUMNS, SHEET_CELL)
         caption = f"{len(names)} of {(chain.scores['reason'] == reason).sum()}"
         sections.append(pages.section(f"Dropped: {reason}", pages.image(encode_png(sheet), caption)))
     return sections
 
 
 def _format_label(chain: FilterChain, reason: str, pin: str, planted: Mapping[str, str | None]) -> str:
-    """The evidence in a few signs, and what was planted."""
+    """Format the evidence in a few signs, and the planted defect."""
     row = chain.scores.loc[pin]
     evidence = {
         "near_duplicate": f"like {row['duplicate_of']}",
@@ -163,14 +163,14 @@ def _format_label(chain: FilterChain, reason: str, pin: str, planted: Mapping[st
     return evidence if defect == reason or pin not in planted else f"{defect or 'good'}? {evidence}"
 
 
-def _read_thumbnails(pins: Path, wanted: set[str]) -> dict[str, Image.Image]:
-    """The wanted pins decoded; a grey square for one that cannot be."""
-    found = {}
+def _read_thumbnails(pins: Path, pin_ids: set[str]) -> dict[str, Image.Image]:
+    """Read the images of those pins; a grey square for one that cannot be decoded."""
+    thumbnails = {}
     for batch in tables.read_batches(pins, ["pin_id", "image"]):
         for pin, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if pin in wanted:
-                found[pin] = _decode_thumbnail(data)
-    return found
+            if pin in pin_ids:
+                thumbnails[pin] = _decode_thumbnail(data)
+    return thumbnails
 
 
 def _decode_thumbnail(data: bytes) -> Image.Image:

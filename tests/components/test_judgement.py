@@ -112,7 +112,7 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     project.evaluate(better, 0.1, changed=1.0)
     project.run("gate")
     touched = project.read(artifacts.Verdict)["reasons"]
-    assert touched == ["challenger.core_max_abs_diff_worst is 1: it must be at most 0"]
+    assert touched == ["Core difference (challenger.core_max_abs_diff_worst) is 1: it must be at most 0"]
     project.evaluate(better, 0.1)
     project.run("gate", "review", "register", "promote")
     raters = project.read(load_stage("gate").outputs["metrics"])["raters"]

@@ -97,7 +97,7 @@ def verdict(
             *(painted("challenger", NEW, 0.05) if challenger is None else challenger),
             *(painted("champion", OLD) if champion is None else champion),
         ],
-        figures=FIGURES if figures is None else figures,
+        metrics=FIGURES if figures is None else figures,
         judgments=said(NEW, against, 0.8) if judgments is None else judgments,
     )
 
@@ -187,14 +187,14 @@ def test_measure_that_is_no_number(value: float) -> None:
     rows = painted("challenger", NEW, 0.05)
     rows[3]["reward_overall"] = value
     found = verdict(challenger=rows)
-    assert found == Verdict("fail", ("reward_overall is not a number in 1 of 80 pictures",))
+    assert found == Verdict("fail", ("reward_overall is not a number in 1 of 80 images",), NEW, OLD)
 
 
 @pytest.mark.parametrize(
     ("side", "reason"),
     [
         ("challenger", "extension was not measured: it is guarded"),
-        ("champion", "extension was not measured on the champion's pictures: it is guarded"),
+        ("champion", "extension was not measured on the champion's images: it is guarded"),
     ],
 )
 @pytest.mark.parametrize("missing", [True, False])
@@ -212,11 +212,17 @@ def test_missing_measure(side: str, reason: str, missing: bool) -> None:
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        ({"core_max_abs_diff_worst": 1}, "challenger.core_max_abs_diff_worst is 1: it must be at most 0"),
-        ({"core_max_abs_diff_worst": float("nan")}, "challenger.core_max_abs_diff_worst is nan: it must be at most 0"),
+        (
+            {"core_max_abs_diff_worst": 1},
+            "Core difference (challenger.core_max_abs_diff_worst) is 1: it must be at most 0",
+        ),
+        (
+            {"core_max_abs_diff_worst": float("nan")},
+            "Core difference (challenger.core_max_abs_diff_worst) is nan: it must be at most 0",
+        ),
         (
             {"core_max_abs_diff_worst": None},
-            "challenger.core_max_abs_diff_worst was not measured: it must be at most 0",
+            "Core difference (challenger.core_max_abs_diff_worst) was not measured: it must be at most 0",
         ),
         ({"reward_overall": 0.2}, "challenger.reward_overall is 0.2: it must be at least 0.3"),
         ({"reward_overall": float("nan")}, "challenger.reward_overall is nan: it must be at least 0.3"),
@@ -224,7 +230,7 @@ def test_missing_measure(side: str, reason: str, missing: bool) -> None:
 )
 def test_limits(figures: dict[str, Any], reason: str) -> None:
     found = verdict(figures=FIGURES | {"challenger": FIGURES["challenger"] | figures})
-    assert found == Verdict("fail", (reason,))
+    assert found == Verdict("fail", (reason,), NEW, OLD)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +242,7 @@ def test_limits(figures: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_drift_is_a_limit(figures: dict[str, Any], reason: str) -> None:
-    assert verdict(figures=FIGURES | figures) == Verdict("fail", (reason,))
+    assert verdict(figures=FIGURES | figures) == Verdict("fail", (reason,), NEW, OLD)
 
 
 def test_limits_hold_before_there_is_a_champion() -> None:
@@ -248,7 +254,7 @@ def test_limits_hold_before_there_is_a_champion() -> None:
 def test_evaluation_of_another_model() -> None:
     found = verdict(challenger=painted("challenger", OLDER, 0.05))
     assert found.outcome == "fail"
-    assert "the evaluation holds no picture of this model: evaluate it again" in found.reasons
+    assert "the evaluation holds no image of this model: evaluate it again" in found.reasons
 
 
 @pytest.mark.parametrize("champion", [[], painted("champion", OLD, items=4), painted("champion", OLDER)])
@@ -301,11 +307,11 @@ def test_files(tmp_path: Path) -> None:
     facts = tmp_path / "champion" / "champion.json"
     places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
     facts.write_text(json.dumps({"version": "3", "digest": OLD}))
-    against, found = run_gate(GATE, NEW, *places)
-    assert (against, found.outcome) == (OLD, "pass")
+    found = run_gate(GATE, NEW, *places)
+    assert (found.champion, found.outcome) == (OLD, "pass")
     facts.write_text('{"version": null}')
-    against, found = run_gate(GATE, NEW, *places)
-    assert (against, found.outcome) == (None, "pending")
+    found = run_gate(GATE, NEW, *places)
+    assert (found.champion, found.outcome) == (None, "pending")
 
 
 @pytest.mark.parametrize(

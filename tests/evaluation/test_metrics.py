@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from evaluation.generator.measure_names import LOWER_IS_BETTER, MEASURES
+from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
 
 from components.artifacts import HeadlineMetrics
 from evaluation.metrics import (
@@ -15,9 +15,9 @@ from evaluation.metrics import (
     SUMMARY,
     collect_headline,
     describe_headline,
+    get_title,
     look_up_metric,
     render_page,
-    title_of_key,
 )
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
@@ -78,5 +78,5 @@ def test_only_what_was_measured_is_collected() -> None:
 
 
 def test_a_key_is_read_with_its_title() -> None:
-    assert title_of_key("evaluate", "challenger.extension") == "Product extension (challenger.extension)"
-    assert title_of_key("evaluate", "paste.extension") == "paste.extension"
+    assert get_title("evaluate", "challenger.extension") == "Product extension (challenger.extension)"
+    assert get_title("evaluate", "paste.extension") == "paste.extension"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from canvas.pins.images import encode_png
+from evaluation.ratings.judgments import RatingRules
 from evaluation.ratings.packets import PacketSpec, write_packet
-from evaluation.ratings.rules import RatingRules
 from tests.lifecycle.conftest import Project
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def shown(**changes: Any) -> str:
 
 def test_without_a_champion() -> None:
     found = shown()
-    assert "240 pictures of 120 items; there is no champion to compare with." in found
+    assert "240 images of 120 items; there is no champion to compare with." in found
     assert "0.61 [0.5, 0.7]" in found
     assert "90 \N{PLUS-MINUS SIGN} 3" in found
     assert 'href="drift.html"' in found

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from evaluation.generator.comparison import Delta, Side
-from evaluation.pages.review import HumanRatings, ModelOrigin, ReviewPage, render_review_page
-from evaluation.ratings.reward_agreement import RewardAgreement
+from evaluation.pages.review import ModelOrigin, ReviewPage, render_review_page
+from evaluation.ratings.summary import RatingSummary, RewardAgreement
 from evaluation.statistics.intervals import Interval
 
 
@@ -66,7 +66,7 @@ def review() -> ReviewPage:
             delta("agreement", -0.1, 0.2),
         ],
         slices=[delta("scene right: desert", -0.4, -0.1), delta("scene right: lobby", -0.1, 0.1)],
-        human=HumanRatings(
+        human=RatingSummary(
             win_rate=Interval(0.41, 0.3, 0.52),
             against="the champion",
             judgments=120,
@@ -137,12 +137,12 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
     first = replace(
         review(),
         outcome="pending",
-        left="product pasted on another picture",
+        left="product pasted on another image",
         champion=None,
         champion_version=None,
         deltas=[replace(review().deltas[0], champion=None, difference=None)],
         slices=(),
-        human=HumanRatings(
+        human=RatingSummary(
             win_rate=None,
             against="pasting",
             judgments=0,
@@ -157,5 +157,5 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
     assert "Pending. Challenger 2222222222; there is no champion yet." in html
     assert "Nobody has compared it with pasting yet" in html
     assert "There is no champion to compare with." in html
-    with pytest.raises(ValueError, match="a page shows PNG pictures"):
+    with pytest.raises(ValueError, match="a page shows PNG images"):
         render_review_page(replace(first, sides=[replace(first.sides[0], challenger=b"JPEG")]))

@@ -5,13 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.pages.ratings import render_ratings_section
 from evaluation.ratings.agreement import (
     compute_consistency,
     compute_win_rate,
     fit_strengths,
     krippendorff_alpha,
-    select_counted,
 )
 
 
@@ -138,12 +136,3 @@ def test_consistency() -> None:
     again = [row(0, "a", 1.0), row(0, "a", 1.0, item_id="x"), row(2, "a", 1.0), row(2, "a", 0.0, item_id="y")]
     assert compute_consistency(again) == 0.5
     assert compute_consistency(wins(0.5)) is None
-
-
-def test_the_section_says_who_wins_and_who_was_set_aside() -> None:
-    rows = [*wins(0.8), row(1, "c", 0.0, set_aside="failed 3 of 3 attention checks")]
-    text = render_ratings_section(rows, {"new": "version 2", "old": "the champion"})
-    for words in ("version 2", "the champion", "failed 3 of 3 attention checks", "Krippendorff"):
-        assert words in text
-    assert "No judgment counts yet" in render_ratings_section([], {})
-    assert len(select_counted(rows)) == 120

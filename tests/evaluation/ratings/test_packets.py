@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from canvas.pins.images import encode_png
+from evaluation.ratings.judgments import RatingRules
 from evaluation.ratings.packets import PacketSpec, RatingItem, build_items, draw_sheet, list_questions, write_packet
-from evaluation.ratings.rules import RatingRules
 
 RULES = RatingRules(min_checks=0, max_failed_checks=0.2, max_contradictions=0.5)
 

@@ -82,7 +82,7 @@ def test_page_fetches_nothing(frame: Any) -> None:
 
 
 def test_side_without_pins_is_one_sentence(frame: Any) -> None:
-    with pytest.raises(ValueError, match="current side of the drift comparison has no pictures"):
+    with pytest.raises(ValueError, match="current side of the drift comparison has no images"):
         measure_drift(frame, frame[frame.split == "nowhere"], LIMITS)
 
 

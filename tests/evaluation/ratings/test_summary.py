@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins.tables import EVALUATION, JUDGMENTS, read, write
-from evaluation.ratings.reward_agreement import RewardAgreement, compute_reward_agreement
+from evaluation.ratings.summary import RewardAgreement, compute_reward_agreement
 from tests.evaluation.ratings.test_agreement import row
 
 ITEMS = 6
@@ -51,7 +51,7 @@ def test_items_count_alike_and_are_resampled(tmp_path: Path) -> None:
     assert found.reward is not None
     assert found.reward.mean == pytest.approx(0.5)
     assert (found.reward.low, found.reward.high) == (0.0, 1.0)
-    assert found.figures["reward_agreement"] == pytest.approx(0.5)
+    assert found.metrics["reward_agreement"] == pytest.approx(0.5)
 
 
 def test_no_difference_is_no_preference(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_no_difference_is_no_preference(tmp_path: Path) -> None:
 def test_without_ratings_nothing_is_said(tmp_path: Path) -> None:
     found = asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2), [])
     assert found == RewardAgreement(reward=None, pair=None, alpha=None)
-    assert found.figures == {}
+    assert found.metrics == {}
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_ratings_of_other_versions_tell_of_raters_only(tmp_path: Path) -> None:
     said = [row(pair, rater, float(pair < 4)) for pair in range(ITEMS) for rater in "ab"]
     found = asked(tmp_path / "said", evaluation(tmp_path / "scored", 0.9, 0.2, version="next"), said)
     assert found.reward is None
-    assert found.figures.keys() == {
+    assert found.metrics.keys() == {
         f"{name}{end}" for name in ("pair_agreement", "alpha") for end in ("", "_low", "_high")
     }
-    assert found.figures["pair_agreement"] == found.figures["alpha"] == 1.0
+    assert found.metrics["pair_agreement"] == found.metrics["alpha"] == 1.0
 
 
 def test_it_is_not_asked_about_pictures_that_it_may_have_learnt_from(tmp_path: Path) -> None:
