@@ -13,13 +13,13 @@ from canvas.sources.showroom.captions import compose_true_caption
 
 @dataclass(frozen=True, slots=True)
 class CaptionedPin:
-    """What training and scoring of captions need to know of a pin besides its picture."""
+    """What training and scoring of captions need to know of a pin besides its image."""
 
     split: str
     category: str
     caption: str
     scene: str | None
-    true: bool  # truth knows the pin
+    has_truth: bool
 
 
 def load_captioned_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[str, CaptionedPin]:

@@ -49,8 +49,8 @@ class Captioner:
             raise ValueError(f"prompt is {asking.prompt!r}, but {type(model).__name__} takes none: set it to null")
 
     @torch.inference_mode()
-    def captions(self, images: Sequence[Image.Image]) -> list[str]:
-        """One caption a picture, the most probable token at a time; white space made single."""
+    def generate_captions(self, images: Sequence[Image.Image]) -> list[str]:
+        """Generate a caption of each image, the most probable token at a time; white space made single."""
         inputs = self._inputs([composite_on_white(image) for image in images]).to(self.model.device)
         tokens = self.model.generate(**inputs, max_new_tokens=self.asking.max_tokens, do_sample=False)
         asked = inputs.get("input_ids")

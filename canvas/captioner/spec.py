@@ -1,8 +1,10 @@
-"""What the demo's captioner is, and how any captioner is asked."""
+"""What the demo's captioner is, how any captioner is prompted, and how one is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from canvas.train.spec import TrainableParams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,3 +35,25 @@ class CaptioningSpec:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}: a caption needs 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionerTrainingSpec(TrainableParams):
+    """Where the captioner comes from, how it is trained and how it is scored."""
+
+    init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
+    asking: CaptioningSpec
+    decoder: DecoderSpec | None  # null with init_from, as are train and drop
+    drop: float | None  # fraction of the image features withheld in training
+    batch_size: int  # images at once, for features and for scoring
+
+    def __post_init__(self) -> None:
+        absent = [name for name in ("decoder", "drop", "train") if getattr(self, name) is None]
+        if self.init_from is None and absent:
+            raise ValueError(
+                f"train_captioner: {', '.join(absent)} must be given to train one, or init_from to name one"
+            )
+        if self.init_from is not None and len(absent) < 3:
+            raise ValueError(
+                "train_captioner: an init_from model is used as it is; set decoder, drop and train to null"
+            )

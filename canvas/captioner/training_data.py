@@ -31,12 +31,10 @@ def load_caption_batches(
     `captions`. In memory (2.5 kB a pin), because the encoder stays as it is: each picture passes once."""
     ids, features = [], []
     with tqdm(total=len(captions), desc="image features", unit="pin") as bar:
-        for batch in tables.read_batches(pins, ["pin_id", "image"], rows_at_once):
-            rows = [row for row in batch.to_pylist() if row["pin_id"] in captions]
-            if rows:
-                ids += [row["pin_id"] for row in rows]
-                features.append(extract_image_features(captioner, [decode_image(row["image"]) for row in rows]))
-                bar.update(len(rows))
+        for rows in tables.select_batches(pins, ["image"], captions, rows_at_once):
+            ids += [row["pin_id"] for row in rows]
+            features.append(extract_image_features(captioner, [decode_image(row["image"]) for row in rows]))
+            bar.update(len(rows))
     if not ids:
         raise ValueError("no pin of the train split has a caption: name a captioner in train_captioner.init_from")
     columns: Batch = {

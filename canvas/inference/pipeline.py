@@ -327,7 +327,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         background = getattr(self.segmenter.config, "background_labels", ())
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
         segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
-        return segmenter.alphas([image], edges)[0]
+        return segmenter.predict_alphas([image], edges)[0]
 
     def _sample_noise(
         self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None

@@ -29,7 +29,7 @@ from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load
 from canvas.loading import LOADING_LOCK
 from canvas.pins.images import composite_on_white
 from canvas.pins.masks import Alpha, apply_guided_filter
-from canvas.segmenter.spec import EdgeSpec, UNetSpec
+from canvas.segmenter.spec import EdgeSpec, SegmenterTrainingSpec, UNetSpec
 
 MODEL_TYPE = "product_unet"
 
@@ -118,8 +118,8 @@ class Segmenter(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def alphas(self, images: Sequence[Image.Image], edges: EdgeSpec) -> list[Alpha]:
-        """The matte of each picture in its own size, float32 [h, w] in 0..1."""
+    def predict_alphas(self, images: Sequence[Image.Image], edges: EdgeSpec) -> list[Alpha]:
+        """Return the matte of each image in its own size, float32 [h, w] in 0..1."""
         device = self.mean.device
         logits = (
             self(torch.stack([make_square_tensor(image, self.size) for image in images]).to(device) / 255).float().cpu()
@@ -138,6 +138,16 @@ def build_segmenter(spec: UNetSpec) -> Segmenter:
     load_pretrained_weights(network.trunk)
     size = {"height": spec.image_size, "width": spec.image_size}
     return Segmenter(network, SegformerImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3))
+
+
+def initialize_segmenter(spec: SegmenterTrainingSpec) -> Segmenter:
+    """Return the segmenter that training starts from, or that is used as it is where there is none."""
+    if spec.unet is not None:
+        return build_segmenter(spec.unet)
+    assert spec.init_from is not None
+    if spec.train is None:
+        return load_segmenter(spec.init_from, spec.background)
+    return load_trainable_segmenter(spec.init_from)
 
 
 def load_segmenter(source: str | Path, background: Sequence[str] | None = None) -> Segmenter:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canvas.train.spec import TrainableParams
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetSpec:
@@ -42,3 +44,28 @@ class EdgeSpec:
     def __post_init__(self) -> None:
         if self.radius < 0 or self.epsilon <= 0:
             raise ValueError(f"edges need a radius of 0 or more and an epsilon above 0, not {self}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmenterTrainingSpec(TrainableParams):
+    """Where the segmenter comes from, how it is trained and how it is scored."""
+
+    init_from: str | None  # path or hub id of a transformers semantic segmentation model; null: the U-Net below
+    background: tuple[str, ...]  # classes of an untrained init_from model that are no product
+    unet: UNetSpec | None  # null with init_from
+    augment: AugmentSpec | None  # null with train: null
+    threshold: float  # alpha from which a pixel is product, when scored
+    score_batch: int  # images at once, when scored
+
+    def __post_init__(self) -> None:
+        if (self.init_from is None) == (self.unet is None):
+            raise ValueError("train_segmenter: give init_from or unet, and null for the other")
+        if (self.train is None) != (self.augment is None):
+            raise ValueError("train_segmenter: give both train and augment, or null for both")
+        if self.train is None and self.init_from is None:
+            raise ValueError("train_segmenter.train is null: a U-Net from scratch needs training, or name init_from")
+        if self.train is not None and self.background:
+            raise ValueError(
+                f"train_segmenter.background is {list(self.background)}: training replaces the classes by one, "
+                "product; give [] or set train and augment to null"
+            )

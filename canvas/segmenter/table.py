@@ -63,7 +63,7 @@ def segment_pins(
         def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:
             from canvas.pins.images import decode_image
 
-            alphas = self.segmenter.alphas([decode_image(data) for data in images.to_pylist()], edges)
+            alphas = self.segmenter.predict_alphas([decode_image(data) for data in images.to_pylist()], edges)
             return [build_mask_row(alpha, limits) for alpha in alphas]
 
     column_of: Any = Masker().rows_of  # Daft makes an expression of it

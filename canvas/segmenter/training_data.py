@@ -26,30 +26,26 @@ class SegmentationData:
     scenes: torch.Tensor  # [M, 3, S, S] RGB
 
 
-def load_segmentation_data(pins: Path, truth: Path, wanted: Collection[str], side: int) -> SegmentationData:
-    """The `wanted` pins that truth is known of, in memory (4 * S * S bytes a pin, 3 a scene).
+def load_segmentation_data(pins: Path, truth: Path, pin_ids: Collection[str], side: int) -> SegmentationData:
+    """Load the given pins that truth knows into memory (4 * S * S bytes a pin, 3 a scene).
 
     Raises `ValueError` if there is none with a product, or none without.
     """
     alphas: dict[str, torch.Tensor] = {}
     scenes: list[torch.Tensor] = []
-    for batch in tables.read_batches(truth, ["pin_id", "kind", "alpha", "background"]):
-        for row in batch.to_pylist():
-            if row["pin_id"] in wanted:
-                alphas[row["pin_id"]] = _decode_square_alpha(row["alpha"], side)
-                if row["background"] is not None:
-                    scenes.append(make_square_tensor(decode_image(row["background"]), side))
+    for row in tables.iterate_rows(truth, ["alpha", "background"], pin_ids):
+        alphas[row["pin_id"]] = _decode_square_alpha(row["alpha"], side)
+        if row["background"] is not None:
+            scenes.append(make_square_tensor(decode_image(row["background"]), side))
     ids, pixels = [], []
-    for batch in tables.read_batches(pins, ["pin_id", "image"]):
-        for row in batch.to_pylist():
-            if row["pin_id"] in alphas:
-                ids.append(row["pin_id"])
-                pixels.append(make_square_tensor(decode_image(row["image"]), side))
-                if not alphas[row["pin_id"]].any():
-                    scenes.append(pixels[-1])
+    for row in tables.iterate_rows(pins, ["image"], alphas):
+        ids.append(row["pin_id"])
+        pixels.append(make_square_tensor(decode_image(row["image"]), side))
+        if not alphas[row["pin_id"]].any():
+            scenes.append(pixels[-1])
     if not scenes or not any(alphas[pin_id].any() for pin_id in ids):
         raise ValueError(
-            f"{truth} knows the true product of none of the {len(wanted)} pins to train on: name a segmenter in "
+            f"{truth} knows the true product of none of the {len(pin_ids)} pins to train on: name a segmenter in "
             "train_segmenter.init_from and set train_segmenter.train to null"
         )
     return SegmentationData(

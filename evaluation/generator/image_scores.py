@@ -53,7 +53,9 @@ def score_images(
     alphas = [
         alpha
         for first in range(0, len(images), batch_size)
-        for alpha in segmenter.alphas([Image.fromarray(image) for image in images[first : first + batch_size]], edges)
+        for alpha in segmenter.predict_alphas(
+            [Image.fromarray(image) for image in images[first : first + batch_size]], edges
+        )
     ]
     growths = [
         measure_growth(product.alpha >= 0.5, alpha >= 0.5) for product, alpha in zip(products, alphas, strict=True)

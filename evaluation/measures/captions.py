@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from canvas.captioner.captions import CaptionedPin
+from canvas.pins.captions import parse_caption
 from evaluation.statistics.intervals import bootstrap_mean
-
-CaptionParser = Callable[[str], tuple[str | None, str]]
-"""Splits a caption into product (None: none named) and background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +41,42 @@ def find_category(product: str, nouns: Mapping[str, str]) -> str | None:
     return next((nouns[word] for word in reversed(_split_words(product)) if word in nouns), None)
 
 
-def score_caption(
-    pin_id: str, split: str, caption: str, true_caption: str, scene: str | None, category: str, *,
-    parse: CaptionParser, nouns: Mapping[str, str],
-) -> CaptionScore:  # fmt: skip
-    """Score one caption; `scene` is None on white, and a `true_caption` without a product is a view alone."""
-    product, background = parse(caption)
-    true_product, _ = parse(true_caption)
-    has_product = true_product is not None
+def score_captions(captions: Mapping[str, str], pins: Mapping[str, CaptionedPin]) -> list[CaptionScore]:
+    """Score the captions (pin_id -> caption) of pins that truth knows, in the order of `pins`.
+
+    The nouns of categories are learnt from those of `pins` in the train split.
+    """
+    train = (pin for pin in pins.values() if pin.split == "train")
+    nouns = learn_category_nouns((parse_caption(pin.caption)[0], pin.category) for pin in train)
+    return [
+        score_caption(pin_id, captions[pin_id], pin, nouns)
+        for pin_id, pin in pins.items()
+        if pin.has_truth and pin_id in captions
+    ]
+
+
+def score_caption(pin_id: str, caption: str, pin: CaptionedPin, nouns: Mapping[str, str]) -> CaptionScore:
+    """Score one caption of a pin whose own caption is true; `nouns`: noun -> category."""
+    product, background = parse_caption(caption)
+    true_product, _ = parse_caption(pin.caption)
+    has_product, scene = true_product is not None, pin.scene
     return CaptionScore(
         pin_id=pin_id,
-        split=split,
+        split=pin.split,
         scene_right=None if scene is None else _has_phrase(background, scene),
         white_right=_has_phrase(background, "white") if scene is None else None,
-        category_right=find_category(product or "", nouns) == category if has_product else None,
+        category_right=find_category(product or "", nouns) == pin.category if has_product else None,
         alone_right=None if has_product else product is None,
         product_right=product == true_product if has_product else None,
     )
+
+
+def compute_mean_words(texts: Iterable[Mapping[str, str]]) -> dict[str, float]:
+    """Return the mean number of words of the rows' captions, by source."""
+    words: dict[str, list[int]] = {}
+    for row in texts:
+        words.setdefault(row["source"], []).append(len(row["caption"].split()))
+    return {source: sum(counts) / len(counts) for source, counts in words.items()}
 
 
 def compute_caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from canvas.pins.masks import Mask
+from canvas.pins import tables
+from canvas.pins.images import decode_image
+from canvas.pins.masks import Mask, decode_mask
 from evaluation.statistics.intervals import bootstrap_mean
+
+if TYPE_CHECKING:
+    from canvas.segmenter.model import Segmenter
+    from canvas.segmenter.spec import EdgeSpec
 
 TOLERANCE = 0.008
 """Distance within which boundaries agree, as a fraction of the image's diagonal (DAVIS, Perazzi et al. 2016)."""
@@ -30,6 +38,39 @@ class MaskScore:
 def score_mask(pin_id: str, split: str, predicted: Mask, truth: Mask) -> MaskScore:
     """Return the score of one predicted mask."""
     return MaskScore(pin_id, split, bool(truth.any()), iou(predicted, truth), boundary_f(predicted, truth))
+
+
+def score_mask_table(masks: Path, truth: Path, split_of: Mapping[str, str]) -> Iterator[MaskScore]:
+    """Score the masks of a table, in the order of pin_id; pins that truth does not know are left out."""
+    true_alphas = tables.scan(truth).select("pin_id", "alpha").with_column_renamed("alpha", "truth")
+    pairs = tables.scan(masks).select("pin_id", "mask").join(true_alphas, on="pin_id").sort("pin_id")
+    for batch in pairs.to_arrow_iter(results_buffer_size=1):
+        for row in batch.to_pylist():
+            mask = decode_mask(row["mask"])
+            yield score_mask(row["pin_id"], split_of[row["pin_id"]], mask, _decode_truth(row["truth"], mask))
+
+
+def score_segmenter(
+    segmenter: Segmenter,
+    edges: EdgeSpec,
+    pins: Path,
+    truth: Path,
+    split_of: Mapping[str, str],
+    *,
+    threshold: float,
+    batch_size: int,
+) -> Iterator[MaskScore]:
+    """Segment the pins of `split_of` that truth knows, and score the masks of alpha from `threshold` on."""
+    true_alphas = tables.read_column(truth, "alpha", split_of)
+    for rows in tables.select_batches(pins, ["image"], true_alphas, batch_size):
+        alphas = segmenter.predict_alphas([decode_image(row["image"]) for row in rows], edges)
+        for pin_id, alpha in zip((row["pin_id"] for row in rows), alphas, strict=True):
+            mask = alpha >= threshold
+            yield score_mask(pin_id, split_of[pin_id], mask, _decode_truth(true_alphas[pin_id], mask))
+
+
+def _decode_truth(png: bytes | None, mask: Mask) -> Mask:
+    return np.zeros(mask.shape, bool) if png is None else decode_mask(png)
 
 
 def iou(predicted: Mask, truth: Mask) -> float:
@@ -59,6 +100,17 @@ def compute_mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, flo
     for score in scores:
         by_split.setdefault(score.split, []).append(score)
     return {split: _compute_split_metrics(of_split) for split, of_split in sorted(by_split.items())}
+
+
+def compute_screening_metrics(scores: Iterable[MaskScore], reasons: Mapping[str, str | None]) -> dict[str, float]:
+    """Compare the IoU of pins with a product that were accepted (no reason for rejection) and that were rejected."""
+    products = [score for score in scores if score.has_product]
+    accepted = [score.iou for score in products if reasons[score.pin_id] is None]
+    rejected = [score.iou for score in products if reasons[score.pin_id] is not None]
+    return {
+        **(bootstrap_mean(accepted).to_metrics("iou_of_accepted") if accepted else {}),
+        **(bootstrap_mean(rejected).to_metrics("iou_of_rejected") if rejected else {}),
+    }
 
 
 def _compute_split_metrics(scores: Sequence[MaskScore]) -> dict[str, float]:

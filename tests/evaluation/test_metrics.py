@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
-
 from components.artifacts import HeadlineMetrics
+from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
 from evaluation.metrics import (
     HEADLINE,
     MEASURE_MEANINGS,

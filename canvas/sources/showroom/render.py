@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from canvas.pins import tables
 from canvas.pins.images import encode_jpeg, encode_png, read_image_size
@@ -89,6 +90,20 @@ def render_pins(showroom: Showroom, threads: int) -> Iterator[Rows]:
                 pa.RecordBatch.from_pylist(list(pins), schema=tables.PINS),
                 pa.RecordBatch.from_pylist(list(truth), schema=tables.TRUTH),
             )
+
+
+def write_showroom(folder: Path, spec: ShowroomSpec, seed: int, threads: int, pins: Path, truth: Path) -> None:
+    """Render the showroom over the package files in `folder`, and write its pins and their truth."""
+    showroom = load_showroom(folder, spec, seed)
+    with (
+        tables.Writer(pins, tables.PINS) as pin_rows,
+        tables.Writer(truth, tables.TRUTH) as truth_rows,
+        tqdm(total=spec.pins, desc="render", unit="pin") as bar,
+    ):
+        for rows in render_pins(showroom, threads):
+            pin_rows.add(rows.pins)
+            truth_rows.add(rows.truth)
+            bar.update(rows.pins.num_rows)
 
 
 def format_pin_id(seed: int, index: int) -> str:

@@ -59,14 +59,14 @@ def taught():
 
 
 def test_what_is_learnt_is_said_one_by_one_and_together(taught):
-    assert taught.captions(pictures()) == CAPTIONS
-    assert [taught.captions([picture])[0] for picture in pictures()] == CAPTIONS
+    assert taught.generate_captions(pictures()) == CAPTIONS
+    assert [taught.generate_captions([picture])[0] for picture in pictures()] == CAPTIONS
 
 
 def test_the_captioner_comes_back_from_its_directory(taught, tmp_path):
     taught.save(tmp_path / "model")
     assert not list((tmp_path / "model").glob("*.bin"))
-    assert load_captioner(tmp_path / "model").captions(pictures()) == CAPTIONS
+    assert load_captioner(tmp_path / "model").generate_captions(pictures()) == CAPTIONS
     taught.save(tmp_path / "again")
     for file in (tmp_path / "model").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
@@ -76,7 +76,7 @@ def test_captioners_that_load_at_once_are_whole(taught, tmp_path):
     taught.save(tmp_path / "model")
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(load_captioner, [tmp_path / "model"] * 8))
-    assert [found.captions(pictures()) for found in loaded] == [CAPTIONS] * 8
+    assert [found.generate_captions(pictures()) for found in loaded] == [CAPTIONS] * 8
 
 
 def test_only_the_decoder_learns():
@@ -139,12 +139,12 @@ def blip(tmp_path_factory) -> Path:
 
 def test_a_checkpoint_of_transformers_answers_a_prompt(blip, tmp_path):
     asked = load_captioner(blip, CaptioningSpec(prompt="a photo of", max_tokens=5))
-    found = asked.captions(pictures())
+    found = asked.generate_captions(pictures())
     assert len(found) == 2
     assert not any(text.startswith("a photo of") for text in found)
     asked.save(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "asking.json").read_text()) == {"prompt": "a photo of", "max_tokens": 5}
-    assert load_captioner(tmp_path / "model").captions(pictures()) == found
+    assert load_captioner(tmp_path / "model").generate_captions(pictures()) == found
 
 
 def test_a_prompt_where_one_is_needed_and_none_where_not(blip, taught, tmp_path):

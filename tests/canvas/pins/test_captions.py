@@ -78,4 +78,4 @@ def test_words_of_a_catalogue_without_truth(tmp_path):
     words = load_captioned_pins(tmp_path / "pins", tmp_path / "truth", {"a": "train", "b": "train"})
     assert list(words) == ["a"]
     assert words["a"].caption == "Mug"
-    assert not words["a"].true
+    assert not words["a"].has_truth

@@ -44,7 +44,9 @@ def test_the_unet_comes_back_from_its_directory(tmp_path):
     segmenter.save(tmp_path / "model")
     assert sorted(file.suffix for file in (tmp_path / "model").iterdir()) == [".json", ".json", ".safetensors"]
     again = load_segmenter(tmp_path / "model")
-    for before, after in zip(segmenter.alphas(pictures(), PLAIN), again.alphas(pictures(), PLAIN), strict=True):
+    for before, after in zip(
+        segmenter.predict_alphas(pictures(), PLAIN), again.predict_alphas(pictures(), PLAIN), strict=True
+    ):
         assert (before == after).all()
 
 
@@ -58,15 +60,15 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 
 def test_mattes_have_their_pictures_sizes():
     segmenter = build_segmenter(SPEC).eval()
-    alphas = segmenter.alphas(pictures(), EdgeSpec(radius=4, epsilon=1e-3))
+    alphas = segmenter.predict_alphas(pictures(), EdgeSpec(radius=4, epsilon=1e-3))
     assert [alpha.shape for alpha in alphas] == [(70, 50), (90, 40)]
     assert all(alpha.dtype == np.float32 and alpha.min() >= 0 and alpha.max() <= 1 for alpha in alphas)
 
 
 def test_a_picture_alone_and_in_a_batch_has_the_same_matte():
     segmenter = build_segmenter(SPEC).eval()
-    together = segmenter.alphas(pictures(), PLAIN)
-    alone = [segmenter.alphas([picture], PLAIN)[0] for picture in pictures()]
+    together = segmenter.predict_alphas(pictures(), PLAIN)
+    alone = [segmenter.predict_alphas([picture], PLAIN)[0] for picture in pictures()]
     assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(together, alone, strict=True))
 
 

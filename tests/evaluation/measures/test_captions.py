@@ -1,6 +1,6 @@
 import pytest
 
-from canvas.pins.captions import parse_caption
+from canvas.captioner.captions import CaptionedPin
 from evaluation.measures.captions import compute_caption_metrics, find_category, learn_category_nouns, score_caption
 
 NOUNS = learn_category_nouns(
@@ -9,7 +9,8 @@ NOUNS = learn_category_nouns(
 
 
 def score(caption: str, true: str, scene: str | None, category: str = "T-shirts"):
-    return score_caption("p", "unseen_view", caption, true, scene, category, parse=parse_caption, nouns=NOUNS)
+    pin = CaptionedPin(split="unseen_view", category=category, caption=true, scene=scene, has_truth=True)
+    return score_caption("p", caption, pin, NOUNS)
 
 
 def test_a_noun_is_the_last_word_of_a_name_and_goes_to_its_commonest_category():

@@ -111,7 +111,7 @@ def test_a_smaller_picture_does_not_give_the_champion_away() -> None:
 
 
 def test_nothing_to_compare() -> None:
-    with pytest.raises(ValueError, match="nothing to compare"):
+    with pytest.raises(ValueError, match="sample candidates of both"):
         build_items(candidates(), spec())
 
 
