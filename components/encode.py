@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import EncodingSpec
 from components.artifacts import Captions, Clip, Kept, Masks, Pins, Shards, Vae
 from lifecycle.declare.stage import Input, Metrics, Output, Scratch, stage
-
-if TYPE_CHECKING:
-    from canvas.shards.encoding import Encoders
-
-MAX_CHECKED_CAPTIONS = 20_000
-"""Captions that are asked whether a text tower cuts them off."""
 
 
 @stage(machine="gpus")
@@ -38,22 +29,20 @@ def encode(
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
-    from canvas.pins.image_batches import select_evenly
-    from canvas.shards.encoding import PinSamples
+    from canvas.shards.encoding import Encoders, PinSamples, compute_encoding_metrics
     from canvas.shards.files import write_shards
-    from canvas.shards.rows import ShardRows
     from canvas.train.distributed import join_world
     from canvas.vae.model import get_scale_factor
 
     clock = time.perf_counter()
-    encoders = _encoders(clip.path, vae.path, text)
+    encoders = Encoders.load(clip.path, vae.path, text)
     frames.check_cells(get_scale_factor(encoders.vae))
     split_of = tables.read_kept_splits(pins.path, kept.path)
-    said = read_captions(captions.path, split_of, encode.sources)
-    ids = [pin_id for pin_id in split_of if pin_id in said]
+    captions_of = read_captions(captions.path, split_of, encode.sources)
+    ids = [pin_id for pin_id in split_of if pin_id in captions_of]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
     with join_world(encode.parallel) as world:
-        samples = PinSamples(pins.path, masks.path, views, said, encoders, encode, frames, silent=world.rank > 0)
+        samples = PinSamples(pins.path, masks.path, views, captions_of, encoders, encode, frames, silent=world.rank > 0)
         started = time.perf_counter()
         encoded = write_shards(
             shards.path,
@@ -67,33 +56,10 @@ def encode(
     if world.rank > 0:
         return
 
-    index = ShardRows(shards.path).index
-    texts = {caption for pin_id in ids for caption in said[pin_id][: encode.captions]}
-    looked_at = select_evenly(texts, MAX_CHECKED_CAPTIONS)
-    figures = {
-        "pins": len(ids),
-        "views": len(views),
-        "without_caption": len(split_of) - len(ids),
-        "by_split": dict(Counter(row.split for row in index if row.view == 0)),
-        "by_bucket": dict(Counter(row.bucket for row in index if row.view == 0)),
-        "by_kind": dict(Counter(row.kind for row in index if row.view == 0)),
-        "captions": len(texts),
-        "captions_cut_share": sum(any(tower.get_overflow(text) for tower in encoders.towers) for text in looked_at)
-        / len(looked_at),
-        "bytes_per_pin": sum(file.stat().st_size for file in shards.path.iterdir()) / len(ids),
+    texts = {caption for pin_id in ids for caption in captions_of[pin_id][: encode.captions]}
+    values = {"pins": len(ids), "views": len(views), "without_caption": len(split_of) - len(ids)}
+    speed = {
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},
     }
-    metrics.write(figures)
-
-
-def _encoders(clip: Path, vae: Path, text: TextSpec) -> Encoders:
-    from canvas.clip.model import TextTower, load_clip
-    from canvas.device import default_device
-    from canvas.shards.encoding import Encoders
-    from canvas.vae.model import load_vae
-
-    device = default_device()
-    first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
-    towers = TextTower.from_clip(first, text.first).to(device), TextTower.from_clip(second, text.second).to(device)
-    return Encoders(load_vae(vae).eval().to(device), (first, second), towers)
+    metrics.write(values | compute_encoding_metrics(shards.path, texts, encoders.towers, pins=len(ids)) | speed)

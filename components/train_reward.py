@@ -55,15 +55,8 @@ def train_reward(
     tables = RewardTables(pins=pins.path, kept=kept.path, truth=truth.path, masks=masks.path, captions=captions.path)
     sets = build_comparison_sets(tables, params, spec, reward, human.products if use_human else frozenset())
     drawn = time.perf_counter()
-    network, result = fit_reward(
-        reward,
-        params,
-        spec,
-        sets["train"],
-        human if use_human else None,
-        checkpoints=scratch.path / "checkpoints",
-        log=log.metrics,
-    )
+    place, learnt = scratch.path / "checkpoints", human if use_human else None
+    network, result = fit_reward(reward, params, spec, sets["train"], learnt, checkpoints=place, log=log.metrics)
     trained = time.perf_counter()
     how = params.score_batch, spec.precision
     set_calibration(network, fit_calibrations(score_comparisons(network, sets["calibrate"], *how), HEADS))

@@ -22,6 +22,7 @@ Floats are float16. What is random is a function of the seed, the pin and the vi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,20 +36,24 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.clip.model import TextTower, encode_prompts
+from canvas.clip.model import TextTower, encode_prompts, load_clip
+from canvas.clip.spec import TextSpec
+from canvas.device import default_device
 from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import compute_hole, mask_images
 from canvas.masks.errors import simulate_errors
 from canvas.masks.holes import sample_mask
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, View, compute_view, extract_view
+from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_alpha
 from canvas.pins.pixels import bytes_to_tensor
 from canvas.shards.files import Sample
+from canvas.shards.rows import ShardRows
 from canvas.shards.spec import EncodingSpec
 from canvas.train.precision import autocast, choose_autocast_dtype
-from canvas.vae.model import Vae, compute_posterior, get_scale_factor
+from canvas.vae.model import Vae, compute_posterior, get_scale_factor, load_vae
 
 EncodedText = tuple[torch.Tensor, torch.Tensor]
 """Hidden states (L, D) and pooled (P,)."""
@@ -63,6 +68,14 @@ class Encoders:
     vae: Vae
     clips: tuple[open_clip.CLIP, open_clip.CLIP]
     towers: tuple[TextTower, TextTower]
+
+    @classmethod
+    def load(cls, clip: Path, vae: Path, text: TextSpec) -> Encoders:
+        """Load the autoencoder and both text-image encoders, in eval mode on this process's device."""
+        device = default_device()
+        first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
+        towers = TextTower.from_clip(first, text.first).to(device), TextTower.from_clip(second, text.second).to(device)
+        return cls(load_vae(vae).eval().to(device), (first, second), towers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +248,23 @@ def _to_float16(tensor: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(half).all():
         raise ValueError("an encoder's output does not fit float16: was it trained, with a KL weight above 0?")
     return half
+
+
+MAX_CHECKED_CAPTIONS = 20_000
+"""Captions that are asked whether a text tower cuts them off."""
+
+
+def compute_encoding_metrics(
+    shards: Path, texts: Collection[str], towers: Sequence[TextTower], *, pins: int
+) -> dict[str, Any]:
+    """Return what the shards hold by split, bucket and kind, and the share of captions that a text tower cuts off."""
+    index = [row for row in ShardRows(shards).index if row.view == 0]
+    checked = select_evenly(texts, MAX_CHECKED_CAPTIONS)
+    return {
+        "by_split": dict(Counter(row.split for row in index)),
+        "by_bucket": dict(Counter(row.bucket for row in index)),
+        "by_kind": dict(Counter(row.kind for row in index)),
+        "captions": len(texts),
+        "captions_cut_share": sum(any(tower.get_overflow(text) for tower in towers) for text in checked) / len(checked),
+        "bytes_per_pin": sum(file.stat().st_size for file in shards.iterdir()) / pins,
+    }
