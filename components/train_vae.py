@@ -30,7 +30,10 @@ def train_vae(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the autoencoder on crops of pins; score its reconstructions of held-out pins."""
+    """Train the autoencoder on crops of pins; score its reconstructions of held-out pins.
+
+    The sheet shows held-out pins above their reconstructions.
+    """
     import torch
 
     from canvas.clip.model import load_feature_distance
