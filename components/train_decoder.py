@@ -34,8 +34,7 @@ def train_decoder(
 ) -> None:
     """Retrain the decoder on encoded and generated latents, so that it leaves the product as it is and no seam.
 
-    The sheet shows held-out products pasted on the plain decoder's output, and decoded with it.
-    """
+    The sheet shows held-out products pasted on the plain decoder's output, and decoded with it."""
     import torch
 
     from canvas.clip.model import load_feature_distance
