@@ -22,6 +22,7 @@ from canvas.__main__ import _build_parser as canvas_parser
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from components.ingest import IngestParams
+from evaluation.metrics import HEADLINE
 from lifecycle.__main__ import _parser as lifecycle_parser
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections, read_section
@@ -87,7 +88,8 @@ def test_targets_are_makes() -> None:
 
 
 def test_lines_fit() -> None:
-    assert refused(r"^(?!\[\w+\]: https?://).{120,}$", lambda _, page: False) == {}
+    generated = ROOT / "docs" / "reference" / "metrics.md"
+    assert refused(r"^(?!\[\w+\]: https?://).{120,}$", lambda line, page: page == generated and line[0] == "|") == {}
 
 
 def test_stages_and_their_reports_exist() -> None:
@@ -103,7 +105,11 @@ def test_params_that_are_named_exist() -> None:
     sections = load_sections(root=ROOT)
 
     def good(name: str, page: Path) -> bool:
-        return name.partition(".")[0] not in sections or _holds(sections, name.split("."))
+        return (
+            name.partition(".")[0] not in sections
+            or _holds(sections, name.split("."))
+            or any(metric.key.startswith(name) for metric in HEADLINE)
+        )
 
     assert refused(r"(?:`|-S )([a-z_]+(?:\.[a-z_]+)+)\b", good) == {}
 

@@ -261,7 +261,7 @@ class StepLog(Protocol):
         """Record numbers of one step."""
 
     def image(self, name: str, png: bytes) -> None:
-        """Record an encoded PNG as artifact `images/<name>.png`."""
+        """Record an encoded PNG as artifact `samples/<name>.png`."""
 
 
 Machine = Literal["small", "cpu", "memory", "gpu", "gpus"]

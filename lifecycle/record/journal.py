@@ -60,8 +60,8 @@ class Journal:
         self.event("metrics", step=int(step), values={key: float(value) for key, value in values.items()})
 
     def image(self, name: str, png: bytes) -> None:
-        """Record an encoded PNG as artifact `images/<name>.png`."""
-        with self._surviving(), self._new_artifact(f"images/{name}.png") as path:
+        """Record an encoded PNG as artifact `samples/<name>.png`."""
+        with self._surviving(), self._new_artifact(f"samples/{name}.png") as path:
             path.write_bytes(png)
 
     def text(self, name: str, text: str) -> None:

@@ -10,7 +10,7 @@ holds them) with the tags `canvas.path` and `canvas.digest`.
 
 The run that stages are parts of has the headline as metrics and the params of all its stages, so that MLflow's table
 compares whole runs. PNGs are images with a key, too: `reports/train/sheet.png` is `train/sheet`, of the run and of that
-which it is a part of; `pictures/samples-000200.png` is step 200 of `samples`.
+which it is a part of; `samples/scene-000200.png` is step 200 of `scene`.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def test_from_a_report_back_to_the_raw_data(repository: Project) -> None:
         assert runs[stage].data.tags["mlflow.source.git.commit"] == head
         assert runs[stage].data.tags["canvas.git.dirty"] == "false"
     assert len(client.get_run(runs["score"].info.run_id).inputs.model_inputs) == 1
-    assert [file.path for file in client.list_artifacts(runs["score"].info.run_id, "images/samples")] == [
-        "images/samples/first.png"
+    assert [file.path for file in client.list_artifacts(runs["score"].info.run_id, "samples/samples")] == [
+        "samples/samples/first.png"
     ]
 
     def named(path: str, stage: str) -> str:

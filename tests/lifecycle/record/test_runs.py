@@ -85,8 +85,8 @@ def test_whole_runs_compare_by_headline_params_and_images(tracking: Tracking, tm
     fetch = begun(tmp_path, "fetch", group="G", params={"share": 1, "fetch.long": "x" * 7000})
     train = begun(tmp_path, "train", group="G", params={"share": 2, "train.steps": 3})
     Image.new("RGB", (4, 4), "red").save(tmp_path / "sheet.png")
-    train.picture("samples/a-000020", (tmp_path / "sheet.png").read_bytes())
-    train.picture("broken", b"no image")
+    train.image("samples/a-000020", (tmp_path / "sheet.png").read_bytes())
+    train.image("broken", b"no image")
     train.keep(tmp_path / "sheet.png", "reports/train/sheet.png")
     train.event("headline", values={"scene": 0.75})
     for folder in (ended(fetch), ended(train)):

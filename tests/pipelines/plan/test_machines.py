@@ -97,7 +97,7 @@ def test_styled_pictures_are_counted_as_they_are_asked_for():
     count = StyleTrialCount(products=3, styles=4, strengths=2, seeds=2, headline_seeds=5)
     wanted = plan_trials([range(4)] * 3, (1.0, 0.5), seeds=2, headline_seeds=5, seed=0)
     assert count.asked == len(wanted)
-    assert count.painted == len({one.same for one in wanted})
+    assert count.painted == len({one.image_key for one in wanted})
 
 
 @pytest.mark.parametrize("side", [64, 256, 1024])
