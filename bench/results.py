@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
         root = Path(folder)
         for name in INPUTS:
             (root / name).symlink_to(ROOT / name) if name == "data" else shutil.copytree(ROOT / name, root / name)
-        for file in [*ROOT.glob("*.dvc"), ROOT / "params.yaml"]:
+        for file in [*ROOT.glob("[!.]*.dvc"), ROOT / "params.yaml"]:
             shutil.copy(file, root)
         os.environ["PYTHONPATH"] = str(ROOT)  # for the data engine's processes
         os.chdir(root)
