@@ -50,13 +50,13 @@ class ConditionEncoder(nn.Module):
         return features
 
 
-class ConditionalDecoder(ModelMixin, ConfigMixin):
+class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Raw latents and the product of an image -> image. Build it with `from_vae`, load it with `from_pretrained`.
 
     `vae` and `vae_config` name the autoencoder whose decoder this holds.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         vae: str,

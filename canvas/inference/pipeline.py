@@ -46,7 +46,7 @@ CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
 
 
 @dataclass
-class CanvasOutput(BaseOutput):
+class CanvasOutput(BaseOutput):  # type: ignore[misc]
     """Images of the product image's size, the numbers of the candidates that they show, and the product as it was
     understood."""
 
@@ -55,7 +55,7 @@ class CanvasOutput(BaseOutput):
     candidates: list[int]
 
 
-class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
     """Generate a background round a product that follows a prompt, style images, or both.
 
     The model works in a frame of its own size and the product's aspect. The background comes back at the product
@@ -238,7 +238,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         sampler.scheduler.set_timesteps(steps)  # may be more than asked for: Heun's are 2 n - 1
         images: list[Image.Image] = []
         candidates: list[int] = []
-        passes = noise.split(candidates_per_pass)
+        passes = torch.split(noise, candidates_per_pass)
         with self.progress_bar(total=len(sampler.scheduler.timesteps) * len(passes)) as bar:
 
             def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:

@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
-from canvas.train.data import Batch, Batches, move_batch
+from canvas.train.data import B, Batches, move_batch
 from canvas.train.distributed import gather_weights, join_world, sync_gradients
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.ema import Averages, Snapshots
 from canvas.train.metric_window import MetricWindow
 from canvas.train.optimizer import compute_learning_rate_factor
-from canvas.train.player import Adversary, Objective, build_players
+from canvas.train.player import Adversary, M, Objective, build_players
 from canvas.train.precision import autocast, get_autocast_dtype, resolve_precision
 from canvas.train.progress import SNAPSHOTS, Progress, restore_progress, save_progress
 from canvas.train.spec import TrainSpec
@@ -31,8 +32,6 @@ from canvas.train.state import (
     measure_peak_memory,
     seed_generators,
 )
-
-__all__ = ["Adversary", "Objective", "TrainResult", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +45,14 @@ class TrainResult:
 
 
 def fit(
-    model: nn.Module,
-    objective: Objective,
-    batches: Batches,
+    model: M,
+    objective: Objective[M, B],
+    batches: Batches[B],
     spec: TrainSpec,
     *,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
-    sample: Callable[[nn.Module, int], None] | None = None,
+    sample: Callable[[M, int], None] | None = None,
     adversary: Adversary | None = None,
 ) -> TrainResult:
     """Train those parameters of `model` that require gradients, in place; continue from `checkpoints` if it can.
@@ -95,7 +94,10 @@ def fit(
         for step in range(first_step, spec.steps):
             seed_generators(mix_seed(spec.seed, step, world.rank), world.device)  # dropout and its like
             batch = move_batch(batches(step, world.rank, world.size), world.device, spec.channels_last)
-            passes = [_slice_batch(batch, at * samples, samples) for at in range(spec.accumulate)]
+            passes: list[dict[str, object]] = [
+                {name: cast(torch.Tensor, column)[at * samples : (at + 1) * samples] for name, column in batch.items()}
+                for at in range(spec.accumulate)
+            ]
             factor = compute_learning_rate_factor(spec, step)
 
             for turn, player in enumerate(players):
@@ -118,7 +120,7 @@ def fit(
                         if output.ndim == 0:
                             window.add(step, f"{player.name}{name}", output)
                         else:
-                            passes[at] = {**passes[at], name: output}
+                            columns[name] = output
 
                 scaler.unscale_(player.optimizer)
                 norm = _compute_gradient_norm(player.parameters.values())
@@ -163,18 +165,16 @@ def fit(
         )
 
 
-def _slice_batch(batch: Batch, first: int, count: int) -> Batch:
-    return {name: column[first : first + count] for name, column in batch.items()}
-
-
 def _compute_gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
     """Global 2-norm of the gradients there are."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def _format_divergence(step: int, quantity: str, value: float, batches: Batches, spec: TrainSpec) -> str:
-    pins = batches(step, 0, 1)["pin_id"]
+def _format_divergence(
+    step: int, quantity: str, value: float, batches: Batches[Mapping[str, object]], spec: TrainSpec
+) -> str:
+    pins = cast(list[str], batches(step, 0, 1)["pin_id"])
     listed = ", ".join(pins[:16]) + (f" and {len(pins) - 16} more" if len(pins) > 16 else "")
     return (
         f"{quantity} is {value} at step {step + 1}, on pins {listed}: look at these pins, lower learning_rate "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from canvas.train.data import Batch
+from canvas.train.data import B
 from canvas.train.distributed import World, replicate_model, shard_model
 from canvas.train.draws import Draws
 from canvas.train.optimizer import build_adamw
@@ -16,7 +17,9 @@ from canvas.train.precision import get_autocast_dtype
 from canvas.train.spec import TrainSpec
 from canvas.train.state import collect_saved_tensors
 
-Objective = Callable[[nn.Module, Batch, Draws], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+M = TypeVar("M", bound=nn.Module)
+
+Objective = Callable[[M, B, Draws], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 """Scalar loss, the mean over the samples of a batch, and what else to report.
 
 Scalars are logged as means; any other tensor, [samples, ...], becomes, detached, a column of the adversary's batch.
@@ -32,7 +35,7 @@ class Adversary:
     """
 
     model: nn.Module
-    objective: Objective
+    objective: Objective[Any, Any]
     start_step: int
     learning_rate: float
 
@@ -40,12 +43,12 @@ class Adversary:
 class ObjectiveModule(nn.Module):
     """A model with its objective as one module, so that a wrapper sees whatever part of the model is called."""
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective[Any, Any]) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, batch: Mapping[str, object], draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss, outputs = self.objective(self.model, batch, draws)
         return loss, {name: output.detach() for name, output in outputs.items()}
 
@@ -66,9 +69,9 @@ class Player:
 
 
 def build_players(
-    model: nn.Module, objective: Objective, adversary: Adversary | None, spec: TrainSpec, world: World
+    model: nn.Module, objective: Objective[Any, Any], adversary: Adversary | None, spec: TrainSpec, world: World
 ) -> list[Player]:
-    """The model, then the adversary if there is one: each trains while the other is frozen."""
+    """Return the model and, if there is one, the adversary: each trains while the other is frozen."""
     players = [_build_player("", model, objective, spec.learning_rate, 0, spec, world)]
     if adversary is not None:
         rate, start = adversary.learning_rate, adversary.start_step
@@ -81,7 +84,7 @@ def build_players(
 def _build_player(
     name: str,
     model: nn.Module,
-    objective: Objective,
+    objective: Objective[Any, Any],
     learning_rate: float,
     start_step: int,
     spec: TrainSpec,

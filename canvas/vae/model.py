@@ -30,7 +30,7 @@ MIN_VARIANCE = 1e-7
 """Of a principal component: less is rounding."""
 
 
-class PixelAutoencoder(ModelMixin, ConfigMixin):
+class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A linear map of patches, one a latent cell, and a convolutional network that adds what a linear map cannot.
 
     The linear map starts as principal components of the patches, the best that any linear autoencoder of them can learn
@@ -42,7 +42,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
     is fine.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         channels: tuple[int, ...],
@@ -82,18 +82,20 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
             nn.PixelShuffle(patch),
         )
 
-    def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
+    def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[torch.Tensor]:
         """Posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         posterior = DiagonalGaussianDistribution(torch.cat([mean + self.analysis(x), log_variance], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
-    def decode(self, z: torch.Tensor, return_dict: bool = True, generator: object = None) -> DecoderOutput | tuple:
+    def decode(
+        self, z: torch.Tensor, return_dict: bool = True, generator: object = None
+    ) -> DecoderOutput | tuple[torch.Tensor]:
         """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
         images = self.decoder(z) + self.synthesis(z)
         return DecoderOutput(sample=images) if return_dict else (images,)
 
-    def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple:
+    def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple[torch.Tensor]:
         """Images decoded from the means of their latents."""
         return self.decode(compute_posterior(self, sample).mode())
 

@@ -17,7 +17,7 @@ from canvas.vae.spec import AdversarySpec, ReconstructionSpec
 if TYPE_CHECKING:
     from canvas.train.data import Batch
     from canvas.train.draws import Draws
-    from canvas.train.loop import Adversary
+    from canvas.train.player import Adversary
 
 
 class ReconstructionLoss(nn.Module):
@@ -100,7 +100,7 @@ def discriminator_objective(
 
 def build_adversary(spec: AdversarySpec) -> Adversary:
     """Build the PatchGAN of `spec` as the training loop alternates it."""
-    from canvas.train.loop import Adversary
+    from canvas.train.player import Adversary
 
     return Adversary(
         model=PatchDiscriminator(spec.width, spec.layers),

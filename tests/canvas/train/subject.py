@@ -18,7 +18,8 @@ from torch import nn
 
 from canvas.train.data import Batch, TensorBatches
 from canvas.train.draws import Draws
-from canvas.train.loop import Adversary, TrainResult, fit
+from canvas.train.loop import TrainResult, fit
+from canvas.train.player import Adversary
 from canvas.train.spec import TrainSpec
 
 ROWS = 40
