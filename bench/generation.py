@@ -3,126 +3,81 @@
     OMP_NUM_THREADS=2 python -m bench.generation
 
 Both have the same denoiser with a LoRA on every layer, autoencoder, scheduler, steps, guidance and text states, in fp32
-but where bf16 is named (ours holds the denoiser in it, as `generate` does where the device multiplies it; theirs the
-autoencoder, too, as `.to(torch.bfloat16)` has it); all take turns in one process, so that a busy machine slows all;
-figures are medians. Weights are random (they cost the same as trained ones), sizes those of params.yaml. diffusers is
-given the text states: encoding them is in our time alone. It has no conditional decoder either, so ours is in the runs
-that name it, as the assembled pipeline has it. It prints JSON.
+but where bf16 is named: there our denoiser alone is in bf16, as in `generate` where the device multiplies it; all of
+theirs, as by `.to(torch.bfloat16)`. Figures are medians of ROUNDS rounds in one process. Weights are random, sizes
+those of params.yaml. Text encoding is in our time alone: diffusers gets the text states. It has no conditional decoder,
+so ours is only in the runs that name it, as the assembled pipeline has it. It prints JSON.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import dataclasses
 import json
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
-from tqdm import tqdm
 
-from canvas.clip.model import TextTower, build_clip, compute_text_widths, encode_prompts
-from canvas.clip.spec import TextSpec
+from bench.measurement import measure_in_turns, measure_seconds
+from bench.models import (
+    KL_CHANNELS,
+    build_random_denoiser,
+    build_random_kl_autoencoder,
+    build_random_text_encoders,
+)
+from canvas.clip.model import encode_prompts
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
-from canvas.denoiser import sampling as denoise
+from canvas.denoiser import sampling
 from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
-from canvas.denoiser.spec import DenoiserSpec
-from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.denoiser.unet import add_inpaint_channels
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.train.spec import Precision
 from lifecycle.declare.params import load_sections, read_section
 
 CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
 PROMPT = "a red mug, on the waterfront at sunset"
-SIDE, CELL = 64, 4  # pixels of a picture and of a latent cell
+SIDE, CELL = 64, 4  # pixels of an image and of a latent cell
 
 
-def make_denoiser(text: TextSpec, directory: Path) -> UNet2DConditionModel:
-    """The inpainting denoiser of params.yaml on latents of 4 channels, with the LoRA of `directory` on it."""
-    sections = load_sections()
-    width, pooled = compute_text_widths([text.first, text.second])
-    torch.manual_seed(0)
-    unet = add_inpaint_channels(
-        build_denoiser(
-            read_section(DenoiserSpec, "denoiser", sections),
-            latent_channels=4,
-            sample_size=SIDE // CELL,
-            text_width=width,
-            pooled_width=pooled,
-        )
-    )
-    if not directory.exists():
-        rank = sections["train_backdrop"]["lora"]["rank"]
+def build_inpaint_denoiser(lora: Path) -> UNet2DConditionModel:
+    """Build the inpainting denoiser on latents of 4 channels, with a LoRA on every layer; make it if it is missing."""
+    unet = add_inpaint_channels(build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL))
+    if not lora.exists():
+        rank = load_sections()["train_backdrop"]["lora"]["rank"]
         trained = add_lora(copy.deepcopy(unet), rank=rank, alpha=rank)
         for name, weight in trained.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.02)
-        save_lora(trained, directory)
-    return load_lora(unet, directory).eval()
+        save_lora(trained, lora)
+    return load_lora(unet, lora).eval()
 
 
-def make_autoencoder() -> AutoencoderKL:
-    """One that diffusers' pipeline knows, of cells as large as params.yaml has them."""
-    torch.manual_seed(1)
-    return AutoencoderKL(
-        block_out_channels=(32, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        scaling_factor=1.0,
-        sample_size=SIDE,
-    ).eval()
-
-
-def make_decoder(vae: AutoencoderKL) -> ConditionalDecoder:
-    """The conditional decoder of params.yaml, with a width for each resolution of `vae`."""
-    spec = read_section(DecoderSpec, "decoder", load_sections())
-    return ConditionalDecoder.from_vae(
-        vae, dataclasses.replace(spec, channels=tuple(vae.config.block_out_channels))
-    ).eval()
-
-
-def make_product() -> tuple[Image.Image, Image.Image]:
-    """A picture and its mask, white = product."""
+def build_product() -> tuple[Image.Image, Image.Image]:
+    """Return an image and its mask, white = product."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[16:48, 24:40] = 255
     return Image.fromarray(pixels), Image.fromarray(mask)
 
 
-def make_pipeline(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, towers: list[TextTower], decoder: ConditionalDecoder | None = None
-) -> CanvasPipeline:
-    pipeline = CanvasPipeline(
-        unet=unet,
-        vae=vae,
-        text_encoder=towers[0],
-        text_encoder_2=towers[1],
-        scheduler=EulerDiscreteScheduler(timestep_spacing="trailing"),
-        decoder=decoder,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def build_runs(place: Path) -> dict[str, Callable[[], object]]:
-    """What is compared, by name."""
-    text = read_section(TextSpec, "text", load_sections())
-    towers = [TextTower.from_clip(build_clip(spec), spec) for spec in (text.first, text.second)]
-    vae, (image, mask) = make_autoencoder(), make_product()
+def build_runs(lora: Path) -> dict[str, Callable[[], object]]:
+    """Build the calls that are compared, by name."""
+    _, towers = build_random_text_encoders()
+    vae, (image, mask) = build_random_kl_autoencoder(4), build_product()
     states, pooled = encode_prompts(towers, [PROMPT])
+    scheduler = EulerDiscreteScheduler(timestep_spacing="trailing")
 
-    def stock(unet: UNet2DConditionModel, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+    def build_stock_run(unet: UNet2DConditionModel, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
         pipeline = StableDiffusionXLInpaintPipeline(
             vae=copy.deepcopy(vae),
             text_encoder=None,
@@ -130,7 +85,7 @@ def build_runs(place: Path) -> dict[str, Callable[[], object]]:
             tokenizer=None,
             tokenizer_2=None,
             unet=unet,
-            scheduler=EulerDiscreteScheduler(timestep_spacing="trailing"),
+            scheduler=copy.deepcopy(scheduler),
         )
         pipeline.to(dtype=dtype)
         pipeline.set_progress_bar_config(disable=True)
@@ -151,10 +106,18 @@ def build_runs(place: Path) -> dict[str, Callable[[], object]]:
             generator=torch.Generator().manual_seed(0),
         )
 
-    def canvas(
+    def build_canvas_run(
         unet: UNet2DConditionModel, decoder: ConditionalDecoder | None = None, precision: Precision = "fp32"
     ) -> Callable[[], object]:
-        pipeline = make_pipeline(unet, vae, towers, decoder)
+        pipeline = CanvasPipeline(
+            unet=unet,
+            vae=vae,
+            text_encoder=towers[0],
+            text_encoder_2=towers[1],
+            scheduler=copy.deepcopy(scheduler),
+            decoder=decoder,
+        )
+        pipeline.set_progress_bar_config(disable=True)
         pipeline.set_precision(precision)
         return lambda: pipeline(
             image,
@@ -166,72 +129,58 @@ def build_runs(place: Path) -> dict[str, Callable[[], object]]:
             seed=0,
         )
 
-    def projecting(run: Callable[[], object]) -> Callable[[], object]:
-        def call() -> object:
-            with patch.object(denoise, "cache_projections", lambda unet: contextlib.nullcontext()):
+    def patch_run(run: Callable[[], object], owner: object, name: str, value: object) -> Callable[[], object]:
+        def run_patched() -> object:
+            with patch.object(owner, name, value):
                 return run()
 
-        return call
+        return run_patched
 
-    def encoding(run: Callable[[], object]) -> Callable[[], object]:
-        def call() -> object:
-            for _ in range(CANDIDATES - 1):
-                encode_prompts(towers, [PROMPT])
-            return run()
+    def encode_each(run: Callable[[], object]) -> Callable[[], object]:
+        return lambda: ([encode_prompts(towers, [PROMPT]) for _ in range(CANDIDATES - 1)], run())
 
-        return call
+    spec = read_section(DecoderSpec, "decoder", load_sections())
+    decoder = ConditionalDecoder.from_vae(vae, replace(spec, channels=KL_CHANNELS)).eval()
+    encode_once = decoder.encode_condition
 
-    def reading(run: Callable[[], object], decoder: ConditionalDecoder) -> Callable[[], object]:
-        once = decoder.known
+    def encode_condition_of_each(*parts: torch.Tensor) -> list[torch.Tensor]:
+        return encode_once(*(part.expand(CANDIDATES, -1, -1, -1) for part in parts))
 
-        def each(*parts: torch.Tensor) -> list[torch.Tensor]:
-            return once(*(part.expand(CANDIDATES, -1, -1, -1) for part in parts))
-
-        def call() -> object:
-            with patch.object(decoder, "known", each):
-                return run()
-
-        return call
-
-    decoder = make_decoder(vae)
-    merged = merge_lora(make_denoiser(text, place))
+    merged = merge_lora(build_inpaint_denoiser(lora))
     return {
-        "diffusers": stock(make_denoiser(text, place)),
-        "diffusers, bf16": stock(make_denoiser(text, place), torch.bfloat16),
-        "diffusers, LoRA fused": stock(merged),
-        "diffusers, LoRA fused, bf16": stock(copy.deepcopy(merged), torch.bfloat16),
-        "canvas": canvas(merged),
-        "canvas, bf16": canvas(copy.deepcopy(merged), precision="bf16"),
-        "canvas, LoRA not merged": canvas(make_denoiser(text, place)),
-        "canvas, keys and values each step": projecting(canvas(merged)),
-        "canvas, text for each candidate": encoding(canvas(merged)),
-        "canvas, conditional decoder": canvas(merged, decoder),
-        "canvas, conditional decoder, bf16": canvas(copy.deepcopy(merged), decoder, precision="bf16"),
-        "canvas, known region for each candidate": reading(canvas(merged, decoder), decoder),
+        "diffusers": build_stock_run(build_inpaint_denoiser(lora)),
+        "diffusers, bf16": build_stock_run(build_inpaint_denoiser(lora), torch.bfloat16),
+        "diffusers, LoRA fused": build_stock_run(merged),
+        "diffusers, LoRA fused, bf16": build_stock_run(copy.deepcopy(merged), torch.bfloat16),
+        "canvas": build_canvas_run(merged),
+        "canvas, bf16": build_canvas_run(copy.deepcopy(merged), precision="bf16"),
+        "canvas, LoRA not merged": build_canvas_run(build_inpaint_denoiser(lora)),
+        "canvas, keys and values each step": patch_run(
+            build_canvas_run(merged), sampling, "cache_projections", nullcontext
+        ),
+        "canvas, text for each candidate": encode_each(build_canvas_run(merged)),
+        "canvas, conditional decoder": build_canvas_run(merged, decoder),
+        "canvas, conditional decoder, bf16": build_canvas_run(copy.deepcopy(merged), decoder, precision="bf16"),
+        "canvas, known region for each candidate": patch_run(
+            build_canvas_run(merged, decoder), decoder, "encode_condition", encode_condition_of_each
+        ),
     }
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory() as place:
-        compared = build_runs(Path(place) / "lora")
-        seconds: dict[str, list[float]] = {name: [] for name in compared}
-        for turn in tqdm(range(ROUNDS + 1), unit="round"):  # the first warms up
-            for name, run in compared.items():
-                clock = time.perf_counter()
-                run()
-                if turn:
-                    seconds[name].append(time.perf_counter() - clock)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {name: partial(measure_seconds, run) for name, run in build_runs(Path(folder) / "lora").items()}
+        medians = {name: statistics.median(values) for name, values in measure_in_turns(runs, ROUNDS).items()}
     base = medians["canvas"]
     figures = {
         "candidates": CANDIDATES,
         "steps": STEPS,
         "seconds": medians,
         "faster": {
-            f"{mine} / {theirs}": medians[theirs] / medians[mine]
-            for mine in ("canvas", "canvas, bf16", "canvas, conditional decoder", "canvas, conditional decoder, bf16")
-            for theirs in compared
-            if theirs.startswith("diffusers")
+            f"{own} / {other}": medians[other] / medians[own]
+            for own in ("canvas", "canvas, bf16", "canvas, conditional decoder", "canvas, conditional decoder, bf16")
+            for other in medians
+            if other.startswith("diffusers")
         },
         "saved_by_merging": medians["canvas, LoRA not merged"] - base,
         "saved_by_projecting_once": medians["canvas, keys and values each step"] - base,
@@ -240,8 +189,7 @@ def main() -> int:
         - medians["canvas, conditional decoder"],
     }
     print(json.dumps(figures, indent=1))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,8 @@
 
     python -m bench.lifecycle
 
-Medians over RUNS processes. The first is timed in a project of its own; the second here, where `make demo` has run.
+Medians over RUNS processes, after one that warms up. The first is timed in a project of its own; the second here,
+where `make demo` has run.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from bench.measurement import ROOT, measure_in_turns, measure_seconds
 
 RUNS = 5
 
@@ -36,35 +38,27 @@ def nothing(nothing: Nothing, metrics: Output[Metrics]) -> None:
 '''
 
 
-def measure_seconds(command: list[str], cwd: Path, env: dict[str, str]) -> float:
-    clock = time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True)
-    return time.perf_counter() - clock
+def print_command_seconds(name: str, module: str, *arguments: str, folder: Path) -> None:
+    """Time `python -m <module> <arguments>` in `folder`, and print the median with its range."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(folder), str(ROOT)]))}
 
+    def run() -> None:
+        subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, env=env, check=True, capture_output=True)
 
-def print_report(name: str, times: list[float]) -> None:
-    print(f"{name}: median {statistics.median(times):.2f} s of {len(times)} ({min(times):.2f} to {max(times):.2f})")
+    seconds = measure_in_turns({name: lambda: measure_seconds(run)}, RUNS)[name]
+    print(f"{name}: median {statistics.median(seconds):.2f} s of {RUNS} ({min(seconds):.2f} to {max(seconds):.2f})")
 
 
 def main() -> None:
-    root = Path.cwd()
-    env = {**os.environ, "PYTHONPATH": str(root)}
     with tempfile.TemporaryDirectory() as directory:
         project = Path(directory)
         (project / "components").mkdir()
         (project / "components" / "__init__.py").touch()
         (project / "components" / "nothing.py").write_text(STAGE_SOURCE)
         (project / "params.yaml").write_text("nothing:\n  seed: 0\n")
-        env_there = {**env, "PYTHONPATH": f"{project}{os.pathsep}{root}"}
-        command = [sys.executable, "-m", "lifecycle", "run", "nothing"]
-        measure_seconds(command, project, env_there)  # makes the tracking store
-        print_report(
-            "stage that does nothing, recorded", [measure_seconds(command, project, env_there) for _ in range(RUNS)]
-        )
-    if (root / "dvc.lock").exists():
-        command = [sys.executable, "-m", "dvc", "repro"]
-        measure_seconds(command, root, env)
-        print_report("dvc repro with nothing to do", [measure_seconds(command, root, env) for _ in range(RUNS)])
+        print_command_seconds("stage that does nothing, recorded", "lifecycle", "run", "nothing", folder=project)
+    if (ROOT / "dvc.lock").exists():
+        print_command_seconds("dvc repro with nothing to do", "dvc", "repro", folder=ROOT)
     else:
         print("dvc repro with nothing to do: run `make demo` first", file=sys.stderr)
 

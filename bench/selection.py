@@ -2,12 +2,11 @@
 
     OMP_NUM_THREADS=2 python -m bench.selection
 
-Held-out products, each with every prompt of params.yaml, sixteen candidates each. The reward model chooses, told the
-prompt or not. Judges: the two scene judges, who saw neither the reward model nor the generator
-(evaluation.judges.scenes): whether they see the prompted scene, and how likely they find it, which says more of one
-picture; and the first text-image encoder's cosine of picture and prompt. The generator's denoiser reads that encoder's
-text; the reward model does not. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample
-items.
+Sixteen candidates of held-out products with every prompt of params.yaml. The reward model selects, with the prompt or
+without. Judges: the two scene judges, which are independent of reward model and generator (evaluation.judges.scenes):
+whether they recognize the prompted scene, and its probability, which says more of one image; and the first text-image
+encoder's cosine of image and prompt. The generator's denoiser reads that encoder's text; the reward model does not. It
+needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from canvas.clip.model import TextTower, load_clip
-from canvas.features.perceptual import compute_image_embeddings
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Pixels, Product
 from canvas.inference.selection import (
@@ -41,20 +38,14 @@ from canvas.inference.selection import (
     select_ranking_score,
 )
 from canvas.pins.captions import format_caption
-from canvas.pins.pixels import bytes_to_tensor
 from canvas.pins.products import ProductPin, load_product_pins
-from canvas.pins.scene_views import crop_center_square
+from canvas.pins.scene_views import stack_views
 from canvas.reward.model import RewardModel, load_reward
-from evaluation.generator.best_of import (
-    compute_lift,
-    compute_rank_agreement,
-    score_best_of,
-    select_by_halving,
-    select_scores,
-)
+from evaluation.generator.best_of import compute_rank_agreement, score_best_of, select_by_halving, select_scores
+from evaluation.generator.candidates import embed_images, embed_prompts
 from evaluation.judges.features import extract_scene_features
 from evaluation.judges.judges import Judges
-from evaluation.statistics.intervals import Interval, bootstrap_mean
+from evaluation.statistics.intervals import bootstrap_mean
 from lifecycle.declare.params import load_sections
 
 CANDIDATES, COUNTS, STEPS, GUIDANCE = 16, (1, 2, 4, 8, 16), 20, 3.0
@@ -66,19 +57,22 @@ SCHEDULES: Mapping[str, tuple[DropStep, ...]] = {
     "later": (DropStep(0.3, 0.5), DropStep(0.5, 0.125)),
     "three cuts": (DropStep(0.2, 0.5), DropStep(0.4, 0.25), DropStep(0.6, 0.125)),
 }
+JUDGES = ("scene", "scene_chance", "scene_sharp", "scene_sharp_chance", "agreement")
 SELECTORS = ("told the prompt", "not told")
+
+Values = NDArray[np.float64]
 
 
 @dataclass
 class Item:
-    """One product and prompt, its candidates, and what was said of them."""
+    """One product and prompt, its candidates, and their scores."""
 
     pin: ProductPin
     prompt: str
     seed: int
-    pictures: list[Pixels] = field(default_factory=list)
-    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # selector -> of the candidates
-    guesses: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # steps done -> told the prompt
+    images: list[Pixels] = field(default_factory=list)
+    scores: dict[str, Values] = field(default_factory=dict)  # selector -> of the candidates
+    guesses: dict[int, Values] = field(default_factory=dict)  # steps done -> of the candidates, with the prompt
 
     @property
     def mask(self) -> Image.Image:
@@ -87,34 +81,36 @@ class Item:
 
 def main() -> int:
     root = Path()
-    missing = [place for place in ("models/canvas", "models/reward", "artifacts/pins") if not (root / place).is_dir()]
+    missing = [path for path in ("models/canvas", "models/reward", "artifacts/pins") if not (root / path).is_dir()]
     if missing:
         print(f"bench.selection needs {', '.join(missing)}: run the whole pipeline first", file=sys.stderr)
         return 1
     prompts = load_sections("demo", root)["backgrounds"]["prompts"]
     tables = [root / "artifacts" / name for name in ("pins", "kept", "masks", "captions")]
-    chosen = load_product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
+    pins = load_product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
     pipeline, reward = CanvasPipeline.from_pretrained(root / "models" / "canvas"), load_reward(root / "models/reward")
     pipeline.merge_lora()
     pipeline.set_progress_bar_config(disable=True)
     items = [
-        Item(pin, format_caption(pin.product, prompt), 1000 * place)
-        for place, prompt in enumerate(prompts)
-        for pin in chosen
+        Item(pin, format_caption(pin.product, prompt), 1000 * number)
+        for number, prompt in enumerate(prompts)
+        for pin in pins
     ]
     for item in tqdm(items, unit="item"):
         generate_candidates(item, pipeline, reward)
-    judges = score_by_judges(root, items, pipeline.text_encoder)
+    judged = judge_candidates(root, items, pipeline.text_encoder)
     figures = {
         "items": len(items),
         "candidates": CANDIDATES,
         "steps": STEPS,
-        "best_of": {selector: summarize_by_count(items, selector, judges) for selector in SELECTORS},
+        "best_of": {selector: summarize_by_count(items, selector, judged) for selector in SELECTORS},
         "rank_agreement_of_guesses": {
-            step: compute_rank_agreement(stack_scores(items, step), stack_scores(items, SELECTORS[0]))
+            step: compute_rank_agreement(
+                np.stack([item.guesses[step] for item in items]), stack_scores(items, SELECTORS[0])
+            )
             for step in GUESS_STEPS
         },
-        "dropping": {name: measure_drops(items, drops, judges) for name, drops in SCHEDULES.items()},
+        "dropping": {name: measure_drops(items, drops, judged) for name, drops in SCHEDULES.items()},
         "cost": measure_costs(items, pipeline, reward),
     }
     print(json.dumps(figures, indent=1))
@@ -122,18 +118,20 @@ def main() -> int:
 
 
 def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
-    """All candidates to the end, with the score of every guess on the way."""
+    """Generate all candidates to the end; score them, and every guess on the way."""
 
-    def guessing(step: int) -> CandidateSelector:
-        def note(product: Product, pictures: list[Pixels]) -> Sequence[int]:
-            item.guesses[step] = (
-                select_ranking_score(compute_rewards(reward, product, pictures, item.prompt)).double().numpy()
-            )
-            return range(len(pictures))
+    def score(product: Product, images: Sequence[Pixels], prompt: str) -> Values:
+        scores = select_ranking_score(compute_rewards(reward, product, images, prompt))
+        return np.asarray(scores.double().numpy())
 
-        return note
+    def record_guesses(step: int) -> CandidateSelector:
+        def keep_all(product: Product, images: list[Pixels]) -> Sequence[int]:
+            item.guesses[step] = score(product, images, item.prompt)
+            return range(len(images))
 
-    made = pipeline(
+        return keep_all
+
+    result = pipeline(
         item.pin.image,
         item.prompt,
         mask=item.mask,
@@ -142,88 +140,79 @@ def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardMode
         candidates_per_pass=CANDIDATES,
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE,
-        selectors={step: guessing(step) for step in GUESS_STEPS},
+        selectors={step: record_guesses(step) for step in GUESS_STEPS},
     )
-    item.pictures = [np.array(image) for image in made.images]
+    item.images = [np.array(image) for image in result.images]
     for selector, prompt in zip(SELECTORS, (item.prompt, ""), strict=True):
-        item.scores[selector] = (
-            select_ranking_score(compute_rewards(reward, made.product, item.pictures, prompt)).double().numpy()
-        )
+        item.scores[selector] = score(result.product, item.images, prompt)
 
 
-def score_by_judges(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, NDArray[np.float64]]:
-    """Judge -> what it says of all candidates (items, CANDIDATES)."""
+def judge_candidates(root: Path, items: Sequence[Item], tower: TextTower) -> dict[str, Values]:
+    """Return judge -> its values of all candidates, (items, CANDIDATES)."""
     side = int(load_sections("demo", root)["frames"]["side"])
     judges = Judges.load(root / "models" / "judges")
     clip = load_clip(root / "models" / "clip" / "first").eval()
-    found: dict[str, list[list[float]]] = {}
+    values: dict[str, list[Values]] = {}
     for item in tqdm(items, desc="judges", unit="item"):
-        views = np.stack([crop_center_square(Image.fromarray(picture), side) for picture in item.pictures])
-        asked = judges.match_prompt(item.prompt)
-        assert asked is not None, item.prompt
+        views = stack_views([Image.fromarray(image) for image in item.images], side)
+        scene = judges.match_prompt(item.prompt)
+        assert scene is not None, item.prompt
         features = extract_scene_features(views)
-        seen, chances = judges.recognize_scenes(features), judges.compute_probabilities(features, asked)
-        for judge, name in enumerate(("scene", "scene_sharp")):
-            found.setdefault(name, []).append([float(both[judge] == asked) for both in seen])
-            found.setdefault(f"{name}_chance", []).append(chances[:, judge].tolist())
-        with torch.no_grad():
-            text = clip.encode_text(tower.tokenize([item.prompt]), normalize=True)
-            images = compute_image_embeddings(clip, bytes_to_tensor(torch.from_numpy(views).permute(0, 3, 1, 2)))
-        found.setdefault("agreement", []).append((images @ text[0]).tolist())
-    return {name: np.array(values) for name, values in found.items()}
+        hits = np.array([[label == scene for label in both] for both in judges.recognize_scenes(features)], float)
+        probabilities = judges.compute_probabilities(features, scene)
+        agreement = embed_images(clip, views, CANDIDATES) @ embed_prompts(tower, [item.prompt])[0]
+        columns = (hits[:, 0], probabilities[:, 0], hits[:, 1], probabilities[:, 1], agreement)
+        for name, column in zip(JUDGES, columns, strict=True):
+            values.setdefault(name, []).append(column)
+    return {name: np.stack(rows) for name, rows in values.items()}
 
 
-def summarize_by_count(
-    items: Sequence[Item], selector: str, judges: Mapping[str, NDArray[np.float64]]
-) -> dict[str, Any]:
-    """Judge -> N -> what the best of N is worth, and how much more than a single one."""
+def summarize_by_count(items: Sequence[Item], selector: str, judged: Mapping[str, Values]) -> dict[str, Any]:
+    """Return judge -> N -> its mean of the best of N, and the lift over a single one."""
     scores = stack_scores(items, selector)
     return {
         name: {
             count: {
-                "mean": round_interval(bootstrap_mean(list(score_best_of(scores, values, count)))),
-                "lift": round_interval(
-                    compute_lift(score_best_of(scores, values, count), score_best_of(scores, values, 1))
-                ),
+                "mean": summarize(score_best_of(scores, values, count)),
+                "lift": summarize(score_best_of(scores, values, count) - score_best_of(scores, values, 1)),
             }
             for count in COUNTS
         }
-        for name, values in judges.items()
+        for name, values in judged.items()
     }
 
 
-def measure_drops(
-    items: Sequence[Item], drops: Sequence[DropStep], judges: Mapping[str, NDArray[np.float64]]
-) -> dict[str, Any]:
-    """The share of the work that a schedule takes, and what it loses (below 0) against the best of all."""
+def measure_drops(items: Sequence[Item], drops: Sequence[DropStep], judged: Mapping[str, Values]) -> dict[str, Any]:
+    """Return a schedule's share of the work, and its change (below 0: loss) against the best of all."""
     final = stack_scores(items, SELECTORS[0])
     schedule = plan_drops(drops, CANDIDATES, 1, STEPS)
     assert schedule.keys() <= set(GUESS_STEPS), f"{schedule}: note guesses after these steps"
-    left = select_by_halving({step: stack_scores(items, step) for step in schedule}, final, schedule)
+    guesses = {step: np.stack([item.guesses[step] for item in items]) for step in schedule}
+    selected, best = select_by_halving(guesses, final, schedule), final.argmax(axis=1)
     return {
         "schedule": schedule,
         "share_of_calls": count_image_steps(drops, CANDIDATES, 1, STEPS) / (CANDIDATES * STEPS),
-        "same_choice": float(np.mean(left == final.argmax(axis=1))),
+        "same_choice": float(np.mean(selected == best)),
         "change": {
-            name: round_interval(compute_lift(select_scores(values, left), select_scores(values, final.argmax(axis=1))))
-            for name, values in judges.items()
+            name: summarize(select_scores(values, selected) - select_scores(values, best))
+            for name, values in judged.items()
         },
         "lift": {
-            name: round_interval(compute_lift(select_scores(values, left), values.mean(axis=1)))
-            for name, values in judges.items()
+            name: summarize(select_scores(values, selected) - values.mean(axis=1)) for name, values in judged.items()
         },
     }
 
 
 def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: RewardModel) -> dict[str, Any]:
-    """Denoiser calls as counted and median seconds of the best of N, and of dropping early."""
-    runs = {str(count): (count, ()) for count in COUNTS} | {"16, dropping early": (CANDIDATES, HALVING)}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    calls: dict[str, int] = {}
-    for item in items[:TIMED]:
-        for name, (count, drops) in runs.items():
+    """Count the denoiser's calls, and measure median seconds, of the best of N and of dropping early."""
+    runs: dict[str, tuple[int, Sequence[DropStep]]] = {str(count): (count, ()) for count in COUNTS}
+    runs["16, dropping early"] = CANDIDATES, HALVING
+    costs: dict[str, Any] = {}
+    for name, (count, drops) in runs.items():
+        seconds = []
+        for item in items[:TIMED]:
             clock = time.perf_counter()
-            found = select_best(
+            result = select_best(
                 pipeline,
                 reward,
                 item.pin.image,
@@ -237,18 +226,19 @@ def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: Rewar
                 num_inference_steps=STEPS,
                 guidance_scale=GUIDANCE,
             )
-            seconds[name].append(time.perf_counter() - clock)
-            calls[name] = found.cost.denoiser_calls
-    return {name: {"denoiser_calls": calls[name], "seconds": statistics.median(seconds[name])} for name in runs}
+            seconds.append(time.perf_counter() - clock)
+        costs[name] = {"denoiser_calls": result.cost.denoiser_calls, "seconds": statistics.median(seconds)}
+    return costs
 
 
-def stack_scores(items: Sequence[Item], of: str | int) -> NDArray[np.float64]:
-    """Scores of a selector, or guesses after so many steps, of all items."""
-    return np.stack([item.guesses[of] if isinstance(of, int) else item.scores[of] for item in items])
+def stack_scores(items: Sequence[Item], selector: str) -> Values:
+    """Return a selector's scores, (items, CANDIDATES)."""
+    return np.stack([item.scores[selector] for item in items])
 
 
-def round_interval(interval: Interval) -> list[float]:
-    """Mean and both ends."""
+def summarize(values: Values) -> list[float]:
+    """Return the mean over items and both ends of its interval."""
+    interval = bootstrap_mean(list(values))
     return [round(value, 4) for value in (interval.mean, interval.low, interval.high)]
 
 

@@ -1,12 +1,12 @@
-"""What the denoiser should be told of a style picture: UVE, CLIP, or both side by side; and how much text is dropped.
+"""Which style features the denoiser should get, UVE, CLIP or both side by side; and how many captions to drop.
 
     OMP_NUM_THREADS=2 python -m bench.style_source [--sources uve clip uve+clip] [--caption-dropout 0.05 ...]
         [--strengths 1 0.25 ...]
 
 For each source and share of dropped captions an adapter is trained with the params of params.yaml, assembled and scored
-by the stage evaluate_style on the same products, style pictures and noises, more of them than the stage shows; the
-first strength is the headline's. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample
-products and style pictures; the first adapter is compared with each other one picture by picture.
+by the stage evaluate_style on the same products, style images and seeds, more of them than the stage has; the first
+strength is the headline's. It needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample products
+and style images; the first adapter is compared with each other one image by image.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.filter import SilentLog
-from evaluation.generator import style_scores as style_prompts
+from bench.measurement import run_stage
+from evaluation.generator import style_scores
 from evaluation.generator.style_scores import HEADLINE, StyleScore, compute_metrics_by_strength
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import crossed_bootstrap_mean
-from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Artifact, Input, Output, Scratch
+from lifecycle.declare.params import load_sections
 
 SOURCES = ("uve", "clip", "uve+clip")
-STAGES = ("train_ip_adapter", "assemble", "evaluate_style")
 INTERVAL_SUFFIXES = ("", "_low", "_high")
 REPORTED_METRICS = {
     "unprompted": HEADLINE,
@@ -39,78 +36,63 @@ REPORTED_METRICS = {
 STRENGTHS = (1.0, 0.25, 0.5, 1.5, 2.0)
 
 
-def run_stage(name: str, sections: Mapping[str, Any], home: Path) -> None:
-    """A stage whose outputs go below `home`; what an earlier one wrote there is read from there."""
-    stage = load_stage(name)
-
-    def read(artifact: type[Artifact]) -> Path:
-        own = home / artifact.path
-        return own if own.exists() else Path(artifact.path)
-
-    ends: dict[str, Any] = {argument: Input(read(artifact)) for argument, artifact in stage.inputs.items()}
-    for argument, artifact in stage.outputs.items():
-        (home / artifact.path).parent.mkdir(parents=True, exist_ok=True)
-        ends[argument] = Output(home / artifact.path)
-    if stage.scratch:
-        (home / "scratch").mkdir()
-        ends[stage.scratch] = Scratch(home / "scratch")
-    if stage.log:
-        ends[stage.log] = SilentLog()
-    stage(**read_stage_params(stage, sections), **ends)
-
-
 def evaluate_source(
     source: str, caption_dropout: float, strengths: Sequence[float], products: int, seeds: int
 ) -> tuple[dict[str, Any], list[StyleScore]]:
-    """What an adapter of this source is worth, by so many products and noises of each picture: means and the ends of
-    their intervals, and every picture's score."""
+    """Train and score an adapter; return means with the ends of their intervals, and every image's score."""
     sections = load_sections()
     sections["train_ip_adapter"] |= {"source": source, "caption_dropout": caption_dropout}
-    shown = {"products": products, "seeds": seeds, "headline_seeds": max(2, seeds), "strengths": list(strengths)}
-    sections["evaluate_style"] |= shown
+    counts = {"products": products, "seeds": seeds, "headline_seeds": max(2, seeds), "strengths": list(strengths)}
+    sections["evaluate_style"] |= counts
     scores: list[StyleScore] = []
 
-    def heard(found: Sequence[StyleScore], features: Features) -> dict[float, dict[str, dict[str, float]]]:
-        scores.extend(found)
-        return compute_metrics_by_strength(found, features)
+    def record_scores(
+        stage_scores: Sequence[StyleScore], features: Features
+    ) -> dict[float, dict[str, dict[str, float]]]:
+        scores.extend(stage_scores)
+        return compute_metrics_by_strength(stage_scores, features)
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(style_prompts, "compute_metrics_by_strength", heard):
-        home = Path(folder)
-        for name in STAGES:
-            run_stage(name, sections, home)
-        trained = json.loads((home / "reports" / "train_ip_adapter" / "metrics.json").read_text(encoding="utf-8"))
-        found = json.loads((home / "reports" / "evaluate_style" / "metrics.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trained = run_stage("train_ip_adapter", sections, folder)
+        run_stage("assemble", sections, folder)
+        with patch.object(style_scores, "compute_metrics_by_strength", record_scores):
+            metrics = run_stage("evaluate_style", sections, folder)
     return {
-        "pictures": found["by_strength"]["strength_0"]["unprompted"]["pictures"],
-        "by_strength": {name: _select_metrics(both) for name, both in found["by_strength"].items()},
-        "prompt_scene_change": [found.get(f"prompt_scene_change{end}") for end in INTERVAL_SUFFIXES],
-        **{name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures")},
-        "core_max_abs_diff": found["core_max_abs_diff"],
-        "seconds": trained["seconds"],
+        "pictures": metrics["by_strength"]["strength_0"]["unprompted"]["pictures"],
+        "by_strength": {name: _select_metrics(both) for name, both in metrics["by_strength"].items()},
+        "prompt_scene_change": [metrics.get(f"prompt_scene_change{end}") for end in INTERVAL_SUFFIXES],
+        **{name: trained[name] for name in ("held_out_loss", "held_out_loss_of_other_pictures", "seconds")},
+        "core_max_abs_diff": metrics["core_max_abs_diff"],
     }, scores
 
 
-def compare_scores(one: Sequence[StyleScore], other: Sequence[StyleScore], strength: float) -> dict[str, list[float]]:
-    """By how much one adapter's pictures show the style picture's scene more often than the other's of the same
-    product, style picture and noise: without a prompt where the product came in another scene, and with a prompt."""
-    known = {(score.item, score.seed, score.prompted): score for score in other if score.strength == strength}
-    found = {}
+def compare_scores(first: Sequence[StyleScore], other: Sequence[StyleScore], strength: float) -> dict[str, list[float]]:
+    """Return by how much more often the first adapter's images show the style image's scene, with an interval.
+
+    Images of the same product, style image and seed are compared: without a prompt where the product came in another
+    scene, and with a prompt.
+    """
+    by_trial = {(score.item, score.seed, score.prompted): score for score in other if score.strength == strength}
+    gains = {}
     for name, prompted in (("scene_follows", False), ("prompt_scene", True)):
-        wanted = [
+        own = [
             score
-            for score in one
-            if score.strength == strength
-            and score.prompted == prompted
+            for score in first
+            if (score.strength, score.prompted) == (strength, prompted)
             and (prompted or score.style_scene != score.product_scene)
         ]
-        gains = [
-            float(score.seen == score.style_scene) - float(rival.seen == rival.style_scene)
-            for score in wanted
-            for rival in [known[score.item, score.seed, prompted]]
-        ]
-        of = crossed_bootstrap_mean(gains, [score.product for score in wanted], [score.item[1] for score in wanted])
-        found[name] = [of.mean, of.low, of.high]
-    return found
+        rivals = [by_trial[score.item, score.seed, prompted] for score in own]
+        interval = crossed_bootstrap_mean(
+            [
+                float(score.seen == score.style_scene) - float(rival.seen == rival.style_scene)
+                for score, rival in zip(own, rivals, strict=True)
+            ],
+            [score.product for score in own],
+            [score.item[1] for score in own],
+        )
+        gains[name] = [interval.mean, interval.low, interval.high]
+    return gains
 
 
 def _select_metrics(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -135,12 +117,11 @@ def main() -> int:
     first: list[StyleScore] = []
     for source in options.sources:
         for dropout in options.caption_dropout or [own]:
-            found, scores = evaluate_source(source, dropout, options.strengths, options.products, options.seeds)
-            found = {"source": source, "caption_dropout": dropout} | found
+            figures, scores = evaluate_source(source, dropout, options.strengths, options.products, options.seeds)
             if first:
-                found["first_over_this"] = compare_scores(first, scores, options.strengths[0])
+                figures["first_over_this"] = compare_scores(first, scores, options.strengths[0])
             first = first or scores
-            print(json.dumps(found), flush=True)
+            print(json.dumps({"source": source, "caption_dropout": dropout, **figures}), flush=True)
     return 0
 
 

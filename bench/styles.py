@@ -1,10 +1,10 @@
-"""How long clustering a large table of embeddings takes, and what it holds in memory.
+"""How long clustering a large table of embeddings takes, and how much memory it needs.
 
     python -m bench.styles                     # a million random vectors of the demo's width, 100 and 1,000 clusters
     python -m bench.styles 100000 100          # so many vectors, so many clusters
 
-Vectors are drawn round as many random centres as there are clusters, so that what is found can be scored (adjusted
-mutual information with the centres that they were drawn round, 1: all found). Each run is a process of its own, so
+Vectors are drawn round as many random centres as there are clusters, so that the clusters can be scored (adjusted
+mutual information with these centres, 1: all recovered). Each run is a process of its own, so
 that its peak memory is its own. The rate of a core counts the distances of the passes alone over all CPU time, as
 pipelines/plan/durations.py assumes it. It prints a table and writes nothing.
 """
@@ -12,15 +12,19 @@ pipelines/plan/durations.py assumes it. It prints a table and writes nothing.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bench.filter import print_table, read_peak_mb
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_mutual_info_score
 
-ROOT = Path(__file__).parents[1]
+from bench.measurement import ROOT, measure_in_subprocess, print_table, read_peak_mb
+from canvas.features.vectors import Vectors, normalize_vectors
+from canvas.styles.clusters import ClusterSpec, build_kmeans, compute_criterion
+from canvas.uve.spec import UveSpec
+from lifecycle.declare.params import load_sections, read_section
 
 BATCH_SIZE = 16_384
 """Vectors of a step of MiniBatchKMeans."""
@@ -32,31 +36,21 @@ SCORED_VECTORS = 100_000
 """Vectors that the agreement is computed of."""
 
 
-def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Any, Any]:
-    """Unit vectors float32 [count, width], and the number of the centre of each."""
-    import numpy as np
-
-    from canvas.features.vectors import normalize_vectors
-
+def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """Return unit vectors [count, width], and the number of the centre of each."""
     rng = np.random.default_rng(seed)
-    middle = normalize_vectors(rng.standard_normal((centres, width), np.float32))
-    of = rng.integers(centres, size=count)
+    centre_vectors = normalize_vectors(rng.standard_normal((centres, width), np.float32))
+    centre_of = rng.integers(centres, size=count)
     vectors = np.empty((count, width), np.float32)
     for first in range(0, count, 100_000):
         rows = slice(first, min(count, first + 100_000))
         noise = rng.standard_normal((rows.stop - first, width), np.float32) * np.float32(NOISE_LENGTH / width**0.5)
-        vectors[rows] = normalize_vectors(middle[of[rows]] + noise)
-    return vectors, of
+        vectors[rows] = normalize_vectors(centre_vectors[centre_of[rows]] + noise)
+    return vectors, centre_of
 
 
 def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
-    """Cluster in this process: wall and CPU seconds, passes over the vectors, peak memory, agreement."""
-    from sklearn.metrics import adjusted_mutual_info_score
-
-    from canvas.styles.clusters import ClusterSpec, build_kmeans, compute_criterion
-    from canvas.uve.spec import UveSpec
-    from lifecycle.declare.params import load_sections, read_section
-
+    """Cluster in this process; return wall and CPU seconds, passes over the vectors, peak memory, agreement."""
     width = read_section(UveSpec, "uve", load_sections("demo", ROOT)).embed_dim
     spec = ClusterSpec(
         numbers=(clusters,),
@@ -66,7 +60,7 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
         restarts=1,
         seed=0,
     )
-    vectors, of = sample_vectors(count, width, clusters, seed=0)
+    vectors, centre_of = sample_vectors(count, width, clusters, seed=0)
     own = read_peak_mb()
     clock, cpu = time.perf_counter(), time.process_time()
     model = build_kmeans(spec, clusters).fit(vectors)
@@ -84,17 +78,10 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
         "vectors MB": vectors.nbytes / 2**20,
         "peak MB before": own,
         "peak MB": read_peak_mb(),
-        "agreement": float(adjusted_mutual_info_score(of[:SCORED_VECTORS], model.labels_[:SCORED_VECTORS])),
+        "agreement": float(adjusted_mutual_info_score(centre_of[:SCORED_VECTORS], model.labels_[:SCORED_VECTORS])),
         "silhouette of 4000": score,
         "its seconds": time.perf_counter() - clock,
     }
-
-
-def measure_in_subprocess(count: int, clusters: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.styles", "--measure", str(count), str(clusters)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
 
 
 def main(arguments: list[str]) -> None:
@@ -103,7 +90,7 @@ def main(arguments: list[str]) -> None:
         return
     count = int(arguments[0]) if arguments else 1_000_000
     numbers = [int(number) for number in arguments[1:]] or [100, 1000]
-    print_table([measure_in_subprocess(count, number) for number in numbers])
+    print_table([measure_in_subprocess("styles", count, number) for number in numbers])
 
 
 if __name__ == "__main__":

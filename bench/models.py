@@ -1,0 +1,50 @@
+"""Models of random weights, which cost the same as trained ones, with the sizes of params.yaml."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from open_clip import CLIP
+
+from canvas.clip.model import TextTower, build_clip, compute_text_widths
+from canvas.clip.spec import TextSpec
+from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.unet import build_denoiser
+from lifecycle.declare.params import load_sections, read_section
+
+KL_CHANNELS = (32, 64, 64)
+"""Widths of an AutoencoderKL with cells of 4 pixels, as params.yaml has them."""
+
+
+def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DConditionModel:
+    """Build the text-to-image denoiser; always the same weights."""
+    sections = load_sections()
+    text = read_section(TextSpec, "text", sections)
+    width, pooled = compute_text_widths([text.first, text.second])
+    torch.manual_seed(0)
+    return build_denoiser(
+        read_section(DenoiserSpec, "denoiser", sections),
+        latent_channels=latent_channels,
+        sample_size=sample_size,
+        text_width=width,
+        pooled_width=pooled,
+    )
+
+
+def build_random_kl_autoencoder(latent_channels: int) -> AutoencoderKL:
+    """Build an autoencoder of the kind that diffusers' own pipelines and examples load."""
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=KL_CHANNELS,
+        down_block_types=("DownEncoderBlock2D",) * len(KL_CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(KL_CHANNELS),
+        latent_channels=latent_channels,
+        scaling_factor=1.0,
+    ).eval()
+
+
+def build_random_text_encoders() -> tuple[tuple[CLIP, CLIP], tuple[TextTower, TextTower]]:
+    """Build the two text-image encoders and their text towers."""
+    text = read_section(TextSpec, "text", load_sections())
+    first, second = build_clip(text.first).eval(), build_clip(text.second).eval()
+    return (first, second), (TextTower.from_clip(first, text.first), TextTower.from_clip(second, text.second))
