@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from canvas.clip.model import TextTower, load_clip
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
-from canvas.inference.product import Pixels, Product
+from canvas.inference.product import Product
 from canvas.inference.selection import (
     HALVING,
     DropStep,
@@ -38,6 +38,7 @@ from canvas.inference.selection import (
     select_ranking_score,
 )
 from canvas.pins.captions import format_caption
+from canvas.pins.images import Pixels
 from canvas.pins.products import ProductPin, load_product_pins
 from canvas.pins.scene_views import stack_views
 from canvas.reward.model import RewardModel, load_reward

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.train.spec import TrainableParams
 
 

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from canvas.clip.model import TextTower
 from canvas.clip.spec import ClipSpec
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches, load_images
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 from canvas.train.data import Batch
 from canvas.train.draws import mix_seed
 from canvas.train.loop import TrainResult, fit

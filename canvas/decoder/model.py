@@ -17,7 +17,7 @@ from torch import nn
 
 from canvas.decoder.spec import DecoderSpec
 from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 from canvas.vae.model import VAE_CLASSES, PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
 from canvas.vae.objective import ImageLoss
 

@@ -13,8 +13,7 @@ from torch import nn
 from canvas.decoder.model import ConditionalDecoder, DecoderObjective
 from canvas.decoder.training_data import ConditionedPin, DecoderSample, stack_samples
 from canvas.masks.composite import composite_product, erode_mask
-from canvas.pins.images import draw_contact_sheet, encode_png
-from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+from canvas.pins.images import bytes_to_tensor, draw_contact_sheet, encode_png, tensor_to_bytes
 from canvas.shards.rows import BucketBatches, group_by_bucket
 from canvas.train.data import Batch, PrefetchedBatches
 from canvas.train.loop import TrainResult, fit

@@ -12,8 +12,7 @@ from PIL import Image
 from canvas.denoiser.objective import MaskKind, map_columns
 from canvas.denoiser.sampling import Condition, LatentSampler
 from canvas.denoiser.spec import SheetSpec
-from canvas.pins.images import draw_contact_sheet, encode_png
-from canvas.pins.pixels import tensor_to_bytes
+from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
 from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import Vae, get_scale_factor

@@ -18,8 +18,9 @@ from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
 from canvas.inference.framed_product import FramedProduct, frame_product
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.inference.product import Pixels, Product
+from canvas.inference.product import Product
 from canvas.inference.style import StylePrompt
+from canvas.pins.images import Pixels
 from canvas.vae.latents import get_latent_scale
 
 

@@ -13,10 +13,10 @@ from canvas.clip.model import encode_prompts
 from canvas.denoiser.sampling import Condition
 from canvas.inference.frame import Frame, compute_frame
 from canvas.inference.framed_product import FramedProduct
-from canvas.inference.product import Pixels, Product, composite_pixels
+from canvas.inference.product import Product, composite_pixels
 from canvas.masks.composite import compute_hole, mask_images
 from canvas.pins.frames import build_size_ids
-from canvas.pins.pixels import tensor_to_bytes
+from canvas.pins.images import Pixels, tensor_to_bytes
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import get_scale_factor
 

@@ -9,7 +9,7 @@ import torch
 
 from canvas.inference.frame import Frame
 from canvas.inference.product import Product
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 
 
 @dataclass(frozen=True, slots=True)

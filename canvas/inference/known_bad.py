@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from canvas.inference.conditioning import compute_pipeline_frame, decode_composites
 from canvas.inference.framed_product import frame_product
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.inference.product import Pixels, Product
+from canvas.inference.product import Product
+from canvas.pins.images import Pixels
 
 BLUR_SHARE = 1 / 12
 """Standard deviation of the blur of `spoiled`, of the picture's shorter side: no object is left to see."""

@@ -29,8 +29,10 @@ from canvas.denoiser.unet import count_inpaint_channels
 from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
 from canvas.inference.frame import Frame
 from canvas.inference.framed_product import frame_product
-from canvas.inference.product import Alpha, Pixels, Product, build_product
+from canvas.inference.product import Product, build_product
 from canvas.inference.style import StylePrompt
+from canvas.pins.images import Pixels
+from canvas.pins.masks import Alpha
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
-from canvas.pins.images import DEFAULT_LIMITS
-
-Pixels = NDArray[np.uint8]  # (H, W, 3)
-Alpha = NDArray[np.float32]  # (H, W), 0..1
+from canvas.pins.images import DEFAULT_LIMITS, Pixels
+from canvas.pins.masks import Alpha, Mask
 
 FEATHER_SHARE = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
@@ -33,7 +31,7 @@ class Product:
         return self.alpha.shape[0], self.alpha.shape[1]
 
     @property
-    def core(self) -> NDArray[np.bool_]:
+    def core(self) -> Mask:
         """Where output equals input, byte for byte."""
         return self.alpha == 1
 
@@ -75,7 +73,7 @@ def build_product(
     return _check_product(Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter"))
 
 
-def build_masked_product(image: Image.Image, mask: NDArray[np.bool_]) -> Product:
+def build_masked_product(image: Image.Image, mask: Mask) -> Product:
     """Read the product of a pin: RGB and its mask (H, W), True on the product. Raises as `product_of` does."""
     return build_product(image, Image.fromarray((mask * 255).astype(np.uint8)))
 
@@ -115,7 +113,7 @@ def _check_product(product: Product) -> Product:
     return product
 
 
-def feather_mask(mask: NDArray[np.bool_]) -> Alpha:
+def feather_mask(mask: Mask) -> Alpha:
     """Alpha of a hard mask (H, W): 1 on its core, falling to its edge over FEATHER of the shorter side, 0 outside.
 
     Outside lies the old background, so the band is inside. A mask too thin for a core stays hard.

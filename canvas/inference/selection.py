@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
-from canvas.inference.product import Pixels, Product
+from canvas.inference.product import Product
+from canvas.pins.images import Pixels
 from canvas.reward.model import RewardModel, predict_scores
 
 

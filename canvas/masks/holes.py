@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from canvas.pins.masks import Mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,9 +11,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from canvas.pins import tables
-from canvas.pins.crops import CropSpec, Pixels, crop_random_square
-from canvas.pins.frames import FrameSpec, compute_view, extract_view
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.frames import CropSpec, FrameSpec, compute_view, crop_random_square, extract_view
+from canvas.pins.images import Pixels, composite_on_white, decode_image
 from canvas.train.data import Batch, select_batch_rows
 from canvas.train.draws import mix_seed
 

@@ -1,4 +1,4 @@
-"""Pictures as bytes: untrusted ones in, within limits; deterministic ones out."""
+"""Images as bytes, pixels and tensors: untrusted bytes in, within limits; deterministic bytes out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from canvas.pins import tables
+
+if TYPE_CHECKING:
+    import torch
+
+Pixels = NDArray[np.uint8]
+"""RGB [h, w, 3], or one channel [h, w]."""
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 WHITE = (255, 255, 255)
@@ -20,7 +28,7 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageLimits:
-    """What an untrusted picture may cost: encoded bytes, and decoded pixels (width * height)."""
+    """What an untrusted image may cost: encoded bytes, and decoded pixels (width * height)."""
 
     max_bytes: int
     max_pixels: int
@@ -30,16 +38,16 @@ DEFAULT_LIMITS = ImageLimits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
 
 
 def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
-    """The picture in `data` as 8-bit sRGB, mode RGB, or RGBA where it has transparency; upright, no metadata.
+    """Decode `data` to 8-bit sRGB, mode RGB, or RGBA where it has transparency; upright, no metadata.
 
-    Raises `ValueError` in one sentence when it is no JPEG, PNG or WebP, is broken, or exceeds `limits`; the
-    header is checked before a pixel is decoded.
+    Raises:
+        ValueError: In one sentence, when it is no JPEG, PNG or WebP, is broken, or exceeds `limits`; the header is
+            checked before a pixel is decoded.
     """
     image = _open_image(data, limits)
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
-        image = _convert_to_srgb(image)
+        image = _convert_to_srgb(ImageOps.exif_transpose(image))
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
         raise ValueError(f"broken {image.format or 'image'}: {error}") from error
     image.info = {}
@@ -53,10 +61,10 @@ def read_images(table: Path, pin_ids: Collection[str], column: str = "image") ->
 
 
 def normalize_image_bytes(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:
-    """The picture's bytes, width and height, so that any decoder shows what `decode` shows.
+    """Return bytes, width and height of an image so that any decoder shows what `decode_image` shows.
 
     The bytes are those delivered unless they need EXIF rotation, a colour conversion to sRGB or the choice of
-    a frame; then they are encoded anew (JPEG, or PNG where there is transparency). Raises as `decode` does.
+    a frame; then they are encoded anew (JPEG, or PNG where there is transparency). Raises as `decode_image` does.
     """
     image = decode_image(data, limits)
     with _open_image(data, limits) as delivered:
@@ -68,26 +76,26 @@ def normalize_image_bytes(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> 
 
 
 def read_image_size(data: bytes) -> tuple[int, int]:
-    """Width and height as the header states them (before EXIF rotation), unlimited; (0, 0) if there is none."""
+    """Read width and height from the header (before EXIF rotation), without limits; (0, 0) if there is none."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size
-    except Exception:  # as in `decode`
+    except Exception:  # as in `decode_image`
         return 0, 0
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """PNG without metadata; the same pixels give the same bytes."""
+    """Encode as PNG without metadata; the same pixels give the same bytes."""
     return _encode_image(image, "PNG", compress_level=4)
 
 
 def encode_jpeg(image: Image.Image, quality: int = 90) -> bytes:
-    """JPEG without metadata or chroma subsampling (which would bleed product edges); RGB or L only."""
+    """Encode RGB or L as JPEG without metadata or chroma subsampling (which would bleed product edges)."""
     return _encode_image(image, "JPEG", quality=quality, subsampling=0)
 
 
 def draw_contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int) -> Image.Image:
-    """The pictures fitted into `cell` x `cell` squares in reading order, each with its label below."""
+    """Draw images fitted into `cell` x `cell` squares in reading order, each with its label below."""
     assert len(images) == len(labels), (len(images), len(labels))
     line, gap = 16, 6
     rows = max(1, math.ceil(len(images) / columns))
@@ -103,11 +111,21 @@ def draw_contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], col
 
 
 def composite_on_white(image: Image.Image) -> Image.Image:
-    """RGB: the picture, what is transparent in it shown as white."""
+    """Return the image as RGB, with white where it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
+
+
+def bytes_to_tensor(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images as float32 in [-1, 1], the range of the networks."""
+    return images.float() / 127.5 - 1
+
+
+def tensor_to_bytes(images: torch.Tensor) -> torch.Tensor:
+    """Return images as uint8, clamped to [-1, 1] first; the inverse of `bytes_to_tensor`."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def _open_image(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -119,7 +137,7 @@ def _open_image(data: bytes, limits: ImageLimits) -> Image.Image:
         raise ValueError(f"more pixels than the limit of {limits.max_pixels}") from None
     except UnidentifiedImageError:
         raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    except Exception as error:  # as in `decode`
+    except Exception as error:  # as in `decode_image`
         raise ValueError(f"broken image header: {error}") from error
     if image.width * image.height > limits.max_pixels:
         raise ValueError(f"{image.width} x {image.height} pixels exceed the limit of {limits.max_pixels}")
@@ -142,7 +160,7 @@ def _convert_to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _is_srgb(profile: bytes | None) -> bool:
-    """Whether pixels under this colour profile are sRGB already; no profile means sRGB."""
+    """Return whether pixels under this colour profile are sRGB already; no profile means sRGB."""
     if not profile:
         return True
     try:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from canvas.masks.errors import cut_part, dilate_by_disk, erode_by_disk
+from canvas.pins.images import Pixels
 from canvas.pins.masks import Mask
 from canvas.reward.brushes import (
     FloatPixels,
@@ -31,7 +31,6 @@ from canvas.reward.brushes import (
     tint_values,
 )
 
-Pixels = NDArray[np.uint8]
 CorruptionFunction = Callable[[FloatPixels, Mask, float, np.random.Generator], FloatPixels]
 
 MIN_DETAIL = 3.0

@@ -19,10 +19,9 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.captions import parse_caption
-from canvas.pins.images import decode_image
+from canvas.pins.images import Pixels, decode_image
 from canvas.pins.masks import Mask, decode_mask
 from canvas.reward.comparisons import ComparisonBatches
-from canvas.reward.corruptions import Pixels
 from canvas.reward.model import hash_words
 from canvas.reward.product_views import resize_bilinear
 from canvas.reward.spec import HEADS

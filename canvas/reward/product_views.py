@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
-from canvas.pins.crops import Pixels
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.images import Pixels, composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_mask
 
 

@@ -46,9 +46,8 @@ from canvas.masks.holes import sample_mask
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, View, compute_view, extract_view
 from canvas.pins.image_batches import select_evenly
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.images import bytes_to_tensor, composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_alpha
-from canvas.pins.pixels import bytes_to_tensor
 from canvas.shards.files import Sample
 from canvas.shards.rows import ShardRows
 from canvas.shards.spec import EncodingSpec

@@ -7,7 +7,7 @@ from typing import Literal
 
 from canvas.masks.errors import MaskErrors
 from canvas.masks.holes import HoleSpec
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.train.spec import Precision
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 from canvas.uve.model import UveModel
 from canvas.uve.training_data import MISSING
 

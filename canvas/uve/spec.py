@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.ranges import Count, Positive
 from canvas.train.spec import TrainableParams
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import open_clip
     import pyarrow as pa
 
-    from canvas.pins.crops import Pixels
+    from canvas.pins.images import Pixels
     from canvas.uve.model import UveModel
 
 
@@ -32,7 +32,7 @@ def embed_arrays(
     import torch
 
     from canvas.features.perceptual import compute_image_embeddings
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
     from canvas.uve.model import compute_embeddings
 
     uve_vectors, clip_vectors = [], []

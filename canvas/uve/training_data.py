@@ -12,8 +12,9 @@ import torch
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
-from canvas.pins.crops import CropSpec, Pixels
+from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches
+from canvas.pins.images import Pixels
 from canvas.train.data import Batch, get_local_batch_size
 from canvas.train.draws import mix_seed
 from canvas.uve.spec import TASKS

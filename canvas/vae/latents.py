@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 from canvas.train.data import Batch
 from canvas.vae.model import Vae, compute_posterior
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from canvas.features.perceptual import Distance
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches, load_images
-from canvas.pins.pixels import bytes_to_tensor
+from canvas.pins.images import bytes_to_tensor
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 from canvas.vae.model import PixelAutoencoder, Vae

@@ -12,7 +12,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from canvas.inference.batch import Request
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.product import Pixels
+    from canvas.pins.images import Pixels
     from canvas.pins.products import ProductPin
 
 Row = dict[str, Any]

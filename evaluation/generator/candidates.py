@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from canvas.clip.model import TextTower
     from canvas.clip.spec import TextSpec
-    from canvas.inference.product import Pixels, Product
+    from canvas.inference.product import Product
+    from canvas.pins.images import Pixels
     from canvas.pins.products import ProductPin
     from canvas.pins.scene_views import Views
     from canvas.reward.model import RewardModel
@@ -213,7 +214,7 @@ def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Feature
     import torch
 
     from canvas.features.perceptual import compute_image_embeddings
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
 
     embeddings, device = [], next(clip.parameters()).device
     with torch.no_grad():
@@ -240,7 +241,7 @@ def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side
     import torch
 
     from canvas.features.perceptual import FeatureDistance
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
     from canvas.segmenter.model import make_square_tensor
     from evaluation.judges.features import extract_trunk_maps
 

@@ -12,7 +12,8 @@ from evaluation.generator.backgrounds import BackgroundScore, measure_growth
 from evaluation.judges.features import extract_scene_features
 
 if TYPE_CHECKING:
-    from canvas.inference.product import Pixels, Product
+    from canvas.inference.product import Product
+    from canvas.pins.images import Pixels
     from canvas.pins.scene_views import Views
     from canvas.segmenter.model import Segmenter
     from canvas.segmenter.spec import EdgeSpec
@@ -90,7 +91,7 @@ def measure_seam_gradients(
     import torch
 
     from canvas.masks.composite import compute_seam_gradient
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
     from canvas.pins.scene_views import stack_views
 
     views = stack_views([Image.fromarray(image) for image in images], side)

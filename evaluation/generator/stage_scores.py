@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canvas.denoiser.spec import SamplingSpec
     from canvas.inference.batch import EncodedRequest
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.product import Pixels
+    from canvas.pins.images import Pixels
     from canvas.pins.products import ProductPin
     from evaluation.generator.spec import BackgroundEvaluationSpec
     from evaluation.judges.judges import Judges

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import open_clip
 
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.product import Pixels
+    from canvas.pins.images import Pixels
     from canvas.pins.scene_views import Views
     from canvas.styles.pins import LabelledProducts
     from evaluation.generator.leakage import ProductJudge

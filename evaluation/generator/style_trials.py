@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from canvas.denoiser.spec import SamplingSpec
     from canvas.inference.batch import Request
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.product import Pixels
+    from canvas.pins.images import Pixels
     from canvas.pins.products import ProductPin
     from canvas.styles.pins import StylePin
     from evaluation.generator.spec import StyleEvaluationSpec

@@ -50,7 +50,7 @@ def score_reconstructed_scenes(
 def _reconstruct(autoencoder: Vae, views: Views, batch_size: int) -> Views:
     import torch
 
-    from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+    from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
     from canvas.vae.model import compute_posterior, decode_latents
 
     pixels, batches = torch.from_numpy(views).permute(0, 3, 1, 2), []

@@ -30,7 +30,7 @@ class DecoderScores:
     def add(self, decoded: torch.Tensor, pasted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> None:
         """Take in images decoded both ways, and the `images` that their products come from."""
         from canvas.masks.composite import compute_seam_gradient, erode_mask
-        from canvas.pins.pixels import tensor_to_bytes
+        from canvas.pins.images import tensor_to_bytes
         from evaluation.measures.similarity import psnr
 
         core = erode_mask(mask, self._erosion).expand_as(images)
@@ -78,7 +78,7 @@ def score_decoder(
         reach: pixels on each side of the mask's edge that count as its seam.
     """
     from canvas.decoder.training import decode_with_baseline
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
 
     generated, encoded = (DecoderScores(erosion=decoder.config["erosion"], reach=reach) for _ in range(2))
     for sample in (pin.load_sample() for pin in pins):

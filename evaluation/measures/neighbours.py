@@ -14,7 +14,7 @@ from evaluation.measures.retrieval import find_hits
 from evaluation.statistics.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
-    from canvas.pins.crops import Pixels
+    from canvas.pins.images import Pixels
     from canvas.uve.training_data import Labels
 
 KS = (1, 10)

@@ -61,8 +61,7 @@ class ReconstructionScores:
 
     def draw_sheet(self) -> bytes:
         """Draw originals, below each its reconstruction, as PNG."""
-        from canvas.pins.images import draw_contact_sheet, encode_png
-        from canvas.pins.pixels import tensor_to_bytes
+        from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
 
         images, labels = [], []
         for pairs in self._pairs.values():
@@ -81,7 +80,7 @@ def score_reconstructions(
     device."""
     import torch
 
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
     from canvas.vae.model import compute_posterior, decode_latents
 
     scores = ReconstructionScores(distance.to(autoencoder.device), sheet_each)

@@ -74,7 +74,7 @@ def score_retrieval(
 
     from canvas.features.perceptual import compute_image_embeddings
     from canvas.pins.image_batches import batch_by_frame
-    from canvas.pins.pixels import bytes_to_tensor
+    from canvas.pins.images import bytes_to_tensor
 
     embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
     device = clip.logit_scale.device

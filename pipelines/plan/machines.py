@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from canvas.clip.spec import ClipSpec
-from canvas.pins.crops import CropSpec
-from canvas.pins.frames import FrameSpec
+from canvas.pins.frames import CropSpec, FrameSpec
 from canvas.reward.spec import RewardSpec
 from canvas.shards.spec import EncodingSpec
 from canvas.train.spec import Train, TrainSpec

@@ -11,7 +11,7 @@ from canvas.decoder.training_data import LatentGenerator, read_conditioned_pins,
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.masks.composite import compute_hole
-from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.shards.rows import ShardRows, has_product
 from canvas.vae.model import PixelAutoencoder, load_vae
 from components.encode import encode

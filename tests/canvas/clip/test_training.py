@@ -7,7 +7,7 @@ import torch
 
 from canvas.clip.model import TextTower, build_clip
 from canvas.clip.training import CaptionedBatches, contrastive_objective
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches
 from tests.canvas.clip.contrastive import trained
 from tests.canvas.clip.test_model import OTHER

@@ -17,7 +17,7 @@ from canvas.masks.composite import (
     erode_mask,
     max_pool_mask,
 )
-from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
 from canvas.vae.latents import LatentScale
 from canvas.vae.model import PixelAutoencoder, build_vae

@@ -6,7 +6,7 @@ from PIL import Image
 
 from canvas.inference.frame import compute_frame
 from canvas.pins.frames import FrameSpec, compute_view, extract_view, select_frame
-from lifecycle.declare.params import load_sections
+from lifecycle.declare.params import load_sections, read_section
 
 SPEC = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation=0)
 
@@ -83,12 +83,14 @@ def test_pixels_of_a_view():
     [
         ({"buckets": ((80, 48),)}, r"must hold the square of frames\.side, \[64, 64\]"),
         ({"buckets": ((64, 64), (128, 64))}, "differ from 64 x 64 pixels by more than a third"),
-        ({"hole_inflation": -1}, r"frames\.hole_inflation is -1"),
+        ({"hole_inflation": -1}, "is -1: it must be 0 or more"),
     ],
 )
 def test_frames_that_cannot_be_are_refused(changes, named):
     with pytest.raises(ValueError, match=named):
-        FrameSpec(**{"side": 64, "buckets": ((64, 64),), "hole_inflation": 0} | changes)
+        read_section(
+            FrameSpec, "frames", {"frames": {"side": 64, "buckets": [[64, 64]], "hole_inflation": 0} | changes}
+        )
 
 
 def test_frames_of_broken_cells_are_named():

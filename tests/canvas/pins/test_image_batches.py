@@ -10,10 +10,10 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.captions import read_captions
-from canvas.pins.crops import CropSpec, crop_random_square
-from canvas.pins.frames import FrameSpec
+from canvas.pins.frames import CropSpec, FrameSpec, crop_random_square
 from canvas.pins.image_batches import CropBatches, batch_by_frame, load_images
 from canvas.pins.images import encode_png
+from lifecycle.declare.params import read_section
 
 CROPS = CropSpec(zoom=1.5, mirror=True)
 SPLITS = {"a": "train", "b": "train", "c": "unseen_view"}
@@ -78,8 +78,8 @@ def test_crops_zoom_and_mirror():
     assert 36 < min(map(abs, slopes)) < 45 < 55 < max(map(abs, slopes))
     plain = [crop_random_square(picture, 30, CropSpec(zoom=1, mirror=False), rng) for _ in range(2)]
     assert np.array_equal(*plain)
-    with pytest.raises(ValueError, match=r"crops\.zoom is 0\.5"):
-        CropSpec(zoom=0.5, mirror=False)
+    with pytest.raises(ValueError, match=r"is 0\.5: it must be 1 or more"):
+        read_section(CropSpec, "crops", {"crops": {"zoom": 0.5, "mirror": False}})
 
 
 def test_framed_pins_come_one_frame_a_batch(data):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from canvas.pins.crops import CropSpec
+from canvas.pins.frames import CropSpec
 from canvas.uve.training_data import MISSING, BalancedCrops, read_labels, select_classes
 
 

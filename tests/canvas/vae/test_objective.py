@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from canvas.features.perceptual import ClipFeatures, FeatureDistance, SpectrumDistance
-from canvas.pins.pixels import bytes_to_tensor, tensor_to_bytes
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
 from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.vae.model import build_vae
