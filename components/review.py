@@ -60,6 +60,8 @@ def review(
         human=summarize_ratings(rows, read(ratings.path).to_pylist(), decision.challenger, decision.champion),
         champion_version=facts["version"],
         champion=ModelOrigin.from_facts(facts),
-        challenger=ModelOrigin(digest=decision.challenger, **asdict(registry.origin(CanvasModel, decision.challenger))),
+        challenger=ModelOrigin(
+            digest=decision.challenger, **asdict(registry.trace_origin(CanvasModel, decision.challenger))
+        ),
     )
     report.write(render_review_page(page))

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lifecycle.declare.graph import artifacts_of
+from lifecycle.declare.graph import find_artifacts
 from lifecycle.declare.stage import Headline, Model, Report, Stage, Verdict
-from lifecycle.record.recording import numbers
+from lifecycle.record.recording import read_metrics
 
 REASONS = 5
 """How many of a verdict's reasons are listed; the report has them all."""
@@ -21,17 +21,17 @@ def summarize(stages: Iterable[Stage[Any]], root: Path) -> str:
     The report is that of the stage that collects from all others.
     """
     stages = tuple(stages)
-    lines = [line for verdict in artifacts_of(stages, Verdict) for line in _verdict(root / verdict.path)]
-    for headline in artifacts_of(stages, Headline):
+    lines = [line for verdict in find_artifacts(stages, Verdict) for line in _verdict(root / verdict.path)]
+    for headline in find_artifacts(stages, Headline):
         if (path := root / headline.path).exists():
-            lines += [f"  {line}" for line in headline.format_summary(numbers(path))]
+            lines += [f"  {line}" for line in headline.format_summary(read_metrics(path))]
     if missing := [stage.name for stage in stages if stage.pipeline == "train" and not _complete(stage, root)]:
         lines.append(f"Not run: {', '.join(missing)}")
     shown = [artifact for stage in stages if stage.collector for artifact in stage.outputs.values()]
     reports = [root / artifact.path for artifact in shown if issubclass(artifact, Report)]
     lines += [f"Report:  {path}" for path in reports if path.exists()]
     lines.append("Runs:    make ui")
-    models = [model for model in artifacts_of(stages, Model) if model.example and (root / model.path).exists()]
+    models = [model for model in find_artifacts(stages, Model) if model.example and (root / model.path).exists()]
     return "\n".join([*lines, *(f"Try it:  {model.example}" for model in models)])
 
 

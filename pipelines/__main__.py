@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from lifecycle.declare.stage import Pipeline
-from lifecycle.record.telemetry import switch_off
+from lifecycle.record.privacy import disable_telemetry
 from pipelines.effort import set_effort
 from pipelines.project import drifted, generated_files, graph_files, project_stages, write_graph
 
@@ -16,7 +16,7 @@ from pipelines.project import drifted, generated_files, graph_files, project_sta
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0, or 1 after one sentence about what is wrong."""
     asked = _parser().parse_args(arguments)
-    switch_off()
+    disable_telemetry()
     try:
         return int(asked.command(asked, Path.cwd()))
     except (ValueError, OSError, RuntimeError) as error:

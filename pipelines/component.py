@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.record.recording import numbers
+from lifecycle.record.recording import read_metrics
 from lifecycle.run.stage import run_component
 
 if TYPE_CHECKING:
@@ -31,5 +31,5 @@ def run_task(
     )
     for artifact in outputs.values():
         if isinstance(artifact, dsl.Metrics):
-            for key, value in numbers(Path(artifact.path)).items():
+            for key, value in read_metrics(Path(artifact.path)).items():
                 artifact.log_metric(key, value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lifecycle.declare.closure import code_paths
+from lifecycle.declare.closure import list_code_paths
 from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
@@ -47,7 +47,7 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
-        "deps": [*read, *code_paths(stage.module, root)],
+        "deps": [*read, *list_code_paths(stage.module, root)],
         "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_headline in kinds.items() if not is_headline],

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from lifecycle.declare.graph import producers
+from lifecycle.declare.graph import map_producers
 from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Pipeline, Report, Stage
 from pipelines.cluster import Cluster, place
 from pipelines.emit_dvc import HEADER
@@ -50,7 +50,7 @@ def pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, ima
     outside = imported(own)
     sections = {section for stage in own for section in stage.params}
     assert not sections & outside.keys(), f"params section and artifact share a name: {sections & outside.keys()}"
-    makers = producers(own)
+    makers = map_producers(own)
 
     def build(**given: Any) -> None:
         sources = {
@@ -82,7 +82,7 @@ def pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, ima
 def imported(stages: Iterable[Stage[Any]]) -> dict[str, type[Artifact]]:
     """Parameter name -> each artifact that these stages read and none of them writes."""
     stages = tuple(stages)
-    made = producers(stages)
+    made = map_producers(stages)
     read = {artifact for stage in stages for artifact in stage.inputs.values() if artifact not in made}
     return {uri_parameter(artifact): artifact for artifact in sorted(read, key=lambda artifact: artifact.path)}
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lifecycle.declare.stage import Artifact, Metrics, Pinned, Pipeline, Stage
-from lifecycle.record.recording import numbers
+from lifecycle.record.recording import read_metrics
 from pipelines.emit_kfp import imported, pipeline_arguments
 from pipelines.project import COMPILED, checked_sections
 
@@ -65,7 +65,7 @@ def made(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
         for argument, artifact in stage.outputs.items():
             path = folder / stage.name.replace("_", "-") / argument
             if path.exists():
-                note = f", {len(numbers(path))} numbers" if issubclass(artifact, Metrics) else ""
+                note = f", {len(read_metrics(path))} numbers" if issubclass(artifact, Metrics) else ""
                 yield f"{stage.name:20} {artifact.path:32} {_bytes(path):>12,} bytes{note}"
 
 

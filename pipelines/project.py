@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import Sections, load_sections, profile_files, read_stage_params, unused_sections
+from lifecycle.declare.params import Sections, find_profiles, list_unused_sections, load_sections, read_stage_params
 from lifecycle.declare.stage import Stage
 from pipelines.cluster import read_cluster
 from pipelines.emit_dvc import dvc_yaml
@@ -29,7 +29,7 @@ def graph_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
 
 def generated_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
     """Return path from `root` -> text of every generated file; raises what `checked_sections` does, of any profile."""
-    profiles = {profile: checked_sections(root, profile, stages) for profile in profile_files(root)}
+    profiles = {profile: checked_sections(root, profile, stages) for profile in find_profiles(root)}
     return graph_files(root, stages) | {PARAMS: params_page(stages, profiles)}
 
 
@@ -60,13 +60,13 @@ def checked_sections(root: Path, profile: str, stages: Sequence[Stage[Any]]) -> 
             the section and the fix.
     """
     sections = load_sections(profile, root)
-    file = profile_files(root)[profile]
+    file = find_profiles(root)[profile]
     try:
         for stage in stages:
             read_stage_params(stage, sections)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    if unused := unused_sections(stages, sections):
+    if unused := list_unused_sections(stages, sections):
         raise ValueError(f"{file}: no stage reads section {', '.join(map(repr, unused))}: remove it or fix its name")
     return sections
 

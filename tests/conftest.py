@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lifecycle.record.telemetry import switch_off
+from lifecycle.record.privacy import disable_telemetry
 
-switch_off()
+disable_telemetry()
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from canvas.pins import tables
 from canvas.pins.images import encode_png
 from components.ingest import IngestParams
 from evaluation.metrics import HEADLINE
-from lifecycle.__main__ import _parser as lifecycle_parser
+from lifecycle.__main__ import _build_parser as lifecycle_parser
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.declare.stage import Input, Output

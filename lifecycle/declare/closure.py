@@ -13,7 +13,7 @@ PACKAGES = ("canvas", "components", "evaluation")
 """Not `lifecycle`, nor the module of declared artifacts: a new artifact must not make every stage stale."""
 
 
-def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
+def find_import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
     """Files of `packages` that importing `module` and calling its functions runs, as POSIX paths from `root`.
 
     Follows imports inside functions too, and the `__init__.py` of every package on the way. Leaves out
@@ -31,7 +31,7 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
             continue
         seen.add(name)
         waiting += [name.rpartition(".")[0]] if "." in name else []
-        file = module_file(name, root)
+        file = find_module_file(name, root)
         if file is not None:
             tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
             if file.name != "__init__.py" or any(not _is_text(statement) for statement in tree.body):
@@ -40,14 +40,14 @@ def import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) 
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
-def code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
+def list_code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
     """Return the folders and files that hold the module's import closure: what a person reads in `dvc.yaml`.
 
     A file inside a room (a folder of a package) stands for the whole room, and half of a package's rooms or more stand
     for the package: a stage is stale too often rather than not often enough.
     """
     paths: set[str] = set()
-    for file in import_closure(module, root, packages):
+    for file in find_import_closure(module, root, packages):
         parts = Path(file).parts
         paths.add("/".join(parts[:2]) if len(parts) > 2 else file)
     for package in {path.partition("/")[0] for path in paths}:
@@ -58,16 +58,16 @@ def code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> l
     return sorted(paths)
 
 
-def code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
+def compute_code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
     """MD5 over names and bytes of the module's import closure."""
     md5 = hashlib.md5(usedforsecurity=False)
-    for file in import_closure(module, root, packages):
+    for file in find_import_closure(module, root, packages):
         content = (root / file).read_bytes()
         md5.update(f"{file} {len(content)}\n".encode() + content)
     return md5.hexdigest()
 
 
-def module_file(name: str, root: Path) -> Path | None:
+def find_module_file(name: str, root: Path) -> Path | None:
     """The source of module or package `name` below `root`; None when there is none."""
     stem = root.joinpath(*name.split("."))
     candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
@@ -89,7 +89,7 @@ def _imported(module: str, file: Path, tree: ast.Module, root: Path) -> Iterator
                 if (root / base.partition(".")[0]).is_dir() and not _exists(base, root):
                     raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
                 yield base
-                yield from (name for alias in names if module_file(name := f"{base}.{alias.name}", root))
+                yield from (name for alias in names if find_module_file(name := f"{base}.{alias.name}", root))
 
 
 def _absolute(source: str | None, level: int, package: str) -> str:
@@ -101,7 +101,7 @@ def _absolute(source: str | None, level: int, package: str) -> str:
 
 
 def _exists(module: str, root: Path) -> bool:
-    return module_file(module, root) is not None or root.joinpath(*module.split(".")).is_dir()
+    return find_module_file(module, root) is not None or root.joinpath(*module.split(".")).is_dir()
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

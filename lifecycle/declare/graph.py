@@ -21,7 +21,7 @@ def load_stage(name: str, package: str = "components") -> Stage[Any]:
     return stage if stage.collector is None else next(one for one in load_stages(package) if one.name == name)
 
 
-def stage_names(package: str = "components") -> list[str]:
+def list_stage_names(package: str = "components") -> list[str]:
     """One stage a module of the package, by name."""
     modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
     return sorted(module.name for module in modules if module.name != DECLARATIONS)
@@ -29,31 +29,31 @@ def stage_names(package: str = "components") -> list[str]:
 
 def load_stages(package: str = "components") -> tuple[Stage[Any], ...]:
     """Every stage of the package, producers before consumers."""
-    return ordered(_declared(name, package) for name in stage_names(package))
+    return order_stages(_declared(name, package) for name in list_stage_names(package))
 
 
-def artifacts_of(stages: Iterable[Stage[Any]], kind: type[A]) -> list[type[A]]:
+def find_artifacts(stages: Iterable[Stage[Any]], kind: type[A]) -> list[type[A]]:
     """The artifacts of this kind that the stages read or write, by path."""
     all_of = {artifact for stage in stages for artifact in (*stage.inputs.values(), *stage.outputs.values())}
     return sorted((artifact for artifact in all_of if issubclass(artifact, kind)), key=lambda artifact: artifact.path)
 
 
-def artifact_of(stages: Iterable[Stage[Any]], kind: type[A]) -> type[A]:
+def find_artifact(stages: Iterable[Stage[Any]], kind: type[A]) -> type[A]:
     """The only artifact of this kind; `ValueError` if there is none, or more."""
-    return _only(artifacts_of(stages, kind), f"{kind.__name__}")
+    return _only(find_artifacts(stages, kind), f"{kind.__name__}")
 
 
-def composite_of(stages: Iterable[Stage[Any]]) -> type[Model]:
+def find_composite(stages: Iterable[Stage[Any]]) -> type[Model]:
     """The model that is made of the others; `ValueError` if there is none, or more."""
-    return _only([model for model in artifacts_of(stages, Model) if model.composite], "Model with `composite = True`")
+    return _only([model for model in find_artifacts(stages, Model) if model.composite], "Model with `composite = True`")
 
 
-def pinned_paths(stages: Iterable[Stage[Any]]) -> tuple[str, ...]:
+def list_pinned_paths(stages: Iterable[Stage[Any]]) -> tuple[str, ...]:
     """Paths of what no stage writes."""
-    return tuple(artifact.path for artifact in artifacts_of(stages, Pinned))
+    return tuple(artifact.path for artifact in find_artifacts(stages, Pinned))
 
 
-def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
+def map_producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
     """Artifact -> the stage that writes it; two writers of one path, or of a path within, are a `TypeError`."""
     by_path: dict[str, Stage[Any]] = {}
     found: dict[type[Artifact], Stage[Any]] = {}
@@ -69,7 +69,7 @@ def producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
     return found
 
 
-def ordered(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
+def order_stages(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
     """The stages, producers before consumers, ties by name, with what they collect among their inputs.
 
     Raises `TypeError` for an artifact with two producers, a read that nobody writes, and a cycle.
@@ -82,7 +82,7 @@ def ordered(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
 
 def _sorted(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
     by_name = {stage.name: stage for stage in sorted(stages, key=lambda stage: stage.name)}
-    writer = producers(by_name.values())
+    writer = map_producers(by_name.values())
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for stage in by_name.values():
         before = set()
@@ -100,7 +100,7 @@ def _sorted(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
 
 def _collecting(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[Any]:
     """The stage with an input `<stage>__<argument>` for each readable output of `order` that does not depend on it."""
-    writer, after = producers(order), {collector.name}
+    writer, after = map_producers(order), {collector.name}
     collected: dict[str, tuple[Stage[Any], str]] = {}
     for stage in order:
         if any(artifact in writer and writer[artifact].name in after for artifact in stage.inputs.values()):
@@ -113,7 +113,7 @@ def _collecting(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[A
 
 
 def _declared(name: str, package: str) -> Stage[Any]:
-    names = stage_names(package)
+    names = list_stage_names(package)
     if name not in names:
         raise ValueError(f"no stage {name!r}: {package}/ has {', '.join(names)}")
     declared = getattr(importlib.import_module(f"{package}.{name}"), name, None)

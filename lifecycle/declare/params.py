@@ -40,24 +40,25 @@ class CheckedTogether(Protocol):
 
 def load_sections(profile: str = "demo", root: Path = Path()) -> Sections:
     """Return the sections of a profile of the project at `root`: its overlay merged onto `params.yaml`."""
-    files = profile_files(root)
+    files = find_profiles(root)
     if profile not in files:
         raise ValueError(f"no profile {profile!r}: there are {', '.join(files)}")
     sections = read_sections(files["demo"])
-    return sections if profile == "demo" else merge(sections, read_sections(files[profile]))
+    return sections if profile == "demo" else merge_sections(sections, read_sections(files[profile]))
 
 
-def profile_files(root: Path) -> dict[str, Path]:
+def find_profiles(root: Path) -> dict[str, Path]:
     """Return name -> file of every profile; the first, "demo", is `params.yaml` itself."""
     return {"demo": root / "params.yaml"} | {file.stem: file for file in sorted((root / "profiles").glob("*.yaml"))}
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+def merge_sections(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the values of `overlay`: a mapping merges into a mapping, anything else replaces."""
-    return {**base} | {
-        key: merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
-        for key, value in overlay.items()
-    }
+    merged = dict(base)
+    for key, value in overlay.items():
+        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = merge_sections(base[key], value) if nested else value
+    return merged
 
 
 def read_sections(path: Path) -> Sections:
@@ -98,18 +99,18 @@ def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
         raise ValueError("; ".join(problems)) from None
 
 
-def unused_sections(stages: Iterable[Stage[Any]], sections: Mapping[str, Any]) -> list[str]:
+def list_unused_sections(stages: Iterable[Stage[Any]], sections: Mapping[str, Any]) -> list[str]:
     """Sections that no stage reads: a setting that is ignored is an error."""
     read = {argument for stage in stages for argument in stage.params}
     return sorted(sections.keys() - read)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested params as `section.key` -> value."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{key}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves

@@ -79,12 +79,12 @@ class Served:
 class Registry(Protocol):
     """The registered models. All raise `ValueError` in one sentence when the registry does not answer."""
 
-    def origin(self, artifact: type[Artifact], digest: str) -> Origin:
-        """How content `digest` of `artifact` was made, as far as it is recorded."""
+    def trace_origin(self, artifact: type[Artifact], digest: str) -> Origin:
+        """Return how content `digest` of `artifact` was made, as far as it is recorded."""
 
     def register(
         self,
-        whole: type[Model],
+        composite: type[Model],
         models: Mapping[type[Model], Path],
         *,
         served: Served,
@@ -93,7 +93,7 @@ class Registry(Protocol):
         decision: Decision,
     ) -> Mapping[str, ModelVersion]:
         """Make a version of every model, or find the one that holds the same content, and point `candidate` at
-        them; name -> version. `whole`, one of `models`, is the composite of the others: it is stored with its files
+        them; return name -> version. `composite`, one of `models`, is made of the others: it is stored with its files
         and `evidence` (name -> file, or directory that stays with a champion), has the numbers of a Metrics file, and
         can be loaded and asked as `served` says."""
 

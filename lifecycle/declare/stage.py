@@ -150,11 +150,12 @@ class PinnedChampion(PinnedState):
     """What the registry knows of its champion: champion.json and the tables of its evidence."""
 
     empty = "there is no champion yet"
+    facts: ClassVar[str] = "champion.json"
 
     @classmethod
     def write_empty(cls, folder: Path) -> None:
         folder.mkdir()
-        (folder / "champion.json").write_text(json.dumps({"version": None}) + "\n", encoding="utf-8")
+        (folder / cls.facts).write_text(json.dumps({"version": None}) + "\n", encoding="utf-8")
 
 
 class RatingPacket(Dataset):

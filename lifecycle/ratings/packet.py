@@ -27,12 +27,12 @@ class Item:
     item_id: str
     kind: str
     prompt: str
-    picture: Path  # PNG
+    image: Path  # PNG
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What raters are shown."""
+    """What raters see."""
 
     name: str  # short, made of the packet's content
     questions: tuple[Question, ...]
@@ -40,18 +40,18 @@ class Packet:
 
     @property
     def kinds(self) -> list[str]:
-        """Those of the items, in the packet's order."""
+        """The items' kinds, in the packet's order."""
         return list(dict.fromkeys(item.kind for item in self.items))
 
 
 def read_packet(directory: Path) -> Packet:
-    """The packet in `directory`. Raises `ValueError` in one sentence if it is none."""
+    """Read the packet in `directory`. Raises `ValueError` in one sentence if it is none."""
     try:
-        written = json.loads((directory / PACKET).read_text(encoding="utf-8"))
+        packet = json.loads((directory / PACKET).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{directory} holds no {PACKET}: `dvc repro` writes it") from None
-    return Packet(
-        name=written["name"],
-        questions=tuple(Question(**question) for question in written["questions"]),
-        items=tuple(Item(**item | {"picture": directory / item["picture"]}) for item in written["items"]),
+    questions = tuple(Question(**question) for question in packet["questions"])
+    items = tuple(
+        Item(item["item_id"], item["kind"], item["prompt"], directory / item["picture"]) for item in packet["items"]
     )
+    return Packet(packet["name"], questions, items)

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
 
-from lifecycle.workspace.staging import private
+from lifecycle.workspace.staging import make_private, write_atomically
 
 ADMIN = "admin"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -49,29 +49,24 @@ class Secrets:
     passwords: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, place: Path) -> Secrets:
-        """Those of an earlier server in `place`, or new ones: names and port last, so that links go on working."""
+    def load(cls, place: Path) -> Secrets:
+        """Load those of an earlier server in `place`, or make new ones: names and port last, so that links go on
+        working."""
         try:
             return cls(place, **json.loads((place / "secrets.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
             (place / "users.db").unlink(missing_ok=True)  # nobody knows its passwords any more
-            made = cls(place, _free_port(), secrets.token_urlsafe(32))
-            made.password(ADMIN)
-            return made
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = int(probe.getsockname()[1])
+            return cls(place, port, secrets.token_urlsafe(32))
 
-    def password(self, name: str) -> str:
-        """The password of `name`, made on first use."""
+    def get_password(self, name: str) -> str:
+        """Return the password of `name`, made on first use."""
         if name not in self.passwords:
             self.passwords[name] = secrets.token_urlsafe(12)
-            self._save()
+            content = {"port": self.port, "flask": self.flask, "passwords": self.passwords}
+            write_atomically(self.place / "secrets.json", json.dumps(content))
         return self.passwords[name]
-
-    def _save(self) -> None:
-        partial = self.place / "secrets.partial"
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"port": self.port, "flask": self.flask, "passwords": self.passwords}, file)
-        partial.replace(self.place / "secrets.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,54 +78,42 @@ class RatingServer:
     admin: tuple[str, str]  # name, password
 
     @classmethod
-    def of_team(cls, place: Path, address: str) -> RatingServer:
-        """A server that somebody else runs, with names and passwords; ours as its admin are in the environment,
+    def join(cls, place: Path, address: str) -> RatingServer:
+        """Use a server that somebody else runs, with names and passwords; ours as its admin are in the environment,
         where MLflow reads them. Raises `ValueError` if they are not."""
         try:
             admin = os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is not set: who adds raters to {address}?") from None
-        return cls(address.rstrip("/"), Secrets.of(private(place)), admin)
+        return cls(address.rstrip("/"), Secrets.load(make_private(place)), admin)
 
     def enroll(self, rater: str) -> None:
         """Let `rater` sign in. Raises `ValueError` for a name that cannot be one."""
         if not NAME.fullmatch(rater) or rater == ADMIN:
             raise ValueError(f"{rater!r} cannot be a rater's name: use lower-case letters, digits, - and _")
-        known = self._call("GET", "2.0/mlflow/users/get", params={"username": rater})
-        if known.status_code == requests.codes.not_found:
-            body = {"username": rater, "password": self.secrets.password(rater)}
+        user = self._call("GET", "2.0/mlflow/users/get", params={"username": rater})
+        if user.status_code == requests.codes.not_found:
+            body = {"username": rater, "password": self.secrets.get_password(rater)}
             self._call("POST", "2.0/mlflow/users/create", json=body).raise_for_status()
 
     def grant(self, rater: str, experiment: str) -> None:
         """Let `rater` work in `experiment`."""
-        self._call(
-            "POST",
-            "3.0/mlflow/users/permissions/grant",
-            json={
-                "username": rater,
-                "resource_type": "experiment",
-                "resource_id": experiment,
-                "permission": "EDIT",
-            },
-        ).raise_for_status()
+        body = {"username": rater, "resource_type": "experiment", "resource_id": experiment, "permission": "EDIT"}
+        self._call("POST", "3.0/mlflow/users/permissions/grant", json=body).raise_for_status()
 
     def _call(self, method: str, endpoint: str, **options: dict[str, str]) -> requests.Response:
-        return requests.request(
-            method,
-            f"{self.address}/api/{endpoint}",
-            auth=self.admin,
-            timeout=ANSWER_SECONDS,
-            **options,  # type: ignore[arg-type]
-        )
+        address = f"{self.address}/api/{endpoint}"
+        return requests.request(method, address, auth=self.admin, timeout=ANSWER_SECONDS, **options)  # type: ignore[arg-type]
 
 
 @contextmanager
-def serving(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
-    """A server over `store` (an address of MLflow's), while the context lasts; `place` keeps its secrets and log.
+def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
+    """Run a server over `store` (an address of MLflow's), while the context lasts; `place` keeps its secrets and log.
 
     Raises `ValueError` if it does not come up.
     """
-    known = Secrets.of(private(place))
+    known, log = Secrets.load(make_private(place)), place / "server.log"
+    server = RatingServer(f"http://127.0.0.1:{known.port}", known, (ADMIN, known.get_password(ADMIN)))
     settings = place / "auth.ini"
     settings.write_text(SETTINGS.format(users=place / "users.db", admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
@@ -138,21 +121,20 @@ def serving(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
     command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": known.password(ADMIN),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": known.get_password(ADMIN),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": known.flask,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    server = RatingServer(f"http://127.0.0.1:{known.port}", known, (ADMIN, known.password(ADMIN)))
-    with (place / "server.log").open("wb") as log:
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            _wait(server.address, process, place / "server.log")
-            yield server
-        finally:
-            _stop(process)
+    try:
+        _wait(server.address, process, log)
+        yield server
+    finally:
+        _stop(process)
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -160,17 +142,15 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
             raise ValueError(f"the rating server stopped with code {process.returncode}: {log} says why")
-        try:
+        with suppress(requests.RequestException):
             if requests.get(f"{address}/health", timeout=5).ok:
                 return
-        except requests.RequestException:
-            pass
         time.sleep(0.2)
     raise ValueError(f"the rating server did not answer within {START_SECONDS:.0f} s: {log} says why")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """The server's workers are in its session: they end with it."""
+    """End the server and its workers, which are in its session."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -178,8 +158,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

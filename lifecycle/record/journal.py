@@ -17,21 +17,22 @@ import shutil
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from lifecycle.record.redaction import redacted, redacted_values
-from lifecycle.workspace.staging import WORK, private
+from lifecycle.record.privacy import redact, redact_values
+from lifecycle.workspace.staging import WORK, make_private
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
 
 
-def records(home: Path) -> Path:
-    """The directory of the records of the project at `home`."""
-    return private(home / WORK) / "records"
+def find_records(home: Path) -> Path:
+    """Return the directory of the records of the project at `home`."""
+    return make_private(home / WORK) / "records"
 
 
 class Journal:
@@ -51,8 +52,8 @@ class Journal:
 
     @classmethod
     def new(cls, home: Path) -> Journal:
-        """A new record of the project at `home`; names sort by time."""
-        return cls(records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+        """Begin a record of the project at `home`; names sort by time."""
+        return cls(find_records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers of one step; `TypeError` if one is not a number."""
@@ -67,7 +68,7 @@ class Journal:
     def text(self, name: str, text: str) -> None:
         """Record a text as artifact `name`."""
         with self._surviving(), self._new_artifact(name) as path:
-            path.write_text(redacted(text), encoding="utf-8")
+            path.write_text(redact(text), encoding="utf-8")
 
     def keep(self, file: Path, name: str) -> None:
         """Record a copy of `file` as artifact `name`."""
@@ -75,8 +76,8 @@ class Journal:
             shutil.copyfile(file, path)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one event, with the time."""
-        line = json.dumps({"event": kind, "time": time.time_ns() // 1_000_000, **redacted_values(fields)})
+        """Append one event and its time."""
+        line = json.dumps({"event": kind, "time": time.time_ns() // 1_000_000, **redact_values(fields)})
         self._waiting += line.encode() + b"\n"
         with self._surviving():
             self._flush()
@@ -88,20 +89,15 @@ class Journal:
         os.close(self._file)
 
     def _flush(self) -> None:
-        while self._waiting:
-            try:
-                done = os.write(self._file, self._waiting)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self._file, self._written)
-                    os.lseek(self._file, self._written, os.SEEK_SET)
-                raise
-            if done == len(self._waiting):
-                self._written, self._waiting = self._written + done, b""
-            else:  # a torn line: take it back, the next try finds out why
+        try:
+            if os.write(self._file, self._waiting) != len(self._waiting):
+                raise OSError("short write")
+        except OSError:
+            with suppress(OSError):  # take a torn line back: the next try finds out why
                 os.ftruncate(self._file, self._written)
                 os.lseek(self._file, self._written, os.SEEK_SET)
-                raise OSError("short write")
+            raise
+        self._written, self._waiting = self._written + len(self._waiting), b""
 
     @contextmanager
     def _new_artifact(self, name: str) -> Iterator[Path]:
@@ -119,12 +115,12 @@ class Journal:
             yield
         except OSError as error:
             if not self._warned:
-                print(f"the run's record is incomplete: {redacted(str(error))}", file=sys.stderr)
+                print(f"the run's record is incomplete: {redact(str(error))}", file=sys.stderr)
             self._warned = True
 
 
-def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """The record's whole events from byte `offset` on, each with the offset behind it."""
+def read_events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Yield the record's whole events from byte `offset` on, each with the offset behind it."""
     with (folder / "journal.jsonl").open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -134,26 +130,22 @@ def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             yield json.loads(line), offset
 
 
-def batches(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tuple[list[Event], int]]:
-    """Consecutive metrics events together, at most `most`, others alone; each with the offset behind it."""
+def batch_events(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tuple[list[Event], int]]:
+    """Put consecutive metrics events together, at most `most`, others alone; each with the offset behind it."""
     batch: list[Event] = []
     end = 0
     for event, offset in stream:
-        if batch and (event["event"] != "metrics" or len(batch) == most):
+        if batch and not (event["event"] == batch[0]["event"] == "metrics" and len(batch) < most):
             yield batch, end
             batch = []
-        if event["event"] == "metrics":
-            batch.append(event)
-        else:
-            yield [event], offset
+        batch.append(event)
         end = offset
     if batch:
         yield batch, end
 
 
 def close_killed(folder: Path) -> bool:
-    """Give a record whose writer died without an `end` the end KILLED; False if the writer is alive or the
-    record is gone."""
+    """Give the record of a killed run the end KILLED; False if its writer is alive or the record is gone."""
     try:
         file = (folder / "journal.jsonl").open("rb+")
     except FileNotFoundError:
@@ -163,9 +155,7 @@ def close_killed(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        last, end = None, 0
-        for event, offset in events(folder):
-            last, end = event, offset
+        last, end = next(iter(deque(read_events(folder), maxlen=1)), (None, 0))
         if last is None or last["event"] != "end":
             file.truncate(end)
             file.seek(end)
@@ -174,6 +164,6 @@ def close_killed(folder: Path) -> bool:
         return True
 
 
-def kept_records(home: Path) -> list[Path]:
-    """The project's records that were not sent whole, oldest first."""
-    return sorted(folder.parent for folder in records(home).glob("[0-9]*/journal.jsonl"))
+def list_kept_records(home: Path) -> list[Path]:
+    """Return the project's records that were not sent whole, oldest first."""
+    return sorted(folder.parent for folder in find_records(home).glob("[0-9]*/journal.jsonl"))

@@ -6,21 +6,23 @@ name theirs. So it does not matter whether a stage ran just now or its outs came
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
+from lifecycle.declare.graph import list_pinned_paths
 from lifecycle.declare.stage import Artifact, Stage
-from lifecycle.workspace.digest import digest
+from lifecycle.record.origin import find_project
+from lifecycle.record.sender import send_kept_records
+from lifecycle.record.tracking import open_tracking
+from lifecycle.workspace.digest import digest, read_locked_digest, read_pin
 
 if TYPE_CHECKING:
-    from lifecycle.record.runs import Made
+    from lifecycle.record.runs import ProducerRun
 
-Find = Callable[[str, str], "Made | None"]
-"""(path, digest) -> the run that wrote it; `Tracking.made`."""
+FindProducer = Callable[[str, str], "ProducerRun | None"]
+"""(path, digest) -> the run that wrote it; `Tracking.find_producer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,113 +31,106 @@ class Node:
 
     path: str
     digest: str
-    made: Made | None
+    run: ProducerRun | None
     inputs: tuple[Node, ...]
 
 
-def lineage(path: str, content: str, find: Find) -> Node:
-    """The tree of artifact `path` with digest `content`; a node that several read is one object."""
-    known: dict[tuple[str, str], Node] = {}
+def describe_lineage(place: Path, root: Path, stages: Iterable[Stage[Any]]) -> str:
+    """Return the lineage of the artifact that `place` is, or lies in, as text; `ValueError` if none is recorded."""
+    stages = tuple(stages)
+    pinned = list_pinned_paths(stages)
+    artifact = find_artifact_at(place, root, stages)
+    content = find_digest(artifact, root)
+    project = find_project(root)
+    send_kept_records(project)
+    tree = trace_lineage(artifact.path, content, open_tracking(project).find_producer)
+    if tree.run is None and artifact.path not in pinned:
+        raise ValueError(
+            f"no run is recorded that wrote {artifact.path} with digest {content}: "
+            "`dvc repro --force` on its stage records one"
+        )
+    return "\n".join(format_lineage(tree, pinned))
 
-    def node(path: str, content: str) -> Node:
-        if (path, content) not in known:
-            made = find(path, content)
-            inputs = tuple(node(*read) for read in sorted(made.inputs.items())) if made else ()
-            known[path, content] = Node(path, content, made, inputs)
-        return known[path, content]
 
-    return node(path, content)
+def trace_lineage(path: str, content: str, find_producer: FindProducer) -> Node:
+    """Return the tree of artifact `path` with digest `content`; a node that several read is one object."""
+    nodes: dict[tuple[str, str], Node] = {}
+
+    def build(path: str, content: str) -> Node:
+        if (path, content) not in nodes:
+            run = find_producer(path, content)
+            inputs = tuple(build(*read) for read in sorted(run.inputs.items())) if run else ()
+            nodes[path, content] = Node(path, content, run, inputs)
+        return nodes[path, content]
+
+    return build(path, content)
 
 
-def nodes(node: Node) -> list[Node]:
-    """The node and all that led to it, each once."""
-    found: dict[int, Node] = {}
-    waiting = [node]
+def walk(*roots: Node, until: Container[str] = ()) -> Iterator[Node]:
+    """Yield the nodes and all that led to them, each once; not what led to an artifact of `until`."""
+    waiting, seen = list(roots), set[int]()
     while waiting:
-        one = waiting.pop()
-        if id(one) not in found:
-            found[id(one)] = one
-            waiting += one.inputs
-    return list(found.values())
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting += () if node.path in until else node.inputs
 
 
-def parents(node: Node, paths: Iterable[str], pinned: Iterable[str]) -> dict[str, str] | None:
-    """The nearest artifacts among `paths` that led to the node: path -> digest. None where the record has a gap
+def find_parents(node: Node, paths: Iterable[str], pinned: Container[str]) -> dict[str, str] | None:
+    """Return the nearest artifacts among `paths` that led to the node: path -> digest. None where the record has a gap
     before it comes to them: something that is not pinned, and no run is recorded that made it.
 
     `ValueError` if one path led to it with two contents.
     """
-    wanted, raw, found = frozenset(paths), frozenset(pinned), dict[str, str]()
-    if node.made is None:
+    targets, parents = frozenset(paths), dict[str, str]()
+    if node.run is None:
         return None
-    waiting, seen = list(node.inputs), set[int]()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if one.path in wanted:
-            if found.setdefault(one.path, one.digest) != one.digest:
-                raise ValueError(
-                    f"{node.path} was made from two contents of {one.path}: {found[one.path]}, {one.digest}"
-                )
-        elif one.made is None and one.path not in raw:
+    for source in walk(*node.inputs, until=targets):
+        if source.path in targets:
+            if (other := parents.setdefault(source.path, source.digest)) != source.digest:
+                raise ValueError(f"{node.path} was made from two contents of {source.path}: {other}, {source.digest}")
+        elif source.run is None and source.path not in pinned:
             return None
-        else:
-            waiting += one.inputs
-    return found
+    return parents
 
 
-def lines(node: Node, pinned: Iterable[str]) -> list[str]:
-    """The tree as text, one line an artifact: path, digest, stage and run. Repeated subtrees stand once."""
-    return list(_lines(node, frozenset(pinned), set(), "", ""))
+def format_lineage(node: Node, pinned: Container[str]) -> list[str]:
+    """Return the tree as text, one line an artifact: path, digest, stage and run. Repeated subtrees stand once."""
+    return list(_format_subtree(node, pinned, set(), "", ""))
 
 
-def _lines(node: Node, pinned: frozenset[str], seen: set[int], first: str, rest: str) -> Iterator[str]:
-    again = id(node) in seen and bool(node.inputs)
+def _format_subtree(node: Node, pinned: Container[str], seen: set[int], first: str, rest: str) -> Iterator[str]:
+    repeated = id(node) in seen and bool(node.inputs)
     seen.add(id(node))
-    if node.made:
-        origin = f"{node.made.stage}  run {node.made.run_id}" + ("  (as above)" if again else "")
+    if node.run:
+        origin = f"{node.run.stage}  run {node.run.run_id}" + ("  (as above)" if repeated else "")
     elif node.path in pinned:
         origin = f"raw data, pinned by {node.path}.dvc"
     else:
         origin = "no run recorded"
     yield f"{first}{node.path}  {node.digest}  {origin}"
-    for child in () if again else node.inputs:
-        last = child is node.inputs[-1]
-        yield from _lines(child, pinned, seen, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+    for child in () if repeated else node.inputs:
+        branch, line = ("└─ ", "   ") if child is node.inputs[-1] else ("├─ ", "│  ")
+        yield from _format_subtree(child, pinned, seen, rest + branch, rest + line)
 
 
-def artifact_at(place: Path, root: Path, stages: Iterable[Stage[Any]]) -> type[Artifact]:
-    """The artifact that `place` is, or lies in; `ValueError` if no stage knows it."""
-    known = {
+def find_artifact_at(place: Path, root: Path, stages: Iterable[Stage[Any]]) -> type[Artifact]:
+    """Return the artifact that `place` is, or lies in; `ValueError` if no stage knows it."""
+    artifacts = {
         artifact.path: artifact for stage in stages for artifact in (*stage.outputs.values(), *stage.inputs.values())
     }
     inside = (root / place).resolve()
-    for path, artifact in known.items():
+    for path, artifact in artifacts.items():
         if inside.is_relative_to((root / path).resolve()):
             return artifact
-    raise ValueError(f"{place} is no artifact of any stage: the artifacts are {', '.join(sorted(known))}")
+    raise ValueError(f"{place} is no artifact of any stage: the artifacts are {', '.join(sorted(artifacts))}")
 
 
-def content_of(artifact: type[Artifact], root: Path) -> str:
-    """The digest of the artifact as it lies here, or else as dvc.lock or its .dvc file names it."""
+def find_digest(artifact: type[Artifact], root: Path) -> str:
+    """Return the digest of the artifact as it lies here, or else as dvc.lock or its .dvc file names it."""
     if (root / artifact.path).exists():
         return digest(root / artifact.path)
-    if found := _named_by_dvc(artifact.path, root):
-        return found
+    if locked := read_pin(artifact.path, root) or read_locked_digest(artifact.path, root):
+        return locked
     raise ValueError(f"{artifact.path} does not exist and dvc.lock does not name it: `dvc repro` makes it")
-
-
-def _named_by_dvc(path: str, root: Path) -> str | None:
-    pin = root / f"{path}.dvc"
-    if pin.is_file():
-        return str(_yaml(pin)["outs"][0]["md5"])
-    lock = root / "dvc.lock"
-    stages = _yaml(lock)["stages"].values() if lock.is_file() else ()
-    outs = (out for stage in stages for out in stage.get("outs", ()))
-    return next((str(out["md5"]) for out in outs if PurePosixPath(out["path"]) == PurePosixPath(path)), None)
-
-
-def _yaml(path: Path) -> Any:
-    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

@@ -31,8 +31,8 @@ class Revision:
     dirty: bool
 
 
-def home(place: Path) -> Path:
-    """The project that `place` belongs to. `dvc exp run --temp` and its queue work in copies below
+def find_project(place: Path) -> Path:
+    """Return the project that `place` belongs to. `dvc exp run --temp` and its queue work in copies below
     `.dvc/tmp/exps` of the project; what is recorded there must outlive the copy."""
     parts = place.resolve().parts
     for start in range(len(parts) - 2):
@@ -41,18 +41,18 @@ def home(place: Path) -> Path:
     return place.resolve()
 
 
-def revision(place: Path) -> Revision | None:
-    """The revision of the work tree at `place`; in an image, which holds no work tree, what its build put
+def read_revision(place: Path) -> Revision | None:
+    """Return the revision of the work tree at `place`; in a container, which holds no work tree, what its build put
     into CANVAS_GIT_SHA; None if neither is there."""
-    sha = _git(place, "rev-parse", "HEAD")
+    sha = _run_git(place, "rev-parse", "HEAD")
     if sha is not None:
-        return Revision(sha, bool(_git(place, "status", "--porcelain", "--", *CODE)))
-    baked = os.environ.get("CANVAS_GIT_SHA")
-    return Revision(baked, dirty=False) if baked else None
+        return Revision(sha, bool(_run_git(place, "status", "--porcelain", "--", *CODE)))
+    built = os.environ.get("CANVAS_GIT_SHA")
+    return Revision(built, dirty=False) if built else None
 
 
-def release(place: Path) -> str | None:
-    """The version in pyproject.toml of the project at `place`; None without one."""
+def read_release(place: Path) -> str | None:
+    """Return the version in pyproject.toml of the project at `place`; None without one."""
     file = place / "pyproject.toml"
     if not file.is_file():
         return None
@@ -60,8 +60,8 @@ def release(place: Path) -> str | None:
     return version
 
 
-def group() -> Group | None:
-    """The larger run. CANVAS_RUN names it where the caller knows (a Kubeflow run's id); below `dvc` it is
+def find_group() -> Group | None:
+    """Return the larger run. CANVAS_RUN names it where the caller knows (a Kubeflow run's id); below `dvc` it is
     the DVC process, the nearest ancestor without DVC_STAGE in its environment. By hand there is none."""
     if name := os.environ.get("CANVAS_RUN"):
         return Group(name, name)
@@ -81,9 +81,9 @@ def group() -> Group | None:
     return None
 
 
-def _git(place: Path, *arguments: str) -> str | None:
+def _run_git(place: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=True, timeout=20)
+        result = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -13,13 +13,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lifecycle.declare.params import flat
+from lifecycle.declare.params import flatten
 from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
-from lifecycle.record.origin import group, home, release, revision
+from lifecycle.record.origin import find_group, find_project, read_release, read_revision
 from lifecycle.workspace.digest import digest
 
 FINISH_SECONDS = 120.0
@@ -27,18 +28,18 @@ FINISH_SECONDS = 120.0
 
 
 @contextmanager
-def recorded(
+def record_run(
     stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, Path], digests: Mapping[str, str], send: bool
 ) -> Iterator[Journal]:
-    """The journal of a run that begins now and ends with the `with` block, by its outcome.
+    """Give the journal of a run that begins now and ends with the `with` block, by its outcome.
 
     An exception is recorded with its traceback and goes on. Without `send` the record stays on disk.
     """
-    here = home(Path.cwd())
-    journal = Journal.new(here)
-    since = time.monotonic()
-    _start(journal, stage, settings, inputs, digests)
-    sender = _sender(here, journal.folder) if send else None
+    project = find_project(Path.cwd())
+    journal = Journal.new(project)
+    start = time.monotonic()
+    _record_start(journal, stage, settings, inputs, digests)
+    sender = _start_sender(project, journal.folder) if send else None
     status: Status = "KILLED"
     try:
         yield journal
@@ -48,54 +49,55 @@ def recorded(
         journal.text("traceback.txt", traceback.format_exc())
         raise
     finally:
-        journal.event("end", status=status, metrics=_costs(time.monotonic() - since))
+        costs = {"stage.duration_s": time.monotonic() - start, "stage.peak_memory_mb": measure_peak_memory_mb()}
+        journal.event("end", status=status, metrics=costs)
         journal.close()
         if sender:
-            _finish(sender)
+            _finish_sender(sender)
 
 
 def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Path]) -> None:
     """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
-    found = []
+    records = []
     for argument, artifact in stage.outputs.items():
         path = outputs[argument]
-        found.append({**_facts(argument, artifact), "digest": digest(path)})
+        records.append({**_describe_artifact(argument, artifact), "digest": digest(path)})
         if issubclass(artifact, Metrics):
-            journal.metrics(numbers(path), journal.last_step)
+            journal.metrics(read_metrics(path), journal.last_step)
         if issubclass(artifact, Headline):
-            journal.event("headline", values=numbers(path))
+            journal.event("headline", values=read_metrics(path))
         if issubclass(artifact, Metrics | Report | Plot | Sheet):
             journal.keep(path, artifact.path)
         if issubclass(artifact, Site):
-            for file in sorted(found for found in path.rglob("*") if found.is_file()):
+            for file in sorted(filter(Path.is_file, path.rglob("*"))):
                 journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
-    journal.event("outputs", outputs=found)
+    journal.event("outputs", outputs=records)
 
 
-def numbers(path: Path) -> dict[str, float]:
-    """The leaves of a Metrics file as `section.key` -> number; `ValueError` naming what is none."""
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the leaves of a Metrics file as `section.key` -> number; `ValueError` naming what is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path.name} must be a JSON object of numbers, not {type(values).__name__}")
-    leaves = flat(values)
+    leaves = flatten(values)
     for key, value in leaves.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{path.name}: {key} is {value!r}; write a finite number or leave it out")
     return {key: float(value) for key, value in leaves.items()}
 
 
-def _start(
+def _record_start(
     journal: Journal,
     stage: Stage[Any],
     settings: Mapping[str, Any],
     inputs: Mapping[str, Path],
     digests: Mapping[str, str],
 ) -> None:
-    read = [
-        {**_facts(argument, artifact), "uri": str(inputs[argument]), "digest": digests[argument]}
+    reads = [
+        {**_describe_artifact(argument, artifact), "uri": str(inputs[argument]), "digest": digests[argument]}
         for argument, artifact in stage.inputs.items()
     ]
     tags = {
@@ -103,31 +105,26 @@ def _start(
         "mlflow.source.name": stage.module.replace(".", "/") + ".py",
         "mlflow.source.type": "LOCAL",
         "mlflow.note.content": stage.summary,
-        **{f"digest.in.{item['path']}": item["digest"] for item in read},
+        **{f"digest.in.{read['path']}": read["digest"] for read in reads},
     }
     with suppress(KeyError, OSError):  # a container's user may have no name
         tags["mlflow.user"] = getpass.getuser()
-    if code := revision(Path.cwd()):
+    if code := read_revision(Path.cwd()):
         tags |= {"mlflow.source.git.commit": code.sha, "canvas.git.dirty": str(code.dirty).lower()}
-    if version := release(Path.cwd()):
+    if version := read_release(Path.cwd()):
         tags["canvas.release"] = version
-    larger = group()
-    part_of = {"key": larger.key, "name": larger.name} if larger else None
-    journal.event("start", stage=stage.name, tags=tags, params=flat(settings), inputs=read, group=part_of)
+    group = asdict(larger) if (larger := find_group()) else None
+    journal.event("start", stage=stage.name, tags=tags, params=flatten(settings), inputs=reads, group=group)
 
 
-def _facts(argument: str, artifact: type[Artifact]) -> dict[str, str]:
+def _describe_artifact(argument: str, artifact: type[Artifact]) -> dict[str, str]:
     kinds = (Dataset, Model, Metrics, Report, Site, Plot, Sheet, Artifact)
     kind = next(kind for kind in kinds if issubclass(artifact, kind))
     return {"argument": argument, "path": artifact.path, "kind": kind.__name__}
 
 
-def _costs(seconds: float) -> dict[str, float]:
-    return {"stage.duration_s": seconds, "stage.peak_memory_mb": peak_memory_mb()}
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory so far of this process, or of one of its ended children, in MB.
+def measure_peak_memory_mb() -> float:
+    """Return the largest resident memory so far of this process, or of one of its ended children, in MB.
 
     On Linux from VmHWM, because ru_maxrss begins with that of the process that started this one.
     """
@@ -140,10 +137,9 @@ def peak_memory_mb() -> float:
     return max(own, children) / 1e6
 
 
-def _sender(here: Path, record: Path) -> subprocess.Popen[bytes] | None:
-    command = [sys.executable, "-m", "lifecycle.record.sender", str(here), str(record)]
-    own = Path(__file__).parents[2]
-    path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
+def _start_sender(project: Path, record: Path) -> subprocess.Popen[bytes] | None:
+    command = [sys.executable, "-m", "lifecycle.record.sender", str(project), str(record)]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         return subprocess.Popen(
             command,
@@ -157,7 +153,7 @@ def _sender(here: Path, record: Path) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _finish(sender: subprocess.Popen[bytes]) -> None:
+def _finish_sender(sender: subprocess.Popen[bytes]) -> None:
     with suppress(OSError):  # it is gone: the record is on disk
         assert sender.stdin is not None
         sender.stdin.write(b"end\n")

@@ -26,11 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.record.journal import Event, batches, events
+from lifecycle.record.journal import Event, batch_events, read_events
+from lifecycle.workspace.staging import write_atomically
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput, LoggedModel, Run
 
 METRICS_AT_ONCE = 500  # MLflow takes 1000 of everything in one request
 PARAMS_AT_ONCE = 100
@@ -38,7 +39,7 @@ PARAM_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ProducerRun:
     """The run that made an artifact, and what it read: path -> digest."""
 
     stage: str
@@ -47,17 +48,12 @@ class Made:
 
 
 @dataclass(slots=True)
-class Sent:
+class Progress:
     """How much of a record the server at `uri` (its digest) has."""
 
     uri: str
     run_id: str | None = None
     offset: int = 0
-
-
-def load_mlflow() -> None:
-    """Import what `Tracking` uses: 2 to 3 s that are better spent before a lock is taken."""
-    import mlflow.tracking.client  # noqa: F401
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,83 +65,82 @@ class Tracking:
 
     @classmethod
     def open(cls, uri: str, experiment: str, artifacts: str | None) -> Tracking:
-        """The experiment of that name at `uri`, made if need be, its artifacts at URI `artifacts`."""
+        """Open the experiment of that name at `uri`, made if need be, its artifacts at URI `artifacts`."""
         from mlflow.exceptions import MlflowException
         from mlflow.tracking.client import MlflowClient
 
         client = MlflowClient(uri, registry_uri=uri)
-        if (found := client.get_experiment_by_name(experiment)) is not None:
-            return cls(client, found.experiment_id)
-        try:
-            return cls(client, client.create_experiment(experiment, artifact_location=artifacts))
-        except MlflowException:
-            if (found := client.get_experiment_by_name(experiment)) is None:
-                raise
-            return cls(client, found.experiment_id)  # somebody else made it meanwhile
+        if (existing := client.get_experiment_by_name(experiment)) is None:
+            try:
+                return cls(client, client.create_experiment(experiment, artifact_location=artifacts))
+            except MlflowException:  # somebody else made it meanwhile
+                if (existing := client.get_experiment_by_name(experiment)) is None:
+                    raise
+        return cls(client, existing.experiment_id)
 
     def send(self, folder: Path) -> None:
         """Send what is new in the record `folder`; remove the record when its end is sent."""
-        sent = self._sent(folder)
+        progress = self._read_progress(folder)
         ended = False
-        for batch, offset in batches(events(folder, sent.offset), METRICS_AT_ONCE):
+        for batch, offset in batch_events(read_events(folder, progress.offset), METRICS_AT_ONCE):
             kind = batch[0]["event"]
             if kind == "start":
-                sent.run_id = self._start(folder.name, batch[0])
+                progress.run_id = self._start(folder.name, batch[0])
             else:
-                assert sent.run_id is not None, f"{folder} does not begin with a start"
-                getattr(self, f"_send_{kind}")(sent.run_id, batch, folder)
-            sent.offset, ended = offset, kind == "end"
-            _replace(folder / "sent.json", json.dumps(asdict(sent)))
+                assert progress.run_id is not None, f"{folder} does not begin with a start"
+                getattr(self, f"_send_{kind}")(progress.run_id, batch, folder)
+            progress.offset, ended = offset, kind == "end"
+            write_atomically(folder / "sent.json", json.dumps(asdict(progress)))
         if ended:
             discarded = folder.with_name(f".sent-{folder.name}")
             folder.rename(discarded)
             shutil.rmtree(discarded, ignore_errors=True)
 
-    def made(self, path: str, digest: str) -> Made | None:
-        """The latest finished run that wrote content `digest` as artifact `path`."""
-        run = self._run(f"tags.`digest.out.{path}` = '{digest}' and attributes.status = 'FINISHED'", "DESC")
+    def find_producer(self, path: str, digest: str) -> ProducerRun | None:
+        """Return the latest finished run that wrote content `digest` as artifact `path`."""
+        run = self._find_run(f"tags.`digest.out.{path}` = '{digest}' and attributes.status = 'FINISHED'", "DESC")
         if run is None:
             return None
         prefix = "digest.in."
-        read = {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
-        return Made(run.data.tags["canvas.stage"], run.info.run_id, read)
+        inputs = {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
+        return ProducerRun(run.data.tags["canvas.stage"], run.info.run_id, inputs)
 
-    def _sent(self, folder: Path) -> Sent:
+    def _read_progress(self, folder: Path) -> Progress:
         from mlflow.exceptions import MlflowException
 
-        fresh = Sent(hashlib.md5(self.client.tracking_uri.encode(), usedforsecurity=False).hexdigest())
+        fresh = Progress(hashlib.md5(self.client.tracking_uri.encode(), usedforsecurity=False).hexdigest())
         try:
-            sent = Sent(**json.loads((folder / "sent.json").read_text(encoding="utf-8")))
+            progress = Progress(**json.loads((folder / "sent.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
             return fresh
-        if sent.uri != fresh.uri or sent.run_id is None:
+        if progress.uri != fresh.uri or progress.run_id is None:
             return fresh  # another server than before: it gets the whole record
         try:
-            alive = self.client.get_run(sent.run_id).info.lifecycle_stage == "active"
+            alive = self.client.get_run(progress.run_id).info.lifecycle_stage == "active"
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             alive = False
-        return sent if alive else fresh
+        return progress if alive else fresh
 
-    def _run(self, query: str, order: str = "ASC") -> Run | None:
+    def _find_run(self, query: str, order: str = "ASC") -> Run | None:
         order_by = [f"attributes.start_time {order}"]
-        found = self.client.search_runs([self.experiment], query, max_results=1, order_by=order_by)
-        return found[0] if found else None
+        runs = self.client.search_runs([self.experiment], query, max_results=1, order_by=order_by)
+        return runs[0] if runs else None
 
     def _start(self, record: str, event: Event) -> str:
         tags = {**event["tags"], "canvas.record": record}
         if event["group"]:
-            tags["mlflow.parentRunId"] = self._parent(event["group"])
+            tags["mlflow.parentRunId"] = self._find_or_create_parent(event["group"])
             self.client.update_run(tags["mlflow.parentRunId"], status="RUNNING")
-        run = self._run(f"tags.`canvas.record` = '{record}'") or self.client.create_run(
+        run = self._find_run(f"tags.`canvas.record` = '{record}'") or self.client.create_run(
             self.experiment, start_time=event["time"], tags=tags, run_name=event["stage"]
         )
         run_id = run.info.run_id
-        params = {_key(key): _value(value) for key, value in event["params"].items()}
+        params = {_clean_key(key): _format_value(value) for key, value in event["params"].items()}
         self._log_params(run_id, params)
         if event["group"]:
-            self._log_params_of_whole(tags["mlflow.parentRunId"], event["stage"], params)
+            self._log_params_of_parent(tags["mlflow.parentRunId"], event["stage"], params)
         self._log_inputs(run_id, event["inputs"])
         return run_id
 
@@ -156,22 +151,25 @@ class Tracking:
         for start in range(0, len(entries), PARAMS_AT_ONCE):
             self.client.log_batch(run_id, params=entries[start : start + PARAMS_AT_ONCE])
 
-    def _log_params_of_whole(self, run_id: str, stage: str, params: Mapping[str, str]) -> None:
+    def _log_params_of_parent(self, run_id: str, stage: str, params: Mapping[str, str]) -> None:
         """Log what the run of all stages lacks; a param that differs between stages is `<stage>.<param>`, too."""
-        known = self.client.get_run(run_id).data.params
+        logged = self.client.get_run(run_id).data.params
         named = {
-            key if known.get(key, value) == value else _key(f"{stage}.{key}"): value for key, value in params.items()
+            key if logged.get(key, value) == value else _clean_key(f"{stage}.{key}"): value
+            for key, value in params.items()
         }
-        self._log_params(run_id, {key: value for key, value in named.items() if key not in known})
+        self._log_params(run_id, {key: value for key, value in named.items() if key not in logged})
 
-    def _parent(self, group: Mapping[str, str]) -> str:
-        """The run of the group. Two that make it at the same time agree on the first one."""
-        query = f"tags.`canvas.group` = '{group['key'].replace(chr(39), '_')}'"
-        if run := self._run(query):
+    def _find_or_create_parent(self, group: Mapping[str, str]) -> str:
+        """Return the run of the group. Two that make it at the same time agree on the first one."""
+        key = group["key"].replace("'", "_")
+        query = f"tags.`canvas.group` = '{key}'"
+        if run := self._find_run(query):
             return run.info.run_id
-        tags = {"canvas.group": group["key"].replace("'", "_")}
-        own = self.client.create_run(self.experiment, start_time=_now(), tags=tags, run_name=group["name"])
-        first = self._run(query) or own
+        own = self.client.create_run(
+            self.experiment, time.time_ns() // 1_000_000, tags={"canvas.group": key}, run_name=group["name"]
+        )
+        first = self._find_run(query) or own
         if first.info.run_id != own.info.run_id:
             self.client.delete_run(own.info.run_id)
         return first.info.run_id
@@ -179,26 +177,27 @@ class Tracking:
     def _log_inputs(self, run_id: str, inputs: list[dict[str, str]]) -> None:
         from mlflow.entities import LoggedModelInput
 
-        datasets = [_dataset(item) for item in inputs if item["kind"] == "Dataset"]
+        datasets = [_describe_dataset(item) for item in inputs if item["kind"] == "Dataset"]
         models = [
-            LoggedModelInput(found[0].model_id)
+            LoggedModelInput(model.model_id)
             for item in inputs
-            if item["kind"] == "Model" and (found := self.models(path=item["path"], digest=item["digest"]))
+            if item["kind"] == "Model" and (model := self.find_model(path=item["path"], digest=item["digest"]))
         ]
         if datasets or models:
             self.client.log_inputs(run_id, datasets=datasets, models=models)
 
-    def models(self, **tags: str) -> list[Any]:
-        """The newest logged model with these tags `canvas.<key>`, or none."""
+    def find_model(self, **tags: str) -> LoggedModel | None:
+        """Return the newest logged model with these tags `canvas.<key>`."""
         query = " AND ".join(f"tags.`canvas.{key}` = '{value}'" for key, value in tags.items())
         newest = [{"field_name": "creation_timestamp", "ascending": False}]
-        return list(self.client.search_logged_models([self.experiment], query, max_results=1, order_by=newest))
+        models = self.client.search_logged_models([self.experiment], query, max_results=1, order_by=newest)
+        return models[0] if models else None
 
     def _send_metrics(self, run_id: str, batch: list[Event], folder: Path) -> None:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(_key(key), value, event["time"], event["step"])
+            Metric(_clean_key(key), value, event["time"], event["step"])
             for event in batch
             for key, value in event["values"].items()
         ]
@@ -211,9 +210,9 @@ class Tracking:
         file = folder / "artifacts" / name
         self.client.log_artifact(run_id, str(file), parent)
         if name.suffix == ".png":
-            key, step = _image_key(name)
-            whole = self._whole(run_id) if name.parts[0] == "reports" else None
-            for run in filter(None, (run_id, whole)):
+            key, step = _parse_image_name(name)
+            parent_id = self._find_parent(run_id) if name.parts[0] == "reports" else None
+            for run in filter(None, (run_id, parent_id)):
                 self._log_image(run, file, key, step, batch[0]["time"])
 
     def _log_image(self, run_id: str, file: Path, key: str, step: int, time: int) -> None:
@@ -226,11 +225,10 @@ class Tracking:
             self.client.log_image(run_id, image, key=key, step=step, timestamp=time, synchronous=True)
 
     def _send_headline(self, run_id: str, batch: list[Event], folder: Path) -> None:
-        if whole := self._whole(run_id):
-            self._send_metrics(whole, [{**batch[0], "step": 0}], folder)
+        if parent := self._find_parent(run_id):
+            self._send_metrics(parent, [{**batch[0], "step": 0}], folder)
 
-    def _whole(self, run_id: str) -> str | None:
-        """Return the run that this one is a part of."""
+    def _find_parent(self, run_id: str) -> str | None:
         parent: str | None = self.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
         return parent
 
@@ -241,25 +239,25 @@ class Tracking:
         self.client.log_batch(run_id, tags=[RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs])
         for out in outputs:
             if out["kind"] == "Model":
-                model_id = self._model(run_id, out, folder.name)
+                model_id = self._find_or_create_model(run_id, out, folder.name)
                 self.client.finalize_logged_model(model_id, "READY")
-                known = self.client.get_run(run_id).outputs
-                if model_id not in {model.model_id for model in (known.model_outputs if known else ())}:
+                logged = self.client.get_run(run_id).outputs
+                if model_id not in {model.model_id for model in (logged.model_outputs if logged else ())}:
                     self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
-    def _model(self, run_id: str, out: Mapping[str, str], record: str) -> str:
-        if found := self.models(record=record, path=out["path"]):
-            return str(found[0].model_id)
-        tags = {"canvas.record": record, "canvas.path": out["path"], "canvas.digest": out["digest"]}
-        name = re.sub(r"[/:.%\"']", "_", out["path"])
-        model = self.client.create_logged_model(self.experiment, name, run_id, tags, model_type="canvas")
+    def _find_or_create_model(self, run_id: str, out: Mapping[str, str], record: str) -> str:
+        model = self.find_model(record=record, path=out["path"])
+        if model is None:
+            tags = {"canvas.record": record, "canvas.path": out["path"], "canvas.digest": out["digest"]}
+            name = re.sub(r"[/:.%\"']", "_", out["path"])
+            model = self.client.create_logged_model(self.experiment, name, run_id, tags, model_type="canvas")
         return str(model.model_id)
 
     def _send_end(self, run_id: str, batch: list[Event], folder: Path) -> None:
         end = batch[0]
         self._send_metrics(run_id, [{"time": end["time"], "step": 0, "values": end["metrics"]}], folder)
         self.client.set_terminated(run_id, end["status"], end["time"])
-        parent = self._whole(run_id)
+        parent = self._find_parent(run_id)
         if parent is None:
             return
         if end["status"] != "FINISHED":
@@ -268,7 +266,7 @@ class Tracking:
         self.client.set_terminated(parent, "FAILED" if failed else "FINISHED", end["time"])
 
 
-def _dataset(item: Mapping[str, str]) -> DatasetInput:
+def _describe_dataset(item: Mapping[str, str]) -> DatasetInput:
     from mlflow.data.dataset_source_registry import get_dataset_source_from_json
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag
@@ -278,28 +276,18 @@ def _dataset(item: Mapping[str, str]) -> DatasetInput:
     return DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", item["argument"])])
 
 
-def _key(key: str) -> str:
-    """`key` in the characters that MLflow takes."""
+def _clean_key(key: str) -> str:
+    """Return `key` in the characters that MLflow takes."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return (value if isinstance(value, str) else json.dumps(value))[:PARAM_CHARACTERS]
 
 
-def _image_key(name: PurePosixPath) -> tuple[str, int]:
-    """Return under which key and step an artifact's image is compared with those of other runs."""
+def _parse_image_name(name: PurePosixPath) -> tuple[str, int]:
+    """Return the key and step under which an artifact's image is compared with those of other runs."""
     key, _, step = str(PurePosixPath(*name.parts[1:]).with_suffix("")).rpartition("-")
     if not (key and step.isdecimal()):
         key, step = f"{key}-{step}" if key else step, "0"
     return re.sub(r"[^\w\-./ ]", "_", key, flags=re.ASCII), int(step)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -7,20 +7,17 @@ standard input ends: then the stage is done, or was killed. On the way it sends 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.record import telemetry
-from lifecycle.record.journal import close_killed, kept_records, records
-from lifecycle.record.redaction import redacted
-from lifecycle.record.tracking import TrackingDownError, connect
+from lifecycle.record.journal import close_killed, find_records, list_kept_records
+from lifecycle.record.privacy import disable_telemetry, summarize_error
+from lifecycle.record.tracking import TrackingDownError, open_tracking
+from lifecycle.workspace.staging import try_lock
 
 if TYPE_CHECKING:
     from lifecycle.record.runs import Tracking
@@ -30,7 +27,7 @@ PERIOD = 30.0
 
 def main(home: Path, record: Path) -> None:
     """Send `record` until the stage's end; complain once, on stderr, about what could not be sent."""
-    telemetry.switch_off()
+    disable_telemetry()
     sender = _Sender(home)
     sender.send_kept(but=record)
     sender.send(record)
@@ -43,13 +40,14 @@ def main(home: Path, record: Path) -> None:
 
 
 def send_kept_records(home: Path) -> tuple[int, int]:
-    """Send what ended runs left; number sent, number still here. Raises `TrackingDownError` if some cannot be sent."""
-    waiting = [folder for folder in kept_records(home) if close_killed(folder)]
+    """Send what ended runs left; return how many were sent and how many are still here. Raises `TrackingDownError` if
+    some cannot be sent."""
+    waiting = [folder for folder in list_kept_records(home) if close_killed(folder)]
     sender = _Sender(home)
     sender.send_kept()
     kept = sum(folder.exists() for folder in waiting)
     if kept and sender.trouble:
-        raise TrackingDownError(f"{sender.trouble}: {kept} records stay in {records(home)}")
+        raise TrackingDownError(f"{sender.trouble}: {kept} records stay in {find_records(home)}")
     return len(waiting) - kept, kept
 
 
@@ -61,42 +59,26 @@ class _Sender:
 
     def send_kept(self, but: Path | None = None) -> None:
         """Send every record whose run is over, oldest first, so that models come before their readers."""
-        for folder in kept_records(self.home):
+        for folder in list_kept_records(self.home):
             if folder != but and close_killed(folder) and not self.send(folder) and self._tracking is None:
                 return  # nobody answers
-        for sent in records(self.home).glob(".sent-*"):
+        for sent in find_records(self.home).glob(".sent-*"):
             shutil.rmtree(sent, ignore_errors=True)
 
     def send(self, folder: Path) -> bool:
         """Send what is new; False, with `trouble` set, if that failed. Never raises."""
         try:
-            with _only_sender(folder) as alone:
-                if alone:
-                    self._tracking = self._tracking or connect(self.home)
+            with try_lock(folder / "sending") as locked:
+                if locked and (folder / "journal.jsonl").exists():
+                    self._tracking = self._tracking or open_tracking(self.home)
                     self._tracking.send(folder)
         except TrackingDownError as error:
             self.trouble = str(error)
             return False
         except Exception as error:  # MLflow's, the database's, the network's: none of them may stop the stage
-            self.trouble = f"tracking failed ({redacted(' '.join(str(error).split()))[:300]})"
+            self.trouble = f"tracking failed ({summarize_error(error)})"
             return False
         return True
-
-
-@contextmanager
-def _only_sender(folder: Path) -> Iterator[bool]:
-    try:
-        file = (folder / "sending").open("w")
-    except FileNotFoundError:
-        yield False  # sent meanwhile
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield (folder / "journal.jsonl").exists()
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lifecycle.record.redaction import redacted
-from lifecycle.workspace.staging import private
+from lifecycle.record.privacy import redact, summarize_error
+from lifecycle.workspace.staging import hold_lock, make_private
 
 if TYPE_CHECKING:
     from lifecycle.record.runs import Tracking
@@ -22,51 +19,58 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 3.0
 
 
-class TrackingDownError(Exception):
+class TrackingDownError(ValueError):
     """The tracking server did not answer; the message says which and why, in one sentence."""
 
 
-def tracking_uri(home: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the project's own SQLite file."""
+def resolve_tracking_uri(home: Path) -> str:
+    """Return MLFLOW_TRACKING_URI, or the address of the project's own SQLite file."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / '.mlflow' / 'mlflow.db'}"
 
 
-def connect(home: Path) -> Tracking:
-    """The project's tracking; imports MLflow (2 to 3 s), but only when somebody answers.
+def is_server(uri: str) -> bool:
+    """Tell a server's address from that of a database."""
+    return uri.startswith(("http://", "https://"))
+
+
+def open_tracking(home: Path) -> Tracking:
+    """Open the project's tracking; imports MLflow (2 to 3 s), but only when somebody answers.
 
     Raises `TrackingDownError`, within ANSWER_SECONDS for a server that is off.
     """
-    uri = tracking_uri(home)
+    uri = resolve_tracking_uri(home)
     try:
-        _probe(uri)
-        quiet()
-        from lifecycle.record.runs import Tracking, load_mlflow
+        if is_server(uri):
+            parts = urlsplit(uri)
+            address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection(address, ANSWER_SECONDS).close()
+        configure_mlflow()
+        import mlflow.tracking.client  # noqa: F401  # before the lock is taken
 
-        load_mlflow()
+        from lifecycle.record.runs import Tracking
+
         artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (home / ".mlflow" / "artifacts").as_uri()
-        with _alone(home):
+        with hold_lock(make_private(home / ".mlflow") / "lock"):  # two must not create the same SQLite tables at once
             return Tracking.open(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas"), artifacts)
     except Exception as error:
-        reason = redacted(" ".join(str(error).split()))[:300]
-        raise TrackingDownError(f"tracking at {redacted(uri)} does not answer ({reason})") from error
+        raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
 
 
-def run_address(uri: str, experiment: str, run_id: str) -> str:
-    """Where MLflow's pages show a run; of a file store, where `make ui` serves them."""
-    return f"{_pages(uri)}/experiments/{experiment}/runs/{run_id}"
+def format_run_address(uri: str, experiment: str, run_id: str) -> str:
+    """Return where MLflow's pages show a run; of a file store, where `make ui` serves them."""
+    return f"{_format_pages_address(uri)}/experiments/{experiment}/runs/{run_id}"
 
 
-def model_address(uri: str, experiment: str, model_id: str) -> str:
-    """Where MLflow's pages show the files of a logged model, evidence/ among them."""
-    return f"{_pages(uri)}/experiments/{experiment}/models/{model_id}/artifacts"
+def format_model_address(uri: str, experiment: str, model_id: str) -> str:
+    """Return where MLflow's pages show the files of a logged model, evidence/ among them."""
+    return f"{_format_pages_address(uri)}/experiments/{experiment}/models/{model_id}/artifacts"
 
 
-def _pages(uri: str) -> str:
-    server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
-    return f"{redacted(server).rstrip('/')}/#"
+def _format_pages_address(uri: str) -> str:
+    return f"{redact(uri if is_server(uri) else 'http://127.0.0.1:5000').rstrip('/')}/#"
 
 
-def quiet() -> None:
+def configure_mlflow() -> None:
     """Set what MLflow reads when it is imported: few retries (the journal is the retry), no chatter."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -74,18 +78,3 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _probe(uri: str) -> None:
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), ANSWER_SECONDS).close()
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Two processes must not create the same SQLite tables at once."""
-    with (private(home / ".mlflow") / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

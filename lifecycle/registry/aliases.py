@@ -1,64 +1,106 @@
-"""The aliases of a composite and its parts in MLflow, and what is intended with them.
+"""The aliases of a composite and its parts in MLflow, and the move of the champion that is written down with them.
 
 Tags of the composite's registered model: `intent`, while a move of the champion is under way, and
-`history.<number>` for each move that was carried out.
+`history.<number>` for each move that was carried out. Aliases:
+
+    candidate   the version that was registered last
+    champion    the version in use
+    previous    the champion before it
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from lifecycle.registry.promotion import Intent
+from lifecycle.declare.registry import Promotion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 INTENT, HISTORY = "intent", "history."
 
 
 @dataclass(frozen=True, slots=True)
-class MlflowShelf:
-    """See `lifecycle.registry.promotion.Shelf`; `whole` is the composite's name."""
+class Move:
+    """An alias of a registered model from one version to another; None: the alias is not there."""
+
+    name: str
+    alias: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A move of the champion as it is written down before it begins, and in the history after it."""
+
+    number: int
+    promotion: Promotion
+    moves: tuple[Move, ...]
+
+    def to_json(self) -> str:
+        moves = [[move.name, move.alias, move.before, move.after] for move in self.moves]
+        return json.dumps({"number": self.number, **asdict(self.promotion), "moves": moves}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Intent:
+        fields = json.loads(text)
+        number, moves = fields.pop("number"), fields.pop("moves")
+        return cls(number, Promotion(**fields), tuple(Move(*move) for move in moves))
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """Where the aliases are: every call that writes is one write, which happens or does not. `composite` is the
+    composite's name."""
 
     client: MlflowClient
-    whole: str
+    composite: str
 
-    def alias(self, name: str, alias: str) -> str | None:
-        model = self._model(name)
-        found = model.aliases.get(alias) if model else None
-        return None if found is None else str(found)
+    def read(self, name: str, alias: str) -> str | None:
+        """Return the version that an alias points at."""
+        model = self._find_model(name)
+        version = model.aliases.get(alias) if model else None
+        return None if version is None else str(version)
 
-    def point(self, name: str, alias: str, version: str | None) -> None:
+    def set(self, name: str, alias: str, version: str | None) -> None:
+        """Point an alias at a version; None removes it. The same again changes nothing."""
         if version is not None:
             self.client.set_registered_model_alias(name, alias, version)
-        elif self.alias(name, alias) is not None:
+        elif self.read(name, alias) is not None:
             self.client.delete_registered_model_alias(name, alias)
 
-    def has(self, name: str, version: str) -> bool:
+    def has_version(self, name: str, version: str) -> bool:
         return bool(self.client.search_model_versions(f"name = '{name}' and version_number = {int(version)}"))
 
-    def intent(self) -> Intent | None:
-        text = self._tags().get(INTENT)
-        return Intent.read(text) if text else None
+    def read_intent(self) -> Intent | None:
+        text = self._read_tags().get(INTENT)
+        return Intent.from_json(text) if text else None
 
-    def intend(self, intent: Intent | None) -> None:
-        if intent is not None:
-            self.client.set_registered_model_tag(self.whole, INTENT, intent.text)
-        elif INTENT in self._tags():
-            self.client.delete_registered_model_tag(self.whole, INTENT)
+    def write_intent(self, intent: Intent) -> None:
+        self.client.set_registered_model_tag(self.composite, INTENT, intent.to_json())
 
-    def history(self) -> list[Intent]:
-        kept = [Intent.read(text) for key, text in self._tags().items() if key.startswith(HISTORY)]
-        return sorted(kept, key=lambda intent: intent.number)
+    def delete_intent(self) -> None:
+        if INTENT in self._read_tags():
+            self.client.delete_registered_model_tag(self.composite, INTENT)
 
-    def remember(self, intent: Intent) -> None:
-        self.client.set_registered_model_tag(self.whole, f"{HISTORY}{intent.number:06d}", intent.text)
+    def read_history(self) -> list[Intent]:
+        """Return what was carried out, oldest first."""
+        intents = [Intent.from_json(text) for key, text in self._read_tags().items() if key.startswith(HISTORY)]
+        return sorted(intents, key=lambda intent: intent.number)
 
-    def _tags(self) -> dict[str, str]:
-        model = self._model(self.whole)
+    def append_history(self, intent: Intent) -> None:
+        """Add to the history. The same again changes nothing."""
+        self.client.set_registered_model_tag(self.composite, f"{HISTORY}{intent.number:06d}", intent.to_json())
+
+    def _read_tags(self) -> dict[str, str]:
+        model = self._find_model(self.composite)
         return dict(model.tags) if model else {}
 
-    def _model(self, name: str) -> Any:
-        found = self.client.search_registered_models(f"name = '{name}'", max_results=1)
-        return found[0] if found else None
+    def _find_model(self, name: str) -> RegisteredModel | None:
+        models = self.client.search_registered_models(f"name = '{name}'", max_results=1)
+        return models[0] if models else None

@@ -39,7 +39,7 @@ def write_pyfunc(folder: Path, files: Path, served: Served) -> None:
 
 
 def _column(name: str, kind: str) -> ColSpec:
-    """Of a type as `Served` says it."""
+    """Return a column of a type as `Served` says it."""
     from mlflow.types import ColSpec, DataType
     from mlflow.types.schema import Array
 

@@ -1,54 +1,18 @@
 """Moving the champion: which aliases go where, and an intent that makes the move whole or undone.
 
 A registry moves one alias at a time. So what is intended is written down first, in one write, where the aliases are;
-whoever comes next completes it, or undoes it when it can no longer be completed. Aliases:
-
-    candidate   the version that was registered last
-    champion    the version in use
-    previous    the champion before it
+whoever comes next completes it, or undoes it when it can no longer be completed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass
 
 from lifecycle.declare.registry import Decision, Promotion
+from lifecycle.registry.aliases import CANDIDATE, CHAMPION, PREVIOUS, Aliases, Intent, Move
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 WHY_CHARACTERS = 1000  # of the 5000 that a tag of a registered model holds
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """An alias of a registered model from one version to another; None: the alias is not there."""
-
-    name: str
-    alias: str
-    before: str | None
-    after: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A move of the champion as it is written down before it begins, and in the history after it."""
-
-    number: int
-    promotion: Promotion
-    moves: tuple[Move, ...]
-
-    @property
-    def text(self) -> str:
-        moves = [[move.name, move.alias, move.before, move.after] for move in self.moves]
-        return json.dumps({"number": self.number, **asdict(self.promotion), "moves": moves}, separators=(",", ":"))
-
-    @classmethod
-    def read(cls, text: str) -> Intent:
-        fields = json.loads(text)
-        number, moves = fields.pop("number"), fields.pop("moves")
-        return cls(number, Promotion(**fields), tuple(Move(*move) for move in moves))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,96 +25,64 @@ class Member:
     """Registered model -> digest that it was made from; None: no run is recorded that made it."""
 
 
-class Shelf(Protocol):
-    """Where the aliases are: every call is one write that happens or does not."""
-
-    def alias(self, name: str, alias: str) -> str | None:
-        """The version that an alias points at."""
-
-    def point(self, name: str, alias: str, version: str | None) -> None:
-        """Set an alias; None removes it. The same again changes nothing."""
-
-    def has(self, name: str, version: str) -> bool:
-        """Whether there is such a version."""
-
-    def intent(self) -> Intent | None:
-        """The intent that is written down."""
-
-    def intend(self, intent: Intent | None) -> None:
-        """Write an intent down, or remove it."""
-
-    def history(self) -> list[Intent]:
-        """What was carried out, oldest first."""
-
-    def remember(self, intent: Intent) -> None:
-        """Add to the history. The same again changes nothing."""
-
-
-def carry_out(shelf: Shelf, intent: Intent) -> None:
+def carry_out(aliases: Aliases, intent: Intent) -> Promotion:
     """Make all moves of an intent, so that a kill at any point leaves `settle` enough to finish or undo it."""
-    shelf.intend(intent)
-    _finish(shelf, intent)
+    aliases.write_intent(intent)
+    _finish(aliases, intent)
+    return intent.promotion
 
 
-def settle(shelf: Shelf) -> Literal["completed", "undone"] | None:
-    """Bring to an end what a killed process left half done; None if nothing was left.
+def settle(aliases: Aliases) -> None:
+    """Bring to an end what a killed process left half done.
 
     It is completed if every version that it moves to is still there, else undone.
     """
-    intent = shelf.intent()
+    intent = aliases.read_intent()
     if intent is None:
-        return None
-    if all(move.after is None or shelf.has(move.name, move.after) for move in intent.moves):
-        _finish(shelf, intent)
-        return "completed"
+        return
+    if all(move.after is None or aliases.has_version(move.name, move.after) for move in intent.moves):
+        _finish(aliases, intent)
+        return
     for move in intent.moves:
-        lost = move.before is not None and not shelf.has(move.name, move.before)
-        shelf.point(move.name, move.alias, None if lost else move.before)
-    shelf.intend(None)
-    return "undone"
+        lost = move.before is not None and not aliases.has_version(move.name, move.before)
+        aliases.set(move.name, move.alias, None if lost else move.before)
+    aliases.delete_intent()
 
 
-def _finish(shelf: Shelf, intent: Intent) -> None:
+def _finish(aliases: Aliases, intent: Intent) -> None:
     for move in intent.moves:
-        shelf.point(move.name, move.alias, move.after)
-    shelf.remember(intent)
-    shelf.intend(None)
+        aliases.set(move.name, move.alias, move.after)
+    aliases.append_history(intent)
+    aliases.delete_intent()
 
 
-def promoted(shelf: Shelf, whole: str, versions: Mapping[str, str], who: str, when: str, why: str) -> Intent:
-    """The intent to make `versions` (registered model -> version, the composite `whole` among them) champions.
+def plan_promotion(aliases: Aliases, versions: Mapping[str, str], who: str, when: str, why: str) -> Intent:
+    """Return the intent to make `versions` (registered model -> version, the composite among them) champions.
 
     A model that had a champion and is not among them loses it: a champion is what the composite was made with.
     """
-    history = shelf.history()
+    history, composite = aliases.read_history(), aliases.composite
     former = {move.name for intent in history for move in intent.moves}
     moves = []
-    for name in sorted(former | versions.keys(), key=lambda name: (name == whole, name)):
-        champion, after = shelf.alias(name, CHAMPION), versions.get(name)
+    for name in sorted(former | versions.keys(), key=lambda name: (name == composite, name)):
+        champion, after = aliases.read(name, CHAMPION), versions.get(name)
         if champion != after:
-            moves += [
-                Move(name, PREVIOUS, shelf.alias(name, PREVIOUS), champion),
-                Move(name, CHAMPION, champion, after),
-            ]
-        if after is not None and shelf.alias(name, CANDIDATE) == after:
+            moves.append(Move(name, PREVIOUS, aliases.read(name, PREVIOUS), champion))
+            moves.append(Move(name, CHAMPION, champion, after))
+        if after is not None and aliases.read(name, CANDIDATE) == after:
             moves.append(Move(name, CANDIDATE, after, None))
-    promotion = Promotion(
-        kind="promote",
-        before=shelf.alias(whole, CHAMPION),
-        after=versions[whole],
-        who=who,
-        when=when,
-        why=_reason(why),
-    )
+    before, after = aliases.read(composite, CHAMPION), versions[composite]
+    why = _check_reason(why)
+    promotion = Promotion(kind="promote", before=before, after=after, who=who, when=when, why=why)
     return Intent(len(history) + 1, promotion, tuple(moves))
 
 
-def rolled_back(shelf: Shelf, whole: str, who: str, when: str, why: str) -> Intent:
-    """The intent to undo the last promotion that was not undone yet: `previous` is champion again.
+def plan_rollback(aliases: Aliases, who: str, when: str, why: str) -> Intent:
+    """Return the intent to undo the last promotion that was not undone yet: `previous` is champion again.
 
     `ValueError` if there is none, if it was the first, or if an alias no longer is where it put it.
     """
-    history = shelf.history()
+    history, composite = aliases.read_history(), aliases.composite
     standing: list[Intent] = []
     for intent in history:
         if intent.promotion.kind == "promote":
@@ -158,28 +90,23 @@ def rolled_back(shelf: Shelf, whole: str, who: str, when: str, why: str) -> Inte
         else:
             standing.pop()
     if not standing:
-        raise ValueError(f"{whole} has no champion that was promoted: there is nothing to roll back")
+        raise ValueError(f"{composite} has no champion that was promoted: there is nothing to roll back")
     last = standing[-1]
-    if last.promotion.before is None:
-        raise ValueError(f"{whole} version {last.promotion.after} is the first champion: there is no previous one")
+    before, after = last.promotion.after, last.promotion.before
+    if after is None:
+        raise ValueError(f"{composite} version {before} is the first champion: there is no previous one")
     moves = [move for move in last.moves if move.alias != CANDIDATE]
     for move in moves:
-        if (now := shelf.alias(move.name, move.alias)) != move.after:
+        if (now := aliases.read(move.name, move.alias)) != move.after:
             raise ValueError(
                 f"{move.alias} of {move.name} is version {now}, not {move.after} as promotion {last.number} left it: "
                 "somebody moved it by hand; put it back first"
             )
-        if move.before is not None and not shelf.has(move.name, move.before):
+        if move.before is not None and not aliases.has_version(move.name, move.before):
             raise ValueError(f"{move.name} version {move.before}, which was {move.alias}, is no longer registered")
+    why = _check_reason(why)
+    promotion = Promotion(kind="rollback", before=before, after=after, who=who, when=when, why=why)
     back = tuple(Move(move.name, move.alias, move.after, move.before) for move in moves)
-    promotion = Promotion(
-        kind="rollback",
-        before=last.promotion.after,
-        after=last.promotion.before,
-        who=who,
-        when=when,
-        why=_reason(why),
-    )
     return Intent(len(history) + 1, promotion, back)
 
 
@@ -229,7 +156,7 @@ def check_parents(members: Mapping[str, Member]) -> None:
                 )
 
 
-def _reason(why: str) -> str:
+def _check_reason(why: str) -> str:
     text = " ".join(why.split())
     if not text or len(text) > WHY_CHARACTERS:
         raise ValueError(f"why: say it in 1 to {WHY_CHARACTERS} characters, not {len(text)}")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lifecycle.declare.registry import Decision, ModelVersion, Origin, Outcome, Served
 from lifecycle.declare.stage import Model
-from lifecycle.record.lineage import Find, Node, lineage, lines, nodes, parents
-from lifecycle.record.recording import numbers
-from lifecycle.record.tracking import model_address, run_address
+from lifecycle.record.lineage import FindProducer, Node, find_parents, format_lineage, trace_lineage, walk
+from lifecycle.record.recording import read_metrics
+from lifecycle.record.tracking import format_model_address, format_run_address, is_server
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.registry.promotion import Member
 from lifecycle.workspace.digest import digest
@@ -36,11 +36,11 @@ RAW_DATA = "data"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions in a tracking store. `made`: its `Tracking.made`, asked once for each content; `pinned`: paths of
-    what no stage writes; `work`: where to put files for a moment."""
+    """The versions in a tracking store. `find_producer`: its own, asked once for each content; `pinned`: paths of what
+    no stage writes; `work`: where to put files for a moment."""
 
     tracking: Tracking
-    made: Find
+    find_producer: FindProducer
     pinned: tuple[str, ...]
     work: Path
 
@@ -48,19 +48,19 @@ class Versions:
     def client(self) -> MlflowClient:
         return self.tracking.client
 
-    def part(self, kind: type[Model], path: Path, names: Mapping[str, str]) -> ModelVersion:
-        """The version that holds the content of `path`, made if need be. `names`: artifact's path -> model."""
-        node = lineage(kind.path, digest(path), self.made)
-        tags = self._facts(node, names)
-        number = self._known(model_name(kind), tags, "digest", "parents")
+    def register_part(self, kind: type[Model], path: Path, names: Mapping[str, str]) -> ModelVersion:
+        """Return the version that holds the content of `path`, made if need be. `names`: artifact's path -> model."""
+        name, node = require_name(kind), trace_lineage(kind.path, digest(path), self.find_producer)
+        tags = self._collect_tags(node, names)
+        number = self._find_number(name, tags, "digest", "parents")
         if number is None:
-            logged = self.tracking.models(path=kind.path, digest=node.digest)
-            model = logged[0] if logged else self._ready(self._logged(kind, node))
+            logged = self.tracking.find_model(path=kind.path, digest=node.digest)
+            model = logged or self._finalize(self._create_logged_model(name, node))
             where = f"DVC holds the files: `dvc get --rev {tags['git_sha']} . {kind.path}`"
-            number = self._create(model_name(kind), model, tags, where)
-        return ModelVersion(name=model_name(kind), version=number, digest=node.digest)
+            number = self._create_version(name, model, tags, where)
+        return ModelVersion(name=name, version=number, digest=node.digest)
 
-    def whole(
+    def register_composite(
         self,
         kind: type[Model],
         path: Path,
@@ -72,51 +72,50 @@ class Versions:
         metrics: Path,
         decision: Decision,
     ) -> ModelVersion:
-        """The version of the composite at `path` with just these parts, made if need be; its evidence, metrics and
-        verdict are those given, in either case."""
-        node = lineage(kind.path, digest(path), self.made)
-        tags = self._facts(node, names)
-        tags["parts"] = _json({name: part.version for name, part in sorted(parts.items())})
-        number = self._known(model_name(kind), tags, "digest", "parents", "parts")
+        """Return the version of the composite at `path` with just these parts, made if need be; its evidence, metrics
+        and verdict are those given, in either case."""
+        name, node = require_name(kind), trace_lineage(kind.path, digest(path), self.find_producer)
+        tags = self._collect_tags(node, names)
+        tags["parts"] = _format_json({part: version.version for part, version in parts.items()})
+        number = self._find_number(name, tags, "digest", "parents", "parts")
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             origin = Path(folder) / "origin.json"
-            origin.write_text(json.dumps(asdict(self.origin(node)), indent=1) + "\n", encoding="utf-8")
-            kept = {**evidence, origin.name: origin}
+            origin.write_text(json.dumps(asdict(self.describe_origin(node)), indent=1) + "\n", encoding="utf-8")
+            files = {**evidence, origin.name: origin}
             if number is None:
-                model = self._logged(kind, node)
+                model = self._create_logged_model(name, node)
                 write_pyfunc(Path(folder) / "model", path, served)
                 self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-                self._keep(model.model_id, kept)
-                number = self._create(model_name(kind), self._ready(model), tags | {"model_id": model.model_id}, "")
+                self._log_evidence(model.model_id, files)
+                number = self._create_version(name, self._finalize(model), tags | {"model_id": model.model_id}, "")
             else:
-                self._keep(self.client.get_model_version(model_name(kind), number).tags["model_id"], kept)
-        self.client.set_model_version_tag(model_name(kind), number, "metrics", _json(numbers(metrics)))
-        source = self.client.get_model_version(model_name(kind), number).source
-        for name in (name for name in evidence if name.endswith(".html")):
-            self.client.set_model_version_tag(model_name(kind), number, f"evidence.{name}", f"{source}/evidence/{name}")
-        version = ModelVersion(name=model_name(kind), version=number, digest=node.digest)
-        self.judge(version, decision)
+                self._log_evidence(self.client.get_model_version(name, number).tags["model_id"], files)
+        self.client.set_model_version_tag(name, number, "metrics", _format_json(read_metrics(metrics)))
+        source = self.client.get_model_version(name, number).source
+        for page in (file for file in evidence if file.endswith(".html")):
+            self.client.set_model_version_tag(name, number, f"evidence.{page}", f"{source}/evidence/{page}")
+        version = ModelVersion(name=name, version=number, digest=node.digest)
+        self.write_decision(version, decision)
         return version
 
-    def judge(self, version: ModelVersion, decision: Decision) -> None:
+    def write_decision(self, version: ModelVersion, decision: Decision) -> None:
         """Write a decision down at the composite's version, in its tags and its description."""
-        tags = {
-            "verdict.reasons": _json(decision.reasons),
+        verdict = {
+            "verdict.reasons": _format_json(decision.reasons),
             "verdict.champion": decision.champion or "",
             "verdict": decision.outcome,
         }
-        for key, value in tags.items():
+        for key, value in verdict.items():
             self.client.set_model_version_tag(version.name, version.version, key, value)
-        known = self.client.get_model_version(version.name, version.version).tags
-        address = model_address(self.client.tracking_uri, self.tracking.experiment, known["model_id"])
-        names = sorted(key.removeprefix("evidence.") for key in known if key.startswith("evidence."))
+        tags = self.client.get_model_version(version.name, version.version).tags
+        address = format_model_address(self.client.tracking_uri, self.tracking.experiment, tags["model_id"])
+        names = sorted(key.removeprefix("evidence.") for key in tags if key.startswith("evidence."))
         pages = [f"Read [evidence/{name}]({address})." for name in names]
-        parts = [f"**{decision.outcome}**", *pages, "\n".join(f"- {reason}" for reason in decision.reasons)]
-        text = "\n\n".join(parts)
+        text = "\n\n".join([f"**{decision.outcome}**", *pages, "\n".join(f"- {line}" for line in decision.reasons)])
         self.client.update_model_version(version.name, version.version, text[:DESCRIPTION_CHARACTERS])
 
-    def decision(self, version: ModelVersion) -> Decision:
-        """What was written down there last."""
+    def read_decision(self, version: ModelVersion) -> Decision:
+        """Return what was written down there last."""
         tags = self.client.get_model_version(version.name, version.version).tags
         return Decision(
             outcome=cast(Outcome, tags["verdict"]),
@@ -125,90 +124,90 @@ class Versions:
             champion=tags["verdict.champion"] or None,
         )
 
-    def members(self, whole: str, number: str) -> dict[str, Member]:
-        """All that was registered with a version of the composite, itself included."""
-        parts: dict[str, str] = json.loads(self.client.get_model_version(whole, number).tags["parts"])
-        found = {}
-        for name, version in {**parts, whole: number}.items():
+    def read_members(self, composite: str, number: str) -> dict[str, Member]:
+        """Return all that was registered with a version of the composite, itself included."""
+        parts: dict[str, str] = json.loads(self.client.get_model_version(composite, number).tags["parts"])
+        members = {}
+        for name, version in {**parts, composite: number}.items():
             tags = self.client.get_model_version(name, version).tags
-            found[name] = Member(version, tags["digest"], json.loads(tags["parents"]))
-        return found
+            members[name] = Member(version, tags["digest"], json.loads(tags["parents"]))
+        return members
 
-    def origin(self, node: Node) -> Origin:
-        """What is recorded of how the node's content was made."""
-        runs = {one.path: one.made.run_id for one in nodes(node) if one.made}
+    def describe_origin(self, node: Node) -> Origin:
+        """Return what is recorded of how the node's content was made."""
+        nodes = sorted(walk(node), key=lambda node: (node.path, node.digest))
+        runs = {node.path: node.run.run_id for node in nodes if node.run}
         params: dict[str, Any] = {}
         for run_id in sorted(set(runs.values())):
             params |= self.client.get_run(run_id).data.params
         uri, experiment = self.client.tracking_uri, self.tracking.experiment
         return Origin(
-            artifacts=dict(sorted((one.path, one.digest) for one in nodes(node))),
+            artifacts={node.path: node.digest for node in nodes},
             params=dict(sorted(params.items())),
-            runs={path: run_address(uri, experiment, run_id) for path, run_id in sorted(runs.items())},
-            tree=tuple(lines(node, self.pinned)),
+            runs={path: format_run_address(uri, experiment, run_id) for path, run_id in runs.items()},
+            tree=tuple(format_lineage(node, self.pinned)),
         )
 
-    def _known(self, name: str, tags: Mapping[str, str], *same: str) -> str | None:
+    def _find_number(self, name: str, tags: Mapping[str, str], *same: str) -> str | None:
         query = f"name = '{name}' and tags.digest = '{tags['digest']}'"
         for version in self.client.search_model_versions(query, order_by=["version_number DESC"]):
             if all(version.tags[key] == tags[key] for key in same):
                 return str(version.version)
         return None
 
-    def _facts(self, node: Node, names: Mapping[str, str]) -> dict[str, str]:
-        made_from = parents(node, names.keys() - {node.path}, self.pinned)
-        run = self.client.get_run(node.made.run_id).data if node.made else None
-        figures = {key: value for key, value in run.metrics.items() if not key.startswith("stage.")} if run else {}
+    def _collect_tags(self, node: Node, names: Mapping[str, str]) -> dict[str, str]:
+        parents = find_parents(node, names.keys() - {node.path}, self.pinned)
+        by_model = None if parents is None else {names[path]: content for path, content in parents.items()}
+        run = self.client.get_run(node.run.run_id).data if node.run else None
+        metrics = {key: value for key, value in run.metrics.items() if not key.startswith("stage.")} if run else {}
         return {
             "path": node.path,
             "digest": node.digest,
             "git_sha": run.tags.get("mlflow.source.git.commit", "unknown") if run else "unknown",
             "release": run.tags.get("canvas.release", "unknown") if run else "unknown",
-            "data_digest": next((one.digest for one in nodes(node) if one.path == RAW_DATA), "unknown"),
-            "parents": _json(None if made_from is None else {names[path]: found for path, found in made_from.items()}),
-            "metrics": _json(figures),
+            "data_digest": next((source.digest for source in walk(node) if source.path == RAW_DATA), "unknown"),
+            "parents": _format_json(by_model),
+            "metrics": _format_json(metrics),
         }
 
-    def _logged(self, kind: type[Model], node: Node) -> LoggedModel:
-        tags = {"canvas.path": kind.path, "canvas.digest": node.digest}
-        run_id = node.made.run_id if node.made else None
-        return self.client.create_logged_model(
-            self.tracking.experiment, model_name(kind), run_id, tags, model_type="canvas"
-        )
+    def _create_logged_model(self, name: str, node: Node) -> LoggedModel:
+        tags = {"canvas.path": node.path, "canvas.digest": node.digest}
+        run_id = node.run.run_id if node.run else None
+        return self.client.create_logged_model(self.tracking.experiment, name, run_id, tags, model_type="canvas")
 
-    def _ready(self, model: LoggedModel) -> LoggedModel:
+    def _finalize(self, model: LoggedModel) -> LoggedModel:
         return self.client.finalize_logged_model(model.model_id, "READY")
 
-    def _keep(self, model_id: str, evidence: Mapping[str, Path]) -> None:
+    def _log_evidence(self, model_id: str, evidence: Mapping[str, Path]) -> None:
         for name, path in evidence.items():
             if path.is_dir():
                 self.client.log_model_artifacts(model_id, str(path), f"evidence/{name}")
             else:
                 self.client.log_model_artifact(model_id, str(path), "evidence")
 
-    def _create(self, name: str, model: LoggedModel, tags: Mapping[str, str], description: str) -> str:
+    def _create_version(self, name: str, model: LoggedModel, tags: Mapping[str, str], description: str) -> str:
         if not self.client.search_registered_models(f"name = '{name}'", max_results=1):
             self.client.create_registered_model(name)
         # A server checks the source by the model's id. A database looks up the model's run where there is none, and
         # does so in the process's default store, which need not be this one.
-        served = self.client.tracking_uri.startswith(("http://", "https://"))
-        made = self.client.create_model_version(
+        with_id = is_server(self.client.tracking_uri) or model.source_run_id
+        version = self.client.create_model_version(
             name,
             model.artifact_location,
             run_id=model.source_run_id,
             tags=dict(tags),
             description=description,
-            model_id=model.model_id if served or model.source_run_id else None,
+            model_id=model.model_id if with_id else None,
         )
-        return str(made.version)
+        return str(version.version)
 
 
-def model_name(kind: type[Model]) -> str:
-    """The name that a kind of model is registered under; `ValueError` if it has none."""
+def require_name(kind: type[Model]) -> str:
+    """Return the name that a kind of model is registered under; `ValueError` if it has none."""
     if kind.registered is None:
         raise ValueError(f"{kind.path} is not registered: give {kind.__name__} a `registered` name")
     return kind.registered
 
 
-def _json(value: Any) -> str:
+def _format_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)

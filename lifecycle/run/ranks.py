@@ -1,5 +1,4 @@
-"""A stage that trains on many GPUs or cores of one machine: as many processes under torchrun, rank 0 the run, others
-helpers.
+"""A stage that trains on many GPUs or cores of one machine: processes under torchrun, rank 0 the run, others helpers.
 
 `CANVAS_RANKS` says how many; on a cluster `pipelines/cluster.yaml` does. Every rank calls the stage's function: rank 0
 within the wrapper of `lifecycle.run.stage`, with its record; what a helper writes is thrown away. They share the
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.stage import Stage
+from lifecycle.workspace.staging import write_atomically
 
 RANKS = "CANVAS_RANKS"
 JOB = "CANVAS_RANKS_JOB"
@@ -28,28 +28,24 @@ JOB = "CANVAS_RANKS_JOB"
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
-    """The log of a helper."""
+class SilentLog:
+    """The log of a helper records nothing: rank 0 has the same."""
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Nothing: rank 0 has the same."""
+    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
 
-    def image(self, name: str, png: bytes) -> None:
-        """Nothing, likewise."""
+    def image(self, name: str, png: bytes) -> None: ...
 
 
-def wanted(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
-    """Processes that `stage` is to run as: `CANVAS_RANKS` if it trains and its params spread the training, else 1.
-
-    Raises `ValueError` for a number that is none.
-    """
-    given = os.environ.get(RANKS, "1")
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"{RANKS} is {given!r}: it must be a number of processes, 1 or more")
-    return int(given) if stage.machine == "gpus" and JOB not in os.environ and _spread(settings) else 1
+def count_ranks(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
+    """Return as how many processes `stage` is to run: `CANVAS_RANKS` if it trains and its params spread the training,
+    else 1. Raises `ValueError` for a number that is none."""
+    ranks = os.environ.get(RANKS, "1")
+    if not ranks.isdecimal() or int(ranks) < 1:
+        raise ValueError(f"{RANKS} is {ranks!r}: it must be a number of processes, 1 or more")
+    return int(ranks) if stage.machine == "gpus" and JOB not in os.environ and _is_parallel(settings) else 1
 
 
-def launch(
+def launch_ranks(
     stage: Stage[Any],
     sections: Mapping[str, Any],
     inputs: Mapping[str, Path],
@@ -73,7 +69,9 @@ def launch(
         place = Path(folder)
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        environment = {"OMP_NUM_THREADS": _threads(processes), **os.environ, JOB: folder}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(1, cores // processes)  # so that together they have the machine's cores once
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ, JOB: folder}
         process = subprocess.Popen([*torchrun, "-m", "lifecycle.run.ranks"], env=environment)
         try:
             code = process.wait()
@@ -82,40 +80,39 @@ def launch(
                 process.terminate()  # torchrun passes it on, and waits for its ranks
                 process.wait()
         if code:
-            said = place / "error"
-            raise ValueError(said.read_text(encoding="utf-8") if said.exists() else f"its ranks ended with code {code}")
+            error = place / "error"
+            text = error.read_text(encoding="utf-8") if error.exists() else f"its ranks ended with code {code}"
+            raise ValueError(text)
 
 
-def announce(scratch: Path) -> None:
-    """Rank 0 has its workspace: helpers may begin. Nothing without ranks."""
+def publish_scratch(scratch: Path) -> None:
+    """Let helpers begin: rank 0 has its workspace. Does nothing without ranks."""
     if folder := os.environ.get(JOB):
-        found = Path(folder) / "scratch.part"
-        found.write_text(str(scratch.resolve()), encoding="utf-8")
-        found.rename(found.with_suffix(""))
+        write_atomically(Path(folder) / "scratch", str(scratch.resolve()))
 
 
 def main() -> None:
-    """One rank, as torchrun starts it."""
+    """Run one rank, as torchrun starts it."""
     from lifecycle.declare.graph import load_stage
-    from lifecycle.record.telemetry import switch_off
-    from lifecycle.run.stage import run_stage, user_errors
+    from lifecycle.record.privacy import disable_telemetry
+    from lifecycle.run.stage import exit_on_user_errors, run_stage
 
-    switch_off()
+    disable_telemetry()
     folder = Path(os.environ[JOB])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     inputs, outputs = ({key: Path(path) for key, path in job[name].items()} for name in ("inputs", "outputs"))
-    with user_errors(job["stage"]), _told(folder):
+    with exit_on_user_errors(job["stage"]), _report_error(folder):
         stage = load_stage(job["stage"], job["package"])
         if os.environ["RANK"] == "0":
             run_stage(stage, job["sections"], inputs, outputs, send=job["send"])
         else:
-            _help(stage, job["sections"], inputs, folder)
+            _run_helper(stage, job["sections"], inputs, folder)
 
 
-def _help(stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, Path], folder: Path) -> None:
+def _run_helper(stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, Path], folder: Path) -> None:
     """Call the stage's function for what its ranks do together."""
     from lifecycle.declare.params import read_stage_params
-    from lifecycle.run.stage import arguments_of
+    from lifecycle.run.stage import build_arguments
 
     while not (folder / "scratch").exists():  # torchrun ends this process if rank 0 fails before
         time.sleep(0.05)
@@ -125,35 +122,30 @@ def _help(stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, P
         for argument, artifact in stage.outputs.items():
             outputs[argument] = Path(aside) / argument / Path(artifact.path).name
             outputs[argument].parent.mkdir()
-        stage.function(**arguments_of(stage, read_stage_params(stage, sections), inputs, outputs, scratch, Silent()))
+        params = read_stage_params(stage, sections)
+        stage.function(**build_arguments(stage, params, inputs, outputs, scratch, SilentLog()))
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """What goes wrong in the first rank that fails is left for `launch` to say."""
+def _report_error(folder: Path) -> Iterator[None]:
+    """Leave what goes wrong in the first rank that fails for `launch_ranks` to say."""
     try:
         yield
     except Exception as error:
-        mine = folder / f"error.{os.environ['RANK']}"
-        mine.write_text(" ".join(str(error).split()) or type(error).__name__, encoding="utf-8")
+        own = folder / f"error.{os.environ['RANK']}"
+        own.write_text(" ".join(str(error).split()) or type(error).__name__, encoding="utf-8")
         with suppress(FileExistsError):
-            os.link(mine, folder / "error")
+            os.link(own, folder / "error")
         if isinstance(error, ValueError | OSError):
             raise SystemExit(1) from None
         raise
 
 
-def _threads(processes: int) -> str:
-    """Of each process, so that together they have the machine's cores once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return str(max(1, cores // processes))
-
-
-def _spread(settings: Any) -> bool:
+def _is_parallel(settings: Any) -> bool:
     """Whether any of the values has `parallel` other than none."""
     if not isinstance(settings, Mapping):
         return False
-    return settings.get("parallel", "none") != "none" or any(map(_spread, settings.values()))
+    return settings.get("parallel", "none") != "none" or any(map(_is_parallel, settings.values()))
 
 
 if __name__ == "__main__":

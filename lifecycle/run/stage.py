@@ -17,17 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lifecycle.declare.closure import PACKAGES, code_digest
-from lifecycle.declare.graph import load_stage, load_stages, pinned_paths, producers
+from lifecycle.declare.closure import PACKAGES, compute_code_digest
+from lifecycle.declare.graph import list_pinned_paths, load_stage, load_stages, map_producers
 from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Artifact, Collected, Exhibit, Input, Metrics, Output, Scratch, Stage, StepLog
-from lifecycle.record.origin import home
-from lifecycle.record.recording import numbers, record_outputs, recorded
-from lifecycle.record.redaction import redacted
-from lifecycle.record.telemetry import switch_off
-from lifecycle.run import ranks
+from lifecycle.declare.stage import Collected, Exhibit, Input, Metrics, Output, Scratch, Stage, StepLog
+from lifecycle.record.origin import find_project
+from lifecycle.record.privacy import disable_telemetry, redact
+from lifecycle.record.recording import read_metrics, record_outputs, record_run
+from lifecycle.run.ranks import count_ranks, launch_ranks, publish_scratch
 from lifecycle.workspace.digest import digest
-from lifecycle.workspace.staging import put, staged, workspace
+from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -37,7 +36,7 @@ def run_here(name: str) -> None:
 
     A user's error ends the process with one sentence and exit code 1.
     """
-    with user_errors(name):
+    with exit_on_user_errors(name):
         stage = load_stage(name)
         inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
         outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
@@ -50,9 +49,10 @@ def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, st
     Returns when every output is whole and the run is recorded. A user's error ends the process with one
     sentence and exit code 1.
     """
-    switch_off()
-    with user_errors(name):
-        run_stage(load_stage(name), json.loads(params_json), _paths(inputs), _paths(outputs))
+    disable_telemetry()
+    with exit_on_user_errors(name):
+        sources, targets = ({key: Path(path) for key, path in paths.items()} for paths in (inputs, outputs))
+        run_stage(load_stage(name), json.loads(params_json), sources, targets)
 
 
 def run_stage(
@@ -73,36 +73,36 @@ def run_stage(
     _check_present(stage, inputs)
     params = read_stage_params(stage, sections)
     settings = {argument: sections[argument] for argument in stage.params}
-    if (processes := ranks.wanted(stage, settings)) > 1:
-        ranks.launch(stage, sections, inputs, outputs, processes=processes, send=send)
+    if (processes := count_ranks(stage, settings)) > 1:
+        launch_ranks(stage, sections, inputs, outputs, processes=processes, send=send)
         return
     digests = {argument: digest(path) for argument, path in inputs.items()}
     names = {argument: Path(artifact.path).name for argument, artifact in stage.outputs.items()}
     with (
-        workspace(stage.name, _key(stage, settings, digests)) as place,
-        recorded(stage, settings, inputs, digests, send) as journal,
-        staged(outputs, names, place) as partial,
+        open_workspace(stage.name, _compute_key(stage, settings, digests)) as place,
+        record_run(stage, settings, inputs, digests, send) as journal,
+        reserve_outputs(outputs, names, place) as partial,
     ):
-        ranks.announce(place / "scratch")
-        stage.function(**arguments_of(stage, params, inputs, partial, place / "scratch", journal))
+        publish_scratch(place / "scratch")
+        stage.function(**build_arguments(stage, params, inputs, partial, place / "scratch", journal))
         _check_written(stage, partial)
         for argument, written in partial.items():
-            put(written, outputs[argument])
+            move_into_place(written, outputs[argument])
         record_outputs(journal, stage, outputs)
 
 
-def sentence(name: str, error: BaseException) -> str:
-    """What a user reads of an error: one line, with what to do where that is known."""
-    if disk_is_full(error):
+def format_error(name: str, error: BaseException) -> str:
+    """Return what a user reads of an error: one line, with what to do where that is known."""
+    if is_disk_full(error):
         where = getattr(error, "filename", None)
         return (
             f"stage {name}: no space left to write{f' {where}' if where else ''}: free some and run the same again, "
             "nothing that was there is lost"
         )
-    return redacted(f"stage {name}: {' '.join(str(error).split())}")
+    return redact(f"stage {name}: {' '.join(str(error).split())}")
 
 
-def disk_is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether a full disk, a quota or a file size limit is what went wrong, also below an error of a library that
     words it its own way (safetensors)."""
     chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
@@ -112,26 +112,26 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def user_errors(name: str) -> Iterator[None]:
+def exit_on_user_errors(name: str) -> Iterator[None]:
     """End the process with exit code 1 and one sentence if the user can put the error right. Ctrl-C, and SIGTERM by
     which clusters stop a task, end it in order."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, _exit)
     try:
         yield
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        if isinstance(error, ValueError | OSError) or disk_is_full(error):
-            raise SystemExit(sentence(name, error)) from None
+        if isinstance(error, ValueError | OSError) or is_disk_full(error):
+            raise SystemExit(format_error(name, error)) from None
         raise
 
 
-def _stop(number: int, frame: object) -> None:
+def _exit(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def arguments_of(
+def build_arguments(
     stage: Stage[Any],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
@@ -139,7 +139,7 @@ def arguments_of(
     scratch: Path,
     log: StepLog,
 ) -> dict[str, Any]:
-    """What the function of `stage` is called with."""
+    """Return what the function of `stage` is called with."""
     arguments: dict[str, Any] = dict(params)
     arguments |= {argument: Input(path) for argument, path in inputs.items() if argument not in stage.collected}
     arguments |= {argument: Output(path) for argument, path in outputs.items()}
@@ -148,18 +148,16 @@ def arguments_of(
     if stage.log:
         arguments[stage.log] = log
     if stage.collector:
-        made = {argument: (writer, out, inputs[argument]) for argument, (writer, out) in stage.collected.items()}
-        arguments[stage.collector] = Collected(
-            tuple(
-                Exhibit(writer.name, writer.description, out, writer.outputs[out], path)
-                for writer, out, path in made.values()
-            )
+        exhibits = (
+            Exhibit(writer.name, writer.description, out, writer.outputs[out], inputs[argument])
+            for argument, (writer, out) in stage.collected.items()
         )
+        arguments[stage.collector] = Collected(tuple(exhibits))
     if stage.registry:
         from lifecycle.registry.registry import MlflowRegistry
 
-        pinned = pinned_paths(load_stages(stage.module.partition(".")[0]))
-        arguments[stage.registry] = MlflowRegistry.open(home(Path.cwd()), pinned)
+        pinned = list_pinned_paths(load_stages(stage.module.partition(".")[0]))
+        arguments[stage.registry] = MlflowRegistry.open(find_project(Path.cwd()), pinned)
     return arguments
 
 
@@ -167,14 +165,11 @@ def _check_present(stage: Stage[Any], inputs: Mapping[str, Path]) -> None:
     for argument, path in inputs.items():
         if not path.exists():
             artifact = stage.inputs[argument]
-            raise ValueError(f"input {path} ({argument}) is missing: {_remedy(stage, artifact)}")
-
-
-def _remedy(stage: Stage[Any], artifact: type[Artifact]) -> str:
-    writer = producers(load_stages(stage.module.partition(".")[0])).get(artifact)
-    if writer:
-        return f"`dvc repro {writer.name}` makes it"
-    return f"{artifact.path}.dvc pins it; `make data` builds the demo's, `dvc pull` fetches one from a remote"
+            writer = map_producers(load_stages(stage.module.partition(".")[0])).get(artifact)
+            remedy = f"{artifact.path}.dvc pins it; `make data` builds the demo's, `dvc pull` fetches one from a remote"
+            if writer:
+                remedy = f"`dvc repro {writer.name}` makes it"
+            raise ValueError(f"input {path} ({argument}) is missing: {remedy}")
 
 
 def _check_written(stage: Stage[Any], partial: Mapping[str, Path]) -> None:
@@ -182,16 +177,12 @@ def _check_written(stage: Stage[Any], partial: Mapping[str, Path]) -> None:
         if not path.exists():
             raise ValueError(f"it ended without writing {stage.outputs[argument].path} (argument {argument!r})")
         if issubclass(stage.outputs[argument], Metrics):
-            numbers(path)
+            read_metrics(path)
 
 
-def _key(stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def _compute_key(stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     package = stage.module.partition(".")[0]
     source = Path(sys.modules[stage.module].__file__ or "").resolve()
-    code = code_digest(stage.module, source.parents[stage.module.count(".")], {*PACKAGES, package})
+    code = compute_code_digest(stage.module, source.parents[stage.module.count(".")], {*PACKAGES, package})
     text = json.dumps([dict(settings), dict(inputs), code], sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _paths(paths: Mapping[str, str]) -> dict[str, Path]:
-    return {argument: Path(path) for argument, path in paths.items()}

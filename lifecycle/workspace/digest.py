@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-CHUNK = 1 << 20
+from ruamel.yaml import YAML
 
 
 def digest(path: Path) -> str:
@@ -20,23 +20,27 @@ def digest(path: Path) -> str:
     followed, empty directories don't count. `FileNotFoundError` if there is nothing at `path`.
     """
     if not path.is_dir():
-        return _file_md5(path)
-    listing = [{"md5": _file_md5(path / name), "relpath": name} for name in sorted(_files_below(path))]
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    files = [Path(folder) / name for folder, _, names in os.walk(path, followlinks=True) for name in names]
+    by_name = sorted((file.relative_to(path).as_posix(), file) for file in files)
+    listing = json.dumps([{"md5": digest(file), "relpath": name} for name, file in by_name])
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _file_md5(path: Path) -> str:
-    md5 = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            md5.update(block)
-    return md5.hexdigest()
+def read_pin(path: str, root: Path) -> str | None:
+    """Return the digest that `<path>.dvc` of the project at `root` pins; None if there is no such file."""
+    pin = root / f"{path}.dvc"
+    if not pin.is_file():
+        return None
+    return str(YAML(typ="safe", pure=True).load(pin.read_text(encoding="utf-8"))["outs"][0]["md5"])
 
 
-def _files_below(directory: Path) -> list[str]:
-    """POSIX paths relative to `directory`."""
-    return [
-        (Path(folder) / name).relative_to(directory).as_posix()
-        for folder, _, names in os.walk(directory, followlinks=True)
-        for name in names
-    ]
+def read_locked_digest(path: str, root: Path) -> str | None:
+    """Return the digest of a stage's output in dvc.lock; None if it does not name `path`."""
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        return None
+    stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"].values()
+    digests = {Path(out["path"]): str(out["md5"]) for stage in stages for out in stage.get("outs", ())}
+    return digests.get(Path(path))

@@ -22,15 +22,15 @@ WORK = Path(".work")
 
 
 @contextmanager
-def workspace(stage: str, key: str, work: Path = WORK) -> Iterator[Path]:
-    """The directory `<work>/<stage>/<key>`, locked, with an empty `outs/` and a `scratch/`.
+def open_workspace(stage: str, key: str, work: Path = WORK) -> Iterator[Path]:
+    """Lock the directory `<work>/<stage>/<key>`, with an empty `outs/` and a `scratch/`.
 
     On success it is removed together with what killed runs of the same stage left; on failure only `outs/` is.
     `ValueError` if another process runs the same stage with the same key.
     """
-    place = private(work) / stage / key
+    place = make_private(work) / stage / key
     place.mkdir(parents=True, exist_ok=True)
-    with _lock(place) as locked:
+    with try_lock(place / "lock") as locked:
         if not locked:
             raise ValueError(f"it already runs with the same parameters, inputs and code in {place}: wait for it")
         shutil.rmtree(place / "outs", ignore_errors=True)
@@ -38,19 +38,18 @@ def workspace(stage: str, key: str, work: Path = WORK) -> Iterator[Path]:
         (place / "scratch").mkdir(exist_ok=True)
         try:
             yield place
-        except BaseException:
+        finally:
             shutil.rmtree(place / "outs", ignore_errors=True)
-            raise
         shutil.rmtree(place, ignore_errors=True)
     for stale in place.parent.iterdir():
-        with _lock(stale) as idle:
+        with try_lock(stale / "lock") as idle:
             if idle:
                 shutil.rmtree(stale, ignore_errors=True)
 
 
 @contextmanager
-def staged(targets: Mapping[str, Path], names: Mapping[str, str], place: Path) -> Iterator[dict[str, Path]]:
-    """Argument -> where its out is written first: on the target's file system, so that a rename suffices.
+def reserve_outputs(targets: Mapping[str, Path], names: Mapping[str, str], place: Path) -> Iterator[dict[str, Path]]:
+    """Give argument -> where its out is written first: on the target's file system, so that a rename suffices.
 
     That is below `place`, or beside a target that lies on another file system. The last part is the
     artifact's own name, because writers choose a format by suffix. What is left there at the end is removed.
@@ -79,7 +78,7 @@ def _staging(folder: Path, target: Path) -> Path:
     return folder
 
 
-def put(written: Path, target: Path) -> None:
+def move_into_place(written: Path, target: Path) -> None:
     """Move a whole out to its place by rename. A file there is replaced at once; a directory is moved away first."""
     former = written.parent / f"{written.name}.former"
     if target.is_dir() or written.is_dir():
@@ -88,8 +87,8 @@ def put(written: Path, target: Path) -> None:
     written.replace(target)
 
 
-def private(folder: Path) -> Path:
-    """`folder`, made if need be, and ignored by git from inside."""
+def make_private(folder: Path) -> Path:
+    """Make the folder if need be, ignored by git from inside."""
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
@@ -98,12 +97,12 @@ def private(folder: Path) -> Path:
 
 
 @contextmanager
-def _lock(place: Path) -> Iterator[bool]:
-    """Whether this process got the lock of `place`; the system frees it when the process ends in any way."""
+def try_lock(file: Path) -> Iterator[bool]:
+    """Whether this process got the lock; the system frees it when the process ends in any way."""
     try:
-        handle = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     except (FileNotFoundError, NotADirectoryError):
-        yield False  # removed meanwhile by another run
+        yield False  # the folder was removed meanwhile by another run
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,3 +112,20 @@ def _lock(place: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+@contextmanager
+def hold_lock(file: Path) -> Iterator[None]:
+    """Wait for the lock and hold it while the context lasts."""
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file by one of this text that only its owner can read, whole at every moment."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)

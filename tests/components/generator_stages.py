@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, merge, read_stage_params
+from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
 from lifecycle.declare.stage import Input, Output, Scratch
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def run(name: str, root: Path, log: Log | None = None, section: str | None = Non
     """The stage `name` of profile tiny with `changes` of a section, its own by default; its artifacts stand by their
     catalogue paths below `root`."""
     stage = load_stage(name)
-    sections = merge(load_sections("tiny", ROOT), {section or name: changes})
+    sections = merge_sections(load_sections("tiny", ROOT), {section or name: changes})
     log = log or Log()
     ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in stage.inputs.items()}
     for key, artifact in stage.outputs.items():

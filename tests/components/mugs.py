@@ -12,7 +12,7 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_alpha
-from lifecycle.declare.params import load_sections, merge, read_stage_params
+from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
 from lifecycle.declare.stage import Stage
 
 SCENES = {"forest": ("in a forest", (20, 90, 30)), "lobby": ("in a lobby", (150, 130, 120))}
@@ -82,4 +82,4 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
 
 def tiny(stage: Stage[Any], section: str | None = None, **changes: object) -> dict[str, Any]:
     """The stage's params of profile tiny, with `changes` merged into `section`."""
-    return read_stage_params(stage, merge(load_sections("tiny", ROOT), {section or stage.name: changes}))
+    return read_stage_params(stage, merge_sections(load_sections("tiny", ROOT), {section or stage.name: changes}))

@@ -13,7 +13,7 @@ from components import artifacts
 from lifecycle.__main__ import main
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.stage import Model
-from lifecycle.registry import champion
+from lifecycle.registry import pinned
 from tests.components.judged import Judged, empty
 from tests.evaluation.test_gates import said
 from tests.lifecycle.registering import open_registry
@@ -44,9 +44,9 @@ def pin_champion(project: Judged) -> None:
         write(root / path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(champion, "replace", instead)
-        champion.pull(open_registry(project.root), "canvas-background", artifacts.Champion, project.root)
-    assert {entry.name for entry in place.iterdir()} == {champion.FACTS, "evaluation", "training_statistics"}
+        patch.setattr(pinned, "replace_pinned", instead)
+        pinned.pull_champion(open_registry(project.root), "canvas-background", artifacts.Champion, project.root)
+    assert {entry.name for entry in place.iterdir()} == {artifacts.Champion.facts, "evaluation", "training_statistics"}
 
 
 def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:

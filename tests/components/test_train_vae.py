@@ -13,7 +13,7 @@ from canvas.vae.model import build_vae, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
-from lifecycle.declare.params import load_sections, merge, read_stage_params
+from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 
@@ -91,7 +91,7 @@ def test_a_public_autoencoder_is_used_as_it_is(data, tmp_path):
         "train_vae": {"train": None, "objective": None},
         "vae": changes | {"init_from": str(tmp_path / "public")},
     }
-    params = read_stage_params(train_vae, merge(load_sections("tiny", ROOT), sections))
+    params = read_stage_params(train_vae, merge_sections(load_sections("tiny", ROOT), sections))
     out = tmp_path / "out"
     out.mkdir()
     outputs = {name: Output(out / name) for name in ("model", "metrics", "losses", "sheet")}

@@ -10,14 +10,14 @@ import pytest
 
 from canvas.train.spec import TrainableParams, TrainSpec
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, merge, read_stage_params
+from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
 
 ROOT = Path(__file__).parents[2]
 STAGES = {stage.name: stage for stage in load_stages() if "training" in stage.params}
 
 
 def spec_of(profile: str, name: str, effort: float, **changes: Any) -> TrainSpec:
-    sections = merge(load_sections(profile, ROOT), {"training": {"effort": effort}, name: changes})
+    sections = merge_sections(load_sections(profile, ROOT), {"training": {"effort": effort}, name: changes})
     params = read_stage_params(STAGES[name], sections)
     own: TrainableParams = params[name]
     assert own.train is not None
@@ -54,7 +54,7 @@ def test_any_effort_can_be_trained(name: str, effort: float) -> None:
 
 
 def test_the_adversary_starts_as_late_as_the_training_is_long() -> None:
-    sections = merge(load_sections("demo", ROOT), {"training": {"effort": 0.5}})
+    sections = merge_sections(load_sections("demo", ROOT), {"training": {"effort": 0.5}})
     params = read_stage_params(STAGES["train_decoder"], sections)
     assert params["train_decoder"].adversary.scale(params["training"]).start_step == 50
 

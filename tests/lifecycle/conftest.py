@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lifecycle.record import telemetry
+from lifecycle.record import privacy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +29,7 @@ class Project:
     def environment(self, **changes: str | None) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "CANVAS_"))}
         kept |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        kept |= telemetry.OFF
+        kept |= privacy.TELEMETRY_OFF
         return {key: value for key, value in {**kept, **changes}.items() if value is not None}
 
     def lifecycle(self, *arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
@@ -79,9 +79,9 @@ def project(bare_project: Project, empty_store: Path) -> Project:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow SQLite file with its tables; making them takes seconds, copying the file does not."""
-    from lifecycle.record.tracking import quiet
+    from lifecycle.record.tracking import configure_mlflow
 
-    quiet()
+    configure_mlflow()
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"

@@ -11,8 +11,7 @@ import pytest
 from canvas.pins import tables
 from evaluation.ratings import judgments
 from evaluation.ratings.preferences import read_preferences
-from lifecycle.registry.pinned import pinned_digest
-from lifecycle.workspace.digest import digest
+from lifecycle.workspace.digest import digest, read_pin
 from tests.evaluation.ratings.test_agreement import row
 from tests.evaluation.ratings.test_preferences import candidate, learnable
 from tests.lifecycle.conftest import ROOT, Project
@@ -36,7 +35,7 @@ def test_ratings_are_learnt_once_and_again(rated: Project) -> None:
     done = rated.lifecycle("ratings", "learn")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("preferences/ holds 4 judgments of 2 pairs or images, 2 of these candidates; ")
-    assert digest(rated.root / "preferences") == pinned_digest("preferences", rated.root)
+    assert digest(rated.root / "preferences") == read_pin("preferences", rated.root)
     before = rated.read("preferences.dvc")
     assert rated.lifecycle("ratings", "learn").returncode == 0
     assert rated.read("preferences.dvc") == before

@@ -14,8 +14,7 @@ from canvas.pins import tables
 from canvas.pins.images import decode_image, encode_jpeg, encode_png
 from canvas.pins.masks import decode_mask, encode_mask
 from evaluation.ratings.preferences import collect_preferences, merge_preferences, read_preferences, write_preferences
-from lifecycle.registry.pinned import pinned_digest
-from lifecycle.workspace.digest import digest
+from lifecycle.workspace.digest import digest, read_pin
 from tests.evaluation.ratings.test_agreement import row
 
 ROOT = Path(__file__).parents[3]
@@ -94,4 +93,4 @@ def test_the_same_ratings_give_the_same_bytes_and_earlier_ones_stay(tmp_path: Pa
 
 def test_the_committed_pin_is_of_an_empty_table(tmp_path: Path) -> None:
     write_preferences(tmp_path / "preferences", [])
-    assert digest(tmp_path / "preferences") == pinned_digest("preferences", ROOT)
+    assert digest(tmp_path / "preferences") == read_pin("preferences", ROOT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.declare.closure import code_digest, code_paths, import_closure
+from lifecycle.declare.closure import compute_code_digest, find_import_closure, list_code_paths
 
 FILES = {
     "components/__init__.py": '"""One file a stage."""\n',
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_it_imports_and_no_more(root: Path) -> None:
-    assert import_closure("components.train", root) == [
+    assert find_import_closure("components.train", root) == [
         "canvas/lazy.py",
         "canvas/models/__init__.py",
         "canvas/models/parts.py",
@@ -52,7 +52,7 @@ def test_what_it_imports_and_no_more(root: Path) -> None:
 def test_a_first_party_import_of_nothing(root: Path) -> None:
     (root / "canvas" / "near.py").write_text("from canvas.gone import x")
     with pytest.raises(ValueError, match=r"canvas/near.py imports canvas.gone, which is no module of this project"):
-        import_closure("components.train", root)
+        find_import_closure("components.train", root)
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def test_a_first_party_import_of_nothing(root: Path) -> None:
     ],
 )
 def test_the_digest_changes_with_the_code_that_runs(root: Path, file: str, matters: bool) -> None:
-    before = code_digest("components.train", root)
+    before = compute_code_digest("components.train", root)
     (root / file).write_text(FILES[file] + "\n# changed\n")
-    assert (code_digest("components.train", root) != before) == matters
+    assert (compute_code_digest("components.train", root) != before) == matters
 
 
 def test_rooms_stand_for_their_files_and_a_package_for_half_of_its_rooms(root: Path) -> None:
-    assert code_paths("components.train", root) == ["canvas", "components/train.py"]
+    assert list_code_paths("components.train", root) == ["canvas", "components/train.py"]
     for room in ("first", "second"):
         (root / "canvas" / room).mkdir()
         (root / "canvas" / room / "unused.py").touch()
-    assert code_paths("components.train", root) == [
+    assert list_code_paths("components.train", root) == [
         "canvas/lazy.py",
         "canvas/models",
         "canvas/near.py",

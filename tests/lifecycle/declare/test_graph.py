@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from lifecycle.declare.graph import (
-    artifact_of,
-    artifacts_of,
-    composite_of,
+    find_artifact,
+    find_artifacts,
+    find_composite,
+    list_pinned_paths,
+    list_stage_names,
     load_stage,
     load_stages,
-    ordered,
-    pinned_paths,
-    producers,
-    stage_names,
+    map_producers,
+    order_stages,
 )
 from lifecycle.declare.stage import Collected, Dataset, Input, Metrics, Model, Output, Pinned, Report, Sheet, stage
 
@@ -110,7 +110,7 @@ ALL = [make_a, a_to_b, b_to_whole, show, publish, promote]
 
 
 def test_a_collector_reads_what_people_read_of_the_stages_before_it() -> None:
-    stages = ordered(ALL)
+    stages = order_stages(ALL)
     assert [stage.name for stage in stages][-2:] == ["show", "publish"]
     (collector,) = [stage for stage in stages if stage.collector]
     assert {argument: artifact.path for argument, artifact in collector.inputs.items()} == {
@@ -124,24 +124,24 @@ def test_a_collector_reads_what_people_read_of_the_stages_before_it() -> None:
 
 
 def test_artifacts_are_found_by_kind() -> None:
-    assert composite_of(ALL) is Whole
-    assert pinned_paths(ALL) == ("data",)
-    assert artifacts_of(ALL, Dataset) == [A, B, Raw]
-    assert artifact_of(ALL, Pinned) is Raw
+    assert find_composite(ALL) is Whole
+    assert list_pinned_paths(ALL) == ("data",)
+    assert find_artifacts(ALL, Dataset) == [A, B, Raw]
+    assert find_artifact(ALL, Pinned) is Raw
     with pytest.raises(ValueError, match="must have one Sheet, and have none"):
-        artifact_of([make_a], Sheet)
+        find_artifact([make_a], Sheet)
     with pytest.raises(ValueError, match="must have one Dataset, and have artifacts/a, artifacts/b, data"):
-        artifact_of(ALL, Dataset)
+        find_artifact(ALL, Dataset)
     with pytest.raises(ValueError, match="must have one Model with `composite = True`, and have none"):
-        composite_of([make_a])
+        find_composite([make_a])
 
 
 def test_producers_come_before_consumers() -> None:
-    assert [stage.name for stage in ordered([a_to_b, make_a])] == ["make_a", "a_to_b"]
+    assert [stage.name for stage in order_stages([a_to_b, make_a])] == ["make_a", "a_to_b"]
 
 
 def test_producers() -> None:
-    assert producers([a_to_b, make_a]) == {A: make_a, B: a_to_b}
+    assert map_producers([a_to_b, make_a]) == {A: make_a, B: a_to_b}
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_producers() -> None:
 )
 def test_rejected(stages: list[object], says: str) -> None:
     with pytest.raises(TypeError, match=says):
-        ordered(stages)  # type: ignore[arg-type]
+        order_stages(stages)  # type: ignore[arg-type]
 
 
 def test_the_project_holds_together() -> None:
-    assert sorted(stage.name for stage in load_stages()) == stage_names()
+    assert sorted(stage.name for stage in load_stages()) == list_stage_names()
 
 
 def test_unknown_stage() -> None:

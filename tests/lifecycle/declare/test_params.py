@@ -13,13 +13,13 @@ from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import TypedDict
 
 from lifecycle.declare.params import (
-    flat,
+    find_profiles,
+    flatten,
+    list_unused_sections,
     load_sections,
-    merge,
-    profile_files,
+    merge_sections,
     read_section,
     read_stage_params,
-    unused_sections,
 )
 from lifecycle.declare.stage import Metrics, Output, stage
 
@@ -150,11 +150,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_section_that_nobody_reads_is_found(tmp_path: Path) -> None:
-    assert unused_sections([train], sections(tmp_path, GOOD + "ghost: {a: 1}\n")) == ["ghost"]
+    assert list_unused_sections([train], sections(tmp_path, GOOD + "ghost: {a: 1}\n")) == ["ghost"]
 
 
 def test_flat() -> None:
-    assert flat({"train": {"steps": 3, "optimizer": {"kind": "lion"}, "sizes": [1, 2]}}) == {
+    assert flatten({"train": {"steps": 3, "optimizer": {"kind": "lion"}, "sizes": [1, 2]}}) == {
         "train.steps": 3,
         "train.optimizer.kind": "lion",
         "train.sizes": [1, 2],
@@ -182,7 +182,7 @@ def test_params_are_frozen() -> None:
 )
 def test_an_overlay_is_merged(base: dict[str, Any], overlay: dict[str, Any], merged: dict[str, Any]) -> None:
     before = copy.deepcopy(base)
-    assert merge(base, overlay) == merged
+    assert merge_sections(base, overlay) == merged
     assert base == before
 
 
@@ -191,7 +191,7 @@ def test_a_profile_holds_only_what_differs(tmp_path: Path) -> None:
     (tmp_path / "profiles" / "small.yaml").write_text("train: {steps: 1, optimizer: {kind: lion}}\n")
     demo = sections(tmp_path, GOOD)
     small = load_sections("small", tmp_path)
-    assert list(profile_files(tmp_path)) == ["demo", "small"]
+    assert list(find_profiles(tmp_path)) == ["demo", "small"]
     assert small["train"] == demo["train"] | {"steps": 1, "optimizer": {"learning_rate": 1e-4, "kind": "lion"}}
     assert small["optimizer"] == demo["optimizer"]
     with pytest.raises(ValueError, match="no profile 'huge': there are demo, small"):

@@ -15,8 +15,7 @@ import requests
 from PIL import Image, ImageColor
 
 from evaluation.ratings.judgments import read_judgments
-from lifecycle.registry.pinned import pinned_digest
-from lifecycle.workspace.digest import digest
+from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import ROOT, Project
 from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, served, write_rating_packet
 
@@ -154,7 +153,7 @@ def test_ratings_are_pulled_checked_and_pinned(
 
     assert done.stdout.startswith("ratings/ holds 13 judgments, 13 of this packet")
     assert "test-ben: 0 count; 5 set aside: failed 1 of 1 attention checks" in done.stdout
-    assert digest(project.root / "ratings") == pinned_digest("ratings", project.root)
+    assert digest(project.root / "ratings") == read_pin("ratings", project.root)
 
 
 def test_pull_needs_the_packet_and_its_key(project: Project) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.record.journal import Journal, close_killed, events, kept_records
+from lifecycle.record.journal import Journal, close_killed, list_kept_records, read_events
 
 
 def kinds(folder: Path) -> list[str]:
-    return [event["event"] for event, _ in events(folder)]
+    return [event["event"] for event, _ in read_events(folder)]
 
 
 def test_events_come_back_in_order_with_offsets(tmp_path: Path) -> None:
@@ -21,12 +21,12 @@ def test_events_come_back_in_order_with_offsets(tmp_path: Path) -> None:
     journal.event("start", params={"uri": "s3://user:secret@bucket"})
     journal.metrics({"loss": 0.5}, step=7)
     journal.image("samples/one", b"png")
-    read = list(events(journal.folder))
+    read = list(read_events(journal.folder))
     assert [event["event"] for event, _ in read] == ["start", "metrics", "artifact"]
     assert read[0][0]["params"] == {"uri": "s3://bucket"}
     assert read[1][0]["values"] == {"loss": 0.5}
     assert (journal.folder / "artifacts" / read[2][0]["name"]).read_bytes() == b"png"
-    assert [event for event, _ in events(journal.folder, read[0][1])] == [event for event, _ in read[1:]]
+    assert [event for event, _ in read_events(journal.folder, read[0][1])] == [event for event, _ in read[1:]]
     assert journal.last_step == 7
 
 
@@ -64,7 +64,7 @@ def test_a_dead_record_is_ended_once(tmp_path: Path) -> None:
     assert close_killed(journal.folder)
     assert close_killed(journal.folder)
     assert kinds(journal.folder) == ["start", "end"]
-    assert list(events(journal.folder))[-1][0]["status"] == "KILLED"
+    assert list(read_events(journal.folder))[-1][0]["status"] == "KILLED"
 
 
 def test_an_end_stays(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_an_end_stays(tmp_path: Path) -> None:
     journal.event("end", status="FINISHED")
     journal.close()
     assert close_killed(journal.folder)
-    assert list(events(journal.folder))[-1][0]["status"] == "FINISHED"
+    assert list(read_events(journal.folder))[-1][0]["status"] == "FINISHED"
 
 
 def test_records_are_listed_oldest_first(tmp_path: Path) -> None:
     made = [Journal.new(tmp_path) for _ in range(3)]
-    assert kept_records(tmp_path) == [journal.folder for journal in made]
+    assert list_kept_records(tmp_path) == [journal.folder for journal in made]
 
 
 def test_a_full_disk_loses_no_event(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from lifecycle.record.lineage import Node, lines
-from lifecycle.record.runs import Made
+from lifecycle.record.lineage import Node, format_lineage
+from lifecycle.record.runs import ProducerRun
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import NOBODY, Project
 
@@ -108,5 +108,5 @@ def test_tracking_that_is_off(bare_project: Project) -> None:
 
 def test_a_gap_is_said_where_it_is() -> None:
     known = Node("artifacts/pins", "2", None, ())
-    tree = Node("models/a", "1", Made("train", "r", {"artifacts/pins": "2"}), (known,))
-    assert lines(tree, ()) == ["models/a  1  train  run r", "└─ artifacts/pins  2  no run recorded"]
+    tree = Node("models/a", "1", ProducerRun("train", "r", {"artifacts/pins": "2"}), (known,))
+    assert format_lineage(tree, ()) == ["models/a  1  train  run r", "└─ artifacts/pins  2  no run recorded"]

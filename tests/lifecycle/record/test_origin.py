@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.record.origin import Group, Revision, group, home, release, revision
+from lifecycle.record.origin import Group, Revision, find_group, find_project, read_release, read_revision
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_code_and_parameters_make_it_dirty(repository: Path, file: str | None, d
     """What a run itself rewrites does not."""
     if file:
         (repository / file).write_text("changed\n")
-    found = revision(repository)
+    found = read_revision(repository)
     assert found is not None
     assert len(found.sha) == 40
     assert found.dirty == dirty
@@ -44,22 +44,22 @@ def test_code_and_parameters_make_it_dirty(repository: Path, file: str | None, d
 def test_an_image_says_what_it_was_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("CANVAS_GIT_SHA", raising=False)
-    assert revision(tmp_path) is None
+    assert read_revision(tmp_path) is None
     monkeypatch.setenv("CANVAS_GIT_SHA", "a" * 40)
-    assert revision(tmp_path) == Revision("a" * 40, dirty=False)
+    assert read_revision(tmp_path) == Revision("a" * 40, dirty=False)
 
 
 def test_a_temporary_experiment_is_recorded_at_home(tmp_path: Path) -> None:
-    assert home(tmp_path) == tmp_path
-    assert home(tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc" / "sub") == tmp_path
+    assert find_project(tmp_path) == tmp_path
+    assert find_project(tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc" / "sub") == tmp_path
 
 
 def test_the_larger_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CANVAS_RUN", raising=False)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert group() is None
+    assert find_group() is None
     monkeypatch.setenv("CANVAS_RUN", "nightly")
-    assert group() == Group("nightly", "nightly")
+    assert find_group() == Group("nightly", "nightly")
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_the_larger_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_release_is_the_projects_version(tmp_path: Path, text: str | None, found: str | None) -> None:
     if text is not None:
         (tmp_path / "pyproject.toml").write_text(text)
-    assert release(tmp_path) == found
+    assert read_release(tmp_path) == found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lifecycle.declare.stage import Output, Site, stage
-from lifecycle.record.journal import Journal, events
+from lifecycle.record.journal import Journal, read_events
 from lifecycle.record.recording import record_outputs
 
 
@@ -27,7 +27,7 @@ def test_every_file_of_a_site_is_kept_below_its_path(tmp_path: Path) -> None:
     publish(pages=Output(tmp_path / "pages"))
     journal = Journal.new(tmp_path)
     record_outputs(journal, publish, {"pages": tmp_path / "pages"})
-    read = [event for event, _ in events(journal.folder)]
+    read = [event for event, _ in read_events(journal.folder)]
     kept = [event["name"] for event in read if event["event"] == "artifact"]
     assert kept == ["reports/pages/img/dot.png", "reports/pages/index.html"]
     assert (journal.folder / "artifacts" / kept[1]).read_text() == "<html>one</html>"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lifecycle.record.journal import Journal, close_killed, kept_records
-from lifecycle.record.runs import Made, Tracking
+from lifecycle.record.journal import Journal, close_killed, list_kept_records
+from lifecycle.record.runs import ProducerRun, Tracking
 from tests.lifecycle.conftest import Project
 
 PIN = {"argument": "raw", "path": "data", "kind": "Dataset", "uri": "data", "digest": "1" * 32 + ".dir"}
@@ -78,7 +78,7 @@ def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
     assert (data.dataset.name, data.dataset.digest) == ("data", PIN["digest"])
     kept = tracking.client.list_artifacts(run.info.run_id, "reports/score")
     assert [file.path for file in kept] == ["reports/score/report.html"]
-    assert kept_records(tmp_path) == []
+    assert list_kept_records(tmp_path) == []
 
 
 def test_whole_runs_compare_by_headline_params_and_images(tracking: Tracking, tmp_path: Path) -> None:
@@ -242,6 +242,8 @@ def test_what_made_it_is_found_by_content(tracking: Tracking, tmp_path: Path) ->
     tracking.send(ended(begun(tmp_path), MODEL, status="FAILED"))
     tracking.send(ended(begun(tmp_path), {**MODEL, "digest": "4" * 32 + ".dir"}))
     first = runs(tracking)[0].info.run_id
-    assert tracking.made("models/weights", MODEL["digest"]) == Made("train", first, {"data": PIN["digest"]})
-    assert tracking.made("models/weights", "5" * 32 + ".dir") is None
-    assert tracking.made("models/other", MODEL["digest"]) is None
+    assert tracking.find_producer("models/weights", MODEL["digest"]) == ProducerRun(
+        "train", first, {"data": PIN["digest"]}
+    )
+    assert tracking.find_producer("models/weights", "5" * 32 + ".dir") is None
+    assert tracking.find_producer("models/other", MODEL["digest"]) is None

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from components.artifacts import Champion
-from lifecycle.registry.pinned import pinned_digest, restore_empty
-from lifecycle.workspace.digest import digest
+from lifecycle.registry.pinned import restore_empty
+from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import NOBODY, ROOT, Project
 from tests.lifecycle.judging import add_judge
 from tests.lifecycle.registering import WHOLE, trained
@@ -45,7 +45,7 @@ def test_pinned_inputs_are_found_by_kind(repository: Project) -> None:
     assert (refused.returncode, refused.stderr) == (1, "nobody has voted\n")
     (repository.root / "votes" / "votes.txt").write_text("yes no")
     assert repository.lifecycle("ratings", "learn").stdout == "lessons/ holds 2 votes about 3 numbers\n"
-    assert pinned_digest("lessons", repository.root) == digest(repository.root / "lessons")
+    assert read_pin("lessons", repository.root) == digest(repository.root / "lessons")
     nothing = repository.lifecycle("rate", "ada")
     assert nothing.stderr == "the stages must have one RatingPacket, and have none\n"
 
@@ -74,7 +74,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert facts["metrics"] == {"scene.right": 0.75}
     for table in ("evaluation", "training_statistics"):
         assert repository.read(f"best/{table}/part-00000.parquet") == f"rows of {table}"
-    assert pinned_digest("best", root) == digest(root / "best")
+    assert read_pin("best", root) == digest(root / "best")
     first = repository.read("best.dvc")
     repository.lifecycle("champion", "pull")
     assert repository.read("best.dvc") == first
@@ -87,7 +87,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
 
 def test_the_committed_pin_is_that_of_no_champion(bare_project: Project) -> None:
     Champion.write_empty(bare_project.root / "champion")
-    assert digest(bare_project.root / "champion") == pinned_digest("champion", ROOT)
+    assert digest(bare_project.root / "champion") == read_pin("champion", ROOT)
 
 
 def test_only_the_empty_form_is_restored(bare_project: Project) -> None:

@@ -101,7 +101,7 @@ def test_the_same_content_is_the_same_version(home: Path) -> None:
     models = write_models(home, "a")
     again = register(registry, home, models, None, outcome="pending")
     assert {version.version for version in again.values()} == {"1"}
-    assert registry.candidate(WHOLE)[1].outcome == "pending"
+    assert registry.read_candidate(WHOLE)[1].outcome == "pending"
 
     (home / "models/base/model.safetensors").write_text("another base, the same composite")
     other = register(registry, home, models, None)
@@ -114,7 +114,7 @@ def test_the_same_content_is_the_same_version(home: Path) -> None:
 
 def test_origin_is_the_whole_way_back(home: Path) -> None:
     trained(home, home, "a", None, steps=7)
-    origin = open_registry(home).origin(Weights, digest(home / "models/weights"))
+    origin = open_registry(home).trace_origin(Weights, digest(home / "models/weights"))
     assert origin.artifacts["data"] == "d" * 32 + ".dir"
     assert set(origin.artifacts) == {"data", "models/base", "models/inpaint", "models/weights"}
     assert origin.params == {"train_base.steps": "7", "train_inpaint.steps": "2"}
@@ -132,7 +132,7 @@ def test_promotion_moves_all_and_is_written_down(two: tuple[MlflowRegistry, Mode
     )  # fmt: skip
     assert done.when.endswith("+00:00")
     assert promote(registry, new, old, "again") == done
-    assert [move.why for move in registry.history(WHOLE)] == ["better", "people prefer it"]
+    assert [move.why for move in registry.read_history(WHOLE)] == ["better", "people prefer it"]
 
 
 def test_rollback_restores_what_was(two: tuple[MlflowRegistry, ModelVersion, ModelVersion]) -> None:
@@ -167,7 +167,7 @@ def test_what_is_refused(two: tuple[MlflowRegistry, ModelVersion, ModelVersion])
         with pytest.raises(ValueError, match="why: say it in 1 to 1000 characters"):
             promote(registry, new, old, why)
     assert aliases(registry) == before
-    assert len(registry.history(WHOLE)) == 1
+    assert len(registry.read_history(WHOLE)) == 1
 
 
 def test_a_part_of_another_parent_is_refused(home: Path) -> None:
@@ -263,12 +263,12 @@ def test_a_promotion_killed_anywhere_is_whole_or_nothing(
     before, done = everywhere(candidate="2", champion="1"), everywhere(champion="2", previous="1")
     seen = []
     for left in moments(registry.home, tmp_path / "copies", lambda registry: promote(registry, new, old, "better")):
-        moves = left.history(WHOLE)  # any call settles
+        moves = left.read_history(WHOLE)  # any call settles
         seen.append(aliases(left))
         assert len(moves) == (1 if seen[-1] == before else 2)
         assert promote(left, new, old).after == "2"
         assert aliases(left) == done
-        assert [move.kind for move in left.history(WHOLE)] == ["promote", "promote"]
+        assert [move.kind for move in left.read_history(WHOLE)] == ["promote", "promote"]
     assert all(found in (before, done) for found in seen)
     assert before in seen
     assert done in seen
@@ -281,7 +281,7 @@ def test_a_rollback_killed_anywhere_is_whole_or_nothing(
     promote(registry, new, old)
     before, done = everywhere(champion="2", previous="1"), everywhere(champion="1")
     for left in moments(registry.home, tmp_path / "copies", lambda registry: registry.rollback(WHOLE, "complaints")):
-        moves = left.history(WHOLE)
+        moves = left.read_history(WHOLE)
         assert aliases(left) == (before if len(moves) == 2 else done)
 
 
@@ -296,6 +296,6 @@ def test_what_can_not_be_completed_is_undone(
     left = open_registry(copy)
     assert left.versions.client.get_model_version_by_alias("test-base", "champion").version == 2
     left.versions.client.delete_model_version(WHOLE, "2")
-    assert len(left.history(WHOLE)) == 1
+    assert len(left.read_history(WHOLE)) == 1
     assert {name: found.get("champion") for name, found in aliases(left).items()} == dict.fromkeys(NAMES, "1")
     assert {name: found.get("previous") for name, found in aliases(left).items()} == dict.fromkeys(NAMES)

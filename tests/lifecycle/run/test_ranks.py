@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lifecycle.declare.graph import load_stages
-from lifecycle.record.journal import events
+from lifecycle.record.journal import read_events
 from tests.lifecycle.conftest import NOBODY, Project
 
 STAGE = '''
@@ -73,7 +73,7 @@ def shared(bare_project: Project) -> Project:
 
 
 def recorded(project: Project) -> list[list[dict[str, object]]]:
-    return [[event for event, _ in events(folder)] for folder in project.records()]
+    return [[event for event, _ in read_events(folder)] for folder in project.records()]
 
 
 def test_two_ranks_are_one_run(shared: Project) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.run.stage import sentence
+from lifecycle.run.stage import format_error
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import NOBODY, Project
 
@@ -176,7 +176,7 @@ def test_a_full_disk(bare_project: Project) -> None:
 def test_a_full_disk_in_a_librarys_own_words() -> None:
     from safetensors import SafetensorError
 
-    says = sentence(
+    says = format_error(
         "train", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     )
     assert says.startswith("stage train: no space left to write: free some")

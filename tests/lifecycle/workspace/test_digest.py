@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.workspace.digest import CHUNK, digest
+from lifecycle.workspace.digest import digest
 
 
 def dvc_digest(path: Path, cache: Path) -> str:
@@ -44,7 +44,7 @@ def test_a_directory(tmp_path: Path) -> None:
     assert ours.endswith(".dir")
 
 
-@pytest.mark.parametrize("content", [b"", b"one\r\ntwo\r\n", b"x" * (CHUNK + 1)], ids=["empty", "crlf", "long"])
+@pytest.mark.parametrize("content", [b"", b"one\r\ntwo\r\n", b"x" * ((1 << 20) + 1)], ids=["empty", "crlf", "long"])
 def test_a_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)

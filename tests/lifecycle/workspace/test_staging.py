@@ -7,23 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-from lifecycle.workspace.staging import put, staged, workspace
+from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
 
 
 def test_success_leaves_nothing(tmp_path: Path) -> None:
-    with workspace("train", "key", tmp_path) as place:
+    with open_workspace("train", "key", tmp_path) as place:
         (place / "scratch" / "step-1").touch()
     assert not place.exists()
 
 
 def test_failure_leaves_the_scratch(tmp_path: Path) -> None:
     place = tmp_path / "train" / "key"
-    with pytest.raises(IsADirectoryError), workspace("train", "key", tmp_path):
+    with pytest.raises(IsADirectoryError), open_workspace("train", "key", tmp_path):
         work_half(place)
     assert [file.name for file in (place / "scratch").iterdir()] == ["step-1"]
     assert not (place / "outs").exists()
-    with workspace("train", "key", tmp_path) as again:
+    with open_workspace("train", "key", tmp_path) as again:
         assert (again / "scratch" / "step-1").exists()
 
 
@@ -35,26 +34,26 @@ def work_half(place: Path) -> None:
 
 def test_success_clears_what_other_keys_left(tmp_path: Path) -> None:
     for stage, key in (("train", "old"), ("other", "old")):
-        with pytest.raises(KeyError), workspace(stage, key, tmp_path):
+        with pytest.raises(KeyError), open_workspace(stage, key, tmp_path):
             raise KeyError
-    with workspace("train", "new", tmp_path):
+    with open_workspace("train", "new", tmp_path):
         assert (tmp_path / "train" / "old" / "scratch").exists()
     assert not (tmp_path / "train" / "old").exists()
     assert (tmp_path / "other" / "old").exists()
 
 
 def test_the_same_run_twice_at_a_time_is_refused(tmp_path: Path) -> None:
-    with workspace("train", "key", tmp_path) as place:
+    with open_workspace("train", "key", tmp_path) as place:
         (place / "outs" / "mine").touch()
-        with pytest.raises(ValueError, match="it already runs with the same"), workspace("train", "key", tmp_path):
+        with pytest.raises(ValueError, match="it already runs with the same"), open_workspace("train", "key", tmp_path):
             pass
-        with workspace("train", "other", tmp_path):
+        with open_workspace("train", "other", tmp_path):
             pass
         assert (place / "outs" / "mine").exists()
 
 
 def test_git_ignores_it(tmp_path: Path) -> None:
-    with workspace("train", "key", tmp_path / ".work"):
+    with open_workspace("train", "key", tmp_path / ".work"):
         pass
     assert (tmp_path / ".work" / ".gitignore").read_text() == "*\n"
 
@@ -62,7 +61,7 @@ def test_git_ignores_it(tmp_path: Path) -> None:
 def test_outs_are_staged_under_their_own_names(tmp_path: Path) -> None:
     (tmp_path / "outs").mkdir()
     target = tmp_path / "reports" / "sub" / "x"
-    with staged({"report": target}, {"report": "report.html"}, tmp_path) as paths:
+    with reserve_outputs({"report": target}, {"report": "report.html"}, tmp_path) as paths:
         assert paths == {"report": tmp_path / "outs" / "report" / "report.html"}
         assert paths["report"].parent.is_dir()
         assert target.parent.is_dir()
@@ -73,11 +72,11 @@ def test_outs_on_another_file_system_are_staged_beside_it(tmp_path: Path, other_
     (tmp_path / "outs").mkdir()
     target = other_file_system / "pins"
     (other_file_system / ".partial-pins" / "killed").mkdir(parents=True)
-    with staged({"pins": target}, {"pins": "pins"}, tmp_path) as paths:
+    with reserve_outputs({"pins": target}, {"pins": "pins"}, tmp_path) as paths:
         assert paths["pins"].parent.parent == other_file_system
         assert not list(paths["pins"].parent.iterdir())
         paths["pins"].mkdir()
-        put(paths["pins"], target)
+        move_into_place(paths["pins"], target)
     assert [path.name for path in other_file_system.iterdir()] == ["pins"]
 
 
@@ -101,5 +100,5 @@ def test_put_replaces_whatever_is_there(tmp_path: Path, former: str, new: str) -
         elif kind == "directory":
             path.mkdir()
             (path / path.name).touch()
-    put(written, target)
+    move_into_place(written, target)
     assert target.read_text() == "new" if new == "file" else [file.name for file in target.iterdir()] == ["new"]

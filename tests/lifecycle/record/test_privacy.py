@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle.record.redaction import redacted, redacted_values
+from lifecycle.record.privacy import redact, redact_values
 
 
 @pytest.mark.parametrize(
@@ -20,18 +20,18 @@ from lifecycle.record.redaction import redacted, redacted_values
     ],
 )
 def test_secrets_go(text: str, safe: str) -> None:
-    assert redacted(text) == safe
+    assert redact(text) == safe
 
 
 @pytest.mark.parametrize(
     "text", ["someone@example.org", "http://host/@user", "s3://bucket/a?versionId=3", "key=value", "a://b c@d", ""]
 )
 def test_the_rest_stays(text: str) -> None:
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_nested() -> None:
-    assert redacted_values({"uris": ["http://u:p@h", 3, None], "more": {"x": "http://u@h"}}) == {
+    assert redact_values({"uris": ["http://u:p@h", 3, None], "more": {"x": "http://u@h"}}) == {
         "uris": ["http://h", 3, None],
         "more": {"x": "http://h"},
     }

@@ -1,0 +1,49 @@
+"""What must not leave the machine: no tool calls home, and no secret reaches a record or a log."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TELEMETRY_OFF = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "EVIDENTLY_DISABLE_TELEMETRY": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DISABLE_VERSION_CHECK": "1",  # litdata
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+_USER = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_SECRET = re.compile(r"(?i)([?&][\w.-]*(?:token|secret|passw|signature|sig|credential|key)[\w.-]*=)[^&\s'\"]+")
+
+
+def disable_telemetry() -> None:
+    """Set those variables, before any tool is imported, unless the user chose otherwise; child processes inherit."""
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+
+
+def redact(text: str) -> str:
+    """Return `text` without user names and passwords in addresses and without secret query parameters."""
+    return _SECRET.sub(r"\1***", _USER.sub("", text))
+
+
+def redact_values(value: Any) -> Any:
+    """Redact every string in nested mappings and sequences."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redact_values(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [redact_values(item) for item in value]
+    return value
+
+
+def summarize_error(error: BaseException) -> str:
+    """Return what an error of a server or library says, in one redacted line of at most 300 characters."""
+    return redact(" ".join(str(error).split()))[:300]
