@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
 from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
 
 
