@@ -13,8 +13,8 @@ from typing import Any
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import read_stage_params
 from lifecycle.declare.stage import Artifact
-from lifecycle.run.ranks import Silent
-from lifecycle.run.stage import arguments_of
+from lifecycle.run.ranks import SilentLog
+from lifecycle.run.stage import build_arguments
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ def run_stage(name: str, sections: Mapping[str, Any], folder: Path, source: Path
     scratch = folder / "scratch" / name
     for directory in (scratch, *(path.parent for path in outputs.values())):
         directory.mkdir(parents=True, exist_ok=True)
-    stage(**arguments_of(stage, read_stage_params(stage, sections), inputs, outputs, scratch, Silent()))
+    stage(**build_arguments(stage, read_stage_params(stage, sections), inputs, outputs, scratch, SilentLog()))
     metrics: dict[str, Any] = json.loads(outputs["metrics"].read_text("utf-8")) if "metrics" in outputs else {}
     return metrics
 
