@@ -20,11 +20,11 @@ def report(
 ) -> None:
     """Gather every stage's figures, curves, sheets and pages on one page, the headline first."""
     from evaluation.metrics import collect_headline, describe_headline
-    from evaluation.pages.index import index_page, read_figures
+    from evaluation.pages.index import read_metrics, render_index_page
 
-    values = collect_headline(read_figures(collected.exhibits))
+    values = collect_headline(read_metrics(collected.exhibits))
     headline.write(values)
     decision = json.loads(verdict.path.read_text(encoding="utf-8"))
     shown = describe_headline(values)
-    page = index_page(Index.path, "Canvas: what this run made", decision, shown, collected.exhibits)
+    page = render_index_page(Index.path, "Canvas: what this run made", decision, shown, collected.exhibits)
     index.write(page)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from canvas.ranges import Count
 from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
 from evaluation.gates import GateParams
-from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
+from evaluation.metrics import CANDIDATE_MEASURES
 from lifecycle.declare.registry import Decision, Registry
 from lifecycle.declare.stage import Input, Output, stage
 
@@ -20,8 +19,8 @@ class ReviewParams:
     figures: tuple[str, ...]  # measures of the challenger that come first
 
     def __post_init__(self) -> None:
-        if unknown := set(self.figures) - set(MEASURES):
-            raise ValueError(f"review.figures has {sorted(unknown)}: it may have {', '.join(MEASURES)}")
+        if unknown := set(self.figures) - set(CANDIDATE_MEASURES):
+            raise ValueError(f"review.figures has {sorted(unknown)}: it may have {', '.join(CANDIDATE_MEASURES)}")
 
 
 @stage()
@@ -46,8 +45,7 @@ def review(
     rows = read(evaluation.path).to_pylist()
     challenger, before, paste = (select_model(rows, model) for model in ("challenger", "champion", "paste"))
     before = [row for row in before if row["digest"] == decision.champion]  # as the gates compare
-    direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
-    deltas = compute_deltas(challenger, before, **direction)
+    deltas = compute_deltas(challenger, before, guarded=gate.guarded)
     means = {delta.name: delta.challenger for delta in deltas}
     page = ReviewPage(
         outcome=decision.outcome,
@@ -56,7 +54,7 @@ def review(
         sides=select_sides(challenger, before or paste, review.pictures),
         left="champion" if before else "the product pasted on another image",
         deltas=deltas,
-        slices=compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, **direction),
+        slices=compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, guarded=gate.guarded),
         human=summarize_ratings(rows, read(ratings.path).to_pylist(), decision.challenger, decision.champion),
         champion_version=facts["version"],
         champion=ModelOrigin.from_facts(facts),

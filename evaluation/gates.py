@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from canvas.pins import tables
 from evaluation.generator.comparison import (
-    LOWER_IS_BETTER,
     Delta,
     Row,
     compute_deltas,
@@ -149,9 +148,8 @@ def find_losses(gate: GateParams, challenger: Sequence[Row], champion: Sequence[
             f"the champion has images of {items} of these items, {gate.min_items} are needed to compare: keep the "
             "products, prompts and seeds that it was evaluated on"
         ], []
-    direction: dict[str, Any] = {"lower_is_better": LOWER_IS_BETTER, "guarded": gate.guarded}
-    compared = [delta for delta in compute_deltas(challenger, champion, **direction) if delta.guarded]
-    compared += compute_slice_deltas(challenger, champion, gate.slices, min_items=gate.min_items, **direction)
+    compared = [delta for delta in compute_deltas(challenger, champion, guarded=gate.guarded) if delta.guarded]
+    compared += compute_slice_deltas(challenger, champion, gate.slices, min_items=gate.min_items, guarded=gate.guarded)
     reasons = [
         f"{name} was not measured on the champion's images: it is guarded"
         for name in gate.guarded

@@ -12,15 +12,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from canvas.pins.tables import CANDIDATE_MODELS, CANDIDATES, EVALUATION
+from canvas.pins.tables import CANDIDATE_MODELS, CANDIDATES
+from evaluation.metrics import CANDIDATE_MEASURES, LOWER_IS_BETTER
 from evaluation.statistics.intervals import Interval, bootstrap_mean
 from evaluation.statistics.significance import compute_sign_flip_p_value
-
-MEASURES = tuple(name for name in EVALUATION.names if name not in (*CANDIDATES.names, "mask_size"))
-"""The measures of a candidate in tables.EVALUATION."""
-
-LOWER_IS_BETTER = frozenset({"core_max_abs_diff", "extension", "erosion", "seam_ratio"})
-"""Of MEASURES."""
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
@@ -157,8 +152,12 @@ def compare_models(
     challenger: Sequence[Row], champion: Sequence[Row], slices: Sequence[str], min_items: int
 ) -> list[Delta]:
     """Return the deltas of all measures that both models have, over all items and by slice."""
-    whole = [delta for delta in compute_deltas(challenger, champion, guarded=MEASURES) if delta.difference is not None]
-    return whole + compute_slice_deltas(challenger, champion, slices, min_items=min_items, guarded=MEASURES)
+    whole = [
+        delta
+        for delta in compute_deltas(challenger, champion, guarded=CANDIDATE_MEASURES)
+        if delta.difference is not None
+    ]
+    return whole + compute_slice_deltas(challenger, champion, slices, min_items=min_items, guarded=CANDIDATE_MEASURES)
 
 
 def _compute_delta(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from canvas.pins.images import decode_image, draw_contact_sheet, encode_png
-from evaluation.generator.comparison import MEASURES, Row
+from evaluation.generator.comparison import Row
 from evaluation.generator.spec import FeatureChoice, FeatureName
 from evaluation.measures.distances import (
     Features,
@@ -18,6 +18,7 @@ from evaluation.measures.distances import (
     kernel_distance,
     vendi_score,
 )
+from evaluation.metrics import CANDIDATE_MEASURES
 from evaluation.statistics.intervals import Interval, bootstrap_mean
 
 
@@ -36,7 +37,7 @@ def compute_measure_mean(rows: Iterable[Row], name: str) -> Interval | None:
 def compute_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """Return counts, every measure's mean with its interval, and the worst core difference."""
     metrics: dict[str, float] = {"pictures": len(rows), "items": len({row["item_id"] for row in rows})}
-    for name in MEASURES:
+    for name in CANDIDATE_MEASURES:
         if (mean := compute_measure_mean(rows, name)) is not None:
             metrics |= mean.to_metrics(name)
     differences = [row["core_max_abs_diff"] for row in rows if row["core_max_abs_diff"] is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Literal, NewType
@@ -19,14 +20,17 @@ Html = NewType("Html", str)
 
 Mood = Literal["good", "warn", "bad", "plain"]
 
+MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
+"""Outcome of the gates -> mood of its verdict."""
+
 COLOURS = 6
-"""Line colours of the style, `--c0` to `--c5`."""
+"""Line colours of the stylesheet, `--c0` to `--c5`."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def page(title: str, *sections: str) -> str:
-    """A whole HTML document of pieces made by this module."""
+    """Return a whole HTML document of pieces made by this module."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -36,13 +40,9 @@ def page(title: str, *sections: str) -> str:
 
 
 def section(heading: str, *parts: str) -> Html:
-    """Pieces below a heading, which is also the section's anchor: `#drift-of-pins` for "Drift of pins"."""
-    return Html(f'<section id="{anchor(heading)}"><h2>{escape(heading)}</h2>\n' + "\n".join(parts) + "\n</section>")
-
-
-def anchor(heading: str) -> str:
-    """The id of a section: lower-case letters and digits with dashes between."""
-    return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in heading.lower()).split())
+    """Return pieces below a heading, which is also their anchor: `#drift-of-pins` for "Drift of pins"."""
+    name = re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")
+    return Html(f'<section id="{name}"><h2>{escape(heading)}</h2>\n' + "\n".join(parts) + "\n</section>")
 
 
 def paragraph(text: str) -> Html:
@@ -50,12 +50,12 @@ def paragraph(text: str) -> Html:
 
 
 def verdict(text: str, mood: Mood = "plain") -> Html:
-    """The sentence that a reader came for; goes first on a page."""
+    """Return the sentence that a reader came for; it goes first on a page."""
     return Html(f'<p class="verdict {escape(mood)}">{escape(text)}</p>')
 
 
 def metric_tiles(values: Mapping[str, object]) -> Html:
-    """Key numbers as tiles, name above value."""
+    """Return key numbers as tiles, name above value."""
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(format_value(value))}</dd></div>" for name, value in values.items()
     )
@@ -63,7 +63,7 @@ def metric_tiles(values: Mapping[str, object]) -> Html:
 
 
 def links(targets: Mapping[str, str]) -> Html:
-    """Text -> relative address, in a row. Raises `ValueError` for an address on another machine or a script."""
+    """Return links in a row, from text -> relative address. Raises `ValueError` for another machine or a script."""
     for target in targets.values():
         if ":" in target.partition("/")[0] or target.startswith("//"):
             raise ValueError(f"link to {target!r}: pages link to files beside them, by a relative address")
@@ -72,12 +72,12 @@ def links(targets: Mapping[str, str]) -> Html:
 
 
 def details(summary: str, *parts: str) -> Html:
-    """Pieces that open on a click."""
+    """Return pieces that open on a click."""
     return Html(f"<details><summary>{escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>")
 
 
 def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
-    """Rows under the union of their keys, in order of appearance; numbers to the right; scrolls sideways if wide."""
+    """Return rows under the union of their keys, in order of appearance, numbers to the right; it scrolls if wide."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     numeric = {c for c in columns if all(_is_number(row.get(c)) or row.get(c) is None for row in rows)}
 
@@ -95,7 +95,7 @@ def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
 
 
 def image(png: bytes, caption: str = "") -> Html:
-    """An encoded PNG, inline. Raises `ValueError` for bytes that are not a PNG."""
+    """Return an encoded PNG, inline. Raises `ValueError` for bytes that are not a PNG."""
     if not png.startswith(PNG):
         raise ValueError(f"a page shows PNG images, and these bytes start with {png[:8]!r}: encode them as PNG")
     data = base64.b64encode(png).decode("ascii")
@@ -103,41 +103,33 @@ def image(png: bytes, caption: str = "") -> Html:
 
 
 def bars(values: Mapping[str, float], caption: str = "") -> Html:
-    """One horizontal bar a value from zero; a funnel when the values fall. Raises `ValueError` for one below zero."""
+    """Return a bar a value, from zero; a funnel when the values fall. Raises `ValueError` for one below zero."""
     if wrong := {name: value for name, value in values.items() if not (math.isfinite(value) and value >= 0)}:
         raise ValueError(f"bars start at zero, and cannot show {wrong}")
     longest = max(values.values(), default=0) or 1
-
-    def bar(name: str, value: float) -> str:
-        width = f"{100 * value / longest:.2f}%"
-        return (
-            f'<span>{escape(name)}</span><svg aria-hidden="true"><rect width="{width}" height="100%" rx="2"/></svg>'
-            f"<b>{escape(format_value(value))}</b>"
-        )
-
-    return _figure('<div class="bars">' + "\n".join(bar(*item) for item in values.items()) + "</div>", caption)
+    rows = "\n".join(
+        f'<span>{escape(name)}</span><svg aria-hidden="true">'
+        f'<rect width="{100 * value / longest:.2f}%" height="100%" rx="2"/></svg><b>{escape(format_value(value))}</b>'
+        for name, value in values.items()
+    )
+    return _figure(f'<div class="bars">{rows}</div>', caption)
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], caption: str = "") -> Html:
-    """Lines through (x, y) points, a colour a series; points that are not finite break the line."""
-    points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
+    """Return lines through (x, y) points, a colour a series; points that are not finite break the line."""
+    points = [point for line in series.values() for point in line if all(map(math.isfinite, point))]
     if not points:
         return _figure("<p>No points yet.</p>", caption)
-    xs, ys = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
-
-    def across(x: float) -> float:
-        return 100 * (x - xs[0]) / (xs[-1] - xs[0])
-
-    def up(y: float) -> float:
-        return 100 * (y - ys[0]) / (ys[-1] - ys[0])
-
-    grid = "".join(f'<line x1="0" x2="100" y1="{100 - up(y):.3f}" y2="{100 - up(y):.3f}"/>' for y in ys)
+    xs, ys = (_choose_ticks(values) for values in zip(*points, strict=True))
+    heights = [100 - _locate(y, ys) for y in ys]
+    grid = "".join(f'<line x1="0" x2="100" y1="{height:.3f}" y2="{height:.3f}"/>' for height in heights)
     paths = "".join(
-        f'<path d="{_path([(across(x), 100 - up(y)) for x, y in line])}" style="stroke:var(--c{index % COLOURS})"/>'
+        f'<path d="{_trace_path([(_locate(x, xs), 100 - _locate(y, ys)) for x, y in line])}" '
+        f'style="stroke:var(--c{index % COLOURS})"/>'
         for index, line in enumerate(series.values())
     )
-    x_labels = "".join(f'<span class="x" style="left:{across(x):.3f}%">{format_value(x)}</span>' for x in xs)
-    y_labels = "".join(f'<span class="y" style="bottom:{up(y):.3f}%">{format_value(y)}</span>' for y in ys)
+    x_labels = "".join(f'<span class="x" style="left:{_locate(x, xs):.3f}%">{format_value(x)}</span>' for x in xs)
+    y_labels = "".join(f'<span class="y" style="bottom:{_locate(y, ys):.3f}%">{format_value(y)}</span>' for y in ys)
     key = "".join(
         f'<li style="--swatch:var(--c{index % COLOURS})">{escape(name)}</li>' for index, name in enumerate(series)
     )
@@ -166,7 +158,7 @@ def format_value(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    """Python's and NumPy's real numbers, but not truth values."""
+    """Return whether a value is a real number of Python or NumPy, but no truth value."""
     return hasattr(value, "__float__") and not isinstance(value, bool)
 
 
@@ -175,8 +167,8 @@ def _figure(inner: str, caption: str) -> Html:
     return Html(f"<figure>{inner}{below}</figure>")
 
 
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Four to six round numbers that enclose the values."""
+def _choose_ticks(values: Sequence[float]) -> list[float]:
+    """Return four to six round numbers that enclose the values."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
@@ -186,12 +178,16 @@ def _ticks(values: Sequence[float]) -> list[float]:
     return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 
 
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    """SVG path data; a point that is not finite ends a stroke and the next finite one starts another."""
+def _locate(value: float, ticks: Sequence[float]) -> float:
+    """Return the place of a value between the first tick and the last, in percent."""
+    return 100 * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+
+def _trace_path(points: Sequence[tuple[float, float]]) -> str:
+    """Return SVG path data; a point that is not finite ends a stroke and the next finite one starts another."""
     steps, pen_down = [], False
     for x, y in points:
-        finite = math.isfinite(x) and math.isfinite(y)
-        if finite:
+        if finite := math.isfinite(x) and math.isfinite(y):
             steps.append(f"{'L' if pen_down else 'M'}{x:.3f},{y:.3f}")
         pen_down = finite
     return "".join(steps)

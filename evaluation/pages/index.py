@@ -13,8 +13,6 @@ from typing import Any, Protocol
 from evaluation.pages import html as pages
 from evaluation.pages.html import Html
 
-MOODS: Mapping[str, pages.Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
-
 
 class Exhibit(Protocol):
     """What a stage leaves for people to read (lifecycle.declare.stage.Exhibit).
@@ -35,36 +33,37 @@ class Exhibit(Protocol):
     def path(self) -> Path: ...
 
 
-def index_page(
+def render_index_page(
     place: str, title: str, decision: Mapping[str, Any], headline: Mapping[str, object], exhibits: Iterable[Exhibit]
 ) -> str:
-    """A whole HTML document with a section for each stage, in the order of `exhibits`.
+    """Return an HTML document with a section for each stage, in the order of `exhibits`.
 
     Args:
         place: Path of this page in the project, from which it links to others.
         decision: `outcome` ("pass", "fail" or "pending") and `reasons` of the gates.
-        headline: The few figures that come first, by title.
+        headline: The few metrics that come first, by title.
     """
     folder = posixpath.dirname(place)
     return pages.page(
         title,
-        pages.verdict(f"The gates say: {decision['outcome']}", MOODS[decision["outcome"]]),
+        pages.verdict(f"The gates say: {decision['outcome']}", pages.MOODS[decision["outcome"]]),
         *map(pages.paragraph, decision["reasons"]),
         pages.metric_tiles(headline),
-        *(_section(name, list(own), folder) for name, own in groupby(exhibits, lambda exhibit: exhibit.stage)),
+        *(_render_stage(name, list(own), folder) for name, own in groupby(exhibits, lambda exhibit: exhibit.stage)),
     )
 
 
-def read_figures(exhibits: Iterable[Exhibit]) -> dict[str, dict[str, float]]:
-    """Stage -> the numbers of its metrics by dotted name."""
-    figures: dict[str, dict[str, float]] = {}
+def read_metrics(exhibits: Iterable[Exhibit]) -> dict[str, dict[str, float]]:
+    """Return stage -> the numbers of its metrics by dotted name."""
+    metrics: dict[str, dict[str, float]] = {}
     for exhibit in exhibits:
         if exhibit.kind.suffix == ".json":
-            figures.setdefault(exhibit.stage, {}).update(_leaves(json.loads(exhibit.path.read_text(encoding="utf-8"))))
-    return figures
+            values = json.loads(exhibit.path.read_text(encoding="utf-8"))
+            metrics.setdefault(exhibit.stage, {}).update(_flatten_metrics(values))
+    return metrics
 
 
-def _section(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
+def _render_stage(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
     parts, links = [pages.paragraph(" ".join(exhibits[0].description.split()))], {}
     for exhibit in exhibits:
         address = posixpath.relpath(exhibit.kind.path, folder)
@@ -72,20 +71,20 @@ def _section(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
             case ".png":
                 parts.append(pages.image(exhibit.path.read_bytes(), exhibit.argument.replace("_", " ")))
             case ".csv":
-                parts.append(_draw(exhibit))
+                parts.append(_draw_curves(exhibit))
             case ".html":
                 links[exhibit.argument] = address
             case "":
                 links[exhibit.argument] = f"{address}/index.html"
     parts += [pages.links(links)] if links else []
-    for figures in read_figures(exhibits).values():
-        rows = [{"figure": name, "value": value} for name, value in figures.items()]
-        parts.append(pages.details(f"{len(rows)} figures", pages.table(rows)))
+    for metrics in read_metrics(exhibits).values():
+        rows = [{"metric": name, "value": value} for name, value in metrics.items()]
+        parts.append(pages.details(f"{len(rows)} metrics", pages.table(rows)))
     return pages.section(stage, *parts)
 
 
-def _draw(exhibit: Exhibit) -> Html:
-    """The curves of a table by its `x`; where a column `encoder` tells rows apart, a curve for each encoder."""
+def _draw_curves(exhibit: Exhibit) -> Html:
+    """Draw the curves of a table by its `x`; where a column `encoder` tells rows apart, a curve for each encoder."""
     kind, caption = exhibit.kind, exhibit.argument.replace("_", " ")
     columns = (kind.y,) if isinstance(kind.y, str) else kind.y
     with exhibit.path.open(encoding="utf-8", newline="") as file:
@@ -101,7 +100,12 @@ def _draw(exhibit: Exhibit) -> Html:
     return pages.lines(series, f"{caption} by {kind.x}")
 
 
-def _leaves(values: object, name: str = "") -> list[tuple[str, Any]]:
+def _flatten_metrics(values: object, name: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
-        return [(name, values)]
-    return [leaf for key, value in values.items() for leaf in _leaves(value, f"{name}.{key}" if name else key)]
+        return {name: values}
+    prefix = f"{name}." if name else ""
+    return {
+        leaf: number
+        for key, value in values.items()
+        for leaf, number in _flatten_metrics(value, f"{prefix}{key}").items()
+    }

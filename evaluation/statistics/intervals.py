@@ -24,8 +24,10 @@ class Interval:
         """Return the mean as `name` and its ends as `name`_low and `name`_high."""
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
 
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+    def __format__(self, spec: str) -> str:
+        """Format as "mean [low, high]", each number by `spec`, .3f if it is empty."""
+        mean, low, high = (format(value, spec or ".3f") for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Interval:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from canvas.pins.tables import CANDIDATES, EVALUATION
 from components.artifacts import HeadlineMetrics
-from evaluation.generator.comparison import LOWER_IS_BETTER, MEASURES
 from evaluation.metrics import (
+    CANDIDATE_MEASURES,
     HEADLINE,
-    MEASURE_MEANINGS,
     PAGE,
+    SET_MEASURES,
     SUMMARY,
     collect_headline,
     describe_headline,
@@ -26,7 +27,7 @@ BY_NAME = {metric.name: metric for metric in HEADLINE}
 
 
 def test_every_metric_is_named_once_and_comes_from_a_stage() -> None:
-    assert len(BY_NAME) == len({metric.title for metric in HEADLINE}) == len(HEADLINE)
+    assert len(BY_NAME) == len({metric.measure.title for metric in HEADLINE}) == len(HEADLINE)
     assert {metric.stage for metric in HEADLINE} <= {stage.name for stage in load_stages("components")}
     assert BY_NAME.keys() >= set(SUMMARY)
 
@@ -35,18 +36,20 @@ def test_limits_are_those_of_the_gates() -> None:
     gate = load_sections(root=ROOT)["gate"]
     limits = {"higher": gate["floors"], "lower": gate["ceilings"]}
     for metric in HEADLINE:
-        assert (metric.kind == "limit") == (limits[metric.better].get(metric.key) == metric.mark is not None)
+        assert (metric.kind == "limit") == (limits[metric.measure.better].get(metric.key) == metric.mark is not None)
 
 
 def test_page_holds_the_table() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     assert page == render_page(page), "docs/reference/metrics.md has drifted: run `python -m evaluation.metrics`"
     assert page.count("\n## Headline") == 1
-    assert all(f"`{metric.name}`" in page for metric in HEADLINE)
+    assert all(f"| `{name}` |" in page for name in (*BY_NAME, *CANDIDATE_MEASURES, *SET_MEASURES))
 
 
 def test_every_measure_of_a_candidate_is_described() -> None:
-    assert MEASURE_MEANINGS.keys() == set(MEASURES) >= LOWER_IS_BETTER
+    assert list(CANDIDATE_MEASURES) == [
+        name for name in EVALUATION.names if name not in (*CANDIDATES.names, "mask_size")
+    ]
 
 
 def test_a_value_is_read_with_its_unit_and_mark() -> None:

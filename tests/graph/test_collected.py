@@ -17,12 +17,12 @@ from lifecycle.declare.stage import Collected, Metrics, Output, Report, stage
 @stage()
 def show(collected: Collected, index: Output[Report], metrics: Output[Metrics]) -> None:
     """Show every stage."""
-    from evaluation.pages.index import index_page, read_figures
+    from evaluation.pages.index import render_index_page, read_metrics
 
     decision = {"outcome": "fail", "reasons": ["too square"]}
-    page = index_page("reports/show/index.html", "Toy", decision, {"count": 1}, collected.exhibits)
+    page = render_index_page("reports/show/index.html", "Toy", decision, {"count": 1}, collected.exhibits)
     index.path.write_text(page)
-    metrics.path.write_text(f\'{{"stages": {len(read_figures(collected.exhibits))}}}\')
+    metrics.path.write_text(f\'{{"stages": {len(read_metrics(collected.exhibits))}}}\')
 '''
 
 

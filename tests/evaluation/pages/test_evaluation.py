@@ -38,7 +38,6 @@ def shown(**changes: Any) -> str:
         "slices": {"scene": {"forest": FIGURES}},
         "deltas": [],
         "drift": {"share": 0.25, "drifted": 1, "columns": 4, "distance": {"sharpness": 0.8}},
-        "drift_page": "drift.html",
         "worst": png(),
         "worst_by": "reward_overall",
     }

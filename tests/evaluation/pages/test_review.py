@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.generator.comparison import Delta, Side
+from evaluation.metrics import CANDIDATE_MEASURES
 from evaluation.pages.review import ModelOrigin, ReviewPage, render_review_page
 from evaluation.ratings.summary import RatingSummary, RewardAgreement
 from evaluation.statistics.intervals import Interval
@@ -30,7 +31,7 @@ def delta(name: str, low: float, high: float, higher: bool = True) -> Delta:
         challenger=0.6 + middle,
         difference=Interval(middle, low, high),
         higher_is_better=higher,
-        guarded=name == "scene right",
+        guarded=name == "scene_right",
     )
 
 
@@ -51,8 +52,8 @@ def review() -> ReviewPage:
     )
     return ReviewPage(
         outcome="fail",
-        reasons=("scene right is worse by 0.12 [-0.20, -0.04]", "wins 41 % of 60 pairs"),
-        figures={"scene right": 0.62, "core difference": 0},
+        reasons=("scene_right is worse by 0.12 [-0.20, -0.04]", "wins 41 % of 60 pairs"),
+        figures={"scene_right": 0.62, "core_max_abs_diff": 0},
         sides=[
             Side(
                 prompt=f"in a {place}", category="Shoes & <socks>", champion=png((40, 90, 160)), challenger=png(colour)
@@ -61,11 +62,11 @@ def review() -> ReviewPage:
         ],
         left="champion",
         deltas=[
-            delta("scene right", -0.2, -0.04),
-            delta("seam ratio", -0.3, -0.1, False),
+            delta("scene_right", -0.2, -0.04),
+            delta("seam_ratio", -0.3, -0.1, False),
             delta("agreement", -0.1, 0.2),
         ],
-        slices=[delta("scene right: desert", -0.4, -0.1), delta("scene right: lobby", -0.1, 0.1)],
+        slices=[delta("scene_right: desert", -0.4, -0.1), delta("scene_right: lobby", -0.1, 0.1)],
         human=RatingSummary(
             win_rate=Interval(0.41, 0.3, 0.52),
             against="the champion",
@@ -91,7 +92,7 @@ def headings(html: str) -> list[str]:
 def test_the_verdict_comes_first_and_nothing_is_fetched() -> None:
     html = render_review_page(review())
     assert html.index("Fail. Challenger 2222222222 against champion version 3") < html.index("<img")
-    assert html.index("scene right is worse by 0.12") < html.index("<img")
+    assert html.index("scene_right is worse by 0.12") < html.index("<img")
     assert headings(html) == [
         "Side by side", "Measures", "Slices that moved", "What people say", "What changed", "Where it comes from",
     ]  # fmt: skip
@@ -102,6 +103,13 @@ def test_the_verdict_comes_first_and_nothing_is_fetched() -> None:
     assert re.findall(r'href="(.*?)"', html) == ["http://127.0.0.1:5000/#/experiments/1/runs/1"]
     assert "Shoes &amp; &lt;socks&gt;, in a forest" in html
     assert "models/base &lt;&amp;&gt;" in html
+
+
+def test_measures_are_named_and_explained_as_everywhere() -> None:
+    html = render_review_page(review())
+    measure = CANDIDATE_MEASURES["scene_right"]
+    assert f"<dt>{measure.title}</dt><dd>0.62</dd>" in html
+    assert f"<td>{measure.meaning}</td>" in html
 
 
 def test_directions_are_those_of_the_measure() -> None:
