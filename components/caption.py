@@ -39,6 +39,7 @@ def caption(
     from canvas.captioner.captions import load_captioned_pins
     from canvas.captioner.table import caption_pins, draw_caption_sheet, stream_captions
     from canvas.pins.images import encode_png
+    from canvas.pins.workers import Workers
     from evaluation.measures.captions import compute_caption_metrics, compute_mean_words, score_captions
 
     start_engine(engine)
@@ -47,9 +48,7 @@ def caption(
     frame = caption_pins(
         tables.scan_kept(pins.path, kept.path, ["pin_id", "image", "title", "description", "alt_text"]),
         captioner.path,
-        batch_size=caption.batch_size,
-        workers=caption.workers,
-        threads=engine.threads,
+        Workers(count=caption.workers, threads=engine.threads, batch_size=caption.batch_size),
     )
     rows = tables.write(captions.path, stream_captions(frame, len(split_of)), tables.CAPTIONS)
     seconds = time.perf_counter() - clock

@@ -31,6 +31,7 @@ def embed(
     """Embed every kept pin with UVE, as floats and as binary code, and with CLIP's second image tower."""
     from canvas.pins import tables
     from canvas.pins.engine import start_engine
+    from canvas.pins.workers import Workers
     from canvas.uve.table import embed_kept_pins
 
     start_engine(engine)
@@ -40,9 +41,7 @@ def embed(
         kept.path,
         uve.path,
         clip.path,
-        batch_size=embed.batch_size,
-        workers=embed.workers,
-        threads=engine.threads,
+        Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size),
     )
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock

@@ -42,6 +42,7 @@ def mask(
     """
     from canvas.masks.drawing import draw_mask_sheet
     from canvas.pins.images import encode_png
+    from canvas.pins.workers import Workers
     from canvas.segmenter.table import segment_pins
     from evaluation.measures.masks import compute_mask_metrics, compute_screening_metrics, score_mask_table
 
@@ -53,9 +54,7 @@ def mask(
         segmenter.path,
         mask.limits,
         edges,
-        batch_size=mask.batch_size,
-        workers=mask.workers,
-        threads=engine.threads,
+        Workers(count=mask.workers, threads=engine.threads, batch_size=mask.batch_size),
     )
     rows = tables.write(masks.path, tables.stream_batches(frame, len(split_of), "mask"), tables.MASKS)
     seconds = time.perf_counter() - clock

@@ -32,7 +32,7 @@ def train_segmenter(
     from canvas.pins import tables
     from canvas.segmenter.model import initialize_segmenter
     from canvas.segmenter.objective import SegmentationObjective
-    from canvas.segmenter.training_data import CopyPasteBatches, load_segmentation_data
+    from canvas.segmenter.training_data import load_copy_paste_batches
     from canvas.train.loop import fit
     from evaluation.measures.masks import compute_mask_metrics, score_segmenter
 
@@ -45,11 +45,10 @@ def train_segmenter(
     if params.train is not None and params.augment is not None:
         spec = training.resolve(params.train)
         train_ids = {pin_id for pin_id, split in split_of.items() if split == "train"}
-        data = load_segmentation_data(pins.path, truth.path, train_ids, segmenter.size)
         result = fit(
             segmenter,
             SegmentationObjective(params.augment),
-            CopyPasteBatches(data, spec.batch_size, spec.seed),
+            load_copy_paste_batches(pins.path, truth.path, train_ids, segmenter.size, spec),
             spec,
             checkpoints=scratch.path / "checkpoints",
             log=log.metrics,

@@ -18,25 +18,22 @@ class CaptionedPin:
     split: str
     category: str
     caption: str
-    scene: str | None
+    scene: str | None  # None: truth does not know it
     has_truth: bool
 
 
 def load_captioned_pins(pins: Path, truth: Path, splits: Mapping[str, str]) -> dict[str, CaptionedPin]:
-    """The pins of `splits` with their captions: the showroom's truth, else the alt text or title they came with.
+    """Return pins with their captions: the showroom's truth, else the alt text or title that they came with.
 
-    Pins without any are left out.
+    Args:
+        splits: Pin_id -> split. Other pins are left out, and those without any caption.
     """
-    known = {row["pin_id"]: row for row in tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()}
-    found = {}
-    for row in tables.read(pins, ["pin_id", "title", "alt_text", "category"]).to_pylist():
-        if row["pin_id"] not in splits:
-            continue
-        true = known.get(row["pin_id"])
+    truth_of = {row["pin_id"]: row for row in tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()}
+    captioned = {}
+    for row in tables.iterate_rows(pins, ["title", "alt_text", "category"], splits):
+        pin_id, true = row["pin_id"], truth_of.get(row["pin_id"])
         caption = select_owner_caption(row) if true is None else compose_true_caption(row, true)
         if caption:
             scene = None if true is None else true["scene"]
-            found[row["pin_id"]] = CaptionedPin(
-                splits[row["pin_id"]], row["category"] or "", caption, scene, true is not None
-            )
-    return found
+            captioned[pin_id] = CaptionedPin(splits[pin_id], row["category"] or "", caption, scene, true is not None)
+    return captioned

@@ -1,7 +1,7 @@
-"""Captioning: pictures in, "{product}, {background}" out.
+"""The captioner: images in, "{product}, {background}" out.
 
 Any image-text-to-text model of transformers serves, asked with a prompt. The demo's own is a vision encoder-decoder
-in the same form: image features learnt on ImageNet, which stay as they are, and a small decoder trained on captions.
+in the same form: a frozen image encoder, pretrained on ImageNet, and a small decoder trained on captions.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from transformers import (
 )
 
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
-from canvas.device import LOADING_LOCK
 from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, load_pretrained_trunk
+from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
 
 CAPTIONING_FILE = "asking.json"
 
 
 class Captioner:
-    """A model with its processor and the way it is asked."""
+    """A model with its processor and its prompt."""
 
     def __init__(self, model: PreTrainedModel, processor: Any, asking: CaptioningSpec) -> None:
         self.model = model
@@ -51,33 +51,33 @@ class Captioner:
     @torch.inference_mode()
     def generate_captions(self, images: Sequence[Image.Image]) -> list[str]:
         """Generate a caption of each image, the most probable token at a time; white space made single."""
-        inputs = self._inputs([composite_on_white(image) for image in images]).to(self.model.device)
+        inputs = self._prepare_inputs([composite_on_white(image) for image in images]).to(self.model.device)
         tokens = self.model.generate(**inputs, max_new_tokens=self.asking.max_tokens, do_sample=False)
-        asked = inputs.get("input_ids")
-        if asked is not None and torch.equal(tokens[:, : asked.shape[1]], asked):
-            tokens = tokens[:, asked.shape[1] :]  # decoder-only models repeat the question
+        prompt = inputs.get("input_ids")
+        if prompt is not None and torch.equal(tokens[:, : prompt.shape[1]], prompt):
+            tokens = tokens[:, prompt.shape[1] :]  # decoder-only models repeat the prompt
         return [" ".join(text.split()) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
 
     def save(self, directory: Path) -> None:
-        """Weights, config, processor and `asking.json`."""
+        """Write weights, config, processor and `asking.json`."""
         self.model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
         (directory / CAPTIONING_FILE).write_text(json.dumps(asdict(self.asking), indent=1) + "\n", encoding="utf-8")
 
-    def _inputs(self, images: list[Image.Image]) -> Any:
+    def _prepare_inputs(self, images: list[Image.Image]) -> Any:
         if self.asking.prompt is None:
             return self.processor(images=images, return_tensors="pt")
         if getattr(self.processor, "chat_template", None):
-            question = {"type": "text", "text": self.asking.prompt}
-            asked = [[{"role": "user", "content": [{"type": "image", "image": image}, question]}] for image in images]
+            text = {"type": "text", "text": self.asking.prompt}
+            chats = [[{"role": "user", "content": [{"type": "image", "image": image}, text]}] for image in images]
             return self.processor.apply_chat_template(
-                asked, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+                chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
             )
         return self.processor(images=images, text=[self.asking.prompt] * len(images), return_tensors="pt", padding=True)
 
 
 def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, asking: CaptioningSpec) -> Captioner:
-    """The demo's captioner: pretrained trunk (frozen), decoder with random weights from torch's generator."""
+    """Build the demo's captioner: a frozen pretrained trunk, and a decoder with random weights."""
     decoder = TrOCRForCausalLM(
         TrOCRConfig(
             vocab_size=len(tokenizer),
@@ -101,39 +101,32 @@ def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, askin
         config.pad_token_id = tokenizer.pad_token_id
         config.bos_token_id = config.decoder_start_token_id = tokenizer.bos_token_id
         config.eos_token_id = tokenizer.eos_token_id
-    pictures = ViTImageProcessor(
-        size={"height": spec.image_size, "width": spec.image_size}, image_mean=[MEAN] * 3, image_std=[STD] * 3
-    )
-    return Captioner(model, TrOCRProcessor(pictures, tokenizer), asking)
+    size = {"height": spec.image_size, "width": spec.image_size}
+    image_processor = ViTImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3)
+    return Captioner(model, TrOCRProcessor(image_processor, tokenizer), asking)
 
 
 def load_captioner(source: str | Path, asking: CaptioningSpec | None = None) -> Captioner:
-    """The captioner at a path or hub id, in eval mode; asked as it was saved, or as given.
+    """Load the captioner at a path or hub id, in eval mode; `asking` None: as it was saved.
 
-    Raises `ValueError` if it is no image-text-to-text model of transformers in safetensors.
+    Raises:
+        ValueError: It is no image-text-to-text model of transformers in safetensors.
     """
     _register_trunk()
-    try:
-        with LOADING_LOCK:
-            model = AutoModelForImageTextToText.from_pretrained(str(source), use_safetensors=True)
-        processor = AutoProcessor.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{source} is no image-text-to-text model of transformers in safetensors: {reason}") from None
+    model, processor = load_with_processor(AutoModelForImageTextToText, AutoProcessor, source, "image-text-to-text")
     if asking is None:
         asking = CaptioningSpec(**json.loads((Path(source) / CAPTIONING_FILE).read_text(encoding="utf-8")))
     if tokenizer := getattr(processor, "tokenizer", None):
-        tokenizer.padding_side = "left"  # so that every caption starts right after its question
+        tokenizer.padding_side = "left"  # so that every caption starts right after its prompt
     return Captioner(model.eval(), processor, asking)
 
 
 @torch.inference_mode()
 def extract_image_features(captioner: Captioner, images: Sequence[Image.Image]) -> torch.Tensor:
-    """What the demo captioner's decoder sees of each picture: float16 [B, 1, 1280]."""
-    pixels = captioner.processor(
-        images=[composite_on_white(image) for image in images], return_tensors="pt"
-    ).pixel_values
-    return captioner.model.encoder(pixels.to(captioner.model.device)).last_hidden_state.half().cpu()
+    """Return what the demo captioner's decoder reads of each image: float16 [B, 1, 1280]."""
+    inputs = captioner.processor(images=[composite_on_white(image) for image in images], return_tensors="pt")
+    features = captioner.model.encoder(inputs.pixel_values.to(captioner.model.device)).last_hidden_state
+    return features.half().cpu()
 
 
 def _register_trunk() -> None:

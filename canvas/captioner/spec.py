@@ -9,14 +9,14 @@ from canvas.train.spec import TrainableParams
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderSpec:
-    """The demo's captioner: what it sees, and its trained part."""
+    """The demo's captioner: what it sees, and its trained decoder, a transformer."""
 
-    image_size: int  # side of the square that pictures are resized to, a multiple of 32
-    vocabulary: int  # tokens of the tokenizer, at most
-    width: int
-    layers: int
-    heads: int
-    dropout: float
+    image_size: int  # side in pixels of the square that images are resized to, a multiple of 32
+    vocabulary: int  # tokens of the tokenizer, at most; 300 or more
+    width: int  # of the hidden states, a multiple of heads
+    layers: int  # transformer blocks
+    heads: int  # attention heads of a block
+    dropout: float  # share of the activations that training drops, 0..1
 
     def __post_init__(self) -> None:
         if self.image_size % 32 or self.image_size < 32:
@@ -27,10 +27,10 @@ class DecoderSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptioningSpec:
-    """How a captioner is asked."""
+    """How a captioner is prompted."""
 
     prompt: str | None  # for models that take one; null for the demo's own
-    max_tokens: int  # of a caption
+    max_tokens: int  # of a caption, 1 or more
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -42,9 +42,9 @@ class CaptionerTrainingSpec(TrainableParams):
     """Where the captioner comes from, how it is trained and how it is scored."""
 
     init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
-    asking: CaptioningSpec
+    asking: CaptioningSpec  # how it is prompted
     decoder: DecoderSpec | None  # null with init_from, as are train and drop
-    drop: float | None  # fraction of the image features withheld in training
+    drop: float | None  # fraction of the image features withheld in training, from 0 to below 1
     batch_size: int  # images at once, for features and for scoring
 
     def __post_init__(self) -> None:

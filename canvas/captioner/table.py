@@ -4,48 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from PIL import Image
 
+from canvas.captioner.model import Captioner, load_captioner
+from canvas.device import default_device
 from canvas.pins import tables
 from canvas.pins.captions import iterate_texts
 from canvas.pins.images import decode_image, draw_contact_sheet
+from canvas.pins.workers import Predictor, Workers, predict_columns
 
 if TYPE_CHECKING:
     import daft
-    from PIL import Image
 
-    from canvas.captioner.model import Captioner
+OWNER_COLUMNS = ("pin_id", "title", "description", "alt_text")
 
 
-def caption_pins(
-    pins: daft.DataFrame, captioner: Path, *, batch_size: int, workers: int | None, threads: int
-) -> daft.DataFrame:
-    """`pin_id`, `title`, `description`, `alt_text` and `generated` for the frame's pins (which have `image` besides),
-    in its order on the native runner. Lazy; each of `workers` processes (None: the
-    engine's own) loads the captioner once."""
-    import daft
+def caption_pins(pins: daft.DataFrame, captioner: Path, workers: Workers) -> daft.DataFrame:
+    """Return OWNER_COLUMNS and `generated` captions of a frame that has them and `image`; lazy, in its order."""
 
-    @daft.cls(max_concurrency=workers, use_process=False)
-    class Writer:
-        def __init__(self) -> None:
-            import torch
+    def load_predictor() -> Predictor:
+        model = load_captioner(captioner)
+        model.model.to(default_device())
+        return lambda images: [{"generated": caption} for caption in model.generate_captions(images)]
 
-            from canvas.captioner.model import load_captioner
-            from canvas.device import default_device
-
-            torch.set_num_threads(threads)
-            self.captioner = load_captioner(captioner)
-            self.captioner.model.to(default_device())
-
-        @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=batch_size)
-        def captions_of(self, images: daft.Series) -> list[str]:
-            return self.captioner.generate_captions([decode_image(data) for data in images.to_pylist()])
-
-    column_of: Any = Writer().captions_of  # Daft makes an expression of it
-    generated = column_of(pins["image"]).alias("generated")
-    return pins.select("pin_id", "title", "description", "alt_text", generated)
+    return predict_columns(pins, load_predictor, pa.schema([("generated", pa.string())]), workers, keep=OWNER_COLUMNS)
 
 
 def stream_captions(frame: daft.DataFrame, total: int) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -64,9 +65,15 @@ def resize_to_square(image: Image.Image, side: int) -> Pixels:
     return np.asarray(composite_on_white(image).resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
+class CropBatch(TypedDict):
+    """Square crops of images."""
+
+    pin_id: list[str]
+    images: torch.Tensor  # uint8 [B, 3, side, side]
+
+
 class CropBatches:
-    """Square crops of pictures: columns `pin_id` and `images`, uint8 [B, 3, side, side]. A crop is a function of the
-    seed, the step and the sample's place in it."""
+    """Batches of random crops: a crop is a function of the seed, the step and the sample's place in it."""
 
     def __init__(
         self, ids: list[str], pictures: list[Pixels], side: int, crops: CropSpec, batch_size: int, seed: int
@@ -79,7 +86,7 @@ class CropBatches:
         """Which pictures make this rank's slice of batch `step`."""
         return select_batch_rows(len(self.ids), self.batch_size, self.seed, step, rank, world)
 
-    def __call__(self, step: int, rank: int, world: int) -> Batch:
+    def __call__(self, step: int, rank: int, world: int) -> CropBatch:
         rows = self.select_rows(step, rank, world)
         first = rank * len(rows)
         crops = [

@@ -1,7 +1,7 @@
-"""Product segmentation: pictures in, the opacity of the product in each pixel out.
+"""Product segmentation: images in, the opacity of the product in each pixel out.
 
 Any semantic segmentation model of transformers serves; the demo's own is a small U-Net in the same form.
-Shapes: B pictures, C classes, S x S the side that the network sees.
+Shapes: B images, C classes, S x S the side that the network sees.
 """
 
 from __future__ import annotations
@@ -25,26 +25,24 @@ from transformers import (
 )
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from canvas.device import LOADING_LOCK
 from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained_weights
+from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
 from canvas.pins.masks import Alpha, apply_guided_filter
 from canvas.segmenter.spec import EdgeSpec, SegmenterTrainingSpec, UNetSpec
 
-MODEL_TYPE = "product_unet"
 
-
-class ProductUNetConfig(PreTrainedConfig):
-    model_type = MODEL_TYPE
+class ProductUNetConfig(PreTrainedConfig):  # type: ignore[misc]
+    model_type = "product_unet"
 
     channels: list[int] | tuple[int, ...] = (16, 24, 32, 48)
 
 
-class ProductUNet(PreTrainedModel):
-    """A U-Net (Ronneberger et al. 2015) whose way down is a pretrained trunk and stays as it is.
+class ProductUNet(PreTrainedModel):  # type: ignore[misc]
+    """A U-Net (Ronneberger et al. 2015) whose way down is a frozen pretrained trunk.
 
     pixel_values [B, 3, S, S] normalised, S a multiple of 32 -> logits [B, C, S, S]. The last level works at stride 2
-    and puts out four sub-pixels a place (Shi et al. 2016): a quarter of the work of a level at full resolution.
+    and puts out four sub-pixels each (Shi et al. 2016): a quarter of the work of a level at full resolution.
     """
 
     config_class = ProductUNetConfig
@@ -74,7 +72,7 @@ def _build_block(inner: int, outer: int) -> nn.Sequential:
 
 
 class Segmenter(nn.Module):
-    """A semantic segmentation network asked one thing: is this pixel product?
+    """A semantic segmentation network that answers one question: is this pixel product?
 
     `background` names the classes that are not; a network of one class says it directly. The log-odds of product
     are the log-sum-exp of its classes less that of the background's.
@@ -87,28 +85,25 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = network
         self.processor = processor
-        self.size = _read_side(processor)
-        mean, std = (torch.tensor(of, device=network.device) for of in (processor.image_mean, processor.image_std))
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self.size = int(processor.size.get("height") or processor.size.get("shortest_edge"))
+        for name, values in (("mean", processor.image_mean), ("std", processor.image_std)):
+            self.register_buffer(name, torch.tensor(values, device=network.device).view(1, 3, 1, 1), persistent=False)
         classes = [network.config.id2label[index] for index in range(network.config.num_labels)]
         if len(classes) == 1 and background:
             raise ValueError(
                 f"background classes {list(background)} are given, but this segmenter has but one, product"
             )
-        if len(classes) > 1 and (
-            not background or set(background) - set(classes) or not set(classes) - set(background)
-        ):
+        self.background_classes = [index for index, name in enumerate(classes) if name in background]
+        if len(classes) > 1 and (set(background) - set(classes) or not 0 < len(self.background_classes) < len(classes)):
             raise ValueError(
                 f"background is {list(background)}: name those classes of the segmenter that are no product, "
                 f"of {', '.join(classes[:40])}"
             )
-        self.background_classes = [index for index, name in enumerate(classes) if name in background]
         network.config.background_labels = list(background)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """RGB in 0..1, [B, 3, S, S] -> log-odds of product, [B, 1, S, S]."""
-        logits = self.network(pixel_values=(pixels - self.mean) / self.std).logits
+        """Return log-odds of product [B, 1, S, S] of RGB images in 0..1 [B, 3, S, S]."""
+        logits: torch.Tensor = self.network(pixel_values=(pixels - self.mean) / self.std).logits
         if logits.shape[1] > 1:
             product = [i for i in range(logits.shape[1]) if i not in self.background_classes]
             rest = logits[:, self.background_classes].logsumexp(1, keepdim=True)
@@ -120,20 +115,25 @@ class Segmenter(nn.Module):
     @torch.inference_mode()
     def predict_alphas(self, images: Sequence[Image.Image], edges: EdgeSpec) -> list[Alpha]:
         """Return the matte of each image in its own size, float32 [h, w] in 0..1."""
-        device = self.mean.device
-        logits = (
-            self(torch.stack([make_square_tensor(image, self.size) for image in images]).to(device) / 255).float().cpu()
-        )
-        return [_compute_alpha(logit, image, edges) for logit, image in zip(logits, images, strict=True)]
+        pixels = torch.stack([make_square_tensor(image, self.size) for image in images]).to(self.mean.device) / 255
+        alphas: list[Alpha] = []
+        for logits, image in zip(self(pixels).float().cpu(), images, strict=True):
+            size = image.height, image.width
+            resized = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)
+            alpha = resized.sigmoid()[0, 0].numpy()
+            if edges.radius:
+                alpha = apply_guided_filter(alpha, composite_on_white(image), edges.radius, edges.epsilon)
+            alphas.append(alpha)
+        return alphas
 
     def save(self, directory: Path) -> None:
-        """Weights, config and image processor, as transformers' own `from_pretrained` loads them."""
+        """Write weights, config and image processor, as transformers' own `from_pretrained` loads them."""
         self.network.save_pretrained(directory)
         self.processor.save_pretrained(directory)
 
 
 def build_segmenter(spec: UNetSpec) -> Segmenter:
-    """The demo's U-Net: pretrained trunk, the rest with random weights from torch's generator."""
+    """Build the demo's U-Net: pretrained trunk, the rest with random weights from torch's generator."""
     network = ProductUNet(ProductUNetConfig(channels=list(spec.channels), num_labels=1))
     load_pretrained_weights(network.trunk)
     size = {"height": spec.image_size, "width": spec.image_size}
@@ -151,9 +151,13 @@ def initialize_segmenter(spec: SegmenterTrainingSpec) -> Segmenter:
 
 
 def load_segmenter(source: str | Path, background: Sequence[str] | None = None) -> Segmenter:
-    """The segmenter at a path or hub id, in eval mode; with the background classes saved with it, or those given.
+    """Load the segmenter at a path or hub id, in eval mode.
 
-    Raises `ValueError` if it is no semantic segmentation model in safetensors, or lacks a named class.
+    Args:
+        background: Classes that are no product; None: those saved with it.
+
+    Raises:
+        ValueError: It is no semantic segmentation model in safetensors, or lacks a named class.
     """
     network, processor = _load_network(source)
     if background is None:
@@ -162,39 +166,19 @@ def load_segmenter(source: str | Path, background: Sequence[str] | None = None) 
 
 
 def load_trainable_segmenter(source: str | Path) -> Segmenter:
-    """The segmenter at a path or hub id with a new last layer of one class, product; in train mode."""
-    network, processor = _load_network(source, num_labels=1, ignore_mismatched_sizes=True)
-    return Segmenter(network, processor).train()
+    """Load the segmenter at a path or hub id with a new last layer of one class, product; in train mode."""
+    return Segmenter(*_load_network(source, num_labels=1, ignore_mismatched_sizes=True)).train()
 
 
 def make_square_tensor(image: Image.Image, side: int) -> torch.Tensor:
-    """The picture squeezed into a square, RGB on white, uint8 [3, side, side]."""
-    small = composite_on_white(image).resize(
-        (side, side), Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
-    )
-    return torch.from_numpy(np.array(small)).permute(2, 0, 1)
+    """Return the whole image as a square, RGB on white, uint8 [3, side, side]."""
+    resampling = Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
+    return torch.from_numpy(np.array(composite_on_white(image).resize((side, side), resampling))).permute(2, 0, 1)
 
 
 def _load_network(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any]:
-    AutoConfig.register(MODEL_TYPE, ProductUNetConfig, exist_ok=True)
+    AutoConfig.register(ProductUNetConfig.model_type, ProductUNetConfig, exist_ok=True)
     AutoModelForSemanticSegmentation.register(ProductUNetConfig, ProductUNet, exist_ok=True)
-    try:
-        with LOADING_LOCK:
-            network = AutoModelForSemanticSegmentation.from_pretrained(str(source), use_safetensors=True, **options)
-        return network, AutoImageProcessor.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{source} is no semantic segmentation model of transformers in safetensors: {reason}"
-        ) from None
-
-
-def _read_side(processor: Any) -> int:
-    size = processor.size
-    return int(size.get("height") or size.get("shortest_edge"))
-
-
-def _compute_alpha(logit: torch.Tensor, image: Image.Image, edges: EdgeSpec) -> Alpha:
-    resized = F.interpolate(logit[None], size=image.size[::-1], mode="bilinear", align_corners=False)
-    alpha: Alpha = resized.sigmoid()[0, 0].numpy()
-    return apply_guided_filter(alpha, composite_on_white(image), edges.radius, edges.epsilon) if edges.radius else alpha
+    return load_with_processor(
+        AutoModelForSemanticSegmentation, AutoImageProcessor, source, "semantic segmentation", **options
+    )

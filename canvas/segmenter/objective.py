@@ -1,24 +1,26 @@
-"""What the segmenter learns: true opacity, on pins as they are and on their products pasted elsewhere.
+"""The segmenter's objective: true opacity, on pins as they are and on their products pasted elsewhere.
 
-Pasting (Ghiasi et al. 2021, "Simple Copy-Paste") breaks the tie between products and their pictures; B pictures of
-S x S. Every draw is a function of (seed, step, sample).
+Pasting (Ghiasi et al. 2021, "Simple Copy-Paste") breaks the tie between products and their scenes; B images of S x S.
+Every draw is a function of (seed, step, sample).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from canvas.segmenter.spec import AugmentSpec
-from canvas.train.data import Batch
+from canvas.segmenter.training_data import SegmentationBatch
 from canvas.train.draws import Draws
 
 
 def segmentation_loss(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with soft targets + (1 - soft Dice) of each picture (Milletari et al. 2016), mean of the batch.
+    """Return cross-entropy with soft targets + (1 - soft Dice) of each image (Milletari et al. 2016), a batch's mean.
 
-    logits, alpha [B, 1, S, S]; Dice counts one pixel more in both sums, so that an empty picture asks for no product.
+    logits, alpha [B, 1, S, S]; Dice counts one pixel more in both sums, so that an empty image asks for no product.
     """
     probability = logits.sigmoid()
     overlap = 2 * (probability * alpha).sum((1, 2, 3)) + 1
@@ -26,27 +28,30 @@ def segmentation_loss(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor
     return F.binary_cross_entropy_with_logits(logits, alpha) + (1 - dice).mean()
 
 
+@dataclass(frozen=True, slots=True)
 class SegmentationObjective:
-    """Objective of the training loop for batches with `pixels`, `alpha`, `scene`, uint8 [B, 3 | 1 | 3, S, S]."""
+    """Objective of the training loop."""
 
-    def __init__(self, augment: AugmentSpec) -> None:
-        self.augment = augment
+    augment: AugmentSpec
 
-    def __call__(self, model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(
+        self, model: nn.Module, batch: SegmentationBatch, draws: Draws
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         pixels, alpha = augment_batch(batch, draws, self.augment)
         logits = model(pixels)
         with torch.no_grad():
-            found, true = logits > 0, alpha > 0.5
-            some = true.flatten(1).any(1)
-            iou = (found & true).flatten(1).sum(1) / (found | true).flatten(1).sum(1).clamp(min=1)
-        return segmentation_loss(logits, alpha), {"iou": iou[some].mean() if some.any() else iou.new_zeros(())}
+            predicted, true = logits > 0, alpha > 0.5
+            has_product = true.flatten(1).any(1)
+            iou = (predicted & true).flatten(1).sum(1) / (predicted | true).flatten(1).sum(1).clamp(min=1)
+            mean = iou[has_product].mean() if has_product.any() else iou.new_zeros(())
+        return segmentation_loss(logits, alpha), {"iou": mean}
 
 
 @torch.no_grad()
-def augment_batch(batch: Batch, draws: Draws, spec: AugmentSpec) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures in 0..1 [B, 3, S, S] and their true alpha [B, 1, S, S]."""
-    layers = torch.cat([_scale_column(batch, "pixels"), _scale_column(batch, "alpha")], dim=1)
-    scene = _scale_column(batch, "scene")
+def augment_batch(batch: SegmentationBatch, draws: Draws, spec: AugmentSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images in 0..1 [B, 3, S, S] and their true alpha [B, 1, S, S]."""
+    pixels, alpha, scene = (column.float() / 255 for column in (batch["pixels"], batch["alpha"], batch["scene"]))
+    layers = torch.cat([pixels, alpha], dim=1)
     rows = len(layers)
 
     pasted = _warp_layers(layers, _sample_transforms(draws, rows, spec, spec.turn), "zeros")
@@ -61,14 +66,8 @@ def augment_batch(batch: Batch, draws: Draws, spec: AugmentSpec) -> tuple[torch.
     return _jitter_color(layers[:, :3], draws, spec.colour), layers[:, 3:]
 
 
-def _scale_column(batch: Batch, name: str) -> torch.Tensor:
-    column = batch[name]
-    assert isinstance(column, torch.Tensor)
-    return column.float() / 255
-
-
 def _sample_transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) -> torch.Tensor:
-    """Affine maps [B, 2, 3] from output to input: mirrored half of the time, scaled, moved, turned."""
+    """Sample affine maps [B, 2, 3] from output to input: mirrored half of the time, scaled, moved, turned."""
     draw = 2 * draws.uniform(rows, 5) - 1
     scale = spec.zoom ** draw[:, 0]
     angle = torch.deg2rad(turn * draw[:, 1])
@@ -80,20 +79,20 @@ def _sample_transforms(draws: Draws, rows: int, spec: AugmentSpec, turn: float) 
     )
 
 
-def _warp_layers(layers: torch.Tensor, transforms: torch.Tensor, beyond: str) -> torch.Tensor:
+def _warp_layers(layers: torch.Tensor, transforms: torch.Tensor, padding: str) -> torch.Tensor:
     grid = F.affine_grid(transforms, list(layers.shape), align_corners=False)
-    return F.grid_sample(layers, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
+    return F.grid_sample(layers, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _jitter_color(pixels: torch.Tensor, draws: Draws, strength: float) -> torch.Tensor:
-    """Contrast about the mean, gain of each channel and brightness, each by up to `strength`, clipped to 0..1."""
+    """Vary contrast about the mean, gain of each channel and brightness, each by up to `strength`, clipped to 0..1."""
     draw = strength * (2 * draws.uniform(len(pixels), 5, 1, 1) - 1)
     mean = pixels.mean((1, 2, 3), keepdim=True)
     return (((pixels - mean) * (1 + draw[:, :1]) + mean) * (1 + draw[:, 1:4]) + draw[:, 4:] / 3).clamp(0, 1)
 
 
 def _sample_shadow(opacity: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Darkness [B, 1, S, S] of a soft shadow beside the pasted product, 0..0.6."""
+    """Sample the darkness [B, 1, S, S] of a soft shadow beside the pasted product, 0..0.6."""
     rows, side = len(opacity), opacity.shape[-1]
     width = max(1, side // 24)
     soft = opacity[:, 0]

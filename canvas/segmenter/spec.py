@@ -1,4 +1,4 @@
-"""What the segmenter is, how its training pictures vary, and how its mattes meet the picture's edges."""
+"""What the segmenter is, how its training images vary, and how its mattes follow an image's edges."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from canvas.train.spec import TrainableParams
 class UNetSpec:
     """The demo's network."""
 
-    image_size: int  # side of the square that pictures are resized to, a multiple of 32
-    channels: tuple[int, int, int, int]  # of the way up, at strides 2, 4, 8 and 16
+    image_size: int  # side in pixels of the square that images are resized to, a multiple of 32
+    channels: tuple[int, int, int, int]  # feature maps of the way up, at strides 2, 4, 8 and 16
 
     def __post_init__(self) -> None:
         if self.image_size % 32 or self.image_size < 32:
@@ -21,11 +21,11 @@ class UNetSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentSpec:
-    """How training pictures are varied."""
+    """How training images are varied."""
 
-    paste: float  # probability that the product is pasted into another scene
-    zoom: float  # pictures and products are scaled by up to this factor, either way; above 1
-    shift: float  # and moved by up to this fraction of the side
+    paste: float  # probability, 0..1, that the product is pasted into another scene
+    zoom: float  # images and products are scaled by up to this factor, either way; 1 or more
+    shift: float  # images and products are moved by up to this fraction of the side, 0..0.5
     turn: float  # pasted products are turned by up to this many degrees
     colour: float  # largest change of brightness, contrast and each channel, 0..1
 
@@ -36,10 +36,10 @@ class AugmentSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeSpec:
-    """How a matte of the network's resolution is brought to the picture's."""
+    """How a matte of the network's resolution is brought to the image's."""
 
-    radius: int  # of the guided filter in pixels of the picture; 0: bilinear alone
-    epsilon: float  # of the guided filter: variance of luma, 0..1, that counts as an edge
+    radius: int  # of the guided filter in pixels of the image; 0: bilinear alone
+    epsilon: float  # of the guided filter: variance of luma (0..1) that counts as an edge, above 0
 
     def __post_init__(self) -> None:
         if self.radius < 0 or self.epsilon <= 0:
@@ -54,7 +54,7 @@ class SegmenterTrainingSpec(TrainableParams):
     background: tuple[str, ...]  # classes of an untrained init_from model that are no product
     unet: UNetSpec | None  # null with init_from
     augment: AugmentSpec | None  # null with train: null
-    threshold: float  # alpha from which a pixel is product, when scored
+    threshold: float  # alpha, 0..1, from which a pixel is product, when scored
     score_batch: int  # images at once, when scored
 
     def __post_init__(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from canvas.device import default_device
+from canvas.pins import tables
 from canvas.pins.masks import (
     Alpha,
     MaskLimits,
@@ -15,6 +17,8 @@ from canvas.pins.masks import (
     find_rejection_reason,
     threshold_alpha,
 )
+from canvas.pins.workers import Predictor, Workers, predict_columns
+from canvas.segmenter.model import load_segmenter
 from canvas.segmenter.spec import EdgeSpec
 
 if TYPE_CHECKING:
@@ -22,58 +26,19 @@ if TYPE_CHECKING:
 
 
 def segment_pins(
-    pins: daft.DataFrame,
-    segmenter: Path,
-    limits: MaskLimits,
-    edges: EdgeSpec,
-    *,
-    batch_size: int,
-    workers: int | None,
-    threads: int,
+    pins: daft.DataFrame, segmenter: Path, limits: MaskLimits, edges: EdgeSpec, workers: Workers
 ) -> daft.DataFrame:
-    """Columns of tables.MASKS for the frame's `pin_id` and `image`, in its order on the native runner.
+    """Return the columns of tables.MASKS for a frame with `pin_id` and `image`; lazy, in its order."""
 
-    Lazy; each of `workers` processes (None: the engine's own) loads the segmenter once. Pictures that
-    cannot be decoded are the filter's to drop: they raise.
-    """
-    import daft
+    def load_predictor() -> Predictor:
+        model = load_segmenter(segmenter).to(default_device())
+        return lambda images: [build_mask_row(alpha, limits) for alpha in model.predict_alphas(images, edges)]
 
-    column = daft.DataType.struct(
-        {
-            "mask": daft.DataType.binary(),
-            "alpha": daft.DataType.binary(),
-            "confidence": daft.DataType.float32(),
-            "box": daft.DataType.list(daft.DataType.int32()),
-            "rejected": daft.DataType.string(),
-        }
-    )
-
-    @daft.cls(max_concurrency=workers, use_process=False)
-    class Masker:
-        def __init__(self) -> None:
-            import torch
-
-            from canvas.device import default_device
-            from canvas.segmenter.model import load_segmenter
-
-            torch.set_num_threads(threads)
-            self.segmenter = load_segmenter(segmenter).to(default_device())
-
-        @daft.method.batch(return_dtype=column, batch_size=batch_size)
-        def rows_of(self, images: daft.Series) -> list[dict[str, Any]]:
-            from canvas.pins.images import decode_image
-
-            alphas = self.segmenter.predict_alphas([decode_image(data) for data in images.to_pylist()], edges)
-            return [build_mask_row(alpha, limits) for alpha in alphas]
-
-    column_of: Any = Masker().rows_of  # Daft makes an expression of it
-    found = pins.select("pin_id", column_of(pins["image"]).alias("found"))
-    fields = [found["found"].get(name).alias(name) for name in ("mask", "alpha", "confidence", "box", "rejected")]
-    return found.select("pin_id", *fields)
+    return predict_columns(pins, load_predictor, tables.MASKS, workers)
 
 
 def build_mask_row(alpha: Alpha, limits: MaskLimits) -> dict[str, Any]:
-    """Columns of tables.MASKS but pin_id."""
+    """Return the columns of tables.MASKS but pin_id."""
     mask = threshold_alpha(alpha, limits)
     return {
         "mask": encode_mask(mask),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from PIL import Image
@@ -13,23 +14,50 @@ from canvas.pins import tables
 from canvas.pins.images import decode_image
 from canvas.pins.masks import decode_alpha
 from canvas.segmenter.model import make_square_tensor
-from canvas.train.data import Batch, TensorBatches
+from canvas.train.data import select_batch_rows
+from canvas.train.spec import TrainSpec
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentationData:
-    """N pins and M scenes without a product, all uint8, squeezed into S x S."""
+class SegmentationBatch(TypedDict):
+    """B pins, each with a scene to paste its product into: whole images as squares, uint8."""
 
     pin_id: list[str]
-    pixels: torch.Tensor  # [N, 3, S, S] RGB
-    alpha: torch.Tensor  # [N, 1, S, S] opacity of the product; 0 where there is none
-    scenes: torch.Tensor  # [M, 3, S, S] RGB
+    pixels: torch.Tensor  # [B, 3, S, S] RGB
+    alpha: torch.Tensor  # [B, 1, S, S] opacity of the product; 0 where there is none
+    scene: torch.Tensor  # [B, 3, S, S] RGB
 
 
-def load_segmentation_data(pins: Path, truth: Path, pin_ids: Collection[str], side: int) -> SegmentationData:
-    """Load the given pins that truth knows into memory (4 * S * S bytes a pin, 3 a scene).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyPasteBatches:
+    """Batches of pins in memory, N of them, with M scenes without a product, each shuffled by itself."""
 
-    Raises `ValueError` if there is none with a product, or none without.
+    pin_id: list[str]
+    pixels: torch.Tensor  # [N, 3, S, S]
+    alpha: torch.Tensor  # [N, 1, S, S]
+    scenes: torch.Tensor  # [M, 3, S, S]
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int, rank: int, world: int) -> SegmentationBatch:
+        rows, scenes = (
+            torch.from_numpy(select_batch_rows(count, self.batch_size, seed, step, rank, world))
+            for count, seed in ((len(self.pin_id), self.seed), (len(self.scenes), self.seed + 1))
+        )
+        return {
+            "pin_id": [self.pin_id[row] for row in rows],
+            "pixels": self.pixels[rows],
+            "alpha": self.alpha[rows],
+            "scene": self.scenes[scenes],
+        }
+
+
+def load_copy_paste_batches(
+    pins: Path, truth: Path, pin_ids: Collection[str], side: int, spec: TrainSpec
+) -> CopyPasteBatches:
+    """Load those of `pin_ids` that truth knows into memory, 4 * side**2 bytes a pin and 3 * side**2 a scene.
+
+    Raises:
+        ValueError: There is none with a product, or none without.
     """
     alphas: dict[str, torch.Tensor] = {}
     scenes: list[torch.Tensor] = []
@@ -48,22 +76,14 @@ def load_segmentation_data(pins: Path, truth: Path, pin_ids: Collection[str], si
             f"{truth} knows the true product of none of the {len(pin_ids)} pins to train on: name a segmenter in "
             "train_segmenter.init_from and set train_segmenter.train to null"
         )
-    return SegmentationData(
-        ids, torch.stack(pixels), torch.stack([alphas[pin_id] for pin_id in ids]), torch.stack(scenes)
+    return CopyPasteBatches(
+        pin_id=ids,
+        pixels=torch.stack(pixels),
+        alpha=torch.stack([alphas[pin_id] for pin_id in ids]),
+        scenes=torch.stack(scenes),
+        batch_size=spec.batch_size,
+        seed=spec.seed,
     )
-
-
-class CopyPasteBatches:
-    """Batches of pins, each with a scene of its own to paste its product into (column `scene`)."""
-
-    def __init__(self, cutouts: SegmentationData, batch_size: int, seed: int) -> None:
-        columns: Batch = {"pin_id": cutouts.pin_id, "pixels": cutouts.pixels, "alpha": cutouts.alpha}
-        scenes: Batch = {"pin_id": [str(row) for row in range(len(cutouts.scenes))], "scene": cutouts.scenes}
-        self.pins = TensorBatches(columns, batch_size, seed)
-        self.scenes = TensorBatches(scenes, batch_size, seed + 1)
-
-    def __call__(self, step: int, rank: int, world: int) -> Batch:
-        return {**self.scenes(step, rank, world), **self.pins(step, rank, world)}
 
 
 def _decode_square_alpha(png: bytes | None, side: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Unified visual embedding (UVE): one vector of an image for several label tasks.
 
-One trunk of timm, which canvas.features.timm_trunk is one of, too, a projection, LayerNorm without affine and L2 (Zhai
-and Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
+A trunk of timm (canvas.features.timm_trunk adds one), a projection, LayerNorm without affine and L2 (Zhai and
+Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
 images, E the embedding's width.
 """
 
@@ -22,22 +22,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
+from canvas.loading import load_initial_model, load_stage_model
 from canvas.uve.spec import UveSpec
 
 JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
 """Trunks that judge the generator's images: nothing that steers the generator may use them."""
 
 
-class UveModel(ModelMixin, ConfigMixin):
+class UveModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Build it with `build_uve`, load it with `load_uve`, call it with `compute_embeddings`."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int) -> None:
         super().__init__()
-        self.network: Any = _build_trunk(trunk, trunk_args, image_size)
+        self.network = _build_trunk(trunk, trunk_args, image_size)
         self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
         self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
         for name in ("mean", "std"):
@@ -51,8 +52,10 @@ class UveModel(ModelMixin, ConfigMixin):
 
 
 def _build_trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrained: bool = False) -> Any:
-    settings: dict[str, Any] = {**_get_size_arguments(name, image_size), **args}
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
+    config = timm.get_pretrained_cfg(name.partition(".")[0], allow_unregistered=True)
+    # Convolutional trunks take any size; others are built for one.
+    size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **{**size, **args})
 
 
 def build_uve(spec: UveSpec) -> UveModel:
@@ -68,12 +71,8 @@ def build_uve(spec: UveSpec) -> UveModel:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"uve.trunk {spec.trunk!r} is unknown to timm: try {', '.join(close) or 'resnet10t'}")
     config = {key: getattr(spec, key) for key in ("trunk", "trunk_args", "image_size", "embed_dim")}
-    if spec.init_from not in (None, "timm"):
-        model = load_uve(spec.init_from)
-        if different := sorted(key for key in config if model.config[key] != config[key]):
-            actual = {key: model.config[key] for key in config}
-            raise ValueError(f"uve.init_from {spec.init_from} differs in {', '.join(different)}: it has {actual}")
-        return model
+    if spec.init_from is not None and spec.init_from != "timm":
+        return load_initial_model(UveModel, spec.init_from, config, "uve")
     try:
         model = UveModel(**config)
         with torch.no_grad():
@@ -92,15 +91,12 @@ def build_uve(spec: UveSpec) -> UveModel:
 
 def load_uve(path: str | Path) -> UveModel:
     """Load the model in a directory that `save_pretrained` wrote, in eval mode; ValueError if it is none."""
-    if not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path} holds no config.json: name a directory that the train_uve stage wrote")
-    model: UveModel = UveModel.from_pretrained(str(path), use_safetensors=True)
-    return model.eval()
+    return load_stage_model(UveModel, path, "train_uve")
 
 
 @torch.no_grad()
 def compute_embeddings(model: UveModel, images: torch.Tensor) -> torch.Tensor:
-    """Return unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], of any size: squeezed whole, a crop drops edges.
+    """Return unit vectors (B, E) of images (B, 3, H, W) in [-1, 1], resized whole to a square: a crop drops edges.
 
     `model` must be in eval mode; the result is on its device, in float32.
     """
@@ -109,7 +105,8 @@ def compute_embeddings(model: UveModel, images: torch.Tensor) -> torch.Tensor:
     images = images.to(model.device, torch.float32)
     if tuple(images.shape[-2:]) != size:
         images = F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-    return model(images.to(model.dtype)).float()
+    embeddings: torch.Tensor = model(images.to(model.dtype))
+    return embeddings.float()
 
 
 def pack_codes(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -124,9 +121,3 @@ def unpack_codes(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     bits = np.unpackbits(codes, axis=1).astype(np.float32)
     return (2 * bits - 1) / np.float32(np.sqrt(bits.shape[1]))
-
-
-def _get_size_arguments(trunk: str, image_size: int) -> dict[str, int]:
-    """Return the argument that sets the trunk's input size; convolutional ones take any."""
-    config = timm.get_pretrained_cfg(trunk.partition(".")[0], allow_unregistered=True)
-    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}

@@ -1,4 +1,4 @@
-"""Sizes and training of the unified visual embedding: params of stages, so this module is light to import."""
+"""Sizes and training of the unified visual embedding; params of stages, so light to import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class UveSpec:
 
     trunk: str  # any name of timm.list_models()
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
-    image_size: int  # side of the square that images are squeezed into
+    image_size: int  # side in pixels of the square that images are resized to, 32 or more
     embed_dim: int  # a multiple of 8: codes are whole bytes
     init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
 
@@ -26,18 +26,18 @@ class UveSpec:
             raise ValueError(f"uve.embed_dim is {self.embed_dim}: it must be a multiple of 8")
         if self.image_size < 32:
             raise ValueError(f"uve.image_size is {self.image_size}: it must be 32 or more")
-        given = {key: value for key, value in self.trunk_args.items() if value is not None}
-        object.__setattr__(self, "trunk_args", given)  # the dataclass is frozen
+        arguments = {key: value for key, value in self.trunk_args.items() if value is not None}
+        object.__setattr__(self, "trunk_args", arguments)  # the dataclass is frozen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskWeights:
     """Weight of each task's loss in the sum; 0: the task is not trained."""
 
-    scene: float
-    product: float
-    category: float
-    board: float
+    scene: float  # that the image shows, 0 or more, as all of them
+    product: float  # that is sold
+    category: float  # of the product
+    board: float  # that the pin is on
 
     def __post_init__(self) -> None:
         if min(self.to_dict().values()) < 0 or not any(self.to_dict().values()):
@@ -52,12 +52,12 @@ class TaskWeights:
 class TrainUveParams(TrainableParams):
     """What the embedding is trained on, and scored with."""
 
-    tasks: TaskWeights
+    tasks: TaskWeights  # weights of the losses
     pins: Count  # to train on, at most: they are held in memory
     min_pins: Count  # of a class; pins of smaller ones count as unlabelled
     temperature: Positive  # of the softmax over classes
-    crops: CropSpec
+    crops: CropSpec  # random crops of the images
     scored_pins: Count  # held-out ones, at most
     catalogue_pins: Count  # of the train split that they are searched among, too, at most
-    score_batch: Count
-    sheet_pins: Count
+    score_batch: Count  # images at once, when scored
+    sheet_pins: Count  # on the sheet, each with the held-out pins nearest to it

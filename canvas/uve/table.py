@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import open_clip
+import pyarrow as pa
+import torch
+from PIL import Image
 
+from canvas.clip.model import load_clip
+from canvas.device import default_device
+from canvas.features.perceptual import compute_image_embeddings
 from canvas.features.vectors import Vectors
-
-if TYPE_CHECKING:
-    import daft
-    import open_clip
-    import pyarrow as pa
-
-    from canvas.pins.images import Pixels
-    from canvas.uve.model import UveModel
+from canvas.pins import tables
+from canvas.pins.image_batches import resize_to_square
+from canvas.pins.images import Pixels, bytes_to_tensor
+from canvas.pins.workers import Predictor, Workers, predict_columns
+from canvas.uve.model import UveModel, compute_embeddings, load_uve, pack_codes
 
 
 def choose_input_side(uve: UveModel, clip: open_clip.CLIP) -> int:
@@ -29,12 +33,6 @@ def embed_arrays(
     uve: UveModel, clip: open_clip.CLIP, images: Sequence[Pixels], batch_size: int
 ) -> tuple[Vectors, Vectors]:
     """Return UVE's and CLIP's unit vectors of `images`, uint8 [S, S, 3] each; both are in eval mode on one device."""
-    import torch
-
-    from canvas.features.perceptual import compute_image_embeddings
-    from canvas.pins.images import bytes_to_tensor
-    from canvas.uve.model import compute_embeddings
-
     uve_vectors, clip_vectors = [], []
     with torch.no_grad():
         for first in range(0, len(images), batch_size):
@@ -45,50 +43,24 @@ def embed_arrays(
     return torch.cat(uve_vectors).numpy(), torch.cat(clip_vectors).numpy()
 
 
-def embed_kept_pins(
-    pins: Path, kept: Path, uve: Path, clip: Path, *, batch_size: int, workers: int | None, threads: int
-) -> Iterator[pa.RecordBatch]:
-    """Return rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner.
+def embed_kept_pins(pins: Path, kept: Path, uve: Path, clip: Path, workers: Workers) -> Iterator[pa.RecordBatch]:
+    """Return rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner."""
 
-    Each of `workers` processes (None: the engine's own) loads the models once. Images that cannot be decoded are the
-    filter's to drop: they raise.
-    """
-    import daft
+    def load_predictor() -> Predictor:
+        model = load_uve(uve).to(default_device())
+        tower = load_clip(clip / "second").eval().to(default_device())
+        side = choose_input_side(model, tower)
 
-    from canvas.pins import tables
-
-    numbers = daft.DataType.list(daft.DataType.float32())
-    fields = {"uve": numbers, "uve_code": daft.DataType.binary(), "clip": numbers}
-
-    @daft.cls(max_concurrency=workers, use_process=False)
-    class Embedder:
-        def __init__(self) -> None:
-            import torch
-
-            from canvas.clip.model import load_clip
-            from canvas.device import default_device
-            from canvas.uve.model import load_uve
-
-            torch.set_num_threads(threads)
-            self.uve = load_uve(uve).to(default_device())
-            self.clip = load_clip(clip / "second").eval().to(default_device())
-
-        @daft.method.batch(return_dtype=daft.DataType.struct(fields), batch_size=batch_size)
-        def embed(self, column: daft.Series) -> list[dict[str, Any]]:
-            from canvas.pins.image_batches import resize_to_square
-            from canvas.pins.images import decode_image
-            from canvas.uve.model import pack_codes
-
-            side = choose_input_side(self.uve, self.clip)
-            images = [resize_to_square(decode_image(data), side) for data in column.to_pylist()]
-            vectors, clip_vectors = embed_arrays(self.uve, self.clip, images, batch_size)
+        def embed_images(images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+            squares = [resize_to_square(image, side) for image in images]
+            vectors, clip_vectors = embed_arrays(model, tower, squares, workers.batch_size)
             return [
                 {"uve": vector.tolist(), "uve_code": code.tobytes(), "clip": clip_vector.tolist()}
                 for vector, code, clip_vector in zip(vectors, pack_codes(vectors), clip_vectors, strict=True)
             ]
 
-    embed: Any = Embedder().embed  # Daft makes an expression of it
+        return embed_images
+
     frame = tables.scan_kept(pins, kept, ["pin_id", "image"])
-    frame = frame.select("pin_id", embed(frame["image"]).alias("embedding"))
-    frame = frame.select("pin_id", *(frame["embedding"].get(name).alias(name) for name in fields))
-    return tables.stream_batches(frame, len(tables.read_kept_splits(pins, kept)), "embed")
+    rows = predict_columns(frame, load_predictor, tables.EMBEDDINGS, workers)
+    return tables.stream_batches(rows, len(tables.read_kept_splits(pins, kept)), "embed")

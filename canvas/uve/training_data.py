@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
 from canvas.pins.frames import CropSpec
-from canvas.pins.image_batches import CropBatches
+from canvas.pins.image_batches import CropBatch, CropBatches
 from canvas.pins.images import Pixels
-from canvas.train.data import Batch, get_local_batch_size
+from canvas.train.data import get_local_batch_size
 from canvas.train.draws import mix_seed
 from canvas.uve.spec import TASKS
 
@@ -32,11 +32,10 @@ def read_labels(pins: Path, truth: Path, captions: Path, pin_ids: Collection[str
     The scene is truth's; of pins that truth does not hold, it is the background of the generated caption.
     """
     labels: dict[str, dict[str, str]] = {task: {} for task in TASKS}
-    for row in tables.read(pins, ["pin_id", "product_id", "category", "board"]).to_pylist():
-        if row["pin_id"] in pin_ids:
-            for task, column in (("product", "product_id"), ("category", "category"), ("board", "board")):
-                if row[column]:
-                    labels[task][row["pin_id"]] = row[column]
+    for row in tables.iterate_rows(pins, ["product_id", "category", "board"], pin_ids):
+        for task, column in (("product", "product_id"), ("category", "category"), ("board", "board")):
+            if row[column]:
+                labels[task][row["pin_id"]] = row[column]
     scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()}
     labels["scene"] = {pin: scene for pin, scene in scene_of.items() if scene and pin in pin_ids}
     for pin, background in read_backgrounds(captions, pin_ids).items():
@@ -59,9 +58,14 @@ def select_classes(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[
     return classes
 
 
+class UveBatch(CropBatch):
+    """Crops of labelled images."""
+
+    labels: torch.Tensor  # int64 [B, T], of each task the class's number, or MISSING
+
+
 class BalancedCrops(CropBatches):
-    """Crops of labelled images: `pin_id`, `images` uint8 [B, 3, side, side], and for each task a column of its name,
-    int64 [B], class numbers or MISSING.
+    """Crops of images with their labels: T tasks, in the order of `classes`.
 
     Tasks take turns, each draws one of its classes, and the class one of its pins: rare classes come as often as
     frequent ones. What a sample is, is a function of the seed, the step and its place.
@@ -70,7 +74,7 @@ class BalancedCrops(CropBatches):
     def __init__(
         self,
         ids: list[str],
-        pictures: list[Pixels],
+        images: list[Pixels],
         side: int,
         crops: CropSpec,
         batch_size: int,
@@ -79,31 +83,28 @@ class BalancedCrops(CropBatches):
         labels: Labels,
         classes: Mapping[str, Sequence[str]],
     ) -> None:
-        super().__init__(ids, pictures, side, crops, batch_size, seed)
-        self.labels: dict[str, np.ndarray] = {}
-        self.members: dict[str, list[np.ndarray]] = {}  # task -> rows of each class
+        super().__init__(ids, images, side, crops, batch_size, seed)
+        columns: list[NDArray[np.int64]] = []
+        self.members: list[list[NDArray[np.int64]]] = []  # of each task, the rows of each class
         for task, names in classes.items():
             number = {name: at for at, name in enumerate(names)}
-            numbers = np.array([number.get(labels[task].get(pin, ""), MISSING) for pin in ids])
-            self.labels[task] = numbers
-            order = np.argsort(numbers, kind="stable")
-            ends = np.searchsorted(numbers[order], np.arange(len(names) + 1))
-            members = [order[start:end] for start, end in pairwise(ends)]
-            self.members[task] = [rows for rows in members if len(rows)]
+            column = np.array([number.get(labels[task].get(pin, ""), MISSING) for pin in ids])
+            members = [np.flatnonzero(column == at) for at in range(len(names))]
+            self.members.append([rows for rows in members if len(rows)])
+            columns.append(column)
+        self.labels = torch.from_numpy(np.stack(columns, axis=1))  # [N, T]
 
-    def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
+    def select_rows(self, step: int, rank: int, world: int) -> NDArray[np.int64]:
         """Return the rows of the images of this rank's slice of batch `step`."""
         local = get_local_batch_size(self.batch_size, world)
-        tasks = list(self.members)
-        chosen = []
+        rows = []
         for place in range(rank * local, (rank + 1) * local):
             rng = np.random.default_rng(mix_seed(self.seed, step, place, 2))
-            members = self.members[tasks[(step * self.batch_size + place) % len(tasks)]]
-            rows = members[int(rng.integers(len(members)))]
-            chosen.append(rows[int(rng.integers(len(rows)))])
-        return np.array(chosen)
+            classes = self.members[(step * self.batch_size + place) % len(self.members)]
+            members = classes[int(rng.integers(len(classes)))]
+            rows.append(members[int(rng.integers(len(members)))])
+        return np.array(rows)
 
-    def __call__(self, step: int, rank: int, world: int) -> Batch:
+    def __call__(self, step: int, rank: int, world: int) -> UveBatch:
         rows = self.select_rows(step, rank, world)
-        batch = super().__call__(step, rank, world)
-        return {**batch, **{task: torch.from_numpy(labels[rows]) for task, labels in self.labels.items()}}
+        return {**super().__call__(step, rank, world), "labels": self.labels[torch.from_numpy(rows)]}

@@ -78,9 +78,7 @@ def test_rare_classes_come_as_often_as_frequent_ones():
 def test_labels_go_with_their_pictures_and_unknown_ones_are_missing():
     batch = crops(20)(3, 0, 1)
     assert batch["images"].shape == (20, 3, 32, 32)
-    for pin, image, scene, product in zip(
-        batch["pin_id"], batch["images"], batch["scene"], batch["product"], strict=True
-    ):
+    for pin, image, (scene, product) in zip(batch["pin_id"], batch["images"], batch["labels"], strict=True):
         number = int(pin[1:])
         assert (image == number).all()
         assert scene == (0 if number < 20 else 1)

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from canvas.uve.model import build_uve
-from canvas.uve.objective import ProxyClassifier, ProxySoftmax
 from canvas.uve.spec import UveSpec
+from canvas.uve.training import ProxyClassifier, ProxySoftmax
 
 SPEC = UveSpec(
     trunk="resnet10t",
@@ -26,7 +26,7 @@ def batch(scene: list[int], product: list[int]) -> dict:
     images = torch.randint(
         0, 256, (len(scene), 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
-    return {"images": images, "scene": torch.tensor(scene), "product": torch.tensor(product)}
+    return {"images": images, "labels": torch.tensor([scene, product]).T}
 
 
 def test_logits_are_cosines_over_the_temperature(model):

@@ -1,0 +1,59 @@
+"""Models from directories and the hub: in safetensors only, and those of transformers one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+M = TypeVar("M", bound="ModelMixin")
+
+LOADING_LOCK = threading.Lock()
+"""Held while `from_pretrained` runs. transformers builds a model under switches of the whole process (meta device, no
+initial weights): two workers of the data engine that load at once leave one with random weights where they were tied,
+and only a report on the console says so."""
+
+
+def load_with_processor(
+    model_class: Any, processor_class: Any, source: str | Path, task: str, **options: object
+) -> tuple[Any, Any]:
+    """Load a model of transformers for `task`, and its processor, by path or hub id.
+
+    Args:
+        options: Of the model's `from_pretrained`.
+
+    Raises:
+        ValueError: `source` holds no such model in safetensors.
+    """
+    try:
+        with LOADING_LOCK:
+            model = model_class.from_pretrained(str(source), use_safetensors=True, **options)
+        return model, processor_class.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} is no {task} model of transformers in safetensors: {reason}") from None
+
+
+def load_stage_model(model_class: type[M], path: str | Path, stage: str) -> M:
+    """Load the model that `stage` saved in a directory, in eval mode; ValueError if it holds none."""
+    if not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} holds no config.json: name a directory that the {stage} stage wrote")
+    model: M = model_class.from_pretrained(str(path), use_safetensors=True)
+    return model.eval()
+
+
+def load_initial_model(model_class: type[M], source: str | Path, config: Mapping[str, object], section: str) -> M:
+    """Load the model that training starts from; ValueError if its config is not the one that params `section` say."""
+    model = load_stage_model(model_class, source, f"train_{section}")
+    actual = {name: _convert_to_list(model.config[name]) for name in config}
+    if different := sorted(name for name in config if actual[name] != _convert_to_list(config[name])):
+        raise ValueError(f"{section}.init_from {source} differs in {', '.join(different)}: it has {actual}")
+    return model
+
+
+def _convert_to_list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

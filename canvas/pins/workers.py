@@ -1,0 +1,61 @@
+"""Models over tables of pins: each worker of the data engine holds one, and predicts columns from images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from PIL import Image
+
+from canvas.pins.images import decode_image
+
+if TYPE_CHECKING:
+    import daft
+
+Predictor = Callable[[Sequence[Image.Image]], Sequence[dict[str, Any]]]
+"""A model that predicts a row of columns from each image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workers:
+    """How the work of a model over a table is shared out."""
+
+    count: int | None  # processes that each hold the model; None: the engine's own, in its threads
+    threads: int  # of each model
+    batch_size: int  # images at once
+
+
+def predict_columns(
+    pins: daft.DataFrame,
+    load_predictor: Callable[[], Predictor],
+    schema: pa.Schema,
+    workers: Workers,
+    *,
+    keep: Sequence[str] = ("pin_id",),
+) -> daft.DataFrame:
+    """Return the columns `keep` of a frame of pins, and those of `schema` that a model predicts from its `image`.
+
+    Lazy, in the frame's order on the native runner. Each worker calls `load_predictor` once. Images that cannot be
+    decoded are the filter's to drop: they raise.
+    """
+    import daft
+
+    fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema if field.name not in keep}
+
+    @daft.cls(max_concurrency=workers.count, use_process=False)
+    class Worker:
+        def __init__(self) -> None:
+            import torch
+
+            torch.set_num_threads(workers.threads)
+            self.predict = load_predictor()
+
+        @daft.method.batch(  # type: ignore[untyped-decorator]
+            return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=workers.batch_size
+        )
+        def predict_rows(self, images: daft.Series) -> list[dict[str, Any]]:
+            return list(self.predict([decode_image(data) for data in images.to_pylist()]))
+
+    return pins.select(*keep, Worker().predict_rows(pins["image"]))
