@@ -11,12 +11,13 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import nn
 
 from bench.measurement import measure_in_turns, measure_seconds
-from canvas.train.data import Batch, TensorBatches
+from canvas.train.data import TensorBatches
 from canvas.train.draws import Draws
 from canvas.train.loop import fit
 from canvas.train.spec import TrainSpec
@@ -49,14 +50,15 @@ def build_network(width: int, depth: int) -> nn.Module:
     return nn.Sequential(first, *(Residual(width) for _ in range(depth)), last)
 
 
-def build_batches() -> TensorBatches:
-    latents = torch.randn(1024, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    return TensorBatches({"pin_id": [str(row) for row in range(1024)], "latents": latents}, BATCH, 0)
+class LatentBatch(TypedDict):
+    pin_id: list[str]
+    latents: torch.Tensor  # [N, CHANNELS, SIDE, SIDE]
 
 
-def compute_flow_loss(model: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def compute_flow_loss(
+    model: nn.Module, batch: LatentBatch, draws: Draws
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     latents = batch["latents"]
-    assert isinstance(latents, torch.Tensor)
     noise, times = draws.normal(*latents.shape), draws.uniform(len(latents)).view(-1, 1, 1, 1)
     return (model(latents.lerp(noise, times)) - (noise - latents)).square().mean(), {}
 
@@ -83,9 +85,10 @@ def build_train_spec(ema: tuple[float, ...]) -> TrainSpec:
     )
 
 
-def measure_loop(model: nn.Module, batches: TensorBatches, ema: tuple[float, ...]) -> float:
+def measure_loop(model: nn.Module, latents: torch.Tensor, ema: tuple[float, ...]) -> float:
     """Return the milliseconds of a step of `fit`, the median of its windows, without its checkpoint."""
-    spec = build_train_spec(ema)
+    spec, ids = build_train_spec(ema), [str(row) for row in range(len(latents))]
+    batches: TensorBatches[LatentBatch] = TensorBatches({"pin_id": ids, "latents": latents}, BATCH, 0)
     with tempfile.TemporaryDirectory() as folder:
         result = fit(model, compute_flow_loss, batches, spec, checkpoints=Path(folder), log=lambda metrics, step: None)
     return 1e3 * BATCH / result.images_per_second
@@ -120,14 +123,12 @@ def measure_draws() -> float:
 
 
 def measure_medians(width: int, depth: int) -> dict[str, float]:
-    batches = build_batches()
-    latents = batches.columns["latents"]
-    assert isinstance(latents, torch.Tensor)
+    latents = torch.randn(1024, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     milliseconds = measure_in_turns(
         {
             "bare_ms": lambda: measure_bare_loop(build_network(width, depth), latents),
-            "loop_ms": lambda: measure_loop(build_network(width, depth), batches, ()),
-            "loop_with_two_averages_ms": lambda: measure_loop(build_network(width, depth), batches, (0.05, 0.1)),
+            "loop_ms": lambda: measure_loop(build_network(width, depth), latents, ()),
+            "loop_with_two_averages_ms": lambda: measure_loop(build_network(width, depth), latents, (0.05, 0.1)),
         },
         ROUNDS,
     )

@@ -10,7 +10,7 @@ from canvas.pins.frames import FrameSpec
 from canvas.segmenter.spec import EdgeSpec
 from components import artifacts
 from evaluation.generator.spec import EvaluationSpec
-from evaluation.tables.drift import DriftLimits
+from evaluation.tables.spec import DriftLimits
 from lifecycle.declare.stage import Input, Output, Report, stage
 
 
@@ -62,7 +62,7 @@ def evaluate(
     scored = time.perf_counter()
     tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
-    models, judge = group_by_model(rows), dict(scorer.judges.accuracy)
+    models, judge = group_by_model(rows), dict(scorer.backgrounds.judges.accuracy)
     challenger, before, ranking = models["challenger"], models.get("champion", []), "reward_overall"
     by_model = compute_metrics_by_model(models, features, params.features)
     by_slice = compute_slice_metrics(challenger, params.slices)

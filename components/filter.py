@@ -49,7 +49,7 @@ def filter(
     from canvas.filters.chain import FilterChain
     from canvas.pins import tables
     from canvas.pins.engine import start_engine
-    from evaluation.tables.filtering import compute_filter_metrics, format_funnel_csv, render_filter_page
+    from evaluation.tables.filtering import FilterReport
 
     start_engine(engine)
     chain = FilterChain(pins.path)
@@ -63,7 +63,7 @@ def filter(
         log.metrics({f"left_after.{name}": left}, step)
 
     tables.write(kept.path, [chain.table()], tables.KEPT)
-    figures = compute_filter_metrics(chain, truth.path)
-    metrics.write(figures)
-    funnel.write(format_funnel_csv(chain))
-    report.write(render_filter_page(chain, truth.path, filter.sheet_each))
+    results = FilterReport(chain, truth.path)
+    metrics.write(results.compute_metrics())
+    funnel.write(results.format_funnel_csv())
+    report.write(results.render_page(filter.sheet_each))

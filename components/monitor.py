@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.artifacts import Kept, Pins
-from evaluation.tables.drift import DriftLimits
+from evaluation.tables.spec import DriftLimits
 from lifecycle.declare.stage import Input, Metrics, Output, Report, stage
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.artifacts import Pins, ValidationMetrics
-from evaluation.tables.suites import Limits
+from evaluation.tables.spec import Limits
 from lifecycle.declare.stage import Input, Output, Report, Scratch, Site, stage
 
 

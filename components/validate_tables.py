@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.artifacts import Captions, Kept, Masks, Pins
-from evaluation.tables.suites import Limits
+from evaluation.tables.spec import Limits
 from lifecycle.declare.stage import Input, Metrics, Output, Report, Scratch, Site, stage
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    from canvas.inference.batch import Request
-    from canvas.inference.pipeline import CanvasPipeline
-    from canvas.pins.images import Pixels
-    from canvas.pins.products import ProductPin
+from canvas.inference.batch import Request
+from canvas.inference.known_bad import degrade_image, paste_product
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import build_masked_product
+from canvas.pins import tables
+from canvas.pins.captions import format_caption
+from canvas.pins.images import Pixels, decode_image, draw_contact_sheet, encode_png
+from canvas.pins.masks import encode_mask
+from canvas.pins.products import ProductPin
 
 Row = dict[str, Any]
 
@@ -25,11 +29,6 @@ def build_candidate_requests(
 
     An item is a pin and a prompt. Its seeds do not depend on other items, so that a later model gets the same noise.
     """
-    from canvas.inference.batch import Request
-    from canvas.inference.product import build_masked_product
-    from canvas.pins.captions import format_caption
-    from canvas.pins.masks import encode_mask
-
     items: list[Row] = []
     requests: list[Request] = []
     for pin in pins:
@@ -54,8 +53,6 @@ def build_candidate_requests(
 
 def build_candidates(items: Sequence[Row], images: Sequence[Pixels], model: str, digest: str | None) -> list[Row]:
     """Return the rows of one model's images of the items."""
-    from canvas.pins.images import encode_png
-
     return [
         _build_candidate(item, encode_png(Image.fromarray(image)), model, digest)
         for item, image in zip(items, images, strict=True)
@@ -64,8 +61,6 @@ def build_candidates(items: Sequence[Row], images: Sequence[Pixels], model: str,
 
 def read_champion_candidates(evaluation: Path, items: Sequence[Row]) -> list[Row]:
     """Return the champion's rows of the same items and seeds from its evaluation, in which it was the challenger."""
-    from canvas.pins import tables
-
     if not evaluation.is_dir():
         return []
     by_seed = {(item["item_id"], item["seed"]): item for item in items}
@@ -85,8 +80,6 @@ def build_known_bad_candidates(
     checks: int,
 ) -> list[Row]:
     """Return each item's product pasted on a backdrop, and for `checks` of raters the challenger's image degraded."""
-    from canvas.inference.known_bad import degrade_image, paste_product
-
     pasted = [
         paste_product(pipeline, request.product, backdrops[item["seed"] % len(backdrops)])
         for item, request in zip(items, requests, strict=True)
@@ -100,8 +93,6 @@ def build_known_bad_candidates(
 
 def draw_candidate_sheet(rows: Sequence[Row], originals: Mapping[str, Image.Image], count: int) -> Image.Image:
     """Draw about `count` items in rows: the original, and every model's image of the item's first seed."""
-    from canvas.pins.images import decode_image, draw_contact_sheet
-
     models = list(dict.fromkeys(row["model"] for row in rows))
     by_model = {
         model: {(row["item_id"], row["seed"]): row for row in rows if row["model"] == model} for model in models

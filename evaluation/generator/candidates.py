@@ -6,31 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import open_clip
+import torch
 from PIL import Image
+from tqdm import tqdm
 
+from canvas.clip.model import TextTower, load_clip
+from canvas.clip.spec import TextSpec
+from canvas.device import default_device
+from canvas.features.perceptual import FeatureDistance, compute_image_embeddings
+from canvas.inference.product import Product, build_masked_product
+from canvas.pins.images import Pixels, bytes_to_tensor, decode_image, read_images
+from canvas.pins.masks import decode_mask
+from canvas.pins.products import ProductPin
+from canvas.pins.scene_views import Views, stack_views
 from canvas.pins.tables import CANDIDATES, MASK_SIZES
+from canvas.reward.model import RewardModel, load_reward, predict_scores
+from canvas.segmenter.model import load_segmenter, make_square_tensor
+from canvas.segmenter.spec import EdgeSpec
+from evaluation.generator.background_scores import BackgroundScorer
+from evaluation.generator.comparison import Row
+from evaluation.generator.spec import EvaluationSpec, FeatureName
+from evaluation.judges.features import choose_view_side, extract_trunk_features, extract_trunk_maps
+from evaluation.judges.judges import Judges
 from evaluation.measures.distances import Features, text_agreement
 
-if TYPE_CHECKING:
-    import open_clip
-
-    from canvas.clip.model import TextTower
-    from canvas.clip.spec import TextSpec
-    from canvas.inference.product import Product
-    from canvas.pins.images import Pixels
-    from canvas.pins.products import ProductPin
-    from canvas.pins.scene_views import Views
-    from canvas.reward.model import RewardModel
-    from canvas.segmenter.model import Segmenter
-    from canvas.segmenter.spec import EdgeSpec
-    from evaluation.generator.spec import EvaluationSpec, FeatureName
-    from evaluation.judges.judges import Judges
-
-Row = Mapping[str, Any]
-FeatureSets = Mapping[str, Mapping["FeatureName", Features]]
+FeatureSets = Mapping[str, Mapping[FeatureName, Features]]
 """Set of images (a model's, or "real") -> features by name."""
 
 
@@ -39,10 +42,7 @@ class Scorer:
     """The networks that score candidates: the same for every model's."""
 
     spec: EvaluationSpec
-    frame_side: int  # pixels of the squares that seams are measured in
-    edges: EdgeSpec
-    judges: Judges
-    segmenter: Segmenter
+    backgrounds: BackgroundScorer
     clips: Mapping[str, open_clip.CLIP]
     tower: TextTower  # the text half of the one that compares images and prompts
     reward: RewardModel
@@ -61,24 +61,28 @@ class Scorer:
         reward: Path,
     ) -> Scorer:
         """Load the networks onto the default device."""
-        from canvas.clip.model import TextTower, load_clip
-        from canvas.device import default_device
-        from canvas.reward.model import load_reward
-        from canvas.segmenter.model import load_segmenter
-        from evaluation.judges.judges import Judges
-
         device = default_device()
         clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
-        return cls(
-            spec=spec,
-            frame_side=frame_side,
-            edges=edges,
+        backgrounds = BackgroundScorer(
             judges=Judges.load(judges),
             segmenter=load_segmenter(segmenter).to(device),
+            edges=edges,
+            seam_side=frame_side,
+            seam_reach=spec.seam_reach,
+            batch_size=spec.batch_size,
+        )
+        return cls(
+            spec=spec,
+            backgrounds=backgrounds,
             clips=clips,
             tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
             reward=load_reward(reward).to(device),
         )
+
+    @property
+    def view_side(self) -> int:
+        """Pixels of the squares that judges are given."""
+        return choose_view_side(self.backgrounds.seam_side)
 
     def score_candidates(
         self, candidates: Sequence[Row], pins: Path, real: Sequence[ProductPin]
@@ -88,12 +92,6 @@ class Scorer:
         Raises:
             ValueError: If no candidate is the challenger's, or a pin is missing.
         """
-        from tqdm import tqdm
-
-        from canvas.pins.images import read_images
-        from canvas.pins.scene_views import stack_views
-        from evaluation.judges.features import choose_view_side, extract_trunk_features
-
         if not any(row["model"] == "challenger" for row in candidates):
             raise ValueError("the candidates hold no image of the challenger: there is nothing to evaluate")
         by_pin: dict[str, list[Row]] = {}
@@ -109,7 +107,7 @@ class Scorer:
                 scored |= {row["candidate_id"]: (row, view, features) for row, view, features in results}
                 bar.update(len(by_pin[pin_id]))
         ordered = [scored[row["candidate_id"]] for row in candidates]
-        real_views = stack_views([pin.image for pin in real], choose_view_side(self.frame_side))
+        real_views = stack_views([pin.image for pin in real], self.view_side)
         sets = {"real": self._extract_features(real_views, extract_trunk_features(real_views))}
         for model in dict.fromkeys(row["model"] for row in candidates):
             own = [entry for entry in ordered if entry[0]["model"] == model]
@@ -122,13 +120,6 @@ class Scorer:
 
         Raises `ValueError` for an image that is not of the size of `original`, which is RGB.
         """
-        from canvas.inference.product import build_masked_product
-        from canvas.pins.images import decode_image
-        from canvas.pins.masks import decode_mask
-        from canvas.pins.scene_views import stack_views
-        from evaluation.generator.image_scores import measure_seam_gradients, score_images
-        from evaluation.judges.features import choose_view_side, extract_trunk_features
-
         images = [decode_image(row["image"]) for row in rows]
         for row, image in zip(rows, images, strict=True):
             if image.size != original.size:
@@ -136,22 +127,11 @@ class Scorer:
         mask = decode_mask(rows[0]["mask"])
         product = build_masked_product(original, mask)
         pixels, prompts = [np.asarray(image) for image in images], [row["prompt"] for row in rows]
-        views = stack_views(images, choose_view_side(self.frame_side))
+        views = stack_views(images, self.view_side)
         features = extract_trunk_features(views, self.spec.batch_size)
-        scores = score_images(
-            pixels,
-            views,
-            [product] * len(rows),
-            [row["pin_id"] for row in rows],
-            prompts,
-            judges=self.judges,
-            segmenter=self.segmenter,
-            edges=self.edges,
-            seam_side=self.frame_side,
-            reach=self.spec.seam_reach,
-            batch_size=self.spec.batch_size,
-        )
-        (seam,) = measure_seam_gradients([product.pixels], [product], self.frame_side, self.spec.seam_reach)
+        pin_ids, products = [row["pin_id"] for row in rows], [product] * len(rows)
+        scores = self.backgrounds.score(pixels, views, products, pin_ids, prompts)
+        (seam,) = self.backgrounds.measure_seams([product.pixels], [product])
         columns: dict[str, Sequence[float | None]] = {
             "agreement": self._compute_agreement(images, prompts),
             "diversity": compute_diversities(rows, images, self.spec.distance_side),
@@ -166,8 +146,8 @@ class Scorer:
                 "extension": score.extension,
                 "erosion": score.erosion,
                 "seam_ratio": score.seam / seam if score.seam is not None and seam else None,
-                "scene_right": None if score.scene is None else float(score.seen == score.scene),
-                "scene_right_sharp": None if score.scene is None else float(score.seen_sharp == score.scene),
+                "scene_right": score.scene_right,
+                "scene_right_sharp": score.scene_right_sharp,
             }
             for index, (row, score) in enumerate(zip(rows, scores, strict=True))
         ]
@@ -180,10 +160,6 @@ class Scorer:
         }
 
     def _compute_agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        import torch
-
-        from canvas.segmenter.model import make_square_tensor
-
         clip = self.clips[self.spec.agreement]
         side = clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
@@ -194,10 +170,6 @@ class Scorer:
     def _predict_rewards(
         self, images: Sequence[Pixels], product: Product, prompts: Sequence[str]
     ) -> dict[str, list[float]]:
-        import torch
-
-        from canvas.reward.model import predict_scores
-
         scores = predict_scores(
             self.reward,
             torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
@@ -211,11 +183,6 @@ class Scorer:
 
 def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
     """Return unit embeddings float32 [N, E] of images uint8 [N, h, w, 3]."""
-    import torch
-
-    from canvas.features.perceptual import compute_image_embeddings
-    from canvas.pins.images import bytes_to_tensor
-
     embeddings, device = [], next(clip.parameters()).device
     with torch.no_grad():
         for first in range(0, len(views), batch_size):
@@ -226,8 +193,6 @@ def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Feature
 
 def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:
     """Return embeddings float32 [N, E] of prompts, each distinct one encoded once."""
-    import torch
-
     with torch.no_grad():
         embeddings = {prompt: tower(tower.tokenize([prompt]))[1][0].cpu().numpy() for prompt in dict.fromkeys(prompts)}
     return np.stack([embeddings[prompt] for prompt in prompts])
@@ -238,13 +203,6 @@ def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side
 
     The distance is LPIPS (Zhang et al. 2018, eq. 1) on the judges' network, without learnt weights.
     """
-    import torch
-
-    from canvas.features.perceptual import FeatureDistance
-    from canvas.pins.images import bytes_to_tensor
-    from canvas.segmenter.model import make_square_tensor
-    from evaluation.judges.features import extract_trunk_maps
-
     distance = FeatureDistance(extract_trunk_maps)
     groups: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(rows):

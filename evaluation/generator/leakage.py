@@ -8,20 +8,18 @@ that belongs there is hidden. Products inserted into generated images measure ho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from canvas.pins.scene_views import Views
+from canvas.styles.pins import LabelledProducts
 from evaluation.judges.features import extract_trunk_features
 from evaluation.judges.scenes import INVERSE_PENALTY
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-    from canvas.pins.scene_views import Views
-    from canvas.styles.pins import LabelledProducts
 
 Masks = NDArray[np.bool_]  # [N, h, w]
 
@@ -48,10 +46,6 @@ class ProductJudge:
 
         Each has the shape of another image's product hidden.
         """
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
         large, large_labels = build_examples(products, seed)
         small, small_labels = build_small_examples(products, seed)
         labels = large_labels + small_labels
@@ -97,12 +91,9 @@ def compute_judge_metrics(judge: ProductJudge, products: LabelledProducts, seed:
     """Return the share of right categories, and of backgrounds in which the judge recognizes a product."""
     views, labels = build_examples(products, seed)
     pairs = list(zip(judge.recognize_products(views, np.zeros(views.shape[:3], bool)), labels, strict=True))
-    hits = [output == label for output, label in pairs if label != NO_PRODUCT]
-    alarms = [output != NO_PRODUCT for output, label in pairs if label == NO_PRODUCT]
-    return {
-        "product_judge_right": float(np.mean(hits)) if hits else 0.0,
-        "product_judge_false_alarms": float(np.mean(alarms)) if alarms else 0.0,
-    }
+    hits = [output == label for output, label in pairs if label != NO_PRODUCT] or [False]
+    alarms = [output != NO_PRODUCT for output, label in pairs if label == NO_PRODUCT] or [False]
+    return {"product_judge_right": float(np.mean(hits)), "product_judge_false_alarms": float(np.mean(alarms))}
 
 
 def detect_leaks(labels: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:

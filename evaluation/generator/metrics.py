@@ -74,13 +74,13 @@ def compute_metrics_by_model(
 
 def compute_slice_metrics(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Return column -> value -> metrics of the rows that have it."""
-    metrics: dict[str, dict[str, dict[str, float]]] = {}
-    for column in columns:
-        values = sorted({str(row[column]) for row in rows if row[column] is not None})
-        metrics[column] = {
-            value: compute_model_metrics([row for row in rows if str(row[column]) == value]) for value in values
+    return {
+        column: {
+            value: compute_model_metrics([row for row in rows if str(row[column]) == value])
+            for value in sorted({str(row[column]) for row in rows if row[column] is not None})
         }
-    return metrics
+        for column in columns
+    }
 
 
 def select_worst(rows: Iterable[Row], by: str, count: int) -> list[Row]:

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import open_clip
 from PIL import Image
 
+from canvas.clip.model import load_clip
+from canvas.device import default_device
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import build_masked_product
+from canvas.pins.images import Pixels
+from canvas.pins.products import load_product_pins
+from canvas.pins.scene_views import Views, stack_views
+from canvas.pins.tables import HELD_OUT_SPLITS
+from canvas.styles.pins import LabelledProducts, read_labelled_products
+from evaluation.generator.background_scores import measure_core_difference
+from evaluation.generator.candidates import embed_images, embed_prompts
+from evaluation.generator.leakage import ProductJudge, compute_judge_metrics, detect_leaks, insert_products
+from evaluation.generator.spec import StyleEvaluationSpec
 from evaluation.generator.style_scores import StyleScore, average_agreements, compute_agreements, standardize_features
-from evaluation.generator.style_trials import format_prompt, select_comparisons
-
-if TYPE_CHECKING:
-    import open_clip
-
-    from canvas.inference.pipeline import CanvasPipeline
-    from canvas.pins.images import Pixels
-    from canvas.pins.scene_views import Views
-    from canvas.styles.pins import LabelledProducts
-    from evaluation.generator.leakage import ProductJudge
-    from evaluation.generator.spec import StyleEvaluationSpec
-    from evaluation.generator.style_trials import StylePlan
-    from evaluation.judges.judges import Judges
-    from evaluation.measures.distances import Features
+from evaluation.generator.style_trials import StylePlan, format_prompt, select_comparisons
+from evaluation.judges.features import extract_scene_features, extract_trunk_features
+from evaluation.judges.judges import Judges
+from evaluation.measures.distances import Features, text_agreement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,16 +57,6 @@ class StyleScorer:
         captions: Path,
     ) -> StyleScorer:
         """Load the networks onto the default device, and fit the judge of products to the tables' train split."""
-        from canvas.clip.model import load_clip
-        from canvas.device import default_device
-        from canvas.pins.products import load_product_pins
-        from canvas.pins.scene_views import stack_views
-        from canvas.pins.tables import HELD_OUT_SPLITS
-        from canvas.styles.pins import read_labelled_products
-        from evaluation.generator.leakage import ProductJudge
-        from evaluation.judges.features import extract_trunk_features
-        from evaluation.judges.judges import Judges
-
         tables, held_out = (pins, kept, truth), HELD_OUT_SPLITS
         train = read_labelled_products(*tables, splits=("train",), side=side, count=spec.learnt_pins)
         real = load_product_pins(pins, kept, masks, captions, splits=held_out, count=spec.real_pins)
@@ -79,8 +72,6 @@ class StyleScorer:
 
     def compute_judge_accuracies(self) -> dict[str, float]:
         """Return the accuracies of the judges of scenes and products on held-out pins."""
-        from evaluation.generator.leakage import compute_judge_metrics
-
         accuracies = dict(self.judges.accuracy)
         if self.product_judge is not None and len(self.products.views):
             accuracies |= compute_judge_metrics(self.product_judge, self.products, self.seed)
@@ -90,11 +81,6 @@ class StyleScorer:
         self, pipeline: CanvasPipeline, plan: StylePlan, images: Sequence[Pixels], split_of: Mapping[str, str]
     ) -> tuple[list[StyleScore], Features]:
         """Return the score of each trial's image, and the images' features; `split_of` pins."""
-        from canvas.inference.product import build_masked_product
-        from canvas.pins.scene_views import stack_views
-        from evaluation.generator.image_scores import measure_core_difference
-        from evaluation.judges.features import extract_scene_features, extract_trunk_features
-
         views = stack_views([Image.fromarray(image) for image in images], self.side)
         features = standardize_features(extract_trunk_features(views), self.real)
         style_views = stack_views([style.image for style in plan.styles], self.side)
@@ -131,9 +117,6 @@ class StyleScorer:
 
     def _detect_leaks(self, plan: StylePlan, views: Views) -> tuple[Sequence[bool | None], dict[int, bool]]:
         """Return whether the style's product is recognized in each image; and by index whether an inserted one is."""
-        from canvas.pins.scene_views import stack_views
-        from evaluation.generator.leakage import detect_leaks, insert_products
-
         if self.product_judge is None:
             return [None] * len(plan.trials), {}
         masks = [Image.fromarray((subject.pin.mask * 255).astype(np.uint8)) for subject in plan.subjects]
@@ -152,9 +135,6 @@ class StyleScorer:
 
     def _compute_text_agreement(self, pipeline: CanvasPipeline, plan: StylePlan, views: Views) -> dict[int, float]:
         """Return the agreement of prompted images with their prompt by index; the pipeline has the text tower."""
-        from evaluation.generator.candidates import embed_images, embed_prompts
-        from evaluation.measures.distances import text_agreement
-
         prompts = {
             index: format_prompt(plan.subjects[trial.subject], plan.styles[trial.style])
             for index, trial in enumerate(plan.trials)

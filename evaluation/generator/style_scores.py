@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from canvas.features.vectors import normalize_vectors
+from evaluation.generator.background_scores import OptionalValues, compute_crossed_means
 from evaluation.measures.distances import Features
-from evaluation.statistics.intervals import crossed_bootstrap_mean
-
-OptionalValues = Sequence[float | None]
-"""One a score; None: it does not count."""
 
 MetricsByStrength = Mapping[float, Mapping[str, Mapping[str, float]]]
 """Strength -> "prompted" and "unprompted" -> metrics."""
@@ -50,6 +48,15 @@ class StyleScore:
     leaked: bool | None  # the style image's product is recognized; None: cannot be decided
     leak_found: bool | None  # one of its kind is recognized where it was inserted; None: it was not
 
+    @property
+    def has_style_scene(self) -> bool | None:
+        return None if self.style_scene is None else self.seen == self.style_scene
+
+    @property
+    def follows_scene(self) -> bool | None:
+        """Whether the judge recognizes the style's scene; None where the product came in that scene, too."""
+        return None if self.style_scene == self.product_scene else self.has_style_scene
+
 
 def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
     """Return means with 95 % intervals of images of one strength that all had a prompt, or all had none.
@@ -61,8 +68,8 @@ def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
     upper bound for generated ones.
     """
     columns: dict[str, OptionalValues] = {
-        "style_scene": [_has_style_scene(score) for score in scores],
-        "scene_follows": [_has_followed_scene(score) for score in scores],
+        "style_scene": [score.has_style_scene for score in scores],
+        "scene_follows": [score.follows_scene for score in scores],
         "style_agreement": [score.style_agreement for score in scores],
         "style_agreement_gain": [_subtract(score.style_agreement, score.other_agreement) for score in scores],
         "picture_agreement_gain": [_subtract(score.style_agreement, score.scene_agreement) for score in scores],
@@ -70,10 +77,8 @@ def compute_style_metrics(scores: Sequence[StyleScore]) -> dict[str, float]:
         "leakage": [score.leaked for score in scores],
         "leakage_control": [score.leak_found for score in scores],
     }
-    metrics: dict[str, float] = {"pictures": len(scores)}
-    for name, values in columns.items():
-        metrics |= _compute_interval(name, scores, values)
-    return metrics | {"core_max_abs_diff": max(score.core_difference for score in scores)}
+    core_difference = max(score.core_difference for score in scores)
+    return {"pictures": len(scores), **_compute_means(scores, columns), "core_max_abs_diff": core_difference}
 
 
 def compute_prompt_changes(scores: Sequence[StyleScore], strength: float) -> dict[str, float]:
@@ -82,44 +87,30 @@ def compute_prompt_changes(scores: Sequence[StyleScore], strength: float) -> dic
     without = {(score.item, score.seed): score for score in prompted if score.strength == 0}
     styled = [score for score in prompted if score.strength == strength and (score.item, score.seed) in without]
     pairs = [(score, without[score.item, score.seed]) for score in styled]
-    scene = [_subtract(_has_style_scene(after), _has_style_scene(before)) for after, before in pairs]
-    text = [_subtract(after.text_agreement, before.text_agreement) for after, before in pairs]
-    return _compute_interval("prompt_scene_change", styled, scene) | _compute_interval(
-        "text_agreement_change", styled, text
-    )
+    columns = {
+        "prompt_scene_change": [_subtract(after.has_style_scene, before.has_style_scene) for after, before in pairs],
+        "text_agreement_change": [_subtract(after.text_agreement, before.text_agreement) for after, before in pairs],
+    }
+    return _compute_means(styled, columns)
 
 
 def compute_follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, dict[str, float]]:
     """Return `scene_follows` by the split of the style image, of images as for `compute_style_metrics`."""
     metrics = {}
-    for split in sorted({score.style_split for score in scores}):
-        own = [score for score in scores if score.style_split == split and _has_followed_scene(score) is not None]
-        if own:
-            metrics[split] = {"pictures": len(own)} | _compute_interval(
-                "scene_follows", own, [_has_followed_scene(score) for score in own]
-            )
+    decided = [score for score in scores if score.follows_scene is not None]
+    for split in sorted({score.style_split for score in decided}):
+        own = [score for score in decided if score.style_split == split]
+        means = _compute_means(own, {"scene_follows": [score.follows_scene for score in own]})
+        metrics[split] = {"pictures": len(own), **means}
     return metrics
-
-
-def _has_style_scene(score: StyleScore) -> bool | None:
-    return None if score.style_scene is None else score.seen == score.style_scene
-
-
-def _has_followed_scene(score: StyleScore) -> bool | None:
-    return None if score.style_scene == score.product_scene else _has_style_scene(score)
 
 
 def _subtract(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _compute_interval(name: str, scores: Sequence[StyleScore], values: OptionalValues) -> dict[str, float]:
-    """Return the mean of the values that count with its interval; products and style images are resampled together."""
-    pairs = [(score, float(value)) for score, value in zip(scores, values, strict=True) if value is not None]
-    if not pairs:
-        return {}
-    products, styles = [score.product for score, _ in pairs], [score.item[1] for score, _ in pairs]
-    return crossed_bootstrap_mean([value for _, value in pairs], products, styles).to_metrics(name)
+def _compute_means(scores: Sequence[StyleScore], columns: Mapping[str, OptionalValues]) -> dict[str, float]:
+    return compute_crossed_means(columns, [(score.product, score.item[1]) for score in scores])
 
 
 def compute_metrics_by_strength(
@@ -145,7 +136,7 @@ def compute_diversity(scores: Sequence[StyleScore], features: Features) -> dict[
         above = np.triu_indices(len(rows), 1)
         firsts.append(scores[rows[0]])
         distances.append(float(1 - (x[rows] @ x[rows].T)[above].mean()) if len(rows) > 1 else None)
-    return _compute_interval("diversity", firsts, distances)
+    return _compute_means(firsts, {"diversity": distances})
 
 
 def compute_agreements(generated: Features, styles: Features) -> Features:
@@ -190,17 +181,11 @@ def compute_style_summary(metrics: MetricsByStrength, scores: Sequence[StyleScor
 def format_curve_csv(metrics: MetricsByStrength) -> str:
     """Return by strength as CSV what follows the style without a prompt, and what holds of the prompt with one."""
     columns = {
-        "scene_follows": ("unprompted", "scene_follows"),
-        "scene_follows_low": ("unprompted", "scene_follows_low"),
-        "scene_follows_high": ("unprompted", "scene_follows_high"),
-        "style_agreement": ("unprompted", "style_agreement"),
-        "leakage": ("unprompted", "leakage"),
-        "diversity": ("unprompted", "diversity"),
+        **{name: ("unprompted", name) for name in ("scene_follows", "scene_follows_low", "scene_follows_high")},
+        **{name: ("unprompted", name) for name in ("style_agreement", "leakage", "diversity")},
         "prompt_scene": ("prompted", "style_scene"),
         "text_agreement": ("prompted", "text_agreement"),
     }
-    lines = ["strength," + ",".join(columns)]
-    for strength, both in metrics.items():
-        values = [both.get(how, {}).get(name, float("nan")) for how, name in columns.values()]
-        lines.append(",".join([f"{strength:g}", *("" if np.isnan(value) else f"{value:.6g}" for value in values)]))
-    return "\n".join(lines) + "\n"
+    rows = [[both.get(how, {}).get(name, np.nan) for how, name in columns.values()] for both in metrics.values()]
+    index = pd.Index([f"{strength:g}" for strength in metrics], name="strength")
+    return pd.DataFrame(rows, index, list(columns), dtype=float).to_csv(float_format="%.6g", lineterminator="\n")

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    from canvas.denoiser.spec import SamplingSpec
-    from canvas.inference.batch import Request
-    from canvas.inference.pipeline import CanvasPipeline
-    from canvas.pins.images import Pixels
-    from canvas.pins.products import ProductPin
-    from canvas.styles.pins import StylePin
-    from evaluation.generator.spec import StyleEvaluationSpec
+from canvas.denoiser.lora import merge_lora
+from canvas.denoiser.spec import SamplingSpec
+from canvas.inference.batch import Request, encode_requests, generate_images
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import build_masked_product
+from canvas.inference.style import StylePrompt, encode_style_images
+from canvas.pins import tables
+from canvas.pins.captions import format_caption
+from canvas.pins.images import Pixels, draw_contact_sheet
+from canvas.pins.products import ProductPin, load_product_pins
+from canvas.styles.pins import StylePin, read_style_pins
+from evaluation.generator.spec import StyleEvaluationSpec
 
 MAX_SCENES = 200
 """Scenes of style images, at most; without truth every background has a name of its own."""
@@ -67,10 +71,6 @@ def load_style_plan(
     Raises:
         ValueError: If there is no product, or no style image of another product.
     """
-    from canvas.pins import tables
-    from canvas.pins.products import load_product_pins
-    from canvas.styles.pins import read_style_pins
-
     products = load_product_pins(pins, kept, masks, captions, splits=spec.splits, count=spec.products)
     scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
     subjects = [Subject(pin, scene_of.get(pin.pin_id)) for pin in products]
@@ -145,8 +145,6 @@ def plan_trials(
 
 def format_prompt(subject: Subject, style: StylePin) -> str:
     """Return the subject's name before the style image's background."""
-    from canvas.pins.captions import format_caption
-
     return format_caption(subject.pin.product, style.background)
 
 
@@ -154,10 +152,6 @@ def build_requests(
     pipeline: CanvasPipeline, plan: StylePlan, layers: Literal["all", "style"], centre_pull: float
 ) -> Iterator[Request]:
     """Yield a request for each trial; every style image is embedded once."""
-    from canvas.inference.batch import Request
-    from canvas.inference.product import build_masked_product
-    from canvas.inference.style import StylePrompt, encode_style_images
-
     encoded: dict[tuple[int, float], StylePrompt] = {}
     products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
     for trial in plan.trials:
@@ -183,9 +177,6 @@ def generate_trials(
     centre_pull: float,
 ) -> list[Pixels]:
     """Return the images of the plan's trials in their order; equal ones are generated once."""
-    from canvas.denoiser.lora import merge_lora
-    from canvas.inference.batch import encode_requests, generate_images
-
     merge_lora(pipeline.unet)
     distinct = {trial.image_key: trial for trial in plan.trials}
     requests = list(build_requests(pipeline, replace(plan, trials=list(distinct.values())), layers, centre_pull))
@@ -198,8 +189,6 @@ def draw_style_grid(
     plan: StylePlan, images: Sequence[Pixels], *, count: int, strength: float, seed: int
 ) -> Image.Image:
     """Draw a row a style: its image, then those of the first `count` subjects without a prompt, originals on top."""
-    from canvas.pins.images import draw_contact_sheet
-
     subjects = plan.subjects[:count]
     rows: dict[int, dict[int, int]] = {}
     for index, trial in enumerate(plan.trials):

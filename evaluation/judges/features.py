@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    import torch
-
-    from canvas.features.imagenet import Trunk
+from canvas.device import default_device
+from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, load_pretrained_trunk
+from canvas.pins.scene_views import Views
 
 SIDE = 224
 """Pixels of the network's square input, as it was trained."""
@@ -29,7 +29,7 @@ def choose_view_side(side: int) -> int:
     return min(side, MAX_VIEW_SIDE)
 
 
-def extract_trunk_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
+def extract_trunk_features(images: Views, batch_size: int = 64) -> NDArray[np.float32]:
     """Return features float32 [N, 1280] of images [N, H, W, 3], by which sets of images are compared."""
     features = [np.zeros((0, 1280), np.float32)]
     for pixels in _iterate_batches(images, SIDE, batch_size):
@@ -37,13 +37,11 @@ def extract_trunk_features(images: NDArray[np.uint8], batch_size: int = 64) -> N
     return np.concatenate(features)
 
 
-def extract_scene_features(images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
+def extract_scene_features(images: Views, batch_size: int = 64) -> NDArray[np.float32]:
     """Return features float32 [N, 864] of images [N, H, W, 3], by which scenes are recognized.
 
     They are mean and deviation of the last maps at strides 16 and 32: textures tell scenes apart more than objects do.
     """
-    from canvas.features.imagenet import WIDTHS
-
     features = [np.zeros((0, 2 * sum(WIDTHS[-2:])), np.float32)]
     for pixels in _iterate_batches(images, SCENE_SIDE, batch_size):
         maps = _load_trunk().pyramid(pixels)[-2:]
@@ -63,25 +61,16 @@ def extract_trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
 @cache
 def _load_trunk() -> Trunk:
     """Load the network, once a process."""
-    from canvas.device import default_device
-    from canvas.features.imagenet import load_pretrained_trunk
-
     return load_pretrained_trunk().eval().to(default_device())
 
 
-def _iterate_batches(images: NDArray[np.uint8], side: int, size: int) -> Iterator[torch.Tensor]:
+def _iterate_batches(images: Views, side: int, size: int) -> Iterator[torch.Tensor]:
     """Yield the network's inputs (B, 3, side, side)."""
-    import torch
-    from torch.nn import functional as F
-
     for first in range(0, len(images), size):
-        pixels = (
-            torch.from_numpy(images[first : first + size]).to(_load_trunk().device).permute(0, 3, 1, 2).float() / 255
-        )
+        batch = torch.from_numpy(images[first : first + size]).to(_load_trunk().device)
+        pixels = batch.permute(0, 3, 1, 2).float() / 255
         yield _normalize_pixels(F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1))
 
 
 def _normalize_pixels(pixels: torch.Tensor) -> torch.Tensor:
-    from canvas.features.imagenet import MEAN, STD
-
     return (pixels - MEAN) / STD

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
+from canvas.pins.scene_views import list_scenes, load_scene_views
+from canvas.pins.tables import HELD_OUT_SPLITS
 from evaluation.judges.scenes import SceneJudge, blur_views, compute_scene_accuracy, fit_scene_judges
 from evaluation.measures.distances import Features
 
@@ -47,15 +50,10 @@ class Judges:
 
     def save(self, path: Path) -> None:
         """Write the judges into the new directory `path`."""
-        from safetensors.numpy import save_file
-
         path.mkdir(parents=True)
         both = self.both or ()
-        config = {
-            "scenes": list(self.scenes),
-            "accuracy": dict(self.accuracy),
-            "judges": [judge.scenes for judge in both],
-        }
+        scenes = [judge.scenes for judge in both]
+        config = {"scenes": list(self.scenes), "accuracy": dict(self.accuracy), "judges": scenes}
         weights = {
             f"{number}.{name}": np.ascontiguousarray(array)
             for number, judge in enumerate(both)
@@ -67,8 +65,6 @@ class Judges:
     @classmethod
     def load(cls, path: Path) -> Judges:
         """Read what `save` wrote. Raises `OSError` if it is not there."""
-        from safetensors.numpy import load_file
-
         config, weights = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8")), load_file(path / WEIGHTS_FILE)
         judges = [
             SceneJudge(tuple(scenes), weights[f"{number}.weights"], weights[f"{number}.bias"])
@@ -83,17 +79,12 @@ def fit_judges(
     """Fit judges to real pins of the train split, and measure their accuracy on held-out ones, sharp and blurred.
 
     Args:
-        pins: Table of pins.
-        kept: Table of the filter.
         truth: Table of scenes; with fewer than two of them there are no judges.
         side: Pixels of the squares that judges see.
         images: Train images, half of them without their product.
         held_out_count: Held-out images.
         seed: Of the blur.
     """
-    from canvas.pins.scene_views import list_scenes, load_scene_views
-    from canvas.pins.tables import HELD_OUT_SPLITS
-
     scenes, tables = list_scenes(truth), (pins, kept, truth)
     if len(scenes) < 2:
         return Judges((), None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
+from canvas.pins.scene_views import Views, load_scene_views, stack_views
+from canvas.vae.model import Vae, compute_posterior, decode_latents
 from evaluation.judges.features import choose_view_side
 from evaluation.judges.judges import Judges
 from evaluation.judges.scenes import compute_scene_accuracy
@@ -16,15 +19,9 @@ from evaluation.judges.scenes import compute_scene_accuracy
 UNSEEN_VIEW_SPLITS = ("unseen_view", "unseen_both")
 """Splits whose camera sectors no training image shows."""
 
-if TYPE_CHECKING:
-    from canvas.pins.scene_views import Views
-    from canvas.vae.model import Vae
-
 
 def load_unseen_scenes(pins: Path, kept: Path, truth: Path, side: int, count: int) -> tuple[Views, list[str]]:
     """Load at most `count` scenes without their products, seen as no training image shows them, and their names."""
-    from canvas.pins.scene_views import load_scene_views
-
     return load_scene_views(pins, kept, truth, splits=UNSEEN_VIEW_SPLITS, side=side, count=count, emptied=True)
 
 
@@ -35,28 +32,20 @@ def score_reconstructed_scenes(
 
     Empty where no scene is known.
     """
-    from canvas.pins.scene_views import crop_center_square
-
     if judges.both is None or not scenes:
         return {}
-    metrics: dict[str, float] = {}
     side = choose_view_side(views.shape[1])
+    metrics: dict[str, float] = {}
     for suffix, images in (("real", views), ("reconstructed", _reconstruct(autoencoder, views, batch_size))):
-        squares = np.stack([crop_center_square(Image.fromarray(image), side) for image in images])
+        squares = stack_views([Image.fromarray(image) for image in images], side)
         metrics |= compute_scene_accuracy(judges.both, squares, scenes, suffix)
     return metrics
 
 
 def _reconstruct(autoencoder: Vae, views: Views, batch_size: int) -> Views:
-    import torch
-
-    from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
-    from canvas.vae.model import compute_posterior, decode_latents
-
     pixels, batches = torch.from_numpy(views).permute(0, 3, 1, 2), []
     for first in range(0, len(pixels), batch_size):
         images = pixels[first : first + batch_size]
         latents = compute_posterior(autoencoder, bytes_to_tensor(images.to(autoencoder.device))).mode()
         batches.append(tensor_to_bytes(decode_latents(autoencoder, latents)).cpu())
-    reconstructions: Views = torch.cat(batches).permute(0, 2, 3, 1).numpy()
-    return reconstructions
+    return np.asarray(torch.cat(batches).permute(0, 2, 3, 1))

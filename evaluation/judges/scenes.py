@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
+from canvas.pins.scene_views import Views
 from evaluation.judges.features import extract_scene_features
 from evaluation.measures.distances import Features
 from evaluation.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    from canvas.pins.scene_views import Views
 
 MAX_BLUR = 2.5
 """Standard deviation of the strongest blur, in pixels of an image of 64."""
@@ -39,9 +39,6 @@ class SceneJudge:
     @classmethod
     def fit(cls, features: Features, scenes: Sequence[str]) -> SceneJudge:
         """Fit the judge to features of images. Raises `ValueError` for fewer than two scenes."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
-
         if len(set(scenes)) < 2:
             raise ValueError(f"a judge of scenes needs two or more to tell apart, not {sorted(set(scenes))}")
         scaler = StandardScaler().fit(features)
@@ -58,8 +55,6 @@ class SceneJudge:
 
     def compute_probabilities(self, features: Features) -> NDArray[np.float64]:
         """Return the probability of each of `scenes`, [N, K]."""
-        from scipy.special import softmax
-
         return np.asarray(softmax(self._compute_logits(features), axis=1))
 
     def _compute_logits(self, features: Features) -> NDArray[np.float64]:

@@ -9,37 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+from evidently import DataDefinition, Dataset, Report
+from evidently.metrics import ValueDrift
+
+from canvas.filters.quality import measure_quality
 from canvas.pins import tables
 from canvas.pins.images import decode_image
+from evaluation.tables.spec import DriftLimits
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-NUMERICAL = (
-    "short_side",
-    "aspect",
-    "sharpness",
-    "brightness",
-    "clipped",
-    "entropy",
-    "text_length",
-    "impressions",
-    "saves",
-    "clicks",
-)
+COUNTS = ("impressions", "saves", "clicks")
+NUMERICAL = ("short_side", "aspect", "sharpness", "brightness", "clipped", "entropy", "text_length", *COUNTS)
 CATEGORICAL = ("category", "board", "promoted", "source")
 SPLIT = "split"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DriftLimits:
-    """Distances from which a column has drifted, and how many columns may."""
-
-    numerical: float  # Wasserstein distance over the reference's standard deviation
-    categorical: float  # Jensen-Shannon distance, 0..1
-    max_share: float  # of the columns that may drift before the verdict is drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +47,7 @@ class Drift:
 
 def read_pin_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     """Read one row a pin: its columns and the filter's image statistics."""
-    columns = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, "impressions", "saves", "clicks"]).to_pandas()
+    columns = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, *COUNTS]).to_pandas()
     scores = tables.read(kept, ["pin_id", *(name for name in NUMERICAL if name in tables.KEPT.names)]).to_pandas()
     frame = columns.merge(scores, on="pin_id", validate="one_to_one")
     return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
@@ -77,8 +62,6 @@ def read_training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
 
 def write_training_statistics(path: Path, pins: Path, kept: Path) -> pd.DataFrame:
     """Write the table of `read_training_statistics` to `path`, and return it."""
-    import pyarrow as pa
-
     statistics, schema = read_training_statistics(pins, kept), tables.TRAINING_STATISTICS
     tables.write(path, [pa.Table.from_pandas(statistics, schema, preserve_index=False)], schema)
     return statistics
@@ -88,10 +71,6 @@ def measure_candidate_drift(
     candidates: Iterable[Mapping[str, Any]], champion: Path, training: pd.DataFrame, limits: DriftLimits
 ) -> Drift:
     """Return the drift of candidates' images from the champion's training data, or without one from `training`."""
-    import pandas as pd
-
-    from canvas.filters.quality import measure_quality
-
     table = champion / "training_statistics"
     reference = tables.read(table).to_pandas() if table.is_dir() else training
     current = pd.DataFrame([asdict(measure_quality(decode_image(row["image"]))) for row in candidates])
@@ -101,12 +80,9 @@ def measure_candidate_drift(
 def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftLimits) -> Drift:
     """Measure how far the columns of `current` are from those of `reference`.
 
-    Columns that a side lacks, or that are empty there, are left out. `ValueError` if a side has no rows, or no column
-    is left.
+    Columns that a side lacks, or that are empty there, are left out. Raises `ValueError` if a side has no rows, or no
+    column is left.
     """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
     for name, side in (("reference", reference), ("current", current)):
         if side.empty:
             raise ValueError(f"the {name} side of the drift comparison has no images: choose a split that has some")

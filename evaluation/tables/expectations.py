@@ -9,17 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import great_expectations as gx
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from canvas.pins import tables
 from evaluation.pages import html as pages
-from evaluation.tables.suites import SUITES, Limits
-
-if TYPE_CHECKING:
-    import pandas as pd
+from evaluation.tables.spec import Limits
+from evaluation.tables.suites import SUITES
 
 Severity = Literal["critical", "warning"]
 
@@ -58,10 +58,11 @@ class Validation:
 
 
 def read_suite_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
-    """Read a table as its suite sees it: binary columns as byte counts `<name>_bytes`; `known`: is the pin in `pins`
-    (None: the table is the pins' own); `present`: false in the rows added for pins that the table lacks.
+    """Read a table as its suite sees it.
 
-    `ValueError` for a table without `pin_id`, by which every failure is named.
+    Binary columns become byte counts `<name>_bytes`; `known`: is the pin in `pins` (None: the table is the pins' own);
+    `present`: false in the rows added for pins that the table lacks. Raises `ValueError` for a table without `pin_id`,
+    by which every failure is named.
     """
     frames = [_count_bytes(batch) for batch in tables.read_batches(path, rows=2_000)]
     if not frames or "pin_id" not in frames[0].column_names:
@@ -78,33 +79,31 @@ def read_suite_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
 
 
 def _count_bytes(batch: pa.RecordBatch) -> pa.Table:
-    columns = {
-        f"{name}_bytes" if pa.types.is_binary(column.type) else name: (
-            pc.binary_length(column) if pa.types.is_binary(column.type) else column
-        )
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        binary = pa.types.is_binary(column.type)
+        columns[f"{name}_bytes" if binary else name] = pc.binary_length(column) if binary else column
     return pa.table(columns)
 
 
 def validate_frames(
     title: str, frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path, failed: Path
 ) -> Validation:
-    """Check the tables and render the page. A critical failure raises `ValueError` naming the expectation, the column
-    and sample pins; its page is then left at `failed`."""
+    """Check the tables and render the page.
+
+    Raises `ValueError` for a critical failure, naming the expectation, the column and sample pins; its page is then
+    left at `failed`.
+    """
     checks = check_frames(frames, limits, docs)
     if critical := select_failures(checks, "critical"):
         failed.write_text(render_validation_page(title, checks, {}), encoding="utf-8")
         raise ValueError(f"{critical[0]}; critical failures in all: {len(critical)}, see {failed}")
-    return Validation(
-        checks, render_validation_page(title, checks, {"Great Expectations' Data Docs": f"{docs.name}/index.html"})
-    )
+    links = {"Great Expectations' Data Docs": f"{docs.name}/index.html"}
+    return Validation(checks, render_validation_page(title, checks, links))
 
 
 def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
     """Check each table (name in `SUITES` -> its frame); write Data Docs (`index.html`) to `docs`."""
-    import great_expectations as gx
-
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     for site in list(context.list_data_docs_sites()):
@@ -115,8 +114,6 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
 
 
 def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:
-    import great_expectations as gx
-
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=SUITES[name](limits)))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
@@ -182,7 +179,7 @@ def select_failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
 
 
 def count_checks(checks: Sequence[Check]) -> dict[str, dict[str, int]]:
-    """Table -> checks met, warnings and critical failures."""
+    """Return table -> counts of checks met, warnings and critical failures."""
     return {
         table: {
             "met": sum(check.success for check in checks if check.table == table),
@@ -210,12 +207,11 @@ def render_validation_page(title: str, checks: Sequence[Check], links: Mapping[s
         }
         for check in sorted(checks, key=lambda check: (check.success, check.severity != "critical"))
     ]
+    counts = [{"table": name, **numbers} for name, numbers in count_checks(checks).items()]
     return pages.page(
         title,
         pages.verdict(verdict, mood),
         *([pages.links(links)] if links else []),
-        pages.section(
-            "By table", pages.table([{"table": name, **counts} for name, counts in count_checks(checks).items()])
-        ),
+        pages.section("By table", pages.table(counts)),
         pages.section("Expectations", pages.table(rows)),
     )

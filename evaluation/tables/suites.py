@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from great_expectations import expectations as gxe
+from great_expectations.expectations import Expectation
 
 from canvas.pins import tables
-
-if TYPE_CHECKING:
-    from great_expectations.expectations import Expectation
+from evaluation.tables.spec import Limits
 
 CAPTION_SOURCES = ("title", "description", "alt", "generated")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What differs from catalogue to catalogue."""
-
-    min_pins: int  # rows without which nothing should be trained
-    max_broken: float  # share of pins without a readable size
-    max_untitled: float  # share of pins without a title
-    max_rejected_masks: float  # share of masks with a reason against them
-
-
 def pins_suite(limits: Limits) -> list[Expectation]:
-    from great_expectations import expectations as gxe
-
+    readable = 1 - limits.max_broken
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_pins, severity="critical"),
         *_key_expectations(),
         *(gxe.ExpectColumnValuesToNotBeNull(column=name, severity="critical") for name in ("image_bytes", "split")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="image_bytes", min_value=1, mostly=1 - limits.max_broken, severity="warning"
-        ),
+        gxe.ExpectColumnValuesToBeBetween(column="image_bytes", min_value=1, mostly=readable, severity="warning"),
         gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(tables.SPLITS), severity="critical"),
         *(
             gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, severity="critical")
@@ -46,9 +32,7 @@ def pins_suite(limits: Limits) -> list[Expectation]:
             for name in ("saves", "clicks")
         ),
         *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=name, min_value=1, mostly=1 - limits.max_broken, severity="warning"
-            )
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, mostly=readable, severity="warning")
             for name in ("width", "height")
         ),
         gxe.ExpectColumnValueLengthsToBeBetween(
@@ -59,8 +43,6 @@ def pins_suite(limits: Limits) -> list[Expectation]:
 
 
 def kept_suite(limits: Limits) -> list[Expectation]:
-    from great_expectations import expectations as gxe
-
     return [
         *_key_expectations(),
         gxe.ExpectColumnValuesToNotBeNull(column="kept", severity="critical"),
@@ -73,22 +55,18 @@ def kept_suite(limits: Limits) -> list[Expectation]:
 
 
 def masks_suite(limits: Limits) -> list[Expectation]:
-    from great_expectations import expectations as gxe
-
     return [
         *_key_expectations(),
-        *(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical") for name in _MASK_BYTES),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical")
+            for name in ("mask_bytes", "alpha_bytes")
+        ),
         gxe.ExpectColumnValuesToBeBetween(column="confidence", min_value=0, max_value=1, severity="critical"),
         gxe.ExpectColumnValuesToBeNull(column="rejected", mostly=1 - limits.max_rejected_masks, severity="warning"),
     ]
 
 
-_MASK_BYTES = ("mask_bytes", "alpha_bytes")
-
-
 def captions_suite(limits: Limits) -> list[Expectation]:
-    from great_expectations import expectations as gxe
-
     return [
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["pin_id", "source"], severity="critical"),
         *_completeness_expectations(),
@@ -100,8 +78,6 @@ def captions_suite(limits: Limits) -> list[Expectation]:
 
 
 def _key_expectations() -> list[Expectation]:
-    from great_expectations import expectations as gxe
-
     return [
         gxe.ExpectColumnValuesToNotBeNull(column="pin_id", severity="critical"),
         gxe.ExpectColumnValuesToBeUnique(column="pin_id", severity="critical"),
@@ -110,9 +86,7 @@ def _key_expectations() -> list[Expectation]:
 
 
 def _completeness_expectations() -> list[Expectation]:
-    """Rows of no other pins than should have some, and of each of those."""
-    from great_expectations import expectations as gxe
-
+    """Expect rows of all pins that should have some, and of no others."""
     return [
         gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], severity="critical"),
         gxe.ExpectColumnValuesToBeInSet(column="present", value_set=[True], severity="critical"),

@@ -13,7 +13,7 @@ from canvas.pins import tables
 from components.monitor import monitor
 from components.validate import validate
 from components.validate_tables import validate_tables
-from evaluation.tables.suites import Limits
+from evaluation.tables.spec import Limits
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import tiny, write_catalogue
 

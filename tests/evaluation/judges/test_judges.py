@@ -90,3 +90,15 @@ def test_judges_of_large_frames_are_given_smaller_squares(tmp_path: Path):
 def test_judges_that_are_not_there(tmp_path: Path):
     with pytest.raises(OSError, match=r"judges\.json"):
         Judges.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "scene"),
+    [("in a forest", "forest"), ("on a city square", "city square"), ("on the moon", None)],
+)
+def test_the_scene_of_a_prompt(prompt, scene):
+    assert Judges(("city square", "forest"), None).match_prompt(prompt) == scene
+
+
+def test_without_judges_no_scene_is_recognized():
+    assert Judges((), None).recognize_scenes(np.zeros((2, 3), np.float32)) == [(None, None)] * 2

@@ -13,11 +13,11 @@ from canvas.pins import tables
 from evaluation.tables.drift import (
     CATEGORICAL,
     NUMERICAL,
-    DriftLimits,
     measure_drift,
     read_pin_statistics,
     read_training_statistics,
 )
+from evaluation.tables.spec import DriftLimits
 
 LIMITS = DriftLimits(numerical=0.3, categorical=0.3, max_share=0.2)
 

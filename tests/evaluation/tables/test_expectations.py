@@ -11,7 +11,8 @@ import pytest
 
 from canvas.pins import tables
 from evaluation.tables.expectations import count_checks, read_suite_frame, select_failures, validate_frames
-from evaluation.tables.suites import SUITES, Limits
+from evaluation.tables.spec import Limits
+from evaluation.tables.suites import SUITES
 
 LIMITS = Limits(min_pins=3, max_broken=0.4, max_untitled=0.4, max_rejected_masks=0.5)
 IDS = ["a", "b", "c"]
