@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 SEED_RANGE = range(-(2**63), 2**64)
-"""What torch's generators take."""
-
+"""Seeds that torch's generators take."""
 MAX_COUNTS = {"candidates": 1000, "steps": 1000}
-"""More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 times."""
+"""More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 timesteps."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     options = _build_parser().parse_args(arguments)
     try:
         for path in generate_files(options):
@@ -42,28 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def generate_files(options: argparse.Namespace) -> list[Path]:
-    """The files written, the best first where some were chosen, named after the product and the candidate's seed."""
-    from canvas.inference.files import LOSSLESS, check_size, describe_conversion, load_image, save_lossless
+    """Write images named after the product and the candidate's seed; return their paths, the best of a choice first."""
+    from canvas.inference.files import check_format, describe_conversion, load_image, save_lossless
 
-    if options.format not in LOSSLESS:
-        raise ValueError(
-            f"--format {options.format} is refused, it would change the product's pixels or is unknown; "
-            f"use {' or '.join(LOSSLESS)}"
-        )
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     _check_numbers(options)
     product = load_image(options.product)
-    check_size(options.format, product.size)
+    check_format(f"--format {options.format}", options.format, product.size)
     if converted := describe_conversion(options.product, product):
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
     mask = load_image(options.mask) if options.mask else None
-    shown = read_requested_style(options)
-    if shown is None and options.prompt is None:
-        raise ValueError("say what to generate with --prompt, or show it with --style, --board or --style-cluster")
+    style = read_requested_style(options)
+    if style is None and options.prompt is None:
+        raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     _check_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-
     reward = _load_reward(options)
 
     from canvas.inference.pipeline import CanvasPipeline
@@ -73,7 +66,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     pipeline.to(options.device)
     pipeline.set_precision(options.precision)
     settings = {
-        "style": encode_requested_style(options, pipeline, shown),
+        "style": encode_requested_style(options, pipeline, style),
         "mask": mask,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
@@ -82,8 +75,8 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
     }
-    images, seeds, found = _generate_images(options, pipeline, reward, product, settings)
-    print(f"product cut out by its {found.origin}", file=sys.stderr)
+    images, seeds, cutout = _generate_images(options, pipeline, reward, product, settings)
+    print(f"product cut out by its {cutout.origin}", file=sys.stderr)
     paths = []
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / f"{options.product.stem}-{seed}.{options.format}"
@@ -93,7 +86,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    """Raises ValueError for numbers that would generate nothing or without end, or that torch refuses."""
+    """Raise ValueError for numbers that would generate nothing or without end, or that torch refuses."""
     if options.guidance is not None and not math.isfinite(options.guidance):
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
     for name, most in MAX_COUNTS.items():
@@ -108,18 +101,19 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _check_device(device: str) -> None:
-    """Raises ValueError unless torch can compute there."""
+    """Raise ValueError unless torch can compute there."""
     import torch
 
-    found = torch.accelerator.current_accelerator(check_available=True)
-    numbered = [f"{found.type}:{number}" for number in range(torch.accelerator.device_count())] if found else []
-    known = ["cpu", *([found.type] if found else []), *numbered]
-    if device not in known:
-        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(known)}")
+    devices = ["cpu"]
+    if accelerator := torch.accelerator.current_accelerator(check_available=True):
+        numbers = range(torch.accelerator.device_count())
+        devices += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
+    if device not in devices:
+        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(devices)}")
 
 
 def _load_reward(options: argparse.Namespace) -> RewardModel | None:
-    """The model that chooses; None: all candidates are wanted."""
+    """Load the model that chooses; None: all candidates are written."""
     if options.top is None:
         if options.reward is not None or options.drop_early:
             raise ValueError("--reward and --drop-early choose among candidates: say with --top how many to keep")
@@ -140,14 +134,14 @@ def _generate_images(
     product: Image.Image,
     settings: dict[str, Any],
 ) -> tuple[list[Image.Image], list[int], Product]:
-    """Pictures, the seed of each, and the product as it was understood: all candidates, or with --top the best."""
+    """Return images, the seed of each, and the product as it was cut out: all candidates, or with --top the best."""
     if reward is None:
-        made = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
-        return made.images, [options.seed + number for number in made.candidates], made.product
+        output = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
+        return output.images, [options.seed + number for number in output.candidates], output.product
 
     from canvas.inference.selection import HALVING, select_best
 
-    found = select_best(
+    best = select_best(
         pipeline,
         reward.to(options.device),
         product,
@@ -158,10 +152,10 @@ def _generate_images(
         drops=HALVING if options.drop_early else (),
         **settings,
     )
-    for seed, scores in zip(found.seeds, found.scores, strict=True):
+    for seed, scores in zip(best.seeds, best.scores, strict=True):
         print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
-    print(f"{found.cost.denoiser_calls} denoiser calls, {found.cost.scored} images scored", file=sys.stderr)
-    return found.images, found.seeds, found.product
+    print(f"{best.cost.denoiser_calls} denoiser calls, {best.cost.scored_images} images scored", file=sys.stderr)
+    return best.images, best.seeds, best.product
 
 
 def _build_parser() -> argparse.ArgumentParser:

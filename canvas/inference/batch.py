@@ -6,8 +6,7 @@ Equal to calling the pipeline for each, up to rounding; a pass costs what its ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -15,150 +14,143 @@ from tqdm import tqdm
 
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
-from canvas.inference.framed_product import FramedProduct, frame_product
+from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
+from canvas.inference.frame import FramedProduct
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.vae.latents import get_latent_scale
 
+TextToImage = tuple[UNet2DConditionModel, SchedulerMixin]
+"""A denoiser that knows nothing of the product, and its scheduler. The product is put on the image that it generates,
+decoded by the autoencoder's own decoder."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One picture to paint."""
+    """One image to generate."""
 
     product: Product
     prompt: str | None
     seed: int
     style: StylePrompt | None = None
 
-    @property
-    def told(self) -> StylePrompt | None:
-        """The style as it counts beside the prompt."""
-        return self.style and self.style.scale_for_prompt(self.prompt)
-
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A request in the model's frame, its text and known pixels encoded: once, for any number of denoisers."""
+    """A request in the model's frame, its text and masked image encoded: once, for any number of denoisers."""
 
     request: Request
-    scene: FramedProduct  # on the CPU: requests are many
+    framed: FramedProduct  # on the CPU: requests are many
     condition: Condition
 
 
 @torch.no_grad()
-def encode_request(pipeline: CanvasPipeline, request: Request, scene: FramedProduct | None = None) -> EncodedRequest:
-    """`request`, encoded by the pipeline's parts; `scene`: its product's, if it is known already. Raises ValueError for
-    a prompt that is too long."""
-    pipeline.check_prompts(request.prompt)
-    scene = scene or frame_product(
-        request.product, compute_pipeline_frame(pipeline, request.product), torch.device("cpu")
-    )
-    condition = build_condition(pipeline, scene.to(pipeline.device), request.prompt, style=request.told)
-    return EncodedRequest(request, scene, condition)
-
-
 def encode_requests(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[EncodedRequest]:
-    """`requests` in their order, encoded; those of one product, prompt and style, which differ in their seed alone,
-    are encoded once and share it, and those of one product its scene. Raises ValueError for a prompt that is too
-    long."""
-    scenes: dict[int, FramedProduct] = {}
-    known: dict[tuple[int, str | None, int], EncodedRequest] = {}
-    found = []
+    """Encode `requests`, in their order. What differs in its seed alone is encoded once, a product is framed once.
+
+    Raises:
+        ValueError: For a prompt that is too long.
+    """
+    products: dict[int, FramedProduct] = {}
+    conditions: dict[tuple[int, str | None, int], Condition] = {}
+    encoded = []
     for request in requests:
-        same = (id(request.product), request.prompt, id(request.style))
-        if same not in known:
-            known[same] = encode_request(pipeline, request, scenes.get(id(request.product)))
-            scenes[id(request.product)] = known[same].scene
-        found.append(replace(known[same], request=request))
-    return found
+        product = id(request.product)
+        key = product, request.prompt, id(request.style)
+        if key not in conditions:
+            pipeline.check_prompts(request.prompt)
+            if product not in products:
+                products[product] = frame_for_pipeline(pipeline, request.product)
+            style = request.style and request.style.scale_for_prompt(request.prompt)
+            framed = products[product].to(pipeline.device)
+            conditions[key] = build_condition(pipeline, framed, request.prompt, style=style)
+        encoded.append(EncodedRequest(request, products[product], conditions[key]))
+    return encoded
 
 
 @torch.no_grad()
 def iterate_images(
     pipeline: CanvasPipeline,
     requests: Sequence[EncodedRequest],
-    painting: SamplingSpec,
+    sampling: SamplingSpec,
     *,
-    text_to_image: tuple[UNet2DConditionModel, SchedulerMixin] | None = None,
+    text_to_image: TextToImage | None = None,
 ) -> Iterator[tuple[int, Pixels]]:
-    """(place in `requests`, picture of the product image's size), a pass of one frame after the other.
+    """Yield (place in `requests`, image of the product image's size), a pass of one frame after the other.
 
-    `text_to_image`: a denoiser that is not told of the product; the product is put on what it paints, decoded by the
-    autoencoder's own decoder. None: the pipeline's denoiser and decoder.
+    `text_to_image` None: the pipeline's denoiser and decoder.
     """
     unet, scheduler = text_to_image or (pipeline.unet, pipeline.get_scheduler())
     sampler = LatentSampler(
         unet=unet,
         scheduler=scheduler,
         scale=get_latent_scale(pipeline.vae),
-        steps=painting.steps,
-        guidance_scale=painting.guidance_scale,
-        guidance_stop=painting.guidance_stop,
-        precision=painting.precision,
+        steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+        guidance_stop=sampling.guidance_stop,
+        precision=sampling.precision,
     )
-    for places in group_into_passes(requests, painting.batch_size):
-        chosen = [requests[place] for place in places]
-        condition = concatenate_conditions([one.condition for one in chosen], with_product=text_to_image is None)
-        masked_latents = chosen[0].condition.masked_latents
+    for places in group_into_passes(requests, sampling.batch_size):
+        members = [requests[place] for place in places]
+        condition = concatenate_conditions([member.condition for member in members], with_product=text_to_image is None)
+        masked_latents = members[0].condition.masked_latents
         assert masked_latents is not None
-        seeds = [one.request.seed for one in chosen]
-        raw = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, pipeline.device), condition)
-        features = None if text_to_image is not None else _encode_products(pipeline, chosen)
-        products = [one.request.product for one in chosen]
-        yield from zip(
-            places,
-            decode_composites(pipeline, raw, features, chosen[0].scene.frame, products),
-            strict=True,
-        )
+        seeds = [member.request.seed for member in members]
+        latents = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, pipeline.device), condition)
+        features = None if text_to_image is not None else _encode_products(pipeline, members)
+        products = [member.request.product for member in members]
+        images = decode_composites(pipeline, latents, features, members[0].framed.frame, products)
+        yield from zip(places, images, strict=True)
 
 
 def generate_images(
-    pipeline: CanvasPipeline, requests: Sequence[EncodedRequest], painting: SamplingSpec, *, name: str, **options: Any
+    pipeline: CanvasPipeline,
+    requests: Sequence[EncodedRequest],
+    sampling: SamplingSpec,
+    *,
+    name: str,
+    text_to_image: TextToImage | None = None,
 ) -> list[Pixels]:
-    """Pictures in the order of `requests`, under a progress bar called `name`; `options` as `painted` takes them."""
-    found: dict[int, Pixels] = {}
-    with tqdm(total=len(requests), desc=name, unit="picture") as bar:
-        for place, picture in iterate_images(pipeline, requests, painting, **options):
-            found[place] = picture
-            bar.update()
-    return [found[place] for place in range(len(requests))]
+    """Return the images in the order of `requests`, under a progress bar called `name`."""
+    images = iterate_images(pipeline, requests, sampling, text_to_image=text_to_image)
+    by_place = dict(tqdm(images, total=len(requests), desc=name, unit="image"))
+    return [by_place[place] for place in range(len(requests))]
 
 
 def group_into_passes(requests: Sequence[EncodedRequest], batch_size: int) -> list[list[int]]:
-    """Places in `requests`, at most `batch_size` of one frame, and with styles that count alike, together."""
-    alike: dict[object, list[int]] = {}
-    for place, one in enumerate(requests):
-        sets = one.condition.image_scales
-        counts = None if sets is None else tuple(tuple(scales.items()) for scales in sets)
-        alike.setdefault((one.scene.frame, counts), []).append(place)
+    """Return places in `requests`, at most `batch_size` of one frame, and with styles of the same scales, together."""
+    groups: dict[object, list[int]] = {}
+    for place, request in enumerate(requests):
+        sets = request.condition.image_scales
+        scales = None if sets is None else tuple(tuple(layers.items()) for layers in sets)
+        groups.setdefault((request.framed.frame, scales), []).append(place)
     return [
-        places[first : first + batch_size] for places in alike.values() for first in range(0, len(places), batch_size)
+        places[first : first + batch_size] for places in groups.values() for first in range(0, len(places), batch_size)
     ]
 
 
 def concatenate_conditions(conditions: Sequence[Condition], *, with_product: bool) -> Condition:
-    """Conditions of one picture each as one of all; without the product: text-to-image."""
+    """Concatenate conditions of one image each; without the product: text-to-image."""
     columns: dict[str, torch.Tensor | None] = {}
     for field in fields(Condition):
         if field.name == "image_scales":
             continue
-        values = [value for one in conditions if (value := getattr(one, field.name)) is not None]
-        assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the pictures only"
-        known = with_product or field.name not in ("hole", "masked_latents", "image_embeddings")
-        columns[field.name] = torch.cat(values) if values and known else None
+        values = [value for condition in conditions if (value := getattr(condition, field.name)) is not None]
+        assert len(values) in (0, len(conditions)), f"{field.name} is given for some of the images only"
+        kept = with_product or field.name not in ("hole", "masked_latents", "image_embeddings")
+        columns[field.name] = torch.cat(values) if values and kept else None
     scales = conditions[0].image_scales if with_product else None  # the same in all of a pass
     return Condition(**columns, image_scales=scales)  # type: ignore[arg-type]
 
 
-def _encode_products(pipeline: CanvasPipeline, chosen: Sequence[EncodedRequest]) -> list[torch.Tensor] | None:
-    """Of the conditional decoder, if there is one: made anew in every pass, for they are as large as its maps."""
+def _encode_products(pipeline: CanvasPipeline, members: Sequence[EncodedRequest]) -> list[torch.Tensor] | None:
+    """Encode for the conditional decoder, if there is one: anew in every pass, as features are large."""
     decoder = pipeline.decoder
     if decoder is None:
         return None
     device = pipeline.device  # diffusers looks through all parts for it
-    scenes = [one.scene.to(device) for one in chosen]
-    known = [decoder.encode_condition(scene.pixels, scene.mask, scene.alpha) for scene in scenes]
-    return [torch.cat(level) for level in zip(*known, strict=True)]
+    products = [member.framed.to(device) for member in members]
+    features = [decoder.encode_condition(product.pixels, product.mask, product.alpha) for product in products]
+    return [torch.cat(level) for level in zip(*features, strict=True)]

@@ -26,9 +26,8 @@ from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
 from canvas.denoiser.unet import count_inpaint_channels
-from canvas.inference.conditioning import build_condition, compute_pipeline_frame, decode_composites
+from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
 from canvas.inference.frame import Frame
-from canvas.inference.framed_product import frame_product
 from canvas.inference.product import Product, build_product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
@@ -49,12 +48,11 @@ CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
 
 @dataclass
 class CanvasOutput(BaseOutput):  # type: ignore[misc]
-    """Images of the product image's size, the numbers of the candidates that they show, and the product as it was
-    understood."""
+    """Images of the product image's size, and what they show."""
 
     images: list[Image.Image]
-    product: Product
-    candidates: list[int]
+    product: Product  # as it was cut out
+    candidates: list[int]  # number of each image's candidate
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
@@ -204,15 +202,26 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         guidance_scale = guidance[0] if guidance_scale is None else guidance_scale
         guidance_stop = guidance[1] if guidance_stop is None else guidance_stop
         steps = recommended.steps if num_inference_steps is None else num_inference_steps
-        _check_counts(num_inference_steps=steps, num_candidates=num_candidates, candidates_per_pass=candidates_per_pass)
-        _check_guidance(guidance_scale, guidance_rescale, guidance_stop)
+        for name, count in (
+            ("num_inference_steps", steps),
+            ("num_candidates", num_candidates),
+            ("candidates_per_pass", candidates_per_pass),
+        ):
+            if count < 1:
+                raise ValueError(f"{name} is {count}: it must be 1 or more")
+        if guidance_scale < 1:
+            raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
+        if not 0 <= guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale is {guidance_rescale}: it must be from 0, not rescaled, to 1, wholly")
+        if not 0 <= guidance_stop <= 1:
+            raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
         cutout = build_product(product, mask, self._segment_product if self.segmenter is not None else None)
-        framed = frame_product(cutout, compute_pipeline_frame(self, cutout), self.device)
+        framed = frame_for_pipeline(self, cutout).to(self.device)
         condition = build_condition(
             self,
             framed,
@@ -225,8 +234,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             None if self.decoder is None else self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
         )
 
-        def decode(raw: torch.Tensor) -> list[Pixels]:
-            return decode_composites(self, raw, features, framed.frame, [cutout] * len(raw))
+        def decode(latents: torch.Tensor) -> list[Pixels]:
+            return decode_composites(self, latents, features, framed.frame, [cutout] * len(latents))
 
         sampler = LatentSampler(
             unet=self.unet,
@@ -257,14 +266,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     kept[:] = [kept[place] for place in places]
                     return places
 
-                raw = sampler.sample(
+                latents = sampler.sample(
                     start,
                     condition,
                     on_step=on_step,
                     selectors={step: partial(select, selector) for step, selector in (selectors or {}).items()},
                 )
                 candidates += kept
-                images += [Image.fromarray(image) for image in decode(raw)]
+                images += [Image.fromarray(image) for image in decode(latents)]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=cutout, candidates=candidates)
 
@@ -278,7 +287,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         merge_lora(self.unet)
 
     def set_precision(self, precision: Precision) -> None:
-        """Hold the denoiser's weights in `precision` from now on; the latents and all other parts stay as they are."""
+        """Hold the denoiser's weights in `precision` from now on; latents and all other parts stay as they are."""
         if (dtype := choose_autocast_dtype(self.device, precision)) is not None:
             torch.nn.Module.to(self.unet, dtype)  # ModelMixin.to warns at every cast, even where no module must stay
 
@@ -307,7 +316,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
 
     @classmethod
     def load_config(cls, *arguments: Any, **options: Any) -> Any:
-        """The config of a saved pipeline, its parts' modules by their names of today."""
+        """Load the config of a saved pipeline, its parts' modules by their names of today."""
         loaded = super().load_config(*arguments, **options)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, part in config.items():
@@ -339,18 +348,3 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         if seed is not None:
             return sample_noise(shape, range(seed, seed + candidates), self.device)
         return randn_tensor((candidates, *shape), generator=generator, device=self.device, dtype=torch.float32)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it must be 1 or more")
-
-
-def _check_guidance(scale: float, rescale: float, stop: float) -> None:
-    if scale < 1:
-        raise ValueError(f"guidance_scale is {scale}: 1 is no guidance, more follows the prompt closer")
-    if not 0 <= rescale <= 1:
-        raise ValueError(f"guidance_rescale is {rescale}: it must be from 0, not rescaled, to 1, wholly")
-    if not 0 <= stop <= 1:
-        raise ValueError(f"guidance_stop is {stop}: it must be from 0, no step guided, to 1, all of them")

@@ -16,6 +16,17 @@ from canvas.pins.masks import Alpha, Mask
 
 FEATHER_SHARE = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
+NOTHING_MESSAGES = {
+    "alpha channel": "the alpha channel is empty",
+    "mask": "the mask is empty",
+    "segmenter": "the segmenter found no product",
+}
+EVERYTHING_MESSAGES = {
+    "alpha channel": "the alpha channel covers the image",
+    "mask": "the mask covers the image",
+    "segmenter": "the segmenter took the whole image for product",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -58,76 +69,68 @@ def build_product(
     if transparent:
         if mask is not None:
             raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
-        return _check_product(Product(pixels[..., :3].copy(), _scale_to_unit(pixels[..., 3]), "alpha channel"))
-    if mask is not None:
+        product = Product(pixels[..., :3].copy(), pixels[..., 3] / np.float32(255), "alpha channel")
+    elif mask is not None:
         if mask.size != image.size:
             raise ValueError(
                 f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
                 "they must be of one size"
             )
         values = np.array(_select_mask_channel(mask))
-        soft = bool(((values > 0) & (values < 255)).any())
-        return _check_product(Product(pixels, _scale_to_unit(values) if soft else feather_mask(values > 127), "mask"))
-    if segment is None:
+        soft = ((values > 0) & (values < 255)).any()
+        product = Product(pixels, values / np.float32(255) if soft else feather_mask(values > 127), "mask")
+    elif segment is not None:
+        product = Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter")
+    else:
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
-    return _check_product(Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter"))
+    _check_product(product)
+    return product
 
 
 def build_masked_product(image: Image.Image, mask: Mask) -> Product:
-    """Read the product of a pin: RGB and its mask (H, W), True on the product. Raises as `product_of` does."""
+    """Read the product of a pin: RGB and its mask (H, W), True on the product. Raises as `build_product` does."""
     return build_product(image, Image.fromarray((mask * 255).astype(np.uint8)))
 
 
 def _select_mask_channel(mask: Image.Image) -> Image.Image:
-    """Its brightness; its alpha where that alone varies."""
+    """Return its brightness; its alpha where that alone varies."""
     grey = mask.convert("L")
     if mask.has_transparency_data:
         alpha = mask.convert("RGBA").getchannel("A")
-        if _is_constant(grey) and not _is_constant(alpha):
+        if len(set(grey.getextrema())) == 1 < len(set(alpha.getextrema())):
             return alpha
     return grey
 
 
-def _is_constant(channel: Image.Image) -> bool:
-    return len(set(channel.getextrema())) == 1
-
-
-def _scale_to_unit(values: NDArray[np.uint8]) -> Alpha:
-    return values.astype(np.float32) / np.float32(255)
-
-
-def _check_product(product: Product) -> Product:
+def _check_product(product: Product) -> None:
     inside = product.alpha >= 0.5
-    made = {"segmenter": "the segmenter found no product", "mask": "the mask is empty"}
-    whole = {"segmenter": "the segmenter took the whole picture for product", "mask": "the mask covers the picture"}
     if not inside.any():
-        raise ValueError(f"{made.get(product.origin, 'the alpha channel is empty')}: nothing to keep")
+        raise ValueError(f"{NOTHING_MESSAGES[product.origin]}: nothing to keep")
     if inside.all():
-        raise ValueError(f"{whole.get(product.origin, 'the alpha channel covers the picture')}: nothing to paint")
+        raise ValueError(f"{EVERYTHING_MESSAGES[product.origin]}: nothing to generate")
     if not product.core.any():
-        most = round(255 * float(product.alpha.max()))
+        largest = round(255 * float(product.alpha.max()))
         raise ValueError(
-            f"the {product.origin} has no fully opaque pixel, the largest is {most} of 255: no pixel would be kept as "
-            "it is, raise the product's to 255 or give RGB with a hard mask"
+            f"the {product.origin} has no fully opaque pixel, the largest is {largest} of 255: no pixel would be kept "
+            "as it is, raise the product's to 255 or give RGB with a hard mask"
         )
-    return product
 
 
 def feather_mask(mask: Mask) -> Alpha:
-    """Alpha of a hard mask (H, W): 1 on its core, falling to its edge over FEATHER of the shorter side, 0 outside.
+    """Return the alpha of a hard mask (H, W): 1 on its core, falling to its edge over FEATHER_SHARE of the shorter
+    side, 0 outside.
 
     Outside lies the old background, so the band is inside. A mask too thin for a core stays hard.
     """
     depth = max(1, round(min(mask.shape) * FEATHER_SHARE))
-    padded = np.pad(mask.astype(np.uint8), 1, mode="edge")  # a product cut off by the picture's edge has no band there
+    padded = np.pad(mask.astype(np.uint8), 1, mode="edge")  # a product cut off by the image's edge has no band there
     inwards = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     alpha = np.clip(inwards / (depth + 1), 0, 1).astype(np.float32)
     return alpha if (alpha == 1).any() else mask.astype(np.float32)
 
 
 def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
-    """The product over a background of its size: `canvas.masks.composite.composite_product` in bytes, band pixels
-    alone.
+    """Put the product over a background of its size: `canvas.masks.composite.composite_product` in bytes.
 
     `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
     """

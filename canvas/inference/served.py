@@ -1,4 +1,4 @@
-"""The assembled generator as a server of models loads and asks it: a table of products and prompts in, pictures out."""
+"""The assembled generator as a model server loads and calls it: a table of products and prompts in, images out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from canvas.inference.style import StylePrompt
 
 INPUTS: Mapping[str, str] = {"product": "binary", "seed": "long", "prompt": "string?", "styles": "binary[]?"}
-"""product: an encoded picture, a cut-out with alpha or a plain one, which is cut out. styles: encoded pictures of the
-style, for a model that was assembled with an adapter. A row needs a prompt, styles or both."""
+"""product: an encoded image, a cut-out with alpha or a plain one, which is cut out. styles: encoded style images, for a
+model that was assembled with an adapter. A row needs a prompt, styles or both."""
 
 OUTPUTS: Mapping[str, str] = {"image": "binary"}
 """image: a PNG of the product's size."""
@@ -33,14 +33,17 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
 
 
 class ServedPipeline:
-    """What MLflow's pyfunc calls."""
+    """The model that MLflow's pyfunc calls."""
 
     def __init__(self, pipeline: CanvasPipeline) -> None:
         self._pipeline = pipeline
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """One picture a row, the same for the same row. Raises ValueError for a product, prompt or style that is
-        refused."""
+        """Generate an image a row, the same for the same row.
+
+        Raises:
+            ValueError: For a product, prompt or style that cannot be used.
+        """
         import pandas as pd
 
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
@@ -59,19 +62,19 @@ class ServedPipeline:
         return pd.DataFrame({"image": [encode_png(image) for image in images]})
 
     def _encode_style(
-        self, pictures: Sequence[bytes] | float | None, strength: float | None, typical: float
+        self, images: Sequence[bytes] | float | None, strength: float | None, centre_pull: float
     ) -> StylePrompt | None:
         from canvas.inference.style import check_image_count, encode_style_images
 
-        if pictures is None or isinstance(pictures, float):  # a missing list is NaN to pandas
+        if images is None or isinstance(images, float):  # a missing list is NaN to pandas
             return None
-        check_image_count(len(pictures))
-        shown = [decode_image(data) for data in pictures]
-        return encode_style_images(self._pipeline, shown, strength=strength, typical=typical)
+        check_image_count(len(images))
+        decoded = [decode_image(data) for data in images]
+        return encode_style_images(self._pipeline, decoded, strength=strength, centre_pull=centre_pull)
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:
-    """The name is MLflow's."""
+    """Load the pipeline; the function's name is MLflow's."""
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
 

@@ -6,7 +6,6 @@ weight. E: width of the image embedding.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
 
 MAX_STYLE_IMAGES = 16
 STYLE_SCALE_WITH_PROMPT = 0.5
-"""What a style counts beside a prompt, in shares of its strength (Ye et al. advise it): both at once guide too far."""
-
+"""Share of a style's strength that counts beside a prompt (Ye et al. advise it): both at once guide too far."""
 WEIGHT_TOLERANCE = 1e-3
-"""By how much weights may miss 1."""
+"""How far the sum of weights may be from 1."""
 
 Layers = Literal["all", "style"] | Mapping[str, float]
 """Where style images count: in every cross-attention layer, in those that carry style alone (InstantStyle, Wang et al.
@@ -39,18 +37,18 @@ Layers = Literal["all", "style"] | Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class StylePrompt:
-    """What conditions the denoiser on style images."""
+    """The condition on style images."""
 
     embeddings: torch.Tensor  # (S, E)
     scales: tuple[Mapping[str, float], ...]  # S, each of all layers (canvas.denoiser.image_prompt.resolve_layer_scales)
 
     @property
     def strengths(self) -> dict[str, float]:
-        """Of all images together, by layer."""
+        """Strengths of all images together, by layer."""
         return sum_scales(self.scales)
 
     def scale_for_prompt(self, prompt: str | None) -> StylePrompt:
-        """The style as it counts together with `prompt`; None: alone."""
+        """Return the style as it counts beside `prompt`; None: alone."""
         if prompt is None:
             return self
         scales = tuple({name: STYLE_SCALE_WITH_PROMPT * scale for name, scale in own.items()} for own in self.scales)
@@ -59,22 +57,22 @@ class StylePrompt:
 
 def encode_style_images(
     pipeline: CanvasPipeline,
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     *,
     weights: Sequence[float] | None = None,
     apart: bool = False,
-    typical: float = CENTRE_PULL,
+    centre_pull: float = CENTRE_PULL,
     strength: float | None = None,
     layers: Layers = "all",
 ) -> StylePrompt:
-    """Return the style of 1 to MAX_PICTURES images.
+    """Return the style of 1 to MAX_STYLE_IMAGES images.
 
     Args:
         pipeline: Whose adapter and embeddings are used.
-        pictures: The style images.
-        weights: Of theirs, which sum to 1; None: equal.
+        images: The style images.
+        weights: One each, which sum to 1; None: equal.
         apart: A token set each; else they are averaged.
-        typical: How far each set is drawn to the nearest mined cluster: from 0, not at all, to 1, the cluster.
+        centre_pull: How far each set is drawn to the nearest mined cluster: from 0, not at all, to 1, the cluster.
         strength: From 0, no style, over 1, as trained, to MAX_STRENGTH; None: what the model recommends.
         layers: Where the style counts.
 
@@ -82,18 +80,20 @@ def encode_style_images(
         ValueError: In one sentence, for what cannot be used.
     """
     _check_adapter(pipeline)
-    check_image_count(len(pictures))
-    if not 0 <= typical <= 1:
-        raise ValueError(f"typical is {typical}: it must be from 0, the picture as it is, to 1, the nearest cluster")
-    shares = _resolve_weights(weights, len(pictures))
+    check_image_count(len(images))
+    if not 0 <= centre_pull <= 1:
+        raise ValueError(
+            f"the pull to the nearest cluster is {centre_pull}: it must be from 0, the image itself, to 1, the cluster"
+        )
+    shares = [1 / len(images)] * len(images) if weights is None else _check_weights(weights, len(images))
     tower, uve = pipeline.image_tower.clip, pipeline.uve
     side = choose_input_side(uve, tower)
-    own, clips = embed_arrays(uve, tower, [resize_to_square(picture, side) for picture in pictures], MAX_STYLE_IMAGES)
-    parts = {"uve": own, "clip": clips}
+    uves, clips = embed_arrays(uve, tower, [resize_to_square(image, side) for image in images], MAX_STYLE_IMAGES)
+    parts = {"uve": uves, "clip": clips}
     if not apart:
         parts, shares = average_embeddings(parts, shares), [1.0]
-    if typical and pipeline.style_centres is not None:
-        parts = pipeline.style_centres.pull_to_centres(parts, pipeline.config["image_source"], typical)
+    if centre_pull and pipeline.style_centres is not None:
+        parts = pipeline.style_centres.pull_to_centres(parts, pipeline.config["image_source"], centre_pull)
     return build_style_prompt(pipeline, parts, shares=shares, strength=strength, layers=layers)
 
 
@@ -110,24 +110,25 @@ def build_style_prompt(
     strength = pipeline.recommended_sampling.style_strength if strength is None else strength
     if not 0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
-    where: float | Mapping[str, float] = 1.0
+    wanted: float | Mapping[str, float] = 1.0
     if layers == "style":
         if not pipeline.config["style_layers"]:
             raise ValueError("layers is 'style', but this model has no style layers: use 'all'")
-        where = dict.fromkeys(pipeline.config["style_layers"], 1.0)
+        wanted = dict.fromkeys(pipeline.config["style_layers"], 1.0)
     elif isinstance(layers, Mapping):
-        where = layers
-    factors = resolve_layer_scales(pipeline.unet, where)
-    if wrong := [f"{name}={factor:g}" for name, factor in factors.items() if not 0 <= factor <= MAX_STRENGTH]:
-        raise ValueError(f"the style's factor {wrong[0]} cannot be used: it must be from 0 to {MAX_STRENGTH:g}")
+        wanted = layers
+    factors = resolve_layer_scales(pipeline.unet, wanted)
+    for name, factor in factors.items():
+        if not 0 <= factor <= MAX_STRENGTH:
+            raise ValueError(f"the style's factor {name}={factor:g} must be from 0 to {MAX_STRENGTH:g}")
     scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
     return StylePrompt(torch.from_numpy(concatenate_embeddings(parts, pipeline.config["image_source"])), scales)
 
 
-def check_image_count(pictures: int) -> None:
-    """Raises ValueError for none and for too many."""
-    if not 1 <= pictures <= MAX_STYLE_IMAGES:
-        raise ValueError(f"{pictures} style pictures were given: give 1 to {MAX_STYLE_IMAGES}")
+def check_image_count(images: int) -> None:
+    """Raise ValueError for none and for too many."""
+    if not 1 <= images <= MAX_STYLE_IMAGES:
+        raise ValueError(f"{images} style images were given: give 1 to {MAX_STYLE_IMAGES}")
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:
@@ -135,13 +136,9 @@ def _check_adapter(pipeline: CanvasPipeline) -> None:
         raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
 
 
-def _resolve_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    if weights is None:
-        return [1 / count] * count
+def _check_weights(weights: Sequence[float], count: int) -> list[float]:
     if len(weights) != count:
-        raise ValueError(f"{len(weights)} style weights were given for {count} pictures: give one each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not np.isclose(
-        sum(weights), 1, atol=WEIGHT_TOLERANCE
-    ):
+        raise ValueError(f"{len(weights)} style weights were given for {count} images: give one each")
+    if min(weights) < 0 or not np.isclose(sum(weights), 1, atol=WEIGHT_TOLERANCE):  # false for NaN and infinity
         raise ValueError(f"the style weights {list(weights)} sum to {sum(weights):g}: give 0 or more each, 1 together")
     return list(weights)

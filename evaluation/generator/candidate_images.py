@@ -9,8 +9,8 @@ from zlib import crc32
 
 from PIL import Image
 
+from canvas.inference.bad_images import degrade_image, paste_product
 from canvas.inference.batch import Request
-from canvas.inference.known_bad import degrade_image, paste_product
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables

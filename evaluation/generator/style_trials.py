@@ -158,7 +158,7 @@ def build_requests(
         style, key = plan.styles[trial.style], (trial.style, trial.strength)
         if trial.strength and key not in encoded:
             encoded[key] = encode_style_images(
-                pipeline, [style.image], strength=trial.strength, layers=layers, typical=centre_pull
+                pipeline, [style.image], strength=trial.strength, layers=layers, centre_pull=centre_pull
             )
         yield Request(
             product=products[trial.subject],

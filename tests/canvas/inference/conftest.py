@@ -27,7 +27,7 @@ from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.vae.test_model import PIXEL
 
 
-def painting(**changes: Any) -> SamplingSpec:
+def sampling(**changes: Any) -> SamplingSpec:
     """Sampling in two steps without guidance, two pictures at once, but for `changes`."""
     usual = {"steps": 2, "guidance_scale": 1.0, "guidance_stop": 1.0, "batch_size": 2, "precision": "fp32"}
     return SamplingSpec(**usual | changes)

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from canvas.denoiser.unet import build_denoiser
-from canvas.inference.batch import Request, encode_request, encode_requests, group_into_passes, iterate_images
+from canvas.inference.batch import Request, encode_requests, group_into_passes, iterate_images
 from canvas.inference.product import build_product
 from tests.canvas import tiny
-from tests.canvas.inference.conftest import cutout, painting
+from tests.canvas.inference.conftest import cutout, sampling
 
 SIZES = ((64, 64), (100, 160), (64, 64), (80, 80))
 
@@ -15,12 +15,15 @@ SIZES = ((64, 64), (100, 160), (64, 64), (80, 80))
 def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
     products = [cutout(*size) for size in SIZES]
     prompts = ["a mug, forest", "shoes, desert", "a mug, lobby", "a lamp, forest"]
-    requests = [
-        encode_request(pipeline, Request(product=build_product(product), prompt=prompt, seed=place))
-        for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
-    ]
+    requests = encode_requests(
+        pipeline,
+        [
+            Request(product=build_product(product), prompt=prompt, seed=place)
+            for place, (product, prompt) in enumerate(zip(products, prompts, strict=True))
+        ],
+    )
     assert group_into_passes(requests, 2) == [[0, 2], [3], [1]]
-    found = dict(iterate_images(pipeline, requests, painting(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
+    found = dict(iterate_images(pipeline, requests, sampling(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
     assert sorted(found) == [0, 1, 2, 3]
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
         alone = pipeline(
@@ -39,12 +42,11 @@ def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
     assert [one.request for one in found] == asked
     assert found[0].condition is found[2].condition
     assert len({id(one.condition) for one in found}) == 3
-    assert len({id(one.scene) for one in found}) == 2  # of the products
-    alone = encode_request(pipeline, asked[3])
-    assert np.array_equal(found[3].condition.states, alone.condition.states)
-    assert np.array_equal(
-        found[1].condition.masked_latents, encode_request(pipeline, asked[1]).condition.masked_latents
-    )
+    assert len({id(one.framed) for one in found}) == 2  # of the products
+    for place in (1, 3):
+        alone = encode_requests(pipeline, asked[place : place + 1])[0]
+        assert np.array_equal(found[place].condition.states, alone.condition.states)
+        assert np.array_equal(found[place].condition.masked_latents, alone.condition.masked_latents)
 
 
 def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
@@ -57,8 +59,8 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
         next(
             iterate_images(
                 pipeline,
-                [encode_request(pipeline, request)],
-                painting(steps=2, guidance_scale=1.0),
+                encode_requests(pipeline, [request]),
+                sampling(steps=2, guidance_scale=1.0),
                 text_to_image=(unet, pipeline.scheduler),
             )
         )[1]
@@ -72,10 +74,10 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
 
 def test_bf16_paints_nearly_the_same_and_leaves_the_weights(pipeline):
     product = cutout(64, 64)
-    requests = [encode_request(pipeline, Request(product=build_product(product), prompt="a mug, forest", seed=0))]
+    requests = encode_requests(pipeline, [Request(product=build_product(product), prompt="a mug, forest", seed=0)])
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     whole, half = (
-        next(iterate_images(pipeline, requests, painting(guidance_scale=3.0, precision=precision)))[1].astype(int)
+        next(iterate_images(pipeline, requests, sampling(guidance_scale=3.0, precision=precision)))[1].astype(int)
         for precision in ("fp32", "bf16")
     )
     assert 0 < np.abs(whole - half).max() <= 16

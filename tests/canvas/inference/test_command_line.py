@@ -91,7 +91,7 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
     ("options", "message"),
     [
         (("--product", "rgb.png", "--mask", "empty.png"), "the mask is empty: nothing to keep"),
-        (("--product", "rgb.png", "--mask", "full.png"), "the mask covers the picture: nothing to paint"),
+        (("--product", "rgb.png", "--mask", "full.png"), "the mask covers the image: nothing to generate"),
         (("--mask", "mask.png"), "the product image has an alpha channel and a mask was given too"),
         (("--product", "faint.png"), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),
         (("--product", "large.png"), "large.png cannot be used: 9000 x 9000 pixels exceed the limit of 64000000"),

@@ -26,7 +26,7 @@ from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import load_vae
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import FLOW
-from tests.canvas.inference.conftest import cutout, painting
+from tests.canvas.inference.conftest import cutout, sampling
 from tests.components.generator_parts import CHANNELS, POOLED_WIDTH, TEXT_WIDTH, write_random_shards, write_vae
 
 NEAR = 8
@@ -110,7 +110,7 @@ def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, de
     many = generate_images(
         moved,
         encode_requests(moved, [Request(product=build_product(cutout(64, 64, True)), prompt="a mug, forest", seed=1)]),
-        painting(steps=2, guidance_scale=3.0),
+        sampling(steps=2, guidance_scale=3.0),
         name="one",
     )
     moved.to("cpu")

@@ -85,10 +85,10 @@ def _faint(most: int) -> Image.Image:
     [
         (("not an image",), "must be a PIL image, not str"),
         (_opaque(0), "the mask is empty: nothing to keep"),
-        (_opaque(255), "the mask covers the picture: nothing to paint"),
+        (_opaque(255), "the mask covers the image: nothing to generate"),
         ((Image.new("RGB", (8, 8)), Image.new("RGBA", (8, 8), (0, 0, 0, 200))), "the mask is empty: nothing to keep"),
         ((Image.new("RGBA", (8, 8)),), "the alpha channel is empty"),
-        ((Image.new("RGBA", (8, 8), (0, 0, 0, 200)),), "the alpha channel covers the picture"),
+        ((Image.new("RGBA", (8, 8), (0, 0, 0, 200)),), "the alpha channel covers the image"),
         ((_faint(254),), "the alpha channel has no fully opaque pixel, the largest is 254 of 255"),
         (split(_faint(200)), "the mask has no fully opaque pixel, the largest is 200 of 255"),
         ((Image.new("RGB", (8, 8)), Image.new("L", (9, 8))), "the mask is 9 x 8, the product image 8 x 8"),
@@ -97,7 +97,7 @@ def _faint(most: int) -> Image.Image:
         ((Image.new("RGBA", (8, 8), (0, 0, 0, 255)),), "neither alpha channel nor mask"),
         ((Image.new("1", (9000, 9000)),), "9000 x 9000 pixels, the limit is"),
         ((Image.new("RGB", (8, 8)), None, lambda image: np.zeros((8, 8), np.float32)), "found no product"),
-        ((Image.new("RGB", (8, 8)), None, lambda image: np.ones((8, 8), np.float32)), "took the whole picture"),
+        ((Image.new("RGB", (8, 8)), None, lambda image: np.ones((8, 8), np.float32)), "took the whole image"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(arguments, message):
@@ -157,7 +157,7 @@ def test_frames_fit_the_model_and_the_aspect(size, expected):
 def test_what_is_placed_comes_back():
     smooth = np.linspace(0, 1, 90, dtype=np.float32)[None, :, None] * np.ones((200, 1, 3), np.float32)
     frame = compute_frame(200, 90, side=64, multiple=16, max_aspect=1.5)
-    placed = frame.placed(smooth)
-    assert placed.shape == (frame.height, frame.width, 3)
-    assert placed[:, : frame.left].max(initial=0) == 0
-    assert np.abs(frame.enlarged(placed, 200, 90) - smooth).max() < 0.03
+    framed = frame.insert_product(smooth)
+    assert framed.shape == (frame.height, frame.width, 3)
+    assert framed[:, : frame.left].max(initial=0) == 0
+    assert np.abs(frame.extract_product(framed, 200, 90) - smooth).max() < 0.03

@@ -8,8 +8,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from canvas.denoiser.schedulers import predict_clean_latents
 from canvas.inference.selection import (
     HALVING,
-    Cost,
     DropStep,
+    SelectionCost,
     count_denoiser_calls,
     count_image_steps,
     plan_drops,
@@ -46,7 +46,7 @@ def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_paint_th
     assert two.seeds == every.seeds[:2]
     alone = pipeline(product, "a mug, forest", seed=two.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(two.images[0])).max() <= 1
-    assert two.cost == Cost(denoiser_calls=2 * 4 * 8, scored=4)
+    assert two.cost == SelectionCost(denoiser_calls=2 * 4 * 8, scored_images=4)
 
 
 def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
@@ -58,7 +58,7 @@ def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
 def test_dropping_paints_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):
     product, drops = cutout(48, 80), (DropStep(0.25, 0.5), DropStep(0.5, 0.25))
     found = select_best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
-    assert found.cost == Cost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored=8 + 4 + 2)
+    assert found.cost == SelectionCost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored_images=8 + 4 + 2)
     assert found.cost.denoiser_calls == 2 * count_image_steps(drops, 8, 1, 8)
     alone = pipeline(product, "a mug, forest", seed=found.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(found.images[0])).max() <= 1
@@ -118,7 +118,7 @@ def test_samplers_that_remember_earlier_steps_are_refused(pipeline, reward):
 
 
 def test_calls_are_counted_only_within_the_context(pipeline):
-    cost = Cost()
+    cost = SelectionCost()
     with count_denoiser_calls(pipeline, cost):
         pipeline(cutout(64, 64), "a mug", num_inference_steps=3, guidance_scale=1.0, num_candidates=2, seed=0)
     pipeline(cutout(64, 64), "a mug", num_inference_steps=3, guidance_scale=1.0, seed=0)

@@ -78,13 +78,13 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
 
     for bad, message in (
         ({}, "neither a prompt nor a style"),
-        ({"styles": []}, "0 style pictures were given"),
-        ({"styles": styles * 50}, "100 style pictures were given"),
+        ({"styles": []}, "0 style images were given"),
+        ({"styles": styles * 50}, "100 style images were given"),
         ({"styles": [b"words"]}, "not a JPEG, PNG or WEBP image"),
     ):
         with pytest.raises(ValueError, match=message):
             loaded.predict(pd.DataFrame([one | bad]), params={"steps": 1})
-    with pytest.raises(ValueError, match=r"typical is 7\.0: it must be from 0"):
+    with pytest.raises(ValueError, match=r"nearest cluster is 7\.0: it must be from 0"):
         loaded.predict(pd.DataFrame([one | {"styles": styles}]), params={"style_typical": 7.0})
     with pytest.raises(MlflowException, match="Model is missing inputs \\['product'\\]"):
         loaded.predict(pd.DataFrame([{"seed": 1, "prompt": "a red lamp"}]))

@@ -13,14 +13,14 @@ from PIL import Image
 from canvas.denoiser.image_prompt import WEIGHTS_FILE, get_image_processors
 from canvas.denoiser.lora import STYLE_LORA, add_lora, list_lora_names, load_lora, save_lora, set_style_lora
 from canvas.features.perceptual import compute_image_embeddings
-from canvas.inference.batch import Request, encode_request, iterate_images
+from canvas.inference.batch import Request, encode_requests, iterate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.style import MAX_STYLE_IMAGES, build_style_prompt, encode_style_images
 from canvas.styles.centres import StyleCentres
 from canvas.uve.model import compute_embeddings
 from tests.canvas.clip.test_model import OTHER
-from tests.canvas.inference.conftest import cutout, painting
+from tests.canvas.inference.conftest import cutout, sampling
 
 PROMPT = "red mug, in a forest"
 
@@ -128,10 +128,10 @@ def test_many_at_once_equal_one_at_a_time(styled_pipeline):
     ]
     prompts = [PROMPT, PROMPT, None, None]
     requests = [
-        encode_request(styled_pipeline, Request(product=product, prompt=prompt, seed=7, style=style))
+        encode_requests(styled_pipeline, [Request(product=product, prompt=prompt, seed=7, style=style)])[0]
         for prompt, style in zip(prompts, styles, strict=True)
     ]
-    found = dict(iterate_images(styled_pipeline, requests, painting(steps=2, guidance_scale=2.0, batch_size=4)))
+    found = dict(iterate_images(styled_pipeline, requests, sampling(steps=2, guidance_scale=2.0, batch_size=4)))
     for place, (prompt, style) in enumerate(zip(prompts, styles, strict=True)):
         alone = styled_pipeline(
             cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7
@@ -221,8 +221,8 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
         styled_pipeline.register_modules(style_centres=None)
     again = CanvasPipeline.from_pretrained(tmp_path / "model")
     told = {
-        typical: encode_style_images(again, [noise(1), noise(1)], apart=True, typical=typical).embeddings
-        for typical in (0.0, 0.5, 1.0)
+        pull: encode_style_images(again, [noise(1), noise(1)], apart=True, centre_pull=pull).embeddings
+        for pull in (0.0, 0.5, 1.0)
     }
     torch.testing.assert_close(told[0.0], first.expand(2, -1), atol=1e-4, rtol=0)
     torch.testing.assert_close(told[1.0], second.expand(2, -1), atol=1e-4, rtol=0)
@@ -237,18 +237,18 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
 @pytest.mark.parametrize(
     ("pictures", "options", "message"),
     [
-        (0, {}, "0 style pictures were given: give 1 to 16"),
-        (100, {}, "100 style pictures were given: give 1 to 16"),
+        (0, {}, "0 style images were given: give 1 to 16"),
+        (100, {}, "100 style images were given: give 1 to 16"),
         (2, {"weights": [0.5, 0.6]}, r"sum to 1\.1: give 0 or more each, 1 together"),
         (2, {"weights": [1.5, -0.5]}, "give 0 or more each"),
         (2, {"weights": [float("nan"), 0.5]}, "sum to nan"),
-        (3, {"weights": [0.5, 0.5]}, "2 style weights were given for 3 pictures"),
+        (3, {"weights": [0.5, 0.5]}, "2 style weights were given for 3 images"),
         (1, {"strength": -1.0}, "style strength is -1"),
         (1, {"strength": 5.0}, "from 0, no style, to 4"),
         (1, {"strength": float("nan")}, "style strength is nan"),
-        (1, {"typical": 1.5}, r"typical is 1\.5: it must be from 0, the picture as it is, to 1, the nearest cluster"),
-        (1, {"typical": float("nan")}, "typical is nan"),
-        (1, {"layers": {"up_blocks.0": float("nan")}}, r"factor up_blocks\.0\..*=nan cannot be used"),
+        (1, {"centre_pull": 1.5}, r"nearest cluster is 1\.5: it must be from 0, the image itself, to 1, the cluster"),
+        (1, {"centre_pull": float("nan")}, "nearest cluster is nan"),
+        (1, {"layers": {"up_blocks.0": float("nan")}}, r"factor up_blocks\.0\..*=nan must be from 0 to 4"),
         (1, {"layers": {"up_blocks.0": -1.0}}, "must be from 0 to 4"),
         (1, {"layers": {"up_blocks.7": 1.0}}, "no cross-attention layer is called up_blocks.7: there are down_blocks"),
     ],
