@@ -213,7 +213,7 @@ class Ratings(kinds.PinnedRatings):
         judgments.write_judgments(folder, [])
 
     @classmethod
-    def write_answers(
+    def write_ratings(
         cls, folder: Path, before: Path, answers: Sequence[Mapping[str, Any]], key: Mapping[str, Any]
     ) -> list[str]:
         from evaluation.ratings import judgments
@@ -259,7 +259,7 @@ class Preferences(kinds.PinnedFeedback):
         preferences.write_preferences(folder, [])
 
     @classmethod
-    def write_learnt(cls, folder: Path, before: Path, *sources: Path) -> str:
+    def write_feedback(cls, folder: Path, before: Path, *sources: Path) -> str:
         from evaluation.ratings import preferences
 
         fresh = preferences.collect_preferences(*sources)

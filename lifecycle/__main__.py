@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lifecycle import commands
 from lifecycle.record.privacy import disable_telemetry
+from lifecycle.run.stage import run_here
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def _build_parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=command)
         return subparser
 
-    add("run", commands.run, "Run one stage here, as dvc.yaml does").add_argument("stage")
+    add("run", run_here, "Run one stage here, as dvc.yaml does").add_argument("name", metavar="STAGE")
     add("stages", commands.print_stages, "List the stages, producers first")
     add("summary", commands.print_summary, "Print what the last run left, and where to look at it")
     lineage = add("lineage", commands.print_lineage, "Print what made an artifact, back to the raw data")

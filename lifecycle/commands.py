@@ -17,14 +17,9 @@ from lifecycle.record.sender import send_kept_records
 from lifecycle.registry import pinned
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.registry.versions import require_name
-from lifecycle.run.stage import run_here
 from lifecycle.summary import summarize
 
 Command = Callable[..., None]
-
-
-def run(stage: str) -> None:
-    run_here(stage)
 
 
 def print_stages() -> None:

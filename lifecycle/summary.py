@@ -16,26 +16,23 @@ REASONS = 5
 
 
 def summarize(stages: Iterable[Stage[Any]], root: Path) -> str:
-    """Return the verdict, the headline, which stages have not run, where the report is, and what to do next.
-
-    The report is that of the stage that collects from all others.
-    """
+    """Return the verdict, the headline, which stages have not run, where the collected report is, and what to do."""
     stages = tuple(stages)
-    lines = [line for verdict in find_artifacts(stages, Verdict) for line in _verdict(root / verdict.path)]
+    lines = [line for verdict in find_artifacts(stages, Verdict) for line in _format_verdict(root / verdict.path)]
     for headline in find_artifacts(stages, Headline):
         if (path := root / headline.path).exists():
             lines += [f"  {line}" for line in headline.format_summary(read_metrics(path))]
-    if missing := [stage.name for stage in stages if stage.pipeline == "train" and not _complete(stage, root)]:
+    if missing := [stage.name for stage in stages if stage.pipeline == "train" and not _is_complete(stage, root)]:
         lines.append(f"Not run: {', '.join(missing)}")
-    shown = [artifact for stage in stages if stage.collector for artifact in stage.outputs.values()]
-    reports = [root / artifact.path for artifact in shown if issubclass(artifact, Report)]
+    outputs = [artifact for stage in stages if stage.collector for artifact in stage.outputs.values()]
+    reports = [root / artifact.path for artifact in outputs if issubclass(artifact, Report)]
     lines += [f"Report:  {path}" for path in reports if path.exists()]
     lines.append("Runs:    make ui")
     models = [model for model in find_artifacts(stages, Model) if model.example and (root / model.path).exists()]
     return "\n".join([*lines, *(f"Try it:  {model.example}" for model in models)])
 
 
-def _verdict(path: Path) -> Iterator[str]:
+def _format_verdict(path: Path) -> Iterator[str]:
     if not path.exists():
         return
     decision = json.loads(path.read_text(encoding="utf-8"))
@@ -46,5 +43,5 @@ def _verdict(path: Path) -> Iterator[str]:
         yield f"  and {len(reasons) - REASONS} more"
 
 
-def _complete(stage: Stage[Any], root: Path) -> bool:
+def _is_complete(stage: Stage[Any], root: Path) -> bool:
     return all((root / artifact.path).exists() for artifact in stage.outputs.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from importlib.util import resolve_name
 from pathlib import Path
 
 from lifecycle.declare.stage import DECLARATIONS
@@ -14,12 +15,11 @@ PACKAGES = ("canvas", "components", "evaluation")
 
 
 def find_import_closure(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
-    """Files of `packages` that importing `module` and calling its functions runs, as POSIX paths from `root`.
+    """Return the files of `packages` that importing `module` and calling its functions runs: POSIX paths from `root`.
 
     Follows imports inside functions too, and the `__init__.py` of every package on the way. Leaves out
     imports under `if TYPE_CHECKING:`, which never run, and an `__init__.py` that is empty or says what its package
-    is and no more. Raises `ValueError` for a first-party import that
-    names no file.
+    is and no more. Raises `ValueError` for a first-party import that names no file.
     """
     first_party, declarations = set(packages), f"{module.partition('.')[0]}.{DECLARATIONS}"
     files: set[Path] = set()
@@ -34,9 +34,9 @@ def find_import_closure(module: str, root: Path, packages: Iterable[str] = PACKA
         file = find_module_file(name, root)
         if file is not None:
             tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-            if file.name != "__init__.py" or any(not _is_text(statement) for statement in tree.body):
+            if file.name != "__init__.py" or not all(map(_is_text, tree.body)):
                 files.add(file)
-            waiting += _imported(name, file, tree, root)
+            waiting += _list_imports(name, file, tree, root)
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
@@ -59,7 +59,7 @@ def list_code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES)
 
 
 def compute_code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
-    """MD5 over names and bytes of the module's import closure."""
+    """Return the MD5 over names and bytes of the module's import closure."""
     md5 = hashlib.md5(usedforsecurity=False)
     for file in find_import_closure(module, root, packages):
         content = (root / file).read_bytes()
@@ -68,7 +68,7 @@ def compute_code_digest(module: str, root: Path, packages: Iterable[str] = PACKA
 
 
 def find_module_file(name: str, root: Path) -> Path | None:
-    """The source of module or package `name` below `root`; None when there is none."""
+    """Return the source of module or package `name` below `root`; None when there is none."""
     stem = root.joinpath(*name.split("."))
     candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
     return next((file for file in candidates if file.is_file()), None)
@@ -78,39 +78,28 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _imported(module: str, file: Path, tree: ast.Module, root: Path) -> Iterator[str]:
+def _list_imports(module: str, file: Path, tree: ast.Module, root: Path) -> Iterator[str]:
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _running(tree):
+    for node in _walk_executed(tree):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=source, names=names, level=level):
-                base = _absolute(source, level, package)
+                base = resolve_name("." * level + (source or ""), package)
                 if (root / base.partition(".")[0]).is_dir() and not _exists(base, root):
                     raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
                 yield base
                 yield from (name for alias in names if find_module_file(name := f"{base}.{alias.name}", root))
 
 
-def _absolute(source: str | None, level: int, package: str) -> str:
-    if level == 0:
-        assert source is not None
-        return source
-    parents = package.split(".")
-    return ".".join([*parents[: len(parents) - level + 1], *([source] if source else [])])
-
-
 def _exists(module: str, root: Path) -> bool:
     return find_module_file(module, root) is not None or root.joinpath(*module.split(".")).is_dir()
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below `node` except what stands under `if TYPE_CHECKING:`."""
+def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield every node below `node` except what stands under `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for statement in child.orelse:
-                yield statement
-                yield from _running(statement)
-        else:
-            yield child
-            yield from _running(child)
+            child = ast.Module(child.orelse, [])
+        yield child
+        yield from _walk_executed(child)

@@ -16,71 +16,73 @@ A = TypeVar("A", bound=Artifact)
 
 
 def load_stage(name: str, package: str = "components") -> Stage[Any]:
-    """The stage `name`, declared in `<package>/<name>.py`; others are imported only if it collects from them."""
-    stage = _declared(name, package)
-    return stage if stage.collector is None else next(one for one in load_stages(package) if one.name == name)
+    """Load the stage declared in `<package>/<name>.py`; others are imported only if it collects from them."""
+    stage = _import_stage(name, package)
+    return stage if stage.collector is None else next(stage for stage in load_stages(package) if stage.name == name)
 
 
 def list_stage_names(package: str = "components") -> list[str]:
-    """One stage a module of the package, by name."""
+    """Return the names of the package's stages, one a module, sorted."""
     modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
     return sorted(module.name for module in modules if module.name != DECLARATIONS)
 
 
 def load_stages(package: str = "components") -> tuple[Stage[Any], ...]:
-    """Every stage of the package, producers before consumers."""
-    return order_stages(_declared(name, package) for name in list_stage_names(package))
+    """Load every stage of the package, producers before consumers."""
+    return order_stages(_import_stage(name, package) for name in list_stage_names(package))
 
 
 def find_artifacts(stages: Iterable[Stage[Any]], kind: type[A]) -> list[type[A]]:
-    """The artifacts of this kind that the stages read or write, by path."""
-    all_of = {artifact for stage in stages for artifact in (*stage.inputs.values(), *stage.outputs.values())}
-    return sorted((artifact for artifact in all_of if issubclass(artifact, kind)), key=lambda artifact: artifact.path)
+    """Return the artifacts of this kind that the stages read or write, by path."""
+    artifacts = {artifact for stage in stages for artifact in (*stage.inputs.values(), *stage.outputs.values())}
+    matching = [artifact for artifact in artifacts if issubclass(artifact, kind)]
+    return sorted(matching, key=lambda artifact: artifact.path)
 
 
 def find_artifact(stages: Iterable[Stage[Any]], kind: type[A]) -> type[A]:
-    """The only artifact of this kind; `ValueError` if there is none, or more."""
-    return _only(find_artifacts(stages, kind), f"{kind.__name__}")
+    """Return the only artifact of this kind; `ValueError` if there is none, or more."""
+    return _check_single(find_artifacts(stages, kind), kind.__name__)
 
 
 def find_composite(stages: Iterable[Stage[Any]]) -> type[Model]:
-    """The model that is made of the others; `ValueError` if there is none, or more."""
-    return _only([model for model in find_artifacts(stages, Model) if model.composite], "Model with `composite = True`")
+    """Return the model that is made of the others; `ValueError` if there is none, or more."""
+    composites = [model for model in find_artifacts(stages, Model) if model.composite]
+    return _check_single(composites, "Model with `composite = True`")
 
 
 def list_pinned_paths(stages: Iterable[Stage[Any]]) -> tuple[str, ...]:
-    """Paths of what no stage writes."""
+    """Return the paths of what no stage writes."""
     return tuple(artifact.path for artifact in find_artifacts(stages, Pinned))
 
 
 def map_producers(stages: Iterable[Stage[Any]]) -> dict[type[Artifact], Stage[Any]]:
-    """Artifact -> the stage that writes it; two writers of one path, or of a path within, are a `TypeError`."""
+    """Return artifact -> the stage that writes it; two writers of one path, or of a path within, are a `TypeError`."""
     by_path: dict[str, Stage[Any]] = {}
-    found: dict[type[Artifact], Stage[Any]] = {}
+    by_artifact: dict[type[Artifact], Stage[Any]] = {}
     for stage in stages:
         for artifact in stage.outputs.values():
             if artifact.path in by_path:
                 raise TypeError(f"{artifact.path} has two producers: {by_path[artifact.path].name} and {stage.name}")
-            by_path[artifact.path] = found[artifact] = stage
+            by_path[artifact.path] = by_artifact[artifact] = stage
     for path, stage in by_path.items():
         for outer in map(str, PurePosixPath(path).parents):
             if outer in by_path:
                 raise TypeError(f"{path} of {stage.name} lies in {outer} of {by_path[outer].name}: move one")
-    return found
+    return by_artifact
 
 
 def order_stages(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
-    """The stages, producers before consumers, ties by name, with what they collect among their inputs.
+    """Return the stages, producers before consumers, ties by name, with what they collect among their inputs.
 
     Raises `TypeError` for an artifact with two producers, a read that nobody writes, and a cycle.
     """
-    order = _sorted(stages)
+    order = _sort(stages)
     if all(stage.collector is None for stage in order):
         return order
-    return _sorted(stage if stage.collector is None else _collecting(stage, order) for stage in order)
+    return _sort(stage if stage.collector is None else _add_collected(stage, order) for stage in order)
 
 
-def _sorted(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
+def _sort(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
     by_name = {stage.name: stage for stage in sorted(stages, key=lambda stage: stage.name)}
     writer = map_producers(by_name.values())
     sorter: TopologicalSorter[str] = TopologicalSorter()
@@ -98,8 +100,8 @@ def _sorted(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
         raise TypeError(f"the stages form a cycle: {' -> '.join(error.args[1])}") from None
 
 
-def _collecting(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[Any]:
-    """The stage with an input `<stage>__<argument>` for each readable output of `order` that does not depend on it."""
+def _add_collected(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[Any]:
+    """Add an input `<stage>__<argument>` for each readable output of `order` that does not depend on the stage."""
     writer, after = map_producers(order), {collector.name}
     collected: dict[str, tuple[Stage[Any], str]] = {}
     for stage in order:
@@ -112,17 +114,17 @@ def _collecting(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[A
     return replace(collector, inputs={**collector.inputs, **inputs}, collected=collected)
 
 
-def _declared(name: str, package: str) -> Stage[Any]:
+def _import_stage(name: str, package: str) -> Stage[Any]:
     names = list_stage_names(package)
     if name not in names:
         raise ValueError(f"no stage {name!r}: {package}/ has {', '.join(names)}")
-    declared = getattr(importlib.import_module(f"{package}.{name}"), name, None)
-    if not isinstance(declared, Stage):
+    stage = getattr(importlib.import_module(f"{package}.{name}"), name, None)
+    if not isinstance(stage, Stage):
         raise TypeError(f"{package}/{name}.py must declare its stage as `@stage() def {name}(...)`")
-    return declared
+    return stage
 
 
-def _only(artifacts: list[type[A]], what: str) -> type[A]:
+def _check_single(artifacts: list[type[A]], what: str) -> type[A]:
     if len(artifacts) != 1:
         paths = ", ".join(artifact.path for artifact in artifacts) or "none"
         raise ValueError(f"the stages must have one {what}, and have {paths}")

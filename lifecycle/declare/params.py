@@ -87,26 +87,25 @@ def read_stage_params(stage: Stage[Any], sections: Mapping[str, Any]) -> dict[st
 
 
 def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
-    """Section `section` as dataclass `kind`; `ValueError` naming key, section and fix otherwise."""
+    """Return the section as dataclass `kind`; `ValueError` naming key, section and fix otherwise."""
     if section not in sections:
-        hint = _did_you_mean(section, sections)
-        raise ValueError(f"params section {section!r} is missing{hint}; it needs {', '.join(_keys(kind))}")
+        hint = _suggest(section, sections)
+        raise ValueError(f"params section {section!r} is missing{hint}; it needs {', '.join(_list_keys(kind))}")
     _forbid_unknown(kind)
     try:
         return TypeAdapter(kind).validate_json(json.dumps(sections[section]), strict=True)
     except ValidationError as error:
-        problems = [_explain(kind, section, dict(problem)) for problem in error.errors()]
-        raise ValueError("; ".join(problems)) from None
+        raise ValueError("; ".join(_explain(kind, section, dict(problem)) for problem in error.errors())) from None
 
 
 def list_unused_sections(stages: Iterable[Stage[Any]], sections: Mapping[str, Any]) -> list[str]:
-    """Sections that no stage reads: a setting that is ignored is an error."""
+    """Return the sections that no stage reads: a setting that is ignored is an error."""
     read = {argument for stage in stages for argument in stage.params}
     return sorted(sections.keys() - read)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested params as `section.key` -> value."""
+    """Return nested params as `section.key` -> value."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -129,20 +128,20 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
     where = ".".join([section, *map(str, parents)])
     match problem["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
-            known = _keys(_nested(kind, parents))
-            hint = _did_you_mean(str(key), known)
-            return f"params key {key!r} in section {where!r} is unknown{hint}; it has {', '.join(known)}"
+            keys = _list_keys(_find_nested(kind, parents))
+            hint = _suggest(str(key), keys)
+            return f"params key {key!r} in section {where!r} is unknown{hint}; it has {', '.join(keys)}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"params key {key!r} in section {where!r} is missing: add `{key}: ...`"
         case "value_error":  # from the dataclass's own check, which says what is wrong with which value
             return f"params section {'.'.join([section, *map(str, problem['loc'])])!r}: {problem['ctx']['error']}"
         case _:
-            found = json.dumps(problem["input"])
-            says = LIMITS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
-            return f"params key {key!r} in section {where!r} is {found}: {says.format(**problem.get('ctx', {}))}"
+            value, message = json.dumps(problem["input"]), problem["msg"]
+            reason = LIMITS.get(problem["type"], f"{message[0].lower()}{message[1:]}").format(**problem.get("ctx", {}))
+            return f"params key {key!r} in section {where!r} is {value}: {reason}"
 
 
-def _nested(kind: Any, keys: Iterable[object]) -> Any:
+def _find_nested(kind: Any, keys: Iterable[object]) -> Any:
     for key in keys:
         hint = get_type_hints(kind).get(str(key))
         kind = next((part for part in (hint, *get_args(hint)) if _has_keys(part)), kind)
@@ -153,10 +152,10 @@ def _has_keys(kind: Any) -> bool:
     return (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or is_typeddict(kind)
 
 
-def _did_you_mean(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
+def _suggest(key: str, keys: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(keys), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _keys(kind: Any) -> list[str]:
+def _list_keys(kind: Any) -> list[str]:
     return list(kind.__annotations__ if is_typeddict(kind) else (field.name for field in dataclasses.fields(kind)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from lifecycle.declare.stage import Artifact, Model
@@ -15,14 +15,10 @@ if TYPE_CHECKING:
 class Origin:
     """What is recorded of how an artifact's content came to be, back to the raw data."""
 
-    artifacts: Mapping[str, str]
-    """Path -> digest of all that led to it, itself included."""
-    params: Mapping[str, Any]
-    """`section.key` -> value, of every stage on the way."""
-    runs: Mapping[str, str]
-    """Path -> address of the run that wrote it, in the tracking server's pages."""
-    tree: tuple[str, ...]
-    """The same as text, a line an artifact, with the runs' ids."""
+    artifacts: Mapping[str, str]  # path -> digest of all that led to it, itself included
+    params: Mapping[str, Any]  # `section.key` -> value, of every stage on the way
+    runs: Mapping[str, str]  # path -> address of the run that wrote it, in the tracking server's pages
+    tree: tuple[str, ...]  # the same as text, a line an artifact, with the runs' ids
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +39,8 @@ class Decision:
 
     outcome: Outcome
     reasons: tuple[str, ...]
-    challenger: str
-    """Digest of the model that was judged."""
-    champion: str | None
-    """Digest of the one that it was compared with; None: there was none."""
+    challenger: str  # digest of the model that was judged
+    champion: str | None  # digest of the one that it was compared with; None: there was none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,12 +48,10 @@ class Promotion:
     """A move of the champion, as it stands in the registry's history."""
 
     kind: Literal["promote", "rollback"]
-    before: str | None
-    """Version of the composite that was champion; None: none was."""
+    before: str | None  # version of the composite that was champion; None: none was
     after: str | None
     who: str
-    when: str
-    """UTC, ISO 8601."""
+    when: str  # UTC, ISO 8601
     why: str
 
 
@@ -68,12 +60,19 @@ class Served:
     """How a composite model answers requests: column or option -> its type ("binary", "string", "long", "double";
     "binary[]": several; "string?": the column may be left out)."""
 
-    loader: str
-    """Module with `_load_pyfunc(path)`, which gives an object with `predict(frame, params)`."""
+    loader: str  # module with `_load_pyfunc(path)`, which gives an object with `predict(frame, params)`
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    options: Mapping[str, tuple[str, Any]]
-    """Option -> type and what it is when not given."""
+    options: Mapping[str, tuple[str, Any]]  # option -> type and default
+
+
+class Facts(TypedDict):
+    """What a composite is registered with, beside its files."""
+
+    served: Served
+    evidence: Mapping[str, Path]  # name -> file, or directory that stays with a champion
+    metrics: Path  # a Metrics file
+    decision: Decision
 
 
 class Registry(Protocol):
@@ -83,19 +82,11 @@ class Registry(Protocol):
         """Return how content `digest` of `artifact` was made, as far as it is recorded."""
 
     def register(
-        self,
-        composite: type[Model],
-        models: Mapping[type[Model], Path],
-        *,
-        served: Served,
-        evidence: Mapping[str, Path],
-        metrics: Path,
-        decision: Decision,
+        self, composite: type[Model], models: Mapping[type[Model], Path], **facts: Unpack[Facts]
     ) -> Mapping[str, ModelVersion]:
         """Make a version of every model, or find the one that holds the same content, and point `candidate` at
         them; return name -> version. `composite`, one of `models`, is made of the others: it is stored with its files
-        and `evidence` (name -> file, or directory that stays with a champion), has the numbers of a Metrics file, and
-        can be loaded and asked as `served` says."""
+        and evidence, has the numbers of its metrics, and can be loaded and asked as `served` says."""
 
     def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
         """Make a composite and all that was registered with it the champion, all together or none.

@@ -28,6 +28,9 @@ from typing import (
 
 from lifecycle.declare.registry import Registry
 
+Paths = Mapping[str, Path]
+"""Argument of a stage -> where it reads or writes."""
+
 DECLARATIONS = "artifacts"
 """The module of a package of stages that declares what they exchange, and no stage."""
 
@@ -172,11 +175,11 @@ class PinnedRatings(PinnedState):
     empty = "nobody has rated yet"
 
     @classmethod
-    def write_answers(
+    def write_ratings(
         cls, folder: Path, before: Path, answers: Sequence[Mapping[str, Any]], key: Mapping[str, Any]
     ) -> list[str]:
-        """Write the ratings `before` with the answers to the packet of `key` in `folder`; a summary, in lines."""
-        raise NotImplementedError(f"{cls.__name__} needs `write_answers`")
+        """Write the ratings `before` with the answers to the packet of `key` in `folder`; return a summary's lines."""
+        raise NotImplementedError(f"{cls.__name__} needs `write_ratings`")
 
 
 class PinnedFeedback(PinnedState):
@@ -186,10 +189,10 @@ class PinnedFeedback(PinnedState):
     sources: ClassVar[tuple[type[Artifact], ...]]
 
     @classmethod
-    def write_learnt(cls, folder: Path, before: Path, *sources: Path) -> str:
-        """Write the feedback `before` with what `sources` add to it in `folder`; a summary. `ValueError` if that is
-        nothing."""
-        raise NotImplementedError(f"{cls.__name__} needs `write_learnt`")
+    def write_feedback(cls, folder: Path, before: Path, *sources: Path) -> str:
+        """Write the feedback `before` with what `sources` add to it in `folder`; return a summary. `ValueError` if
+        they add nothing."""
+        raise NotImplementedError(f"{cls.__name__} needs `write_feedback`")
 
 
 A = TypeVar("A", bound=Artifact)
@@ -332,7 +335,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
             if origin in (Input, Output):
                 artifact = get_args(hint)[0]
                 if origin is Output and isinstance(artifact, type) and issubclass(artifact, READABLE):
-                    artifact = _placed(artifact, name, argument)
+                    artifact = _assign_path(artifact, name, argument)
                 if not (isinstance(artifact, type) and issubclass(artifact, Artifact) and hasattr(artifact, "path")):
                     raise TypeError(f"stage {name}: {argument!r} needs an Artifact with a path, not {artifact!r}")
                 (inputs if origin is Input else outputs)[argument] = artifact
@@ -348,8 +351,9 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
                 )
         if not outputs:
             raise TypeError(f"stage {name} writes nothing: give it an Output[...] argument")
-        if both := set(inputs.values()) & set(outputs.values()):
-            raise TypeError(f"stage {name} reads and writes {sorted(a.path for a in both)}: a cycle of one")
+        if cycle := set(inputs.values()) & set(outputs.values()):
+            paths = sorted(artifact.path for artifact in cycle)
+            raise TypeError(f"stage {name} reads and writes {paths}: a cycle of one")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
@@ -358,8 +362,8 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
     return declare
 
 
-def _placed(kind: type[Artifact], stage_name: str, argument: str) -> type[Artifact]:
-    """`kind`, or where it has no path an artifact of it at `reports/<stage>/<argument>`."""
+def _assign_path(kind: type[Artifact], stage_name: str, argument: str) -> type[Artifact]:
+    """Return `kind`, or where it has no path an artifact of it at `reports/<stage>/<argument>`."""
     if hasattr(kind, "path"):
         return kind
     if issubclass(kind, Plot) and not (hasattr(kind, "x") and hasattr(kind, "y")):

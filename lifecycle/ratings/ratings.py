@@ -39,11 +39,8 @@ def serve_packet(root: Path, stages: Iterable[Stage[Any]], raters: Sequence[str]
 
 
 def pull_ratings(root: Path, stages: Iterable[Stage[Any]]) -> list[str]:
-    """Write the pinned ratings of the project at `root` and their pin from what people have answered; return a
-    summary.
-
-    Raises `ValueError` if there is no packet or no key of it.
-    """
+    """Write the pinned ratings and their pin from what people have answered; return a summary. Raises `ValueError` if
+    there is no packet or no key of it."""
     stages = tuple(stages)
     ratings = find_artifact(stages, PinnedRatings)
     packet = read_packet(root / find_artifact(stages, RatingPacket).path)
@@ -57,21 +54,20 @@ def pull_ratings(root: Path, stages: Iterable[Stage[Any]]) -> list[str]:
     answers = [asdict(answer) for answer in reviews.read_answers()]
     before = restore(ratings, root)
     first, *raters = replace_pinned(
-        ratings.path, lambda folder: ratings.write_answers(folder, before, answers, key), root
+        ratings.path, lambda folder: ratings.write_ratings(folder, before, answers, key), root
     )
     return [f"{ratings.path}/ holds {first}; commit {ratings.path}.dvc with what you make of it", *raters]
 
 
 def update_feedback(root: Path, stages: Iterable[Stage[Any]]) -> str:
-    """Take the ratings over into the pinned feedback that training learns from; return a summary. `ValueError` if
-    there is nothing to add."""
+    """Take the ratings over into the pinned feedback; return a summary. `ValueError` if there is nothing to add."""
     feedback = find_artifact(stages, PinnedFeedback)
     sources = [root / source.path for source in feedback.sources]
     for source, kind in zip(sources, feedback.sources, strict=True):
         if not source.is_dir():
             raise ValueError(f"{kind.path} is missing: `dvc checkout` brings it back")
     before = restore(feedback, root)
-    summary = replace_pinned(feedback.path, lambda folder: feedback.write_learnt(folder, before, *sources), root)
+    summary = replace_pinned(feedback.path, lambda folder: feedback.write_feedback(folder, before, *sources), root)
     return f"{feedback.path}/ holds {summary}"
 
 

@@ -5,7 +5,7 @@ answer, and nobody is to read what another said. MLflow shows a trace's response
 questions; the item's image is an attachment of the trace, and the preview names it by its absolute address.
 
 Who answered is `completed_by` of a queue's item: the server binds it to the name that signed in. An answer's own
-source can be forged, and answers may be missing, so that `PinnedRatings.write_answers` checks again.
+source can be forged, and answers may be missing, so that `PinnedRatings.write_ratings` checks again.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ class Reviews:
         return cls(MlflowClient(uri), packet)
 
     def load(self, rater: str, address: str) -> RaterPages:
-        """Put the packet before `rater`; what is there already stays. `address` is the server's, as her browser
-        calls it."""
+        """Put the packet before `rater`, whose browser calls the server `address`; what is there already stays."""
         import mlflow
 
         experiment = self._find_or_create_experiment(rater)

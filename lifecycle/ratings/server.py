@@ -50,8 +50,7 @@ class Secrets:
 
     @classmethod
     def load(cls, place: Path) -> Secrets:
-        """Load those of an earlier server in `place`, or make new ones: names and port last, so that links go on
-        working."""
+        """Load those of an earlier server in `place`, so that links go on working, or make new ones."""
         try:
             return cls(place, **json.loads((place / "secrets.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -109,9 +108,7 @@ class RatingServer:
 @contextmanager
 def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
     """Run a server over `store` (an address of MLflow's), while the context lasts; `place` keeps its secrets and log.
-
-    Raises `ValueError` if it does not come up.
-    """
+    Raises `ValueError` if it does not come up."""
     known, log = Secrets.load(make_private(place)), place / "server.log"
     server = RatingServer(f"http://127.0.0.1:{known.port}", known, (ADMIN, known.get_password(ADMIN)))
     settings = place / "auth.ini"

@@ -42,18 +42,14 @@ class Journal:
     written as soon as there is room, because a training of days must not die of its log.
     """
 
-    def __init__(self, folder: Path) -> None:
-        (folder / "artifacts").mkdir(parents=True)
-        self.folder = folder
-        self._file = os.open(folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    def __init__(self, home: Path) -> None:
+        """Begin a record of the project at `home`; names sort by time."""
+        self.folder = find_records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        (self.folder / "artifacts").mkdir(parents=True)
+        self._file = os.open(self.folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self.last_step = 0
         self._written, self._waiting, self._warned = 0, b"", False
-
-    @classmethod
-    def new(cls, home: Path) -> Journal:
-        """Begin a record of the project at `home`; names sort by time."""
-        return cls(find_records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers of one step; `TypeError` if one is not a number."""
@@ -62,29 +58,29 @@ class Journal:
 
     def image(self, name: str, png: bytes) -> None:
         """Record an encoded PNG as artifact `samples/<name>.png`."""
-        with self._surviving(), self._new_artifact(f"samples/{name}.png") as path:
+        with self._tolerate_full_disk(), self._new_artifact(f"samples/{name}.png") as path:
             path.write_bytes(png)
 
     def text(self, name: str, text: str) -> None:
         """Record a text as artifact `name`."""
-        with self._surviving(), self._new_artifact(name) as path:
+        with self._tolerate_full_disk(), self._new_artifact(name) as path:
             path.write_text(redact(text), encoding="utf-8")
 
     def keep(self, file: Path, name: str) -> None:
         """Record a copy of `file` as artifact `name`."""
-        with self._surviving(), self._new_artifact(name) as path:
+        with self._tolerate_full_disk(), self._new_artifact(name) as path:
             shutil.copyfile(file, path)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event and its time."""
         line = json.dumps({"event": kind, "time": time.time_ns() // 1_000_000, **redact_values(fields)})
         self._waiting += line.encode() + b"\n"
-        with self._surviving():
+        with self._tolerate_full_disk():
             self._flush()
 
     def close(self) -> None:
         """Free the journal for whoever sends it."""
-        with self._surviving():
+        with self._tolerate_full_disk():
             self._flush()
         os.close(self._file)
 
@@ -110,7 +106,7 @@ class Journal:
         self.event("artifact", name=name)
 
     @contextmanager
-    def _surviving(self) -> Iterator[None]:
+    def _tolerate_full_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -147,21 +143,18 @@ def batch_events(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tup
 def close_killed(folder: Path) -> bool:
     """Give the record of a killed run the end KILLED; False if its writer is alive or the record is gone."""
     try:
-        file = (folder / "journal.jsonl").open("rb+")
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
+        with (folder / "journal.jsonl").open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        last, end = next(iter(deque(read_events(folder), maxlen=1)), (None, 0))
-        if last is None or last["event"] != "end":
-            file.truncate(end)
-            file.seek(end)
-            when = last["time"] if last else time.time_ns() // 1_000_000
-            file.write(json.dumps({"event": "end", "time": when, "status": "KILLED", "metrics": {}}).encode() + b"\n")
-        return True
+            last, end = next(iter(deque(read_events(folder), maxlen=1)), (None, 0))
+            if last is None or last["event"] != "end":
+                file.truncate(end)
+                file.seek(end)
+                time_ms = last["time"] if last else time.time_ns() // 1_000_000
+                event: Event = {"event": "end", "time": time_ms, "status": "KILLED", "metrics": {}}
+                file.write(json.dumps(event).encode() + b"\n")
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    return True
 
 
 def list_kept_records(home: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.declare.graph import list_pinned_paths
+from lifecycle.declare.graph import find_artifacts, list_pinned_paths
 from lifecycle.declare.stage import Artifact, Stage
 from lifecycle.record.origin import find_project
 from lifecycle.record.sender import send_kept_records
@@ -117,14 +117,12 @@ def _format_subtree(node: Node, pinned: Container[str], seen: set[int], first: s
 
 def find_artifact_at(place: Path, root: Path, stages: Iterable[Stage[Any]]) -> type[Artifact]:
     """Return the artifact that `place` is, or lies in; `ValueError` if no stage knows it."""
-    artifacts = {
-        artifact.path: artifact for stage in stages for artifact in (*stage.outputs.values(), *stage.inputs.values())
-    }
-    inside = (root / place).resolve()
-    for path, artifact in artifacts.items():
-        if inside.is_relative_to((root / path).resolve()):
+    inside, artifacts = (root / place).resolve(), find_artifacts(stages, Artifact)
+    for artifact in artifacts:
+        if inside.is_relative_to((root / artifact.path).resolve()):
             return artifact
-    raise ValueError(f"{place} is no artifact of any stage: the artifacts are {', '.join(sorted(artifacts))}")
+    paths = ", ".join(artifact.path for artifact in artifacts)
+    raise ValueError(f"{place} is no artifact of any stage: the artifacts are {paths}")
 
 
 def find_digest(artifact: type[Artifact], root: Path) -> str:

@@ -18,8 +18,7 @@ CODE = ("*.py", "*.yaml", "*.toml", "*.dvc", "requirements.lock", ":!pipelines/c
 class Group:
     """The run that several stages are parts of: one `dvc repro`, one Kubeflow run."""
 
-    key: str
-    """The same in all its stages, different in any other."""
+    key: str  # the same in all its stages, different in any other
     name: str
 
 
@@ -31,29 +30,29 @@ class Revision:
     dirty: bool
 
 
-def find_project(place: Path) -> Path:
-    """Return the project that `place` belongs to. `dvc exp run --temp` and its queue work in copies below
+def find_project(root: Path) -> Path:
+    """Return the project that `root` belongs to. `dvc exp run --temp` and its queue work in copies below
     `.dvc/tmp/exps` of the project; what is recorded there must outlive the copy."""
-    parts = place.resolve().parts
+    parts = root.resolve().parts
     for start in range(len(parts) - 2):
         if parts[start : start + 3] == (".dvc", "tmp", "exps"):
             return Path(*parts[:start])
-    return place.resolve()
+    return root.resolve()
 
 
-def read_revision(place: Path) -> Revision | None:
-    """Return the revision of the work tree at `place`; in a container, which holds no work tree, what its build put
+def read_revision(root: Path) -> Revision | None:
+    """Return the revision of the work tree at `root`; in a container, which holds no work tree, what its build put
     into CANVAS_GIT_SHA; None if neither is there."""
-    sha = _run_git(place, "rev-parse", "HEAD")
+    sha = _run_git(root, "rev-parse", "HEAD")
     if sha is not None:
-        return Revision(sha, bool(_run_git(place, "status", "--porcelain", "--", *CODE)))
+        return Revision(sha, bool(_run_git(root, "status", "--porcelain", "--", *CODE)))
     built = os.environ.get("CANVAS_GIT_SHA")
     return Revision(built, dirty=False) if built else None
 
 
-def read_release(place: Path) -> str | None:
-    """Return the version in pyproject.toml of the project at `place`; None without one."""
-    file = place / "pyproject.toml"
+def read_release(root: Path) -> str | None:
+    """Return the version in pyproject.toml of the project at `root`; None without one."""
+    file = root / "pyproject.toml"
     if not file.is_file():
         return None
     version: str | None = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}).get("version")
@@ -81,9 +80,9 @@ def find_group() -> Group | None:
     return None
 
 
-def _run_git(place: Path, *arguments: str) -> str | None:
+def _run_git(root: Path, *arguments: str) -> str | None:
     try:
-        result = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=True, timeout=20)
+        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.params import flatten
-from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Plot, Report, Sheet, Site, Stage
+from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Paths, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
 from lifecycle.workspace.digest import digest
@@ -29,14 +29,14 @@ FINISH_SECONDS = 120.0
 
 @contextmanager
 def record_run(
-    stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, Path], digests: Mapping[str, str], send: bool
+    stage: Stage[Any], settings: Mapping[str, Any], inputs: Paths, digests: Mapping[str, str], send: bool
 ) -> Iterator[Journal]:
     """Give the journal of a run that begins now and ends with the `with` block, by its outcome.
 
     An exception is recorded with its traceback and goes on. Without `send` the record stays on disk.
     """
     project = find_project(Path.cwd())
-    journal = Journal.new(project)
+    journal = Journal(project)
     start = time.monotonic()
     _record_start(journal, stage, settings, inputs, digests)
     sender = _start_sender(project, journal.folder) if send else None
@@ -56,7 +56,7 @@ def record_run(
             _finish_sender(sender)
 
 
-def record_outputs(journal: Journal, stage: Stage[Any], outputs: Mapping[str, Path]) -> None:
+def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
     """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
     records = []
     for argument, artifact in stage.outputs.items():
@@ -90,11 +90,7 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 def _record_start(
-    journal: Journal,
-    stage: Stage[Any],
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    digests: Mapping[str, str],
+    journal: Journal, stage: Stage[Any], settings: Mapping[str, Any], inputs: Paths, digests: Mapping[str, str]
 ) -> None:
     reads = [
         {**_describe_artifact(argument, artifact), "uri": str(inputs[argument]), "digest": digests[argument]}
@@ -154,12 +150,8 @@ def _start_sender(project: Path, record: Path) -> subprocess.Popen[bytes] | None
 
 
 def _finish_sender(sender: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):  # it is gone: the record is on disk
-        assert sender.stdin is not None
-        sender.stdin.write(b"end\n")
-        sender.stdin.close()
     try:
-        sender.wait(FINISH_SECONDS)
+        sender.communicate(b"end\n", FINISH_SECONDS)  # if it is gone, the record is on disk
     except subprocess.TimeoutExpired:
         sender.kill()
         sender.wait()

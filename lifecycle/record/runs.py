@@ -27,6 +27,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.record.journal import Event, batch_events, read_events
+from lifecycle.record.privacy import redact
+from lifecycle.record.tracking import is_server
 from lifecycle.workspace.staging import write_atomically
 
 if TYPE_CHECKING:
@@ -105,9 +107,12 @@ class Tracking:
         inputs = {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
         return ProducerRun(run.data.tags["canvas.stage"], run.info.run_id, inputs)
 
-    def _read_progress(self, folder: Path) -> Progress:
-        from mlflow.exceptions import MlflowException
+    def format_address(self, page: str) -> str:
+        """Return where MLflow shows a page of the experiment; of a file store, where `make ui` serves it."""
+        server = self.client.tracking_uri if is_server(self.client.tracking_uri) else "http://127.0.0.1:5000"
+        return f"{redact(server).rstrip('/')}/#/experiments/{self.experiment}/{page}"
 
+    def _read_progress(self, folder: Path) -> Progress:
         fresh = Progress(hashlib.md5(self.client.tracking_uri.encode(), usedforsecurity=False).hexdigest())
         try:
             progress = Progress(**json.loads((folder / "sent.json").read_text(encoding="utf-8")))
@@ -115,13 +120,8 @@ class Tracking:
             return fresh
         if progress.uri != fresh.uri or progress.run_id is None:
             return fresh  # another server than before: it gets the whole record
-        try:
-            alive = self.client.get_run(progress.run_id).info.lifecycle_stage == "active"
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            alive = False
-        return progress if alive else fresh
+        exists = self._find_run(f"attributes.run_id = '{progress.run_id}'")
+        return progress if exists else fresh  # somebody deleted it
 
     def _find_run(self, query: str, order: str = "ASC") -> Run | None:
         order_by = [f"attributes.start_time {order}"]

@@ -40,8 +40,7 @@ def main(home: Path, record: Path) -> None:
 
 
 def send_kept_records(home: Path) -> tuple[int, int]:
-    """Send what ended runs left; return how many were sent and how many are still here. Raises `TrackingDownError` if
-    some cannot be sent."""
+    """Send what ended runs left; return how many were sent, how many stay. `TrackingDownError` if sending failed."""
     waiting = [folder for folder in list_kept_records(home) if close_killed(folder)]
     sender = _Sender(home)
     sender.send_kept()

@@ -56,20 +56,6 @@ def open_tracking(home: Path) -> Tracking:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
 
 
-def format_run_address(uri: str, experiment: str, run_id: str) -> str:
-    """Return where MLflow's pages show a run; of a file store, where `make ui` serves them."""
-    return f"{_format_pages_address(uri)}/experiments/{experiment}/runs/{run_id}"
-
-
-def format_model_address(uri: str, experiment: str, model_id: str) -> str:
-    """Return where MLflow's pages show the files of a logged model, evidence/ among them."""
-    return f"{_format_pages_address(uri)}/experiments/{experiment}/models/{model_id}/artifacts"
-
-
-def _format_pages_address(uri: str) -> str:
-    return f"{redact(uri if is_server(uri) else 'http://127.0.0.1:5000').rstrip('/')}/#"
-
-
 def configure_mlflow() -> None:
     """Set what MLflow reads when it is imported: few retries (the journal is the retry), no chatter."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -55,8 +55,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """Where the aliases are: every call that writes is one write, which happens or does not. `composite` is the
-    composite's name."""
+    """Where the aliases of the model named `composite` and its parts are. A write happens whole or not at all."""
 
     client: MlflowClient
     composite: str

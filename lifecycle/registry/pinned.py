@@ -41,9 +41,7 @@ def restore_inputs(stages: Iterable[Stage[Any]], root: Path) -> list[str]:
 
 def restore_empty(pinned: type[PinnedState], root: Path) -> bool:
     """Write the empty form of a pinned input if nothing is there and its pin names it; return whether it was written.
-
-    `ValueError` if there is no pin.
-    """
+    `ValueError` if there is no pin."""
     place = root / pinned.path
     if place.exists():
         return False
@@ -60,8 +58,7 @@ def restore_empty(pinned: type[PinnedState], root: Path) -> bool:
 
 
 def restore(pinned: type[PinnedState], root: Path) -> Path:
-    """Return where the pinned input lies, its empty form written if need be. `ValueError` if what the pin names is
-    missing."""
+    """Return where the pinned input lies, its empty form written if need be. `ValueError` if it is missing."""
     restore_empty(pinned, root)
     if not (root / pinned.path).is_dir():
         raise ValueError(f"{pinned.path} is missing: `dvc checkout` or `dvc pull` brings it back")
@@ -87,8 +84,8 @@ def replace_pinned(path: str, write: Callable[[Path], T], root: Path) -> T:
 
 
 def pull_champion(registry: MlflowRegistry, composite: str, pinned: type[PinnedChampion], root: Path) -> str | None:
-    """Write `pinned` of the project at `root` and its pin from what the registry knows of the composite; return the
-    champion's version, None if there is no champion."""
+    """Write `pinned` and its pin from what the registry knows of the champion; return its version, None if there is
+    no champion."""
     with tempfile.TemporaryDirectory(dir=make_private(root / WORK)) as folder:
         champion = registry.read_champion(composite, Path(folder))
         if champion is None:

@@ -21,8 +21,7 @@ class Member:
 
     version: str
     digest: str
-    parents: Mapping[str, str] | None
-    """Registered model -> digest that it was made from; None: no run is recorded that made it."""
+    parents: Mapping[str, str] | None  # registered model -> digest that it was made from; None: no run is recorded
 
 
 def carry_out(aliases: Aliases, intent: Intent) -> Promotion:
@@ -33,10 +32,7 @@ def carry_out(aliases: Aliases, intent: Intent) -> Promotion:
 
 
 def settle(aliases: Aliases) -> None:
-    """Bring to an end what a killed process left half done.
-
-    It is completed if every version that it moves to is still there, else undone.
-    """
+    """Complete what a killed process left half done; undo it if a version that it moves to is no longer there."""
     intent = aliases.read_intent()
     if intent is None:
         return

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from lifecycle.declare.registry import Decision, ModelVersion, Origin, Promotion, Served
+from lifecycle.declare.registry import Decision, Facts, ModelVersion, Origin, Promotion
 from lifecycle.declare.stage import Artifact, Model
 from lifecycle.record.lineage import trace_lineage
 from lifecycle.record.privacy import redact, summarize_error
@@ -60,14 +60,7 @@ class MlflowRegistry:
             return self.versions.describe_origin(trace_lineage(artifact.path, digest, self.versions.find_producer))
 
     def register(
-        self,
-        composite: type[Model],
-        models: Mapping[type[Model], Path],
-        *,
-        served: Served,
-        evidence: Mapping[str, Path],
-        metrics: Path,
-        decision: Decision,
+        self, composite: type[Model], models: Mapping[type[Model], Path], **facts: Unpack[Facts]
     ) -> Mapping[str, ModelVersion]:
         names = {kind.path: require_name(kind) for kind in models}
         with self._lock_aliases(require_name(composite)) as aliases:
@@ -77,14 +70,7 @@ class MlflowRegistry:
                 if kind != composite
             }
             versions[aliases.composite] = self.versions.register_composite(
-                composite,
-                models[composite],
-                names,
-                versions,
-                served=served,
-                evidence=evidence,
-                metrics=metrics,
-                decision=decision,
+                composite, models[composite], names, versions, **facts
             )
             for version in versions.values():
                 aliases.set(version.name, CANDIDATE, version.version)

@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from lifecycle.declare.registry import Decision, ModelVersion, Origin, Outcome, Served
+from lifecycle.declare.registry import Decision, Facts, ModelVersion, Origin, Outcome
 from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import FindProducer, Node, find_parents, format_lineage, trace_lineage, walk
 from lifecycle.record.recording import read_metrics
-from lifecycle.record.tracking import format_model_address, format_run_address, is_server
+from lifecycle.record.tracking import is_server
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.registry.promotion import Member
 from lifecycle.workspace.digest import digest
@@ -66,11 +66,7 @@ class Versions:
         path: Path,
         names: Mapping[str, str],
         parts: Mapping[str, ModelVersion],
-        *,
-        served: Served,
-        evidence: Mapping[str, Path],
-        metrics: Path,
-        decision: Decision,
+        **facts: Unpack[Facts],
     ) -> ModelVersion:
         """Return the version of the composite at `path` with just these parts, made if need be; its evidence, metrics
         and verdict are those given, in either case."""
@@ -81,21 +77,21 @@ class Versions:
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             origin = Path(folder) / "origin.json"
             origin.write_text(json.dumps(asdict(self.describe_origin(node)), indent=1) + "\n", encoding="utf-8")
-            files = {**evidence, origin.name: origin}
+            files = {**facts["evidence"], origin.name: origin}
             if number is None:
                 model = self._create_logged_model(name, node)
-                write_pyfunc(Path(folder) / "model", path, served)
+                write_pyfunc(Path(folder) / "model", path, facts["served"])
                 self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
                 self._log_evidence(model.model_id, files)
                 number = self._create_version(name, self._finalize(model), tags | {"model_id": model.model_id}, "")
             else:
                 self._log_evidence(self.client.get_model_version(name, number).tags["model_id"], files)
-        self.client.set_model_version_tag(name, number, "metrics", _format_json(read_metrics(metrics)))
+        self.client.set_model_version_tag(name, number, "metrics", _format_json(read_metrics(facts["metrics"])))
         source = self.client.get_model_version(name, number).source
-        for page in (file for file in evidence if file.endswith(".html")):
+        for page in (file for file in facts["evidence"] if file.endswith(".html")):
             self.client.set_model_version_tag(name, number, f"evidence.{page}", f"{source}/evidence/{page}")
         version = ModelVersion(name=name, version=number, digest=node.digest)
-        self.write_decision(version, decision)
+        self.write_decision(version, facts["decision"])
         return version
 
     def write_decision(self, version: ModelVersion, decision: Decision) -> None:
@@ -108,7 +104,7 @@ class Versions:
         for key, value in verdict.items():
             self.client.set_model_version_tag(version.name, version.version, key, value)
         tags = self.client.get_model_version(version.name, version.version).tags
-        address = format_model_address(self.client.tracking_uri, self.tracking.experiment, tags["model_id"])
+        address = self.tracking.format_address(f"models/{tags['model_id']}/artifacts")
         names = sorted(key.removeprefix("evidence.") for key in tags if key.startswith("evidence."))
         pages = [f"Read [evidence/{name}]({address})." for name in names]
         text = "\n\n".join([f"**{decision.outcome}**", *pages, "\n".join(f"- {line}" for line in decision.reasons)])
@@ -140,11 +136,10 @@ class Versions:
         params: dict[str, Any] = {}
         for run_id in sorted(set(runs.values())):
             params |= self.client.get_run(run_id).data.params
-        uri, experiment = self.client.tracking_uri, self.tracking.experiment
         return Origin(
             artifacts={node.path: node.digest for node in nodes},
             params=dict(sorted(params.items())),
-            runs={path: format_run_address(uri, experiment, run_id) for path, run_id in runs.items()},
+            runs={path: self.tracking.format_address(f"runs/{run_id}") for path, run_id in runs.items()},
             tree=tuple(format_lineage(node, self.pinned)),
         )
 

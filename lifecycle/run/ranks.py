@@ -15,11 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifecycle.declare.stage import Stage
+from lifecycle.declare.stage import Paths, Stage
 from lifecycle.workspace.staging import write_atomically
 
 RANKS = "CANVAS_RANKS"
@@ -27,7 +26,6 @@ JOB = "CANVAS_RANKS_JOB"
 """Environment of the ranks: the directory by which they find each other."""
 
 
-@dataclass(frozen=True, slots=True)
 class SilentLog:
     """The log of a helper records nothing: rank 0 has the same."""
 
@@ -37,8 +35,8 @@ class SilentLog:
 
 
 def count_ranks(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
-    """Return as how many processes `stage` is to run: `CANVAS_RANKS` if it trains and its params spread the training,
-    else 1. Raises `ValueError` for a number that is none."""
+    """Return as how many processes to run: `CANVAS_RANKS` if the stage trains and its params spread the training, or 1.
+    Raises `ValueError` for a number that is none."""
     ranks = os.environ.get(RANKS, "1")
     if not ranks.isdecimal() or int(ranks) < 1:
         raise ValueError(f"{RANKS} is {ranks!r}: it must be a number of processes, 1 or more")
@@ -46,28 +44,14 @@ def count_ranks(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
 
 
 def launch_ranks(
-    stage: Stage[Any],
-    sections: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    outputs: Mapping[str, Path],
-    *,
-    processes: int,
-    send: bool,
+    stage: Stage[Any], sections: Mapping[str, Any], inputs: Paths, outputs: Paths, *, processes: int, send: bool
 ) -> None:
-    """Run `stage` as so many ranks of this machine, to the end. Raises `ValueError` with what the first that failed
-    said."""
+    """Run `stage` as so many ranks of this machine, to the end. Raises `ValueError` with the first rank's error."""
     package, _, name = stage.module.rpartition(".")
-    job = {
-        "stage": name,
-        "package": package,
-        "sections": sections,
-        "inputs": {argument: str(path) for argument, path in inputs.items()},
-        "outputs": {argument: str(path) for argument, path in outputs.items()},
-        "send": send,
-    }
+    job = {"stage": name, "package": package, "sections": sections, "inputs": inputs, "outputs": outputs, "send": send}
     with tempfile.TemporaryDirectory(prefix="canvas-ranks-") as folder:
         place = Path(folder)
-        (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (place / "job.json").write_text(json.dumps(job, default=str), encoding="utf-8")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = max(1, cores // processes)  # so that together they have the machine's cores once
@@ -109,7 +93,7 @@ def main() -> None:
             _run_helper(stage, job["sections"], inputs, folder)
 
 
-def _run_helper(stage: Stage[Any], sections: Mapping[str, Any], inputs: Mapping[str, Path], folder: Path) -> None:
+def _run_helper(stage: Stage[Any], sections: Mapping[str, Any], inputs: Paths, folder: Path) -> None:
     """Call the stage's function for what its ranks do together."""
     from lifecycle.declare.params import read_stage_params
     from lifecycle.run.stage import build_arguments

@@ -20,7 +20,7 @@ from typing import Any
 from lifecycle.declare.closure import PACKAGES, compute_code_digest
 from lifecycle.declare.graph import list_pinned_paths, load_stage, load_stages, map_producers
 from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Collected, Exhibit, Input, Metrics, Output, Scratch, Stage, StepLog
+from lifecycle.declare.stage import Collected, Exhibit, Input, Metrics, Output, Paths, Scratch, Stage, StepLog
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
@@ -32,10 +32,8 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def run_here(name: str) -> None:
-    """Run stage `name` in the project that is the working directory, as its line in `dvc.yaml` does.
-
-    A user's error ends the process with one sentence and exit code 1.
-    """
+    """Run stage `name` in the project that is the working directory, as its line in `dvc.yaml` does. A user's error
+    ends the process with one sentence and exit code 1."""
     with exit_on_user_errors(name):
         stage = load_stage(name)
         inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
@@ -45,10 +43,7 @@ def run_here(name: str) -> None:
 
 def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], params_json: str) -> None:
     """Run stage `name` as a Kubeflow component: argument -> path, all sections of params.yaml as one JSON string.
-
-    Returns when every output is whole and the run is recorded. A user's error ends the process with one
-    sentence and exit code 1.
-    """
+    A user's error ends the process with one sentence and exit code 1."""
     disable_telemetry()
     with exit_on_user_errors(name):
         sources, targets = ({key: Path(path) for key, path in paths.items()} for paths in (inputs, outputs))
@@ -56,12 +51,7 @@ def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, st
 
 
 def run_stage(
-    stage: Stage[Any],
-    sections: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    outputs: Mapping[str, Path],
-    *,
-    send: bool = True,
+    stage: Stage[Any], sections: Mapping[str, Any], inputs: Paths, outputs: Paths, *, send: bool = True
 ) -> None:
     """Run `stage` with the params in `sections`, reading `inputs` and filling `outputs` (argument -> path).
 
@@ -103,8 +93,7 @@ def format_error(name: str, error: BaseException) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a full disk, a quota or a file size limit is what went wrong, also below an error of a library that
-    words it its own way (safetensors)."""
+    """Tell a full disk, a quota or a file size limit, also below an error in a library's own words (safetensors)."""
     chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
     return any(
         getattr(link, "errno", None) in DISK_FULL or "No space left on device" in str(link) for link in chain if link
@@ -116,7 +105,7 @@ def exit_on_user_errors(name: str) -> Iterator[None]:
     """End the process with exit code 1 and one sentence if the user can put the error right. Ctrl-C, and SIGTERM by
     which clusters stop a task, end it in order."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _exit)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
     except KeyboardInterrupt:
@@ -127,17 +116,8 @@ def exit_on_user_errors(name: str) -> Iterator[None]:
         raise
 
 
-def _exit(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def build_arguments(
-    stage: Stage[Any],
-    params: Mapping[str, Any],
-    inputs: Mapping[str, Path],
-    outputs: Mapping[str, Path],
-    scratch: Path,
-    log: StepLog,
+    stage: Stage[Any], params: Mapping[str, Any], inputs: Paths, outputs: Paths, scratch: Path, log: StepLog
 ) -> dict[str, Any]:
     """Return what the function of `stage` is called with."""
     arguments: dict[str, Any] = dict(params)
@@ -161,7 +141,7 @@ def build_arguments(
     return arguments
 
 
-def _check_present(stage: Stage[Any], inputs: Mapping[str, Path]) -> None:
+def _check_present(stage: Stage[Any], inputs: Paths) -> None:
     for argument, path in inputs.items():
         if not path.exists():
             artifact = stage.inputs[argument]
@@ -172,7 +152,7 @@ def _check_present(stage: Stage[Any], inputs: Mapping[str, Path]) -> None:
             raise ValueError(f"input {path} ({argument}) is missing: {remedy}")
 
 
-def _check_written(stage: Stage[Any], partial: Mapping[str, Path]) -> None:
+def _check_written(stage: Stage[Any], partial: Paths) -> None:
     for argument, path in partial.items():
         if not path.exists():
             raise ValueError(f"it ended without writing {stage.outputs[argument].path} (argument {argument!r})")

@@ -28,33 +28,33 @@ def open_workspace(stage: str, key: str, work: Path = WORK) -> Iterator[Path]:
     On success it is removed together with what killed runs of the same stage left; on failure only `outs/` is.
     `ValueError` if another process runs the same stage with the same key.
     """
-    place = make_private(work) / stage / key
-    place.mkdir(parents=True, exist_ok=True)
-    with try_lock(place / "lock") as locked:
+    folder = make_private(work) / stage / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with try_lock(folder / "lock") as locked:
         if not locked:
-            raise ValueError(f"it already runs with the same parameters, inputs and code in {place}: wait for it")
-        shutil.rmtree(place / "outs", ignore_errors=True)
-        (place / "outs").mkdir()
-        (place / "scratch").mkdir(exist_ok=True)
+            raise ValueError(f"it already runs with the same parameters, inputs and code in {folder}: wait for it")
+        shutil.rmtree(folder / "outs", ignore_errors=True)
+        (folder / "outs").mkdir()
+        (folder / "scratch").mkdir(exist_ok=True)
         try:
-            yield place
+            yield folder
         finally:
-            shutil.rmtree(place / "outs", ignore_errors=True)
-        shutil.rmtree(place, ignore_errors=True)
-    for stale in place.parent.iterdir():
+            shutil.rmtree(folder / "outs", ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    for stale in folder.parent.iterdir():
         with try_lock(stale / "lock") as idle:
             if idle:
                 shutil.rmtree(stale, ignore_errors=True)
 
 
 @contextmanager
-def reserve_outputs(targets: Mapping[str, Path], names: Mapping[str, str], place: Path) -> Iterator[dict[str, Path]]:
+def reserve_outputs(targets: Mapping[str, Path], names: Mapping[str, str], work: Path) -> Iterator[dict[str, Path]]:
     """Give argument -> where its out is written first: on the target's file system, so that a rename suffices.
 
-    That is below `place`, or beside a target that lies on another file system. The last part is the
-    artifact's own name, because writers choose a format by suffix. What is left there at the end is removed.
+    That is below `work`, or beside the target. The last part is the artifact's own name, because writers choose a
+    format by suffix. What is left there at the end is removed.
     """
-    folders = {argument: _staging(place / "outs" / argument, target) for argument, target in targets.items()}
+    folders = {argument: _reserve_folder(work / "outs" / argument, target) for argument, target in targets.items()}
     try:
         yield {argument: folder / names[argument] for argument, folder in folders.items()}
     finally:
@@ -62,7 +62,7 @@ def reserve_outputs(targets: Mapping[str, Path], names: Mapping[str, str], place
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _staging(folder: Path, target: Path) -> Path:
+def _reserve_folder(folder: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.parent / f".partial-{target.name}"
     shutil.rmtree(beside, ignore_errors=True)  # a killed run's

@@ -43,7 +43,7 @@ class Lessons(kinds.PinnedFeedback):
         (folder / "lessons.txt").write_text("")
 
     @classmethod
-    def write_learnt(cls, folder, before, votes, numbers):
+    def write_feedback(cls, folder, before, votes, numbers):
         if not (fresh := (votes / "votes.txt").read_text()):
             raise ValueError("nobody has voted")
         folder.mkdir()

@@ -53,7 +53,7 @@ def item(kind: type[Model], root: Path) -> dict[str, str]:
 
 def record(home: Path, stage: str, reads: list[dict[str, str]], *wrote: dict[str, str], **params: object) -> None:
     """What a run of `stage` leaves on disk for the tracking store."""
-    journal = Journal.new(home)
+    journal = Journal(home)
     tags = {"canvas.stage": stage, "mlflow.source.git.commit": "5" * 40, "canvas.release": "1.2"}
     tags |= {f"digest.in.{read['path']}": read["digest"] for read in reads}
     journal.event("start", stage=stage, tags=tags, params=params, inputs=reads, group=None)

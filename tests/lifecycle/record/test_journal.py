@@ -17,7 +17,7 @@ def kinds(folder: Path) -> list[str]:
 
 
 def test_events_come_back_in_order_with_offsets(tmp_path: Path) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.event("start", params={"uri": "s3://user:secret@bucket"})
     journal.metrics({"loss": 0.5}, step=7)
     journal.image("samples/one", b"png")
@@ -31,7 +31,7 @@ def test_events_come_back_in_order_with_offsets(tmp_path: Path) -> None:
 
 
 def test_a_text_keeps_no_secret(tmp_path: Path) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.text("traceback.txt", "OSError: http://user:secret@host")
     assert (journal.folder / "artifacts" / "traceback.txt").read_text() == "OSError: http://host"
 
@@ -39,23 +39,23 @@ def test_a_text_keeps_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../up", "../../passwd", "a/../../b"])
 def test_an_image_stays_in_the_record(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="must be a relative path"):
-        Journal.new(tmp_path).image(name, b"png")
+        Journal(tmp_path).image(name, b"png")
 
 
 def test_a_metric_is_a_number(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="could not convert"):
-        Journal.new(tmp_path).metrics({"loss": "low"}, step=0)  # type: ignore[dict-item]
+        Journal(tmp_path).metrics({"loss": "low"}, step=0)  # type: ignore[dict-item]
 
 
 def test_a_living_record_is_left_alone(tmp_path: Path) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.event("start")
     assert not close_killed(journal.folder)
     assert kinds(journal.folder) == ["start"]
 
 
 def test_a_dead_record_is_ended_once(tmp_path: Path) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.event("start")
     journal.close()
     with (journal.folder / "journal.jsonl").open("ab") as file:
@@ -68,7 +68,7 @@ def test_a_dead_record_is_ended_once(tmp_path: Path) -> None:
 
 
 def test_an_end_stays(tmp_path: Path) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.event("start")
     journal.event("end", status="FINISHED")
     journal.close()
@@ -77,12 +77,12 @@ def test_an_end_stays(tmp_path: Path) -> None:
 
 
 def test_records_are_listed_oldest_first(tmp_path: Path) -> None:
-    made = [Journal.new(tmp_path) for _ in range(3)]
+    made = [Journal(tmp_path) for _ in range(3)]
     assert list_kept_records(tmp_path) == [journal.folder for journal in made]
 
 
 def test_a_full_disk_loses_no_event(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     journal.event("start")
     size = (journal.folder / "journal.jsonl").stat().st_size
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)

@@ -25,7 +25,7 @@ def publish(pages: Output[Pages]) -> None:
 
 def test_every_file_of_a_site_is_kept_below_its_path(tmp_path: Path) -> None:
     publish(pages=Output(tmp_path / "pages"))
-    journal = Journal.new(tmp_path)
+    journal = Journal(tmp_path)
     record_outputs(journal, publish, {"pages": tmp_path / "pages"})
     read = [event for event, _ in read_events(journal.folder)]
     kept = [event["name"] for event in read if event["event"] == "artifact"]

@@ -34,7 +34,7 @@ def begun(
     group: str = "",
     params: dict[str, Any] = PARAMS,
 ) -> Journal:
-    journal = Journal.new(home)
+    journal = Journal(home)
     tags = {"canvas.stage": stage} | {f"digest.in.{item['path']}": item["digest"] for item in inputs}
     part_of = {"key": group, "name": f"run {group}"} if group else None
     journal.event("start", stage=stage, tags=tags, params=params, inputs=list(inputs), group=part_of)
