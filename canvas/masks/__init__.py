@@ -1,1 +1,1 @@
-"""Masks in training: random ones, simulated errors of a segmenter, compositing. 1 is product and is kept."""
+"""Masks in training: random holes, a segmenter's errors, compositing. 1 is product and is kept."""

@@ -1,4 +1,4 @@
-"""Masks drawn into their images. 1 is product."""
+"""Masks drawn into their images."""
 
 from __future__ import annotations
 

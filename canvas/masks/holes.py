@@ -1,4 +1,4 @@
-"""Random masks to learn inpainting from: what is kept and what is painted. Masks: True = keep."""
+"""Random masks to learn inpainting from."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import cv2
 import numpy as np
 
 from canvas.pins.masks import Mask
+from canvas.ranges import NonNegative
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoleSpec:
     """How often each kind of hole comes; the rest of the probability is strokes."""
 
-    everything: float  # nothing is kept, so that the denoiser does not forget text-to-image
-    boxes: float  # share
-    borders: float  # outpainting: a box is kept, what surrounds it is painted
+    everything: NonNegative  # share with nothing kept, so that the denoiser does not forget text-to-image
+    boxes: NonNegative  # share with holes that are boxes
+    borders: NonNegative  # share of outpainting: a box is kept, what surrounds it is generated
 
     def __post_init__(self) -> None:
-        shares = (self.everything, self.boxes, self.borders)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(f"mask shares {shares} must be 0 or more and add up to 1 or less; strokes get the rest")
+        if sum(shares := (self.everything, self.boxes, self.borders)) > 1:
+            raise ValueError(f"mask shares {shares} must add up to 1 or less; strokes get the rest")
 
 
 def sample_mask(random: np.random.Generator, height: int, width: int, spec: HoleSpec) -> Mask:
-    """A mask (height, width) of one of the kinds of `spec`; at least one pixel is to be painted."""
+    """Draw a mask [height, width] of one of the kinds of `spec`, with a hole of at least one pixel."""
     kind = random.random()
     if kind < spec.everything:
         return np.zeros((height, width), bool)
     if kind < spec.everything + spec.boxes:
         return ~sample_boxes(random, height, width)
     if kind < spec.everything + spec.boxes + spec.borders:
-        return sample_inner_box(random, height, width)
+        return sample_box(random, height, width, 0.3, 0.8)
     return ~sample_strokes(random, height, width)
 
 
 def sample_strokes(random: np.random.Generator, height: int, width: int) -> Mask:
-    """One to four thick polylines with round joints, as LaMa's large masks (Suvorov et al. 2022). True = under one."""
+    """Draw one to four thick polylines with round joints, as LaMa's large masks (Suvorov et al. 2022)."""
     canvas = np.zeros((height, width), np.uint8)
     side = min(height, width)
     for _ in range(random.integers(1, 5)):
@@ -56,27 +56,18 @@ def sample_strokes(random: np.random.Generator, height: int, width: int) -> Mask
 
 
 def sample_boxes(random: np.random.Generator, height: int, width: int) -> Mask:
-    """One to three boxes with sides of 0.2 to 0.7 of the picture's. True = inside one."""
-    canvas = np.zeros((height, width), bool)
+    """Draw one to three boxes with sides of 0.2 to 0.7 of the image's."""
+    boxes = np.zeros((height, width), bool)
     for _ in range(random.integers(1, 4)):
-        top, left, bottom, right = _sample_box(random, height, width, 0.2, 0.7)
-        canvas[top:bottom, left:right] = True
-    return canvas
+        boxes |= sample_box(random, height, width, 0.2, 0.7)
+    return boxes
 
 
-def sample_inner_box(random: np.random.Generator, height: int, width: int) -> Mask:
-    """A box with sides of 0.3 to 0.8 of the picture's, anywhere, also at its edges. True = inside."""
-    canvas = np.zeros((height, width), bool)
-    top, left, bottom, right = _sample_box(random, height, width, 0.3, 0.8)
-    canvas[top:bottom, left:right] = True
-    return canvas
-
-
-def _sample_box(
-    random: np.random.Generator, height: int, width: int, small: float, large: float
-) -> tuple[int, int, int, int]:
+def sample_box(random: np.random.Generator, height: int, width: int, small: float, large: float) -> Mask:
+    """Draw a box with sides of `small` to `large` of the image's, anywhere, also at its edges."""
     tall = max(1, round(height * random.uniform(small, large)))
     wide = max(1, round(width * random.uniform(small, large)))
-    top = int(random.integers(height - tall + 1))
-    left = int(random.integers(width - wide + 1))
-    return top, left, top + tall, left + wide
+    top, left = int(random.integers(height - tall + 1)), int(random.integers(width - wide + 1))
+    canvas = np.zeros((height, width), bool)
+    canvas[top : top + tall, left : left + wide] = True
+    return canvas

@@ -1,7 +1,7 @@
 """Captions of pins: "{product}, {background}", and the texts that a pin came with.
 
-The comma parts what is sold from where it is shown, so that a generator can be told the one without the other. A
-picture without a product has only the background.
+The comma parts what is sold from where it is shown, so that a generator can be given the one without the other. An
+image without a product has only the background.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COLUMNS = {  # source -> column, in the order of a pin's rows
 
 
 def format_caption(product: str | None, background: str) -> str:
-    """The caption of a product (none: a view alone) before a background, in lower case.
+    """Format the caption of a product (None: a view alone) before a background, in lower case.
 
     Commas within the parts become spaces: the caption's only comma parts the two.
     """
@@ -29,46 +29,48 @@ def format_caption(product: str | None, background: str) -> str:
 
 
 def parse_caption(caption: str) -> tuple[str | None, str]:
-    """The product (None: a view alone) and the background of a caption that `joined` made."""
+    """Split what `format_caption` made into the product (None: a view alone) and the background."""
     product, comma, background = caption.partition(",")
     return (product.strip(), background.strip()) if comma else (None, caption.strip())
 
 
 def select_owner_caption(pin: Mapping[str, object]) -> str | None:
-    """What a pin's owner says it shows: the alt text, else the title; None if both are empty."""
+    """Return what a pin's owner says it shows: the alt text, else the title; None if both are empty."""
     return _normalize_spaces(pin["alt_text"]) or _normalize_spaces(pin["title"])
 
 
 def iterate_texts(pin: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """(source, text) of a pin with title, description, alt_text and generated; empty ones are left out, white space is
-    made single."""
+    """Yield (source, text) of a pin's title, description, alt_text and generated caption; empty ones are left out."""
     for source, column in _COLUMNS.items():
         if text := _normalize_spaces(pin[column]):
             yield source, text
 
 
-def read_backgrounds(captions: Path, wanted: Collection[str], *, of_products: bool = False) -> dict[str, str]:
-    """The background that the generated caption of each `wanted` pin names; pins without one are left out, and with
-    `of_products` those whose caption names no product before it."""
+def read_generated_captions(captions: Path, pin_ids: Collection[str]) -> dict[str, tuple[str | None, str]]:
+    """Read pin_id -> product (None: a view alone) and background of the generated captions of `pin_ids`."""
     rows = tables.read(captions, ["pin_id", "source", "caption"]).to_pylist()
-    said = {
-        row["pin_id"]: parse_caption(row["caption"])
-        for row in rows
-        if row["source"] == "generated" and row["pin_id"] in wanted
-    }
-    return {pin: place for pin, (product, place) in said.items() if place and (product or not of_products)}
+    generated = (row for row in rows if row["source"] == "generated" and row["pin_id"] in pin_ids)
+    return {row["pin_id"]: parse_caption(row["caption"]) for row in generated}
+
+
+def read_backgrounds(captions: Path, pin_ids: Collection[str], *, of_products: bool = False) -> dict[str, str]:
+    """Read pin_id -> background that its generated caption names; pins without one are left out.
+
+    With `of_products` those are left out too whose caption names no product.
+    """
+    parts_of = read_generated_captions(captions, pin_ids)
+    return {pin: place for pin, (product, place) in parts_of.items() if place and (product or not of_products)}
 
 
 def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
-    """pin_id -> its captions from `sources`, in their order; pins without any are left out.
+    """Read pin_id -> its captions from `sources`, in their order; pins without any are left out.
 
-    Raises ValueError if no pin of `pin_ids` has one.
+    Raises `ValueError` if no pin of `pin_ids` has one.
     """
-    rank = {source: place for place, source in enumerate(sources)}
     captions_of: dict[str, list[tuple[int, str]]] = {}
     for row in tables.read(captions, ["pin_id", "source", "caption"]).to_pylist():
-        if row["pin_id"] in pin_ids and row["source"] in rank:
-            captions_of.setdefault(row["pin_id"], []).append((rank[row["source"]], row["caption"]))
+        if row["pin_id"] in pin_ids and row["source"] in sources:
+            captions_of.setdefault(row["pin_id"], []).append((sources.index(row["source"]), row["caption"]))
     if not captions_of:
         raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
     return {pin: [caption for _, caption in sorted(ranked)] for pin, ranked in captions_of.items()}

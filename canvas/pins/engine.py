@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from canvas.ranges import Count
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
@@ -16,12 +18,9 @@ class Engine:
     runner: Literal["native", "ray"]  # native: this machine; ray: the cluster at ray_address
     ray_address: str | None
     """`ray://host:port` or `auto`; null with runner `ray`: a local Ray. Must be null with runner `native`."""
-    threads: int
-    """Compute threads of the native runner, and of each model that a worker holds; at least 1."""
+    threads: Count  # compute threads of the native runner, and of each model that a worker holds
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"engine.threads is {self.threads}: give at least 1, usually the number of cores")
         if self.runner == "native" and self.ray_address is not None:
             raise ValueError(f"engine.ray_address is {self.ray_address!r} but engine.runner is native: set it to ray")
 

@@ -8,13 +8,14 @@ from typing import TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from canvas.pins import tables
-from canvas.pins.frames import CropSpec, FrameSpec, compute_view, crop_random_square, extract_view
+from canvas.pins.frames import CropSpec, FrameSpec, Size, compute_view, crop_random_square, extract_view
 from canvas.pins.images import Pixels, composite_on_white, decode_image
-from canvas.train.data import Batch, select_batch_rows
+from canvas.train.data import select_batch_rows
 from canvas.train.draws import mix_seed
 
 
@@ -34,24 +35,18 @@ def load_images(pins: Path, pin_ids: Collection[str], short_side: int) -> tuple[
 
 
 def load_square_images(pins: Path, pin_ids: Collection[str], side: int) -> tuple[list[str], list[Pixels]]:
-    """Load whole pins as squares of `side` pixels: ids and images in the order of the table.
-
-    In memory: 3 * side**2 bytes a pin. Raises `ValueError` if there is none.
-    """
+    """Load whole pins as squares of `side` pixels, 3 * side**2 bytes each; as `load_images` otherwise."""
     return _load_resized(pins, pin_ids, lambda image: resize_to_square(image, side))
 
 
 def _load_resized(
     pins: Path, pin_ids: Collection[str], resize: Callable[[Image.Image], Pixels]
 ) -> tuple[list[str], list[Pixels]]:
-    ids, images = [], []
-    rows = tables.iterate_rows(pins, ["image"], pin_ids)
-    for row in tqdm(rows, total=len(pin_ids), desc="images", unit="pin"):
-        ids.append(row["pin_id"])
-        images.append(resize(decode_image(row["image"])))
-    if not ids:
+    rows = tqdm(tables.iterate_rows(pins, ["image"], pin_ids), total=len(pin_ids), desc="images", unit="pin")
+    images = {row["pin_id"]: resize(decode_image(row["image"])) for row in rows}
+    if not images:
         raise ValueError(f"{pins} holds none of the {len(pin_ids)} pins to load: did the filter keep any?")
-    return ids, images
+    return list(images), list(images.values())
 
 
 def select_evenly(pins: Iterable[str], count: int) -> list[str]:
@@ -66,58 +61,62 @@ def resize_to_square(image: Image.Image, side: int) -> Pixels:
 
 
 class CropBatch(TypedDict):
-    """Square crops of images."""
+    """Crops of images, of one size."""
 
     pin_id: list[str]
-    images: torch.Tensor  # uint8 [B, 3, side, side]
+    images: torch.Tensor  # uint8 [B, 3, h, w]
+
+
+class FrameBatch(CropBatch):
+    """Pins of one frame, `images` as large as it."""
+
+    split: list[str]
 
 
 class CropBatches:
-    """Batches of random crops: a crop is a function of the seed, the step and the sample's place in it."""
+    """Batches of random square crops: a crop is a function of the seed, the step and the sample's place in it."""
 
     def __init__(
-        self, ids: list[str], pictures: list[Pixels], side: int, crops: CropSpec, batch_size: int, seed: int
+        self, ids: list[str], images: list[Pixels], side: int, crops: CropSpec, batch_size: int, seed: int
     ) -> None:
-        self.ids, self.pictures = ids, pictures
+        self.ids, self.images = ids, images
         self.side, self.crops = side, crops
         self.batch_size, self.seed = batch_size, seed
 
-    def select_rows(self, step: int, rank: int, world: int) -> np.ndarray:
-        """Which pictures make this rank's slice of batch `step`."""
+    def select_rows(self, step: int, rank: int, world: int) -> NDArray[np.int64]:
+        """Select the images of this rank's slice of batch `step`."""
         return select_batch_rows(len(self.ids), self.batch_size, self.seed, step, rank, world)
 
     def __call__(self, step: int, rank: int, world: int) -> CropBatch:
         rows = self.select_rows(step, rank, world)
-        first = rank * len(rows)
-        crops = [
-            crop_random_square(
-                self.pictures[row],
-                self.side,
-                self.crops,
-                np.random.default_rng(mix_seed(self.seed, step, first + place)),
-            )
-            for place, row in enumerate(rows)
-        ]
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
-        return {"pin_id": [self.ids[row] for row in rows], "images": images}
+        crops = []
+        for place, row in enumerate(rows, rank * len(rows)):
+            rng = np.random.default_rng(mix_seed(self.seed, step, place))
+            crops.append(crop_random_square(self.images[row], self.side, self.crops, rng))
+        return {"pin_id": [self.ids[row] for row in rows], "images": _stack_images(crops)}
 
 
-def batch_by_frame(pins: Path, split_of: Mapping[str, str], spec: FrameSpec, batch_size: int) -> Iterator[Batch]:
-    """Yield the pins of `split_of`, each in the middle of its frame, in batches of one frame.
-
-    Columns: `pin_id`, `split`, `images` uint8 [B, 3, h, w].
-    """
-    pending: dict[tuple[int, int], list[tuple[str, Pixels]]] = {}
+def batch_by_frame(pins: Path, split_of: Mapping[str, str], spec: FrameSpec, batch_size: int) -> Iterator[FrameBatch]:
+    """Yield the pins of `split_of`, each in the middle of its frame, in batches of one frame."""
+    pending: dict[Size, dict[str, Pixels]] = {}
     for row in tables.iterate_rows(pins, ["image"], split_of):
         image = composite_on_white(decode_image(row["image"]))
         view = compute_view((image.height, image.width), spec)
-        pending.setdefault(view.frame, []).append((row["pin_id"], extract_view(image, view)))
+        pending.setdefault(view.frame, {})[row["pin_id"]] = extract_view(image, view)
         if len(pending[view.frame]) == batch_size:
             yield _collate_frame(pending.pop(view.frame), split_of)
     for rest in pending.values():
         yield _collate_frame(rest, split_of)
 
 
-def _collate_frame(rows: list[tuple[str, Pixels]], split_of: Mapping[str, str]) -> Batch:
-    images = torch.from_numpy(np.stack([pixels for _, pixels in rows])).permute(0, 3, 1, 2).contiguous()
-    return {"pin_id": [pin for pin, _ in rows], "split": [split_of[pin] for pin, _ in rows], "images": images}
+def _collate_frame(images: Mapping[str, Pixels], split_of: Mapping[str, str]) -> FrameBatch:
+    return {
+        "pin_id": list(images),
+        "split": [split_of[pin] for pin in images],
+        "images": _stack_images(list(images.values())),
+    }
+
+
+def _stack_images(images: list[Pixels]) -> torch.Tensor:
+    """Stack images [h, w, 3] to [B, 3, h, w]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

@@ -1,45 +1,40 @@
-"""Masks of products: 1 is product and is kept, 0 is background, in every mask of this project.
-
-A mask is bool [h, w]; an alpha (matte) is float32 [h, w] in 0..1, the opacity of the product.
-"""
+"""Masks of products: 1 is product and is kept, 0 is background, in every mask of this project."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.pins.images import encode_png
+from canvas.ranges import Share
 
-Mask = NDArray[np.bool_]
-Alpha = NDArray[np.float32]
-Box = tuple[int, int, int, int]
+Mask = NDArray[np.bool_]  # [h, w]
+Alpha = NDArray[np.float32]  # [h, w], opacity of the product in 0..1; also called matte
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, ends exclusive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskLimits:
     """When an alpha is product, and which masks are good enough to train on."""
 
-    threshold: float  # alpha from which a pixel is product, 0..1
-    min_part: float  # parts smaller than this fraction of the largest are specks and are dropped
-    min_area: float  # of the picture, 0..1
-    max_area: float  # likewise
-    max_sides: int  # how many sides of the picture the product may touch, 0..4
-    min_confidence: float  # 0..1, see `confidence`
-    min_largest_part: float  # fraction of the product that its largest connected part must hold
+    threshold: Share  # alpha from which a pixel is product
+    min_part: Share  # parts smaller than this fraction of the largest are specks and are dropped
+    min_area: Share  # smallest fraction of the image that a product covers
+    max_area: Share  # largest fraction of the image that a product covers
+    max_sides: Annotated[int, Ge(0), Le(4)]  # how many sides of the image the product may touch
+    min_confidence: Share  # soft IoU of matte and mask
+    min_largest_part: Share  # fraction of the product that its largest connected part must hold
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "min_part", "min_area", "max_area", "min_confidence", "min_largest_part"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"mask limit {name} is {value}: give a fraction from 0 to 1")
         if self.min_area >= self.max_area:
             raise ValueError(f"mask limit min_area is {self.min_area}: it must be below max_area, {self.max_area}")
-        if not 0 <= self.max_sides <= 4:
-            raise ValueError(f"mask limit max_sides is {self.max_sides}: a picture has 0 to 4 sides")
 
 
 REJECTION_REASONS = ("empty", "too small", "too large", "touches the border", "several parts", "low confidence")
@@ -47,7 +42,7 @@ REJECTION_REASONS = ("empty", "too small", "too large", "touches the border", "s
 
 
 def threshold_alpha(alpha: Alpha, limits: MaskLimits) -> Mask:
-    """The product: alpha at or above the threshold, without specks."""
+    """Return the product: alpha at or above the threshold, without specks."""
     mask = alpha >= limits.threshold
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 2:  # background and at most one part
@@ -59,7 +54,7 @@ def threshold_alpha(alpha: Alpha, limits: MaskLimits) -> Mask:
 
 
 def find_rejection_reason(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str | None:
-    """The first of REASONS against training on this mask; None: it is good."""
+    """Return the first of REJECTION_REASONS against training on this mask; None: it is good."""
     area = float(mask.mean())
     if not area:
         return "empty"
@@ -77,7 +72,7 @@ def find_rejection_reason(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str |
 
 
 def compute_confidence(mask: Mask, alpha: Alpha) -> float:
-    """How sure the matte is of its own mask, 0..1: their soft IoU, sum(min) / sum(max).
+    """Compute how sure the matte is of its own mask, 0..1: their soft IoU, sum(min) / sum(max).
 
     An empty mask is as sure as its most product-like pixel is not: 1 - max(alpha).
     """
@@ -86,31 +81,30 @@ def compute_confidence(mask: Mask, alpha: Alpha) -> float:
     return float(alpha[mask].sum() / (mask.sum() + alpha[~mask].sum()))
 
 
-def compute_box(mask: Mask) -> Box | None:
-    """x0, y0, x1, y1 of the product in pixels, ends exclusive; None: the mask is empty."""
+def compute_box(mask: Mask) -> Box:
+    """Compute the box round the product of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not rows.size:
-        return None
+    assert rows.size, "an empty mask has no box"
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def count_touched_sides(mask: Mask) -> int:
-    """How many sides of the picture the product reaches, 0..4."""
+    """Count the sides of the image that the product reaches, 0 to 4."""
     return int(mask[0].any()) + int(mask[-1].any()) + int(mask[:, 0].any()) + int(mask[:, -1].any())
 
 
 def compute_largest_part(mask: Mask) -> float:
-    """The fraction of the product that its largest 8-connected part holds; 1.0 for an empty mask."""
+    """Compute the fraction of the product that its largest 8-connected part holds; 1.0 for an empty mask."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     return float(areas.max() / areas.sum()) if areas.size else 1.0
 
 
 def apply_guided_filter(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alpha:
-    """The matte with its edges moved to those of the picture, clipped to 0..1.
+    """Move the edges of the matte to those of the image: guided filter of He, Sun & Tang (2013, eq. 5, 6, 8).
 
-    The guided filter of He, Sun & Tang (2013, eq. 5, 6, 8) with the picture's luma, 0..1, as guide: `radius` in
-    pixels; `epsilon` is the variance of luma below which the filter merely averages. An alpha of one value stays.
+    The guide is the image's luma, 0..1; `radius` is in pixels; `epsilon` is the variance of luma below which the
+    filter merely averages. An alpha of one value stays.
     """
     guide = np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
     window = (2 * radius + 1, 2 * radius + 1)
@@ -126,21 +120,21 @@ def apply_guided_filter(alpha: Alpha, image: Image.Image, radius: int, epsilon: 
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """1-bit PNG."""
+    """Encode a mask as 1-bit PNG."""
     return encode_png(Image.fromarray(mask))
 
 
 def encode_alpha(alpha: Alpha) -> bytes:
-    """8-bit grey PNG."""
+    """Encode an alpha as 8-bit grey PNG."""
     return encode_png(Image.fromarray((alpha * 255).round().astype(np.uint8)))
 
 
 def decode_mask(png: bytes) -> Mask:
-    """The mask that `encode_mask` wrote, or a true alpha at one half."""
+    """Decode what `encode_mask` wrote, or a true alpha at one half."""
     return decode_alpha(png) >= 0.5
 
 
 def decode_alpha(png: bytes) -> Alpha:
-    """The alpha that `encode_alpha` wrote, float32 in 0..1. For pictures of our own making only."""
+    """Decode what `encode_alpha` wrote; for images of our own making only."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)

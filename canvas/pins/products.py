@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from canvas.pins import tables
-from canvas.pins.captions import parse_caption
+from canvas.pins.captions import read_generated_captions
 from canvas.pins.images import read_images
 from canvas.pins.masks import Mask, decode_mask
 
@@ -32,7 +32,7 @@ class ProductPin:
 def load_product_pins(
     pins: Path, kept: Path, masks: Path, captions: Path, *, splits: Collection[str], count: int
 ) -> list[ProductPin]:
-    """At most `count` kept pins of `splits` whose mask was not rejected, as many different products as there are.
+    """Load at most `count` kept pins of `splits` with an accepted mask, of as many products as there are.
 
     Raises `ValueError` if there is none.
     """
@@ -48,14 +48,14 @@ def load_product_pins(
     chosen = [pin for _, _, pin in ranked[:count]]
     if not chosen:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to show")
-    names = _read_product_names(captions, chosen)
+    names = read_generated_captions(captions, chosen)
     images = read_images(pins, chosen)
     return [
         ProductPin(
             pin_id=pin,
             image=images[pin],
             mask=decode_mask(good[pin]),
-            product=names.get(pin) or rows[pin]["title"] or "product",
+            product=names.get(pin, ("", ""))[0] or rows[pin]["title"] or "product",
             product_id=rows[pin]["product_id"],
             category=rows[pin]["category"],
         )
@@ -75,9 +75,3 @@ def read_backdrops(pins: Path, kept: Path, excluded: Collection[str]) -> list[Im
     if not views:
         raise ValueError("every kept pin is a product to be shown: sample_candidates.products must leave some")
     return list(read_images(pins, sorted(views)[:MAX_BACKDROPS]).values())
-
-
-def _read_product_names(captions: Path, pin_ids: Collection[str]) -> dict[str, str]:
-    generated = (row for row in tables.read(captions).to_pylist() if row["source"] == "generated")
-    names = {row["pin_id"]: parse_caption(row["caption"])[0] for row in generated if row["pin_id"] in pin_ids}
-    return {pin: name for pin, name in names.items() if name}

@@ -12,13 +12,13 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, compute_view, extract_view
 from canvas.pins.image_batches import select_evenly
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins.images import Pixels, composite_on_white, decode_image
 
 Views = NDArray[np.uint8]  # [N, side, side, 3]
 
 
-def crop_center_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The middle square of a picture at `side` pixels: [side, side, 3], or [side, side] of a grey one."""
+def crop_center_square(image: Image.Image, side: int) -> Pixels:
+    """Return the middle square of an image at `side` pixels: [side, side, 3], or [side, side] of a grey one."""
     square = FrameSpec(side=side, buckets=((side, side),), hole_inflation=0)
     return extract_view(image, compute_view((image.height, image.width), square))
 
@@ -29,14 +29,14 @@ def stack_views(images: Sequence[Image.Image], side: int) -> Views:
 
 
 def list_scenes(truth: Path) -> list[str]:
-    """The scenes that truth names, sorted."""
+    """List the scenes that truth names, sorted."""
     return sorted({row["scene"] for row in tables.read(truth, ["scene"]).to_pylist() if row["scene"]})
 
 
 def load_scene_views(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int, emptied: bool
 ) -> tuple[Views, list[str]]:
-    """At most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes.
+    """Load at most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes.
 
     `emptied`: the scene before the product came in, where truth has it; else the pin itself.
     """

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 ROWS_PER_PART = 2_000
 ROWS_PER_GROUP = 250
-"""Rows that a writer holds, and that a reader must hold at least: 250 pictures of a megabyte are 250 MB."""
+"""Rows that a writer holds, and that a reader must hold at least: 250 images of a megabyte are 250 MB."""
 
 SPLITS = ("train", "unseen_product", "unseen_view", "unseen_both")
 """Training reads `train` only; the others hold out products, camera sectors of scenes, and both."""
 HELD_OUT_SPLITS = SPLITS[1:]
+
+
+def select_fields(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """Return the fields `names` of `schema`."""
+    return pa.schema([schema.field(name) for name in names])
+
 
 PINS = pa.schema(
     [
@@ -36,7 +42,7 @@ PINS = pa.schema(
         ("description", pa.string()),
         ("alt_text", pa.string()),
         ("board", pa.string()),
-        ("product_id", pa.string()),  # null: no product in the picture
+        ("product_id", pa.string()),  # null: no product in the image
         ("category", pa.string()),
         ("promoted", pa.bool_()),
         ("impressions", pa.int64()),
@@ -56,8 +62,8 @@ TRUTH = pa.schema(
         ("pitch", pa.float32()),  # degrees, up is positive
         ("fov", pa.float32()),  # horizontal, degrees
         ("box", pa.list_(pa.int32())),  # x0, y0, x1, y1 of the pasted product in pixels; null: none
-        ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size: product opacity without its shadow; null: none
-        ("background", pa.binary()),  # the picture before the product came in, encoded as the image; null: none
+        ("alpha", pa.binary()),  # PNG, 8-bit, the image's size: product opacity without its shadow; null: none
+        ("background", pa.binary()),  # the image before the product came in, encoded as the image; null: none
         ("defect", pa.string()),  # planted: see canvas.sources.showroom; null: a good pin
         ("copy_of", pa.string()),  # pin_id that a planted near-duplicate was made from; null: original
     ]
@@ -79,7 +85,7 @@ KEPT = pa.schema(
         ("phash", pa.string()),  # perceptual hash: 288 bits in hex
         ("text_length", pa.int32()),
         ("nsfw", pa.float32()),  # probability; null: dropped before it was asked
-        ("text_overlay", pa.float32()),  # width of the widest line of text, fraction of the picture's; null: likewise
+        ("text_overlay", pa.float32()),  # width of the widest line of text, fraction of the image's; null: likewise
         ("overlay_text", pa.string()),  # what it says; null: none
         ("duplicate_of", pa.string()),  # pin_id that was kept in its stead
         ("similarity", pa.float32()),  # cosine of image features to the nearest earlier pin; null: none has a near hash
@@ -90,8 +96,8 @@ KEPT = pa.schema(
 MASKS = pa.schema(
     [
         ("pin_id", pa.string()),
-        ("mask", pa.binary()),  # PNG, 1-bit, the picture's size
-        ("alpha", pa.binary()),  # PNG, 8-bit, the picture's size
+        ("mask", pa.binary()),  # PNG, 1-bit, the image's size
+        ("alpha", pa.binary()),  # PNG, 8-bit, the image's size
         ("confidence", pa.float32()),  # 0..1
         ("box", pa.list_(pa.int32())),  # x0, y0, x1, y1; null: empty mask
         ("rejected", pa.string()),  # reason; null: good for training
@@ -137,26 +143,26 @@ CANDIDATES = pa.schema(
         ("scene", pa.string()),  # that the prompt names; null: none that truth knows
         ("seed", pa.int64()),
         ("model", pa.string()),  # one of CANDIDATE_MODELS
-        ("digest", pa.string()),  # of the model; null: no model painted it
-        ("image", pa.binary()),  # PNG, the product picture's size; a champion's may be smaller
-        ("mask", pa.binary()),  # PNG, 1-bit, the product picture's size
+        ("digest", pa.string()),  # of the model; null: no model made it
+        ("image", pa.binary()),  # PNG, the product image's size; a champion's may be smaller
+        ("mask", pa.binary()),  # PNG, 1-bit, the product image's size
     ]
 )
 CANDIDATE_MODELS = ("challenger", "champion", "paste", "spoiled")
-"""paste: the product on another picture, the least that a model must beat; spoiled: for checks of raters only."""
+"""paste: the product on another image, the least that a model must beat; spoiled: for checks of raters only."""
 
 EVALUATION = pa.schema(
     [
-        *(field for field in CANDIDATES if field.name != "mask"),  # the picture whole: a champion's is scored again
-        ("mask_size", pa.string()),  # of the product in the picture, one of MASK_SIZES
+        *(field for field in CANDIDATES if field.name != "mask"),  # the image whole: a champion's is scored again
+        ("mask_size", pa.string()),  # of the product in the image, one of MASK_SIZES
         ("core_max_abs_diff", pa.float32()),  # largest change of a byte on the product's core, 0..255
         ("extension", pa.float32()),  # what the product gained, in parts of its area
         ("erosion", pa.float32()),  # what it lost
         ("seam_ratio", pa.float32()),  # gradient round the product's edge over the original's; null: it has no edge
         ("scene_right", pa.float32()),  # 1: the judge sees the prompt's scene, 0: another; null: it knows none of it
         ("scene_right_sharp", pa.float32()),  # likewise, by the judge that asks for sharp texture
-        ("agreement", pa.float32()),  # of picture and prompt: cosine, -1..1
-        ("diversity", pa.float32()),  # mean distance to the other pictures of its item and model; null: it is alone
+        ("agreement", pa.float32()),  # of image and prompt: cosine, -1..1
+        ("diversity", pa.float32()),  # mean distance to the other images of its item and model; null: it is alone
         ("reward_defects", pa.float32()),  # probability that people see none
         ("reward_fidelity", pa.float32()),
         ("reward_aesthetics", pa.float32()),
@@ -165,12 +171,7 @@ EVALUATION = pa.schema(
 )  # one row a candidate; numbers beyond those of CANDIDATES are measures
 MASK_SIZES = ("small", "medium", "large")
 
-TRAINING_STATISTICS = pa.schema(
-    [
-        ("pin_id", pa.string()),
-        *(KEPT.field(name) for name in ("sharpness", "brightness", "clipped", "entropy")),
-    ]
-)
+TRAINING_STATISTICS = select_fields(KEPT, ["pin_id", "sharpness", "brightness", "clipped", "entropy"])
 
 JUDGMENTS = pa.schema(
     [
@@ -182,12 +183,12 @@ JUDGMENTS = pa.schema(
         ("value", pa.float32()),  # pairwise: 1 `first` is better, 0 `second` is, 0.5 a tie; absolute: 0 worst .. 1 best
         ("first", pa.string()),  # candidate_id; synthetic: pin_id, or pin_id and cause
         ("second", pa.string()),  # likewise; null: absolute
-        ("first_model", pa.string()),  # digest of the model that painted it; null: none did (real, pasted, corrupted)
+        ("first_model", pa.string()),  # digest of the model that made it; null: none did (real, pasted, corrupted)
         ("second_model", pa.string()),
         ("timestamp", pa.timestamp("us", tz="UTC")),  # when it was given; null: synthetic
         ("source", pa.string()),  # "human" | "synthetic"; only human judgments count for a gate
-        ("cause", pa.string()),  # what was done to the worse picture; null: human
-        ("attention", pa.bool_()),  # a check of the rater: one of the two pictures is known to be bad
+        ("cause", pa.string()),  # what was done to the worse image; null: human
+        ("attention", pa.bool_()),  # a check of the rater: one of the two images is known to be bad
         ("set_aside", pa.string()),  # why it does not count; null: it does
     ]
 )
@@ -208,7 +209,7 @@ PREFERENCES = pa.schema(
         ("first_image", pa.binary()),
         ("second_image", pa.binary()),  # null: alone
     ]
-)  # one row a pair that people compared, or a picture that they judged alone
+)  # one row a pair that people compared, or an image that they judged alone
 
 
 class Writer:
@@ -220,7 +221,7 @@ class Writer:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self.rows = path, schema, 0
-        self._pending, self._parts, self._groups = schema.empty_table(), 0, 0
+        self._pending, self._groups = schema.empty_table(), 0
         self._part: pq.ParquetWriter | None = None
         path.mkdir(parents=True)
 
@@ -230,38 +231,31 @@ class Writer:
         self._pending = pa.concat_tables([self._pending, table.select(self.schema.names).cast(self.schema)])
         self.rows += table.num_rows
         while self._pending.num_rows >= ROWS_PER_GROUP:
-            self._write(self._pending.slice(0, ROWS_PER_GROUP))
+            self._write_group(self._pending.slice(0, ROWS_PER_GROUP))
             self._pending = self._pending.slice(ROWS_PER_GROUP)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed is None and (self._pending.num_rows or not self._parts):
-            self._write(self._pending)
-        self._close()
-
-    def _write(self, group: pa.Table) -> None:
-        if self._part is None:
-            name = self.path / f"part-{self._parts:05d}.parquet"
-            self._part, self._parts, self._groups = (
-                pq.ParquetWriter(name, self.schema, compression="zstd"),
-                self._parts + 1,
-                0,
-            )
-        self._part.write_table(group)
-        self._groups += 1
-        if self._groups * ROWS_PER_GROUP >= ROWS_PER_PART:
-            self._close()
-
-    def _close(self) -> None:
+        if failed is None and (self._pending.num_rows or not self._groups):
+            self._write_group(self._pending)
         if self._part is not None:
             self._part.close()
-            self._part = None
+
+    def _write_group(self, group: pa.Table) -> None:
+        part, place = divmod(self._groups, ROWS_PER_PART // ROWS_PER_GROUP)
+        if place == 0:
+            if self._part is not None:
+                self._part.close()
+            self._part = pq.ParquetWriter(self.path / f"part-{part:05d}.parquet", self.schema, compression="zstd")
+        assert self._part is not None
+        self._part.write_table(group)
+        self._groups += 1
 
 
 def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> int:
-    """Write `rows` as a table with a `Writer`; returns the number of rows."""
+    """Write `rows` as a table with a `Writer`; return the number of rows."""
     with Writer(path, schema) as writer:
         for batch in rows:
             writer.add(batch)
@@ -269,16 +263,14 @@ def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Sche
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The whole table in memory: for sidecars and tests; pixels are streamed with `read_batches` or `scan`."""
+    """Read the whole table: for sidecars and tests; pixels are streamed with `read_batches` or `scan`."""
     return pq.read_table(path, columns=None if columns is None else list(columns))
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
-    """The table in order, `rows` rows at a time; memory stays flat."""
+    """Yield the table in order, `rows` rows at a time; memory stays flat."""
     for part in sorted(path.glob("*.parquet")):
-        yield from pq.ParquetFile(part).iter_batches(
-            batch_size=rows, columns=None if columns is None else list(columns)
-        )
+        yield from pq.ParquetFile(part).iter_batches(rows, columns=None if columns is None else list(columns))
 
 
 def select_batches(
@@ -306,8 +298,10 @@ def read_column(path: Path, column: str, pin_ids: Container[str]) -> dict[str, A
 
 
 class RowsById:
-    """Rows of a table by their pin_id, of which no two are alike; reads the row groups that hold them, no others, of
-    which the last `remembered` stay in memory."""
+    """Rows of a table by their unique pin_id: reads only the row groups that hold them, and keeps the last few.
+
+    `remembered`: row groups that stay in memory.
+    """
 
     def __init__(self, path: Path, remembered: int = 0) -> None:
         self._groups: list[tuple[Path, int]] = []
@@ -328,12 +322,12 @@ class RowsById:
         return iter(self._group_of)
 
     def read(self, ids: Collection[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Those rows, in the order of the table, with `columns`, pin_id among them; what it lacks is left out."""
-        wanted, found = set(ids), []
-        for place in sorted({self._group_of[pin_id] for pin_id in wanted if pin_id in self._group_of}):
+        """Read the rows of `ids` in the order of the table, with `columns`, pin_id among them; no row: left out."""
+        values, rows = pa.array(set(ids), pa.string()), []
+        for place in sorted({self._group_of[pin_id] for pin_id in ids if pin_id in self._group_of}):
             group = self._group(place, tuple(columns))
-            found += group.filter(pc.is_in(group["pin_id"], pa.array(wanted, pa.string()))).to_pylist()
-        return found
+            rows += group.filter(pc.is_in(group["pin_id"], values)).to_pylist()
+        return rows
 
     def _read_group(self, place: int, columns: tuple[str, ...]) -> pa.Table:
         part, number = self._groups[place]
@@ -342,7 +336,7 @@ class RowsById:
 
 
 def read_kept_splits(pins: Path, kept: Path) -> dict[str, str]:
-    """pin_id -> split of the pins that the filter kept, in the order of the pins table."""
+    """Read pin_id -> split of the pins that the filter kept, in the order of the pins table."""
     good = {row["pin_id"] for row in read(kept, ["pin_id", "kept"]).to_pylist() if row["kept"]}
     rows = read(pins, ["pin_id", "split"]).to_pylist()
     return {row["pin_id"]: row["split"] for row in rows if row["pin_id"] in good}
@@ -356,14 +350,14 @@ def read_train_and_held_out(pins: Path, kept: Path) -> tuple[dict[str, str], dic
 
 
 def scan(path: Path) -> daft.DataFrame:
-    """The table as a lazy Daft frame, on whichever runner `start_engine` chose."""
+    """Open the table as a lazy Daft frame, on whichever runner `start_engine` chose."""
     import daft
 
     return daft.read_parquet(str(path / "*.parquet"))
 
 
 def scan_kept(pins: Path, kept: Path, columns: Sequence[str]) -> daft.DataFrame:
-    """`columns` of the pins that the filter kept, as a lazy Daft frame."""
+    """Open `columns` of the pins that the filter kept, as a lazy Daft frame."""
     good = scan(kept).where("kept").select("pin_id")
     return scan(pins).select(*columns).join(good, on="pin_id", how="semi")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from canvas.masks.errors import cut_part, dilate_by_disk, erode_by_disk
 from canvas.pins.images import Pixels
-from canvas.pins.masks import Mask
+from canvas.pins.masks import Mask, compute_box
 from canvas.reward.brushes import (
     FloatPixels,
     blend_background,
@@ -162,10 +162,10 @@ def _add_seam(values: FloatPixels, mask: Mask, strength: float, rng: np.random.G
 
 def _add_box(values: FloatPixels, mask: Mask, strength: float, rng: np.random.Generator) -> FloatPixels:
     """A rectangle of another background left round the product."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x0, y0, x1, y1 = compute_box(mask)
     margin = round(rng.uniform(0.03, 0.08) * get_short_side(mask))
     box = np.zeros_like(mask)
-    box[max(0, rows[0] - margin) : rows[-1] + margin + 1, max(0, columns[0] - margin) : columns[-1] + margin + 1] = True
+    box[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin] = True
     box &= ~mask
     return blend_background(
         values, mask, blend_region(values, box, values + choose_contrast_sign(values, box) * (45 + 75 * strength))
@@ -195,8 +195,8 @@ def _add_scratches(values: FloatPixels, mask: Mask, strength: float, rng: np.ran
 
 def _duplicate_product(values: FloatPixels, mask: Mask, strength: float, rng: np.random.Generator) -> FloatPixels:
     """The product once more, beside itself."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    span = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1])
+    x0, y0, x1, y1 = compute_box(mask)
+    span = np.array([x1 - x0, y1 - y0])
     angle = rng.uniform(0, 2 * np.pi)
     offset = np.array([np.cos(angle), np.sin(angle)]) * span * rng.uniform(0.5, 0.8)
     move = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float32)

@@ -44,6 +44,6 @@ def build_mask_row(alpha: Alpha, limits: MaskLimits) -> dict[str, Any]:
         "mask": encode_mask(mask),
         "alpha": encode_alpha(alpha),
         "confidence": compute_confidence(mask, alpha),
-        "box": compute_box(mask),
+        "box": compute_box(mask) if mask.any() else None,
         "rejected": find_rejection_reason(mask, alpha, limits),
     }

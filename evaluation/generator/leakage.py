@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from canvas.pins.masks import compute_box
 from canvas.pins.scene_views import Views
 from canvas.styles.pins import LabelledProducts
 from evaluation.judges.features import extract_trunk_features
@@ -141,8 +142,8 @@ def find_free_corners(mask: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDAr
 
 def _crop_product(products: LabelledProducts, index: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return a product [h, w, 3] and its shape [h, w], no larger than LEAK_SIDE of `side`."""
-    rows, columns = (np.flatnonzero(products.masks[index].any(axis=axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    x0, y0, x1, y1 = compute_box(products.masks[index])
+    box = slice(y0, y1), slice(x0, x1)
     pixels, shape = products.views[index][box], products.masks[index][box]
     scale = min(1.0, LEAK_SIDE * side / max(shape.shape))
     size = [max(1, round(scale * length)) for length in shape.shape[::-1]]

@@ -1,10 +1,11 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
 import pytest
 
 from canvas.masks.errors import MaskErrors, add_blob, cut_part, dilate_by_disk, erode_by_disk, simulate_errors
+from lifecycle.declare.params import read_section
 
 ERRORS = MaskErrors(erode=0.5, dilate=0.5, cut=0.5, blob=0.5, reach=0.1)
 NONE = MaskErrors(erode=0, dilate=0, cut=0, blob=0, reach=0.1)
@@ -67,7 +68,9 @@ def test_a_thin_product_is_never_lost():
     assert all(simulate_errors(thin, always, np.random.default_rng(seed)).any() for seed in range(10))
 
 
-@pytest.mark.parametrize(("change", "named"), [({"cut": 1.2}, "cut is 1.2"), ({"reach": 0.0}, "reach is 0.0")])
+@pytest.mark.parametrize(
+    ("change", "named"), [({"cut": 1.2}, r"'cut' .* is 1\.2"), ({"reach": 0.0}, r"'reach' .* is 0\.0")]
+)
 def test_wrong_errors_are_named(change, named):
     with pytest.raises(ValueError, match=named):
-        replace(ERRORS, **change)
+        read_section(MaskErrors, "errors", {"errors": asdict(ERRORS) | change})

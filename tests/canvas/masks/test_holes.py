@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from canvas.masks.holes import HoleSpec, sample_boxes, sample_inner_box, sample_mask, sample_strokes
+from canvas.masks.holes import HoleSpec, sample_box, sample_boxes, sample_mask, sample_strokes
+from lifecycle.declare.params import read_section
 
 SHARES = HoleSpec(everything=0.25, boxes=0.25, borders=0.25)
 
@@ -17,7 +20,8 @@ def test_everything_is_painted_as_often_as_asked():
 
 
 @pytest.mark.parametrize(
-    ("kind", "least", "most"), [(sample_strokes, 0.1, 0.7), (sample_boxes, 0.1, 0.6), (sample_inner_box, 0.1, 0.6)]
+    ("kind", "least", "most"),
+    [(sample_strokes, 0.1, 0.7), (sample_boxes, 0.1, 0.6), (partial(sample_box, small=0.3, large=0.8), 0.1, 0.6)],
 )
 def test_holes_have_a_sensible_mean_area(kind, least, most):
     random = np.random.default_rng(1)
@@ -38,7 +42,9 @@ def test_one_pixel_pictures_work():
         assert sample_mask(random, 1, 1, SHARES).shape == (1, 1)
 
 
-@pytest.mark.parametrize("shares", [(-0.1, 0.5, 0.5), (0.5, 0.5, 0.1)])
-def test_shares_are_checked(shares):
-    with pytest.raises(ValueError, match="must be 0 or more and add up to 1 or less"):
-        HoleSpec(everything=shares[0], boxes=shares[1], borders=shares[2])
+@pytest.mark.parametrize(
+    ("everything", "message"), [(-0.1, "must be 0 or more"), (0.5, r"\(0\.5, 0\.5, 0\.1\) must add up to 1 or less")]
+)
+def test_shares_are_checked(everything, message):
+    with pytest.raises(ValueError, match=message):
+        read_section(HoleSpec, "holes", {"holes": {"everything": everything, "boxes": 0.5, "borders": 0.1}})

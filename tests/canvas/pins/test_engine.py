@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from canvas.pins.engine import Engine, start_engine
+from lifecycle.declare.params import read_section
 
 
 def test_starting_the_same_engine_again_does_nothing() -> None:
@@ -24,8 +25,11 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("address", "threads", "message"),
-    [(None, 0, "engine.threads is 0"), ("ray://head:10001", 2, "engine.ray_address is 'ray://head:10001'")],
+    [
+        (None, 0, "'threads' in section 'engine' is 0: it must be 1 or more"),
+        ("ray://head:10001", 2, r"engine\.ray_address is 'ray://head:10001'"),
+    ],
 )
 def test_settings_that_contradict_are_refused(address: str | None, threads: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Engine(runner="native", ray_address=address, threads=threads)
+        read_section(Engine, "engine", {"engine": {"runner": "native", "ray_address": address, "threads": threads}})

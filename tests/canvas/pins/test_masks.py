@@ -1,5 +1,5 @@
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from canvas.pins.masks import (
     find_rejection_reason,
     threshold_alpha,
 )
+from lifecycle.declare.params import read_section
 
 LIMITS = MaskLimits(
     threshold=0.5, min_part=0.1, min_area=0.01, max_area=0.7, max_sides=1, min_confidence=0.8, min_largest_part=0.8
@@ -76,7 +77,8 @@ def test_confidence_of_a_sure_mask_and_of_an_empty_one():
 
 def test_box_and_sides():
     assert compute_box(rectangle(3, 7, 20, 90)) == (3, 7, 20, 90)
-    assert compute_box(rectangle(0, 0, 0, 0)) is None
+    with pytest.raises(AssertionError, match="an empty mask has no box"):
+        compute_box(rectangle(0, 0, 0, 0))
     assert count_touched_sides(rectangle(3, 7, 20, 90)) == 0
     assert count_touched_sides(rectangle(0, 7, 20, 100)) == 2
     assert count_touched_sides(rectangle(0, 0, 100, 100)) == 4
@@ -112,11 +114,11 @@ def test_the_guided_filter_leaves_an_alpha_of_one_value():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"min_area": 0.8}, "min_area is 0.8"),
-        ({"max_sides": 5}, "max_sides is 5"),
+        ({"threshold": 1.5}, "'threshold' in section 'mask' is 1.5: it must be at most 1"),
+        ({"min_area": 0.8}, "mask limit min_area is 0.8"),
+        ({"max_sides": 5}, "'max_sides' in section 'mask' is 5: it must be at most 4"),
     ],
 )
 def test_wrong_limits_are_named(change, named):
     with pytest.raises(ValueError, match=named):
-        replace(LIMITS, **change)
+        read_section(MaskLimits, "mask", {"mask": asdict(LIMITS) | change})
