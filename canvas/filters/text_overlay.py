@@ -1,6 +1,6 @@
-"""Text laid over a picture: slogans, prices, addresses.
+"""Text laid over an image: slogans, prices, addresses.
 
-A small text detector looks at every picture, reduced; a line that spans enough of the width is then read at full
+A small text detector looks at every image, reduced; a line that spans enough of the width is then read at full
 resolution. Print on a product is narrower, and strokes that only look like text are read with low confidence or as
 one or two signs.
 """
@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.pins.images import composite_on_white, decode_image
+from canvas.pins import tables
+from canvas.pins.images import Pixels, composite_on_white, decode_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverlayLimits:
-    """What counts as text laid over a picture."""
+    """What counts as text laid over an image."""
 
     detector_side: int  # pixels of the long side at which text is looked for, a multiple of 32; never enlarged
-    max_width: float  # of a line, fraction of the picture's width; wider is an overlay
-    min_confidence: float  # of the reading; below 0.9 the reader sees signs in shadows
-    min_letters: int  # letters and digits of a line
+    max_width: float  # fraction of the image's width; a wider line is an overlay
+    min_confidence: float  # of the reading, 0..1; below 0.9 the reader sees signs in shadows
+    min_letters: int  # letters and digits of a line; fewer are no text
 
     def __post_init__(self) -> None:
         if self.detector_side < 32 or self.detector_side % 32:
@@ -34,13 +33,13 @@ class OverlayLimits:
 
 
 class TextOverlayScorer:
-    """Scorer: width of the widest line read, as a fraction of the picture's; 0 if none is wider than the limit.
+    """Scorer: width of the widest line read, as a fraction of the image's; 0 if none is wider than the limit.
 
     Models: PP-OCRv6 small, detection and recognition, as RapidOCR ships them.
     """
 
     reads = ("image",)
-    scores = pa.schema([("text_overlay", pa.float32()), ("overlay_text", pa.string())])
+    scores = tables.select_fields(tables.KEPT, ["text_overlay", "overlay_text"])
 
     def __init__(self, limits: OverlayLimits) -> None:
         import cv2
@@ -53,49 +52,27 @@ class TextOverlayScorer:
     def __call__(self, images: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         for data in images:
             image = composite_on_white(decode_image(data))
-            lines = [(line.width / image.width, self._text(image.crop(line.box))) for line in self._wide_lines(image)]
+            lines = ((width / image.width, self._read_line(image.crop(box))) for box, width in self._find_lines(image))
             width, text = max(((width, text) for width, text in lines if text), default=(0.0, None))
             yield {"text_overlay": min(width, 1.0), "overlay_text": text}
 
-    def _wide_lines(self, image: Image.Image) -> Iterator[Line]:
-        """The lines of text found whose width exceeds the limit."""
+    def _find_lines(self, image: Image.Image) -> Iterator[tuple[tuple[float, float, float, float], float]]:
+        """Yield the upright box and the width, in pixels, of each line of text that is wider than the limit."""
         small = image.copy()
         small.thumbnail((self._limits.detector_side, self._limits.detector_side), Image.Resampling.BOX)
         boxes = self._detect(_convert_to_bgr(small)).boxes
         for corners in [] if boxes is None else np.asarray(boxes) * (image.width / small.width):
-            line = Line.around(corners)
-            if line.width > self._limits.max_width * image.width and line.width > line.height:
-                yield line
+            (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
+            if right - left > max(self._limits.max_width * image.width, bottom - top):
+                yield (left, top, right, bottom), right - left
 
-    def _text(self, line: Image.Image) -> str | None:
-        """What the line says, if it is read with confidence and long enough."""
-        found = self._read(_convert_to_bgr(line))
-        if not found.txts or found.scores[0] < self._limits.min_confidence:
+    def _read_line(self, line: Image.Image) -> str | None:
+        """Return the text of the line, if it is read with confidence and long enough."""
+        reading = self._read(_convert_to_bgr(line))
+        if not reading.txts or reading.scores[0] < self._limits.min_confidence:
             return None
-        text = str(found.txts[0])
-        letters = sum(character.isalnum() for character in text)
-        return text if letters >= self._limits.min_letters else None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """An upright box round a line of text, in pixels."""
-
-    box: tuple[float, float, float, float]  # left, top, right, bottom
-
-    @classmethod
-    def around(cls, corners: NDArray[np.float32]) -> Line:
-        """Of four corners [4, 2]."""
-        (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
-        return cls((left, top, right, bottom))
-
-    @property
-    def width(self) -> float:
-        return self.box[2] - self.box[0]
-
-    @property
-    def height(self) -> float:
-        return self.box[3] - self.box[1]
+        text = str(reading.txts[0])
+        return text if sum(character.isalnum() for character in text) >= self._limits.min_letters else None
 
 
 def _load_rapid_ocr(*, use_det: bool = True, use_rec: bool = True, detector_side: int = 32) -> Any:
@@ -117,5 +94,5 @@ def _load_rapid_ocr(*, use_det: bool = True, use_rec: bool = True, detector_side
     )
 
 
-def _convert_to_bgr(image: Image.Image) -> NDArray[np.uint8]:
+def _convert_to_bgr(image: Image.Image) -> Pixels:
     return np.asarray(image)[:, :, ::-1]

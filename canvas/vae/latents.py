@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
+from canvas.pins.image_batches import FrameBatch
 from canvas.pins.images import bytes_to_tensor
-from canvas.train.data import Batch
 from canvas.vae.model import Vae, compute_posterior
 
 
@@ -75,10 +75,10 @@ class LatentMoments:
         vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)
 
 
-def store_latent_statistics(vae: Vae, batches: Iterable[Batch]) -> None:
+def store_latent_statistics(vae: Vae, batches: Iterable[FrameBatch]) -> None:
     """Write the statistics of the latents of `images`, uint8 (B, 3, H, W), to the autoencoder's config."""
     moments = LatentMoments()
     for batch in batches:
-        images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(vae.device))
+        images = bytes_to_tensor(batch["images"].to(vae.device))
         moments.add(compute_posterior(vae, images))
     moments.store(vae)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from canvas.features.perceptual import Distance, FeatureDistance
     from canvas.pins.frames import FrameSpec
-    from canvas.train.data import Batch
+    from canvas.pins.image_batches import FrameBatch
     from canvas.vae.model import Vae
 
 
@@ -74,20 +74,19 @@ class ReconstructionScores:
 
 
 def score_reconstructions(
-    autoencoder: Vae, distance: FeatureDistance, batches: Iterable[Batch], sheet_each: int
+    autoencoder: Vae, distance: FeatureDistance, batches: Iterable[FrameBatch], sheet_each: int
 ) -> ReconstructionScores:
     """Score the reconstructions of framed pins (canvas.pins.image_batches.batch_by_frame), on the autoencoder's
     device."""
-    import torch
 
     from canvas.pins.images import bytes_to_tensor
     from canvas.vae.model import compute_posterior, decode_latents
 
     scores = ReconstructionScores(distance.to(autoencoder.device), sheet_each)
     for batch in batches:
-        images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(autoencoder.device))
+        images = bytes_to_tensor(batch["images"].to(autoencoder.device))
         reconstructions = decode_latents(autoencoder, compute_posterior(autoencoder, images).mode())
-        scores.add(images, reconstructions, list(batch["split"]))
+        scores.add(images, reconstructions, batch["split"])
     return scores
 
 

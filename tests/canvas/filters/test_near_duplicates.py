@@ -15,6 +15,7 @@ from canvas.filters.near_duplicates import (
     select_originals,
 )
 from canvas.pins.images import encode_jpeg
+from lifecycle.declare.params import read_section
 from tests.canvas.filters.test_quality import noise
 
 
@@ -67,8 +68,8 @@ def test_the_threshold_itself_is_a_duplicate_and_less_is_not() -> None:
 
 @pytest.mark.parametrize("bits", [-1, 144, 288])
 def test_a_hash_distance_that_means_nothing_is_refused(bits: int) -> None:
-    with pytest.raises(ValueError, match=f"max_hash_distance is {bits}"):
-        DuplicateLimits(max_hash_distance=bits, min_similarity=0.9)
+    with pytest.raises(ValueError, match=f"'max_hash_distance' in section 'duplicates' is {bits}: it must be"):
+        read_section(DuplicateLimits, "duplicates", {"duplicates": {"max_hash_distance": bits, "min_similarity": 0.9}})
 
 
 def test_features_are_unit_vectors_that_know_a_copy() -> None:

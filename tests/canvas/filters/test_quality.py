@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from canvas.filters.quality import QualityScorer, compute_clipped_share, entropy, measure_quality, sharpness
-from canvas.pins.images import encode_png
+from canvas.filters.criteria import SafetyScorer
+from canvas.filters.quality import (
+    QualityScorer,
+    compute_clipped_share,
+    compute_entropy,
+    compute_sharpness,
+    measure_quality,
+)
+from canvas.pins.images import encode_jpeg, encode_png
 
 
 def noise(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
@@ -16,8 +23,8 @@ def noise(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
 
 
 def test_size_and_aspect_are_those_of_the_whole_picture() -> None:
-    found = measure_quality(noise(1200, 300))
-    assert (found.short_side, found.aspect) == (300, 4.0)
+    quality = measure_quality(noise(1200, 300))
+    assert (quality.short_side, quality.aspect) == (300, 4.0)
 
 
 @pytest.mark.parametrize("radius", [2.5, 4.5])
@@ -32,17 +39,17 @@ def test_blur_lowers_sharpness_more_than_contrast_does(radius: float) -> None:
 def test_blur_along_one_axis_counts() -> None:
     luma = np.random.default_rng(0).random((8, 8)).astype(np.float32).repeat(16, 0).repeat(16, 1)
     moved = np.mean([np.roll(luma, shift, axis=1) for shift in range(-6, 7)], axis=0, dtype=np.float32)
-    assert sharpness(moved) < 0.5 * sharpness(luma)
+    assert compute_sharpness(moved) < 0.5 * compute_sharpness(luma)
 
 
 def test_flat_picture_has_no_sharpness_and_no_entropy() -> None:
-    found = measure_quality(Image.new("RGB", (50, 40), (120, 120, 120)))
-    assert (found.sharpness, found.entropy, found.clipped) == (0.0, 0.0, 0.0)
-    assert found.brightness == pytest.approx(120 / 255, abs=1e-6)
+    quality = measure_quality(Image.new("RGB", (50, 40), (120, 120, 120)))
+    assert (quality.sharpness, quality.entropy, quality.clipped) == (0.0, 0.0, 0.0)
+    assert quality.brightness == pytest.approx(120 / 255, abs=1e-6)
 
 
 def test_entropy_of_every_value_equally_often_is_eight_bits() -> None:
-    assert entropy(np.arange(256, dtype=np.uint8).reshape(16, 16)) == pytest.approx(8.0)
+    assert compute_entropy(np.arange(256, dtype=np.uint8).reshape(16, 16)) == pytest.approx(8.0)
 
 
 def test_a_burnt_channel_is_clipped_and_paper_white_is_not() -> None:
@@ -64,3 +71,10 @@ def test_bytes_that_are_no_picture_have_no_scores() -> None:
     assert len(rows[0]["phash"]) == 72
     assert all(set(row.values()) == {None} for row in rows[1:])
     assert all(list(row) == QualityScorer.scores.names for row in rows)
+
+
+def test_plain_images_are_safe_whatever_their_size_and_mode() -> None:
+    images = [encode_jpeg(noise()), encode_png(Image.new("RGBA", (30, 90), (0, 0, 0, 0)))]
+    scores = [row["nsfw"] for row in SafetyScorer()(images)]
+    assert all(0 <= score < 0.2 for score in scores)
+    assert scores[0] != scores[1]
