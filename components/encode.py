@@ -6,12 +6,12 @@ import time
 
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
-from canvas.shards.spec import EncodingSpec
+from canvas.shards.spec import EncodingSpec, estimate_encoding_memory
 from components.artifacts import Captions, Clip, Kept, Masks, Pins, Shards, Vae
 from lifecycle.declare.stage import Input, Metrics, Output, Scratch, stage
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", memory=estimate_encoding_memory)
 def encode(
     encode: EncodingSpec,
     text: TextSpec,

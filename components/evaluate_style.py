@@ -8,6 +8,7 @@ from typing import Any
 from canvas.pins.frames import FrameSpec
 from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
 from evaluation.generator.spec import StyleEvaluationSpec
+from evaluation.generator.style_memory import estimate_trial_memory
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
 
 
@@ -18,7 +19,7 @@ class StyleCurve(Plot):
     y = ("scene_follows", "style_agreement", "leakage", "diversity", "prompt_scene", "text_agreement")
 
 
-@stage(machine="gpu")
+@stage(machine="gpu", memory=estimate_trial_memory)
 def evaluate_style(
     evaluate_style: StyleEvaluationSpec,
     frames: FrameSpec,

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
-from canvas.styles.clusters import ClusterSpec
-from canvas.styles.limits import StyleLimits
-from canvas.uve.pin_embeddings import EmbeddingSource
+from canvas.styles.spec import MineStylesParams, estimate_mining_memory
 from components.artifacts import Captions, Embeddings, Pins, Styles, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Report, stage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MineStylesParams:
-    splits: tuple[str, ...]  # whose pins styles are mined from
-    pins: int  # of them, at most: their vectors are held in memory
-    source: EmbeddingSource  # of the descriptors
-    without_product: bool  # what all pins of a product share is taken out of the descriptors
-    clusters: ClusterSpec
-    limits: StyleLimits
-    shown: int  # representative images of each style
-
-
-@stage(machine="memory")
+@stage(machine="memory", memory=estimate_mining_memory)
 def mine_styles(
     mine_styles: MineStylesParams,
     pins: Input[Pins],

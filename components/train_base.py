@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
+from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -15,7 +16,7 @@ class TrainBaseParams(DenoiserTraining):
     """The denoiser is trained from its first weights on, or from denoiser.init_from."""
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", memory=estimate_index_memory)
 def train_base(
     train_base: TrainBaseParams,
     training: Training,

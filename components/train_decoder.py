@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
+from canvas.decoder.spec import DecoderSpec, TrainDecoderParams, estimate_decoder_memory
 from canvas.denoiser.spec import DiffusionSpec
 from canvas.train.spec import Training
 from canvas.vae.spec import PerceptualSpec
@@ -12,7 +12,7 @@ from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shard
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", memory=estimate_decoder_memory)
 def train_decoder(
     train_decoder: TrainDecoderParams,
     training: Training,

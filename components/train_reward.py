@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
+from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec, estimate_reward_memory
 from canvas.train.spec import Training
 from components import artifacts
 from components.artifacts import Captions, Kept, Masks, Pins, Preferences, SyntheticJudgments, Truth
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpu")
+@stage(machine="gpu", memory=estimate_reward_memory)
 def train_reward(
     train_reward: RewardTrainingSpec,
     training: Training,

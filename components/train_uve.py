@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from canvas.train.spec import Training
-from canvas.uve.spec import TrainUveParams, UveSpec
+from canvas.uve.spec import TrainUveParams, UveSpec, estimate_uve_memory
 from components.artifacts import Captions, Clip, Kept, Pins, Truth, Uve
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", memory=estimate_uve_memory)
 def train_uve(
     train_uve: TrainUveParams,
     training: Training,

@@ -10,6 +10,20 @@ from lifecycle.declare.params import read_section, read_sections
 from lifecycle.declare.stage import Machine
 from lifecycle.run.ranks import RANKS
 
+QUANTITY_SUFFIXES = {
+    "": 1,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+"""Of Kubernetes' quantities."""
+
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 """Kubeflow writes the run's id on each pod. As an argument it would differ in every run and defeat the cache."""
 
@@ -55,6 +69,14 @@ class MachineClass:
     timeout_seconds: int
     retries: int
 
+    @property
+    def cores(self) -> float:
+        return parse_quantity(self.cpu)
+
+    @property
+    def memory_bytes(self) -> float:
+        return parse_quantity(self.memory)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machines:
@@ -82,7 +104,7 @@ class Cluster:
 
 
 def read_cluster(path: Path) -> Cluster:
-    """The values of `cluster.yaml`; `ValueError` naming the key and the fix for an unknown, missing or wrong one."""
+    """Read `cluster.yaml`; `ValueError` names the key and the fix for an unknown, missing or wrong one."""
     sections = read_sections(path)
     if unknown := sorted(sections.keys() - {"cluster"}):
         raise ValueError(f"{path} has unknown section {unknown[0]!r}: everything stands below `cluster:`")
@@ -100,22 +122,31 @@ def read_cluster(path: Path) -> Cluster:
     return cluster
 
 
-def place(task: Any, machine: Machine, cluster: Cluster) -> None:
+def parse_quantity(text: str) -> float:
+    """Return the number that Kubernetes reads, of "96", "500m" or "960Gi"."""
+    number = text.rstrip("".join(QUANTITY_SUFFIXES))
+    try:
+        return float(number) * QUANTITY_SUFFIXES[text[len(number) :]]
+    except (ValueError, KeyError):
+        raise ValueError(f"{text!r} is no quantity of Kubernetes: write it as 96, 500m or 960Gi") from None
+
+
+def place_task(task: Any, machine: Machine, cluster: Cluster) -> None:
     """Give a Kubeflow task the resources, volumes, secrets and limits of its machine class, in place."""
     from kfp import kubernetes
 
-    wanted: MachineClass = getattr(cluster.machines, machine)
-    task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu)
-    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
-    if wanted.accelerator is not None:
-        task.set_accelerator_type(wanted.accelerator).set_accelerator_limit(wanted.gpus)
-    if wanted.gpus > 1:
-        task.set_env_variable(RANKS, str(wanted.gpus))
-    if wanted.retries:
-        task.set_retry(num_retries=wanted.retries, backoff_duration="60s", backoff_factor=2.0)
-    for key, value in wanted.node_selector.items():
+    own: MachineClass = getattr(cluster.machines, machine)
+    task.set_cpu_request(own.cpu).set_cpu_limit(own.cpu)
+    task.set_memory_request(own.memory).set_memory_limit(own.memory)
+    if own.accelerator is not None:
+        task.set_accelerator_type(own.accelerator).set_accelerator_limit(own.gpus)
+    if own.gpus > 1:
+        task.set_env_variable(RANKS, str(own.gpus))
+    if own.retries:
+        task.set_retry(num_retries=own.retries, backoff_duration="60s", backoff_factor=2.0)
+    for key, value in own.node_selector.items():
         kubernetes.add_node_selector(task, label_key=key, label_value=value)
-    for toleration in wanted.tolerations:
+    for toleration in own.tolerations:
         kubernetes.add_toleration(
             task,
             key=toleration.key,
@@ -123,9 +154,9 @@ def place(task: Any, machine: Machine, cluster: Cluster) -> None:
             value=toleration.value,
             effect=toleration.effect,
         )
-    if wanted.shared_memory is not None:  # torch's loaders pass batches through it
-        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
-    kubernetes.set_timeout(task, wanted.timeout_seconds)
+    if own.shared_memory is not None:  # torch's loaders pass batches through it
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=own.shared_memory)
+    kubernetes.set_timeout(task, own.timeout_seconds)
     kubernetes.set_security_context(task, run_as_user=cluster.user, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
     if cluster.image_pull_secrets:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.stage import Stage
-from pipelines.project import checked_sections
+from pipelines.project import load_checked_sections
 
 LINE = re.compile(r"(?m)^(training:[^\n]*\n(?:[ #][^\n]*\n)*?  effort: *)([^\s#]+)")
 
@@ -21,12 +21,12 @@ def set_effort(root: Path, stages: Sequence[Stage[Any]], effort: float) -> str:
     """
     file = root / "params.yaml"
     before = file.read_text(encoding="utf-8")
-    if (found := LINE.search(before)) is None:
+    if (line := LINE.search(before)) is None:
         raise ValueError(f"{file} has no line `  effort: 1.0` in section training: add it")
     file.write_text(LINE.sub(rf"\g<1>{effort}", before), encoding="utf-8")
     try:
-        checked_sections(root, "demo", stages)
+        load_checked_sections(root, "demo", stages)
     except ValueError:
         file.write_text(before, encoding="utf-8")
         raise
-    return f"params.yaml: training.effort is {effort:g} (it was {found[2]}), so trainings take {effort:g} x their steps"
+    return f"params.yaml: training.effort is {effort:g} (it was {line[2]}), so trainings take {effort:g} x their steps"

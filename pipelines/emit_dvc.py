@@ -9,27 +9,49 @@ from typing import Any
 
 import yaml
 
-from lifecycle.declare.closure import list_code_paths
+from lifecycle.declare.closure import PACKAGES, list_code
+from lifecycle.declare.graph import list_stage_names
 from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
+
+CODE = "artifacts/code"
+"""Files named after stages: what code each runs (`write_code_lists`)."""
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
 
 
-def dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
-    """The text of `dvc.yaml` for the project at `root`.
+def format_dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
+    """Return the text of `dvc.yaml` for the project at `root`.
 
     `python` in its commands is the one on PATH, so that conda users, containers and the copies that
     `dvc exp run --temp` makes (which hold no .venv) run the same file; make puts .venv/bin first.
     """
     stages = tuple(stages)
-    document: dict[str, Any] = {"stages": {stage.name: dvc_stage(stage, root) for stage in stages}}
-    if plots := [plot for stage in stages for plot in dvc_plots(stage)]:
+    entries = {"code": build_code_stage(root)} | {stage.name: build_dvc_stage(stage) for stage in stages}
+    document: dict[str, Any] = {"stages": entries}
+    if plots := [plot for stage in stages for plot in list_dvc_plots(stage)]:
         document["plots"] = plots
     return HEADER + yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
 
 
-def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
-    """One entry of `stages:`: deps are data and rooms of code; the headline stays in git, all else in the cache.
+def build_code_stage(root: Path) -> dict[str, Any]:
+    """Return the stage that lists what code the others run: it follows every change, they follow those of their own."""
+    return {
+        "cmd": "python -m pipelines code",
+        "desc": "List the files that the code of each stage runs, so that a change makes no other stage run again.",
+        "deps": [package for package in PACKAGES if (root / package).is_dir()],
+        "outs": [CODE],
+    }
+
+
+def write_code_lists(root: Path) -> None:
+    """Write what code each stage of the project runs."""
+    (root / CODE).mkdir(parents=True, exist_ok=True)
+    for name in list_stage_names():
+        (root / CODE / name).write_text(list_code(f"components.{name}", root), encoding="utf-8")
+
+
+def build_dvc_stage(stage: Stage[Any]) -> dict[str, Any]:
+    """Return an entry of `stages:`: deps are data and the list of code; the headline stays in git, all else is cached.
 
     The files of `reports/<stage>/` are one out, the folder, which a stage that collects depends on as a whole.
 
@@ -38,16 +60,16 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
     which it does not make, are missing.
     """
     frozen = stage.pipeline == "promote"
-    read = dict.fromkeys(
+    inputs = dict.fromkeys(
         get_out(stage.collected[argument][0], artifact) if argument in stage.collected else artifact.path
         for argument, artifact in stage.inputs.items()
     )
-    written = () if frozen else stage.outputs.values()
-    kinds = {get_out(stage, artifact): issubclass(artifact, Headline) for artifact in written}
+    outputs = () if frozen else stage.outputs.values()
+    kinds = {get_out(stage, artifact): issubclass(artifact, Headline) for artifact in outputs}
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
-        "deps": [*read, *list_code_paths(stage.module, root)],
+        "deps": [*inputs, f"{CODE}/{stage.name}"],
         "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_headline in kinds.items() if not is_headline],
@@ -57,17 +79,17 @@ def dvc_stage(stage: Stage[Any], root: Path) -> dict[str, Any]:
 
 
 def get_out(stage: Stage[Any], artifact: type[Artifact]) -> str:
-    """The out of `stage` that holds `artifact`: its folder of reports, or the artifact's own path."""
+    """Return the out of `stage` that holds `artifact`: its folder of reports, or the artifact's own path."""
     folder = f"reports/{stage.name}"
     return folder if artifact.path.startswith(f"{folder}/") else artifact.path
 
 
-def dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:
-    """The stage's tables and sheets as top-level plots: only there may a plot have several `y` columns."""
-    return [plot for artifact in stage.outputs.values() if (plot := _dvc_plot(stage.name, artifact)) is not None]
+def list_dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:
+    """Return the stage's tables and sheets as top-level plots: only there may a plot have several `y` columns."""
+    return [plot for artifact in stage.outputs.values() if (plot := _build_dvc_plot(stage.name, artifact)) is not None]
 
 
-def _dvc_plot(stage_name: str, artifact: type[Artifact]) -> dict[str, Any] | None:
+def _build_dvc_plot(stage_name: str, artifact: type[Artifact]) -> dict[str, Any] | None:
     if issubclass(artifact, Sheet):
         return {artifact.path: None}
     if issubclass(artifact, Plot):

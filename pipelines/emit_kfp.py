@@ -18,43 +18,43 @@ from typing import Any, get_args
 
 from lifecycle.declare.graph import map_producers
 from lifecycle.declare.stage import Artifact, Dataset, Metrics, Model, Pipeline, Report, Stage
-from pipelines.cluster import Cluster, place
+from pipelines.cluster import Cluster, place_task
 from pipelines.emit_dvc import HEADER
 
 KINDS = ((Dataset, "Dataset"), (Model, "Model"), (Metrics, "Metrics"), (Report, "HTML"), (Artifact, "Artifact"))
 """Kind of artifact -> Kubeflow's class. The dashboard shows Metrics and HTML (by type, whatever the file's name)."""
 
 
-def compiled_pipelines(stages: Sequence[Stage[Any]], cluster: Cluster, tag: str | None = None) -> dict[Pipeline, str]:
-    """Name -> compiled YAML of each pipeline that has stages; the same stages give the same bytes.
+def compile_pipelines(stages: Sequence[Stage[Any]], cluster: Cluster, tag: str | None = None) -> dict[Pipeline, str]:
+    """Return name -> compiled YAML of each pipeline that has stages; the same stages give the same bytes.
 
     With `tag` the image is `<cluster.image>:<tag>`; without it, as in the committed files, `<cluster.image>`.
     """
     image = f"{cluster.image}:{tag}" if tag else cluster.image
     return {
-        name: _compile(pipeline(name, stages, cluster, image))
+        name: _compile(build_pipeline(name, stages, cluster, image))
         for name in get_args(Pipeline)
         if any(stage.pipeline == name for stage in stages)
     }
 
 
-def pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, image: str) -> Any:
-    """The `dsl.pipeline` of the stages of pipeline `name`, given all stages in order.
+def build_pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, image: str) -> Any:
+    """Return the `dsl.pipeline` of pipeline `name`, of all stages in order.
 
-    Its parameters: one per params section (JSON text) and one `<path>_uri` per artifact that comes from
-    outside: pinned data, and for `promote` what `train` made.
+    Its parameters are each params section (JSON text) and a `<path>_uri` of each artifact that comes from outside:
+    pinned data, and for `promote` what `train` made.
     """
     from kfp import dsl
 
     own = [stage for stage in stages if stage.pipeline == name]
-    outside = imported(own)
+    outside = list_imports(own)
     sections = {section for stage in own for section in stage.params}
     assert not sections & outside.keys(), f"params section and artifact share a name: {sections & outside.keys()}"
-    makers = map_producers(own)
+    writers = map_producers(own)
 
-    def build(**given: Any) -> None:
+    def build(**values: Any) -> None:
         sources = {
-            artifact: dsl.importer(artifact_uri=given[uri], artifact_class=getattr(dsl, kfp_kind(artifact)))
+            artifact: dsl.importer(artifact_uri=values[uri], artifact_class=getattr(dsl, get_kfp_class(artifact)))
             .set_display_name(artifact.path)
             .output
             for uri, artifact in outside.items()
@@ -62,46 +62,46 @@ def pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, ima
         tasks: dict[str, Any] = {}
         for stage in own:
             inputs = {
-                argument: tasks[makers[artifact].name].outputs[_argument(makers[artifact], artifact)]
-                if artifact in makers
+                argument: tasks[writers[artifact].name].outputs[_find_argument(writers[artifact], artifact)]
+                if artifact in writers
                 else sources[artifact]
                 for argument, artifact in stage.inputs.items()
             }
-            tasks[stage.name] = component(stage, image)(
-                **inputs, **{section: given[section] for section in stage.params}
+            tasks[stage.name] = build_component(stage, image)(
+                **inputs, **{section: values[section] for section in stage.params}
             )
             tasks[stage.name].set_display_name(stage.name)
             if stage.registry:  # what it does in the registry is no output: it must be done each time
                 tasks[stage.name].set_caching_options(False)
-            place(tasks[stage.name], stage.machine, cluster)
+            place_task(tasks[stage.name], stage.machine, cluster)
 
     names = [*sorted(sections), *sorted(outside)]
-    return dsl.pipeline(name=f"canvas-{name}")(_with_signature(build, names))
+    return dsl.pipeline(name=f"canvas-{name}")(_add_signature(build, names))
 
 
-def imported(stages: Iterable[Stage[Any]]) -> dict[str, type[Artifact]]:
-    """Parameter name -> each artifact that these stages read and none of them writes."""
+def list_imports(stages: Iterable[Stage[Any]]) -> dict[str, type[Artifact]]:
+    """Return parameter name -> artifact, of those that these stages read and none of them writes."""
     stages = tuple(stages)
-    made = map_producers(stages)
-    read = {artifact for stage in stages for artifact in stage.inputs.values() if artifact not in made}
-    return {uri_parameter(artifact): artifact for artifact in sorted(read, key=lambda artifact: artifact.path)}
+    writers = map_producers(stages)
+    read = {artifact for stage in stages for artifact in stage.inputs.values() if artifact not in writers}
+    return {get_uri_parameter(artifact): artifact for artifact in sorted(read, key=lambda artifact: artifact.path)}
 
 
-def uri_parameter(artifact: type[Artifact]) -> str:
-    """The pipeline parameter that says where an artifact from outside lies: `data` -> `data_uri`."""
+def get_uri_parameter(artifact: type[Artifact]) -> str:
+    """Return the pipeline parameter that says where an artifact from outside lies: `data` -> `data_uri`."""
     return re.sub(r"\W", "_", artifact.path) + "_uri"
 
 
-def kfp_kind(artifact: type[Artifact]) -> str:
-    """The name of the artifact's class in `kfp.dsl`."""
+def get_kfp_class(artifact: type[Artifact]) -> str:
+    """Return the name of the artifact's class in `kfp.dsl`."""
     return next(name for kind, name in KINDS if issubclass(artifact, kind))
 
 
-def component(stage: Stage[Any], image: str) -> Any:
-    """The stage as a lightweight component; `image` holds the project and its environment."""
+def build_component(stage: Stage[Any], image: str) -> Any:
+    """Return the stage as a lightweight component; `image` holds the project and its environment."""
     from kfp import dsl
 
-    source, file = component_source(stage), f"<component {stage.name}>"
+    source, file = format_component(stage), f"<component {stage.name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # inspect.getsource reads it
     scope: dict[str, Any] = {"Input": dsl.Input, "Output": dsl.Output}
     scope |= {name: getattr(dsl, name) for _, name in KINDS}
@@ -109,14 +109,14 @@ def component(stage: Stage[Any], image: str) -> Any:
     return dsl.component(base_image=image, install_kfp_package=False)(scope[stage.name])
 
 
-def component_source(stage: Stage[Any]) -> str:
-    """The function that Kubeflow ships to the task."""
+def format_component(stage: Stage[Any]) -> str:
+    """Return the source of the function that Kubeflow ships to the task."""
     arguments = [
-        *(f"{argument}: Input[{kfp_kind(artifact)}]" for argument, artifact in stage.inputs.items()),
+        *(f"{argument}: Input[{get_kfp_class(artifact)}]" for argument, artifact in stage.inputs.items()),
         *(f"{section}: str" for section in stage.params),
-        *(f"{argument}: Output[{kfp_kind(artifact)}]" for argument, artifact in stage.outputs.items()),
+        *(f"{argument}: Output[{get_kfp_class(artifact)}]" for argument, artifact in stage.outputs.items()),
     ]
-    inputs, outputs, sections = (_dict_source(names) for names in (stage.inputs, stage.outputs, stage.params))
+    inputs, outputs, sections = (_format_dict(names) for names in (stage.inputs, stage.outputs, stage.params))
     return (
         f"def {stage.name}({', '.join(arguments)}):\n"
         f"    {json.dumps(stage.summary, ensure_ascii=False)}\n"
@@ -125,16 +125,16 @@ def component_source(stage: Stage[Any]) -> str:
     )
 
 
-def _dict_source(names: Iterable[str]) -> str:
+def _format_dict(names: Iterable[str]) -> str:
     return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
 
 
-def _argument(stage: Stage[Any], artifact: type[Artifact]) -> str:
+def _find_argument(stage: Stage[Any], artifact: type[Artifact]) -> str:
     return next(argument for argument, written in stage.outputs.items() if written is artifact)
 
 
-def _with_signature(build: Any, names: Iterable[str]) -> Any:
-    """`build(**given)` with the explicit string parameters that `dsl.pipeline` reads off a function."""
+def _add_signature(build: Any, names: Iterable[str]) -> Any:
+    """Return `build` with the explicit string parameters that `dsl.pipeline` reads off a function."""
 
     def function(*values: Any) -> None:
         build(**dict(zip(names, values, strict=True)))
@@ -155,9 +155,9 @@ def _compile(definition: Any) -> str:
         return HEADER + file.read_text(encoding="utf-8")
 
 
-def pipeline_arguments(
+def build_arguments(
     stages: Iterable[Stage[Any]], sections: Mapping[str, Any], uris: Mapping[str, str]
 ) -> dict[str, str]:
-    """What a run of these stages' pipeline is given: their sections as JSON text, and `uris`."""
+    """Return the arguments of a run of these stages' pipeline: their sections as JSON text, and `uris`."""
     read = {section for stage in stages for section in stage.params}
     return {section: json.dumps(sections[section], sort_keys=True) for section in sorted(read)} | dict(uris)

@@ -34,31 +34,31 @@ DOCUMENTED = re.compile(r'^ {4}(\w+): [^\n]*\n {4}"""(.*?)"""', re.MULTILINE | r
 """A field and the text below it."""
 
 
-def params_page(stages: Sequence[Stage[Any]], profiles: Mapping[str, Sections]) -> str:
+def format_params_page(stages: Sequence[Stage[Any]], profiles: Mapping[str, Sections]) -> str:
     """Return the page as Markdown; `profiles` are name -> sections, the demo first."""
     kinds = {section: kind for stage in stages for section, kind in stage.params.items()}
     blocks = [HEADER]
     for section in next(iter(profiles.values())):
         kind = kinds[section]
         readers = ", ".join(f"`{stage.name}`" for stage in stages if section in stage.params)
-        lines = [f"## {section}", "", f"{_summary(kind)} Read by {readers}.".strip(), ""]
-        lines += [_row(["key", "type", "meaning", *profiles]), _row(["---"] * (3 + len(profiles)))]
-        for path, hint, meaning in _keys(kind):
-            values = [_value(sections[section], path, _type(hint)) for sections in profiles.values()]
-            shown = [values[0], *("" if value == values[0] else value for value in values[1:])]
-            lines.append(_row([f"`{'.'.join(path)}`", _type(hint), meaning, *shown]))
+        lines = [f"## {section}", "", f"{_format_summary(kind)} Read by {readers}.".strip(), ""]
+        lines += [_format_row(["key", "type", "meaning", *profiles]), _format_row(["---"] * (3 + len(profiles)))]
+        for path, hint, meaning in _list_keys(kind):
+            values = [_format_value(sections[section], path, _format_type(hint)) for sections in profiles.values()]
+            cells = [values[0], *("" if value == values[0] else value for value in values[1:])]
+            lines.append(_format_row([f"`{'.'.join(path)}`", _format_type(hint), meaning, *cells]))
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
 
-def _summary(kind: type) -> str:
+def _format_summary(kind: type) -> str:
     text = kind.__doc__ or ""
-    written = text.startswith(f"{kind.__name__}(")  # by the dataclass decorator itself
-    return "" if written else " ".join(text.partition(". ")[0].split()).rstrip(".") + "."
+    generated = text.startswith(f"{kind.__name__}(")  # by the dataclass decorator itself
+    return "" if generated else " ".join(text.partition(". ")[0].split()).rstrip(".") + "."
 
 
-def _keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, str]]:
-    """Path, type and meaning of every key of a params dataclass, those within its sections too."""
+def _list_keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, str]]:
+    """Yield path, type and meaning of every key of a params dataclass, those within its sections too."""
     meanings: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         source = inspect.getsource(base)
@@ -71,27 +71,27 @@ def _keys(kind: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         if nested is None or hint is not nested:
             yield path, hint, " ".join(meanings.get(field.name, "").split())
         if nested is not None:
-            yield from _keys(nested, path)
+            yield from _list_keys(nested, path)
 
 
-def _type(hint: Any) -> str:
+def _format_type(hint: Any) -> str:
     parts = get_args(hint)
     if get_origin(hint) is Annotated:
-        return " ".join([_type(parts[0]), *(SIGNS[type(limit)].format(limit) for limit in parts[1:])])
+        return " ".join([_format_type(parts[0]), *(SIGNS[type(limit)].format(limit) for limit in parts[1:])])
     if get_origin(hint) is Literal:
         return " or ".join(map(str, parts))
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(map(_type, parts))
+        return " or ".join(map(_format_type, parts))
     if get_origin(hint) in (tuple, list):
-        return f"list of {_type(parts[0])}"
+        return f"list of {_format_type(parts[0])}"
     if get_origin(hint) is dict:
-        return f"{_type(parts[0])} -> {_type(parts[1])}"
+        return f"{_format_type(parts[0])} -> {_format_type(parts[1])}"
     if is_typeddict(hint):
         return "any of " + ", ".join(hint.__annotations__)
     return NAMES.get(hint, "section")
 
 
-def _value(values: Any, path: Sequence[str], kind: str) -> str:
+def _format_value(values: Any, path: Sequence[str], kind: str) -> str:
     for key in path:
         if values is None:
             return ""
@@ -101,5 +101,5 @@ def _value(values: Any, path: Sequence[str], kind: str) -> str:
     return f"`{values if isinstance(values, str) else json.dumps(values)}`"
 
 
-def _row(cells: Sequence[str]) -> str:
+def _format_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,8 +15,8 @@ import yaml
 
 from lifecycle.declare.stage import Artifact, Metrics, Pinned, Pipeline, Stage
 from lifecycle.record.recording import read_metrics
-from pipelines.emit_kfp import imported, pipeline_arguments
-from pipelines.project import COMPILED, checked_sections
+from pipelines.emit_kfp import build_arguments, list_imports
+from pipelines.project import COMPILED, load_checked_sections
 
 PLACE = Path(".work/kfp_local")
 
@@ -35,8 +34,8 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     if not own:
         raise ValueError(f"pipeline {pipeline!r} has no stages")
     place = root / PLACE
-    uris = _local_uris(root, own, _outputs(place, stages) if pipeline != "train" else {})
-    arguments = pipeline_arguments(own, checked_sections(root, profile, stages), uris)
+    uris = _find_local_uris(root, own, _find_outputs(place, stages) if pipeline != "train" else {})
+    arguments = build_arguments(own, load_checked_sections(root, profile, stages), uris)
     for earlier in place.glob(f"canvas-{pipeline}-*"):
         shutil.rmtree(earlier, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     with warnings.catch_warnings():  # images, resources and accelerators mean nothing here
         warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom or non-Python")
         warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect in the current local runner")
-        run = components.load_component_from_text(_without_retries(root / COMPILED / f"{pipeline}.yaml"))
+        run = components.load_component_from_text(_remove_retries(root / COMPILED / f"{pipeline}.yaml"))
         try:
             run(**arguments)
         except RuntimeError as error:
@@ -59,17 +58,17 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     return next(place.glob(f"canvas-{pipeline}-*"))
 
 
-def made(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
-    """One line for each output of a local run: stage, artifact, size, and how many numbers a metrics file has."""
+def list_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
+    """Yield a line on each output of a local run: stage, artifact, size, and how many numbers a metrics file has."""
     for stage in stages:
         for argument, artifact in stage.outputs.items():
             path = folder / stage.name.replace("_", "-") / argument
             if path.exists():
                 note = f", {len(read_metrics(path))} numbers" if issubclass(artifact, Metrics) else ""
-                yield f"{stage.name:20} {artifact.path:32} {_bytes(path):>12,} bytes{note}"
+                yield f"{stage.name:20} {artifact.path:32} {_count_bytes(path):>12,} bytes{note}"
 
 
-def _without_retries(compiled: Path) -> str:
+def _remove_retries(compiled: Path) -> str:
     """A cluster's retries, minutes apart, help against lost nodes; here they would only delay the error."""
     specification, *platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
     for task in specification["root"]["dag"]["tasks"].values():
@@ -77,7 +76,7 @@ def _without_retries(compiled: Path) -> str:
     return yaml.safe_dump_all([specification, *platform], sort_keys=False)
 
 
-def _outputs(place: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], Path]:
+def _find_outputs(place: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], Path]:
     """Artifact -> where the last local run of `train` left it; nothing if there was none."""
     run = next(place.glob("canvas-train-*"), None)
     places = {
@@ -89,10 +88,10 @@ def _outputs(place: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], 
     return {artifact: path for artifact, path in places.items() if path.exists()}
 
 
-def _local_uris(root: Path, own: Sequence[Stage[Any]], made: Mapping[type[Artifact], Path]) -> dict[str, str]:
+def _find_local_uris(root: Path, own: Sequence[Stage[Any]], outputs: Mapping[type[Artifact], Path]) -> dict[str, str]:
     uris = {}
-    for name, artifact in imported(own).items():
-        path = made.get(artifact, root / artifact.path)
+    for name, artifact in list_imports(own).items():
+        path = outputs.get(artifact, root / artifact.path)
         if not path.exists():
             pinned = issubclass(artifact, Pinned)
             remedy = "run `make data` (or `dvc pull" if pinned else "run the train pipeline (or `dvc repro"
@@ -101,11 +100,11 @@ def _local_uris(root: Path, own: Sequence[Stage[Any]], made: Mapping[type[Artifa
     return uris
 
 
-def _bytes(path: Path) -> int:
+def _count_bytes(path: Path) -> int:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
 
 
-def show(folder: Path, stages: Sequence[Stage[Any]]) -> None:
-    """Print what a local run made."""
-    print("\n".join([*made(folder, stages), f"Everything lies in {folder}"]), file=sys.stdout)
+def print_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> None:
+    """Print what a local run wrote."""
+    print(*list_outputs(folder, stages), f"Everything lies in {folder}", sep="\n")

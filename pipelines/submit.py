@@ -15,8 +15,8 @@ from urllib.request import Request, urlopen
 
 from lifecycle.declare.stage import Artifact, Pipeline, Stage
 from pipelines.cluster import Cluster, read_cluster
-from pipelines.emit_kfp import compiled_pipelines, imported, pipeline_arguments
-from pipelines.project import CLUSTER, checked_sections, drifted, graph_files
+from pipelines.emit_kfp import build_arguments, compile_pipelines, list_imports
+from pipelines.project import CLUSTER, build_graph_files, find_drift, load_checked_sections
 
 EXPERIMENT = "canvas"
 REACH_SECONDS = 10.0
@@ -24,8 +24,8 @@ REACH_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """What is asked of the cluster: the compiled pipeline with this commit's image, its arguments, and among
-    them the URIs at which the cluster must find what comes from outside."""
+    """A run before it is created: the compiled pipeline with this commit's image, and its arguments, among them the
+    URIs at which the cluster finds what comes from outside."""
 
     package: str
     arguments: dict[str, str]
@@ -33,7 +33,7 @@ class Submission:
     run_name: str
 
 
-def submission(
+def prepare_submission(
     root: Path,
     stages: Sequence[Stage[Any]],
     *,
@@ -42,38 +42,41 @@ def submission(
     uris: Mapping[str, str],
     allow_dirty: bool,
 ) -> Submission:
-    """Check the project and put the run together; `uris` (path -> URI) overrides where an outside artifact lies.
+    """Check the project and put the run together.
 
-    `ValueError` for an unclean work tree (the image is built from a commit), a drifted graph, an unknown
-    profile or pipeline, and an outside artifact that neither a `.dvc` file nor `uris` places.
+    Args:
+        uris: Path -> URI of outside artifacts that lie elsewhere than in the cluster's store.
+
+    Raises:
+        ValueError: For an unclean work tree (the image is built from a commit), a drifted graph, an unknown profile
+            or pipeline, and an outside artifact that neither a `.dvc` file nor `uris` places.
     """
     if not allow_dirty and (changes := _git(root, "status", "--porcelain")):
         raise ValueError(
             f"the work tree has uncommitted changes ({changes.splitlines()[0].strip()}, ...): commit them, "
             "or --allow-dirty to run the last commit's image all the same"
         )
-    if stale := drifted(root, graph_files(root, stages)):
+    if stale := find_drift(root, build_graph_files(root, stages)):
         raise ValueError(f"{', '.join(map(str, stale))} no longer fits the stages: run `make graph` and commit")
     sha = _git(root, "rev-parse", "--short=12", "HEAD")
     cluster = read_cluster(root / CLUSTER)
-    packages = compiled_pipelines(stages, cluster, tag=sha)
+    packages = compile_pipelines(stages, cluster, tag=sha)
     if pipeline not in packages:
         raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(packages)}")
     own = [stage for stage in stages if stage.pipeline == pipeline]
-    placed = {name: _uri(root, artifact, cluster, uris) for name, artifact in imported(own).items()}
+    outside = {name: _find_uri(root, artifact, cluster, uris) for name, artifact in list_imports(own).items()}
     return Submission(
         package=packages[pipeline],
-        arguments=pipeline_arguments(own, checked_sections(root, profile, stages), placed),
-        uris=placed,
+        arguments=build_arguments(own, load_checked_sections(root, profile, stages), outside),
+        uris=outside,
         run_name=f"{pipeline}-{profile}-{sha}",
     )
 
 
-def submit(asked: Submission, host: str, namespace: str | None = None) -> str:
-    """Create the run, with caching on, in experiment `canvas`; returns its id.
+def create_run(submission: Submission, host: str, namespace: str | None = None) -> str:
+    """Create the run, with caching on, in experiment `canvas`, and return its id.
 
-    A bearer token is taken from KF_PIPELINES_TOKEN. `ValueError` in one sentence when `host` cannot be
-    reached or refuses.
+    A bearer token is taken from KF_PIPELINES_TOKEN. `ValueError` if `host` cannot be reached or refuses.
     """
     token = os.environ.get("KF_PIPELINES_TOKEN")
     _check_reachable(host, token)
@@ -84,23 +87,23 @@ def submit(asked: Submission, host: str, namespace: str | None = None) -> str:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # kfp.Client announces its own version on every start
         package = Path(folder) / "pipeline.yaml"
-        package.write_text(asked.package, encoding="utf-8")
+        package.write_text(submission.package, encoding="utf-8")
         try:
             client = kfp.Client(host=host, existing_token=token)
             run = client.create_run_from_pipeline_package(
                 str(package),
-                arguments=asked.arguments,
-                run_name=asked.run_name,
+                arguments=submission.arguments,
+                run_name=submission.run_name,
                 experiment_name=EXPERIMENT,
                 namespace=namespace,
                 enable_caching=True,
             )
         except ApiException as error:
             raise ValueError(
-                f"{host} refused the run: {error.status} {error.reason}: {_one_line(error.body)}"
+                f"{host} refused the run: {error.status} {error.reason}: {_join_lines(error.body)}"
             ) from error
         except TransportError as error:
-            raise ValueError(f"{host} stopped answering: {_one_line(error)}") from error
+            raise ValueError(f"{host} stopped answering: {_join_lines(error)}") from error
     return str(run.run_id)
 
 
@@ -123,17 +126,17 @@ def _check_reachable(host: str, token: str | None) -> None:
         raise ValueError(f"cannot reach Kubeflow Pipelines at {host} ({reason}): is the address right?") from error
 
 
-def _uri(root: Path, artifact: type[Artifact], cluster: Cluster, uris: Mapping[str, str]) -> str:
-    """Where the cluster finds an outside artifact: by content, so that other data is another URI and no cache hit."""
+def _find_uri(root: Path, artifact: type[Artifact], cluster: Cluster, uris: Mapping[str, str]) -> str:
+    """Return where an outside artifact lies: by content, so that other data is another URI and no cache hit."""
     if artifact.path in uris:
         return uris[artifact.path]
     pin = root / f"{artifact.path}.dvc"
     if not pin.is_file():
         raise ValueError(f"{artifact.path} comes from outside this pipeline: give --uri {artifact.path}=URI")
-    return f"{cluster.store.rstrip('/')}/{artifact.path}/{_pinned_md5(pin)}"
+    return f"{cluster.store.rstrip('/')}/{artifact.path}/{_read_pinned_md5(pin)}"
 
 
-def _pinned_md5(pin: Path) -> str:
+def _read_pinned_md5(pin: Path) -> str:
     from ruamel.yaml import YAML
 
     outs: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(pin.read_text(encoding="utf-8"))["outs"]
@@ -141,11 +144,11 @@ def _pinned_md5(pin: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"a run is named by its commit, but git says: {_one_line(done.stderr)}")
-    return done.stdout.rstrip()
+    process = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise ValueError(f"a run is named by its commit, but git says: {_join_lines(process.stderr)}")
+    return process.stdout.rstrip()
 
 
-def _one_line(text: object) -> str:
+def _join_lines(text: object) -> str:
     return " ".join(str(text or "").split())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from canvas.denoiser.spec import SamplingSpec
 from canvas.ranges import Count
+from canvas.shards.spec import EncodingSpec, estimate_index_memory
 from canvas.train.spec import Train, TrainableParams
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
+
+ENCODED_PIN_BYTES = 400_000
+"""Bytes of a pin's image and matte, as the tables hold them: assumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,3 +42,14 @@ class TrainDecoderParams(TrainableParams):
     refused: ClassVar[Mapping[str, str]] = {
         "parallel": "the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none"
     }
+
+
+def estimate_decoder_memory(
+    train_decoder: TrainDecoderParams, encode: EncodingSpec, pins: int, weights: Mapping[str, int]
+) -> Iterator[tuple[str, int, str]]:
+    """Yield what `train_decoder` holds: pins as the tables have them, the denoiser in float32, the shards' index."""
+    learnt, scored, denoiser = train_decoder.pins, train_decoder.scored_pins, weights["models/inpaint"]
+    _, index, arithmetic = next(estimate_index_memory(encode, pins))
+    size = (learnt + scored) * ENCODED_PIN_BYTES + 4 * denoiser + index
+    held = f"({learnt:,} + {scored:,}) x {ENCODED_PIN_BYTES:,} bytes (assumed)"
+    yield "", size, f"({held} + {denoiser:,} x 4 (denoiser) + {arithmetic})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from canvas.ranges import Count
@@ -65,3 +66,10 @@ class RewardTrainingSpec(TrainableParams):
                 f"train_reward.human_share is {self.human_share}: it must be 0, or at most 1 and at least one of the "
                 f"{self.train.batch_size} of a batch"
             )
+
+
+def estimate_reward_memory(train_reward: RewardTrainingSpec, reward: RewardSpec) -> Iterator[tuple[str, int, str]]:
+    """Yield what `train_reward` holds: products with their masks, and scenes twice, once without a product."""
+    pins, scored, scenes, side = train_reward.pins, train_reward.scored_pins, train_reward.scenes, reward.image_size
+    size = (4 * (pins + 2 * scored) + 3 * 2 * scenes) * side**2
+    yield "", size, f"(4 x ({pins:,} + 2 x {scored:,}) + 3 x 2 x {scenes:,} scenes) x {side}^2 bytes"

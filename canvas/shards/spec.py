@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,13 @@ from canvas.masks.errors import MaskErrors
 from canvas.masks.holes import HoleSpec
 from canvas.pins.frames import CropSpec
 from canvas.train.spec import Precision
+
+CAPTION_BYTES = 900
+"""Bytes of a caption as held while captions are read (canvas.pins.captions.read_captions): measured of a process,
+750 for captions of 60 letters and 1,160 for 200."""
+
+INDEX_ROW_BYTES = 630
+"""Bytes of a row of shards while their index is made (canvas.shards.rows.ShardRows), measured; 310 of them stay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,3 +43,15 @@ class EncodingSpec:
                 raise ValueError(f"encode.{name} is {value}: it must be 1 or more")
         if not self.sources:
             raise ValueError("encode.sources is []: name at least one source of captions, such as generated")
+
+
+def estimate_encoding_memory(encode: EncodingSpec, pins: int) -> Iterator[tuple[str, int, str]]:
+    """Yield what `encode` holds: the captions of all sources, whatever encode.captions says."""
+    count = len(encode.sources)
+    yield "", pins * count * CAPTION_BYTES, f"{pins:,} x {count} captions x {CAPTION_BYTES} bytes, measured"
+
+
+def estimate_index_memory(encode: EncodingSpec, pins: int) -> Iterator[tuple[str, int, str]]:
+    """Yield what each training of a denoiser holds: the index of the shards."""
+    size = pins * encode.views * INDEX_ROW_BYTES
+    yield "index", size, f"{pins:,} x {encode.views} views x {INDEX_ROW_BYTES} bytes, measured"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.pins.frames import CropSpec
 from canvas.ranges import Count, Positive
 from canvas.train.spec import TrainableParams
@@ -61,3 +63,19 @@ class TrainUveParams(TrainableParams):
     catalogue_pins: Count  # of the train split that they are searched among, too, at most
     score_batch: Count  # images at once, when scored
     sheet_pins: Count  # on the sheet, each with the held-out pins nearest to it
+
+
+def compute_embedding_width(source: str, uve: UveSpec, clip: ClipSpec) -> int:
+    """Return the numbers of an image's embedding "uve", "clip" or "uve+clip"."""
+    widths = {"uve": uve.embed_dim, "clip": clip.embed_dim}
+    return sum(widths[name] for name in source.split("+"))
+
+
+def estimate_uve_memory(train_uve: TrainUveParams, uve: UveSpec, text: TextSpec) -> Iterator[tuple[str, int, str]]:
+    """Yield what `train_uve` holds: images as squares, a little larger than the crops while it trains."""
+    if train_uve.train is not None:
+        side = round(uve.image_size * train_uve.crops.zoom)
+        yield "", train_uve.pins * 3 * side**2, f"{train_uve.pins:,} x 3 x {side}^2 bytes"
+    scored, catalogue = train_uve.scored_pins, train_uve.catalogue_pins
+    side = max(uve.image_size, text.second.image_size)
+    yield "scoring", (scored + catalogue) * 3 * side**2, f"({scored:,} + {catalogue:,}) x 3 x {side}^2 bytes"

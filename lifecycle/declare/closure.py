@@ -40,31 +40,16 @@ def find_import_closure(module: str, root: Path, packages: Iterable[str] = PACKA
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
-def list_code_paths(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> list[str]:
-    """Return the folders and files that hold the module's import closure: what a person reads in `dvc.yaml`.
-
-    A file inside a room (a folder of a package) stands for the whole room, and half of a package's rooms or more stand
-    for the package: a stage is stale too often rather than not often enough.
-    """
-    paths: set[str] = set()
-    for file in find_import_closure(module, root, packages):
-        parts = Path(file).parts
-        paths.add("/".join(parts[:2]) if len(parts) > 2 else file)
-    for package in {path.partition("/")[0] for path in paths}:
-        own = {path for path in paths if path.startswith(f"{package}/")}
-        rooms = sum(1 for folder in (root / package).iterdir() if any(folder.glob("*.py")))
-        if rooms and 2 * sum(not path.endswith(".py") for path in own) >= rooms:
-            paths = paths - own | {package}
-    return sorted(paths)
+def list_code(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
+    """Return the module's import closure as text, a line `MD5  FILE` each, which `md5sum --check` reads."""
+    files = {file: (root / file).read_bytes() for file in find_import_closure(module, root, packages)}
+    digests = {file: hashlib.md5(content, usedforsecurity=False).hexdigest() for file, content in files.items()}
+    return "".join(f"{digest}  {file}\n" for file, digest in digests.items())
 
 
 def compute_code_digest(module: str, root: Path, packages: Iterable[str] = PACKAGES) -> str:
     """Return the MD5 over names and bytes of the module's import closure."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for file in find_import_closure(module, root, packages):
-        content = (root / file).read_bytes()
-        md5.update(f"{file} {len(content)}\n".encode() + content)
-    return md5.hexdigest()
+    return hashlib.md5(list_code(module, root, packages).encode(), usedforsecurity=False).hexdigest()
 
 
 def find_module_file(name: str, root: Path) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import (
@@ -273,6 +273,13 @@ Machine = Literal["small", "cpu", "memory", "gpu", "gpus"]
 
 Pipeline = Literal["train", "promote"]
 
+MemoryEstimate = Callable[..., Iterable[tuple[str, int, str]]]
+"""What one process of a stage holds at most in its machine's memory: when (empty: always), bytes, their arithmetic.
+
+Its arguments are params sections by name, also such as only other stages read; `pins`, the number of pins that are
+embedded; and `weights`, the number of weights of a model by its path.
+"""
+
 
 @dataclass(frozen=True)
 class Stage(Generic[P]):
@@ -288,6 +295,8 @@ class Stage(Generic[P]):
     collector: str | None
     machine: Machine
     pipeline: Pipeline
+    memory: MemoryEstimate | None = None
+    """Of a stage whose memory grows with the pins that it is given: `python -m pipelines.plan` shows it."""
     collected: Mapping[str, tuple[Stage[Any], str]] = dataclasses.field(default_factory=dict)
     """Of a stage with `Collected`, in a graph: input -> the stage that writes it, and as which output."""
 
@@ -312,7 +321,9 @@ class Stage(Generic[P]):
         self.function(*args, **kwargs)
 
 
-def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callable[[Callable[P, None]], Stage[P]]:
+def stage(
+    *, machine: Machine = "small", pipeline: Pipeline = "train", memory: MemoryEstimate | None = None
+) -> Callable[[Callable[P, None]], Stage[P]]:
     """Declare the decorated function as a stage.
 
     Each argument is one of: a frozen dataclass (the section of `params.yaml` with the argument's name),
@@ -357,7 +368,7 @@ def stage(*, machine: Machine = "small", pipeline: Pipeline = "train") -> Callab
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
-        return Stage(function, params, inputs, outputs, log, scratch, registry, collector, machine, pipeline)
+        return Stage(function, params, inputs, outputs, log, scratch, registry, collector, machine, pipeline, memory)
 
     return declare
 

@@ -40,7 +40,7 @@ def count_ranks(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
     ranks = os.environ.get(RANKS, "1")
     if not ranks.isdecimal() or int(ranks) < 1:
         raise ValueError(f"{RANKS} is {ranks!r}: it must be a number of processes, 1 or more")
-    return int(ranks) if stage.machine == "gpus" and JOB not in os.environ and _is_parallel(settings) else 1
+    return int(ranks) if stage.machine == "gpus" and JOB not in os.environ and is_parallel(settings) else 1
 
 
 def launch_ranks(
@@ -125,11 +125,11 @@ def _report_error(folder: Path) -> Iterator[None]:
         raise
 
 
-def _is_parallel(settings: Any) -> bool:
+def is_parallel(settings: Any) -> bool:
     """Whether any of the values has `parallel` other than none."""
     if not isinstance(settings, Mapping):
         return False
-    return settings.get("parallel", "none") != "none" or any(map(_is_parallel, settings.values()))
+    return settings.get("parallel", "none") != "none" or any(map(is_parallel, settings.values()))
 
 
 if __name__ == "__main__":

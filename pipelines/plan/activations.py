@@ -30,7 +30,7 @@ FULL_FUNCTIONS = ("group_norm", "layer_norm", "interpolate", "normalize", "log",
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Bytes a picture."""
+    """Bytes an image."""
 
     bytes: int
     recomputed_bytes: int  # if each block kept its inputs alone and was run again in the backward pass
@@ -61,24 +61,26 @@ class _Autocast(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return FusedAttention.apply(*(self._cast(x, torch.bfloat16) for x in args[:3]))
         name = getattr(func, "__name__", "")
-        wanted = torch.bfloat16 if name in HALF_FUNCTIONS else torch.float32 if name in FULL_FUNCTIONS else None
-        if wanted is not None:
-            args = tuple(self._cast(x, wanted) for x in args)
-            kwargs = {key: self._cast(x, wanted) for key, x in kwargs.items()}
+        dtype = torch.bfloat16 if name in HALF_FUNCTIONS else torch.float32 if name in FULL_FUNCTIONS else None
+        if dtype is not None:
+            args = tuple(self._cast(x, dtype) for x in args)
+            kwargs = {key: self._cast(x, dtype) for key, x in kwargs.items()}
         return func(*args, **kwargs)
 
-    def _cast(self, given: Any, wanted: torch.dtype) -> Any:
-        if not isinstance(given, torch.Tensor) or given.dtype not in (torch.float32, torch.bfloat16):
-            return given
-        cast = given.to(wanted)
-        if isinstance(given, nn.Parameter) and cast is not given:
+    def _cast(self, value: Any, dtype: torch.dtype) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dtype not in (torch.float32, torch.bfloat16):
+            return value
+        cast = value.to(dtype)
+        if isinstance(value, nn.Parameter) and cast is not value:
             self.copies.add(_get_storage(cast))
         return cast
 
 
 def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Activations:
-    """What the backward pass of `forward` needs, a pass of one picture through `network` on the meta device, beside
-    the weights and their copies in half precision."""
+    """Return what the backward pass needs beside the weights and their copies in half precision.
+
+    `forward` passes one image through `network` on the meta device.
+    """
     weights = {_get_storage(weight) for weight in network.parameters()}
     seen: dict[StorageWeakRef, torch.Tensor] = {}  # the tensors are held, so that no storage comes again
     inside: list[int] = []  # bytes kept by each block that is being run, outermost first
@@ -97,8 +99,7 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
         inside.append(0)
 
     def leave(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
-        given = sum(x.nbytes for x in inputs if isinstance(x, torch.Tensor))
-        blocks.append((inside.pop(), given))
+        blocks.append((inside.pop(), sum(x.nbytes for x in inputs if isinstance(x, torch.Tensor))))
 
     hooks = []
     for module in network.modules():
@@ -112,9 +113,8 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
     finally:
         for hook in hooks:
             hook.remove()
-    kept = sum(size for size, _ in blocks)
-    again = total - kept + sum(given for _, given in blocks) + max((size for size, _ in blocks), default=0)
-    return Activations(total, again)
+    saved = sum(size - inputs for size, inputs in blocks)
+    return Activations(total, total - saved + max((size for size, _ in blocks), default=0))
 
 
 def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
@@ -122,7 +122,7 @@ def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
 
 
 def run_denoiser(denoiser: Any) -> torch.Tensor:
-    """A pass of one picture through a denoiser on the meta device, any inputs of latents."""
+    """Pass one image through a denoiser on the meta device, whatever its inputs of latents."""
     config = denoiser.config
     side = config["sample_size"]
     pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]

@@ -1,19 +1,27 @@
-"""How long it takes to encode and embed a catalogue, and to cluster it."""
+"""How long it takes to encode and embed a catalogue, to cluster it, and to generate what the decoder learns on."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
+from canvas.denoiser.spec import SamplingSpec
 from canvas.shards.spec import EncodingSpec
 from canvas.styles.clusters import ClusterSpec
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
-from pipelines.plan.gpus import GPU_FLOPS, count_forward_flops
+from pipelines.plan.activations import run_denoiser
 from pipelines.plan.profile import GIB, Models, count_parameters
+
+GPU_FLOPS = 100e12
+"""Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
 
 FLOAT32_SHARE = 0.5
 """Assumed of a GPU in float32: of what it does in half precision."""
@@ -28,78 +36,90 @@ Row = tuple[str, str, str]
 """Name, value and arithmetic."""
 
 
-def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, vectors: int, gpus: int) -> list[Row]:
-    """Of encoding so many pins, their pictures of `side` pixels, on a machine of so many GPUs."""
+def count_forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..., Any] | None = None) -> int:
+    """Return the floating-point operations of one forward pass, multiplications and additions counted apart.
+
+    On the meta device nothing is computed.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        (call or module)(*arguments)
+    return int(counter.get_total_flops())
+
+
+def build_sampling_rows(spec: SamplingSpec, learnt: int, scored: int, denoiser: nn.Module, gpus: int) -> list[Row]:
+    """Return the hours of generating the latents that the decoder learns on, and those that it is scored on."""
+    guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
+    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser))
+    hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
+    passes = f"({learnt:,} + {scored:,} held out) x ({spec.steps} steps + {guided} guided) passes"
+    return [
+        ("of a pass", f"{flops / 1e12:,.2f} TFLOP", "inpainting denoiser, one image"),
+        ("all images", f"{hours:,.1f} GPU hours", f"{passes} at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
+        ("on the machine", f"{hours / gpus:,.1f} hours", f"{gpus} GPUs that share them"),
+    ]
+
+
+def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, pins: int, gpus: int) -> list[Row]:
+    """Return the hours of encoding so many pins, their images of `side` pixels, on a machine of so many GPUs."""
     passes = 1 + spec.random_masks + spec.product_masks
-    towers, texts = [], []
+    towers, texts = 0, 0
     with torch.device("meta"):
         latents = count_forward_flops(models.vae, torch.zeros(1, 3, side, side), call=models.vae.encode)
         for clip in models.clips:
             size = clip.visual.image_size
             height, width = (size, size) if isinstance(size, int) else size
-            towers.append(count_forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image))
+            towers += count_forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image)
             tokens = torch.zeros(1, clip.context_length, dtype=torch.long)
-            texts.append(count_forward_flops(clip, tokens, call=clip.encode_text))
-    view = passes * latents + sum(towers) + spec.captions * sum(texts)
-    speed, format_ = (
-        (GPU_FLOPS * FLOAT32_SHARE, "float32") if spec.precision == "fp32" else (GPU_FLOPS, "half precision")
-    )
-    hours = vectors * spec.views * view / speed / 3600
-    gpus = gpus if spec.parallel == "ddp" else 1
+            texts += count_forward_flops(clip, tokens, call=clip.encode_text)
+    view = passes * latents + towers + spec.captions * texts
+    single = spec.precision == "fp32"
+    speed, precision = (GPU_FLOPS * FLOAT32_SHARE, "float32") if single else (GPU_FLOPS, "half precision")
+    hours, gpus = pins * spec.views * view / speed / 3600, gpus if spec.parallel == "ddp" else 1
     return [
         (
             "of a view",
             f"{view / 1e12:,.2f} TFLOP",
-            f"{passes} x {latents / 1e12:,.2f} autoencoder + {sum(towers) / 1e12:,.2f} image towers + "
-            f"{spec.captions} x {sum(texts) / 1e12:,.2f} text towers",
+            f"{passes} x {latents / 1e12:,.2f} autoencoder + {towers / 1e12:,.2f} image towers + "
+            f"{spec.captions} x {texts / 1e12:,.2f} text towers",
         ),
         (
             "all views",
             f"{hours:,.1f} GPU hours",
-            f"{vectors:,} x {spec.views} views at {speed / 1e12:.0f} TFLOP/s in {format_}, assumed",
+            f"{pins:,} x {spec.views} views at {speed / 1e12:.0f} TFLOP/s in {precision}, assumed",
         ),
         ("on the machine", f"{hours / gpus:,.1f} hours", f"{gpus} GPUs that share them"),
     ]
 
 
-def build_embedding_rows(uve: UveSpec, clip: ClipSpec, vectors: int) -> list[Row]:
-    """Of embedding so many pins."""
+def build_embedding_rows(uve: UveSpec, clip: ClipSpec, pins: int) -> list[Row]:
+    """Return the hours of embedding so many pins, and the size of their table."""
     with torch.device("meta"):
-        network = build_uve(dataclasses.replace(uve, init_from=None)).eval()
-        tower = build_clip(dataclasses.replace(clip, init_from=None)).eval()
+        network, tower = (
+            build_uve(replace(uve, init_from=None)).eval(),
+            build_clip(replace(clip, init_from=None)).eval(),
+        )
         own = count_forward_flops(network, torch.zeros(1, 3, uve.image_size, uve.image_size))
         other = count_forward_flops(tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image)
-    row = 4 * uve.embed_dim + uve.embed_dim // 8 + 4 * clip.embed_dim
-    hours = vectors * (own + other) / GPU_FLOPS / 3600
+    code = uve.embed_dim // 8
+    row, hours = 4 * uve.embed_dim + code + 4 * clip.embed_dim, pins * (own + other) / GPU_FLOPS / 3600
+    table = f"{pins:,} x ({uve.embed_dim} x 4 + {code} + {clip.embed_dim} x 4) bytes"
     return [
         ("UVE, parameters", f"{count_parameters(network):,}", uve.trunk),
-        (
-            "of a picture",
-            f"{(own + other) / 1e9:,.1f} GFLOP",
-            f"UVE {own / 1e9:,.1f} + CLIP's tower {other / 1e9:,.1f}",
-        ),
-        ("all pictures", f"{hours:,.1f} GPU hours", f"{vectors:,} pictures at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
-        (
-            "table",
-            f"{row * vectors / GIB:,.1f} GiB",
-            f"{vectors:,} x ({uve.embed_dim} x 4 + {uve.embed_dim // 8} + {clip.embed_dim} x 4) bytes",
-        ),
-        ("codes alone", f"{uve.embed_dim // 8 * vectors / GIB:,.2f} GiB", f"{vectors:,} x {uve.embed_dim // 8} bytes"),
+        ("of an image", f"{(own + other) / 1e9:,.1f} GFLOP", f"UVE {own / 1e9:,.1f} + CLIP's tower {other / 1e9:,.1f}"),
+        ("all images", f"{hours:,.1f} GPU hours", f"{pins:,} images at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
+        ("table", f"{row * pins / GIB:,.1f} GiB", table),
+        ("codes alone", f"{code * pins / GIB:,.2f} GiB", f"{pins:,} x {code} bytes"),
     ]
 
 
-def build_clustering_rows(spec: ClusterSpec, vectors: int, width: int, cores: float) -> list[Row]:
-    """Of clustering so many vectors with each of the spec's numbers."""
+def build_clustering_rows(spec: ClusterSpec, vectors: int, width: int, cores: float) -> Iterator[Row]:
+    """Yield the minutes of clustering so many vectors with each of the spec's numbers."""
     passes = KMEANS_PASSES + 1 if spec.batch_size else 30 * spec.restarts
-    rows = []
     for number in spec.numbers:
-        flops = 2.0 * vectors * number * width * passes
-        rows.append(
-            (
-                f"{number:,} clusters",
-                f"{flops / CORE_FLOPS / cores / 60:,.1f} minutes",
-                f"2 x {vectors:,} x {number:,} x {width} x {passes} passes on {cores:g} cores at "
-                f"{CORE_FLOPS / 1e9:.0f} GFLOP/s each, if all help",
-            )
+        minutes = 2.0 * vectors * number * width * passes / CORE_FLOPS / cores / 60
+        yield (
+            f"{number:,} clusters",
+            f"{minutes:,.1f} minutes",
+            f"2 x {vectors:,} x {number:,} x {width} x {passes} passes on {cores:g} cores at "
+            f"{CORE_FLOPS / 1e9:.0f} GFLOP/s each, if all help",
         )
-    return rows

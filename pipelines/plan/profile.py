@@ -1,55 +1,103 @@
-"""The sizes of a run, read from a profile, and its networks without memory."""
+"""The params of a profile that the plan reads, and its networks without memory."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_type_hints
 
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
+from canvas.captioner.spec import CaptionerTrainingSpec
 from canvas.clip.model import build_clip, compute_text_widths
-from canvas.clip.spec import ClipSpec, TextSpec
+from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
-from canvas.decoder.spec import DecoderSpec
+from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
+from canvas.denoiser.image_prompt import IMAGE_TOKENS
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec, LoraSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
 from canvas.reward.spec import RewardSpec
+from canvas.segmenter.spec import SegmenterTrainingSpec
 from canvas.shards.spec import EncodingSpec
-from canvas.train.spec import Train, Training, TrainSpec
-from canvas.uve.spec import UveSpec
+from canvas.styles.spec import MineStylesParams
+from canvas.train.spec import Training, TrainSpec
+from canvas.uve.spec import UveSpec, compute_embedding_width
 from canvas.vae.model import Vae, build_vae
-from canvas.vae.spec import VaeSpec
-from lifecycle.declare.params import Sections
+from canvas.vae.spec import PerceptualSpec, VaeSpec
+from components.train_backdrop import TrainBackdropParams
+from components.train_base import TrainBaseParams
+from components.train_inpaint import TrainInpaintParams
+from components.train_ip_adapter import TrainIpAdapterParams
+from lifecycle.declare.params import read_section
 
 GIB = 2**30
 
-Section = Callable[[str, Any], Any]
-"""A reader of a file's sections: (dotted name, type) -> value of that type. It raises ValueError for a missing one."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """Params sections by their names."""
+
+    training: Training
+    held_out: HeldOutSpec
+    frames: FrameSpec
+    perceptual: PerceptualSpec
+    text: TextSpec
+    uve: UveSpec
+    vae: VaeSpec
+    encode: EncodingSpec
+    decoder: DecoderSpec
+    denoiser: DenoiserSpec
+    reward: RewardSpec
+    mine_styles: MineStylesParams
+    train_segmenter: SegmenterTrainingSpec
+    train_captioner: CaptionerTrainingSpec
+    train_decoder: TrainDecoderParams
+    train_base: TrainBaseParams
+    train_inpaint: TrainInpaintParams
+    train_backdrop: TrainBackdropParams
+    train_ip_adapter: TrainIpAdapterParams
+
+    @classmethod
+    def read(cls, sections: Mapping[str, Any]) -> Profile:
+        """Return the sections of a profile; `ValueError` for a missing or wrong one."""
+        return cls(**read_arguments(cls, sections))
+
+    @property
+    def masks(self) -> int:
+        """Precomputed masked latents of each pin."""
+        return self.encode.random_masks + self.encode.product_masks
+
+    def resolve(self, stage: DenoiserTraining) -> TrainSpec:
+        """Return how a stage trains a denoiser."""
+        return stage.resolve(self.training, self.held_out)
+
+    def compute_embedding_width(self, source: str) -> int:
+        """Return the numbers of an image's embedding "uve", "clip" or "uve+clip"."""
+        return compute_embedding_width(source, self.uve, self.text.second)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """The sizes of a run: from the profile, but for the GPUs and the pins."""
-
-    side: int  # pixels of the training pictures
-    gpus: int
-    batch: int  # pictures a GPU works on at once
-    captions: int  # of each pin
-    masks: int  # precomputed masked latents of each pin
-    views: int  # of each pin to train on
-    averages: int  # EMA copies
-    lora_rank: int
-    image_width: int  # of the embedding that image prompts read
-    pins: int
+def read_arguments(function: Callable[..., Any], sections: Mapping[str, Any], **sizes: object) -> dict[str, Any]:
+    """Return the arguments of a function: `sizes` by name, and params sections as its signature types them."""
+    hints = get_type_hints(function)
+    hints.pop("return", None)
+    return {name: sizes[name] if name in sizes else read_section(hint, name, sections) for name, hint in hints.items()}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+def compute_images_per_pass(stage: str, train: TrainSpec, gpus: int) -> int:
+    """Return the images that each of so many GPUs works on. `ValueError` if they do not divide the stage's batch."""
+    if train.batch_size % (gpus * train.accumulate):
+        raise ValueError(
+            f"{stage}.train.batch_size is {train.batch_size}: {gpus} GPUs x {train.accumulate} accumulated passes do "
+            "not divide it"
+        )
+    return train.batch_size // (gpus * train.accumulate)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
     """The networks of the system that its params describe, on the meta device."""
 
@@ -62,113 +110,57 @@ class Models:
     reward: nn.Module
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Specs:
-    """The model sections of a profile."""
-
-    denoiser: DenoiserSpec
-    vae: VaeSpec
-    decoder: DecoderSpec
-    text: TextSpec
-    reward: RewardSpec
-
-
-def reader_of(sections: Sections, name: str) -> Section:
-    """Return a reader of sections; errors say that the file or profile `name` lacks one."""
-
-    def section(path: str, kind: Any) -> Any:
-        found: Any = sections
-        for key in path.split("."):
-            if not isinstance(found, dict) or key not in found:
-                raise ValueError(f"{name} has no section {path!r}")
-            found = found[key]
-        return TypeAdapter(kind).validate_python(found)
-
-    return section
-
-
-def denoiser_spec(section: Section, stage: str) -> TrainSpec:
-    """Return how a stage trains a denoiser, with the averages that it tracks."""
-    params: DenoiserTraining = section(stage, DenoiserTraining)
-    return params.resolve(section("training", Training), section("held_out", HeldOutSpec))
-
-
-def train_spec(section: Section, stage: str) -> TrainSpec:
-    """Return how a stage trains; `ValueError` if it trains nothing."""
-    training: Training = section("training", Training)
-    return training.resolve(section(f"{stage}.train", Train))
-
-
-def read_specs(section: Section) -> Specs:
-    """The model sections of a profile."""
-    return Specs(
-        section("denoiser", DenoiserSpec),
-        section("vae", VaeSpec),
-        section("decoder", DecoderSpec),
-        section("text", TextSpec),
-        section("reward", RewardSpec),
-    )
-
-
-def read_run(section: Section, gpus: int, pins: int) -> Run:
-    """The sizes of the profile's inpainting run on so many GPUs."""
-    train, encoding = denoiser_spec(section, "train_inpaint"), section("encode", EncodingSpec)
-    return Run(
-        side=section("frames", FrameSpec).side,
-        gpus=gpus,
-        batch=compute_images_per_pass("train_inpaint.train", train, gpus),
-        captions=encoding.captions,
-        masks=encoding.random_masks + encoding.product_masks,
-        views=encoding.views,
-        averages=len(train.ema),
-        lora_rank=section("train_backdrop.lora", LoraSpec).rank,
-        image_width=compute_embedding_width(section, section("train_ip_adapter.source", str)),
-        pins=pins,
-    )
-
-
-def compute_images_per_pass(name: str, train: TrainSpec, gpus: int) -> int:
-    """That each of so many GPUs works on. `ValueError` if they do not divide the batch of the section `name`."""
-    if train.batch_size % (gpus * train.accumulate):
-        raise ValueError(
-            f"{name}.batch_size is {train.batch_size}: {gpus} GPUs x {train.accumulate} accumulated passes do not "
-            "divide it"
-        )
-    return train.batch_size // (gpus * train.accumulate)
-
-
-def compute_embedding_width(section: Section, source: str) -> int:
-    """Of a picture's embedding "uve", "clip" or "uve+clip"."""
-    width = {"uve": section("uve", UveSpec).embed_dim, "clip": section("text.second", ClipSpec).embed_dim}
-    return sum(width[name] for name in source.split("+"))
-
-
-def build_models(specs: Specs, run: Run) -> Models:
-    """The networks of `specs`, random and without memory: nothing is loaded."""
-    text = [dataclasses.replace(spec, init_from=None) for spec in (specs.text.first, specs.text.second)]
-    width, pooled = compute_text_widths(text)
-    denoiser = dataclasses.replace(specs.denoiser, init_from=None)
-    vae = dataclasses.replace(specs.vae, init_from=None)
+def build_models(profile: Profile) -> Models:
+    """Return the networks of a profile, random and without memory: nothing is loaded."""
+    first, second = (replace(spec, init_from=None) for spec in (profile.text.first, profile.text.second))
+    vae, denoiser = replace(profile.vae, init_from=None), replace(profile.denoiser, init_from=None)
+    width, pooled = compute_text_widths([first, second])
     size = {
         "latent_channels": vae.latent_channels,
-        "sample_size": run.side // vae.factor,
+        "sample_size": profile.frames.side // vae.factor,
         "text_width": width,
         "pooled_width": pooled,
     }
-    reward = {name: getattr(specs.reward, name) for name in RewardSpec.__slots__ if name != "init_from"}
+    reward = {name: getattr(profile.reward, name) for name in RewardSpec.__slots__ if name != "init_from"}
     with torch.device("meta"):
-        autoencoder = build_vae(vae, sample_size=run.side)
+        autoencoder = build_vae(vae, sample_size=profile.frames.side)
+        bare = add_inpaint_channels(build_denoiser(denoiser, **size))
         return Models(
             denoiser=build_denoiser(denoiser, **size),
             inpaint=add_inpaint_channels(build_denoiser(denoiser, **size)),
-            lora=add_lora(add_inpaint_channels(build_denoiser(denoiser, **size)), rank=run.lora_rank, alpha=1),
+            lora=add_lora(bare, rank=profile.train_backdrop.lora.rank, alpha=1),
             vae=autoencoder,
-            decoder=ConditionalDecoder.from_vae(autoencoder, specs.decoder),
-            clips=(build_clip(text[0]), build_clip(text[1])),
+            decoder=ConditionalDecoder.from_vae(autoencoder, profile.decoder),
+            clips=(build_clip(first), build_clip(second)),
             reward=RewardModel(**reward),
         )
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
-    """Number of parameters, or of those that are trained."""
+    """Return the number of parameters, or of those that are trained."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)
+
+
+def count_image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:
+    """Return the number of parameters of the adapter that reads embeddings of so many numbers.
+
+    They are the projection to tokens and their norm, keys and values of each cross-attention layer.
+    """
+    layers = [module for name, module in denoiser.named_modules() if name.endswith("attn2")]
+    states = layers[0].to_k.in_features
+    return (
+        (image_width + 1) * IMAGE_TOKENS * states + 2 * states + sum(2 * states * layer.inner_dim for layer in layers)
+    )
+
+
+def count_trained_parameters(profile: Profile, models: Models) -> dict[str, int]:
+    """Return stage -> number of parameters that it trains, of the stages whose averages are kept."""
+    adapter, lora = profile.train_ip_adapter, count_parameters(models.lora, trainable=True)
+    prompts = count_image_prompt_parameters(models.inpaint, profile.compute_embedding_width(adapter.source))
+    beside = lora * adapter.lora.rank // profile.train_backdrop.lora.rank if adapter.lora else 0
+    return {
+        "train_base": count_parameters(models.denoiser),
+        "train_inpaint": count_parameters(models.inpaint),
+        "train_backdrop": lora,
+        "train_ip_adapter": prompts + beside,
+    }

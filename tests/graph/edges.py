@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-CODE = ("canvas", "components", "evaluation")
+CODE = "artifacts/code"
 Edges = set[tuple[str, str]]
 """(producer or pinned path, consumer)."""
 
@@ -14,11 +14,12 @@ Edges = set[tuple[str, str]]
 def dvc_edges(document: Mapping[str, Any]) -> Edges:
     """Edges of a dvc.yaml; code is none."""
     writers = makers(document)
+    stages = {name: stage for name, stage in document["stages"].items() if name != "code"}
     return {
         (_maker(path, writers), name)
-        for name, stage in document["stages"].items()
+        for name, stage in stages.items()
         for path in _paths(stage, "deps")
-        if path.partition("/")[0] not in CODE
+        if not path.startswith(CODE)
     }
 
 

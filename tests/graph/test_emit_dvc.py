@@ -16,8 +16,7 @@ def test_stage_entry(toy: Project) -> None:
         "desc": "Square the first numbers of the file.",
         "deps": [
             "data",
-            "canvas/pixels.py",
-            "components/square.py",
+            "artifacts/code/square",
         ],
         "params": ["shared", "square"],
         "outs": [
@@ -25,6 +24,7 @@ def test_stage_entry(toy: Project) -> None:
             "reports/square",
         ],
     }
+    assert document["stages"]["code"]["deps"] == ["canvas", "components"]
     assert document["stages"]["mean"]["outs"] == ["models/mean"]
     assert document["stages"]["mean"]["metrics"] == [{"reports/metrics.json": {"cache": False}}]
     curve = {"x": "n", "y": ["square", "cube"], "template": "linear", "title": "n, its square and its cube"}

@@ -9,8 +9,8 @@ import pytest
 
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import find_profiles, load_sections, read_sections
-from pipelines.emit_params import params_page
-from pipelines.project import checked_sections
+from pipelines.emit_params import format_params_page
+from pipelines.project import load_checked_sections
 from tests.graph.conftest import ROOT
 
 OVERLAYS = {name: file for name, file in find_profiles(ROOT).items() if name != "demo"}
@@ -19,7 +19,7 @@ LINES = {"demo": 550, "canvas-xl": 350, "tiny": 150}
 
 @pytest.mark.parametrize("profile", find_profiles(ROOT))
 def test_profiles_are_read_by_the_stages_and_short(profile: str) -> None:
-    checked_sections(ROOT, profile, load_stages())
+    load_checked_sections(ROOT, profile, load_stages())
     assert len(find_profiles(ROOT)[profile].read_text(encoding="utf-8").splitlines()) < LINES[profile]
 
 
@@ -48,7 +48,7 @@ def test_what_an_overlay_repeats_is_found() -> None:
 def test_the_page_has_every_key_with_its_readers_and_values() -> None:
     stages = load_stages()
     profiles = {name: load_sections(name, ROOT) for name in find_profiles(ROOT)}
-    page = params_page(stages, profiles)
+    page = format_params_page(stages, profiles)
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     training = page.partition("## training")[2].partition("##")[0]
     assert all(f"`{stage.name}`" in training for stage in stages if "training" in stage.params)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from lifecycle.declare.closure import compute_code_digest, find_import_closure, list_code_paths
+from lifecycle.declare.closure import compute_code_digest, find_import_closure, list_code
 
 FILES = {
     "components/__init__.py": '"""One file a stage."""\n',
@@ -71,14 +72,7 @@ def test_the_digest_changes_with_the_code_that_runs(root: Path, file: str, matte
     assert (compute_code_digest("components.train", root) != before) == matters
 
 
-def test_rooms_stand_for_their_files_and_a_package_for_half_of_its_rooms(root: Path) -> None:
-    assert list_code_paths("components.train", root) == ["canvas", "components/train.py"]
-    for room in ("first", "second"):
-        (root / "canvas" / room).mkdir()
-        (root / "canvas" / room / "unused.py").touch()
-    assert list_code_paths("components.train", root) == [
-        "canvas/lazy.py",
-        "canvas/models",
-        "canvas/near.py",
-        "components/train.py",
-    ]
+def test_the_list_of_code_is_one_that_md5sum_checks(root: Path) -> None:
+    (root / "list").write_text(list_code("components.train", root))
+    checked = subprocess.run(["md5sum", "--check", "list"], cwd=root, capture_output=True, text=True, check=True)
+    assert checked.stdout.splitlines() == [f"{file}: OK" for file in find_import_closure("components.train", root)]

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lifecycle.declare.params import load_sections, read_sections
-from pipelines.plan.machines import Machine
-from pipelines.plan.profile import Run, reader_of
+from lifecycle.declare.params import load_sections
+from pipelines.cluster import read_cluster
+from pipelines.plan.profile import Profile
 from tests.canvas import tiny
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "pipelines" / "cluster.yaml"
-RUN = Run(side=64, gpus=2, batch=3, captions=2, masks=2, views=1, averages=1, lora_rank=2, image_width=24, pins=10)
 
 
 @pytest.fixture
@@ -21,14 +20,16 @@ def unet():
         return tiny.denoiser()
 
 
-@pytest.fixture
-def xl():
-    """The reader of canvas-xl's sections."""
-    return reader_of(load_sections("canvas-xl", ROOT), "profile canvas-xl")
+@pytest.fixture(scope="session")
+def xl_sections():
+    return load_sections("canvas-xl", ROOT)
+
+
+@pytest.fixture(scope="session")
+def xl(xl_sections):
+    return Profile.read(xl_sections)
 
 
 @pytest.fixture
-def machines():
-    """The reader of the cluster's machines."""
-    cluster = reader_of(read_sections(CLUSTER), "cluster.yaml")
-    return lambda name: cluster(f"cluster.machines.{name}", Machine)
+def cluster():
+    return read_cluster(CLUSTER)

@@ -1,0 +1,47 @@
+"""What `evaluate_style` holds in memory: light to import, for the stage states it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canvas.pins.frames import FrameSpec
+from evaluation.generator.spec import StyleEvaluationSpec
+from evaluation.judges.features import choose_view_side
+
+FRAMED_PRODUCT_BYTES = 4 * (3 + 1 + 1)
+"""Bytes of a pixel of a product to generate images of: colours, mask, alpha (canvas.inference.framed_product)."""
+
+LABELLED_PRODUCT_BYTES = 3 + 1 + 3
+"""Bytes of a pixel of a known product's square (canvas.styles.pins): with it, its mask, without it."""
+
+STYLED_IMAGE_BYTES = 3 + 1 + LABELLED_PRODUCT_BYTES
+"""Bytes of a pixel of a generated image's square (evaluation.generator.style_trials): the view, what is hidden of it,
+and as much as of a known product for its copy with a leak: the copy, its mask, the copy with that hidden."""
+
+REAL_PIN_BYTES = 3 + 1
+"""Bytes of a pixel of a real pin (canvas.pins.products): its image and its mask."""
+
+
+def estimate_trial_memory(evaluate_style: StyleEvaluationSpec, frames: FrameSpec) -> Iterator[tuple[str, int, str]]:
+    """Yield what `evaluate_style` holds, images of a catalogue as large as the frames: real and known pins, products to
+    generate images of, then generated images."""
+    from evaluation.generator.style_trials import plan_trials
+
+    spec, side, view_side = evaluate_style, frames.side, choose_view_side(frames.side)
+    assigned = [range(spec.styles)] * spec.products
+    trials = plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed)
+    images = len({trial.image_key for trial in trials})
+    known = LABELLED_PRODUCT_BYTES * (spec.learnt_pins + spec.real_pins)
+    whole = 3 * images + REAL_PIN_BYTES * spec.real_pins
+    of_images = f"3 x {images:,} images + {REAL_PIN_BYTES} x {spec.real_pins:,} pins"
+    of_known = f"{LABELLED_PRODUCT_BYTES} x ({spec.learnt_pins:,} + {spec.real_pins:,})"
+    yield (
+        "",
+        (whole + FRAMED_PRODUCT_BYTES * spec.products) * side**2 + known * view_side**2,
+        f"({of_images} + {FRAMED_PRODUCT_BYTES} x {spec.products:,}) x {side}^2 + {of_known} x {view_side}^2 bytes",
+    )
+    yield (
+        "scoring",
+        whole * side**2 + (known + STYLED_IMAGE_BYTES * len(trials)) * view_side**2,
+        f"({of_images}) x {side}^2 + ({of_known} + {STYLED_IMAGE_BYTES} x {len(trials):,}) x {view_side}^2 bytes",
+    )
