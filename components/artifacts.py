@@ -94,7 +94,7 @@ class Clip(Model):
 
 
 class SceneJudges(Model):
-    """The two judges of scenes that score every picture; no part of the generator, so never registered."""
+    """The two judges of scenes that score every image; no part of the generator, so never registered."""
 
     path = "models/judges"
 
@@ -119,11 +119,11 @@ class Decoder(Model):
     registered = "canvas-decoder"
 
 
-# Embeddings of pictures, and the styles mined from them
+# Embeddings of images, and the styles mined from them
 
 
 class Uve(Model):
-    """Unified visual embedding: picture -> unit vector that knows scene, product, category and board
+    """Unified visual embedding: image -> unit vector that knows scene, product, category and board
     (canvas.uve.model)."""
 
     path = "models/uve"
@@ -183,7 +183,7 @@ class IpAdapter(Model):
 
 class CanvasModel(Model):
     """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names what it was made
-    from by digest; in reward/ the reward model that chooses among what it paints."""
+    from by digest; in reward/ the reward model that chooses among its images."""
 
     path = "models/canvas"
     registered = "canvas-background"
@@ -225,27 +225,27 @@ class Ratings(kinds.PinnedRatings):
 
 
 class RewardModel(Model):
-    """What judges pictures of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model)."""
+    """Judge of images of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model)."""
 
     path = "models/reward"
     registered = "canvas-reward"
 
 
 class SyntheticJudgments(Dataset):
-    """What controlled corruptions say of pictures (tables.JUDGMENTS, source "synthetic"): what the reward model learnt
-    from and was scored on. No gate counts them."""
+    """Judgments that controlled corruptions imply (tables.JUDGMENTS, source "synthetic"): the reward model learnt from
+    them and was scored on them. No gate counts them."""
 
     path = "artifacts/judgments_synthetic"
 
 
 class Candidates(Dataset):
-    """Pictures of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
+    """Images of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
 
     path = "artifacts/candidates"
 
 
 class Preferences(kinds.PinnedFeedback):
-    """What people said, with the images that they saw: what the reward model may learn from (tables.PREFERENCES).
+    """Judgments with the images that people saw: the reward model may learn from them (tables.PREFERENCES).
     `python -m lifecycle ratings learn` writes it."""
 
     path = "preferences"
@@ -278,35 +278,35 @@ class Preferences(kinds.PinnedFeedback):
 
 
 class RatingPacket(kinds.RatingPacket):
-    """What raters are shown: packet.json (name, questions with their answers' values, items) and items/*.png. It says
-    nothing of who painted what."""
+    """What raters see: packet.json (name, questions with their answers' values, items) and items/*.png. It does not say
+    which model made an image."""
 
     path = "artifacts/packet"
 
 
 class RatingKey(kinds.RatingKey):
-    """What must not reach the rating server: key.json says of every item of the packet which candidates it shows and
-    what an attention check should get; and the rules by which raters count."""
+    """What must not reach the rating server: key.json holds the candidates of every item of the packet, the answers of
+    attention checks, and the rules by which raters count."""
 
     path = "artifacts/packet_key"
 
 
 class Evaluation(Dataset):
-    """One row a candidate: its picture and every score of it (tables.EVALUATION)."""
+    """One row a candidate: its image and every score of it (tables.EVALUATION)."""
 
     path = "artifacts/evaluation"
 
 
 class TrainingStatistics(Dataset):
-    """One row a picture that the models were trained on: the filter's measures of it (tables.TRAINING_STATISTICS).
-    Kept with a champion, so that what later models paint is compared with what it learnt from."""
+    """One row an image that the models were trained on: the filter's measures of it (tables.TRAINING_STATISTICS).
+    It stays with a champion, so that images of later models are compared with those that it learnt from."""
 
     path = "artifacts/training_statistics"
 
 
 class EvaluationMetrics(Metrics):
-    """By model: every measure's mean with its interval, distances to real pictures, diversity; the challenger's by
-    slice; drift of what it paints; how good the judges are; seconds."""
+    """By model: every measure's mean with its interval, distances to real images, diversity; the challenger's by
+    slice; drift of its images; how good the judges are; seconds."""
 
     path = "reports/evaluate/metrics.json"
 
@@ -327,7 +327,7 @@ class HeadlineMetrics(kinds.Headline):
 
 
 class Verdict(kinds.Verdict):
-    """What the gates say of the challenger, in words: outcome, reasons, challenger, champion."""
+    """What the gates decide: outcome, reasons in words, challenger, champion."""
 
     path = "artifacts/verdict.json"
 
@@ -345,7 +345,7 @@ class Registered(Document):
 
 
 class Promoted(Document):
-    """What became of the candidate: a JSON object of outcome and reasons, with people's ratings counted, and the move
-    (kind, before, after, who, when, why), null if the champion stayed."""
+    """A JSON object of outcome and reasons, with people's ratings counted, and the move (kind, before, after, who,
+    when, why), null if the champion stayed."""
 
     path = "artifacts/promoted.json"

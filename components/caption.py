@@ -17,7 +17,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 class CaptionParams:
     batch_size: Count  # images at once
     workers: Count | None  # processes that each hold the captioner; null: the engine's own, in its threads
-    sheet_pins: Count
+    sheet_pins: Count  # on the sheet
 
 
 @stage(machine="gpu")

@@ -63,17 +63,17 @@ def evaluate(
     tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
     models, judge = group_by_model(rows), dict(scorer.backgrounds.judges.accuracy)
-    challenger, before, ranking = models["challenger"], models.get("champion", []), "reward_overall"
+    challenger, incumbent, ranking = models["challenger"], models.get("champion", []), "reward_overall"
     by_model = compute_metrics_by_model(models, features, params.features)
     by_slice = compute_slice_metrics(challenger, params.slices)
-    moved = measure_candidate_drift(challenger, champion.path, training, params.drift)
+    drift_result = measure_candidate_drift(challenger, champion.path, training, params.drift)
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
-    values = {**by_model, "slices": by_slice, "drift": moved.to_metrics(), "judge": judge, "seconds": seconds}
+    values = {**by_model, "slices": by_slice, "drift": drift_result.to_metrics(), "judge": judge, "seconds": seconds}
     metrics.write(values)
-    drift.write(moved.page)
-    deltas = compare_models(challenger, before, params.slices, params.min_items)
+    drift.write(drift_result.page)
+    deltas = compare_models(challenger, incumbent, params.slices, params.min_items)
     worst = draw_worst_sheet(challenger, ranking, params.worst)
     page = EvaluationPage(
-        models=by_model, slices=by_slice, deltas=deltas, drift=moved.to_metrics(), worst=worst, worst_by=ranking
+        models=by_model, slices=by_slice, deltas=deltas, drift=drift_result.to_metrics(), worst=worst, worst_by=ranking
     )
     report.write(render_evaluation_page(page))

@@ -42,14 +42,14 @@ def evaluate_backdrop(
 
     params, prompts, clock = evaluate_backdrop, backgrounds.prompts, time.perf_counter()
     tables = pins.path, kept.path, masks.path, captions.path
-    shown = load_product_pins(*tables, splits=params.splits, count=params.products)
+    products = load_product_pins(*tables, splits=params.splits, count=params.products)
     real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins)
     scene_judges = Judges.load(judges.path)
     pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
     by_stage, by_scene, images = score_stages(
         pipeline,
         base.path,
-        shown,
+        products,
         prompts,
         real,
         spec=params,
@@ -60,4 +60,4 @@ def evaluate_backdrop(
     whole: dict[str, Any] = {**scene_judges.accuracy, **list(by_stage.values())[-1]}
     values = whole | {"by_scene": by_scene, "by_stage": by_stage, "seconds": {"stages": time.perf_counter() - clock}}
     metrics.write(values)
-    sheet.write(encode_png(draw_background_grid(shown[: params.grid_products], prompts, images)))
+    sheet.write(encode_png(draw_background_grid(products[: params.grid_products], prompts, images)))

@@ -44,11 +44,11 @@ def mine_styles(
         source=mine_styles.source,
         without_product=mine_styles.without_product,
     )
-    mined = embedded.select_rows(mine_styles.splits)
-    found = cluster_vectors(embedded.descriptors[mined], spec)
-    clusters = group_by_cluster(embedded, mined, found.labels)
-    boards = group_by_board(embedded, mined)
-    tests = compare_boards(boards, embedded, mined, limits, spec.seed)
+    indices = embedded.select_rows(mine_styles.splits)
+    clustering = cluster_vectors(embedded.descriptors[indices], spec)
+    clusters = group_by_cluster(embedded, indices, clustering.labels)
+    boards = group_by_board(embedded, indices)
+    tests = compare_boards(boards, embedded, indices, limits, spec.seed)
     significant = find_significant([test.p_value for test in tests.values()], limits.chance)
     rows = build_cluster_rows(clusters, embedded, limits)
     rows += build_board_rows(boards, embedded, limits, tests, significant)
@@ -56,9 +56,9 @@ def mine_styles(
 
     table = read_styles(styles.path)
     scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth.path, ["pin_id", "scene"]).to_pylist()}
-    results = {"pins": len(mined), "criterion": {str(number): score for number, score in found.scores.items()}}
+    results = {"pins": len(indices), "criterion": {str(number): score for number, score in clustering.scores.items()}}
     results |= compute_mining_metrics(table, clusters, embedded, scene_of)
     strips = draw_style_strips(table, pins.path, mine_styles.shown)
-    report.write(render_style_gallery(table, strips, found.scores, spec.criterion))
+    report.write(render_style_gallery(table, strips, clustering.scores, spec.criterion))
     results["seconds"] = time.perf_counter() - clock
     metrics.write(results)

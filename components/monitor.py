@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MonitorParams:
-    reference: tuple[str, ...]  # splits
-    current: tuple[str, ...]  # splits
+    reference: tuple[str, ...]  # splits that the current pins are compared with
+    current: tuple[str, ...]  # splits whose drift is measured
     reference_version: str | None  # directory with pins/ and kept/ of another data version, as `dvc get` makes it
     limits: DriftLimits
 
@@ -33,18 +33,17 @@ def monitor(
     """Measure drift of columns and image statistics between splits or data versions with Evidently."""
     from evaluation.tables.drift import measure_drift, read_pin_statistics
 
-    here = read_pin_statistics(pins.path, kept.path)
-    before = here if monitor.reference_version is None else _read_version(Path(monitor.reference_version))
-    found = measure_drift(
-        _select_splits(before, monitor.reference), _select_splits(here, monitor.current), monitor.limits
-    )
+    frame = read_pin_statistics(pins.path, kept.path)
+    version = frame if monitor.reference_version is None else _read_version(Path(monitor.reference_version))
+    reference, current = version["split"].isin(monitor.reference), frame["split"].isin(monitor.current)
+    drift = measure_drift(version[reference], frame[current], monitor.limits)
     figures = {
-        "verdict": {"drift": int(found.verdict), "drifted_columns": len(found.drifted)},
-        "columns": len(found.distances),
-        "distance": found.distances,
+        "verdict": {"drift": int(drift.verdict), "drifted_columns": len(drift.drifted)},
+        "columns": len(drift.distances),
+        "distance": drift.distances,
     }
     metrics.write(figures)
-    report.write(found.page)
+    report.write(drift.page)
 
 
 def _read_version(directory: Path) -> pd.DataFrame:
@@ -57,7 +56,3 @@ def _read_version(directory: Path) -> pd.DataFrame:
                 f"`dvc get --rev REVISION . artifacts/{name} -o {directory / name}`"
             )
     return read_pin_statistics(directory / "pins", directory / "kept")
-
-
-def _select_splits(frame: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataFrame:
-    return frame[frame["split"].isin(splits)]

@@ -7,24 +7,12 @@ from dataclasses import asdict
 
 from components import artifacts
 from lifecycle.declare.registry import Decision, Registry, Served
-from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.declare.stage import CollectedModels, Input, Model, Output, stage
 
 
 @stage(machine="cpu")
 def register(
-    segmenter: Input[artifacts.Segmenter],
-    captioner: Input[artifacts.Captioner],
-    clips: Input[artifacts.Clip],
-    uve: Input[artifacts.Uve],
-    vae: Input[artifacts.Vae],
-    base: Input[artifacts.BaseModel],
-    inpaint: Input[artifacts.InpaintModel],
-    backdrop: Input[artifacts.BackdropLora],
-    engaged: Input[artifacts.EngagedLora],
-    adapter: Input[artifacts.IpAdapter],
-    decoder: Input[artifacts.Decoder],
-    reward: Input[artifacts.RewardModel],
-    canvas: Input[artifacts.CanvasModel],
+    models: CollectedModels,
     evaluation: Input[artifacts.Evaluation],
     statistics: Input[artifacts.TrainingStatistics],
     figures: Input[artifacts.EvaluationMetrics],
@@ -38,21 +26,7 @@ def register(
 
     versions = registry.register(
         artifacts.CanvasModel,
-        {
-            artifacts.Segmenter: segmenter.path,
-            artifacts.Captioner: captioner.path,
-            artifacts.Clip: clips.path,
-            artifacts.Uve: uve.path,
-            artifacts.Vae: vae.path,
-            artifacts.BaseModel: base.path,
-            artifacts.InpaintModel: inpaint.path,
-            artifacts.BackdropLora: backdrop.path,
-            artifacts.EngagedLora: engaged.path,
-            artifacts.IpAdapter: adapter.path,
-            artifacts.Decoder: decoder.path,
-            artifacts.RewardModel: reward.path,
-            artifacts.CanvasModel: canvas.path,
-        },
+        {exhibit.kind: exhibit.path for exhibit in models.exhibits if issubclass(exhibit.kind, Model)},
         served=Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS),
         evidence={
             "evaluation": evaluation.path,

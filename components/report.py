@@ -25,6 +25,6 @@ def report(
     values = collect_headline(read_metrics(collected.exhibits))
     headline.write(values)
     decision = json.loads(verdict.path.read_text(encoding="utf-8"))
-    shown = describe_headline(values)
-    page = render_index_page(Index.path, "Canvas: what this run made", decision, shown, collected.exhibits)
+    headlines = describe_headline(values)
+    page = render_index_page(Index.path, "Canvas: what this run made", decision, headlines, collected.exhibits)
     index.write(page)

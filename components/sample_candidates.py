@@ -56,12 +56,12 @@ def sample_candidates(
     from evaluation.ratings.packets import write_packet
 
     params, clock, sources = sample_candidates, time.perf_counter(), (pins.path, kept.path, masks.path, captions.path)
-    shown = load_product_pins(*sources, splits=params.splits, count=params.products)
-    originals = {pin.pin_id: pin.image for pin in shown}
+    products = load_product_pins(*sources, splits=params.splits, count=params.products)
+    originals = {pin.pin_id: pin.image for pin in products}
     pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
     pipeline.merge_lora()
     scenes = list_scenes(truth.path)
-    items, requests = candidate_images.build_candidate_requests(shown, backgrounds.prompts, scenes, params.seeds)
+    items, requests = candidate_images.build_candidate_requests(products, backgrounds.prompts, scenes, params.seeds)
     sampling = pipeline.recommended_sampling.build_spec(passes)
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="candidates")
     backdrops = read_backdrops(pins.path, kept.path, originals)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
@@ -11,14 +9,9 @@ from components.artifacts import BaseModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainBaseParams(DenoiserTraining):
-    """The denoiser is trained from its first weights on, or from denoiser.init_from."""
-
-
 @stage(machine="gpus", memory=estimate_index_memory)
 def train_base(
-    train_base: TrainBaseParams,
+    train_base: DenoiserTraining,
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
@@ -35,7 +28,8 @@ def train_base(
 ) -> None:
     """Train the text-to-image denoiser on the latents and captions of every kept pin.
 
-    The sheet shows held-out pins above samples of their captions.
+    It starts from random weights, or from denoiser.init_from. The sheet shows held-out pins above samples of their
+    captions.
     """
     import torch
 

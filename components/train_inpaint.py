@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainInpaintParams(DenoiserTraining):
-    """The base's weights are all trained on, with the inputs of inpainting that start at zero."""
-
-
 @stage(machine="gpus")
 def train_inpaint(
-    train_inpaint: TrainInpaintParams,
+    train_inpaint: DenoiserTraining,
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
@@ -34,7 +27,8 @@ def train_inpaint(
 ) -> None:
     """Train the denoiser to generate what random masks hide, in every kept pin.
 
-    The sheet shows held-out pins, what is known of them, and samples.
+    All weights of the base are trained, with the inputs of inpainting, which start at zero. The sheet shows held-out
+    pins, what is known of them, and samples.
     """
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import add_inpaint_channels, load_denoiser

@@ -27,7 +27,7 @@ def train_uve(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train one embedding on scene, product, category and board; score who finds whom among held-out pins.
+    """Train one embedding on scene, product, category and board; score the nearest neighbours of held-out pins.
 
     The sheet shows held-out pins on the left, the held-out pins nearest to them beside them.
     """

@@ -20,6 +20,8 @@ def validate(
     from evaluation.tables.expectations import count_checks, read_suite_frame, validate_frames
 
     frames = {"pins": read_suite_frame(pins.path, None)}
-    found = validate_frames("Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html")
-    metrics.write(count_checks(found.checks))
-    report.write(found.page)
+    validation = validate_frames(
+        "Validation of the pins", frames, expectations, docs.path, scratch.path / "validation.html"
+    )
+    metrics.write(count_checks(validation.checks))
+    report.write(validation.page)

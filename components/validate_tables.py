@@ -23,15 +23,15 @@ def validate_tables(
     from canvas.pins import tables
     from evaluation.tables.expectations import count_checks, read_suite_frame, validate_frames
 
-    every = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
-    good = tables.read_kept_splits(pins.path, kept.path).keys()
+    all_pins = set(tables.read(pins.path, ["pin_id"])["pin_id"].to_pylist())
+    kept_pins = tables.read_kept_splits(pins.path, kept.path).keys()
     frames = {
-        "kept": read_suite_frame(kept.path, every),
-        "masks": read_suite_frame(masks.path, good),
-        "captions": read_suite_frame(captions.path, good),
+        "kept": read_suite_frame(kept.path, all_pins),
+        "masks": read_suite_frame(masks.path, kept_pins),
+        "captions": read_suite_frame(captions.path, kept_pins),
     }
-    found = validate_frames(
+    validation = validate_frames(
         "Validation of the sidecars", frames, expectations, docs.path, scratch.path / "validation.html"
     )
-    metrics.write(count_checks(found.checks))
-    report.write(found.page)
+    metrics.write(count_checks(validation.checks))
+    report.write(validation.page)

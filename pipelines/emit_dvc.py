@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def build_code_stage(root: Path) -> dict[str, Any]:
 
 def write_code_lists(root: Path) -> None:
     """Write what code each stage of the project runs."""
-    (root / CODE).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(root / CODE, ignore_errors=True)  # its files may be links into DVC's cache
+    (root / CODE).mkdir(parents=True)
     for name in list_stage_names():
         (root / CODE / name).write_text(list_code(f"components.{name}", root), encoding="utf-8")
 

@@ -46,7 +46,7 @@ def write_graph(root: Path, files: dict[Path, str]) -> list[Path]:
     for path in changed:
         if path in files:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_read_text(files[path], encoding="utf-8", newline="\n")
+            (root / path).write_text(files[path], encoding="utf-8", newline="\n")
         else:
             (root / path).unlink()
     return changed

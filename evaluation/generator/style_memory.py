@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from canvas.pins.frames import FrameSpec
 from evaluation.generator.spec import StyleEvaluationSpec
-from evaluation.judges.features import choose_view_side
 
 FRAMED_PRODUCT_BYTES = 4 * (3 + 1 + 1)
 """Bytes of a pixel of a product to generate images of: colours, mask, alpha (canvas.inference.framed_product)."""
@@ -26,6 +25,7 @@ def estimate_trial_memory(evaluate_style: StyleEvaluationSpec, frames: FrameSpec
     """Yield what `evaluate_style` holds, images of a catalogue as large as the frames: real and known pins, products to
     generate images of, then generated images."""
     from evaluation.generator.style_trials import plan_trials
+    from evaluation.judges.features import choose_view_side
 
     spec, side, view_side = evaluate_style, frames.side, choose_view_side(frames.side)
     assigned = [range(spec.styles)] * spec.products

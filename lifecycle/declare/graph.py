@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from lifecycle.declare.stage import DECLARATIONS, READABLE, Artifact, Model, Pinned, Stage
+from lifecycle.declare.stage import DECLARATIONS, Artifact, Model, Pinned, Stage
 
 A = TypeVar("A", bound=Artifact)
 
@@ -101,15 +101,17 @@ def _sort(stages: Iterable[Stage[Any]]) -> tuple[Stage[Any], ...]:
 
 
 def _add_collected(collector: Stage[Any], order: tuple[Stage[Any], ...]) -> Stage[Any]:
-    """Add an input `<stage>__<argument>` for each readable output of `order` that does not depend on the stage."""
+    """Add an input `<stage>__<argument>` for each output of `order` that the stage collects and that does not depend on
+    the stage."""
     writer, after = map_producers(order), {collector.name}
     collected: dict[str, tuple[Stage[Any], str]] = {}
     for stage in order:
         if any(artifact in writer and writer[artifact].name in after for artifact in stage.inputs.values()):
             after.add(stage.name)
         elif stage.collector is None and stage.pipeline == collector.pipeline:
-            readable = [argument for argument, artifact in stage.outputs.items() if issubclass(artifact, READABLE)]
-            collected |= {f"{stage.name}__{argument}": (stage, argument) for argument in readable}
+            for argument, artifact in stage.outputs.items():
+                if issubclass(artifact, collector.collects.kinds) and getattr(artifact, "registered", True) is not None:
+                    collected[f"{stage.name}__{argument}"] = stage, argument
     inputs = {name: stage.outputs[argument] for name, (stage, argument) in collected.items()}
     return replace(collector, inputs={**collector.inputs, **inputs}, collected=collected)
 

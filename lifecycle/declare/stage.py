@@ -240,7 +240,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """What a stage leaves for people to read."""
+    """An output of a stage that another collects."""
 
     stage: str
     description: str
@@ -255,7 +255,15 @@ class Collected:
     """What the stages of this pipeline leave for people to read, in the order of the graph, for a stage that shows it
     all. The graph makes each exhibit an input; stages that read from this one are left out."""
 
+    kinds: ClassVar[tuple[type[Artifact], ...]] = READABLE
+
     exhibits: tuple[Exhibit, ...]
+
+
+class CollectedModels(Collected):
+    """The models of this pipeline that have a registered name, likewise."""
+
+    kinds = (Model,)
 
 
 class StepLog(Protocol):
@@ -293,6 +301,7 @@ class Stage(Generic[P]):
     scratch: str | None
     registry: str | None
     collector: str | None
+    collects: type[Collected]
     machine: Machine
     pipeline: Pipeline
     memory: MemoryEstimate | None = None
@@ -327,8 +336,9 @@ def stage(
     """Declare the decorated function as a stage.
 
     Each argument is one of: a frozen dataclass (the section of `params.yaml` with the argument's name),
-    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`, `Registry`, `Collected`. All else is a `TypeError`,
-    as is a params dataclass with a default (params.yaml holds every value) or a stage that writes nothing.
+    `Input[Artifact]`, `Output[Artifact]`, `StepLog`, `Scratch`, `Registry`, `Collected`, `CollectedModels`. All else is
+    a `TypeError`, as is a params dataclass with a default (params.yaml holds every value) or a stage that writes
+    nothing.
     """
 
     def declare(function: Callable[P, None]) -> Stage[P]:
@@ -337,6 +347,7 @@ def stage(
         inputs: dict[str, type[Artifact]] = {}
         outputs: dict[str, type[Artifact]] = {}
         services: dict[type, str] = {}
+        collects = Collected
         hints = get_type_hints(function)
         hints.pop("return", None)
         if undeclared := inspect.signature(function).parameters.keys() - hints.keys():
@@ -350,15 +361,17 @@ def stage(
                 if not (isinstance(artifact, type) and issubclass(artifact, Artifact) and hasattr(artifact, "path")):
                     raise TypeError(f"stage {name}: {argument!r} needs an Artifact with a path, not {artifact!r}")
                 (inputs if origin is Input else outputs)[argument] = artifact
-            elif hint in (StepLog, Scratch, Registry, Collected):
+            elif hint in (StepLog, Scratch, Registry):
                 services[hint] = argument
+            elif hint in (Collected, CollectedModels):
+                services[Collected], collects = argument, hint
             elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
                 _check_params(name, hint)
                 params[argument] = hint
             else:
                 raise TypeError(
                     f"stage {name}: argument {argument!r} must be a params dataclass, Input[...], Output[...], "
-                    f"StepLog, Scratch, Registry or Collected, not {hint!r}"
+                    f"StepLog, Scratch, Registry, Collected or CollectedModels, not {hint!r}"
                 )
         if not outputs:
             raise TypeError(f"stage {name} writes nothing: give it an Output[...] argument")
@@ -368,7 +381,9 @@ def stage(
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
-        return Stage(function, params, inputs, outputs, log, scratch, registry, collector, machine, pipeline, memory)
+        return Stage(
+            function, params, inputs, outputs, log, scratch, registry, collector, collects, machine, pipeline, memory
+        )
 
     return declare
 

@@ -20,7 +20,7 @@ from typing import Any
 from lifecycle.declare.closure import PACKAGES, compute_code_digest
 from lifecycle.declare.graph import list_pinned_paths, load_stage, load_stages, map_producers
 from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Collected, Exhibit, Input, Metrics, Output, Paths, Scratch, Stage, StepLog
+from lifecycle.declare.stage import Exhibit, Input, Metrics, Output, Paths, Scratch, Stage, StepLog
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
@@ -132,7 +132,7 @@ def build_arguments(
             Exhibit(writer.name, writer.description, out, writer.outputs[out], inputs[argument])
             for argument, (writer, out) in stage.collected.items()
         )
-        arguments[stage.collector] = Collected(tuple(exhibits))
+        arguments[stage.collector] = stage.collects(tuple(exhibits))
     if stage.registry:
         from lifecycle.registry.registry import MlflowRegistry
 

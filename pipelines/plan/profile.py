@@ -29,8 +29,6 @@ from canvas.uve.spec import UveSpec, compute_embedding_width
 from canvas.vae.model import Vae, build_vae
 from canvas.vae.spec import PerceptualSpec, VaeSpec
 from components.train_backdrop import TrainBackdropParams
-from components.train_base import TrainBaseParams
-from components.train_inpaint import TrainInpaintParams
 from components.train_ip_adapter import TrainIpAdapterParams
 from lifecycle.declare.params import read_section
 
@@ -56,8 +54,8 @@ class Profile:
     train_segmenter: SegmenterTrainingSpec
     train_captioner: CaptionerTrainingSpec
     train_decoder: TrainDecoderParams
-    train_base: TrainBaseParams
-    train_inpaint: TrainInpaintParams
+    train_base: DenoiserTraining
+    train_inpaint: DenoiserTraining
     train_backdrop: TrainBackdropParams
     train_ip_adapter: TrainIpAdapterParams
 

@@ -62,7 +62,7 @@ def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_every_registered_model_is_registered() -> None:
-    """A model stage that is new must be given to `register`, or it has no version."""
+    """`register` collects every model that has a registered name."""
     known = {kind for kind in vars(artifacts).values() if isinstance(kind, type) and issubclass(kind, Model)}
     registered = {kind for kind in known if kind.registered is not None}
     assert registered == {kind for kind in load_stage("register").inputs.values() if issubclass(kind, Model)}

@@ -15,7 +15,19 @@ from lifecycle.declare.graph import (
     map_producers,
     order_stages,
 )
-from lifecycle.declare.stage import Collected, Dataset, Input, Metrics, Model, Output, Pinned, Report, Sheet, stage
+from lifecycle.declare.stage import (
+    Collected,
+    CollectedModels,
+    Dataset,
+    Input,
+    Metrics,
+    Model,
+    Output,
+    Pinned,
+    Report,
+    Sheet,
+    stage,
+)
 
 
 class Raw(Pinned):
@@ -121,6 +133,29 @@ def test_a_collector_reads_what_people_read_of_the_stages_before_it() -> None:
         "b_to_whole__metrics": (b_to_whole, "metrics"),
         "b_to_whole__sheet": (b_to_whole, "sheet"),
     }
+
+
+class Part(Model):
+    """A part."""
+
+    path = "models/part"
+    registered = "part"
+
+
+@stage()
+def b_to_part(b: Input[B], part: Output[Part], metrics: Output[Metrics]) -> None:
+    """B to a part."""
+
+
+@stage()
+def register(models: CollectedModels, metrics: Output[Metrics]) -> None:
+    """Register the models."""
+
+
+def test_models_are_collected_that_have_a_registered_name() -> None:
+    (collector,) = (stage for stage in ordered([*ALL, b_to_part, register]) if stage.name == "register")
+    assert collector.collected == {"b_to_part__part": (b_to_part, "part")}
+    assert collector.inputs == {"b_to_part__part": Part}
 
 
 def test_artifacts_are_found_by_kind() -> None:
