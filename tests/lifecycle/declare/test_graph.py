@@ -153,7 +153,7 @@ def register(models: CollectedModels, metrics: Output[Metrics]) -> None:
 
 
 def test_models_are_collected_that_have_a_registered_name() -> None:
-    (collector,) = (stage for stage in ordered([*ALL, b_to_part, register]) if stage.name == "register")
+    (collector,) = (stage for stage in order_stages([*ALL, b_to_part, register]) if stage.name == "register")
     assert collector.collected == {"b_to_part__part": (b_to_part, "part")}
     assert collector.inputs == {"b_to_part__part": Part}
 
