@@ -11,8 +11,7 @@ from lifecycle.declare.graph import find_artifacts
 from lifecycle.declare.stage import Headline, Model, Report, Stage, Verdict
 from lifecycle.record.recording import read_metrics
 
-REASONS = 5
-"""How many of a verdict's reasons are listed; the report has them all."""
+REASONS = 5  # of a verdict that are listed; the report has them all
 
 
 def summarize(stages: Iterable[Stage[Any]], root: Path) -> str:

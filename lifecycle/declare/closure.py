@@ -71,14 +71,11 @@ def _list_imports(module: str, file: Path, tree: ast.Module, root: Path) -> Iter
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=source, names=names, level=level):
                 base = resolve_name("." * level + (source or ""), package)
-                if (root / base.partition(".")[0]).is_dir() and not _exists(base, root):
+                exists = find_module_file(base, root) or root.joinpath(*base.split(".")).is_dir()
+                if (root / base.partition(".")[0]).is_dir() and not exists:
                     raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
                 yield base
                 yield from (name for alias in names if find_module_file(name := f"{base}.{alias.name}", root))
-
-
-def _exists(module: str, root: Path) -> bool:
-    return find_module_file(module, root) is not None or root.joinpath(*module.split(".")).is_dir()
 
 
 def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:

@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXPERIMENT = "ratings"
-"""Raters' experiments are `ratings/PACKET/NAME`."""
-
-ITEM = "canvas.item"
-"""The tag of a trace that names its item."""
-
+EXPERIMENT = "ratings"  # raters' experiments are `ratings/PACKET/NAME`
+ITEM = "canvas.item"  # the tag of a trace that names its item
 AT_ONCE = 50  # items in one request
 
 

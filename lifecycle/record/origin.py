@@ -33,11 +33,9 @@ class Revision:
 def find_project(root: Path) -> Path:
     """Return the project that `root` belongs to. `dvc exp run --temp` and its queue work in copies below
     `.dvc/tmp/exps` of the project; what is recorded there must outlive the copy."""
-    parts = root.resolve().parts
-    for start in range(len(parts) - 2):
-        if parts[start : start + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:start])
-    return root.resolve()
+    root = root.resolve()
+    projects = (folder for folder in reversed(root.parents) if root.is_relative_to(folder / ".dvc" / "tmp" / "exps"))
+    return next(projects, root)
 
 
 def read_revision(root: Path) -> Revision | None:

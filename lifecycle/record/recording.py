@@ -23,8 +23,7 @@ from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
 from lifecycle.workspace.digest import digest
 
-FINISH_SECONDS = 120.0
-"""How long a stage that is done waits for its record to be sent; the rest is left to the next run."""
+FINISH_SECONDS = 120.0  # how long a stage waits at its end for its record to be sent; the next run sends the rest
 
 
 @contextmanager

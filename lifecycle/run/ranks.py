@@ -22,8 +22,7 @@ from lifecycle.declare.stage import Paths, Stage
 from lifecycle.workspace.staging import write_atomically
 
 RANKS = "CANVAS_RANKS"
-JOB = "CANVAS_RANKS_JOB"
-"""Environment of the ranks: the directory by which they find each other."""
+JOB = "CANVAS_RANKS_JOB"  # environment of the ranks: the directory by which they find each other
 
 
 class SilentLog:
