@@ -37,14 +37,14 @@ def train_reward(
     from canvas.pins.images import encode_png
     from canvas.reward.human_comparisons import read_human_comparisons
     from canvas.reward.objective import set_calibration
-    from canvas.reward.sheet import draw_reward_sheet
+    from canvas.reward.product_views import RewardTables
     from canvas.reward.synthetic_judgments import write_synthetic_judgments
-    from canvas.reward.training import fit_reward
-    from canvas.reward.training_data import (
+    from canvas.reward.training import (
         HELD_OUT_SPLITS,
         SCORED_SETS,
-        RewardTables,
         build_comparison_sets,
+        draw_reward_sheet,
+        fit_reward,
     )
     from evaluation.measures.reward_model import compute_human_metrics, compute_reward_metrics, score_comparisons
     from evaluation.measures.rewards import fit_calibrations

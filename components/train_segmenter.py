@@ -31,8 +31,7 @@ def train_segmenter(
     from canvas.device import default_device
     from canvas.pins import tables
     from canvas.segmenter.model import initialize_segmenter
-    from canvas.segmenter.objective import SegmentationObjective
-    from canvas.segmenter.training_data import load_copy_paste_batches
+    from canvas.segmenter.training import SegmentationObjective, load_copy_paste_batches
     from canvas.train.loop import fit
     from evaluation.measures.masks import compute_mask_metrics, score_segmenter
 

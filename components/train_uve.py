@@ -40,8 +40,7 @@ def train_uve(
     from canvas.pins.images import encode_png
     from canvas.uve.model import build_uve, pack_codes, unpack_codes
     from canvas.uve.table import choose_input_side, embed_arrays
-    from canvas.uve.training import train_uve_model
-    from canvas.uve.training_data import read_labels
+    from canvas.uve.training import read_labels, train_uve_model
     from evaluation.measures.neighbours import compute_recalls, draw_neighbour_sheet
 
     clock = time.perf_counter()

@@ -78,6 +78,8 @@ class Captioner:
 
 def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, asking: CaptioningSpec) -> Captioner:
     """Build the demo's captioner: a frozen pretrained trunk, and a decoder with random weights."""
+    tokens = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    tokens["decoder_start_token_id"] = tokenizer.bos_token_id
     decoder = TrOCRForCausalLM(
         TrOCRConfig(
             vocab_size=len(tokenizer),
@@ -89,18 +91,14 @@ def build_captioner(spec: DecoderSpec, tokenizer: PreTrainedTokenizerFast, askin
             dropout=spec.dropout,
             is_decoder=True,
             add_cross_attention=True,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.bos_token_id,
+            **tokens,
         )
     )
     _register_trunk()
     model = VisionEncoderDecoderModel(encoder=load_pretrained_trunk(), decoder=decoder)
     for config in (model.config, model.generation_config):
-        config.pad_token_id = tokenizer.pad_token_id
-        config.bos_token_id = config.decoder_start_token_id = tokenizer.bos_token_id
-        config.eos_token_id = tokenizer.eos_token_id
+        for name, token in tokens.items():
+            setattr(config, name, token)
     size = {"height": spec.image_size, "width": spec.image_size}
     image_processor = ViTImageProcessor(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3)
     return Captioner(model, TrOCRProcessor(image_processor, tokenizer), asking)

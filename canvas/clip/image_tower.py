@@ -8,13 +8,14 @@ import open_clip
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
+from canvas.clip.model import set_preprocessing
 from canvas.clip.spec import ClipSpec
 
 
-class ImageTower(ModelMixin, ConfigMixin):
+class ImageTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """An open_clip encoder, `clip`, without a text tower: see `canvas.features.perceptual.compute_image_embeddings`."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         embed_dim: int,
@@ -42,9 +43,7 @@ class ImageTower(ModelMixin, ConfigMixin):
             },
             text_cfg={"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1},
         )
-        size = (image_size, image_size)
-        preprocess = open_clip.transform.PreprocessCfg(size=size, mean=tuple(mean), std=tuple(std))
-        open_clip.model.set_model_preprocess_cfg(clip, preprocess.__dict__)
+        set_preprocessing(clip, image_size, mean=tuple(mean), std=tuple(std))
         for name in ("transformer", "token_embedding", "ln_final"):
             delattr(clip, name)
         for name in ("positional_embedding", "text_projection", "logit_scale"):

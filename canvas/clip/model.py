@@ -77,8 +77,7 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
     """
     if spec.init_from is None:
         clip = open_clip.CLIP(**build_clip_config(spec))
-        size = (spec.image_size, spec.image_size)
-        open_clip.model.set_model_preprocess_cfg(clip, open_clip.transform.PreprocessCfg(size=size).__dict__)
+        set_preprocessing(clip, spec.image_size)
         return clip
     if is_text_encoder(spec.init_from):
         return _build_from_text_encoder(spec.init_from, spec)
@@ -89,11 +88,17 @@ def build_clip(spec: ClipSpec) -> open_clip.CLIP:
     return clip
 
 
+def set_preprocessing(clip: open_clip.CLIP, image_size: int, **statistics: tuple[float, ...]) -> None:
+    """Set the size, and the `mean` and `std` (unset: open_clip's), that the encoder's images are prepared with."""
+    preprocess = open_clip.transform.PreprocessCfg(size=(image_size, image_size), **statistics)
+    open_clip.model.set_model_preprocess_cfg(clip, preprocess.__dict__)
+
+
 def _check_shapes(actual: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], source: str) -> None:
     for name in sorted(expected.keys() | actual.keys()):
-        has, needs = (list(weights[name].shape) if name in weights else "none" for weights in (actual, expected))
-        if has != needs:
-            raise ValueError(f"{source!r} has {name} {has}, the params say {needs}: make the clip section agree")
+        shape, needed = (list(weights[name].shape) if name in weights else "none" for weights in (actual, expected))
+        if shape != needed:
+            raise ValueError(f"{source!r} has {name} {shape}, the params say {needed}: make the clip section agree")
 
 
 def is_text_encoder(source: str) -> bool:
@@ -121,7 +126,7 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
     weights = convert_text_weights(encoder)
     own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
     if "text_projection" not in weights:
-        del own["text_projection"]
+        del own["text_projection"]  # stays random
     _check_shapes(weights, own, source)
     clip.load_state_dict(weights, strict=False)
     return clip
@@ -150,10 +155,9 @@ def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open
     `patch_dropout`: share of the patches that training hides; None: as its config says.
     """
     text = str(source)
-    if Path(text).is_dir():
-        return open_clip.create_model(f"local-dir:{text}", force_patch_dropout=patch_dropout)
-    if text.startswith("hf-hub:"):
-        return open_clip.create_model(text, force_patch_dropout=patch_dropout)
+    if Path(text).is_dir() or text.startswith("hf-hub:"):
+        address = text if text.startswith("hf-hub:") else f"local-dir:{text}"
+        return open_clip.create_model(address, force_patch_dropout=patch_dropout)
     name, _, tag = text.partition(":")
     if not tag or (name, tag) not in open_clip.list_pretrained():
         raise ValueError(
@@ -176,10 +180,10 @@ def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
     save_file({name: weight.contiguous() for name, weight in clip.state_dict().items()}, directory / WEIGHTS_FILE)
 
 
-class TextTower(ModelMixin, ConfigMixin):
+class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """The text half of an open_clip encoder, with its tokenizer, as a part of a diffusers pipeline."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         embed_dim: int,

@@ -1,4 +1,4 @@
-"""Sizes and training of the text-image encoders: params of stages, so this module is light to import."""
+"""Sizes and training of the text-image encoders; params of stages, so light to import."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from canvas.train.spec import TrainableParams
 class ClipSpec:
     """Sizes of one text-image encoder, in open_clip's terms."""
 
-    embed_dim: int
-    quick_gelu: bool
-    image_size: int
-    patch_size: int
-    vision_width: int
-    vision_layers: int
-    vision_head_width: int
-    vision_mlp_ratio: float
-    vision_patch_dropout: float  # share of the patches that training hides
-    text_width: int
-    text_layers: int
-    text_heads: int
-    context_length: int
+    embed_dim: int  # of the embeddings that images and texts share
+    quick_gelu: bool  # x * sigmoid(1.702 x) for GELU, as in OpenAI's towers
+    image_size: int  # side in pixels of the square images, a multiple of patch_size
+    patch_size: int  # side in pixels of the patches
+    vision_width: int  # of the image tower's hidden states, a multiple of vision_head_width
+    vision_layers: int  # blocks of the image tower
+    vision_head_width: int  # of an attention head of the image tower
+    vision_mlp_ratio: float  # width of the image tower's hidden layers, in parts of vision_width
+    vision_patch_dropout: float  # share of the patches that training hides, from 0 to below 1
+    text_width: int  # of the text tower's hidden states, a multiple of text_heads
+    text_layers: int  # blocks of the text tower, 2 or more
+    text_heads: int  # attention heads of a block of the text tower
+    context_length: int  # tokens of a text, at most, start and end among them
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
     init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", a directory that a stage wrote, or
     # a text encoder of transformers, as text_encoder in a diffusers pipeline: the image half is random then
@@ -48,8 +48,8 @@ class ClipSpec:
 class TextSpec:
     """The two text-image encoders whose text towers the denoiser reads, as SDXL's CLIP-ViT/L and OpenCLIP-ViT/bigG."""
 
-    first: ClipSpec
-    second: ClipSpec
+    first: ClipSpec  # its hidden states alone are read
+    second: ClipSpec  # its pooled text is read, too; with as long a context
 
     def __post_init__(self) -> None:
         if self.first.context_length != self.second.context_length:
@@ -65,7 +65,7 @@ class TrainClipParams(TrainableParams):
 
     sources: tuple[str, ...]  # of the captions to learn from
     scored_source: str  # of the captions that retrieval is scored with
-    crops: CropSpec
+    crops: CropSpec  # random crops of the images
     score_batch: int  # images at once, when scored
 
     refused: ClassVar[Mapping[str, str]] = {

@@ -1,10 +1,10 @@
-"""Training of a text-image encoder: its objective, its batches of images with captions, and a run of it."""
+"""Training of a text-image encoder: batches of images with captions, the contrastive objective, and a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import open_clip
@@ -18,7 +18,6 @@ from canvas.clip.spec import ClipSpec
 from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches, load_images
 from canvas.pins.images import bytes_to_tensor
-from canvas.train.data import Batch
 from canvas.train.draws import mix_seed
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
@@ -53,9 +52,16 @@ def train_clip_model(
     return fit(clip, contrastive_objective, captioned, train, checkpoints=checkpoints / name, log=log_named)
 
 
+class ClipBatch(TypedDict):
+    """B images, each with a caption of L tokens."""
+
+    pin_id: list[str]
+    pixels: torch.Tensor  # float32 [B, 3, S, S], normalised by the encoder's mean and std
+    tokens: torch.Tensor  # int64 [B, L]
+
+
 class CaptionedBatches:
-    """Crops of images, each with one of its captions drawn: columns `pin_id`, `pixels` float [B, 3, S, S] with the
-    encoder's `mean` and `std` taken out, `tokens` int64 [B, L]."""
+    """Crops of images, each with one of its captions, drawn anew every epoch."""
 
     def __init__(
         self, crops: CropBatches, tokens: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
@@ -64,23 +70,25 @@ class CaptionedBatches:
         self.tokens = tokens  # pin_id -> (K, L)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
-    def __call__(self, step: int, rank: int, world: int) -> Batch:
+    def __call__(self, step: int, rank: int, world: int) -> ClipBatch:
         batch = self.crops(step, rank, world)
         ids = batch["pin_id"]
         tokens = []
         for place, pin_id in enumerate(ids, start=rank * len(ids)):
             rng = np.random.default_rng(mix_seed(self.crops.seed, step, place, 1))
             tokens.append(self.tokens[pin_id][int(rng.integers(len(self.tokens[pin_id])))])
-        pixels = ((bytes_to_tensor(torch.as_tensor(batch["images"])) + 1) / 2 - self.mean) / self.std
+        pixels = ((bytes_to_tensor(batch["images"]) + 1) / 2 - self.mean) / self.std
         return {"pin_id": ids, "pixels": pixels, "tokens": torch.stack(tokens)}
 
 
-def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3) on `pixels` (B, 3, H, W), normalised, and
-    `tokens` (B, L). Texts that occur more than once in the batch are all right answers for each other's images.
+def contrastive_objective(
+    clip: nn.Module, batch: ClipBatch, draws: object
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3), its accuracy and temperature.
 
-    Every rank has the loss of the pairs of all ranks, as one process would; DDP's mean of its gradients is the whole
-    gradient, since those of what was gathered are summed over the ranks.
+    Texts that occur more than once in the batch are all right answers for each other's images. Every rank has the loss
+    of the pairs of all ranks, as one process would; DDP's mean of its gradients is the whole gradient, since those of
+    the gathered embeddings are summed over the ranks.
     """
     images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
     images, texts, tokens = (_gather_ranks(rows) for rows in (images, texts, batch["tokens"]))
@@ -93,8 +101,8 @@ def contrastive_objective(clip: nn.Module, batch: Any, draws: object) -> tuple[t
 
 
 def _gather_ranks(rows: torch.Tensor) -> torch.Tensor:
-    """The rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
-    world = distributed.group.WORLD  # None: nobody joined one
+    """Gather the rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
+    world = distributed.group.WORLD  # None: there is one process
     if world is None or world.size() == 1:
         return rows
     return all_gather_single_autograd(rows.contiguous(), 0, world)

@@ -1,4 +1,4 @@
-"""Products in their pictures, and pictures without a product, as small squares in memory."""
+"""Products in their images, and images without a product, as small squares in memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,25 @@ from tqdm import tqdm
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
+from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import Pixels, composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_mask
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardTables:
+    """Paths of the catalogue's tables."""
+
+    pins: Path
+    kept: Path
+    truth: Path
+    masks: Path
+    captions: Path
+
+
 @dataclass(frozen=True, slots=True)
 class ProductView:
-    """A pin with a product, squeezed into a square."""
+    """A pin with a product, resized to a square."""
 
     pin_id: str
     product_id: str | None
@@ -30,78 +42,78 @@ class ProductView:
 
 @dataclass(frozen=True, slots=True)
 class SceneView:
-    """A picture without a product, squeezed into a square."""
+    """An image without a product, resized to a square."""
 
     pixels: Pixels  # [S, S, 3]
     background: str  # in words
 
 
-def load_product_views(
-    pins: Path, kept: Path, masks: Path, captions: Path, *, splits: Collection[str], side: int, count: int
-) -> list[ProductView]:
-    """At most `count` kept pins of `splits` whose mask was not rejected, spread evenly, in the order of their ids.
+def load_product_views(paths: RewardTables, *, splits: Collection[str], side: int, count: int) -> list[ProductView]:
+    """Load at most `count` kept pins of `splits` whose mask was not rejected, spread evenly, in the order of their ids.
 
-    In memory: 4 * side**2 bytes a pin. Raises `ValueError` if there is none.
+    In memory: 4 * side**2 bytes a pin.
+
+    Raises:
+        ValueError: There is none.
     """
-    split_of = {pin: split for pin, split in tables.read_kept_splits(pins, kept).items() if split in splits}
-    good = {
+    split_of = _read_splits(paths, splits)
+    mask_of = {
         row["pin_id"]: row["mask"]
-        for row in tables.read(masks, ["pin_id", "mask", "rejected"]).to_pylist()
-        if row["rejected"] is None and row["pin_id"] in split_of
+        for row in tables.iterate_rows(paths.masks, ["mask", "rejected"], split_of)
+        if row["rejected"] is None
     }
-    chosen = _spread(sorted(good), count)
+    chosen = select_evenly(mask_of, count)
     if not chosen:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to judge")
-    words = read_backgrounds(captions, good)
-    products = dict(zip(*tables.read(pins, ["pin_id", "product_id"]).to_pydict().values(), strict=True))
-    found = {}
-    for pin_id, image in _read_images(pins, "image", chosen, side):
-        mask = resize_bilinear(Image.fromarray(decode_mask(good[pin_id]).astype(np.uint8) * 255), side) >= 128
-        if mask.any():
-            found[pin_id] = ProductView(pin_id, products[pin_id], split_of[pin_id], image, mask, words.get(pin_id, ""))
-    return [found[pin_id] for pin_id in sorted(found)]
+    words = read_backgrounds(paths.captions, mask_of)
+    products = tables.read_column(paths.pins, "product_id", set(chosen))
+    images = _read_squares(paths.pins, "image", chosen, side)
+    masks = {pin_id: decode_square_mask(mask_of[pin_id], side) for pin_id in sorted(images)}
+    return [
+        ProductView(pin_id, products[pin_id], split_of[pin_id], images[pin_id], mask, words.get(pin_id, ""))
+        for pin_id, mask in masks.items()
+        if mask.any()
+    ]
 
 
-def load_background_views(
-    pins: Path, kept: Path, truth: Path, captions: Path, *, splits: Collection[str], side: int, count: int
-) -> list[SceneView]:
-    """At most `count` pictures without a product, of kept pins of `splits` whose background has words, spread evenly:
-    pins that show none, and pictures from before the product came in where truth has them."""
-    split_of = {pin: split for pin, split in tables.read_kept_splits(pins, kept).items() if split in splits}
-    words = read_backgrounds(captions, split_of)
-    empty = {
-        row["pin_id"]: "image"
-        for row in tables.read(pins, ["pin_id", "product_id"]).to_pylist()
-        if row["product_id"] is None and row["pin_id"] in split_of and words.get(row["pin_id"])
-    }
-    emptied = {
-        row["pin_id"]: "background"
-        for row in tables.read(truth, ["pin_id", "scene"]).to_pylist()
-        if row["scene"] and row["pin_id"] in split_of.keys() - empty.keys() and words.get(row["pin_id"])
-    }
-    chosen = _spread(sorted(empty | emptied), count)
-    found = dict(_read_images(pins, "image", [pin for pin in chosen if pin in empty], side))
-    found |= _read_images(truth, "background", [pin for pin in chosen if pin in emptied], side)
-    return [SceneView(found[pin_id], words[pin_id]) for pin_id in sorted(found)]
+def load_background_views(paths: RewardTables, *, splits: Collection[str], side: int, count: int) -> list[SceneView]:
+    """Load at most `count` images without a product, of kept pins of `splits` with words for the background.
 
-
-def _spread(ranked: list[str], count: int) -> list[str]:
-    return [ranked[at] for at in np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)]
-
-
-def _read_images(table: Path, column: str, wanted: Collection[str], side: int) -> list[tuple[str, Pixels]]:
-    if not wanted:
-        return []
-    left, found = set(wanted), []
-    with tqdm(total=len(left), desc=f"{column}s", unit="pin") as bar:
-        for batch in tables.read_batches(table, ["pin_id", column]):
-            for row in batch.to_pylist():
-                if row["pin_id"] in left and row[column] is not None:
-                    found.append((row["pin_id"], resize_bilinear(composite_on_white(decode_image(row[column])), side)))
-                    bar.update()
-    return found
+    Spread evenly: pins without a product, and scenes before the product came in, where truth has them.
+    """
+    split_of = _read_splits(paths, splits)
+    words = read_backgrounds(paths.captions, split_of)
+    product_of = tables.read_column(paths.pins, "product_id", split_of)
+    empty = {pin_id for pin_id, product in product_of.items() if product is None and words.get(pin_id)}
+    scene_of = tables.read_column(paths.truth, "scene", split_of.keys() - empty)
+    emptied = {pin_id for pin_id, scene in scene_of.items() if scene and words.get(pin_id)}
+    chosen = set(select_evenly(empty | emptied, count))
+    images = _read_squares(paths.pins, "image", chosen & empty, side)
+    images |= _read_squares(paths.truth, "background", chosen & emptied, side)
+    return [SceneView(images[pin_id], words[pin_id]) for pin_id in sorted(images)]
 
 
 def resize_bilinear(image: Image.Image, side: int) -> Pixels:
-    """The whole picture as a square, as the reward model squeezes what it is shown: antialiased, bilinear."""
+    """Return the whole image as a square, as the reward model resizes its inputs: antialiased, bilinear."""
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def decode_square_mask(png: bytes, side: int) -> Mask:
+    """Return the whole mask in `png` as a square."""
+    return resize_bilinear(Image.fromarray(decode_mask(png).astype(np.uint8) * 255), side) >= 128
+
+
+def _read_splits(paths: RewardTables, splits: Collection[str]) -> dict[str, str]:
+    kept = tables.read_kept_splits(paths.pins, paths.kept)
+    return {pin: split for pin, split in kept.items() if split in splits}
+
+
+def _read_squares(table: Path, column: str, pin_ids: Collection[str], side: int) -> dict[str, Pixels]:
+    if not pin_ids:
+        return {}
+    rows = tables.iterate_rows(table, [column], set(pin_ids))
+    return {
+        row["pin_id"]: resize_bilinear(composite_on_white(decode_image(row[column])), side)
+        for row in tqdm(rows, total=len(pin_ids), desc=f"{column}s", unit="pin")
+        if row[column] is not None
+    }

@@ -1,4 +1,4 @@
-"""What the reward model is and how it is trained: params of stages, so this module is light to import."""
+"""What the reward model is and how it is trained; params of stages, so light to import."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from canvas.train.spec import Train, TrainableParams
 
 HEADS = ("defects", "fidelity", "aesthetics", "overall", "prompted")
 """Questions that the model answers, in the order of its logits; higher is better in all. defects: free of them;
-fidelity: the product is as it was; overall: which picture people would take; prompted: the same, knowing the prompt."""
-
+fidelity: the product is as it was; overall: which image people would take; prompted: the same, knowing the prompt."""
 
 REWARD_FOLDER = "reward"
-"""In the directory of an assembled pipeline: the reward model, which only who chooses loads."""
+"""Folder of the reward model in an assembled pipeline; only who chooses among candidates loads it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardSpec:
     """The network."""
 
-    image_size: int  # side of the square that pictures are squeezed into, a multiple of 2 ** len(channels)
-    channels: tuple[int, ...]  # at strides 2, 4, 8, ...; two or more
-    layers_per_block: int
+    image_size: int  # side in pixels of the square that images are resized to, a multiple of 2 ** len(channels)
+    channels: tuple[int, ...]  # feature maps at strides 2, 4, 8, ...; two or more
+    layers_per_block: int  # convolutions of a stride after its first one
     hidden: int  # width of the layer before the answers
-    words: int  # buckets that the words of prompts are hashed into
-    word_width: int
-    dropout: float
-    photo_layers: tuple[int, ...]  # of canvas.features.photographs, which it sees the picture by too; none: it does not
+    words: int  # buckets that the words of prompts are hashed into, 2 or more
+    word_width: int  # of a word's embedding
+    dropout: float  # share of the activations before the answers that training drops, 0 to below 1
+    photo_layers: tuple[int, ...]  # of canvas.features.photographs that it sees the image by, too; []: it does not
     init_from: str | None  # a directory that train_reward wrote; then the rest must be what it was
 
     def __post_init__(self) -> None:
@@ -45,19 +44,19 @@ class RewardSpec:
 class RewardTrainingSpec(TrainableParams):
     """How the reward model is trained and scored."""
 
-    train: Train
+    train: Train  # steps, batch size and learning rate
     pins: Count  # with a product, at most
-    scenes: int  # pictures to place products in, at most
+    scenes: int  # images to place products in, at most
     comparisons: Count  # to train on
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
     scored_pins: Count  # of held-out products, at most
     scored_each: Count  # comparisons of each kind of corruption
-    human_share: float  # of what people compared, in every batch, once they have said enough; 0: none
-    min_human: Count  # judgments that are enough
+    human_share: float  # share, 0..1, of people's comparisons in every batch, once there are enough; 0: none
+    min_human: Count  # judgments by people that are enough to train on
     absolute_weight: float  # of the absolute loss beside the pairwise one
-    background_weight: float  # of telling backgrounds apart, likewise
-    score_batch: Count
-    sheet_pins: Count
+    background_weight: float  # of the loss of telling backgrounds apart, likewise
+    score_batch: Count  # comparisons at once, when scored
+    sheet_pins: Count  # rows of the sheet
     seed: int  # of the comparisons
 
     def __post_init__(self) -> None:

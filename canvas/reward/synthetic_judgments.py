@@ -1,4 +1,4 @@
-"""Judgments that nobody gave: what corruptions say of pictures, as rows of tables.JUDGMENTS."""
+"""Judgments that nobody gave: what is known of corrupted images, as rows of tables.JUDGMENTS."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from canvas.pins import tables
-from canvas.reward.comparisons import Comparison, ComparisonBatches, compute_absolute_labels, compute_preferences
+from canvas.reward.batches import ComparisonBatches
+from canvas.reward.comparisons import QUESTION_BY_HEAD, Comparison, compute_absolute_labels, compute_preferences
 from canvas.reward.spec import HEADS
-
-QUESTION_BY_HEAD = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
-"""Overall preference is asked with and without a prompt."""
 
 SYNTHETIC_RATER = "synthetic"
 
@@ -23,7 +21,7 @@ CHUNK_SIZE = 500
 
 
 def write_synthetic_judgments(path: Path, sets: Mapping[str, ComparisonBatches]) -> int:
-    """Write the judgments of all comparisons, those of each set after the other; how many they are."""
+    """Write the judgments of all comparisons, set after set; return how many they are."""
     with tables.Writer(path, tables.JUDGMENTS) as writer:
         for name, batches in sets.items():
             for first in range(0, len(batches.comparisons), CHUNK_SIZE):
@@ -37,13 +35,13 @@ def write_synthetic_judgments(path: Path, sets: Mapping[str, ComparisonBatches])
 
 
 def _build_judgments(item: str, comparison: Comparison, batches: ComparisonBatches) -> Iterator[dict[str, Any]]:
-    """Which of both is better, and how good each is, question by question where it is known."""
+    """Yield which of both is better, and how good each is, question by question where it is known."""
     view = batches.views[comparison.view]
-    both = comparison.first, comparison.second
-    names = [variant.name(view.pin_id) for variant in both]
-    goods = [compute_absolute_labels(variant, view, batches.scenes, comparison.prompt) for variant in both]
-    said = [
-        ("pairwise", names[0], names[1], compute_preferences(comparison, (goods[0], goods[1]))),
+    variants = comparison.first, comparison.second
+    names = [variant.format_name(view.pin_id) for variant in variants]
+    goods = [compute_absolute_labels(variant, view, batches.scenes, comparison.prompt) for variant in variants]
+    judgments = [
+        ("pairwise", names[0], names[1], compute_preferences(comparison, goods[0], goods[1])),
         *(("absolute", name, None, good) for name, good in zip(names, goods, strict=True)),
     ]
     common = dict.fromkeys(tables.JUDGMENTS.names) | {
@@ -53,7 +51,7 @@ def _build_judgments(item: str, comparison: Comparison, batches: ComparisonBatch
         "cause": "+".join(sorted(comparison.kinds)),
         "attention": False,
     }
-    for turn, (kind, first, second, values) in enumerate(said):
+    for turn, (kind, first, second, values) in enumerate(judgments):
         for head, value in zip(HEADS, values, strict=True):
             if not np.isnan(value) and (head != "overall" or np.isnan(values[HEADS.index("prompted")])):
                 yield common | {

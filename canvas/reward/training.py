@@ -1,20 +1,102 @@
-"""Training of the reward model."""
+"""Training of the reward model: comparisons to train on, to calibrate with and to score on, a run, and its sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
+import numpy as np
 import torch
+from PIL import Image
 
-from canvas.reward.comparisons import ComparisonBatches
-from canvas.reward.human_comparisons import HumanBatches, HumanComparisons, MixedBatches
-from canvas.reward.model import RewardModel, build_reward
+from canvas.pins import tables
+from canvas.pins.images import draw_contact_sheet
+from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches
+from canvas.reward.comparisons import Comparison, Variant, render_variant, sample_comparisons, sample_real_comparisons
+from canvas.reward.corruptions import CORRUPTIONS
+from canvas.reward.human_comparisons import HumanComparisons
+from canvas.reward.model import RewardModel, build_reward, predict_scores
 from canvas.reward.objective import RewardObjective
-from canvas.reward.spec import RewardSpec, RewardTrainingSpec
-from canvas.reward.training_data import list_common_backgrounds
+from canvas.reward.product_views import ProductView, RewardTables, load_background_views, load_product_views
+from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
+
+SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")
+"""Sets of comparisons that the metrics are of."""
+
+HELD_OUT_SPLITS = ("unseen_product", "unseen_both")
+"""Splits whose products nobody trains on."""
+
+CALIBRATION_SPLITS = ("unseen_view",)
+"""Splits of images that nobody trains on, of products that training knows."""
+
+MAX_BACKGROUNDS = 64
+"""Backgrounds that the model tells from the one asked for."""
+
+
+def build_comparison_sets(
+    paths: RewardTables,
+    params: RewardTrainingSpec,
+    spec: TrainSpec,
+    reward: RewardSpec,
+    human_products: Collection[str],
+) -> dict[str, ComparisonBatches]:
+    """Return the sets "train", "calibrate", "mixed", "known_kinds" and "unseen_kinds".
+
+    Half of the pins of held-out products are scored, except `human_products`, which people's comparisons train on; the
+    other half, and unseen views of products that training knows, calibrate.
+
+    Raises:
+        ValueError: `held_out_kinds` names no corruption or leaves none to train on; no pin has an accepted mask.
+    """
+    kinds, side = select_trained_kinds(params.held_out_kinds), reward.image_size
+    views = load_product_views(paths, splits=("train",), side=side, count=params.pins)
+    held_out = load_product_views(paths, splits=HELD_OUT_SPLITS, side=side, count=params.scored_pins)
+    halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
+    scored = [view for view in halves[1] if (view.product_id or view.pin_id) not in human_products] or halves[1]
+    unseen = load_product_views(paths, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)
+    aside = sorted({view.pin_id: view for view in [*halves[0], *unseen]}.values(), key=lambda view: view.pin_id)
+    scenes, other_scenes = (
+        load_background_views(paths, splits=splits, side=side, count=params.scenes)
+        for splits in (("train",), tables.HELD_OUT_SPLITS)
+    )
+    count, each, seed = params.scored_each * len(kinds), params.scored_each, params.seed
+
+    def compare_with_real(chosen: Sequence[str]) -> list[Comparison]:
+        return [pair for kind in chosen for pair in sample_real_comparisons(scored, kind, each, seed + 3)]
+
+    sets = {
+        "train": (sample_comparisons(views, scenes, kinds, params.comparisons, seed), views, scenes),
+        "calibrate": (sample_comparisons(aside, other_scenes, kinds, 2 * count, seed + 1), aside, other_scenes),
+        "mixed": (sample_comparisons(scored, other_scenes, kinds, count, seed + 2), scored, other_scenes),
+        "known_kinds": (compare_with_real(kinds), scored, other_scenes),
+        "unseen_kinds": (compare_with_real(params.held_out_kinds), scored, other_scenes),
+    }
+    return {
+        name: ComparisonBatches(*columns, words=reward.words, batch_size=spec.batch_size, seed=spec.seed)
+        for name, columns in sets.items()
+    }
+
+
+def select_trained_kinds(held_out: Sequence[str]) -> list[str]:
+    """Return the corruptions that training shows: all but the held-out ones, of which there must be some."""
+    kinds = [kind for kind in CORRUPTIONS if kind not in held_out]
+    if not kinds or not held_out or set(held_out) - CORRUPTIONS.keys():
+        raise ValueError(
+            f"train_reward.held_out_kinds is {list(held_out)}: name some of {', '.join(CORRUPTIONS)}, "
+            "and leave some to train on"
+        )
+    return kinds
+
+
+def list_common_backgrounds(batches: ComparisonBatches) -> list[str]:
+    """Return the backgrounds in words that most of the pins show, at most MAX_BACKGROUNDS."""
+    counts = Counter(view.background for view in batches.views)
+    counts.update(scene.background for scene in batches.scenes)
+    return [background for background, _ in counts.most_common() if background][:MAX_BACKGROUNDS]
 
 
 def fit_reward(
@@ -29,17 +111,40 @@ def fit_reward(
 ) -> tuple[RewardModel, TrainResult]:
     """Return a trained reward model, not yet calibrated.
 
-    `human`: what people compared, of which every batch has `params.human_share`; None: training uses none of it.
-    Without it the model knows the commonest backgrounds, and candidates are ranked by how plainly they show the
-    prompted one; with it people's overall judgments rank them by more than that.
+    Args:
+        human: What people compared, of which every batch has `params.human_share`; None: training uses none of it.
+            Without it the model knows the commonest backgrounds, and candidates are ranked by how plainly they show
+            the prompted one; with it people's overall judgments rank them by more than that.
     """
     torch.manual_seed(spec.seed)
     network = build_reward(reward)
     batches: ComparisonBatches | MixedBatches = synthetic
     if human is not None:
-        batches = MixedBatches(synthetic, HumanBatches(human.learnt, words=synthetic.words), params.human_share)
+        batches = MixedBatches(synthetic, HumanBatches(human.train, words=synthetic.words), params.human_share)
     objective = RewardObjective(params.absolute_weight, params.background_weight)
     result = fit(network, objective, batches, spec, checkpoints=checkpoints, log=log)
     if human is None:
         network.register_to_config(backgrounds=list_common_backgrounds(synthetic))
     return network.eval(), result
+
+
+def draw_reward_sheet(network: RewardModel, views: Sequence[ProductView], count: int, seed: int) -> Image.Image:
+    """Draw `count` pins in rows, as they are and under each corruption, with scores in hundredths.
+
+    The scores are defects, fidelity and aesthetics.
+    """
+    variants = [Variant(), *(Variant(kind, 0.6, seed) for kind in CORRUPTIONS)]
+    cells, labels = [], []
+    for view in views[:: max(1, len(views) // count)][:count]:
+        images = np.stack([render_variant(view, variant, ()) for variant in variants])
+        scores = predict_scores(
+            network,
+            torch.from_numpy(images).permute(0, 3, 1, 2),
+            torch.from_numpy(view.pixels.copy()).permute(2, 0, 1)[None],
+            torch.from_numpy(view.mask)[None, None],
+        )
+        cells += [Image.fromarray(image) for image in images]
+        for place, variant in enumerate(variants):
+            numbers = " ".join(f"{100 * float(scores[head][place]):.0f}" for head in HEADS[:3])
+            labels.append(f"{variant.kind or 'real'} {numbers}")
+    return draw_contact_sheet(cells, labels, columns=len(variants), cell=128)

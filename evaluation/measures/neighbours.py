@@ -15,7 +15,7 @@ from evaluation.statistics.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
     from canvas.pins.images import Pixels
-    from canvas.uve.training_data import Labels
+    from canvas.uve.training import Labels
 
 KS = (1, 10)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from canvas.reward.comparisons import ComparisonBatches
+from canvas.reward.batches import ComparisonBatches, HumanBatches
 from canvas.reward.corruptions import CORRUPTIONS
-from canvas.reward.human_comparisons import HumanBatches, HumanComparisons
+from canvas.reward.human_comparisons import HumanComparisons
 from canvas.reward.model import RewardModel, calibrate_logits
 from canvas.reward.objective import compute_logits
 from canvas.reward.spec import HEADS

@@ -6,7 +6,7 @@ import torch
 
 from canvas.captioner.model import build_captioner
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
-from canvas.captioner.training_data import train_tokenizer
+from canvas.captioner.training import train_tokenizer
 from canvas.pins import tables
 from canvas.pins.images import decode_image
 from components.caption import caption

@@ -17,8 +17,7 @@ from transformers import (
 
 from canvas.captioner.model import build_captioner, extract_image_features, load_captioner
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
-from canvas.captioner.training import CaptionObjective
-from canvas.captioner.training_data import train_tokenizer
+from canvas.captioner.training import CaptionObjective, train_tokenizer
 from canvas.train.draws import Draws
 
 SPEC = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)

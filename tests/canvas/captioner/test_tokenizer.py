@@ -1,6 +1,6 @@
 import pytest
 
-from canvas.captioner.training_data import END, train_tokenizer
+from canvas.captioner.training import END, train_tokenizer
 
 CAPTIONS = ["red t-shirt, in a forest", "apple juice, on a city square", "in a forest"] * 4
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from canvas.masks.errors import dilate_by_disk
+from canvas.reward.batches import ComparisonBatches
 from canvas.reward.comparisons import (
     Comparison,
-    ComparisonBatches,
     Variant,
     compute_absolute_labels,
     compute_preferences,
@@ -35,11 +35,11 @@ def scenes() -> list[SceneView]:
 
 def known(comparison: Comparison) -> dict[str, float]:
     """What is preferred, by head; without those that nothing is known of."""
-    goods = tuple(
+    first, second = (
         compute_absolute_labels(one, views()[0], scenes(), comparison.prompt)
         for one in (comparison.first, comparison.second)
     )
-    found = compute_preferences(comparison, goods)  # type: ignore[arg-type]
+    found = compute_preferences(comparison, first, second)
     return {head: float(value) for head, value in zip(HEADS, found, strict=True) if not np.isnan(value)}
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_mask
-from canvas.reward.comparisons import ComparisonBatches, sample_comparisons
-from canvas.reward.human_comparisons import HumanBatches, HumanComparison, MixedBatches, read_human_comparisons
+from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches
+from canvas.reward.comparisons import sample_comparisons
+from canvas.reward.human_comparisons import HumanComparison, read_human_comparisons
 from canvas.reward.spec import HEADS
 from tests.canvas.reward.test_comparisons import KINDS, scenes, views
 
@@ -47,7 +48,7 @@ def known(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[HumanCompariso
     tables.write(folder / "pins", [pa.Table.from_pylist(pins, tables.PINS)], tables.PINS)
     tables.write(folder / "preferences", [pa.Table.from_pylist(rows, tables.PREFERENCES)], tables.PREFERENCES)
     found = read_human_comparisons(folder / "preferences", folder / "pins", held_out=("unseen_product",), side=SIDE)
-    return list(found.learnt), list(found.held_out)
+    return list(found.train), list(found.held_out)
 
 
 def mixed(folder: Path, share: float, human: int = 5, batch_size: int = 8) -> MixedBatches:

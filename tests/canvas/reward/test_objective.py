@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from canvas.reward.comparisons import ComparisonBatches, sample_real_comparisons
+from canvas.reward.batches import ComparisonBatches
+from canvas.reward.comparisons import sample_real_comparisons
 from canvas.reward.model import build_reward
 from canvas.reward.objective import RewardObjective, absolute_loss, background_loss, compute_logits, pairwise_loss
 from canvas.reward.spec import HEADS
@@ -54,8 +55,8 @@ def test_both_pictures_swapped_give_the_same_loss():
         "first": batch["second"],
         "second": batch["first"],
         "first_good": batch["second_good"],
-        "first_shown": batch["second_shown"],
-        "second_shown": batch["first_shown"],
+        "first_background": batch["second_background"],
+        "second_background": batch["first_background"],
         "second_good": batch["first_good"],
         "preferred": 1 - torch.as_tensor(batch["preferred"]),
     }

@@ -6,7 +6,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.frames import CropSpec
-from canvas.uve.training_data import MISSING, BalancedCrops, read_labels, select_classes
+from canvas.uve.training import MISSING, BalancedCrops, read_labels, select_classes
 
 
 def write(path, schema, *rows):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from canvas.segmenter.objective import SegmentationObjective, augment_batch, segmentation_loss
 from canvas.segmenter.spec import AugmentSpec
+from canvas.segmenter.training import SegmentationObjective, augment_batch, segmentation_loss
 from canvas.train.draws import Draws
 
 STILL = AugmentSpec(paste=0.0, zoom=1.0, shift=0.0, turn=0.0, colour=0.0)
