@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canvas.ranges import Count, PartialShare
 from canvas.train.spec import TrainableParams
 
 
@@ -16,7 +17,7 @@ class DecoderSpec:
     width: int  # of the hidden states, a multiple of heads
     layers: int  # transformer blocks
     heads: int  # attention heads of a block
-    dropout: float  # share of the activations that training drops, 0..1
+    dropout: PartialShare  # of the activations is dropped in training
 
     def __post_init__(self) -> None:
         if self.image_size % 32 or self.image_size < 32:
@@ -30,11 +31,7 @@ class CaptioningSpec:
     """How a captioner is prompted."""
 
     prompt: str | None  # for models that take one; null for the demo's own
-    max_tokens: int  # of a caption, 1 or more
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens is {self.max_tokens}: a caption needs 1 or more")
+    max_tokens: Count  # of a caption
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +41,8 @@ class CaptionerTrainingSpec(TrainableParams):
     init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
     asking: CaptioningSpec  # how it is prompted
     decoder: DecoderSpec | None  # null with init_from, as are train and drop
-    drop: float | None  # fraction of the image features withheld in training, from 0 to below 1
-    batch_size: int  # images at once, for features and for scoring
+    drop: PartialShare | None  # of the image features is withheld in training
+    batch_size: Count  # images at once, for features and for scoring
 
     def __post_init__(self) -> None:
         absent = [name for name in ("decoder", "drop", "train") if getattr(self, name) is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -91,6 +92,7 @@ def load_caption_batches(
     return TensorBatches(columns, batch_size, seed)
 
 
+@dataclass(frozen=True, slots=True)
 class CaptionObjective:
     """Predict the next token of a caption, given the image's features and the tokens before.
 
@@ -98,10 +100,7 @@ class CaptionObjective:
     (dropout, Srivastava et al. 2014), so that no few of them decide.
     """
 
-    def __init__(self, drop: float) -> None:
-        if not 0 <= drop < 1:
-            raise ValueError(f"drop is {drop}: give a fraction from 0 to below 1")
-        self.drop = drop
+    drop: float
 
     def __call__(
         self, model: nn.Module, batch: CaptionBatch, draws: Draws

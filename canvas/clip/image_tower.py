@@ -8,7 +8,7 @@ import open_clip
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from canvas.clip.model import set_preprocessing
+from canvas.clip.model import build_clip_config, set_preprocessing
 from canvas.clip.spec import ClipSpec
 
 
@@ -53,18 +53,9 @@ class ImageTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @classmethod
     def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> ImageTower:
         """Build the image tower of `clip`, with a copy of its weights."""
-        preprocess = clip.visual.preprocess_cfg
-        tower = cls(
-            embed_dim=spec.embed_dim,
-            quick_gelu=spec.quick_gelu,
-            image_size=spec.image_size,
-            patch_size=spec.patch_size,
-            width=spec.vision_width,
-            layers=spec.vision_layers,
-            head_width=spec.vision_head_width,
-            mlp_ratio=spec.vision_mlp_ratio,
-            mean=list(preprocess["mean"]),
-            std=list(preprocess["std"]),
-        )
+        sizes = build_clip_config(spec)["vision_cfg"]
+        del sizes["patch_dropout"]  # of training alone
+        statistics = {name: list(clip.visual.preprocess_cfg[name]) for name in ("mean", "std")}
+        tower = cls(embed_dim=spec.embed_dim, quick_gelu=spec.quick_gelu, **sizes, **statistics)
         tower.clip.visual.load_state_dict(clip.visual.state_dict())
         return tower.eval()

@@ -215,15 +215,9 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @classmethod
     def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
         """Build the text tower of `clip`, with a copy of its weights."""
-        tower = cls(
-            embed_dim=spec.embed_dim,
-            context_length=spec.context_length,
-            width=spec.text_width,
-            heads=spec.text_heads,
-            layers=spec.text_layers,
-            quick_gelu=spec.quick_gelu,
-            pad_with_end=spec.pad_with_end,
-        )
+        sizes = build_clip_config(spec)["text_cfg"]
+        del sizes["vocab_size"]  # the same for all
+        tower = cls(embed_dim=spec.embed_dim, quick_gelu=spec.quick_gelu, pad_with_end=spec.pad_with_end, **sizes)
         weights = clip.state_dict()
         tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
         return tower.eval()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from canvas.pins.frames import CropSpec
+from canvas.ranges import Count, PartialShare
 from canvas.train.spec import TrainableParams
 
 
@@ -22,9 +25,9 @@ class ClipSpec:
     vision_layers: int  # blocks of the image tower
     vision_head_width: int  # of an attention head of the image tower
     vision_mlp_ratio: float  # width of the image tower's hidden layers, in parts of vision_width
-    vision_patch_dropout: float  # share of the patches that training hides, from 0 to below 1
+    vision_patch_dropout: PartialShare  # of the patches is hidden in training
     text_width: int  # of the text tower's hidden states, a multiple of text_heads
-    text_layers: int  # blocks of the text tower, 2 or more
+    text_layers: Annotated[int, Ge(2)]  # blocks of the text tower; the denoiser reads the last but one
     text_heads: int  # attention heads of a block of the text tower
     context_length: int  # tokens of a text, at most, start and end among them
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
@@ -32,16 +35,12 @@ class ClipSpec:
     # a text encoder of transformers, as text_encoder in a diffusers pipeline: the image half is random then
 
     def __post_init__(self) -> None:
-        if self.text_layers < 2:
-            raise ValueError(f"text_layers is {self.text_layers}: 2 or more, the denoiser reads the last but one")
         if self.text_width % self.text_heads:
             raise ValueError(f"text_width {self.text_width} cannot be split into {self.text_heads} text_heads")
         if self.vision_width % self.vision_head_width:
             raise ValueError(f"vision_width {self.vision_width} is no multiple of head width {self.vision_head_width}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
-        if not 0 <= self.vision_patch_dropout < 1:
-            raise ValueError(f"vision_patch_dropout is {self.vision_patch_dropout}: give a share from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +65,7 @@ class TrainClipParams(TrainableParams):
     sources: tuple[str, ...]  # of the captions to learn from
     scored_source: str  # of the captions that retrieval is scored with
     crops: CropSpec  # random crops of the images
-    score_batch: int  # images at once, when scored
+    score_batch: Count  # images at once, when scored
 
     refused: ClassVar[Mapping[str, str]] = {
         "accumulate": "pairs are told apart within one pass, train on more processes and set it to 1",

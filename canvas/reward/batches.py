@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypedDict, TypeVar
 
 import numpy as np
@@ -95,24 +95,22 @@ class ComparisonSource(ABC, Generic[C]):
         return collate_samples([self.render(comparison) for comparison in comparisons], self.words)
 
 
+@dataclass(frozen=True)
 class ComparisonBatches(ComparisonSource[Comparison]):
     """Batches of synthetic comparisons, varied anew every epoch: mirrored or not, the backgrounds more or less soft,
     both images alike."""
 
-    def __init__(
-        self,
-        comparisons: Sequence[Comparison],
-        views: Sequence[ProductView],
-        scenes: Sequence[SceneView],
-        *,
-        words: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        if not comparisons:
+    comparisons: Sequence[Comparison]
+    views: Sequence[ProductView]
+    scenes: Sequence[SceneView]
+    _: KW_ONLY
+    words: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.comparisons:
             raise ValueError("there is nothing to compare: no kept pin has an accepted mask")
-        self.comparisons, self.views, self.scenes = comparisons, views, scenes
-        self.words, self.batch_size, self.seed = words, batch_size, seed
 
     def __call__(self, step: int, rank: int, world: int) -> ComparisonBatch:
         rows = select_batch_rows(len(self.comparisons), self.batch_size, self.seed, step, rank, world)
@@ -141,12 +139,13 @@ class ComparisonBatches(ComparisonSource[Comparison]):
         )
 
 
+@dataclass(frozen=True)
 class HumanBatches(ComparisonSource[HumanComparison]):
-    """People's comparisons, mirrored or not."""
+    """People's comparisons, some at least, mirrored or not."""
 
-    def __init__(self, comparisons: Sequence[HumanComparison], *, words: int) -> None:
-        assert comparisons, "there is nothing that people compared"
-        self.comparisons, self.words = comparisons, words
+    comparisons: Sequence[HumanComparison]
+    _: KW_ONLY
+    words: int
 
     def render(self, comparison: HumanComparison, seed: int | None = None) -> ComparisonSample:
         """Render one comparison; of an image that was judged alone the second is the first again."""

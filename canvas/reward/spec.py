@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
-from canvas.ranges import Count
+from annotated_types import Ge
+
+from canvas.ranges import Count, PartialShare, Share
 from canvas.train.spec import Train, TrainableParams
 
 HEADS = ("defects", "fidelity", "aesthetics", "overall", "prompted")
@@ -24,9 +27,9 @@ class RewardSpec:
     channels: tuple[int, ...]  # feature maps at strides 2, 4, 8, ...; two or more
     layers_per_block: int  # convolutions of a stride after its first one
     hidden: int  # width of the layer before the answers
-    words: int  # buckets that the words of prompts are hashed into, 2 or more
+    words: Annotated[int, Ge(2)]  # buckets that the words of prompts are hashed into
     word_width: int  # of a word's embedding
-    dropout: float  # share of the activations before the answers that training drops, 0 to below 1
+    dropout: PartialShare  # of the activations before the answers is dropped in training
     photo_layers: tuple[int, ...]  # of canvas.features.photographs that it sees the image by, too; []: it does not
     init_from: str | None  # a directory that train_reward wrote; then the rest must be what it was
 
@@ -36,8 +39,6 @@ class RewardSpec:
                 f"reward needs two or more channels and an image_size that 2 ** {len(self.channels)} divides, not "
                 f"{list(self.channels)} and {self.image_size}"
             )
-        if not 0 <= self.dropout < 1 or self.words < 2:
-            raise ValueError(f"reward needs a dropout in 0..1 and 2 or more words, not {self.dropout} and {self.words}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ class RewardTrainingSpec(TrainableParams):
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
     scored_pins: Count  # of held-out products, at most
     scored_each: Count  # comparisons of each kind of corruption
-    human_share: float  # share, 0..1, of people's comparisons in every batch, once there are enough; 0: none
+    human_share: Share  # of people's comparisons in every batch, once there are enough; 0: none
     min_human: Count  # judgments by people that are enough to train on
     absolute_weight: float  # of the absolute loss beside the pairwise one
     background_weight: float  # of the loss of telling backgrounds apart, likewise

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from annotated_types import Ge, Le
+
+from canvas.ranges import Count, Natural, PartialShare, Positive, Share
 from canvas.train.spec import TrainableParams
 
 
@@ -23,27 +27,19 @@ class UNetSpec:
 class AugmentSpec:
     """How training images are varied."""
 
-    paste: float  # probability, 0..1, that the product is pasted into another scene
-    zoom: float  # images and products are scaled by up to this factor, either way; 1 or more
-    shift: float  # images and products are moved by up to this fraction of the side, 0..0.5
+    paste: Share  # probability that the product is pasted into another scene
+    zoom: Annotated[float, Ge(1)]  # images and products are scaled by up to this factor, either way
+    shift: Annotated[float, Ge(0), Le(0.5)]  # images and products are moved by up to this fraction of the side
     turn: float  # pasted products are turned by up to this many degrees
-    colour: float  # largest change of brightness, contrast and each channel, 0..1
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.paste <= 1 and self.zoom >= 1 and 0 <= self.shift <= 0.5 and 0 <= self.colour < 1):
-            raise ValueError(f"augment needs paste in 0..1, zoom >= 1, shift in 0..0.5, colour in 0..1, not {self}")
+    colour: PartialShare  # largest change of brightness, contrast and each channel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeSpec:
     """How a matte of the network's resolution is brought to the image's."""
 
-    radius: int  # of the guided filter in pixels of the image; 0: bilinear alone
-    epsilon: float  # of the guided filter: variance of luma (0..1) that counts as an edge, above 0
-
-    def __post_init__(self) -> None:
-        if self.radius < 0 or self.epsilon <= 0:
-            raise ValueError(f"edges need a radius of 0 or more and an epsilon above 0, not {self}")
+    radius: Natural  # of the guided filter in pixels of the image; 0: bilinear alone
+    epsilon: Positive  # of the guided filter: variance of luma (0..1) that counts as an edge
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +50,8 @@ class SegmenterTrainingSpec(TrainableParams):
     background: tuple[str, ...]  # classes of an untrained init_from model that are no product
     unet: UNetSpec | None  # null with init_from
     augment: AugmentSpec | None  # null with train: null
-    threshold: float  # alpha, 0..1, from which a pixel is product, when scored
-    score_batch: int  # images at once, when scored
+    threshold: Share  # alpha from which a pixel is product, when scored
+    score_batch: Count  # images at once, when scored
 
     def __post_init__(self) -> None:
         if (self.init_from is None) == (self.unet is None):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Annotated
+
+from annotated_types import Ge
 
 from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.pins.frames import CropSpec
@@ -19,15 +22,13 @@ class UveSpec:
 
     trunk: str  # any name of timm.list_models()
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
-    image_size: int  # side in pixels of the square that images are resized to, 32 or more
+    image_size: Annotated[int, Ge(32)]  # side in pixels of the square that images are resized to
     embed_dim: int  # a multiple of 8: codes are whole bytes
     init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
 
     def __post_init__(self) -> None:
         if self.embed_dim < 8 or self.embed_dim % 8:
             raise ValueError(f"uve.embed_dim is {self.embed_dim}: it must be a multiple of 8")
-        if self.image_size < 32:
-            raise ValueError(f"uve.image_size is {self.image_size}: it must be 32 or more")
         arguments = {key: value for key, value in self.trunk_args.items() if value is not None}
         object.__setattr__(self, "trunk_args", arguments)  # the dataclass is frozen
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from canvas.reward.model import (
 )
 from canvas.reward.objective import set_calibration
 from canvas.reward.spec import HEADS, RewardSpec
+from lifecycle.declare.params import read_section
 
 SPEC = RewardSpec(
     image_size=32,
@@ -167,7 +168,13 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
         load_reward(tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"channels": (8,)}, {"image_size": 30}, {"dropout": 1.0}, {"words": 1}])
+@pytest.mark.parametrize(("name", "value"), [("dropout", 1.0), ("words", 1)])
+def test_params_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' .* is {value}"):
+        read_section(RewardSpec, "reward", {"reward": asdict(SPEC) | {name: value}})
+
+
+@pytest.mark.parametrize("changes", [{"channels": (8,)}, {"image_size": 30}])
 def test_forms_that_cannot_be_built_are_refused(changes):
     with pytest.raises(ValueError, match="reward needs"):
         replace(SPEC, **changes)

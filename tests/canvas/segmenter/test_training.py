@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import nn
 from canvas.segmenter.spec import AugmentSpec
 from canvas.segmenter.training import SegmentationObjective, augment_batch, segmentation_loss
 from canvas.train.draws import Draws
+from lifecycle.declare.params import read_section
 
 STILL = AugmentSpec(paste=0.0, zoom=1.0, shift=0.0, turn=0.0, colour=0.0)
 LIVELY = AugmentSpec(paste=0.5, zoom=1.3, shift=0.15, turn=15.0, colour=0.3)
@@ -85,5 +86,5 @@ def test_the_objective_reports_the_iou_of_what_it_trains_on():
 
 
 def test_a_wrong_variation_is_refused():
-    with pytest.raises(ValueError, match="zoom >= 1"):
-        replace(STILL, zoom=0.5)
+    with pytest.raises(ValueError, match=r"'zoom' .* is 0\.5"):
+        read_section(AugmentSpec, "augment", {"augment": asdict(STILL) | {"zoom": 0.5}})

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from canvas.features.photographs import load_photo_features
 from canvas.uve.model import UveModel, build_uve, compute_embeddings, load_uve, pack_codes, unpack_codes
 from canvas.uve.spec import TaskWeights, UveSpec
+from lifecycle.declare.params import read_section
 
 SMALL = {"channels": [8, 8, 8, 8], "stem_width": 8}
 
@@ -91,7 +94,6 @@ def test_the_trunk_of_photographs_comes_with_its_weights_and_keeps_them(tmp_path
         ({"trunk": "open_nsfw", "trunk_args": {"num_classes": 3}}, "open_nsfw cannot be built with"),
         ({"init_from": "nowhere"}, "nowhere holds no config.json: name a directory that the train_uve stage wrote"),
         ({"embed_dim": 12}, "embed_dim is 12: it must be a multiple of 8"),
-        ({"image_size": 8}, "image_size is 8: it must be 32 or more"),
     ],
 )
 def test_a_wrong_spec_is_refused(changes, message):
@@ -107,6 +109,11 @@ def test_dot_products_of_signs_count_differing_bits():
     assert found.dtype == np.uint8
     hamming = ((vectors[:, None] > 0) != (vectors[None, :] > 0)).sum(axis=2)
     np.testing.assert_allclose(unpack_codes(found) @ unpack_codes(found).T, 1 - 2 * hamming / 16, atol=1e-6)
+
+
+def test_images_below_the_least_size_are_refused():
+    with pytest.raises(ValueError, match=r"'image_size' .* is 8"):
+        read_section(UveSpec, "uve", {"uve": asdict(spec()) | {"image_size": 8}})
 
 
 @pytest.mark.parametrize("weights", [(0, 0, 0, 0), (1, -1, 0, 0)])
