@@ -141,11 +141,14 @@ class ComparisonBatches(ComparisonSource[Comparison]):
 
 @dataclass(frozen=True)
 class HumanBatches(ComparisonSource[HumanComparison]):
-    """People's comparisons, some at least, mirrored or not."""
+    """People's comparisons, mirrored or not."""
 
     comparisons: Sequence[HumanComparison]
     _: KW_ONLY
     words: int
+
+    def __post_init__(self) -> None:
+        assert self.comparisons, "there is nothing that people compared"
 
     def render(self, comparison: HumanComparison, seed: int | None = None) -> ComparisonSample:
         """Render one comparison; of an image that was judged alone the second is the first again."""
