@@ -44,7 +44,7 @@ class Captioner:
         self.processor = processor
         self.asking = asking
         if asking.prompt is None and not isinstance(model, VisionEncoderDecoderModel):
-            raise ValueError(f"prompt is null, but {type(model).__name__} needs to be told what to write: give it one")
+            raise ValueError(f"prompt is null, but {type(model).__name__} needs one that says what to write")
         if asking.prompt is not None and isinstance(model, VisionEncoderDecoderModel):
             raise ValueError(f"prompt is {asking.prompt!r}, but {type(model).__name__} takes none: set it to null")
 

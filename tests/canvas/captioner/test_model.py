@@ -25,7 +25,7 @@ ASKING = CaptioningSpec(prompt=None, max_tokens=12)
 CAPTIONS = ["red mug, in a forest", "blue mug, in a lobby"]
 
 
-def pictures() -> list[Image.Image]:
+def build_images() -> list[Image.Image]:
     noise = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     return [Image.fromarray(noise), Image.new("RGBA", (64, 64), (200, 10, 10, 255))]
 
@@ -37,13 +37,13 @@ def captioner():
 
 @pytest.fixture(scope="module")
 def taught():
-    """A captioner that learnt two pictures by heart."""
+    """A captioner that learnt two images by heart."""
     found = captioner()
     found.model.train()
     tokenizer = found.processor.tokenizer
     tokens = tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
-    batch = {"pin_id": ["a", "b"], "features": extract_image_features(found, pictures()), "labels": labels}
+    batch = {"pin_id": ["a", "b"], "features": extract_image_features(found, build_images()), "labels": labels}
     objective = CaptionObjective(drop=0.0)
     parameters = [p for p in found.model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
@@ -58,14 +58,14 @@ def taught():
 
 
 def test_what_is_learnt_is_said_one_by_one_and_together(taught):
-    assert taught.generate_captions(pictures()) == CAPTIONS
-    assert [taught.generate_captions([picture])[0] for picture in pictures()] == CAPTIONS
+    assert taught.generate_captions(build_images()) == CAPTIONS
+    assert [taught.generate_captions([image])[0] for image in build_images()] == CAPTIONS
 
 
 def test_the_captioner_comes_back_from_its_directory(taught, tmp_path):
     taught.save(tmp_path / "model")
     assert not list((tmp_path / "model").glob("*.bin"))
-    assert load_captioner(tmp_path / "model").generate_captions(pictures()) == CAPTIONS
+    assert load_captioner(tmp_path / "model").generate_captions(build_images()) == CAPTIONS
     taught.save(tmp_path / "again")
     for file in (tmp_path / "model").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
@@ -75,7 +75,7 @@ def test_captioners_that_load_at_once_are_whole(taught, tmp_path):
     taught.save(tmp_path / "model")
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(load_captioner, [tmp_path / "model"] * 8))
-    assert [found.generate_captions(pictures()) for found in loaded] == [CAPTIONS] * 8
+    assert [found.generate_captions(build_images()) for found in loaded] == [CAPTIONS] * 8
 
 
 def test_only_the_decoder_learns():
@@ -92,10 +92,10 @@ def test_the_trunk_never_looks_at_its_batch():
     assert not any(module.training for module in model.encoder.modules())
 
 
-def test_features_of_a_picture_do_not_depend_on_its_neighbours():
+def test_features_of_an_image_do_not_depend_on_its_neighbours():
     fresh = captioner()
-    together = extract_image_features(fresh, pictures())
-    alone = torch.cat([extract_image_features(fresh, [picture]) for picture in pictures()])
+    together = extract_image_features(fresh, build_images())
+    alone = torch.cat([extract_image_features(fresh, [image]) for image in build_images()])
     assert torch.allclose(together.float(), alone.float(), atol=2e-3)
 
 
@@ -138,12 +138,12 @@ def blip(tmp_path_factory) -> Path:
 
 def test_a_checkpoint_of_transformers_answers_a_prompt(blip, tmp_path):
     asked = load_captioner(blip, CaptioningSpec(prompt="a photo of", max_tokens=5))
-    found = asked.generate_captions(pictures())
+    found = asked.generate_captions(build_images())
     assert len(found) == 2
     assert not any(text.startswith("a photo of") for text in found)
     asked.save(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "asking.json").read_text()) == {"prompt": "a photo of", "max_tokens": 5}
-    assert load_captioner(tmp_path / "model").generate_captions(pictures()) == found
+    assert load_captioner(tmp_path / "model").generate_captions(build_images()) == found
 
 
 def test_a_prompt_where_one_is_needed_and_none_where_not(blip, taught, tmp_path):

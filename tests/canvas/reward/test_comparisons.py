@@ -43,7 +43,7 @@ def known(comparison: Comparison) -> dict[str, float]:
     return {head: float(value) for head, value in zip(HEADS, found, strict=True) if not np.isnan(value)}
 
 
-def test_a_real_picture_beats_a_corrupted_one_in_what_was_hurt():
+def test_a_real_image_beats_a_corrupted_one_in_what_was_hurt():
     seam = Variant("seam", 0.5, 1)
     assert known(Comparison(0, Variant(), seam, "")) == {"defects": 1, "overall": 1}
     assert known(Comparison(0, seam, Variant(), FOREST)) == {"defects": 0, "overall": 0, "prompted": 0}
@@ -71,7 +71,7 @@ def test_which_scene_is_better_depends_on_the_prompt_alone():
     assert known(Comparison(0, own, other, "")) == {}
 
 
-def test_how_good_a_single_picture_is():
+def test_how_good_a_single_image_is():
     def of(variant: Variant, prompt: str = "") -> dict[str, float]:
         return dict(zip(HEADS, compute_absolute_labels(variant, views()[0], scenes(), prompt).tolist(), strict=True))
 
@@ -121,7 +121,7 @@ def test_a_plain_background_is_not_corrupted_in_ways_that_do_not_show():
     assert sample_real_comparisons([plain], "blurred", 10, seed=0) == []
 
 
-def test_one_kind_against_real_pictures_of_different_views():
+def test_one_kind_against_real_images_of_different_views():
     drawn = sample_real_comparisons(views(), "cut", 3, seed=0)
     assert [one.kinds for one in drawn] == [frozenset({"cut"})] * 3
     assert len({one.view for one in drawn}) == 3
@@ -140,8 +140,8 @@ def test_batches_are_functions_of_the_step_and_two_ranks_share_one():
     assert whole["preferred"].shape == (8, len(HEADS))
 
 
-def test_both_pictures_and_the_original_are_varied_alike():
-    """A real picture is its original on the product, mirrored or not."""
+def test_both_images_and_the_original_are_varied_alike():
+    """A real image is its original on the product, mirrored or not."""
     drawn = [Comparison(0, Variant(), Variant("seam", 0.5, 1), "")] * 12
     batch = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=12, seed=0)(0, 0, 1)
     inside = batch["masks"].expand(-1, 3, -1, -1)

@@ -85,7 +85,7 @@ def test_every_question_is_hurt_by_several_kinds_and_none_is_both_hurt_and_uncle
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_products_at_the_pictures_edge_are_corrupted_too(kind):
+def test_products_at_the_images_edge_are_corrupted_too(kind):
     pixels, _ = scene()
     for rows in (slice(0, 20), slice(0, SIDE)):
         mask = np.zeros((SIDE, SIDE), bool)

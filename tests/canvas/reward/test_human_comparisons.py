@@ -1,4 +1,4 @@
-"""What people said of pictures, as the reward model's training has it."""
+"""What people said of images, as the reward model's training has it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def png(level: int) -> bytes:
 
 
 def row(pin: str, **changed: Any) -> dict[str, Any]:
-    """Both pictures of `pin` were compared by three people, two of whom took the first."""
+    """Both images of `pin` were compared by three people, two of whom took the first."""
     mask = np.zeros((30, 40), bool)
     mask[:, :20] = True
     return (
@@ -71,7 +71,7 @@ def test_a_product_is_never_on_both_sides(tmp_path: Path) -> None:
         assert sorted((len(learnt), len(held_out))) == [0, 2]
 
 
-def test_compared_pictures_ask_which_is_better_and_pictures_alone_how_good(tmp_path: Path) -> None:
+def test_compared_images_ask_which_is_better_and_images_alone_how_good(tmp_path: Path) -> None:
     alone = row("view", second=None, second_image=None, preference=1.0, defects=0.0)
     learnt, _ = known(tmp_path, [row("seen", fidelity=0.5), alone])
     batch = HumanBatches(learnt, words=64).batch(learnt)

@@ -40,8 +40,8 @@ def model() -> RewardModel:
     return build_reward(SPEC).eval()
 
 
-def pictures(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Outputs, originals, masks of `size` pictures."""
+def build_images(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Outputs, originals, masks of `size` images."""
     draw = torch.Generator().manual_seed(0)
     outputs, originals = torch.randint(0, 256, (2, size, 3, side, side), dtype=torch.uint8, generator=draw)
     masks = torch.zeros(size, 1, side, side, dtype=torch.bool)
@@ -50,7 +50,7 @@ def pictures(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor, tor
 
 
 def test_scores_are_probabilities_by_name(model):
-    found = predict_scores(model, *pictures(5), batch_size=2)
+    found = predict_scores(model, *build_images(5), batch_size=2)
     assert sorted(found) == NAMES
     for values in found.values():
         assert values.shape == (5,)
@@ -59,7 +59,7 @@ def test_scores_are_probabilities_by_name(model):
 
 
 def test_scores_do_not_depend_on_the_rest_of_the_batch(model):
-    outputs, originals, masks = pictures(5)
+    outputs, originals, masks = build_images(5)
     together = predict_scores(model, outputs, originals[:1], masks[:1])
     alone = predict_scores(model, outputs[3:4], originals[:1], masks[:1])
     for name in NAMES:
@@ -67,7 +67,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(model):
 
 
 def test_the_originals_background_is_not_seen_but_its_product_is(model):
-    outputs, originals, masks = pictures(2, side=32)
+    outputs, originals, masks = build_images(2, side=32)
     seen = predict_scores(model, outputs, originals, masks)
     elsewhere = torch.where(masks, originals, 255 - originals)
     changed = torch.where(masks, 255 - originals, originals)
@@ -77,7 +77,7 @@ def test_the_originals_background_is_not_seen_but_its_product_is(model):
 
 
 def test_a_prompt_changes_the_overall_score_alone_and_only_by_its_background(model):
-    given = pictures(2)
+    given = build_images(2)
     plain, asked, same, other = (
         predict_scores(model, *given, prompts=prompts)
         for prompts in (None, ["a mug, in a forest"] * 2, ["shoes, in a forest"] * 2, ["a mug, in a lobby"] * 2)
@@ -91,7 +91,7 @@ def test_a_prompt_changes_the_overall_score_alone_and_only_by_its_background(mod
 
 
 def test_a_background_is_told_from_the_others_that_the_model_knows(model):
-    given, forest = pictures(3), "a mug, in a forest"
+    given, forest = build_images(3), "a mug, in a forest"
     assert "background" not in predict_scores(model, *given, prompts=[forest] * 3)  # it knows none to tell it from
     model.register_to_config(backgrounds=["in a forest", "in a lobby"])
     both = [
@@ -118,15 +118,15 @@ def test_words_are_hashed_within_their_buckets():
 
 
 def test_calibration_is_saved_with_the_weights(model, tmp_path):
-    before = predict_scores(model, *pictures(3))
+    before = predict_scores(model, *build_images(3))
     set_calibration(model, dict.fromkeys(HEADS, (np.array([-1.0, 1.0]), np.array([0.2, 0.3]))))
-    after = predict_scores(model, *pictures(3))
+    after = predict_scores(model, *build_images(3))
     for name in NAMES:
         assert ((after[name] > 0.19) & (after[name] < 0.31)).all()
         assert after[name].argsort().tolist() == before[name].argsort().tolist()
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
-    loaded = predict_scores(load_reward(tmp_path), *pictures(3))
+    loaded = predict_scores(load_reward(tmp_path), *build_images(3))
     for name in NAMES:
         assert torch.equal(loaded[name], after[name])
 
@@ -142,15 +142,15 @@ def test_before_calibration_chances_are_the_sigmoid_and_ranks_are_kept_on_one_le
     torch.testing.assert_close(found[middle], torch.full_like(found[middle], 0.5), atol=0.01, rtol=0)
 
 
-def test_pictures_of_the_models_size_are_seen_as_they_are(model):
-    outputs, originals, masks = pictures(1, side=32)
+def test_images_of_the_models_size_are_seen_as_they_are(model):
+    outputs, originals, masks = build_images(1, side=32)
     seen, _, mask = prepare_inputs(model, outputs, originals, masks)
     torch.testing.assert_close((seen + 1) * 127.5, outputs.float())
     assert torch.equal(mask.bool(), masks)
 
 
-def test_a_picture_without_a_product_or_without_a_background_gets_finite_scores(model):
-    outputs, originals, masks = pictures(1)
+def test_an_image_without_a_product_or_without_a_background_gets_finite_scores(model):
+    outputs, originals, masks = build_images(1)
     for mask in (torch.zeros_like(masks), torch.ones_like(masks)):
         assert all(values.isfinite().all() for values in predict_scores(model, outputs, originals, mask).values())
 

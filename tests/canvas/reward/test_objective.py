@@ -46,7 +46,7 @@ def test_backgrounds_are_told_from_those_of_the_batch_and_wordless_ones_teach_no
     assert background_loss(matches, offered, torch.tensor([0, 0, 0])).item() == 0
 
 
-def test_both_pictures_swapped_give_the_same_loss():
+def test_both_images_swapped_give_the_same_loss():
     batch = ComparisonBatches(
         sample_real_comparisons(views(), "recoloured", 4, 0), views(), scenes(), words=64, batch_size=4, seed=0
     )(0, 0, 1)

@@ -15,7 +15,7 @@ SPEC = UNetSpec(image_size=64, channels=(8, 8, 8, 16))
 PLAIN = EdgeSpec(radius=0, epsilon=1e-3)
 
 
-def pictures() -> list[Image.Image]:
+def build_images() -> list[Image.Image]:
     noise = np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8)
     return [Image.fromarray(noise), Image.new("RGBA", (40, 90), (200, 10, 10, 0))]
 
@@ -45,7 +45,7 @@ def test_the_unet_comes_back_from_its_directory(tmp_path):
     assert sorted(file.suffix for file in (tmp_path / "model").iterdir()) == [".json", ".json", ".safetensors"]
     again = load_segmenter(tmp_path / "model")
     for before, after in zip(
-        segmenter.predict_alphas(pictures(), PLAIN), again.predict_alphas(pictures(), PLAIN), strict=True
+        segmenter.predict_alphas(build_images(), PLAIN), again.predict_alphas(build_images(), PLAIN), strict=True
     ):
         assert (before == after).all()
 
@@ -58,17 +58,17 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-def test_mattes_have_their_pictures_sizes():
+def test_mattes_have_their_images_sizes():
     segmenter = build_segmenter(SPEC).eval()
-    alphas = segmenter.predict_alphas(pictures(), EdgeSpec(radius=4, epsilon=1e-3))
+    alphas = segmenter.predict_alphas(build_images(), EdgeSpec(radius=4, epsilon=1e-3))
     assert [alpha.shape for alpha in alphas] == [(70, 50), (90, 40)]
     assert all(alpha.dtype == np.float32 and alpha.min() >= 0 and alpha.max() <= 1 for alpha in alphas)
 
 
-def test_a_picture_alone_and_in_a_batch_has_the_same_matte():
+def test_an_image_alone_and_in_a_batch_has_the_same_matte():
     segmenter = build_segmenter(SPEC).eval()
-    together = segmenter.predict_alphas(pictures(), PLAIN)
-    alone = [segmenter.predict_alphas([picture], PLAIN)[0] for picture in pictures()]
+    together = segmenter.predict_alphas(build_images(), PLAIN)
+    alone = [segmenter.predict_alphas([image], PLAIN)[0] for image in build_images()]
     assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(together, alone, strict=True))
 
 
@@ -150,8 +150,8 @@ def test_an_image_size_that_the_trunk_cannot_halve_is_refused():
         UNetSpec(image_size=100, channels=(8, 8, 8, 8))
 
 
-def test_pictures_are_squeezed_onto_white():
-    tensor = make_square_tensor(pictures()[1], 32)
+def test_images_are_squeezed_onto_white():
+    tensor = make_square_tensor(build_images()[1], 32)
     assert tensor.shape == (3, 32, 32)
     assert tensor.dtype == torch.uint8
     assert (tensor == 255).all()

@@ -28,10 +28,10 @@ def batch(rows: int = 4) -> dict[str, torch.Tensor | list[str]]:
 def test_without_variation_only_mirror_images_come_out():
     pixels, alpha = augment_batch(batch(), Draws(0, 0, 0, 4), STILL)
     original = batch()["pixels"] / 255
-    for picture, mask, true in zip(pixels, alpha, original, strict=True):
-        same = torch.allclose(picture, true, atol=1e-4)
-        assert same or torch.allclose(picture, true.flip(-1), atol=1e-4)
-        assert torch.allclose(picture[0:1], mask, atol=1e-4)
+    for image, mask, true in zip(pixels, alpha, original, strict=True):
+        same = torch.allclose(image, true, atol=1e-4)
+        assert same or torch.allclose(image, true.flip(-1), atol=1e-4)
+        assert torch.allclose(image[0:1], mask, atol=1e-4)
 
 
 def test_a_pasted_product_lies_in_the_scene_and_its_alpha_goes_with_it():
@@ -52,14 +52,14 @@ def test_variation_is_a_function_of_the_sample_and_not_of_the_batch():
     assert not torch.allclose(whole, augment_batch(batch(4), Draws(3, 8, 0, 4), LIVELY)[0])
 
 
-def test_pictures_stay_in_range():
+def test_images_stay_in_range():
     pixels, alpha = augment_batch(batch(), Draws(0, 0, 0, 4), LIVELY)
     for values in (pixels, alpha):
         assert values.min() >= 0
         assert values.max() <= 1 + 1e-5
 
 
-def test_the_loss_wants_the_true_alpha_and_no_product_in_an_empty_picture():
+def test_the_loss_wants_the_true_alpha_and_no_product_in_an_empty_image():
     alpha = torch.zeros(2, 1, 16, 16)
     alpha[0, 0, 4:12, 4:12] = 1
     right = segmentation_loss(20 * (2 * alpha - 1), alpha)

@@ -30,7 +30,7 @@ def test_embeddings_are_of_unit_length_and_normalised_over_their_numbers(model):
     assert torch.allclose(found.mean(dim=1), torch.zeros(3), atol=1e-5)  # LayerNorm without affine
 
 
-def test_pictures_are_squeezed_whole(model):
+def test_images_are_squeezed_whole(model):
     image = torch.full((1, 3, 64, 32), -1.0)
     image[:, :, :8] = 1.0  # a crop of the middle square would lose it
     assert not torch.allclose(

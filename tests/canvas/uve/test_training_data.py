@@ -59,10 +59,10 @@ def crops(batch_size: int) -> BalancedCrops:
         "scene": {pin: "x" if at < 20 else "y" for at, pin in enumerate(ids)},
         "product": {"p0": "mug", "p1": "jug", "p2": "rare"},
     }
-    pictures = [np.full((40, 40, 3), at, np.uint8) for at in range(22)]
+    images = [np.full((40, 40, 3), at, np.uint8) for at in range(22)]
     spec = CropSpec(zoom=1.25, mirror=True)
     classes = {"scene": ["x", "y"], "product": ["jug", "mug"]}
-    return BalancedCrops(ids, pictures, 32, spec, batch_size, 0, labels=labels, classes=classes)
+    return BalancedCrops(ids, images, 32, spec, batch_size, 0, labels=labels, classes=classes)
 
 
 def test_rare_classes_come_as_often_as_frequent_ones():
@@ -75,7 +75,7 @@ def test_rare_classes_come_as_often_as_frequent_ones():
     assert 0.4 < counts[True] / counts.total() < 0.6
 
 
-def test_labels_go_with_their_pictures_and_unknown_ones_are_missing():
+def test_labels_go_with_their_images_and_unknown_ones_are_missing():
     batch = crops(20)(3, 0, 1)
     assert batch["images"].shape == (20, 3, 32, 32)
     for pin, image, (scene, product) in zip(batch["pin_id"], batch["images"], batch["labels"], strict=True):
