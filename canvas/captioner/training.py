@@ -22,12 +22,10 @@ from canvas.pins.images import decode_image
 from canvas.train.data import TensorBatches
 from canvas.train.draws import Draws
 from canvas.train.loop import TrainResult, fit
-from canvas.train.spec import Training
+from canvas.train.spec import Training, TrainSpec
 
 PAD, START, END = "<pad>", "<s>", "</s>"
-
-IGNORE_INDEX = -100
-"""Label that gives no loss."""
+IGNORE_INDEX = -100  # label that gives no loss
 
 
 class CaptionBatch(TypedDict):
@@ -63,13 +61,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int) -> PreTrainedToken
 
 
 def load_caption_batches(
-    captioner: Captioner,
-    pins: Path,
-    captions: Mapping[str, str],
-    *,
-    rows_at_once: int,
-    batch_size: int,
-    seed: int,
+    captioner: Captioner, pins: Path, captions: Mapping[str, str], rows_at_once: int, spec: TrainSpec
 ) -> TensorBatches[CaptionBatch]:
     """Load the pins in `captions` (pin_id -> caption), in memory, 2.5 kB each: the frozen encoder sees each once."""
     ids, features = [], []
@@ -89,7 +81,7 @@ def load_caption_batches(
     )
     labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, IGNORE_INDEX)
     columns: CaptionBatch = {"pin_id": ids, "features": torch.cat(features), "labels": labels}
-    return TensorBatches(columns, batch_size, seed)
+    return TensorBatches(columns, spec.batch_size, spec.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +123,7 @@ def fit_captioner(
     tokenizer = train_tokenizer(captions.values(), params.decoder.vocabulary)
     captioner = build_captioner(params.decoder, tokenizer, params.asking)
     captioner.model.to(default_device())
-    batches = load_caption_batches(
-        captioner, pins, captions, rows_at_once=params.batch_size, batch_size=spec.batch_size, seed=spec.seed
-    )
+    batches = load_caption_batches(captioner, pins, captions, params.batch_size, spec)
     objective = CaptionObjective(params.drop)
     result = fit(captioner.model, objective, batches, spec, checkpoints=checkpoints, log=log)
     captioner.model.eval()

@@ -15,26 +15,16 @@ from numpy.typing import NDArray
 
 from canvas.pins import tables
 from canvas.pins.images import Pixels
-from canvas.reward.corruptions import (
-    CORRUPTIONS,
-    corrupt_image,
-    has_texture,
-    replace_background,
-    soften_background,
-)
+from canvas.reward.corruptions import CORRUPTIONS, corrupt_image, has_texture, replace_background, soften_background
 from canvas.reward.product_views import ProductView, SceneView
 from canvas.reward.spec import HEADS
 from canvas.train.draws import mix_seed
 
 Labels = NDArray[np.float32]  # (Q,), 0..1, NaN unknown
-
-SYNTHETIC_HEADS = HEADS[:3]
-"""Heads that a corruption hurts one by one; the others ask for the image as a whole."""
-
+UNKNOWN = math.nan
+SYNTHETIC_HEADS = HEADS[:3]  # that a corruption hurts one by one; the others ask for the image as a whole
 QUESTION_BY_HEAD = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=True))
 """Head -> question of a judgment. Overall preference is asked with and without a prompt."""
-
-UNKNOWN = math.nan
 
 COMPARISON_SHARES = (0.5, 0.15, 0.15)
 """Of comparisons: real with corrupted, milder with stronger, one kind with another; the rest is about scenes."""

@@ -6,7 +6,7 @@ Images are uint8 [h, w, 3], masks bool [h, w], True is product. Lengths are frac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 import cv2
@@ -31,8 +31,8 @@ class Corruption:
     """One kind of corruption; questions that it neither hurts nor makes unclear stay as good as they were."""
 
     apply: CorruptionFunction
-    hurts: frozenset[str]  # questions, of those that raters are asked, whose answer gets worse
-    unclear: frozenset[str]  # questions whose answer is unknown
+    hurts: Set[str]  # questions, of those that raters are asked, whose answer gets worse
+    unclear: Set[str] = frozenset()  # questions whose answer is unknown
     needs_texture: bool = False  # shows only where the background is not plain
 
 
@@ -299,32 +299,26 @@ def _tint_background(values: FloatPixels, mask: Mask, strength: float, rng: np.r
     return _blend_background(values, mask, _tint_values(values, rng.uniform(0, 2 * np.pi), 40 + 40 * strength))
 
 
-def _build_corruption(
-    apply: CorruptionFunction, hurts: str, unclear: str = "", *, needs_texture: bool = False
-) -> Corruption:
-    return Corruption(apply, frozenset(hurts.split()), frozenset(unclear.split()), needs_texture)
-
-
 CORRUPTIONS: Mapping[str, Corruption] = {
-    "recoloured": _build_corruption(_recolour_product, FIDELITY, AESTHETICS),
-    "darkened": _build_corruption(_shift_brightness, FIDELITY, AESTHETICS),
-    "retextured": _build_corruption(_add_stripes, FIDELITY, "defects aesthetics"),
-    "patched": _build_corruption(_add_patch, "fidelity defects", AESTHETICS),
-    "eroded": _build_corruption(_erode_product, FIDELITY, "defects aesthetics"),
-    "cut": _build_corruption(_cut_product, "fidelity defects", AESTHETICS),
-    "warped": _build_corruption(_warp_product, FIDELITY, "defects aesthetics"),
-    "extended": _build_corruption(_extend_product, "fidelity defects", AESTHETICS),
-    "seam": _build_corruption(_add_seam, DEFECTS, AESTHETICS),
-    "boxed": _build_corruption(_add_box, DEFECTS, AESTHETICS),
-    "artefacts": _build_corruption(_add_artefacts, DEFECTS, AESTHETICS),
-    "scratched": _build_corruption(_add_scratches, DEFECTS, AESTHETICS),
-    "duplicated": _build_corruption(_duplicate_product, DEFECTS, AESTHETICS),
-    "blotched": _build_corruption(_add_blotches, DEFECTS, AESTHETICS),
-    "blurred": _build_corruption(_blur_background, AESTHETICS, needs_texture=True),
-    "pixelated": _build_corruption(_pixelate_background, AESTHETICS, DEFECTS, needs_texture=True),
-    "grainy": _build_corruption(_add_grain, AESTHETICS, DEFECTS),
-    "washed": _build_corruption(_wash_out_background, AESTHETICS, needs_texture=True),
-    "posterised": _build_corruption(_posterize_background, AESTHETICS, DEFECTS, needs_texture=True),
-    "cast": _build_corruption(_tint_background, AESTHETICS, DEFECTS),
+    "recoloured": Corruption(_recolour_product, {FIDELITY}, {AESTHETICS}),
+    "darkened": Corruption(_shift_brightness, {FIDELITY}, {AESTHETICS}),
+    "retextured": Corruption(_add_stripes, {FIDELITY}, {DEFECTS, AESTHETICS}),
+    "patched": Corruption(_add_patch, {FIDELITY, DEFECTS}, {AESTHETICS}),
+    "eroded": Corruption(_erode_product, {FIDELITY}, {DEFECTS, AESTHETICS}),
+    "cut": Corruption(_cut_product, {FIDELITY, DEFECTS}, {AESTHETICS}),
+    "warped": Corruption(_warp_product, {FIDELITY}, {DEFECTS, AESTHETICS}),
+    "extended": Corruption(_extend_product, {FIDELITY, DEFECTS}, {AESTHETICS}),
+    "seam": Corruption(_add_seam, {DEFECTS}, {AESTHETICS}),
+    "boxed": Corruption(_add_box, {DEFECTS}, {AESTHETICS}),
+    "artefacts": Corruption(_add_artefacts, {DEFECTS}, {AESTHETICS}),
+    "scratched": Corruption(_add_scratches, {DEFECTS}, {AESTHETICS}),
+    "duplicated": Corruption(_duplicate_product, {DEFECTS}, {AESTHETICS}),
+    "blotched": Corruption(_add_blotches, {DEFECTS}, {AESTHETICS}),
+    "blurred": Corruption(_blur_background, {AESTHETICS}, needs_texture=True),
+    "pixelated": Corruption(_pixelate_background, {AESTHETICS}, {DEFECTS}, needs_texture=True),
+    "grainy": Corruption(_add_grain, {AESTHETICS}, {DEFECTS}),
+    "washed": Corruption(_wash_out_background, {AESTHETICS}, needs_texture=True),
+    "posterised": Corruption(_posterize_background, {AESTHETICS}, {DEFECTS}, needs_texture=True),
+    "cast": Corruption(_tint_background, {AESTHETICS}, {DEFECTS}),
 }
 """Every kind by name."""

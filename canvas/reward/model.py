@@ -25,22 +25,12 @@ from canvas.masks.composite import max_pool_mask
 from canvas.pins.captions import parse_caption
 from canvas.reward.spec import HEADS, RewardSpec
 
-INPUT_CHANNELS = 10
-"""Image, product as it was, what changed in it, mask."""
-
-MAX_WORDS = 16
-"""Words of a background that are read."""
-
-KNOTS = 64
-"""Points of each head's calibration curve."""
-
-RANK_SHARE = 0.01
-"""Share of the calibrated chance that only keeps ranks."""
-
+INPUT_CHANNELS = 10  # image, product as it was, what changed in it, mask
+MAX_WORDS = 16  # of a background that are read
+KNOTS = 64  # of each head's calibration curve
+RANK_SHARE = 0.01  # of the calibrated chance only keeps ranks
 PHOTO_DROPOUT = 0.5
-
-REGIONS = 3
-"""Regions that features are pooled over: product, its edge, background."""
+REGIONS = 3  # that features are pooled over: product, its edge, background
 
 
 class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]

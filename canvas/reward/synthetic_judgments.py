@@ -15,9 +15,7 @@ from canvas.reward.comparisons import QUESTION_BY_HEAD, Comparison, compute_abso
 from canvas.reward.spec import HEADS
 
 SYNTHETIC_RATER = "synthetic"
-
-CHUNK_SIZE = 500
-"""Comparisons whose rows are in memory."""
+CHUNK_SIZE = 500  # comparisons whose rows are in memory
 
 
 def write_synthetic_judgments(path: Path, sets: Mapping[str, ComparisonBatches]) -> int:

@@ -24,17 +24,10 @@ from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 
-SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")
-"""Sets of comparisons that the metrics are of."""
-
-HELD_OUT_SPLITS = ("unseen_product", "unseen_both")
-"""Splits whose products nobody trains on."""
-
-CALIBRATION_SPLITS = ("unseen_view",)
-"""Splits of images that nobody trains on, of products that training knows."""
-
-MAX_BACKGROUNDS = 64
-"""Backgrounds that the model tells from the one asked for."""
+SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")  # of comparisons that the metrics are computed on
+HELD_OUT_SPLITS = ("unseen_product", "unseen_both")  # whose products nobody trains on
+CALIBRATION_SPLITS = ("unseen_view",)  # of images that nobody trains on, of products that training knows
+MAX_BACKGROUNDS = 64  # that the model tells from the one asked for
 
 
 def build_comparison_sets(

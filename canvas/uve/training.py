@@ -28,9 +28,7 @@ from canvas.train.spec import TrainSpec
 from canvas.uve.model import UveModel
 from canvas.uve.spec import TASKS, TrainUveParams
 
-MISSING = -1
-"""Label of a pin that a task has no class for: no loss."""
-
+MISSING = -1  # label of a pin that a task has no class for: no loss
 Labels = Mapping[str, Mapping[str, str]]
 """Task -> pin_id -> class; pins without a class are left out."""
 
