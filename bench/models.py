@@ -8,7 +8,7 @@ from open_clip import CLIP
 
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import build_denoiser
 from lifecycle.declare.params import load_sections, read_section
 
@@ -23,7 +23,7 @@ def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DCo
     width, pooled = compute_text_widths([text.first, text.second])
     torch.manual_seed(0)
     return build_denoiser(
-        read_section(DenoiserSpec, "denoiser", sections),
+        read_section(UNetSpec, "denoiser", sections),
         latent_channels=latent_channels,
         sample_size=sample_size,
         text_width=width,

@@ -38,7 +38,8 @@ from torchvision import transforms
 from bench.measurement import measure_in_turns, measure_seconds
 from bench.models import build_random_denoiser, build_random_kl_autoencoder, build_random_text_encoders
 from canvas.clip.model import TextTower, encode_prompts
-from canvas.denoiser.objective import TEXT_TO_IMAGE_COLUMNS, DenoisingObjective
+from canvas.denoiser.batch import build_batches
+from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.spec import DiffusionSpec
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec
@@ -177,8 +178,7 @@ def build_canvas_run(sizes: Sizes, shards: Path, vae: Vae, work: Path, precision
     """Build a measure of the seconds of STEPS steps of our loop, without building and saving the model."""
     train = replace(sizes.train, precision=precision)
     rows = ShardRows(shards)
-    columns = {name: name for name in TEXT_TO_IMAGE_COLUMNS}
-    batches = rows.build_batches(rows.index, columns, train.batch_size, train.seed)
+    batches = build_batches(rows, rows.index, "none", train.batch_size, train.seed)
     scale = get_latent_scale(vae)
     objective = DenoisingObjective(sizes.diffusion, scale, captions=1, caption_dropout=0.1, inpaint=False)
     unet = sizes.build_denoiser()

@@ -21,14 +21,12 @@ def mine_styles(
     report: Output[Report],
 ) -> None:
     """Find style clusters and boards with a style of their own among the embedded pins; name them, drop the rest."""
-    import pyarrow as pa
-
     from canvas.pins import tables
+    from canvas.styles.build import build_board_styles, build_cluster_styles, compare_boards
     from canvas.styles.clusters import cluster_vectors
     from canvas.styles.mining import group_by_board, group_by_cluster, read_embedded_pins
     from canvas.styles.pins import draw_style_strips
-    from canvas.styles.rows import build_board_rows, build_cluster_rows, compare_boards
-    from canvas.styles.table import read_styles
+    from canvas.styles.table import read_styles, write_styles
     from evaluation.measures.styles import compute_mining_metrics
     from evaluation.pages.style_gallery import render_style_gallery
     from evaluation.statistics.significance import find_significant
@@ -50,9 +48,9 @@ def mine_styles(
     boards = group_by_board(embedded, indices)
     tests = compare_boards(boards, embedded, indices, limits, spec.seed)
     significant = find_significant([test.p_value for test in tests.values()], limits.chance)
-    rows = build_cluster_rows(clusters, embedded, limits)
-    rows += build_board_rows(boards, embedded, limits, tests, significant)
-    tables.write(styles.path, [pa.Table.from_pylist(rows, tables.STYLES)], tables.STYLES)
+    of_clusters = build_cluster_styles(clusters, embedded, limits)
+    of_boards = build_board_styles(boards, embedded, limits, tests, significant)
+    write_styles(styles.path, [*of_clusters, *of_boards])
 
     table = read_styles(styles.path)
     scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth.path, ["pin_id", "scene"]).to_pylist()}

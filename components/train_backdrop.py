@@ -44,7 +44,7 @@ def train_backdrop(
     from canvas.shards.rows import ShardRows, has_product
 
     params, rows, shared = train_backdrop, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
-    trainer = DenoiserTrainer(params, *shared, vae=vae.path, rows=rows, masks="product", selects=has_product)
+    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product)
     torch.manual_seed(trainer.spec.seed)
     unet = add_lora(load_denoiser(inpaint.path), rank=params.lora.rank, alpha=params.lora.alpha)
     run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec, UNetSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
@@ -15,7 +15,7 @@ def train_base(
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
-    denoiser: DenoiserSpec,
+    denoiser: UNetSpec,
     diffusion: DiffusionSpec,
     shards: Input[Shards],
     vae: Input[Vae],
@@ -39,7 +39,7 @@ def train_base(
     from canvas.vae.model import get_scale_factor
 
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
-    trainer = DenoiserTrainer(train_base, *shared, vae=vae.path, rows=rows, masks="none", selects=is_any_row)
+    trainer = DenoiserTrainer(train_base, *shared, vae_path=vae.path, rows=rows, masks="none", selects=is_any_row)
     torch.manual_seed(trainer.spec.seed)
     unet = build_denoiser(
         denoiser,

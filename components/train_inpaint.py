@@ -35,7 +35,7 @@ def train_inpaint(
     from canvas.shards.rows import ShardRows, is_any_row
 
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
-    trainer = DenoiserTrainer(train_inpaint, *shared, vae=vae.path, rows=rows, masks="random", selects=is_any_row)
+    trainer = DenoiserTrainer(train_inpaint, *shared, vae_path=vae.path, rows=rows, masks="random", selects=is_any_row)
     unet = add_inpaint_channels(load_denoiser(base.path))
     run = trainer.train(unet, scratch.path, log)
     unet.save_pretrained(model.path / "unet")

@@ -49,15 +49,15 @@ def train_ip_adapter(
     from canvas.denoiser.image_prompt_training import build_image_prompt_denoiser
     from canvas.denoiser.lora import save_lora
     from canvas.denoiser.training import DenoiserTrainer
-    from canvas.shards.rows import ImageRows, has_product
+    from canvas.shards.rows import ShardRows, has_product
     from canvas.uve.pin_embeddings import PinEmbeddings
 
     params, shared = train_ip_adapter, (training, held_out, sample_sheet, diffusion)
     table, lora = PinEmbeddings(embeddings.path, params.source), params.lora
-    rows = ImageRows(shards.path, lambda pins: torch.from_numpy(table.read(pins)))
+    rows = ShardRows(shards.path, lambda pins: torch.from_numpy(table.read(pins)))
     drops = params.image_dropout
     trainer = DenoiserTrainer(
-        params, *shared, vae=vae.path, rows=rows, masks="product", selects=has_product, image_dropout=drops
+        params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product, image_dropout=drops
     )
     folders = inpaint.path, backdrop.path, engaged.path
     unet = build_image_prompt_denoiser(folders, rows, table.width, lora, params.style_layers, trainer.spec.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, LoraSpec, SheetSpec
-from canvas.shards.engagement import EngagementRule
+from canvas.shards.spec import EngagementRule
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
@@ -49,7 +49,7 @@ def tune_engaged(
 
     params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     selection = EngagementSelection(rows.index, params.rule)
-    trainer = DenoiserTrainer(params, *shared, vae=vae.path, rows=rows, masks="product", selects=selection)
+    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)
     unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
     torch.manual_seed(trainer.spec.seed)
     add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
 
+from canvas.denoiser.batch import read_batch
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
@@ -64,12 +65,12 @@ class ConditionedPin:
 
     def load_sample(self) -> DecoderSample:
         """Decode the pin, cropped as its latents are."""
-        stored = _read_columns(self.shards, [self.row.row], {"moments": "moments", "sizes": "sizes"})
+        stored = self.shards.read_columns([self.row.row], ["moments", "sizes"])
         height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
         view = View((height, width), top, left, (frame[0], frame[1]))
         grey = Image.fromarray((decode_alpha(self.alpha_bytes) * 255).round().astype(np.uint8))
         pixels = extract_view(composite_on_white(decode_image(self.image_bytes)), view)
-        latents = stored["moments"][0].chunk(2)[0]
+        latents = stored["moments"][0].float().chunk(2)[0]
         if self.generated_latents is not None:
             shards, row = self.generated_latents
             latents = torch.as_tensor(shards[row]["latents"])
@@ -165,15 +166,14 @@ class LatentGenerator:
 
     def _generate_batch(self, rows: Sequence[int]) -> torch.Tensor:
         """Raw latents (N, C, h, w) on the CPU; a pin's noise is a function of the seed and its row."""
-        names = {name: name for name in ("text_states", "text_pooled", "sizes")}
-        columns = _read_columns(self.shards, rows, names | {"masked": "masked_product", "holes": "holes_product"})
+        batch = read_batch(self.shards, rows, "product")
         device = self.unet.device
         condition = Condition(
-            states=columns["text_states"][:, 0].to(device),
-            pooled=columns["text_pooled"][:, 0].to(device),
-            sizes=columns["sizes"].to(device),
-            hole=columns["holes"][:, 0].to(device),
-            masked_latents=self.scale.normalize(columns["masked"][:, 0]).to(device),
+            states=batch["text_states"][:, 0].float().to(device),
+            pooled=batch["text_pooled"][:, 0].float().to(device),
+            sizes=batch["sizes"].float().to(device),
+            hole=batch["holes"][:, 0].float().to(device),
+            masked_latents=self.scale.normalize(batch["masked"][:, 0].float()).to(device),
         )
         sampler = LatentSampler(
             unet=self.unet,
@@ -184,7 +184,7 @@ class LatentGenerator:
             guidance_stop=self.spec.guidance_stop,
             precision=self.spec.precision,
         )
-        noise = sample_noise(columns["masked"].shape[2:], [self.seed + row for row in rows], device)
+        noise = sample_noise(batch["masked"].shape[2:], [self.seed + row for row in rows], device)
         return sampler.sample(noise, condition).cpu()
 
 
@@ -221,8 +221,3 @@ def read_decoder_pins(
         train_pins += generator.generate_latents(select_even_runs(train_pins, generated), path / "painted", world)
         scored_pins += generator.generate_latents(scored_pins, path / "painted-held-out", world)
     return train_pins, scored_pins
-
-
-def _read_columns(shards: ShardRows, rows: Sequence[int], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    batch = shards.read_batch(rows, names)
-    return {name: torch.as_tensor(batch[name]).float() for name in names}

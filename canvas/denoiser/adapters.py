@@ -30,7 +30,7 @@ MOVED = {
 
 
 def detach_adapters(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig) -> None:
-    """Write the adapters into `directory` and leave the bare denoiser; `put_on` undoes it."""
+    """Write the adapters into `directory` and leave the bare denoiser; `attach_adapters` undoes it."""
     names = list_lora_names(unet)
     for name in names:
         save_lora(unet, directory / "lora" / name, name)
@@ -42,8 +42,7 @@ def detach_adapters(unet: UNet2DConditionModel, directory: Path, config: Adapter
 
 
 def attach_adapters(unet: UNet2DConditionModel, directory: Path) -> None:
-    """Load what `take_off` wrote: LoRAs count; image prompts, and a LoRA that is theirs, do not until a style is
-    asked for."""
+    """Load what `detach_adapters` wrote: LoRAs count; image prompts and their LoRA do not, until a style is used."""
     for folder in sorted((directory / "lora").glob("*")):
         load_lora(unet, folder, folder.name)
     set_style_lora(unet, None)

@@ -1,4 +1,4 @@
-"""LoRA on every linear and convolution layer of the denoiser (peft), in the format that diffusers loads."""
+"""LoRA on every linear and convolution layer of the UNet (peft), in the format that diffusers loads."""
 
 from __future__ import annotations
 
@@ -23,13 +23,8 @@ STYLE_LORA = "style"
 """The LoRA that image prompts were trained with: it is on only while there is one."""
 
 
-def list_lora_targets(model: nn.Module) -> list[str]:
-    """Names of all linear and convolution layers."""
-    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-
-
 def list_lora_names(unet: UNet2DConditionModel) -> list[str]:
-    """Names of the LoRAs that the UNet has."""
+    """Return the names of the LoRAs that the UNet has."""
     return list(getattr(unet, "peft_config", {}))
 
 
@@ -39,7 +34,8 @@ def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = D
     The second factor starts at zero, so the output does not change before training (Hu et al. 2021).
     """
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list_lora_targets(unet)), name)
+    layers = [layer_name for layer_name, layer in unet.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), name)
     for layer in unet.modules():
         if isinstance(layer, LoraLayer):
             layer.cast_input_dtype_enabled = False  # it has the base's; autocast would convert all inputs back
@@ -57,13 +53,13 @@ def save_lora(unet: UNet2DConditionModel, directory: Path, name: str = DEFAULT_L
 
 def load_lora(unet: UNet2DConditionModel, directory: Path, name: str = DEFAULT_LORA) -> UNet2DConditionModel:
     """Add the LoRA that `save_lora` wrote, in place; returns the UNet. Raises ValueError if there is none."""
-    if not (Path(directory) / LORA_FILE).is_file():
+    if not (directory / LORA_FILE).is_file():
         raise ValueError(f"{directory} holds no {LORA_FILE}: name a directory that a LoRA stage wrote")
     weights, alphas, metadata = StableDiffusionXLInpaintPipeline.lora_state_dict(
         str(directory), weight_name=LORA_FILE, return_lora_metadata=True, use_safetensors=True
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the UNet may have several LoRAs
         StableDiffusionXLInpaintPipeline.load_lora_into_unet(
             weights, alphas, unet, adapter_name=name, metadata=metadata
         )
@@ -77,27 +73,25 @@ def merge_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     A denoiser with a LoRA on every layer runs two more small layers for each of its own; merged it runs none.
     """
     names = list_lora_names(unet)
-    own = (
-        (unet.peft_config[STYLE_LORA], get_peft_model_state_dict(unet, adapter_name=STYLE_LORA))
-        if STYLE_LORA in names
-        else None
-    )
-    if others := [name for name in names if name != STYLE_LORA]:
+    others = [name for name in names if name != STYLE_LORA]
+    style_config = unet.peft_config[STYLE_LORA] if STYLE_LORA in names else None
+    style_weights = get_peft_model_state_dict(unet, adapter_name=STYLE_LORA) if STYLE_LORA in names else {}
+    if others:
         unet.fuse_lora(adapter_names=others)
     if names:
         unet.unload_lora()
-    if own is not None:
-        unet.add_adapter(own[0], STYLE_LORA)
-        set_peft_model_state_dict(unet, own[1], STYLE_LORA)
+    if style_config is not None:
+        unet.add_adapter(style_config, STYLE_LORA)
+        set_peft_model_state_dict(unet, style_weights, STYLE_LORA)
         set_style_lora(unet, None)
     return unet
 
 
 def set_style_lora(unet: UNet2DConditionModel, strengths: Mapping[str, float] | None) -> None:
-    """Let the LoRA of image prompts, if there is one, count as the picture does; None: off. All others count.
+    """Let the LoRA of image prompts, if there is one, count as the image does; None: off. All others count.
 
-    `strengths`: of the picture in each cross-attention layer, by name. A layer of an attention block counts as the
-    block's strongest, one outside of them as the weakest of all: where only some blocks see the picture, the LoRA
+    `strengths`: of the image in each cross-attention layer, by name. A layer of an attention block counts as the
+    block's strongest, one outside of them as the weakest of all: where only some blocks see the image, the LoRA
     changes no others.
     """
     names = list_lora_names(unet)
@@ -105,14 +99,14 @@ def set_style_lora(unet: UNet2DConditionModel, strengths: Mapping[str, float] | 
     for layer, strength in (strengths or {}).items():
         block = layer.partition(".transformer_blocks")[0]
         blocks[block] = max(blocks.get(block, 0.0), min(1.0, strength))
-    on = [name for name in names if name != STYLE_LORA or any(blocks.values())]
-    if not on:
+    active = [name for name in names if name != STYLE_LORA or any(blocks.values())]
+    if not active:
         if names:
             unet.disable_lora()
         return
     unet.enable_lora()
-    unet.set_adapters(on)
-    if STYLE_LORA in on:
+    unet.set_adapters(active)
+    if STYLE_LORA in active:
         for name, layer in unet.named_modules():
             if isinstance(layer, LoraLayer):
                 own = (strength for block, strength in blocks.items() if name.startswith(f"{block}."))
@@ -123,20 +117,17 @@ def set_style_lora(unet: UNet2DConditionModel, strengths: Mapping[str, float] | 
 def fuse_loras(unet: UNet2DConditionModel, names: Sequence[str]) -> Iterator[None]:
     """Within the context the LoRAs of these names, and no others, are part of the weights: as fast as merged, and
     undone afterwards up to rounding."""
-    if not names:
-        if list_lora_names(unet):
-            unet.disable_lora()
-        try:
-            yield
-        finally:
-            if list_lora_names(unet):
-                unet.enable_lora()
-        return
-    unet.fuse_lora(adapter_names=list(names))
+    if names:
+        unet.fuse_lora(adapter_names=list(names))
+    elif list_lora_names(unet):
+        unet.disable_lora()
     try:
         yield
     finally:
-        unet.unfuse_lora()
+        if names:
+            unet.unfuse_lora()
+        elif list_lora_names(unet):
+            unet.enable_lora()
 
 
 @contextmanager
@@ -144,7 +135,7 @@ def fold_lora_weights(unet: UNet2DConditionModel) -> Iterator[None]:
     """Within the context each layer with a LoRA multiplies once, by W + BA formed anew in every pass, and the LoRA
     still learns; afterwards by W, A and B one after the other, as peft has it. Both are the same up to rounding.
 
-    It costs the gradient of all of W, and saves passing pictures through A and B: faster where the rank is not far
+    It costs the gradient of all of W, and saves passing images through A and B: faster where the rank is not far
     below the width, slower for large denoisers.
     """
     layers = [layer for layer in unet.modules() if isinstance(layer, LoraLayer)]

@@ -1,11 +1,11 @@
 """How noise is added, what the denoiser predicts and how its errors are weighed: eps, v and flow.
 
-Latents are (B, C, h, w), about unit variance; times are (B,), in timesteps from 0 (clean) to `train_timesteps`.
+Latents are (B, C, h, w), about unit variance; timesteps are (B,), from 0 (clean) to `train_timesteps`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
@@ -14,22 +14,6 @@ from canvas.denoiser.spec import DiffusionSpec
 
 if TYPE_CHECKING:
     from canvas.train.draws import Draws
-
-
-class Process(Protocol):
-    """A noising process."""
-
-    def times(self, draws: Draws) -> torch.Tensor:
-        """Training times, (B,), one a sample of `draws`."""
-
-    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Latents at `times`."""
-
-    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """What the denoiser is to output for `noisy(clean, noise, times)`."""
-
-    def weights(self, times: torch.Tensor) -> torch.Tensor:
-        """Loss weights, (B,)."""
 
 
 class Flow:
@@ -42,63 +26,67 @@ class Flow:
         self.mean, self.std, self.shift = spec.time_mean, spec.time_std, spec.shift
         self.train_timesteps = spec.train_timesteps
 
-    def times(self, draws: Draws) -> torch.Tensor:
+    def sample_timesteps(self, draws: Draws) -> torch.Tensor:
+        """Return timesteps to train at, one a sample of `draws`."""
         sigma = torch.sigmoid(self.mean + self.std * draws.normal(len(draws)))
         return self.shift * sigma / (1 + (self.shift - 1) * sigma) * self.train_timesteps
 
-    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        sigma = _expand_to_latents(times / self.train_timesteps)
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the latents at `timesteps`."""
+        sigma = _expand_to_latents(timesteps / self.train_timesteps)
         return (1 - sigma) * clean + sigma * noise
 
-    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    def compute_target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return what the denoiser is to predict for `add_noise(clean, noise, timesteps)`."""
         return noise - clean
 
-    def weights(self, times: torch.Tensor) -> torch.Tensor:
-        return torch.ones_like(times)
+    def compute_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the weights of the loss, (B,)."""
+        return torch.ones_like(timesteps)
 
 
 class Diffusion:
-    """Variance-preserving diffusion on a discrete schedule; predicts the noise (eps, Ho et al. 2020) or v (Salimans
-    and Ho 2022)."""
+    """Variance-preserving diffusion on a discrete schedule, with the methods of `Flow`; predicts the noise (eps, Ho et
+    al. 2020) or v (Salimans and Ho 2022)."""
 
     def __init__(self, spec: DiffusionSpec) -> None:
         self.prediction = spec.prediction
         self.gamma = spec.min_snr_gamma
         self.signal = build_training_scheduler(spec).alphas_cumprod.float()  # (train_timesteps,), squared
 
-    def times(self, draws: Draws) -> torch.Tensor:
+    def sample_timesteps(self, draws: Draws) -> torch.Tensor:
         return draws.integers(len(self.signal), len(draws))
 
-    def _amplitudes(self, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        signal = self.signal.to(times.device)[times]
-        return _expand_to_latents(signal.sqrt()), _expand_to_latents((1 - signal).sqrt())
-
-    def noisy(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        alpha, sigma = self._amplitudes(times)
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = self._compute_amplitudes(timesteps)
         return alpha * clean + sigma * noise
 
-    def target(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    def compute_target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         if self.prediction == "eps":
             return noise
-        alpha, sigma = self._amplitudes(times)
+        alpha, sigma = self._compute_amplitudes(timesteps)
         return alpha * noise - sigma * clean
 
-    def weights(self, times: torch.Tensor) -> torch.Tensor:
-        """min(SNR, gamma) as a weight of the clean-latents error, turned into one of eps (/ SNR) or v (/ SNR + 1)."""
-        signal = self.signal.to(times.device)[times]
+    def compute_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return min(SNR, gamma), a weight of the clean latents' error, as one of eps (/ SNR) or v (/ SNR + 1)."""
+        signal = self.signal.to(timesteps.device)[timesteps]
         if self.gamma is None:
             return torch.ones_like(signal)
         ratio = signal / (1 - signal)
         return ratio.clamp(max=self.gamma) / (ratio if self.prediction == "eps" else ratio + 1)
 
+    def _compute_amplitudes(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        signal = self.signal.to(timesteps.device)[timesteps]
+        return _expand_to_latents(signal.sqrt()), _expand_to_latents((1 - signal).sqrt())
 
-def build_process(spec: DiffusionSpec) -> Process:
-    """The process of `spec`."""
+
+def build_process(spec: DiffusionSpec) -> Flow | Diffusion:
+    """Build the process of `spec`."""
     return Flow(spec) if spec.prediction == "flow" else Diffusion(spec)
 
 
 def build_training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
-    """The diffusers scheduler that samples what `spec` trains; saved beside the denoiser."""
+    """Build the diffusers scheduler that samples what `spec` trains; it is saved beside the denoiser."""
     if spec.prediction == "flow":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=spec.train_timesteps, shift=spec.shift)
     return DDIMScheduler(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 
-from canvas.denoiser.objective import MaskKind, map_columns
+from canvas.denoiser.batch import MaskKind, read_batch
 from canvas.denoiser.sampling import Condition, LatentSampler
 from canvas.denoiser.spec import SheetSpec
 from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
-from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
+from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket, spread_evenly
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import Vae, get_scale_factor
 
@@ -22,7 +21,7 @@ PIXELS_PER_PASS = 1024 * 1024
 
 
 class SampleSheet:
-    """A sheet of held-out pins: the original, what is known of it (inpainting), and a sample.
+    """A sheet of held-out pins: the original, what the denoiser sees of it (inpainting), and a sample.
 
     The same pins, captions and noise in every call. Raises ValueError if no pin is held out.
     """
@@ -41,10 +40,7 @@ class SampleSheet:
         if not held_out:
             raise ValueError("no such pin is held out: without products that have a good mask there is nothing to draw")
         rows = max(group_by_bucket(held_out).values(), key=len)
-        places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
-        batch = shards.read_batch([rows[place] for place in places], map_columns(masks))
-        self.columns = {name: column.float() for name, column in batch.items() if isinstance(column, torch.Tensor)}
-        self.is_inpainting = masks != "none"
+        self.batch = read_batch(shards, spread_evenly(rows, spec.pins), masks)
         self.vae = vae
         self.scheduler = scheduler
         self.spec = spec
@@ -52,35 +48,16 @@ class SampleSheet:
     @torch.no_grad()
     def draw(self, denoiser: UNet2DConditionModel) -> Image.Image:
         """Return the sheet with samples of `denoiser`, to whose device the autoencoder moves."""
-        vae = self.vae.to(denoiser.device)
-        latents = {"original": self.columns["moments"].chunk(2, dim=1)[0]}
-        if self.is_inpainting:
-            latents["known"] = self.columns["masked"][:, 0]
-        latents["sample"] = self._sample(denoiser)
-        images, labels = [], []
-        for label, raw in latents.items():
-            pixels = raw.shape[-2] * raw.shape[-1] * get_scale_factor(vae) ** 2
-            for part in raw.to(vae.device, vae.dtype).split(max(1, PIXELS_PER_PASS // pixels)):
-                decoded = tensor_to_bytes(vae.decode(part).sample)
-                images += [Image.fromarray(image) for image in decoded.permute(0, 2, 3, 1).cpu().numpy()]
-            labels += [label] * len(raw)
-        return draw_contact_sheet(images, labels, columns=len(raw), cell=128)
-
-    def draw_png(self, denoiser: UNet2DConditionModel) -> bytes:
-        """Return the sheet as PNG."""
-        return encode_png(self.draw(denoiser))
-
-    def _sample(self, denoiser: UNet2DConditionModel) -> torch.Tensor:
-        columns, scale = self.columns, get_latent_scale(self.vae)
-        shape = columns["moments"].chunk(2, dim=1)[0].shape
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
+        vae, scale, batch = self.vae.to(denoiser.device), get_latent_scale(self.vae), self.batch
+        original = batch["moments"].float().chunk(2, dim=1)[0]
+        masked = batch["masked"][:, 0].float() if "masked" in batch else None
         condition = Condition(
-            states=columns["text_states"][:, 0],
-            pooled=columns["text_pooled"][:, 0],
-            sizes=columns["sizes"],
-            hole=columns["holes"][:, 0] if self.is_inpainting else None,
-            masked_latents=scale.normalize(columns["masked"][:, 0]) if self.is_inpainting else None,
-            image_embeddings=columns["image"][:, None] if "image" in columns else None,
+            states=batch["text_states"][:, 0].float(),
+            pooled=batch["text_pooled"][:, 0].float(),
+            sizes=batch["sizes"].float(),
+            hole=batch["holes"][:, 0].float() if "holes" in batch else None,
+            masked_latents=None if masked is None else scale.normalize(masked),
+            image_embeddings=batch["image"][:, None].float() if "image" in batch else None,
         )
         sampler = LatentSampler(
             unet=denoiser,
@@ -89,4 +66,18 @@ class SampleSheet:
             steps=self.spec.steps,
             guidance_scale=self.spec.guidance_scale,
         )
-        return sampler.sample(noise, condition)
+        noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
+        images, labels = [], []
+        for label, raw in (("original", original), ("known", masked), ("sample", sampler.sample(noise, condition))):
+            if raw is None:
+                continue
+            pixels = raw.shape[-2] * raw.shape[-1] * get_scale_factor(vae) ** 2
+            for part in torch.split(raw.to(vae.device, vae.dtype), max(1, PIXELS_PER_PASS // pixels)):
+                decoded = tensor_to_bytes(vae.decode(part).sample)
+                images += [Image.fromarray(image) for image in decoded.permute(0, 2, 3, 1).cpu().numpy()]
+            labels += [label] * len(raw)
+        return draw_contact_sheet(images, labels, columns=len(original), cell=128)
+
+    def draw_png(self, denoiser: UNet2DConditionModel) -> bytes:
+        """Return the sheet as PNG."""
+        return encode_png(self.draw(denoiser))

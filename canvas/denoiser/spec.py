@@ -1,31 +1,36 @@
-"""What the denoiser is, and how it is trained and sampled: params of stages, so this module is light to import."""
+"""How the denoiser is built, trained and sampled: params of stages, so this module is light to import."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Lt, MinLen
 
 from canvas.ranges import Count, GuidanceScale, NonNegative, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
+RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
+"""Of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DenoiserSpec:
-    """Widths and depths of the UNet, one entry a resolution, finest first."""
+class UNetSpec:
+    """Widths and depths of the UNet."""
 
     channels: tuple[int, ...]  # one a resolution, finest first
-    layers_per_block: int
+    layers_per_block: int  # residual blocks a resolution
     transformer_layers: tuple[int, ...]  # transformer blocks after each residual block; 0: no attention there
     heads: tuple[int, ...]  # of attention, one a resolution
     size_embedding: int  # width of the sinusoidal embedding of each of the SIZE_IDS
-    norm_groups: int
+    norm_groups: int  # of group normalisation; each of the channels is a multiple
     init_from: str | None  # directory or hub id of a diffusers UNet, or of a pipeline that holds one in unet/
 
     def __post_init__(self) -> None:
-        for name in ("transformer_layers", "heads"):
-            if len(getattr(self, name)) != len(self.channels):
+        for name, values in (("transformer_layers", self.transformer_layers), ("heads", self.heads)):
+            if len(values) != len(self.channels):
                 raise ValueError(
-                    f"denoiser.{name} has {len(getattr(self, name))} entries for {len(self.channels)} resolutions: "
+                    f"denoiser.{name} has {len(values)} entries for {len(self.channels)} resolutions: "
                     "give one an entry of denoiser.channels"
                 )
         if uneven := [width for width in self.channels if width % self.norm_groups]:
@@ -36,26 +41,26 @@ class DenoiserSpec:
 class DiffusionSpec:
     """The noising process. Values of the other family of processes must be null: they would be ignored."""
 
-    prediction: Literal["eps", "v", "flow"]  # flow needs the times and the shift; eps and v the betas
-    train_timesteps: int
+    prediction: Literal["eps", "v", "flow"]  # flow needs time_mean, time_std and shift; eps and v the betas
+    train_timesteps: int  # the highest timestep: noise alone
     # flow (Esser et al. 2024): sigma = sigmoid(time_mean + time_std * normal), then shifted
-    time_mean: float | None  # of the normal distribution that training's times come from, before the shift
-    time_std: float | None  # likewise
-    shift: float | None  # > 1: more noise; for bigger latents (their eq. 23)
+    time_mean: float | None  # of the normal distribution that training's timesteps come from, before the shift
+    time_std: float | None  # its standard deviation
+    shift: float | None  # > 1: more noise; for bigger latents (Esser et al. 2024, eq. 23)
     # eps, v
-    beta_start: float | None
-    beta_end: float | None
-    zero_terminal_snr: bool | None  # Lin et al. 2023, Algorithm 1
-    min_snr_gamma: float | None  # Hang et al. 2023; null: unweighted
+    beta_start: float | None  # of the noise schedule, at the first timestep
+    beta_end: float | None  # at the last timestep
+    zero_terminal_snr: bool | None  # whether the last timestep is pure noise (Lin et al. 2023, Algorithm 1)
+    min_snr_gamma: float | None  # limit of the loss's weights (Hang et al. 2023); null: unweighted
 
     def __post_init__(self) -> None:
         of_flow = ("time_mean", "time_std", "shift")
         of_betas = ("beta_start", "beta_end", "zero_terminal_snr")
-        flow = self.prediction == "flow"
-        for name in of_flow if flow else of_betas:
+        is_flow = self.prediction == "flow"
+        for name in of_flow if is_flow else of_betas:
             if getattr(self, name) is None:
                 raise ValueError(f"diffusion.{name} is null: prediction {self.prediction!r} needs it")
-        for name in (*of_betas, "min_snr_gamma") if flow else of_flow:
+        for name in (*of_betas, "min_snr_gamma") if is_flow else of_flow:
             if (value := getattr(self, name)) is not None:
                 raise ValueError(
                     f"diffusion.{name} is {value}, but prediction {self.prediction!r} ignores it: use null"
@@ -67,25 +72,31 @@ class DiffusionSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SamplingSpec:
-    """Sampling of many pictures."""
+class PassSpec:
+    """How many images go through the denoiser at once, and in which number format."""
 
-    steps: Count
-    guidance_scale: GuidanceScale  # 1: no guidance
-    guidance_stop: Share  # share of the steps that is guided, from the first
     batch_size: Count  # images in a pass
     precision: Precision  # of the denoiser; latents stay fp32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSpec(PassSpec):
+    """Sampling of many images."""
+
+    steps: Count  # of the sampler
+    guidance_scale: GuidanceScale  # 1: no guidance
+    guidance_stop: Share  # share of the steps that is guided, from the first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendedSampling:
     """Settings that a generator carries, for callers that give none."""
 
-    steps: Count
+    steps: Count  # of the sampler
     guidance_scale: GuidanceScale  # beside a prompt; 1: no guidance
     guidance_stop: Share  # share of the steps that is guided, from the first
     style_guidance_scale: GuidanceScale  # of a style without a prompt
-    style_guidance_stop: Share  # likewise
+    style_guidance_stop: Share  # of the steps of such a request that is guided
     style_strength: NonNegative  # 1: as trained
     scheduler: str | None  # euler, heun or dpm++ of a flow; ddim, euler or dpm++ of eps and v; null: the denoiser's own
 
@@ -115,26 +126,14 @@ DEFAULT_SAMPLING = RecommendedSampling(
     style_strength=1.0,
     scheduler=None,
 )
-"""Of models that were saved before they carried settings of their own."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PassSpec:
-    """How many images go through the denoiser at once, and in which number format."""
-
-    batch_size: Count  # images in a pass
-    precision: Precision  # of the denoiser; latents stay fp32
+"""Settings of models that were saved before they carried their own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backgrounds:
     """What held-out products are shown in front of."""
 
-    prompts: tuple[str, ...]  # each with every product
-
-    def __post_init__(self) -> None:
-        if not self.prompts:
-            raise ValueError("prompts is []: name one or more backgrounds")
+    prompts: Annotated[tuple[str, ...], MinLen(1)]  # each with every product
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,10 +147,10 @@ class LoraSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDropout:
-    """Shares of samples without their picture, beyond those without a caption alone: guidance's other sides."""
+    """Shares of samples without their image, beyond those without a caption alone: guidance's other sides."""
 
-    image: float  # the picture is dropped, the caption kept
-    both: float  # both are dropped
+    image: float  # share whose image is dropped, the caption kept
+    both: float  # share whose image and caption are dropped
 
     def __post_init__(self) -> None:
         if min(self.image, self.both) < 0 or self.image + self.both >= 1:
@@ -163,16 +162,10 @@ class HeldOutSpec:
     """The held-out loss, by which the average of the weights is chosen."""
 
     pins: Count  # spread evenly over the held-out ones
-    repeats: Count  # times and noises drawn for each
-    batch_size: Count
-    ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) that training tracks; two do
-    averages: tuple[float, ...]  # relative lengths to choose from, made of those
-
-    def __post_init__(self) -> None:
-        for name in ("ema", "averages"):
-            lengths = getattr(self, name)
-            if not lengths or not all(0 < length < MAX_RELATIVE_LENGTH for length in lengths):
-                raise ValueError(f"{name} is {list(lengths)}: give lengths between 0 and 0.288, as 0.05, 0.1")
+    repeats: Count  # timesteps and noises drawn for each
+    batch_size: Count  # pins in a pass
+    ema: Annotated[tuple[RelativeLength, ...], MinLen(1)]  # lengths that training tracks, of the run; two do
+    averages: Annotated[tuple[RelativeLength, ...], MinLen(1)]  # lengths to choose from, made of those
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,15 +173,15 @@ class SheetSpec:
     """The sheet of samples of held-out pins beside the originals."""
 
     pins: Count  # held-out ones, spread evenly
-    steps: Count
-    guidance_scale: GuidanceScale
+    steps: Count  # of the sampler
+    guidance_scale: GuidanceScale  # 1: no guidance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserTraining(TrainableParams):
     """What the stages that train a denoiser have in common."""
 
-    train: Train
+    train: Train  # of the weights that the stage trains
     captions: Count  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the first source's
     caption_dropout: Share  # of the samples have no caption: guidance's unconditional side
     choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked

@@ -1,26 +1,26 @@
-"""Training of a denoiser: what its five stages share. They differ in rows, masks, and which weights are trained."""
+"""Training of a denoiser: what its five stages share. They differ in rows, masks and the weights that are trained."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from canvas.denoiser.batch import DenoiserBatch, MaskKind, build_batches, read_batch
 from canvas.denoiser.lora import fold_lora_weights
-from canvas.denoiser.objective import DenoisingObjective, MaskKind, map_columns
+from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, SheetSpec
-from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket
-from canvas.train.data import Batch, PrefetchedBatches, move_batch
+from canvas.shards.rows import ShardRow, ShardRows, batch_by_bucket, spread_evenly
+from canvas.train.data import PrefetchedBatches, move_batch
 from canvas.train.distributed import SINGLE_PROCESS, World, join_world
 from canvas.train.draws import Draws
 from canvas.train.ema import load_best
@@ -49,74 +49,46 @@ class DenoiserRun:
     """What a run leaves beside the trained denoiser."""
 
     result: TrainResult
-    pins: int  # trained on, one or more views of each
-    held_out_pins: int
     held_out_losses: dict[str, float]  # before training, and after by length of the average ("last": none)
     average: str  # the chosen one
 
-    def compute_metrics(self, denoiser: nn.Module) -> dict[str, Any]:
-        """Return the numbers of a stage's metrics."""
-        return {
-            "held_out_loss": self.held_out_losses[self.average],
-            "held_out_losses": self.held_out_losses,
-            "average": 0.0 if self.average == "last" else float(self.average),
-            "pins": self.pins,
-            "held_out_pins": self.held_out_pins,
-            "parameters": sum(weight.numel() for weight in denoiser.parameters()),
-            "trained_parameters": sum(weight.numel() for weight in denoiser.parameters() if weight.requires_grad),
-            "images_per_second": self.result.images_per_second,
-            "peak_memory_mb": self.result.peak_memory_bytes / 1e6,
-        }
 
-
+@dataclass
 class DenoiserTrainer:
-    """Train a denoiser on those shard rows that a stage selects.
+    """Train a denoiser on those shard rows that a stage selects."""
 
-    Args:
-        params: The stage's own.
-        training: What all trainings share.
-        held_out: The loss by which the average of the weights is chosen.
-        sheet: The sheet of samples.
-        diffusion: The noising process.
-        vae: Directory of the autoencoder that the shards were encoded with.
-        rows: The shards.
-        masks: Which of the rows' masks hide the image; "none": text-to-image.
-        selects: Which rows count, in training and held out.
-        image_dropout: For a denoiser with image prompts.
-    """
+    params: DenoiserTraining  # the stage's own
+    training: Training  # what all trainings share
+    held_out: HeldOutSpec
+    sheet_spec: SheetSpec
+    diffusion: DiffusionSpec
+    _: KW_ONLY
+    vae_path: Path  # the autoencoder that the shards were encoded with
+    rows: ShardRows
+    masks: MaskKind  # which of the rows' masks hide the image; none: text-to-image
+    selects: Callable[[ShardRow], bool]  # which rows count, in training and held out
+    image_dropout: ImageDropout | None = None  # of a denoiser with image prompts
 
-    def __init__(
-        self,
-        params: DenoiserTraining,
-        training: Training,
-        held_out: HeldOutSpec,
-        sheet: SheetSpec,
-        diffusion: DiffusionSpec,
-        *,
-        vae: Path,
-        rows: ShardRows,
-        masks: MaskKind,
-        selects: Callable[[ShardRow], bool],
-        image_dropout: ImageDropout | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         self._clock = time.perf_counter()
-        self.spec = params.resolve(training, held_out)
-        self.held_out = held_out
-        self.vae = load_vae(vae).eval()
-        self.scheduler = build_training_scheduler(diffusion)
-        self.rows = rows
-        self.columns = map_columns(masks)
-        self.train_rows = [row for row in rows.index if selects(row) and row.split == "train"]
-        self.held_out_rows = [row for row in rows.index if selects(row) and row.split != "train"]
-        self.objective = DenoisingObjective(
-            diffusion,
-            get_latent_scale(self.vae),
-            captions=params.captions,
-            caption_dropout=params.caption_dropout,
-            inpaint=masks != "none",
-            image_dropout=image_dropout,
+        self.spec = self.params.resolve(self.training, self.held_out)
+        self.vae = load_vae(self.vae_path).eval()
+        self.scheduler = build_training_scheduler(self.diffusion)
+        selected = [row for row in self.rows.index if self.selects(row)]
+        self.train_rows = [row for row in selected if row.split == "train"]
+        self.sheet = SampleSheet(
+            self.vae, self.scheduler, self.rows, self.sheet_spec, masks=self.masks, selects=self.selects
         )
-        self.sheet = SampleSheet(self.vae, self.scheduler, rows, sheet, masks=masks, selects=selects)
+        held_out_rows = [row for row in selected if row.split != "train"]
+        self.held_out_batches = read_held_out(self.rows, held_out_rows, self.held_out, self.masks)
+        self.objective = DenoisingObjective(
+            self.diffusion,
+            get_latent_scale(self.vae),
+            captions=self.params.captions,
+            caption_dropout=self.params.caption_dropout,
+            inpaint=self.masks != "none",
+            image_dropout=self.image_dropout,
+        )
 
     def train(
         self,
@@ -128,16 +100,16 @@ class DenoiserTrainer:
     ) -> DenoiserRun:
         """Train the weights of `denoiser` that require gradients, and leave in it the average of the lowest held-out
         loss. A killed run goes on from `work`. `fold_loras`: as `canvas.denoiser.lora.fold_lora_weights` says."""
-        batches = self.rows.build_batches(self.train_rows, self.columns, self.spec.batch_size, self.spec.seed)
-        scored = self.build_held_out_batches()
+        batches = build_batches(self.rows, self.train_rows, self.masks, self.spec.batch_size, self.spec.seed)
 
-        def log_sheet(model: nn.Module, step: int) -> None:
+        def log_sheet(model: UNet2DConditionModel, step: int) -> None:
             log.image(f"samples-{step:06d}", self.sheet.draw_png(model))
 
         with join_world(self.spec.parallel) as world:
 
             def score(model: nn.Module) -> float:
-                return compute_held_out_loss(model, self.objective, scored, self.held_out.repeats, world)
+                batches = self.held_out_batches
+                return compute_held_out_loss(model, self.objective, batches, self.held_out.repeats, world)
 
             losses = {"before": score(denoiser.to(world.device))}
             with fold_lora_weights(denoiser) if fold_loras else nullcontext():
@@ -155,51 +127,48 @@ class DenoiserTrainer:
                 by_length = load_best(denoiser, result.snapshots, self.held_out.averages, score)
                 losses |= {f"{length:g}": loss for length, loss in by_length.items()}
                 average = f"{min(by_length, key=by_length.__getitem__):g}"
-        return DenoiserRun(
-            result=result,
-            pins=len({row.pin_id for row in self.train_rows}),
-            held_out_pins=sum(len(batch["pin_id"]) for batch in scored),
-            held_out_losses=losses,
-            average=average,
-        )
-
-    def build_held_out_batches(self) -> list[Batch]:
-        """Return the batches that the held-out loss is computed on."""
-        return build_held_out_batches(self.rows, self.held_out_rows, self.held_out, self.columns)
+        return DenoiserRun(result=result, held_out_losses=losses, average=average)
 
     def compute_mismatched_loss(self, denoiser: nn.Module) -> float:
         """Return the held-out loss where each sample's image prompt is its neighbour's."""
-        batches: list[Batch] = [
-            {**batch, "image": torch.as_tensor(batch["image"]).roll(1, dims=0)}
-            for batch in self.build_held_out_batches()
+        batches: list[DenoiserBatch] = [
+            {**batch, "image": batch["image"].roll(1, dims=0)} for batch in self.held_out_batches
         ]
         with join_world(self.spec.parallel) as world:
             return compute_held_out_loss(denoiser, self.objective, batches, self.held_out.repeats, world)
 
     def compute_metrics(self, denoiser: nn.Module, run: DenoiserRun, **more: object) -> dict[str, Any]:
         """Return the numbers of a run, with `more` of them; its seconds count from the trainer's start."""
-        return run.compute_metrics(denoiser) | more | {"seconds": time.perf_counter() - self._clock}
+        weights = list(denoiser.parameters())
+        return {
+            "held_out_loss": run.held_out_losses[run.average],
+            "held_out_losses": run.held_out_losses,
+            "average": 0.0 if run.average == "last" else float(run.average),
+            "pins": len({row.pin_id for row in self.train_rows}),
+            "held_out_pins": sum(len(batch["pin_id"]) for batch in self.held_out_batches),
+            "parameters": sum(weight.numel() for weight in weights),
+            "trained_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
+            "images_per_second": run.result.images_per_second,
+            "peak_memory_mb": run.result.peak_memory_bytes / 1e6,
+            **more,
+            "seconds": time.perf_counter() - self._clock,
+        }
 
 
-def build_held_out_batches(
-    shards: ShardRows, rows: list[ShardRow], spec: HeldOutSpec, columns: Mapping[str, str]
-) -> list[Batch]:
-    """Return `spec.pins` of the rows (or all there are), spread evenly, in batches of one bucket."""
+def read_held_out(
+    shards: ShardRows, rows: Sequence[ShardRow], spec: HeldOutSpec, masks: MaskKind
+) -> list[DenoiserBatch]:
+    """Read `spec.pins` of the rows, or all there are, spread evenly, in batches of one bucket."""
     if not rows:
         raise ValueError("no held-out pin is left to score on: the selection is empty outside of the train split")
-    places = np.unique(np.linspace(0, len(rows) - 1, min(spec.pins, len(rows))).round().astype(int))
-    buckets = group_by_bucket(rows[place] for place in places)
-    return [
-        shards.read_batch(numbers[first : first + spec.batch_size], columns)
-        for numbers in buckets.values()
-        for first in range(0, len(numbers), spec.batch_size)
-    ]
+    numbers = batch_by_bucket(spread_evenly(rows, spec.pins), spec.batch_size)
+    return [read_batch(shards, batch, masks) for batch in numbers]
 
 
 def compute_held_out_loss(
     denoiser: nn.Module,
     objective: DenoisingObjective,
-    batches: Sequence[Batch],
+    batches: Sequence[DenoiserBatch],
     repeats: int,
     world: World = SINGLE_PROCESS,
 ) -> float:

@@ -1,11 +1,15 @@
-"""The denoiser: SDXL's UNet at any size, and its inpainting form.
+"""SDXL's UNet at any size, its inpainting form, and what it reads.
 
-The inpainting denoiser reads [noisy latents, hole, masked latents] along the channels, in the order of diffusers'
-inpainting pipelines; *hole* is 1 where the denoiser paints, so it is 1 - mask at latent size (mask: 1 = product, keep).
+The inpainting UNet reads [noisy latents, hole, masked latents] along the channels, in the order of diffusers'
+inpainting pipelines; *hole* is 1 where the denoiser generates, so it is 1 - mask at latent size.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +17,52 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.spec import UNetSpec
 
 SIZE_IDS = 6
 """Numbers of SDXL's added conditioning: original (h, w), crop (top, left), target (h, w)."""
 
+PROJECTION_NAMES = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
+"""Ends of the names of those UNet layers whose input is the text states or the image prompt alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetCondition:
+    """What the UNet reads beside N noisy latents and their timestep."""
+
+    states: torch.Tensor  # (N, L, D)
+    pooled: torch.Tensor  # (N, P)
+    sizes: torch.Tensor  # (N, 6)
+    images: list[torch.Tensor] | None  # image embeddings, (N, 1, E) a set; None: a UNet without image prompts
+
+    def select_rows(self, rows: torch.Tensor | slice) -> UNetCondition:
+        """Return the condition of some of the N."""
+        return UNetCondition(
+            states=self.states[rows],
+            pooled=self.pooled[rows],
+            sizes=self.sizes[rows],
+            images=None if self.images is None else [image[rows] for image in self.images],
+        )
+
+
+def run_unet(unet: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: UNetCondition) -> torch.Tensor:
+    """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels."""
+    added = {"text_embeds": condition.pooled, "time_ids": condition.sizes}
+    images = {} if condition.images is None else {"image_embeds": condition.images}
+    prediction: torch.Tensor = unet(
+        latents,
+        timestep,
+        encoder_hidden_states=condition.states,
+        added_cond_kwargs=added | images,
+        return_dict=False,
+    )[0]
+    return prediction
+
 
 def build_unet_config(
-    spec: DenoiserSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
+    spec: UNetSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
 ) -> dict[str, Any]:
-    """The diffusers config of a text-to-image UNet with SDXL's conditioning."""
+    """Return the diffusers config of a text-to-image UNet with SDXL's conditioning."""
     attention = [layers > 0 for layers in spec.transformer_layers]
     return {
         "sample_size": sample_size,
@@ -44,13 +84,19 @@ def build_unet_config(
 
 
 def build_denoiser(
-    spec: DenoiserSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
+    spec: UNetSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
 ) -> UNet2DConditionModel:
-    """A text-to-image denoiser, random or from `spec.init_from`.
+    """Build a text-to-image denoiser, random or from `spec.init_from`.
 
-    `sample_size`: side of the latents in training. `text_width`: channels of the concatenated hidden states;
-    `pooled_width`: of the pooled text. Raises ValueError if the public weights are of another architecture: the
-    spec's values would be ignored.
+    Args:
+        spec: Widths and depths.
+        latent_channels: Channels of the latents.
+        sample_size: Side of the latents in training.
+        text_width: Channels of the concatenated hidden states.
+        pooled_width: Channels of the pooled text.
+
+    Raises:
+        ValueError: The public weights are of another architecture, so the spec's values would be ignored.
     """
     config = build_unet_config(
         spec,
@@ -67,7 +113,7 @@ def build_denoiser(
 
 
 def load_denoiser(source: str | Path) -> UNet2DConditionModel:
-    """The UNet in a directory (or hub repository) of diffusers: the model itself, or a pipeline's `unet` folder."""
+    """Load the UNet in a directory (or hub repository) of diffusers: the model, or a pipeline with a `unet` folder."""
     local = Path(source)
     if local.is_dir():
         folder = local / "unet" if (local / "unet").is_dir() else local
@@ -78,24 +124,25 @@ def load_denoiser(source: str | Path) -> UNet2DConditionModel:
 
 
 def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], source: str) -> None:
-    for key, wanted in config.items():
-        found = unet.config[key]
-        if key == "sample_size" or (key == "in_channels" and found == count_inpaint_channels(config["out_channels"])):
+    for key, expected in config.items():
+        value = unet.config[key]
+        if key == "sample_size" or (key == "in_channels" and value == count_inpaint_channels(config["out_channels"])):
             continue
-        if not isinstance(wanted, tuple):
-            same = found == wanted
-        elif key == "transformer_layers_per_block":  # only levels with attention use theirs
-            there = ["CrossAttn" in kind for kind in config["down_block_types"]]
-            found = (found,) * len(wanted) if isinstance(found, int) else tuple(found)
-            same = all(a == b for a, b, used in zip(found, wanted, there, strict=True) if used)
+        if isinstance(expected, tuple):
+            value = (value,) * len(expected) if isinstance(value, int) else tuple(value)
+        if key == "transformer_layers_per_block":  # only levels with attention use theirs
+            levels = zip(value, expected, config["down_block_types"], strict=True)
+            is_same = all(own == layers for own, layers, kind in levels if "CrossAttn" in kind)
         else:
-            same = ((found,) * len(wanted) if isinstance(found, int) else tuple(found)) == wanted
-        if not same:
-            raise ValueError(f"{source!r} has {key} {found}, the params say {wanted}: make the denoiser section agree")
+            is_same = value == expected
+        if not is_same:
+            raise ValueError(
+                f"{source!r} has {key} {value}, the params say {expected}: make the denoiser section agree"
+            )
 
 
 def count_inpaint_channels(latent_channels: int) -> int:
-    """Input channels of the inpainting denoiser: noisy latents, hole, masked latents."""
+    """Count the inpainting UNet's input channels: noisy latents, hole, masked latents."""
     return 2 * latent_channels + 1
 
 
@@ -112,21 +159,18 @@ def add_inpaint_channels(unet: UNet2DConditionModel) -> UNet2DConditionModel:
             "channels: start inpainting from a text-to-image denoiser"
         )
     old = unet.conv_in
-    assert isinstance(old, nn.Conv2d)
     new = nn.Conv2d(
         count_inpaint_channels(latent_channels),
         old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        padding=old.padding,  # type: ignore[arg-type]
+        old.kernel_size,
+        padding=old.padding,
         device=old.weight.device,
         dtype=old.weight.dtype,
     )
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, :latent_channels].copy_(old.weight)
-        assert new.bias is not None
-        assert old.bias is not None
-        new.bias.copy_(old.bias)
+    new.bias = old.bias
     unet.conv_in = new
     unet.register_to_config(in_channels=new.in_channels)
     return unet
@@ -136,3 +180,38 @@ def build_inpaint_input(noisy: torch.Tensor, hole: torch.Tensor, masked: torch.T
     """Concatenate noisy (B, C, h, w), hole (B or 1, 1, h, w) and masked latents (B or 1, C, h, w) for the UNet."""
     size = noisy.shape[0]
     return torch.cat([noisy, hole.expand(size, -1, -1, -1), masked.expand(size, -1, -1, -1)], dim=1)
+
+
+class CachedProjection:
+    """A projection that remembers its last input, a tensor or a list of tensors, and output.
+
+    Identity, not equality, is compared: text states that change between steps are projected anew. A list must not be
+    changed in place.
+    """
+
+    def __init__(self, project: Callable[..., Any]) -> None:
+        self.project = project
+        self.states: object = None
+        self.output: Any = None
+
+    def __call__(self, states: object, *args: Any, **kwargs: Any) -> Any:
+        if self.output is None or states is not self.states:
+            self.states, self.output = states, self.project(states, *args, **kwargs)
+        return self.output
+
+
+@contextmanager
+def cache_projections(unet: nn.Module) -> Iterator[None]:
+    """Within the context the UNet projects its text states and image embeddings once, whatever its attention
+    processors and LoRA are. For inference only: with gradients the graph of the first step would be kept."""
+    layers = [layer for name, layer in unet.named_modules() if PROJECTION_NAMES.search(name)]
+    before = [layer.__dict__.get("forward") for layer in layers]  # there if an offloading hook put it there
+    for layer in layers:
+        layer.forward = CachedProjection(layer.forward)  # an attribute of the instance, before the class's method
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from canvas.shards.rows import ShardRow
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngagementRule:
-    """Promoted product pins with enough impressions, the best of them by engagement."""
-
-    min_impressions: int  # below, a rate says little
-    share: float  # of those pins, highest rate first, that are taken, of every split
-    saves_weight: float  # rate = (saves_weight * saves + clicks) / impressions
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1 or self.min_impressions < 1 or self.saves_weight < 0:
-            raise ValueError(
-                f"engagement rule needs share in 0..1, min_impressions of 1 or more, saves_weight of 0 or more, "
-                f"not {self}"
-            )
+from canvas.shards.rows import ShardRow
+from canvas.shards.spec import EngagementRule
 
 
 class EngagementSelection:
@@ -31,34 +14,31 @@ class EngagementSelection:
 
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
         self.rule = rule
-        pins = [row for row in rows if row.view == 0]  # their other views repeat them
-        rates = sorted(
-            (self.compute_rate(row) for row in pins if row.split == "train" and self._is_eligible(row)), reverse=True
-        )
-        if not rates:
+        pins = [row for row in rows if row.view == 0 and row.split == "train"]  # their other views repeat them
+        self._rates = sorted((self.compute_rate(row) for row in pins if self._is_eligible(row)), reverse=True)
+        if not self._rates:
             raise ValueError(
                 f"no promoted product pin of the train split has {rule.min_impressions} impressions: lower "
                 "min_impressions"
             )
-        self.threshold = rates[max(1, round(rule.share * len(rates))) - 1]
-        self._before = rates
-        self._after = [rate for rate in rates if rate >= self.threshold]
+        self.threshold = self._rates[max(1, round(rule.share * len(self._rates))) - 1]
 
     def __call__(self, row: ShardRow) -> bool:
         return self._is_eligible(row) and self.compute_rate(row) >= self.threshold
 
     def compute_rate(self, row: ShardRow) -> float:
-        """Engagement by impression."""
+        """Return the engagement by impression."""
         return (self.rule.saves_weight * row.saves + row.clicks) / row.impressions
 
     def compute_metrics(self) -> dict[str, Any]:
-        """The selection of the train split against what it was selected from, in pins."""
+        """Compare the selection of the train split with what it was selected from, in pins."""
+        selected = [rate for rate in self._rates if rate >= self.threshold]
         return {
-            "candidates": len(self._before),
-            "selected": len(self._after),
+            "candidates": len(self._rates),
+            "selected": len(selected),
             "threshold": self.threshold,
-            "mean_rate_of_candidates": sum(self._before) / len(self._before),
-            "mean_rate_of_selected": sum(self._after) / len(self._after),
+            "mean_rate_of_candidates": sum(self._rates) / len(self._rates),
+            "mean_rate_of_selected": sum(selected) / len(selected),
         }
 
     def _is_eligible(self, row: ShardRow) -> bool:

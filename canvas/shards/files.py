@@ -32,7 +32,7 @@ INDEX = "index.json"
 DIGEST = "sha256"
 CLAIM_SUFFIX = ".claim"
 TABLE = "rows.parquet"
-"""Strings and whole numbers of every sample, in order: what is chosen by, without a look into the shards."""
+"""Strings and whole numbers of every sample, in order: samples are selected by them without reading the shards."""
 
 
 def write_shards(
@@ -44,13 +44,12 @@ def write_shards(
     rows_per_shard: int,
     world: World = SINGLE_PROCESS,
 ) -> int:
-    """Write samples 0 .. rows - 1 as shards in `path`, which does not exist yet; the same samples, the same bytes.
-    Returns how many had to be made.
+    """Write samples 0 .. rows - 1 as shards in `path`, which does not exist yet; return how many had to be made.
 
-    `samples(range(first, last))` makes those samples in order. Each finished shard goes into `work`, which belongs to
-    these samples and this rows_per_shard alone; a killed call made again asks for what is missing only. The ranks of
-    `world`, which have `work` in common, take the next missing shard in turn; `path` is rank 0's. `ValueError` for a
-    sample without pin_id or with anything but tensors and strings.
+    The same samples give the same bytes. `samples(range(first, last))` makes those samples in order. Each finished
+    shard goes into `work`, which belongs to these samples and this rows_per_shard alone; a killed call made again asks
+    for what is missing only. The ranks of `world`, which have `work` in common, take the next missing shard in turn;
+    `path` is rank 0's. `ValueError` for a sample without pin_id or with anything but tensors and strings.
     """
     if rows < 1:
         raise ValueError(f"there are no samples to write into {path}: shards need at least one")
@@ -99,7 +98,7 @@ class Shards:
 
 
 def _join_parts(path: Path, parts: Sequence[Path]) -> None:
-    """Shards and their tables under one index; `path` is whole or not there."""
+    """Join shards and their tables under one index; `path` is whole or not there."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -127,7 +126,7 @@ def _join_parts(path: Path, parts: Sequence[Path]) -> None:
 
 
 def _claim_part(part: Path) -> bool:
-    """Whether this process is the first to want to write it."""
+    """Return whether this process is the first to claim it."""
     try:
         part.with_name(part.name + CLAIM_SUFFIX).touch(exist_ok=False)
     except FileExistsError:
@@ -141,7 +140,14 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
     writer = BinaryWriter(str(partial), chunk_size=rows_per_shard)
     rows = []
     for at, sample in enumerate(samples):
-        writer[at] = _check_sample(sample)
+        others = {
+            key: type(value).__name__ for key, value in sample.items() if not isinstance(value, torch.Tensor | str)
+        }
+        if others or "pin_id" not in sample:
+            raise ValueError(
+                f"a training sample needs pin_id, tensors and strings: this has {sorted(sample)}, {others}"
+            )
+        writer[at] = dict(sample)
         rows.append(_build_row(sample))
     writer.done()
     (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
@@ -158,7 +164,7 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
 
 
 def _build_row(sample: Sample) -> dict[str, Any]:
-    """The sample in the table: its strings and whole numbers."""
+    """Return the sample's row of the table: its strings and whole numbers."""
     return {
         name: value.tolist() if isinstance(value, torch.Tensor) else value
         for name, value in sample.items()
@@ -166,15 +172,8 @@ def _build_row(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _check_sample(sample: Sample) -> dict[str, Any]:
-    wrong = {name: type(value).__name__ for name, value in sample.items() if not isinstance(value, torch.Tensor | str)}
-    if wrong or "pin_id" not in sample:
-        raise ValueError(f"a training sample needs pin_id, tensors and strings: this has {sorted(sample)}, {wrong}")
-    return dict(sample)
-
-
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, or a copy where the two places are on different file systems."""
+    """Link the file, or copy it where the two places are on different file systems."""
     try:
         os.link(source, target)
     except OSError:

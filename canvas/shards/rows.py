@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
+from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 from canvas.shards.files import Shards
-from canvas.train.data import Batch, Order
+from canvas.train.data import B, Order
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,83 +35,79 @@ class ShardRow:
 
 
 def is_any_row(row: ShardRow) -> bool:
-    """All of them."""
+    """Select all rows."""
     return True
 
 
 def has_product(row: ShardRow) -> bool:
-    """Those with a product whose mask was not rejected."""
+    """Select rows with a product whose mask was not rejected."""
     return row.kind == "product"
 
 
 class ShardRows:
-    """The samples of a directory of shards, read at random."""
+    """The samples of a directory of shards, read at random.
 
-    def __init__(self, path: Path) -> None:
+    `read_embeddings`: of pins; with it a column `image` (B, E) comes with every read.
+    """
+
+    def __init__(self, path: Path, read_embeddings: Callable[[Sequence[str]], torch.Tensor] | None = None) -> None:
         self._shards = Shards(path)
+        self._read_embeddings = read_embeddings
+        self.sizes = self._shards.sizes
         columns = ["pin_id", "split", "view", "kind", "bucket", "promoted", "engagement"]
-        told = pq.read_table(self._shards.table, columns=columns).to_pydict()
+        table = pq.read_table(self._shards.table, columns=columns).to_pydict()
         self.index = [
             ShardRow(row, pin_id, intern(split), int(view), intern(kind), intern(bucket), promoted == "1", *engagement)
             for row, (pin_id, split, view, kind, bucket, promoted, engagement) in enumerate(
-                zip(*(told[column] for column in columns), strict=True)
+                zip(*(table[column] for column in columns), strict=True)
             )
         ]
 
     def get_shape(self, column: str) -> torch.Size:
-        """Of that column in the first sample."""
+        """Return the shape of that column in the first sample."""
         shape: torch.Size = self._shards[0][column].shape
         return shape
 
-    def read_batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
-        """Those rows, of one bucket; `columns` maps the batch's names to the shards', `pin_id` comes by itself."""
+    def read_columns(self, rows: Sequence[int], columns: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Read those columns of rows of one bucket, [rows, ...] each."""
         samples = {row: self._shards[row] for row in sorted(set(rows))}  # in the order of the disk
-        tensors = {name: torch.stack([samples[row][stored] for row in rows]) for name, stored in columns.items()}
-        return {"pin_id": [samples[row]["pin_id"] for row in rows], **tensors}
-
-    def build_batches(
-        self, rows: Iterable[ShardRow], columns: Mapping[str, str], batch_size: int, seed: int
-    ) -> BucketBatches:
-        """Batches of those rows, whose neighbours in time are neighbours on disk."""
-        return BucketBatches(
-            lambda chosen: self.read_batch(chosen, columns),
-            group_by_bucket(rows),
-            batch_size,
-            seed,
-            shards=self._shards.sizes,
-        )
+        tensors = {name: torch.stack([samples[row][name] for row in rows]) for name in columns}
+        if self._read_embeddings is not None:
+            tensors["image"] = self._read_embeddings([self.index[row].pin_id for row in rows])
+        return tensors
 
 
-class ImageRows(ShardRows):
-    """Shards joined to embeddings by pin: every batch has a column `image` (B, E)."""
-
-    def __init__(self, path: Path, embedding: Callable[[Sequence[str]], torch.Tensor]) -> None:
-        super().__init__(path)
-        self._embedding = embedding
-
-    def read_batch(self, rows: Sequence[int], columns: Mapping[str, str]) -> Batch:
-        batch = super().read_batch(rows, columns)
-        pins = batch["pin_id"]
-        assert isinstance(pins, list)
-        return {**batch, "image": self._embedding(pins)}
+def spread_evenly(rows: Sequence[T], count: int) -> list[T]:
+    """Return `count` of the rows, or all there are, spread evenly."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    return [rows[place] for place in places]
 
 
 def group_by_bucket(rows: Iterable[ShardRow]) -> dict[str, list[int]]:
-    """Row numbers by bucket, buckets by name."""
-    found: dict[str, list[int]] = {}
+    """Return row numbers by bucket, buckets by name."""
+    groups: dict[str, list[int]] = {}
     for row in sorted(rows, key=lambda row: (row.bucket, row.row)):
-        found.setdefault(row.bucket, []).append(row.row)
-    return found
+        groups.setdefault(row.bucket, []).append(row.row)
+    return groups
 
 
-class BucketBatches:
+def batch_by_bucket(rows: Iterable[ShardRow], batch_size: int) -> list[list[int]]:
+    """Return row numbers in batches of one bucket."""
+    return [
+        numbers[first : first + batch_size]
+        for numbers in group_by_bucket(rows).values()
+        for first in range(0, len(numbers), batch_size)
+    ]
+
+
+class BucketBatches(Generic[B]):
     """Batches of one bucket each, drawn in proportion to the buckets' rows; within a bucket every row is seen equally
-    often. Bucket and rows of a step are pure functions of (seed, step), so resuming is exact. `shards`: of how many
-    rows each file is, if rows lie in files; a bucket's rows must ascend then."""
+    often. Bucket and rows of a step are pure functions of (seed, step), so resuming is exact. `shards`: how many rows
+    each file holds, if rows lie in files; a bucket's rows must ascend then."""
 
     def __init__(
         self,
-        read: Callable[[Sequence[int]], Batch],
+        read: Callable[[Sequence[int]], B],
         buckets: Mapping[str, Sequence[int]],
         batch_size: int,
         seed: int,
@@ -129,13 +128,13 @@ class BucketBatches:
         self._seed = seed
         self._turns = np.zeros(0, np.int64)  # the bucket of each step so far
 
-    def __call__(self, step: int, rank: int, world: int) -> Batch:
-        bucket, number = self.find_turn(step)
+    def __call__(self, step: int, rank: int, world: int) -> B:
+        bucket, number = self._find_turn(step)
         chosen = self._orders[bucket].select_rows(self._batch_size, number, rank, world)
         return self._read(self._rows[bucket][chosen].tolist())
 
-    def find_turn(self, step: int) -> tuple[int, int]:
-        """The bucket of `step`, and how many earlier steps had it."""
+    def _find_turn(self, step: int) -> tuple[int, int]:
+        """Return the bucket of `step`, and how many earlier steps had it."""
         if step >= len(self._turns):
             draw = np.random.Generator(np.random.Philox(key=[self._seed, 0])).random(max(1024, 2 * step))
             self._turns = np.minimum(np.searchsorted(self._ends, draw, side="right"), len(self._rows) - 1)

@@ -1,14 +1,17 @@
-"""What of a pin goes into the training shards: params of stages, so this module is light to import."""
+"""What of a pin goes into the training shards, and which are selected: params of stages, light to import."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le, MinLen
 
 from canvas.masks.errors import MaskErrors
 from canvas.masks.holes import HoleSpec
 from canvas.pins.frames import CropSpec
+from canvas.ranges import Count, NonNegative
 from canvas.train.spec import Precision
 
 CAPTION_BYTES = 900
@@ -23,26 +26,28 @@ INDEX_ROW_BYTES = 630
 class EncodingSpec:
     """How many views, captions and masks of each pin are encoded, and which."""
 
-    sources: tuple[str, ...]  # of captions, in order of preference
-    views: int  # of each pin of the train split: the first as it is, the others cropped at random
+    sources: Annotated[tuple[str, ...], MinLen(1)]  # of captions, in order of preference
+    views: Count  # of each pin of the train split: the first as it is, the others cropped at random
     crops: CropSpec  # of those others; the frame keeps its size
-    captions: int  # of each pin, its first ones; fewer are repeated
-    random_masks: int  # of each pin
+    captions: Count  # of each pin, its first ones; fewer are repeated
+    random_masks: Count  # of each pin
     masks: HoleSpec  # what the random ones are
-    product_masks: int
+    product_masks: Count  # of each pin; of a scene they are empty
     mask_errors: MaskErrors  # of the product masks
-    batch_size: int  # pictures at once
+    batch_size: Count  # images at once
     precision: Precision  # of the encoders; the shards are float16
-    rows_per_shard: int  # views in a file
+    rows_per_shard: Count  # views in a file
     parallel: Literal["none", "ddp"]  # ddp: ranks share the shards
-    seed: int
+    seed: int  # of crops and masks
 
-    def __post_init__(self) -> None:
-        for name in ("views", "captions", "random_masks", "product_masks", "batch_size", "rows_per_shard"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"encode.{name} is {value}: it must be 1 or more")
-        if not self.sources:
-            raise ValueError("encode.sources is []: name at least one source of captions, such as generated")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngagementRule:
+    """Promoted product pins with enough impressions, the best of them by engagement."""
+
+    min_impressions: Count  # below, a rate says little
+    share: Annotated[float, Gt(0), Le(1)]  # of those pins, highest rate first, that are taken, of every split
+    saves_weight: NonNegative  # rate = (saves_weight * saves + clicks) / impressions
 
 
 def estimate_encoding_memory(encode: EncodingSpec, pins: int) -> Iterator[tuple[str, int, str]]:

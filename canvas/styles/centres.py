@@ -1,4 +1,4 @@
-"""Centres of the mined style clusters, as a part of a diffusers pipeline: what style images are drawn towards.
+"""Centres of the mined style clusters, as a part of a diffusers pipeline: style images are drawn towards them.
 
 Embeddings of places, or of sides of them, that training never saw lie beside those that the denoiser was trained on,
 and come nearer on their way to a centre: the truncation trick with several centres (Mokady et al. 2022,
@@ -19,10 +19,10 @@ from canvas.styles.table import Style
 from canvas.uve.pin_embeddings import EmbeddingSource
 
 
-class StyleCentres(ModelMixin, ConfigMixin):
+class StyleCentres(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not followed
     """`uve` and `clip` [K, ...], rows of unit length; without gradients."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, clusters: int, uve_width: int, clip_width: int) -> None:
         super().__init__()
         self.uve = torch.nn.Parameter(torch.zeros(clusters, uve_width), requires_grad=False)
@@ -31,13 +31,14 @@ class StyleCentres(ModelMixin, ConfigMixin):
     @classmethod
     def from_styles(cls, styles: Sequence[Style]) -> StyleCentres | None:
         """Build the centres of the clusters that were kept; None: there is none."""
-        kept = [style for style in styles if style.kind == "cluster" and not style.dropped]
-        if not kept:
+        clusters = [style for style in styles if style.kind == "cluster" and not style.dropped]
+        if not clusters:
             return None
-        centres = cls(len(kept), len(kept[0].uve), len(kept[0].clip))
-        centres.uve.copy_(torch.from_numpy(np.stack([style.uve for style in kept])))
-        centres.clip.copy_(torch.from_numpy(np.stack([style.clip for style in kept])))
-        return centres.eval()
+        centres = cls(len(clusters), len(clusters[0].uve), len(clusters[0].clip))
+        centres.uve.copy_(torch.from_numpy(np.stack([style.uve for style in clusters])))
+        centres.clip.copy_(torch.from_numpy(np.stack([style.clip for style in clusters])))
+        centres.eval()
+        return centres
 
     def pull_to_centres(self, parts: Mapping[str, Vectors], source: EmbeddingSource, pull: float) -> dict[str, Vectors]:
         """Move embeddings "uve" and "clip" [N, ...] of unit length by `pull`, 0 to 1, of the way to a centre.

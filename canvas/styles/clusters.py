@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, MinLen
 from numpy.typing import NDArray
 
 from canvas.features.vectors import Vectors, normalize_vectors
+from canvas.ranges import Count
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans, MiniBatchKMeans
 
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
 
 SHRINKAGE = 5
-"""Pins of a product at which half of its mean counts: the mean of a few is mostly their style."""
+"""Number of a product's pins at which half of its mean counts: the mean of a few is mostly their style."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSpec:
     """K-means over several numbers of clusters; the criterion takes the best."""
 
-    numbers: tuple[int, ...]  # of clusters to try
+    numbers: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)]  # of clusters to try
     criterion: Criterion  # by which the number is chosen
     criterion_pins: int  # that it is computed on, at most: a silhouette takes time and memory with their square
-    batch_size: int | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
-    restarts: int  # of k-means, of which the best is kept
-    seed: int
+    batch_size: Count | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
+    restarts: Count  # of k-means, of which the best is kept
+    seed: int  # of k-means, and of the pins that the criterion is computed on
 
     def __post_init__(self) -> None:
-        if not self.numbers or min(self.numbers) < 2:
-            raise ValueError(f"clusters.numbers is {list(self.numbers)}: give numbers of 2 or more")
-        if self.criterion_pins <= max(self.numbers) or self.restarts < 1:
-            raise ValueError(
-                f"clusters needs more criterion_pins than the {max(self.numbers)} clusters and restarts of 1 or more, "
-                f"not {self.criterion_pins} and {self.restarts}"
-            )
+        if self.criterion_pins <= (largest := max(self.numbers, default=0)):
+            raise ValueError(f"clusters.criterion_pins is {self.criterion_pins}: give more than the {largest} clusters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def compute_descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vec
     the fewer a content has, the more is its mean drawn towards that of all images, by SHRINKAGE.
     """
     centred = vectors - vectors.mean(axis=0)
-    numbers = {content: at for at, content in enumerate(dict.fromkeys(contents))}
+    numbers = {content: number for number, content in enumerate(dict.fromkeys(contents))}
     content_of = np.array([numbers[content] for content in contents])
     sums = np.zeros((len(numbers), vectors.shape[1]))
     np.add.at(sums, content_of, centred)
@@ -73,21 +73,15 @@ def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
         raise ValueError(
             f"{len(vectors)} images cannot be parted into {max(spec.numbers)} clusters: lower clusters.numbers"
         )
-    rng = np.random.default_rng(spec.seed)
-    sample = rng.permutation(len(vectors))[: spec.criterion_pins]
-    scores: dict[int, float] = {}
-    best: tuple[float, NDArray[np.int64]] | None = None
-    for number in sorted(spec.numbers):
-        model = build_kmeans(spec, number).fit(vectors)
-        labels = np.asarray(model.labels_, np.int64)
-        scores[number] = score = compute_criterion(vectors[sample], labels[sample], spec.criterion)
-        if best is None or score > best[0]:
-            best = score, labels
-    assert best is not None
-    return Clusters(best[1], scores)
+    sample = np.random.default_rng(spec.seed).permutation(len(vectors))[: spec.criterion_pins]
+    labels: dict[int, NDArray[np.int64]] = {
+        number: build_kmeans(spec, number).fit(vectors).labels_.astype(np.int64) for number in sorted(spec.numbers)
+    }
+    scores = {number: compute_criterion(vectors[sample], own[sample], spec.criterion) for number, own in labels.items()}
+    return Clusters(labels[max(scores, key=scores.__getitem__)], scores)
 
 
-def build_kmeans(spec: ClusterSpec, number: int) -> Any:
+def build_kmeans(spec: ClusterSpec, number: int) -> KMeans | MiniBatchKMeans:
     """Build scikit-learn's estimator of `number` clusters, not yet fitted."""
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
@@ -107,10 +101,7 @@ def compute_criterion(vectors: Vectors, labels: NDArray[np.int64], name: Criteri
 
     if not 2 <= len(np.unique(labels)) < len(labels):
         return -np.inf
-    match name:
-        case "silhouette":
-            return float(metrics.silhouette_score(vectors, labels))
-        case "calinski_harabasz":
-            return float(metrics.calinski_harabasz_score(vectors, labels))
-        case "davies_bouldin":
-            return -float(metrics.davies_bouldin_score(vectors, labels))
+    if name == "davies_bouldin":
+        return -float(metrics.davies_bouldin_score(vectors, labels))
+    score = metrics.silhouette_score if name == "silhouette" else metrics.calinski_harabasz_score
+    return float(score(vectors, labels))

@@ -14,7 +14,7 @@ RANDOM_SETS = 999
 """Random sets that a group is compared with: the smallest p-value is one in a thousand."""
 
 MAX_MEMBERS = 300
-"""Members of a group that are compared, spread evenly: more add nothing to its coherence but time."""
+"""Members of a group that are compared, at most, spread evenly: more add nothing to its coherence but time."""
 
 
 class CoherenceTest(NamedTuple):
@@ -31,8 +31,8 @@ def compute_coherence(vectors: Vectors) -> float | None:
     if count < 2:
         return None
     total = vectors.sum(axis=0, dtype=np.float64)
-    own = np.square(vectors, dtype=np.float64).sum()
-    return float((total @ total - own) / (count * (count - 1)))
+    squares = np.square(vectors, dtype=np.float64).sum()
+    return float((total @ total - squares) / (count * (count - 1)))
 
 
 def compare_coherences(vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, CoherenceTest]:
@@ -45,8 +45,8 @@ def compare_coherences(vectors: Vectors, groups: Mapping[str, Sequence[int]], se
     tests = {}
     for name, rows in groups.items():
         size = min(len(rows), MAX_MEMBERS)
-        members = rows if len(rows) == size else [rows[at] for at in np.linspace(0, len(rows) - 1, size).astype(int)]
-        coherence = compute_coherence(vectors[list(members)])
+        members = np.asarray(rows, np.int64)[np.linspace(0, len(rows) - 1, size).astype(int)]
+        coherence = compute_coherence(vectors[members])
         if coherence is None:
             continue
         if size not in random_coherences:

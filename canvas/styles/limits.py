@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt, Lt
+
+from canvas.ranges import Share
 
 if TYPE_CHECKING:
     from canvas.styles.coherence import CoherenceTest
+    from canvas.styles.table import Style
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleLimits:
     """What a style must be; what is not is dropped with a reason."""
 
-    min_pins: int  # of a style
-    min_purity: float  # share of a cluster's pins whose captions speak of its name
+    min_pins: Annotated[int, Ge(2)]  # of a style
+    min_purity: Share  # of a cluster's captions that speak of its name
     min_coherence: float  # of a cluster
-    chance: float  # share of the boards taken for strong ones that may be so by chance (Benjamini and Hochberg 1995)
+    chance: Annotated[float, Gt(0), Lt(1)]
+    """Share of the boards taken for strong ones that may be so by chance (Benjamini and Hochberg 1995)."""
     min_gain: float  # of a board's coherence over that of random pins
-
-    def __post_init__(self) -> None:
-        if self.min_pins < 2 or not (0 <= self.min_purity <= 1 and 0 < self.chance < 1):
-            raise ValueError(
-                f"limits need min_pins of 2 or more, min_purity in 0..1 and chance inside 0..1, not {self}"
-            )
 
     def find_size_fault(self, pins: int) -> str | None:
         """Return why a group of so many pins is no style; None: it is large enough."""
         return f"small: {pins} pins, {self.min_pins} are needed" if pins < self.min_pins else None
 
-    def find_cluster_fault(self, row: Mapping[str, Any]) -> str | None:
-        """Return why a cluster, a row of tables.STYLES, is no style; None: it is one."""
-        if fault := self.find_size_fault(len(row["pins"])):
+    def find_cluster_fault(self, style: Style) -> str | None:
+        """Return why a cluster is no style; None: it is one."""
+        if fault := self.find_size_fault(len(style.pins)):
             return fault
-        if row["purity"] is None:
+        if style.purity is None:
             return "nameless: none of its pins has a caption"
-        if row["purity"] < self.min_purity:
-            return f"mixed: {row['purity']:.2f} of its captions speak of {row['name']!r}, {self.min_purity} is needed"
-        if row["coherence"] < self.min_coherence:
-            return f"loose: its pins' mean cosine is {row['coherence']:.2f}, {self.min_coherence} is needed"
+        if style.purity < self.min_purity:
+            return f"mixed: {style.purity:.2f} of its captions speak of {style.name!r}, {self.min_purity} is needed"
+        assert style.coherence is not None, "a cluster of enough pins has a coherence"
+        if style.coherence < self.min_coherence:
+            return f"loose: its pins' mean cosine is {style.coherence:.2f}, {self.min_coherence} is needed"
         return None
 
     def find_board_fault(self, test: CoherenceTest, is_significant: bool) -> str | None:

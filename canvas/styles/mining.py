@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from canvas.features.vectors import Vectors, normalize_vectors
@@ -21,7 +21,7 @@ from canvas.uve.pin_embeddings import EmbeddingSource, concatenate_embeddings
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPins:
-    """The pins that styles are mined from, row by row."""
+    """Pins that styles are mined from, row by row."""
 
     pins: list[str]
     uve: Vectors
@@ -38,7 +38,7 @@ class EmbeddedPins:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that may be a style, the most typical first."""
+    """Rows that may be a style, nearest to their mean first."""
 
     name: str
     rows: NDArray[np.int64]
@@ -68,15 +68,16 @@ def read_embedded_pins(
     mined = select_evenly([pin for pin in embedded if row_of[pin]["split"] in splits], count)
     if not mined:
         raise ValueError(f"no embedded pin is of {', '.join(splits)}: name other mine_styles.splits")
-    selected = {*mined, *select_evenly([pin for pin in embedded if row_of[pin]["split"] not in splits], count)}
-    parts: dict[str, list[Any]] = {"pin_id": [], "uve": [], "clip": []}
-    for batch in tables.read_batches(embeddings, list(parts), 2_000):
-        chosen = batch.filter(pa.array([pin in selected for pin in batch["pin_id"].to_pylist()]))
-        if chosen.num_rows:
-            parts["pin_id"] += chosen["pin_id"].to_pylist()
-            for name in ("uve", "clip"):
-                parts[name].append(chosen[name].flatten().to_numpy().reshape(chosen.num_rows, -1))
-    ids = parts["pin_id"]
+    others = select_evenly([pin for pin in embedded if row_of[pin]["split"] not in splits], count)
+    selected = pa.array([*mined, *others], pa.string())
+    ids: list[str] = []
+    parts: dict[str, list[Vectors]] = {"uve": [], "clip": []}
+    for batch in tables.read_batches(embeddings, ["pin_id", *parts], 2_000):
+        rows = batch.filter(pc.is_in(batch["pin_id"], selected))
+        if rows.num_rows:
+            ids += rows["pin_id"].to_pylist()
+            for name, part in parts.items():
+                part.append(rows[name].flatten().to_numpy().reshape(rows.num_rows, -1))
     vectors = {name: np.concatenate(parts.pop(name)) for name in ("uve", "clip")}  # one of them is there twice at most
     joint = normalize_vectors(concatenate_embeddings(vectors, source))
     contents = [row_of[pin]["product_id"] if without_product else None for pin in ids]
@@ -96,7 +97,7 @@ def group_by_cluster(pins: EmbeddedPins, rows: NDArray[np.int64], labels: NDArra
     """Return the clusters of `rows`, largest first; `labels` are the clusters' numbers, and places are their names."""
     clusters = [rows[labels == number] for number in np.unique(labels)]
     clusters.sort(key=lambda members: (-len(members), int(members[0])))
-    return [Group(str(place), _sort_by_typicality(pins.descriptors, rows)) for place, rows in enumerate(clusters)]
+    return [Group(str(place), _sort_by_similarity(pins.descriptors, rows)) for place, rows in enumerate(clusters)]
 
 
 def group_by_board(pins: EmbeddedPins, rows: NDArray[np.int64]) -> list[Group]:
@@ -105,9 +106,10 @@ def group_by_board(pins: EmbeddedPins, rows: NDArray[np.int64]) -> list[Group]:
     for row in rows.tolist():
         if (board := pins.boards[row]) is not None:
             boards.setdefault(board, []).append(row)
-    return [Group(name, _sort_by_typicality(pins.descriptors, np.array(boards[name]))) for name in sorted(boards)]
+    return [Group(name, _sort_by_similarity(pins.descriptors, np.array(boards[name]))) for name in sorted(boards)]
 
 
-def _sort_by_typicality(descriptors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sort_by_similarity(descriptors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sort rows by their similarity to their mean, the most similar first."""
     cosines = descriptors[rows] @ descriptors[rows].mean(axis=0)
     return np.asarray(rows[np.argsort(-cosines, kind="stable")])

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 MAX_CAPTIONS = 1000
-"""Captions of a group that its name is looked for in."""
+"""Captions of a group that are searched for its name, at most."""
 
 MAX_WORDS = 4
-"""Words of a name."""
+"""Words of a name, at most."""
 
 
 def name_groups(groups: Sequence[Sequence[str]]) -> list[str | None]:
@@ -23,7 +23,7 @@ def name_groups(groups: Sequence[Sequence[str]]) -> list[str | None]:
     shares = [_compute_shares(group) for group in groups]
     totals: Counter[str] = Counter()
     for phrases in shares:
-        totals.update(phrases)
+        totals.update(phrases)  # shares are added up
     return [_choose_phrase(phrases, totals, len(groups)) for phrases in shares]
 
 

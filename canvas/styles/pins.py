@@ -1,7 +1,8 @@
-"""Pins that show a style: which images the generator is handed when it is asked to follow one."""
+"""Pins that show a style: the images that a generator follows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class StylePin:
     pin_id: str
     image: Image.Image  # RGB
     background: str  # in words, from the generated caption
-    scene: str | None  # None: truth does not know it
+    scene: str | None  # None: unknown
     category: str | None  # of the product in it
     product_id: str | None
 
@@ -53,14 +54,15 @@ def read_style_pins(
         row["pin_id"]: row["scene"] for row in truth_rows if row["kind"] == "in_scene" and row["scene"]
     }
     candidates: dict[str, dict[tuple[int, str], dict[str, str]]] = {}  # scene -> (turn of its product, pin) -> row
-    turns: dict[tuple[str, str], int] = {}
+    turns: Counter[tuple[str, str]] = Counter()
     for row in tables.read(pins, ["pin_id", "category", "product_id"]).to_pylist():
         pin = row["pin_id"]
         scene = scene_of.get(pin) or (background_of.get(pin) if not scene_of else None)
         if split_of.get(pin) not in splits or not background_of.get(pin) or not scene:
             continue
-        turn = turns[scene, str(row["product_id"])] = turns.get((scene, str(row["product_id"])), -1) + 1
-        candidates.setdefault(scene, {})[turn, pin] = row
+        product = scene, str(row["product_id"])
+        candidates.setdefault(scene, {})[turns[product], pin] = row
+        turns[product] += 1
     if not candidates:
         raise ValueError(f"no kept pin of {', '.join(sorted(splits))} shows a product in a scene: no style to follow")
     rows_of = {
@@ -85,7 +87,7 @@ def read_style_pins(
 
 
 def draw_style_strips(styles: Sequence[Style], pins: Path, count: int) -> dict[str, bytes]:
-    """Draw the `count` most typical images of every style that is kept, as PNG by style_id."""
+    """Draw the first `count` images of every style that was not dropped, as PNG by style_id."""
     pins_of = {style.style_id: style.pins[:count] for style in styles if not style.dropped}
     pin_ids = {pin for members in pins_of.values() for pin in members}
     if not pin_ids:
@@ -103,12 +105,12 @@ def draw_style_strips(styles: Sequence[Style], pins: Path, count: int) -> dict[s
 
 @dataclass(frozen=True, slots=True)
 class LabelledProducts:
-    """Pins whose product truth knows, as small squares, with and without it."""
+    """Pins of a known product, as small squares, with and without it."""
 
     views: Views
     masks: NDArray[np.bool_]  # [N, side, side], True is product
     categories: list[str]
-    backgrounds: Views  # before the product came in
+    backgrounds: Views  # without the product
 
 
 def read_labelled_products(
@@ -128,18 +130,15 @@ def read_labelled_products(
     complete = sorted(chosen & images.keys() & backgrounds.keys() & alphas.keys())
     greys = [Image.fromarray((alphas[pin] * 255).astype(np.uint8)) for pin in complete]
     return LabelledProducts(
-        views=_stack_views([images[pin] for pin in complete], (side, side, 3)),
-        masks=_stack_views(greys, (side, side)) >= 128,
+        views=_stack_squares([images[pin] for pin in complete], side).reshape(-1, side, side, 3),
+        masks=_stack_squares(greys, side).reshape(-1, side, side) >= 128,
         categories=[category[pin] for pin in complete],
-        backgrounds=_stack_views([backgrounds[pin] for pin in complete], (side, side, 3)),
+        backgrounds=_stack_squares([backgrounds[pin] for pin in complete], side).reshape(-1, side, side, 3),
     )
 
 
-def _stack_views(images: Sequence[Image.Image], shape: tuple[int, ...]) -> Views:
-    views = np.zeros((len(images), *shape), np.uint8)
-    for view, image in zip(views, images, strict=True):
-        view[:] = crop_center_square(image, shape[0])
-    return views
+def _stack_squares(images: Sequence[Image.Image], side: int) -> NDArray[np.uint8]:
+    return np.array([crop_center_square(image, side) for image in images], np.uint8)
 
 
 def _read_images(table: Path, column: str, pin_ids: Collection[str]) -> dict[str, Image.Image]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from canvas.pins import tables
@@ -37,6 +38,12 @@ class Style:
     coherence: float | None
     chance: float | None
     dropped: str | None
+
+
+def write_styles(path: Path, styles: Sequence[Style]) -> None:
+    """Write the table."""
+    rows = [asdict(style) | {"uve": style.uve.tolist(), "clip": style.clip.tolist()} for style in styles]
+    tables.write(path, [pa.Table.from_pylist(rows, tables.STYLES)], tables.STYLES)
 
 
 def read_styles(path: Path) -> list[Style]:

@@ -16,7 +16,7 @@ from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
 from canvas.denoiser.image_prompt import IMAGE_TOKENS
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec
+from canvas.denoiser.spec import DenoiserTraining, HeldOutSpec, UNetSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
@@ -48,7 +48,7 @@ class Profile:
     vae: VaeSpec
     encode: EncodingSpec
     decoder: DecoderSpec
-    denoiser: DenoiserSpec
+    denoiser: UNetSpec
     reward: RewardSpec
     mine_styles: MineStylesParams
     train_segmenter: SegmenterTrainingSpec

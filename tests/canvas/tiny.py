@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
+    SchedulerMixin,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
+from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import build_denoiser
+from canvas.vae.latents import LatentScale
 
 TEXT_WIDTH, POOLED_WIDTH = 64, 32
 
-DENOISER = DenoiserSpec(
+DENOISER = UNetSpec(
     channels=(32, 64),
     layers_per_block=1,
     transformer_layers=(0, 1),
@@ -58,6 +62,22 @@ def predict(unet: UNet2DConditionModel, sample: torch.Tensor, given: dict[str, t
             given["text_states"],
             added_cond_kwargs={"text_embeds": given["text_pooled"], "time_ids": given["sizes"]},
         ).sample
+
+
+def sample_latents(
+    unet: UNet2DConditionModel,
+    scheduler: SchedulerMixin,
+    noise: torch.Tensor,
+    condition: Condition,
+    *,
+    selectors: Mapping[int, LatentSelector] | None = None,
+    **settings: float,
+) -> torch.Tensor:
+    """Latents by the sampler, on the scale that the denoiser knows."""
+    channels = noise.shape[1]
+    scale = LatentScale(torch.zeros(channels), torch.ones(channels), 1.0)
+    sampler = LatentSampler(unet=unet, scheduler=scheduler, scale=scale, **settings)
+    return sampler.sample(noise, condition, selectors=selectors)
 
 
 def sdxl_inpaint_pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLInpaintPipeline:

@@ -8,7 +8,7 @@ from PIL import Image
 from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.training_data import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.masks.composite import compute_hole
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
         metrics=Output(folder / "encode.json"),
         scratch=Scratch(folder / "scratch"),
     )
-    spec = read_section(DenoiserSpec, "denoiser", load_sections("tiny", ROOT))
+    spec = read_section(UNetSpec, "denoiser", load_sections("tiny", ROOT))
     unet = build_denoiser(spec, latent_channels=4, sample_size=8, text_width=32, pooled_width=16)
     add_inpaint_channels(unet).save_pretrained(folder / "inpaint" / "unet")
     return folder

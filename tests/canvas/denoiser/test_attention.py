@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import torch
 
-from canvas.denoiser.attention import cache_projections
 from canvas.denoiser.image_prompt import get_embedding_width, resolve_layer_scales, use_image_prompts
 from canvas.denoiser.lora import add_lora
 from canvas.denoiser.process import build_training_scheduler
-from canvas.denoiser.sampling import Condition, sample_latents
+from canvas.denoiser.sampling import Condition
+from canvas.denoiser.unet import cache_projections
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_image_prompt import moved
 from tests.canvas.denoiser.test_process import FLOW
@@ -54,7 +54,7 @@ def test_sampling_projects_once_and_equals_a_plain_loop():
     given = tiny.conditions(batch=2)
     condition = Condition(states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"])
     calls = _counted(unet)
-    found = sample_latents(
+    found = tiny.sample_latents(
         unet, build_training_scheduler(FLOW), given["latents"], condition, steps=4, guidance_scale=3.0
     )
     assert len(calls) == 1
@@ -83,9 +83,11 @@ def test_one_condition_serves_all_latents():
         negative_states=given["text_states"][1:2],
         negative_pooled=given["text_pooled"][1:2],
     )
-    together = sample_latents(unet, build_training_scheduler(FLOW), given["latents"], one, steps=2, guidance_scale=2.0)
+    together = tiny.sample_latents(
+        unet, build_training_scheduler(FLOW), given["latents"], one, steps=2, guidance_scale=2.0
+    )
     for row in range(3):
-        alone = sample_latents(
+        alone = tiny.sample_latents(
             unet, build_training_scheduler(FLOW), given["latents"][row : row + 1], one, steps=2, guidance_scale=2.0
         )
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
@@ -104,7 +106,7 @@ def test_image_tokens_are_projected_once_too():
     def sampled(**options):
         with use_image_prompts(unet, sets):
             calls = [_counted(unet, name) for name in names]
-            found = sample_latents(
+            found = tiny.sample_latents(
                 unet,
                 build_training_scheduler(FLOW),
                 given["latents"],
@@ -148,7 +150,7 @@ def test_without_a_picture_the_image_tokens_are_those_of_zeros():
             states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image_embeddings=picture
         )
         found.append(
-            sample_latents(
+            tiny.sample_latents(
                 unet, build_training_scheduler(FLOW), given["latents"], condition, steps=2, guidance_scale=1.0
             )
         )

@@ -6,7 +6,6 @@ from torch import nn
 
 from canvas.denoiser.objective import (
     DenoisingObjective,
-    draw_kept_captions,
     draw_kept_prompts,
     drop_embeddings,
     select_choice,
@@ -127,15 +126,6 @@ def test_dropout_is_checked(dropout):
         DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=dropout, inpaint=False)
 
 
-def test_missing_columns_are_our_bug():
-    batch = _batch()
-    del batch["holes"]
-    with pytest.raises(AssertionError, match="a batch needs"):
-        DenoisingObjective(FLOW, SCALE, captions=9, caption_dropout=0.0, inpaint=True)(
-            Spy(lambda s, t: s), batch, Draws(0, 0, 0, 2)
-        )
-
-
 def test_size_ids_are_in_the_order_of_stock_diffusers():
     """Height before width everywhere; public training scripts disagree with each other."""
     pipeline = tiny.sdxl_inpaint_pipeline(tiny.denoiser())
@@ -166,13 +156,13 @@ def test_masked_images_are_grey_where_painted():
 def test_choices_and_dropout_rate():
     column = torch.arange(6).view(2, 3)
     assert select_choice(column, torch.tensor([2, 0])).tolist() == [2, 3]
-    keep = draw_kept_captions(Draws(0, 0, 0, 2000), 0.1)
+    keep = draw_kept_prompts(Draws(0, 0, 0, 2000), 0.1, None)[0]
     assert keep.float().mean().item() == pytest.approx(0.9, abs=0.03)
     assert drop_embeddings(torch.ones(2, 3, 4), torch.tensor([True, False])).sum(dim=(1, 2)).tolist() == [12, 0]
 
 
 def test_captions_and_pictures_are_dropped_alone_and_together():
-    keep_caption, keep_image = draw_kept_prompts(Draws(0, 0, 0, 20_000), 0.05, 0.1, 0.2)
+    keep_caption, keep_image = draw_kept_prompts(Draws(0, 0, 0, 20_000), 0.05, ImageDropout(image=0.1, both=0.2))
     shares = {
         "caption": (~keep_caption & keep_image).float().mean().item(),
         "image": (keep_caption & ~keep_image).float().mean().item(),

@@ -50,8 +50,8 @@ def test_a_perfect_denoiser_samples_the_data(spec: DiffusionSpec):
             seen = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
             times = time.expand(2) if spec.prediction == "flow" else time.long().expand(2)
             one, zero = torch.ones_like(seen), torch.zeros_like(seen)
-            noise = (seen - process.noisy(clean, zero, times)) / process.noisy(zero, one, times)
-            x = scheduler.step(process.target(clean, noise, times), time, x).prev_sample
+            noise = (seen - process.add_noise(clean, zero, times)) / process.add_noise(zero, one, times)
+            x = scheduler.step(process.compute_target(clean, noise, times), time, x).prev_sample
         assert (x - clean).abs().max() < 0.02, name
 
 
@@ -63,7 +63,7 @@ def test_noisy_latents_agree_with_diffusers(spec: DiffusionSpec):
     times = times.float() if spec.prediction == "flow" else times
     add = scheduler.scale_noise if spec.prediction == "flow" else scheduler.add_noise
     wanted = add(clean, times, noise) if spec.prediction == "flow" else add(clean, noise, times)
-    torch.testing.assert_close(build_process(spec).noisy(clean, noise, times), wanted)
+    torch.testing.assert_close(build_process(spec).add_noise(clean, noise, times), wanted)
 
 
 def test_v_target_agrees_with_diffusers():
@@ -71,14 +71,16 @@ def test_v_target_agrees_with_diffusers():
     from diffusers import DDPMScheduler
 
     stock = DDPMScheduler.from_config(build_training_scheduler(V).config)
-    torch.testing.assert_close(build_process(V).target(clean, noise, times), stock.get_velocity(clean, noise, times))
+    torch.testing.assert_close(
+        build_process(V).compute_target(clean, noise, times), stock.get_velocity(clean, noise, times)
+    )
 
 
 def test_terminal_snr_is_zero_only_when_asked():
     last = torch.tensor([999])
     clean, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    assert build_process(V).noisy(clean, zero, last).abs().max() < 1e-3
-    assert build_process(EPS).noisy(clean, zero, last).abs().max() > 0.05
+    assert build_process(V).add_noise(clean, zero, last).abs().max() < 1e-3
+    assert build_process(EPS).add_noise(clean, zero, last).abs().max() > 0.05
 
 
 def test_min_snr_weights():
@@ -88,23 +90,25 @@ def test_min_snr_weights():
         process = build_process(spec)
         signal = build_training_scheduler(spec).alphas_cumprod[times]
         ratio = signal / (1 - signal)
-        torch.testing.assert_close(process.weights(times), ratio.clamp(max=5) / (ratio + extra))
-        assert (build_process(dataclasses.replace(spec, min_snr_gamma=None)).weights(times) == 1).all()
-    assert (build_process(FLOW).weights(times.float()) == 1).all()
+        torch.testing.assert_close(process.compute_weights(times), ratio.clamp(max=5) / (ratio + extra))
+        assert (build_process(dataclasses.replace(spec, min_snr_gamma=None)).compute_weights(times) == 1).all()
+    assert (build_process(FLOW).compute_weights(times.float()) == 1).all()
 
 
 def test_flow_times_are_logit_normal_and_shifted():
     draws = Draws(seed=0, step=0, first=0, samples=4000)
-    times = build_process(FLOW).times(draws) / 1000
+    times = build_process(FLOW).sample_timesteps(draws) / 1000
     logits = torch.logit(times.double())
     assert abs(logits.mean()) < 0.06
     assert abs(logits.std() - 1) < 0.05
-    shifted = build_process(dataclasses.replace(FLOW, shift=3.0)).times(Draws(seed=0, step=0, first=0, samples=4000))
+    shifted = build_process(dataclasses.replace(FLOW, shift=3.0)).sample_timesteps(
+        Draws(seed=0, step=0, first=0, samples=4000)
+    )
     torch.testing.assert_close(shifted / 1000, 3 * times / (1 + 2 * times))
 
 
 def test_diffusion_times_cover_the_schedule():
-    times = build_process(V).times(Draws(seed=0, step=0, first=0, samples=4000))
+    times = build_process(V).sample_timesteps(Draws(seed=0, step=0, first=0, samples=4000))
     assert times.dtype == torch.int64
     assert times.min() < 5
     assert times.max() > 994

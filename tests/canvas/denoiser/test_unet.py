@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser.unet import (
-    DenoiserSpec,
+    UNetSpec,
     add_inpaint_channels,
     build_denoiser,
     build_inpaint_input,
@@ -18,7 +18,7 @@ from canvas.denoiser.unet import (
 from tests.canvas import tiny
 
 SIZES = {"latent_channels": 4, "sample_size": 8, "text_width": tiny.TEXT_WIDTH, "pooled_width": tiny.POOLED_WIDTH}
-SDXL = DenoiserSpec(
+SDXL = UNetSpec(
     channels=(320, 640, 1280),
     layers_per_block=2,
     transformer_layers=(0, 2, 10),

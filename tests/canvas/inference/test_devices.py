@@ -11,11 +11,11 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser import sheet
-from canvas.denoiser.objective import DenoisingObjective, map_columns
+from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
 from canvas.denoiser.spec import HeldOutSpec, SheetSpec
-from canvas.denoiser.training import build_held_out_batches, compute_held_out_loss
+from canvas.denoiser.training import compute_held_out_loss, read_held_out
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
@@ -89,7 +89,7 @@ def test_a_held_out_loss_is_computed_where_the_denoiser_is(folder: Path, device:
     objective = DenoisingObjective(FLOW, scale, captions=3, caption_dropout=0.0, inpaint=True)
     held_out = [row for row in rows.index if has_product(row) and row.split != "train"]
     spec = HeldOutSpec(pins=4, repeats=16, batch_size=2, ema=(0.1,), averages=(0.1,))
-    batches = build_held_out_batches(rows, held_out, spec, map_columns("product"))
+    batches = read_held_out(rows, held_out, spec, "product")
     expected, found = (
         compute_held_out_loss(_denoiser().to(at), objective, batches, spec.repeats) for at in ("cpu", device)
     )

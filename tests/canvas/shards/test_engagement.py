@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from canvas.shards.engagement import EngagementRule, EngagementSelection
+from canvas.shards.engagement import EngagementSelection
 from canvas.shards.rows import ShardRow
+from canvas.shards.spec import EngagementRule
+from lifecycle.declare.params import read_section
 
 RULE = EngagementRule(min_impressions=100, share=0.5, saves_weight=2.0)
 
@@ -60,5 +62,7 @@ def test_nobody_to_select_from():
 
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1.1}, {"min_impressions": 0}, {"saves_weight": -1.0}])
 def test_impossible_rules(wrong):
-    with pytest.raises(ValueError, match="engagement rule needs"):
-        EngagementRule(**{"min_impressions": 1, "share": 0.5, "saves_weight": 1.0, **wrong})
+    ((name, value),) = wrong.items()
+    rule = {"min_impressions": 1, "share": 0.5, "saves_weight": 1.0, **wrong}
+    with pytest.raises(ValueError, match=f"params key '{name}' in section 'rule' is {value}: it must be"):
+        read_section(EngagementRule, "rule", {"rule": rule})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from canvas.shards.rows import BucketBatches, ImageRows, ShardRows, group_by_bucket, has_product
+from canvas.shards.rows import BucketBatches, ShardRows, group_by_bucket, has_product
 from canvas.train.data import Batch
 from tests.components.generator_parts import BUCKETS, CHANNELS, write_random_shards
 
@@ -65,10 +65,9 @@ def test_rows_of_shards(tmp_path: Path):
     assert shards.index[5].promoted
     products = group_by_bucket(filter(has_product, shards.index))
     assert list(products) == ["48x80", "64x64"]
-    wide = shards.read_batch(products["48x80"][:3], {"noisy": "moments", "holes": "holes_product"})
-    assert wide["noisy"].shape == (3, 2 * CHANNELS, *BUCKETS["48x80"])
-    assert wide["holes"].shape == (3, 2, 1, *BUCKETS["48x80"])
-    assert wide["pin_id"] == [f"p{row:03d}" for row in products["48x80"][:3]]
+    wide = shards.read_columns(products["48x80"][:3], ["moments", "holes_product"])
+    assert wide["moments"].shape == (3, 2 * CHANNELS, *BUCKETS["48x80"])
+    assert wide["holes_product"].shape == (3, 2, 1, *BUCKETS["48x80"])
 
 
 def test_batches_of_many_shards_are_near_each_other_on_disk():
@@ -90,8 +89,7 @@ def test_what_the_shards_hold_is_known_without_reading_them(tmp_path: Path):
 
 def test_every_row_brings_the_embedding_of_its_own_pin(tmp_path: Path):
     write_random_shards(tmp_path / "shards", rows=8)
-    rows = ImageRows(tmp_path / "shards", lambda pins: torch.tensor([[float(pin.removeprefix("p"))] for pin in pins]))
-    batch = rows.read_batch([3, 1, 3], {"moments": "moments"})
-    assert batch["pin_id"] == ["p003", "p001", "p003"]
+    rows = ShardRows(tmp_path / "shards", lambda pins: torch.tensor([[float(pin.removeprefix("p"))] for pin in pins]))
+    batch = rows.read_columns([3, 1, 3], ["moments"])
     assert torch.equal(batch["image"], torch.tensor([[3.0], [1.0], [3.0]]))
     assert batch["moments"].shape[0] == 3

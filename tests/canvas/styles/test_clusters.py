@@ -3,6 +3,7 @@ import pytest
 
 from canvas.features.vectors import normalize_vectors
 from canvas.styles.clusters import ClusterSpec, cluster_vectors, compute_descriptors
+from lifecycle.declare.params import read_section
 
 SPEC = {
     "numbers": (2, 3, 4, 6),
@@ -65,13 +66,13 @@ def test_pictures_of_nothing_in_particular_keep_what_they_share():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"numbers": ()}, r"clusters.numbers is \[\]: give numbers of 2 or more"),
-        ({"numbers": (1, 4)}, r"clusters.numbers is \[1, 4\]"),
-        ({"criterion_pins": 6}, "more criterion_pins than the 6 clusters"),
-        ({"restarts": 0}, "restarts of 1 or more"),
+        ({"numbers": ()}, r"params key 'numbers' in section 'clusters' is \[\]: give 1 or more"),
+        ({"numbers": (1, 4)}, r"in section 'clusters.numbers' is 1: it must be 2 or more"),
+        ({"criterion_pins": 6}, "criterion_pins is 6: give more than the 6 clusters"),
+        ({"restarts": 0}, "'restarts' in section 'clusters' is 0: it must be 1 or more"),
         ({"numbers": (4, 120), "criterion_pins": 500}, "120 images cannot be parted into 120 clusters"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        cluster_vectors(blobs()[0], ClusterSpec(**SPEC | changes))
+        cluster_vectors(blobs()[0], read_section(ClusterSpec, "clusters", {"clusters": SPEC | changes}))

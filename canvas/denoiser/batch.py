@@ -1,0 +1,57 @@
+"""Training samples as a denoiser's objective reads them. B samples; C latent channels; h, w the latents' size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NotRequired
+
+import torch
+from typing_extensions import TypedDict
+
+from canvas.shards.rows import BucketBatches, ShardRow, ShardRows, group_by_bucket
+
+MaskKind = Literal["none", "random", "product"]
+"""Which of the shards' masks hide the image; none: text-to-image."""
+
+
+class DenoiserBatch(TypedDict):
+    """Samples of one frame, each with K captions and M masks; raw latents are as the autoencoder gives them."""
+
+    pin_id: list[str]
+    moments: torch.Tensor  # (B, 2C, h, w), mean and log-variance of the raw latents
+    text_states: torch.Tensor  # (B, K, L, D), hidden states of the text towers
+    text_pooled: torch.Tensor  # (B, K, P), pooled text
+    sizes: torch.Tensor  # (B, 6), canvas.pins.frames.build_size_ids
+    masked: NotRequired[torch.Tensor]  # (B, M, C, h, w), raw latents (means) of the masked image; inpainting only
+    holes: NotRequired[torch.Tensor]  # (B, M, 1, h, w), 1 = generate; inpainting only
+    image: NotRequired[torch.Tensor]  # (B, E), embedding of the image itself; image prompts only
+
+
+def read_batch(shards: ShardRows, rows: Sequence[int], masks: MaskKind) -> DenoiserBatch:
+    """Read those rows, which are of one bucket."""
+    masked, holes = f"masked_{masks}", f"holes_{masks}"
+    names = ["moments", "text_states", "text_pooled", "sizes", *([] if masks == "none" else [masked, holes])]
+    columns = shards.read_columns(rows, names)
+    batch = DenoiserBatch(
+        pin_id=[shards.index[row].pin_id for row in rows],
+        moments=columns["moments"],
+        text_states=columns["text_states"],
+        text_pooled=columns["text_pooled"],
+        sizes=columns["sizes"],
+    )
+    if masks != "none":
+        batch["masked"], batch["holes"] = columns[masked], columns[holes]
+    if "image" in columns:
+        batch["image"] = columns["image"]
+    return batch
+
+
+def build_batches(
+    shards: ShardRows, rows: Iterable[ShardRow], masks: MaskKind, batch_size: int, seed: int
+) -> BucketBatches[DenoiserBatch]:
+    """Build the batches of a training on those rows, whose neighbours in time are neighbours on disk."""
+
+    def read(chosen: Sequence[int]) -> DenoiserBatch:
+        return read_batch(shards, chosen, masks)
+
+    return BucketBatches(read, group_by_bucket(rows), batch_size, seed, shards=shards.sizes)
