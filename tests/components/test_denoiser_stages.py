@@ -328,16 +328,8 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("tune_engaged", {"rule": {"min_impressions": 9999}}, "lower min_impr"),
         ("tune_engaged", {"rule": {"share": 0.0}}, "'share' in section 'tune_engaged.rule' is 0.0: it must be above 0"),
         ("train_backdrop", {"lora": {"rank": 0}}, "'rank' in section 'train_backdrop.lora' is 0: it must be 1 or more"),
-        (
-            "train_base",
-            {"section": "held_out", "averages": []},
-            r"'averages' in section 'held_out' is \[\]: give 1 or more",
-        ),
-        (
-            "train_base",
-            {"section": "held_out", "ema": [0.3]},
-            "in section 'held_out.ema' is 0.3: it must be below 0.288675",
-        ),
+        ("train_base", {"section": "held_out", "averages": []}, r"'averages' in section .* is \[\]: give 1 or more"),
+        ("train_base", {"section": "held_out", "ema": [0.3]}, "held_out.ema' is 0.3: it must be below 0.288675"),
         ("train_base", {"section": "held_out", "pins": 0}, "'pins' in section 'held_out' is 0"),
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "splits among train"),
         ("assemble", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
