@@ -136,7 +136,7 @@ def test_pins_without_a_caption_are_counted_and_left_out(data, tmp_path):
 
 @pytest.mark.parametrize("changes", [{"views": 0}, {"captions": 0}, {"random_masks": 0}, {"sources": []}])
 def test_impossible_settings_are_refused(changes):
-    with pytest.raises(ValueError, match=rf"encode\.{next(iter(changes))} is"):
+    with pytest.raises(ValueError, match=rf"'{next(iter(changes))}' in section 'encode' is"):
         tiny(encode, **changes)
 
 
