@@ -208,19 +208,20 @@ class Ratings(kinds.PinnedRatings):
 
     @classmethod
     def write_empty(cls, folder: Path) -> None:
-        from evaluation.ratings import judgments
+        from canvas.pins import tables
 
-        judgments.write_judgments(folder, [])
+        tables.write_rows(folder, [], tables.JUDGMENTS)
 
     @classmethod
     def write_ratings(
         cls, folder: Path, before: Path, answers: Sequence[Mapping[str, Any]], key: Mapping[str, Any]
     ) -> list[str]:
+        from canvas.pins import tables
         from evaluation.ratings import judgments
 
         fresh = judgments.build_judgments(answers, key)
-        rows = judgments.merge_judgments(judgments.read_judgments(before), fresh, key)
-        judgments.write_judgments(folder, rows)
+        rows = judgments.merge_judgments(tables.read(before).to_pylist(), fresh, key)
+        tables.write_rows(folder, rows, tables.JUDGMENTS)
         return [f"{len(rows)} judgments, {len(fresh)} of this packet", *judgments.describe_raters(fresh)]
 
 
@@ -254,12 +255,13 @@ class Preferences(kinds.PinnedFeedback):
 
     @classmethod
     def write_empty(cls, folder: Path) -> None:
-        from evaluation.ratings import preferences
+        from canvas.pins import tables
 
-        preferences.write_preferences(folder, [])
+        tables.write_rows(folder, [], tables.PREFERENCES)
 
     @classmethod
     def write_feedback(cls, folder: Path, before: Path, *sources: Path) -> str:
+        from canvas.pins import tables
         from evaluation.ratings import preferences
 
         fresh = preferences.collect_preferences(*sources)
@@ -268,8 +270,8 @@ class Preferences(kinds.PinnedFeedback):
                 "no judgment that counts is about the images in artifacts/candidates: `python -m lifecycle ratings "
                 "pull` brings what people said of them"
             )
-        rows = preferences.merge_preferences(preferences.read_preferences(before), fresh)
-        preferences.write_preferences(folder, rows)
+        rows = preferences.merge_preferences(tables.read(before).to_pylist(), fresh)
+        tables.write_rows(folder, rows, tables.PREFERENCES)
         judgments = sum(row["judgments"] for row in rows)
         return (
             f"{judgments} judgments of {len(rows)} pairs or images, {len(fresh)} of these candidates; "

@@ -44,8 +44,6 @@ def evaluate(
     drift: Output[Report],
 ) -> None:
     """Score every candidate; compare models by measure, slice and whole set; measure drift of generated images."""
-    import pyarrow as pa
-
     from canvas.pins import tables
     from canvas.pins.products import load_product_pins
     from evaluation.generator.candidates import Scorer
@@ -60,7 +58,7 @@ def evaluate(
     scorer = Scorer.load(params, frames.side, edges, text, **networks)
     rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, real)
     scored = time.perf_counter()
-    tables.write(evaluation.path, [pa.Table.from_pylist(rows, tables.EVALUATION)], tables.EVALUATION)
+    tables.write_rows(evaluation.path, rows, tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
     models, judge = group_by_model(rows), dict(scorer.backgrounds.judges.accuracy)
     challenger, incumbent, ranking = models["challenger"], models.get("champion", []), "reward_overall"

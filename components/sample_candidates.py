@@ -43,8 +43,6 @@ def sample_candidates(
 
     The sheet shows a few products, what challenger and champion made of them, and known-bad images.
     """
-    import pyarrow as pa
-
     from canvas.device import default_device
     from canvas.inference.batch import encode_requests, generate_images
     from canvas.inference.pipeline import CanvasPipeline
@@ -72,7 +70,7 @@ def sample_candidates(
             pipeline, items, requests, images, backdrops, params.packet.checks
         ),
     ]
-    tables.write(candidates.path, [pa.Table.from_pylist(rows, tables.CANDIDATES)], tables.CANDIDATES)
+    tables.write_rows(candidates.path, rows, tables.CANDIDATES)
     count = write_packet(rows, originals, params.packet, packet.path, packet_key.path)
     models, seconds = dict(Counter(row["model"] for row in rows)), time.perf_counter() - clock
     values = {"candidates": models, "packet_items": count, "seconds": seconds}

@@ -46,8 +46,12 @@ def train_reward(
         draw_reward_sheet,
         fit_reward,
     )
-    from evaluation.measures.reward_model import compute_human_metrics, compute_reward_metrics, score_comparisons
-    from evaluation.measures.rewards import fit_calibrations
+    from evaluation.measures.rewards import (
+        compute_human_metrics,
+        compute_reward_metrics,
+        fit_calibrations,
+        score_comparisons,
+    )
 
     params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
     human = read_human_comparisons(preferences.path, pins.path, held_out=HELD_OUT_SPLITS, side=reward.image_size)

@@ -6,7 +6,7 @@ Every sidecar is keyed by `pin_id` and holds one row a pin unless its comment sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,6 +260,11 @@ def write(path: Path, rows: Iterable[pa.RecordBatch | pa.Table], schema: pa.Sche
         for batch in rows:
             writer.add(batch)
     return writer.rows
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
+    """Write dictionaries as a table; return their number. No rows make a table of always the same bytes."""
+    return write(path, [pa.Table.from_pylist(list(rows), schema)], schema)
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

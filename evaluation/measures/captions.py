@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from canvas.captioner.captions import CaptionedPin
 from canvas.pins.captions import parse_caption
-from evaluation.statistics.intervals import bootstrap_mean
+from evaluation.statistics.intervals import compute_mean_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,10 @@ def learn_category_nouns(products: Iterable[tuple[str | None, str]]) -> dict[str
 
     A noun of several categories goes to its most frequent one, the first by name on a tie.
     """
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for name, category in products:
         if words := _split_words(name or ""):
-            noun_counts = counts.setdefault(words[-1], {})
-            noun_counts[category] = noun_counts.get(category, 0) + 1
+            counts[words[-1]][category] += 1
     return {noun: min(tally, key=lambda category: (-tally[category], category)) for noun, tally in counts.items()}
 
 
@@ -73,25 +74,23 @@ def score_caption(pin_id: str, caption: str, pin: CaptionedPin, nouns: Mapping[s
 
 def compute_mean_words(texts: Iterable[Mapping[str, str]]) -> dict[str, float]:
     """Return the mean number of words of the rows' captions, by source."""
-    words: dict[str, list[int]] = {}
+    words: dict[str, list[int]] = defaultdict(list)
     for row in texts:
-        words.setdefault(row["source"], []).append(len(row["caption"].split()))
+        words[row["source"]].append(len(row["caption"].split()))
     return {source: sum(counts) / len(counts) for source, counts in words.items()}
 
 
 def compute_caption_metrics(scores: Iterable[CaptionScore]) -> dict[str, dict[str, float]]:
     """Return the share of right answers of each kind, with 95 % intervals, and the number of captions, by split."""
-    by_split: dict[str, list[CaptionScore]] = {}
-    for score in scores:
-        by_split.setdefault(score.split, []).append(score)
-    return {split: _compute_split_metrics(members) for split, members in sorted(by_split.items())}
+    by_split = groupby(sorted(scores, key=lambda score: score.split), lambda score: score.split)
+    return {split: _compute_split_metrics(list(members)) for split, members in by_split}
 
 
 def _compute_split_metrics(scores: Sequence[CaptionScore]) -> dict[str, float]:
     metrics: dict[str, float] = {"captions": len(scores)}
     for name in ("scene_right", "white_right", "category_right", "alone_right", "product_right"):
-        if values := [float(right) for score in scores if (right := getattr(score, name)) is not None]:
-            metrics |= bootstrap_mean(values).to_metrics(name)
+        values = [float(right) for score in scores if (right := getattr(score, name)) is not None]
+        metrics |= compute_mean_metrics(name, values)
     return metrics
 
 

@@ -6,33 +6,35 @@ Tensors are (B, 3, H, W) in [-1, 1], masks (B, 1, H, W), 1 = product.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import torch
+
+from canvas.decoder.model import ConditionalDecoder
+from canvas.decoder.training import decode_with_baseline
+from canvas.decoder.training_data import ConditionedPin
+from canvas.masks.composite import compute_seam_gradient, erode_mask
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
+from canvas.vae.model import Vae
+from evaluation.measures.reconstructions import psnr
 from evaluation.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    import torch
-
-    from canvas.decoder.model import ConditionalDecoder
-    from canvas.decoder.training_data import ConditionedPin
-    from canvas.vae.model import Vae
 
 
 class DecoderScores:
-    """Scores of images decoded round products beside those that the product was pasted on; a batch at a time."""
+    """Scores of images decoded round products beside those that the product was pasted on; a batch at a time.
+
+    Args:
+        erosion: Pixels between the mask's edge and the core.
+        reach: Pixels on each side of the mask's edge that a seam is looked for in.
+    """
 
     def __init__(self, *, erosion: int, reach: int) -> None:
-        self._erosion = erosion  # pixels between the mask's edge and the core
-        self._reach = reach  # pixels on each side of the mask's edge that a seam is looked for in
+        self._erosion = erosion
+        self._reach = reach
         self._core = 0
         self._values: dict[str, list[float]] = {}
 
     def add(self, decoded: torch.Tensor, pasted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> None:
         """Take in images decoded both ways, and the `images` that their products come from."""
-        from canvas.masks.composite import compute_seam_gradient, erode_mask
-        from canvas.pins.images import tensor_to_bytes
-        from evaluation.measures.similarity import psnr
-
         core = erode_mask(mask, self._erosion).expand_as(images)
         difference = (tensor_to_bytes(decoded).int() - tensor_to_bytes(images).int()).abs()[core]
         self._core = max(self._core, int(difference.max()) if difference.numel() else 0)
@@ -64,22 +66,14 @@ class DecoderScores:
             raise ValueError("no held-out product to score the decoder on: were all of their masks rejected?")
         metrics: dict[str, float] = {"pins": len(self._values["psnr_db"]), "core_max_abs_diff": self._core}
         for name, values in self._values.items():
-            interval = bootstrap_mean(values)
-            metrics |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            metrics |= bootstrap_mean(values).to_metrics(name)
         return metrics
 
 
 def score_decoder(
     decoder: ConditionalDecoder, autoencoder: Vae, pins: Sequence[ConditionedPin], reach: int
 ) -> dict[str, object]:
-    """Score the decoder on pins with generated latents, and under `encoded` on those with encoded ones.
-
-    Args:
-        reach: pixels on each side of the mask's edge that count as its seam.
-    """
-    from canvas.decoder.training import decode_with_baseline
-    from canvas.pins.images import bytes_to_tensor
-
+    """Score the decoder on pins with generated latents, and under `encoded` on those with encoded ones."""
     generated, encoded = (DecoderScores(erosion=decoder.config["erosion"], reach=reach) for _ in range(2))
     for sample in (pin.load_sample() for pin in pins):
         scores = generated if sample.is_generated else encoded

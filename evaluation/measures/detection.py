@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sklearn.metrics import precision_recall_fscore_support
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Counts and rates of one defect over all pins; rates are in 0..1, nan where undefined."""
+    """Counts and rates of one defect over all pins; rates are in 0..1, NaN where undefined."""
 
     defect: str
     planted: int
@@ -27,8 +29,6 @@ def score_detections(
     recall = |planted = d and found = d| / |planted = d|
     dropped = |planted = d and found is not None| / |planted = d|, the recall for any reason.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     assert len(planted) == len(found), (len(planted), len(found))
     truth, verdict = ([label or "" for label in labels] for labels in (planted, found))
     precision, recall, _, _ = precision_recall_fscore_support(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from canvas.pins import tables
 from canvas.pins.images import decode_image
 from canvas.pins.masks import Mask, decode_mask
-from evaluation.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    from canvas.segmenter.model import Segmenter
-    from canvas.segmenter.spec import EdgeSpec
+from canvas.segmenter.model import Segmenter
+from canvas.segmenter.spec import EdgeSpec
+from evaluation.statistics.intervals import compute_mean_metrics
 
 TOLERANCE = 0.008
 """Distance within which boundaries agree, as a fraction of the image's diagonal (DAVIS, Perazzi et al. 2016)."""
@@ -96,10 +94,8 @@ def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> fl
 
 def compute_mask_metrics(scores: Iterable[MaskScore]) -> dict[str, dict[str, float]]:
     """Return IoU and boundary F of pins with a product, the share of empty images called empty, by split."""
-    by_split: dict[str, list[MaskScore]] = {}
-    for score in scores:
-        by_split.setdefault(score.split, []).append(score)
-    return {split: _compute_split_metrics(of_split) for split, of_split in sorted(by_split.items())}
+    by_split = groupby(sorted(scores, key=lambda score: score.split), lambda score: score.split)
+    return {split: _compute_split_metrics(list(members)) for split, members in by_split}
 
 
 def compute_screening_metrics(scores: Iterable[MaskScore], reasons: Mapping[str, str | None]) -> dict[str, float]:
@@ -107,20 +103,19 @@ def compute_screening_metrics(scores: Iterable[MaskScore], reasons: Mapping[str,
     products = [score for score in scores if score.has_product]
     accepted = [score.iou for score in products if reasons[score.pin_id] is None]
     rejected = [score.iou for score in products if reasons[score.pin_id] is not None]
-    return {
-        **(bootstrap_mean(accepted).to_metrics("iou_of_accepted") if accepted else {}),
-        **(bootstrap_mean(rejected).to_metrics("iou_of_rejected") if rejected else {}),
-    }
+    return compute_mean_metrics("iou_of_accepted", accepted) | compute_mean_metrics("iou_of_rejected", rejected)
 
 
 def _compute_split_metrics(scores: Sequence[MaskScore]) -> dict[str, float]:
     products = [score for score in scores if score.has_product]
     empty = [score.iou for score in scores if not score.has_product]
-    metrics: dict[str, float] = {"pins_with_product": len(products), "pins_without": len(empty)}
-    if products:
-        metrics |= bootstrap_mean([score.iou for score in products]).to_metrics("iou")
-        metrics |= bootstrap_mean([score.boundary_f for score in products]).to_metrics("boundary_f")
-    return metrics | (bootstrap_mean(empty).to_metrics("empty_right") if empty else {})
+    return {
+        "pins_with_product": len(products),
+        "pins_without": len(empty),
+        **compute_mean_metrics("iou", [score.iou for score in products]),
+        **compute_mean_metrics("boundary_f", [score.boundary_f for score in products]),
+        **compute_mean_metrics("empty_right", empty),
+    }
 
 
 def _find_boundary(mask: Mask) -> Mask:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.pins.images import Pixels, draw_contact_sheet
+from canvas.uve.training import Labels
 from evaluation.measures.retrieval import find_hits
-from evaluation.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    from canvas.pins.images import Pixels
-    from canvas.uve.training import Labels
+from evaluation.statistics.intervals import compute_mean_metrics
 
 KS = (1, 10)
 
@@ -31,7 +28,7 @@ NEIGHBOUR_COUNT = 6
 """Neighbours of a pin on the sheet."""
 
 ROWS_AT_ONCE = 1000
-"""Queries: similarities of so many with every candidate are in memory."""
+"""Queries whose similarities with every candidate are held in memory."""
 
 
 def compute_recalls(
@@ -86,14 +83,12 @@ def compute_label_recall(
         for k in ks:
             hits[k] = np.concatenate([hits[k], find_hits(similarity, answers, k)])
     for k in ks:
-        recall = bootstrap_mean(hits[k].astype(float).tolist())
-        key = f"recall_at_{k}"
-        metrics |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
+        metrics |= compute_mean_metrics(f"recall_at_{k}", hits[k].astype(float).tolist())
     return metrics
 
 
 def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int]:
-    """The `count` rows most similar to `row`, itself left out."""
+    """Return the `count` rows most similar to `row`, itself left out."""
     similarity = vectors @ vectors[row]
     similarity[row] = -np.inf
     return [int(place) for place in np.argsort(-similarity, kind="stable")[:count]]
@@ -107,8 +102,6 @@ def draw_neighbour_sheet(
     labels: Labels,
 ) -> Image.Image:
     """Draw a row for each of `queries`: the pin, then the pins nearest to it, each with its scene and product."""
-    from canvas.pins.images import draw_contact_sheet
-
     row_of = {pin: row for row, pin in enumerate(ids)}
     count = min(NEIGHBOUR_COUNT, len(ids) - 1)
     rows = [row for pin in queries for row in (row_of[pin], *find_nearest(vectors, row_of[pin], count))]

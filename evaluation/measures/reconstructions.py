@@ -5,20 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import torch
 from PIL import Image
+from torch import nn
+from torch.nn import functional as F
 
-from evaluation.statistics.intervals import bootstrap_mean
+from canvas.features.perceptual import Distance, FeatureDistance
+from canvas.pins.frames import FrameSpec
+from canvas.pins.image_batches import FrameBatch, batch_by_frame, select_evenly
+from canvas.pins.images import bytes_to_tensor, draw_contact_sheet, encode_png, tensor_to_bytes
+from canvas.vae.model import Vae, compute_posterior, decode_latents
+from evaluation.statistics.intervals import compute_mean_metrics
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+PIXEL_RANGE = 2.0  # width of the range [-1, 1]
 
-    from canvas.features.perceptual import Distance, FeatureDistance
-    from canvas.pins.frames import FrameSpec
-    from canvas.pins.image_batches import FrameBatch
-    from canvas.vae.model import Vae
+
+def psnr(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the peak signal-to-noise ratio in dB, (B,)."""
+    error = (images.clamp(-1, 1) - targets).square().flatten(1).mean(dim=1)
+    return 10 * torch.log10(PIXEL_RANGE**2 / error)
+
+
+def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the structural similarity on luma, (B,), Gaussian window 11, sigma 1.5 (Wang et al. 2004, eq. 13)."""
+    luma = torch.tensor([0.299, 0.587, 0.114]).to(images)
+    x, y = ((batch.clamp(-1, 1) * luma[:, None, None]).sum(dim=1, keepdim=True) for batch in (images, targets))
+    offset = torch.arange(11, device=x.device, dtype=x.dtype) - 5
+    gaussian = torch.exp(-offset.square() / (2 * 1.5**2))
+    window = torch.outer(gaussian, gaussian)[None, None] / gaussian.sum() ** 2
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(values, window)
+
+    mean_x, mean_y = mean(x), mean(y)
+    var_x, var_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    small, medium = (0.01 * PIXEL_RANGE) ** 2, (0.03 * PIXEL_RANGE) ** 2
+    similarity = ((2 * mean_x * mean_y + small) * (2 * covariance + medium)) / (
+        (mean_x**2 + mean_y**2 + small) * (var_x + var_y + medium)
+    )
+    return similarity.flatten(1).mean(dim=1)
 
 
 class ReconstructionScores:
@@ -32,8 +60,6 @@ class ReconstructionScores:
 
     def add(self, images: torch.Tensor, reconstructions: torch.Tensor, splits: Sequence[str]) -> None:
         """Take in images and their reconstructions, each with its pin's split."""
-        from evaluation.measures.similarity import psnr, ssim
-
         reconstructions = reconstructions.float().clamp(-1, 1)
         measures = {
             "psnr_db": psnr(reconstructions, images),
@@ -53,16 +79,13 @@ class ReconstructionScores:
             raise ValueError("no held-out image to score: the filter kept none outside of the train split")
         metrics: dict[str, object] = {"pins": sum(len(scores["psnr_db"]) for scores in self._scores.values())}
         for name in ("psnr_db", "ssim", "perceptual_distance"):
-            interval = bootstrap_mean([value for scores in self._scores.values() for value in scores[name]])
-            metrics |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            metrics |= compute_mean_metrics(name, [value for scores in self._scores.values() for value in scores[name]])
         for split, scores in sorted(self._scores.items()):
             metrics[split] = {name: sum(values) / len(values) for name, values in scores.items()}
         return metrics
 
     def draw_sheet(self) -> bytes:
         """Draw originals, below each its reconstruction, as PNG."""
-        from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
-
         images, labels = [], []
         for pairs in self._pairs.values():
             for label, side in (("held out", 0), ("reconstructed", 1)):
@@ -78,10 +101,6 @@ def score_reconstructions(
 ) -> ReconstructionScores:
     """Score the reconstructions of framed pins (canvas.pins.image_batches.batch_by_frame), on the autoencoder's
     device."""
-
-    from canvas.pins.images import bytes_to_tensor
-    from canvas.vae.model import compute_posterior, decode_latents
-
     scores = ReconstructionScores(distance.to(autoencoder.device), sheet_each)
     for batch in batches:
         images = bytes_to_tensor(batch["images"].to(autoencoder.device))
@@ -100,14 +119,12 @@ def build_sampler(
     log_image: Callable[[str, bytes], None],
 ) -> Callable[[nn.Module, int], None]:
     """Build the `sample` of a training: it logs the sheet of the same `count` held-out pins, in the square frame."""
-    from canvas.pins.image_batches import batch_by_frame, select_evenly
-
     square = replace(frames, buckets=((frames.side, frames.side),))
     chosen = {pin_id: held_out[pin_id] for pin_id in select_evenly(held_out, count)}
     batches = list(batch_by_frame(pins, chosen, square, batch_size))
 
     def sample(autoencoder: nn.Module, step: int) -> None:
-        scores = score_reconstructions(cast("Vae", autoencoder), distance, batches, count)
+        scores = score_reconstructions(cast(Vae, autoencoder), distance, batches, count)
         log_image(f"samples-{step:06d}", scores.draw_sheet())
 
     return sample

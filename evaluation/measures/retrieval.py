@@ -1,26 +1,26 @@
-"""How well pictures and texts find each other."""
+"""How well images and texts find each other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import open_clip
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
-from evaluation.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    import open_clip
-    import torch
-
-    from canvas.clip.model import TextTower
-    from canvas.pins.frames import FrameSpec
+from canvas.clip.model import TextTower
+from canvas.features.perceptual import compute_image_embeddings
+from canvas.pins.frames import FrameSpec
+from canvas.pins.image_batches import batch_by_frame
+from canvas.pins.images import bytes_to_tensor
+from evaluation.statistics.intervals import compute_mean_metrics
 
 
 def find_hits(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
-    """For each query (row), whether one of its answers is among the `k` most similar candidates (columns).
+    """Return for each query (row) whether one of its answers is among the `k` most similar candidates (columns).
 
     Ties count against the query. Raises `ValueError` if a query has no answer: it could not be found.
     """
@@ -36,24 +36,20 @@ def find_hits(similarity: NDArray[np.float32], answers: NDArray[np.bool_], k: in
 def compute_retrieval_metrics(
     images: NDArray[np.float32], texts: NDArray[np.float32], captions: Sequence[str], ks: Sequence[int] = (1, 5)
 ) -> Mapping[str, float]:
-    """Recall@k from picture to text and back, with 95 % intervals.
+    """Return recall@k from image to text and back, with 95 % intervals.
 
-    `images` and `texts` are [N, E], normalised, row i of both is pin i with `captions[i]`. A caption that several
+    `images` and `texts` are [N, E], normalised; row i of both is pin i with `captions[i]`. A caption that several
     pins share is one candidate, and right for each of them.
     """
-    distinct = sorted(set(captions))
-    place = {caption: at for at, caption in enumerate(distinct)}
-    answers = np.zeros((len(captions), len(distinct)), bool)
-    answers[np.arange(len(captions)), [place[caption] for caption in captions]] = True
-    first_of = {caption: at for at, caption in reversed(list(enumerate(captions)))}
-    similarity = images @ texts[[first_of[caption] for caption in distinct]].T
-    figures: dict[str, float] = {"pins": len(captions), "captions": len(distinct)}
+    distinct, firsts, places = np.unique(captions, return_index=True, return_inverse=True)
+    answers = places[:, None] == np.arange(len(distinct))
+    similarity = images @ texts[firsts].T
+    metrics: dict[str, float] = {"pins": len(captions), "captions": len(distinct)}
     for name, scores, right in (("image_to_text", similarity, answers), ("text_to_image", similarity.T, answers.T)):
         for k in ks:
-            recall = bootstrap_mean(find_hits(scores, right, k).astype(float).tolist())
-            key = f"{name}_recall_at_{k}"
-            figures |= {key: recall.mean, f"{key}_low": recall.low, f"{key}_high": recall.high}
-    return figures
+            hits = find_hits(scores, right, k).astype(float).tolist()
+            metrics |= compute_mean_metrics(f"{name}_recall_at_{k}", hits)
+    return metrics
 
 
 def score_retrieval(
@@ -69,20 +65,13 @@ def score_retrieval(
 
     `tower` is the text half of `clip`, which is in eval mode; `captions` and `split_of` are by pin id.
     """
-    import torch
-    from torch.nn import functional as F
-
-    from canvas.features.perceptual import compute_image_embeddings
-    from canvas.pins.image_batches import batch_by_frame
-    from canvas.pins.images import bytes_to_tensor
-
     embeddings: dict[str, list[tuple[str, torch.Tensor]]] = {}
     device = clip.logit_scale.device
     tower.to(device)
     scores = {}
     with torch.no_grad():
         for batch in batch_by_frame(pins, {pin_id: split_of[pin_id] for pin_id in captions}, frames, batch_size):
-            images = bytes_to_tensor(torch.as_tensor(batch["images"]).to(device))
+            images = bytes_to_tensor(batch["images"].to(device))
             rows = zip(batch["pin_id"], batch["split"], compute_image_embeddings(clip, images).cpu(), strict=True)
             for pin_id, split, embedding in rows:
                 embeddings.setdefault(split, []).append((pin_id, embedding))

@@ -1,4 +1,4 @@
-"""Statistics of people's judgments: do raters agree, with each other and with a score, and which model wins?
+"""Statistics of people's judgments: agreement of raters with each other and with a score, and which model wins.
 
 Rows are those of tables.JUDGMENTS. Only human ones that are neither set aside nor attention checks count. Judgments of
 one pair of candidates depend on each other, so that intervals resample pairs, not judgments.
@@ -38,6 +38,14 @@ def select_counted(rows: Iterable[Judgment]) -> list[Judgment]:
     return [row for row in rows if row["source"] == "human" and row["set_aside"] is None and not row["attention"]]
 
 
+def orient_judgment(row: Judgment) -> tuple[Pair, float]:
+    """Return the candidates of a judgment, sorted, and its value for the first of them; ("", id): rated alone."""
+    first, second = row["first"], row["second"]
+    if second is None:
+        return ("", first), row["value"]
+    return ((first, second), row["value"]) if first < second else ((second, first), 1 - row["value"])
+
+
 def krippendorff_alpha(
     rows: Iterable[Judgment], question: str, *, seed: int = 0, resamples: int = 500, level: float = 0.95
 ) -> Interval | None:
@@ -64,8 +72,7 @@ def compute_pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int
     Of a pair, (C(a, 2) + C(b, 2)) / C(a + b, 2) where a raters chose the one and b the other; the mean over pairs. "No
     difference" is no choice. None: no pair has two choices.
     """
-    pairwise = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
-    choices = _tabulate_by_rater(pairwise).T
+    choices = _tabulate_by_rater(_select_pairwise(rows, question)).T
     ones, others = ((choices == value).sum(axis=1) for value in (1.0, 0.0))
     both = ones + others
     same = (ones * (ones - 1) + others * (others - 1))[both >= 2] / (both * (both - 1))[both >= 2]
@@ -89,11 +96,8 @@ def compute_score_agreement(
     by_item: dict[str, list[float]] = {}
     for row in select_counted(rows):
         first, second = (scores.get(row[side], math.nan) for side in ("first", "second"))
-        if (
-            row["question"] == question
-            and row["value"] != 0.5
-            and all(map(math.isfinite, (first, second, row["value"])))
-        ):
+        is_preference = row["question"] == question and row["value"] != 0.5
+        if is_preference and all(map(math.isfinite, (first, second, row["value"]))):
             right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
             by_item.setdefault(items[row["first"]], []).append(right)
     return bootstrap_mean([float(np.mean(right)) for right in by_item.values()], seed=seed) if by_item else None
@@ -111,7 +115,7 @@ def compute_win_rate(
     for row in select_counted(rows):
         if row["question"] == question and {row["first_model"], row["second_model"]} == {model, against}:
             win = row["value"] if row["first_model"] == model else 1 - row["value"]
-            wins.setdefault(_get_pair(row), []).append(win)
+            wins.setdefault(orient_judgment(row)[0], []).append(win)
             raters.add(row["rater"])
             judgments += 1
     if not wins or model == against:
@@ -128,7 +132,7 @@ def fit_strengths(
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
     win either way for each two models), without which a model that never lost would have no finite strength.
     """
-    pairwise = [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
+    pairwise = _select_pairwise(rows, question)
     models = sorted({_get_model(row, side) for row in pairwise for side in ("first", "second")})
     if len(models) < 2:
         return {}
@@ -136,7 +140,7 @@ def fit_strengths(
     per_pair: dict[Pair, NDArray[np.float64]] = {}
     for row in pairwise:
         first, second = place[_get_model(row, "first")], place[_get_model(row, "second")]
-        wins = per_pair.setdefault(_get_pair(row), np.zeros((len(models), len(models))))
+        wins = per_pair.setdefault(orient_judgment(row)[0], np.zeros((len(models), len(models))))
         wins[first, second] += row["value"]
         wins[second, first] += 1 - row["value"]
     stacked = np.stack(list(per_pair.values()))
@@ -154,20 +158,24 @@ def compute_consistency(rows: Iterable[Judgment]) -> float | None:
     answers: dict[tuple[str, str, Pair], list[float]] = {}
     for row in select_counted(rows):
         if row["second"] is not None:
-            value = row["value"] if row["first"] < row["second"] else 1 - row["value"]
-            answers.setdefault((row["rater"], row["question"], _get_pair(row)), []).append(value)
+            pair, value = orient_judgment(row)
+            answers.setdefault((row["rater"], row["question"], pair), []).append(value)
     twice = [values for values in answers.values() if len(values) > 1]
     return float(np.mean([len(set(values)) == 1 for values in twice])) if twice else None
+
+
+def _select_pairwise(rows: Iterable[Judgment], question: str) -> list[Judgment]:
+    return [row for row in select_counted(rows) if row["question"] == question and row["second"] is not None]
 
 
 def _tabulate_by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
     """Return raters x pairs, as preference for the pair's first id; NaN: not rated."""
     raters = {rater: place for place, rater in enumerate(sorted({row["rater"] for row in rows}))}
-    pairs = {pair: place for place, pair in enumerate(sorted({_get_pair(row) for row in rows}))}
+    pairs = {pair: place for place, pair in enumerate(sorted({orient_judgment(row)[0] for row in rows}))}
     table = np.full((len(raters), len(pairs)), np.nan)
     for row in sorted(rows, key=lambda row: row["item_id"], reverse=True):
-        value = row["value"] if row["second"] is None or row["first"] < row["second"] else 1 - row["value"]
-        table[raters[row["rater"]], pairs[_get_pair(row)]] = value
+        pair, value = orient_judgment(row)
+        table[raters[row["rater"]], pairs[pair]] = value
     return table
 
 
@@ -187,16 +195,9 @@ def _fit_bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     return fitted - fitted.mean()
 
 
-def _compute_quantiles(drawn: Sequence[Any], level: float) -> tuple[Any, Any]:
+def _compute_quantiles(resampled: Sequence[Any], level: float) -> Any:
     tail = (1 - level) / 2
-    low, high = np.quantile(np.asarray(drawn), [tail, 1 - tail], axis=0)
-    return low, high
-
-
-def _get_pair(row: Judgment) -> Pair:
-    """Return the candidates of a judgment, sorted, whichever was on the left."""
-    first, second = sorted((row["first"], row["second"] or ""))
-    return first, second
+    return np.quantile(np.asarray(resampled), [tail, 1 - tail], axis=0)
 
 
 def _get_model(row: Judgment, side: str) -> str:

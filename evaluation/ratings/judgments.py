@@ -6,17 +6,14 @@ What does not count is set aside with a reason and stays in the table.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from canvas.pins import tables
 from canvas.pins.tables import JUDGMENTS
+from canvas.ranges import Natural, Share
 
 Judgment = dict[str, Any]
 """A row of tables.JUDGMENTS."""
@@ -24,21 +21,17 @@ Judgment = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RatingRules:
-    """Limits beyond which everything that a rater said is set aside; shares in 0..1."""
+    """Limits beyond which everything that a rater said is set aside."""
 
-    min_checks: int  # attention checks that must have been answered
-    max_failed_checks: float  # share of them that may be failed
-    max_contradictions: float  # share of repeats in which the other picture may be chosen than before
-
-    def __post_init__(self) -> None:
-        if self.min_checks < 0 or not (0 <= self.max_failed_checks <= 1 and 0 <= self.max_contradictions <= 1):
-            raise ValueError(f"rating rules are a count and two shares of 0..1, not {self}")
+    min_checks: Natural  # attention checks that must have been answered
+    max_failed_checks: Share  # share of them that may be failed
+    max_contradictions: Share  # share of repeats in which the other image may be chosen than before
 
 
 def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]) -> list[Judgment]:
     """Build judgments, sorted, from `answers` to the items of `key` (evaluation.ratings.packets).
 
-    answers: rater, item_id, question, answer, status, completed_by, completed_ms, all of it checked.
+    answers: rater, item_id, question, answer, given_ms, status, completed_by, completed_ms, all of it checked.
     """
     questions = {(question["kind"], question["name"]): question["answers"] for question in key["questions"]}
     latest: dict[tuple[str, str, str], Mapping[str, Any]] = {}
@@ -55,23 +48,12 @@ def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]
         if reason := check_reliability([row for row in own if row["set_aside"] is None], key, rules):
             for row in own:
                 row["set_aside"] = row["set_aside"] or reason
-    return sorted(rows, key=lambda row: (row["rater"], row["item_id"], row["question"]))
+    return _sort_judgments(rows)
 
 
-def write_judgments(place: Path, rows: Sequence[Judgment]) -> None:
-    """Write the table of `rows`; without rows, an empty table of always the same bytes."""
-    tables.write(place, [pa.Table.from_pylist(list(rows), schema=JUDGMENTS)], JUDGMENTS)
-
-
-def read_judgments(place: Path) -> list[Judgment]:
-    """Read the table at `place`, a row a dictionary."""
-    return [dict(row) for row in tables.read(place).to_pylist()]
-
-
-def merge_judgments(known: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
-    """Return the `fresh` judgments of the packet of `key` and the `known` ones of other packets, sorted."""
-    others = [row for row in known if row["item_id"] not in key["items"]]
-    return sorted([*others, *fresh], key=lambda row: (row["rater"], row["item_id"], row["question"]))
+def merge_judgments(earlier: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
+    """Return the `fresh` judgments of the packet of `key` and the `earlier` ones of other packets, sorted."""
+    return _sort_judgments([*(row for row in earlier if row["item_id"] not in key["items"]), *fresh])
 
 
 def describe_raters(rows: Sequence[Judgment]) -> list[str]:
@@ -110,6 +92,10 @@ def check_reliability(rows: Sequence[Judgment], key: Mapping[str, Any], rules: R
     return None
 
 
+def _sort_judgments(rows: Iterable[Judgment]) -> list[Judgment]:
+    return sorted(rows, key=lambda row: (row["rater"], row["item_id"], row["question"]))
+
+
 def _build_judgment(
     answer: Mapping[str, Any],
     item: Mapping[str, Any] | None,
@@ -146,15 +132,13 @@ def _build_judgment(
 
 def _set_aside_incomplete(rows: Sequence[Judgment], key: Mapping[str, Any]) -> None:
     """Set aside items with questions left out: whoever answers only the easy ones would count for too much."""
-    names: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = defaultdict(set)
     for question in key["questions"]:
-        names.setdefault(question["kind"], set()).add(question["name"])
-    answered: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        if row["set_aside"] is None:
-            answered.setdefault((row["rater"], row["item_id"]), set()).add(row["question"])
-    for row in rows:
-        if row["set_aside"] is None:
-            missing = names[row["kind"]] - answered[row["rater"], row["item_id"]]
-            if missing:
-                row["set_aside"] = f"the item was submitted without an answer to {', '.join(sorted(missing))}"
+        names[question["kind"]].add(question["name"])
+    usable = [row for row in rows if row["set_aside"] is None]
+    answered: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in usable:
+        answered[row["rater"], row["item_id"]].add(row["question"])
+    for row in usable:
+        if missing := names[row["kind"]] - answered[row["rater"], row["item_id"]]:
+            row["set_aside"] = f"the item was submitted without an answer to {', '.join(sorted(missing))}"

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from canvas.pins.images import decode_image, encode_png
 from canvas.pins.tables import QUESTIONS
+from canvas.ranges import Count, Natural
 from evaluation.ratings.judgments import RatingRules
 
 Row = Mapping[str, Any]
@@ -50,18 +51,18 @@ INK, PAPER, GREY = (20, 20, 20), (255, 255, 255), (110, 110, 110)
 class PacketSpec:
     """Questions and items of a packet. `rules`: who counts; fixed with the packet, before anybody has rated."""
 
-    pairs: int  # two models' images of one item and seed, each once
-    repeats: int  # pairs shown again, sides swapped
-    checks: int  # attention checks: an image beside its spoiled self
-    singles: int  # images alone, of each of the two models; a queue of their own
-    pair_questions: tuple[str, ...]  # of tables.QUESTIONS
-    single_questions: tuple[str, ...]
+    pairs: Count  # two models' images of one item and seed, each once
+    repeats: Natural  # pairs shown again, sides swapped
+    checks: Natural  # attention checks: an image beside its spoiled self
+    singles: Natural  # images alone, of each of the two models; a queue of their own
+    pair_questions: tuple[str, ...]  # about pairs, of tables.QUESTIONS
+    single_questions: tuple[str, ...]  # about single images, of tables.QUESTIONS
     rules: RatingRules
-    seed: int
+    seed: int  # of the choice of items and their sides
 
     def __post_init__(self) -> None:
-        if self.pairs < 1 or min(self.repeats, self.checks, self.singles) < 0 or self.repeats > self.pairs:
-            raise ValueError(f"a packet needs pairs, and no more repeats than pairs, not {self}")
+        if self.repeats > self.pairs:
+            raise ValueError(f"a packet has no more repeats than pairs, not {self.repeats} of {self.pairs}")
         if unknown := {*self.pair_questions, *self.single_questions} - set(QUESTIONS):
             raise ValueError(f"questions are among {', '.join(QUESTIONS)}, not {', '.join(sorted(unknown))}")
         if not self.pair_questions or (self.singles and not self.single_questions):
@@ -77,15 +78,21 @@ class RatingItem:
     expected: float | None = None  # value that an attention check should get; None: it is none
     repeat_of: int | None = None  # place of the item that it repeats
 
+    @property
+    def kind(self) -> str:
+        return "absolute" if self.second is None else "pairwise"
+
 
 def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]:
-    """The packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
+    """Build the packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
 
     The challenger meets the champion where both generated an item from one seed, else (no champion yet) the paste.
     Raises `ValueError` if there is nothing to compare.
     """
     rng = np.random.default_rng(spec.seed)
-    by_model = {model: _index_by_item(candidates, model) for model in (CHALLENGER, CHAMPION, PASTE, SPOILED)}
+    by_model: dict[str, dict[tuple[str, int], Row]] = {CHALLENGER: {}, CHAMPION: {}, PASTE: {}, SPOILED: {}}
+    for row in candidates:
+        by_model[row["model"]][row["item_id"], row["seed"]] = row
     own = by_model[CHALLENGER]
     other = by_model[CHAMPION] or by_model[PASTE]
     meeting = sorted(own.keys() & other.keys())
@@ -99,7 +106,7 @@ def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]
         items.append(RatingItem(again.second, again.first, repeat_of=int(place)))
     # Spoiled copies of items that no pair shows come first, so that a check does not give a pair away.
     unused = sorted(by_model[SPOILED].keys() & own.keys(), key=lambda key: (key in order[: spec.pairs], key))
-    items += [_build_check(own[key], by_model[SPOILED][key], rng) for key in unused[: spec.checks]]
+    items += [_shuffle_sides(own[key], by_model[SPOILED][key], rng, expected=1.0) for key in unused[: spec.checks]]
     items += [RatingItem(model[key], None) for key in reversed(order) for model in (own, other)][: 2 * spec.singles]
     return items
 
@@ -132,7 +139,7 @@ def write_packet(
             "items": [
                 {
                     "item_id": ids[place],
-                    "kind": _get_kind(items[place]),
+                    "kind": items[place].kind,
                     "prompt": items[place].first["prompt"],
                     "picture": f"items/{ids[place]}.png",
                 }
@@ -166,6 +173,12 @@ def list_questions(spec: PacketSpec) -> list[dict[str, Any]]:
     return questions
 
 
+def resize_image(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
+    """Return the image with `side` pixels on its longest side."""
+    scale = side / max(image.size)
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resample)
+
+
 def draw_sheet(original: Image.Image, item: RatingItem) -> Image.Image:
     """Draw the original product on top and the generated images below: A and B, or one alone, of one size."""
     rows = [item.first] if item.second is None else [item.first, item.second]
@@ -173,8 +186,8 @@ def draw_sheet(original: Image.Image, item: RatingItem) -> Image.Image:
     # A champion's stored images may be smaller; sharpness must not tell who is who.
     size = min((image.size for image in images), key=lambda size: size[0] * size[1])
     images = [image.resize(size, Image.Resampling.LANCZOS) if image.size != size else image for image in images]
-    top = _resize_image(original, CELL * 2 // 3)
-    cells = [_resize_image(image, CELL) for image in images]
+    top = resize_image(original.convert("RGB"), CELL * 2 // 3, Image.Resampling.LANCZOS)
+    cells = [resize_image(image.convert("RGB"), CELL, Image.Resampling.LANCZOS) for image in images]
     width = max(len(cells) * (CELL + GAP), top.width + GAP) + GAP
     height = 2 * LINE + top.height + max(cell.height for cell in cells) + 3 * GAP
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -189,26 +202,16 @@ def draw_sheet(original: Image.Image, item: RatingItem) -> Image.Image:
     return sheet
 
 
-def _index_by_item(candidates: Sequence[Row], model: str) -> dict[tuple[str, int], Row]:
-    return {(row["item_id"], row["seed"]): row for row in candidates if row["model"] == model}
-
-
-def _shuffle_sides(left: Row, right: Row, rng: np.random.Generator) -> RatingItem:
-    return RatingItem(left, right) if rng.random() < 0.5 else RatingItem(right, left)
-
-
-def _build_check(good: Row, bad: Row, rng: np.random.Generator) -> RatingItem:
-    return RatingItem(good, bad, expected=1.0) if rng.random() < 0.5 else RatingItem(bad, good, expected=0.0)
-
-
-def _get_kind(item: RatingItem) -> str:
-    return "absolute" if item.second is None else "pairwise"
+def _shuffle_sides(left: Row, right: Row, rng: np.random.Generator, expected: float | None = None) -> RatingItem:
+    if rng.random() < 0.5:
+        return RatingItem(left, right, expected)
+    return RatingItem(right, left, None if expected is None else 1 - expected)
 
 
 def _build_key(item: RatingItem, ids: Sequence[str]) -> dict[str, Any]:
     second = item.second or {"candidate_id": None, "digest": None}
     return {
-        "kind": _get_kind(item),
+        "kind": item.kind,
         "first": item.first["candidate_id"],
         "second": second["candidate_id"],
         "first_model": item.first["digest"],
@@ -216,12 +219,6 @@ def _build_key(item: RatingItem, ids: Sequence[str]) -> dict[str, Any]:
         "expected": item.expected,
         "repeat_of": None if item.repeat_of is None else ids[item.repeat_of],
     }
-
-
-def _resize_image(image: Image.Image, side: int) -> Image.Image:
-    scale = side / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def _draw_centred_text(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.images import composite_on_white, decode_image, encode_png
 from canvas.pins.masks import decode_mask, encode_mask
-from canvas.pins.tables import PREFERENCES, QUESTIONS
-from evaluation.ratings.agreement import Judgment, select_counted
+from canvas.pins.tables import QUESTIONS
+from evaluation.ratings.agreement import Judgment, orient_judgment, select_counted
+from evaluation.ratings.packets import resize_image
 
 Row = dict[str, Any]
 """A row of tables.PREFERENCES."""
@@ -41,30 +42,18 @@ def collect_preferences(ratings: Path, candidates: Path, pins: Path) -> list[Row
     ]
 
 
-def merge_preferences(known: Iterable[Row], fresh: Sequence[Row]) -> list[Row]:
-    """Return the `fresh` rows and the `known` ones of other candidates, sorted."""
-    rows = {(row["first"], row["second"]): row for row in [*known, *fresh]}
+def merge_preferences(earlier: Iterable[Row], fresh: Sequence[Row]) -> list[Row]:
+    """Return the `fresh` rows and the `earlier` ones of other candidates, sorted."""
+    rows = {(row["first"], row["second"]): row for row in [*earlier, *fresh]}
     return [rows[ids] for ids in sorted(rows, key=_get_sort_key)]
-
-
-def write_preferences(place: Path, rows: Sequence[Row]) -> None:
-    """Write the table of `rows`; without rows, an empty table of always the same bytes."""
-    tables.write(place, [pa.Table.from_pylist(list(rows), schema=PREFERENCES)], PREFERENCES)
-
-
-def read_preferences(place: Path) -> list[Row]:
-    """Read the table at `place`, a row a dictionary."""
-    return [dict(row) for row in tables.read(place).to_pylist()]
 
 
 def _group_by_candidates(judgments: Iterable[Judgment]) -> dict[CandidateIds, list[tuple[str, float]]]:
     """Return candidates -> questions, each with its value for the first candidate."""
-    groups: dict[CandidateIds, list[tuple[str, float]]] = {}
+    groups: dict[CandidateIds, list[tuple[str, float]]] = defaultdict(list)
     for row in judgments:
-        first, second, value = row["first"], row["second"], float(row["value"])
-        if second is not None and second < first:
-            first, second, value = second, first, 1 - value
-        groups.setdefault((first, second), []).append((row["question"], value))
+        (first, second), value = orient_judgment(row)
+        groups[(first, second) if first else (second, None)].append((row["question"], float(value)))
     return groups
 
 
@@ -96,9 +85,7 @@ def _build_preference(
 
 
 def _shrink_image(image: Image.Image) -> Image.Image:
-    scale = min(1.0, SIDE / max(image.size))
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+    return resize_image(image, SIDE, Image.Resampling.BILINEAR) if max(image.size) > SIDE else image
 
 
 def _get_sort_key(ids: CandidateIds) -> tuple[str, str]:

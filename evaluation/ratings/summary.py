@@ -1,4 +1,4 @@
-"""What people's ratings of a challenger come to, and whether the reward model prefers what people prefer."""
+"""Results of people's ratings of a challenger, and whether the reward model prefers what people prefer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evaluation.ratings.agreement import (
 from evaluation.statistics.intervals import Interval
 
 QUESTION = "preference"
-"""What the reward model's overall score answers."""
+"""The question that the reward model's overall score answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,14 +32,10 @@ class RewardAgreement:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """reward_agreement, pair_agreement and alpha with `_low` and `_high`, where they are defined."""
+        """Return reward_agreement, pair_agreement and alpha with `_low` and `_high`, where they are defined."""
         intervals = {"reward_agreement": self.reward, "pair_agreement": self.pair, "alpha": self.alpha}
-        return {
-            name + end: value
-            for name, interval in intervals.items()
-            if interval is not None
-            for end, value in (("", interval.mean), ("_low", interval.low), ("_high", interval.high))
-        }
+        defined = [interval.to_metrics(name) for name, interval in intervals.items() if interval is not None]
+        return {name: value for metrics in defined for name, value in metrics.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

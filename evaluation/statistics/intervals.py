@@ -57,6 +57,11 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000
     return Interval(mean, float(interval.low), float(interval.high))
 
 
+def compute_mean_metrics(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of `values` as `name` with the ends of its 95 % interval; nothing if there are no values."""
+    return bootstrap_mean(values).to_metrics(name) if values else {}
+
+
 def crossed_bootstrap_mean(
     values: Sequence[float],
     rows: Sequence[Hashable],

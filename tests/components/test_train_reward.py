@@ -11,7 +11,6 @@ from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_mask
 from canvas.reward.model import load_reward, predict_scores
 from components.train_reward import train_reward
-from evaluation.ratings import preferences
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
@@ -37,7 +36,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
     write_catalogue(folder)
     write_sidecars(folder)
-    preferences.write_preferences(folder / "preferences", [])
+    tables.write_rows(folder / "preferences", [], tables.PREFERENCES)
     return folder
 
 
@@ -135,7 +134,7 @@ def with_preferences(data: Path, folder: Path, rows: list[dict]) -> Path:
     folder.mkdir()
     for table in TABLES[:-1]:
         (folder / table).symlink_to(data / table)
-    preferences.write_preferences(folder / "preferences", rows)
+    tables.write_rows(folder / "preferences", rows, tables.PREFERENCES)
     return folder
 
 

@@ -9,8 +9,6 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from evaluation.ratings import judgments
-from evaluation.ratings.preferences import read_preferences
 from lifecycle.workspace.digest import digest, read_pin
 from tests.evaluation.ratings.test_agreement import row
 from tests.evaluation.ratings.test_preferences import candidate, learnable
@@ -47,12 +45,12 @@ def test_ratings_are_learnt_once_and_again(rated: Project) -> None:
     assert refused.returncode == 1
     assert "no judgment that counts is about the images in artifacts/candidates" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert len(read_preferences(rated.root / "preferences")) == 2
+    assert len(tables.read(rated.root / "preferences").to_pylist()) == 2
 
 
 def test_nothing_is_learnt_of_what_is_not_there(rated: Project) -> None:
     shutil.rmtree(rated.root / "ratings")
-    judgments.write_judgments(rated.root / "ratings", [])
+    tables.write_rows(rated.root / "ratings", [], tables.JUDGMENTS)
     assert "no judgment that counts" in rated.lifecycle("ratings", "learn").stderr
     shutil.rmtree(rated.root / "artifacts" / "pins")
     assert rated.lifecycle("ratings", "learn").stderr == "artifacts/pins is missing: `dvc checkout` brings it back\n"
@@ -61,4 +59,4 @@ def test_nothing_is_learnt_of_what_is_not_there(rated: Project) -> None:
 def test_a_fresh_checkout_writes_the_empty_form(rated: Project) -> None:
     done = rated.lifecycle("inputs")
     assert done.stdout == "preferences/ is written: the reward model learns from corruptions alone\n"
-    assert read_preferences(rated.root / "preferences") == []
+    assert tables.read(rated.root / "preferences").to_pylist() == []

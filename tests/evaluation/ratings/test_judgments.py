@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from canvas.pins import tables
 from canvas.pins.tables import JUDGMENTS
-from evaluation.ratings.judgments import build_judgments, merge_judgments, read_judgments, write_judgments
+from evaluation.ratings.judgments import build_judgments, merge_judgments
 from lifecycle.workspace.digest import digest
 
 RULES = {"min_checks": 2, "max_failed_checks": 0.4, "max_contradictions": 0.4}
@@ -131,9 +132,9 @@ def test_the_table_keeps_other_packets_and_has_fixed_bytes(tmp_path: Any) -> Non
     rows = merge_judgments(earlier + build_judgments([answer("one", "B")], key()), fresh, key())
     assert [row["value"] for row in rows if row["item_id"] == "one"] == [1.0]
     assert [row["item_id"] for row in rows] == sorted(["old", "one", "check-1", "check-2", "check-3"])
-    write_judgments(tmp_path / "first", rows)
-    write_judgments(tmp_path / "second", read_judgments(tmp_path / "first"))
+    tables.write_rows(tmp_path / "first", rows, tables.JUDGMENTS)
+    tables.write_rows(tmp_path / "second", tables.read(tmp_path / "first").to_pylist(), tables.JUDGMENTS)
     assert digest(tmp_path / "first") == digest(tmp_path / "second")
-    write_judgments(tmp_path / "empty", [])
-    assert read_judgments(tmp_path / "empty") == []
+    tables.write_rows(tmp_path / "empty", [], tables.JUDGMENTS)
+    assert tables.read(tmp_path / "empty").to_pylist() == []
     assert set(rows[0]) == set(JUDGMENTS.names)

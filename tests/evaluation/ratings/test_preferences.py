@@ -13,7 +13,7 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import decode_image, encode_jpeg, encode_png
 from canvas.pins.masks import decode_mask, encode_mask
-from evaluation.ratings.preferences import collect_preferences, merge_preferences, read_preferences, write_preferences
+from evaluation.ratings.preferences import collect_preferences, merge_preferences
 from lifecycle.workspace.digest import digest, read_pin
 from tests.evaluation.ratings.test_agreement import row
 
@@ -82,15 +82,15 @@ def test_what_does_not_count_is_not_learnt(tmp_path: Path, changed: dict[str, An
 def test_the_same_ratings_give_the_same_bytes_and_earlier_ones_stay(tmp_path: Path) -> None:
     said = [row(pair, rater, 1.0) for pair in (0, 1) for rater in "ab"]
     found = learnable(tmp_path / "a", said)
-    write_preferences(tmp_path / "one", found)
-    write_preferences(tmp_path / "two", learnable(tmp_path / "b", said[::-1]))
+    tables.write_rows(tmp_path / "one", found, tables.PREFERENCES)
+    tables.write_rows(tmp_path / "two", learnable(tmp_path / "b", said[::-1]), tables.PREFERENCES)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
     earlier = found[0] | {"first": "elder-0"}
     again = [found[0] | {"preference": 0.0}, found[1]]
-    rows = merge_preferences([*read_preferences(tmp_path / "one"), earlier], again)
+    rows = merge_preferences([*tables.read(tmp_path / "one").to_pylist(), earlier], again)
     assert [(one["first"], one["preference"]) for one in rows] == [("elder-0", 1.0), ("new-0", 0.0), ("new-1", 1.0)]
 
 
 def test_the_committed_pin_is_of_an_empty_table(tmp_path: Path) -> None:
-    write_preferences(tmp_path / "preferences", [])
+    tables.write_rows(tmp_path / "preferences", [], tables.PREFERENCES)
     assert digest(tmp_path / "preferences") == read_pin("preferences", ROOT)

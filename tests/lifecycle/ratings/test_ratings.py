@@ -14,7 +14,7 @@ import pytest
 import requests
 from PIL import Image, ImageColor
 
-from evaluation.ratings.judgments import read_judgments
+from canvas.pins import tables
 from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import ROOT, Project
 from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, served, write_rating_packet
@@ -131,7 +131,7 @@ def test_ratings_are_pulled_checked_and_pinned(
     rate_by_hand(project, pages["test-eve"], monkeypatch)
     done = project.lifecycle("ratings", "pull")
     assert done.returncode == 0, done.stderr
-    rows = read_judgments(project.root / "ratings")
+    rows = tables.read(project.root / "ratings").to_pylist()
     by_rater: dict[str, list[dict[str, Any]]] = {name: [row for row in rows if row["rater"] == name] for name in RATERS}
     assert {row["source"] for row in rows} == {"human"}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from evaluation.measures.similarity import psnr, ssim
+from evaluation.measures.reconstructions import psnr, ssim
 from tests.canvas.vae.test_objective import _blurred, _textures
 
 
