@@ -27,13 +27,8 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
 
+from bench import models
 from bench.measurement import measure_in_turns, measure_seconds
-from bench.models import (
-    KL_CHANNELS,
-    build_random_denoiser,
-    build_random_kl_autoencoder,
-    build_random_text_encoders,
-)
 from canvas.clip.model import encode_prompts
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
@@ -51,7 +46,7 @@ SIDE, CELL = 64, 4  # pixels of an image and of a latent cell
 
 def build_inpaint_denoiser(lora: Path) -> UNet2DConditionModel:
     """Build the inpainting denoiser on latents of 4 channels, with a LoRA on every layer; make it if it is missing."""
-    unet = add_inpaint_channels(build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL))
+    unet = add_inpaint_channels(models.build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL))
     if not lora.exists():
         rank = load_sections()["train_backdrop"]["lora"]["rank"]
         trained = add_lora(copy.deepcopy(unet), rank=rank, alpha=rank)
@@ -72,8 +67,8 @@ def build_product() -> tuple[Image.Image, Image.Image]:
 
 def build_runs(lora: Path) -> dict[str, Callable[[], object]]:
     """Build the calls that are compared, by name."""
-    _, towers = build_random_text_encoders()
-    vae, (image, mask) = build_random_kl_autoencoder(4), build_product()
+    _, towers = models.build_random_text_encoders()
+    vae, (image, mask) = models.build_random_kl_autoencoder(4), build_product()
     states, pooled = encode_prompts(towers, [PROMPT])
     scheduler = EulerDiscreteScheduler(timestep_spacing="trailing")
 
@@ -140,7 +135,7 @@ def build_runs(lora: Path) -> dict[str, Callable[[], object]]:
         return lambda: ([encode_prompts(towers, [PROMPT]) for _ in range(CANDIDATES - 1)], run())
 
     spec = read_section(DecoderSpec, "decoder", load_sections())
-    decoder = ConditionalDecoder.from_vae(vae, replace(spec, channels=KL_CHANNELS)).eval()
+    decoder = ConditionalDecoder.from_vae(vae, replace(spec, channels=models.KL_CHANNELS)).eval()
     encode_once = decoder.encode_condition
 
     def encode_condition_of_each(*parts: torch.Tensor) -> list[torch.Tensor]:

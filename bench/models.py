@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from open_clip import CLIP
@@ -10,7 +12,9 @@ from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import build_denoiser
-from lifecycle.declare.params import load_sections, read_section
+from canvas.train.spec import TrainSpec
+from lifecycle.declare.graph import load_stage
+from lifecycle.declare.params import load_sections, read_section, read_stage_params
 
 KL_CHANNELS = (32, 64, 64)
 """Widths of an AutoencoderKL with cells of 4 pixels, as params.yaml has them."""
@@ -28,6 +32,15 @@ def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DCo
         sample_size=sample_size,
         text_width=width,
         pooled_width=pooled,
+    )
+
+
+def read_train_spec(steps: int) -> TrainSpec:
+    """Read how train_base trains, for so many steps: no averages, samples and checkpoints at the end alone."""
+    params = read_stage_params(load_stage("train_base"), load_sections())
+    train: TrainSpec = params["training"].resolve(params["train_base"].train)
+    return replace(
+        train, steps=steps, warmup_steps=0, ema=(), checkpoint_every=steps, log_every=steps, sample_every=steps
     )
 
 

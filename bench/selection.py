@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 python -m bench.selection
 
 Sixteen candidates of held-out products with every prompt of params.yaml. The reward model selects, with the prompt or
-without. Judges: the two scene judges, which are independent of reward model and generator (evaluation.judges.scenes):
+without. Judges: the two scene judges, which are independent of reward model and generator (evaluation.judges.judges):
 whether they recognize the prompted scene, and its probability, which says more of one image; and the first text-image
 encoder's cosine of image and prompt. The generator's denoiser reads that encoder's text; the reward model does not. It
 needs models/ and artifacts/ of a full run; it prints JSON. Intervals resample items.
@@ -26,17 +26,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from canvas.clip.model import TextTower, load_clip
+from canvas.inference import selection
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Product
-from canvas.inference.selection import (
-    HALVING,
-    DropStep,
-    compute_rewards,
-    count_image_steps,
-    plan_drops,
-    select_best,
-    select_ranking_score,
-)
+from canvas.inference.selection import HALVING, DropStep
 from canvas.pins.captions import format_caption
 from canvas.pins.images import Pixels
 from canvas.pins.products import ProductPin, load_product_pins
@@ -99,6 +92,7 @@ def main() -> int:
     ]
     for item in tqdm(items, unit="item"):
         generate_candidates(item, pipeline, reward)
+    final = np.stack([item.scores[SELECTORS[0]] for item in items])
     judged = judge_candidates(root, items, pipeline.text_encoder)
     figures = {
         "items": len(items),
@@ -106,9 +100,7 @@ def main() -> int:
         "steps": STEPS,
         "best_of": {selector: summarize_by_count(items, selector, judged) for selector in SELECTORS},
         "rank_agreement_of_guesses": {
-            step: compute_rank_agreement(
-                np.stack([item.guesses[step] for item in items]), stack_scores(items, SELECTORS[0])
-            )
+            step: compute_rank_agreement(np.stack([item.guesses[step] for item in items]), final)
             for step in GUESS_STEPS
         },
         "dropping": {name: measure_drops(items, drops, judged) for name, drops in SCHEDULES.items()},
@@ -122,7 +114,7 @@ def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardMode
     """Generate all candidates to the end; score them, and every guess on the way."""
 
     def score(product: Product, images: Sequence[Pixels], prompt: str) -> Values:
-        scores = select_ranking_score(compute_rewards(reward, product, images, prompt))
+        scores = selection.select_ranking_score(selection.compute_rewards(reward, product, images, prompt))
         return np.asarray(scores.double().numpy())
 
     def record_guesses(step: int) -> CandidateSelector:
@@ -170,7 +162,7 @@ def judge_candidates(root: Path, items: Sequence[Item], tower: TextTower) -> dic
 
 def summarize_by_count(items: Sequence[Item], selector: str, judged: Mapping[str, Values]) -> dict[str, Any]:
     """Return judge -> N -> its mean of the best of N, and the lift over a single one."""
-    scores = stack_scores(items, selector)
+    scores = np.stack([item.scores[selector] for item in items])
     return {
         name: {
             count: {
@@ -185,14 +177,14 @@ def summarize_by_count(items: Sequence[Item], selector: str, judged: Mapping[str
 
 def measure_drops(items: Sequence[Item], drops: Sequence[DropStep], judged: Mapping[str, Values]) -> dict[str, Any]:
     """Return a schedule's share of the work, and its change (below 0: loss) against the best of all."""
-    final = stack_scores(items, SELECTORS[0])
-    schedule = plan_drops(drops, CANDIDATES, 1, STEPS)
+    final = np.stack([item.scores[SELECTORS[0]] for item in items])
+    schedule = selection.plan_drops(drops, CANDIDATES, 1, STEPS)
     assert schedule.keys() <= set(GUESS_STEPS), f"{schedule}: note guesses after these steps"
     guesses = {step: np.stack([item.guesses[step] for item in items]) for step in schedule}
     selected, best = select_by_halving(guesses, final, schedule), final.argmax(axis=1)
     return {
         "schedule": schedule,
-        "share_of_calls": count_image_steps(drops, CANDIDATES, 1, STEPS) / (CANDIDATES * STEPS),
+        "share_of_calls": selection.count_image_steps(drops, CANDIDATES, 1, STEPS) / (CANDIDATES * STEPS),
         "same_choice": float(np.mean(selected == best)),
         "change": {
             name: summarize(select_scores(values, selected) - select_scores(values, best))
@@ -213,7 +205,7 @@ def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: Rewar
         seconds = []
         for item in items[:TIMED]:
             clock = time.perf_counter()
-            result = select_best(
+            result = selection.select_best(
                 pipeline,
                 reward,
                 item.pin.image,
@@ -230,11 +222,6 @@ def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: Rewar
             seconds.append(time.perf_counter() - clock)
         costs[name] = {"denoiser_calls": result.cost.denoiser_calls, "seconds": statistics.median(seconds)}
     return costs
-
-
-def stack_scores(items: Sequence[Item], selector: str) -> Values:
-    """Return a selector's scores, (items, CANDIDATES)."""
-    return np.stack([item.scores[selector] for item in items])
 
 
 def summarize(values: Values) -> list[float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,10 +18,10 @@ import torch
 from torch import nn
 
 from bench.measurement import measure_in_turns, measure_seconds
+from bench.models import read_train_spec
 from canvas.train.data import TensorBatches
 from canvas.train.draws import Draws
 from canvas.train.loop import fit
-from canvas.train.spec import TrainSpec
 
 BATCH, CHANNELS, SIDE = 48, 16, 8
 ROUNDS, STEPS = 5, 30
@@ -63,31 +64,12 @@ def compute_flow_loss(
     return (model(latents.lerp(noise, times)) - (noise - latents)).square().mean(), {}
 
 
-def build_train_spec(ema: tuple[float, ...]) -> TrainSpec:
-    return TrainSpec(
-        steps=STEPS,
-        batch_size=BATCH,
-        accumulate=1,
-        learning_rate=1e-4,
-        warmup_steps=0,
-        schedule="constant",
-        weight_decay=0.01,
-        clip_norm=1.0,
-        precision="fp32",
-        channels_last=False,
-        compile=False,
-        parallel="none",
-        ema=ema,
-        checkpoint_every=STEPS,
-        log_every=10,
-        sample_every=STEPS,
-        seed=0,
-    )
-
-
 def measure_loop(model: nn.Module, latents: torch.Tensor, ema: tuple[float, ...]) -> float:
     """Return the milliseconds of a step of `fit`, the median of its windows, without its checkpoint."""
-    spec, ids = build_train_spec(ema), [str(row) for row in range(len(latents))]
+    spec = replace(
+        read_train_spec(STEPS), batch_size=BATCH, learning_rate=1e-4, precision="fp32", log_every=10, ema=ema
+    )
+    ids = [str(row) for row in range(len(latents))]
     batches: TensorBatches[LatentBatch] = TensorBatches({"pin_id": ids, "latents": latents}, BATCH, 0)
     with tempfile.TemporaryDirectory() as folder:
         result = fit(model, compute_flow_loss, batches, spec, checkpoints=Path(folder), log=lambda metrics, step: None)

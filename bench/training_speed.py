@@ -19,9 +19,11 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from bench import models
 from bench.measurement import measure_in_turns, measure_seconds
-from bench.models import build_random_denoiser, build_random_kl_autoencoder, build_random_text_encoders
 from canvas.clip.model import TextTower, encode_prompts
 from canvas.denoiser.batch import build_batches
 from canvas.denoiser.objective import DenoisingObjective
@@ -55,8 +57,7 @@ from canvas.train.spec import Precision, TrainSpec
 from canvas.vae.latents import get_latent_scale
 from canvas.vae.model import Vae, build_vae, compute_posterior
 from canvas.vae.spec import VaeSpec
-from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, read_section, read_stage_params
+from lifecycle.declare.params import load_sections, read_section
 
 Row = dict[str, Any]
 
@@ -76,21 +77,17 @@ class Sizes:
     @classmethod
     def read(cls) -> Sizes:
         sections = load_sections()
-        params = read_stage_params(load_stage("train_base"), sections)
-        train = params["training"].resolve(params["train_base"].train)
         frames = read_section(FrameSpec, "frames", sections)
         return cls(
             frames=replace(frames, buckets=((frames.side, frames.side),)),
             vae=read_section(VaeSpec, "vae", sections),
             diffusion=read_section(DiffusionSpec, "diffusion", sections),
             encode=read_section(EncodingSpec, "encode", sections),
-            train=replace(
-                train, steps=STEPS, warmup_steps=0, ema=(), checkpoint_every=STEPS, log_every=STEPS, sample_every=STEPS
-            ),
+            train=models.read_train_spec(STEPS),
         )
 
     def build_denoiser(self) -> UNet2DConditionModel:
-        return build_random_denoiser(
+        return models.build_random_denoiser(
             latent_channels=self.vae.latent_channels, sample_size=self.frames.side // self.vae.factor
         )
 
@@ -142,7 +139,7 @@ def build_example_run(
         get_scheduler("constant", optimizer),
     )
     size_ids = torch.tensor([[side, side, 0, 0, side, side]]).repeat(batch_size, 1)
-    batches = iterate_forever(loader)
+    batches = chain.from_iterable(repeat(loader))
 
     def run() -> None:
         for _ in range(STEPS):
@@ -167,11 +164,6 @@ def build_example_run(
             loss.detach().item()  # for the progress bar
 
     return partial(measure_seconds, run)
-
-
-def iterate_forever(loader: DataLoader[Row]) -> Iterator[Row]:
-    while True:
-        yield from loader
 
 
 def build_canvas_run(sizes: Sizes, shards: Path, vae: Vae, work: Path, precision: Precision) -> Callable[[], float]:
@@ -206,17 +198,14 @@ def write_pin_shards(sizes: Sizes, pins: Path, ids: Sequence[str], encoders: Enc
 
 def read_first_pins(pins: Path) -> list[Row]:
     """Read the first PINS pins whose image can be decoded."""
-    rows: list[Row] = []
-    for batch in tables.read_batches(pins, ["pin_id", "image", "title", "alt_text"]):
-        for row in batch.to_pylist():
-            try:
-                decode_image(row["image"])
-            except ValueError:
-                continue
-            rows.append(row)
-            if len(rows) == PINS:
-                return rows
-    return rows
+
+    def can_be_decoded(row: Row) -> bool:
+        with suppress(ValueError):
+            return bool(decode_image(row["image"]))
+        return False
+
+    batches = tables.read_batches(pins, ["pin_id", "image", "title", "alt_text"])
+    return list(islice(filter(can_be_decoded, (row for batch in batches for row in batch.to_pylist())), PINS))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -226,9 +215,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     sizes, rows = Sizes.read(), read_first_pins(pins)
     torch.manual_seed(1)
-    clips, towers = build_random_text_encoders()
+    clips, towers = models.build_random_text_encoders()
     vae = build_vae(sizes.vae, sample_size=sizes.frames.side).eval().requires_grad_(False)
-    stock = build_random_kl_autoencoder(sizes.vae.latent_channels).requires_grad_(False)
+    stock = models.build_random_kl_autoencoder(sizes.vae.latent_channels).requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         shards = write_pin_shards(sizes, pins, [row["pin_id"] for row in rows], Encoders(vae, clips, towers), work)

@@ -43,8 +43,12 @@ def evaluate_style(
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins.images import encode_png
     from canvas.pins.tables import read_kept_splits
-    from evaluation.generator.style_scorer import StyleScorer
-    from evaluation.generator.style_scores import compute_metrics_by_strength, compute_style_summary, format_curve_csv
+    from evaluation.generator.style_scores import (
+        StyleScorer,
+        compute_metrics_by_strength,
+        compute_style_summary,
+        format_curve_csv,
+    )
     from evaluation.generator.style_trials import draw_style_grid, generate_trials, load_style_plan
     from evaluation.judges.features import choose_view_side
 

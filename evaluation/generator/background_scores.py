@@ -67,7 +67,7 @@ class BackgroundScorer:
     ) -> list[BackgroundScore]:
         """Return the score of each image, of the size of its product; `views` are the images as judges see them."""
         scenes = self.judges.recognize_scenes(extract_scene_features(views, self.batch_size))
-        seams = self.measure_seams(images, products)
+        seams = measure_seam_gradients(images, products, self.seam_side, self.seam_reach)
         scores = []
         for first in range(0, len(images), self.batch_size):
             batch = [Image.fromarray(image) for image in images[first : first + self.batch_size]]
@@ -86,10 +86,6 @@ class BackgroundScorer:
                     )
                 )
         return scores
-
-    def measure_seams(self, images: Sequence[Pixels], products: Sequence[Product]) -> list[float | None]:
-        """Return the mean gradient round the product's edge of each image."""
-        return measure_seam_gradients(images, products, self.seam_side, self.seam_reach)
 
 
 def measure_core_difference(image: Pixels, product: Product) -> int:

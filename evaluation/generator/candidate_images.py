@@ -94,17 +94,15 @@ def build_known_bad_candidates(
 def draw_candidate_sheet(rows: Sequence[Row], originals: Mapping[str, Image.Image], count: int) -> Image.Image:
     """Draw about `count` items in rows: the original, and every model's image of the item's first seed."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    by_model = {
-        model: {(row["item_id"], row["seed"]): row for row in rows if row["model"] == model} for model in models
-    }
+    by_key = {(row["item_id"], row["seed"], row["model"]): row for row in rows}
     images, labels = [], []
-    challengers = list(by_model["challenger"].items())
-    for key, challenger in challengers[:: max(1, len(challengers) // count)]:
+    challengers = [row for row in rows if row["model"] == "challenger"]
+    for challenger in challengers[:: max(1, len(challengers) // count)]:
         original = originals[challenger["pin_id"]]
         images.append(original)
         labels.append(challenger["prompt"])
         for model in models:
-            row = by_model[model].get(key)
+            row = by_key.get((challenger["item_id"], challenger["seed"], model))
             images.append(original if row is None else decode_image(row["image"]))
             labels.append("not painted" if row is None else model)
     return draw_contact_sheet(images, labels, columns=len(models) + 1, cell=150)

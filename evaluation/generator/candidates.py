@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from canvas.pins.tables import CANDIDATES, MASK_SIZES
 from canvas.reward.model import RewardModel, load_reward, predict_scores
 from canvas.segmenter.model import load_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec
-from evaluation.generator.background_scores import BackgroundScorer
+from evaluation.generator.background_scores import BackgroundScorer, measure_seam_gradients
 from evaluation.generator.comparison import Row
 from evaluation.generator.spec import EvaluationSpec, FeatureName
 from evaluation.judges.features import choose_view_side, extract_trunk_features, extract_trunk_maps
@@ -131,7 +130,7 @@ class Scorer:
         features = extract_trunk_features(views, self.spec.batch_size)
         pin_ids, products = [row["pin_id"] for row in rows], [product] * len(rows)
         scores = self.backgrounds.score(pixels, views, products, pin_ids, prompts)
-        (seam,) = self.backgrounds.measure_seams([product.pixels], [product])
+        (seam,) = measure_seam_gradients([product.pixels], [product], self.backgrounds.seam_side, self.spec.seam_reach)
         columns: dict[str, Sequence[float | None]] = {
             "agreement": self._compute_agreement(images, prompts),
             "diversity": compute_diversities(rows, images, self.spec.distance_side),
@@ -207,17 +206,17 @@ def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side
     groups: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault((row["item_id"], row["model"]), []).append(index)
-    distances: list[list[float]] = [[] for _ in rows]
+    diversities: list[float | None] = [None] * len(rows)
     for members in groups.values():
         if len(members) < 2:
             continue
-        pairs = list(combinations(range(len(members)), 2))
         pixels = bytes_to_tensor(torch.stack([make_square_tensor(images[index], side) for index in members]))
-        left, right = (pixels[[pair[end] for pair in pairs]] for end in (0, 1))
-        for (first, second), value in zip(pairs, distance(left, right).tolist(), strict=True):
-            distances[members[first]].append(value)
-            distances[members[second]].append(value)
-    return [float(np.mean(values)) if values else None for values in distances]
+        left, right = np.triu_indices(len(members), 1)
+        distances = np.zeros((len(members), len(members)))
+        distances[left, right] = distances[right, left] = distance(pixels[left], pixels[right]).tolist()
+        for place, index in enumerate(members):
+            diversities[index] = float(np.delete(distances[place], place).mean())
+    return diversities
 
 
 def classify_mask_size(share: float, limits: tuple[float, float]) -> str:

@@ -76,14 +76,7 @@ def pair_rows(challenger: Iterable[Row], champion: Iterable[Row]) -> list[Pair]:
     return [(by_seed[key], row) for row in challenger if (key := (row["item_id"], row["seed"])) in by_seed]
 
 
-def compute_deltas(
-    challenger: Sequence[Row],
-    champion: Sequence[Row],
-    *,
-    lower_is_better: Collection[str] = LOWER_IS_BETTER,
-    guarded: Collection[str] = (),
-    seed: int = 0,
-) -> list[Delta]:
+def compute_deltas(challenger: Sequence[Row], champion: Sequence[Row], *, guarded: Collection[str] = ()) -> list[Delta]:
     """Return each measure of the challenger, with its difference from the champion's where both have it.
 
     A score that is missing or not finite leaves its image out of that measure.
@@ -94,7 +87,7 @@ def compute_deltas(
         compared = [pair for pair in pairs if all(_read_finite(row, name) is not None for row in pair)]
         own = [value for row in challenger if (value := _read_finite(row, name)) is not None]
         if own:
-            deltas.append(_compute_delta(name, own, compared, name not in lower_is_better, name in guarded, seed))
+            deltas.append(_compute_delta(name, own, compared, name in guarded))
     return deltas
 
 
@@ -104,9 +97,7 @@ def compute_slice_deltas(
     by: Sequence[str],
     *,
     min_items: int,
-    lower_is_better: Collection[str] = LOWER_IS_BETTER,
     guarded: Collection[str],
-    seed: int = 0,
 ) -> list[Delta]:
     """Return deltas of the guarded measures, named "measure, value", for each value of the columns `by`.
 
@@ -119,15 +110,12 @@ def compute_slice_deltas(
             members = [pair for pair in pairs if str(pair[1][column]) == value]
             if len({row["item_id"] for _, row in members}) < min_items:
                 continue
-            for delta in compute_deltas(
-                [row for _, row in members],
-                [row for row, _ in members],
-                lower_is_better=lower_is_better,
-                guarded=guarded,
-                seed=seed,
-            ):
-                if delta.guarded and delta.difference is not None:
-                    deltas.append(replace(delta, name=f"{delta.name}, {value}"))
+            before, after = zip(*members, strict=True)
+            deltas += [
+                replace(delta, name=f"{delta.name}, {value}")
+                for delta in compute_deltas(after, before, guarded=guarded)
+                if delta.guarded and delta.difference is not None
+            ]
     return deltas
 
 
@@ -160,22 +148,21 @@ def compare_models(
     return whole + compute_slice_deltas(challenger, champion, slices, min_items=min_items, guarded=CANDIDATE_MEASURES)
 
 
-def _compute_delta(
-    name: str, own: Sequence[float], compared: Sequence[Pair], higher_is_better: bool, guarded: bool, seed: int
-) -> Delta:
+def _compute_delta(name: str, own: Sequence[float], compared: Sequence[Pair], guarded: bool) -> Delta:
     by_item: dict[str, list[float]] = {}
     for before, after in compared:
         by_item.setdefault(after["item_id"], []).append(float(after[name]) - float(before[name]))
     by_item_means = [fmean(values) for values in by_item.values()]
+    higher_is_better = name not in LOWER_IS_BETTER
     losses = [-value if higher_is_better else value for value in by_item_means]
     return Delta(
         name=name,
         champion=fmean([float(before[name]) for before, _ in compared]) if compared else None,
         challenger=fmean([float(after[name]) for _, after in compared] if compared else own),
-        difference=bootstrap_mean(by_item_means, seed=seed) if by_item else None,
+        difference=bootstrap_mean(by_item_means) if by_item else None,
         higher_is_better=higher_is_better,
         guarded=guarded,
-        loss_by_chance=compute_sign_flip_p_value(losses, seed) if losses else None,
+        loss_by_chance=compute_sign_flip_p_value(losses) if losses else None,
     )
 
 

@@ -20,7 +20,7 @@ from canvas.pins.masks import compute_box
 from canvas.pins.scene_views import Views
 from canvas.styles.pins import LabelledProducts
 from evaluation.judges.features import extract_trunk_features
-from evaluation.judges.scenes import INVERSE_PENALTY
+from evaluation.judges.judges import INVERSE_PENALTY
 
 Masks = NDArray[np.bool_]  # [N, h, w]
 

@@ -10,14 +10,8 @@ import numpy as np
 from canvas.pins.images import decode_image, draw_contact_sheet, encode_png
 from evaluation.generator.comparison import Row
 from evaluation.generator.spec import FeatureChoice, FeatureName
-from evaluation.measures.distances import (
-    Features,
-    cmmd,
-    frechet_distance,
-    half_sample_error,
-    kernel_distance,
-    vendi_score,
-)
+from evaluation.measures import distances
+from evaluation.measures.distances import Features
 from evaluation.metrics import CANDIDATE_MEASURES
 from evaluation.statistics.intervals import Interval, bootstrap_mean
 
@@ -50,16 +44,16 @@ def compute_set_metrics(
     """Return distances of generated to real images with their standard errors, and the generated ones' diversity."""
     metrics: dict[str, float] = {}
     for name, distance, by in (
-        ("fid", frechet_distance, choice.fid),
-        ("kid", kernel_distance, choice.kid),
-        ("cmmd", cmmd, choice.cmmd),
+        ("fid", distances.frechet_distance, choice.fid),
+        ("kid", distances.kernel_distance, choice.kid),
+        ("cmmd", distances.cmmd, choice.cmmd),
     ):
         if min(len(real[by]), len(generated[by])) >= 2:
             metrics |= {
                 name: distance(real[by], generated[by]),
-                f"{name}_error": half_sample_error(distance, real[by], generated[by]),
+                f"{name}_error": distances.half_sample_error(distance, real[by], generated[by]),
             }
-    return metrics | {"vendi": vendi_score(generated[choice.vendi])}
+    return metrics | {"vendi": distances.vendi_score(generated[choice.vendi])}
 
 
 def compute_metrics_by_model(

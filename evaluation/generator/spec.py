@@ -33,7 +33,7 @@ class FeatureChoice:
 class CandidateSpec:
     """Candidates that are sampled, and the sheet of them."""
 
-    splits: tuple[str, ...]  # whose products are shown
+    splits: tuple[str, ...]  # of the products that images are generated of
     products: Count  # pins
     seeds: Count  # images of each product and prompt
     sheet_items: Count
@@ -54,7 +54,7 @@ class EvaluationSpec:
     mask_sizes: tuple[float, float]  # shares of the image from which a product is medium, large
     slices: tuple[str, ...]  # columns of the evaluation
     min_items: Count  # of a slice that is compared with the champion's
-    worst: Count  # images shown
+    worst: Count  # images on the sheet of the lowest rewards
     batch_size: Count
     seed: int
 
@@ -71,7 +71,7 @@ class EvaluationSpec:
 class BackgroundEvaluationSpec:
     """Whose backgrounds `evaluate_backdrop` scores, and how."""
 
-    splits: tuple[str, ...]  # whose products are shown
+    splits: tuple[str, ...]  # of the products that images are generated of
     products: Count  # pins
     seed: int  # of the first image; the others count on
     real_pins: Count  # held-out ones that generated images are compared with
@@ -86,8 +86,8 @@ class BackgroundEvaluationSpec:
 class StyleEvaluationSpec:
     """Products, style images and strengths that `evaluate_style` tries."""
 
-    splits: tuple[str, ...]  # whose products are shown
-    style_splits: tuple[str, ...]  # whose images are followed
+    splits: tuple[str, ...]  # of the products that images are generated of
+    style_splits: tuple[str, ...]  # of the style images
     products: Count  # pins
     styles: Count  # style images of each product, one a scene
     strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's

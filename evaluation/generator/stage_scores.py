@@ -12,7 +12,7 @@ from canvas.denoiser.lora import fuse_loras
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
 from canvas.denoiser.unet import load_denoiser
-from canvas.inference.batch import EncodedRequest, Request, encode_requests, generate_images
+from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins.captions import format_caption
@@ -25,6 +25,7 @@ from evaluation.generator.background_scores import (
     BackgroundScorer,
     compute_background_metrics,
     compute_scene_accuracies,
+    measure_seam_gradients,
 )
 from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
@@ -72,14 +73,23 @@ def score_stages(
         seam_reach=spec.seam_reach,
         batch_size=sampling.batch_size,
     )
-    requests = build_requests(pipeline, pins, prompts, spec.seed)
-    products = [encoded.request.product for encoded in requests]
-    seams = scorer.measure_seams([product.pixels for product in products], products)
+    products = [product for pin in pins for product in [build_masked_product(pin.image, pin.mask)] * len(prompts)]
+    texts = [format_caption(pin.product, prompt) for pin in pins for prompt in prompts]
+    requests = encode_requests(
+        pipeline,
+        [
+            Request(product=product, prompt=text, seed=seed)
+            for seed, (product, text) in enumerate(zip(products, texts, strict=True), spec.seed)
+        ],
+    )
+    seams = measure_seam_gradients([product.pixels for product in products], products, frame_side, spec.seam_reach)
     real_seam = np.mean([seam for seam in seams if seam is not None])
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
-    for name in STAGE_LORAS:
-        images = generate_stage(name, pipeline, base, requests, sampling)
+    for name, loras in STAGE_LORAS.items():
+        own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
+        with fuse_loras(pipeline.unet, loras or ()):
+            images = generate_images(pipeline, requests, sampling, name=name, text_to_image=own)
         views = stack_views([Image.fromarray(image) for image in images], side)
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
@@ -90,29 +100,6 @@ def score_stages(
             "seam_gradient_ratio": float(np.mean([s.seam for s in scores if s.seam is not None]) / real_seam),
         }
     return by_stage, compute_scene_accuracies(scores), images
-
-
-def build_requests(
-    pipeline: CanvasPipeline, pins: Sequence[ProductPin], prompts: Sequence[str], seed: int
-) -> list[EncodedRequest]:
-    """Return an encoded request for every prompt of every pin, with ascending seeds from `seed`."""
-    requests: list[Request] = []
-    for pin in pins:
-        product = build_masked_product(pin.image, pin.mask)
-        for prompt in prompts:
-            text = format_caption(pin.product, prompt)
-            requests.append(Request(product=product, prompt=text, seed=seed + len(requests)))
-    return encode_requests(pipeline, requests)
-
-
-def generate_stage(
-    name: str, pipeline: CanvasPipeline, base: Path, requests: Sequence[EncodedRequest], sampling: SamplingSpec
-) -> list[Pixels]:
-    """Return the images of one stage of STAGE_LORAS, in the order of the requests."""
-    loras = STAGE_LORAS[name]
-    own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
-    with fuse_loras(pipeline.unet, loras or ()):
-        return generate_images(pipeline, requests, sampling, name=name, text_to_image=own)
 
 
 def draw_background_grid(pins: Sequence[ProductPin], prompts: Sequence[str], images: Sequence[Pixels]) -> Image.Image:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -148,26 +148,6 @@ def format_prompt(subject: Subject, style: StylePin) -> str:
     return format_caption(subject.pin.product, style.background)
 
 
-def build_requests(
-    pipeline: CanvasPipeline, plan: StylePlan, layers: Literal["all", "style"], centre_pull: float
-) -> Iterator[Request]:
-    """Yield a request for each trial; every style image is embedded once."""
-    encoded: dict[tuple[int, float], StylePrompt] = {}
-    products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
-    for trial in plan.trials:
-        style, key = plan.styles[trial.style], (trial.style, trial.strength)
-        if trial.strength and key not in encoded:
-            encoded[key] = encode_style_images(
-                pipeline, [style.image], strength=trial.strength, layers=layers, centre_pull=centre_pull
-            )
-        yield Request(
-            product=products[trial.subject],
-            prompt=format_prompt(plan.subjects[trial.subject], style) if trial.prompted else None,
-            seed=trial.seed,
-            style=encoded.get(key),
-        )
-
-
 def generate_trials(
     pipeline: CanvasPipeline,
     plan: StylePlan,
@@ -176,10 +156,21 @@ def generate_trials(
     layers: Literal["all", "style"],
     centre_pull: float,
 ) -> list[Pixels]:
-    """Return the images of the plan's trials in their order; equal ones are generated once."""
+    """Return the images of the plan's trials in their order; equal ones are generated once, styles embedded once."""
     merge_lora(pipeline.unet)
     distinct = {trial.image_key: trial for trial in plan.trials}
-    requests = list(build_requests(pipeline, replace(plan, trials=list(distinct.values())), layers, centre_pull))
+    products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
+    embedded: dict[tuple[int, float], StylePrompt] = {}
+    requests: list[Request] = []
+    for trial in distinct.values():
+        style, key = plan.styles[trial.style], (trial.style, trial.strength)
+        if trial.strength and key not in embedded:
+            embedded[key] = encode_style_images(
+                pipeline, [style.image], strength=trial.strength, layers=layers, centre_pull=centre_pull
+            )
+        prompt = format_prompt(plan.subjects[trial.subject], style) if trial.prompted else None
+        product, style_prompt = products[trial.subject], embedded.get(key)
+        requests.append(Request(product=product, prompt=prompt, seed=trial.seed, style=style_prompt))
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="styles")
     by_key = dict(zip(distinct, images, strict=True))
     return [by_key[trial.image_key] for trial in plan.trials]
@@ -195,9 +186,8 @@ def draw_style_grid(
         if (trial.strength, trial.prompted, trial.seed) == (strength, False, seed) and trial.subject < len(subjects):
             rows.setdefault(trial.style, {})[trial.subject] = index
     blank = Image.new("RGB", subjects[0].pin.image.size, "white")
-    cells, labels = [blank], ["style"]
-    cells += [subject.pin.image for subject in subjects]
-    labels += [subject.pin.product for subject in subjects]
+    cells = [blank, *(subject.pin.image for subject in subjects)]
+    labels = ["style", *(subject.pin.product for subject in subjects)]
     for style, row in rows.items():
         pin = plan.styles[style]
         cells += [pin.image, *(Image.fromarray(images[row[n]]) if n in row else blank for n in range(len(subjects)))]

@@ -60,7 +60,6 @@ def extract_trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
 
 @cache
 def _load_trunk() -> Trunk:
-    """Load the network, once a process."""
     return load_pretrained_trunk().eval().to(default_device())
 
 

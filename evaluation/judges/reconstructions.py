@@ -13,8 +13,7 @@ from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.pins.scene_views import Views, load_scene_views, stack_views
 from canvas.vae.model import Vae, compute_posterior, decode_latents
 from evaluation.judges.features import choose_view_side
-from evaluation.judges.judges import Judges
-from evaluation.judges.scenes import compute_scene_accuracy
+from evaluation.judges.judges import Judges, compute_scene_accuracy
 
 UNSEEN_VIEW_SPLITS = ("unseen_view", "unseen_both")
 """Splits whose camera sectors no training image shows."""

@@ -24,7 +24,6 @@ from evaluation.tables.spec import DriftLimits
 COUNTS = ("impressions", "saves", "clicks")
 NUMERICAL = ("short_side", "aspect", "sharpness", "brightness", "clipped", "entropy", "text_length", *COUNTS)
 CATEGORICAL = ("category", "board", "promoted", "source")
-SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +46,18 @@ class Drift:
 
 def read_pin_statistics(pins: Path, kept: Path) -> pd.DataFrame:
     """Read one row a pin: its columns and the filter's image statistics."""
-    columns = tables.read(pins, ["pin_id", SPLIT, *CATEGORICAL, *COUNTS]).to_pandas()
+    columns = tables.read(pins, ["pin_id", "split", *CATEGORICAL, *COUNTS]).to_pandas()
     scores = tables.read(kept, ["pin_id", *(name for name in NUMERICAL if name in tables.KEPT.names)]).to_pandas()
     frame = columns.merge(scores, on="pin_id", validate="one_to_one")
     return frame.astype(dict.fromkeys(NUMERICAL, "float64") | dict.fromkeys(CATEGORICAL, "object"))
 
 
-def read_training_statistics(pins: Path, kept: Path) -> pd.DataFrame:
-    """Read one row an image that models train on (tables.TRAINING_STATISTICS), with the filter's measures."""
-    trained = {pin_id for pin_id, split in tables.read_kept_splits(pins, kept).items() if split == "train"}
-    frame = tables.read(kept, tables.TRAINING_STATISTICS.names).to_pandas()
-    return frame[frame["pin_id"].isin(trained)]
-
-
 def write_training_statistics(path: Path, pins: Path, kept: Path) -> pd.DataFrame:
-    """Write the table of `read_training_statistics` to `path`, and return it."""
-    statistics, schema = read_training_statistics(pins, kept), tables.TRAINING_STATISTICS
+    """Write tables.TRAINING_STATISTICS, a row an image that models train on with its measures, and return it."""
+    train, _ = tables.read_train_and_held_out(pins, kept)
+    schema = tables.TRAINING_STATISTICS
+    frame = tables.read(kept, schema.names).to_pandas()
+    statistics = frame[frame["pin_id"].isin(train)]
     tables.write(path, [pa.Table.from_pandas(statistics, schema, preserve_index=False)], schema)
     return statistics
 

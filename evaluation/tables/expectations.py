@@ -1,11 +1,11 @@
-"""Tables checked by Great Expectations, and a page of the results.
+"""The suite of expectations of every table, their check by Great Expectations, and a page of the results.
 
 Pixels are never loaded: suites see their byte counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,18 @@ import great_expectations as gx
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from great_expectations import expectations as gxe
+from great_expectations.expectations import Expectation
 
 from canvas.pins import tables
 from evaluation.pages import html as pages
 from evaluation.tables.spec import Limits
-from evaluation.tables.suites import SUITES
 
 Severity = Literal["critical", "warning"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CAPTION_SOURCES = ("title", "description", "alt", "generated")
 
 SAMPLES = 5
 """Pin ids that a failed check names."""
@@ -55,6 +58,95 @@ class Validation:
 
     checks: list[Check]
     page: str
+
+
+def pins_suite(limits: Limits) -> list[Expectation]:
+    readable = 1 - limits.max_broken
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_pins, severity="critical"),
+        *_key_expectations(),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=name, severity="critical") for name in ("image_bytes", "split")),
+        gxe.ExpectColumnValuesToBeBetween(column="image_bytes", min_value=1, mostly=readable, severity="warning"),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(tables.SPLITS), severity="critical"),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, severity="critical")
+            for name in ("impressions", "saves", "clicks")
+        ),
+        *(
+            gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+                column_A="impressions", column_B=name, or_equal=True, severity="critical"
+            )
+            for name in ("saves", "clicks")
+        ),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, mostly=readable, severity="warning")
+            for name in ("width", "height")
+        ),
+        gxe.ExpectColumnValueLengthsToBeBetween(
+            column="title", min_value=1, max_value=500, mostly=1 - limits.max_untitled, severity="warning"
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="uncategorised", value_set=[False], severity="warning"),
+    ]
+
+
+def kept_suite(limits: Limits) -> list[Expectation]:
+    return [
+        *_key_expectations(),
+        gxe.ExpectColumnValuesToNotBeNull(column="kept", severity="critical"),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="kept", value_set=[True], severity="critical"),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=1, severity="critical")
+            for name in ("brightness", "clipped", "nsfw")
+        ),
+    ]
+
+
+def masks_suite(limits: Limits) -> list[Expectation]:
+    return [
+        *_key_expectations(),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical")
+            for name in ("mask_bytes", "alpha_bytes")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(column="confidence", min_value=0, max_value=1, severity="critical"),
+        gxe.ExpectColumnValuesToBeNull(column="rejected", mostly=1 - limits.max_rejected_masks, severity="warning"),
+    ]
+
+
+def captions_suite(limits: Limits) -> list[Expectation]:
+    return [
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["pin_id", "source"], severity="critical"),
+        *_completeness_expectations(),
+        gxe.ExpectColumnValuesToBeInSet(column="source", value_set=list(CAPTION_SOURCES), severity="critical"),
+        gxe.ExpectColumnValuesToNotBeNull(column="caption", severity="critical"),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1, severity="critical"),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="caption", max_value=2_000, mostly=0.99, severity="warning"),
+    ]
+
+
+def _key_expectations() -> list[Expectation]:
+    return [
+        gxe.ExpectColumnValuesToNotBeNull(column="pin_id", severity="critical"),
+        gxe.ExpectColumnValuesToBeUnique(column="pin_id", severity="critical"),
+        *_completeness_expectations(),
+    ]
+
+
+def _completeness_expectations() -> list[Expectation]:
+    """Expect rows of all pins that should have some, and of no others."""
+    return [
+        gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], severity="critical"),
+        gxe.ExpectColumnValuesToBeInSet(column="present", value_set=[True], severity="critical"),
+    ]
+
+
+SUITES: Mapping[str, Callable[[Limits], list[Expectation]]] = {
+    "pins": pins_suite,
+    "kept": kept_suite,
+    "masks": masks_suite,
+    "captions": captions_suite,
+}
+"""Table -> its suite."""
 
 
 def read_suite_frame(path: Path, pins: Collection[str] | None) -> pd.DataFrame:
@@ -108,7 +200,13 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     for site in list(context.list_data_docs_sites()):
         context.delete_data_docs_site(site)
-    context.add_data_docs_site("docs", _build_site_config(docs))
+    config = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    context.add_data_docs_site("docs", config)
     source = context.data_sources.add_pandas("tables")
     return [check for name, frame in frames.items() for check in _run_suite(context, source, name, frame, limits)]
 
@@ -131,8 +229,8 @@ def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits
     )
     # one run name and time, which Great Expectations puts into paths: the same table gives the same site
     run = gx.RunIdentifier(run_name="validation", run_time=EPOCH)
-    (results,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
-    return [_build_check(name, result) for result in results.results]
+    (validation,) = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run).run_results.values()
+    return [_build_check(name, result) for result in validation.results]
 
 
 def _build_check(table: str, result: Any) -> Check:
@@ -163,15 +261,6 @@ def _format_error(info: Mapping[str, Any]) -> str:
     errors = [info] if "raised_exception" in info else list(info.values())
     messages = [" ".join(str(error["exception_message"]).split()) for error in errors if error["raised_exception"]]
     return messages[0].removeprefix("Error: ").rstrip(".") if messages else ""
-
-
-def _build_site_config(docs: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
 
 
 def select_failures(checks: Sequence[Check], severity: Severity) -> list[Check]:

@@ -103,8 +103,8 @@ class FilterReport:
             str(reason): sorted(rows.index, key=lambda pin: (self.planted.get(pin) is not None, pin))
             for reason, rows in self.chain.scores.groupby("reason", sort=True)
         }
-        shown = {pin for pins in dropped.values() for pin in pins[:each]}
-        images = tables.read_column(self.chain.pins, "image", shown)
+        on_sheets = {pin for pins in dropped.values() for pin in pins[:each]}
+        images = tables.read_column(self.chain.pins, "image", on_sheets)
         thumbnails = {pin: _decode_thumbnail(data) for pin, data in images.items()}
         sections: list[str] = []
         for reason, pins in dropped.items():

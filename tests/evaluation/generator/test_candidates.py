@@ -7,7 +7,7 @@ from PIL import Image
 from evaluation.generator.candidates import classify_mask_size, compute_diversities
 
 
-def picture(seed: int, contrast: float = 40) -> Image.Image:
+def build_image(seed: int, contrast: float = 40) -> Image.Image:
     values = np.random.default_rng(seed).normal(128, contrast, (48, 40, 3))
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
@@ -24,7 +24,7 @@ def test_diversity_is_within_item_and_model() -> None:
         {"item_id": item, "model": model}
         for item, model in [("a", "new"), ("a", "new"), ("a", "new"), ("a", "old"), ("a", "old"), ("b", "new")]
     ]
-    images = [picture(0), picture(0), picture(1), picture(2), picture(2), picture(3)]
+    images = [build_image(0), build_image(0), build_image(1), build_image(2), build_image(2), build_image(3)]
     one, same, other, old, again, alone = compute_diversities(rows, images, 32)
     assert one == same  # the mean of nothing and the distance to the third
     assert other == pytest.approx(2 * one)

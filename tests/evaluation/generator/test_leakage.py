@@ -22,7 +22,7 @@ from evaluation.generator.leakage import (
 )
 
 
-def painted(count: int, seed: int, side: int = 32) -> LabelledProducts:
+def build_products(count: int, seed: int, side: int = 32) -> LabelledProducts:
     """Red discs ("Lamps") and blue bars ("Mugs"), left or right, before grey noise."""
     random = np.random.default_rng(seed)
     emptied = random.integers(90, 140, (count, side, side, 3)).astype(np.uint8)
@@ -39,12 +39,12 @@ def painted(count: int, seed: int, side: int = 32) -> LabelledProducts:
 
 
 def test_the_judge_sees_a_product_beside_what_is_hidden():
-    judge = ProductJudge.fit(painted(24, seed=0), seed=0)
+    judge = ProductJudge.fit(build_products(24, seed=0), seed=0)
     assert judge is not None
-    figures = compute_judge_metrics(judge, painted(8, seed=1), seed=1)
+    figures = compute_judge_metrics(judge, build_products(8, seed=1), seed=1)
     assert figures["product_judge_right"] > 0.8
     assert figures["product_judge_false_alarms"] < 0.2
-    known = painted(4, seed=2)
+    known = build_products(4, seed=2)
     left, right = known.masks[1], known.masks[3]
     second = known.views[3].copy()
     second[left] = known.views[1][left]  # a lamp on either side
@@ -53,7 +53,7 @@ def test_the_judge_sees_a_product_beside_what_is_hidden():
 
 
 def test_what_is_learnt_from_shows_most_of_its_product():
-    known = painted(24, seed=0)
+    known = build_products(24, seed=0)
     views, labels = build_examples(known, seed=0)
     assert labels.count(NO_PRODUCT) == 24
     assert 0 < len(labels) - 24 < 24  # a cover over its own place hides it
@@ -62,12 +62,12 @@ def test_what_is_learnt_from_shows_most_of_its_product():
 
 
 def test_without_two_kinds_there_is_no_judge():
-    none = painted(1, seed=0)
+    none = build_products(1, seed=0)
     empty = LabelledProducts(none.views[:0], none.masks[:0], [], none.backgrounds[:0])
     assert ProductJudge.fit(empty, seed=0) is None
 
 
-def test_a_leak_is_told_where_the_categories_differ():
+def test_a_leak_is_decided_where_the_categories_differ():
     seen = ["Lamps", "Mugs", "Lamps", NO_PRODUCT]
     assert detect_leaks(seen, ["Lamps", "Lamps", "Lamps", None], ["Mugs", "Mugs", "Lamps", "Mugs"]) == [
         True,
@@ -77,8 +77,8 @@ def test_a_leak_is_told_where_the_categories_differ():
     ]
 
 
-def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
-    known, judge = painted(8, seed=3), ProductJudge.fit(painted(24, seed=0), seed=0)
+def test_a_leak_is_put_beside_what_is_hidden_and_is_detected():
+    known, judge = build_products(8, seed=3), ProductJudge.fit(build_products(24, seed=0), seed=0)
     masks = known.masks.copy()
     masks[4] = True  # no room
     categories = ["Lamps", "Mugs", None, "Lamps", "Lamps", "Shoes", "Mugs", "Mugs"]  # no shoe is known
@@ -90,15 +90,15 @@ def test_a_leak_is_put_beside_what_is_hidden_and_is_found():
         assert not (changed & masks[place]).any()
         rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 11  # a third of 32
-    found = judge.recognize_products(copies, masks[places])
-    assert np.mean([said == categories[place] for said, place in zip(found, places, strict=True)]) > 0.5
+    labels = judge.recognize_products(copies, masks[places])
+    assert np.mean([label == categories[place] for label, place in zip(labels, places, strict=True)]) > 0.5
     again, _ = insert_products(known.backgrounds, masks, categories, known, seed=0)
     assert np.array_equal(copies, again)
 
 
 def test_the_judge_learns_what_small_products_look_like():
     """Products that all stand in one place, so that what is hidden leaves nothing of one at its own size."""
-    known = painted(24, seed=0)
+    known = build_products(24, seed=0)
     known = replace(known, masks=known.masks[[1] * 24], views=known.backgrounds.copy())
     colours = np.where(np.arange(24)[:, None] % 2, (230, 20, 20), (20, 20, 230)).astype(np.uint8)
     known.views[known.masks] = colours.repeat(known.masks[0].sum(), axis=0)
@@ -120,8 +120,8 @@ def test_a_corner_is_free_where_no_pixel_is_touched(side, size):
         assert np.array_equal(find_free_corners(mask, shape), np.argwhere(~touched))
 
 
-def test_room_for_a_leak_is_found_in_little_memory():
-    known = painted(2, seed=0, side=256)
+def test_room_for_a_leak_takes_little_memory():
+    known = build_products(2, seed=0, side=256)
     tracemalloc.start()
     _, places = insert_products(known.views, known.masks, known.categories, known, seed=0)
     _, peak = tracemalloc.get_traced_memory()
@@ -131,7 +131,7 @@ def test_room_for_a_leak_is_found_in_little_memory():
 
 
 def test_leaks_of_nothing_known():
-    known = painted(2, seed=0)
+    known = build_products(2, seed=0)
     copies, places = insert_products(known.views, known.masks, [None, "Shoes"], known, seed=0)
     assert copies.shape == (0, 32, 32, 3)
     assert places == []

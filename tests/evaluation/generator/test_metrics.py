@@ -27,17 +27,17 @@ def row(item: str, reward: float | None, **changes: Any) -> dict[str, Any]:
 
 
 def test_an_item_counts_once_however_many_seeds_it_has() -> None:
-    found = compute_measure_mean([row("a", 0.0), row("a", 1.0), row("a", 0.5), row("b", 1.0)], "reward_overall")
-    assert found is not None
-    assert found.mean == pytest.approx(0.75)
-    assert 0.5 <= found.low <= found.mean <= found.high <= 1.0
+    interval = compute_measure_mean([row("a", 0.0), row("a", 1.0), row("a", 0.5), row("b", 1.0)], "reward_overall")
+    assert interval is not None
+    assert interval.mean == pytest.approx(0.75)
+    assert 0.5 <= interval.low <= interval.mean <= interval.high <= 1.0
 
 
 def test_what_is_not_known_is_left_out() -> None:
     rows = [row("a", 0.5), row("b", None), row("c", float("nan"))]
-    found = compute_measure_mean(rows, "reward_overall")
-    assert found is not None
-    assert found.mean == 0.5
+    interval = compute_measure_mean(rows, "reward_overall")
+    assert interval is not None
+    assert interval.mean == 0.5
     assert compute_measure_mean(rows, "scene_right") is None
     figures = compute_model_metrics(rows)
     assert (figures["pictures"], figures["items"], figures["reward_overall"]) == (3, 3, 0.5)
@@ -57,26 +57,26 @@ def test_slices() -> None:
         row("b", 0.4, scene="forest"),
         row("c", 0.9, scene="lobby", category="Mugs"),
     ]
-    found = compute_slice_metrics(rows, ("scene", "category"))
-    assert {scene: of["reward_overall"] for scene, of in found["scene"].items()} == {
+    metrics = compute_slice_metrics(rows, ("scene", "category"))
+    assert {scene: of["reward_overall"] for scene, of in metrics["scene"].items()} == {
         "forest": pytest.approx(0.3),
         "lobby": 0.9,
     }
-    assert found["category"]["Mugs"]["items"] == 2
+    assert metrics["category"]["Mugs"]["items"] == 2
 
 
 def test_sets_are_compared_by_the_chosen_features() -> None:
     rng = np.random.default_rng(0)
     real = {name: rng.normal(size=(40, 8)).astype(np.float32) for name in ("trunk", "first", "second")}
-    made = {**real, "second": real["second"] + 1}
-    found = compute_set_metrics(real, made, CHOICE)
-    assert found["fid"] == pytest.approx(0, abs=1e-4)
-    assert found["cmmd"] > 3 * found["cmmd_error"] > 0
-    assert 1 < found["vendi"] <= 40
+    generated = {**real, "second": real["second"] + 1}
+    metrics = compute_set_metrics(real, generated, CHOICE)
+    assert metrics["fid"] == pytest.approx(0, abs=1e-4)
+    assert metrics["cmmd"] > 3 * metrics["cmmd_error"] > 0
+    assert 1 < metrics["vendi"] <= 40
     assert CHOICE.names == {"trunk", "first", "second"}
 
 
-def test_one_picture_has_no_distance() -> None:
+def test_one_image_has_no_distance() -> None:
     one = {name: np.ones((1, 8), np.float32) for name in ("trunk", "first", "second")}
     assert compute_set_metrics(one, one, CHOICE) == {"vendi": pytest.approx(1)}
 

@@ -47,24 +47,24 @@ def test_pins_of_unknown_products_follow_all_but_themselves():
     assert assign_styles([subject("f0", None), subject("s1", None)], by_scene, 3, 1)[1] == [[], [0]]
 
 
-def test_what_is_asked_and_what_needs_no_painting_twice():
-    wanted = plan_trials([[0, 1], [1]], strengths=(1.0,), seeds=2, headline_seeds=2, seed=5)
-    assert len(wanted) == 3 * 2 * 2 * 2
+def test_equal_images_are_generated_once():
+    trials = plan_trials([[0, 1], [1]], strengths=(1.0,), seeds=2, headline_seeds=2, seed=5)
+    assert len(trials) == 3 * 2 * 2 * 2
     assert (
-        len({one.image_key for one in wanted}) == len(wanted) - 2
+        len({trial.image_key for trial in trials}) == len(trials) - 2
     )  # subject 0 without prompt and style: two seeds once
     assert StyleTrial(0, 0, 0.0, False, 5).image_key == StyleTrial(0, 1, 0.0, False, 5).image_key
     assert StyleTrial(0, 0, 0.0, True, 5).image_key != StyleTrial(0, 1, 0.0, True, 5).image_key
 
 
 def test_more_noises_of_the_headline_alone():
-    wanted = plan_trials([[0]], strengths=(1.0, 0.5), seeds=1, headline_seeds=3, seed=5)
-    seeds = Counter((one.strength, one.prompted) for one in wanted)
+    trials = plan_trials([[0]], strengths=(1.0, 0.5), seeds=1, headline_seeds=3, seed=5)
+    seeds = Counter((trial.strength, trial.prompted) for trial in trials)
     assert seeds == {(0, False): 3, (0, True): 1, (1, False): 3, (1, True): 1, (0.5, False): 1, (0.5, True): 1}
-    assert {one.seed for one in wanted if one.strength == 1 and not one.prompted} == {5, 6, 7}
+    assert {trial.seed for trial in trials if trial.strength == 1 and not trial.prompted} == {5, 6, 7}
 
 
-def test_what_a_followed_picture_is_compared_with():
+def test_an_image_is_compared_with_other_styles():
     styles, _ = assign_styles([], BY_SCENE, count=2, group_size=1)
     assert [style.pin_id for style in styles] == ["f0", "f1", "l0", "l1"]
     assert select_comparisons(subject("s", "x"), styles, 0) == ([1], [2, 3])

@@ -7,8 +7,7 @@ import pytest
 
 from components.train_judges import train_judges
 from evaluation.judges.features import choose_view_side
-from evaluation.judges.judges import CONFIG_FILE, WEIGHTS_FILE, Judges, fit_judges
-from evaluation.judges.scenes import SceneJudge
+from evaluation.judges.judges import CONFIG_FILE, WEIGHTS_FILE, Judges, SceneJudge, fit_judges
 from lifecycle.declare.stage import Input, Output
 from tests.components.mugs import tiny, write_catalogue
 
@@ -24,10 +23,10 @@ def features(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
 
 @pytest.mark.parametrize("scenes", [2, 3])
 def test_what_was_saved_says_the_same(tmp_path: Path, scenes: int):
-    shown, labels = features(60, 0)
+    inputs, labels = features(60, 0)
     few = [place for place, label in enumerate(labels) if label in SCENES[:scenes]]
-    judge = SceneJudge.fit(shown[few], [labels[place] for place in few])
-    sharp = SceneJudge.fit(shown[few[:20]], [labels[place] for place in few[:20]])
+    judge = SceneJudge.fit(inputs[few], [labels[place] for place in few])
+    sharp = SceneJudge.fit(inputs[few[:20]], [labels[place] for place in few[:20]])
     judges = Judges(SCENES[:scenes], (judge, sharp), {"scene_accuracy_real": 0.9})
     judges.save(tmp_path / "judges")
     again = Judges.load(tmp_path / "judges")
@@ -48,13 +47,13 @@ def test_a_judge_decides_as_its_logistic_regression():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    shown, labels = features(60, 0)
+    inputs, labels = features(60, 0)
     unseen, _ = features(200, 2)
     for scenes in (2, 3):
         few = [place for place, label in enumerate(labels) if label in SCENES[:scenes]]
         known = [labels[place] for place in few]
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(shown[few], known)
-        judge = SceneJudge.fit(shown[few], known)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500)).fit(inputs[few], known)
+        judge = SceneJudge.fit(inputs[few], known)
         assert judge.predict(unseen) == list(model.predict(unseen))
         assert judge.compute_probabilities(unseen) == pytest.approx(model.predict_proba(unseen), abs=1e-6)
         both = Judges(judge.scenes, (judge, judge)).compute_probabilities(unseen, judge.scenes[1])
@@ -81,9 +80,9 @@ def test_judges_of_large_frames_are_given_smaller_squares(tmp_path: Path):
     for side in (256, 512):
         params = tiny(train_judges, "frames", side=side, buckets=[[side, side]])
         tables = {name: Input(tmp_path / name) for name in ("pins", "kept", "truth")}
-        found = tmp_path / str(side)
-        train_judges(**params, **tables, judges=Output(found), metrics=Output(tmp_path / "judges.json"))
-        learnt.append([(found / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)])
+        folder = tmp_path / str(side)
+        train_judges(**params, **tables, judges=Output(folder), metrics=Output(tmp_path / "judges.json"))
+        learnt.append([(folder / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)])
     assert learnt[0] == learnt[1]
 
 

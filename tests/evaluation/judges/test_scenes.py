@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from evaluation.judges.features import extract_scene_features
-from evaluation.judges.scenes import SceneJudge, blur_views, compute_scene_accuracy, fit_scene_judges
+from evaluation.judges.judges import SceneJudge, blur_views, compute_scene_accuracy, fit_scene_judges
 
 
 def views(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Grey pictures: stripes across, stripes down, or fine noise."""
+    """Grey images: stripes across, stripes down, or fine noise."""
     rng = np.random.default_rng(seed)
-    pictures, scenes = [], []
+    images, scenes = [], []
     for index in range(count):
-        picture = np.full((64, 64, 3), rng.integers(90, 160), np.int64)
+        image = np.full((64, 64, 3), rng.integers(90, 160), np.int64)
         scene = ("across", "down", "noise")[index % 3]
         width = int(rng.integers(4, 7))
         stripes = (np.arange(64) // width % 2 * 60)[:, None]
         added = {"across": stripes, "down": stripes.T, "noise": rng.integers(-40, 40, (64, 64))}[scene]
-        pictures.append(np.clip(picture + added[..., None], 0, 255).astype(np.uint8))
+        images.append(np.clip(image + added[..., None], 0, 255).astype(np.uint8))
         scenes.append(scene)
-    return np.stack(pictures), scenes
+    return np.stack(images), scenes
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,17 @@ def test_judges_tell_unseen_views_apart(judges):
     assert figures["scene_accuracy_real_low"] <= 1 <= figures["scene_accuracy_real_high"]
 
 
-def test_pictures_without_their_texture_are_not_recognised(judges):
-    shown, scenes = views(12, 1)
-    plain = np.broadcast_to(shown.mean(axis=(1, 2), keepdims=True), shown.shape).astype(np.uint8)
+def test_images_without_their_texture_are_not_recognised(judges):
+    images, scenes = views(12, 1)
+    plain = np.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape).astype(np.uint8)
     figures = compute_scene_accuracy(judges, plain, scenes, "plain")
     assert figures["scene_accuracy_plain"] <= 0.5
     assert figures["scene_accuracy_sharp_plain"] <= 0.5
 
 
 def test_one_judge_is_fitted_to_blurred_views_too(judges):
-    shown, scenes = views(30, 0)
-    sharp, blurred = extract_scene_features(shown), extract_scene_features(blur_views(shown, 0))
+    images, scenes = views(30, 0)
+    sharp, blurred = extract_scene_features(images), extract_scene_features(blur_views(images, 0))
     held_out = extract_scene_features(views(6, 2)[0])
     soft = SceneJudge.fit(np.concatenate([sharp, blurred]), [*scenes, *scenes])
     for judge, alone in zip(judges, (soft, SceneJudge.fit(sharp, scenes)), strict=True):
@@ -52,12 +52,12 @@ def test_one_judge_is_fitted_to_blurred_views_too(judges):
 
 
 def test_blur_is_the_seeds():
-    shown, _ = views(6, 0)
-    assert np.array_equal(blur_views(shown, 3), blur_views(shown, 3))
-    assert not np.array_equal(blur_views(shown, 3), blur_views(shown, 4))
+    images, _ = views(6, 0)
+    assert np.array_equal(blur_views(images, 3), blur_views(images, 3))
+    assert not np.array_equal(blur_views(images, 3), blur_views(images, 4))
     assert (
-        np.abs(np.diff(blur_views(shown, 3).astype(int), axis=2)).sum()
-        < np.abs(np.diff(shown.astype(int), axis=2)).sum()
+        np.abs(np.diff(blur_views(images, 3).astype(int), axis=2)).sum()
+        < np.abs(np.diff(images.astype(int), axis=2)).sum()
     )
 
 

@@ -1,4 +1,4 @@
-"""Drift between sets of pins: none between halves of one, found where one was planted."""
+"""Drift between sets of pins: none between halves of one, detected where one was planted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evaluation.tables.drift import (
     NUMERICAL,
     measure_drift,
     read_pin_statistics,
-    read_training_statistics,
+    write_training_statistics,
 )
 from evaluation.tables.spec import DriftLimits
 
@@ -54,25 +54,25 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_no_drift_between_halves_of_the_same_pins(frame: Any) -> None:
-    found = measure_drift(frame[frame.split == "train"], frame[frame.split == "unseen_view"], LIMITS)
-    assert found.drifted == ()
-    assert not found.verdict
-    assert set(found.distances) == {*NUMERICAL, *CATEGORICAL}
-    assert "<html" in found.page
+    drift = measure_drift(frame[frame.split == "train"], frame[frame.split == "unseen_view"], LIMITS)
+    assert drift.drifted == ()
+    assert not drift.verdict
+    assert set(drift.distances) == {*NUMERICAL, *CATEGORICAL}
+    assert "<html" in drift.page
 
 
-def test_planted_drift_is_found_and_named(frame: Any) -> None:
+def test_planted_drift_is_detected_and_named(frame: Any) -> None:
     moved = frame.assign(brightness=frame.brightness + 1, category="Hats", entropy=frame.entropy * 3)
-    found = measure_drift(frame, moved, LIMITS)
-    assert set(found.drifted) == {"brightness", "category", "entropy"}
-    assert found.verdict
-    assert found.distances["brightness"] > found.distances["aspect"]
+    drift = measure_drift(frame, moved, LIMITS)
+    assert set(drift.drifted) == {"brightness", "category", "entropy"}
+    assert drift.verdict
+    assert drift.distances["brightness"] > drift.distances["aspect"]
 
 
 def test_few_drifted_columns_are_named_but_no_verdict(frame: Any) -> None:
-    found = measure_drift(frame, frame.assign(brightness=frame.brightness + 1), LIMITS)
-    assert found.drifted == ("brightness",)
-    assert not found.verdict
+    drift = measure_drift(frame, frame.assign(brightness=frame.brightness + 1), LIMITS)
+    assert drift.drifted == ("brightness",)
+    assert not drift.verdict
 
 
 def test_page_fetches_nothing(frame: Any) -> None:
@@ -91,16 +91,16 @@ def test_nothing_in_common_is_one_sentence(frame: Any) -> None:
         measure_drift(frame[["brightness"]], frame[["aspect"]], LIMITS)
 
 
-def test_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
+def test_statistics_of_training_images_alone(tmp_path: Path) -> None:
     pins, kept = [], []
     for index, split in enumerate(["train", "train", "unseen_view"]):
         pins.append(dict.fromkeys(tables.PINS.names) | {"pin_id": str(index), "split": split})
         kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": str(index), "kept": index != 1, "entropy": 1.0})
     for name, rows, schema in (("pins", pins, tables.PINS), ("kept", kept, tables.KEPT)):
         tables.write(tmp_path / name, [pa.Table.from_pylist(rows, schema)], schema)
-    found = read_training_statistics(tmp_path / "pins", tmp_path / "kept")
-    assert found["pin_id"].tolist() == ["0"]
-    assert list(found.columns) == tables.TRAINING_STATISTICS.names
+    statistics = write_training_statistics(tmp_path / "statistics", tmp_path / "pins", tmp_path / "kept")
+    assert statistics["pin_id"].tolist() == tables.read(tmp_path / "statistics")["pin_id"].to_pylist() == ["0"]
+    assert list(statistics.columns) == tables.TRAINING_STATISTICS.names
 
 
 def test_version_without_tables_says_how_to_get_them(tmp_path: Path) -> None:

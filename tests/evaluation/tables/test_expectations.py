@@ -10,9 +10,14 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
-from evaluation.tables.expectations import count_checks, read_suite_frame, select_failures, validate_frames
+from evaluation.tables.expectations import (
+    SUITES,
+    count_checks,
+    read_suite_frame,
+    select_failures,
+    validate_frames,
+)
 from evaluation.tables.spec import Limits
-from evaluation.tables.suites import SUITES
 
 LIMITS = Limits(min_pins=3, max_broken=0.4, max_untitled=0.4, max_rejected_masks=0.5)
 IDS = ["a", "b", "c"]
@@ -66,9 +71,9 @@ def checked(tmp_path: Path, name: str, change: Change | None = None) -> Any:
 
 @pytest.mark.parametrize("name", SUITES)
 def test_good_table_meets_every_expectation(tmp_path: Path, name: str) -> None:
-    found = checked(tmp_path, name)
-    assert all(check.success for check in found.checks)
-    assert count_checks(found.checks)[name]["met"] == len(found.checks) > 3
+    validation = checked(tmp_path, name)
+    assert all(check.success for check in validation.checks)
+    assert count_checks(validation.checks)[name]["met"] == len(validation.checks) > 3
     assert (tmp_path / "docs" / "index.html").is_file()
     assert not (tmp_path / "failed.html").exists()
 
@@ -120,10 +125,10 @@ def test_critical_failure_names_expectation_column_and_pins(
     ],
 )
 def test_warning_is_reported_and_stops_nothing(tmp_path: Path, name: str, values: Mapping[str, object]) -> None:
-    found = checked(tmp_path, name, lambda rows: [row.update(values) for row in rows])
-    assert len(select_failures(found.checks, "warning")) == 1
-    assert count_checks(found.checks)[name]["warnings"] == 1
-    assert "warning" in found.page
+    validation = checked(tmp_path, name, lambda rows: [row.update(values) for row in rows])
+    assert len(select_failures(validation.checks, "warning")) == 1
+    assert count_checks(validation.checks)[name]["warnings"] == 1
+    assert "warning" in validation.page
 
 
 def test_missing_column_is_critical_and_named(tmp_path: Path) -> None:
