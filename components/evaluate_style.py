@@ -8,7 +8,7 @@ from typing import Any
 from canvas.pins.frames import FrameSpec
 from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
 from evaluation.generator.spec import StyleEvaluationSpec
-from evaluation.generator.style_memory import estimate_trial_memory
+from evaluation.generator.style_plan import estimate_trial_memory
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
 
 

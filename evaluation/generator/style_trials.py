@@ -21,6 +21,7 @@ from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.pins.products import ProductPin, load_product_pins
 from canvas.styles.pins import StylePin, read_style_pins
 from evaluation.generator.spec import StyleEvaluationSpec
+from evaluation.generator.style_plan import StyleTrial, plan_trials
 
 MAX_SCENES = 200
 """Scenes of style images, at most; without truth every background has a name of its own."""
@@ -35,23 +36,6 @@ class Subject:
 
     pin: ProductPin
     scene: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StyleTrial:
-    """The conditions of one image."""
-
-    subject: int  # index into the plan's subjects
-    style: int  # index into the plan's styles
-    strength: float
-    prompted: bool
-    seed: int
-
-    @property
-    def image_key(self) -> tuple[object, ...]:
-        """Equal for trials of the same image: without prompt and strength the style does not matter."""
-        unconditional = not self.prompted and self.strength == 0
-        return (self.subject, None if unconditional else self.style, self.strength, self.prompted, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +108,6 @@ def _is_other_product(pin: StylePin, subject: Subject) -> bool:
 def _get_scene_name(pin: StylePin) -> str:
     """Return the scene, or where truth knows none the background in words."""
     return pin.scene or pin.background
-
-
-def plan_trials(
-    assigned: Sequence[Sequence[int]], strengths: Sequence[float], seeds: int, headline_seeds: int, seed: int
-) -> list[StyleTrial]:
-    """Return trials of every subject with each of its styles, at strength 0 and `strengths`, prompted and not.
-
-    The first strength and 0, without a prompt, have `headline_seeds` seeds.
-    """
-    return [
-        StyleTrial(subject, style, strength, prompted, seed + number)
-        for subject, own in enumerate(assigned)
-        for style in own
-        for strength in (0.0, *strengths)
-        for prompted in (False, True)
-        for number in range(headline_seeds if not prompted and strength in (0.0, strengths[0]) else seeds)
-    ]
 
 
 def format_prompt(subject: Subject, style: StylePin) -> str:

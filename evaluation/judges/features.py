@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from canvas.device import default_device
-from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, load_pretrained_trunk
-from canvas.pins.scene_views import Views
+if TYPE_CHECKING:
+    import torch
+
+    from canvas.features.imagenet import Trunk
+    from canvas.pins.scene_views import Views
 
 SIDE = 224
 """Pixels of the network's square input, as it was trained."""
@@ -42,6 +43,8 @@ def extract_scene_features(images: Views, batch_size: int = 64) -> NDArray[np.fl
 
     They are mean and deviation of the last maps at strides 16 and 32: textures tell scenes apart more than objects do.
     """
+    from canvas.features.imagenet import WIDTHS
+
     features = [np.zeros((0, 2 * sum(WIDTHS[-2:])), np.float32)]
     for pixels in _iterate_batches(images, SCENE_SIDE, batch_size):
         maps = _load_trunk().pyramid(pixels)[-2:]
@@ -60,11 +63,17 @@ def extract_trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
 
 @cache
 def _load_trunk() -> Trunk:
+    from canvas.device import default_device
+    from canvas.features.imagenet import load_pretrained_trunk
+
     return load_pretrained_trunk().eval().to(default_device())
 
 
 def _iterate_batches(images: Views, side: int, size: int) -> Iterator[torch.Tensor]:
     """Yield the network's inputs (B, 3, side, side)."""
+    import torch
+    from torch.nn import functional as F
+
     for first in range(0, len(images), size):
         batch = torch.from_numpy(images[first : first + size]).to(_load_trunk().device)
         pixels = batch.permute(0, 3, 1, 2).float() / 255
@@ -72,4 +81,6 @@ def _iterate_batches(images: Views, side: int, size: int) -> Iterator[torch.Tens
 
 
 def _normalize_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    from canvas.features.imagenet import MEAN, STD
+
     return (pixels - MEAN) / STD

@@ -9,8 +9,9 @@ from PIL import Image
 from canvas.pins.products import ProductPin
 from canvas.styles.pins import StylePin
 from evaluation.generator.leakage import ProductJudge
+from evaluation.generator.style_plan import StyleTrial
 from evaluation.generator.style_scores import StyleScorer
-from evaluation.generator.style_trials import StylePlan, StyleTrial, Subject
+from evaluation.generator.style_trials import StylePlan, Subject
 from evaluation.judges.features import extract_trunk_features
 from evaluation.judges.judges import Judges
 from tests.evaluation.generator.test_leakage import build_products

@@ -8,13 +8,8 @@ from PIL import Image
 
 from canvas.pins.products import ProductPin
 from canvas.styles.pins import StylePin
-from evaluation.generator.style_trials import (
-    StyleTrial,
-    Subject,
-    assign_styles,
-    plan_trials,
-    select_comparisons,
-)
+from evaluation.generator.style_plan import StyleTrial, plan_trials
+from evaluation.generator.style_trials import Subject, assign_styles, select_comparisons
 
 IMAGE = Image.new("RGB", (8, 8))
 
