@@ -56,7 +56,7 @@ def ingest(
     else:
         assert ingest.manifest is not None
         start_engine(engine)
-        quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path).quarantined
+        quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path)
         tables.write(truth.path, [], tables.TRUTH)
     counts = count_pins(pins.path, truth.path, quarantined)
     metrics.write(counts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from canvas.pins import tables
 from canvas.pins.captions import select_owner_caption
-from canvas.sources.showroom.captions import compose_true_caption
+from canvas.sources.showroom.texts import compose_true_caption
 
 
 @dataclass(frozen=True, slots=True)

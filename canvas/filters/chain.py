@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,16 +15,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from canvas.pins import tables
-
-if TYPE_CHECKING:
-    import daft
+from canvas.pins.workers import compute_columns
 
 BATCH_SIZE = 16
 """Pins a call of a scorer: 16 images of a megapixel are 50 MB."""
 
 
 class Scorer(Protocol):
-    """Computes the columns `scores` from the columns `reads`, a mapping a row; called from several threads at once.
+    """Computes the columns `scores` from the columns `reads`, a mapping a row; each worker of the engine holds one.
 
     A model call takes one thread: `engine.threads` workers that run one each are faster than one that uses all
     (no waiting at the end of a layer, and decoding goes on meanwhile).
@@ -105,7 +104,7 @@ class FilterChain:
         columns = [pa.Array.from_pandas(rows[column.name]).cast(column.type) for column in tables.KEPT]
         return pa.table(columns, schema=tables.KEPT)
 
-    def _stream_scores(self, pin_ids: pd.Index, scorer: type[Scorer], *arguments: object) -> Iterable[pa.RecordBatch]:
+    def _stream_scores(self, pin_ids: pd.Index, scorer: type[Scorer], *arguments: object) -> Iterator[pa.RecordBatch]:
         if not len(pin_ids):
             return
         import daft
@@ -114,25 +113,5 @@ class FilterChain:
         if len(pin_ids) < len(self.scores):
             selected = daft.from_arrow(pa.table({"pin_id": pa.array(pin_ids.to_numpy(), pa.string())}))
             pins = pins.join(selected, on="pin_id", how="semi")
-        yield from score_pins(pins, scorer, *arguments).to_arrow_iter(results_buffer_size=1)
-
-
-def score_pins(pins: daft.DataFrame, scorer: type[Scorer], *arguments: object) -> daft.DataFrame:
-    """Score `pins` lazily: columns `pin_id` and the scorer's, in no particular order.
-
-    Each process that works on it builds `scorer(*arguments)` once. An exception of the scorer ends the run.
-    """
-    import daft
-
-    fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in scorer.scores}
-
-    @daft.cls(use_process=False, name_override=scorer.__name__)
-    class Worker:
-        def __init__(self) -> None:
-            self.scorer = scorer(*arguments)
-
-        @daft.method.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=BATCH_SIZE)  # type: ignore[untyped-decorator]
-        def score(self, *columns: daft.Series) -> Sequence[dict[str, Any]]:
-            return list(self.scorer(*(column.to_pylist() for column in columns)))
-
-    return pins.select("pin_id", Worker().score(*(pins[name] for name in scorer.reads)))
+        scores = compute_columns(pins, partial(scorer, *arguments), scorer.reads, scorer.scores, BATCH_SIZE)
+        yield from scores.to_arrow_iter(results_buffer_size=1)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from canvas.masks.errors import dilate_by_disk, erode_by_disk
 from canvas.pins import tables
-from canvas.pins.images import composite_on_white, decode_image, draw_contact_sheet
+from canvas.pins.images import composite_on_white, draw_contact_sheet, read_images
 from canvas.pins.masks import Mask, decode_mask
 
 LINE = (255, 0, 200)
@@ -33,8 +33,8 @@ def draw_mask_sheet(pins: Path, masks: Path, iou_of: Mapping[str, float], each: 
     ranked = sorted(verdicts, key=lambda pin_id: (-worth[pin_id], pin_id))
     best = [pin_id for pin_id in ranked if verdicts[pin_id]["rejected"] != "empty"][:each]
     chosen = [*best, *(pin_id for pin_id in ranked[-each:] if pin_id not in best)]
-    image_of, mask_of = tables.read_column(pins, "image", chosen), tables.read_column(masks, "mask", chosen)
-    outlines = [draw_outline(decode_image(image_of[pin_id]), decode_mask(mask_of[pin_id])) for pin_id in chosen]
+    images, encoded = read_images(pins, chosen), tables.read_column(masks, "mask", chosen)
+    outlines = [draw_outline(images[pin_id], decode_mask(encoded[pin_id])) for pin_id in chosen]
     labels = [
         f"{'IoU' if pin_id in iou_of else 'confidence'} {worth[pin_id]:.3f} {verdicts[pin_id]['rejected'] or ''}"
         for pin_id in chosen

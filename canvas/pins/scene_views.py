@@ -12,7 +12,7 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, compute_view, extract_view
 from canvas.pins.image_batches import select_evenly
-from canvas.pins.images import Pixels, composite_on_white, decode_image
+from canvas.pins.images import Pixels, read_images
 
 Views = NDArray[np.uint8]  # [N, side, side, 3]
 
@@ -47,10 +47,8 @@ def load_scene_views(
         if row["scene"] and split_of.get(row["pin_id"]) in splits
     }
     chosen = set(select_evenly(scene_of, count))
-    images = tables.read_column(pins, "image", chosen)
-    if emptied:
-        backgrounds = tables.read_column(truth, "background", chosen)
-        images |= {pin: background for pin, background in backgrounds.items() if background is not None}
+    backgrounds = read_images(truth, chosen, "background") if emptied else {}
+    images = read_images(pins, chosen - backgrounds.keys()) | backgrounds
     ids = sorted(images)
-    views = [crop_center_square(composite_on_white(decode_image(images[pin])), side) for pin in ids]
-    return np.stack(views) if views else np.zeros((0, side, side, 3), np.uint8), [scene_of[pin] for pin in ids]
+    views = stack_views([images[pin] for pin in ids], side) if ids else np.zeros((0, side, side, 3), np.uint8)
+    return views, [scene_of[pin] for pin in ids]

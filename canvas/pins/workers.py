@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,22 +40,44 @@ def predict_columns(
     Lazy, in the frame's order on the native runner. Each worker calls `load_predictor` once. Images that cannot be
     decoded are the filter's to drop: they raise.
     """
+
+    def load() -> Callable[[Sequence[bytes]], Sequence[dict[str, Any]]]:
+        import torch
+
+        torch.set_num_threads(workers.threads)
+        predict = load_predictor()
+        return lambda images: predict([decode_image(data) for data in images])
+
+    return compute_columns(pins, load, ("image",), schema, workers.batch_size, workers.count, keep=keep)
+
+
+def compute_columns(
+    pins: daft.DataFrame,
+    load: Callable[[], Callable[..., Iterable[dict[str, Any]]]],
+    reads: Sequence[str],
+    schema: pa.Schema,
+    batch_size: int,
+    workers: int | None = None,
+    *,
+    keep: Sequence[str] = ("pin_id",),
+) -> daft.DataFrame:
+    """Return the columns `keep` of a frame, and those of `schema` that a function computes from its columns `reads`.
+
+    Lazy. Each of the `workers` (None: the engine's threads) calls `load` once, and what it returns for each batch.
+    """
     import daft
 
     fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema if field.name not in keep}
 
-    @daft.cls(max_concurrency=workers.count, use_process=False)
+    @daft.cls(max_concurrency=workers, use_process=False)
     class Worker:
         def __init__(self) -> None:
-            import torch
-
-            torch.set_num_threads(workers.threads)
-            self.predict = load_predictor()
+            self.compute = load()
 
         @daft.method.batch(  # type: ignore[untyped-decorator]
-            return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=workers.batch_size
+            return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=batch_size
         )
-        def predict_rows(self, images: daft.Series) -> list[dict[str, Any]]:
-            return list(self.predict([decode_image(data) for data in images.to_pylist()]))
+        def compute_rows(self, *columns: daft.Series) -> list[dict[str, Any]]:
+            return list(self.compute(*(column.to_pylist() for column in columns)))
 
-    return pins.select(*keep, Worker().predict_rows(pins["image"]))
+    return pins.select(*keep, Worker().compute_rows(*(pins[name] for name in reads)))

@@ -21,7 +21,7 @@ import torch
 from litdata import StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 
-from canvas.train.checkpoint import sync_to_disk
+from canvas.train.checkpoint import replace_directory
 from canvas.train.distributed import SINGLE_PROCESS, World
 
 Sample = Mapping[str, torch.Tensor | str]
@@ -99,30 +99,28 @@ class Shards:
 
 def _join_parts(path: Path, parts: Sequence[Path]) -> None:
     """Join shards and their tables under one index; `path` is whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     index = json.loads((parts[0] / INDEX).read_text(encoding="utf-8"))
     chunks, digests = [], []
-    with pq.ParquetWriter(partial / TABLE, pq.read_schema(parts[0] / TABLE)) as table:
-        for number, part in enumerate(parts):
-            own = json.loads((part / INDEX).read_text(encoding="utf-8"))
-            if own["config"] != index["config"]:
-                raise ValueError(
-                    f"samples of shard {number} are {own['config']['data_format']}, those of shard 0 "
-                    f"{index['config']['data_format']}: all must have the same names and types; delete {part.parent}"
-                )
-            (chunk,) = own["chunks"]
-            name = f"chunk-0-{number}.bin"
-            _link(part / chunk["filename"], partial / name)
-            chunks.append({**chunk, "filename": name})
-            digests.append((part / DIGEST).read_text(encoding="utf-8"))
-            table.write_table(pq.read_table(part / TABLE))
-    content = {"chunks": chunks, "config": index["config"]}
-    # litdata keys its cache of remote data by this field: name the content, not the time of writing
-    digest = hashlib.sha256(json.dumps([content, digests]).encode()).hexdigest()
-    (partial / INDEX).write_text(json.dumps({**content, "updated_at": digest[:16]}), encoding="utf-8")
-    partial.rename(path)
+    with replace_directory(path) as partial:
+        with pq.ParquetWriter(partial / TABLE, pq.read_schema(parts[0] / TABLE)) as table:
+            for number, part in enumerate(parts):
+                own = json.loads((part / INDEX).read_text(encoding="utf-8"))
+                if own["config"] != index["config"]:
+                    own_format, first_format = own["config"]["data_format"], index["config"]["data_format"]
+                    raise ValueError(
+                        f"samples of shard {number} are {own_format}, those of shard 0 {first_format}: all must have "
+                        f"the same names and types; delete {part.parent}"
+                    )
+                (chunk,) = own["chunks"]
+                name = f"chunk-0-{number}.bin"
+                _link(part / chunk["filename"], partial / name)
+                chunks.append({**chunk, "filename": name})
+                digests.append((part / DIGEST).read_text(encoding="utf-8"))
+                table.write_table(pq.read_table(part / TABLE))
+        content = {"chunks": chunks, "config": index["config"]}
+        # litdata keys its cache of remote data by this field: name the content, not the time of writing
+        digest = hashlib.sha256(json.dumps([content, digests]).encode()).hexdigest()
+        (partial / INDEX).write_text(json.dumps({**content, "updated_at": digest[:16]}), encoding="utf-8")
 
 
 def _claim_part(part: Path) -> bool:
@@ -135,32 +133,28 @@ def _claim_part(part: Path) -> bool:
 
 
 def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> None:
-    partial = part.with_name(f".{part.name}.{os.getpid()}.partial")  # a rank of a killed call may still be writing its
-    shutil.rmtree(partial, ignore_errors=True)
-    writer = BinaryWriter(str(partial), chunk_size=rows_per_shard)
-    rows = []
-    for at, sample in enumerate(samples):
-        others = {
-            key: type(value).__name__ for key, value in sample.items() if not isinstance(value, torch.Tensor | str)
-        }
-        if others or "pin_id" not in sample:
-            raise ValueError(
-                f"a training sample needs pin_id, tensors and strings: this has {sorted(sample)}, {others}"
-            )
-        writer[at] = dict(sample)
-        rows.append(_build_row(sample))
-    writer.done()
-    (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
-    own.rename(partial / INDEX)
-    (chunk,) = partial.glob("*.bin")
-    with chunk.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    (partial / DIGEST).write_text(digest, encoding="utf-8")
-    pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)
-    for written in partial.iterdir():
-        sync_to_disk(written)
-    partial.rename(part)
-    sync_to_disk(part.parent)
+    # A rank of a killed call may still be writing its own.
+    with replace_directory(part, f".{os.getpid()}") as partial:
+        writer = BinaryWriter(str(partial), chunk_size=rows_per_shard)
+        rows = []
+        for at, sample in enumerate(samples):
+            others = {
+                key: type(value).__name__ for key, value in sample.items() if not isinstance(value, torch.Tensor | str)
+            }
+            if others or "pin_id" not in sample:
+                raise ValueError(
+                    f"a training sample needs pin_id, tensors and strings: this has {sorted(sample)}, {others}"
+                )
+            writer[at] = dict(sample)
+            rows.append(_build_row(sample))
+        writer.done()
+        (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
+        own.rename(partial / INDEX)
+        (chunk,) = partial.glob("*.bin")
+        with chunk.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        (partial / DIGEST).write_text(digest, encoding="utf-8")
+        pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)
 
 
 def _build_row(sample: Sample) -> dict[str, Any]:

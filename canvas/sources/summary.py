@@ -1,4 +1,4 @@
-"""What a source gave, in numbers and on a sheet."""
+"""The pins of a source, in numbers and on a sheet."""
 
 from __future__ import annotations
 

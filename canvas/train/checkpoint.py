@@ -11,7 +11,8 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +45,14 @@ def write_checkpoint(
     directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]
 ) -> None:
     """Write contiguous CPU tensors and a JSON-able `state` as `directory`, in the stead of what is there."""
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    checksums = {}
-    for name, tensors in files.items():
-        path = partial / f"{name}.safetensors"
-        save_file(dict(tensors), path)
-        checksums[name] = _compute_checksum(path)
-        sync_to_disk(path)
-    index = partial / "state.json"
-    index.write_text(json.dumps({"checksums": checksums, "state": state}), encoding="utf-8")
-    sync_to_disk(index)
-    if directory.exists():
-        shutil.rmtree(directory)
-    partial.rename(directory)
-    sync_to_disk(directory.parent)
+    with replace_directory(directory) as partial:
+        checksums = {}
+        for name, tensors in files.items():
+            path = partial / f"{name}.safetensors"
+            save_file(dict(tensors), path)
+            checksums[name] = _compute_checksum(path)
+        index = {"checksums": checksums, "state": state}
+        (partial / "state.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def read_checkpoint(directory: Path) -> tuple[Files, dict[str, Any]]:
@@ -106,8 +99,26 @@ def _compute_checksum(path: Path) -> int:
     return value
 
 
-def sync_to_disk(path: Path) -> None:
-    """Push a file or a directory's entries to the disk, so that a rename never outruns the data."""
+@contextmanager
+def replace_directory(directory: Path, writer: str = "") -> Iterator[Path]:
+    """Yield a new directory that takes the place of `directory` when its files are on the disk: whole or not there.
+
+    `writer` tells apart processes that may write the same directory.
+    """
+    partial = directory.with_name(f".{directory.name}{writer}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for path in partial.iterdir():
+        _sync_to_disk(path)  # so that the rename never outruns the data
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+    _sync_to_disk(directory.parent)
+
+
+def _sync_to_disk(path: Path) -> None:
+    """Push a file or a directory's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from canvas.sources.showroom.products import CATALOGUE
-from canvas.sources.showroom.scenes import SCENES
+from canvas.sources.showroom.spec import SCENES
 
 
 def write_showroom_files(data: Path) -> Path:
@@ -18,7 +18,7 @@ def write_showroom_files(data: Path) -> Path:
     (folder / "products").mkdir(parents=True)
     (folder / "scenes").mkdir()
     rng = np.random.default_rng(0)
-    sheets = [sheet for _, group in CATALOGUE.values() for sheet in group]
+    sheets = [sheet for group in CATALOGUE.values() for sheet in group]
     for number, sheet in enumerate(sheets):
         color = rng.integers(30, 220, 3)
         pixels = np.zeros((1024, 1024, 4), dtype=np.uint8)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from canvas.pins import tables
 from canvas.pins.captions import iterate_texts
 from canvas.pins.masks import compute_box, decode_mask, encode_mask
-from canvas.sources.showroom.captions import compose_true_caption
+from canvas.sources.showroom.texts import compose_true_caption
 
 
 def write_sidecars(folder: Path) -> None:

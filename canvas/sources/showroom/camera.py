@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.sources.showroom.spec import require_file
+
 FloatPixels = NDArray[np.floating[Any]]
 
 WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
@@ -21,7 +23,7 @@ WRAP = 8  # columns repeated at either edge, so that interpolation crosses the s
 
 @dataclass(frozen=True, slots=True)
 class CameraView:
-    """Where the camera looks: yaw, pitch and horizontal field of view in degrees; picture size in pixels."""
+    """Where the camera looks: yaw, pitch and horizontal field of view in degrees; image size in pixels."""
 
     yaw: float
     pitch: float
@@ -44,10 +46,8 @@ class Panorama:
 
 
 def load_panorama(path: Path) -> Panorama:
-    """The panorama file; `ValueError` if it is missing or not twice as wide as high."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: build the demo data with `make data`")
-    with Image.open(path) as image:
+    """Load a panorama file; `ValueError` if it is missing or not twice as wide as high."""
+    with Image.open(require_file(path)) as image:
         linear = srgb_to_linear(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
     height, width = linear.shape[:2]
     if width != 2 * height:
@@ -60,19 +60,21 @@ def load_panorama(path: Path) -> Panorama:
 
 
 def compute_finest_fov(width: int, panorama_width: int = 1024) -> float:
-    """The narrowest horizontal field of view that does not magnify the panorama at the picture's centre."""
+    """Compute the narrowest horizontal field of view that does not magnify the panorama at the image's centre."""
     return float(np.degrees(2 * np.arctan(width / 2 / (panorama_width / (2 * np.pi)))))
 
 
 def compute_yaw_reach(view: CameraView) -> float:
-    """The largest distance in yaw between the view's centre and any of its pixels, degrees (the gnomonic
-    projection widens towards the corners on the ground)."""
+    """Compute the largest distance in yaw, degrees, between the view's centre and any of its pixels.
+
+    The gnomonic projection widens towards the corners on the ground.
+    """
     border = _compute_rays(view, 1)
     return float(np.degrees(np.abs(np.arctan2(border[..., 0], border[..., 2])).max()))
 
 
 def render_view(panorama: Panorama, view: CameraView, supersampling: int = 2) -> FloatPixels:
-    """The picture [height, width, 3] in linear light, by inverse gnomonic projection and supersampling."""
+    """Render [height, width, 3] in linear light, by inverse gnomonic projection and supersampling."""
     rays = _compute_rays(view, supersampling)
     right, up, forward = rays[..., 0], rays[..., 1], rays[..., 2]
     height, width = panorama.wrapped.shape[0], panorama.wrapped.shape[1] - 2 * WRAP
@@ -85,7 +87,7 @@ def render_view(panorama: Panorama, view: CameraView, supersampling: int = 2) ->
 
 
 def _compute_rays(view: CameraView, supersampling: int) -> FloatPixels:
-    """Unnormalised directions [h, w, 3] of the pixel centres: right, up, forward at yaw 0."""
+    """Compute the unnormalised directions [h, w, 3] of the pixel centres: right, up, forward at yaw 0."""
     width, height = view.width * supersampling, view.height * supersampling
     right = ((np.arange(width) + 0.5) / supersampling - view.width / 2) / view.focal
     up = ((view.height / 2 - (np.arange(height) + 0.5) / supersampling) / view.focal)[:, None]
@@ -96,12 +98,11 @@ def _compute_rays(view: CameraView, supersampling: int) -> FloatPixels:
 
 
 def srgb_to_linear(srgb: FloatPixels) -> NDArray[np.float32]:
-    """sRGB in 0..1 to linear light (IEC 61966-2-1)."""
+    """Convert sRGB in 0..1 to linear light (IEC 61966-2-1)."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def linear_to_srgb(linear: FloatPixels) -> NDArray[np.float32]:
-    """Linear light in 0..1 to sRGB (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055).astype(
-        np.float32
-    )
+    """Convert linear light in 0..1 to sRGB (IEC 61966-2-1)."""
+    power = 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, linear * 12.92, power).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Putting a product into a picture: size, place, light and shadow. All pictures are sRGB [h, w, 3] in 0..1."""
+"""Putting a product into an image: size, place, light and shadow. All images are sRGB [h, w, 3] in 0..1."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import cv2
 import numpy as np
 
+from canvas.pins.masks import Box, compute_box
 from canvas.sources.showroom.camera import FloatPixels, linear_to_srgb, srgb_to_linear
 from canvas.sources.showroom.products import Cutout, resize_by_area
 
 
 @dataclass(frozen=True, slots=True)
 class Paste:
-    """A cut-out laid on an empty canvas of the picture's size; alphas in 0..1."""
+    """A cut-out laid on an empty canvas of the image's size; alphas in 0..1."""
 
     color: FloatPixels  # [h, w, 3], black where `soft` is 0
     matte: FloatPixels  # [h, w] the product
     soft: FloatPixels  # [h, w] the product with its baked shadow
-    box: tuple[int, int, int, int]  # x0, y0, x1, y1 of the product
+    box: Box  # of the product
 
 
 def place_cutout(
@@ -32,7 +33,7 @@ def place_cutout(
     mirrored: bool,
     turn: float,
 ) -> Paste:
-    """The cut-out on a canvas of `size` (width, height).
+    """Place the cut-out on a canvas of `size` (width, height).
 
     The product is `scale` of the canvas high, or less where it would be wider than `widest` of it. `center` and
     `bottom` place its box, in fractions of width and height; the box is kept inside. `turn` in degrees.
@@ -58,8 +59,7 @@ def place_cutout(
     matte = np.clip(_place_layer(resize_by_area(matte, small), size, x, y), 0, 1)
     soft = layers[..., 3]
     color = np.clip(layers[..., :3] / np.maximum(soft, 1e-4)[..., None], 0, 1)
-    ys, xs = np.flatnonzero((matte > 0.5).any(1)), np.flatnonzero((matte > 0.5).any(0))
-    return Paste(color, matte, np.clip(soft, 0, 1), (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1))
+    return Paste(color, matte, np.clip(soft, 0, 1), compute_box(matte > 0.5))
 
 
 def _rotate_layer(layer: FloatPixels, middle: tuple[float, float], degrees: float) -> FloatPixels:
@@ -68,7 +68,7 @@ def _rotate_layer(layer: FloatPixels, middle: tuple[float, float], degrees: floa
 
 
 def _place_layer(layer: FloatPixels, size: tuple[int, int], x: int, y: int) -> FloatPixels:
-    """The layer at (x, y) of an empty canvas; what sticks out is cut."""
+    """Put the layer at (x, y) of an empty canvas; what sticks out is cut."""
     width, height = size
     canvas = np.zeros((height, width, *layer.shape[2:]), dtype=np.float32)
     inside = canvas[max(y, 0) : y + layer.shape[0], max(x, 0) : x + layer.shape[1]]
@@ -77,13 +77,16 @@ def _place_layer(layer: FloatPixels, size: tuple[int, int], x: int, y: int) -> F
 
 
 def composite_over(top: FloatPixels, alpha: FloatPixels, below: FloatPixels) -> FloatPixels:
-    """Alpha compositing in sRGB, as browsers do."""
+    """Composite in sRGB, as browsers do."""
     return top * alpha[..., None] + below * (1 - alpha[..., None])
 
 
 def relight_product(paste: Paste, background: FloatPixels, light_from_right: float) -> FloatPixels:
-    """The product's colour in the light of the scene: tint and brightness of the background mildly taken
-    over, and a gentle slope towards the light (`light_from_right` in -1..1)."""
+    """Return the product's colour in the light of the scene.
+
+    Tint and brightness of the background are mildly taken over, with a gentle slope towards the light
+    (`light_from_right` in -1..1).
+    """
     ambient = srgb_to_linear(background).mean((0, 1))
     luminance = float(ambient @ np.array([0.2126, 0.7152, 0.0722]))
     tint = (ambient / max(luminance, 1e-3)) ** 0.3
@@ -97,7 +100,7 @@ def relight_product(paste: Paste, background: FloatPixels, light_from_right: flo
 def render_standing_shadow(
     paste: Paste, light_from_right: float, light_from_behind: float, darkness: float
 ) -> FloatPixels:
-    """Opacity [h, w] of the shadow of a standing product: dark at the contact, cast away from the light."""
+    """Render the opacity [h, w] of a standing product's shadow: dark at the contact, cast away from the light."""
     x0, y0, x1, y1 = paste.box
     height, width = paste.matte.shape
     wide = x1 - x0
@@ -113,7 +116,7 @@ def render_standing_shadow(
 
 
 def render_hanging_shadow(paste: Paste, light_from_right: float, darkness: float) -> FloatPixels:
-    """Opacity [h, w] of the soft shadow of a garment that floats before its background."""
+    """Render the opacity [h, w] of the soft shadow of a garment that floats before its background."""
     reach = 0.045 * (paste.box[3] - paste.box[1])
     matrix = np.array([[1, 0, -reach * light_from_right], [0, 1, reach]], dtype=np.float64)
     moved = cv2.warpAffine(paste.matte, matrix, paste.matte.shape[::-1])

@@ -1,4 +1,4 @@
-"""Planted defects of pictures. Each takes a sound picture and spoils it; truth follows the pixels."""
+"""Planted defects of images. Each takes a sound image and spoils it; truth follows the pixels."""
 
 from __future__ import annotations
 
@@ -8,52 +8,49 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas.pins.images import encode_jpeg
+from canvas.pins.images import Pixels, encode_jpeg
 from canvas.sources.showroom.camera import linear_to_srgb, srgb_to_linear
-
-Bytes3 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedImage:
     """8-bit sRGB `image` [h, w, 3]; `background` likewise and `alpha` [h, w] where there is a product."""
 
-    image: Bytes3
-    background: Bytes3 | None
-    alpha: NDArray[np.uint8] | None
+    image: Pixels
+    background: Pixels | None
+    alpha: Pixels | None
 
 
-def blur_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """Out of focus: a Gaussian of 2.5 to 4.5 pixels."""
-    image = cv2.GaussianBlur(picture.image, (0, 0), rng.uniform(2.5, 4.5))
-    return replace(picture, image=np.asarray(image, dtype=np.uint8))
+def blur_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Put the image out of focus: a Gaussian of 2.5 to 4.5 pixels."""
+    image = cv2.GaussianBlur(rendered.image, (0, 0), rng.uniform(2.5, 4.5))
+    return replace(rendered, image=np.asarray(image, dtype=np.uint8))
 
 
-def shrink_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """A thumbnail with a short side of 32 to 72 pixels."""
-    height, width = picture.image.shape[:2]
+def shrink_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Reduce to a thumbnail with a short side of 32 to 72 pixels."""
+    height, width = rendered.image.shape[:2]
     scale = rng.integers(32, 73) / min(height, width)
     return _map_planes(
-        picture, lambda plane: cv2.resize(plane, (round(width * scale), round(height * scale)), interpolation=3)
+        rendered, lambda plane: cv2.resize(plane, (round(width * scale), round(height * scale)), interpolation=3)
     )
 
 
-def overexpose_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """Exposed until the mean luma is 0.93 to 0.97, at least two stops up: a product on white is near it already."""
-    return replace(picture, image=_expose_image(picture.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
+def overexpose_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Expose until the mean luma is 0.93 to 0.97, at least two stops up: a product on white is near it already."""
+    return replace(rendered, image=_expose_image(rendered.image, rng.uniform(0.93, 0.97), (4.0, 400.0)))
 
 
-def underexpose_image(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """Exposed until the mean luma is 0.015 to 0.04."""
-    return replace(picture, image=_expose_image(picture.image, rng.uniform(0.015, 0.04), (1e-4, 1.0)))
+def underexpose_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Expose until the mean luma is 0.015 to 0.04."""
+    return replace(rendered, image=_expose_image(rendered.image, rng.uniform(0.015, 0.04), (1e-4, 1.0)))
 
 
-def add_text_overlay(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """A slogan or an address across the picture, outlined or on a bar."""
-    image = Image.fromarray(picture.image)
+def add_text_overlay(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Write a slogan or an address across the image, outlined or on a bar."""
+    image = Image.fromarray(rendered.image)
     draw = ImageDraw.Draw(image)
     text = str(rng.choice(_SLOGANS))
     size = 48
@@ -67,25 +64,27 @@ def add_text_overlay(picture: RenderedImage, rng: np.random.Generator) -> Render
         draw.text((left, top), text, font=font, fill=(255, 255, 255))
     else:
         draw.text((left, top), text, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
-    return replace(picture, image=np.asarray(image))
+    return replace(rendered, image=np.asarray(image))
 
 
-def make_near_duplicate(picture: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """The same picture again: up to 4 % cropped off each side, resized, up to 8 % darker or, where that burns no
-    more than the brightest 5 % of its values, brighter."""
-    height, width = picture.image.shape[:2]
+def make_near_duplicate(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
+    """Repeat the image: up to 4 % cropped off each side, resized, up to 8 % darker or brighter.
+
+    It is brighter only where that burns no more than the brightest 5 % of its values.
+    """
+    height, width = rendered.image.shape[:2]
     left, right, top, bottom = (rng.uniform(0, 0.04, 4) * (width, width, height, height)).astype(int)
-    cropped = _map_planes(picture, lambda plane: plane[top : height - bottom, left : width - right])
+    cropped = _map_planes(rendered, lambda plane: plane[top : height - bottom, left : width - right])
     scale = rng.uniform(0.9, 1.1)
     size = (round(width * scale), round(height * scale))
     resized = _map_planes(cropped, lambda plane: cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
-    gain = min(rng.uniform(0.92, 1.08), 252 / np.percentile(picture.image, 95))
+    gain = min(rng.uniform(0.92, 1.08), 252 / np.percentile(rendered.image, 95))
     return replace(resized, image=np.clip(resized.image * gain, 0, 255).round().astype(np.uint8))
 
 
-def make_broken_bytes(picture: RenderedImage, rng: np.random.Generator) -> bytes:
-    """What a failed download leaves: a cut-off JPEG, noise, an error page, or nothing."""
-    data = encode_jpeg(Image.fromarray(picture.image))
+def make_broken_bytes(rendered: RenderedImage, rng: np.random.Generator) -> bytes:
+    """Return what a failed download leaves: a cut-off JPEG, noise, an error page, or nothing."""
+    data = encode_jpeg(Image.fromarray(rendered.image))
     match int(rng.integers(5)):
         case 0:
             return b""
@@ -105,7 +104,7 @@ IMAGE_DEFECTS = {
     "text_overlay": add_text_overlay,
     "near_duplicate": make_near_duplicate,
 }
-"""The defects that give another picture."""
+"""The defects that give another image."""
 
 _SLOGANS = (
     "SALE -50%",
@@ -121,8 +120,8 @@ _SLOGANS = (
 )
 
 
-def _expose_image(image: Bytes3, luma: float, gains: tuple[float, float]) -> Bytes3:
-    """The image multiplied in linear light so that its mean luma comes out at `luma` (bisection on the gain)."""
+def _expose_image(image: Pixels, luma: float, gains: tuple[float, float]) -> Pixels:
+    """Multiply the image in linear light so that its mean luma comes out at `luma` (bisection on the gain)."""
     linear = srgb_to_linear(image.astype(np.float32) / 255)
     low, high = np.log(gains)
     for _ in range(14):
@@ -135,6 +134,6 @@ def _expose_image(image: Bytes3, luma: float, gains: tuple[float, float]) -> Byt
     return (exposed * 255).round().astype(np.uint8)
 
 
-def _map_planes(picture: RenderedImage, change: Callable[[NDArray[np.uint8]], Any]) -> RenderedImage:
-    background = None if picture.background is None else change(picture.background)
-    return RenderedImage(change(picture.image), background, None if picture.alpha is None else change(picture.alpha))
+def _map_planes(rendered: RenderedImage, change: Callable[[Pixels], Any]) -> RenderedImage:
+    background = None if rendered.background is None else change(rendered.background)
+    return RenderedImage(change(rendered.image), background, None if rendered.alpha is None else change(rendered.alpha))

@@ -1,11 +1,15 @@
-"""Synthetic engagement with a real cause in it: people save pins whose scene suits the product and whose
-picture is sound, so that a model tuned on engaged pins has something to learn."""
+"""Synthetic engagement with a real cause: people save pins whose scene suits the product and whose image is sound.
+
+So a model tuned on engaged pins has something to learn.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from canvas.sources.showroom.spec import DEFECTS
 
 # How well a scene (by words) suits a category, 0..1; what is not named is indifferent.
 SCENE_FIT = {
@@ -20,22 +24,11 @@ SCENE_FIT = {
 }
 INDIFFERENT_FIT = 0.5
 
-# How much of the interest each planted defect leaves.
-_DEFECT_FACTORS = {
-    "blurred": 0.4,
-    "tiny": 0.3,
-    "overexposed": 0.4,
-    "underexposed": 0.35,
-    "text_overlay": 0.6,
-    "near_duplicate": 0.8,
-    "empty_text": 0.5,
-    "unrelated_text": 0.5,
-    "broken_bytes": 0.02,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
+    """Columns of tables.PINS."""
+
     promoted: bool
     impressions: int
     saves: int
@@ -43,17 +36,19 @@ class Engagement:
 
 
 def compute_fit(category: str, scene: str | None) -> float:
-    """How well the scene suits the category, 0..1; on white: a little below indifferent."""
+    """Return how well the scene suits the category, 0..1; on white: a little below indifferent."""
     return 0.4 if scene is None else SCENE_FIT.get(category, {}).get(scene, INDIFFERENT_FIT)
 
 
 def sample_engagement(category: str, scene: str | None, defect: str | None, rng: np.random.Generator) -> Engagement:
-    """Figures of one pin: log-normal impressions; binomial saves and clicks whose rates grow fourfold from
-    the worst fit to the best."""
+    """Draw the figures of one pin: log-normal impressions, binomial saves and clicks.
+
+    Their rates grow fourfold from the worst fit to the best.
+    """
     is_product = category in SCENE_FIT
     promoted = bool(is_product and rng.random() < 0.3)
     impressions = int(rng.lognormal(7.5 if promoted else 6.3, 0.8)) + 20
-    quality = _DEFECT_FACTORS.get(defect or "", 1.0) * float(np.exp(rng.normal(0, 0.25)))
+    quality = DEFECTS.get(defect or "", 1.0) * float(np.exp(rng.normal(0, 0.25)))
     interest = quality * 4 ** (compute_fit(category, scene) - INDIFFERENT_FIT)
     saves = int(rng.binomial(impressions, min(0.5, 0.03 * interest)))
     clicks = int(rng.binomial(impressions, min(0.5, (0.02 if is_product else 0.005) * interest)))

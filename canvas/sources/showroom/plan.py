@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from canvas.pins.tables import HELD_OUT_SPLITS
 from canvas.sources.showroom.products import Cutout, Product
-from canvas.sources.showroom.scenes import SCENES, Scene
-from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
+from canvas.sources.showroom.spec import DEFECTS, SCENES, Scene, ShowroomSpec
 
 T = TypeVar("T")
 
@@ -22,23 +22,18 @@ GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True, slots=True)
 class PinPlan:
-    """What one pin shows. `spread` in [0, 1) places it among its like (evenly, by the golden ratio);
-    `copy_of` is the index of the pin that a planted near-duplicate repeats."""
+    """What one pin shows."""
 
     index: int
-    kind: str
+    kind: str  # "in_scene" | "on_white" | "scene"
     split: str
     product: Product | None
     cutout: Cutout | None
     scene: Scene | None
-    size: tuple[int, int]
-    spread: float
+    size: tuple[int, int]  # width, height
+    spread: float  # in [0, 1): its place among its like, evenly by the golden ratio
     defect: str | None = None
-    copy_of: int | None = None
-
-    @property
-    def seen_product(self) -> bool:
-        return self.split in ("train", "unseen_view")
+    copy_of: int | None = None  # index of the pin that a planted near-duplicate repeats
 
     @property
     def seen_view(self) -> bool:
@@ -46,7 +41,7 @@ class PinPlan:
 
 
 def plan_pins(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> list[PinPlan]:
-    """The plans of all pins in order; a copy always comes after its original and shares its plan."""
+    """Plan all pins in order; a copy always comes after its original and shares its plan."""
     rng = np.random.default_rng([seed, 0])
     kinds_splits = _list_kinds_and_splits(spec)
     order = rng.permutation(len(kinds_splits))
@@ -61,7 +56,7 @@ def plan_pins(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> lis
         product = None if kind == "scene" else next(seen if split in ("train", "unseen_view") else unseen)
         scene = None if kind == "on_white" else next(scenes)
         cutout = next(cutouts[product.product_id]) if product else None
-        like = f"{kind} {split} {scene.file if scene else cutout.file if cutout else ''}"
+        like = f"{kind} {split} {scene.file if scene else cutout.source.file if cutout else ''}"
         counters[like] = counters.get(like, int(rng.integers(1000))) + 1
         spread = counters[like] * GOLDEN % 1
         plans.append(PinPlan(index, kind, split, product, cutout, scene, next(sizes), spread))
@@ -69,7 +64,7 @@ def plan_pins(spec: ShowroomSpec, seed: int, products: Sequence[Product]) -> lis
 
 
 def apportion_total(total: int, weights: Mapping[T, float]) -> dict[T, int]:
-    """`total` in whole parts proportional to the weights (largest remainders, ties by order)."""
+    """Divide `total` into whole parts proportional to the weights (largest remainders, ties by order)."""
     whole = sum(weights.values())
     exact = {key: total * weight / whole for key, weight in weights.items()}
     counts = {key: int(value) for key, value in exact.items()}
@@ -82,12 +77,7 @@ def _list_kinds_and_splits(spec: ShowroomSpec) -> list[tuple[str, str]]:
     train = 1 - spec.unseen_product - spec.unseen_view - spec.unseen_both
     kinds = {"in_scene": 1 - spec.on_white - spec.scene_only, "on_white": spec.on_white, "scene": spec.scene_only}
     splits = {
-        "in_scene": {
-            "train": train,
-            "unseen_product": spec.unseen_product,
-            "unseen_view": spec.unseen_view,
-            "unseen_both": spec.unseen_both,
-        },
+        "in_scene": {"train": train} | {split: getattr(spec, split) for split in HELD_OUT_SPLITS},
         "on_white": {"train": train + spec.unseen_view, "unseen_product": spec.unseen_product + spec.unseen_both},
         "scene": {"train": train + spec.unseen_product, "unseen_view": spec.unseen_view + spec.unseen_both},
     }
@@ -104,16 +94,14 @@ def _plant_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Gene
     drawn = [int(index) for index in rng.permutation(spec.pins)]
     for original, copy in (sorted((drawn.pop(), drawn.pop())) for _ in range(each)):
         plans[copy] = replace(plans[original], index=copy, defect="near_duplicate", copy_of=original)
-    for defect in DEFECTS:
-        if defect != "near_duplicate":
-            for _ in range(each):
-                index = drawn.pop()
-                plans[index] = replace(plans[index], defect=defect)
+    for defect in (defect for defect in DEFECTS if defect != "near_duplicate" for _ in range(each)):
+        index = drawn.pop()
+        plans[index] = replace(plans[index], defect=defect)
     return plans
 
 
 def _cycle_shuffled(items: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
-    """The items over and over, every round in a new order."""
+    """Yield the items over and over, every round in a new order."""
     own = np.random.default_rng(rng.integers(2**63))
     while True:
         yield from (items[index] for index in own.permutation(len(items)))

@@ -11,21 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.pins.images import Pixels
+from canvas.pins.masks import Box, Mask, compute_box
 from canvas.sources.showroom.camera import FloatPixels
+from canvas.sources.showroom.spec import require_file
 
 CACHED_SIDE = 512
 """Long side in pixels at which a cut-out is kept: twice what the largest paste needs."""
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutoutSource:
-    """One picture file of a product and how to cut the product out of its baked shadow and reflection."""
+    """One image file of a product and how to cut the product out of its baked shadow and reflection."""
 
     file: str
     opaque: int = 150  # alpha from which a pixel is product; shadows reach 240 beside solid goods
-    frames: tuple[Box, ...] = ((0, 0, 1024, 1024),)  # x0, y0, x1, y1: the product lies in their union
+    frames: tuple[Box, ...] = ((0, 0, 1024, 1024),)  # the product lies in their union
     mirrors: bool = False  # nothing on it to read
     baked_shadow: bool = True  # its own shadow may be shown on white
 
@@ -51,69 +52,61 @@ class Cutout:
     shadow and reflection that are baked into the file; `box` is the product within the crop.
     """
 
-    file: str
+    source: CutoutSource
     color: FloatPixels
     matte: FloatPixels
     soft: FloatPixels
     box: Box
-    mirrors: bool
-    baked_shadow: bool
 
 
-def _make_juice_sources(number: int) -> tuple[CutoutSource, ...]:
-    return (CutoutSource(file=f"fd_juice_{number:02d}", opaque=245, frames=((0, 0, 1024, 853),)),)
+def _make_sources(*files: str, mirrors: bool = False) -> tuple[CutoutSource, ...]:
+    return tuple(CutoutSource(file=file, mirrors=mirrors) for file in files)
 
 
-def _make_paint_sources(number: int) -> tuple[CutoutSource, ...]:
-    return (CutoutSource(file=f"paints_{number:02d}", opaque=245, frames=((0, 0, 1024, 826),)),)
+def _make_shoe_sources(shoe: str) -> tuple[CutoutSource, ...]:
+    return (*_make_sources(f"{shoe}_1", f"{shoe}_3", mirrors=True), *_make_sources(f"{shoe}_4"))
 
 
-def _make_shoe_sources(number: int) -> tuple[CutoutSource, ...]:
-    return (
-        CutoutSource(file=f"sneakers_{number:02d}_1", mirrors=True),
-        CutoutSource(file=f"sneakers_{number:02d}_3", mirrors=True),
-        CutoutSource(file=f"sneakers_{number:02d}_4"),
-    )
+def _make_opaque_source(file: str, opaque: int, frame: Box, *, baked_shadow: bool = True) -> tuple[CutoutSource]:
+    return (CutoutSource(file=file, opaque=opaque, frames=(frame,), baked_shadow=baked_shadow),)
 
 
-# Primary key in populatedb_data.json -> name (None: as there; some repeat, some files are shared by
-# products that they do not show) and files. Left out: files that are not cut-outs (DATA card).
-CATALOGUE: dict[int, tuple[str | None, tuple[CutoutSource, ...]]] = {
-    61: (None, _make_paint_sources(1)),
-    62: (None, _make_paint_sources(2)),
-    63: (None, _make_paint_sources(3)),
-    64: (None, _make_paint_sources(4)),
-    65: (None, _make_paint_sources(5)),
-    71: (None, _make_juice_sources(6)),
-    73: (None, _make_juice_sources(5)),
-    74: (None, _make_juice_sources(1)),
-    77: (None, _make_juice_sources(3)),
-    78: (None, _make_juice_sources(4)),
-    79: (None, _make_juice_sources(2)),
-    81: (None, (CutoutSource(file="wine-red", opaque=230, frames=((336, 0, 534, 914),), baked_shadow=False),)),
-    82: (None, (CutoutSource(file="wine-white", opaque=230, frames=((478, 0, 668, 925),), baked_shadow=False),)),
-    83: (None, (CutoutSource(file="beer-02_2", opaque=190, frames=((300, 0, 684, 872),)),)),
-    84: (None, (CutoutSource(file="beer-01_2", frames=((280, 0, 696, 840), (696, 0, 840, 762))),)),
-    85: (None, (CutoutSource(file="cuschion01", mirrors=True),)),
-    86: (None, (CutoutSource(file="cuschion02", mirrors=True),)),
-    87: (None, _make_shoe_sources(1)),
-    88: (None, _make_shoe_sources(2)),
-    89: (None, (CutoutSource(file="cl_boot07_1"), CutoutSource(file="cl_boot07_2"))),
-    107: ("Black Polo Shirt", (CutoutSource(file="cl_polo01", mirrors=True),)),
-    108: ("White Polo Shirt", (CutoutSource(file="cl_polo02", mirrors=True),)),
-    109: ("White Women's Polo Shirt", (CutoutSource(file="cl_polo03-woman", mirrors=True),)),
-    110: ("Black Women's Polo Shirt", (CutoutSource(file="cl_polo04-woman", mirrors=True),)),
-    111: ("Red T-shirt", (CutoutSource(file="cl_boot01_1"), CutoutSource(file="cl_boot01_3"))),
-    112: (
-        "Turquoise T-shirt",
-        (CutoutSource(file="cl_boot03_1", mirrors=True), CutoutSource(file="cl_boot03_2", mirrors=True)),
-    ),
-    113: ("White Wave Print T-shirt", (CutoutSource(file="cl_boot06_1"),)),
-    115: (None, (CutoutSource(file="cl_bogo01_1"),)),
-    116: (None, (CutoutSource(file="cl_bogo02_1"),)),
-    117: (None, (CutoutSource(file="cl_bogo03_1"),)),
-    118: (None, (CutoutSource(file="cl_bogo04_1"),)),
+# Primary key in populatedb_data.json -> files. Left out: files that are not cut-outs (data card).
+CATALOGUE: dict[int, tuple[CutoutSource, ...]] = {
+    **{60 + number: _make_opaque_source(f"paints_{number:02d}", 245, (0, 0, 1024, 826)) for number in range(1, 6)},
+    **{
+        key: _make_opaque_source(f"fd_juice_{number:02d}", 245, (0, 0, 1024, 853))
+        for key, number in ((71, 6), (73, 5), (74, 1), (77, 3), (78, 4), (79, 2))
+    },
+    81: _make_opaque_source("wine-red", 230, (336, 0, 534, 914), baked_shadow=False),
+    82: _make_opaque_source("wine-white", 230, (478, 0, 668, 925), baked_shadow=False),
+    83: _make_opaque_source("beer-02_2", 190, (300, 0, 684, 872)),
+    84: (CutoutSource(file="beer-01_2", frames=((280, 0, 696, 840), (696, 0, 840, 762))),),
+    85: _make_sources("cuschion01", mirrors=True),
+    86: _make_sources("cuschion02", mirrors=True),
+    87: _make_shoe_sources("sneakers_01"),
+    88: _make_shoe_sources("sneakers_02"),
+    89: _make_sources("cl_boot07_1", "cl_boot07_2"),
+    107: _make_sources("cl_polo01", mirrors=True),
+    108: _make_sources("cl_polo02", mirrors=True),
+    109: _make_sources("cl_polo03-woman", mirrors=True),
+    110: _make_sources("cl_polo04-woman", mirrors=True),
+    111: _make_sources("cl_boot01_1", "cl_boot01_3"),
+    112: _make_sources("cl_boot03_1", "cl_boot03_2", mirrors=True),
+    113: _make_sources("cl_boot06_1"),
+    **{114 + number: _make_sources(f"cl_bogo{number:02d}_1") for number in range(1, 5)},
 }
+
+NAMES = {
+    107: "Black Polo Shirt",
+    108: "White Polo Shirt",
+    109: "White Women's Polo Shirt",
+    110: "Black Women's Polo Shirt",
+    111: "Red T-shirt",
+    112: "Turquoise T-shirt",
+    113: "White Wave Print T-shirt",
+}
+"""Names that replace the file's: some repeat there, and some files are shared by products that they do not show."""
 
 HELD_OUT_PRODUCTS = frozenset({64, 78, 83, 86, 88, 110, 112, 117})
 """One product of each of the eight categories."""
@@ -122,43 +115,35 @@ HANGING_CATEGORIES = frozenset({"T-shirts", "Polo Shirts", "Hoodies"})
 
 
 def load_products(folder: Path) -> tuple[Product, ...]:
-    """The products from the package files under `folder` (data/showroom); `ValueError` if one is missing."""
-    records = json.loads(_require_file(folder / "populatedb_data.json").read_text(encoding="utf-8"))
-    by_model: dict[str, dict[int, dict[str, str]]] = {"product.product": {}, "product.category": {}}
-    for record in records:
-        by_model.setdefault(record["model"], {})[record["pk"]] = record["fields"]
+    """Load the products from the package files under `folder` (data/showroom); `ValueError` if one is missing."""
+    records = json.loads(require_file(folder / "populatedb_data.json").read_text(encoding="utf-8"))
+    fields_of = {(record["model"], record["pk"]): record["fields"] for record in records}
     products = []
-    for key, (name, sheets) in CATALOGUE.items():
-        fields = by_model["product.product"][key]
-        category = by_model["product.category"][int(fields["category"])]["name"]
+    for key, sources in CATALOGUE.items():
+        fields = fields_of["product.product", key]
+        category = fields_of["product.category", int(fields["category"])]["name"]
         products.append(
             Product(
                 product_id=f"saleor-{key}",
-                name=name or fields["name"],
+                name=NAMES.get(key, fields["name"]),
                 category=category,
                 description=fields["description"],
                 hangs=category in HANGING_CATEGORIES,
                 held_out=key in HELD_OUT_PRODUCTS,
-                cutouts=tuple(_load_cutout(folder / "products", sheet) for sheet in sheets),
+                cutouts=tuple(_load_cutout(folder / "products", source) for source in sources),
             )
         )
     return tuple(products)
 
 
-def _require_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: build the demo data with `make data`")
-    return path
-
-
-def _load_cutout(folder: Path, sheet: CutoutSource) -> Cutout:
-    path = _require_file(folder / f"saleordemoproduct_{sheet.file}.png")
+def _load_cutout(folder: Path, source: CutoutSource) -> Cutout:
+    path = require_file(folder / f"saleordemoproduct_{source.file}.png")
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGBA"))
-    left, top, right, bottom = _compute_bounds(pixels[..., 3] > 8)
+    left, top, right, bottom = compute_box(pixels[..., 3] > 8)
     pixels = pixels[top:bottom, left:right]
     alpha = pixels[..., 3]
-    matte = np.where(_find_product_region(alpha, sheet, left, top), alpha, 0)
+    matte = np.where(_find_product(alpha, source, left, top), alpha, 0)
     scale = min(1.0, CACHED_SIDE / max(bottom - top, right - left))
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     soft_full = alpha.astype(np.float32) / 255
@@ -166,28 +151,20 @@ def _load_cutout(folder: Path, sheet: CutoutSource) -> Cutout:
     soft = resize_by_area(soft_full, size)
     color = resize_by_area(premultiplied, size) / np.maximum(soft, 1e-4)[..., None]
     small_matte = resize_by_area(matte.astype(np.float32) / 255, size)
-    return Cutout(
-        file=sheet.file,
-        color=np.clip(color, 0, 1),
-        matte=small_matte,
-        soft=soft,
-        box=_compute_bounds(small_matte > 0.5),
-        mirrors=sheet.mirrors,
-        baked_shadow=sheet.baked_shadow,
-    )
+    return Cutout(source, np.clip(color, 0, 1), small_matte, soft, compute_box(small_matte > 0.5))
 
 
 def resize_by_area(array: FloatPixels, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Area-averaged to `size` (width, height)."""
+    """Average over areas to `size` (width, height)."""
     return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _find_product_region(alpha: NDArray[np.uint8], sheet: CutoutSource, x: int, y: int) -> NDArray[np.bool_]:
-    """What of `alpha`, a crop of the file at (x, y), is product."""
+def _find_product(alpha: Pixels, source: CutoutSource, x: int, y: int) -> Mask:
+    """Find what of `alpha`, a crop of the file at (x, y), is product."""
     framed = np.zeros(alpha.shape, dtype=bool)
-    for left, top, right, bottom in sheet.frames:
+    for left, top, right, bottom in source.frames:
         framed[max(top - y, 0) : max(bottom - y, 0), max(left - x, 0) : max(right - x, 0)] = True
-    labels, sizes = _label_parts(framed & (alpha >= sheet.opaque))
+    labels, sizes = _label_parts(framed & (alpha >= source.opaque))
     region = (sizes >= 300)[labels]
     # Print and gloss inside the product are a little transparent; the gap in a handle is not product, nor
     # is the part outside, which is the only one that touches the border.
@@ -200,14 +177,9 @@ def _find_product_region(alpha: NDArray[np.uint8], sheet: CutoutSource, x: int, 
     return region | filled[labels]
 
 
-def _label_parts(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Label of every pixel's 4-connected part (0: outside), and the parts' sizes, 0 for what lies outside."""
+def _label_parts(inside: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label every pixel's 4-connected part (0: outside), and measure the parts, 0 for what lies outside."""
     count, labels = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
     sizes = np.bincount(labels.ravel(), minlength=count)
     sizes[0] = 0
     return np.asarray(labels, dtype=np.int32), sizes
-
-
-def _compute_bounds(inside: NDArray[np.bool_]) -> Box:
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,22 +1,22 @@
-"""From plans to rows: rendering is a pure function of (seed, plan), so threads do not change a byte."""
+"""From plans to rows: rendering is a pure function of seed and plan, so threads do not change a byte."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 from tqdm import tqdm
 
 from canvas.pins import tables
-from canvas.pins.images import encode_jpeg, encode_png, read_image_size
-from canvas.sources.showroom.camera import CameraView, FloatPixels, Panorama, load_panorama
+from canvas.pins.images import Pixels, encode_jpeg, encode_png, read_image_size
+from canvas.pins.masks import compute_box
+from canvas.sources.showroom.camera import FloatPixels, Panorama, load_panorama
 from canvas.sources.showroom.compositing import (
     composite_over,
     place_cutout,
@@ -28,15 +28,8 @@ from canvas.sources.showroom.defects import IMAGE_DEFECTS, RenderedImage, make_b
 from canvas.sources.showroom.engagement import sample_engagement
 from canvas.sources.showroom.plan import PinPlan, plan_pins
 from canvas.sources.showroom.products import load_products
-from canvas.sources.showroom.scenes import SCENES
-from canvas.sources.showroom.spec import ShowroomSpec
-from canvas.sources.showroom.texts import (
-    compose_in_scene_text,
-    compose_on_white_text,
-    compose_scene_text,
-    erase_text,
-    substitute_text,
-)
+from canvas.sources.showroom.spec import SCENES, ShowroomSpec
+from canvas.sources.showroom.texts import compose_text, erase_text, substitute_text
 from canvas.sources.showroom.views import render_background
 
 BATCH_SIZE = 64
@@ -44,16 +37,7 @@ JPEG_QUALITY = 92
 PLACES_CATEGORY = "Places"
 """Category of a pin without a product."""
 
-_BACKDROPS = (
-    (255, 255, 255),
-    (250, 249, 246),
-    (244, 246, 248),
-    (247, 241, 236),
-    (238, 243, 238),
-    (240, 238, 246),
-    (246, 246, 246),
-    (249, 245, 240),
-)
+_BACKDROPS = ("#ffffff", "#faf9f6", "#f4f6f8", "#f7f1ec", "#eef3ee", "#f0eef6", "#f6f6f6", "#f9f5f0")
 """White and its neighbours."""
 
 
@@ -75,13 +59,13 @@ class Rows:
 
 
 def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
-    """The showroom over the package files in `folder` (data/showroom); `ValueError` if one is missing."""
+    """Load the package files in `folder` (data/showroom) and plan the pins; `ValueError` if a file is missing."""
     panoramas = {scene.file: load_panorama(folder / "scenes" / f"{scene.file}_1k.jpg") for scene in SCENES}
     return Showroom(seed, plan_pins(spec, seed, load_products(folder)), panoramas)
 
 
 def render_pins(showroom: Showroom, threads: int) -> Iterator[Rows]:
-    """All pins in order, BATCH at a time, rendered on `threads` threads; two batches are in memory at a time."""
+    """Render all pins in order, BATCH_SIZE at a time on `threads` threads; two batches are in memory at a time."""
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(showroom.plans), BATCH_SIZE):
             plans = showroom.plans[start : start + BATCH_SIZE]
@@ -111,87 +95,65 @@ def format_pin_id(seed: int, index: int) -> str:
 
 
 def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One row of tables.PINS and its row of tables.TRUTH."""
+    """Render one row of tables.PINS and its row of tables.TRUTH."""
     origin = plan.index if plan.copy_of is None else plan.copy_of
     rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
-    picture, view = _render_image(showroom, plan, rng)
-    text = _compose_text(plan, rng)
+    view = None
+    if plan.scene is None:
+        rendered = _render_on_backdrop(plan, rng)
+    else:
+        panorama = showroom.panoramas[plan.scene.file]
+        background, view = render_background(panorama, plan, rng)
+        rendered = RenderedImage(_quantize_pixels(background), None, None)
+        if plan.product is not None:
+            rendered = _render_in_scene(plan, background, panorama.light_yaw - view.yaw, rng)
+    text = compose_text(plan.product, plan.scene, rng)
     own = np.random.default_rng([showroom.seed, 2, plan.index])
     data = None
     if plan.defect in IMAGE_DEFECTS:
-        picture = IMAGE_DEFECTS[plan.defect](picture, own)
+        rendered = IMAGE_DEFECTS[plan.defect](rendered, own)
     elif plan.defect == "broken_bytes":
-        data, picture = make_broken_bytes(picture, own), RenderedImage(picture.image, None, None)
+        data, rendered = make_broken_bytes(rendered, own), RenderedImage(rendered.image, None, None)
     elif plan.defect == "empty_text":
         text = erase_text(text, own)
     elif plan.defect == "unrelated_text":
         text = substitute_text(text, own)
     if data is None:
-        data = encode_jpeg(Image.fromarray(picture.image), JPEG_QUALITY)
+        data = encode_jpeg(Image.fromarray(rendered.image), JPEG_QUALITY)
     width, height = read_image_size(data)
     category = plan.product.category if plan.product else PLACES_CATEGORY
-    figures = sample_engagement(category, plan.scene.words if plan.scene else None, plan.defect, own)
+    scene = plan.scene.words if plan.scene else None
     pin = {
         "pin_id": format_pin_id(showroom.seed, plan.index),
         "image": data,
         "width": width,
         "height": height,
-        "title": text.title,
-        "description": text.description,
-        "alt_text": text.alt_text,
-        "board": text.board,
+        **asdict(text),
         "product_id": plan.product.product_id if plan.product else None,
         "category": category,
-        "promoted": figures.promoted,
-        "impressions": figures.impressions,
-        "saves": figures.saves,
-        "clicks": figures.clicks,
+        **asdict(sample_engagement(category, scene, plan.defect, own)),
         "source": "showroom",
         "split": plan.split,
     }
+    alpha, before = rendered.alpha, rendered.background
     truth = {
         "pin_id": pin["pin_id"],
         "kind": plan.kind,
-        "scene": plan.scene.words if plan.scene else None,
+        "scene": scene,
         "yaw": view.yaw if view else None,
         "pitch": view.pitch if view else None,
         "fov": view.fov if view else None,
-        "box": None if picture.alpha is None else _compute_box(picture.alpha),
-        "alpha": None if picture.alpha is None else encode_png(Image.fromarray(picture.alpha)),
-        "background": None
-        if picture.background is None
-        else encode_jpeg(Image.fromarray(picture.background), JPEG_QUALITY),
+        "box": None if alpha is None else compute_box(alpha > 127),
+        "alpha": None if alpha is None else encode_png(Image.fromarray(alpha)),
+        "background": None if before is None else encode_jpeg(Image.fromarray(before), JPEG_QUALITY),
         "defect": plan.defect,
         "copy_of": None if plan.copy_of is None else format_pin_id(showroom.seed, plan.copy_of),
     }
     return pin, truth
 
 
-def _compose_text(plan: PinPlan, rng: np.random.Generator) -> Any:
-    if plan.product is None:
-        assert plan.scene is not None
-        return compose_scene_text(plan.scene, rng)
-    return (
-        compose_on_white_text(plan.product, rng)
-        if plan.scene is None
-        else compose_in_scene_text(plan.product, plan.scene, rng)
-    )
-
-
-def _render_image(
-    showroom: Showroom, plan: PinPlan, rng: np.random.Generator
-) -> tuple[RenderedImage, CameraView | None]:
-    if plan.scene is None:
-        return _render_on_backdrop(plan, rng), None
-    panorama = showroom.panoramas[plan.scene.file]
-    background, view = render_background(panorama, plan, rng)
-    if plan.product is None:
-        return RenderedImage(_quantize_pixels(background), None, None), view
-    return _render_in_scene(plan, background, panorama.light_yaw - view.yaw, rng), view
-
-
 def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: np.random.Generator) -> RenderedImage:
-    """The product in front of `background`; `light` is the light's yaw relative to the camera's, degrees."""
+    """Render the product in front of `background`; `light` is the light's yaw relative to the camera's, degrees."""
     assert plan.product is not None
     assert plan.cutout is not None
     hangs = plan.product.hangs
@@ -204,28 +166,30 @@ def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: 
         widest=0.72,
         center=rng.uniform(0.34, 0.66),
         bottom=min(bottom, 0.97),
-        mirrored=bool(plan.cutout.mirrors and rng.random() < 0.5),
+        mirrored=bool(plan.cutout.source.mirrors and rng.random() < 0.5),
         turn=float(rng.uniform(-8, 8)) if hangs else 0.0,
     )
     right, behind = float(np.sin(np.radians(light))), float(np.cos(np.radians(light)))
     darkness = float(rng.uniform(0.45, 0.65))
-    shadow = (
-        render_hanging_shadow(paste, right, darkness)
-        if hangs
-        else render_standing_shadow(paste, right, -behind, darkness)
-    )
+    if hangs:
+        shadow = render_hanging_shadow(paste, right, darkness)
+    else:
+        shadow = render_standing_shadow(paste, right, -behind, darkness)
     image = composite_over(relight_product(paste, background, right), paste.matte, background * (1 - shadow[..., None]))
-    return RenderedImage(_quantize_pixels(image), _quantize_pixels(background), _quantize_pixels(paste.matte))
+    return RenderedImage(*map(_quantize_pixels, (image, background, paste.matte)))
 
 
 def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImage:
-    """The product on white; scale, place, tint and turn step evenly through their ranges, so that two
-    honest pins of one product do not look like copies."""
+    """Render the product on white.
+
+    Scale, place, tint and turn step evenly through their ranges, so that two honest pins of one product do not look
+    like copies.
+    """
     assert plan.product is not None
     assert plan.cutout is not None
     width, height = plan.size
     steps = [plan.spread, plan.spread * 7 % 1, plan.spread * 13 % 1]
-    backdrop = np.array(_BACKDROPS[int(steps[1] * len(_BACKDROPS))], dtype=np.float32) / 255
+    backdrop = np.array(ImageColor.getrgb(_BACKDROPS[int(steps[1] * len(_BACKDROPS))]), dtype=np.float32) / 255
     shade = 1 - rng.uniform(0, 0.05) * np.linspace(0, 1, height, dtype=np.float32)
     background = np.broadcast_to(backdrop * shade[:, None, None], (height, width, 3)).astype(np.float32)
     scale = 0.42 + 0.46 * steps[0]
@@ -236,21 +200,16 @@ def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImag
         widest=scale,
         center=0.25 + 0.5 * steps[2],
         bottom=min(0.97, 0.5 + scale / 2 + rng.uniform(-0.1, 0.15)),
-        mirrored=bool(plan.cutout.mirrors and steps[1] < 0.5),
+        mirrored=bool(plan.cutout.source.mirrors and steps[1] < 0.5),
         turn=20 * steps[2] - 10 if plan.product.hangs else 0.0,
     )
-    if plan.cutout.baked_shadow:
+    if plan.cutout.source.baked_shadow:
         image = composite_over(paste.color, paste.soft, background)
     else:
         shadow = render_standing_shadow(paste, 0.3, 0.4, 0.3)
         image = composite_over(paste.color, paste.matte, background * (1 - shadow[..., None]))
-    return RenderedImage(_quantize_pixels(image), _quantize_pixels(background), _quantize_pixels(paste.matte))
+    return RenderedImage(*map(_quantize_pixels, (image, background, paste.matte)))
 
 
-def _quantize_pixels(values: FloatPixels) -> NDArray[np.uint8]:
+def _quantize_pixels(values: FloatPixels) -> Pixels:
     return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
-
-
-def _compute_box(alpha: NDArray[np.uint8]) -> list[int]:
-    rows, columns = np.flatnonzero((alpha > 127).any(1)), np.flatnonzero((alpha > 127).any(0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]

@@ -1,4 +1,4 @@
-"""Where the camera of a pin looks: inside or outside the held-out sector, and at something worth a picture."""
+"""Where the camera of a pin looks: inside or outside the held-out sector, and at something worth an image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from canvas.sources.showroom.camera import (
     render_view,
 )
 from canvas.sources.showroom.plan import PinPlan
-from canvas.sources.showroom.scenes import SECTOR
+from canvas.sources.showroom.spec import SECTOR
 
 _ATTEMPTS = 12
 """Views tried for one pin before the best of them is taken."""
 
 
 def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[FloatPixels, CameraView]:
-    """A view of the plan's scene and split, exposed by the camera; the soundest of a few where most of the
-    first ones are blown out or bare."""
+    """Render a view of the plan's scene and split, exposed by the camera, in sRGB.
+
+    The soundest of a few is taken where the first ones are blown out or bare.
+    """
     best: tuple[float, CameraView] | None = None
     for attempt in range(_ATTEMPTS):
         view = _sample_view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
@@ -41,8 +43,10 @@ def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generato
 
 
 def _sample_view(plan: PinPlan, rng: np.random.Generator, spread: float) -> CameraView | None:
-    """A view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits,
-    inside it; None if the drawn camera sees too much for that."""
+    """Draw a view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits, inside it.
+
+    None if the drawn camera sees too much for that.
+    """
     assert plan.scene is not None
     width, height = plan.size
     low, high = (-18, 10) if plan.product is None else (-10, 6) if plan.product.hangs else (-16, -4)
@@ -57,13 +61,13 @@ def _sample_view(plan: PinPlan, rng: np.random.Generator, spread: float) -> Came
 
 
 def _auto_expose(linear: FloatPixels) -> FloatPixels:
-    """sRGB, half way (in stops) to a mean of 0.2 in linear light, at most two stops up and none down."""
+    """Expose to sRGB, half way (in stops) to a mean of 0.2 in linear light, at most two stops up and none down."""
     gain = np.clip((0.2 / max(float(linear.mean()), 1e-4)) ** 0.5, 1, 4)
     return linear_to_srgb(np.clip(linear * np.float32(gain), 0, 1))
 
 
 def _score_soundness(srgb: FloatPixels) -> float:
-    """1 or more for a background that a photographer keeps: not bare, not blown out, not black."""
+    """Score a background; 1 or more is one that a photographer keeps: not bare, not blown out, not black."""
     luma = srgb.mean(-1)
     detail = float(np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean())
     clipped = float(((luma > 0.98) | (luma < 0.02)).mean())

@@ -4,7 +4,7 @@ import pytest
 from canvas.captioner.captions import load_captioned_pins
 from canvas.pins import tables
 from canvas.pins.captions import format_caption, iterate_texts, parse_caption, read_backgrounds, select_owner_caption
-from canvas.sources.showroom.captions import compose_true_caption
+from canvas.sources.showroom.texts import compose_true_caption
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import csv
 import http.server
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_jpeg, encode_png
 from canvas.sources.addresses import Reader, format_error, strip_credentials
-from canvas.sources.manifest import IngestCounts, ManifestSpec, assign_split, ingest_manifest
+from canvas.sources.manifest import ManifestSpec, assign_split, ingest_manifest
+from lifecycle.declare.params import read_section
 from tests.canvas.pins.test_images import png_header
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -66,16 +67,16 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
-def ingest(spec: ManifestSpec, folder: Path) -> tuple[IngestCounts, list[dict[str, Any]], list[dict[str, Any]]]:
-    counts = ingest_manifest(spec, folder, folder / "pins", folder / "quarantine")
-    return counts, tables.read(folder / "pins").to_pylist(), tables.read(folder / "quarantine").to_pylist()
+def ingest(spec: ManifestSpec, folder: Path) -> tuple[Mapping[str, int], list[dict[str, Any]], list[dict[str, Any]]]:
+    quarantined = ingest_manifest(spec, folder, folder / "pins", folder / "quarantine")
+    return quarantined, tables.read(folder / "pins").to_pylist(), tables.read(folder / "quarantine").to_pylist()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_pins(folder: Path, suffix: str) -> None:
     write_list(folder / f"list.{suffix}", [row("007"), row("008", sku="", saved="")])
-    counts, pins, quarantine = ingest(spec(f"list.{suffix}"), folder)
-    assert counts.pins == 2
+    _, pins, quarantine = ingest(spec(f"list.{suffix}"), folder)
+    assert len(pins) == 2
     assert quarantine == []
     assert pins[0] == {
         "pin_id": "007",
@@ -123,14 +124,14 @@ def test_bad_rows_are_quarantined_with_number_and_reason(folder: Path) -> None:
         ("a.jpg", {"saved": "2.0"}, None),
     ]
     write_list(folder / "list.csv", [row(number, uri, **more) for number, (uri, more, _) in enumerate(cases)])
-    counts, pins, quarantine = ingest(spec(), folder)
+    quarantined, pins, quarantine = ingest(spec(), folder)
     assert [pin["pin_id"] for pin in pins] == ["0", "14"]
     bad = [(number, uri, why) for number, (uri, _, why) in enumerate(cases, start=1) if why]
     assert [(found["row"], found["uri"] or "") for found in quarantine] == [(number, uri) for number, uri, _ in bad]
     for found, (_, _, why) in zip(quarantine, bad, strict=True):
         with pytest.raises(ValueError, match=why):
             raise ValueError(found["reason"])
-    assert sum(counts.quarantined.values()) == len(bad)
+    assert sum(quarantined.values()) == len(bad)
 
 
 NO_COLUMN = r"list\.csv has no column 'name' \(ingest\.manifest\.columns\.title\); it has id, picture"
@@ -170,13 +171,13 @@ def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
     [
         ({"columns": {"pin_id": "id", "image": "picture"}}, "lacks title"),
         ({"columns": {"pin_id": "a", "image": "b", "title": "c", "size": "d"}}, "size unknown"),
-        ({"held_out": 0.9}, "held_out is 0.9"),
-        ({"max_bytes": 0}, "positive"),
+        ({"held_out": 0.9}, r"'held_out' in section 'manifest' is 0\.9: it must be at most 0\.5"),
+        ({"max_bytes": 0}, "'max_bytes' in section 'manifest' is 0: it must be 1 or more"),
     ],
 )
 def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        spec(**changes)
+        read_section(ManifestSpec, "manifest", {"manifest": asdict(spec()) | changes})
 
 
 def test_splits_follow_the_product_and_hold_out_the_fraction() -> None:

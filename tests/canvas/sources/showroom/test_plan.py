@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from canvas.sources.showroom.plan import PinPlan, apportion_total, plan_pins
 from canvas.sources.showroom.products import Product
 from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
+from lifecycle.declare.params import read_section
 
 SPEC = ShowroomSpec(
     pins=400, on_white=0.1, scene_only=0.1, unseen_product=0.1, unseen_view=0.1, unseen_both=0.05, defective=0.18
@@ -69,11 +70,11 @@ def test_apportioned_parts_add_up() -> None:
     ("changes", "says"),
     [
         ({"pins": 20}, "pins is 20: at least 36"),
-        ({"defective": 0.7}, "defective is 0.7: a fraction"),
-        ({"on_white": -0.1}, "on_white is -0.1"),
+        ({"defective": 0.7}, r"'defective' in section 'showroom' is 0\.7: it must be at most 0\.5"),
+        ({"on_white": -0.1}, r"'on_white' in section 'showroom' is -0\.1: it must be 0 or more"),
         ({"on_white": 0.3, "scene_only": 0.3}, "at most 0.5"),
     ],
 )
 def test_bad_specs_are_refused(changes: dict[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        replace(SPEC, **changes)
+        read_section(ShowroomSpec, "showroom", {"showroom": asdict(SPEC) | changes})

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from canvas.sources.showroom.products import CATALOGUE, HELD_OUT_PRODUCTS, Product, load_products
-from canvas.sources.showroom.scenes import SCENES
+from canvas.sources.showroom.spec import SCENES
+from canvas.sources.showroom.texts import SENTENCES
 
 REAL = Path("data/showroom")
 
@@ -22,7 +23,7 @@ def test_every_category_holds_out_one_product(products: tuple[Product, ...]) -> 
 
 
 def test_files_and_names_are_not_shared(products: tuple[Product, ...]) -> None:
-    files = [sheet.file for _, sheets in CATALOGUE.values() for sheet in sheets]
+    files = [sheet.file for sheets in CATALOGUE.values() for sheet in sheets]
     assert len(set(files)) == len(files)
     assert len({product.name for product in products}) == len(products)
 
@@ -47,7 +48,7 @@ def test_scenes_are_named_in_the_sentence() -> None:
     assert len({scene.words for scene in SCENES}) == len(SCENES) == 10
     for scene in SCENES:
         assert scene.words in scene.place
-        assert all(scene.words.split()[0] in sentence for sentence in scene.sentences)
+        assert all(scene.words.split()[0] in sentence for sentence in SENTENCES[scene.words])
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs the package files: make data")
@@ -56,7 +57,7 @@ def test_real_cutouts_are_whole() -> None:
         for cutout in product.cutouts:
             x0, y0, x1, y1 = cutout.box
             filled = float((cutout.matte[y0:y1, x0:x1] > 0.5).mean())
-            assert 0.5 < filled < 1, cutout.file  # no shadow widens the box, no print is a hole
-            assert (cutout.matte <= cutout.soft + 0.01).all(), cutout.file
+            assert 0.5 < filled < 1, cutout.source.file  # no shadow widens the box, no print is a hole
+            assert (cutout.matte <= cutout.soft + 0.01).all(), cutout.source.file
             rows = (cutout.matte[y0:y1, x0:x1] > 0.5).any(1)
-            assert np.asarray(rows).mean() > 0.99, cutout.file  # one piece from top to bottom
+            assert np.asarray(rows).mean() > 0.99, cutout.source.file  # one piece from top to bottom

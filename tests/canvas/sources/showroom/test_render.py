@@ -14,8 +14,7 @@ from canvas.sources.showroom.engagement import compute_fit, sample_engagement
 from canvas.sources.showroom.plan import plan_pins
 from canvas.sources.showroom.products import Product
 from canvas.sources.showroom.render import Showroom, load_showroom, render_pins
-from canvas.sources.showroom.scenes import SCENES, SECTOR
-from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
+from canvas.sources.showroom.spec import DEFECTS, SCENES, SECTOR, ShowroomSpec
 
 SPEC = ShowroomSpec(
     pins=90, on_white=0.12, scene_only=0.12, unseen_product=0.1, unseen_view=0.14, unseen_both=0.1, defective=0.2
