@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ BATCH_SIZE = 16
 """Pins a call of a scorer: 16 images of a megapixel are 50 MB."""
 
 
-class Scorer(Protocol):
+class Scorer(ABC):
     """Computes the columns `scores` from the columns `reads`, a mapping a row; each worker of the engine holds one.
 
     A model call takes one thread: `engine.threads` workers that run one each are faster than one that uses all
@@ -31,9 +32,12 @@ class Scorer(Protocol):
     reads: tuple[str, ...]
     scores: pa.Schema
 
-    def __init__(self, *arguments: Any) -> None: ...
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__()
 
-    def __call__(self, *columns: Any) -> Iterable[dict[str, Any]]: ...
+    @abstractmethod
+    def __call__(self, *columns: Any, **_: Any) -> Iterable[dict[str, Any]]:
+        """Compute rows of `scores` from lists of the columns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from canvas.filters.chain import FilterChain
+from canvas.filters.chain import FilterChain, Scorer
 from canvas.filters.near_duplicates import DuplicateLimits, ImageFeatureScorer, find_close_pairs, select_originals
 from canvas.filters.quality import QualityLimits, QualityScorer
 from canvas.filters.relevance import RelevanceScorer, TextLengthScorer, TextLimits
@@ -14,7 +14,7 @@ from canvas.pins import tables
 from canvas.pins.images import composite_on_white, decode_image
 
 
-class SafetyScorer:
+class SafetyScorer(Scorer):
     """Scorer: the probability that an image is pornographic, by Yahoo's Open NSFW (2016).
 
     Its authors call below 0.2 safe and above 0.8 unsafe. It knows pornography only: violence, hate and minors need

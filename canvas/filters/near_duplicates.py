@@ -16,6 +16,7 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.filters.chain import Scorer
 from canvas.pins.images import composite_on_white, decode_image
 
 HASH_SIDE = 12
@@ -84,7 +85,7 @@ def select_originals(pairs: Pairs, similarities: Sequence[float], min_similarity
     return originals
 
 
-class ImageFeatureScorer:
+class ImageFeatureScorer(Scorer):
     """Scorer: unit-length features of EfficientNet-Lite0 (ImageNet)."""
 
     reads = ("image",)

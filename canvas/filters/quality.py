@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.filters.chain import Scorer
 from canvas.filters.near_duplicates import compute_perceptual_hash
 from canvas.pins import tables
 from canvas.pins.images import Pixels, composite_on_white, decode_image
@@ -50,7 +51,7 @@ class Quality:
     entropy: float  # of the luma histogram, bits, 0..8
 
 
-class QualityScorer:
+class QualityScorer(Scorer):
     """Scorer: the measures and the perceptual hash; all null for bytes that are no image."""
 
     reads = ("image",)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from canvas.filters.chain import Scorer
 from canvas.pins import tables
 
 MAX_TOKENS = 64
@@ -29,7 +30,7 @@ class TextLimits:
     min_relevance: float  # cosine, -1..1; lower it (0.2) where pins have no alt text
 
 
-class TextLengthScorer:
+class TextLengthScorer(Scorer):
     """Scorer: characters that the pin says of itself."""
 
     reads = ("title", "description", "alt_text")
@@ -40,7 +41,7 @@ class TextLengthScorer:
             yield {"text_length": sum(len((text or "").strip()) for text in row)}
 
 
-class RelevanceScorer:
+class RelevanceScorer(Scorer):
     """Scorer: the best agreement between what a pin says (title, description) and how it is described and filed
     (alt text, board, category); null where either side is silent.
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from canvas.filters.chain import Scorer
 from canvas.pins import tables
 from canvas.pins.images import Pixels, composite_on_white, decode_image
 
@@ -32,7 +33,7 @@ class OverlayLimits:
             raise ValueError(f"detector_side is {self.detector_side}: give a multiple of 32")
 
 
-class TextOverlayScorer:
+class TextOverlayScorer(Scorer):
     """Scorer: width of the widest line read, as a fraction of the image's; 0 if none is wider than the limit.
 
     Models: PP-OCRv6 small, detection and recognition, as RapidOCR ships them.

@@ -18,7 +18,7 @@ SHEET_EACH = 12  # images of every kind and of every planted defect
 
 def count_pins(pins: Path, truth: Path, quarantined: Mapping[str, int]) -> dict[str, object]:
     """Count pins, whole and by split, kind and planted defect; of quarantined rows by reason."""
-    table = tables.read(pins, ["split", "promoted", "width", "height"])
+    table = tables.read(pins, ["split", "promoted"])
     true = tables.read(truth, ["kind", "defect"])
     return {
         "pins": table.num_rows,
