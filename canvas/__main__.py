@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from canvas.inference.style_options import add_style_options, encode_requested_style, read_requested_style
+from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
 from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
+    from canvas.inference.style import Layers, StylePrompt
     from canvas.reward.model import RewardModel
 
 
@@ -52,7 +53,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     if converted := describe_conversion(options.product, product):
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
     mask = load_image(options.mask) if options.mask else None
-    style = read_requested_style(options)
+    style = _read_style(options)
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     _check_device(options.device)
@@ -66,7 +67,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     pipeline.to(options.device)
     pipeline.set_precision(options.precision)
     settings = {
-        "style": encode_requested_style(options, pipeline, style),
+        "style": _encode_style(options, pipeline, style),
         "mask": mask,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
@@ -158,6 +159,102 @@ def _generate_images(
     return best.images, best.seeds, best.product
 
 
+def _read_style(options: argparse.Namespace) -> Sequence[Image.Image] | Style | None:
+    """Read the images or the mined style that the options name, before a model is loaded; None: no style.
+
+    Raises:
+        ValueError: In one sentence, for several ways at once, too few or many images, what is no image, and unknown
+            names.
+    """
+    from canvas.inference.files import load_image
+    from canvas.inference.style import check_image_count
+
+    ways = {"--style": options.style, "--board": options.board, "--style-cluster": options.style_cluster}
+    used = [name for name, value in ways.items() if value is not None]
+    if len(used) > 1:
+        raise ValueError(f"{' and '.join(used)} were given: give the style in one way")
+    if used != ["--style"] and (options.style_weights or options.style_apart or options.style_typical is not None):
+        raise ValueError(
+            "--style-weights, --style-apart and --style-typical are about the images of --style: give some"
+        )
+    if not used:
+        if options.style_strength is not None or options.style_layers is not None:
+            raise ValueError("--style-strength and --style-layers are about a style: give one, or leave them out")
+        return None
+    if options.style is not None:
+        check_image_count(len(options.style))
+        return [load_image(path) for path in options.style]
+    folder = options.model / STYLES_FOLDER
+    if not folder.is_dir():
+        raise ValueError(f"{options.model} knows no boards and clusters: assemble it with the styles of mine_styles")
+    kind = "cluster" if options.board is None else "board"
+    return find_style(read_styles(folder), kind, options.style_cluster if options.board is None else options.board)
+
+
+def _encode_style(
+    options: argparse.Namespace, pipeline: CanvasPipeline, requested: Sequence[Image.Image] | Style | None
+) -> StylePrompt | None:
+    """Encode what `_read_style` returned."""
+    from canvas.inference.style import build_style_prompt, encode_style_images
+
+    if requested is None:
+        return None
+    strength, layers = options.style_strength, parse_layers(options.style_layers or ["all"])
+    if isinstance(requested, Style):
+        parts = {"uve": requested.uve[None], "clip": requested.clip[None]}
+        return build_style_prompt(pipeline, parts, strength=strength, layers=layers)
+    return encode_style_images(
+        pipeline,
+        requested,
+        weights=options.style_weights,
+        apart=options.style_apart,
+        centre_pull=CENTRE_PULL if options.style_typical is None else options.style_typical,
+        strength=strength,
+        layers=layers,
+    )
+
+
+def parse_layers(words: Sequence[str]) -> Layers:
+    """Return "all", "style", or factors by layer from "LAYER=FACTOR" each. Raises ValueError for anything else."""
+    if list(words) == ["all"]:
+        return "all"
+    if list(words) == ["style"]:
+        return "style"
+    factors = {}
+    for word in words:
+        name, _, factor = word.partition("=")
+        try:
+            factors[name] = float(factor)
+        except ValueError:
+            raise ValueError(f"--style-layers {word!r} is not understood: say all, style, or LAYER=FACTOR") from None
+    return factors
+
+
+def _add_style_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of a style: by images, a board, or a mined cluster."""
+    group = command.add_argument_group("style", "given by images or by name; with --prompt or without")
+    group.add_argument("--style", type=Path, nargs="*", metavar="IMAGE", help="style images, up to 16")
+    group.add_argument("--board", metavar="NAME", help="a board's images")
+    group.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
+    group.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the images; they sum to 1")
+    group.add_argument("--style-apart", action="store_true", help="images as token sets of their own, not averaged")
+    group.add_argument(
+        "--style-strength", type=float, help="0: no style, 1: as trained; half of it counts beside a prompt"
+    )
+    group.add_argument(
+        "--style-typical",
+        type=float,
+        metavar="SHARE",
+        help=f"how far images are drawn to the nearest mined cluster, 0 to 1; {CENTRE_PULL:g} if not given",
+    )
+    group.add_argument(
+        "--style-layers",
+        nargs="+",
+        metavar="WHERE",
+        help="all, the default; style: those of style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
+    )
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="canvas", description="Product-preserving background generation.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -166,7 +263,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--product", type=Path, required=True, help="RGBA cut-out, or RGB with --mask, or RGB alone")
     command.add_argument("--mask", type=Path, help="white, or opaque where it has one colour, = product; of its size")
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
-    add_style_options(command)
+    _add_style_options(command)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
     command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")

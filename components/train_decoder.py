@@ -39,8 +39,14 @@ def train_decoder(
 
     from canvas.clip.model import load_feature_distance
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-    from canvas.decoder.training import build_sampler, draw_decoder_sheet, fit_decoder
-    from canvas.decoder.training_data import LatentGenerator, read_decoder_pins, select_even_runs
+    from canvas.decoder.training import (
+        LatentGenerator,
+        build_sampler,
+        draw_decoder_sheet,
+        fit_decoder,
+        read_decoder_pins,
+        select_even_runs,
+    )
     from canvas.denoiser.unet import load_denoiser
     from canvas.device import default_device
     from canvas.shards.rows import ShardRows

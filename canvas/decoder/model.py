@@ -8,7 +8,7 @@ autoencoder does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -18,13 +18,21 @@ from torch import nn
 from canvas.decoder.spec import DecoderSpec
 from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
 from canvas.pins.images import bytes_to_tensor
-from canvas.vae.model import VAE_CLASSES, PixelAutoencoder, ResolutionLevels, Vae, build_downsampler, zero_module
+from canvas.vae.model import (
+    VAE_CLASSES,
+    PixelAutoencoder,
+    ResolutionLevels,
+    Vae,
+    build_downsampler,
+    get_channels,
+    get_patch,
+    zero_module,
+)
 from canvas.vae.objective import ImageLoss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from canvas.train.data import Batch
     from canvas.train.draws import Draws
     from canvas.vae.latents import LatentScale
 
@@ -45,7 +53,7 @@ class ConditionEncoder(nn.Module):
         x = self.entry(condition)
         features = []
         for level in range(len(self.stages.blocks)):
-            x = self.stages.run_level(level, self.stages.resamples[level - 1](x) if level else x)
+            x = self.stages.run_level(level, x)
             features.append(x)
         return features
 
@@ -72,7 +80,10 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if isinstance(self.trunk, PixelAutoencoder):
             del self.trunk.analysis
         self.trunk.quant_conv = None
-        patch, widths = _get_entry_widths(self.trunk)
+        patch, widths = get_patch(self.trunk), get_channels(self.trunk)[::-1]  # coarsest first
+        last = widths[-1]
+        if not isinstance(self.trunk, PixelAutoencoder):
+            widths = [widths[0], *widths[:-1]]  # diffusers' resolutions start with the width of the one before
         if len(channels) != len(widths):
             raise ValueError(f"decoder.channels has {len(channels)} entries, the autoencoder {len(widths)} resolutions")
         self.condition = ConditionEncoder(patch, tuple(channels), layers_per_block, norm_num_groups)
@@ -80,7 +91,7 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             zero_module(nn.Conv2d(width, wide, 1)) for width, wide in zip(reversed(channels), widths, strict=True)
         )
         self.blend = nn.Sequential(
-            zero_module(nn.Conv2d(channels[0] + _get_last_width(self.trunk), patch**2, 3, padding=1)),
+            zero_module(nn.Conv2d(channels[0] + last, patch**2, 3, padding=1)),
             nn.PixelShuffle(patch),
         )
 
@@ -123,14 +134,14 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return composite_product(decoded, images, erode_mask(mask, self.config["erosion"]), mask, alpha, shift)
 
     def _compute_hidden(self, latents: torch.Tensor, coarsest_first: list[torch.Tensor]) -> torch.Tensor:
-        """The decoder's last hidden states, after norm and activation."""
+        """Return the decoder's last hidden states, after norm and activation."""
         injected = [inject(feature) for inject, feature in zip(self.inject, coarsest_first, strict=True)]
         trunk = self.trunk
         if isinstance(trunk, PixelAutoencoder):
             entry, levels, norm, activation, _, _ = trunk.decoder
             x = entry(latents)
             for level, feature in enumerate(injected):
-                x = levels.run_level(level, (levels.resamples[level - 1](x) if level else x) + feature)
+                x = levels.run_level(level, x, feature)
             return activation(norm(x))
         x = latents if trunk.post_quant_conv is None else trunk.post_quant_conv(latents)
         x = trunk.decoder.mid_block(trunk.decoder.conv_in(x))
@@ -144,24 +155,22 @@ class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.trunk.decoder.conv_out(hidden)
 
 
-def _get_entry_widths(trunk: Vae) -> tuple[int, list[int]]:
-    """Patch of the finest resolution, and widths at the entry of every resolution, coarsest first."""
-    if isinstance(trunk, PixelAutoencoder):
-        return int(trunk.config["patch"]), list(trunk.config["channels"])[::-1]
-    widths = list(trunk.config["block_out_channels"])[::-1]
-    return 1, [widths[0], *widths[:-1]]
+class DecoderBatch(TypedDict):
+    """Pins of one frame, with their latents."""
 
-
-def _get_last_width(trunk: Vae) -> int:
-    return int(trunk.config["channels" if isinstance(trunk, PixelAutoencoder) else "block_out_channels"][0])
+    pin_id: list[str]
+    images: torch.Tensor  # uint8 (B, 3, H, W)
+    latents: torch.Tensor  # (B, C, h, w), raw, encoded or generated
+    mask: torch.Tensor  # (B, 1, H, W), 1 = product
+    alpha: torch.Tensor  # (B, 1, H, W), 0..1
+    target_mask: torch.Tensor  # (B, 1, H, W), 1 where the decoded image is to equal `images`
 
 
 class DecoderObjective:
-    """Loss of the conditional decoder. Columns of a batch:
+    """Loss of the conditional decoder.
 
-    images (B, 3, H, W) uint8; latents (B, C, h, w), raw, encoded or generated; mask, alpha (B, 1, H, W) in 0..1;
-    target_mask (B, 1, H, W), 1 where the decoded image is to equal `images`: everywhere for encoded latents, on the
-    product for generated ones. Elsewhere only the discriminator counts.
+    The decoded image is to equal the pin everywhere for encoded latents, on the product for generated ones. Elsewhere
+    only the discriminator counts.
 
     A denoiser's latents are a little off everywhere, and images show it most where cells meet. So encoded latents get
     noise of a deviation drawn from 0 to `latent_noise`, in units of `scale`, and the decoder learns to see through it
@@ -169,22 +178,17 @@ class DecoderObjective:
     """
 
     def __init__(self, loss: ImageLoss, *, scale: LatentScale, latent_noise: float) -> None:
-        if latent_noise < 0:
-            raise ValueError(f"train_decoder.latent_noise is {latent_noise}: it must be 0 or more")
         self.loss = loss
         self.scale = scale
         self.latent_noise = latent_noise
 
     def __call__(
-        self, decoder: nn.Module, batch: Batch, draws: Draws
+        self, decoder: ConditionalDecoder, batch: DecoderBatch, draws: Draws
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        images = bytes_to_tensor(torch.as_tensor(batch["images"]))
-        latents, mask, alpha, target_mask = (
-            torch.as_tensor(batch[name]).float() for name in ("latents", "mask", "alpha", "target_mask")
-        )
+        images, latents, target_mask = bytes_to_tensor(batch["images"]), batch["latents"].float(), batch["target_mask"]
         is_encoded = target_mask.amin(dim=(1, 2, 3), keepdim=True)
         level = self.latent_noise * is_encoded * draws.uniform(len(latents), 1, 1, 1)
         noisy = self.scale.normalize(latents) + level * draws.normal(*latents.shape)
-        decoded = decoder(self.scale.denormalize(noisy), images, mask, alpha)
+        decoded = decoder(self.scale.denormalize(noisy), images, batch["mask"], batch["alpha"])
         loss, outputs = self.loss(target_mask * decoded + (1 - target_mask) * images, images, draws.step)
         return loss, outputs | {"reconstructions": decoded}

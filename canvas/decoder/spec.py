@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from canvas.denoiser.spec import SamplingSpec
-from canvas.ranges import Count
+from canvas.ranges import Count, Natural, NonNegative
 from canvas.shards.spec import EncodingSpec, estimate_index_memory
 from canvas.train.spec import Train, TrainableParams
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
@@ -21,15 +21,15 @@ class DecoderSpec:
     """What is added to the autoencoder's decoder."""
 
     channels: tuple[int, ...]  # of the condition encoder, one width a resolution of the autoencoder, finest first
-    layers_per_block: int
-    norm_groups: int
-    erosion: int  # pixels between the mask's edge and the core, which is exact
+    layers_per_block: Count  # residual blocks a resolution
+    norm_groups: Count  # of group normalisation; each width is a multiple
+    erosion: Natural  # pixels between the mask's edge and the core, which is exact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainDecoderParams(TrainableParams):
     train: Train
-    latent_noise: float  # largest deviation of the noise on encoded latents, which have deviation 1
+    latent_noise: NonNegative  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None  # null: none
     sampling: SamplingSpec  # of latents for the decoder to learn on, beside encoded ones
@@ -37,7 +37,7 @@ class TrainDecoderParams(TrainableParams):
     painted_pins: Count  # of these, with generated latents too
     scored_pins: Count  # held-out product pins, scored both ways
     seam_reach: Count  # pixels on each side of the product's edge that count as its seam
-    sheet_pins: Count
+    sheet_pins: Count  # held-out pins on the sheet
 
     refused: ClassVar[Mapping[str, str]] = {
         "parallel": "the decoder's blocks are called one by one, not gathered from shards, set it to ddp or none"

@@ -1,24 +1,229 @@
-"""Training of the conditional decoder, and the sheet that shows it."""
+"""Training of the conditional decoder on product pins, with encoded and with generated latents; the sheet of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
-from torch import nn
+from tqdm import tqdm
 
-from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-from canvas.decoder.training_data import ConditionedPin, DecoderSample, stack_samples
+from canvas.decoder.model import ConditionalDecoder, DecoderBatch, DecoderObjective
+from canvas.denoiser.batch import read_batch
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
+from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.masks.composite import composite_product, erode_mask
-from canvas.pins.images import bytes_to_tensor, draw_contact_sheet, encode_png, tensor_to_bytes
-from canvas.shards.rows import BucketBatches, group_by_bucket
-from canvas.train.data import Batch, PrefetchedBatches
+from canvas.pins import tables
+from canvas.pins.frames import View, extract_view
+from canvas.pins.images import (
+    bytes_to_tensor,
+    composite_on_white,
+    decode_image,
+    draw_contact_sheet,
+    encode_png,
+    tensor_to_bytes,
+)
+from canvas.pins.masks import decode_alpha
+from canvas.shards.files import Sample, Shards, write_shards
+from canvas.shards.rows import BucketBatches, ShardRow, ShardRows, group_by_bucket, has_product
+from canvas.train.data import PrefetchedBatches
+from canvas.train.distributed import World, join_world
 from canvas.train.loop import TrainResult, fit
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import Parallel, TrainSpec
+from canvas.vae.latents import LatentScale
 from canvas.vae.model import Vae, decode_latents
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderSample:
+    """One pin in its frame."""
+
+    pin_id: str
+    pixels: torch.Tensor  # uint8 (3, H, W)
+    alpha: torch.Tensor  # (1, H, W), 0..1; the mask is where it is one half or more
+    latents: torch.Tensor  # (C, h, w), raw
+    is_generated: bool  # whether the latents are a denoiser's
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(1, H, W), 1 = product."""
+        return (self.alpha >= 0.5).float()
+
+    @property
+    def target_mask(self) -> torch.Tensor:
+        """(1, H, W), 1 where the decoded image is to equal the pin: of generated latents the product alone."""
+        return self.mask if self.is_generated else torch.ones_like(self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConditionedPin:
+    """One pin in memory, as the bytes of its tables; latents stay in the shards."""
+
+    row: ShardRow
+    image_bytes: bytes
+    alpha_bytes: bytes
+    shards: ShardRows
+    generated_latents: tuple[Shards, int] | None = None  # shards and row; None: the encoded ones
+
+    def load_sample(self) -> DecoderSample:
+        """Decode the pin, cropped as its latents are."""
+        stored = self.shards.read_columns([self.row.row], ["moments", "sizes"])
+        height, width, top, left, *frame = (int(value) for value in stored["sizes"][0])
+        view = View((height, width), top, left, (frame[0], frame[1]))
+        grey = Image.fromarray((decode_alpha(self.alpha_bytes) * 255).round().astype(np.uint8))
+        pixels = extract_view(composite_on_white(decode_image(self.image_bytes)), view)
+        latents = stored["moments"][0].float().chunk(2)[0]
+        if self.generated_latents is not None:
+            shards, row = self.generated_latents
+            latents = torch.as_tensor(shards[row]["latents"])
+        return DecoderSample(
+            pin_id=self.row.pin_id,
+            pixels=torch.from_numpy(pixels.copy()).permute(2, 0, 1),
+            alpha=torch.from_numpy(extract_view(grey, view).copy())[None].float() / 255,
+            latents=latents,
+            is_generated=self.generated_latents is not None,
+        )
+
+
+def select_even_runs(choices: Sequence[T], count: int, runs: int = 1000) -> list[T]:
+    """Select `count` of the choices, or all there are, spread evenly in at most `runs` runs of neighbours, which are
+    read together."""
+    count = min(count, len(choices))
+    run = max(1, count // runs)
+    firsts = np.linspace(0, len(choices) - run, -(-count // run)).round().astype(int)
+    places = np.unique(firsts[:, None] + np.arange(run))[:count]
+    return [choices[place] for place in places]
+
+
+def read_conditioned_pins(shards: ShardRows, rows: Sequence[ShardRow], pins: Path, masks: Path) -> list[ConditionedPin]:
+    """Read the product pins `rows`, which are first views, into memory."""
+    assert not any(row.view for row in rows), "other views may be mirrored, which the shards do not tell"
+    ids = {row.pin_id for row in rows}
+    images, alphas = (
+        {row["pin_id"]: row[column] for row in tables.RowsById(table).read(ids, ("pin_id", column))}
+        for table, column in ((pins, "image"), (masks, "alpha"))
+    )
+    return [
+        ConditionedPin(row=row, image_bytes=images[row.pin_id], alpha_bytes=alphas[row.pin_id], shards=shards)
+        for row in rows
+    ]
+
+
+def stack_samples(samples: Sequence[DecoderSample]) -> DecoderBatch:
+    """Stack samples of one frame."""
+    return {
+        "pin_id": [sample.pin_id for sample in samples],
+        "images": torch.stack([sample.pixels for sample in samples]),
+        "latents": torch.stack([sample.latents for sample in samples]),
+        "mask": torch.stack([sample.mask for sample in samples]),
+        "alpha": torch.stack([sample.alpha for sample in samples]),
+        "target_mask": torch.stack([sample.target_mask for sample in samples]),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LatentGenerator:
+    """Generates backgrounds round products: latents as the decoder meets them in use."""
+
+    unet: UNet2DConditionModel
+    diffusion: DiffusionSpec
+    scale: LatentScale
+    shards: ShardRows
+    spec: SamplingSpec
+    seed: int
+
+    def generate_latents(self, pins: Sequence[ConditionedPin], path: Path, world: World) -> list[ConditionedPin]:
+        """Return the pins, in their order, with latents generated after their first caption and product mask.
+
+        Latents are kept below `path`, where a killed call goes on; the ranks of `world`, which have it in common,
+        share the work.
+        """
+        ordered = sorted(pins, key=lambda pin: (pin.row.bucket, pin.row.row))
+        shards = path / "shards"
+        with tqdm(total=len(pins), desc="generate", unit="pin", disable=world.rank > 0) as bar:
+
+            def generate(numbers: range) -> Iterator[Sample]:
+                bar.update(numbers.start - bar.n)
+                for _, group in groupby(ordered[numbers.start : numbers.stop], key=lambda pin: pin.row.bucket):
+                    rows = [pin.row for pin in group]
+                    for row, latents in zip(rows, self._generate_batch([row.row for row in rows]), strict=True):
+                        yield {"pin_id": row.pin_id, "latents": latents}
+                bar.update(len(numbers))
+
+            if not world.broadcast(shards.exists()):
+                size = self.spec.batch_size
+                write_shards(shards, len(pins), generate, work=path / "parts", rows_per_shard=size, world=world)
+            world.wait()
+            bar.update(len(pins) - bar.n)
+        generated, numbers = Shards(shards), {pin.row.row: number for number, pin in enumerate(ordered)}
+        return [replace(pin, generated_latents=(generated, numbers[pin.row.row])) for pin in pins]
+
+    def _generate_batch(self, rows: Sequence[int]) -> torch.Tensor:
+        """Generate raw latents (N, C, h, w), on the CPU; a pin's noise is a function of the seed and its row."""
+        batch = read_batch(self.shards, rows, "product")
+        device = self.unet.device
+        condition = Condition(
+            states=batch["text_states"][:, 0].float().to(device),
+            pooled=batch["text_pooled"][:, 0].float().to(device),
+            sizes=batch["sizes"].float().to(device),
+            hole=batch["holes"][:, 0].float().to(device),
+            masked_latents=self.scale.normalize(batch["masked"][:, 0].float()).to(device),
+        )
+        sampler = LatentSampler(
+            unet=self.unet,
+            scheduler=build_training_scheduler(self.diffusion),
+            scale=self.scale,
+            steps=self.spec.steps,
+            guidance_scale=self.spec.guidance_scale,
+            guidance_stop=self.spec.guidance_stop,
+            precision=self.spec.precision,
+        )
+        noise = sample_noise(batch["masked"].shape[2:], [self.seed + row for row in rows], device)
+        return sampler.sample(noise, condition).cpu()
+
+
+def read_decoder_pins(
+    generator: LatentGenerator,
+    pins: Path,
+    masks: Path,
+    path: Path,
+    *,
+    train: int,
+    generated: int,
+    held_out: int,
+    parallel: Parallel,
+) -> tuple[list[ConditionedPin], list[ConditionedPin]]:
+    """Read product pins, spread evenly: those to learn on, and held-out ones to score.
+
+    Args:
+        path: where generated latents are kept, for a killed call to go on.
+        train: pins of the train split with encoded latents, at most.
+        generated: how many of these come again with generated latents.
+        held_out: pins of the other splits; each comes with encoded and with generated latents.
+    """
+    products = [row for row in generator.shards.index if has_product(row) and row.view == 0]
+    train_pins, scored_pins = (
+        read_conditioned_pins(
+            generator.shards,
+            select_even_runs([row for row in products if (row.split == "train") == is_train], count),
+            pins,
+            masks,
+        )
+        for is_train, count in ((True, train), (False, held_out))
+    )
+    with join_world(parallel) as world:
+        train_pins += generator.generate_latents(select_even_runs(train_pins, generated), path / "painted", world)
+        scored_pins += generator.generate_latents(scored_pins, path / "painted-held-out", world)
+    return train_pins, scored_pins
 
 
 def fit_decoder(
@@ -28,12 +233,12 @@ def fit_decoder(
     spec: TrainSpec,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
-    sample: Callable[[nn.Module, int], None],
+    sample: Callable[[ConditionalDecoder, int], None],
 ) -> TrainResult:
     """Train the decoder in place on batches of pins of one frame."""
     places = group_by_bucket(replace(pin.row, row=place) for place, pin in enumerate(pins))
 
-    def read(chosen: Sequence[int]) -> Batch:
+    def read(chosen: Sequence[int]) -> DecoderBatch:
         return stack_samples([pins[place].load_sample() for place in chosen])
 
     return fit(
@@ -78,11 +283,10 @@ def draw_decoder_sheet(decoder: ConditionalDecoder, autoencoder: Vae, samples: S
 
 def build_sampler(
     autoencoder: Vae, samples: Sequence[DecoderSample], log_image: Callable[[str, bytes], None]
-) -> Callable[[nn.Module, int], None]:
+) -> Callable[[ConditionalDecoder, int], None]:
     """Build the `sample` of a training: it logs the sheet of the same samples."""
 
-    def sample(decoder: nn.Module, step: int) -> None:
-        assert isinstance(decoder, ConditionalDecoder)
+    def sample(decoder: ConditionalDecoder, step: int) -> None:
         log_image(f"samples-{step:06d}", draw_decoder_sheet(decoder, autoencoder, samples))
 
     return sample

@@ -1,1 +1,1 @@
-"""Product and prompt in, pictures out, the product's pixels unchanged."""
+"""Product and prompt in, images out, the product's pixels unchanged."""

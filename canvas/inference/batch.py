@@ -15,9 +15,8 @@ from tqdm import tqdm
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
-from canvas.inference.frame import FramedProduct
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.inference.product import Product
+from canvas.inference.product import FramedProduct, Product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.vae.latents import get_latent_scale

@@ -10,8 +10,7 @@ import torch
 
 from canvas.clip.model import encode_prompts
 from canvas.denoiser.sampling import Condition
-from canvas.inference.frame import Frame, FramedProduct, compute_frame, frame_product
-from canvas.inference.product import Product, composite_pixels
+from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, compute_frame, frame_product
 from canvas.masks.composite import compute_hole, mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
@@ -66,14 +65,9 @@ def decode_composites(
     frame: Frame,
     products: Sequence[Product],
 ) -> list[Pixels]:
-    """Decode raw latents (N, C, h, w) of one frame to images of the products' own sizes, with the product's pixels.
+    """Decode raw latents (N, C, h, w) of one frame to images of the sizes of `products`, with their pixels on them.
 
-    Args:
-        pipeline: Whose decoder or autoencoder is used.
-        latents: What the denoiser generated.
-        features: Of the conditional decoder, for each or one for all; None: the autoencoder's own decoder.
-        frame: That of the latents.
-        products: N, whose pixels go on the images.
+    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder.
     """
     shifts = None
     if features is not None:

@@ -27,11 +27,12 @@ from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
 from canvas.denoiser.unet import count_inpaint_channels
 from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
-from canvas.inference.frame import Frame
-from canvas.inference.product import Product, build_product
+from canvas.inference.product import Frame, Product, build_product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
+from canvas.segmenter.model import Segmenter
+from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
@@ -76,14 +77,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
-    _optional_components = [  # noqa: RUF012 (a list in the base class)
-        "decoder",
-        "segmenter",
-        "segmenter_processor",
-        "image_tower",
-        "uve",
-        "style_centres",
-    ]
+    # lists in the base class
+    _optional_components = ["decoder", "segmenter", "segmenter_processor", "image_tower", "uve", "style_centres"]  # noqa: RUF012
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -202,11 +197,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         guidance_scale = guidance[0] if guidance_scale is None else guidance_scale
         guidance_stop = guidance[1] if guidance_stop is None else guidance_stop
         steps = recommended.steps if num_inference_steps is None else num_inference_steps
-        for name, count in (
-            ("num_inference_steps", steps),
-            ("num_candidates", num_candidates),
-            ("candidates_per_pass", candidates_per_pass),
-        ):
+        counts = {"num_inference_steps": steps, "num_candidates": num_candidates}
+        for name, count in (counts | {"candidates_per_pass": candidates_per_pass}).items():
             if count < 1:
                 raise ValueError(f"{name} is {count}: it must be 1 or more")
         if guidance_scale < 1:
@@ -222,17 +214,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         self.check_prompts(prompt, negative_prompt)
         cutout = build_product(product, mask, self._segment_product if self.segmenter is not None else None)
         framed = frame_for_pipeline(self, cutout).to(self.device)
-        condition = build_condition(
-            self,
-            framed,
-            prompt,
-            negative_prompt if guidance_scale != 1 else None,
-            style and style.scale_for_prompt(prompt),
-        )
+        negative_prompt = negative_prompt if guidance_scale != 1 else None
+        condition = build_condition(self, framed, prompt, negative_prompt, style and style.scale_for_prompt(prompt))
         noise = self._sample_noise(framed.frame, num_candidates, seed, generator)
-        features = (
-            None if self.decoder is None else self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
-        )
+        features = self.decoder and self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
 
         def decode(latents: torch.Tensor) -> list[Pixels]:
             return decode_composites(self, latents, features, framed.frame, [cutout] * len(latents))
@@ -306,8 +291,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         Raises:
             ValueError: The directory holds none.
         """
-        import canvas.segmenter.model  # noqa: F401 (diffusers makes parts only of modules that are imported)
-
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
@@ -332,9 +315,6 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment_product(self, image: Image.Image) -> Alpha:
-        from canvas.segmenter.model import Segmenter
-        from canvas.segmenter.spec import EdgeSpec
-
         background = getattr(self.segmenter.config, "background_labels", ())
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
         segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()

@@ -1,30 +1,30 @@
-"""The product as a user hands it in: pixels and how much of each is product."""
+"""The product as a user hands it in, pixels and how much of each is product, and in the model's frame."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
-from canvas.pins.images import DEFAULT_LIMITS, Pixels
+from canvas.pins.images import DEFAULT_LIMITS, Pixels, bytes_to_tensor
 from canvas.pins.masks import Alpha, Mask
+
+V = TypeVar("V", np.uint8, np.float32)
 
 FEATHER_SHARE = 1 / 400  # of the shorter side: depth of the band inside a hard mask
 
-NOTHING_MESSAGES = {
-    "alpha channel": "the alpha channel is empty",
-    "mask": "the mask is empty",
-    "segmenter": "the segmenter found no product",
-}
-EVERYTHING_MESSAGES = {
-    "alpha channel": "the alpha channel covers the image",
-    "mask": "the mask covers the image",
-    "segmenter": "the segmenter took the whole image for product",
+UNUSABLE_MASKS = {  # by origin: nothing is product, everything is
+    "alpha channel": ("the alpha channel is empty", "the alpha channel covers the image"),
+    "mask": ("the mask is empty", "the mask covers the image"),
+    "segmenter": ("the segmenter found no product", "the segmenter took the whole image for product"),
 }
 
 
@@ -69,7 +69,7 @@ def build_product(
     if transparent:
         if mask is not None:
             raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
-        product = Product(pixels[..., :3].copy(), pixels[..., 3] / np.float32(255), "alpha channel")
+        product = Product(pixels[..., :3].copy(), pixels[..., 3].astype(np.float32) / np.float32(255), "alpha channel")
     elif mask is not None:
         if mask.size != image.size:
             raise ValueError(
@@ -78,7 +78,9 @@ def build_product(
             )
         values = np.array(_select_mask_channel(mask))
         soft = ((values > 0) & (values < 255)).any()
-        product = Product(pixels, values / np.float32(255) if soft else feather_mask(values > 127), "mask")
+        product = Product(
+            pixels, values.astype(np.float32) / np.float32(255) if soft else feather_mask(values > 127), "mask"
+        )
     elif segment is not None:
         product = Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter")
     else:
@@ -104,10 +106,11 @@ def _select_mask_channel(mask: Image.Image) -> Image.Image:
 
 def _check_product(product: Product) -> None:
     inside = product.alpha >= 0.5
+    empty, full = UNUSABLE_MASKS[product.origin]
     if not inside.any():
-        raise ValueError(f"{NOTHING_MESSAGES[product.origin]}: nothing to keep")
+        raise ValueError(f"{empty}: nothing to keep")
     if inside.all():
-        raise ValueError(f"{EVERYTHING_MESSAGES[product.origin]}: nothing to generate")
+        raise ValueError(f"{full}: nothing to generate")
     if not product.core.any():
         largest = round(255 * float(product.alpha.max()))
         raise ValueError(
@@ -144,3 +147,89 @@ def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.flo
     mixed = weight * product.pixels[band] + (1 - weight) * background[band]
     out[band] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The model's image, and in it the rectangle that is the product image; pixels."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    inner_height: int
+    inner_width: int
+
+    def insert_product(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `values` (H, W, ...) of the product image, resized into the frame; 0 around."""
+        framed = np.zeros((self.height, self.width, *values.shape[2:]), np.float32)
+        inner = _resize(values, self.inner_height, self.inner_width, cv2.INTER_LINEAR)
+        framed[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width] = inner
+        return framed
+
+    def extract_product(self, values: NDArray[V], height: int, width: int) -> NDArray[V]:
+        """Return the product image's part of `values` (h, w, ...), at its own size."""
+        inner = values[self.top : self.top + self.inner_height, self.left : self.left + self.inner_width]
+        return _resize(inner, height, width, cv2.INTER_CUBIC)
+
+
+def _resize(values: NDArray[V], height: int, width: int, enlarging: int) -> NDArray[V]:
+    """Average `values` down, or interpolate them up by `enlarging`."""
+    shrinks = height * width < values.shape[0] * values.shape[1]
+    resized = cv2.resize(
+        np.ascontiguousarray(values), (width, height), interpolation=cv2.INTER_AREA if shrinks else enlarging
+    )
+    return resized.astype(values.dtype, copy=False)
+
+
+def compute_frame(height: int, width: int, *, side: int, multiple: int, max_aspect: float) -> Frame:
+    """Return a frame of about side x side pixels, both sides multiples of `multiple`, in the aspect of height x width.
+
+    An aspect beyond `max_aspect`, which the model has not seen, gets a frame of that aspect with the product image
+    in its middle; what is generated around it is cut off again. `max_aspect` 1: square frames only.
+    """
+    assert side % multiple == 0, f"a model of {side} pixels works in steps of {multiple}"
+    aspect = min(max(width / height, 1 / max_aspect), max_aspect)
+    tall = max(multiple, round(side / math.sqrt(aspect) / multiple) * multiple)
+    wide = max(multiple, round(side * math.sqrt(aspect) / multiple) * multiple)
+    inner_tall, inner_wide = tall, wide
+    if width / height > max_aspect:
+        inner_tall = max(1, round(tall * max_aspect * height / width))
+    elif height / width > max_aspect:
+        inner_wide = max(1, round(wide * max_aspect * width / height))
+    return Frame(tall, wide, (tall - inner_tall) // 2, (wide - inner_wide) // 2, inner_tall, inner_wide)
+
+
+@dataclass(frozen=True, slots=True)
+class FramedProduct:
+    """A product in the model's frame, as tensors with batch 1: pixels in [-1, 1], mask and alpha in 0..1."""
+
+    frame: Frame
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    alpha: torch.Tensor
+
+    def to(self, device: torch.device | str) -> FramedProduct:
+        """Return it on `device`."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("pixels", "mask", "alpha")})
+
+
+def frame_product(product: Product, frame: Frame) -> FramedProduct:
+    """Scale the product into `frame`, on the CPU. Raises ValueError if nothing of it is left there.
+
+    Colours are averaged by alpha, so what lies outside of the product does not bleed into its edge.
+    """
+    alpha = frame.insert_product(product.alpha)
+    pixels = frame.insert_product(product.pixels * product.alpha[..., None]) / np.maximum(alpha, 1e-6)[..., None]
+    mask = alpha >= 0.5
+    if not mask.any():
+        raise ValueError(
+            f"the product is too small: nothing is left of it at the model's {frame.width} x {frame.height} pixels, "
+            "crop the image closer"
+        )
+    return FramedProduct(
+        frame,
+        bytes_to_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None]).clamp(-1, 1),
+        torch.from_numpy(mask)[None, None].float(),
+        torch.from_numpy(alpha)[None, None],
+    )

@@ -68,15 +68,8 @@ def select_best(
     """Return the `top` of `candidates` images of seeds `seed`, `seed` + 1, ..., ranked by the reward model.
 
     Args:
-        pipeline: What generates.
-        reward: What ranks.
-        product: As the pipeline takes it.
-        prompt: Likewise.
-        candidates: How many are generated.
-        top: How many come back.
-        seed: Of the first candidate.
-        drops: When weak candidates are dropped, all in one pass of the denoiser then; (): never.
-        options: As the pipeline takes them, its mask, steps and guidance among them.
+        drops: When weak candidates are dropped; all go through the denoiser in one pass then. (): never.
+        options: As the pipeline takes them, like product and prompt: mask, steps and guidance among them.
 
     Raises:
         ValueError: For counts that do not fit, and as the pipeline does.

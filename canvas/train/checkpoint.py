@@ -29,10 +29,11 @@ Files = dict[str, dict[str, torch.Tensor]]
 
 
 class DamagedError(Exception):
-    """A directory that is not what was written."""
+    """A directory that does not hold what was written."""
 
 
 def get_step_directory(parent: Path, step: int) -> Path:
+    """Return the place of a step's directory."""
     return parent / f"step-{step:08d}"
 
 
@@ -56,7 +57,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(directory: Path) -> tuple[Files, dict[str, Any]]:
-    """Read what `write_checkpoint` wrote; `DamagedError` says what is wrong with it."""
+    """Read what `write_checkpoint` wrote: files and state. Raises DamagedError for anything else."""
     try:
         index = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         checksums, state = index["checksums"], index["state"]

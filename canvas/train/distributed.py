@@ -27,8 +27,7 @@ from canvas.device import default_device
 T = TypeVar("T")
 
 RANK_TIMEOUT = timedelta(hours=2)
-"""How long a rank waits for another: for the last shard that one encodes, or what rank 0 writes meanwhile. NCCL's own
-ten minutes would end the run."""
+"""How long a rank waits for another, as for the last shard that one encodes; NCCL's ten minutes would end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ SINGLE_PROCESS = World(0, 1, torch.device("cpu"))
 
 @contextmanager
 def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
-    """The world that torchrun set up, or a world of one.
+    """Join the world that torchrun set up, or make a world of one.
 
     The process group of many is made once and lives as long as the process, since a second run may follow and ranks
     that leave and join again can wait for each other for ever; that of a world of one ends with the run.
@@ -85,8 +84,8 @@ def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     if parallel == "none" or (size == 1 and parallel == "ddp"):
         yield World(0, 1, device)
         return
-    made = not dist.is_initialized()
-    if made:
+    is_new = not dist.is_initialized()
+    if is_new:
         backend = "nccl" if cuda else "gloo"
         if size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
@@ -96,19 +95,19 @@ def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
-        if made and size == 1:
+        if is_new and size == 1:
             dist.destroy_process_group()
 
 
 def replicate_model(module: nn.Module, world: World) -> nn.Module:
-    """`module` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
+    """Return `module` with its gradients averaged over the ranks (DDP); parameters may go without a gradient."""
     if world.size == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
         return module
     return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def shard_model(model: nn.Module, dtype: torch.dtype | None, world: World) -> None:
-    """Shard `model` in place over the ranks (FSDP2), a unit at a time; `ValueError` if their weights differ.
+    """Shard `model` in place over the ranks (FSDP2), a unit at a time. Raises ValueError if their weights differ.
 
     Units are the classes that the model names in `_no_split_modules`, as diffusers' and transformers' models do, or
     else the members of its outermost `nn.ModuleList`s. Weights are gathered in `dtype`, if it is given, and gradients
@@ -124,9 +123,9 @@ def shard_model(model: nn.Module, dtype: torch.dtype | None, world: World) -> No
 
 
 def list_shard_units(model: nn.Module) -> list[nn.Module]:
-    """Submodules that are gathered as a whole, innermost first."""
-    named = set(getattr(model, "_no_split_modules", None) or ())
-    if units := [module for module in model.modules() if type(module).__name__ in named]:
+    """Return the submodules that are gathered as a whole, innermost first."""
+    classes = set(getattr(model, "_no_split_modules", None) or ())
+    if units := [module for module in model.modules() if type(module).__name__ in classes]:
         return units[::-1]
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [lists[name] for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
@@ -135,7 +134,7 @@ def list_shard_units(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def sync_gradients(module: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
-    """Gradients cross the network in the last backward pass of an accumulated step only."""
+    """Send gradients over the network in the last backward pass of an accumulated step only."""
     if isinstance(module, DistributedDataParallel) and not last:
         with module.no_sync():
             yield
@@ -146,19 +145,19 @@ def sync_gradients(module: nn.Module, model: nn.Module, last: bool) -> Iterator[
 
 
 def get_full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` in full, detached; collective when it is sharded."""
+    """Return `tensor` in full, detached; collective when it is sharded."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def get_local_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of `tensor`, detached, sharing its memory."""
+    """Return this rank's part of `tensor`, detached, sharing its memory."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def gather_weights(model: nn.Module, sharded: nn.Module, device: torch.device) -> None:
-    """The whole weights and buffers of `sharded` into its unsharded twin `model`, on every rank; collective."""
+    """Copy the weights and buffers of `sharded` into its unsharded twin `model`, on every rank; collective."""
     sources = {**dict(sharded.named_parameters()), **dict(sharded.named_buffers())}
     with torch.no_grad():
         for name, target in (*model.named_parameters(), *model.named_buffers()):
@@ -167,17 +166,17 @@ def gather_weights(model: nn.Module, sharded: nn.Module, device: torch.device) -
 
 
 def gather_tensors(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
-    """`tensors` in full on rank 0's CPU, one at a time so that no device holds more than one; empty elsewhere."""
-    kept = {}
+    """Return `tensors` in full on rank 0's CPU, gathered one at a time to save device memory; empty elsewhere."""
+    gathered = {}
     for name, tensor in tensors.items():
         full = get_full_tensor(tensor)
         if world.rank == 0:
-            kept[name] = full.cpu().contiguous()
-    return kept
+            gathered[name] = full.cpu().contiguous()
+    return gathered
 
 
 def match_layout(like: torch.Tensor, full: torch.Tensor) -> torch.Tensor:
-    """A copy of `full` with the device, memory format and sharding of `like`."""
+    """Copy `full` to the device, memory format and sharding of `like`."""
     if isinstance(like, DTensor):
         full = full.to(like.device, like.dtype)
         return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)

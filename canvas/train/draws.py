@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 UINT64_MAX = (1 << 64) - 1
@@ -31,33 +33,27 @@ class Draws:
         return len(self._generators)
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Standard normal float32 of `shape`, [samples, ...]."""
-        drawn = self._empty(shape, torch.float32)
-        for row, generator in zip(drawn, self._generators, strict=True):
-            row.normal_(generator=generator)
-        return drawn
+        """Draw standard normal float32 of `shape`, [samples, ...]."""
+        return self._draw(shape, torch.float32, torch.Tensor.normal_)
 
     def uniform(self, *shape: int) -> torch.Tensor:
-        """Uniform float32 in [0, 1) of `shape`, [samples, ...]."""
-        drawn = self._empty(shape, torch.float32)
-        for row, generator in zip(drawn, self._generators, strict=True):
-            row.uniform_(generator=generator)
-        return drawn
+        """Draw uniform float32 in [0, 1) of `shape`, [samples, ...]."""
+        return self._draw(shape, torch.float32, torch.Tensor.uniform_)
 
     def integers(self, high: int, *shape: int) -> torch.Tensor:
-        """Uniform int64 in 0 .. high - 1 of `shape`, [samples, ...]."""
-        drawn = self._empty(shape, torch.int64)
-        for row, generator in zip(drawn, self._generators, strict=True):
-            row.random_(0, high, generator=generator)
-        return drawn
+        """Draw uniform int64 in 0 .. high - 1 of `shape`, [samples, ...]."""
+        return self._draw(shape, torch.int64, lambda row, generator: row.random_(0, high, generator=generator))
 
-    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, fill: Callable[..., object]) -> torch.Tensor:
         assert shape[:1] == (len(self),), f"a shape of {len(self)} samples must start with it, not {shape}"
-        return torch.empty(shape, dtype=dtype, device=self.device)
+        drawn = torch.empty(shape, dtype=dtype, device=self.device)
+        for row, generator in zip(drawn, self._generators, strict=True):
+            fill(row, generator=generator)
+        return drawn
 
 
 def mix_seed(*parts: int) -> int:
-    """A seed: 64 well-mixed bits of `parts` (SplitMix64's finalizer, Steele et al. 2014, over a running sum)."""
+    """Return a seed: 64 well-mixed bits of `parts` (SplitMix64's finalizer, Steele et al. 2014, over a running sum)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & UINT64_MAX

@@ -22,7 +22,7 @@ from canvas.train.spec import MAX_RELATIVE_LENGTH
 
 
 def compute_exponent(length: float) -> float:
-    """gamma of the power function tau^gamma whose relative standard deviation is `length` (eq. 126, algorithm 2)."""
+    """Return gamma of the power function tau^gamma of relative standard deviation `length` (eq. 126, algorithm 2)."""
     if not 0 < length < MAX_RELATIVE_LENGTH:
         raise ValueError(f"a relative length of {length} is out of range: it must be between 0 and 0.288")
     inverse = length**-2.0
@@ -32,14 +32,14 @@ def compute_exponent(length: float) -> float:
 def compute_overlaps(
     time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray | float, gamma_b: np.ndarray | float
 ) -> Any:
-    """Inner products of the profiles (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] (appendix C.2, algorithm 3)."""
+    """Compute inner products of profiles (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] (appendix C.2, alg. 3)."""
     earlier = np.minimum(time_a, time_b)
     shares = (earlier / time_a) ** gamma_a * (earlier / time_b) ** gamma_b
     return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * shares / np.maximum(time_a, time_b)
 
 
 def solve_weights(snapshots: Sequence[tuple[int, float]], step: int, length: float) -> np.ndarray:
-    """Weight of each snapshot (step, length) in the average of `length` at `step`.
+    """Return the weight of each snapshot (step, length) in the average of `length` at `step`.
 
     Least squares between the profiles, as in the paper, but under the constraint that the weights sum to 1: from the
     few snapshots of a short run the plain solution scales the weights by some per cent.
@@ -89,7 +89,7 @@ class Snapshots:
         self.directory = directory
 
     def list_snapshots(self) -> list[tuple[int, float]]:
-        """(step, length) of each snapshot, by step."""
+        """Return (step, length) of each snapshot, by step."""
         return [
             (step, float(path.stem))
             for step in list_steps(self.directory)
@@ -97,7 +97,7 @@ class Snapshots:
         ]
 
     def average(self, length: float, step: int | None = None) -> dict[str, torch.Tensor]:
-        """Averages of relative `length` at `step`, by default the last snapshot's: name -> full float tensor, CPU."""
+        """Return averages of relative `length` at `step`, by default the last snapshot's: full float tensors, CPU."""
         index = self.list_snapshots()
         step = index[-1][0] if step is None else step
         index = [entry for entry in index if entry[0] <= step]
@@ -121,7 +121,7 @@ def load_average(model: nn.Module, average: Mapping[str, torch.Tensor]) -> None:
 def load_best(
     model: nn.Module, snapshots: Snapshots, lengths: Iterable[float], score: Callable[[nn.Module], float]
 ) -> dict[float, float]:
-    """Leave in `model` the average, among `lengths`, whose held-out `score` is lowest; all scores by length."""
+    """Leave in `model` the average, of `lengths`, whose held-out `score` is lowest; return all scores by length."""
     scores = {}
     for length in lengths:
         load_average(model, snapshots.average(length))

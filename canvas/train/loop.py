@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,22 +17,16 @@ from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from canvas.train.data import B, Batches, move_batch
-from canvas.train.distributed import gather_weights, join_world, sync_gradients
+from canvas.train.distributed import World, gather_weights, join_world, sync_gradients
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.ema import Averages, Snapshots
-from canvas.train.metric_window import MetricWindow
-from canvas.train.optimizer import compute_learning_rate_factor
-from canvas.train.player import Adversary, M, Objective, build_players
+from canvas.train.player import Adversary, M, Objective, build_players, compute_learning_rate_factor
 from canvas.train.precision import autocast, get_autocast_dtype, resolve_precision
 from canvas.train.progress import SNAPSHOTS, Progress, restore_progress, save_progress
 from canvas.train.spec import TrainSpec
-from canvas.train.state import (
-    compute_run_identity,
-    deterministic_mode,
-    eval_mode,
-    measure_peak_memory,
-    seed_generators,
-)
+from canvas.train.state import compute_run_identity, deterministic_mode, eval_mode, measure_peak_memory, seed_generators
+
+FINITE_METRICS = ("loss", "grad_norm")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +37,42 @@ class TrainResult:
     images_per_second: float  # over all ranks; median of the log windows, without samples and checkpoints
     peak_memory_bytes: int  # of this process: CUDA's allocator, or the resident set
     snapshots: Snapshots | None  # of weight averages; None: no `ema` was asked for
+
+
+class MetricWindow:
+    """Metrics of the steps since the last log, left on their device so that no step waits to be read.
+
+    Several of one step (accumulated passes) are averaged.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[torch.Tensor]] = {}
+        self._steps: dict[str, list[int]] = {}
+
+    def add(self, step: int, name: str, value: torch.Tensor) -> None:
+        self._values.setdefault(name, []).append(value.detach().float())
+        self._steps.setdefault(name, []).append(step)
+
+    def read(self, world: World) -> tuple[dict[str, float], tuple[int, str, float] | None]:
+        """Return means over steps and ranks, and the first (step, name, value) of a loss or gradient norm not finite.
+
+        Empties the window. Every rank must have added the same names equally often.
+        """
+        names = sorted(self._values)
+        flat = world.reduce_mean(torch.stack([value for name in names for value in self._values[name]])).tolist()
+        rows = iter(flat)
+        series = {name: [(step, next(rows)) for step in self._steps[name]] for name in names}
+        self._values, self._steps = {}, {}
+        broken = [
+            (step, name, value)
+            for name in names
+            if name.endswith(FINITE_METRICS)
+            for step, value in series[name]
+            if not math.isfinite(value)
+        ]
+        means = {name: math.fsum(value for _, value in pairs) / len(pairs) for name, pairs in series.items()}
+        # the loss of a step comes before its gradient, and is the better name for what broke
+        return means, min(broken, key=lambda row: (row[0], not row[1].endswith("loss")), default=None)
 
 
 def fit(

@@ -1,7 +1,8 @@
-"""A model in training: its objective, its wrapper, its optimizer."""
+"""A model in training: its objective, its wrapper, its optimizer and the learning rate of a step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,12 +11,10 @@ import torch
 from torch import nn
 
 from canvas.train.data import B
-from canvas.train.distributed import World, replicate_model, shard_model
+from canvas.train.distributed import World, match_layout, replicate_model, shard_model
 from canvas.train.draws import Draws
-from canvas.train.optimizer import build_adamw
 from canvas.train.precision import get_autocast_dtype
 from canvas.train.spec import TrainSpec
-from canvas.train.state import collect_saved_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -90,7 +89,7 @@ def _build_player(
     spec: TrainSpec,
     world: World,
 ) -> Player:
-    """`model`, on its device and wrapped as `spec.parallel` says, with an optimizer for what requires gradients."""
+    """Wrap `model`, on its device, as `spec.parallel` says, with an optimizer for what requires gradients."""
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
     if sharded:
@@ -106,13 +105,54 @@ def _build_player(
     if spec.compile:
         model.compile()
     module = ObjectiveModule(model, objective)
+    persistent = model.state_dict().keys()
+    buffers = {key: buffer for key, buffer in model.named_buffers() if key in persistent}
     return Player(
         name=name,
         model=model,
         objective_module=module if sharded else replicate_model(module, world),
         parameters=parameters,
-        tensors=collect_saved_tensors(model, parameters),
+        tensors={**parameters, **buffers},
         optimizer=build_adamw(parameters, learning_rate, spec.weight_decay),
         learning_rate=learning_rate,
         start_step=start_step,
     )
+
+
+def build_adamw(parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Build AdamW (Loshchilov & Hutter 2019), fused; vectors (biases, norms, scales) do not decay."""
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)
+
+
+def compute_learning_rate_factor(spec: TrainSpec, step: int) -> float:
+    """Return the share of the peak rate at `step` (from 0): linear warm-up, then constant or a half cosine to 0."""
+    if step < spec.warmup_steps:
+        return (step + 1) / spec.warmup_steps
+    if spec.schedule == "constant":
+        return 1.0
+    return 0.5 + 0.5 * math.cos(math.pi * (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps))
+
+
+def flatten_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """Return the state as `<parameter>:<key>` -> tensor; a parameter that had no gradient yet has none."""
+    return {
+        f"{name}:{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Invert `flatten_optimizer_state`: a moment takes its parameter's memory format and sharding."""
+    for flat, value in tensors.items():
+        name, _, key = flat.rpartition(":")
+        parameter = parameters[name]
+        moment = value.shape == parameter.shape and key != "step"
+        optimizer.state[parameter][key] = match_layout(parameter, value) if moment else value.to(parameter.device)

@@ -14,17 +14,15 @@ from canvas.train.spec import Precision
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """`auto` is bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX or AVX512_BF16),
-    else fp32.
-
-    Elsewhere bf16 is emulated: it would save memory and cost time.
+    """Resolve `auto`: bf16 where `device` has units that multiply it (CUDA since Ampere, processors with AMX or
+    AVX512_BF16); else fp32, as emulated bf16 would save memory and cost time.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    has = torch.cpu.get_capabilities()
-    return "bf16" if has.get("amx_bf16", False) or has.get("avx512_bf16", False) else "fp32"
+    units = torch.cpu.get_capabilities()
+    return "bf16" if units.get("amx_bf16", False) or units.get("avx512_bf16", False) else "fp32"
 
 
 def get_autocast_dtype(precision: Precision) -> torch.dtype | None:
@@ -55,8 +53,7 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def cast_parameters(dtype: torch.dtype | None, module: nn.Module) -> Iterator[None]:
-    """Within the context the floats of `module` are of type `dtype`; None: as they are. Afterwards they are the very
-    ones of before.
+    """Cast the floats of `module` to `dtype` within the context, and put the very ones of before back; None: no cast.
 
     For inference, where it takes 0.7 of autocast's time on a processor (docs/experiments/).
     """

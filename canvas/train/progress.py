@@ -1,4 +1,4 @@
-"""What of a run outlives its process, and how it is resumed."""
+"""The part of a run that outlives its process, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import torch
 from canvas.train.checkpoint import delete_old_checkpoints, get_step_directory, read_last_checkpoint, write_checkpoint
 from canvas.train.distributed import World, gather_tensors, match_layout
 from canvas.train.ema import Averages
-from canvas.train.optimizer import flatten_optimizer_state, load_optimizer_state
-from canvas.train.player import Player
+from canvas.train.player import Player, flatten_optimizer_state, load_optimizer_state
 
 SNAPSHOTS = "ema"
-"""Directory, among the checkpoints, of the snapshots of the averages; these are kept for all steps."""
+"""Directory, among the checkpoints, of the averages' snapshots; these are kept for all steps."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,19 +39,18 @@ def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
     del snapshots  # before the model's own tensors come to the CPU
     files = {}
     for player in progress.players:
+        state = flatten_optimizer_state(player.optimizer, player.parameters)
         files[f"{player.name}model"] = gather_tensors(player.tensors, world)
-        files[f"{player.name}optimizer"] = gather_tensors(
-            flatten_optimizer_state(player.optimizer, player.parameters), world
-        )
+        files[f"{player.name}optimizer"] = gather_tensors(state, world)
     if world.rank == 0:
-        state = {
+        index = {
             "run": progress.identity,
             "losses": progress.losses,
             "rates": progress.rates,
             "scaler": progress.scaler.state_dict(),
             "snapshots": SNAPSHOTS if progress.averages.tensors else None,
         }
-        write_checkpoint(get_step_directory(checkpoints, progress.steps_done), files, state)
+        write_checkpoint(get_step_directory(checkpoints, progress.steps_done), files, index)
         delete_old_checkpoints(checkpoints, progress.steps_done)
     world.wait()
 
@@ -60,7 +58,8 @@ def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
 def restore_progress(checkpoints: Path, progress: Progress, world: World) -> None:
     """Bring `progress` and its models to the last whole checkpoint; nothing changes if there is none.
 
-    `ValueError` if it is of another run (naming each value that differs), or not the same on every rank.
+    Raises:
+        ValueError: If it is of another run (naming each value that differs), or not the same on every rank.
     """
     last = read_last_checkpoint(checkpoints)
     if world.broadcast(last and last[0]) != (last and last[0]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from typing_extensions import TypedDict
@@ -26,7 +26,7 @@ CHANGEABLE_ON_RESUME = ("parallel", "compile", "sample_every", "checkpoint_every
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
 ALWAYS_SUPPORTED = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp")}
-"""Values that every stage heeds, of the settings that some cannot: see `TrainSpec.refuse`."""
+"""Values that every stage supports, of the settings that some cannot use: see `TrainSpec.refuse`."""
 
 
 class Override(TypedDict, total=False):
@@ -61,10 +61,9 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    """What all trainings share."""
+class LoopSettings:
+    """Settings of the loop that trainings share."""
 
-    effort: Positive  # scales the steps and the warm-up of every training
     accumulate: Count  # forward-backward passes an optimizer step is cut into
     schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: NonNegative  # on matrices and kernels; none on biases, norms and other vectors
@@ -73,10 +72,17 @@ class Training:
     channels_last: bool  # memory format of 4-D tensors
     compile: bool  # torch.compile of the model's forward
     parallel: Parallel  # ddp and fsdp: processes share a step's samples; fsdp: its weights, too
+    seed: Natural  # of first weights, batches and noise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training(LoopSettings):
+    """What all trainings share."""
+
+    effort: Positive  # scales the steps and the warm-up of every training
     checkpoints: Count  # in a run, evenly spread, the last at its end
     samples: Count  # images that are shown, likewise
     log_every: Count  # steps, at most: the loss is logged at every checkpoint and sample, too
-    seed: Natural  # of first weights, batches and noise
 
     def scale(self, step: int) -> int:
         """Return the step at this effort that is `step` at effort 1."""
@@ -94,23 +100,15 @@ class Training:
         steps = max(1, round(train.steps * self.effort / marks)) * marks
         between = math.gcd(steps // own.checkpoints, steps // own.samples)
         return TrainSpec(
+            **{field.name: getattr(own, field.name) for field in fields(LoopSettings)},
             steps=steps,
             batch_size=train.batch_size,
-            accumulate=own.accumulate,
             learning_rate=train.learning_rate,
             warmup_steps=min(self.scale(train.warmup_steps), steps),
-            schedule=own.schedule,
-            weight_decay=own.weight_decay,
-            clip_norm=own.clip_norm,
-            precision=own.precision,
-            channels_last=own.channels_last,
-            compile=own.compile,
-            parallel=own.parallel,
             ema=ema,
             checkpoint_every=steps // own.checkpoints,
             log_every=next(every for every in range(min(own.log_every, between), 0, -1) if between % every == 0),
             sample_every=steps // own.samples,
-            seed=own.seed,
         )
 
 
@@ -121,7 +119,7 @@ class TrainableParams:
     train: Train | None  # null: nothing is trained, the init_from model is used as it is
 
     refused: ClassVar[Mapping[str, str]] = {}
-    """Setting of `ALWAYS_SUPPORTED` that the stage cannot heed -> why, and the fix."""
+    """Setting of `ALWAYS_SUPPORTED` that the stage cannot use -> why, and the fix."""
 
     def check_with(self, params: Mapping[str, Any]) -> None:
         """Raise `ValueError` if the training cannot run as the section `training` says."""
@@ -130,34 +128,23 @@ class TrainableParams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainSpec:
+class TrainSpec(LoopSettings):
     """One run of the loop. `ValueError` names the offending values."""
 
     steps: int  # optimizer steps
     batch_size: int  # samples an optimizer step sees, over all ranks and accumulation
-    accumulate: int  # forward-backward passes an optimizer step is cut into
     learning_rate: float  # peak
     warmup_steps: int  # linear, from learning_rate / warmup_steps
-    schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
-    weight_decay: float  # on matrices and kernels; none on biases, norms and other vectors
-    clip_norm: float | None  # global gradient norm; null: no clipping
-    precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
-    channels_last: bool  # memory format of 4-D tensors
-    compile: bool  # torch.compile of the model's forward
-    parallel: Parallel
     ema: tuple[float, ...]  # relative lengths (sigma_rel of EDM2) tracked for post-hoc averages; two do, [] is none
     checkpoint_every: int
     log_every: int
     sample_every: int
-    seed: int
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every", "sample_every"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
-        for name in ("learning_rate", "weight_decay", "warmup_steps", "seed"):
-            if (value := getattr(self, name)) < 0:
-                raise ValueError(f"{name} is {value}: it must not be negative")
+        counts = ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every", "sample_every")
+        for name in (*counts, "learning_rate", "weight_decay", "warmup_steps", "seed"):
+            if (value := getattr(self, name)) < (least := int(name in counts)):
+                raise ValueError(f"{name} is {value}: it must be {least} or more")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is {self.clip_norm}: it must be positive, or null for no clipping")
         if self.warmup_steps > self.steps:

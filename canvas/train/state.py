@@ -1,4 +1,4 @@
-"""The identity of a run, what of a model is saved, and the global state of torch while it trains."""
+"""The identity of a run, and the global state of torch while it trains."""
 
 from __future__ import annotations
 
@@ -14,14 +14,8 @@ from torch import nn
 from canvas.train.spec import TrainSpec
 
 
-def collect_saved_tensors(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-    """The trained parameters and the persistent buffers of `model`, by name; frozen parameters are the caller's."""
-    persistent = model.state_dict().keys()
-    return {**trained, **{name: buffer for name, buffer in model.named_buffers() if name in persistent}}
-
-
 def compute_run_identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, Any]:
-    """What two runs must share for one to continue the other: the spec's identity, names and shapes of tensors."""
+    """Return what a run shares with one that continues it: the spec's identity, names and shapes of tensors."""
     shapes = "\n".join(
         f"{prefix}{name} {tuple(tensor.shape)} {tensor.dtype}"
         for prefix, group in tensors.items()
@@ -32,7 +26,7 @@ def compute_run_identity(spec: TrainSpec, tensors: Mapping[str, Mapping[str, tor
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """`model` in eval mode without gradients; afterwards each of its modules is in the mode it was in."""
+    """Hold `model` in eval mode without gradients; afterwards each of its modules is in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -45,7 +39,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def deterministic_mode(device: torch.device) -> Iterator[None]:
-    """The caller's random state comes back afterwards; on CPU, where it costs nothing, algorithms are deterministic."""
+    """Restore the caller's random state afterwards; on CPU, where it costs nothing, algorithms are deterministic."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic  # its attributes are set up behind a type checker's back

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from canvas.pins.image_batches import FrameBatch
 from canvas.pins.images import bytes_to_tensor
@@ -49,36 +48,25 @@ def get_latent_scale(vae: Vae) -> LatentScale:
     )
 
 
-class LatentMoments:
-    """Mean and variance of each channel over all latents given, in float64, a batch at a time."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum = torch.zeros(())
-        self._squares = torch.zeros(())
-
-    def add(self, posterior: DiagonalGaussianDistribution) -> None:
-        """Take in posteriors (B, C, h, w); the variance includes each posterior's own."""
-        mean = posterior.mean.detach().double()
-        self._count += mean.numel() // mean.shape[1]
-        self._sum = self._sum + mean.sum(dim=(0, 2, 3))
-        self._squares = self._squares + (mean.square() + posterior.var.detach().double()).sum(dim=(0, 2, 3))
-
-    def store(self, vae: Vae) -> None:
-        """Write the statistics to the autoencoder's config, and scaling factor 1."""
-        if not self._count:
-            raise ValueError("latent statistics of no image: give the training images to the autoencoder first")
-        mean = self._sum / self._count
-        std = (self._squares / self._count - mean.square()).clamp(min=0).sqrt()
-        if flat := (std < 1e-4).nonzero().flatten().tolist():
-            raise ValueError(f"latent channels {flat} never vary: train longer or lower the KL weight")
-        vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)
-
-
 def store_latent_statistics(vae: Vae, batches: Iterable[FrameBatch]) -> None:
-    """Write the statistics of the latents of `images`, uint8 (B, 3, H, W), to the autoencoder's config."""
-    moments = LatentMoments()
+    """Write mean and deviation of each latent channel over `images`, uint8 (B, 3, H, W), to the autoencoder's config.
+
+    The variance includes each posterior's own; the scaling factor becomes 1.
+
+    Raises:
+        ValueError: For no image, and for channels that never vary.
+    """
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
-        images = bytes_to_tensor(batch["images"].to(vae.device))
-        moments.add(compute_posterior(vae, images))
-    moments.store(vae)
+        posterior = compute_posterior(vae, bytes_to_tensor(batch["images"].to(vae.device)))
+        mean = posterior.mean.detach().double()
+        count += mean.numel() // mean.shape[1]
+        total = total + mean.sum(dim=(0, 2, 3))
+        squares = squares + (mean.square() + posterior.var.detach().double()).sum(dim=(0, 2, 3))
+    if not count:
+        raise ValueError("latent statistics of no image: give the training images to the autoencoder first")
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    if flat := (std < 1e-4).nonzero().flatten().tolist():
+        raise ValueError(f"latent channels {flat} never vary: train longer or lower the KL weight")
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist(), scaling_factor=1.0)

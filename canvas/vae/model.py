@@ -1,4 +1,4 @@
-"""Autoencoders of pictures: SDXL's (diffusers' AutoencoderKL), or ours, which starts with a pixel-unshuffle.
+"""Autoencoders of images: SDXL's (diffusers' AutoencoderKL), or ours, which starts with a pixel-unshuffle.
 
 Both are diffusers models with one interface: `encode(images).latent_dist`, `decode(latents).sample`, images in
 [-1, 1]. B: batch, C: latent channels, h and w: latent size.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -27,7 +26,7 @@ from canvas.vae.spec import VaeSpec
 INITIAL_NOISE = 0.05
 """Deviation of the posterior before training, where latents have deviation 1."""
 MIN_VARIANCE = 1e-7
-"""Of a principal component: less is rounding."""
+"""Least variance of a principal component: less is rounding."""
 
 
 class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -36,7 +35,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     The linear map starts as principal components of the patches, the best that any linear autoencoder of them can learn
     (Baldi and Hornik 1989), and latents start white; its way back sees the neighbours of a cell, too, and starts as the
     regression of a patch on them (`fit_patches`), so cells leave no mosaic. The network's last layers start at zero, so
-    training begins there instead of at noise. The network works `patch` times coarser than the picture and below:
+    training begins there instead of at noise. The network works `patch` times coarser than the image and below:
     pixel-unshuffle moves the work away from full resolution, where convolutions of a few channels are slowest on a CPU.
     Residual blocks (He et al. 2016, pre-activation) at each resolution; no attention, so any size that `factor` divides
     is fine.
@@ -63,8 +62,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.Conv2d(latent_channels, 3 * cell**2, 3, padding=1, padding_mode="replicate"), nn.PixelShuffle(cell)
         )
         moments = zero_module(nn.Conv2d(channels[-1], 2 * latent_channels, 3, padding=1))
-        assert moments.bias is not None
-        nn.init.constant_(moments.bias[latent_channels:], 2 * math.log(INITIAL_NOISE))
+        nn.init.constant_(moments.get_parameter("bias")[latent_channels:], 2 * math.log(INITIAL_NOISE))
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch),
             nn.Conv2d(pixels, channels[0], 3, padding=1),
@@ -83,7 +81,7 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[torch.Tensor]:
-        """Posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
+        """Return the posterior over the latents of images (B, 3, H, W) in [-1, 1]; `factor` divides H and W."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         posterior = DiagonalGaussianDistribution(torch.cat([mean + self.analysis(x), log_variance], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
@@ -91,73 +89,63 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def decode(
         self, z: torch.Tensor, return_dict: bool = True, generator: object = None
     ) -> DecoderOutput | tuple[torch.Tensor]:
-        """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
+        """Decode raw latents (B, C, h, w) to images (B, 3, H, W), about [-1, 1]."""
         images = self.decoder(z) + self.synthesis(z)
         return DecoderOutput(sample=images) if return_dict else (images,)
 
     def forward(self, sample: torch.Tensor) -> DecoderOutput | tuple[torch.Tensor]:
-        """Images decoded from the means of their latents."""
+        """Decode images from the means of their latents."""
         return self.decode(compute_posterior(self, sample).mode())
 
     @torch.no_grad()
     def fit_patches(self, images: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Start the linear map from all patches of `images()` (B, 3, H, W) in [-1, 1], which is asked twice.
+        """Start the linear map from all patches of `images()` (B, 3, H, W) in [-1, 1], which is called twice.
 
         Latents become principal components, scaled so that each has variance 1; the way back is least squares on the
-        latents of 3 x 3 cells, noise of FIRST_NOISE on them. Raises ValueError if the patches span fewer dimensions
-        than there are latents.
+        latents of 3 x 3 cells, noise of INITIAL_NOISE on them.
+
+        Raises:
+            ValueError: If the patches span fewer dimensions than there are latents.
         """
         cell, channels = self.analysis.kernel_size[0], self.analysis.out_channels
-        found = _Moments.of(F.unfold(batch.double(), cell, stride=cell) for batch in images())
-        colour = found.mean.view(3, -1).mean(1)
-        mean = colour.repeat_interleave(cell**2)
-        variances, directions = torch.linalg.eigh(found.around(mean))
+        count, mean, products = _average_products(F.unfold(batch.double(), cell, stride=cell) for batch in images())
+        colour = mean.view(3, -1).mean(1).repeat_interleave(cell**2)
+        variances, directions = torch.linalg.eigh(_centre_products(mean, products, colour))
         variances, directions = variances.flip(0)[:channels], directions.flip(1)[:, :channels].T
         if not variances[-1] > MIN_VARIANCE:
-            count = found.count
             raise ValueError(f"{count} patches of {cell} pixels vary in fewer than {channels} directions: give more")
         towards = directions / variances.sqrt()[:, None]
         self.analysis.weight.copy_(towards.view_as(self.analysis.weight))
-        self.analysis.bias.copy_(-towards @ mean)  # type: ignore[union-attr]
+        self.analysis.get_parameter("bias").copy_(-towards @ colour)
 
-        def beside() -> Iterator[torch.Tensor]:  # the latents round each patch, and the patch
+        def unfold_neighbours() -> Iterator[torch.Tensor]:  # the latents round each patch, and the patch
             for batch in images():
                 latents = F.pad(self.analysis(batch), (1, 1, 1, 1), mode="replicate").double()
                 yield torch.cat([F.unfold(latents, 3), F.unfold(batch.double(), cell, stride=cell)], dim=1)
 
-        known = 9 * channels
-        both = _Moments.of(beside())
-        spread = both.around(both.mean)
-        noise = INITIAL_NOISE**2 * torch.eye(known).double()
-        back = torch.linalg.solve(spread[:known, :known] + noise, spread[:known, known:]).T
-        convolution = self.synthesis[0]
-        assert isinstance(convolution, nn.Conv2d)
-        assert convolution.bias is not None
-        convolution.weight.copy_(back.view_as(convolution.weight))
-        convolution.bias.copy_(both.mean[known:] - back @ both.mean[:known])
+        inputs = 9 * channels
+        _, mean, products = _average_products(unfold_neighbours())
+        covariance = _centre_products(mean, products, mean)
+        noise = INITIAL_NOISE**2 * torch.eye(inputs).double()
+        back = torch.linalg.solve(covariance[:inputs, :inputs] + noise, covariance[:inputs, inputs:]).T
+        weight = self.synthesis.get_parameter("0.weight")
+        weight.copy_(back.view_as(weight))
+        self.synthesis.get_parameter("0.bias").copy_(mean[inputs:] - back @ mean[:inputs])
 
 
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """Of vectors of D numbers."""
+def _average_products(batches: Iterable[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Return the number, the mean (D,) and the mean outer product (D, D) of the columns of batches (B, D, N)."""
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        rows = batch.transpose(1, 2).flatten(0, 1)
+        count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
+    return count, total / max(count, 1), products / max(count, 1)
 
-    count: int
-    mean: torch.Tensor  # (D,)
-    second: torch.Tensor  # (D, D), mean of the outer products
 
-    @classmethod
-    def of(cls, batches: Iterable[torch.Tensor]) -> _Moments:
-        """Of the columns of batches (B, D, N)."""
-        count, total, products = 0, torch.zeros(()), torch.zeros(())
-        for batch in batches:
-            rows = batch.transpose(1, 2).flatten(0, 1)
-            count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
-        return cls(count, total / max(count, 1), products / max(count, 1))
-
-    def around(self, centre: torch.Tensor) -> torch.Tensor:
-        """Mean outer product (D, D) of the vectors' differences from `centre`."""
-        crossed = torch.outer(self.mean, centre)
-        return self.second - crossed - crossed.T + torch.outer(centre, centre)
+def _centre_products(mean: torch.Tensor, products: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    """Return the mean outer product (D, D) of the differences from `centre`."""
+    crossed = torch.outer(mean, centre)
+    return products - crossed - crossed.T + torch.outer(centre, centre)
 
 
 class ResolutionLevels(nn.Module):
@@ -168,45 +156,40 @@ class ResolutionLevels(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList(build_residual_block(width, width, groups) for _ in range(layers)) for width in channels
+            nn.ModuleList(ResnetBlock2D(in_channels=width, temb_channels=None, groups=groups) for _ in range(layers))
+            for width in channels
         )
         self.resamples = nn.ModuleList(resample(width, following) for width, following in pairwise(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for level in range(len(self.blocks)):
-            x = self.run_level(level, self.resamples[level - 1](x) if level else x)
+            x = self.run_level(level, x)
         return x
 
-    def run_level(self, level: int, x: torch.Tensor) -> torch.Tensor:
-        """The residual blocks of one resolution."""
-        blocks = self.blocks[level]
-        assert isinstance(blocks, nn.ModuleList)
-        for block in blocks:
+    def run_level(self, level: int, x: torch.Tensor, addition: torch.Tensor | None = None) -> torch.Tensor:
+        """Resample the output of the level before, add `addition` and run the residual blocks."""
+        x = self.resamples[level - 1](x) if level else x
+        x = x if addition is None else x + addition
+        for block in cast(nn.ModuleList, self.blocks[level]):
             x = block(x, None)
         return x
 
 
 def zero_module(layer: nn.Conv2d) -> nn.Conv2d:
-    """`layer`, so that it adds nothing before it is trained."""
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    """Return `layer` with zero weights, so that it adds nothing before it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
 def build_downsampler(wide_in: int, wide_out: int) -> nn.Module:
-    """A convolution that halves the size."""
+    """Build a convolution that halves the size."""
     return nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1)
 
 
 def build_upsampler(wide_in: int, wide_out: int) -> nn.Module:
-    """Nearest-neighbour doubling and a convolution: no checkerboard (Odena et al. 2016)."""
+    """Build a nearest-neighbour doubling and a convolution: no checkerboard (Odena et al. 2016)."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(wide_in, wide_out, 3, padding=1))
-
-
-def build_residual_block(wide_in: int, wide_out: int, groups: int) -> ResnetBlock2D:
-    """diffusers' residual block without a timestep: call it as `block(x, None)`."""
-    return ResnetBlock2D(in_channels=wide_in, out_channels=wide_out, temb_channels=None, groups=groups)
 
 
 Vae: TypeAlias = AutoencoderKL | PixelAutoencoder
@@ -214,38 +197,34 @@ VAE_CLASSES: dict[str, type[Vae]] = {"AutoencoderKL": AutoencoderKL, "PixelAutoe
 
 
 def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
-    """The autoencoder of `spec`, random or from `spec.init_from`; `sample_size` is the side of training pictures.
+    """Build the autoencoder of `spec`, random or from `spec.init_from`; `sample_size` is the side of training images.
 
-    Raises ValueError if `init_from` holds another kind or size: the spec's values would be ignored.
+    Raises:
+        ValueError: If `init_from` holds another kind or size: the spec's values would be ignored.
     """
     if sample_size % spec.factor:
-        raise ValueError(f"pictures of {sample_size} pixels do not fit latent cells of {spec.factor}: use a multiple")
+        raise ValueError(f"images of {sample_size} pixels do not fit latent cells of {spec.factor}: use a multiple")
     if spec.init_from is not None:
         return _check_config(load_vae(spec.init_from), spec)
-    if spec.kind == "pixel":
-        assert spec.patch is not None
-        return PixelAutoencoder(
-            channels=spec.channels,
-            layers_per_block=spec.layers_per_block,
-            latent_channels=spec.latent_channels,
-            patch=spec.patch,
-            norm_num_groups=spec.norm_groups,
-            sample_size=sample_size,
-        )
+    common: dict[str, Any] = {
+        "layers_per_block": spec.layers_per_block,
+        "latent_channels": spec.latent_channels,
+        "norm_num_groups": spec.norm_groups,
+        "sample_size": sample_size,
+    }
+    if spec.patch is not None:
+        return PixelAutoencoder(channels=spec.channels, patch=spec.patch, **common)
     return AutoencoderKL(
         block_out_channels=spec.channels,
         down_block_types=("DownEncoderBlock2D",) * len(spec.channels),
         up_block_types=("UpDecoderBlock2D",) * len(spec.channels),
-        layers_per_block=spec.layers_per_block,
-        latent_channels=spec.latent_channels,
-        norm_num_groups=spec.norm_groups,
-        sample_size=sample_size,
         scaling_factor=1.0,
+        **common,
     )
 
 
 def load_vae(source: str | Path) -> Vae:
-    """The autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
+    """Load the autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
     local = Path(source)
     if not local.is_dir():
         if local.is_absolute() or str(source).startswith("."):
@@ -259,34 +238,41 @@ def load_vae(source: str | Path) -> Vae:
 
 
 def compute_posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
-    """Over the raw latents of images (B, 3, H, W) in [-1, 1]."""
+    """Return the posterior over the raw latents of images (B, 3, H, W) in [-1, 1]."""
     return vae.encode(images, return_dict=False)[0]  # type: ignore[index]
 
 
 def decode_latents(vae: Vae, latents: torch.Tensor) -> torch.Tensor:
-    """Images (B, 3, H, W), about [-1, 1], of raw latents (B, C, h, w)."""
+    """Decode raw latents (B, C, h, w) to images (B, 3, H, W), about [-1, 1]."""
     return vae.decode(latents, return_dict=False)[0]  # type: ignore[index]
 
 
 def _check_config(vae: Vae, spec: VaeSpec) -> Vae:
     kind = "pixel" if isinstance(vae, PixelAutoencoder) else "kl"
-    widths = vae.config["channels" if kind == "pixel" else "block_out_channels"]
-    found = {
+    loaded = {
         "kind": kind,
-        "channels": tuple(widths),
+        "channels": tuple(get_channels(vae)),
         "layers_per_block": vae.config["layers_per_block"],
         "latent_channels": vae.config["latent_channels"],
         "patch": vae.config.get("patch"),
         "norm_groups": vae.config["norm_num_groups"],
     }
-    for name, value in found.items():
+    for name, value in loaded.items():
         if value != getattr(spec, name):
             raise ValueError(f"vae.{name} is {getattr(spec, name)}, but {spec.init_from} has {value}: make them agree")
     return vae
 
 
+def get_channels(vae: Vae) -> list[int]:
+    """Return the width of each resolution, finest first."""
+    return list(vae.config["channels" if isinstance(vae, PixelAutoencoder) else "block_out_channels"])
+
+
+def get_patch(vae: Vae) -> int:
+    """Return the side of the pixel-unshuffle; 1: there is none."""
+    return int(vae.config.get("patch") or 1)
+
+
 def get_scale_factor(vae: Vae) -> int:
-    """Pixels along the side of a latent cell."""
-    if isinstance(vae, PixelAutoencoder):
-        return int(vae.config["patch"]) * 2 ** (len(vae.config["channels"]) - 1)
-    return int(2 ** (len(vae.config["block_out_channels"]) - 1))
+    """Return the number of pixels along the side of a latent cell."""
+    return get_patch(vae) * 2 ** (len(get_channels(vae)) - 1)

@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TypedDict
 
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from canvas.features.perceptual import Distance, SpectrumDistance
+from canvas.pins.image_batches import CropBatch
 from canvas.pins.images import bytes_to_tensor
-from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from canvas.train.draws import Draws
+from canvas.train.player import Adversary
+from canvas.vae.model import Vae, compute_posterior, decode_latents
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
 
-if TYPE_CHECKING:
-    from canvas.train.data import Batch
-    from canvas.train.draws import Draws
-    from canvas.train.player import Adversary
+
+class ReconstructionBatch(TypedDict):
+    """Images, and what became of them."""
+
+    images: torch.Tensor  # uint8 (B, 3, H, W)
+    reconstructions: torch.Tensor
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017): logits (B, 1, h, w) of overlapping patches, real or reconstructed.
+
+    `layers` halvings of the size.
+
+    Spectral normalisation (Miyato et al. 2018) in place of batch statistics, so an image's judgment does not depend
+    on its batch nor on how the batch is spread over ranks.
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        widths = [3, *(width * 2 ** min(level, 3) for level in range(layers))]
+        self.body = nn.Sequential()
+        for wide_in, wide_out in pairwise(widths):
+            self.body.append(spectral_norm(nn.Conv2d(wide_in, wide_out, 4, stride=2, padding=1)))
+            self.body.append(nn.LeakyReLU(0.2))
+        self.head = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images))
+
+
+def hinge_discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Return the mean hinge loss of the logits of real and reconstructed images (Lim and Ye 2017)."""
+    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
 class ReconstructionLoss(nn.Module):
@@ -48,7 +82,7 @@ class ReconstructionLoss(nn.Module):
 class ImageLoss:
     """`ReconstructionLoss` plus, from its start step on, the generator's loss against a new `adversary`.
 
-    Its output `reconstructions` becomes a column of the batch that `discriminator_objective` reads.
+    Its output `reconstructions` becomes a column of the adversary's batch, a `ReconstructionBatch`.
     """
 
     def __init__(
@@ -65,46 +99,38 @@ class ImageLoss:
         outputs = terms | {"reconstructions": images}
         if self.adversary is None or step < self.adversary.start_step:
             return loss, outputs
-        fooled = hinge_generator_loss(self.adversary.model(images))
+        fooled = -self.adversary.model(images).mean()  # the hinge loss of a generator
         return loss + self.weight * fooled, outputs | {"fooled": fooled}
 
 
 class ReconstructionObjective:
-    """Loss of an autoencoder on batches with `images`, uint8 (B, 3, H, W)."""
+    """Loss of an autoencoder on crops."""
 
     def __init__(self, loss: ImageLoss, *, kl: float) -> None:
-        if kl < 0:
-            raise ValueError(f"the KL weight is {kl}: it must be 0 or more")
         self.loss = loss
         self.kl = kl
 
-    def __call__(self, vae: nn.Module, batch: Batch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        targets = bytes_to_tensor(torch.as_tensor(batch["images"]))
-        posterior: DiagonalGaussianDistribution = vae.encode(targets).latent_dist  # type: ignore[operator]
+    def __call__(self, vae: Vae, batch: CropBatch, draws: Draws) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        targets = bytes_to_tensor(batch["images"])
+        posterior = compute_posterior(vae, targets)
         latents = posterior.mean + posterior.std * draws.normal(*posterior.mean.shape)
-        reconstructions = vae.decode(latents).sample.float()  # type: ignore[operator]
+        reconstructions = decode_latents(vae, latents).float()
         loss, outputs = self.loss(reconstructions, targets, draws.step)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return loss + self.kl * kl, outputs | {"kl": kl}
 
 
 def discriminator_objective(
-    discriminator: nn.Module, batch: Batch, draws: Draws
+    discriminator: PatchDiscriminator, batch: ReconstructionBatch, draws: Draws
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """Compute the hinge loss of the discriminator on `images` and the `reconstructions` of them."""
-    real = discriminator(bytes_to_tensor(torch.as_tensor(batch["images"])))
-    fake = discriminator(torch.as_tensor(batch["reconstructions"]))
+    """Compute the hinge loss of the discriminator on images and their reconstructions."""
+    real, fake = discriminator(bytes_to_tensor(batch["images"])), discriminator(batch["reconstructions"])
     accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
     return hinge_discriminator_loss(real, fake), {"told_apart": accuracy}
 
 
 def build_adversary(spec: AdversarySpec) -> Adversary:
     """Build the PatchGAN of `spec` as the training loop alternates it."""
-    from canvas.train.player import Adversary
-
-    return Adversary(
-        model=PatchDiscriminator(spec.width, spec.layers),
-        objective=discriminator_objective,
-        start_step=spec.start_step,
-        learning_rate=spec.learning_rate,
-    )
+    model = PatchDiscriminator(spec.width, spec.layers)
+    rate, start = spec.learning_rate, spec.start_step
+    return Adversary(model=model, objective=discriminator_objective, learning_rate=rate, start_step=start)

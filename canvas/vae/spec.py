@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from canvas.pins.frames import CropSpec
+from canvas.ranges import Count, Natural, NonNegative
 from canvas.train.spec import TrainableParams, Training
 
 
@@ -16,10 +17,10 @@ class VaeSpec:
 
     kind: Literal["kl", "pixel"]  # kl: diffusers' AutoencoderKL; pixel: PixelAutoencoder
     channels: tuple[int, ...]  # one a resolution, finest first
-    layers_per_block: int
-    latent_channels: int
-    patch: int | None  # side of the pixel-unshuffle (pixel only)
-    norm_groups: int
+    layers_per_block: Count  # residual blocks a resolution
+    latent_channels: Count
+    patch: Count | None  # side of the pixel-unshuffle (pixel only)
+    norm_groups: Count  # of group normalisation; each width is a multiple
     init_from: str | None  # directory or hub id of a diffusers autoencoder, or of a pipeline that holds one in vae/
 
     def __post_init__(self) -> None:
@@ -38,15 +39,12 @@ class VaeSpec:
 class ReconstructionSpec:
     """Weights of the loss. Each term is a mean over pixels, windows or feature maps, and images."""
 
-    l1: float
-    l2: float
-    spectrum: float  # canvas.features.perceptual.SpectrumDistance
-    features: float  # the injected perceptual network
+    l1: NonNegative  # of the mean absolute difference of pixels
+    l2: NonNegative  # of their mean squared difference
+    spectrum: NonNegative  # of canvas.features.perceptual.SpectrumDistance
+    features: NonNegative  # of the distance of `perceptual`'s features
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "spectrum", "features"):
-            if (value := getattr(self, name)) < 0:
-                raise ValueError(f"reconstruction weight {name} is {value}: it must be 0 or more")
         if self.l1 + self.l2 == 0:
             raise ValueError("reconstruction weights l1 and l2 are both 0: one must tie the image to its pixels")
 
@@ -55,11 +53,11 @@ class ReconstructionSpec:
 class AdversarySpec:
     """The PatchGAN against the autoencoder; it starts late, on reconstructions that are no longer easy to tell."""
 
-    weight: float  # in the autoencoder's loss
-    start_step: int  # at effort 1
-    learning_rate: float  # of the discriminator
-    width: int  # channels of its first layer
-    layers: int  # strided ones
+    weight: NonNegative  # in the autoencoder's loss
+    start_step: Natural  # at effort 1
+    learning_rate: NonNegative  # of the discriminator
+    width: Count  # channels of its first layer
+    layers: Count  # strided ones
 
     def scale(self, training: Training) -> AdversarySpec:
         """Return it with its start at the effort of `training`."""
@@ -79,7 +77,7 @@ class VaeObjective:
     """What the autoencoder's training minimises, and on which crops."""
 
     loss: ReconstructionSpec
-    kl: float  # weight of the latents' divergence from a normal distribution
+    kl: NonNegative  # weight of the latents' divergence from a normal distribution
     adversary: AdversarySpec | None  # null: none
     crops: CropSpec
 
@@ -91,9 +89,9 @@ class VaeObjective:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainVaeParams(TrainableParams):
     objective: VaeObjective | None  # null with train: null
-    score_batch: int  # images at once, when scored
-    scored_views: int  # held-out scenes whose reconstructions the judges see; they need truth
-    sheet_each: int  # held-out images of each frame on the sheet
+    score_batch: Count  # images at once, when scored
+    scored_views: Count  # held-out scenes whose reconstructions the judges see; they need truth
+    sheet_each: Count  # held-out images of each frame on the sheet
 
     refused: ClassVar[Mapping[str, str]] = {
         "parallel": "encode and decode are called, which are not gathered from shards, set it to ddp or none",

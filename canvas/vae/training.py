@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from canvas.features.perceptual import Distance
 from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches, load_images
@@ -29,9 +26,7 @@ def fit_patches_to_epoch(autoencoder: Vae, crops: CropBatches) -> None:
     """Start a `PixelAutoencoder` at the principal components of its first epoch; other kinds stay as they are."""
     if isinstance(autoencoder, PixelAutoencoder):
         epoch = range(max(len(crops.ids) // crops.batch_size, 1))
-        autoencoder.fit_patches(
-            lambda: (bytes_to_tensor(torch.as_tensor(crops(step, 0, 1)["images"])) for step in epoch)
-        )
+        autoencoder.fit_patches(lambda: (bytes_to_tensor(crops(step, 0, 1)["images"]) for step in epoch))
 
 
 def fit_autoencoder(
@@ -42,7 +37,7 @@ def fit_autoencoder(
     distance: Distance,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
-    sample: Callable[[nn.Module, int], None],
+    sample: Callable[[Vae, int], None],
 ) -> TrainResult:
     """Train the autoencoder in place; `distance` is the perceptual one, used if the objective gives it a weight."""
     features = distance if objective.loss.features else None

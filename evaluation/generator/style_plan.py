@@ -10,7 +10,7 @@ from evaluation.generator.spec import StyleEvaluationSpec
 from evaluation.judges.features import choose_view_side
 
 FRAMED_PRODUCT_BYTES = 4 * (3 + 1 + 1)
-"""Bytes of a pixel of a product to generate images of: colours, mask, alpha (canvas.inference.framed_product)."""
+"""Bytes of a pixel of a product to generate images of: colours, mask, alpha (canvas.inference.product)."""
 
 LABELLED_PRODUCT_BYTES = 3 + 1 + 3
 """Bytes of a pixel of a known product's square (canvas.styles.pins): with it, its mask, without it."""

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from canvas.decoder.model import ConditionalDecoder
-from canvas.decoder.training import decode_with_baseline
-from canvas.decoder.training_data import ConditionedPin
+from canvas.decoder.training import ConditionedPin, decode_with_baseline
 from canvas.masks.composite import compute_seam_gradient, erode_mask
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.vae.model import Vae

@@ -7,7 +7,7 @@ from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
-from canvas.decoder.training_data import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
+from canvas.decoder.training import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
 from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
 from canvas.masks.composite import compute_hole

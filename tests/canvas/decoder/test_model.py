@@ -82,7 +82,7 @@ def test_starts_as_the_autoencoder(vae_spec):
 
 @BOTH
 @torch.no_grad()
-def test_mask_alpha_and_picture_are_all_consumed(vae_spec):
+def test_mask_alpha_and_image_are_all_consumed(vae_spec):
     decoder = _moved(ConditionalDecoder.from_vae(build_vae(vae_spec, sample_size=32), _spec(vae_spec)))
     images, mask, alpha = _known(1)
     known = bytes_to_tensor(images)
@@ -92,13 +92,13 @@ def test_mask_alpha_and_picture_are_all_consumed(vae_spec):
     less[..., 8:12, :] = 0
     for changed in ((known.roll(1, 3), mask, alpha), (known, mask, alpha * 0.5)):
         assert (decoder.decode(latents, decoder.encode_condition(*changed))[0] - before).abs().max() > 1e-3
-    grey = torch.zeros_like(known)  # the masked picture is the same, only the mask differs
+    grey = torch.zeros_like(known)  # the masked image is the same, only the mask differs
     one, other = (decoder.decode(latents, decoder.encode_condition(grey, m, alpha))[0] for m in (mask, less))
     assert (one - other).abs().max() > 1e-3
 
 
 @torch.no_grad()
-def test_what_is_painted_does_not_see_what_was_there():
+def test_what_is_generated_does_not_see_what_was_there():
     decoder = _moved(ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), _spec(PIXEL)))
     images, mask, alpha = _known(1)
     other = torch.where(mask.expand_as(images) > 0.5, images, 255 - images)
@@ -147,7 +147,7 @@ def test_widths_must_match_the_autoencoder():
 
 
 def test_training_uses_what_is_known():
-    """Latents say nothing here, so only the masked picture can lower the loss on the product's band."""
+    """Latents say nothing here, so only the masked image can lower the loss on the product's band."""
     torch.manual_seed(0)
     decoder = ConditionalDecoder.from_vae(build_vae(PIXEL, sample_size=32), _spec(PIXEL))
     images, mask, alpha = _known()
@@ -201,7 +201,7 @@ def test_noise_reaches_encoded_latents_alone():
     assert 0 < spreads.min() < 0.25 < spreads.max() < 0.55
 
 
-def test_core_keeps_the_pictures_edge():
+def test_core_keeps_the_images_edge():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 2:, 2:] = 1
     assert erode_mask(mask, 1)[0, 0].nonzero().amin(dim=0).tolist() == [3, 3]
@@ -216,7 +216,7 @@ def test_core_keeps_the_pictures_edge():
 def test_an_axis_at_a_time_is_pooling_of_both(size, pixels, hard):
     mask = torch.rand(size[0], 1, *size[1:], generator=torch.Generator().manual_seed(0))
     mask = (mask > 0.9).float() if hard else mask
-    mask[0, :, 0, -1] = 1  # at the picture's edge
+    mask[0, :, 0, -1] = 1  # at the image's edge
     both = torch.nn.functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
     found = max_pool_mask(mask, pixels)
     assert torch.equal(found, both)
@@ -235,7 +235,7 @@ def test_composite_blends_by_alpha_and_leaves_the_rest():
     assert shifted[3] == 0
 
 
-def test_no_blend_lays_the_picture_over_what_is_painted():
+def test_no_blend_lays_the_image_over_what_is_generated():
     generated, product = torch.zeros(1, 3, 1, 4), torch.ones(1, 3, 1, 4)
     mask = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
     alpha = torch.tensor([1.0, 0.015, 0.04, 0.5]).view(1, 1, 1, 4)

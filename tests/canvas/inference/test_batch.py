@@ -12,7 +12,7 @@ from tests.canvas.inference.conftest import cutout, sampling
 SIZES = ((64, 64), (100, 160), (64, 64), (80, 80))
 
 
-def test_many_are_painted_as_the_pipeline_paints_each(pipeline):
+def test_many_are_generated_as_the_pipeline_generates_each(pipeline):
     products = [cutout(*size) for size in SIZES]
     prompts = ["a mug, forest", "shoes, desert", "a mug, lobby", "a lamp, forest"]
     requests = encode_requests(
@@ -72,7 +72,7 @@ def test_a_denoiser_that_is_not_told_of_the_product(pipeline):
     assert np.array_equal(made[0][alpha == 255], np.array(product)[alpha == 255][:, :3])
 
 
-def test_bf16_paints_nearly_the_same_and_leaves_the_weights(pipeline):
+def test_bf16_generates_nearly_the_same_and_leaves_the_weights(pipeline):
     product = cutout(64, 64)
     requests = encode_requests(pipeline, [Request(product=build_product(product), prompt="a mug, forest", seed=0)])
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}

@@ -134,7 +134,7 @@ def test_a_gpu_that_is_not_there(folder: Path, monkeypatch, capsys):
     assert capsys.readouterr().err == "canvas generate: --device cuda is not on this machine: use cpu\n"
 
 
-def test_the_last_seed_of_64_bits_paints(folder: Path, monkeypatch):
+def test_the_last_seed_of_64_bits_generates(folder: Path, monkeypatch):
     monkeypatch.chdir(folder)
     assert generate(folder, "--seed", str(2**64 - 1)) == 0
 

@@ -30,7 +30,7 @@ from tests.canvas.inference.conftest import cutout, sampling
 from tests.components.generator_parts import CHANNELS, POOLED_WIDTH, TEXT_WIDTH, write_random_shards, write_vae
 
 NEAR = 8
-"""Of 255: as far apart as two devices' roundings may bring a picture."""
+"""Of 255: as far apart as two devices' roundings may bring an image."""
 
 ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])
@@ -75,7 +75,7 @@ def test_a_sheet_is_drawn_where_the_denoiser_is(drawn: SampleSheet, device: str)
     assert drawn.vae.device.type == device
 
 
-def test_large_pictures_of_a_sheet_are_decoded_one_by_one(drawn: SampleSheet, monkeypatch: pytest.MonkeyPatch):
+def test_large_images_of_a_sheet_are_decoded_one_by_one(drawn: SampleSheet, monkeypatch: pytest.MonkeyPatch):
     expected, decode, sizes = drawn.draw(_denoiser()), drawn.vae.decode, []
     monkeypatch.setattr(sheet, "PIXELS_PER_PASS", 1)
     monkeypatch.setattr(drawn.vae, "decode", lambda latents: sizes.append(len(latents)) or decode(latents))
@@ -103,7 +103,7 @@ def moved(styled_pipeline: CanvasPipeline, device: str) -> Iterator[CanvasPipeli
 
 
 @DEVICES
-def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, device: str):
+def test_a_seed_gives_the_same_image_on_every_device(moved: CanvasPipeline, device: str):
     given = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 1, "negative_prompt": "grey"}
     style = encode_style_images(moved, [cutout(40, 48)])
     found = moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0]
@@ -121,7 +121,7 @@ def test_a_seed_gives_the_same_picture_on_every_device(moved: CanvasPipeline, de
 
 
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=ON_A_GPU)])
-def test_a_plain_picture_is_cut_out_on_a_gpu(segmenting_pipeline: CanvasPipeline, device: str):
+def test_a_plain_image_is_cut_out_on_a_gpu(segmenting_pipeline: CanvasPipeline, device: str):
     image = cutout(64, 64).convert("RGB")
     expected = segmenting_pipeline._segment_product(image)
     found = segmenting_pipeline.to(device)._segment_product(image)

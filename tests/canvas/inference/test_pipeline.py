@@ -49,7 +49,7 @@ def test_mask_in_place_of_alpha_channel(pipeline):
     assert made.product.core.sum() > 0.8 * (np.array(mask) > 0).sum()
 
 
-def test_same_seed_same_pictures_however_many(pipeline):
+def test_same_seed_same_images_however_many(pipeline):
     product = cutout(64, 64)
     three = pipeline(product, PROMPT, num_inference_steps=2, num_candidates=3, seed=5).images
     again = pipeline(product, PROMPT, num_inference_steps=2, num_candidates=3, seed=5).images
@@ -83,19 +83,19 @@ def test_guidance_may_stop_before_the_last_step(pipeline):
     product, rows = cutout(64, 64), []
     hook = pipeline.unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
 
-    def paint(**options) -> bytes:
+    def render(**options) -> bytes:
         made = pipeline(product, PROMPT, num_inference_steps=4, seed=0, num_candidates=2, **options)
         return b"".join(image.tobytes() for image in made.images)
 
     try:
-        half = paint(guidance_scale=6.0, guidance_stop=0.5)
+        half = render(guidance_scale=6.0, guidance_stop=0.5)
     finally:
         hook.remove()
     assert rows == [4, 4, 2, 2]
-    whole = paint(guidance_scale=6.0)
-    assert paint(guidance_scale=6.0, guidance_stop=1.0) == whole
-    assert paint(guidance_scale=6.0, guidance_stop=0.0) == paint(guidance_scale=1.0)
-    assert len({half, whole, paint(guidance_scale=1.0)}) == 3
+    whole = render(guidance_scale=6.0)
+    assert render(guidance_scale=6.0, guidance_stop=1.0) == whole
+    assert render(guidance_scale=6.0, guidance_stop=0.0) == render(guidance_scale=1.0)
+    assert len({half, whole, render(guidance_scale=1.0)}) == 3
 
 
 def test_the_product_matters_and_what_is_hidden_does_not(pipeline):

@@ -5,8 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.inference.frame import compute_frame
-from canvas.inference.product import build_product, composite_pixels, feather_mask
+from canvas.inference.product import build_product, composite_pixels, compute_frame, feather_mask
 from canvas.masks.composite import ALPHA_FLOOR, composite_product
 from tests.canvas.inference.conftest import cutout, split
 
@@ -59,7 +58,7 @@ def test_segmenter_is_asked_when_nothing_else_is_there():
     assert np.array_equal(product.alpha, build_product(rgb, mask).alpha)
 
 
-def test_feather_leaves_thin_masks_and_the_pictures_edge():
+def test_feather_leaves_thin_masks_and_the_images_edge():
     line = np.zeros((20, 20), bool)
     line[10] = True
     assert np.array_equal(feather_mask(line), line.astype(np.float32))

@@ -25,7 +25,7 @@ OPTIONS = {"num_inference_steps": 8, "guidance_scale": 2.0}
 
 @pytest.fixture(scope="module")
 def reward() -> RewardModel:
-    """Random, but not blind: its answers differ from picture to picture."""
+    """Random, but not blind: its answers differ from image to image."""
     torch.manual_seed(1)
     model = build_reward(SPEC).eval()
     with torch.no_grad():
@@ -35,7 +35,7 @@ def reward() -> RewardModel:
     return model
 
 
-def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_paint_them(pipeline, reward):
+def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_generate_them(pipeline, reward):
     product = cutout(64, 64)
     every = select_best(pipeline, reward, product, "a mug, forest", candidates=4, top=4, seed=5, **OPTIONS)
     overall = [scores["overall"] for scores in every.scores]
@@ -55,7 +55,7 @@ def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
     assert rank_candidates({"overall": found["overall"]}) == [0, 2, 1]
 
 
-def test_dropping_paints_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):
+def test_dropping_generates_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):
     product, drops = cutout(48, 80), (DropStep(0.25, 0.5), DropStep(0.5, 0.25))
     found = select_best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
     assert found.cost == SelectionCost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored_images=8 + 4 + 2)

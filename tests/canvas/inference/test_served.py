@@ -34,7 +34,7 @@ def as_served(folder: Path) -> CanvasPipeline:
     return pipeline
 
 
-def test_a_stored_pipeline_is_loaded_without_pickle_and_paints_as_it_did(pipeline, tmp_path: Path):
+def test_a_stored_pipeline_is_loaded_without_pickle_and_generates_as_it_did(pipeline, tmp_path: Path):
     import mlflow.pyfunc
     import pandas as pd
 

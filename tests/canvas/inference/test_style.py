@@ -26,39 +26,40 @@ PROMPT = "red mug, in a forest"
 
 
 def noise(seed: int, height: int = 40, width: int = 60) -> Image.Image:
-    """A picture of one colour with noise on it."""
+    """An image of one colour with noise on it."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 200, 3) + random.integers(0, 55, (height, width, 3))
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def paint(pipeline: CanvasPipeline, prompt: str | None = PROMPT, **options) -> np.ndarray:
+def render(pipeline: CanvasPipeline, prompt: str | None = PROMPT, **options) -> np.ndarray:
     made = pipeline(cutout(60, 60), prompt, num_inference_steps=2, guidance_scale=2.0, seed=0, **options)
     return np.array(made.images[0])
 
 
 def test_without_a_style_and_at_strength_zero_it_is_the_model_without_adapter(pipeline, styled_pipeline):
-    plain = paint(pipeline)
-    assert np.array_equal(paint(styled_pipeline), plain)
+    plain = render(pipeline)
+    assert np.array_equal(render(styled_pipeline), plain)
     style = encode_style_images(styled_pipeline, [noise(1)], strength=0.0)
-    assert np.array_equal(paint(styled_pipeline, style=style), plain)
+    assert np.array_equal(render(styled_pipeline, style=style), plain)
 
 
 def test_a_style_moves_the_background_and_never_the_product(styled_pipeline):
     product, core = cutout(60, 60), np.array(cutout(60, 60))[..., 3] == 255
-    plain = paint(styled_pipeline)
+    plain = render(styled_pipeline)
     for prompt in (PROMPT, None):
         made = [
-            paint(styled_pipeline, prompt, style=encode_style_images(styled_pipeline, [noise(seed)])) for seed in (1, 2)
+            render(styled_pipeline, prompt, style=encode_style_images(styled_pipeline, [noise(seed)]))
+            for seed in (1, 2)
         ]
         assert not np.array_equal(made[0], made[1])
         assert not np.array_equal(made[0], plain)
         for image in made:
             assert np.array_equal(image[core], np.array(product)[core][:, :3])
-    assert np.array_equal(paint(styled_pipeline), plain)  # nothing of it is left behind
+    assert np.array_equal(render(styled_pipeline), plain)  # nothing of it is left behind
 
 
-def test_the_embedding_is_of_the_whole_picture(styled_pipeline):
+def test_the_embedding_is_of_the_whole_image(styled_pipeline):
     style = encode_style_images(styled_pipeline, [noise(1, 32, 32)])
     images = torch.from_numpy(np.array(noise(1, 32, 32))).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
@@ -68,7 +69,7 @@ def test_the_embedding_is_of_the_whole_picture(styled_pipeline):
     )
 
 
-def test_pictures_are_averaged_by_weight_or_stand_apart(styled_pipeline):
+def test_images_are_averaged_by_weight_or_stand_apart(styled_pipeline):
     both = [noise(1), noise(2)]
     alone = encode_style_images(styled_pipeline, both[:1])
     first = encode_style_images(styled_pipeline, both, weights=[1.0, 0.0])
@@ -78,7 +79,7 @@ def test_pictures_are_averaged_by_weight_or_stand_apart(styled_pipeline):
     assert apart.embeddings.shape == (2, alone.embeddings.shape[1])
     assert [set(scales.values()) for scales in apart.scales] == [{0.5}, {1.5}]
     same = encode_style_images(styled_pipeline, [noise(1)] * 3, apart=True)
-    difference = paint(styled_pipeline, style=same).astype(int) - paint(styled_pipeline, style=alone)
+    difference = render(styled_pipeline, style=same).astype(int) - render(styled_pipeline, style=alone)
     assert np.abs(difference).max() <= 1
 
 
@@ -90,7 +91,7 @@ def test_half_of_it_counts_beside_a_prompt(styled_pipeline, prompt: str | None, 
         seen.update(scale for processor in get_image_processors(pipeline.unet).values() for scale in processor.scale)
         return values
 
-    paint(
+    render(
         styled_pipeline,
         prompt,
         style=encode_style_images(styled_pipeline, [noise(1)], strength=1.5),
@@ -102,13 +103,13 @@ def test_half_of_it_counts_beside_a_prompt(styled_pipeline, prompt: str | None, 
 def test_where_it_is_injected(styled_pipeline):
     layers = list(get_image_processors(styled_pipeline.unet))
 
-    def painted_by(where) -> np.ndarray:
-        return paint(styled_pipeline, style=encode_style_images(styled_pipeline, [noise(1)], layers=where))
+    def generate_with(where) -> np.ndarray:
+        return render(styled_pipeline, style=encode_style_images(styled_pipeline, [noise(1)], layers=where))
 
     style_layers = {"up_blocks.0.attentions.1": 1.0}
-    assert np.array_equal(painted_by("style"), painted_by(style_layers))
-    assert np.array_equal(painted_by("all"), painted_by(dict.fromkeys(layers, 1.0)))
-    assert not np.array_equal(painted_by("all"), painted_by("style"))
+    assert np.array_equal(generate_with("style"), generate_with(style_layers))
+    assert np.array_equal(generate_with("all"), generate_with(dict.fromkeys(layers, 1.0)))
+    assert not np.array_equal(generate_with("all"), generate_with("style"))
 
 
 def test_the_style_layers_of_a_model_that_has_none(styled_pipeline):
@@ -144,36 +145,36 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     style = encode_style_images(styled_pipeline, [noise(1)])
     weak = encode_style_images(styled_pipeline, [noise(1)], strength=0.2)
     nothing = encode_style_images(styled_pipeline, [noise(1)], strength=0.0)
-    shown, faint, plain = (paint(styled_pipeline, None, style=of) for of in (style, weak, nothing))
+    shown, faint, plain = (render(styled_pipeline, None, style=of) for of in (style, weak, nothing))
     pipe = CanvasPipeline(**copy.deepcopy(styled_pipeline.components), max_aspect=2.0, image_source="uve+clip")
     pipe.set_progress_bar_config(disable=True)
     load_lora(pipe.unet, tmp_path / "lora", STYLE_LORA)
     set_style_lora(pipe.unet, None)
-    told = paint(styled_pipeline)
-    assert np.array_equal(paint(pipe), told)
-    assert np.array_equal(paint(pipe, None, style=nothing), plain)
+    told = render(styled_pipeline)
+    assert np.array_equal(render(pipe), told)
+    assert np.array_equal(render(pipe, None, style=nothing), plain)
     moved = [
-        np.abs(paint(pipe, None, style=of).astype(int) - was).mean() for of, was in ((style, shown), (weak, faint))
+        np.abs(render(pipe, None, style=of).astype(int) - was).mean() for of, was in ((style, shown), (weak, faint))
     ]
     assert moved[0] > moved[1] > 0
-    assert np.array_equal(paint(pipe), told)  # nothing of it is left behind
+    assert np.array_equal(render(pipe), told)  # nothing of it is left behind
 
     load_lora(pipe.unet, tmp_path / "lora", "engaged")
     set_style_lora(pipe.unet, None)
-    before = paint(pipe), paint(pipe, None, style=style)
+    before = render(pipe), render(pipe, None, style=style)
     assert not np.array_equal(before[0], told)
     pipe.save_pretrained(tmp_path / "whole")
     again = CanvasPipeline.from_pretrained(tmp_path / "whole")
     again.set_progress_bar_config(disable=True)
-    assert np.array_equal(paint(again), before[0])
-    assert np.array_equal(paint(again, None, style=style), before[1])
+    assert np.array_equal(render(again), before[0])
+    assert np.array_equal(render(again, None, style=style), before[1])
     again.merge_lora()
     assert list_lora_names(again.unet) == [STYLE_LORA]
-    assert np.abs(paint(again).astype(int) - before[0]).max() <= 1
-    assert np.abs(paint(again, None, style=style).astype(int) - before[1]).max() <= 1
+    assert np.abs(render(again).astype(int) - before[0]).max() <= 1
+    assert np.abs(render(again, None, style=style).astype(int) - before[1]).max() <= 1
 
 
-def test_a_lora_of_image_prompts_counts_where_the_picture_does(styled_pipeline):
+def test_a_lora_of_image_prompts_counts_where_the_image_does(styled_pipeline):
     unet = learnt(add_lora(copy.deepcopy(styled_pipeline.unet), rank=2, alpha=2, name=STYLE_LORA))
 
     def counted(**options) -> dict[str, float]:
@@ -198,18 +199,18 @@ def learnt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
     style = encode_style_images(styled_pipeline, [noise(1)])
-    before = paint(styled_pipeline, style=style)
+    before = render(styled_pipeline, style=style)
     styled_pipeline.save_pretrained(tmp_path)
     assert (tmp_path / "ip_adapter" / WEIGHTS_FILE).is_file()
     assert not list(tmp_path.rglob("*.bin"))
-    assert np.array_equal(paint(styled_pipeline, style=style), before)
+    assert np.array_equal(render(styled_pipeline, style=style), before)
     again = CanvasPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    assert np.array_equal(paint(again, style=encode_style_images(again, [noise(1)])), before)
-    assert np.array_equal(paint(again), paint(styled_pipeline))
+    assert np.array_equal(render(again, style=encode_style_images(again, [noise(1)])), before)
+    assert np.array_equal(render(again), render(styled_pipeline))
 
 
-def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
+def test_images_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
     centres = StyleCentres(2, 16, OTHER.embed_dim)
     first, second = (encode_style_images(styled_pipeline, [noise(seed)]).embeddings[0] for seed in (1, 2))
     for row, own in enumerate((second, -first)):
@@ -230,12 +231,12 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
     torch.testing.assert_close(told[0.5][0, :16], middle / middle.norm(), atol=1e-4, rtol=0)
     torch.testing.assert_close(encode_style_images(again, [noise(1)]).embeddings[0], told[0.5][0])
     product = np.array(cutout(60, 60))
-    image = paint(again, None, style=encode_style_images(again, [noise(1)]))
+    image = render(again, None, style=encode_style_images(again, [noise(1)]))
     assert np.array_equal(image[product[..., 3] == 255], product[product[..., 3] == 255][:, :3])
 
 
 @pytest.mark.parametrize(
-    ("pictures", "options", "message"),
+    ("images", "options", "message"),
     [
         (0, {}, "0 style images were given: give 1 to 16"),
         (100, {}, "100 style images were given: give 1 to 16"),
@@ -253,10 +254,10 @@ def test_pictures_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipe
         (1, {"layers": {"up_blocks.7": 1.0}}, "no cross-attention layer is called up_blocks.7: there are down_blocks"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_sentence(styled_pipeline, pictures, options, message):
+def test_what_cannot_be_used_is_said_in_one_sentence(styled_pipeline, images, options, message):
     assert MAX_STYLE_IMAGES == 16
     with pytest.raises(ValueError, match=message) as said:
-        encode_style_images(styled_pipeline, [noise(1)] * pictures, **options)
+        encode_style_images(styled_pipeline, [noise(1)] * images, **options)
     assert "\n" not in str(said.value)
 
 

@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from canvas.__main__ import main
+from canvas.__main__ import main, parse_layers
 from canvas.inference.style import encode_style_images
-from canvas.inference.style_options import parse_layers
 from canvas.pins import tables
 from canvas.styles.table import STYLES_FOLDER
 from tests.canvas.clip.test_model import OTHER
@@ -19,7 +18,7 @@ from tests.canvas.inference.test_style import noise
 
 @pytest.fixture(scope="module")
 def folder(styled_pipeline, tmp_path_factory) -> Path:
-    """The model with a board of one picture's style and two clusters, one dropped; pictures beside it."""
+    """The model with a board of one image's style and two clusters, one dropped; images beside it."""
     path = tmp_path_factory.mktemp("styles")
     styled_pipeline.save_pretrained(path / "model")
     vectors = encode_style_images(styled_pipeline, [noise(1)]).embeddings[0].numpy()
@@ -52,27 +51,27 @@ def generate(folder: Path, *options: str, out: str = "out") -> int:
     )
 
 
-def painted(folder: Path, *options: str) -> np.ndarray:
+def render(folder: Path, *options: str) -> np.ndarray:
     assert generate(folder, *options, out="shown") == 0
     return np.array(Image.open(folder / "shown" / "mug-0.png"))
 
 
-def test_pictures_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
+def test_images_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
     first, second = str(folder / "style1.png"), str(folder / "style2.png")
-    by_picture = painted(folder, "--style", first)
-    assert np.array_equal(painted(folder, "--board", "cabin weekend"), by_picture)  # the same embedding
-    assert np.array_equal(painted(folder, "--style-cluster", "desert at dawn"), by_picture)
+    by_image = render(folder, "--style", first)
+    assert np.array_equal(render(folder, "--board", "cabin weekend"), by_image)  # the same embedding
+    assert np.array_equal(render(folder, "--style-cluster", "desert at dawn"), by_image)
     others = [
-        painted(folder, "--style", first, "--prompt", "a mug, in a forest"),
-        painted(folder, "--style", first, "--style-strength", "0.3"),
-        painted(folder, "--style", first, "--style-layers", "style"),
-        painted(folder, "--style", first, second, "--style-weights", "0.3", "0.7"),
-        painted(folder, "--style", first, second, "--style-weights", "0.3", "0.7", "--style-apart"),
+        render(folder, "--style", first, "--prompt", "a mug, in a forest"),
+        render(folder, "--style", first, "--style-strength", "0.3"),
+        render(folder, "--style", first, "--style-layers", "style"),
+        render(folder, "--style", first, second, "--style-weights", "0.3", "0.7"),
+        render(folder, "--style", first, second, "--style-weights", "0.3", "0.7", "--style-apart"),
     ]
     for place, other in enumerate(others):
-        assert not np.array_equal(other, by_picture), place
+        assert not np.array_equal(other, by_image), place
     core = np.array(cutout(60, 60))[..., 3] == 255
-    assert all(np.array_equal(other[core], by_picture[core]) for other in others)
+    assert all(np.array_equal(other[core], by_image[core]) for other in others)
 
 
 @pytest.mark.parametrize(

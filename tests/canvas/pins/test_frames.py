@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from canvas.inference.frame import compute_frame
+from canvas.inference.product import compute_frame
 from canvas.pins.frames import FrameSpec, compute_view, extract_view, select_frame
 from lifecycle.declare.params import load_sections, read_section
 

@@ -46,7 +46,7 @@ SPEC = TrainSpec(
 
 
 class Denoiser(nn.Module):
-    """Predicts a clean picture [N, 3, 8, 8] from a noisy one; blocks in a ModuleList, norms, biases and a buffer."""
+    """Predicts a clean image [N, 3, 8, 8] from a noisy one; blocks in a ModuleList, norms, biases and a buffer."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
 
 
 class Critic(nn.Module):
-    """A score [N] for a picture."""
+    """A score [N] for an image."""
 
     def __init__(self) -> None:
         super().__init__()

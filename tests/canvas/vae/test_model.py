@@ -7,7 +7,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from canvas.vae.latents import LatentMoments, get_latent_scale
+from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
+from canvas.vae.latents import get_latent_scale, store_latent_statistics
 from canvas.vae.model import PixelAutoencoder, build_vae, get_scale_factor, load_vae
 from canvas.vae.spec import VaeSpec
 from tests.canvas import tiny
@@ -40,10 +41,7 @@ def test_sdxl_vae_is_expressible():
 def test_saves_and_starts_from_what_was_saved(spec: VaeSpec, tmp_path: Path):
     vae = build_vae(spec, sample_size=64).eval()
     images = torch.rand(1, 3, 64, 64)
-    moments = LatentMoments()
-    with torch.no_grad():
-        moments.add(vae.encode(images).latent_dist)
-    moments.store(vae)
+    store_latent_statistics(vae, [{"images": tensor_to_bytes(images)}])
     vae.save_pretrained(tmp_path)
     again = build_vae(dataclasses.replace(spec, init_from=str(tmp_path)), sample_size=64).eval()
     assert type(again) is type(vae)
@@ -108,14 +106,11 @@ def test_another_kind_of_model_is_named(tmp_path: Path):
 def test_statistics_make_unit_latents_and_come_back():
     vae = PixelAutoencoder(channels=(16,), layers_per_block=1, latent_channels=3, patch=4, norm_num_groups=8)
     vae.eval()
-    images = [torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    moments = LatentMoments()
-    posteriors = []
+    draw = torch.Generator().manual_seed(0)
+    images = [torch.randint(0, 256, (4, 3, 16, 16), generator=draw, dtype=torch.uint8) for _ in range(3)]
+    store_latent_statistics(vae, [{"images": batch} for batch in images])
     with torch.no_grad():
-        for batch in images:
-            posteriors.append(vae.encode(batch).latent_dist)
-            moments.add(posteriors[-1])
-    moments.store(vae)
+        posteriors = [vae.encode(bytes_to_tensor(batch)).latent_dist for batch in images]
     scale = get_latent_scale(vae)
     raw = torch.cat([posterior.mean for posterior in posteriors])
     noise = torch.cat([posterior.var for posterior in posteriors])
@@ -126,17 +121,15 @@ def test_statistics_make_unit_latents_and_come_back():
     torch.testing.assert_close(scale.denormalize(seen), raw, atol=1e-5, rtol=1e-5)
 
 
-def test_statistics_need_pictures_and_live_channels():
+def test_statistics_need_images_and_live_channels():
     vae = build_vae(PIXEL, sample_size=64)
     with pytest.raises(ValueError, match="of no image"):
-        LatentMoments().store(vae)
+        store_latent_statistics(vae, [])
     with torch.no_grad():
         vae.analysis.weight.zero_()
         vae.encoder[-1].bias.fill_(-40)
-        dead = LatentMoments()
-        dead.add(vae.encode(torch.rand(1, 3, 16, 16)).latent_dist)
     with pytest.raises(ValueError, match=r"channels \[0, 1, 2, 3, 4, 5\] never vary"):
-        dead.store(vae)
+        store_latent_statistics(vae, [{"images": torch.zeros(1, 3, 16, 16, dtype=torch.uint8)}])
 
 
 def test_scale_of_sdxl_is_its_scaling_factor():
@@ -179,6 +172,6 @@ def _left_of(wanted: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return (known @ torch.linalg.lstsq(known, wanted).solution - wanted).square().mean()
 
 
-def test_flat_pictures_cannot_be_fitted():
+def test_flat_images_cannot_be_fitted():
     with pytest.raises(ValueError, match="vary in fewer than 6 directions"):
         build_vae(PIXEL, sample_size=32).fit_patches(lambda: [torch.zeros(2, 3, 32, 32)])

@@ -8,9 +8,14 @@ from torch.nn import functional as F
 from canvas.features.perceptual import ClipFeatures, FeatureDistance, SpectrumDistance
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
-from canvas.vae.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from canvas.vae.model import build_vae
-from canvas.vae.objective import ImageLoss, ReconstructionLoss, ReconstructionObjective
+from canvas.vae.objective import (
+    ImageLoss,
+    PatchDiscriminator,
+    ReconstructionLoss,
+    ReconstructionObjective,
+    hinge_discriminator_loss,
+)
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
 from tests.canvas.vae.test_model import PIXEL
 
@@ -80,7 +85,6 @@ def test_loss_weighs_its_terms():
     ("weights", "message"),
     [
         ({"l1": 0.0, "l2": 0.0}, "l1 and l2 are both 0"),
-        ({"l2": -1.0}, r"weight l2 is -1\.0"),
         ({"features": 1.0}, "features is 1.0, but the network is None"),
     ],
 )
@@ -167,7 +171,7 @@ def test_discriminator_learns_to_tell_and_shows_the_way():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5
-    hinge_generator_loss(judge(fake)).backward()
+    (-judge(fake).mean()).backward()
     with torch.no_grad():
         better = fake - 1.0 * fake.grad.sign() * 0.05
         assert judge(better).mean() > judge(fake).mean()

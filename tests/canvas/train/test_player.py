@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from canvas.train.optimizer import (
+from canvas.train.player import (
     build_adamw,
     compute_learning_rate_factor,
     flatten_optimizer_state,
