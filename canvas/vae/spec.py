@@ -18,7 +18,7 @@ class VaeSpec:
     kind: Literal["kl", "pixel"]  # kl: diffusers' AutoencoderKL; pixel: PixelAutoencoder
     channels: tuple[int, ...]  # one a resolution, finest first
     layers_per_block: Count  # residual blocks a resolution
-    latent_channels: Count
+    latent_channels: Count  # numbers in a latent cell
     patch: Count | None  # side of the pixel-unshuffle (pixel only)
     norm_groups: Count  # of group normalisation; each width is a multiple
     init_from: str | None  # directory or hub id of a diffusers autoencoder, or of a pipeline that holds one in vae/
