@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
 
 from canvas.denoiser.spec import SamplingSpec
-from canvas.pins.tables import SPLITS
 from canvas.ranges import Count, Share
 from canvas.styles.table import MAX_STRENGTH
 
 FeatureName = Literal["trunk", "first", "second"]
 """What whole sets are compared by: the judges' network, or an image tower of the text-image encoders."""
+
+Splits = Annotated[tuple[Literal["train", "unseen_product", "unseen_view", "unseen_both"], ...], MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +35,10 @@ class FeatureChoice:
 class CandidateSpec:
     """Candidates that are sampled, and the sheet of them."""
 
-    splits: tuple[str, ...]  # of the products that images are generated of
+    splits: Splits  # of the products that images are generated of
     products: Count  # pins
     seeds: Count  # images of each product and prompt
     sheet_items: Count
-
-    def __post_init__(self) -> None:
-        _check_splits("sample_candidates", self.splits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +51,7 @@ class EvaluationSpec:
     distance_side: int  # pixels in which images of one item are compared, a multiple of 32
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     mask_sizes: tuple[float, float]  # shares of the image from which a product is medium, large
-    slices: tuple[str, ...]  # columns of the evaluation
+    slices: tuple[Literal["category", "scene", "mask_size"], ...]  # columns of the evaluation
     min_items: Count  # of a slice that is compared with the champion's
     worst: Count  # images on the sheet of the lowest rewards
     batch_size: Count
@@ -63,38 +62,35 @@ class EvaluationSpec:
             raise ValueError(f"evaluate.distance_side is {self.distance_side}: the judge needs a multiple of 32")
         if not 0 < self.mask_sizes[0] < self.mask_sizes[1] < 1:
             raise ValueError(f"evaluate.mask_sizes are {self.mask_sizes}: give two shares of the image that rise")
-        if unknown := set(self.slices) - {"category", "scene", "mask_size"}:
-            raise ValueError(f"evaluate.slices has {sorted(unknown)}: it may have category, scene, mask_size")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackgroundEvaluationSpec:
     """Whose backgrounds `evaluate_backdrop` scores, and how."""
 
-    splits: tuple[str, ...]  # of the products that images are generated of
+    splits: Splits  # of the products that images are generated of
     products: Count  # pins
     seed: int  # of the first image; the others count on
     real_pins: Count  # held-out ones that generated images are compared with
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     grid_products: Count  # rows of the grid
 
-    def __post_init__(self) -> None:
-        _check_splits("evaluate_backdrop", self.splits)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleEvaluationSpec:
     """Products, style images and strengths that `evaluate_style` tries."""
 
-    splits: tuple[str, ...]  # of the products that images are generated of
-    style_splits: tuple[str, ...]  # of the style images
+    splits: Splits  # of the products that images are generated of
+    style_splits: Splits  # of the style images
     products: Count  # pins
     styles: Count  # style images of each product, one a scene
-    strengths: tuple[float, ...]  # beside 0, the model without a style; the first is the headline's
+    strengths: Annotated[
+        tuple[Annotated[float, Gt(0), Le(MAX_STRENGTH)], ...], MinLen(1)
+    ]  # beside 0, the model without a style; the first is the headline's
     layers: Literal["all", "style"]  # where the style is injected
     typical: Share  # how far style images are drawn to the nearest mined cluster, 0 to 1
     seeds: Count  # of each product, style and strength
-    headline_seeds: int  # of the first strength and of none, without a prompt: diversity takes two
+    headline_seeds: Annotated[int, Ge(2)]  # of the first strength and of none, without a prompt: diversity takes two
     sampling: SamplingSpec
     learnt_pins: Count  # real pins of the train split that the judge of products learns from
     real_pins: Count  # held-out ones that it is checked on, and generated images compared with
@@ -102,22 +98,9 @@ class StyleEvaluationSpec:
     seed: int
 
     def __post_init__(self) -> None:
-        _check_splits("evaluate_style", (*self.splits, *self.style_splits))
-        if self.headline_seeds < 2:
-            raise ValueError(
-                f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be 2 or more, as diversity takes two"
-            )
         if self.headline_seeds < self.seeds:
             raise ValueError(
                 f"evaluate_style.headline_seeds is {self.headline_seeds}: it must be {self.seeds}, as seeds is, or more"
             )
-        distinct = set(self.strengths)
-        if len(distinct) < max(1, len(self.strengths)) or not all(0 < value <= MAX_STRENGTH for value in distinct):
-            raise ValueError(
-                f"evaluate_style.strengths are {list(self.strengths)}: give different ones above 0, to {MAX_STRENGTH:g}"
-            )
-
-
-def _check_splits(section: str, splits: Collection[str]) -> None:
-    if not splits or not set(splits) <= set(SPLITS):
-        raise ValueError(f"{section} needs splits among {', '.join(SPLITS)}, not {list(splits)}")
+        if len(set(self.strengths)) < len(self.strengths):
+            raise ValueError(f"evaluate_style.strengths are {list(self.strengths)}: give each one once")

@@ -151,7 +151,7 @@ def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[dict[str, An
     ("changes", "message"),
     [
         ({"products": 0}, "'products' in section 'sample_candidates' is 0"),
-        ({"splits": ["test"]}, "splits among train"),
+        ({"splits": ["test"]}, "input should be 'train'"),
     ],
 )
 def test_params_that_cannot_be(changes: dict[str, Any], message: str) -> None:
