@@ -15,16 +15,17 @@ FeatureName = Literal["trunk", "first", "second"]
 """What whole sets are compared by: the judges' network, or an image tower of the text-image encoders."""
 
 Splits = Annotated[tuple[Literal["train", "unseen_product", "unseen_view", "unseen_both"], ...], MinLen(1)]
+Strengths = Annotated[tuple[Annotated[float, Gt(0), Le(MAX_STRENGTH)], ...], MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureChoice:
     """Features of each measure of whole sets."""
 
-    fid: FeatureName
-    kid: FeatureName
-    cmmd: FeatureName
-    vendi: FeatureName
+    fid: FeatureName  # of the Fréchet distance
+    kid: FeatureName  # of the kernel distance
+    cmmd: FeatureName  # of the CLIP distance
+    vendi: FeatureName  # of the diversity of a set
 
     @property
     def names(self) -> set[FeatureName]:
@@ -36,9 +37,9 @@ class CandidateSpec:
     """Candidates that are sampled, and the sheet of them."""
 
     splits: Splits  # of the products that images are generated of
-    products: Count  # pins
+    products: Count  # pins to generate images of
     seeds: Count  # images of each product and prompt
-    sheet_items: Count
+    sheet_items: Count  # products and prompts on the sheet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +55,7 @@ class EvaluationSpec:
     slices: tuple[Literal["category", "scene", "mask_size"], ...]  # columns of the evaluation
     min_items: Count  # of a slice that is compared with the champion's
     worst: Count  # images on the sheet of the lowest rewards
-    batch_size: Count
-    seed: int
+    batch_size: Count  # images at once
 
     def __post_init__(self) -> None:
         if self.distance_side < 32 or self.distance_side % 32:
@@ -69,7 +69,7 @@ class BackgroundEvaluationSpec:
     """Whose backgrounds `evaluate_backdrop` scores, and how."""
 
     splits: Splits  # of the products that images are generated of
-    products: Count  # pins
+    products: Count  # pins to generate images of
     seed: int  # of the first image; the others count on
     real_pins: Count  # held-out ones that generated images are compared with
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
@@ -82,20 +82,18 @@ class StyleEvaluationSpec:
 
     splits: Splits  # of the products that images are generated of
     style_splits: Splits  # of the style images
-    products: Count  # pins
+    products: Count  # pins to generate images of
     styles: Count  # style images of each product, one a scene
-    strengths: Annotated[
-        tuple[Annotated[float, Gt(0), Le(MAX_STRENGTH)], ...], MinLen(1)
-    ]  # beside 0, the model without a style; the first is the headline's
+    strengths: Strengths  # beside 0, the model without a style; the first is the headline's
     layers: Literal["all", "style"]  # where the style is injected
     typical: Share  # how far style images are drawn to the nearest mined cluster, 0 to 1
     seeds: Count  # of each product, style and strength
     headline_seeds: Annotated[int, Ge(2)]  # of the first strength and of none, without a prompt: diversity takes two
-    sampling: SamplingSpec
+    sampling: SamplingSpec  # how images are sampled
     learnt_pins: Count  # real pins of the train split that the judge of products learns from
     real_pins: Count  # held-out ones that it is checked on, and generated images compared with
     grid_products: Count  # of the grid; style images are the same for so many
-    seed: int
+    seed: int  # of the first image of a trial, of the judge's examples and of inserted products
 
     def __post_init__(self) -> None:
         if self.headline_seeds < self.seeds:
