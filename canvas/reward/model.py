@@ -70,9 +70,8 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pooled = 2 * REGIONS * sum(channels[-2:])
         photo_width = 2 * REGIONS * sum(WIDTHS[layer] for layer in photo_layers)
         self.photo = PhotoFeatures(photo_layers) if photo_layers else None
-        self.photo_scale = (
-            nn.Sequential(nn.BatchNorm1d(photo_width), nn.Dropout(PHOTO_DROPOUT)) if photo_layers else None
-        )
+        if photo_layers:
+            self.photo_scale = nn.Sequential(nn.BatchNorm1d(photo_width), nn.Dropout(PHOTO_DROPOUT))
         self.answers = nn.Sequential(
             nn.Linear(pooled + photo_width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
         )
