@@ -37,15 +37,9 @@ def train_reward(
     from canvas.pins.images import encode_png
     from canvas.reward.human_comparisons import read_human_comparisons
     from canvas.reward.objective import set_calibration
-    from canvas.reward.product_views import RewardTables
+    from canvas.reward.product_views import UNSEEN_PRODUCT_SPLITS, RewardTables
     from canvas.reward.synthetic_judgments import write_synthetic_judgments
-    from canvas.reward.training import (
-        HELD_OUT_SPLITS,
-        SCORED_SETS,
-        build_comparison_sets,
-        draw_reward_sheet,
-        fit_reward,
-    )
+    from canvas.reward.training import SCORED_SETS, build_comparison_sets, draw_reward_sheet, fit_reward
     from evaluation.measures.rewards import (
         compute_human_metrics,
         compute_reward_metrics,
@@ -54,7 +48,7 @@ def train_reward(
     )
 
     params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
-    human = read_human_comparisons(preferences.path, pins.path, held_out=HELD_OUT_SPLITS, side=reward.image_size)
+    human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)
     use_human = params.human_share > 0 and human.train_judgments >= params.min_human
     tables = RewardTables(pins=pins.path, kept=kept.path, truth=truth.path, masks=masks.path, captions=captions.path)
     sets = build_comparison_sets(tables, params, spec, reward, human.products if use_human else frozenset())

@@ -16,6 +16,8 @@ from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import Pixels, composite_on_white, decode_image
 from canvas.pins.masks import Mask, decode_mask
 
+UNSEEN_PRODUCT_SPLITS = ("unseen_product", "unseen_both")  # whose products nobody trains on
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardTables:

@@ -19,13 +19,18 @@ from canvas.reward.corruptions import CORRUPTIONS
 from canvas.reward.human_comparisons import HumanComparisons
 from canvas.reward.model import RewardModel, build_reward, predict_scores
 from canvas.reward.objective import RewardObjective
-from canvas.reward.product_views import ProductView, RewardTables, load_background_views, load_product_views
+from canvas.reward.product_views import (
+    UNSEEN_PRODUCT_SPLITS,
+    ProductView,
+    RewardTables,
+    load_background_views,
+    load_product_views,
+)
 from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 
 SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")  # of comparisons that the metrics are computed on
-HELD_OUT_SPLITS = ("unseen_product", "unseen_both")  # whose products nobody trains on
 CALIBRATION_SPLITS = ("unseen_view",)  # of images that nobody trains on, of products that training knows
 MAX_BACKGROUNDS = 64  # that the model tells from the one asked for
 
@@ -47,7 +52,7 @@ def build_comparison_sets(
     """
     kinds, side = select_trained_kinds(params.held_out_kinds), reward.image_size
     views = load_product_views(paths, splits=("train",), side=side, count=params.pins)
-    held_out = load_product_views(paths, splits=HELD_OUT_SPLITS, side=side, count=params.scored_pins)
+    held_out = load_product_views(paths, splits=UNSEEN_PRODUCT_SPLITS, side=side, count=params.scored_pins)
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
     scored = [view for view in halves[1] if (view.product_id or view.pin_id) not in human_products] or halves[1]
     unseen = load_product_views(paths, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)
