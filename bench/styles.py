@@ -22,7 +22,8 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from bench.measurement import ROOT, measure_in_subprocess, print_table, read_peak_mb
 from canvas.features.vectors import Vectors, normalize_vectors
-from canvas.styles.clusters import ClusterSpec, build_kmeans, compute_criterion
+from canvas.styles.clusters import build_kmeans, compute_criterion
+from canvas.styles.spec import ClusterSpec
 from canvas.uve.spec import UveSpec
 from lifecycle.declare.params import load_sections, read_section
 

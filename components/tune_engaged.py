@@ -44,8 +44,7 @@ def tune_engaged(
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.engagement import EngagementSelection
-    from canvas.shards.rows import ShardRows
+    from canvas.shards.rows import EngagementSelection, ShardRows
 
     params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     selection = EngagementSelection(rows.index, params.rule)

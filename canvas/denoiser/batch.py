@@ -50,8 +50,7 @@ def build_batches(
     shards: ShardRows, rows: Iterable[ShardRow], masks: MaskKind, batch_size: int, seed: int
 ) -> BucketBatches[DenoiserBatch]:
     """Build the batches of a training on those rows, whose neighbours in time are neighbours on disk."""
-
-    def read(chosen: Sequence[int]) -> DenoiserBatch:
-        return read_batch(shards, chosen, masks)
-
-    return BucketBatches(read, group_by_bucket(rows), batch_size, seed, shards=shards.sizes)
+    buckets = group_by_bucket(rows)
+    return BucketBatches(
+        lambda chosen: read_batch(shards, chosen, masks), buckets, batch_size, seed, shards=shards.sizes
+    )

@@ -51,8 +51,7 @@ def has_image_prompt(unet: nn.Module) -> bool:
 
 def get_embedding_width(unet: UNet2DConditionModel) -> int:
     """Return the width E of the embeddings that the UNet reads."""
-    width: int = get_projection(unet).image_embeds.in_features
-    return width
+    return int(get_projection(unet).image_embeds.in_features)
 
 
 def add_image_prompt(unet: UNet2DConditionModel, width: int) -> UNet2DConditionModel:

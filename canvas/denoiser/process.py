@@ -33,7 +33,7 @@ class Flow:
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Return the latents at `timesteps`."""
-        sigma = _expand_to_latents(timesteps / self.train_timesteps)
+        sigma = (timesteps / self.train_timesteps)[:, None, None, None]
         return (1 - sigma) * clean + sigma * noise
 
     def compute_target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -76,8 +76,8 @@ class Diffusion:
         return ratio.clamp(max=self.gamma) / (ratio if self.prediction == "eps" else ratio + 1)
 
     def _compute_amplitudes(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        signal = self.signal.to(timesteps.device)[timesteps]
-        return _expand_to_latents(signal.sqrt()), _expand_to_latents((1 - signal).sqrt())
+        signal = self.signal.to(timesteps.device)[timesteps][:, None, None, None]
+        return signal.sqrt(), (1 - signal).sqrt()
 
 
 def build_process(spec: DiffusionSpec) -> Flow | Diffusion:
@@ -100,7 +100,3 @@ def build_training_scheduler(spec: DiffusionSpec) -> SchedulerMixin:
         clip_sample=False,
         set_alpha_to_one=True,
     )
-
-
-def _expand_to_latents(values: torch.Tensor) -> torch.Tensor:
-    return values[:, None, None, None]

@@ -75,14 +75,8 @@ class LatentSampler:
     ) -> torch.Tensor:
         """Return raw latents from unit noise (N, C, h, w), in the noise's number format.
 
-        Args:
-            noise: (N, C, h, w).
-            condition: What the denoiser is conditioned on.
-            on_step: Called after every step, with normalised latents.
-            selectors: Steps done -> which latents to go on with; fewer than N come back.
-
-        Raises:
-            ValueError: For `selectors` with a scheduler that remembers earlier steps.
+        `on_step` gets normalised latents after every step. `selectors`: steps done -> which latents to go on with;
+        fewer than N come back. Raises ValueError for `selectors` with a scheduler that remembers earlier steps.
         """
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
         with (

@@ -62,7 +62,15 @@ def run_unet(unet: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, con
 def build_unet_config(
     spec: UNetSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
 ) -> dict[str, Any]:
-    """Return the diffusers config of a text-to-image UNet with SDXL's conditioning."""
+    """Return the diffusers config of a text-to-image UNet with SDXL's conditioning.
+
+    Args:
+        spec: Widths and depths.
+        latent_channels: Channels of the latents.
+        sample_size: Side of the latents in training.
+        text_width: Channels of the concatenated hidden states.
+        pooled_width: Channels of the pooled text.
+    """
     attention = [layers > 0 for layers in spec.transformer_layers]
     return {
         "sample_size": sample_size,
@@ -83,28 +91,12 @@ def build_unet_config(
     }
 
 
-def build_denoiser(
-    spec: UNetSpec, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
-) -> UNet2DConditionModel:
-    """Build a text-to-image denoiser, random or from `spec.init_from`.
+def build_denoiser(spec: UNetSpec, **sizes: int) -> UNet2DConditionModel:
+    """Build a text-to-image denoiser of `sizes`, as `build_unet_config` takes them, random or from `spec.init_from`.
 
-    Args:
-        spec: Widths and depths.
-        latent_channels: Channels of the latents.
-        sample_size: Side of the latents in training.
-        text_width: Channels of the concatenated hidden states.
-        pooled_width: Channels of the pooled text.
-
-    Raises:
-        ValueError: The public weights are of another architecture, so the spec's values would be ignored.
+    Raises ValueError if the public weights are of another architecture: the spec's values would be ignored.
     """
-    config = build_unet_config(
-        spec,
-        latent_channels=latent_channels,
-        sample_size=sample_size,
-        text_width=text_width,
-        pooled_width=pooled_width,
-    )
+    config = build_unet_config(spec, **sizes)
     if spec.init_from is None:
         return UNet2DConditionModel(**config)
     unet = load_denoiser(spec.init_from)

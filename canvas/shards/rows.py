@@ -1,4 +1,4 @@
-"""Rows of training shards by what is known of their pins, and batches of chosen rows, one shape a batch."""
+"""Rows of training shards, their selection by what is known of their pins, and batches of one shape each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 from canvas.shards.files import Shards
+from canvas.shards.spec import EngagementRule
 from canvas.train.data import B, Order
 
 T = TypeVar("T")
@@ -98,6 +99,42 @@ def batch_by_bucket(rows: Iterable[ShardRow], batch_size: int) -> list[list[int]
         for numbers in group_by_bucket(rows).values()
         for first in range(0, len(numbers), batch_size)
     ]
+
+
+class EngagementSelection:
+    """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all."""
+
+    def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
+        self.rule = rule
+        pins = [row for row in rows if row.view == 0 and row.split == "train"]  # their other views repeat them
+        self._rates = sorted((self.compute_rate(row) for row in pins if self._is_eligible(row)), reverse=True)
+        if not self._rates:
+            raise ValueError(
+                f"no promoted product pin of the train split has {rule.min_impressions} impressions: lower "
+                "min_impressions"
+            )
+        self.threshold = self._rates[max(1, round(rule.share * len(self._rates))) - 1]
+
+    def __call__(self, row: ShardRow) -> bool:
+        return self._is_eligible(row) and self.compute_rate(row) >= self.threshold
+
+    def compute_rate(self, row: ShardRow) -> float:
+        """Return the engagement by impression."""
+        return (self.rule.saves_weight * row.saves + row.clicks) / row.impressions
+
+    def compute_metrics(self) -> dict[str, Any]:
+        """Compare the selection of the train split with what it was selected from, in pins."""
+        selected = [rate for rate in self._rates if rate >= self.threshold]
+        return {
+            "candidates": len(self._rates),
+            "selected": len(selected),
+            "threshold": self.threshold,
+            "mean_rate_of_candidates": sum(self._rates) / len(self._rates),
+            "mean_rate_of_selected": sum(selected) / len(selected),
+        }
+
+    def _is_eligible(self, row: ShardRow) -> bool:
+        return row.promoted and row.kind == "product" and row.impressions >= self.rule.min_impressions
 
 
 class BucketBatches(Generic[B]):

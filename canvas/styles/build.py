@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from canvas.features.vectors import normalize_vectors
 from canvas.styles.coherence import CoherenceTest, compare_coherences, compute_coherence
-from canvas.styles.limits import StyleLimits
 from canvas.styles.mining import EmbeddedPins, Group
 from canvas.styles.names import has_phrase, name_groups, number_repeats
+from canvas.styles.spec import StyleLimits
 from canvas.styles.table import Style
 
 

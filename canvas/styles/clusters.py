@@ -4,38 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from annotated_types import Ge, MinLen
 from numpy.typing import NDArray
 
 from canvas.features.vectors import Vectors, normalize_vectors
-from canvas.ranges import Count
+from canvas.styles.spec import ClusterSpec, Criterion
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
-Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
-
 SHRINKAGE = 5
 """Number of a product's pins at which half of its mean counts: the mean of a few is mostly their style."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterSpec:
-    """K-means over several numbers of clusters; the criterion takes the best."""
-
-    numbers: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)]  # of clusters to try
-    criterion: Criterion  # by which the number is chosen
-    criterion_pins: int  # that it is computed on, at most: a silhouette takes time and memory with their square
-    batch_size: Count | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
-    restarts: Count  # of k-means, of which the best is kept
-    seed: int  # of k-means, and of the pins that the criterion is computed on
-
-    def __post_init__(self) -> None:
-        if self.criterion_pins <= (largest := max(self.numbers, default=0)):
-            raise ValueError(f"clusters.criterion_pins is {self.criterion_pins}: give more than the {largest} clusters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,16 +50,10 @@ def compare_coherences(vectors: Vectors, groups: Mapping[str, Sequence[int]], se
         if coherence is None:
             continue
         if size not in random_coherences:
-            random_coherences[size] = _sample_coherences(vectors, size, np.random.default_rng([seed, size]))
+            rng = np.random.default_rng([seed, size])
+            sets = (rng.choice(len(vectors), size, replace=False, shuffle=False) for _ in range(RANDOM_SETS))
+            random_coherences[size] = np.array([compute_coherence(vectors[own]) for own in sets], np.float64)
         as_coherent = int((random_coherences[size] >= coherence - 1e-9).sum())
         random = float(random_coherences[size].mean())
         tests[name] = CoherenceTest(coherence, random, (1 + as_coherent) / (1 + RANDOM_SETS))
     return tests
-
-
-def _sample_coherences(vectors: Vectors, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    coherences = [
-        compute_coherence(vectors[rng.choice(len(vectors), size, replace=False, shuffle=False)])
-        for _ in range(RANDOM_SETS)
-    ]
-    return np.array(coherences, dtype=np.float64)

@@ -14,7 +14,7 @@ from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
 from canvas.denoiser.spec import SamplingSpec
 from canvas.shards.spec import EncodingSpec
-from canvas.styles.clusters import ClusterSpec
+from canvas.styles.spec import ClusterSpec
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
 from pipelines.plan.activations import run_denoiser

@@ -335,7 +335,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("assemble", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
         ("assemble", {"section": "sampling", "guidance_stop": 1.5}, "'sampling' is 1.5: it must be at most 1"),
         ("assemble", {"section": "sampling", "scheduler": "ddim"}, "unknown scheduler 'ddim': this denoiser samples"),
-        ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"prompts is \[\]"),
+        ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"'prompts' in section 'backgrounds' is \[\]"),
         (
             "evaluate_style",
             {"sampling": {"guidance_stop": -1}},

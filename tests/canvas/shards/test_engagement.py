@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from canvas.shards.engagement import EngagementSelection
-from canvas.shards.rows import ShardRow
+from canvas.shards.rows import EngagementSelection, ShardRow
 from canvas.shards.spec import EngagementRule
 from lifecycle.declare.params import read_section
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from canvas.features.vectors import normalize_vectors
-from canvas.styles.clusters import ClusterSpec, cluster_vectors, compute_descriptors
+from canvas.styles.clusters import cluster_vectors, compute_descriptors
+from canvas.styles.spec import ClusterSpec
 from lifecycle.declare.params import read_section
 
 SPEC = {

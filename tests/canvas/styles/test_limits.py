@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from canvas.styles.coherence import CoherenceTest
-from canvas.styles.limits import StyleLimits
+from canvas.styles.spec import StyleLimits
 from canvas.styles.table import Style
 from lifecycle.declare.params import read_section
 
