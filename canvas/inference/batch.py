@@ -82,6 +82,8 @@ def iterate_images(
     `text_to_image` None: the pipeline's denoiser and decoder.
     """
     unet, scheduler = text_to_image or (pipeline.unet, pipeline.get_scheduler())
+    decoder = None if text_to_image is not None else pipeline.decoder
+    device = pipeline.device  # diffusers looks through all parts for it
     sampler = LatentSampler(
         unet=unet,
         scheduler=scheduler,
@@ -97,8 +99,12 @@ def iterate_images(
         masked_latents = members[0].condition.masked_latents
         assert masked_latents is not None
         seeds = [member.request.seed for member in members]
-        latents = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, pipeline.device), condition)
-        features = None if text_to_image is not None else _encode_products(pipeline, members)
+        latents = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, device), condition)
+        features = None
+        if decoder is not None:  # encoded anew in every pass, as features are large
+            framed = [member.framed.to(device) for member in members]
+            levels = [decoder.encode_condition(product.pixels, product.mask, product.alpha) for product in framed]
+            features = [torch.cat(level) for level in zip(*levels, strict=True)]
         products = [member.request.product for member in members]
         images = decode_composites(pipeline, latents, features, members[0].framed.frame, products)
         yield from zip(places, images, strict=True)
@@ -142,14 +148,3 @@ def concatenate_conditions(conditions: Sequence[Condition], *, with_product: boo
         columns[field.name] = torch.cat(values) if values and kept else None
     scales = conditions[0].image_scales if with_product else None  # the same in all of a pass
     return Condition(**columns, image_scales=scales)  # type: ignore[arg-type]
-
-
-def _encode_products(pipeline: CanvasPipeline, members: Sequence[EncodedRequest]) -> list[torch.Tensor] | None:
-    """Encode for the conditional decoder, if there is one: anew in every pass, as features are large."""
-    decoder = pipeline.decoder
-    if decoder is None:
-        return None
-    device = pipeline.device  # diffusers looks through all parts for it
-    products = [member.framed.to(device) for member in members]
-    features = [decoder.encode_condition(product.pixels, product.mask, product.alpha) for product in products]
-    return [torch.cat(level) for level in zip(*features, strict=True)]

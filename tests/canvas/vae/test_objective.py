@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import open_clip
 import pytest
 import torch
@@ -17,6 +19,7 @@ from canvas.vae.objective import (
     hinge_discriminator_loss,
 )
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec
+from tests.canvas.train.subject import SPEC
 from tests.canvas.vae.test_model import PIXEL
 
 WEIGHTS = ReconstructionSpec(l1=1.0, l2=0.5, spectrum=0.1, features=0.0)
@@ -114,7 +117,6 @@ def test_objective_falls_when_followed():
 def test_adversary_starts_late_in_the_loop(tmp_path):
     from canvas.train.data import TensorBatches
     from canvas.train.loop import fit
-    from canvas.train.spec import TrainSpec
 
     torch.manual_seed(0)
     vae = build_vae(PIXEL, sample_size=32)
@@ -124,25 +126,7 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
     assert adversary is not None
     before = {name: weight.detach().clone() for name, weight in adversary.model.named_parameters()}
     objective = ReconstructionObjective(loss, kl=1e-3)
-    spec = TrainSpec(
-        steps=6,
-        batch_size=2,
-        accumulate=1,
-        learning_rate=1e-3,
-        warmup_steps=0,
-        schedule="constant",
-        weight_decay=0.0,
-        clip_norm=1.0,
-        precision="fp32",
-        channels_last=False,
-        compile=False,
-        parallel="none",
-        ema=(),
-        checkpoint_every=3,
-        log_every=1,
-        sample_every=3,
-        seed=0,
-    )
+    spec = replace(SPEC, steps=6, batch_size=2, learning_rate=1e-3, weight_decay=0.0, log_every=1, sample_every=3)
     batches = TensorBatches({"pin_id": list("abcd"), "images": tensor_to_bytes(_textures(4))}, batch_size=2, seed=0)
     told: dict[int, dict[str, float]] = {}
     fit(
