@@ -53,12 +53,13 @@ def effort(options: argparse.Namespace, root: Path) -> int:
 
 def local(options: argparse.Namespace, root: Path) -> int:
     """Run a compiled pipeline here and print its outputs."""
-    from pipelines.local import print_outputs, run_local
+    from pipelines.local import list_outputs, run_local
 
     stages = load_project_stages()
     if stale := find_drift(root, build_graph_files(root, stages)):
         raise ValueError(f"{', '.join(map(str, stale))} no longer fits the stages: run `make graph` first")
-    print_outputs(run_local(root, stages, options.profile, options.pipeline), stages)
+    folder = run_local(root, stages, options.profile, options.pipeline)
+    print(*list_outputs(folder, stages), f"Everything lies in {folder}", sep="\n")
     return 0
 
 

@@ -24,7 +24,7 @@ PLACE = Path(".work/kfp_local")
 def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: Pipeline = "train") -> Path:
     """Run `compiled/<pipeline>.yaml` with the profile's parameters; returns the directory of its tasks' outputs.
 
-    What `promote` reads of `train` is what the last local run of `train` made, or without one what DVC made. The
+    `promote` reads the outputs of the last local run of `train`, or without one those of DVC. The
     outputs of an earlier run of the same pipeline are removed first. `ValueError` for a missing input,
     `RuntimeError` naming the task for one that failed (its own message stands above it).
     """
@@ -34,7 +34,8 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     if not own:
         raise ValueError(f"pipeline {pipeline!r} has no stages")
     place = root / PLACE
-    uris = _find_local_uris(root, own, _find_outputs(place, stages) if pipeline != "train" else {})
+    train_run = next(place.glob("canvas-train-*"), None) if pipeline != "train" else None
+    uris = _find_local_uris(root, own, _find_outputs(train_run, stages) if train_run else {})
     arguments = build_arguments(own, load_checked_sections(root, profile, stages), uris)
     for earlier in place.glob(f"canvas-{pipeline}-*"):
         shutil.rmtree(earlier, ignore_errors=True)
@@ -60,12 +61,9 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
 
 def list_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> Iterator[str]:
     """Yield a line on each output of a local run: stage, artifact, size, and how many numbers a metrics file has."""
-    for stage in stages:
-        for argument, artifact in stage.outputs.items():
-            path = folder / stage.name.replace("_", "-") / argument
-            if path.exists():
-                note = f", {len(read_metrics(path))} numbers" if issubclass(artifact, Metrics) else ""
-                yield f"{stage.name:20} {artifact.path:32} {_count_bytes(path):>12,} bytes{note}"
+    for artifact, (stage, path) in _find_outputs(folder, stages).items():
+        note = f", {len(read_metrics(path))} numbers" if issubclass(artifact, Metrics) else ""
+        yield f"{stage:20} {artifact.path:32} {_count_bytes(path):>12,} bytes{note}"
 
 
 def _remove_retries(compiled: Path) -> str:
@@ -76,22 +74,22 @@ def _remove_retries(compiled: Path) -> str:
     return yaml.safe_dump_all([specification, *platform], sort_keys=False)
 
 
-def _find_outputs(place: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], Path]:
-    """Artifact -> where the last local run of `train` left it; nothing if there was none."""
-    run = next(place.glob("canvas-train-*"), None)
-    places = {
-        artifact: run / stage.name.replace("_", "-") / argument
-        for stage in (stages if run else ())
+def _find_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artifact], tuple[str, Path]]:
+    """Return artifact -> stage and place, of what a local run wrote."""
+    return {
+        artifact: (stage.name, path)
+        for stage in stages
         for argument, artifact in stage.outputs.items()
-        if run
+        if (path := folder / stage.name.replace("_", "-") / argument).exists()
     }
-    return {artifact: path for artifact, path in places.items() if path.exists()}
 
 
-def _find_local_uris(root: Path, own: Sequence[Stage[Any]], outputs: Mapping[type[Artifact], Path]) -> dict[str, str]:
+def _find_local_uris(
+    root: Path, own: Sequence[Stage[Any]], outputs: Mapping[type[Artifact], tuple[str, Path]]
+) -> dict[str, str]:
     uris = {}
     for name, artifact in list_imports(own).items():
-        path = outputs.get(artifact, root / artifact.path)
+        _, path = outputs.get(artifact, ("", root / artifact.path))
         if not path.exists():
             pinned = issubclass(artifact, Pinned)
             remedy = "run `make data` (or `dvc pull" if pinned else "run the train pipeline (or `dvc repro"
@@ -103,8 +101,3 @@ def _find_local_uris(root: Path, own: Sequence[Stage[Any]], outputs: Mapping[typ
 def _count_bytes(path: Path) -> int:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
-
-
-def print_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> None:
-    """Print what a local run wrote."""
-    print(*list_outputs(folder, stages), f"Everything lies in {folder}", sep="\n")

@@ -70,15 +70,15 @@ def test_every_item_has_a_challenger_and_a_pasted_product(made: tuple[Path, list
     assert all(row["prompt"].endswith(("in a forest", "in a lobby")) for row in rows)
 
 
-def test_products_stay_as_they_are_on_other_pictures(made: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_products_stay_as_they_are_on_other_images(made: tuple[Path, list[dict[str, Any]]]) -> None:
     root, rows = made
     pins = {row["pin_id"]: row["image"] for row in tables.read(root / "artifacts" / "pins").to_pylist()}
     for row in rows:
-        original, picture = decode_image(pins[row["pin_id"]]), decode_image(row["image"])
-        assert picture.size == original.size
+        original, image = decode_image(pins[row["pin_id"]]), decode_image(row["image"])
+        assert image.size == original.size
         mask = decode_mask(row["mask"])
         product = build_masked_product(original, mask)
-        difference = np.abs(np.array(picture).astype(int) - product.pixels)[product.core].max()
+        difference = np.abs(np.array(image).astype(int) - product.pixels)[product.core].max()
         assert (difference == 0) == (row["model"] != "spoiled"), (row["model"], difference)
 
 
@@ -91,12 +91,12 @@ def test_the_packet_is_blind_and_complete(made: tuple[Path, list[dict[str, Any]]
     packet = read_packet(root / "artifacts" / "packet")
     assert len(packet.items) == 3 + 1 + 1
     assert sorted(path.name for path in (root / "artifacts" / "packet").rglob("*") if path.is_file()) == sorted(
-        ["packet.json", *(item.picture.name for item in packet.items)]
+        ["packet.json", *(item.image.name for item in packet.items)]
     )
     for item in packet.items:
-        with Image.open(io.BytesIO(item.picture.read_bytes())) as picture:
-            assert picture.width > 800
-            assert not picture.info
+        with Image.open(io.BytesIO(item.image.read_bytes())) as image:
+            assert image.width > 800
+            assert not image.info
 
 
 def test_the_key_opens_the_packet(made: tuple[Path, list[dict[str, Any]]]) -> None:

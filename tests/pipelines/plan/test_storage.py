@@ -104,7 +104,7 @@ def test_the_index_of_shards_is_made_in_so_many_bytes(tmp_path: Path, monkeypatc
         """Shards of which the table alone is there."""
 
         def __init__(self, path: Path) -> None:
-            self.table = path / "rows.parquet"
+            self.table, self.sizes = path / "rows.parquet", ()
 
     monkeypatch.setattr(rows, "Shards", TableOfShards)
     assert measure_peak(lambda: rows.ShardRows(tmp_path)) / COUNT == pytest.approx(INDEX_ROW_BYTES, rel=0.1)
