@@ -34,8 +34,8 @@ def write_pins(count: int | None, folder: Path) -> int:
         tables.Writer(folder / "artifacts" / "truth", tables.TRUTH) as truth,
     ):
         for rows in render_pins(showroom, threads=2):
-            pins.add(rows.pins)
-            truth.add(rows.truth)
+            pins.add(rows[0])
+            truth.add(rows[1])
     return int(spec.pins)
 
 

@@ -62,8 +62,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `pins` and `truth` of a painted showroom, and `out`: what the stage made of them."""
     folder = tmp_path_factory.mktemp("filter")
     batches = list(render_pins(load_showroom(write_showroom_files(folder), SPEC, seed=0), threads=2))
-    tables.write(folder / "pins", [batch.pins for batch in batches], tables.PINS)
-    tables.write(folder / "truth", [batch.truth for batch in batches], tables.TRUTH)
+    tables.write(folder / "pins", [pins for pins, _ in batches], tables.PINS)
+    tables.write(folder / "truth", [truth for _, truth in batches], tables.TRUTH)
     run(folder / "pins", folder / "truth", folder / "out")
     return folder
 

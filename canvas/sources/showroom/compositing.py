@@ -82,11 +82,7 @@ def composite_over(top: FloatPixels, alpha: FloatPixels, below: FloatPixels) -> 
 
 
 def relight_product(paste: Paste, background: FloatPixels, light_from_right: float) -> FloatPixels:
-    """Return the product's colour in the light of the scene.
-
-    Tint and brightness of the background are mildly taken over, with a gentle slope towards the light
-    (`light_from_right` in -1..1).
-    """
+    """Give the product the scene's tint and brightness, mildly, with a slope towards `light_from_right` in -1..1."""
     ambient = srgb_to_linear(background).mean((0, 1))
     luminance = float(ambient @ np.array([0.2126, 0.7152, 0.0722]))
     tint = (ambient / max(luminance, 1e-3)) ** 0.3

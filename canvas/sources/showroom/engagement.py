@@ -41,10 +41,7 @@ def compute_fit(category: str, scene: str | None) -> float:
 
 
 def sample_engagement(category: str, scene: str | None, defect: str | None, rng: np.random.Generator) -> Engagement:
-    """Draw the figures of one pin: log-normal impressions, binomial saves and clicks.
-
-    Their rates grow fourfold from the worst fit to the best.
-    """
+    """Draw log-normal impressions, binomial saves and clicks; rates grow fourfold from the worst fit to the best."""
     is_product = category in SCENE_FIT
     promoted = bool(is_product and rng.random() < 0.3)
     impressions = int(rng.lognormal(7.5 if promoted else 6.3, 0.8)) + 20

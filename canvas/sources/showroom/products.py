@@ -46,17 +46,13 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """A cropped product. `color` [h, w, 3] sRGB in 0..1 is defined where `soft` > 0.
-
-    `matte` [h, w] in 0..1 is the product's opacity (glass lets light through), `soft` the same with the
-    shadow and reflection that are baked into the file; `box` is the product within the crop.
-    """
+    """A cropped product."""
 
     source: CutoutSource
-    color: FloatPixels
-    matte: FloatPixels
-    soft: FloatPixels
-    box: Box
+    color: FloatPixels  # [h, w, 3] sRGB in 0..1, defined where `soft` > 0
+    matte: FloatPixels  # [h, w] opacity of the product in 0..1: glass lets light through
+    soft: FloatPixels  # [h, w] the same with the shadow and reflection that are baked into the file
+    box: Box  # of the product within the crop
 
 
 def _make_sources(*files: str, mirrors: bool = False) -> tuple[CutoutSource, ...]:
@@ -122,17 +118,16 @@ def load_products(folder: Path) -> tuple[Product, ...]:
     for key, sources in CATALOGUE.items():
         fields = fields_of["product.product", key]
         category = fields_of["product.category", int(fields["category"])]["name"]
-        products.append(
-            Product(
-                product_id=f"saleor-{key}",
-                name=NAMES.get(key, fields["name"]),
-                category=category,
-                description=fields["description"],
-                hangs=category in HANGING_CATEGORIES,
-                held_out=key in HELD_OUT_PRODUCTS,
-                cutouts=tuple(_load_cutout(folder / "products", source) for source in sources),
-            )
+        product = Product(
+            product_id=f"saleor-{key}",
+            name=NAMES.get(key, fields["name"]),
+            category=category,
+            description=fields["description"],
+            hangs=category in HANGING_CATEGORIES,
+            held_out=key in HELD_OUT_PRODUCTS,
+            cutouts=tuple(_load_cutout(folder / "products", source) for source in sources),
         )
+        products.append(product)
     return tuple(products)
 
 

@@ -50,30 +50,22 @@ class Showroom:
     panoramas: dict[str, Panorama]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Some pins (tables.PINS) and, row by row, their truth (tables.TRUTH)."""
-
-    pins: pa.RecordBatch
-    truth: pa.RecordBatch
-
-
 def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
     """Load the package files in `folder` (data/showroom) and plan the pins; `ValueError` if a file is missing."""
     panoramas = {scene.file: load_panorama(folder / "scenes" / f"{scene.file}_1k.jpg") for scene in SCENES}
     return Showroom(seed, plan_pins(spec, seed, load_products(folder)), panoramas)
 
 
-def render_pins(showroom: Showroom, threads: int) -> Iterator[Rows]:
-    """Render all pins in order, BATCH_SIZE at a time on `threads` threads; two batches are in memory at a time."""
+def render_pins(showroom: Showroom, threads: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Render all pins (tables.PINS) and, row by row, their truth (tables.TRUTH), in order, on `threads` threads.
+
+    Yields BATCH_SIZE rows at a time; two batches are in memory at a time.
+    """
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(showroom.plans), BATCH_SIZE):
             plans = showroom.plans[start : start + BATCH_SIZE]
             pins, truth = zip(*pool.map(lambda plan: render_pin(showroom, plan), plans), strict=True)
-            yield Rows(
-                pa.RecordBatch.from_pylist(list(pins), schema=tables.PINS),
-                pa.RecordBatch.from_pylist(list(truth), schema=tables.TRUTH),
-            )
+            yield pa.Table.from_pylist(pins, tables.PINS), pa.Table.from_pylist(truth, tables.TRUTH)
 
 
 def write_showroom(folder: Path, spec: ShowroomSpec, seed: int, threads: int, pins: Path, truth: Path) -> None:
@@ -85,17 +77,14 @@ def write_showroom(folder: Path, spec: ShowroomSpec, seed: int, threads: int, pi
         tqdm(total=spec.pins, desc="render", unit="pin") as bar,
     ):
         for rows in render_pins(showroom, threads):
-            pin_rows.add(rows.pins)
-            truth_rows.add(rows.truth)
-            bar.update(rows.pins.num_rows)
-
-
-def format_pin_id(seed: int, index: int) -> str:
-    return f"showroom-{seed}-{index:06d}"
+            pin_rows.add(rows[0])
+            truth_rows.add(rows[1])
+            bar.update(rows[0].num_rows)
 
 
 def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[str, Any]]:
     """Render one row of tables.PINS and its row of tables.TRUTH."""
+    name = f"showroom-{showroom.seed}-{{:06d}}"
     origin = plan.index if plan.copy_of is None else plan.copy_of
     rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
     view = None
@@ -124,7 +113,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
     category = plan.product.category if plan.product else PLACES_CATEGORY
     scene = plan.scene.words if plan.scene else None
     pin = {
-        "pin_id": format_pin_id(showroom.seed, plan.index),
+        "pin_id": name.format(plan.index),
         "image": data,
         "width": width,
         "height": height,
@@ -147,7 +136,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "alpha": None if alpha is None else encode_png(Image.fromarray(alpha)),
         "background": None if before is None else encode_jpeg(Image.fromarray(before), JPEG_QUALITY),
         "defect": plan.defect,
-        "copy_of": None if plan.copy_of is None else format_pin_id(showroom.seed, plan.copy_of),
+        "copy_of": None if plan.copy_of is None else name.format(plan.copy_of),
     }
     return pin, truth
 

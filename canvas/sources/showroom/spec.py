@@ -23,15 +23,12 @@ DEFECTS = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One panorama. `words` is how truth names it, `place` how a sentence does; both hold the same words.
-
-    The sector of SECTOR degrees round `held_out_yaw` is for the unseen views only.
-    """
+    """One panorama."""
 
     file: str
-    words: str
-    place: str
-    held_out_yaw: float
+    words: str  # how truth names it
+    place: str  # how a sentence names it: the same words after a preposition
+    held_out_yaw: float  # degrees; the sector of SECTOR degrees round it is for the unseen views only
 
 
 SECTOR = 90.0

@@ -43,10 +43,7 @@ def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generato
 
 
 def _sample_view(plan: PinPlan, rng: np.random.Generator, spread: float) -> CameraView | None:
-    """Draw a view whose every pixel lies outside the scene's held-out sector or, in the unseen-view splits, inside it.
-
-    None if the drawn camera sees too much for that.
-    """
+    """Draw a view outside the held-out sector (unseen views: inside it); None if the camera sees too much for that."""
     assert plan.scene is not None
     width, height = plan.size
     low, high = (-18, 10) if plan.product is None else (-10, 6) if plan.product.hangs else (-16, -4)

@@ -29,9 +29,7 @@ def showroom(showroom_files: Path) -> Showroom:
 @pytest.fixture(scope="module")
 def rows(showroom: Showroom) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [
-        pair
-        for batch in render_pins(showroom, 2)
-        for pair in zip(batch.pins.to_pylist(), batch.truth.to_pylist(), strict=True)
+        pair for batch in render_pins(showroom, 2) for pair in zip(*(table.to_pylist() for table in batch), strict=True)
     ]
 
 
@@ -39,7 +37,7 @@ Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def test_threads_and_order_do_not_change_a_byte(showroom: Showroom, rows: Pairs) -> None:
-    again = [row for batch in render_pins(showroom, 1) for row in batch.pins.to_pylist()]
+    again = [row for pins, _ in render_pins(showroom, 1) for row in pins.to_pylist()]
     assert again == [pin for pin, _ in rows]
 
 
@@ -133,7 +131,7 @@ def test_defects_are_there(rows: Pairs) -> None:
 
 def test_another_seed_gives_other_pins(showroom: Showroom, products: tuple[Product, ...], rows: Pairs) -> None:
     other = replace(showroom, seed=4, plans=plan_pins(SPEC, 4, products))
-    first = next(iter(render_pins(other, 1))).pins.to_pylist()
+    first = next(iter(render_pins(other, 1)))[0].to_pylist()
     assert {pin["image"] for pin in first}.isdisjoint(pin["image"] for pin, _ in rows if len(pin["image"]) > 500)
 
 
