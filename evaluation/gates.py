@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canvas.pins import tables
+from canvas.ranges import Count
 from evaluation.generator.comparison import (
     Delta,
     Row,
@@ -38,15 +39,15 @@ class GateParams:
     floors: dict[str, float | None]  # metric -> what it must be at least
     guarded: tuple[str, ...]  # measures that must not get worse
     slices: tuple[str, ...]  # columns in whose values they must not get worse either
-    min_items: int  # that both generated, over all and in a slice; smaller slices are left out
+    min_items: Count  # that both generated, over all and in a slice; smaller slices are left out
     false_alarms: float  # chance that a model that is no worse is refused for any loss
     min_win_rate: float  # that people's preference must be above, with its interval
-    min_judgments: int  # by people
-    min_raters: int  # who gave them
+    min_judgments: Count  # by people
+    min_raters: Count  # who gave them
 
     def __post_init__(self) -> None:
-        if not self.guarded or min(self.min_items, self.min_judgments, self.min_raters) < 1:
-            raise ValueError(f"gates need guarded measures, items, judgments and raters, 1 or more, not {self}")
+        if not self.guarded:
+            raise ValueError("gate.guarded is empty: name the measures that must not get worse")
         if not 0 < self.false_alarms < 1 or not 0 <= self.min_win_rate < 1:
             raise ValueError(
                 f"gate.false_alarms ({self.false_alarms}) lies between 0 and 1, min_win_rate ({self.min_win_rate}) "

@@ -20,7 +20,7 @@ class Measure:
 
     title: str
     meaning: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower"] = "higher"
     unit: str = ""
 
 
@@ -31,14 +31,14 @@ CANDIDATE_MEASURES: Mapping[str, Measure] = {
     "seam_ratio": Measure(
         "Seam ratio", "image gradient round the product over the original's; near 1 is best", "lower"
     ),
-    "scene_right": Measure("Scene accuracy", "share of images in which the judge sees the prompted scene", "higher"),
-    "scene_right_sharp": Measure("Sharp scene accuracy", "the same by a judge that asks for texture", "higher"),
-    "agreement": Measure("Prompt agreement", "cosine of image and prompt by the text-image encoder", "higher"),
-    "diversity": Measure("Diversity", "perceptual distance between images of one item", "higher"),
-    "reward_defects": Measure("Reward, defects", "chance that people see no defect", "higher"),
-    "reward_fidelity": Measure("Reward, fidelity", "chance that people find the product as it was", "higher"),
-    "reward_aesthetics": Measure("Reward, aesthetics", "chance that people find it beautiful", "higher"),
-    "reward_overall": Measure("Reward, overall", "chance that people would take it", "higher"),
+    "scene_right": Measure("Scene accuracy", "share of images in which the judge sees the prompted scene"),
+    "scene_right_sharp": Measure("Sharp scene accuracy", "the same by a judge that asks for texture"),
+    "agreement": Measure("Prompt agreement", "cosine of image and prompt by the text-image encoder"),
+    "diversity": Measure("Diversity", "perceptual distance between images of one item"),
+    "reward_defects": Measure("Reward, defects", "chance that people see no defect"),
+    "reward_fidelity": Measure("Reward, fidelity", "chance that people find the product as it was"),
+    "reward_aesthetics": Measure("Reward, aesthetics", "chance that people find it beautiful"),
+    "reward_overall": Measure("Reward, overall", "chance that people would take it"),
 }
 """Measures of a candidate, columns of tables.EVALUATION; of several candidates, their mean."""
 
@@ -48,7 +48,7 @@ SET_MEASURES: Mapping[str, Measure] = {
     "fid": Measure("FID", "Fréchet distance of generated to real images; biased upwards for small sets", "lower"),
     "kid": Measure("KID", "kernel distance of generated to real images", "lower"),
     "cmmd": Measure("CMMD", "kernel distance of generated to real images by text-image embeddings", "lower"),
-    "vendi": Measure("Vendi score", "effective number of different images", "higher"),
+    "vendi": Measure("Vendi score", "effective number of different images"),
 }
 """Measures of a set of images."""
 
@@ -57,44 +57,36 @@ MEASURES: Mapping[str, Measure] = {
     **SET_MEASURES,
     "pins_kept": Measure("Pins kept", "pins that the filter lets through", "higher", "pins"),
     "segmenter_iou": Measure(
-        "Segmenter IoU", "overlap of mask and truth on products and views that training never saw", "higher"
+        "Segmenter IoU", "overlap of mask and truth on products and views that training never saw"
     ),
     "mask_rejects": Measure("Masks rejected", "kept pins without a usable mask", "lower", "pins"),
     "caption_scene_accuracy": Measure(
-        "Caption scene accuracy", "share of unseen pins whose generated caption names the scene", "higher"
+        "Caption scene accuracy", "share of unseen pins whose generated caption names the scene"
     ),
-    "clip_recall": Measure(
-        "CLIP recall@5", "share of unseen images with their caption among the five nearest", "higher"
-    ),
+    "clip_recall": Measure("CLIP recall@5", "share of unseen images with their caption among the five nearest"),
     "uve_scene_recall": Measure(
-        "UVE recall@1, scene", "share of held-out pins whose nearest neighbour shows the same scene", "higher"
+        "UVE recall@1, scene", "share of held-out pins whose nearest neighbour shows the same scene"
     ),
     "uve_product_recall": Measure(
-        "UVE recall@1, product", "share of held-out pins whose nearest neighbour shows the same product", "higher"
+        "UVE recall@1, product", "share of held-out pins whose nearest neighbour shows the same product"
     ),
     "vae_psnr": Measure("VAE PSNR", "likeness of held-out pin and reconstruction", "higher", "dB"),
     "reconstructed_scene_accuracy": Measure(
-        "Reconstructed scene accuracy",
-        "share of real scenes that the judge still sees after the autoencoder",
-        "higher",
+        "Reconstructed scene accuracy", "share of real scenes that the judge still sees after the autoencoder"
     ),
     "backdrop_loss": Measure(
         "Held-out loss of the backdrop denoiser", "error of the predicted target on held-out pins", "lower"
     ),
-    "reward_accuracy": Measure(
-        "Reward accuracy", "share of held-out pairs whose better image has the higher reward", "higher"
-    ),
+    "reward_accuracy": Measure("Reward accuracy", "share of held-out pairs whose better image has the higher reward"),
     "reward_calibration_error": Measure(
         "Reward calibration error", "distance between the reward's chances and the share of outcomes", "lower"
     ),
     "judge_scene_accuracy": Measure(
-        "Accuracy of the scene judge", "share of real held-out pins whose scene the judge sees", "higher"
+        "Accuracy of the scene judge", "share of real held-out pins whose scene the judge sees"
     ),
-    "style_followed": Measure(
-        "Style followed", "share of images that show the style image's scene, without a prompt", "higher"
-    ),
+    "style_followed": Measure("Style followed", "share of images that show the style image's scene, without a prompt"),
     "prompt_beside_style": Measure(
-        "Prompt beside a style", "change of the prompted scene's share when a style is given, too", "higher"
+        "Prompt beside a style", "change of the prompted scene's share when a style is given, too"
     ),
 }
 """All measures; those not named above are of a stage."""

@@ -100,17 +100,18 @@ def score_comparisons(
     network: RewardModel, batches: ComparisonBatches | HumanBatches, batch_size: int, precision: Precision
 ) -> ScoredComparisons:
     """Return the logits of comparisons as they are, unvaried, beside their labels."""
-    columns: dict[str, list[Any]] = {}
+    pins: list[str] = []
+    columns: dict[str, list[Values]] = defaultdict(list)
     comparisons: Any = batches.comparisons
     with torch.no_grad(), autocast(choose_autocast_dtype(network.device, precision), network.device):
         for start in range(0, len(comparisons), batch_size):
             batch = batches.batch(comparisons[start : start + batch_size])
             first, second = compute_logits(network, move_batch(batch, network.device))
-            columns.setdefault("pins", []).append(batch["pin_id"])
-            for name, values in {**batch, "first": first, "second": second}.items():
-                if name in ("first", "second", "preferred", "first_good", "second_good"):
-                    columns.setdefault(name, []).append(torch.as_tensor(values).double().cpu().numpy())
-    pins = [str(pin) for part in columns.pop("pins") for pin in part]
+            pins += batch["pin_id"]
+            labels = {"preferred": batch["preferred"], "first_good": batch["first_good"]}
+            labels |= {"second_good": batch["second_good"]}
+            for name, values in {"first": first, "second": second, **labels}.items():
+                columns[name].append(values.double().cpu().numpy())
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
     return ScoredComparisons(pins=pins, kinds=[pair.kinds for pair in comparisons], **arrays)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from evaluation.pages.html import Html, format_value
 from evaluation.statistics.intervals import Interval
 
 Metrics = Mapping[str, Any]
+
+MEANS = "Means with 95 % intervals over items"
+DISTANCES = "Distances to real held-out images with their standard errors, and diversity"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +46,8 @@ def render_evaluation_page(page: EvaluationPage) -> str:
         "Evaluation",
         pages.verdict(_describe_result(page, worse), "warn" if worse else "plain"),
         pages.metric_tiles(tiles | {SET_MEASURES[name].title: challenger.get(name) for name in ("kid", "vendi")}),
-        pages.section("Measures", _tabulate_measures(page.models)),
-        pages.section("Whole sets", _tabulate_sets(page.models)),
+        pages.section("Measures", _tabulate_models(page.models, CANDIDATE_MEASURES, _format_interval, MEANS)),
+        pages.section("Whole sets", _tabulate_models(page.models, SET_MEASURES, _format_with_error, DISTANCES)),
         pages.section("What got worse", *_tabulate_losses(page.deltas, worse)),
         pages.section("Slices", *(_tabulate_slices(column, values) for column, values in page.slices.items())),
         pages.section("Drift of generated images", *_tabulate_drift(page.drift)),
@@ -62,20 +65,17 @@ def _describe_result(page: EvaluationPage, worse: Sequence[Delta]) -> str:
     return f"{text}; against the champion {losses}."
 
 
-def _tabulate_measures(models: Mapping[str, Metrics]) -> Html:
+def _tabulate_models(
+    models: Mapping[str, Metrics],
+    measures: Iterable[str],
+    format_metric: Callable[[Metrics, str], str | None],
+    caption: str,
+) -> Html:
     rows = [
-        {**row, **{model: _format_interval(metrics, row["measure"]) for model, metrics in models.items()}}
-        for row in describe_measures(CANDIDATE_MEASURES)
+        {**row, **{model: format_metric(metrics, row["measure"]) for model, metrics in models.items()}}
+        for row in describe_measures(measures)
     ]
-    return pages.table(rows, "Means with 95 % intervals over items")
-
-
-def _tabulate_sets(models: Mapping[str, Metrics]) -> Html:
-    rows = [
-        {**row, **{model: _format_with_error(metrics, row["measure"]) for model, metrics in models.items()}}
-        for row in describe_measures(SET_MEASURES)
-    ]
-    return pages.table(rows, "Distances to real held-out images with their standard errors, and diversity")
+    return pages.table(rows, caption)
 
 
 def _tabulate_losses(deltas: Sequence[Delta], worse: Sequence[Delta]) -> list[Html]:

@@ -15,7 +15,7 @@ from evaluation.generator.comparison import Delta, Side
 from evaluation.metrics import CANDIDATE_MEASURES, describe_measures
 from evaluation.pages import html as pages
 from evaluation.pages.html import Html, format_value
-from evaluation.ratings.summary import RatingSummary, RewardAgreement
+from evaluation.ratings.summary import RatingSummary
 
 DIGEST_CHARACTERS = 10
 
@@ -58,8 +58,8 @@ class ReviewPage:
 def render_review_page(review: ReviewPage) -> str:
     """Return the page as one HTML document."""
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in review.reasons)
-    opponents = f"Challenger {_shorten_digest(review.challenger.digest)}" + (
-        f" against champion version {review.champion_version}, {_shorten_digest(review.champion.digest)}."
+    opponents = f"Challenger {review.challenger.digest[:DIGEST_CHARACTERS]}" + (
+        f" against champion version {review.champion_version}, {review.champion.digest[:DIGEST_CHARACTERS]}."
         if review.champion
         else "; there is no champion yet."
     )
@@ -158,7 +158,11 @@ def _render_ratings(human: RatingSummary) -> list[Html]:
             "same answer twice": human.consistency,
         }
         parts = [pages.metric_tiles(tiles)]
-    parts += _describe_agreement(human.agreement)
+    if (reward := human.agreement.reward) is not None:
+        pair = human.agreement.pair
+        raters = f"two raters choose the same in {pair:.2f} of pairs" if pair else "no pair has two raters"
+        text = f"The reward model prefers what people prefer in {reward:.2f} of cases; {raters}."
+        parts.append(pages.paragraph(text))
     if human.strengths:
         rows = [
             {"model": name, "strength (log-odds)": strength.mean, "low": strength.low, "high": strength.high}
@@ -166,19 +170,9 @@ def _render_ratings(human: RatingSummary) -> list[Html]:
         ]
         parts.append(pages.table(rows, "Bradley-Terry strengths"))
     if human.set_aside:
-        parts.append(
-            pages.table([{"set aside because": why, "judgments": count} for why, count in human.set_aside.items()])
-        )
+        rows = [{"set aside because": why, "judgments": count} for why, count in human.set_aside.items()]
+        parts.append(pages.table(rows))
     return parts
-
-
-def _describe_agreement(agreement: RewardAgreement) -> list[Html]:
-    if agreement.reward is None:
-        return []
-    text = f"The reward model prefers what people prefer in {agreement.reward:.2f} of cases"
-    if agreement.pair is None:
-        return [pages.paragraph(f"{text}; no pair has two raters.")]
-    return [pages.paragraph(f"{text}; two raters choose the same in {agreement.pair:.2f} of pairs.")]
 
 
 def _render_changes(champion: ModelOrigin | None, challenger: ModelOrigin) -> list[Html]:
@@ -187,10 +181,11 @@ def _render_changes(champion: ModelOrigin | None, challenger: ModelOrigin) -> li
     artifacts = _compare_values("artifact", champion.artifacts, challenger.artifacts)
     for row in artifacts:
         row |= {side: str(row[side])[:DIGEST_CHARACTERS] for side in ("champion", "challenger") if row[side]}
+    models = [row for row in artifacts if str(row["artifact"]).startswith("models/")]
     tables = {
         ("Parameters", "No parameter changed."): _compare_values("parameter", champion.params, challenger.params),
-        ("Data", "The data is the same."): [row for row in artifacts if not _is_model(row)],
-        ("Models", "Every part is the same."): [row for row in artifacts if _is_model(row)],
+        ("Data", "The data is the same."): [row for row in artifacts if row not in models],
+        ("Models", "Every part is the same."): models,
     }
     return [pages.table(rows, title) if rows else pages.paragraph(same) for (title, same), rows in tables.items()]
 
@@ -204,13 +199,9 @@ def _compare_values(kind: str, before: Mapping[str, object], after: Mapping[str,
     ]
 
 
-def _is_model(row: Mapping[str, object]) -> bool:
-    return str(row["artifact"]).startswith("models/")
-
-
 def _render_lineage(origin: ModelOrigin) -> list[Html]:
     rows = "\n".join(
-        f"<tr><td>{escape(path)}</td><td><code>{escape(_shorten_digest(digest))}</code></td>"
+        f"<tr><td>{escape(path)}</td><td><code>{escape(digest[:DIGEST_CHARACTERS])}</code></td>"
         f"<td>{_link_run(origin.runs.get(path, ''))}</td></tr>"
         for path, digest in origin.artifacts.items()
     )
@@ -226,7 +217,3 @@ def _link_run(address: str) -> str:
     if not address.startswith(("http://", "https://")):
         return "" if address else "pinned"
     return f'<a href="{escape(address)}" rel="noreferrer">run</a>'
-
-
-def _shorten_digest(digest: str) -> str:
-    return digest[:DIGEST_CHARACTERS]

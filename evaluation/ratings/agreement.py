@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.statistics.intervals import Interval, bootstrap_mean
+from evaluation.statistics.intervals import LEVEL, Interval, bootstrap_mean
 
 Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
@@ -46,9 +46,7 @@ def orient_judgment(row: Judgment) -> tuple[Pair, float]:
     return ((first, second), row["value"]) if first < second else ((second, first), 1 - row["value"])
 
 
-def krippendorff_alpha(
-    rows: Iterable[Judgment], question: str, *, seed: int = 0, resamples: int = 500, level: float = 0.95
-) -> Interval | None:
+def krippendorff_alpha(rows: Iterable[Judgment], question: str) -> Interval | None:
     """Compute the agreement of raters on `question` beyond chance: 1 perfect, 0 chance, below 0 against each other.
 
     alpha = 1 - D_observed / D_expected (Krippendorff, Content Analysis, 2004) at the ordinal level: a tie lies between
@@ -60,13 +58,13 @@ def krippendorff_alpha(
     alpha = _compute_alpha(table)
     if alpha is None:
         return None
-    rng = np.random.default_rng(seed)
-    resampled = (_compute_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(resamples))
-    low, high = _compute_quantiles([value for value in resampled if value is not None], level)
+    rng = np.random.default_rng(0)
+    resampled = (_compute_alpha(table[:, rng.integers(0, table.shape[1], table.shape[1])]) for _ in range(500))
+    low, high = _compute_quantiles([value for value in resampled if value is not None])
     return Interval(alpha, float(low), float(high))
 
 
-def compute_pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int = 0) -> Interval | None:
+def compute_pair_agreement(rows: Iterable[Judgment], question: str) -> Interval | None:
     """Compute how often two raters chose the same image of a pair: 0..1, 0.5 by chance, with its interval.
 
     Of a pair, (C(a, 2) + C(b, 2)) / C(a + b, 2) where a raters chose the one and b the other; the mean over pairs. "No
@@ -76,7 +74,7 @@ def compute_pair_agreement(rows: Iterable[Judgment], question: str, *, seed: int
     ones, others = ((choices == value).sum(axis=1) for value in (1.0, 0.0))
     both = ones + others
     same = (ones * (ones - 1) + others * (others - 1))[both >= 2] / (both * (both - 1))[both >= 2]
-    return bootstrap_mean([float(share) for share in same], seed=seed) if same.size else None
+    return bootstrap_mean([float(share) for share in same]) if same.size else None
 
 
 def compute_score_agreement(
@@ -85,7 +83,6 @@ def compute_score_agreement(
     items: Mapping[str, str],
     *,
     question: str = "preference",
-    seed: int = 0,
 ) -> Interval | None:
     """Compute how often the image that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
 
@@ -100,11 +97,11 @@ def compute_score_agreement(
         if is_preference and all(map(math.isfinite, (first, second, row["value"]))):
             right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
             by_item.setdefault(items[row["first"]], []).append(right)
-    return bootstrap_mean([float(np.mean(right)) for right in by_item.values()], seed=seed) if by_item else None
+    return bootstrap_mean([float(np.mean(right)) for right in by_item.values()]) if by_item else None
 
 
 def compute_win_rate(
-    rows: Iterable[Judgment], model: str, against: str | None, *, question: str = "preference", seed: int = 0
+    rows: Iterable[Judgment], model: str, against: str | None, *, question: str = "preference"
 ) -> WinRate | None:
     """Compute how often `model` wins against another (digests; None: pasted products), with a 95 % interval.
 
@@ -120,13 +117,11 @@ def compute_win_rate(
             judgments += 1
     if not wins or model == against:
         return None
-    rate = bootstrap_mean([float(np.mean(values)) for values in wins.values()], seed=seed)
+    rate = bootstrap_mean([float(np.mean(values)) for values in wins.values()])
     return WinRate(rate, len(wins), judgments, len(raters))
 
 
-def fit_strengths(
-    rows: Iterable[Judgment], *, question: str = "preference", seed: int = 0, resamples: int = 200, level: float = 0.95
-) -> dict[str, Interval]:
+def fit_strengths(rows: Iterable[Judgment], *, question: str = "preference") -> dict[str, Interval]:
     """Fit the Bradley-Terry strengths of all models that met (digest -> log-odds, their mean 0), with intervals.
 
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
@@ -144,11 +139,9 @@ def fit_strengths(
         wins[first, second] += row["value"]
         wins[second, first] += 1 - row["value"]
     stacked = np.stack(list(per_pair.values()))
-    rng = np.random.default_rng(seed)
-    resampled = [
-        _fit_bradley_terry(stacked[rng.integers(0, len(stacked), len(stacked))].sum(axis=0)) for _ in range(resamples)
-    ]
-    low, high = _compute_quantiles(resampled, level)
+    rng, count = np.random.default_rng(0), len(stacked)
+    resampled = [_fit_bradley_terry(stacked[rng.integers(0, count, count)].sum(axis=0)) for _ in range(200)]
+    low, high = _compute_quantiles(resampled)
     best = _fit_bradley_terry(stacked.sum(axis=0))
     return {model: Interval(float(best[k]), float(low[k]), float(high[k])) for model, k in place.items()}
 
@@ -195,8 +188,8 @@ def _fit_bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     return fitted - fitted.mean()
 
 
-def _compute_quantiles(resampled: Sequence[Any], level: float) -> Any:
-    tail = (1 - level) / 2
+def _compute_quantiles(resampled: Sequence[Any]) -> Any:
+    tail = (1 - LEVEL) / 2
     return np.quantile(np.asarray(resampled), [tail, 1 - tail], axis=0)
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+RESAMPLES = 2000
+LEVEL = 0.95
+"""Confidence of the intervals."""
+
 VALUES_PER_BATCH = 4_000_000
 """Resampled values held at once: 32 MB of float64."""
 
@@ -30,17 +34,17 @@ class Interval:
         return f"{mean} [{low}, {high}]"
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Interval:
+def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
     """Return the mean of independent `values` with its percentile bootstrap interval (Efron 1979).
 
     A single value is its own interval.
 
     Raises:
-        ValueError: For no values, a value that is not finite, or a level outside 0..1.
+        ValueError: For no values, or a value that is not finite.
     """
     from scipy.stats import bootstrap
 
-    sample = _check_sample(values, level)
+    sample = _check_sample(values)
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, mean, mean)
@@ -48,9 +52,9 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = 2000
     interval = bootstrap(
         (sample,),
         np.mean,
-        n_resamples=resamples,
+        n_resamples=RESAMPLES,
         batch=max(1, VALUES_PER_BATCH // sample.size),
-        confidence_level=level,
+        confidence_level=LEVEL,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -63,12 +67,7 @@ def compute_mean_metrics(name: str, values: Sequence[float]) -> dict[str, float]
 
 
 def crossed_bootstrap_mean(
-    values: Sequence[float],
-    rows: Sequence[Hashable],
-    columns: Sequence[Hashable],
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
+    values: Sequence[float], rows: Sequence[Hashable], columns: Sequence[Hashable], seed: int = 0
 ) -> Interval:
     """Return the mean of `values` with the percentile interval of the pigeonhole bootstrap (Owen 2007).
 
@@ -80,7 +79,7 @@ def crossed_bootstrap_mean(
     Raises:
         ValueError: As `bootstrap_mean` does, and unless every value has a row and a column.
     """
-    sample = _check_sample(values, level)
+    sample = _check_sample(values)
     if not len(sample) == len(rows) == len(columns):
         raise ValueError(
             f"{len(sample)} values have {len(rows)} rows and {len(columns)} columns: give each one of both"
@@ -94,10 +93,10 @@ def crossed_bootstrap_mean(
     np.add.at(counts, (row_of, column_of), 1)
     np.add.at(sums, (row_of, column_of), sample)
     rng = np.random.default_rng(seed)
-    drawn_rows, drawn_columns = (rng.multinomial(size, np.full(size, 1 / size), resamples) for size in shape)
+    drawn_rows, drawn_columns = (rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) for size in shape)
     weights, totals = (((drawn_rows @ cells) * drawn_columns).sum(axis=1) for cells in (counts, sums))
     nonempty = weights > 0
-    low, high = np.quantile(totals[nonempty] / weights[nonempty], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(totals[nonempty] / weights[nonempty], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(mean, float(low), float(high))
 
 
@@ -107,13 +106,11 @@ def _number_groups(groups: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
-def _check_sample(values: Sequence[float], level: float) -> NDArray[np.float64]:
+def _check_sample(values: Sequence[float]) -> NDArray[np.float64]:
     """Return `values` as an array. Raises `ValueError` as `bootstrap_mean` does."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not sample.size:
         raise ValueError(f"a mean needs at least one value, in one dimension, not an array of shape {sample.shape}")
     if not np.isfinite(sample).all():
         raise ValueError(f"{int((~np.isfinite(sample)).sum())} of {sample.size} values are not finite: drop them first")
-    if not 0 < level < 1:
-        raise ValueError(f"the confidence level is {level}: give a number between 0 and 1, such as 0.95")
     return sample

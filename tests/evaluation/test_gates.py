@@ -317,9 +317,7 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"guarded": ()}, "guarded measures"),
-        ({"min_raters": 0}, "1 or more"),
-        ({"min_items": 0}, "1 or more"),
+        ({"guarded": ()}, "guarded is empty"),
         ({"false_alarms": 0.0}, "between 0 and 1"),
         ({"min_win_rate": 1.0}, "below 1"),
     ],

@@ -23,12 +23,6 @@ def test_same_seed_same_interval() -> None:
     assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
 
 
-def test_higher_level_is_wider() -> None:
-    values = list(range(20))
-    narrow, wide = bootstrap_mean(values, level=0.5), bootstrap_mean(values, level=0.99)
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
 @pytest.mark.parametrize("values", [[4.0], [1.0, 1.0, 1.0]])
 def test_values_without_spread_are_their_own_interval(values: list[float]) -> None:
     assert bootstrap_mean(values) == Interval(values[0], values[0], values[0])
@@ -41,12 +35,6 @@ def test_values_without_spread_are_their_own_interval(values: list[float]) -> No
 def test_values_that_have_no_mean(values: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bootstrap_mean(values)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
-def test_level_outside_its_range(level: float) -> None:
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        bootstrap_mean([1.0, 2.0], level=level)
 
 
 def crossed(rows: int, columns: int, row: float, column: float, single: float, seed: int = 0):
@@ -121,5 +109,3 @@ def test_groups_that_are_not_of_the_values(rows, columns, said):
 def test_crossed_values_that_have_no_mean():
     with pytest.raises(ValueError, match="1 of 2 values are not finite"):
         crossed_bootstrap_mean([1.0, float("nan")], [0, 1], [0, 1])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        crossed_bootstrap_mean([1.0], [0], [0], level=95)
