@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ def compute_exponent(length: float) -> float:
 
 def compute_overlaps(
     time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray | float, gamma_b: np.ndarray | float
-) -> Any:
+) -> np.ndarray:
     """Compute inner products of profiles (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] (appendix C.2, alg. 3)."""
     earlier = np.minimum(time_a, time_b)
     shares = (earlier / time_a) ** gamma_a * (earlier / time_b) ** gamma_b
