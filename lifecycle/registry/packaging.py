@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ REQUIREMENTS = (
 def write_pyfunc(folder: Path, files: Path, served: Served) -> None:
     """Write `files` as an MLflow model into `folder`: their loader is named, not pickled, and the signature says
     what `predict` takes and gives."""
+    from importlib.metadata import version
+
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema

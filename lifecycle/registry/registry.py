@@ -52,8 +52,8 @@ class MlflowRegistry:
             tracking = open_tracking(home)
         except TrackingDownError as error:
             raise ValueError(f"the registry is needed: {error}") from error
-        producers = cache(tracking.find_producer)
-        return cls(home, Versions(tracking, producers, tuple(pinned), make_private(home / ".mlflow")))
+        find_producer = cache(tracking.find_producer)
+        return cls(home, Versions(tracking, find_producer, tuple(pinned), make_private(home / ".mlflow")))
 
     def trace_origin(self, artifact: type[Artifact], digest: str) -> Origin:
         with self._explain_refusal():

@@ -60,7 +60,7 @@ def write_rating_packet(root: Path) -> None:
 
 
 @contextmanager
-def served(project: Project, *raters: str) -> Iterator[dict[str, str]]:
+def serve_raters(project: Project, *raters: str) -> Iterator[dict[str, str]]:
     """`python -m lifecycle rate` in the project: rater -> the page of the queue."""
     with (project.root / "rate.log").open("w") as log:
         process = subprocess.Popen(
@@ -126,17 +126,17 @@ class Rater:
         self.driver.get(self.page)
         self.click("//button[contains(., 'Start review')]")
 
-    def picture_width(self) -> int:
-        """Natural width of the item's picture, once it is there and no longer `before`."""
+    def image_width(self) -> int:
+        """Natural width of the item's image, once it is there and no longer `before`."""
         found = self.wait("//img[contains(@src, 'get-trace-artifact')]")
         until = time.monotonic() + 60
         while not (width := int(self.driver.execute_script("return arguments[0].naturalWidth", found))):
-            assert time.monotonic() < until, "the picture never came"
+            assert time.monotonic() < until, "the image never came"
             time.sleep(0.05)
         return width
 
     def item(self) -> str:
-        """The picture's address, which differs from item to item."""
+        """The image's address, which differs from item to item."""
         return str(self.wait("//img[contains(@src, 'get-trace-artifact')]").get_attribute("src"))
 
     def answer(self, words: str) -> None:
@@ -155,8 +155,8 @@ class Rater:
         from selenium.webdriver.common.by import By
 
         try:
-            shown = self.driver.find_elements(By.XPATH, "//img[contains(@src, 'get-trace-artifact')]")
-            return any(picture.get_attribute("src") == item for picture in shown)
+            images = self.driver.find_elements(By.XPATH, "//img[contains(@src, 'get-trace-artifact')]")
+            return any(image.get_attribute("src") == item for image in images)
         except StaleElementReferenceException:
             return True
 

@@ -106,7 +106,9 @@ def register(
     )
 
 
-def trained(home: Path, root: Path, content: str, champion: str | None, steps: int = 1) -> dict[str, ModelVersion]:
+def register_trained(
+    home: Path, root: Path, content: str, champion: str | None, steps: int = 1
+) -> dict[str, ModelVersion]:
     """Models of this content, recorded and registered."""
     models = write_models(root, content)
     record_training(home, root, steps)

@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 from canvas.pins import tables
 from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import ROOT, Project
-from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, served, write_rating_packet
+from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, serve_raters, write_rating_packet
 
 RATERS = ("test-anna", "test-ben", "test-eve")
 needs_browser = pytest.mark.skipif(browser() is None, reason="needs chromium and chromedriver on PATH")
@@ -39,12 +39,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Proj
 
 @pytest.fixture(scope="module")
 def pages(project: Project) -> Iterator[dict[str, str]]:
-    with served(project, *RATERS) as found:
+    with serve_raters(project, *RATERS) as found:
         yield found
 
 
 def better(rater: Rater, password: str) -> str:
-    """The side on which the challenger's colour is, by a look at the picture."""
+    """The side on which the challenger's colour is, by a look at the image."""
     address = rater.item()
     answer = requests.get(address, auth=(rater.name, password), timeout=60)
     with Image.open(io.BytesIO(answer.content)) as sheet:
@@ -61,7 +61,7 @@ def test_two_raters_click_through_five_items(project: Project, pages: dict[str, 
             rater.open()
             shown = set()
             for _ in range(5):
-                assert rater.picture_width() > 800
+                assert rater.image_width() > 800
                 shown.add(rater.item())
                 words = better(rater, known[name]) if name == "test-anna" else "A"  # ben does not look
                 start = time.monotonic()

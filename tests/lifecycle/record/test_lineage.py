@@ -25,25 +25,25 @@ def repository(project: Project) -> Project:
         ("git", "add", "."),
         ("git", "commit", "-q", "-m", "Start"),
     ):
-        checked(project, *command)
+        run_checked(project, *command)
     return project
 
 
-def checked(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
+def run_checked(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
     done = project.run(*command)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def test_from_a_report_back_to_the_raw_data(repository: Project) -> None:
-    checked(repository, "dvc", "repro", "-q")
+    run_checked(repository, "dvc", "repro", "-q")
     client = repository.client()
     experiment = client.get_experiment_by_name("canvas")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     parent = next(run for name, run in runs.items() if name.startswith("dvc "))
     assert parent.info.status == "FINISHED"
-    head = checked(repository, "git", "rev-parse", "HEAD").stdout.strip()
+    head = run_checked(repository, "git", "rev-parse", "HEAD").stdout.strip()
     for stage in ("fetch", "train", "score"):
         assert runs[stage].data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert runs[stage].data.tags["mlflow.source.git.commit"] == head
@@ -69,13 +69,13 @@ def test_from_a_report_back_to_the_raw_data(repository: Project) -> None:
 
     for folder in ("artifacts", "models", "reports"):
         shutil.rmtree(repository.root / folder)
-    checked(repository, "dvc", "repro", "-q")  # everything comes out of the cache: no new run
+    run_checked(repository, "dvc", "repro", "-q")  # everything comes out of the cache: no new run
     assert len(client.search_runs([experiment.experiment_id])) == 4
-    done = checked(repository, "python", "-m", "lifecycle", "lineage", "reports/score/report.html")
+    done = run_checked(repository, "python", "-m", "lifecycle", "lineage", "reports/score/report.html")
     assert done.stdout.splitlines() == expected
 
     shutil.rmtree(repository.root / "models")  # not even checked out: dvc.lock still names it
-    inside = checked(repository, "python", "-m", "lifecycle", "lineage", "models/weights/model.safetensors")
+    inside = run_checked(repository, "python", "-m", "lifecycle", "lineage", "models/weights/model.safetensors")
     assert inside.stdout.splitlines()[0] == expected[3].removeprefix("└─ ")
 
 

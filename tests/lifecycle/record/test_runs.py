@@ -27,7 +27,7 @@ def tracking(project: Project) -> Tracking:
     return Tracking.open(f"sqlite:///{place}/mlflow.db", "canvas", (place / "artifacts").as_uri())
 
 
-def begun(
+def begin_record(
     home: Path,
     stage: str = "train",
     inputs: tuple[dict[str, str], ...] = (PIN,),
@@ -41,7 +41,7 @@ def begun(
     return journal
 
 
-def ended(journal: Journal, *outputs: dict[str, str], status: str = "FINISHED") -> Path:
+def end_record(journal: Journal, *outputs: dict[str, str], status: str = "FINISHED") -> Path:
     journal.event("outputs", outputs=list(outputs))
     journal.event("end", status=status, metrics={"stage.duration_s": 2.5})
     journal.close()
@@ -59,12 +59,12 @@ def losses(tracking: Tracking, run_id: str) -> list[tuple[int, float]]:
 
 
 def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
-    journal = begun(tmp_path)
+    journal = begin_record(tmp_path)
     for step in range(1200):
         journal.metrics({"loss": 1 / (step + 1), "precision(blur)": 0.5}, step)
     (tmp_path / "score.html").write_text("<p>")
     journal.keep(tmp_path / "score.html", "reports/score/report.html")
-    tracking.send(ended(journal, MODEL, REPORT))
+    tracking.send(end_record(journal, MODEL, REPORT))
     (run,) = runs(tracking)
     assert run.info.run_name == "train"
     assert run.info.status == "FINISHED"
@@ -82,14 +82,14 @@ def test_a_whole_record(tracking: Tracking, tmp_path: Path) -> None:
 
 
 def test_whole_runs_compare_by_headline_params_and_images(tracking: Tracking, tmp_path: Path) -> None:
-    fetch = begun(tmp_path, "fetch", group="G", params={"share": 1, "fetch.long": "x" * 7000})
-    train = begun(tmp_path, "train", group="G", params={"share": 2, "train.steps": 3})
+    fetch = begin_record(tmp_path, "fetch", group="G", params={"share": 1, "fetch.long": "x" * 7000})
+    train = begin_record(tmp_path, "train", group="G", params={"share": 2, "train.steps": 3})
     Image.new("RGB", (4, 4), "red").save(tmp_path / "sheet.png")
     train.image("samples/a-000020", (tmp_path / "sheet.png").read_bytes())
     train.image("broken", b"no image")
     train.keep(tmp_path / "sheet.png", "reports/train/sheet.png")
     train.event("headline", values={"scene": 0.75})
-    for folder in (ended(fetch), ended(train)):
+    for folder in (end_record(fetch), end_record(train)):
         shutil.copytree(folder, tmp_path / "again")
         tracking.send(folder)
         shutil.move(tmp_path / "again", folder)
@@ -112,7 +112,7 @@ def images(tracking: Tracking, run: Any) -> list[str]:
 
 
 def test_a_live_record_grows(tracking: Tracking, tmp_path: Path) -> None:
-    journal = begun(tmp_path)
+    journal = begin_record(tmp_path)
     journal.metrics({"loss": 3.0}, 0)
     tracking.send(journal.folder)
     (run,) = runs(tracking)
@@ -122,14 +122,14 @@ def test_a_live_record_grows(tracking: Tracking, tmp_path: Path) -> None:
     tracking.send(journal.folder)
     tracking.send(journal.folder)
     assert losses(tracking, run.info.run_id) == [(0, 3.0), (1, 2.0)]
-    tracking.send(ended(journal))
+    tracking.send(end_record(journal))
     (run,) = runs(tracking)
     assert run.info.status == "FINISHED"
 
 
 def test_a_model_is_followed_from_its_maker_to_its_reader(tracking: Tracking, tmp_path: Path) -> None:
-    tracking.send(ended(begun(tmp_path), MODEL))
-    tracking.send(ended(begun(tmp_path, "score", (PIN, {**MODEL, "uri": "models/weights"})), REPORT))
+    tracking.send(end_record(begin_record(tmp_path), MODEL))
+    tracking.send(end_record(begin_record(tmp_path, "score", (PIN, {**MODEL, "uri": "models/weights"})), REPORT))
     maker, reader = runs(tracking)
     (made,) = maker.outputs.model_outputs
     assert [model.model_id for model in reader.inputs.model_inputs] == [made.model_id]
@@ -140,7 +140,7 @@ def test_a_model_is_followed_from_its_maker_to_its_reader(tracking: Tracking, tm
 
 
 def test_a_killed_record(tracking: Tracking, tmp_path: Path) -> None:
-    journal = begun(tmp_path)
+    journal = begin_record(tmp_path)
     journal.metrics({"loss": 3.0}, 0)
     journal.close()
     close_killed(journal.folder)
@@ -176,12 +176,12 @@ class Cut:
 @pytest.mark.parametrize("done", [False, True], ids=["request lost", "answer lost"])
 @pytest.mark.parametrize("forgetful", [False, True], ids=["offset kept", "offset lost"])
 def test_cut_at_every_call(tracking: Tracking, tmp_path: Path, done: bool, forgetful: bool) -> None:
-    tracking.send(ended(begun(tmp_path, group="G"), MODEL))
-    journal = begun(tmp_path, "score", (PIN, {**MODEL, "uri": "models/weights"}), group="G")
+    tracking.send(end_record(begin_record(tmp_path, group="G"), MODEL))
+    journal = begin_record(tmp_path, "score", (PIN, {**MODEL, "uri": "models/weights"}), group="G")
     for step in range(3):
         journal.metrics({"loss": float(step)}, step)
     journal.text("traceback.txt", "none")
-    folder = ended(journal, {**MODEL, "path": "models/other"}, REPORT)
+    folder = end_record(journal, {**MODEL, "path": "models/other"}, REPORT)
     cuts = 0
     while folder.exists():
         cuts += 1
@@ -205,32 +205,32 @@ def test_cut_at_every_call(tracking: Tracking, tmp_path: Path, done: bool, forge
 
 
 def test_a_new_server_gets_the_whole_record(tracking: Tracking, tmp_path: Path, empty_store: Path) -> None:
-    journal = begun(tmp_path)
+    journal = begin_record(tmp_path)
     journal.metrics({"loss": 3.0}, 0)
     tracking.send(journal.folder)
     shutil.copyfile(empty_store, tmp_path / "second.db")
     second = Tracking.open(f"sqlite:///{tmp_path}/second.db", "canvas", (tmp_path / "second").as_uri())
-    second.send(ended(journal))
+    second.send(end_record(journal))
     (run,) = runs(second)
     assert losses(second, run.info.run_id) == [(0, 3.0)]
 
 
 def test_a_run_that_was_deleted_meanwhile(tracking: Tracking, tmp_path: Path) -> None:
-    journal = begun(tmp_path)
+    journal = begin_record(tmp_path)
     tracking.send(journal.folder)
     tracking.client.delete_run(runs(tracking)[0].info.run_id)
-    tracking.send(ended(journal))
+    tracking.send(end_record(journal))
     assert [run.info.status for run in runs(tracking)] == ["FINISHED"]
 
 
 @pytest.mark.parametrize(("second", "parent"), [("FINISHED", "FINISHED"), ("FAILED", "FAILED"), ("KILLED", "FAILED")])
 def test_stages_of_one_run_hang_under_it(tracking: Tracking, tmp_path: Path, second: str, parent: str) -> None:
-    tracking.send(ended(begun(tmp_path, "fetch", group="host:1:2.0"), status="FINISHED"))
-    tracking.send(begun(tmp_path, "train", group="host:1:2.0").folder)
+    tracking.send(end_record(begin_record(tmp_path, "fetch", group="host:1:2.0"), status="FINISHED"))
+    tracking.send(begin_record(tmp_path, "train", group="host:1:2.0").folder)
     top = next(run for run in runs(tracking) if run.info.run_name == "run host:1:2.0")
     assert top.info.status == "RUNNING"
-    tracking.send(ended(begun(tmp_path, "score", group="host:1:2.0"), status=second))
-    tracking.send(ended(begun(tmp_path, "last", group="host:1:2.0"), status="FINISHED"))
+    tracking.send(end_record(begin_record(tmp_path, "score", group="host:1:2.0"), status=second))
+    tracking.send(end_record(begin_record(tmp_path, "last", group="host:1:2.0"), status="FINISHED"))
     top = tracking.client.get_run(top.info.run_id)
     assert top.info.status == parent
     below = [run for run in runs(tracking) if run.data.tags.get("mlflow.parentRunId") == top.info.run_id]
@@ -238,9 +238,9 @@ def test_stages_of_one_run_hang_under_it(tracking: Tracking, tmp_path: Path, sec
 
 
 def test_what_made_it_is_found_by_content(tracking: Tracking, tmp_path: Path) -> None:
-    tracking.send(ended(begun(tmp_path), MODEL))
-    tracking.send(ended(begun(tmp_path), MODEL, status="FAILED"))
-    tracking.send(ended(begun(tmp_path), {**MODEL, "digest": "4" * 32 + ".dir"}))
+    tracking.send(end_record(begin_record(tmp_path), MODEL))
+    tracking.send(end_record(begin_record(tmp_path), MODEL, status="FAILED"))
+    tracking.send(end_record(begin_record(tmp_path), {**MODEL, "digest": "4" * 32 + ".dir"}))
     first = runs(tracking)[0].info.run_id
     assert tracking.find_producer("models/weights", MODEL["digest"]) == ProducerRun(
         "train", first, {"data": PIN["digest"]}

@@ -12,7 +12,7 @@ from lifecycle.registry.pinned import restore_empty
 from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import NOBODY, ROOT, Project
 from tests.lifecycle.judging import add_judge
-from tests.lifecycle.registering import WHOLE, trained
+from tests.lifecycle.registering import WHOLE, register_trained
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert empty.stdout == "best/ holds no champion of test-weights; commit best.dvc with what you make from it\n"
     assert json.loads(repository.read("best/champion.json")) == {"version": None}
 
-    found = trained(root, root, "first", None, steps=3)
+    found = register_trained(root, root, "first", None, steps=3)
     done = repository.lifecycle("promote", "--why", "it is the first", MLFLOW_TRACKING_USERNAME="ada")
     assert done.stdout == "test-weights version 1 is champion, version none was; ada: it is the first\n", done.stderr
     pulled = repository.lifecycle("champion", "pull")

@@ -27,7 +27,7 @@ from tests.lifecycle.registering import (
     record,
     record_training,
     register,
-    trained,
+    register_trained,
     write_models,
 )
 
@@ -52,7 +52,7 @@ def aliases(registry: MlflowRegistry) -> Table:
     }
 
 
-def everywhere(**versions: str) -> Table:
+def alias_of_all(**versions: str) -> Table:
     return {name: dict(versions) for name in NAMES}
 
 
@@ -64,17 +64,17 @@ def promote(registry: MlflowRegistry, version: ModelVersion, champion: ModelVers
 def two(home: Path) -> tuple[MlflowRegistry, ModelVersion, ModelVersion]:
     """A champion and a candidate, of other content throughout."""
     registry = open_registry(home)
-    old = trained(home, home, "old", None, steps=1)[WHOLE]
+    old = register_trained(home, home, "old", None, steps=1)[WHOLE]
     promote(registry, old, None)
-    new = trained(home, home, "new", old.digest, steps=2)[WHOLE]
+    new = register_trained(home, home, "new", old.digest, steps=2)[WHOLE]
     return registry, old, new
 
 
 def test_versions_say_what_they_are(home: Path) -> None:
-    found = trained(home, home, "a", None)
+    found = register_trained(home, home, "a", None)
     registry = open_registry(home)
     client = registry.versions.client
-    assert aliases(registry) == everywhere(candidate="1")
+    assert aliases(registry) == alias_of_all(candidate="1")
     version = client.get_model_version("test-inpaint", "1")
     assert version.tags["path"] == "models/inpaint"
     assert version.tags["digest"] == digest(home / "models/inpaint") == found["test-inpaint"].digest
@@ -96,7 +96,7 @@ def test_versions_say_what_they_are(home: Path) -> None:
 
 
 def test_the_same_content_is_the_same_version(home: Path) -> None:
-    trained(home, home, "a", None)
+    register_trained(home, home, "a", None)
     registry = open_registry(home)
     models = write_models(home, "a")
     again = register(registry, home, models, None, outcome="pending")
@@ -113,7 +113,7 @@ def test_the_same_content_is_the_same_version(home: Path) -> None:
 
 
 def test_origin_is_the_whole_way_back(home: Path) -> None:
-    trained(home, home, "a", None, steps=7)
+    register_trained(home, home, "a", None, steps=7)
     origin = open_registry(home).trace_origin(Weights, digest(home / "models/weights"))
     assert origin.artifacts["data"] == "d" * 32 + ".dir"
     assert set(origin.artifacts) == {"data", "models/base", "models/inpaint", "models/weights"}
@@ -126,7 +126,7 @@ def test_origin_is_the_whole_way_back(home: Path) -> None:
 def test_promotion_moves_all_and_is_written_down(two: tuple[MlflowRegistry, ModelVersion, ModelVersion]) -> None:
     registry, old, new = two
     done = promote(registry, new, old, "people prefer it")
-    assert aliases(registry) == everywhere(champion="2", previous="1")
+    assert aliases(registry) == alias_of_all(champion="2", previous="1")
     assert (done.kind, done.before, done.after, done.who, done.why) == (
         "promote", "1", "2", "ada", "people prefer it",
     )  # fmt: skip
@@ -140,7 +140,7 @@ def test_rollback_restores_what_was(two: tuple[MlflowRegistry, ModelVersion, Mod
     promote(registry, new, old)
     back = registry.rollback(WHOLE, "complaints")
     assert (back.kind, back.before, back.after) == ("rollback", "2", "1")
-    assert aliases(registry) == everywhere(champion="1")
+    assert aliases(registry) == alias_of_all(champion="1")
     with pytest.raises(ValueError, match="test-weights version 1 is the first champion"):
         registry.rollback(WHOLE, "more complaints")
     with pytest.raises(ValueError, match=r"version 2 is not promoted: ada rolled it back \(complaints\)"):
@@ -180,7 +180,7 @@ def test_a_part_of_another_parent_is_refused(home: Path) -> None:
     whole = register(registry, home, models, None)[WHOLE]
     with pytest.raises(ValueError, match="test-inpaint version 1 is not promoted: it was made from test-base"):
         promote(registry, whole, None)
-    assert aliases(registry) == everywhere(candidate="1")
+    assert aliases(registry) == alias_of_all(candidate="1")
 
 
 def test_a_part_that_nobody_recorded_is_refused(home: Path) -> None:
@@ -206,7 +206,7 @@ WRITES = (
 )
 
 
-def killed_at(write: int, act: Callable[[], object]) -> bool:
+def run_and_kill(write: int, act: Callable[[], object]) -> bool:
     """Do `act` in a process that is killed by SIGKILL just before its write number `write`; whether it got there."""
     child = os.fork()
     if child == 0:
@@ -243,14 +243,14 @@ def _kill_at(write: int) -> None:
         setattr(MlflowClient, name, counted(name))
 
 
-def moments(home: Path, place: Path, act: Callable[[MlflowRegistry], object]) -> Iterator[MlflowRegistry]:
+def kill_at_each_write(home: Path, place: Path, act: Callable[[MlflowRegistry], object]) -> Iterator[MlflowRegistry]:
     """The registry after `act` was killed at each of its writes in turn, on a copy of the store each time."""
     write, reached = 0, True
     while reached:
         write += 1
         copy = place / str(write)
         shutil.copytree(home / ".mlflow", copy / ".mlflow")
-        reached = killed_at(write, lambda copy=copy: act(open_registry(copy)))
+        reached = run_and_kill(write, lambda copy=copy: act(open_registry(copy)))
         if reached:
             yield open_registry(copy)
     assert write > 8, "every alias of three models is a write"
@@ -260,9 +260,11 @@ def test_a_promotion_killed_anywhere_is_whole_or_nothing(
     two: tuple[MlflowRegistry, ModelVersion, ModelVersion], tmp_path: Path
 ) -> None:
     registry, old, new = two
-    before, done = everywhere(candidate="2", champion="1"), everywhere(champion="2", previous="1")
+    before, done = alias_of_all(candidate="2", champion="1"), alias_of_all(champion="2", previous="1")
     seen = []
-    for left in moments(registry.home, tmp_path / "copies", lambda registry: promote(registry, new, old, "better")):
+    for left in kill_at_each_write(
+        registry.home, tmp_path / "copies", lambda registry: promote(registry, new, old, "better")
+    ):
         moves = left.read_history(WHOLE)  # any call settles
         seen.append(aliases(left))
         assert len(moves) == (1 if seen[-1] == before else 2)
@@ -279,8 +281,10 @@ def test_a_rollback_killed_anywhere_is_whole_or_nothing(
 ) -> None:
     registry, old, new = two
     promote(registry, new, old)
-    before, done = everywhere(champion="2", previous="1"), everywhere(champion="1")
-    for left in moments(registry.home, tmp_path / "copies", lambda registry: registry.rollback(WHOLE, "complaints")):
+    before, done = alias_of_all(champion="2", previous="1"), alias_of_all(champion="1")
+    for left in kill_at_each_write(
+        registry.home, tmp_path / "copies", lambda registry: registry.rollback(WHOLE, "complaints")
+    ):
         moves = left.read_history(WHOLE)
         assert aliases(left) == (before if len(moves) == 2 else done)
 
@@ -292,7 +296,7 @@ def test_what_can_not_be_completed_is_undone(
     registry, old, new = two
     copy = tmp_path / "copy"
     shutil.copytree(registry.home / ".mlflow", copy / ".mlflow")
-    assert killed_at(9, lambda: promote(open_registry(copy), new, old))
+    assert run_and_kill(9, lambda: promote(open_registry(copy), new, old))
     left = open_registry(copy)
     assert left.versions.client.get_model_version_by_alias("test-base", "champion").version == 2
     left.versions.client.delete_model_version(WHOLE, "2")

@@ -22,7 +22,7 @@ def run(project: Project, stage: str) -> subprocess.CompletedProcess[str]:
     return project.lifecycle("run", stage, MLFLOW_TRACKING_URI=NOBODY)
 
 
-def complaint(done: subprocess.CompletedProcess[str]) -> str:
+def read_complaint(done: subprocess.CompletedProcess[str]) -> str:
     """The one line about the stage on stderr of a run that failed."""
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -58,7 +58,7 @@ def test_a_second_run_replaces_them(bare_project: Project) -> None:
 )
 def test_what_is_missing_is_named_with_its_remedy(bare_project: Project, stage: str, says: str) -> None:
     (bare_project.root / "data").rename(bare_project.root / "elsewhere")
-    assert complaint(run(bare_project, stage)).startswith(f"stage {stage}: {says}")
+    assert read_complaint(run(bare_project, stage)).startswith(f"stage {stage}: {says}")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_missing_is_named_with_its_remedy(bare_project: Project, stage: 
 )
 def test_a_params_typo(bare_project: Project, old: str, new: str, says: str) -> None:
     bare_project.edit("params.yaml", old, new)
-    assert says in complaint(run(bare_project, "fetch"))
+    assert says in read_complaint(run(bare_project, "fetch"))
     assert not (bare_project.root / "artifacts").exists()
 
 
@@ -92,7 +92,7 @@ def test_a_stages_own_complaint_is_one_sentence(bare_project: Project, body: str
     (bare_project.root / "components" / "fetch.py").write_text(
         text[: text.index("    numbers.path.mkdir")] + body + "\n"
     )
-    assert says in complaint(run(bare_project, "fetch"))
+    assert says in read_complaint(run(bare_project, "fetch"))
     assert digest(bare_project.root / "artifacts" / "numbers") == before
 
 
@@ -110,7 +110,7 @@ def test_metrics_must_be_numbers(bare_project: Project, metrics: str) -> None:
     bare_project.edit(
         "components/train.py", "metrics.path.write_text(", f"metrics.path.write_text('{metrics}') or print("
     )
-    assert "stage train: metrics.json" in complaint(run(bare_project, "train"))
+    assert "stage train: metrics.json" in read_complaint(run(bare_project, "train"))
     assert not (bare_project.root / "models" / "weights").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_killed_stage_goes_on_where_it_was(bare_project: Project) -> None:
     run(bare_project, "fetch")
     bare_project.edit("params.yaml", "steps: 3", "steps: 40")
     bare_project.edit("params.yaml", "seconds_a_step: 0.0", "seconds_a_step: 0.05")
-    with started(bare_project, "train") as process:
+    with start_stage(bare_project, "train") as process:
         wait_for(lambda: any((bare_project.root / ".work").glob("train/*/scratch/steps")))
         process.send_signal(signal.SIGKILL)
     assert not (bare_project.root / "models" / "weights").exists()
@@ -152,7 +152,7 @@ def test_a_killed_stage_goes_on_where_it_was(bare_project: Project) -> None:
 def test_sigterm_ends_it_in_order(bare_project: Project) -> None:
     run(bare_project, "fetch")
     bare_project.edit("params.yaml", "seconds_a_step: 0.0", "seconds_a_step: 30.0")
-    with started(bare_project, "train") as process:
+    with start_stage(bare_project, "train") as process:
         wait_for(lambda: any((bare_project.root / ".work").glob("train/*/outs/weights/weights/model.safetensors")))
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
@@ -168,7 +168,7 @@ def test_a_full_disk(bare_project: Project) -> None:
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
         "sys.argv = ['lifecycle', 'run', 'fetch']; runpy.run_module('lifecycle', run_name='__main__')"
     )
-    says = complaint(bare_project.run("python", "-c", limited, MLFLOW_TRACKING_URI=NOBODY))
+    says = read_complaint(bare_project.run("python", "-c", limited, MLFLOW_TRACKING_URI=NOBODY))
     assert says.startswith("stage fetch: no space left to write")
     assert digest(bare_project.root / "artifacts" / "numbers") == before
 
@@ -193,7 +193,7 @@ def test_a_component_of_a_pipeline(bare_project: Project, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert (target / "3").read_text() == "9"
     done = bare_project.run("python", "-c", call.replace("times", "time"), str(target), MLFLOW_TRACKING_URI=NOBODY)
-    assert "params key 'time' in section 'fetch' is unknown" in complaint(done)
+    assert "params key 'time' in section 'fetch' is unknown" in read_complaint(done)
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed(bare_project: Project) -> None:
@@ -208,7 +208,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(bare_project: Project) ->
         assert f"'{name}'" not in imported
 
 
-def started(project: Project, stage: str) -> subprocess.Popen[bytes]:
+def start_stage(project: Project, stage: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "lifecycle", "run", stage]
     return subprocess.Popen(command, cwd=project.root, env=project.environment(MLFLOW_TRACKING_URI=NOBODY))
 
