@@ -29,7 +29,7 @@ def mine_styles(
     from canvas.styles.table import read_styles, write_styles
     from evaluation.measures.styles import compute_mining_metrics
     from evaluation.pages.style_gallery import render_style_gallery
-    from evaluation.statistics.significance import find_significant
+    from evaluation.statistics.intervals import find_significant
 
     clock = time.perf_counter()
     spec, limits = mine_styles.clusters, mine_styles.limits

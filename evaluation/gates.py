@@ -25,7 +25,7 @@ from evaluation.generator.comparison import (
 )
 from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
-from evaluation.statistics.significance import find_significant
+from evaluation.statistics.intervals import find_significant
 
 Outcome = Literal["pass", "fail", "pending"]
 

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from canvas.pins.tables import CANDIDATE_MODELS, CANDIDATES
 from evaluation.metrics import CANDIDATE_MEASURES, LOWER_IS_BETTER
-from evaluation.statistics.intervals import Interval, bootstrap_mean
-from evaluation.statistics.significance import compute_sign_flip_p_value
+from evaluation.statistics.intervals import Interval, bootstrap_mean, compute_sign_flip_p_value
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]

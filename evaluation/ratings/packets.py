@@ -131,16 +131,16 @@ def write_packet(
         (packet / "items" / f"{item_id}.png").write_bytes(png)
     # In the order of the ids, which says nothing: repeats and checks do not stand at the end.
     places = sorted(range(len(items)), key=lambda place: ids[place])
-    header = {"name": name, "questions": list_questions(spec)}
+    questions = list_questions(spec)
     blind = [
         {"item_id": ids[place], "kind": items[place].kind, "prompt": items[place].first["prompt"]}
         | {"picture": f"items/{ids[place]}.png"}
         for place in places
     ]
-    _write_json(packet / "packet.json", header | {"items": blind})
+    _write_json(packet / "packet.json", {"name": name, "questions": questions, "items": blind})
     keys = {ids[place]: _build_key(items[place], ids) for place in places}
-    header = {"name": name, "rules": asdict(spec.rules), "questions": list_questions(spec)}
-    _write_json(key / "key.json", header | {"items": keys})
+    rules = asdict(spec.rules)
+    _write_json(key / "key.json", {"name": name, "rules": rules, "questions": questions, "items": keys})
     return len(items)
 
 

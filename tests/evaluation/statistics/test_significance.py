@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from evaluation.statistics.significance import FLIPS, compute_sign_flip_p_value, find_significant
+from evaluation.statistics.intervals import FLIPS, compute_sign_flip_p_value, find_significant
 
 
 @pytest.mark.parametrize("size", [6, 12])
