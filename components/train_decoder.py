@@ -38,15 +38,8 @@ def train_decoder(
     import torch
 
     from canvas.clip.model import load_feature_distance
+    from canvas.decoder import training as decoding
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-    from canvas.decoder.training import (
-        LatentGenerator,
-        build_sampler,
-        draw_decoder_sheet,
-        fit_decoder,
-        read_decoder_pins,
-        select_even_runs,
-    )
     from canvas.denoiser.unet import load_denoiser
     from canvas.device import default_device
     from canvas.shards.rows import ShardRows
@@ -59,28 +52,27 @@ def train_decoder(
     params, spec, clock = train_decoder, training.resolve(train_decoder.train), time.perf_counter()
     autoencoder, unet = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
     scale = get_latent_scale(autoencoder)
-    generator = LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
+    generator = decoding.LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
     counts = {"train": params.pins, "generated": params.painted_pins, "held_out": params.scored_pins}
-    train, scored = read_decoder_pins(generator, pins.path, masks.path, scratch.path, parallel=spec.parallel, **counts)
+    train, scored = decoding.read_decoder_pins(generator, pins.path, masks.path, scratch.path, spec.parallel, **counts)
     unet.to("cpu")  # training has the device to itself
-    generated = [pin for pin in scored if pin.generated_latents]
-    samples = [pin.load_sample() for pin in select_even_runs(generated, params.sheet_pins)]
+    samples = decoding.load_generated_samples(scored, params.sheet_pins)
     sampled = time.perf_counter()
     torch.manual_seed(spec.seed)
     conditional = ConditionalDecoder.from_vae(autoencoder, decoder)
-    sample = build_sampler(autoencoder, samples, log.image)
+    sample = decoding.build_sampler(autoencoder, samples, log.image)
     encoder = clip.path / perceptual.encoder
     features = load_feature_distance(encoder, perceptual.layers) if params.loss.features else None
     adversary = params.adversary.scale(training) if params.adversary else None
     loss = ImageLoss(params.loss, features=features, adversary=adversary)
     objective = DecoderObjective(loss, scale=scale, latent_noise=params.latent_noise)
-    result = fit_decoder(conditional, train, objective, spec, scratch.path / "checkpoints", log.metrics, sample)
+    run = decoding.fit_decoder(conditional, train, objective, spec, scratch.path / "checkpoints", log.metrics, sample)
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
     with eval_mode(conditional):
         figures = score_decoder(conditional, autoencoder, scored, params.seam_reach)
-        sheet.write(draw_decoder_sheet(conditional, autoencoder, samples))
-    figures |= {"images_per_second": result.images_per_second, "parameters": conditional.num_parameters()}
+        sheet.write(decoding.draw_decoder_sheet(conditional, autoencoder, samples))
+    figures |= {"images_per_second": run.images_per_second, "parameters": conditional.num_parameters()}
     figures["seconds"] = {"paint": sampled - clock, "train": trained - sampled, "score": time.perf_counter() - trained}
     metrics.write(figures)
-    losses.write(result.losses)
+    losses.write(run.losses)

@@ -191,16 +191,22 @@ class LatentGenerator:
         return sampler.sample(noise, condition).cpu()
 
 
+def load_generated_samples(pins: Sequence[ConditionedPin], count: int) -> list[DecoderSample]:
+    """Decode `count` of the pins with generated latents, spread evenly."""
+    generated = [pin for pin in pins if pin.generated_latents]
+    return [pin.load_sample() for pin in select_even_runs(generated, count)]
+
+
 def read_decoder_pins(
     generator: LatentGenerator,
     pins: Path,
     masks: Path,
     path: Path,
+    parallel: Parallel,
     *,
     train: int,
     generated: int,
     held_out: int,
-    parallel: Parallel,
 ) -> tuple[list[ConditionedPin], list[ConditionedPin]]:
     """Read product pins, spread evenly: those to learn on, and held-out ones to score.
 
