@@ -35,8 +35,8 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
 
 
 def load_scheduler(model: Path) -> SchedulerMixin:
-    """The scheduler that a stage saved beside the denoiser, in `model`/scheduler."""
-    folder = model / "scheduler"
+    """Load the scheduler in `model`: its own directory, or that of a pipeline or a denoiser with scheduler/ in it."""
+    folder = model / "scheduler" if (model / "scheduler").is_dir() else model
     known = {kind.__name__: kind for group in SCHEDULERS.values() for kind in group.values()}
     name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
     if name not in known:

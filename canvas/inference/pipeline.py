@@ -74,6 +74,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         sampling: Recommended settings, the fields of canvas.denoiser.spec.RecommendedSampling; None, as in models of
             before version 0.2: its DEFAULT_SAMPLING.
         parts: What the pipeline was made from, its data among it: artifact -> content digest.
+        sources: Of public parts: part -> repository, commit and licence.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
@@ -102,6 +103,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         style_layers: list[str] | None = None,
         sampling: dict[str, Any] | None = None,
         parts: dict[str, str] | None = None,
+        sources: dict[str, dict[str, str]] | None = None,
     ) -> None:
         super().__init__()
         if unet.config["in_channels"] != count_inpaint_channels(vae.config["latent_channels"]):
@@ -131,6 +133,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             style_layers=style_layers,
             sampling=sampling,
             parts=parts,
+            sources=sources,
         )
         if has_image_prompt(unet):
             set_scale(unet, 0.0)

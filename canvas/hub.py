@@ -1,0 +1,98 @@
+"""Public weights: a directory of this machine, or a repository of the Hugging Face hub at one commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LICENCE_UNKNOWN = "not stated"
+CONFIG_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "README.md")
+"""What is read beside the weights: configs, tokenizers, chat templates, the model card."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The files of a repository as they lie on this machine."""
+
+    repository: str
+    folder: Path  # of the part, where only a subfolder of the repository was asked for
+    commit: str | None  # None: a directory of this machine
+    licence: str  # as the model card says, or LICENCE_UNKNOWN
+
+    def describe(self) -> dict[str, str]:
+        """Return what a model's metadata keep of it."""
+        return {"repository": self.repository, "commit": self.commit or "", "licence": self.licence}
+
+
+def fetch_snapshot(
+    repository: str,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    weights: tuple[str, ...] = ("*.safetensors",),
+) -> Snapshot:
+    """Return a directory as it is, or a hub repository's files, downloaded once a commit.
+
+    Args:
+        repository: A directory, or a hub id OWNER/NAME; a name that begins with `.`, `/` or `~` is a directory's.
+        revision: Commit, tag or branch of a hub repository; None: its main branch.
+        subfolder: The only one that is read; a directory or repository without it holds the part itself.
+        weights: Patterns of the files of weights.
+
+    Raises:
+        ValueError: There is no such directory, repository or revision, or the hub cannot be reached.
+    """
+    local = Path(repository).expanduser()
+    if local.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision {revision!r} is given, but {repository} is a directory: set it to null")
+        return Snapshot(
+            repository=repository,
+            folder=_choose_folder(local, subfolder),
+            commit=None,
+            licence=_read_licence(local),
+        )
+    if repository.startswith((".", "/", "~")) or repository.count("/") != 1:
+        raise ValueError(f"{repository!r} is neither a directory nor a hub id, as OWNER/NAME")
+    root = _download(repository, revision, subfolder, weights)
+    return Snapshot(
+        repository=repository,
+        folder=_choose_folder(root, subfolder),
+        commit=root.name,  # the cache lays a repository's files into snapshots/COMMIT
+        licence=_read_licence(root),
+    )
+
+
+def _download(repository: str, revision: str | None, subfolder: str | None, weights: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [*CONFIG_FILES, *weights]
+    if subfolder is not None:
+        patterns = ["README.md", "*.json", *(f"{subfolder}/{pattern}" for pattern in patterns)]
+    ignored = ["*.fp16.*", "*.bf16.*", "*.non_ema.*"] + (["*/*"] if subfolder is None else [])
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=ignored)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())
+        wanted = f"{repository} at {revision}" if revision else repository
+        raise ValueError(f"{wanted} cannot be fetched from the hub: {reason}") from None
+
+
+def _choose_folder(root: Path, subfolder: str | None) -> Path:
+    return root / subfolder if subfolder is not None and (root / subfolder).is_dir() else root
+
+
+def _read_licence(root: Path) -> str:
+    from huggingface_hub import ModelCard
+
+    card = root / "README.md"
+    if not card.is_file():
+        return LICENCE_UNKNOWN
+    try:
+        data = ModelCard.load(card, ignore_metadata_errors=True).data
+    except ValueError:
+        return LICENCE_UNKNOWN
+    return str(data.get("license_name") or data.get("license") or LICENCE_UNKNOWN)

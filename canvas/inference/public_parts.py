@@ -1,0 +1,130 @@
+"""A generator of public parts, without training: `python -m canvas assemble`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from canvas.denoiser.spec import RecommendedSampling
+from canvas.hub import Snapshot, fetch_snapshot
+from canvas.ranges import Natural
+from canvas.segmenter.spec import EdgeSpec
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+    from canvas.inference.pipeline import CanvasPipeline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartSource:
+    """Where a part comes from."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
+
+    repository: str  # a directory, or a hub id OWNER/NAME
+    subfolder: str | None = None  # of a diffusers pipeline that holds the part; null: the repository is the part
+    revision: str | None = None  # commit, tag or branch of a hub id
+
+    def fetch(self) -> Snapshot:
+        """Return its files; raises ValueError as `fetch_snapshot` does."""
+        return fetch_snapshot(self.repository, revision=self.revision, subfolder=self.subfolder)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmenterSource(PartSource):
+    """Where the segmenter comes from, and what of its classes is no product."""
+
+    background: tuple[str, ...] = ()  # classes that are no product; none of a matting model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublicParts:
+    """The parts of a generator, as `profiles/public/*.yaml` name them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
+
+    denoiser: PartSource  # a UNet of diffusers that takes noisy latents, hole and masked latents
+    scheduler: PartSource
+    vae: PartSource
+    text_encoder: PartSource  # CLIPTextModel of transformers
+    text_encoder_2: PartSource  # CLIPTextModelWithProjection
+    tokenizer: PartSource
+    tokenizer_2: PartSource
+    segmenter: SegmenterSource | None  # null: products come as cut-outs or with masks
+    hole_inflation: Natural  # latent cells by which what is generated grows into the product
+    max_aspect: float  # longest side over shortest of the frames that the denoiser was trained on
+    edges: EdgeSpec
+    sampling: RecommendedSampling
+
+    def __post_init__(self) -> None:
+        if self.max_aspect < 1:
+            raise ValueError(f"max_aspect is {self.max_aspect}: give 1, for square frames only, or more")
+
+
+def read_public_parts(path: Path) -> PublicParts:
+    """Read the parts from a YAML file.
+
+    Raises:
+        ValueError: The file is missing, is not YAML, or has an unknown, missing or wrong key.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: name a file such as profiles/public/sdxl.yaml") from None
+    except YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return TypeAdapter(PublicParts).validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise ValueError(f"{path}: {where}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from None
+
+
+def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
+    """Return the generator of public parts; its config says where each came from.
+
+    Raises:
+        ValueError: A part cannot be fetched, is no safetensors, or does not fit the others.
+    """
+    from canvas.clip.public_towers import load_text_tower
+    from canvas.denoiser.schedulers import load_scheduler
+    from canvas.denoiser.unet import load_denoiser
+    from canvas.inference.pipeline import CanvasPipeline
+    from canvas.segmenter.model import load_segmenter
+    from canvas.vae.model import load_vae
+
+    sources = {
+        name: source
+        for name in ("denoiser", "scheduler", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        if (source := getattr(parts, name)) is not None
+    }
+    snapshots = {name: source.fetch() for name, source in sources.items()}
+    segmenter = None
+    if parts.segmenter is not None:
+        snapshots["segmenter"] = parts.segmenter.fetch()
+        segmenter = load_segmenter(snapshots["segmenter"].folder, parts.segmenter.background)
+    folders = {name: snapshot.folder for name, snapshot in snapshots.items()}
+    pipeline = CanvasPipeline(
+        unet=load_denoiser(folders["denoiser"]).eval(),
+        vae=load_vae(folders["vae"]).eval(),
+        text_encoder=load_text_tower(folders["text_encoder"], folders["tokenizer"]),
+        text_encoder_2=load_text_tower(folders["text_encoder_2"], folders["tokenizer_2"]),
+        scheduler=load_scheduler(folders["scheduler"]),
+        segmenter=None if segmenter is None else segmenter.network,
+        segmenter_processor=None if segmenter is None else segmenter.processor,
+        hole_inflation=parts.hole_inflation,
+        max_aspect=parts.max_aspect,
+        edge_radius=parts.edges.radius,
+        edge_epsilon=parts.edges.epsilon,
+        sampling=asdict(parts.sampling),
+        sources={name: snapshot.describe() for name, snapshot in snapshots.items()},
+    )
+    pipeline.get_scheduler()
+    return pipeline

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from canvas.hub import LICENCE_UNKNOWN, fetch_snapshot
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+FILES = {
+    "README.md": b"---\nlicense: openrail++\n---\n",
+    "model_index.json": b"{}",
+    "unet/config.json": b'{"a": 1}',
+    "unet/model.safetensors": b"weights",
+    "unet/model.fp16.safetensors": b"half",
+    "unet/model.bin": b"a pickle",
+    "vae/model.safetensors": b"others",
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's protocol that a download needs; one repository, tiny/model."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path in (f"/api/models/tiny/model/revision/{name}" for name in ("main", "v1", COMMIT)):
+            siblings = [{"rfilename": name} for name in FILES]
+            return self.answer(json.dumps({"id": "tiny/model", "sha": COMMIT, "siblings": siblings}).encode())
+        if path.startswith("/api/models/tiny/model/tree/"):
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": _digest(data)} for name, data in FILES.items()]
+            return self.answer(json.dumps(tree).encode())
+        name = path.removeprefix(f"/tiny/model/resolve/{COMMIT}/")
+        if name in FILES:
+            return self.answer(FILES[name])
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RevisionNotFound" if "tiny/model" in path else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
+
+    do_HEAD = do_GET
+
+    def answer(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("ETag", f'"{_digest(data)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on the console."""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """huggingface_hub asks a server on loopback, and keeps what it gets in a folder of this test."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT])
+def test_part_of_a_repository_with_its_commit_and_licence(revision: str | None) -> None:
+    snapshot = fetch_snapshot("tiny/model", revision=revision, subfolder="unet")
+    assert sorted(file.name for file in snapshot.folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert snapshot.describe() == {"repository": "tiny/model", "commit": COMMIT, "licence": "openrail++"}
+
+
+@pytest.mark.usefixtures("hub")
+def test_repository_that_is_the_part_leaves_folders_alone() -> None:
+    snapshot = fetch_snapshot("tiny/model")
+    assert sorted(file.name for file in snapshot.folder.iterdir()) == ["README.md", "model_index.json"]
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("repository", "revision"), [("tiny/model", "no-such-tag"), ("tiny/unknown", None)]
+)
+def test_unknown_repository_or_revision_is_named(repository: str, revision: str | None) -> None:
+    with pytest.raises(ValueError, match=f"{repository}.* cannot be fetched from the hub"):
+        fetch_snapshot(repository, revision=revision)
+
+
+def test_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    snapshot = fetch_snapshot(str(tmp_path), subfolder="unet")
+    assert snapshot.folder == tmp_path / "unet"
+    assert snapshot.describe() == {"repository": str(tmp_path), "commit": "", "licence": LICENCE_UNKNOWN}
+    assert fetch_snapshot(str(tmp_path / "unet"), subfolder="unet").folder == tmp_path / "unet"
+
+
+@pytest.mark.parametrize("repository", ["./nowhere", "/nowhere/at/all", "one-word", "a/b/c"])
+def test_neither_directory_nor_hub_id(repository: str) -> None:
+    with pytest.raises(ValueError, match="neither a directory nor a hub id"):
+        fetch_snapshot(repository)
+
+
+def test_revision_of_a_directory_would_be_ignored(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="set it to null"):
+        fetch_snapshot(str(tmp_path), revision="main")
