@@ -1,11 +1,11 @@
-"""`python -m canvas generate`: generate backgrounds round a product."""
+"""`python -m canvas`: generate backgrounds round a product, and assemble a model of public parts."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _build_parser().parse_args(arguments)
     try:
-        for path in generate_files(options):
-            print(path)
+        for line in COMMANDS[options.command](options):
+            print(line)
     except (ValueError, OSError) as error:
         print(f"canvas {options.command}: {error}", file=sys.stderr)
         return 1
@@ -84,6 +84,13 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         save_lossless(image, path)
         paths.append(path)
     return paths
+
+
+def assemble_files(options: argparse.Namespace) -> list[str]:
+    """Write a model of public parts; return a line about each."""
+    from canvas.inference.public_parts import write_public_pipeline
+
+    return write_public_pipeline(options.parts, options.out)
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -288,7 +295,16 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--format", default="png", help="png or webp (lossless)")
     command.add_argument("--out", type=Path, default=Path(), help="folder of the images, by default this one")
+    command = commands.add_parser("assemble", help="make a model of public parts, without training")
+    command.add_argument("--from", dest="parts", type=Path, required=True, help="such as profiles/public/sdxl.yaml")
+    command.add_argument("--out", type=Path, required=True, help="new folder of the model")
     return parser
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], Iterable[object]]] = {
+    "generate": generate_files,
+    "assemble": assemble_files,
+}
 
 
 if __name__ == "__main__":

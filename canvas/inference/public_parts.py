@@ -128,3 +128,19 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     )
     pipeline.get_scheduler()
     return pipeline
+
+
+def write_public_pipeline(file: Path, out: Path) -> list[str]:
+    """Assemble the parts that `file` names into the directory `out`; return a line about each part.
+
+    Raises:
+        ValueError: As `read_public_parts` and `assemble_public_parts`, or `out` is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is not empty: name a new folder, nothing is replaced")
+    pipeline = assemble_public_parts(read_public_parts(file))
+    pipeline.save_pretrained(out)
+    return [
+        f"{name}: {source['repository']}{source['commit'] and '@' + source['commit']}, licence: {source['licence']}"
+        for name, source in pipeline.config["sources"].items()
+    ] + [f"{out} is ready: python -m canvas generate --model {out} --product PRODUCT --prompt PROMPT"]

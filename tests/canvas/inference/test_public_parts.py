@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from ruamel.yaml import YAML
 from transformers import CLIPTokenizer
 
 from canvas.__main__ import main
-from canvas.denoiser.sampling import sample_noise
+from canvas.clip.public_towers import load_text_tower
+from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.unet import add_inpaint_channels
 from canvas.inference.conditioning import build_condition, compute_pipeline_frame
 from canvas.inference.framed_product import frame_product
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
+from canvas.vae.latents import get_latent_scale
 from tests.canvas import tiny
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
@@ -121,9 +124,6 @@ def test_same_image_as_stock_inpainting(
         output_type="latent",
     ).images
 
-    from canvas.denoiser.sampling import LatentSampler
-    from canvas.vae.latents import get_latent_scale
-
     sampler = LatentSampler(
         unet=pipeline.unet,
         scheduler=pipeline.get_scheduler(),
@@ -134,3 +134,77 @@ def test_same_image_as_stock_inpainting(
     raw = sampler.sample(noise, condition)
 
     torch.testing.assert_close(sampler.scale.normalize(raw), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_product_core_comes_back_untouched(pipeline: CanvasPipeline) -> None:
+    cutout = build_cutout(80, 48)
+    output = pipeline(cutout, "mug, in a forest", seed=3)
+    core = np.array(cutout)[..., 3] == 255
+    np.testing.assert_array_equal(np.array(output.images[0])[core], np.array(cutout)[..., :3][core])
+    assert (np.array(output.images[0])[~core] != np.array(cutout)[..., :3][~core]).any()
+
+
+def test_command_writes_a_model_that_generates(
+    parts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, product = tmp_path / "canvas", tmp_path / "mug.png"
+    build_cutout(64, 64).save(product)
+    assert main(["assemble", "--from", str(parts_file), "--out", str(model)]) == 0
+    assert "openrail++" in capsys.readouterr().out
+    made = CanvasPipeline.from_pretrained(model)
+    assert made.config["sources"]["denoiser"]["licence"] == "openrail++"
+    assert made.recommended_sampling.steps == 3
+    arguments = ["generate", "--model", str(model), "--product", str(product), "--prompt", "mug", "--candidates", "1"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "mug-0.png").is_file()
+
+
+def test_model_is_never_replaced(parts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["assemble", "--from", str(parts_file), "--out", str(tmp_path)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"denoiser": {"repository": "./nowhere"}}, "neither a directory nor a hub id"),
+        ({"vea": {"repository": "x/y"}}, "vea"),
+        ({"max_aspect": 0.5}, "max_aspect is 0.5"),
+        ({"hole_inflation": -1}, "hole_inflation"),
+    ],
+)
+def test_wrong_file_is_one_sentence(
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    file = write_parts(repository, tmp_path / "parts.yaml", **changes)
+    assert main(["assemble", "--from", str(file), "--out", str(tmp_path / "model")]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_text_to_image_denoiser_is_refused(repository: Path, tmp_path: Path) -> None:
+    source = {"repository": str(repository / "base"), "subfolder": "unet"}
+    parts = read_public_parts(write_parts(repository, tmp_path / "parts.yaml", denoiser=source))
+    with pytest.raises(ValueError, match="4 input channels, inpainting latents of 4 needs 9"):
+        assemble_public_parts(parts)
+
+
+def test_weights_without_safetensors_are_refused(repository: Path, tmp_path: Path) -> None:
+    """A pickle beside the config is not read."""
+    folder = tmp_path / "text_encoder"
+    shutil.copytree(repository / "text_encoder", folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_text_tower(folder, repository / "tokenizer")
+
+
+def test_shipped_profile_is_read() -> None:
+    assert read_public_parts(PROFILE).denoiser.repository.endswith("inpainting-0.1")
