@@ -34,8 +34,9 @@ def fetch_snapshot(
     """Return a directory as it is, or a hub repository's files, downloaded once a commit.
 
     Args:
-        repository: A directory, or a hub id OWNER/NAME; a name that begins with `.`, `/` or `~` is a directory's.
-        revision: Commit, tag or branch of a hub repository; None: its main branch.
+        repository: A directory, or a hub id as OWNER/NAME or OWNER/NAME@REVISION; a name that begins with `.`, `/` or
+            `~` is a directory's.
+        revision: Commit, tag or branch of a hub repository; None: that in the id, or its main branch.
         subfolder: The only one that is read; a directory or repository without it holds the part itself.
         weights: Patterns of the files of weights.
 
@@ -52,11 +53,14 @@ def fetch_snapshot(
             commit=None,
             licence=_read_licence(local),
         )
-    if repository.startswith((".", "/", "~")) or repository.count("/") != 1:
-        raise ValueError(f"{repository!r} is neither a directory nor a hub id, as OWNER/NAME")
-    root = _download(repository, revision, subfolder, weights)
+    name, _, pinned = repository.partition("@")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ValueError(f"{repository!r} is neither a directory nor a hub id, as OWNER/NAME or OWNER/NAME@REVISION")
+    if pinned and revision is not None:
+        raise ValueError(f"{repository!r} names a revision, and revision is {revision!r}: give one of them")
+    root = _download(name, revision or pinned or None, subfolder, weights)
     return Snapshot(
-        repository=repository,
+        repository=name,
         folder=_choose_folder(root, subfolder),
         commit=root.name,  # the cache lays a repository's files into snapshots/COMMIT
         licence=_read_licence(root),
@@ -64,17 +68,19 @@ def fetch_snapshot(
 
 
 def _download(repository: str, revision: str | None, subfolder: str | None, weights: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*CONFIG_FILES, *weights]
-    if subfolder is not None:
-        patterns = ["README.md", "*.json", *(f"{subfolder}/{pattern}" for pattern in patterns)]
-    ignored = ["*.fp16.*", "*.bf16.*", "*.non_ema.*"] + (["*/*"] if subfolder is None else [])
+    patterns, ignored = [*CONFIG_FILES, *weights], ["*.fp16.*", "*.bf16.*", "*.non_ema.*"]
     try:
-        return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=ignored)
-        )
+        if subfolder is not None and not constants.HF_HUB_OFFLINE:
+            files = HfApi(endpoint=constants.ENDPOINT).list_repo_files(repository, revision=revision)
+            subfolder = subfolder if any(file.startswith(f"{subfolder}/") for file in files) else None
+        if subfolder is None:
+            ignored.append("*/*")
+        else:
+            patterns = ["README.md", *(f"{subfolder}/{pattern}" for pattern in patterns)]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=ignored))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())
         wanted = f"{repository} at {revision}" if revision else repository

@@ -91,6 +91,15 @@ def test_part_of_a_repository_with_its_commit_and_licence(revision: str | None) 
 def test_repository_that_is_the_part_leaves_folders_alone() -> None:
     snapshot = fetch_snapshot("tiny/model")
     assert sorted(file.name for file in snapshot.folder.iterdir()) == ["README.md", "model_index.json"]
+    assert fetch_snapshot("tiny/model", subfolder="no-such-part").folder == snapshot.folder
+
+
+@pytest.mark.usefixtures("hub")
+def test_revision_in_the_id() -> None:
+    snapshot = fetch_snapshot("tiny/model@v1", subfolder="unet")
+    assert (snapshot.repository, snapshot.commit) == ("tiny/model", COMMIT)
+    with pytest.raises(ValueError, match="give one of them"):
+        fetch_snapshot("tiny/model@v1", revision="main")
 
 
 @pytest.mark.usefixtures("hub")
