@@ -34,7 +34,9 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in FILES]
             return self.answer(json.dumps({"id": "tiny/model", "sha": COMMIT, "siblings": siblings}).encode())
         if path.startswith("/api/models/tiny/model/tree/"):
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": _digest(data)} for name, data in FILES.items()]
+            tree = [
+                {"type": "file", "path": name, "size": len(data), "oid": _digest(data)} for name, data in FILES.items()
+            ]
             return self.answer(json.dumps(tree).encode())
         name = path.removeprefix(f"/tiny/model/resolve/{COMMIT}/")
         if name in FILES:
@@ -45,7 +47,7 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         return None
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 (the name that the base class looks for)
 
     def answer(self, data: bytes) -> None:
         self.send_response(200)
@@ -103,9 +105,7 @@ def test_revision_in_the_id() -> None:
 
 
 @pytest.mark.usefixtures("hub")
-@pytest.mark.parametrize(
-    ("repository", "revision"), [("tiny/model", "no-such-tag"), ("tiny/unknown", None)]
-)
+@pytest.mark.parametrize(("repository", "revision"), [("tiny/model", "no-such-tag"), ("tiny/unknown", None)])
 def test_unknown_repository_or_revision_is_named(repository: str, revision: str | None) -> None:
     with pytest.raises(ValueError, match=f"{repository}.* cannot be fetched from the hub"):
         fetch_snapshot(repository, revision=revision)

@@ -17,8 +17,7 @@ from canvas.__main__ import main
 from canvas.clip.public_towers import load_text_tower
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.unet import add_inpaint_channels
-from canvas.inference.conditioning import build_condition, compute_pipeline_frame
-from canvas.inference.framed_product import frame_product
+from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
@@ -57,7 +56,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer=build_tokenizer("<|endoftext|>"),
         tokenizer_2=build_tokenizer("!"),
         scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
         ),
     )
     stock.save_pretrained(folder)
@@ -95,14 +98,10 @@ def build_cutout(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (80, 48)])
-def test_same_image_as_stock_inpainting(
-    repository: Path, pipeline: CanvasPipeline, width: int, height: int
-) -> None:
+def test_same_image_as_stock_inpainting(repository: Path, pipeline: CanvasPipeline, width: int, height: int) -> None:
     """With the product not put back, the same noise and the same prompts give what stock diffusers gives."""
-    product = build_product(build_cutout(width, height))
-    frame = compute_pipeline_frame(pipeline, product)
-    assert (frame.width, frame.height) == (width, height)
-    framed = frame_product(product, frame, torch.device("cpu"))
+    framed = frame_for_pipeline(pipeline, build_product(build_cutout(width, height)))
+    assert (framed.frame.width, framed.frame.height) == (width, height)
     condition = build_condition(pipeline, framed, "mug, in a forest", "blurred")
     noise = sample_noise((4, height // 8, width // 8), [7], torch.device("cpu"))
     shown = framed.pixels * framed.mask
