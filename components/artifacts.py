@@ -17,176 +17,117 @@ from lifecycle.declare.stage import Dataset, Document, Metrics, Model, Pinned, R
 # Data
 
 
-class RawData(Pinned):
+class RawData(Pinned, path="data"):
     """What the catalogue's owner delivers: for the demo, unmodified package files."""
 
-    path = "data"
 
-
-class Pins(Dataset):
+class Pins(Dataset, path="artifacts/pins"):
     """One row a pin: encoded image, size, text, board, product, engagement, split (tables.PINS)."""
 
-    path = "artifacts/pins"
 
-
-class Truth(Dataset):
+class Truth(Dataset, path="artifacts/truth"):
     """What the showroom knows of each pin it rendered: scene, camera, true alpha, planted defect
     (tables.TRUTH). Empty for a real catalogue. Only for scoring and tests."""
 
-    path = "artifacts/truth"
 
-
-class Quarantine(Dataset):
+class Quarantine(Dataset, path="artifacts/quarantine"):
     """Rows of the source that could not become pins, each with its reason (tables.QUARANTINE)."""
 
-    path = "artifacts/quarantine"
 
-
-class ValidationMetrics(Metrics):
+class ValidationMetrics(Metrics, path="reports/validate/metrics.json"):
     """Expectations met and failed, by table and severity."""
 
-    path = "reports/validate/metrics.json"
 
-
-class Kept(Dataset):
+class Kept(Dataset, path="artifacts/kept"):
     """One row a pin: kept or not, the first reason against it, every score (tables.KEPT)."""
-
-    path = "artifacts/kept"
 
 
 # Masks and captions
 
 
-class Segmenter(Model):
+class Segmenter(Model, path="models/segmenter", registered="canvas-segmenter"):
     """Salient-product segmenter: image -> foreground probability."""
 
-    path = "models/segmenter"
-    registered = "canvas-segmenter"
 
-
-class Masks(Dataset):
+class Masks(Dataset, path="artifacts/masks"):
     """One row a kept pin: hard mask, soft alpha, confidence, box, rejection reason (tables.MASKS)."""
 
-    path = "artifacts/masks"
 
-
-class Captioner(Model):
+class Captioner(Model, path="models/captioner", registered="canvas-captioner"):
     """Image-to-text model: pin -> "{product}, {background}"."""
 
-    path = "models/captioner"
-    registered = "canvas-captioner"
 
-
-class Captions(Dataset):
+class Captions(Dataset, path="artifacts/captions"):
     """Several rows a kept pin: caption and its source, title, description, alt or generated (tables.CAPTIONS)."""
-
-    path = "artifacts/captions"
 
 
 # The generator's encoders, and what they make of the pins
 
 
-class Clip(Model):
+class Clip(Model, path="models/clip", registered="canvas-clip"):
     """The two text-image encoders of open_clip: directories first/ and second/."""
 
-    path = "models/clip"
-    registered = "canvas-clip"
 
-
-class SceneJudges(Model):
+class SceneJudges(Model, path="models/judges"):
     """The two judges of scenes that score every image; no part of the generator, so never registered."""
 
-    path = "models/judges"
 
-
-class Vae(Model):
+class Vae(Model, path="models/vae", registered="canvas-vae"):
     """The autoencoder in diffusers' format, statistics of its latents in its config."""
 
-    path = "models/vae"
-    registered = "canvas-vae"
 
-
-class Shards(Dataset):
+class Shards(Dataset, path="artifacts/shards"):
     """Training samples of the denoiser, one a kept pin (canvas.shards.files): latents, text states, masks."""
 
-    path = "artifacts/shards"
 
-
-class Decoder(Model):
+class Decoder(Model, path="models/decoder", registered="canvas-decoder"):
     """The conditional decoder in diffusers' format."""
-
-    path = "models/decoder"
-    registered = "canvas-decoder"
 
 
 # Embeddings of images, and the styles mined from them
 
 
-class Uve(Model):
+class Uve(Model, path="models/uve", registered="canvas-uve"):
     """Unified visual embedding: image -> unit vector that knows scene, product, category and board
     (canvas.uve.model)."""
 
-    path = "models/uve"
-    registered = "canvas-uve"
 
-
-class Embeddings(Dataset):
+class Embeddings(Dataset, path="artifacts/embeddings"):
     """One row a kept pin: UVE as floats and as binary code, CLIP's second image tower (tables.EMBEDDINGS)."""
 
-    path = "artifacts/embeddings"
 
-
-class Styles(Dataset):
+class Styles(Dataset, path="artifacts/styles"):
     """One row a style: clusters of the embedding space and boards, dropped ones with their reason (tables.STYLES)."""
-
-    path = "artifacts/styles"
 
 
 # The generator's denoiser, from text-to-image to engaged backdrops
 
 
-class BaseModel(Model):
+class BaseModel(Model, path="models/base", registered="canvas-base"):
     """Text-to-image denoiser in diffusers' format: unet/ and scheduler/."""
 
-    path = "models/base"
-    registered = "canvas-base"
 
-
-class InpaintModel(Model):
+class InpaintModel(Model, path="models/inpaint", registered="canvas-inpaint"):
     """The denoiser with the inputs of inpainting, in diffusers' format: unet/ and scheduler/."""
 
-    path = "models/inpaint"
-    registered = "canvas-inpaint"
 
-
-class BackdropLora(Model):
+class BackdropLora(Model, path="models/backdrop_lora", registered="canvas-backdrop-lora"):
     """LoRA on every layer of the inpainting denoiser, trained on product masks; diffusers' format."""
 
-    path = "models/backdrop_lora"
-    registered = "canvas-backdrop-lora"
 
-
-class EngagedLora(Model):
+class EngagedLora(Model, path="models/engaged_lora", registered="canvas-engaged-lora"):
     """LoRA on top of the backdrop LoRA, trained on promoted pins with high engagement; diffusers' format."""
 
-    path = "models/engaged_lora"
-    registered = "canvas-engaged-lora"
 
-
-class IpAdapter(Model):
+class IpAdapter(Model, path="models/ip_adapter", registered="canvas-ip-adapter"):
     """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
     LoRA was trained with it (canvas.denoiser.image_prompt)."""
 
-    path = "models/ip_adapter"
-    registered = "canvas-ip-adapter"
 
-
-class CanvasModel(Model):
+class CanvasModel(Model, path="models/canvas", registered="canvas-background"):
     """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names what it was made
     from by digest; in reward/ the reward model that chooses among its images."""
 
-    path = "models/canvas"
-    registered = "canvas-background"
     composite = True
     example = 'python -m canvas generate --model models/canvas --product YOUR.png --prompt "mug, in a forest"'
 
@@ -194,17 +135,13 @@ class CanvasModel(Model):
 # Judgement
 
 
-class Champion(kinds.PinnedChampion):
+class Champion(kinds.PinnedChampion, path="champion"):
     """What is known of the registry's champion (champion.json: version, digests, params), its evaluation/ and
     training_statistics/; {"version": null} when there is none. `python -m lifecycle champion pull` writes it."""
 
-    path = "champion"
 
-
-class Ratings(kinds.PinnedRatings):
+class Ratings(kinds.PinnedRatings, path="ratings"):
     """People's judgments (tables.JUDGMENTS). `python -m lifecycle ratings pull` writes it."""
-
-    path = "ratings"
 
     @classmethod
     def write_empty(cls, folder: Path) -> None:
@@ -225,31 +162,23 @@ class Ratings(kinds.PinnedRatings):
         return [f"{len(rows)} judgments, {len(fresh)} of this packet", *judgments.describe_raters(fresh)]
 
 
-class RewardModel(Model):
+class RewardModel(Model, path="models/reward", registered="canvas-reward"):
     """Judge of images of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model)."""
 
-    path = "models/reward"
-    registered = "canvas-reward"
 
-
-class SyntheticJudgments(Dataset):
+class SyntheticJudgments(Dataset, path="artifacts/judgments_synthetic"):
     """Judgments that controlled corruptions imply (tables.JUDGMENTS, source "synthetic"): the reward model learnt from
     them and was scored on them. No gate counts them."""
 
-    path = "artifacts/judgments_synthetic"
 
-
-class Candidates(Dataset):
+class Candidates(Dataset, path="artifacts/candidates"):
     """Images of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
 
-    path = "artifacts/candidates"
 
-
-class Preferences(kinds.PinnedFeedback):
+class Preferences(kinds.PinnedFeedback, path="preferences"):
     """Judgments with the images that people saw: the reward model may learn from them (tables.PREFERENCES).
     `python -m lifecycle ratings learn` writes it."""
 
-    path = "preferences"
     empty = "the reward model learns from corruptions alone"
     sources = (Ratings, Candidates, Pins)
 
@@ -279,44 +208,32 @@ class Preferences(kinds.PinnedFeedback):
         )
 
 
-class RatingPacket(kinds.RatingPacket):
+class RatingPacket(kinds.RatingPacket, path="artifacts/packet"):
     """What raters see: packet.json (name, questions with their answers' values, items) and items/*.png. It does not say
     which model made an image."""
 
-    path = "artifacts/packet"
 
-
-class RatingKey(kinds.RatingKey):
+class RatingKey(kinds.RatingKey, path="artifacts/packet_key"):
     """What must not reach the rating server: key.json holds the candidates of every item of the packet, the answers of
     attention checks, and the rules by which raters count."""
 
-    path = "artifacts/packet_key"
 
-
-class Evaluation(Dataset):
+class Evaluation(Dataset, path="artifacts/evaluation"):
     """One row a candidate: its image and every score of it (tables.EVALUATION)."""
 
-    path = "artifacts/evaluation"
 
-
-class TrainingStatistics(Dataset):
+class TrainingStatistics(Dataset, path="artifacts/training_statistics"):
     """One row an image that the models were trained on: the filter's measures of it (tables.TRAINING_STATISTICS).
     It stays with a champion, so that images of later models are compared with those that it learnt from."""
 
-    path = "artifacts/training_statistics"
 
-
-class EvaluationMetrics(Metrics):
+class EvaluationMetrics(Metrics, path="reports/evaluate/metrics.json"):
     """By model: every measure's mean with its interval, distances to real images, diversity; the challenger's by
     slice; drift of its images; how good the judges are; seconds."""
 
-    path = "reports/evaluate/metrics.json"
 
-
-class HeadlineMetrics(kinds.Headline):
+class HeadlineMetrics(kinds.Headline, path="reports/metrics.json"):
     """The few figures by which whole runs are compared (evaluation.metrics)."""
-
-    path = "reports/metrics.json"
 
     @classmethod
     def format_summary(cls, values: Mapping[str, float]) -> list[str]:
@@ -328,26 +245,18 @@ class HeadlineMetrics(kinds.Headline):
 # Gates, registry
 
 
-class Verdict(kinds.Verdict):
+class Verdict(kinds.Verdict, path="artifacts/verdict.json"):
     """What the gates decide: outcome, reasons in words, challenger, champion."""
 
-    path = "artifacts/verdict.json"
 
-
-class Review(Report):
+class Review(Report, path="reports/review/report.html"):
     """The page on which a lead decides: verdict, side by side, measures, people, what changed, lineage."""
 
-    path = "reports/review/report.html"
 
-
-class Registered(Document):
+class Registered(Document, path="artifacts/registered.json"):
     """The versions in the registry: a JSON object of registered model -> name, version, digest."""
 
-    path = "artifacts/registered.json"
 
-
-class Promoted(Document):
+class Promoted(Document, path="artifacts/promoted.json"):
     """A JSON object of outcome and reasons, with people's ratings counted, and the move (kind, before, after, who,
     when, why), null if the champion stayed."""
-
-    path = "artifacts/promoted.json"

@@ -8,10 +8,8 @@ from components.artifacts import HeadlineMetrics, Verdict
 from lifecycle.declare.stage import Collected, Input, Output, Report, stage
 
 
-class Index(Report):
+class Index(Report, path="reports/index.html"):
     """The page that a person opens after a run."""
-
-    path = "reports/index.html"
 
 
 @stage()

@@ -36,7 +36,8 @@ DECLARATIONS = "artifacts"
 
 
 class Artifact:
-    """Something that a stage writes. A subclass names its place; its docstring is its schema.
+    """Something that a stage writes. A subclass names its place, `class Pins(Dataset, path="artifacts/pins")`; its
+    docstring is its schema.
 
     `path` is relative to the project's root, in POSIX form. A kind with a `suffix` needs no subclass: `Output[Metrics]`
     alone is `reports/<stage>/<argument>.json`, what only people read.
@@ -45,15 +46,14 @@ class Artifact:
     path: ClassVar[str]
     suffix: ClassVar[str | None] = None
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        path = cls.__dict__.get("path")
+    def __init_subclass__(cls, *, path: str | None = None) -> None:
         if path is None:
             return  # a kind of artifact, not an artifact
         if not isinstance(path, str) or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise TypeError(f"{cls.__name__}.path must be a path relative to the project's root, not {path!r}")
         if not cls.__doc__:
             raise TypeError(f"{cls.__name__} needs a docstring that says what {path} holds")
+        cls.path = path
 
 
 class Dataset(Artifact):
@@ -63,12 +63,13 @@ class Dataset(Artifact):
 class Model(Artifact):
     """A directory of safetensors and configs that the stock library of its kind loads."""
 
-    registered: ClassVar[str | None] = None
-    """Name of its registered model in MLflow."""
-    composite: ClassVar[bool] = False
-    """Whether it is made of the other registered models, which are promoted with it."""
-    example: ClassVar[str] = ""
-    """Of the composite: a command by which a user sees what it does."""
+    registered: ClassVar[str | None] = None  # name of its registered model in MLflow
+    composite: ClassVar[bool] = False  # whether it is made of the other registered models, which are promoted with it
+    example: ClassVar[str] = ""  # of the composite: a command by which a user sees what it does
+
+    def __init_subclass__(cls, *, path: str | None = None, registered: str | None = None) -> None:
+        super().__init_subclass__(path=path)
+        cls.registered = registered
 
 
 class Document(Artifact):
@@ -395,7 +396,7 @@ def _assign_path(kind: type[Artifact], stage_name: str, argument: str) -> type[A
     if issubclass(kind, Plot) and not (hasattr(kind, "x") and hasattr(kind, "y")):
         raise TypeError(f"stage {stage_name}: {argument!r} is a Plot without axes: subclass it with `x` and `y`")
     path = f"reports/{stage_name}/{argument}{kind.suffix}"
-    return type(f"{stage_name}.{argument}", (kind,), {"path": path, "__doc__": kind.__doc__})
+    return type(f"{stage_name}.{argument}", (kind,), {"__doc__": kind.__doc__}, path=path)
 
 
 def _check_params(stage_name: str, kind: Any) -> None:

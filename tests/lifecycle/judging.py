@@ -13,16 +13,12 @@ from lifecycle.declare import stage as kinds
 from lifecycle.declare.stage import Input, Output, stage
 
 
-class Best(kinds.PinnedChampion):
+class Best(kinds.PinnedChampion, path="best"):
     """The best weights so far."""
 
-    path = "best"
 
-
-class Votes(kinds.PinnedRatings):
+class Votes(kinds.PinnedRatings, path="votes"):
     """A line a vote."""
-
-    path = "votes"
 
     @classmethod
     def write_empty(cls, folder):
@@ -30,10 +26,9 @@ class Votes(kinds.PinnedRatings):
         (folder / "votes.txt").write_text("")
 
 
-class Lessons(kinds.PinnedFeedback):
+class Lessons(kinds.PinnedFeedback, path="lessons"):
     """Votes that training learns from."""
 
-    path = "lessons"
     empty = "nothing is learnt"
     sources = (Votes, Numbers)
 
@@ -51,10 +46,8 @@ class Lessons(kinds.PinnedFeedback):
         return f"{len(fresh.split())} votes about {len(list(numbers.iterdir()))} numbers"
 
 
-class Judgement(kinds.Verdict):
+class Judgement(kinds.Verdict, path="artifacts/judgement.json"):
     """What the votes say."""
-
-    path = "artifacts/judgement.json"
 
 
 @stage()

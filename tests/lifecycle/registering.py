@@ -11,25 +11,17 @@ from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
 
 
-class Base(Model):
+class Base(Model, path="models/base", registered="test-base"):
     """Trained on the data."""
 
-    path = "models/base"
-    registered = "test-base"
 
-
-class Inpaint(Model):
+class Inpaint(Model, path="models/inpaint", registered="test-inpaint"):
     """Trained from the base."""
 
-    path = "models/inpaint"
-    registered = "test-inpaint"
 
-
-class Weights(Model):
+class Weights(Model, path="models/weights", registered="test-weights"):
     """Made of the others, as the composite of tests/lifecycle/project."""
 
-    path = "models/weights"
-    registered = "test-weights"
     composite = True
 
 

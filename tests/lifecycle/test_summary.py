@@ -12,10 +12,8 @@ import json
 from lifecycle.declare.stage import Collected, Headline, Output, Report, Verdict, stage
 
 
-class Judgement(Verdict):
+class Judgement(Verdict, path="artifacts/judgement.json"):
     '''Whether the sum will do.'''
-
-    path = "artifacts/judgement.json"
 
 
 @stage()

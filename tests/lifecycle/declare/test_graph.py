@@ -30,34 +30,24 @@ from lifecycle.declare.stage import (
 )
 
 
-class Raw(Pinned):
+class Raw(Pinned, path="data"):
     """Raw."""
 
-    path = "data"
 
-
-class A(Dataset):
+class A(Dataset, path="artifacts/a"):
     """A."""
 
-    path = "artifacts/a"
 
-
-class AlsoA(Dataset):
+class AlsoA(Dataset, path="artifacts/a"):
     """The same place as A."""
 
-    path = "artifacts/a"
 
-
-class InsideA(Dataset):
+class InsideA(Dataset, path="artifacts/a/part"):
     """A place within A."""
 
-    path = "artifacts/a/part"
 
-
-class B(Dataset):
+class B(Dataset, path="artifacts/b"):
     """B."""
-
-    path = "artifacts/b"
 
 
 @stage()
@@ -85,17 +75,14 @@ def b_to_a(b: Input[B], a: Output[A]) -> None:
     """B to A."""
 
 
-class Whole(Model):
+class Whole(Model, path="models/whole"):
     """Made of all."""
 
-    path = "models/whole"
     composite = True
 
 
-class Page(Report):
+class Page(Report, path="reports/index.html"):
     """A page about all others."""
-
-    path = "reports/index.html"
 
 
 @stage()
@@ -135,11 +122,8 @@ def test_a_collector_reads_what_people_read_of_the_stages_before_it() -> None:
     }
 
 
-class Part(Model):
+class Part(Model, path="models/part", registered="part"):
     """A part."""
-
-    path = "models/part"
-    registered = "part"
 
 
 @stage()

@@ -39,10 +39,8 @@ class Train:
     resume: bool
 
 
-class Count(Metrics):
+class Count(Metrics, path="reports/count.json"):
     """A count."""
-
-    path = "reports/count.json"
 
 
 @stage()

@@ -26,22 +26,16 @@ from lifecycle.declare.stage import (
 )
 
 
-class Pins(Dataset):
+class Pins(Dataset, path="artifacts/pins"):
     """Pins."""
 
-    path = "artifacts/pins"
 
-
-class Segmenter(Model):
+class Segmenter(Model, path="models/segmenter"):
     """A model."""
 
-    path = "models/segmenter"
 
-
-class Count(Metrics):
+class Count(Metrics, path="reports/count.json"):
     """A count."""
-
-    path = "reports/count.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,12 +226,12 @@ def test_rejected(function: Callable[..., None], says: str) -> None:
 @pytest.mark.parametrize("path", ["/tmp/pins", "../pins", "artifacts/../../pins", 3])
 def test_an_artifact_lies_in_the_project(path: object) -> None:
     with pytest.raises(TypeError, match="must be a path relative to the project's root"):
-        type("Elsewhere", (Dataset,), {"path": path, "__doc__": "Elsewhere."})
+        type("Elsewhere", (Dataset,), {"__doc__": "Elsewhere."}, path=path)
 
 
 def test_an_artifact_says_what_it_holds() -> None:
     with pytest.raises(TypeError, match="needs a docstring that says what artifacts/mute holds"):
-        type("Mute", (Artifact,), {"path": "artifacts/mute"})
+        type("Mute", (Artifact,), {}, path="artifacts/mute")
 
 
 def test_an_output_writes_documents_curves_texts_and_images(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from lifecycle.record.journal import Journal, read_events
 from lifecycle.record.recording import record_outputs
 
 
-class Pages(Site):
+class Pages(Site, path="reports/pages"):
     """Two pages and a picture."""
-
-    path = "reports/pages"
 
 
 @stage()

@@ -3,28 +3,20 @@
 from lifecycle.declare.stage import Dataset, Headline, Model, Pinned
 
 
-class Numbers(Pinned):
+class Numbers(Pinned, path="data"):
     """One number a line."""
 
-    path = "data"
 
-
-class Squares(Dataset):
+class Squares(Dataset, path="artifacts/squares"):
     """A directory with squares.txt, one number a line."""
 
-    path = "artifacts/squares"
 
-
-class Mean(Model):
+class Mean(Model, path="models/mean", registered="toy-mean"):
     """A directory with mean.txt."""
 
-    path = "models/mean"
-    registered = "toy-mean"
     composite = True
     example = "cat models/mean/mean.txt"
 
 
-class MeanFigures(Headline):
+class MeanFigures(Headline, path="reports/metrics.json"):
     """The mean."""
-
-    path = "reports/metrics.json"

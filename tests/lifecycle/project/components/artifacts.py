@@ -5,22 +5,16 @@ from __future__ import annotations
 from lifecycle.declare.stage import Dataset, Model, Pinned
 
 
-class Raw(Pinned):
+class Raw(Pinned, path="data"):
     """Lines of numbers."""
 
-    path = "data"
 
-
-class Numbers(Dataset):
+class Numbers(Dataset, path="artifacts/numbers"):
     """One file a number."""
 
-    path = "artifacts/numbers"
 
-
-class Weights(Model):
+class Weights(Model, path="models/weights", registered="test-weights"):
     """The numbers' sum."""
 
-    path = "models/weights"
-    registered = "test-weights"
     composite = True
     example = "cat models/weights/model.safetensors"
