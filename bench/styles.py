@@ -27,14 +27,9 @@ from canvas.styles.spec import ClusterSpec
 from canvas.uve.spec import UveSpec
 from lifecycle.declare.params import load_sections, read_section
 
-BATCH_SIZE = 16_384
-"""Vectors of a step of MiniBatchKMeans."""
-
-NOISE_LENGTH = 0.8
-"""Length of the random part of a vector beside its centre's 1."""
-
-SCORED_VECTORS = 100_000
-"""Vectors that the agreement is computed of."""
+BATCH_SIZE = 16_384  # vectors of a step of MiniBatchKMeans
+NOISE_LENGTH = 0.8  # length of the random part of a vector beside its centre's 1
+SCORED_VECTORS = 100_000  # vectors that the agreement is computed of
 
 
 def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Vectors, NDArray[np.int64]]:

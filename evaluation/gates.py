@@ -15,14 +15,7 @@ from typing import Any, Literal
 
 from canvas.pins import tables
 from canvas.ranges import Count
-from evaluation.generator.comparison import (
-    Delta,
-    Row,
-    compute_deltas,
-    compute_slice_deltas,
-    pair_rows,
-    select_model,
-)
+from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
 from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
 from evaluation.statistics.intervals import find_significant

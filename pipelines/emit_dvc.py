@@ -14,8 +14,7 @@ from lifecycle.declare.closure import PACKAGES, list_code
 from lifecycle.declare.graph import list_stage_names
 from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
 
-CODE = "artifacts/code"
-"""Files named after stages: what code each runs (`write_code_lists`)."""
+CODE = "artifacts/code"  # files named after stages: what code each runs (`write_code_lists`)
 
 HEADER = "# Written by `make graph` from the stages in components/: change a stage, not this file.\n"
 

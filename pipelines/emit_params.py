@@ -27,8 +27,7 @@ NAMES: Mapping[Any, str] = {int: "integer", float: "number", bool: "true or fals
 
 SIGNS = {Ge: "≥ {0.ge:g}", Gt: "> {0.gt:g}", Le: "≤ {0.le:g}", Lt: "< {0.lt:g}", MinLen: "({0.min_length} or more)"}
 
-COMMENTED = re.compile(r"^ {4}(\w+): .*?  # (.*)$", re.MULTILINE)
-"""A field and the comment beside it."""
+COMMENTED = re.compile(r"^ {4}(\w+): .*?  # (.*)$", re.MULTILINE)  # a field and the comment beside it
 
 DOCUMENTED = re.compile(r'^ {4}(\w+): [^\n]*\n {4}"""(.*?)"""', re.MULTILINE | re.DOTALL)
 """A field and the text below it."""

@@ -20,8 +20,7 @@ from evaluation.judges.features import extract_scene_features
 from evaluation.judges.judges import Judges
 from evaluation.statistics.intervals import crossed_bootstrap_mean
 
-OptionalValues = Sequence[float | None]
-"""One a score; None: it does not count."""
+OptionalValues = Sequence[float | None]  # one a score; None: it does not count
 
 
 @dataclass(frozen=True, slots=True)

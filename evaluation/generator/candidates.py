@@ -32,8 +32,7 @@ from evaluation.judges.features import choose_view_side, extract_trunk_features,
 from evaluation.judges.judges import Judges
 from evaluation.measures.distances import Features, text_agreement
 
-FeatureSets = Mapping[str, Mapping[FeatureName, Features]]
-"""Set of images (a model's, or "real") -> features by name."""
+FeatureSets = Mapping[str, Mapping[FeatureName, Features]]  # set of images (a model's, or "real") -> features by name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,8 +17,7 @@ from evaluation.metrics import CANDIDATE_MEASURES, LOWER_IS_BETTER
 from evaluation.statistics.intervals import Interval, bootstrap_mean, compute_sign_flip_p_value
 
 Row = Mapping[str, Any]
-Pair = tuple[Row, Row]
-"""The champion's row, the challenger's."""
+Pair = tuple[Row, Row]  # the champion's row, the challenger's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

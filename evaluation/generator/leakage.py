@@ -24,15 +24,11 @@ from evaluation.judges.judges import INVERSE_PENALTY
 
 Masks = NDArray[np.bool_]  # [N, h, w]
 
-NO_PRODUCT = ""
-"""The label of images without a product."""
+NO_PRODUCT = ""  # the label of images without a product
 
 GREY = 128
-MAX_OCCLUSION = 0.25
-"""Share of a product that may be hidden in an example of it."""
-
-LEAK_SIDE = 1 / 3
-"""Longer side of an inserted product, in sides of the image: small, as it lies beside the image's own."""
+MAX_OCCLUSION = 0.25  # share of a product that may be hidden in an example of it
+LEAK_SIDE = 1 / 3  # longer side of an inserted product, in sides of the image: small, as it lies beside the image's own
 
 
 class ProductJudge:

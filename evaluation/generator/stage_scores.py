@@ -21,12 +21,7 @@ from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import stack_views
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
-from evaluation.generator.background_scores import (
-    BackgroundScorer,
-    compute_background_metrics,
-    compute_scene_accuracies,
-    measure_seam_gradients,
-)
+from evaluation.generator import background_scores
 from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
@@ -65,7 +60,7 @@ def score_stages(
         Metrics by stage; and of the last stage scene accuracy by scene and the images, pin by pin.
     """
     network, side = pipeline.segmenter, choose_view_side(frame_side)
-    scorer = BackgroundScorer(
+    scorer = background_scores.BackgroundScorer(
         judges=judges,
         segmenter=Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval(),
         edges=EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"]),
@@ -82,7 +77,9 @@ def score_stages(
             for seed, (product, text) in enumerate(zip(products, texts, strict=True), spec.seed)
         ],
     )
-    seams = measure_seam_gradients([product.pixels for product in products], products, frame_side, spec.seam_reach)
+    seams = background_scores.measure_seam_gradients(
+        [product.pixels for product in products], products, frame_side, spec.seam_reach
+    )
     real_seam = np.mean([seam for seam in seams if seam is not None])
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
@@ -94,12 +91,12 @@ def score_stages(
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
         scores = scorer.score(images, views, products, product_ids, [*prompts] * len(pins))
-        by_stage[name] = compute_background_metrics(scores) | {
+        by_stage[name] = background_scores.compute_background_metrics(scores) | {
             "kid": kernel_distance(real_features, features),
             "kid_error": half_sample_error(kernel_distance, real_features, features),
             "seam_gradient_ratio": float(np.mean([s.seam for s in scores if s.seam is not None]) / real_seam),
         }
-    return by_stage, compute_scene_accuracies(scores), images
+    return by_stage, background_scores.compute_scene_accuracies(scores), images
 
 
 def draw_background_grid(pins: Sequence[ProductPin], prompts: Sequence[str], images: Sequence[Pixels]) -> Image.Image:

@@ -19,8 +19,7 @@ STYLED_IMAGE_BYTES = 3 + 1 + LABELLED_PRODUCT_BYTES
 """Bytes of a pixel of a generated image's square (evaluation.generator.style_trials): the view, what is hidden of it,
 and as much as of a known product for its copy with a leak: the copy, its mask, the copy with that hidden."""
 
-REAL_PIN_BYTES = 3 + 1
-"""Bytes of a pixel of a real pin (canvas.pins.products): its image and its mask."""
+REAL_PIN_BYTES = 3 + 1  # bytes of a pixel of a real pin (canvas.pins.products): its image and its mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,8 @@ from canvas.styles.pins import StylePin, read_style_pins
 from evaluation.generator.spec import StyleEvaluationSpec
 from evaluation.generator.style_plan import StyleTrial, plan_trials
 
-MAX_SCENES = 200
-"""Scenes of style images, at most; without truth every background has a name of its own."""
-
-IMAGES_PER_SCENE = 3
-"""Style images of a scene to choose from, and to compare with."""
+MAX_SCENES = 200  # scenes of style images, at most; without truth every background has a name of its own
+IMAGES_PER_SCENE = 3  # style images of a scene to choose from, and to compare with
 
 
 @dataclass(frozen=True, slots=True)

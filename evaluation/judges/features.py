@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from canvas.features.imagenet import Trunk
     from canvas.pins.scene_views import Views
 
-SIDE = 224
-"""Pixels of the network's square input, as it was trained."""
-
-SCENE_SIDE = 160
-"""The same for scenes: images of 64 pixels, enlarged more, are all blur to the network."""
+SIDE = 224  # pixels of the network's square input, as it was trained
+SCENE_SIDE = 160  # the same for scenes: images of 64 pixels, enlarged more, are all blur to the network
 
 MAX_VIEW_SIDE = 256
 """Pixels of the squares that judges are given: they and the text-image encoders resize to 224 or less."""

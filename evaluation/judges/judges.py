@@ -28,11 +28,8 @@ from evaluation.statistics.intervals import bootstrap_mean
 
 CONFIG_FILE, WEIGHTS_FILE = "judges.json", "judges.safetensors"
 
-MAX_BLUR = 2.5
-"""Standard deviation of the strongest blur, in pixels of an image of 64."""
-
-INVERSE_PENALTY = 0.1
-"""Of the logistic regression: with few more images than features it needs a strong penalty."""
+MAX_BLUR = 2.5  # standard deviation of the strongest blur, in pixels of an image of 64
+INVERSE_PENALTY = 0.1  # of the logistic regression: with few more images than features it needs a strong penalty
 
 
 @dataclass(frozen=True, slots=True)

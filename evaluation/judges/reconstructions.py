@@ -15,8 +15,7 @@ from canvas.vae.model import Vae, compute_posterior, decode_latents
 from evaluation.judges.features import choose_view_side
 from evaluation.judges.judges import Judges, compute_scene_accuracy
 
-UNSEEN_VIEW_SPLITS = ("unseen_view", "unseen_both")
-"""Splits whose camera sectors no training image shows."""
+UNSEEN_VIEW_SPLITS = ("unseen_view", "unseen_both")  # splits whose camera sectors no training image shows
 
 
 def load_unseen_scenes(pins: Path, kept: Path, truth: Path, side: int, count: int) -> tuple[Views, list[str]]:

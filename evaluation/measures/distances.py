@@ -16,8 +16,7 @@ from canvas.features.vectors import normalize_vectors
 Features = NDArray[np.float32]
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
-HALVES = 50
-"""Random halves for the standard error of a distance."""
+HALVES = 50  # random halves for the standard error of a distance
 
 CMMD_BANDWIDTH, CMMD_SCALE = 10.0, 1000.0
 """Bandwidth of the Gaussian kernel and factor of the distance (Jayasumana et al. 2024, section 5)."""

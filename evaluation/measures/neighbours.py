@@ -24,11 +24,8 @@ SCORED_SPLITS = {
 }
 """Splits that each task is scored on: nobody trained on those views, or those products."""
 
-NEIGHBOUR_COUNT = 6
-"""Neighbours of a pin on the sheet."""
-
-ROWS_AT_ONCE = 1000
-"""Queries whose similarities with every candidate are held in memory."""
+NEIGHBOUR_COUNT = 6  # neighbours of a pin on the sheet
+ROWS_AT_ONCE = 1000  # queries whose similarities with every candidate are held in memory
 
 
 def compute_recalls(

@@ -13,8 +13,7 @@ from canvas.styles.mining import EmbeddedPins, Group
 from canvas.styles.table import Style
 from evaluation.statistics.intervals import compute_mean_metrics
 
-Scenes = Mapping[str, str | None]
-"""pin_id -> scene; None: truth does not know it."""
+Scenes = Mapping[str, str | None]  # pin_id -> scene; None: truth does not know it
 
 
 def compute_mining_metrics(

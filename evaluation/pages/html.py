@@ -15,16 +15,14 @@ from typing import Literal, NewType
 
 from evaluation.pages.stylesheet import STYLESHEET
 
-Html = NewType("Html", str)
-"""Markup that is already escaped."""
+Html = NewType("Html", str)  # markup that is already escaped
 
 Mood = Literal["good", "warn", "bad", "plain"]
 
 MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
 """Outcome of the gates -> mood of its verdict."""
 
-COLOURS = 6
-"""Line colours of the stylesheet, `--c0` to `--c5`."""
+COLOURS = 6  # line colours of the stylesheet, `--c0` to `--c5`
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -19,8 +19,7 @@ from evaluation.statistics.intervals import LEVEL, Interval, bootstrap_mean
 Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
 
-NO_MODEL = "no model"
-"""The digest of what no model generated: products pasted on another image."""
+NO_MODEL = "no model"  # the digest of what no model generated: products pasted on another image
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from typing import Any
 from canvas.pins.tables import JUDGMENTS
 from canvas.ranges import Natural, Share
 
-Judgment = dict[str, Any]
-"""A row of tables.JUDGMENTS."""
+Judgment = dict[str, Any]  # a row of tables.JUDGMENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,8 +21,7 @@ from canvas.pins.tables import QUESTIONS
 from canvas.ranges import Count, Natural
 from evaluation.ratings.judgments import RatingRules
 
-Row = Mapping[str, Any]
-"""A row of tables.CANDIDATES."""
+Row = Mapping[str, Any]  # a row of tables.CANDIDATES
 
 CHALLENGER, CHAMPION, PASTE, SPOILED = "challenger", "champion", "paste", "spoiled"
 

@@ -17,14 +17,11 @@ from canvas.pins.tables import QUESTIONS
 from evaluation.ratings.agreement import Judgment, orient_judgment, select_counted
 from evaluation.ratings.packets import resize_image
 
-Row = dict[str, Any]
-"""A row of tables.PREFERENCES."""
+Row = dict[str, Any]  # a row of tables.PREFERENCES
 
-CandidateIds = tuple[str, str | None]
-"""Ids of two candidates that were rated together, in their order, or of one alone."""
+CandidateIds = tuple[str, str | None]  # ids of two candidates that were rated together, in their order, or of one alone
 
-SIDE = 256
-"""Longest side of the images that are kept, in pixels: what the largest reward model sees."""
+SIDE = 256  # longest side of the images that are kept, in pixels: what the largest reward model sees
 
 
 def collect_preferences(ratings: Path, candidates: Path, pins: Path) -> list[Row]:

@@ -7,19 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.generator.comparison import Row
-from evaluation.ratings.agreement import (
-    Judgment,
-    compute_consistency,
-    compute_pair_agreement,
-    compute_score_agreement,
-    compute_win_rate,
-    fit_strengths,
-    krippendorff_alpha,
-)
+from evaluation.ratings import agreement
+from evaluation.ratings.agreement import Judgment
 from evaluation.statistics.intervals import Interval
 
-QUESTION = "preference"
-"""The question that the reward model's overall score answers."""
+QUESTION = "preference"  # the question that the reward model's overall score answers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +55,14 @@ def compute_reward_agreement(
     """
     scored = [row for row in evaluation if row["reward_overall"] is not None]
     return RewardAgreement(
-        reward=compute_score_agreement(
+        reward=agreement.compute_score_agreement(
             [row for row in judgments if challenger in (row["first_model"], row["second_model"])],
             {row["candidate_id"]: row["reward_overall"] for row in scored},
             {row["candidate_id"]: row["item_id"] for row in scored},
             question=QUESTION,
         ),
-        pair=compute_pair_agreement(judgments, QUESTION),
-        alpha=krippendorff_alpha(judgments, QUESTION),
+        pair=agreement.compute_pair_agreement(judgments, QUESTION),
+        alpha=agreement.krippendorff_alpha(judgments, QUESTION),
     )
 
 
@@ -78,7 +70,7 @@ def summarize_ratings(
     evaluation: Iterable[Row], judgments: Sequence[Judgment], challenger: str, champion: str | None
 ) -> RatingSummary:
     """Return what `judgments` say of the model of digest `challenger`, against that of digest `champion` if any."""
-    wins = compute_win_rate(judgments, challenger, champion)
+    wins = agreement.compute_win_rate(judgments, challenger, champion)
     names = {challenger: "challenger", champion: "champion"}
     return RatingSummary(
         win_rate=wins.rate if wins else None,
@@ -86,7 +78,9 @@ def summarize_ratings(
         judgments=wins.judgments if wins else 0,
         raters=wins.raters if wins else 0,
         agreement=compute_reward_agreement(evaluation, judgments, challenger),
-        consistency=compute_consistency(judgments),
+        consistency=agreement.compute_consistency(judgments),
         set_aside=Counter(row["set_aside"] for row in judgments if row["set_aside"]),
-        strengths={names.get(model, model[:10]): strength for model, strength in fit_strengths(judgments).items()},
+        strengths={
+            names.get(model, model[:10]): strength for model, strength in agreement.fit_strengths(judgments).items()
+        },
     )

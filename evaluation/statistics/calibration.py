@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BINS = 15
-"""Number of confidence bins, as in Guo et al. 2017."""
-
-MARGIN = 0.001
-"""Distance of calibrated probabilities from 0 and 1."""
+BINS = 15  # number of confidence bins, as in Guo et al. 2017
+MARGIN = 0.001  # distance of calibrated probabilities from 0 and 1
 
 
 def expected_calibration_error(probabilities: ArrayLike, outcomes: ArrayLike) -> float:

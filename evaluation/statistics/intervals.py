@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-LEVEL = 0.95
-"""Confidence of the intervals."""
-
-VALUES_PER_BATCH = 4_000_000
-"""Resampled values held at once: 32 MB of float64."""
-
-FLIPS = 9999
-"""Random assignments of signs: the smallest p-value is one in ten thousand."""
+LEVEL = 0.95  # confidence of the intervals
+VALUES_PER_BATCH = 4_000_000  # resampled values held at once: 32 MB of float64
+FLIPS = 9999  # random assignments of signs: the smallest p-value is one in ten thousand
 
 
 @dataclass(frozen=True, slots=True)

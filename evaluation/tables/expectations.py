@@ -28,8 +28,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 CAPTION_SOURCES = ("title", "description", "alt", "generated")
 
-SAMPLES = 5
-"""Pin ids that a failed check names."""
+SAMPLES = 5  # pin ids that a failed check names
 
 
 @dataclass(frozen=True, slots=True)

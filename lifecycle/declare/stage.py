@@ -63,9 +63,12 @@ class Dataset(Artifact):
 class Model(Artifact):
     """A directory of safetensors and configs that the stock library of its kind loads."""
 
-    registered: ClassVar[str | None] = None  # name of its registered model in MLflow
-    composite: ClassVar[bool] = False  # whether it is made of the other registered models, which are promoted with it
-    example: ClassVar[str] = ""  # of the composite: a command by which a user sees what it does
+    registered: ClassVar[str | None] = None
+    """Name of its registered model in MLflow."""
+    composite: ClassVar[bool] = False
+    """Whether it is made of the other registered models, which are promoted with it."""
+    example: ClassVar[str] = ""
+    """Of the composite: a command by which a user sees what it does."""
 
     def __init_subclass__(cls, *, path: str | None = None, registered: str | None = None) -> None:
         super().__init_subclass__(path=path)

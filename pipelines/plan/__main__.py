@@ -17,14 +17,8 @@ from components.artifacts import InpaintModel
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
 from pipelines.cluster import Cluster, read_cluster
+from pipelines.plan import durations
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
-from pipelines.plan.durations import (
-    Row,
-    build_clustering_rows,
-    build_embedding_rows,
-    build_encoding_rows,
-    build_sampling_rows,
-)
 from pipelines.plan.gpus import (
     DecoderTraining,
     MemoryRow,
@@ -45,8 +39,7 @@ from pipelines.plan.profile import (
 from pipelines.plan.storage import build_checkpoint_rows, build_generated_row, build_pin_rows, compute_stage_memory
 from pipelines.project import CLUSTER
 
-Block = list[str]
-"""Lines that stand together."""
+Block = list[str]  # lines that stand together
 
 
 def format_parameters(profile: Profile, models: Models) -> Block:
@@ -85,7 +78,7 @@ def format_memory(title: str, rows: Sequence[MemoryRow], activations: Activation
     ]
 
 
-def format_table(title: str, rows: Iterable[Row]) -> Block:
+def format_table(title: str, rows: Iterable[durations.Row]) -> Block:
     return [title, *(f"  {name:18}{value:>18}  {why}" for name, value, why in rows)]
 
 
@@ -109,7 +102,7 @@ def format_decoder(profile: Profile, models: Models, machine_gpus: int) -> Itera
     activations = training.measure_activations()
     rows = build_replicated_rows(training, activations, images, gpus)
     yield format_memory(f"conditional decoder, on {gpus}", rows, activations, images)
-    sampling = build_sampling_rows(spec.sampling, spec.painted_pins, spec.scored_pins, models.inpaint, gpus)
+    sampling = durations.build_sampling_rows(spec.sampling, spec.painted_pins, spec.scored_pins, models.inpaint, gpus)
     yield format_table("Generating latents for the decoder", sampling)
 
 
@@ -140,11 +133,15 @@ def format_machines(
     rows = compute_stage_memory(load_stages(), sections, cluster, pins=vectors, weights=weights)
     yield ["Memory of a machine", *(row.format_line() for row in rows)]
     gpus, cores, spec = cluster.machines.gpus.gpus, cluster.machines.memory.cores, profile.mine_styles
-    encoding = build_encoding_rows(profile.encode, models, profile.frames.side, vectors, gpus)
+    encoding = durations.build_encoding_rows(profile.encode, models, profile.frames.side, vectors, gpus)
     yield format_table(f"Encoding {vectors:,} pins", encoding)
-    yield format_table(f"Embedding {vectors:,} pins", build_embedding_rows(profile.uve, profile.text.second, vectors))
+    yield format_table(
+        f"Embedding {vectors:,} pins", durations.build_embedding_rows(profile.uve, profile.text.second, vectors)
+    )
     mined, width = min(vectors, spec.pins), profile.compute_embedding_width(spec.source)
-    yield format_table(f"Clustering {mined:,} vectors", build_clustering_rows(spec.clusters, mined, width, cores))
+    yield format_table(
+        f"Clustering {mined:,} vectors", durations.build_clustering_rows(spec.clusters, mined, width, cores)
+    )
 
 
 def format_plan(sections: Mapping[str, Any], cluster: Cluster, *, gpus: int, pins: int, vectors: int) -> str:

@@ -20,20 +20,14 @@ from canvas.uve.spec import UveSpec
 from pipelines.plan.activations import run_denoiser
 from pipelines.plan.profile import GIB, Models, count_parameters
 
-GPU_FLOPS = 100e12
-"""Assumed of a GPU in half precision, sustained: about a third of an A100's peak."""
+GPU_FLOPS = 100e12  # assumed of a GPU in half precision, sustained: about a third of an A100's peak
 
-FLOAT32_SHARE = 0.5
-"""Assumed of a GPU in float32: of what it does in half precision."""
+FLOAT32_SHARE = 0.5  # assumed of a GPU in float32: of what it does in half precision
 
-CORE_FLOPS = 8e9
-"""Of a CPU core in k-means of few clusters, sustained, as bench/styles.py measured; of many it is more."""
+CORE_FLOPS = 8e9  # of a CPU core in k-means of few clusters, sustained, as bench/styles.py measured; of many it is more
+KMEANS_PASSES = 10  # of MiniBatchKMeans over the vectors until its centres rest, at most about so many
 
-KMEANS_PASSES = 10
-"""Of MiniBatchKMeans over the vectors until its centres rest, at most about so many."""
-
-Row = tuple[str, str, str]
-"""Name, value and arithmetic."""
+Row = tuple[str, str, str]  # name, value and arithmetic
 
 
 def count_forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Callable[..., Any] | None = None) -> int:

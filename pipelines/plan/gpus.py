@@ -13,8 +13,7 @@ from canvas.vae.objective import ImageLoss
 from pipelines.plan.activations import Activations, measure_activations
 from pipelines.plan.profile import Models, Profile, compute_images_per_pass, count_parameters
 
-MemoryRow = tuple[str, str, float]
-"""Part, arithmetic and bytes on each GPU."""
+MemoryRow = tuple[str, str, float]  # part, arithmetic and bytes on each GPU
 
 
 def append_total(rows: list[MemoryRow]) -> list[MemoryRow]:

@@ -15,8 +15,7 @@ from lifecycle.run.ranks import is_parallel
 from pipelines.cluster import Cluster, MachineClass
 from pipelines.plan.profile import GIB, Profile, read_arguments
 
-DiskRow = tuple[str, str, int]
-"""Name, arithmetic and bytes."""
+DiskRow = tuple[str, str, int]  # name, arithmetic and bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
