@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.measurement import ROOT, measure_in_subprocess, print_table, read_peak_mb, run_stage
 from canvas.pins import tables
-from canvas.sources.showroom.render import load_showroom, render_pins
+from canvas.sources.showroom.render import write_showroom
 from components.ingest import ingest
 from lifecycle.declare.params import load_sections, read_stage_params
 
@@ -28,14 +28,8 @@ def write_pins(count: int | None, folder: Path) -> int:
     """Render `count` pins (None: as many as the demo's) and their truth into `folder`; return how many."""
     params = read_stage_params(ingest, load_sections("demo", ROOT))["ingest"]
     spec = params.showroom if count is None else replace(params.showroom, pins=count)
-    showroom = load_showroom(ROOT / "data" / "showroom", spec, params.seed)
-    with (
-        tables.Writer(folder / "artifacts" / "pins", tables.PINS) as pins,
-        tables.Writer(folder / "artifacts" / "truth", tables.TRUTH) as truth,
-    ):
-        for rows in render_pins(showroom, threads=2):
-            pins.add(rows[0])
-            truth.add(rows[1])
+    artifacts = folder / "artifacts"
+    write_showroom(ROOT / "data" / "showroom", spec, params.seed, 2, artifacts / "pins", artifacts / "truth")
     return int(spec.pins)
 
 

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.measurement import ROOT
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
 from lifecycle.run.stage import run_stage
 
-ROOT = Path(__file__).parents[1]
 INPUTS = ("data", "champion", "ratings", "preferences")
 IGNORED = ("second", "images_per", "pins_per", "memory", "duration", "_version", "runs")
 """Parts of keys whose values differ from run to run."""

@@ -73,12 +73,11 @@ class Item:
         return Image.fromarray((self.pin.mask * 255).astype(np.uint8))
 
 
-def main() -> int:
+def main() -> None:
     root = Path()
     missing = [path for path in ("models/canvas", "models/reward", "artifacts/pins") if not (root / path).is_dir()]
     if missing:
-        print(f"bench.selection needs {', '.join(missing)}: run the whole pipeline first", file=sys.stderr)
-        return 1
+        sys.exit(f"bench.selection needs {', '.join(missing)}: run the whole pipeline first")
     prompts = load_sections("demo", root)["backgrounds"]["prompts"]
     tables = [root / "artifacts" / name for name in ("pins", "kept", "masks", "captions")]
     pins = load_product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
@@ -107,7 +106,6 @@ def main() -> int:
         "cost": measure_costs(items, pipeline, reward),
     }
     print(json.dumps(figures, indent=1))
-    return 0
 
 
 def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
@@ -231,4 +229,4 @@ def summarize(values: Values) -> list[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -29,10 +29,7 @@ from lifecycle.declare.params import load_sections
 
 SOURCES = ("uve", "clip", "uve+clip")
 INTERVAL_SUFFIXES = ("", "_low", "_high")
-REPORTED_METRICS = {
-    "unprompted": HEADLINE,
-    "prompted": ("style_scene", "text_agreement"),
-}
+REPORTED_METRICS = {"unprompted": HEADLINE, "prompted": ("style_scene", "text_agreement")}
 STRENGTHS = (1.0, 0.25, 0.5, 1.5, 2.0)
 
 
@@ -102,7 +99,7 @@ def _select_metrics(both: Mapping[str, Mapping[str, float]]) -> dict[str, dict[s
     }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.style_source")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--caption-dropout", nargs="+", type=float, help="by default that of params.yaml")
@@ -111,8 +108,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
-        print("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
-        return 1
+        sys.exit("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
     own = load_sections()["train_ip_adapter"]["caption_dropout"]
     first: list[StyleScore] = []
     for source in options.sources:
@@ -122,8 +118,7 @@ def main() -> int:
                 figures["first_over_this"] = compare_scores(first, scores, options.strengths[0])
             first = first or scores
             print(json.dumps({"source": source, "caption_dropout": dropout, **figures}), flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

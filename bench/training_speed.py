@@ -208,11 +208,10 @@ def read_first_pins(pins: Path) -> list[Row]:
     return list(islice(filter(can_be_decoded, (row for batch in batches for row in batch.to_pylist())), PINS))
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> None:
     pins = Path(arguments[0] if arguments else "artifacts/pins")
     if not pins.is_dir():
-        print(f"{pins} is missing: run `make demo` first, or name a table of pins", file=sys.stderr)
-        return 1
+        sys.exit(f"{pins} is missing: run `make demo` first, or name a table of pins")
     sizes, rows = Sizes.read(), read_first_pins(pins)
     torch.manual_seed(1)
     clips, towers = models.build_random_text_encoders()
@@ -247,8 +246,7 @@ def main(arguments: Sequence[str]) -> int:
         },
     }
     print(json.dumps(figures, indent=1))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -28,9 +28,7 @@ CANDIDATE_MEASURES: Mapping[str, Measure] = {
     "core_max_abs_diff": Measure("Core difference", "largest change of a byte on a product's core", "lower", "of 255"),
     "extension": Measure("Product extension", "area that the product gained, in parts of its area", "lower"),
     "erosion": Measure("Product erosion", "area that the product lost, in parts of its area", "lower"),
-    "seam_ratio": Measure(
-        "Seam ratio", "image gradient round the product over the original's; near 1 is best", "lower"
-    ),
+    "seam_ratio": Measure("Seam ratio", "image gradient round the product over the original's; 1 is best", "lower"),
     "scene_right": Measure("Scene accuracy", "share of images in which the judge sees the prompted scene"),
     "scene_right_sharp": Measure("Sharp scene accuracy", "the same by a judge that asks for texture"),
     "agreement": Measure("Prompt agreement", "cosine of image and prompt by the text-image encoder"),
@@ -56,38 +54,26 @@ MEASURES: Mapping[str, Measure] = {
     **CANDIDATE_MEASURES,
     **SET_MEASURES,
     "pins_kept": Measure("Pins kept", "pins that the filter lets through", "higher", "pins"),
-    "segmenter_iou": Measure(
-        "Segmenter IoU", "overlap of mask and truth on products and views that training never saw"
-    ),
+    "segmenter_iou": Measure("Segmenter IoU", "overlap of mask and truth on products and views not seen in training"),
     "mask_rejects": Measure("Masks rejected", "kept pins without a usable mask", "lower", "pins"),
     "caption_scene_accuracy": Measure(
         "Caption scene accuracy", "share of unseen pins whose generated caption names the scene"
     ),
     "clip_recall": Measure("CLIP recall@5", "share of unseen images with their caption among the five nearest"),
-    "uve_scene_recall": Measure(
-        "UVE recall@1, scene", "share of held-out pins whose nearest neighbour shows the same scene"
-    ),
-    "uve_product_recall": Measure(
-        "UVE recall@1, product", "share of held-out pins whose nearest neighbour shows the same product"
-    ),
+    "uve_scene_recall": Measure("UVE recall@1, scene", "share of held-out pins nearest to one of the same scene"),
+    "uve_product_recall": Measure("UVE recall@1, product", "share of held-out pins nearest to one of the same product"),
     "vae_psnr": Measure("VAE PSNR", "likeness of held-out pin and reconstruction", "higher", "dB"),
     "reconstructed_scene_accuracy": Measure(
         "Reconstructed scene accuracy", "share of real scenes that the judge still sees after the autoencoder"
     ),
-    "backdrop_loss": Measure(
-        "Held-out loss of the backdrop denoiser", "error of the predicted target on held-out pins", "lower"
-    ),
+    "backdrop_loss": Measure("Held-out loss of the backdrop denoiser", "error of the predicted target", "lower"),
     "reward_accuracy": Measure("Reward accuracy", "share of held-out pairs whose better image has the higher reward"),
     "reward_calibration_error": Measure(
         "Reward calibration error", "distance between the reward's chances and the share of outcomes", "lower"
     ),
-    "judge_scene_accuracy": Measure(
-        "Accuracy of the scene judge", "share of real held-out pins whose scene the judge sees"
-    ),
+    "judge_scene_accuracy": Measure("Accuracy of the scene judge", "share of real held-out pins whose scene it sees"),
     "style_followed": Measure("Style followed", "share of images that show the style image's scene, without a prompt"),
-    "prompt_beside_style": Measure(
-        "Prompt beside a style", "change of the prompted scene's share when a style is given, too"
-    ),
+    "prompt_beside_style": Measure("Prompt beside a style", "change of the prompted scene's share with a style"),
 }
 """All measures; those not named above are of a stage."""
 

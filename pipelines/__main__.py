@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -86,32 +87,28 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name")
 
-    graph_command = commands.add_parser("graph", help="write dvc.yaml, pipelines/compiled/ and docs/params.md")
+    def add(command: Callable[[argparse.Namespace, Path], int], summary: str) -> argparse.ArgumentParser:
+        subparser = commands.add_parser(command.__name__, help=summary)
+        subparser.set_defaults(command=command)
+        return subparser
+
+    graph_command = add(graph, "write dvc.yaml, pipelines/compiled/ and docs/params.md")
     graph_command.add_argument("--check", action="store_true", help="change nothing; exit 1 and name drifted files")
-    graph_command.set_defaults(command=graph)
-
-    code_command = commands.add_parser("code", help="write artifacts/code/: the files that the code of each stage runs")
-    code_command.set_defaults(command=code)
-
-    effort_command = commands.add_parser("effort", help="scale the steps of every training in params.yaml")
+    add(code, "write artifacts/code/: the files that the code of each stage runs")
+    effort_command = add(effort, "scale the steps of every training in params.yaml")
     effort_command.add_argument("times", type=float, help="1: as each section says; 0.5: half as many steps")
-    effort_command.set_defaults(command=effort)
-
-    local_command = commands.add_parser("local", help="run a compiled pipeline on this machine")
+    local_command = add(local, "run a compiled pipeline on this machine")
     local_command.add_argument("--profile", default="tiny")
-    local_command.add_argument("--pipeline", choices=get_args(Pipeline), default="train")
-    local_command.set_defaults(command=local)
-
-    submit_command = commands.add_parser("submit", help="run a compiled pipeline on a cluster")
+    submit_command = add(submit, "run a compiled pipeline on a cluster")
     submit_command.add_argument("--host", required=True, help="address of Kubeflow Pipelines, http(s)://...")
     submit_command.add_argument("--profile", required=True)
-    submit_command.add_argument("--pipeline", choices=get_args(Pipeline), default="train")
+    for command in (local_command, submit_command):
+        command.add_argument("--pipeline", choices=get_args(Pipeline), default="train")
     submit_command.add_argument("--namespace", help="of the run, on a multi-user cluster")
     submit_command.add_argument(
         "--uri", type=_parse_uri, action="append", default=[], metavar="PATH=URI", help="where an outside artifact lies"
     )
     submit_command.add_argument("--allow-dirty", action="store_true", help="despite uncommitted changes")
-    submit_command.set_defaults(command=submit)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,13 +147,7 @@ def place_task(task: Any, machine: Machine, cluster: Cluster) -> None:
     for key, value in own.node_selector.items():
         kubernetes.add_node_selector(task, label_key=key, label_value=value)
     for toleration in own.tolerations:
-        kubernetes.add_toleration(
-            task,
-            key=toleration.key,
-            operator=toleration.operator,
-            value=toleration.value,
-            effect=toleration.effect,
-        )
+        kubernetes.add_toleration(task, **asdict(toleration))
     if own.shared_memory is not None:  # torch's loaders pass batches through it
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=own.shared_memory)
     kubernetes.set_timeout(task, own.timeout_seconds)

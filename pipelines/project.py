@@ -36,8 +36,9 @@ def build_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
 def find_drift(root: Path, files: dict[Path, str]) -> list[Path]:
     """Return the generated files that are missing, differ, or belong to no pipeline any more."""
     stale = {file.relative_to(root) for file in (root / COMPILED).glob("*.yaml")} - files.keys()
-    changed = {path for path, text in files.items() if not (root / path).is_file() or _read_text(root / path) != text}
-    return sorted(stale | changed)
+    missing = {path for path in files if not (root / path).is_file()}
+    changed = {path for path in files.keys() - missing if (root / path).read_bytes() != files[path].encode()}
+    return sorted(stale | missing | changed)
 
 
 def write_graph(root: Path, files: dict[Path, str]) -> list[Path]:
@@ -77,7 +78,3 @@ def load_project_stages() -> tuple[Stage[Any], ...]:
         return load_stages()
     except TypeError as error:
         raise ValueError(str(error)) from error
-
-
-def _read_text(file: Path) -> str:
-    return file.read_bytes().decode("utf-8")

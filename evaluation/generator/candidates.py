@@ -181,12 +181,10 @@ class Scorer:
 
 def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
     """Return unit embeddings float32 [N, E] of images uint8 [N, h, w, 3]."""
-    embeddings, device = [], next(clip.parameters()).device
+    batches, device = torch.from_numpy(views).permute(0, 3, 1, 2).split(batch_size), next(clip.parameters()).device
     with torch.no_grad():
-        for first in range(0, len(views), batch_size):
-            pixels = torch.from_numpy(views[first : first + batch_size]).permute(0, 3, 1, 2)
-            embeddings.append(compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu().numpy())
-    return np.concatenate(embeddings)
+        embeddings = [compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu() for pixels in batches]
+    return torch.cat(embeddings).numpy()
 
 
 def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:

@@ -41,9 +41,8 @@ def score_reconstructed_scenes(
 
 
 def _reconstruct(autoencoder: Vae, views: Views, batch_size: int) -> Views:
-    pixels, batches = torch.from_numpy(views).permute(0, 3, 1, 2), []
-    for first in range(0, len(pixels), batch_size):
-        images = pixels[first : first + batch_size]
+    batches = []
+    for images in torch.from_numpy(views).permute(0, 3, 1, 2).split(batch_size):
         latents = compute_posterior(autoencoder, bytes_to_tensor(images.to(autoencoder.device))).mode()
         batches.append(tensor_to_bytes(decode_latents(autoencoder, latents)).cpu())
     return np.asarray(torch.cat(batches).permute(0, 2, 3, 1))

@@ -65,22 +65,16 @@ def pins_suite(limits: Limits) -> list[Expectation]:
         gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_pins, severity="critical"),
         *_key_expectations(),
         *(gxe.ExpectColumnValuesToNotBeNull(column=name, severity="critical") for name in ("image_bytes", "split")),
-        gxe.ExpectColumnValuesToBeBetween(column="image_bytes", min_value=1, mostly=readable, severity="warning"),
+        *_between_expectations("image_bytes", min_value=1, mostly=readable, severity="warning"),
         gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(tables.SPLITS), severity="critical"),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, severity="critical")
-            for name in ("impressions", "saves", "clicks")
-        ),
+        *_between_expectations("impressions", "saves", "clicks", min_value=0),
         *(
             gxe.ExpectColumnPairValuesAToBeGreaterThanB(
                 column_A="impressions", column_B=name, or_equal=True, severity="critical"
             )
             for name in ("saves", "clicks")
         ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, mostly=readable, severity="warning")
-            for name in ("width", "height")
-        ),
+        *_between_expectations("width", "height", min_value=1, mostly=readable, severity="warning"),
         gxe.ExpectColumnValueLengthsToBeBetween(
             column="title", min_value=1, max_value=500, mostly=1 - limits.max_untitled, severity="warning"
         ),
@@ -93,21 +87,15 @@ def kept_suite(limits: Limits) -> list[Expectation]:
         *_key_expectations(),
         gxe.ExpectColumnValuesToNotBeNull(column="kept", severity="critical"),
         gxe.ExpectColumnDistinctValuesToContainSet(column="kept", value_set=[True], severity="critical"),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=1, severity="critical")
-            for name in ("brightness", "clipped", "nsfw")
-        ),
+        *_between_expectations("brightness", "clipped", "nsfw", min_value=0, max_value=1),
     ]
 
 
 def masks_suite(limits: Limits) -> list[Expectation]:
     return [
         *_key_expectations(),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=1, severity="critical")
-            for name in ("mask_bytes", "alpha_bytes")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(column="confidence", min_value=0, max_value=1, severity="critical"),
+        *_between_expectations("mask_bytes", "alpha_bytes", min_value=1),
+        *_between_expectations("confidence", min_value=0, max_value=1),
         gxe.ExpectColumnValuesToBeNull(column="rejected", mostly=1 - limits.max_rejected_masks, severity="warning"),
     ]
 
@@ -121,6 +109,10 @@ def captions_suite(limits: Limits) -> list[Expectation]:
         gxe.ExpectColumnValueLengthsToBeBetween(column="caption", min_value=1, severity="critical"),
         gxe.ExpectColumnValueLengthsToBeBetween(column="caption", max_value=2_000, mostly=0.99, severity="warning"),
     ]
+
+
+def _between_expectations(*columns: str, severity: Severity = "critical", **limits: float) -> list[Expectation]:
+    return [gxe.ExpectColumnValuesToBeBetween(column=name, severity=severity, **limits) for name in columns]
 
 
 def _key_expectations() -> list[Expectation]:
