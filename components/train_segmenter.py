@@ -59,13 +59,7 @@ def train_segmenter(
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     segmenter.eval().to(default_device())
     scores = score_segmenter(
-        segmenter,
-        edges,
-        pins.path,
-        truth.path,
-        held_out,
-        threshold=params.threshold,
-        batch_size=params.score_batch,
+        segmenter, edges, pins.path, truth.path, held_out, threshold=params.threshold, batch_size=params.score_batch
     )
     values |= compute_mask_metrics(scores)
     values["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}

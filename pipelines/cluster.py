@@ -10,20 +10,6 @@ from lifecycle.declare.params import read_section, read_sections
 from lifecycle.declare.stage import Machine
 from lifecycle.run.ranks import RANKS
 
-QUANTITY_SUFFIXES = {
-    "": 1,
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
-"""Of Kubernetes' quantities."""
-
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 """Kubeflow writes the run's id on each pod. As an argument it would differ in every run and defeat the cache."""
 
@@ -124,10 +110,11 @@ def read_cluster(path: Path) -> Cluster:
 
 def parse_quantity(text: str) -> float:
     """Return the number that Kubernetes reads, of "96", "500m" or "960Gi"."""
-    number = text.rstrip("".join(QUANTITY_SUFFIXES))
+    from kubernetes.utils import quantity
+
     try:
-        return float(number) * QUANTITY_SUFFIXES[text[len(number) :]]
-    except (ValueError, KeyError):
+        return float(quantity.parse_quantity(text))
+    except ValueError:
         raise ValueError(f"{text!r} is no quantity of Kubernetes: write it as 96, 500m or 960Gi") from None
 
 

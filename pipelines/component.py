@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_task(
-    stage: str,
-    inputs: Mapping[str, dsl.Artifact],
-    outputs: Mapping[str, dsl.Artifact],
-    sections: Mapping[str, str],
+    stage: str, inputs: Mapping[str, dsl.Artifact], outputs: Mapping[str, dsl.Artifact], sections: Mapping[str, str]
 ) -> None:
     """Run `stage` on a task's artifacts; `sections` maps each params section to its JSON text."""
     from kfp import dsl

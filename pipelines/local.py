@@ -43,9 +43,7 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     # A task that finds its inputs and outputs by URI needs no workspace, but without one kfp leaves a new
     # directory in /tmp; the run's name makes its tasks children of one record.
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(place),
-        workspace_root=str(place / "workspace"),
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(place), workspace_root=str(place / "workspace")
     )
     os.environ["CANVAS_RUN"] = f"kfp-local {profile} {datetime.now():%Y-%m-%d %H:%M:%S}"
     with warnings.catch_warnings():  # images, resources and accelerators mean nothing here

@@ -90,12 +90,7 @@ def compute_deltas(challenger: Sequence[Row], champion: Sequence[Row], *, guarde
 
 
 def compute_slice_deltas(
-    challenger: Sequence[Row],
-    champion: Sequence[Row],
-    by: Sequence[str],
-    *,
-    min_items: int,
-    guarded: Collection[str],
+    challenger: Sequence[Row], champion: Sequence[Row], by: Sequence[str], *, min_items: int, guarded: Collection[str]
 ) -> list[Delta]:
     """Return deltas of the guarded measures, named "measure, value", for each value of the columns `by`.
 

@@ -38,13 +38,8 @@ MetricsByStrength = Mapping[float, Mapping[str, Mapping[str, float]]]
 """Strength -> "prompted" and "unprompted" -> metrics."""
 
 HEADLINE = (
-    "scene_follows",
-    "style_agreement",
-    "style_agreement_gain",
-    "picture_agreement_gain",
-    "leakage",
-    "leakage_control",
-    "diversity",
+    *("scene_follows", "style_agreement", "style_agreement_gain", "picture_agreement_gain"),
+    *("leakage", "leakage_control", "diversity"),
 )
 
 

@@ -92,11 +92,7 @@ def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int
 
 
 def draw_neighbour_sheet(
-    ids: Sequence[str],
-    images: Sequence[Pixels],
-    vectors: NDArray[np.float32],
-    queries: Sequence[str],
-    labels: Labels,
+    ids: Sequence[str], images: Sequence[Pixels], vectors: NDArray[np.float32], queries: Sequence[str], labels: Labels
 ) -> Image.Image:
     """Draw a row for each of `queries`: the pin, then the pins nearest to it, each with its scene and product."""
     row_of = {pin: row for row, pin in enumerate(ids)}

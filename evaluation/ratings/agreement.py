@@ -77,11 +77,7 @@ def compute_pair_agreement(rows: Iterable[Judgment], question: str) -> Interval 
 
 
 def compute_score_agreement(
-    rows: Iterable[Judgment],
-    scores: Mapping[str, float],
-    items: Mapping[str, str],
-    *,
-    question: str = "preference",
+    rows: Iterable[Judgment], scores: Mapping[str, float], items: Mapping[str, str], *, question: str = "preference"
 ) -> Interval | None:
     """Compute how often the image that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
 

@@ -137,9 +137,7 @@ class Reviews:
             span.set_outputs({"picture": image})
             source = f"{address}/ajax-api/2.0/mlflow/get-trace-artifact?request_id={span.trace_id}&path={image.id}"
             mlflow.update_current_trace(
-                tags={ITEM: item.item_id},
-                request_preview=item.prompt,
-                response_preview=f"![{item.prompt}]({source})",
+                tags={ITEM: item.item_id}, request_preview=item.prompt, response_preview=f"![{item.prompt}]({source})"
             )
         return str(span.trace_id)
 
