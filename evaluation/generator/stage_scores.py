@@ -70,13 +70,9 @@ def score_stages(
     )
     products = [product for pin in pins for product in [build_masked_product(pin.image, pin.mask)] * len(prompts)]
     texts = [format_caption(pin.product, prompt) for pin in pins for prompt in prompts]
-    requests = encode_requests(
-        pipeline,
-        [
-            Request(product=product, prompt=text, seed=seed)
-            for seed, (product, text) in enumerate(zip(products, texts, strict=True), spec.seed)
-        ],
-    )
+    seeded = enumerate(zip(products, texts, strict=True), spec.seed)
+    requests = [Request(product=product, prompt=text, seed=seed) for seed, (product, text) in seeded]
+    encoded = encode_requests(pipeline, requests)
     seams = background_scores.measure_seam_gradients(
         [product.pixels for product in products], products, frame_side, spec.seam_reach
     )
@@ -86,7 +82,7 @@ def score_stages(
     for name, loras in STAGE_LORAS.items():
         own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
         with fuse_loras(pipeline.unet, loras or ()):
-            images = generate_images(pipeline, requests, sampling, name=name, text_to_image=own)
+            images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=own)
         views = stack_views([Image.fromarray(image) for image in images], side)
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
