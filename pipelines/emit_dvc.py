@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,13 @@ def get_out(stage: Stage[Any], artifact: type[Artifact]) -> str:
     return folder if artifact.path.startswith(f"{folder}/") else artifact.path
 
 
-def list_dvc_plots(stage: Stage[Any]) -> list[dict[str, Any]]:
-    """Return the stage's tables and sheets as top-level plots: only there may a plot have several `y` columns."""
-    return [plot for artifact in stage.outputs.values() if (plot := _build_dvc_plot(stage.name, artifact)) is not None]
-
-
-def _build_dvc_plot(stage_name: str, artifact: type[Artifact]) -> dict[str, Any] | None:
-    if issubclass(artifact, Sheet):
-        return {artifact.path: None}
-    if issubclass(artifact, Plot):
-        y = artifact.y if isinstance(artifact.y, str) else list(artifact.y)
-        title = " ".join((inspect.getdoc(artifact) or "").partition(".")[0].split())
-        title = f"{stage_name}: training loss by step" if issubclass(artifact, Losses) else title
-        return {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template, "title": title}}
-    return None
+def list_dvc_plots(stage: Stage[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the stage's tables and sheets as top-level plots: only there may a plot have several `y` columns."""
+    for artifact in stage.outputs.values():
+        if issubclass(artifact, Sheet):
+            yield {artifact.path: None}
+        elif issubclass(artifact, Plot):
+            y = artifact.y if isinstance(artifact.y, str) else list(artifact.y)
+            title = " ".join((inspect.getdoc(artifact) or "").partition(".")[0].split())
+            title = f"{stage.name}: training loss by step" if issubclass(artifact, Losses) else title
+            yield {artifact.path: {"x": artifact.x, "y": y, "template": artifact.template, "title": title}}

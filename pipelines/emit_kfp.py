@@ -80,16 +80,12 @@ def build_pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluste
 
 
 def list_imports(stages: Iterable[Stage[Any]]) -> dict[str, type[Artifact]]:
-    """Return parameter name -> artifact, of those that these stages read and none of them writes."""
+    """Return pipeline parameter (`data_uri` for `data`) -> artifact that these stages read and none of them writes."""
     stages = tuple(stages)
     writers = map_producers(stages)
     read = {artifact for stage in stages for artifact in stage.inputs.values() if artifact not in writers}
-    return {get_uri_parameter(artifact): artifact for artifact in sorted(read, key=lambda artifact: artifact.path)}
-
-
-def get_uri_parameter(artifact: type[Artifact]) -> str:
-    """Return the pipeline parameter that says where an artifact from outside lies: `data` -> `data_uri`."""
-    return re.sub(r"\W", "_", artifact.path) + "_uri"
+    by_path = sorted(read, key=lambda artifact: artifact.path)
+    return {re.sub(r"\W", "_", artifact.path) + "_uri": artifact for artifact in by_path}
 
 
 def get_kfp_class(artifact: type[Artifact]) -> str:

@@ -52,10 +52,7 @@ def compute_recalls(
 
 
 def compute_label_recall(
-    vectors: NDArray[np.float32],
-    labels: Sequence[str | None],
-    queries: Sequence[int] | None = None,
-    ks: Sequence[int] = KS,
+    vectors: NDArray[np.float32], labels: Sequence[str | None], queries: Sequence[int] | None = None
 ) -> Mapping[str, float]:
     """Return recall@k, with 95 % intervals: a neighbour of the same label is among the k nearest by cosine.
 
@@ -70,16 +67,16 @@ def compute_label_recall(
         return metrics
     number = {label: at for at, label in enumerate(counts)}
     classes = np.array([-1 if label is None else number[label] for label in labels])
-    hits = {k: np.zeros(0, bool) for k in ks}
+    hits = {k: np.zeros(0, bool) for k in KS}
     for first in range(0, len(rows), ROWS_AT_ONCE):
         chunk = rows[first : first + ROWS_AT_ONCE]
         similarity = vectors[chunk] @ vectors.T
         answers = classes[chunk][:, None] == classes[None, :]
         for matrix, none in ((similarity, -np.inf), (answers, False)):  # a pin does not find itself
             matrix[np.arange(len(chunk)), chunk] = none
-        for k in ks:
+        for k in KS:
             hits[k] = np.concatenate([hits[k], find_hits(similarity, answers, k)])
-    for k in ks:
+    for k in KS:
         metrics |= compute_mean_metrics(f"recall_at_{k}", hits[k].astype(float).tolist())
     return metrics
 

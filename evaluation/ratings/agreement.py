@@ -19,6 +19,7 @@ from evaluation.statistics.intervals import LEVEL, Interval, bootstrap_mean
 Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
 
+QUESTION = "preference"  # which image is better, all in all: it decides who wins, and the reward model answers it
 NO_MODEL = "no model"  # the digest of what no model generated: products pasted on another image
 
 
@@ -77,7 +78,7 @@ def compute_pair_agreement(rows: Iterable[Judgment], question: str) -> Interval 
 
 
 def compute_score_agreement(
-    rows: Iterable[Judgment], scores: Mapping[str, float], items: Mapping[str, str], *, question: str = "preference"
+    rows: Iterable[Judgment], scores: Mapping[str, float], items: Mapping[str, str]
 ) -> Interval | None:
     """Compute how often the image that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
 
@@ -88,16 +89,14 @@ def compute_score_agreement(
     by_item: dict[str, list[float]] = {}
     for row in select_counted(rows):
         first, second = (scores.get(row[side], math.nan) for side in ("first", "second"))
-        is_preference = row["question"] == question and row["value"] != 0.5
+        is_preference = row["question"] == QUESTION and row["value"] != 0.5
         if is_preference and all(map(math.isfinite, (first, second, row["value"]))):
             right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
             by_item.setdefault(items[row["first"]], []).append(right)
     return bootstrap_mean([float(np.mean(right)) for right in by_item.values()]) if by_item else None
 
 
-def compute_win_rate(
-    rows: Iterable[Judgment], model: str, against: str | None, *, question: str = "preference"
-) -> WinRate | None:
+def compute_win_rate(rows: Iterable[Judgment], model: str, against: str | None) -> WinRate | None:
     """Compute how often `model` wins against another (digests; None: pasted products), with a 95 % interval.
 
     None: nobody has compared the two.
@@ -105,7 +104,7 @@ def compute_win_rate(
     wins: dict[Pair, list[float]] = {}
     raters, judgments = set(), 0
     for row in select_counted(rows):
-        if row["question"] == question and {row["first_model"], row["second_model"]} == {model, against}:
+        if row["question"] == QUESTION and {row["first_model"], row["second_model"]} == {model, against}:
             win = row["value"] if row["first_model"] == model else 1 - row["value"]
             wins.setdefault(orient_judgment(row)[0], []).append(win)
             raters.add(row["rater"])
@@ -116,13 +115,13 @@ def compute_win_rate(
     return WinRate(rate, len(wins), judgments, len(raters))
 
 
-def fit_strengths(rows: Iterable[Judgment], *, question: str = "preference") -> dict[str, Interval]:
+def fit_strengths(rows: Iterable[Judgment]) -> dict[str, Interval]:
     """Fit the Bradley-Terry strengths of all models that met (digest -> log-odds, their mean 0), with intervals.
 
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
     win either way for each two models), without which a model that never lost would have no finite strength.
     """
-    pairwise = _select_pairwise(rows, question)
+    pairwise = _select_pairwise(rows, QUESTION)
     models = sorted({_get_model(row, side) for row in pairwise for side in ("first", "second")})
     if len(models) < 2:
         return {}

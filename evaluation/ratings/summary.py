@@ -11,8 +11,6 @@ from evaluation.ratings import agreement
 from evaluation.ratings.agreement import Judgment
 from evaluation.statistics.intervals import Interval
 
-QUESTION = "preference"  # the question that the reward model's overall score answers
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardAgreement:
@@ -59,10 +57,9 @@ def compute_reward_agreement(
             [row for row in judgments if challenger in (row["first_model"], row["second_model"])],
             {row["candidate_id"]: row["reward_overall"] for row in scored},
             {row["candidate_id"]: row["item_id"] for row in scored},
-            question=QUESTION,
         ),
-        pair=agreement.compute_pair_agreement(judgments, QUESTION),
-        alpha=agreement.krippendorff_alpha(judgments, QUESTION),
+        pair=agreement.compute_pair_agreement(judgments, agreement.QUESTION),
+        alpha=agreement.krippendorff_alpha(judgments, agreement.QUESTION),
     )
 
 
