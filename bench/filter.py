@@ -9,7 +9,6 @@ its peak memory (resident, models included) is its own. It prints tables and wri
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -49,14 +48,11 @@ def measure_filter(folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--measure"]:
-        print(json.dumps(measure_filter(Path(arguments[1]))))
-        return
     with tempfile.TemporaryDirectory() as name:
         whole, quarter = Path(name) / "whole", Path(name) / "quarter"
         count = write_pins(int(arguments[0]) if arguments else None, whole)
         write_head(whole, count // 4, quarter)
-        runs = [measure_in_subprocess("filter", folder) for folder in (quarter, whole)]
+        runs = [measure_in_subprocess(measure_filter, folder) for folder in (quarter, whole)]
     print_table(
         [
             {

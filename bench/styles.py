@@ -11,7 +11,6 @@ pipelines/plan/durations.py assumes it. It prints a table and writes nothing.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
@@ -81,12 +80,9 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--measure"]:
-        print(json.dumps(measure_clustering(int(arguments[1]), int(arguments[2]))))
-        return
     count = int(arguments[0]) if arguments else 1_000_000
     numbers = [int(number) for number in arguments[1:]] or [100, 1000]
-    print_table([measure_in_subprocess("styles", count, number) for number in numbers])
+    print_table([measure_in_subprocess(measure_clustering, count, number) for number in numbers])
 
 
 if __name__ == "__main__":

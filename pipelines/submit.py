@@ -14,6 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from lifecycle.declare.stage import Artifact, Pipeline, Stage
+from lifecycle.workspace.digest import read_pin
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.emit_kfp import build_arguments, compile_pipelines, list_imports
 from pipelines.project import CLUSTER, build_graph_files, find_drift, load_checked_sections
@@ -130,17 +131,10 @@ def _find_uri(root: Path, artifact: type[Artifact], cluster: Cluster, uris: Mapp
     """Return where an outside artifact lies: by content, so that other data is another URI and no cache hit."""
     if artifact.path in uris:
         return uris[artifact.path]
-    pin = root / f"{artifact.path}.dvc"
-    if not pin.is_file():
+    pin = read_pin(artifact.path, root)
+    if pin is None:
         raise ValueError(f"{artifact.path} comes from outside this pipeline: give --uri {artifact.path}=URI")
-    return f"{cluster.store.rstrip('/')}/{artifact.path}/{_read_pinned_md5(pin)}"
-
-
-def _read_pinned_md5(pin: Path) -> str:
-    from ruamel.yaml import YAML
-
-    outs: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(pin.read_text(encoding="utf-8"))["outs"]
-    return str(outs[0]["md5"]).removesuffix(".dir")
+    return f"{cluster.store.rstrip('/')}/{artifact.path}/{pin.removesuffix('.dir')}"
 
 
 def _git(root: Path, *arguments: str) -> str:
