@@ -181,10 +181,10 @@ class Scorer:
 
 def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:
     """Return unit embeddings float32 [N, E] of images uint8 [N, h, w, 3]."""
-    batches, device = torch.from_numpy(views).permute(0, 3, 1, 2).split(batch_size), next(clip.parameters()).device
+    pixels, device = torch.from_numpy(views).permute(0, 3, 1, 2), next(clip.parameters()).device
     with torch.no_grad():
-        embeddings = [compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu() for pixels in batches]
-    return torch.cat(embeddings).numpy()
+        batches = (bytes_to_tensor(batch.to(device)) for batch in torch.split(pixels, batch_size))
+        return torch.cat([compute_image_embeddings(clip, batch).cpu() for batch in batches]).numpy()
 
 
 def embed_prompts(tower: TextTower, prompts: Sequence[str]) -> Features:

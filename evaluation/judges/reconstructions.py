@@ -42,7 +42,7 @@ def score_reconstructed_scenes(
 
 def _reconstruct(autoencoder: Vae, views: Views, batch_size: int) -> Views:
     batches = []
-    for images in torch.from_numpy(views).permute(0, 3, 1, 2).split(batch_size):
+    for images in torch.split(torch.from_numpy(views).permute(0, 3, 1, 2), batch_size):
         latents = compute_posterior(autoencoder, bytes_to_tensor(images.to(autoencoder.device))).mode()
         batches.append(tensor_to_bytes(decode_latents(autoencoder, latents)).cpu())
     return np.asarray(torch.cat(batches).permute(0, 2, 3, 1))
