@@ -11,10 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Lt, MinLen
 
 from canvas.pins import tables
-from canvas.ranges import Count
+from canvas.ranges import Count, PartialShare
 from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
 from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
@@ -30,22 +32,13 @@ class GateParams:
 
     ceilings: dict[str, float | None]  # metric -> what it may be at most; null: no limit
     floors: dict[str, float | None]  # metric -> what it must be at least
-    guarded: tuple[str, ...]  # measures that must not get worse
+    guarded: Annotated[tuple[str, ...], MinLen(1)]  # measures that must not get worse
     slices: tuple[str, ...]  # columns in whose values they must not get worse either
     min_items: Count  # that both generated, over all and in a slice; smaller slices are left out
-    false_alarms: float  # chance that a model that is no worse is refused for any loss
-    min_win_rate: float  # that people's preference must be above, with its interval
+    false_alarms: Annotated[float, Gt(0), Lt(1)]  # chance that a model that is no worse is refused for any loss
+    min_win_rate: PartialShare  # that people's preference must be above, with its interval
     min_judgments: Count  # by people
     min_raters: Count  # who gave them
-
-    def __post_init__(self) -> None:
-        if not self.guarded:
-            raise ValueError("gate.guarded is empty: name the measures that must not get worse")
-        if not 0 < self.false_alarms < 1 or not 0 <= self.min_win_rate < 1:
-            raise ValueError(
-                f"gate.false_alarms ({self.false_alarms}) lies between 0 and 1, min_win_rate ({self.min_win_rate}) "
-                "at 0 or above and below 1"
-            )
 
 
 @dataclass(frozen=True, slots=True)

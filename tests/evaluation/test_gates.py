@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from canvas.pins import tables
 from canvas.pins.tables import EVALUATION, JUDGMENTS
 from evaluation.gates import GateParams, Verdict, decide_verdict, run_gate
+from lifecycle.declare.params import read_section
 
 NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6
 GATE = GateParams(
@@ -317,11 +318,11 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"guarded": ()}, "guarded is empty"),
-        ({"false_alarms": 0.0}, "between 0 and 1"),
-        ({"min_win_rate": 1.0}, "below 1"),
+        ({"guarded": []}, "'guarded' in section 'gate' is .*: give 1 or more"),
+        ({"false_alarms": 0.0}, "it must be above 0"),
+        ({"min_win_rate": 1.0}, "it must be below 1"),
     ],
 )
 def test_params_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(GATE, **changes)
+        read_section(GateParams, "gate", {"gate": asdict(GATE) | changes})
