@@ -19,17 +19,12 @@ from lifecycle.declare.params import load_sections
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.plan import durations
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
-from pipelines.plan.gpus import (
-    DecoderTraining,
-    MemoryRow,
-    build_replicated_rows,
-    build_sharded_rows,
-    compute_decoder_gpus,
-)
+from pipelines.plan.gpus import DecoderTraining, build_replicated_rows, build_sharded_rows, compute_decoder_gpus
 from pipelines.plan.profile import (
     GIB,
     Models,
     Profile,
+    SizeRow,
     build_models,
     compute_images_per_pass,
     count_image_prompt_parameters,
@@ -69,7 +64,7 @@ def list_uncounted_networks(profile: Profile) -> Iterator[str]:
             yield f"  {name:28}{'not counted':>16}  {spec.init_from} {how}, on one GPU"
 
 
-def format_memory(title: str, rows: Sequence[MemoryRow], activations: Activations, images: int) -> Block:
+def format_memory(title: str, rows: Sequence[SizeRow], activations: Activations, images: int) -> Block:
     saved = images * (activations.bytes - activations.recomputed_bytes) / GIB
     return [
         f"Memory of each GPU, {title}",

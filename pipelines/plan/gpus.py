@@ -11,18 +11,16 @@ from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.train.distributed import list_shard_units
 from canvas.vae.objective import ImageLoss
 from pipelines.plan.activations import Activations, measure_activations
-from pipelines.plan.profile import Models, Profile, compute_images_per_pass, count_parameters
-
-MemoryRow = tuple[str, str, float]  # part, arithmetic and bytes on each GPU
+from pipelines.plan.profile import Models, Profile, SizeRow, compute_images_per_pass, count_parameters
 
 
-def append_total(rows: list[MemoryRow]) -> list[MemoryRow]:
+def append_total(rows: list[SizeRow]) -> list[SizeRow]:
     return [*rows, ("total", "", sum(size for _, _, size in rows))]
 
 
 def build_sharded_rows(
     model: nn.Module, activations: Activations, *, images: int, gpus: int, averages: int
-) -> list[MemoryRow]:
+) -> list[SizeRow]:
     """Return what a GPU holds that trains `model` under FSDP2: float32 shards, bfloat16 compute.
 
     Args:
@@ -93,9 +91,7 @@ class DecoderTraining:
         return measure_activations(networks, self.compute_loss)
 
 
-def build_replicated_rows(
-    training: DecoderTraining, activations: Activations, images: int, gpus: int
-) -> list[MemoryRow]:
+def build_replicated_rows(training: DecoderTraining, activations: Activations, images: int, gpus: int) -> list[SizeRow]:
     """Return what a GPU holds that trains the decoder, under DDP or alone: all in float32, and autocast's copies."""
     own, copies = count_parameters(training.decoder), " x 2 (DDP's buckets)" if gpus > 1 else ""
     rows = [

@@ -33,6 +33,7 @@ from components.train_ip_adapter import TrainIpAdapterParams
 from lifecycle.declare.params import read_section
 
 GIB = 2**30
+SizeRow = tuple[str, str, float]  # part, arithmetic and bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

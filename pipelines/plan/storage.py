@@ -13,9 +13,7 @@ from canvas.train.spec import TrainSpec
 from lifecycle.declare.stage import Machine, Stage
 from lifecycle.run.ranks import is_parallel
 from pipelines.cluster import Cluster, MachineClass
-from pipelines.plan.profile import GIB, Profile, read_arguments
-
-DiskRow = tuple[str, str, int]  # name, arithmetic and bytes
+from pipelines.plan.profile import GIB, Profile, SizeRow, read_arguments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +62,7 @@ def compute_stage_memory(
             )
 
 
-def build_pin_rows(profile: Profile) -> list[DiskRow]:
+def build_pin_rows(profile: Profile) -> list[SizeRow]:
     """Return the columns of a pin in the shards, numbers in half precision. Each view of a pin has all of them."""
     first, second, encode, masks = profile.text.first, profile.text.second, profile.encode, profile.masks
     cells, channels = (profile.frames.side // profile.vae.factor) ** 2, profile.vae.latent_channels
@@ -83,7 +81,7 @@ def build_pin_rows(profile: Profile) -> list[DiskRow]:
     return [*rows, ("total", why, encode.views * view)]
 
 
-def build_generated_row(profile: Profile) -> DiskRow:
+def build_generated_row(profile: Profile) -> SizeRow:
     """Return the latents of float32 that the decoder learns on and is scored on."""
     learnt, scored = profile.train_decoder.painted_pins, profile.train_decoder.scored_pins
     channels, cells = profile.vae.latent_channels, (profile.frames.side // profile.vae.factor) ** 2
@@ -91,7 +89,7 @@ def build_generated_row(profile: Profile) -> DiskRow:
     return "train_decoder, generated", why, (learnt + scored) * channels * cells * 4
 
 
-def build_checkpoint_rows(trainings: Mapping[str, tuple[TrainSpec, int]]) -> Iterator[DiskRow]:
+def build_checkpoint_rows(trainings: Mapping[str, tuple[TrainSpec, int]]) -> Iterator[SizeRow]:
     """Yield averages, which are kept at every checkpoint, and the checkpoints themselves, of stages that train so many
     float32 parameters."""
     for stage, (train, count) in trainings.items():
