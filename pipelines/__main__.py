@@ -10,9 +10,8 @@ from typing import get_args
 
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.privacy import disable_telemetry
-from pipelines.effort import set_effort
 from pipelines.emit_dvc import write_code_lists
-from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, write_graph
+from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, set_effort, write_graph
 
 
 def main(arguments: list[str] | None = None) -> int:

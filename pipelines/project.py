@@ -1,7 +1,8 @@
-"""The files that are written from the stages, and whether those on disk still agree."""
+"""The files that are written from the stages, whether those on disk still agree, and params.yaml with its dial."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipelines.emit_params import format_params_page
 COMPILED = Path("pipelines/compiled")
 CLUSTER = Path("pipelines/cluster.yaml")
 PARAMS = Path("docs/params.md")
+
+EFFORT = re.compile(r"(?m)^(training:[^\n]*\n(?:[ #][^\n]*\n)*?  effort: *)([^\s#]+)")  # its line in params.yaml
 
 
 def build_graph_files(root: Path, stages: Sequence[Stage[Any]]) -> dict[Path, str]:
@@ -70,6 +73,25 @@ def load_checked_sections(root: Path, profile: str, stages: Sequence[Stage[Any]]
     if unused := list_unused_sections(stages, sections):
         raise ValueError(f"{file}: no stage reads section {', '.join(map(repr, unused))}: remove it or fix its name")
     return sections
+
+
+def set_effort(root: Path, stages: Sequence[Stage[Any]], effort: float) -> str:
+    """Set `training.effort` in params.yaml, comments kept, and say in a sentence what changed.
+
+    Raises:
+        ValueError: No training can be as long, or params.yaml has no such line; the file is as it was.
+    """
+    file = root / "params.yaml"
+    before = file.read_text(encoding="utf-8")
+    if (line := EFFORT.search(before)) is None:
+        raise ValueError(f"{file} has no line `  effort: 1.0` in section training: add it")
+    file.write_text(EFFORT.sub(rf"\g<1>{effort}", before), encoding="utf-8")
+    try:
+        load_checked_sections(root, "demo", stages)
+    except ValueError:
+        file.write_text(before, encoding="utf-8")
+        raise
+    return f"params.yaml: training.effort is {effort:g} (it was {line[2]}), so trainings take {effort:g} x their steps"
 
 
 def load_project_stages() -> tuple[Stage[Any], ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
-from pipelines.effort import set_effort
+from pipelines.project import set_effort
 from tests.graph.conftest import ROOT
 
 
