@@ -36,8 +36,13 @@ def embed(
 
     start_engine(engine)
     clock = time.perf_counter()
-    workers = Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size)
-    rows = embed_kept_pins(pins.path, kept.path, uve.path, clip.path, workers)
+    rows = embed_kept_pins(
+        pins.path,
+        kept.path,
+        uve.path,
+        clip.path,
+        Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size),
+    )
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock
     if not written:
