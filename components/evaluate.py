@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
@@ -31,6 +32,7 @@ def evaluate(
     champion: Input[artifacts.Champion],
     pins: Input[artifacts.Pins],
     kept: Input[artifacts.Kept],
+    truth: Input[artifacts.Truth],
     judges: Input[artifacts.SceneJudges],
     masks: Input[artifacts.Masks],
     captions: Input[artifacts.Captions],
@@ -43,20 +45,22 @@ def evaluate(
     report: Output[Report],
     drift: Output[Report],
 ) -> None:
-    """Score every candidate; compare models by measure, slice and whole set; measure drift of generated images."""
+    """Score every candidate; check what scores them; compare models by measure, slice and whole set; measure drift."""
     from canvas.pins import tables
-    from canvas.pins.products import load_product_pins
     from evaluation.generator.candidates import Scorer
     from evaluation.generator.comparison import compare_models, group_by_model
     from evaluation.generator.metrics import compute_metrics_by_model, compute_slice_metrics, draw_worst_sheet
+    from evaluation.generator.pins import load_evaluation_pins
     from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
     from evaluation.tables.drift import measure_candidate_drift, write_training_statistics
 
-    params, clock, held_out = evaluate, time.perf_counter(), tables.HELD_OUT_SPLITS
-    real = load_product_pins(pins.path, kept.path, masks.path, captions.path, splits=held_out, count=params.real_pins)
+    params, clock = evaluate, time.perf_counter()
+    sources = {"pins": pins.path, "kept": kept.path, "masks": masks.path, "captions": captions.path}
+    shown = load_evaluation_pins(params, **sources)
     networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path, "reward": reward.path}
-    scorer = Scorer.load(params, frames.side, edges, text, **networks)
-    rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, real)
+    scorer = Scorer.load(params, frames.side, edges, text, shown, **networks)
+    rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, shown)
+    instruments = scorer.measure_instruments(shown.real, truth.path)
     scored = time.perf_counter()
     tables.write_rows(evaluation.path, rows, tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
@@ -65,13 +69,10 @@ def evaluate(
     by_model = compute_metrics_by_model(models, features, params.features)
     by_slice = compute_slice_metrics(challenger, params.slices)
     drift_result = measure_candidate_drift(challenger, champion.path, training, params.drift)
+    details: dict[str, Any] = {"slices": by_slice, "drift": drift_result.to_metrics(), "instruments": instruments}
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
-    values = {**by_model, "slices": by_slice, "drift": drift_result.to_metrics(), "judge": judge, "seconds": seconds}
-    metrics.write(values)
+    metrics.write({**by_model, **details, "judge": judge, "seconds": seconds})
     drift.write(drift_result.page)
     deltas = compare_models(challenger, incumbent, params.slices, params.min_items)
     worst = draw_worst_sheet(challenger, ranking, params.worst)
-    page = EvaluationPage(
-        models=by_model, slices=by_slice, deltas=deltas, drift=drift_result.to_metrics(), worst=worst, worst_by=ranking
-    )
-    report.write(render_evaluation_page(page))
+    report.write(render_evaluation_page(EvaluationPage(by_model, deltas, worst, ranking, **details)))

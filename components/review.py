@@ -46,6 +46,7 @@ def review(
     challenger, before, paste = (select_model(rows, model) for model in ("challenger", "champion", "paste"))
     before = [row for row in before if row["digest"] == decision.champion]  # as the gates compare
     deltas = compute_deltas(challenger, before, guarded=gate.guarded)
+    judgments, judged = read(ratings.path).to_pylist(), (decision.challenger, decision.champion)
     means = {delta.name: delta.challenger for delta in deltas}
     page = ReviewPage(
         outcome=decision.outcome,
@@ -55,7 +56,7 @@ def review(
         left="champion" if before else "the product pasted on another image",
         deltas=deltas,
         slices=compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, guarded=gate.guarded),
-        human=summarize_ratings(rows, read(ratings.path).to_pylist(), decision.challenger, decision.champion),
+        human=summarize_ratings(rows, judgments, *judged, raters_per_pair=gate.min_raters),
         champion_version=facts["version"],
         champion=ModelOrigin.from_facts(facts),
         challenger=ModelOrigin(

@@ -18,6 +18,7 @@ from annotated_types import Gt, Lt, MinLen
 from canvas.pins import tables
 from canvas.ranges import Count, PartialShare
 from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
+from evaluation.judges.spec import describe_own_judges
 from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
 from evaluation.statistics.intervals import find_significant
@@ -37,8 +38,8 @@ class GateParams:
     min_items: Count  # that both generated, over all and in a slice; smaller slices are left out
     false_alarms: Annotated[float, Gt(0), Lt(1)]  # chance that a model that is no worse is refused for any loss
     min_win_rate: PartialShare  # that people's preference must be above, with its interval
-    min_judgments: Count  # by people
-    min_raters: Count  # who gave them
+    min_judgments: Count  # by people, of pairs that count
+    min_raters: Count  # who must have rated a pair for it to count
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def decide_verdict(
     if failures:
         return Verdict("fail", tuple(failures), challenger, champion)
     outcome, reason = decide_by_ratings(gate, challenger, champion, judgments)
+    notes += describe_own_judges(metrics.get("instruments", {}).get("frozen", {}))
     return Verdict(outcome, (reason, *notes), challenger, champion)
 
 
@@ -160,12 +162,13 @@ def decide_by_ratings(
 ) -> tuple[Outcome, str]:
     """Return the outcome by people's preferences between these two models, and the reason."""
     usable = {row["judgment_id"]: row for row in select_counted(judgments) if _is_share(row["value"])}
-    wins = compute_win_rate(usable.values(), challenger, champion)
+    wins = compute_win_rate(usable.values(), challenger, champion, raters_per_pair=gate.min_raters)
     against = "the champion" if champion else "pasted products"
     count, raters = (wins.judgments, wins.raters) if wins else (0, 0)
-    if wins is None or count < gate.min_judgments or raters < gate.min_raters:
+    if wins is None or wins.rate is None or count < gate.min_judgments:
         text = f"{count} of {gate.min_judgments} ratings against {against} by {raters} of {gate.min_raters} raters"
         others = sum(challenger not in (row["first_model"], row["second_model"]) for row in usable.values())
+        text += f"; {wins.waiting} wait for another rater of the pair" if wins and wins.waiting else ""
         return "pending", text + (f"; {others} more are about other versions and do not count" if others else "")
     text = f"people prefer it to {against} in {wins.rate} of pairs ({count} ratings by {raters} raters)"
     if wins.rate.low > gate.min_win_rate:

@@ -33,6 +33,9 @@ CANDIDATE_MEASURES: Mapping[str, Measure] = {
     "scene_right_sharp": Measure("Sharp scene accuracy", "the same by a judge that asks for texture"),
     "agreement": Measure("Prompt agreement", "cosine of image and prompt by the text-image encoder"),
     "diversity": Measure("Diversity", "perceptual distance between images of one item"),
+    "defective": Measure(
+        "Defect rate", "share of images in which the frozen judge sees a defect; of real ones 0.05", "lower"
+    ),
     "reward_defects": Measure("Reward, defects", "chance that people see no defect"),
     "reward_fidelity": Measure("Reward, fidelity", "chance that people find the product as it was"),
     "reward_aesthetics": Measure("Reward, aesthetics", "chance that people find it beautiful"),
@@ -45,6 +48,9 @@ LOWER_IS_BETTER = frozenset(name for name, measure in CANDIDATE_MEASURES.items()
 SET_MEASURES: Mapping[str, Measure] = {
     "fid": Measure("FID", "Fréchet distance of generated to real images; biased upwards for small sets", "lower"),
     "kid": Measure("KID", "kernel distance of generated to real images", "lower"),
+    "kid_engaged": Measure(
+        "KID, engaged", "kernel distance of generated images to pins that people engaged with", "lower"
+    ),
     "cmmd": Measure("CMMD", "kernel distance of generated to real images by text-image embeddings", "lower"),
     "vendi": Measure("Vendi score", "effective number of different images"),
 }
@@ -122,7 +128,7 @@ HEADLINE = (
     Metric("backdrop_loss", "train_backdrop", "held_out_loss"),
     Metric("reward_accuracy", "train_reward", "mixed.overall_accuracy"),
     Metric("reward_calibration_error", "train_reward", "mixed.overall_ece", mark=0.05),
-    Metric("judge_scene_accuracy", "evaluate", "judge.scene_accuracy_real", mark=0.6, kind="limit"),
+    Metric("judge_scene_accuracy", "evaluate", "judge.scene_accuracy_real", mark=0.9, kind="limit"),
     Metric("scene_accuracy", "evaluate_backdrop", "scene_accuracy", "scene_right", mark=0.75),
     Metric("scene_accuracy_sharp", "evaluate_backdrop", "scene_accuracy_sharp", "scene_right_sharp", mark=0.5),
     Metric("kid", "evaluate_backdrop", "kid"),

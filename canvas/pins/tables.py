@@ -163,6 +163,7 @@ EVALUATION = pa.schema(
         ("scene_right_sharp", pa.float32()),  # likewise, by the judge that asks for sharp texture
         ("agreement", pa.float32()),  # of image and prompt: cosine, -1..1
         ("diversity", pa.float32()),  # mean distance to the other images of its item and model; null: it is alone
+        ("defective", pa.float32()),  # 1: the frozen judge sees a defect, 0: it sees none
         ("reward_defects", pa.float32()),  # probability that people see none
         ("reward_fidelity", pa.float32()),
         ("reward_aesthetics", pa.float32()),

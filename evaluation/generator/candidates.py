@@ -23,13 +23,17 @@ from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import Views, stack_views
 from canvas.pins.tables import CANDIDATES, MASK_SIZES
 from canvas.reward.model import RewardModel, load_reward, predict_scores
-from canvas.segmenter.model import load_segmenter, make_square_tensor
+from canvas.segmenter.model import Segmenter, load_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec
 from evaluation.generator.background_scores import BackgroundScorer, measure_seam_gradients
 from evaluation.generator.comparison import Row
+from evaluation.generator.instruments import measure_reward_accuracy, measure_segmenter_quality
+from evaluation.generator.pins import EvaluationPins
 from evaluation.generator.spec import EvaluationSpec, FeatureName
+from evaluation.judges.defects import DefectJudge, fit_defect_judge
 from evaluation.judges.features import choose_view_side, extract_trunk_features, extract_trunk_maps
 from evaluation.judges.judges import Judges
+from evaluation.judges.references import TextImageReference, load_reference_segmenter, load_reference_text_image
 from evaluation.measures.distances import Features, text_agreement
 
 FeatureSets = Mapping[str, Mapping[FeatureName, Features]]  # set of images (a model's, or "real") -> features by name
@@ -37,10 +41,16 @@ FeatureSets = Mapping[str, Mapping[FeatureName, Features]]  # set of images (a m
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scorer:
-    """The networks that score candidates: the same for every model's."""
+    """The networks that score candidates: the same for every model's.
+
+    Where params name a reference judge, it stands in for the challenger's own network.
+    """
 
     spec: EvaluationSpec
-    backgrounds: BackgroundScorer
+    backgrounds: BackgroundScorer  # with the reference segmenter, if there is one
+    segmenter: Segmenter  # the challenger's own
+    text_image: TextImageReference | None  # None: the challenger's own encoder compares images and prompts
+    defects: DefectJudge
     clips: Mapping[str, open_clip.CLIP]
     tower: TextTower  # the text half of the one that compares images and prompts
     reward: RewardModel
@@ -52,18 +62,26 @@ class Scorer:
         frame_side: int,
         edges: EdgeSpec,
         text: TextSpec,
+        pins: EvaluationPins,
         *,
         judges: Path,
         clip: Path,
         segmenter: Path,
         reward: Path,
     ) -> Scorer:
-        """Load the networks onto the default device."""
-        device = default_device()
+        """Load the networks onto the default device, and fit the judge of defects to `pins`.
+
+        Raises:
+            ValueError: A reference judge cannot be fetched, or is not the one that params pin.
+        """
+        device, references = default_device(), spec.references
+        own = load_segmenter(segmenter).to(device)
+        reference = load_reference_segmenter(references.segmenter).to(device) if references.segmenter else own
+        text_image = load_reference_text_image(references.text_image).to(device) if references.text_image else None
         clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
         backgrounds = BackgroundScorer(
             judges=Judges.load(judges),
-            segmenter=load_segmenter(segmenter).to(device),
+            segmenter=reference,
             edges=edges,
             seam_side=frame_side,
             seam_reach=spec.seam_reach,
@@ -72,6 +90,11 @@ class Scorer:
         return cls(
             spec=spec,
             backgrounds=backgrounds,
+            segmenter=own,
+            text_image=text_image,
+            defects=fit_defect_judge(
+                pins.train, pins.real, side=choose_view_side(frame_side), seed=spec.instruments.seed
+            ),
             clips=clips,
             tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
             reward=load_reward(reward).to(device),
@@ -82,10 +105,31 @@ class Scorer:
         """Pixels of the squares that judges are given."""
         return choose_view_side(self.backgrounds.seam_side)
 
+    def measure_instruments(self, real: Sequence[ProductPin], truth: Path) -> dict[str, dict[str, float]]:
+        """Return how good the challenger's own reward model and segmenter are on `real` pins, how good the judge of
+        defects is, and which judges are frozen references: 1, or 0 where the challenger's own stand in."""
+        spec, frozen = self.spec, self.backgrounds.segmenter is not self.segmenter
+        reference = self.backgrounds.segmenter if frozen else None
+        return {
+            "reward": measure_reward_accuracy(
+                self.reward,
+                real,
+                side=self.view_side,
+                each=spec.instruments.comparisons_each,
+                seed=spec.instruments.seed,
+                batch_size=spec.batch_size,
+            ),
+            "segmenter": measure_segmenter_quality(
+                self.segmenter, self.backgrounds.edges, real, truth, reference, spec.batch_size
+            ),
+            "defects": dict(self.defects.accuracy),
+            "frozen": {"segmenter": int(frozen), "text_image": int(self.text_image is not None)},
+        }
+
     def score_candidates(
-        self, candidates: Sequence[Row], pins: Path, real: Sequence[ProductPin]
+        self, candidates: Sequence[Row], pins: Path, shown: EvaluationPins
     ) -> tuple[list[Row], FeatureSets]:
-        """Return rows of tables.EVALUATION, and features of every model's images and of `real` ones.
+        """Return rows of tables.EVALUATION, and features of every model's images, and of "real" and "engaged" pins.
 
         Raises:
             ValueError: If no candidate is the challenger's, or a pin is missing.
@@ -105,8 +149,11 @@ class Scorer:
                 scored |= {row["candidate_id"]: (row, view, features) for row, view, features in results}
                 bar.update(len(by_pin[pin_id]))
         ordered = [scored[row["candidate_id"]] for row in candidates]
-        real_views = stack_views([pin.image for pin in real], self.view_side)
-        sets = {"real": self._extract_features(real_views, extract_trunk_features(real_views))}
+        sets = {}
+        for name, images in (("real", [pin.image for pin in shown.real]), ("engaged", shown.engaged)):
+            if images:
+                views = stack_views(images, self.view_side)
+                sets[name] = self._extract_features(views, extract_trunk_features(views))
         for model in dict.fromkeys(row["model"] for row in candidates):
             own = [entry for entry in ordered if entry[0]["model"] == model]
             views, trunk = np.stack([view for _, view, _ in own]), np.stack([features for _, _, features in own])
@@ -133,6 +180,7 @@ class Scorer:
         columns: dict[str, Sequence[float | None]] = {
             "agreement": self._compute_agreement(images, prompts),
             "diversity": compute_diversities(rows, images, self.spec.distance_side),
+            "defective": self.defects.find_defects(views),
             **self._predict_rewards(pixels, product, prompts),
         }
         evaluation: list[Row] = [
@@ -158,6 +206,8 @@ class Scorer:
         }
 
     def _compute_agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        if self.text_image is not None:
+            return self.text_image.compute_agreement(images, prompts, self.spec.batch_size)
         clip = self.clips[self.spec.agreement]
         side = clip.visual.image_size
         side = side if isinstance(side, int) else side[0]

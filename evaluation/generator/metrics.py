@@ -56,14 +56,29 @@ def compute_set_metrics(
     return metrics | {"vendi": distances.vendi_score(generated[choice.vendi])}
 
 
+def compute_engaged_distance(engaged: Features, generated: Features) -> dict[str, float]:
+    """Return the kernel distance of generated images to those of engaged pins, with its error; empty for too few."""
+    if min(len(engaged), len(generated)) < 2:
+        return {}
+    error = distances.half_sample_error(distances.kernel_distance, engaged, generated)
+    return {"kid_engaged": distances.kernel_distance(engaged, generated), "kid_engaged_error": error}
+
+
 def compute_metrics_by_model(
     models: Mapping[str, Sequence[Row]], features: Mapping[str, Mapping[FeatureName, Features]], choice: FeatureChoice
 ) -> dict[str, dict[str, float]]:
-    """Return model -> metrics of its rows, and of its whole set of images against the "real" ones of `features`."""
-    return {
+    """Return model -> metrics of its rows, and of its whole set of images.
+
+    Sets are compared with the "real" ones of `features`, and with the "engaged" ones where there are any.
+    """
+    metrics = {
         model: compute_model_metrics(rows) | compute_set_metrics(features["real"], features[model], choice)
         for model, rows in models.items()
     }
+    if engaged := features.get("engaged"):
+        for model, values in metrics.items():
+            values |= compute_engaged_distance(engaged[choice.kid], features[model][choice.kid])
+    return metrics
 
 
 def compute_slice_metrics(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:

@@ -9,7 +9,9 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from canvas.denoiser.spec import SamplingSpec
 from canvas.ranges import Count, Share
+from canvas.shards.spec import EngagementRule
 from canvas.styles.table import MAX_STRENGTH
+from evaluation.judges.spec import ReferencesSpec
 
 FeatureName = Literal["trunk", "first", "second"]
 """What whole sets are compared by: the judges' network, or an image tower of the text-image encoders."""
@@ -43,9 +45,21 @@ class CandidateSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InstrumentSpec:
+    """How the instruments are checked on held-out pins."""
+
+    train_pins: Count  # pins of the train split that the judge of defects learns from
+    comparisons_each: Count  # of a real image with its corrupted self, of each kind: the reward model's accuracy
+    seed: int  # of the corruptions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationSpec:
     """How candidates are scored and compared."""
 
+    references: ReferencesSpec
+    instruments: InstrumentSpec
+    engaged: EngagementRule  # of the promoted pins whose likeness is measured
     features: FeatureChoice  # of the distances of whole sets
     agreement: Literal["first", "second"]  # text-image encoder that compares image and prompt
     real_pins: Count  # held-out ones that generated images are compared with

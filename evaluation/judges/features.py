@@ -50,6 +50,21 @@ def extract_scene_features(images: Views, batch_size: int = 64) -> NDArray[np.fl
     return np.concatenate(features)
 
 
+def extract_defect_features(images: Views, batch_size: int = 64) -> NDArray[np.float32]:
+    """Return features float32 [N, 1024] of images [N, H, W, 3], by which defects are seen.
+
+    They are deviation and largest value of the maps at all strides: a defect is small, and stands out.
+    """
+    from canvas.features.imagenet import WIDTHS
+
+    features = [np.zeros((0, 2 * sum(WIDTHS)), np.float32)]
+    for pixels in _iterate_batches(images, SCENE_SIDE, batch_size):
+        maps = _load_trunk().pyramid(pixels)
+        statistics = [reduce((2, 3)).cpu().numpy() for level in maps for reduce in (level.std, level.amax)]
+        features.append(np.concatenate(statistics, axis=1))
+    return np.concatenate(features)
+
+
 def extract_trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
     """Return feature maps at strides 2 to 32 of images (B, 3, S, S) in [-1, 1], S a multiple of 32.
 

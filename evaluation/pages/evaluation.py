@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.generator.comparison import Delta
+from evaluation.judges.spec import describe_own_judges
 from evaluation.metrics import CANDIDATE_MEASURES, SET_MEASURES, describe_measures
 from evaluation.pages import html as pages
 from evaluation.pages.html import Html, format_value
@@ -18,16 +19,17 @@ MEANS = "Means with 95 % intervals over items"
 DISTANCES = "Distances to real held-out images with their standard errors, and diversity"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class EvaluationPage:
     """All that the page shows."""
 
     models: Mapping[str, Metrics]  # by tables.CANDIDATE_MODELS: evaluation.generator.metrics
-    slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> metrics
     deltas: Sequence[Delta]  # challenger against champion, over all and by slice; empty without a champion
-    drift: Metrics  # share, drifted, columns, distance
     worst: bytes  # PNG
     worst_by: str
+    slices: Mapping[str, Mapping[str, Metrics]]  # of the challenger: column -> value -> metrics
+    instruments: Mapping[str, Metrics]  # of "reward", "segmenter", "defects", and what is "frozen"
+    drift: Metrics  # share, drifted, columns, distance
 
 
 def render_evaluation_page(page: EvaluationPage) -> str:
@@ -48,6 +50,7 @@ def render_evaluation_page(page: EvaluationPage) -> str:
         pages.metric_tiles(tiles | {SET_MEASURES[name].title: challenger.get(name) for name in ("kid", "vendi")}),
         pages.section("Measures", _tabulate_models(page.models, CANDIDATE_MEASURES, _format_interval, MEANS)),
         pages.section("Whole sets", _tabulate_models(page.models, SET_MEASURES, _format_with_error, DISTANCES)),
+        pages.section("Instruments", *_tabulate_instruments(page.instruments)),
         pages.section("What got worse", *_tabulate_losses(page.deltas, worse)),
         pages.section("Slices", *(_tabulate_slices(column, values) for column, values in page.slices.items())),
         pages.section("Drift of generated images", *_tabulate_drift(page.drift)),
@@ -103,6 +106,17 @@ def _tabulate_slices(column: str, values: Mapping[str, Metrics]) -> Html:
         for value, metrics in values.items()
     ]
     return pages.table(rows, f"The challenger by {column.replace('_', ' ')}")
+
+
+def _tabulate_instruments(instruments: Mapping[str, Metrics]) -> list[Html]:
+    rows = [
+        {"instrument": name, "measure": measure, "value": _format_interval(metrics, measure)}
+        for name, metrics in instruments.items()
+        for measure in metrics
+        if f"{measure}_low" in metrics
+    ]
+    notes = describe_own_judges(instruments["frozen"]) or ["Frozen references score both sides."]
+    return [*map(pages.paragraph, notes), pages.table(rows, "How often the instruments are right on held-out pins")]
 
 
 def _tabulate_drift(drift: Metrics) -> list[Html]:

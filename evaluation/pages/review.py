@@ -147,7 +147,8 @@ def _render_slices(slices: Sequence[Delta]) -> list[Html]:
 
 def _render_ratings(human: RatingSummary) -> list[Html]:
     if human.win_rate is None:
-        parts = [pages.paragraph(f"Nobody has compared it with {human.against} yet: `make rate` opens the packet.")]
+        text = f"Too few people have compared it with {human.against} yet: `make rate` opens the packet."
+        parts = [pages.paragraph(text)]
     else:
         alpha = human.agreement.alpha
         tiles = {

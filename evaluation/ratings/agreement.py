@@ -1,7 +1,8 @@
 """Statistics of people's judgments: agreement of raters with each other and with a score, and which model wins.
 
 Rows are those of tables.JUDGMENTS. Only human ones that are neither set aside nor attention checks count. Judgments of
-one pair of candidates depend on each other, so that intervals resample pairs, not judgments.
+one pair of candidates depend on each other, so that intervals are over pairs, not judgments. Of a pair that a rater
+saw twice the first answer counts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.statistics.intervals import LEVEL, Interval, bootstrap_mean
+from evaluation.statistics.sequences import compute_confidence_sequence
 
 Judgment = Mapping[str, Any]
 Pair = tuple[str, str]
@@ -25,17 +27,30 @@ NO_MODEL = "no model"  # the digest of what no model generated: products pasted 
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """How often people prefer one model's images to another's; a tie is half a win."""
+    """How often people prefer one model's images to another's; a tie is half a win.
 
-    rate: Interval  # over pairs of images, each the mean of its judgments
-    pairs: int
-    judgments: int
-    raters: int
+    A pair counts as soon as enough people have rated it, by the mean of the first of them: what they think of it later
+    changes nothing.
+    """
+
+    rate: Interval | None  # over the pairs that count, at every look at once; None: none does
+    pairs: int  # that count
+    judgments: int  # of these pairs
+    waiting: int  # judgments of pairs that too few people have rated
+    raters: int  # who rated any pair
 
 
 def select_counted(rows: Iterable[Judgment]) -> list[Judgment]:
     """Select the judgments that a gate may count: human, not set aside, no attention check."""
     return [row for row in rows if row["source"] == "human" and row["set_aside"] is None and not row["attention"]]
+
+
+def select_first_answers(rows: Iterable[Judgment]) -> list[Judgment]:
+    """Select what each rater said of a pair, or of an image alone, the first time, in the order of time."""
+    first: dict[tuple[str, str, Pair], Judgment] = {}
+    for row in sorted(rows, key=_get_time):
+        first.setdefault((row["rater"], row["question"], orient_judgment(row)[0]), row)
+    return list(first.values())
 
 
 def orient_judgment(row: Judgment) -> tuple[Pair, float]:
@@ -50,8 +65,8 @@ def krippendorff_alpha(rows: Iterable[Judgment], question: str) -> Interval | No
     """Compute the agreement of raters on `question` beyond chance: 1 perfect, 0 chance, below 0 against each other.
 
     alpha = 1 - D_observed / D_expected (Krippendorff, Content Analysis, 2004) at the ordinal level: a tie lies between
-    the two choices. Of a pair that a rater saw twice, the first of the two ids counts. None: no pair was judged by
-    two raters, or all said the same of every pair, and agreement is not defined.
+    the two choices. None: no pair was judged by two raters, or all said the same of every pair, and agreement is not
+    defined.
     """
     table = _tabulate_by_rater([row for row in select_counted(rows) if row["question"] == question])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
@@ -87,7 +102,7 @@ def compute_score_agreement(
     items. None: nobody preferred one of two candidates whose scores are known and finite.
     """
     by_item: dict[str, list[float]] = {}
-    for row in select_counted(rows):
+    for row in select_first_answers(select_counted(rows)):
         first, second = (scores.get(row[side], math.nan) for side in ("first", "second"))
         is_preference = row["question"] == QUESTION and row["value"] != 0.5
         if is_preference and all(map(math.isfinite, (first, second, row["value"]))):
@@ -96,23 +111,36 @@ def compute_score_agreement(
     return bootstrap_mean([float(np.mean(right)) for right in by_item.values()]) if by_item else None
 
 
-def compute_win_rate(rows: Iterable[Judgment], model: str, against: str | None) -> WinRate | None:
+def compute_win_rate(
+    rows: Iterable[Judgment], model: str, against: str | None, *, raters_per_pair: int
+) -> WinRate | None:
     """Compute how often `model` wins against another (digests; None: pasted products), with a 95 % interval.
 
-    None: nobody has compared the two.
+    The interval holds at every look at once, so that whoever looks again and again while ratings come in, and stops
+    when the result pleases, is not misled more often. None: nobody has compared the two.
+
+    Args:
+        raters_per_pair: People who must have rated a pair for it to count.
     """
-    wins: dict[Pair, list[float]] = {}
-    raters, judgments = set(), 0
-    for row in select_counted(rows):
-        if row["question"] == QUESTION and {row["first_model"], row["second_model"]} == {model, against}:
-            win = row["value"] if row["first_model"] == model else 1 - row["value"]
-            wins.setdefault(orient_judgment(row)[0], []).append(win)
-            raters.add(row["rater"])
-            judgments += 1
-    if not wins or model == against:
+    answers = [
+        row
+        for row in select_first_answers(select_counted(rows))
+        if row["question"] == QUESTION and {row["first_model"], row["second_model"]} == {model, against}
+    ]
+    if not answers or model == against:
         return None
-    rate = bootstrap_mean([float(np.mean(values)) for values in wins.values()])
-    return WinRate(rate, len(wins), judgments, len(raters))
+    wins: dict[Pair, list[float]] = {}
+    for row in answers:
+        win = row["value"] if row["first_model"] == model else 1 - row["value"]
+        wins.setdefault(orient_judgment(row)[0], []).append(win)
+    values = [float(np.mean(own[:raters_per_pair])) for own in wins.values() if len(own) >= raters_per_pair]
+    return WinRate(
+        rate=compute_confidence_sequence(values) if values else None,
+        pairs=len(values),
+        judgments=len(values) * raters_per_pair,
+        waiting=sum(len(own) for own in wins.values() if len(own) < raters_per_pair),
+        raters=len({row["rater"] for row in answers}),
+    )
 
 
 def fit_strengths(rows: Iterable[Judgment]) -> dict[str, Interval]:
@@ -121,7 +149,7 @@ def fit_strengths(rows: Iterable[Judgment]) -> dict[str, Interval]:
     P(i beats j) = 1 / (1 + exp(s_j - s_i)) (Bradley and Terry 1952), fitted by choix with a weak prior (a tenth of a
     win either way for each two models), without which a model that never lost would have no finite strength.
     """
-    pairwise = _select_pairwise(rows, QUESTION)
+    pairwise = select_first_answers(_select_pairwise(rows, QUESTION))
     models = sorted({_get_model(row, side) for row in pairwise for side in ("first", "second")})
     if len(models) < 2:
         return {}
@@ -160,7 +188,7 @@ def _tabulate_by_rater(rows: Sequence[Judgment]) -> NDArray[np.float64]:
     raters = {rater: place for place, rater in enumerate(sorted({row["rater"] for row in rows}))}
     pairs = {pair: place for place, pair in enumerate(sorted({orient_judgment(row)[0] for row in rows}))}
     table = np.full((len(raters), len(pairs)), np.nan)
-    for row in sorted(rows, key=lambda row: row["item_id"], reverse=True):
+    for row in select_first_answers(rows):
         pair, value = orient_judgment(row)
         table[raters[row["rater"]], pairs[pair]] = value
     return table
@@ -185,6 +213,12 @@ def _fit_bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
 def _compute_quantiles(resampled: Sequence[Any]) -> Any:
     tail = (1 - LEVEL) / 2
     return np.quantile(np.asarray(resampled), [tail, 1 - tail], axis=0)
+
+
+def _get_time(row: Judgment) -> tuple[float, str]:
+    """Return when a judgment was given, and its item for those that do not say."""
+    time = row.get("timestamp")
+    return (math.inf if time is None else time.timestamp(), row["item_id"])
 
 
 def _get_model(row: Judgment, side: str) -> str:

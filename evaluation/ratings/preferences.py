@@ -14,7 +14,7 @@ from canvas.pins import tables
 from canvas.pins.images import composite_on_white, decode_image, encode_png
 from canvas.pins.masks import decode_mask, encode_mask
 from canvas.pins.tables import QUESTIONS
-from evaluation.ratings.agreement import Judgment, orient_judgment, select_counted
+from evaluation.ratings.agreement import Judgment, orient_judgment, select_counted, select_first_answers
 from evaluation.ratings.packets import resize_image
 
 Row = dict[str, Any]  # a row of tables.PREFERENCES
@@ -27,9 +27,11 @@ SIDE = 256  # longest side of the images that are kept, in pixels: what the larg
 def collect_preferences(ratings: Path, candidates: Path, pins: Path) -> list[Row]:
     """Collect the judgments that count of those `candidates`, with images of them and of their products, sorted.
 
-    Judgments of other candidates are left out: their images are not at hand.
+    Of two answers of a rater to one pair the first counts. Judgments of other candidates are left out: their images are
+    not at hand.
     """
-    judgments = _group_by_candidates(select_counted(tables.read(ratings).to_pylist()))
+    counted = select_counted(tables.read(ratings).to_pylist())
+    judgments = _group_by_candidates(select_first_answers(counted))
     rows = _read_rows(candidates, "candidate_id", {id_ for ids in judgments for id_ in ids if id_ is not None})
     complete = {ids: values for ids, values in judgments.items() if all(id_ is None or id_ in rows for id_ in ids)}
     products = _read_rows(pins, "pin_id", {rows[first]["pin_id"] for first, _ in complete})

@@ -32,7 +32,7 @@ class RewardAgreement:
 class RatingSummary:
     """What people said of a challenger and of the others that they rated."""
 
-    win_rate: Interval | None  # of the challenger; None: nobody compared the two
+    win_rate: Interval | None  # of the challenger; None: too few people compared the two
     against: str  # what it was compared with
     judgments: int
     raters: int
@@ -64,10 +64,18 @@ def compute_reward_agreement(
 
 
 def summarize_ratings(
-    evaluation: Iterable[Row], judgments: Sequence[Judgment], challenger: str, champion: str | None
+    evaluation: Iterable[Row],
+    judgments: Sequence[Judgment],
+    challenger: str,
+    champion: str | None,
+    *,
+    raters_per_pair: int,
 ) -> RatingSummary:
-    """Return what `judgments` say of the model of digest `challenger`, against that of digest `champion` if any."""
-    wins = agreement.compute_win_rate(judgments, challenger, champion)
+    """Return what `judgments` say of the model of digest `challenger`, against that of digest `champion` if any.
+
+    A pair counts among wins once `raters_per_pair` people have rated it.
+    """
+    wins = agreement.compute_win_rate(judgments, challenger, champion, raters_per_pair=raters_per_pair)
     names = {challenger: "challenger", champion: "champion"}
     return RatingSummary(
         win_rate=wins.rate if wins else None,

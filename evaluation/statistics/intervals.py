@@ -42,7 +42,7 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
     """
     from scipy.stats import bootstrap
 
-    sample = _check_sample(values)
+    sample = check_sample(values)
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, mean, mean)
@@ -77,7 +77,7 @@ def crossed_bootstrap_mean(
     Raises:
         ValueError: As `bootstrap_mean` does, and unless every value has a row and a column.
     """
-    sample = _check_sample(values)
+    sample = check_sample(values)
     if not len(sample) == len(rows) == len(columns):
         raise ValueError(
             f"{len(sample)} values have {len(rows)} rows and {len(columns)} columns: give each one of both"
@@ -131,7 +131,7 @@ def _number_groups(groups: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
-def _check_sample(values: Sequence[float]) -> NDArray[np.float64]:
+def check_sample(values: Sequence[float]) -> NDArray[np.float64]:
     """Return `values` as an array. Raises `ValueError` as `bootstrap_mean` does."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not sample.size:

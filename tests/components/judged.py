@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from components import artifacts
 from evaluation.generator.comparison import select_model
 from evaluation.generator.metrics import compute_model_metrics
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections
+from lifecycle.declare.params import load_sections, merge_sections
 from lifecycle.declare.stage import Artifact, Model
 from lifecycle.run.stage import run_stage
 from lifecycle.workspace.digest import digest
@@ -36,20 +36,24 @@ class Judged:
 
     root: Path
 
-    def run(self, *names: str) -> None:
-        """Run stages of the project as DVC would."""
+    def run(self, *names: str, changes: Mapping[str, Any] | None = None) -> None:
+        """Run stages of the project as DVC would, with profile tiny and its `changes`."""
+        sections = merge_sections(load_sections("tiny", ROOT), changes or {})
         for name in names:
             stage = load_stage(name)
             inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}
             outputs = {argument: Path(artifact.path) for argument, artifact in stage.outputs.items()}
-            run_stage(stage, load_sections("tiny", ROOT), inputs, outputs, send=False)
+            run_stage(stage, sections, inputs, outputs, send=False)
 
     def read(self, artifact: Any) -> Any:
         return json.loads((self.root / artifact.path).read_text())
 
-    def train(self, content: str) -> str:
-        """Models of this content, with records of the runs that made them; the digest of the composite."""
+    def train(self, content: str, real: Collection[type[Model]] = ()) -> str:
+        """Models of this content, with records of the runs that made them; the digest of the composite. The `real`
+        ones are there already."""
         for kind in MODELS:
+            if kind in real:
+                continue
             (self.root / kind.path).mkdir(parents=True, exist_ok=True)
             (self.root / kind.path / "model.safetensors").write_text(f"{kind.path} {content}")
         parts = [item(kind, self.root) for kind in MODELS if kind is not artifacts.CanvasModel]
@@ -71,7 +75,7 @@ class Judged:
         figures = {model: compute_model_metrics(select_model(found, model)) for model in ("challenger", "paste")}
         (self.root / artifacts.EvaluationMetrics.path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / artifacts.EvaluationMetrics.path).write_text(
-            json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.9}})
+            json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.95}})
         )
 
     def rate(self, judgments: Sequence[dict[str, Any]]) -> None:
@@ -107,6 +111,7 @@ def _scored(model: str, content: str | None, shift: float) -> list[dict[str, Any
             "scene_right": float(row["reward_overall"] > 0.3),
             "agreement": row["reward_overall"],
             "diversity": 3.0,
+            "defective": 0.0,
         }
         for index, row in enumerate(painted(model, content or model, shift))
     ]

@@ -24,12 +24,14 @@ from canvas.reward.model import build_reward
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
 from components.evaluate import evaluate
+from evaluation.judges.references import compute_files_digest
 from lifecycle.declare.stage import Input, Output
 from lifecycle.workspace.digest import digest
 from tests.canvas.reward.test_model import SPEC
 from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
+from tests.evaluation.judges.test_references import write_clip, write_segmenter
 
 Row = dict[str, Any]
 DIGESTS = {"challenger": "c" * 32, "champion": "b" * 32, "paste": None}
@@ -148,6 +150,7 @@ def test_what_is_planted_is_seen(made: tuple[Path, list[Row]]) -> None:
     for name in ("defects", "fidelity", "aesthetics", "overall"):
         assert all(0 <= row[f"reward_{name}"] <= 1 for row in rows)
     assert all(-1 <= row["agreement"] <= 1 for row in rows)
+    assert {row["defective"] for row in rows} <= {0.0, 1.0}
 
 
 def test_figures(made: tuple[Path, list[Row]]) -> None:
@@ -165,6 +168,13 @@ def test_figures(made: tuple[Path, list[Row]]) -> None:
     assert set(found["slices"]["scene"]) == set(SCENES)
     assert found["slices"]["scene"]["forest"]["items"] == 2
     assert found["judge"]["scene_accuracy_real"] == 1.0
+    instruments = found["instruments"]
+    assert instruments["frozen"] == {"segmenter": 0, "text_image": 0}
+    assert 0 <= instruments["reward"]["overall_accuracy"] <= 1
+    assert 0 <= instruments["segmenter"]["iou"] <= 1
+    assert 0 <= instruments["defects"]["recall_low"] <= instruments["defects"]["recall"] <= 1
+    assert found["challenger"]["defective"] == pytest.approx(np.mean(of(rows, "challenger", "defective")))
+    assert "kid_engaged" not in found["challenger"]  # nothing is known of engagement
     assert found["drift"]["columns"] == 4
     assert found["drift"]["share"] == found["drift"]["drifted"] / 4
 
@@ -206,6 +216,32 @@ def test_drift_is_from_what_the_champion_learnt_from(made: tuple[Path, list[Row]
     out = tmp_path / "out"
     run(tmp_path, out)
     assert figures(out)["drift"]["distance"]["brightness"] > figures(root)["drift"]["distance"]["brightness"] + 1
+
+
+def test_references_score_both_sides_whatever_the_challenger_brings(
+    made: tuple[Path, list[Row]], tmp_path: Path
+) -> None:
+    root, rows = made
+    own = {"repository": str(write_segmenter(tmp_path / "judge", seed=5)), "background": []}
+    clip = {"repository": str(write_clip(tmp_path / "clip"))}
+    references: dict[str, Any] = {"segmenter": own, "text_image": clip}
+    for spec in references.values():
+        spec["digest"] = compute_files_digest(Path(spec["repository"]))
+    other = tmp_path / "other"
+    for part in root.iterdir():
+        if part.name not in ("models", "reports"):
+            (other / part.name).parent.mkdir(exist_ok=True)
+            (other / part.name).symlink_to(part)
+    shutil.copytree(root / "models", other / "models")
+    shutil.rmtree(other / "models" / "segmenter")
+    write_segmenter(other / "models" / "segmenter", seed=9)
+    judged = run(root, tmp_path / "first", references=references)
+    again = run(other, tmp_path / "second", references=references)
+    assert figures(tmp_path / "first")["instruments"]["frozen"] == {"segmenter": 1, "text_image": 1}
+    for name in ("extension", "erosion", "agreement"):
+        for model in DIGESTS:
+            assert of(judged, model, name) == of(again, model, name)
+            assert of(judged, model, name) != of(rows, model, name)
 
 
 def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[Row]], tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         row
         | {
-            side: f"{'challenger' if row[f'{side}_model'] else 'paste'}{int(row['item_id'][1:]) % 30}0"
+            side: f"{'challenger' if row[f'{side}_model'] else 'paste'}{int(row['item_id'][1:])}0"
             for side in ("first", "second")
         }
         for row in judgments
@@ -85,7 +85,7 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     project.rate(shown(said(first, None, 0.9)))
     project.run("gate", "review", "promote")
     raters = project.read(load_stage("gate").outputs["metrics"])["raters"]
-    assert 0.8 < raters["reward_agreement_low"] < raters["reward_agreement"] < 1  # of people's preferences, nine tenths
+    assert 0.75 < raters["reward_agreement_low"] < raters["reward_agreement"] < 1  # nine tenths
     assert raters["pair_agreement"] == 1.0  # both raters say the same
     assert "The reward model prefers what people prefer in 0." in (project.root / artifacts.Review.path).read_text()
     assert project.read(artifacts.Promoted)["move"]["after"] == "1"

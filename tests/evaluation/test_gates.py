@@ -246,6 +246,14 @@ def test_drift_is_a_limit(figures: dict[str, Any], reason: str) -> None:
     assert verdict(figures=FIGURES | figures) == Verdict("fail", (reason,), NEW, OLD)
 
 
+def test_own_judges_are_named_unless_references_stand_in() -> None:
+    for segmenter in (0, 1):
+        frozen = {"segmenter": segmenter, "text_image": 1}
+        reasons = verdict(figures=FIGURES | {"instruments": {"frozen": frozen}}).reasons
+        assert any("by the challenger's own segmenter" in reason for reason in reasons) == (segmenter == 0)
+        assert not any("text-image encoder" in reason for reason in reasons)
+
+
 def test_limits_hold_before_there_is_a_champion() -> None:
     found = verdict(champion=[], judgments=said(NEW, None, 0.9), figures={}, against=None)
     assert found.outcome == "fail"
@@ -270,7 +278,10 @@ def test_champion_that_painted_other_items(champion: list[dict[str, Any]]) -> No
     [
         ([], "0 of 40 ratings against the champion by 0 of 2 raters"),
         (said(NEW, OLD, 0.9, pairs=10), "20 of 40 ratings against the champion by 2 of 2 raters"),
-        (said(NEW, OLD, 0.9, rater="ada"), "80 of 40 ratings against the champion by 1 of 2 raters"),
+        (
+            said(NEW, OLD, 0.9, rater="ada"),  # twice about each pair
+            "0 of 40 ratings against the champion by 1 of 2 raters; 40 wait for another rater of the pair",
+        ),
         (said(NEW, OLD, 0.9, source="synthetic"), "0 of 40 ratings against the champion by 0 of 2 raters"),
         (said(NEW, OLD, 0.9, set_aside="failed 3 of 5 attention checks"), "0 of 40 ratings"),
         (said(NEW, OLD, 0.9, attention=True), "0 of 40 ratings"),

@@ -8,6 +8,7 @@ import pytest
 from canvas.pins.tables import EVALUATION
 from evaluation.generator.metrics import (
     compute_measure_mean,
+    compute_metrics_by_model,
     compute_model_metrics,
     compute_set_metrics,
     compute_slice_metrics,
@@ -74,6 +75,20 @@ def test_sets_are_compared_by_the_chosen_features() -> None:
     assert metrics["cmmd"] > 3 * metrics["cmmd_error"] > 0
     assert 1 < metrics["vendi"] <= 40
     assert CHOICE.names == {"trunk", "first", "second"}
+
+
+def test_engaged_pins_are_compared_where_there_are_any() -> None:
+    rng = np.random.default_rng(0)
+    real = {name: rng.normal(size=(40, 8)).astype(np.float32) for name in ("trunk", "first", "second")}
+    far = {name: values + 1 for name, values in real.items()}
+    models = {"challenger": [row("a", 0.5)], "champion": [row("a", 0.5)]}
+    sets = {"real": real, "engaged": real, "challenger": real, "champion": far}
+    metrics = compute_metrics_by_model(models, sets, CHOICE)
+    assert metrics["challenger"]["kid_engaged"] == metrics["challenger"]["kid"]
+    assert metrics["champion"]["kid_engaged"] > metrics["challenger"]["kid_engaged"]
+    for engaged in ({}, {"engaged": {name: values[:1] for name, values in real.items()}}):
+        sets = {"real": real, "challenger": real, "champion": far} | engaged
+        assert "kid_engaged" not in compute_metrics_by_model(models, sets, CHOICE)["champion"]
 
 
 def test_one_image_has_no_distance() -> None:

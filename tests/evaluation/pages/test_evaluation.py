@@ -11,6 +11,7 @@ from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
 from evaluation.statistics.intervals import Interval
 
 FIGURES = {"pictures": 240, "items": 120, "scene_right": 0.61, "scene_right_low": 0.5, "scene_right_high": 0.7}
+RIGHT = {"pairs": 400, "overall_accuracy": 0.97, "overall_accuracy_low": 0.96, "overall_accuracy_high": 0.98}
 SETS = {"fid": 90.0, "fid_error": 3.0, "kid": 0.03, "kid_error": 0.004, "cmmd": 1.2, "cmmd_error": 0.1, "vendi": 9.0}
 
 
@@ -37,6 +38,7 @@ def shown(**changes: Any) -> str:
         "models": {"challenger": FIGURES | SETS, "paste": FIGURES},
         "slices": {"scene": {"forest": FIGURES}},
         "deltas": [],
+        "instruments": {"reward": RIGHT, "segmenter": {}, "frozen": {"segmenter": 0, "text_image": 1}},
         "drift": {"share": 0.25, "drifted": 1, "columns": 4, "distance": {"sharpness": 0.8}},
         "worst": png(),
         "worst_by": "reward_overall",
@@ -51,11 +53,15 @@ def test_without_a_champion() -> None:
     assert "90 \N{PLUS-MINUS SIGN} 3" in found
     assert 'href="drift.html"' in found
     assert "1 of 4 statistics" in found
+    assert "overall_accuracy" in found
+    assert "0.97 [0.96, 0.98]" in found
+    assert "extension and erosion of both sides are by the challenger&#x27;s own segmenter" in found
+    assert "by the challenger&#x27;s own text-image encoder" not in found
 
 
 def test_slices_that_got_worse_are_named_though_the_mean_got_better() -> None:
     found = shown(deltas=[delta("scene_right", 0.1), delta("scene_right, forest", -0.3)])
-    assert "0 of 12 measures got worse, and 1 in slices" in found
+    assert "0 of 13 measures got worse, and 1 in slices" in found
     worse = found[found.index("What got worse") : found.index('id="slices"')]
     assert "scene_right, forest" in worse
     assert "<td>scene_right</td>" not in worse

@@ -163,7 +163,7 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
     )
     html = render_review_page(first)
     assert "Pending. Challenger 2222222222; there is no champion yet." in html
-    assert "Nobody has compared it with pasting yet" in html
+    assert "Too few people have compared it with pasting yet" in html
     assert "There is no champion to compare with." in html
     with pytest.raises(ValueError, match="a page shows PNG images"):
         render_review_page(replace(first, sides=[replace(first.sides[0], challenger=b"JPEG")]))

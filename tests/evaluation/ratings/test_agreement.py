@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluation.ratings.agreement import (
+    WinRate,
     compute_consistency,
     compute_win_rate,
     fit_strengths,
     krippendorff_alpha,
 )
+from evaluation.statistics.intervals import Interval
 
 
 def row(pair: int, rater: str, value: float, **changed: Any) -> dict[str, Any]:
@@ -37,43 +40,70 @@ def wins(chance: float, pairs: int = 60, raters: str = "ab", seed: int = 0) -> l
     return [row(pair, rater, float(random.random() < chance)) for pair in range(pairs) for rater in raters]
 
 
+def win_rate(rows: list[dict[str, Any]], model: str = "new", against: str | None = "old", raters: int = 1) -> WinRate:
+    found = compute_win_rate(rows, model, against, raters_per_pair=raters)
+    assert found is not None
+    return found
+
+
+def interval(found: WinRate) -> Interval:
+    assert found.rate is not None
+    return found.rate
+
+
 def test_a_better_model_a_worse_one_and_a_tie() -> None:
-    better, worse = compute_win_rate(wins(0.8), "new", "old"), compute_win_rate(wins(0.2), "new", "old")
-    tie = compute_win_rate([row(pair, "a", 0.5) for pair in range(20)], "new", "old")
-    assert better is not None
-    assert worse is not None
-    assert tie is not None
-    assert better.rate.low > 0.5 > worse.rate.high
-    assert (tie.rate.mean, tie.rate.low, tie.rate.high) == (0.5, 0.5, 0.5)
-    assert (better.pairs, better.judgments, better.raters) == (60, 120, 2)
-    backwards = compute_win_rate(wins(0.8), "old", "new")
-    assert backwards is not None
-    assert backwards.rate.mean == pytest.approx(1 - better.rate.mean)
+    better, worse = win_rate(wins(0.8), raters=2), win_rate(wins(0.2), raters=2)
+    tie = interval(win_rate([row(pair, "a", 0.5) for pair in range(20)]))
+    assert interval(better).low > 0.5 > interval(worse).high
+    assert tie.low < tie.mean == 0.5 < tie.high
+    assert (better.pairs, better.judgments, better.waiting, better.raters) == (60, 120, 0, 2)
+    backwards = win_rate(wins(0.8), "old", "new", raters=2)
+    assert interval(backwards).mean == pytest.approx(1 - interval(better).mean)
 
 
 def test_raters_who_say_the_same_do_not_narrow_the_interval() -> None:
-    alone = compute_win_rate([row(pair, "a", float(pair % 3 > 0)) for pair in range(30)], "new", "old")
-    crowd = compute_win_rate([row(pair, r, float(pair % 3 > 0)) for pair in range(30) for r in "abcdef"], "new", "old")
-    assert alone is not None
-    assert crowd is not None
+    alone = win_rate([row(pair, "a", float(pair % 3 > 0)) for pair in range(30)])
+    crowd = win_rate([row(pair, r, float(pair % 3 > 0)) for pair in range(30) for r in "abcdef"], raters=6)
     assert crowd.rate == alone.rate
+
+
+def test_what_a_rater_says_again_counts_for_nothing() -> None:
+    once = [row(pair, rater, float(pair % 4 > 0)) for pair in range(30) for rater in "ab"]
+    again = [
+        row(pair, rater, 1.0, item_id=f"x{pair}-{turn}") for pair in range(30) for rater in "ab" for turn in range(20)
+    ]
+    assert win_rate([*again, *once], raters=2) == win_rate(once, raters=2)
+    assert fit_strengths([*again, *once]) == fit_strengths(once)
+
+
+def test_a_pair_counts_by_the_first_people_and_only_once_there_are_enough() -> None:
+    def day(number: int) -> datetime:
+        return datetime(2026, 11, number, tzinfo=UTC)
+
+    alone = [row(pair, "a", 1.0, timestamp=day(1)) for pair in range(30)]
+    found = win_rate(alone, raters=2)
+    assert (found.rate, found.pairs, found.judgments, found.waiting, found.raters) == (None, 0, 0, 30, 1)
+    both = [*alone, *(row(pair, "b", float(pair % 2), timestamp=day(2)) for pair in range(20))]
+    found = win_rate(both, raters=2)
+    assert (found.pairs, found.judgments, found.waiting) == (20, 40, 10)
+    assert interval(found).mean == pytest.approx(0.75)
+    later = [row(pair, "0", 0.0, timestamp=day(3)) for pair in range(20)]
+    assert win_rate([*later, *both], raters=2).rate == found.rate
 
 
 @pytest.mark.parametrize(
     "changed", [{"source": "synthetic"}, {"set_aside": "failed"}, {"attention": True}, {"question": "fidelity"}]
 )
 def test_what_does_not_count_is_not_counted(changed: dict[str, Any]) -> None:
-    assert compute_win_rate([row(0, "a", 1.0, **changed)], "new", "old") is None
+    assert compute_win_rate([row(0, "a", 1.0, **changed)], "new", "old", raters_per_pair=1) is None
 
 
 def test_ratings_of_other_models_are_no_ratings_of_these() -> None:
-    assert compute_win_rate(wins(0.8), "newer", "old") is None
-    assert compute_win_rate(wins(0.8), "new", None) is None
-    assert compute_win_rate([], "new", "old") is None
-    against_paste = [row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)]
-    found = compute_win_rate(against_paste, "new", None)
-    assert found is not None
-    assert (found.rate.mean, found.pairs) == (1.0, 2)
+    assert compute_win_rate(wins(0.8), "newer", "old", raters_per_pair=1) is None
+    assert compute_win_rate(wins(0.8), "new", None, raters_per_pair=1) is None
+    assert compute_win_rate([], "new", "old", raters_per_pair=1) is None
+    found = win_rate([row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)], against=None)
+    assert (interval(found).mean, found.pairs) == (1.0, 2)
 
 
 def test_agreement_is_one_zero_and_below() -> None:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from canvas.pins.products import ProductPin
+from canvas.pins.scene_views import stack_views
+from canvas.reward.corruptions import corrupt_image
+from evaluation.judges.defects import KINDS, fit_defect_judge
+from evaluation.judges.judges import blur_views
+
+SIDE = 64
+
+
+def build_pins(count: int, seed: int) -> list[ProductPin]:
+    """Discs and squares before noise of many colours."""
+    random, pins = np.random.default_rng(seed), []
+    y, x = np.indices((SIDE, SIDE))
+    for number in range(count):
+        place, size = random.integers(24, 40, 2), random.integers(10, 18)
+        distance = np.stack([np.abs(y - place[0]), np.abs(x - place[1])])
+        mask = (np.hypot(*distance) if number % 2 else distance.max(axis=0)) < size
+        image = random.uniform(40, 215, 3) + random.normal(0, 8, (SIDE, SIDE, 3))
+        image[mask] = random.uniform(0, 255, 3)
+        pins.append(ProductPin(f"p{number}", Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)), mask, "thing"))
+    return pins
+
+
+def test_defects_are_seen_and_sound_images_pass_soft_ones_too() -> None:
+    judge = fit_defect_judge(build_pins(60, 0), build_pins(40, 1), side=SIDE, seed=0)
+    assert judge.accuracy["recall"] > 0.5
+    unseen = build_pins(40, 2)
+    real = stack_views([pin.image for pin in unseen], SIDE)
+    for views in (real, blur_views(real, 5)):
+        assert np.mean(judge.find_defects(views)) < 0.25
+    kinds = [KINDS[number % len(KINDS)] for number in range(len(unseen))]
+    bad = [
+        corrupt_image(view, pin.mask, kind, 1.0, number)
+        for number, (view, pin, kind) in enumerate(zip(real, unseen, kinds, strict=True))
+    ]
+    assert np.mean(judge.find_defects(np.stack(bad))) > 0.5
+
+
+def test_the_same_pins_give_the_same_judge() -> None:
+    first, second = (fit_defect_judge(build_pins(8, 0), build_pins(8, 1), side=SIDE, seed=3) for _ in range(2))
+    assert first.threshold == second.threshold
+    assert (first.judge.weights == second.judge.weights).all()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+from canvas.segmenter.model import build_segmenter
+from canvas.segmenter.spec import EdgeSpec, UNetSpec
+from evaluation.judges.references import compute_files_digest, load_reference_segmenter, load_reference_text_image
+from evaluation.judges.spec import ReferenceSegmenterSpec, ReferenceSpec
+from tests.canvas.inference.test_public_parts import build_tokenizer
+
+PROMPTS = ["red mug, in a forest", "red mug, in a lobby", "blue lamp"]
+
+
+def write_segmenter(folder: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(folder)
+    return folder
+
+
+def write_clip(folder: Path) -> Path:
+    """A tiny CLIP with its processor, as transformers saves them."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 49408, "max_position_embeddings": 12, "bos_token_id": 49406, "eos_token_id": 49407, **small}
+    vision = {"image_size": 32, "patch_size": 8, **small}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, build_tokenizer("<|endoftext|>")).save_pretrained(folder)
+    return folder
+
+
+def pin(folder: Path, digest: str | None = None) -> ReferenceSegmenterSpec:
+    digest = compute_files_digest(folder) if digest is None else digest
+    return ReferenceSegmenterSpec(repository=str(folder), digest=digest, background=())
+
+
+def test_a_pinned_segmenter_is_loaded(tmp_path: Path) -> None:
+    segmenter = load_reference_segmenter(pin(write_segmenter(tmp_path / "segmenter")))
+    (alpha,) = segmenter.predict_alphas([Image.new("RGB", (40, 30))], EdgeSpec(radius=0, epsilon=0.001))
+    assert alpha.shape == (30, 40)
+
+
+def test_other_files_are_refused_and_the_right_digest_is_named(tmp_path: Path) -> None:
+    folder = write_segmenter(tmp_path / "segmenter")
+    digest = compute_files_digest(folder)
+    for wrong in ("", "0" * 64):
+        with pytest.raises(ValueError, match=rf"evaluate.references.segmenter.digest is '{wrong}', but .* {digest}"):
+            load_reference_segmenter(pin(folder, wrong))
+    (folder / "README.md").write_text("# Nothing that counts")
+    assert compute_files_digest(folder) == digest
+    assert compute_files_digest(write_segmenter(tmp_path / "other", seed=1)) != digest
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    with pytest.raises(ValueError, match="write that one if these are the files that you trust"):
+        load_reference_segmenter(pin(folder, digest))
+
+
+def test_agreement_is_the_models_own_cosine(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "clip")
+    spec = ReferenceSpec(repository=str(folder), digest=compute_files_digest(folder))
+    random = np.random.default_rng(0)
+    images = [Image.fromarray(random.integers(0, 255, (40, 32 + 4 * n, 3), dtype=np.uint8)) for n in range(3)]
+    whole, parts = (load_reference_text_image(spec).compute_agreement(images, PROMPTS, size) for size in (8, 2))
+    assert parts == pytest.approx(whole, abs=1e-5)
+    model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        output = model(**processor(images=images, text=PROMPTS, padding=True, truncation=True, return_tensors="pt"))
+    expected = (output.logits_per_image / model.logit_scale.exp()).diagonal()
+    assert whole == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither a directory nor a hub id"):
+        load_reference_text_image(ReferenceSpec(repository="./nowhere", digest=""))
