@@ -9,7 +9,6 @@ its peak memory (resident, models included) is its own. It prints tables and wri
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from bench.measurement import ROOT, measure_in_subprocess, print_table, read_peak_mb, run_stage
 from canvas.pins import tables
-from canvas.sources.showroom.render import load_showroom, render_pins
+from canvas.sources.showroom.render import write_showroom
 from components.ingest import ingest
 from lifecycle.declare.params import load_sections, read_stage_params
 
@@ -28,14 +27,8 @@ def write_pins(count: int | None, folder: Path) -> int:
     """Render `count` pins (None: as many as the demo's) and their truth into `folder`; return how many."""
     params = read_stage_params(ingest, load_sections("demo", ROOT))["ingest"]
     spec = params.showroom if count is None else replace(params.showroom, pins=count)
-    showroom = load_showroom(ROOT / "data" / "showroom", spec, params.seed)
-    with (
-        tables.Writer(folder / "artifacts" / "pins", tables.PINS) as pins,
-        tables.Writer(folder / "artifacts" / "truth", tables.TRUTH) as truth,
-    ):
-        for rows in render_pins(showroom, threads=2):
-            pins.add(rows[0])
-            truth.add(rows[1])
+    artifacts = folder / "artifacts"
+    write_showroom(ROOT / "data" / "showroom", spec, params.seed, 2, artifacts / "pins", artifacts / "truth")
     return int(spec.pins)
 
 
@@ -55,14 +48,11 @@ def measure_filter(folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--measure"]:
-        print(json.dumps(measure_filter(Path(arguments[1]))))
-        return
     with tempfile.TemporaryDirectory() as name:
         whole, quarter = Path(name) / "whole", Path(name) / "quarter"
         count = write_pins(int(arguments[0]) if arguments else None, whole)
         write_head(whole, count // 4, quarter)
-        runs = [measure_in_subprocess("filter", folder) for folder in (quarter, whole)]
+        runs = [measure_in_subprocess(measure_filter, folder) for folder in (quarter, whole)]
     print_table(
         [
             {

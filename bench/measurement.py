@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,10 @@ def measure_in_turns(measures: Mapping[str, Callable[[], float]], rounds: int) -
     return values
 
 
-def measure_in_subprocess(module: str, *arguments: object) -> dict[str, Any]:
-    """Run `python -m bench.<module> --measure <arguments>` and return the JSON object that it prints.
-
-    A process of its own has a peak memory of its own.
-    """
-    command = [sys.executable, "-m", f"bench.{module}", "--measure", *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(result.stdout)
-    return figures
+def measure_in_subprocess(measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Return what `measure` returns in a process of its own, which has a peak memory of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def read_peak_mb() -> float:

@@ -11,7 +11,6 @@ pipelines/plan/durations.py assumes it. It prints a table and writes nothing.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
@@ -27,14 +26,9 @@ from canvas.styles.spec import ClusterSpec
 from canvas.uve.spec import UveSpec
 from lifecycle.declare.params import load_sections, read_section
 
-BATCH_SIZE = 16_384
-"""Vectors of a step of MiniBatchKMeans."""
-
-NOISE_LENGTH = 0.8
-"""Length of the random part of a vector beside its centre's 1."""
-
-SCORED_VECTORS = 100_000
-"""Vectors that the agreement is computed of."""
+BATCH_SIZE = 16_384  # vectors of a step of MiniBatchKMeans
+NOISE_LENGTH = 0.8  # length of the random part of a vector beside its centre's 1
+SCORED_VECTORS = 100_000  # vectors that the agreement is computed of
 
 
 def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Vectors, NDArray[np.int64]]:
@@ -86,12 +80,9 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--measure"]:
-        print(json.dumps(measure_clustering(int(arguments[1]), int(arguments[2]))))
-        return
     count = int(arguments[0]) if arguments else 1_000_000
     numbers = [int(number) for number in arguments[1:]] or [100, 1000]
-    print_table([measure_in_subprocess("styles", count, number) for number in numbers])
+    print_table([measure_in_subprocess(measure_clustering, count, number) for number in numbers])
 
 
 if __name__ == "__main__":

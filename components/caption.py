@@ -45,11 +45,9 @@ def caption(
     start_engine(engine)
     clock = time.perf_counter()
     split_of = tables.read_kept_splits(pins.path, kept.path)
-    frame = caption_pins(
-        tables.scan_kept(pins.path, kept.path, ["pin_id", "image", "title", "description", "alt_text"]),
-        captioner.path,
-        Workers(count=caption.workers, threads=engine.threads, batch_size=caption.batch_size),
-    )
+    images = tables.scan_kept(pins.path, kept.path, ["pin_id", "image", "title", "description", "alt_text"])
+    workers = Workers(count=caption.workers, threads=engine.threads, batch_size=caption.batch_size)
+    frame = caption_pins(images, captioner.path, workers)
     rows = tables.write(captions.path, stream_captions(frame, len(split_of)), tables.CAPTIONS)
     seconds = time.perf_counter() - clock
 

@@ -36,13 +36,8 @@ def embed(
 
     start_engine(engine)
     clock = time.perf_counter()
-    rows = embed_kept_pins(
-        pins.path,
-        kept.path,
-        uve.path,
-        clip.path,
-        Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size),
-    )
+    workers = Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size)
+    rows = embed_kept_pins(pins.path, kept.path, uve.path, clip.path, workers)
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock
     if not written:

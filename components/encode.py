@@ -44,14 +44,8 @@ def encode(
     with join_world(encode.parallel) as world:
         samples = PinSamples(pins.path, masks.path, views, captions_of, encoders, encode, frames, silent=world.rank > 0)
         started = time.perf_counter()
-        encoded = write_shards(
-            shards.path,
-            len(views),
-            samples,
-            work=scratch.path / "shards",
-            rows_per_shard=encode.rows_per_shard,
-            world=world,
-        )
+        rows, work = encode.rows_per_shard, scratch.path / "shards"
+        encoded = write_shards(shards.path, len(views), samples, work=work, rows_per_shard=rows, world=world)
         seconds = time.perf_counter() - started
     if world.rank > 0:
         return

@@ -43,19 +43,14 @@ def evaluate_style(
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins.images import encode_png
     from canvas.pins.tables import read_kept_splits
-    from evaluation.generator.style_scores import (
-        StyleScorer,
-        compute_metrics_by_strength,
-        compute_style_summary,
-        format_curve_csv,
-    )
+    from evaluation.generator import style_scores
     from evaluation.generator.style_trials import draw_style_grid, generate_trials, load_style_plan
     from evaluation.judges.features import choose_view_side
 
     params, first, clock = evaluate_style, evaluate_style.strengths[0], time.perf_counter()
     tables = {"pins": pins.path, "kept": kept.path, "truth": truth.path, "masks": masks.path, "captions": captions.path}
     side = choose_view_side(frames.side)
-    scorer = StyleScorer.load(params, side, judges=judges.path, clip=clip.path, **tables)
+    scorer = style_scores.StyleScorer.load(params, side, judges=judges.path, clip=clip.path, **tables)
     values: dict[str, Any] = {**scorer.compute_judge_accuracies()}
     judged = time.perf_counter()
     plan = load_style_plan(params, **tables)
@@ -63,11 +58,11 @@ def evaluate_style(
     images = generate_trials(pipeline, plan, params.sampling, layers=params.layers, centre_pull=params.typical)
     generated = time.perf_counter()
     scores, features = scorer.score_trials(pipeline, plan, images, read_kept_splits(pins.path, kept.path))
-    by_strength = compute_metrics_by_strength(scores, features)
-    values |= compute_style_summary(by_strength, scores, first)
+    by_strength = style_scores.compute_metrics_by_strength(scores, features)
+    values |= style_scores.compute_style_summary(by_strength, scores, first)
     done = time.perf_counter()
     values["seconds"] = {"judges": judged - clock, "paint": generated - judged, "score": done - generated}
     metrics.write(values)
-    curve.write(format_curve_csv(by_strength))
+    curve.write(style_scores.format_curve_csv(by_strength))
     grid = draw_style_grid(plan, images, count=params.grid_products, strength=first, seed=params.seed)
     sheet.write(encode_png(grid))

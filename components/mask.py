@@ -49,13 +49,9 @@ def mask(
     start_engine(engine)
     clock = time.perf_counter()
     split_of = tables.read_kept_splits(pins.path, kept.path)
-    frame = segment_pins(
-        tables.scan_kept(pins.path, kept.path, ["pin_id", "image"]),
-        segmenter.path,
-        mask.limits,
-        edges,
-        Workers(count=mask.workers, threads=engine.threads, batch_size=mask.batch_size),
-    )
+    images = tables.scan_kept(pins.path, kept.path, ["pin_id", "image"])
+    workers = Workers(count=mask.workers, threads=engine.threads, batch_size=mask.batch_size)
+    frame = segment_pins(images, segmenter.path, mask.limits, edges, workers)
     rows = tables.write(masks.path, tables.stream_batches(frame, len(split_of), "mask"), tables.MASKS)
     seconds = time.perf_counter() - clock
 

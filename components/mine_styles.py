@@ -31,18 +31,12 @@ def mine_styles(
     from evaluation.pages.style_gallery import render_style_gallery
     from evaluation.statistics.intervals import find_significant
 
-    clock = time.perf_counter()
-    spec, limits = mine_styles.clusters, mine_styles.limits
+    params, clock, sources = mine_styles, time.perf_counter(), (embeddings.path, pins.path, captions.path)
+    spec, limits, splits = params.clusters, params.limits, params.splits
     embedded = read_embedded_pins(
-        embeddings.path,
-        pins.path,
-        captions.path,
-        splits=mine_styles.splits,
-        count=mine_styles.pins,
-        source=mine_styles.source,
-        without_product=mine_styles.without_product,
+        *sources, splits=splits, count=params.pins, source=params.source, without_product=params.without_product
     )
-    indices = embedded.select_rows(mine_styles.splits)
+    indices = embedded.select_rows(splits)
     clustering = cluster_vectors(embedded.descriptors[indices], spec)
     clusters = group_by_cluster(embedded, indices, clustering.labels)
     boards = group_by_board(embedded, indices)
@@ -56,7 +50,7 @@ def mine_styles(
     scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth.path, ["pin_id", "scene"]).to_pylist()}
     results = {"pins": len(indices), "criterion": {str(number): score for number, score in clustering.scores.items()}}
     results |= compute_mining_metrics(table, clusters, embedded, scene_of)
-    strips = draw_style_strips(table, pins.path, mine_styles.shown)
+    strips = draw_style_strips(table, pins.path, params.shown)
     report.write(render_style_gallery(table, strips, clustering.scores, spec.criterion))
     results["seconds"] = time.perf_counter() - clock
     metrics.write(results)

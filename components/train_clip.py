@@ -49,16 +49,10 @@ def train_clip(
         clip = build_clip(spec)
         results[name] = {}
         if train_clip.train is not None:
+            learnt = read_captions(captions.path, split_of.keys() - held_out.keys(), train_clip.sources)
+            train = training.resolve(train_clip.train)
             result = train_clip_model(
-                clip,
-                name,
-                spec,
-                pins.path,
-                read_captions(captions.path, split_of.keys() - held_out.keys(), train_clip.sources),
-                train_clip.crops,
-                training.resolve(train_clip.train),
-                checkpoints=scratch.path,
-                log=log.metrics,
+                clip, name, spec, pins.path, learnt, train_clip.crops, train, checkpoints=scratch.path, log=log.metrics
             )
             curve += [f"{step},{name},{loss:.6g}" for step, loss in result.losses]
             results[name]["images_per_second"] = result.images_per_second

@@ -32,16 +32,9 @@ def train_judges(
     from evaluation.judges.features import choose_view_side
     from evaluation.judges.judges import fit_judges
 
-    params, clock = train_judges, time.perf_counter()
-    fitted = fit_judges(
-        pins.path,
-        kept.path,
-        truth.path,
-        side=choose_view_side(frames.side),
-        images=params.pins,
-        held_out_count=params.checked,
-        seed=params.seed,
-    )
+    params, clock, tables = train_judges, time.perf_counter(), (pins.path, kept.path, truth.path)
+    side = choose_view_side(frames.side)
+    fitted = fit_judges(*tables, side=side, images=params.pins, held_out_count=params.checked, seed=params.seed)
     fitted.save(judges.path)
     values = {"scenes": len(fitted.scenes), **fitted.accuracy, "seconds": time.perf_counter() - clock}
     metrics.write(values)

@@ -40,12 +40,7 @@ def train_reward(
     from canvas.reward.product_views import UNSEEN_PRODUCT_SPLITS, RewardTables
     from canvas.reward.synthetic_judgments import write_synthetic_judgments
     from canvas.reward.training import SCORED_SETS, build_comparison_sets, draw_reward_sheet, fit_reward
-    from evaluation.measures.rewards import (
-        compute_human_metrics,
-        compute_reward_metrics,
-        fit_calibrations,
-        score_comparisons,
-    )
+    from evaluation.measures import rewards
 
     params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
     human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)
@@ -57,12 +52,14 @@ def train_reward(
     network, result = fit_reward(reward, params, spec, sets["train"], learnt, checkpoints=place, log=log.metrics)
     trained = time.perf_counter()
     how = params.score_batch, spec.precision
-    set_calibration(network, fit_calibrations(score_comparisons(network, sets["calibrate"], *how), HEADS))
+    set_calibration(
+        network, rewards.fit_calibrations(rewards.score_comparisons(network, sets["calibrate"], *how), HEADS)
+    )
     network.save_pretrained(model.path)
 
-    scored = {name: score_comparisons(network, sets[name], *how) for name in SCORED_SETS}
-    values = compute_reward_metrics(network, scored) | {
-        "human": compute_human_metrics(network, human, use_human, *how),
+    scored = {name: rewards.score_comparisons(network, sets[name], *how) for name in SCORED_SETS}
+    values = rewards.compute_reward_metrics(network, scored) | {
+        "human": rewards.compute_human_metrics(network, human, use_human, *how),
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
         "held_out_pins": len(sets["mixed"].views),

@@ -44,14 +44,9 @@ def train_segmenter(
     if params.train is not None and params.augment is not None:
         spec = training.resolve(params.train)
         train_ids = {pin_id for pin_id, split in split_of.items() if split == "train"}
-        result = fit(
-            segmenter,
-            SegmentationObjective(params.augment),
-            load_copy_paste_batches(pins.path, truth.path, train_ids, segmenter.size, spec),
-            spec,
-            checkpoints=scratch.path / "checkpoints",
-            log=log.metrics,
-        )
+        batches = load_copy_paste_batches(pins.path, truth.path, train_ids, segmenter.size, spec)
+        objective, checkpoints = SegmentationObjective(params.augment), scratch.path / "checkpoints"
+        result = fit(segmenter, objective, batches, spec, checkpoints=checkpoints, log=log.metrics)
         curve, values["images_per_second"] = result.losses, result.images_per_second
     segmenter.save(model.path)
     trained = time.perf_counter()
@@ -59,13 +54,7 @@ def train_segmenter(
     held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
     segmenter.eval().to(default_device())
     scores = score_segmenter(
-        segmenter,
-        edges,
-        pins.path,
-        truth.path,
-        held_out,
-        threshold=params.threshold,
-        batch_size=params.score_batch,
+        segmenter, edges, pins.path, truth.path, held_out, threshold=params.threshold, batch_size=params.score_batch
     )
     values |= compute_mask_metrics(scores)
     values["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}

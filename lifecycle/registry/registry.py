@@ -18,16 +18,8 @@ from lifecycle.record.lineage import trace_lineage
 from lifecycle.record.privacy import redact, summarize_error
 from lifecycle.record.sender import send_kept_records
 from lifecycle.record.tracking import TrackingDownError, open_tracking
+from lifecycle.registry import promotion
 from lifecycle.registry.aliases import CANDIDATE, CHAMPION, Aliases
-from lifecycle.registry.promotion import (
-    carry_out,
-    check_decision,
-    check_not_rolled_back,
-    check_parents,
-    plan_promotion,
-    plan_rollback,
-    settle,
-)
 from lifecycle.registry.versions import Versions, require_name
 from lifecycle.workspace.staging import hold_lock, make_private
 
@@ -85,19 +77,19 @@ class MlflowRegistry:
                 return history[-1].promotion  # done before, by whoever was killed since
             label = f"{version.name} version {version.version}"
             if not again:
-                check_not_rolled_back(history, version.version, label)
+                promotion.check_not_rolled_back(history, version.version, label)
             if decision.challenger == version.digest:
                 self.versions.write_decision(version, decision)
-            check_decision(decision, version.digest, champion.digest if champion else None, label)
+            promotion.check_decision(decision, version.digest, champion.digest if champion else None, label)
             members = self.versions.read_members(version.name, version.version)
-            check_parents(members)
+            promotion.check_parents(members)
             numbers = {name: member.version for name, member in members.items()}
-            return carry_out(aliases, plan_promotion(aliases, numbers, *_sign(), why))
+            return promotion.carry_out(aliases, promotion.plan_promotion(aliases, numbers, *_sign(), why))
 
     def rollback(self, composite: str, why: str) -> Promotion:
         """Undo the last promotion, of the composite and all its parts. `ValueError` if there is none to undo."""
         with self._lock_aliases(composite) as aliases:
-            return carry_out(aliases, plan_rollback(aliases, *_sign(), why))
+            return promotion.carry_out(aliases, promotion.plan_rollback(aliases, *_sign(), why))
 
     def read_candidate(self, composite: str) -> tuple[ModelVersion, Decision]:
         """Return the composite that was registered last, and what the gates said of it last."""
@@ -142,7 +134,7 @@ class MlflowRegistry:
         """Give the aliases, nothing half done, and no other process of this machine at them."""
         with self._explain_refusal(), hold_lock(make_private(self.home / ".mlflow") / "registry.lock"):
             aliases = Aliases(self.versions.client, composite)
-            settle(aliases)
+            promotion.settle(aliases)
             yield aliases
 
     @contextmanager
