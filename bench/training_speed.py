@@ -54,8 +54,7 @@ from canvas.train.data import PrefetchedBatches
 from canvas.train.loop import fit
 from canvas.train.precision import resolve_precision
 from canvas.train.spec import Precision, TrainSpec
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import Vae, build_vae, compute_posterior
+from canvas.vae.model import Vae, build_vae, compute_posterior, get_latent_scale
 from canvas.vae.spec import VaeSpec
 from lifecycle.declare.params import load_sections, read_section
 

@@ -44,8 +44,7 @@ def train_decoder(
     from canvas.device import default_device
     from canvas.shards.rows import ShardRows
     from canvas.train.state import eval_mode
-    from canvas.vae.latents import get_latent_scale
-    from canvas.vae.model import load_vae
+    from canvas.vae.model import get_latent_scale, load_vae
     from canvas.vae.objective import ImageLoss
     from evaluation.measures.decoders import score_decoder
 

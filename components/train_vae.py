@@ -41,9 +41,8 @@ def train_vae(
     from canvas.pins import tables
     from canvas.pins.image_batches import batch_by_frame
     from canvas.train.state import eval_mode
-    from canvas.vae.latents import store_latent_statistics
-    from canvas.vae.model import build_vae
-    from canvas.vae.training import fit_autoencoder, fit_patches_to_epoch, load_crops
+    from canvas.vae.model import build_vae, store_latent_statistics
+    from canvas.vae.objective import fit_autoencoder, fit_patches_to_epoch, load_crops
     from evaluation.judges.judges import Judges
     from evaluation.judges.reconstructions import load_unseen_scenes, score_reconstructed_scenes
     from evaluation.measures.reconstructions import build_sampler, score_reconstructions

@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from typing_extensions import is_typeddict
 
 from lifecycle.declare.params import Sections
@@ -25,7 +25,10 @@ cell of a profile means: as in the demo. A stage reads the sections that its sig
 
 NAMES: Mapping[Any, str] = {int: "integer", float: "number", bool: "true or false", str: "text", types.NoneType: "null"}
 
-SIGNS = {Ge: "≥ {0.ge:g}", Gt: "> {0.gt:g}", Le: "≤ {0.le:g}", Lt: "< {0.lt:g}", MinLen: "({0.min_length} or more)"}
+SIGNS = {Ge: "≥ {0.ge:g}", Gt: "> {0.gt:g}", Le: "≤ {0.le:g}", Lt: "< {0.lt:g}"} | {
+    MinLen: "({0.min_length} or more)",
+    MultipleOf: "(multiple of {0.multiple_of:g})",
+}
 
 COMMENTED = re.compile(r"^ {4}(\w+): .*?  # (.*)$", re.MULTILINE)  # a field and the comment beside it
 

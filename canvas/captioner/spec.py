@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from canvas.ranges import Count, PartialShare
+from canvas.ranges import Count, NetworkSide, PartialShare
 from canvas.train.spec import TrainableParams
 
 
@@ -12,7 +12,7 @@ from canvas.train.spec import TrainableParams
 class DecoderSpec:
     """The demo's captioner: what it sees, and its trained decoder, a transformer."""
 
-    image_size: int  # side in pixels of the square that images are resized to, a multiple of 32
+    image_size: NetworkSide  # side in pixels of the square that images are resized to
     vocabulary: int  # tokens of the tokenizer, at most; 300 or more
     width: int  # of the hidden states, a multiple of heads
     layers: int  # transformer blocks
@@ -20,8 +20,6 @@ class DecoderSpec:
     dropout: PartialShare  # of the activations is dropped in training
 
     def __post_init__(self) -> None:
-        if self.image_size % 32 or self.image_size < 32:
-            raise ValueError(f"image_size is {self.image_size}: the image encoder needs a multiple of 32")
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}: it must be a multiple of heads, which is {self.heads}")
 

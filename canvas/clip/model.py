@@ -133,10 +133,8 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
 
 
 def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> dict[str, torch.Tensor]:
-    """Convert the weights of transformers' text encoder to open_clip's format.
-
-    Queries, keys and values are one matrix there, and the projection is transposed.
-    """
+    """Convert the weights of transformers' text encoder to open_clip's format. Queries, keys and values are one matrix
+    there, and the projection is transposed."""
     source = {name.removeprefix("text_model."): weight for name, weight in encoder.state_dict().items()}
     for name in [name for name in source if ".q_proj." in name]:
         parts = [source.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
@@ -243,10 +241,7 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 @torch.no_grad()
 def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return hidden states (B, L, D) of all towers side by side, and the pooled text (B, P) of the last.
-
-    Raises ValueError if the towers differ in context length.
-    """
+    """Return all towers' states (B, L, D) side by side, the last's pooled text (B, P). ValueError: contexts differ."""
     lengths = [tower.config["context_length"] for tower in towers]
     if len(set(lengths)) != 1:
         raise ValueError(

@@ -36,9 +36,7 @@ def train_clip_model(
     log: Callable[[Mapping[str, float], int], None],
 ) -> TrainResult:
     """Train `clip` in place on crops of the images of `captions` (pin_id -> its captions), one of them drawn a time.
-
-    `name` is that of its folder among the `checkpoints`, and the prefix of its metrics.
-    """
+    `name` is that of its folder among the `checkpoints`, and the prefix of its metrics."""
 
     def log_named(values: Mapping[str, float], step: int) -> None:
         log({f"{name}_{key}": value for key, value in values.items()}, step)

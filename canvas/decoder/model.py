@@ -8,7 +8,8 @@ autoencoder does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -18,8 +19,10 @@ from torch import nn
 from canvas.decoder.spec import DecoderSpec
 from canvas.masks.composite import bound_shift, composite_product, erode_mask, mask_images
 from canvas.pins.images import bytes_to_tensor
+from canvas.train.draws import Draws
 from canvas.vae.model import (
     VAE_CLASSES,
+    LatentScale,
     PixelAutoencoder,
     ResolutionLevels,
     Vae,
@@ -29,12 +32,6 @@ from canvas.vae.model import (
     zero_module,
 )
 from canvas.vae.objective import ImageLoss
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from canvas.train.draws import Draws
-    from canvas.vae.latents import LatentScale
 
 CONDITION_CHANNELS = 5  # masked image, mask, alpha
 
@@ -59,10 +56,8 @@ class ConditionEncoder(nn.Module):
 
 
 class ConditionalDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Raw latents and the product of an image -> image. Build it with `from_vae`, load it with `from_pretrained`.
-
-    `vae` and `vae_config` name the autoencoder whose decoder this holds.
-    """
+    """Raw latents and the product of an image -> image. Build it with `from_vae`, load it with `from_pretrained`. `vae`
+    and `vae_config` name the autoencoder whose decoder this holds."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(

@@ -37,8 +37,7 @@ from canvas.train.data import PrefetchedBatches
 from canvas.train.distributed import World, join_world
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import Parallel, TrainSpec
-from canvas.vae.latents import LatentScale
-from canvas.vae.model import Vae, decode_latents
+from canvas.vae.model import LatentScale, Vae, decode_latents
 
 T = TypeVar("T")
 

@@ -115,10 +115,7 @@ def save_image_prompt(unet: UNet2DConditionModel, config: AdapterConfig, directo
 
 
 def load_image_prompt(unet: UNet2DConditionModel, directory: Path) -> UNet2DConditionModel:
-    """Give the UNet the adapter that `save_image_prompt` wrote, in place; returns it.
-
-    Raises ValueError if there is none, or one for a UNet of other widths.
-    """
+    """Give the UNet, in place, the adapter that `save_image_prompt` wrote; returns it. ValueError if none fits."""
     if not (directory / WEIGHTS_FILE).is_file():
         raise ValueError(f"{directory} holds no {WEIGHTS_FILE}: name a directory that train_ip_adapter wrote")
     weights = load_file(directory / WEIGHTS_FILE)

@@ -29,10 +29,8 @@ def list_lora_names(unet: UNet2DConditionModel) -> list[str]:
 
 
 def add_lora(unet: UNet2DConditionModel, *, rank: int, alpha: int, name: str = DEFAULT_LORA) -> UNet2DConditionModel:
-    """Add a LoRA of `rank` to every linear and convolution layer, in place; the base is frozen. Returns the UNet.
-
-    The second factor starts at zero, so the output does not change before training (Hu et al. 2021).
-    """
+    """Add a LoRA of `rank` to every linear and convolution layer, in place; the base is frozen. Returns the UNet. The
+    second factor starts at zero, so the output does not change before training (Hu et al. 2021)."""
     unet.requires_grad_(False)
     layers = [layer_name for layer_name, layer in unet.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), name)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
+from canvas.denoiser.batch import DenoiserBatch
 from canvas.denoiser.process import build_process
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
 from canvas.denoiser.unet import UNetCondition, build_inpaint_input, run_unet
-from canvas.vae.latents import LatentScale
-
-if TYPE_CHECKING:
-    from canvas.denoiser.batch import DenoiserBatch
-    from canvas.train.draws import Draws
+from canvas.train.draws import Draws
+from canvas.vae.model import LatentScale
 
 
 @dataclass
@@ -33,8 +30,6 @@ class DenoisingObjective:
     image_dropout: ImageDropout | None = None  # of a denoiser with image prompts, which sees the target image
 
     def __post_init__(self) -> None:
-        if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"caption_dropout is {self.caption_dropout}: it must be from 0 to below 1")
         drops = self.image_dropout
         if drops is not None and self.caption_dropout + drops.image + drops.both >= 1:
             raise ValueError(
@@ -92,9 +87,6 @@ def draw_kept_prompts(
 
 
 def drop_embeddings(embedding: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Return embeddings (B, ...) with zeros where `keep` is False.
-
-    Zeros are SDXL's empty negative prompt (`force_zeros_for_empty_prompt`), so stock pipelines guide against what was
-    trained.
-    """
+    """Return embeddings (B, ...) with zeros where `keep` is False: SDXL's empty negative prompt
+    (`force_zeros_for_empty_prompt`), so stock pipelines guide against what was trained."""
     return embedding * keep.to(embedding).view(-1, *[1] * (embedding.ndim - 1))

@@ -5,15 +5,11 @@ Latents are (B, C, h, w), about unit variance; timesteps are (B,), from 0 (clean
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 
 from canvas.denoiser.spec import DiffusionSpec
-
-if TYPE_CHECKING:
-    from canvas.train.draws import Draws
+from canvas.train.draws import Draws
 
 
 class Flow:

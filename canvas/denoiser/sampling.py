@@ -18,7 +18,7 @@ from canvas.denoiser.unet import UNetCondition, build_inpaint_input, cache_proje
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
-from canvas.vae.latents import LatentScale
+from canvas.vae.model import LatentScale
 
 OnStep = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """(step from 0, timestep, latents) -> the latents to go on with."""

@@ -45,10 +45,7 @@ def load_scheduler(model: Path) -> SchedulerMixin:
 
 
 def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
-    """A fresh scheduler of that name with the schedule that the denoiser was `trained` on.
-
-    Raises ValueError for a name that does not fit the denoiser.
-    """
+    """Build a scheduler of that name with the schedule that the denoiser was `trained` on; ValueError if none fits."""
     known = SCHEDULERS["flow" if is_flow(trained) else "diffusion"]
     if name not in known:
         raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(known)}")

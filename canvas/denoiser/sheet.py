@@ -13,8 +13,7 @@ from canvas.denoiser.sampling import Condition, LatentSampler
 from canvas.denoiser.spec import SheetSpec
 from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
 from canvas.shards.rows import ShardRow, ShardRows, group_by_bucket, spread_evenly
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import Vae, get_scale_factor
+from canvas.vae.model import Vae, get_latent_scale, get_scale_factor
 
 PIXELS_PER_PASS = 1024 * 1024
 """Pixels that are decoded at once, or one image where it has more: training holds its own memory meanwhile."""

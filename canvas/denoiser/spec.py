@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
-from canvas.ranges import Count, GuidanceScale, NonNegative, Share
+from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
@@ -108,13 +108,8 @@ class RecommendedSampling:
 
     def build_spec(self, passes: PassSpec) -> SamplingSpec:
         """Return the sampling of many images with prompts."""
-        return SamplingSpec(
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            guidance_stop=self.guidance_stop,
-            batch_size=passes.batch_size,
-            precision=passes.precision,
-        )
+        guidance, stop = self.get_guidance(has_prompt=True)
+        return SamplingSpec(**asdict(passes), steps=self.steps, guidance_scale=guidance, guidance_stop=stop)
 
 
 DEFAULT_SAMPLING = RecommendedSampling(
@@ -183,7 +178,7 @@ class DenoiserTraining(TrainableParams):
 
     train: Train  # of the weights that the stage trains
     captions: Count  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the first source's
-    caption_dropout: Share  # of the samples have no caption: guidance's unconditional side
+    caption_dropout: PartialShare  # of the samples have no caption: guidance's unconditional side
     choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked
 
     def resolve(self, training: Training, held_out: HeldOutSpec) -> TrainSpec:

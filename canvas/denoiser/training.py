@@ -27,8 +27,7 @@ from canvas.train.ema import load_best
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import Training
 from canvas.train.state import eval_mode
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import load_vae
+from canvas.vae.model import get_latent_scale, load_vae
 
 HELD_OUT_SEED = 1
 """Seed of the timesteps and noises of the held-out loss: the same for every model, so that their losses compare."""

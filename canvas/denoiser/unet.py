@@ -93,9 +93,7 @@ def build_unet_config(
 
 def build_denoiser(spec: UNetSpec, **sizes: int) -> UNet2DConditionModel:
     """Build a text-to-image denoiser of `sizes`, as `build_unet_config` takes them, random or from `spec.init_from`.
-
-    Raises ValueError if the public weights are of another architecture: the spec's values would be ignored.
-    """
+    Raises ValueError if the public weights are of another architecture: the spec's values would be ignored."""
     config = build_unet_config(spec, **sizes)
     if spec.init_from is None:
         return UNet2DConditionModel(**config)
@@ -175,11 +173,8 @@ def build_inpaint_input(noisy: torch.Tensor, hole: torch.Tensor, masked: torch.T
 
 
 class CachedProjection:
-    """A projection that remembers its last input, a tensor or a list of tensors, and output.
-
-    Identity, not equality, is compared: text states that change between steps are projected anew. A list must not be
-    changed in place.
-    """
+    """A projection that remembers its last input, a tensor or a list of tensors, and output. Inputs are compared by
+    identity: states that change between steps are projected anew, and a list must not be changed in place."""
 
     def __init__(self, project: Callable[..., Any]) -> None:
         self.project = project

@@ -74,10 +74,8 @@ class FilterChain:
         return self.scores[self.scores["reason"].isna()]
 
     def score(self, name: str, scorer: type[Scorer], *arguments: object, only: pd.Index | None = None) -> pd.DataFrame:
-        """Score the survivors (or those of them in `only`) in one pass: the scorer's columns by pin_id.
-
-        Columns of tables.KEPT are noted in `scores`. Every image is decoded once a pass and never written.
-        """
+        """Score the survivors (or those of them in `only`) in one pass: the scorer's columns by pin_id. Columns of
+        tables.KEPT are noted in `scores`. Every image is decoded once a pass and never written."""
         pin_ids = self.survivors.index if only is None else only
         started, batches = time.perf_counter(), []
         with tqdm(total=len(pin_ids), desc=f"filter: {name}", unit="pin") as bar:

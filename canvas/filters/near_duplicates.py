@@ -51,11 +51,8 @@ def compute_perceptual_hash(image: Image.Image) -> str:
 
 
 def find_close_pairs(hashes: Sequence[str], max_distance: int) -> Pairs:
-    """Find the pairs of hashes (HASH_BITS bits in hex) that differ in at most `max_distance` bits.
-
-    Compares every pair, a block at a time: 10,000 pins take a second, a catalogue of many millions must be
-    partitioned first.
-    """
+    """Find the pairs of hashes (HASH_BITS bits in hex) that differ in at most `max_distance` bits. Every pair is
+    compared: 10,000 pins take a second, a catalogue of many millions must be partitioned first."""
     raw = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), HASH_BITS // 8)
     signs = np.unpackbits(raw, axis=1).astype(np.float32) * 2 - 1
     nearest = HASH_BITS - 2 * max_distance  # the product of two sign vectors is HASH_BITS - 2 * Hamming distance

@@ -17,20 +17,17 @@ from PIL import Image
 from canvas.filters.chain import Scorer
 from canvas.pins import tables
 from canvas.pins.images import Pixels, composite_on_white, decode_image
+from canvas.ranges import NetworkSide
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverlayLimits:
     """What counts as text laid over an image."""
 
-    detector_side: int  # pixels of the long side at which text is looked for, a multiple of 32; never enlarged
+    detector_side: NetworkSide  # pixels of the long side at which text is looked for; never enlarged
     max_width: float  # fraction of the image's width; a wider line is an overlay
     min_confidence: float  # of the reading, 0..1; below 0.9 the reader sees signs in shadows
     min_letters: int  # letters and digits of a line; fewer are no text
-
-    def __post_init__(self) -> None:
-        if self.detector_side < 32 or self.detector_side % 32:
-            raise ValueError(f"detector_side is {self.detector_side}: give a multiple of 32")
 
 
 class TextOverlayScorer(Scorer):

@@ -19,7 +19,7 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import FramedProduct, Product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
-from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import get_latent_scale
 
 TextToImage = tuple[UNet2DConditionModel, SchedulerMixin]
 """A denoiser that knows nothing of the product, and its scheduler. The product is put on the image that it generates,
@@ -47,11 +47,8 @@ class EncodedRequest:
 
 @torch.no_grad()
 def encode_requests(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[EncodedRequest]:
-    """Encode `requests`, in their order. What differs in its seed alone is encoded once, a product is framed once.
-
-    Raises:
-        ValueError: For a prompt that is too long.
-    """
+    """Encode `requests`, in their order; ValueError for a prompt that is too long. What differs in its seed alone is
+    encoded once, a product is framed once."""
     products: dict[int, FramedProduct] = {}
     conditions: dict[tuple[int, str | None, int], Condition] = {}
     encoded = []

@@ -14,8 +14,7 @@ from canvas.inference.product import Frame, FramedProduct, Product, composite_pi
 from canvas.masks.composite import compute_hole, mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import get_scale_factor
+from canvas.vae.model import get_latent_scale, get_scale_factor
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -66,9 +65,7 @@ def decode_composites(
     products: Sequence[Product],
 ) -> list[Pixels]:
     """Decode raw latents (N, C, h, w) of one frame to images of the sizes of `products`, with their pixels on them.
-
-    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder.
-    """
+    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder."""
     shifts = None
     if features is not None:
         decoded, shift = pipeline.decoder.decode(latents.to(pipeline.decoder.dtype), features)

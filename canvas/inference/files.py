@@ -46,10 +46,7 @@ def describe_conversion(path: Path, loaded: Image.Image) -> str | None:
 
 
 def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
-    """Raise ValueError unless files of `suffix`, without a dot, hold images of that width and height without loss.
-
-    `name` is what the message calls them by.
-    """
+    """Raise ValueError, which says `name`, unless files of `suffix` (no dot) hold images of that size without loss."""
     if suffix not in LOSSLESS:
         raise ValueError(
             f"{name} is refused, it would change the product's pixels or is unknown; use {' or '.join(LOSSLESS)}"

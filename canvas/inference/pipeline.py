@@ -37,8 +37,7 @@ from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.uve.model import UveModel
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import PixelAutoencoder, get_scale_factor
+from canvas.vae.model import PixelAutoencoder, get_latent_scale, get_scale_factor
 
 StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 """As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""

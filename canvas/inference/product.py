@@ -133,10 +133,7 @@ def feather_mask(mask: Mask) -> Alpha:
 
 
 def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
-    """Put the product over a background of its size: `canvas.masks.composite.composite_product` in bytes.
-
-    `shift` (H, W) moves the band's blend, as the conditional decoder asks for.
-    """
+    """Put the product over a background of its size, as `composite_product`; `shift` (H, W) moves the band's blend."""
     out = np.where(product.core[..., None], product.pixels, background)
     band = (product.alpha > ALPHA_FLOOR) & ~product.core
     weight = product.alpha[band]

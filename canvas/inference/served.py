@@ -39,11 +39,7 @@ class ServedPipeline:
         self._pipeline = pipeline
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Generate an image a row, the same for the same row.
-
-        Raises:
-            ValueError: For a product, prompt or style that cannot be used.
-        """
+        """Generate an image a row, the same for the same row; ValueError for what cannot be used."""
         import pandas as pd
 
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})

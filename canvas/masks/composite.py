@@ -18,10 +18,7 @@ wherever alpha has a trace: PSNR 99 dB, and no background of its own."""
 
 
 def erode_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Return the core, bool: pixels with nothing but mask within `pixels` on each side.
-
-    What lies outside of the image counts as mask, so a product cut off by the edge keeps its pixels there.
-    """
+    """Return the core, bool: pixels with only mask within `pixels` on each side; beyond the image all is mask."""
     return max_pool_mask((mask < 0.5).float(), pixels) < 0.5
 
 
@@ -31,10 +28,7 @@ def dilate_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
 
 
 def max_pool_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Return the largest value within `pixels` on each side: `max_pool2d` with stride 1.
-
-    One axis comes after the other, as a CPU has no quick pooling of both.
-    """
+    """Return the largest value within `pixels` on each side, one axis after the other: CPUs are slow at both."""
     size = 2 * pixels + 1
     across = F.max_pool1d(mask[:, 0], size, stride=1, padding=pixels)
     return F.max_pool1d(across.mT, size, stride=1, padding=pixels).mT[:, None].contiguous()

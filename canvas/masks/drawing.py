@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from canvas.masks.errors import dilate_by_disk, erode_by_disk
+from canvas.masks.simulation import dilate_by_disk, erode_by_disk
 from canvas.pins import tables
 from canvas.pins.images import composite_on_white, draw_contact_sheet, read_images
 from canvas.pins.masks import Mask, decode_mask

@@ -20,10 +20,7 @@ _COLUMNS = {  # source -> column, in the order of a pin's rows
 
 
 def format_caption(product: str | None, background: str) -> str:
-    """Format the caption of a product (None: a view alone) before a background, in lower case.
-
-    Commas within the parts become spaces: the caption's only comma parts the two.
-    """
+    """Format the caption of a product (None: a view alone) before a background: lower case, one comma, between them."""
     parts = [" ".join(part.replace(",", " ").split()) for part in (product, background) if part]
     return ", ".join(parts).lower()
 
@@ -54,19 +51,13 @@ def read_generated_captions(captions: Path, pin_ids: Collection[str]) -> dict[st
 
 
 def read_backgrounds(captions: Path, pin_ids: Collection[str], *, of_products: bool = False) -> dict[str, str]:
-    """Read pin_id -> background that its generated caption names; pins without one are left out.
-
-    With `of_products` those are left out too whose caption names no product.
-    """
+    """Read pin_id -> background that its generated caption names; with `of_products` only beside a product's name."""
     parts_of = read_generated_captions(captions, pin_ids)
     return {pin: place for pin, (product, place) in parts_of.items() if place and (product or not of_products)}
 
 
 def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
-    """Read pin_id -> its captions from `sources`, in their order; pins without any are left out.
-
-    Raises `ValueError` if no pin of `pin_ids` has one.
-    """
+    """Read pin_id -> its captions from `sources`, in their order; ValueError if no pin of `pin_ids` has one."""
     captions_of: dict[str, list[tuple[int, str]]] = {}
     for row in tables.read(captions, ["pin_id", "source", "caption"]).to_pylist():
         if row["pin_id"] in pin_ids and row["source"] in sources:

@@ -20,10 +20,8 @@ from canvas.train.draws import mix_seed
 
 
 def load_images(pins: Path, pin_ids: Collection[str], short_side: int) -> tuple[list[str], list[Pixels]]:
-    """Load pins with their shorter side at `short_side` pixels: ids and images in the order of the table.
-
-    In memory: about 1.3 * 3 * short_side**2 bytes a pin. Raises `ValueError` if there is none.
-    """
+    """Load pins with their shorter side at `short_side` pixels: ids and images in the order of the table. In memory:
+    about 1.3 * 3 * short_side**2 bytes a pin. Raises `ValueError` if there is none."""
 
     def resize(image: Image.Image) -> Pixels:
         image = composite_on_white(image)

@@ -72,10 +72,8 @@ def find_rejection_reason(mask: Mask, alpha: Alpha, limits: MaskLimits) -> str |
 
 
 def compute_confidence(mask: Mask, alpha: Alpha) -> float:
-    """Compute how sure the matte is of its own mask, 0..1: their soft IoU, sum(min) / sum(max).
-
-    An empty mask is as sure as its most product-like pixel is not: 1 - max(alpha).
-    """
+    """Compute how sure the matte is of its own mask, 0..1: their soft IoU, sum(min) / sum(max). An empty mask is as
+    sure as its most product-like pixel is not: 1 - max(alpha)."""
     if not mask.any():
         return float(1 - alpha.max())
     return float(alpha[mask].sum() / (mask.sum() + alpha[~mask].sum()))

@@ -65,9 +65,7 @@ def load_product_pins(
 
 def read_backdrops(pins: Path, kept: Path, excluded: Collection[str]) -> list[Image.Image]:
     """Return at most MAX_BACKDROPS images of kept pins to paste products on: without a product where there are any.
-
-    Raises `ValueError` if every kept pin is `excluded`.
-    """
+    Raises `ValueError` if every kept pin is `excluded`."""
     split_of = tables.read_kept_splits(pins, kept)
     rows = tables.read(pins, ["pin_id", "product_id"]).to_pylist()
     others = [row for row in rows if row["pin_id"] in split_of.keys() - set(excluded)]

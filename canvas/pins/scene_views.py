@@ -24,8 +24,9 @@ def crop_center_square(image: Image.Image, side: int) -> Pixels:
 
 
 def stack_views(images: Sequence[Image.Image], side: int) -> Views:
-    """Return the middle squares of images at `side` pixels, [N, side, side, 3]."""
-    return np.stack([crop_center_square(image, side) for image in images])
+    """Return the middle squares of images at `side` pixels, [N, side, side, 3], or [N, side, side] of grey ones."""
+    squares = [crop_center_square(image, side) for image in images]
+    return np.stack(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
 
 
 def list_scenes(truth: Path) -> list[str]:
@@ -36,10 +37,8 @@ def list_scenes(truth: Path) -> list[str]:
 def load_scene_views(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int, emptied: bool
 ) -> tuple[Views, list[str]]:
-    """Load at most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes.
-
-    `emptied`: the scene before the product came in, where truth has it; else the pin itself.
-    """
+    """Load at most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes. `emptied`: the
+    scene before the product came in, where truth has it; else the pin itself."""
     split_of = tables.read_kept_splits(pins, kept)
     scene_of = {
         row["pin_id"]: row["scene"]
@@ -50,5 +49,4 @@ def load_scene_views(
     backgrounds = read_images(truth, chosen, "background") if emptied else {}
     images = read_images(pins, chosen - backgrounds.keys()) | backgrounds
     ids = sorted(images)
-    views = stack_views([images[pin] for pin in ids], side) if ids else np.zeros((0, side, side, 3), np.uint8)
-    return views, [scene_of[pin] for pin in ids]
+    return stack_views([images[pin] for pin in ids], side), [scene_of[pin] for pin in ids]

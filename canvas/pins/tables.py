@@ -282,10 +282,8 @@ def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = 6
 def select_batches(
     path: Path, columns: Sequence[str], pin_ids: Container[str], rows: int = 64
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield, of every `rows` rows of the table, those of `pin_ids` with `pin_id` and `columns`; none: no batch.
-
-    One pass in the order of the table; memory stays flat.
-    """
+    """Yield, of every `rows` rows of the table, those of `pin_ids` with `pin_id` and `columns`; none: no batch. One
+    pass in the order of the table; memory stays flat."""
     for batch in read_batches(path, ["pin_id", *columns], rows):
         places = [place for place, pin in enumerate(batch["pin_id"].to_pylist()) if pin in pin_ids]
         if places:
@@ -304,10 +302,7 @@ def read_column(path: Path, column: str, pin_ids: Container[str]) -> dict[str, A
 
 
 class RowsById:
-    """Rows of a table by their unique pin_id: reads only the row groups that hold them, and keeps the last few.
-
-    `remembered`: row groups that stay in memory.
-    """
+    """Rows of a table by their unique pin_id: reads only row groups that hold them, and keeps the last `remembered`."""
 
     def __init__(self, path: Path, remembered: int = 0) -> None:
         self._groups: list[tuple[Path, int]] = []

@@ -62,9 +62,7 @@ def compute_columns(
     keep: Sequence[str] = ("pin_id",),
 ) -> daft.DataFrame:
     """Return the columns `keep` of a frame, and those of `schema` that a function computes from its columns `reads`.
-
-    Lazy. Each of the `workers` (None: the engine's threads) calls `load` once, and what it returns for each batch.
-    """
+    Lazy. Each of the `workers` (None: the engine's threads) calls `load` once, and what it returns for each batch."""
     import daft
 
     fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema if field.name not in keep}

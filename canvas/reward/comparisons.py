@@ -70,10 +70,8 @@ class Comparison:
 def sample_comparisons(
     views: Sequence[ProductView], scenes: Sequence[SceneView], kinds: Sequence[str], count: int, seed: int
 ) -> list[Comparison]:
-    """Sample `count` comparisons under the corruptions `kinds`, every view in turn.
-
-    Scenes are compared only where one with other words is known.
-    """
+    """Sample `count` comparisons under the corruptions `kinds`, every view in turn; scenes are compared only where
+    one with other words is known."""
     visible = [[kind for kind in kinds if _is_visible(kind, view)] for view in views]
     others = {
         background: [number for number, scene in enumerate(scenes) if scene.background != background]

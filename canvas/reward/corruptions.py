@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from canvas.masks.errors import cut_part, dilate_by_disk, erode_by_disk
+from canvas.masks.simulation import cut_part, dilate_by_disk, erode_by_disk
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Mask, compute_box
 
@@ -65,12 +65,10 @@ def has_texture(pixels: Pixels, mask: Mask) -> bool:
 
 
 def _quantize_values(values: NDArray[np.floating]) -> Pixels:
-    """Return values as uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _blur_values(values: FloatPixels, sigma: float) -> FloatPixels:
-    """Blur by a Gaussian of `sigma` pixels."""
     return np.asarray(cv2.GaussianBlur(values, (0, 0), max(0.1, sigma)), np.float32)
 
 

@@ -127,10 +127,7 @@ def fit_reward(
 
 
 def draw_reward_sheet(network: RewardModel, views: Sequence[ProductView], count: int, seed: int) -> Image.Image:
-    """Draw `count` pins in rows, as they are and under each corruption, with scores in hundredths.
-
-    The scores are defects, fidelity and aesthetics.
-    """
+    """Draw `count` pins in rows, real and under each corruption: defects, fidelity and aesthetics in hundredths."""
     variants = [Variant(), *(Variant(kind, 0.6, seed) for kind in CORRUPTIONS)]
     cells, labels = [], []
     for view in views[:: max(1, len(views) // count)][:count]:

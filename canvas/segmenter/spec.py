@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from canvas.ranges import Count, Natural, PartialShare, Positive, Share
+from canvas.ranges import Count, Natural, NetworkSide, PartialShare, Positive, Share
 from canvas.train.spec import TrainableParams
 
 
@@ -15,12 +15,8 @@ from canvas.train.spec import TrainableParams
 class UNetSpec:
     """The demo's network."""
 
-    image_size: int  # side in pixels of the square that images are resized to, a multiple of 32
+    image_size: NetworkSide  # side in pixels of the square that images are resized to
     channels: tuple[int, int, int, int]  # feature maps of the way up, at strides 2, 4, 8 and 16
-
-    def __post_init__(self) -> None:
-        if self.image_size % 32 or self.image_size < 32:
-            raise ValueError(f"image_size is {self.image_size}: the image encoder needs a multiple of 32")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

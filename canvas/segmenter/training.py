@@ -62,11 +62,8 @@ class CopyPasteBatches:
 def load_copy_paste_batches(
     pins: Path, truth: Path, pin_ids: Collection[str], side: int, spec: TrainSpec
 ) -> CopyPasteBatches:
-    """Load those of `pin_ids` that truth knows into memory, 4 * side**2 bytes a pin and 3 * side**2 a scene.
-
-    Raises:
-        ValueError: There is none with a product, or none without.
-    """
+    """Load those of `pin_ids` that truth knows into memory, 4 * side**2 bytes a pin and 3 * side**2 a scene; ValueError
+    if there is none with a product, or none without."""
     alphas: dict[str, torch.Tensor] = {}
     scenes: list[torch.Tensor] = []
     for row in tables.iterate_rows(truth, ["alpha", "background"], pin_ids):

@@ -41,8 +41,7 @@ from canvas.clip.spec import TextSpec
 from canvas.device import default_device
 from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import compute_hole, mask_images
-from canvas.masks.errors import simulate_errors
-from canvas.masks.holes import sample_mask
+from canvas.masks.simulation import sample_mask, simulate_errors
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, Size, View, compute_view, extract_view
 from canvas.pins.image_batches import select_evenly

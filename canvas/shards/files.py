@@ -124,7 +124,6 @@ def _join_parts(path: Path, parts: Sequence[Path]) -> None:
 
 
 def _claim_part(part: Path) -> bool:
-    """Return whether this process is the first to claim it."""
     try:
         part.with_name(part.name + CLAIM_SUFFIX).touch(exist_ok=False)
     except FileExistsError:

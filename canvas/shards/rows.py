@@ -46,10 +46,7 @@ def has_product(row: ShardRow) -> bool:
 
 
 class ShardRows:
-    """The samples of a directory of shards, read at random.
-
-    `read_embeddings`: of pins; with it a column `image` (B, E) comes with every read.
-    """
+    """The samples of a directory of shards, read at random; with `read_embeddings` also a column `image` (B, E)."""
 
     def __init__(self, path: Path, read_embeddings: Callable[[Sequence[str]], torch.Tensor] | None = None) -> None:
         self._shards = Shards(path)

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, MinLen
 
-from canvas.masks.errors import MaskErrors
-from canvas.masks.holes import HoleSpec
+from canvas.masks.simulation import HoleSpec, MaskErrors
 from canvas.pins.frames import CropSpec
 from canvas.ranges import Count, NonNegative
 from canvas.train.spec import Precision

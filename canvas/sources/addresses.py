@@ -16,10 +16,7 @@ SCHEMES = ("file", "http", "https", "s3", "gs")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How to read. A failed request is tried three times.
-
-    s3 and gs find their credentials as their own tools do, in the environment.
-    """
+    """How to read, with three tries; s3 and gs find their credentials in the environment, as their own tools do."""
 
     folder: Path  # where relative paths start
     connections: int

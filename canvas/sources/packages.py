@@ -68,11 +68,8 @@ def main() -> int:
 
 
 def ensure_data(data: Path, pin: Path, cache: Path, packages: tuple[Package, ...]) -> str:
-    """Build `data` unless it is there; return what to tell the user.
-
-    `ValueError` in one sentence if what is there, or what was built, is not what `pin` says; then `data`
-    stays as it was.
-    """
+    """Build `data` unless it is there; return what to tell the user. `ValueError` in one sentence if what is there, or
+    what was built, is not what `pin` says; then `data` stays as it was."""
     pinned = read_pinned_digest(pin)
     if data.exists():
         if (digest := compute_tree_digest(data)) != pinned:

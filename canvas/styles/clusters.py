@@ -1,10 +1,10 @@
-"""Style descriptors of images, and clusters of them."""
+"""Style descriptors of images, clusters of them, and whether a group of them coheres more than chance would have it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 SHRINKAGE = 5
 """Number of a product's pins at which half of its mean counts: the mean of a few is mostly their style."""
+
+RANDOM_SETS = 999
+"""Random sets that a group is compared with: the smallest p-value is one in a thousand."""
+
+MAX_MEMBERS = 300
+"""Members of a group that are compared, at most, spread evenly: more add nothing to its coherence but time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,7 @@ def compute_descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vec
 
 def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
     """Run k-means with each of `spec.numbers` and return the clusters of the best (the smaller, if two are equal).
-
-    Raises ValueError if there are no more vectors than clusters.
-    """
+    Raises ValueError if there are no more vectors than clusters."""
     if len(vectors) <= max(spec.numbers):
         raise ValueError(
             f"{len(vectors)} images cannot be parted into {max(spec.numbers)} clusters: lower clusters.numbers"
@@ -74,10 +78,8 @@ def build_kmeans(spec: ClusterSpec, number: int) -> KMeans | MiniBatchKMeans:
 
 
 def compute_criterion(vectors: Vectors, labels: NDArray[np.int64], name: Criterion) -> float:
-    """Return how well the clusters part, higher is better; -inf for fewer than two, or if all are alone.
-
-    silhouette: Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned.
-    """
+    """Return how well the clusters part, higher is better; -inf for fewer than two, or if all are alone. silhouette:
+    Rousseeuw 1987; calinski_harabasz: 1974; davies_bouldin: 1979, its sign turned."""
     from sklearn import metrics
 
     if not 2 <= len(np.unique(labels)) < len(labels):
@@ -86,3 +88,45 @@ def compute_criterion(vectors: Vectors, labels: NDArray[np.int64], name: Criteri
         return -float(metrics.davies_bouldin_score(vectors, labels))
     score = metrics.silhouette_score if name == "silhouette" else metrics.calinski_harabasz_score
     return float(score(vectors, labels))
+
+
+class CoherenceTest(NamedTuple):
+    """A group's coherence beside that of random sets of its size."""
+
+    coherence: float
+    random: float  # mean coherence of the random sets
+    p_value: float  # chance that a random set coheres as much or more
+
+
+def compute_coherence(vectors: Vectors) -> float | None:
+    """Return the mean cosine between two different vectors, -1..1; None for fewer than two."""
+    count = len(vectors)
+    if count < 2:
+        return None
+    total = vectors.sum(axis=0, dtype=np.float64)
+    squares = np.square(vectors, dtype=np.float64).sum()
+    return float((total @ total - squares) / (count * (count - 1)))
+
+
+def compare_coherences(vectors: Vectors, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, CoherenceTest]:
+    """Compare the coherence of each group of rows, of two or more, with as many rows drawn at random.
+
+    Permutation test: the group is counted among the random sets (Phipson and Smyth 2010), which are drawn once for
+    each size, without replacement.
+    """
+    random_coherences: dict[int, NDArray[np.float64]] = {}
+    tests = {}
+    for name, rows in groups.items():
+        size = min(len(rows), MAX_MEMBERS)
+        members = np.asarray(rows, np.int64)[np.linspace(0, len(rows) - 1, size).astype(int)]
+        coherence = compute_coherence(vectors[members])
+        if coherence is None:
+            continue
+        if size not in random_coherences:
+            rng = np.random.default_rng([seed, size])
+            sets = (rng.choice(len(vectors), size, replace=False, shuffle=False) for _ in range(RANDOM_SETS))
+            random_coherences[size] = np.array([compute_coherence(vectors[own]) for own in sets], np.float64)
+        as_coherent = int((random_coherences[size] >= coherence - 1e-9).sum())
+        random = float(random_coherences[size].mean())
+        tests[name] = CoherenceTest(coherence, random, (1 + as_coherent) / (1 + RANDOM_SETS))
+    return tests

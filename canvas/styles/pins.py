@@ -14,9 +14,9 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
 from canvas.pins.image_batches import load_square_images, select_evenly
-from canvas.pins.images import composite_on_white, decode_image, draw_contact_sheet, encode_png
+from canvas.pins.images import draw_contact_sheet, encode_png, read_images
 from canvas.pins.masks import decode_alpha
-from canvas.pins.scene_views import Views, crop_center_square
+from canvas.pins.scene_views import Views, stack_views
 from canvas.styles.table import Style
 
 STRIP_SIDE = 96
@@ -69,7 +69,7 @@ def read_style_pins(
         scene: [candidates[scene][place] for place in sorted(candidates[scene])[:each]]
         for scene in select_evenly(candidates, scenes)
     }
-    images = _read_images(pins, "image", {row["pin_id"] for rows in rows_of.values() for row in rows})
+    images = read_images(pins, {row["pin_id"] for rows in rows_of.values() for row in rows})
     return {
         scene: [
             StylePin(
@@ -125,22 +125,13 @@ def read_labelled_products(
         if row["kind"] == "in_scene" and split_of.get(row["pin_id"]) in splits and category.get(row["pin_id"])
     ]
     chosen = set(select_evenly(labelled, count))
-    images, backgrounds = _read_images(pins, "image", chosen), _read_images(truth, "background", chosen)
+    images, backgrounds = read_images(pins, chosen), read_images(truth, chosen, "background")
     alphas = {pin: decode_alpha(alpha) for pin, alpha in tables.read_column(truth, "alpha", chosen).items() if alpha}
     complete = sorted(chosen & images.keys() & backgrounds.keys() & alphas.keys())
     greys = [Image.fromarray((alphas[pin] * 255).astype(np.uint8)) for pin in complete]
     return LabelledProducts(
-        views=_stack_squares([images[pin] for pin in complete], side).reshape(-1, side, side, 3),
-        masks=_stack_squares(greys, side).reshape(-1, side, side) >= 128,
+        views=stack_views([images[pin] for pin in complete], side),
+        masks=stack_views(greys, side).reshape(-1, side, side) >= 128,
         categories=[category[pin] for pin in complete],
-        backgrounds=_stack_squares([backgrounds[pin] for pin in complete], side).reshape(-1, side, side, 3),
+        backgrounds=stack_views([backgrounds[pin] for pin in complete], side),
     )
-
-
-def _stack_squares(images: Sequence[Image.Image], side: int) -> NDArray[np.uint8]:
-    return np.array([crop_center_square(image, side) for image in images], np.uint8)
-
-
-def _read_images(table: Path, column: str, pin_ids: Collection[str]) -> dict[str, Image.Image]:
-    encoded = tables.read_column(table, column, pin_ids)
-    return {pin: composite_on_white(decode_image(data)) for pin, data in encoded.items() if data}

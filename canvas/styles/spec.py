@@ -14,7 +14,7 @@ from canvas.uve.pin_embeddings import EmbeddingSource
 from canvas.uve.spec import UveSpec, compute_embedding_width
 
 if TYPE_CHECKING:
-    from canvas.styles.coherence import CoherenceTest
+    from canvas.styles.clusters import CoherenceTest
     from canvas.styles.table import Style
 
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]

@@ -103,9 +103,7 @@ def _compute_checksum(path: Path) -> int:
 @contextmanager
 def replace_directory(directory: Path, writer: str = "") -> Iterator[Path]:
     """Yield a new directory that takes the place of `directory` when its files are on the disk: whole or not there.
-
-    `writer` tells apart processes that may write the same directory.
-    """
+    `writer` tells apart processes that may write the same directory."""
     partial = directory.with_name(f".{directory.name}{writer}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -68,10 +68,7 @@ class Order:
         self._get_rows = lru_cache(maxsize=2)(self._draw_rows)
 
     def select_rows(self, batch_size: int, step: int, rank: int, world: int) -> np.ndarray:
-        """The rows of this rank's slice of batch `step`: int64 [batch_size // world].
-
-        A batch may end one epoch and start the next, so every row is seen equally often.
-        """
+        """Return the rows of this rank's slice of batch `step`, int64 [batch_size // world]; it may span two epochs."""
         local = get_local_batch_size(batch_size, world)
         epochs, places = np.divmod(np.arange(local) + step * batch_size + rank * local, self.rows)
         chosen = np.empty(local, dtype=np.int64)

@@ -40,18 +40,13 @@ class TrainResult:
 
 
 class MetricWindow:
-    """Metrics of the steps since the last log, left on their device so that no step waits to be read.
-
-    Several of one step (accumulated passes) are averaged.
-    """
+    """Metrics of all passes of the steps since the last log, left on their device so that no step waits to be read."""
 
     def __init__(self) -> None:
-        self._values: dict[str, list[torch.Tensor]] = {}
-        self._steps: dict[str, list[int]] = {}
+        self._values: dict[str, list[tuple[int, torch.Tensor]]] = {}  # (step, value)
 
     def add(self, step: int, name: str, value: torch.Tensor) -> None:
-        self._values.setdefault(name, []).append(value.detach().float())
-        self._steps.setdefault(name, []).append(step)
+        self._values.setdefault(name, []).append((step, value.detach().float()))
 
     def read(self, world: World) -> tuple[dict[str, float], tuple[int, str, float] | None]:
         """Return means over steps and ranks, and the first (step, name, value) of a loss or gradient norm not finite.
@@ -59,10 +54,10 @@ class MetricWindow:
         Empties the window. Every rank must have added the same names equally often.
         """
         names = sorted(self._values)
-        flat = world.reduce_mean(torch.stack([value for name in names for value in self._values[name]])).tolist()
-        rows = iter(flat)
-        series = {name: [(step, next(rows)) for step in self._steps[name]] for name in names}
-        self._values, self._steps = {}, {}
+        stacked = torch.stack([value for name in names for _, value in self._values[name]])
+        rows = iter(world.reduce_mean(stacked).tolist())
+        series = {name: [(step, next(rows)) for step, _ in self._values[name]] for name in names}
+        self._values = {}
         broken = [
             (step, name, value)
             for name in names

@@ -38,11 +38,8 @@ def choose_autocast_dtype(device: torch.device, precision: Precision) -> torch.d
 
 @contextmanager
 def autocast(dtype: torch.dtype | None, device: torch.device) -> Iterator[None]:
-    """Autocast to `dtype`; None: none.
-
-    On a CPU attention is then spelled out as matrix products: torch's flash attention there takes no advantage of
-    units for bf16, and its backward pass is 15 times as slow as theirs.
-    """
+    """Autocast to `dtype`; None: none. On a CPU attention is then spelled out as matrix products: torch's flash
+    attention takes no advantage of units for bf16 there, and its backward pass is 15 times as slow as theirs."""
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         if dtype is None or device.type != "cpu":
             yield
@@ -54,9 +51,7 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> Iterator[None]:
 @contextmanager
 def cast_parameters(dtype: torch.dtype | None, module: nn.Module) -> Iterator[None]:
     """Cast the floats of `module` to `dtype` within the context, and put the very ones of before back; None: no cast.
-
-    For inference, where it takes 0.7 of autocast's time on a processor (docs/experiments/).
-    """
+    For inference, where it takes 0.7 of autocast's time on a processor (docs/experiments/)."""
     tensors = list(chain(module.parameters(), module.buffers())) if dtype is not None else []
     own = [(tensor, tensor.data) for tensor in tensors if tensor.is_floating_point()]
     for tensor, data in own:

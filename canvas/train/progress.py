@@ -56,11 +56,8 @@ def save_progress(checkpoints: Path, progress: Progress, world: World) -> None:
 
 
 def restore_progress(checkpoints: Path, progress: Progress, world: World) -> None:
-    """Bring `progress` and its models to the last whole checkpoint; nothing changes if there is none.
-
-    Raises:
-        ValueError: If it is of another run (naming each value that differs), or not the same on every rank.
-    """
+    """Bring `progress` and its models to the last whole checkpoint; nothing changes if there is none. ValueError if it
+    is of another run (naming each value that differs), or not the same on every rank."""
     last = read_last_checkpoint(checkpoints)
     if world.broadcast(last and last[0]) != (last and last[0]):
         raise ValueError(f"{checkpoints} differs between processes: put it on storage that all of them share")

@@ -1,9 +1,13 @@
-"""Training losses of images against their reconstructions. Images are (B, 3, H, W) in [-1, 1]."""
+"""Training losses of images against their reconstructions, and the autoencoder's training.
+
+Images are (B, 3, H, W) in [-1, 1].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -12,12 +16,15 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from canvas.features.perceptual import Distance, SpectrumDistance
-from canvas.pins.image_batches import CropBatch
+from canvas.pins.frames import CropSpec
+from canvas.pins.image_batches import CropBatch, CropBatches, load_images
 from canvas.pins.images import bytes_to_tensor
 from canvas.train.draws import Draws
+from canvas.train.loop import TrainResult, fit
 from canvas.train.player import Adversary
-from canvas.vae.model import Vae, compute_posterior, decode_latents
-from canvas.vae.spec import AdversarySpec, ReconstructionSpec
+from canvas.train.spec import TrainSpec
+from canvas.vae.model import PixelAutoencoder, Vae, compute_posterior, decode_latents
+from canvas.vae.spec import AdversarySpec, ReconstructionSpec, VaeObjective
 
 
 class ReconstructionBatch(TypedDict):
@@ -80,10 +87,8 @@ class ReconstructionLoss(nn.Module):
 
 
 class ImageLoss:
-    """`ReconstructionLoss` plus, from its start step on, the generator's loss against a new `adversary`.
-
-    Its output `reconstructions` becomes a column of the adversary's batch, a `ReconstructionBatch`.
-    """
+    """`ReconstructionLoss` plus, from its start step on, the generator's loss against a new `adversary`. Its output
+    `reconstructions` becomes a column of the adversary's batch, a `ReconstructionBatch`."""
 
     def __init__(
         self, spec: ReconstructionSpec, *, features: Distance | None = None, adversary: AdversarySpec | None = None
@@ -134,3 +139,41 @@ def build_adversary(spec: AdversarySpec) -> Adversary:
     model = PatchDiscriminator(spec.width, spec.layers)
     rate, start = spec.learning_rate, spec.start_step
     return Adversary(model=model, objective=discriminator_objective, learning_rate=rate, start_step=start)
+
+
+def load_crops(pins: Path, pin_ids: Collection[str], side: int, crops: CropSpec, spec: TrainSpec) -> CropBatches:
+    """Load those pins into memory, for batches of random square crops of `side` pixels."""
+    ids, images = load_images(pins, pin_ids, round(side * crops.zoom))
+    return CropBatches(ids, images, side, crops, spec.batch_size, spec.seed)
+
+
+def fit_patches_to_epoch(autoencoder: Vae, crops: CropBatches) -> None:
+    """Start a `PixelAutoencoder` at the principal components of its first epoch; other kinds stay as they are."""
+    if isinstance(autoencoder, PixelAutoencoder):
+        epoch = range(max(len(crops.ids) // crops.batch_size, 1))
+        autoencoder.fit_patches(lambda: (bytes_to_tensor(crops(step, 0, 1)["images"]) for step in epoch))
+
+
+def fit_autoencoder(
+    autoencoder: Vae,
+    crops: CropBatches,
+    objective: VaeObjective,
+    spec: TrainSpec,
+    distance: Distance,
+    checkpoints: Path,
+    log: Callable[[Mapping[str, float], int], None],
+    sample: Callable[[Vae, int], None],
+) -> TrainResult:
+    """Train the autoencoder in place; `distance` is the perceptual one, used if the objective gives it a weight."""
+    features = distance if objective.loss.features else None
+    loss = ImageLoss(objective.loss, features=features, adversary=objective.adversary)
+    return fit(
+        autoencoder,
+        ReconstructionObjective(loss, kl=objective.kl),
+        crops,
+        spec,
+        checkpoints=checkpoints,
+        log=log,
+        sample=sample,
+        adversary=loss.adversary,
+    )

@@ -26,6 +26,7 @@ LIMITS = {
     "greater_than": "it must be above {gt:g}",
     "less_than_equal": "it must be at most {le:g}",
     "less_than": "it must be below {lt:g}",
+    "multiple_of": "it must be a multiple of {multiple_of:g}",
     "too_short": "give {min_length} or more",
 }
 """Kind of pydantic's problem with a value out of range -> the fix."""

@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
 from canvas.denoiser.spec import UNetSpec
 from canvas.denoiser.unet import build_denoiser
-from canvas.vae.latents import LatentScale
+from canvas.vae.model import LatentScale
 
 TEXT_WIDTH, POOLED_WIDTH = 64, 32
 

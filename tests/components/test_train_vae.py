@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from canvas.clip.model import build_clip, save_clip
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import build_vae, load_vae
+from canvas.vae.model import build_vae, get_latent_scale, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae

@@ -65,10 +65,7 @@ def compute_finest_fov(width: int, panorama_width: int = 1024) -> float:
 
 
 def compute_yaw_reach(view: CameraView) -> float:
-    """Compute the largest distance in yaw, degrees, between the view's centre and any of its pixels.
-
-    The gnomonic projection widens towards the corners on the ground.
-    """
+    """Compute the largest distance in yaw, degrees, from the view's centre to a pixel: the corners on the ground."""
     border = _compute_rays(view, 1)
     return float(np.degrees(np.abs(np.arctan2(border[..., 0], border[..., 2])).max()))
 

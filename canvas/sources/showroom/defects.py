@@ -68,10 +68,8 @@ def add_text_overlay(rendered: RenderedImage, rng: np.random.Generator) -> Rende
 
 
 def make_near_duplicate(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
-    """Repeat the image: up to 4 % cropped off each side, resized, up to 8 % darker or brighter.
-
-    It is brighter only where that burns no more than the brightest 5 % of its values.
-    """
+    """Repeat the image: up to 4 % cropped off each side, resized, up to 8 % darker or brighter. It is brighter only
+    where that burns no more than the brightest 5 % of its values."""
     height, width = rendered.image.shape[:2]
     left, right, top, bottom = (rng.uniform(0, 0.04, 4) * (width, width, height, height)).astype(int)
     cropped = _map_planes(rendered, lambda plane: plane[top : height - bottom, left : width - right])

@@ -57,10 +57,8 @@ def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
 
 
 def render_pins(showroom: Showroom, threads: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Render all pins (tables.PINS) and, row by row, their truth (tables.TRUTH), in order, on `threads` threads.
-
-    Yields BATCH_SIZE rows at a time; two batches are in memory at a time.
-    """
+    """Render all pins (tables.PINS) and, row by row, their truth (tables.TRUTH), in order, on `threads` threads. Yields
+    BATCH_SIZE rows at a time; two batches are in memory at a time."""
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(showroom.plans), BATCH_SIZE):
             plans = showroom.plans[start : start + BATCH_SIZE]
@@ -169,11 +167,8 @@ def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: 
 
 
 def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImage:
-    """Render the product on white.
-
-    Scale, place, tint and turn step evenly through their ranges, so that two honest pins of one product do not look
-    like copies.
-    """
+    """Render the product on white. Scale, place, tint and turn step evenly through their ranges, so that two honest
+    pins of one product do not look like copies."""
     assert plan.product is not None
     assert plan.cutout is not None
     width, height = plan.size

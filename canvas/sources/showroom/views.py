@@ -23,10 +23,7 @@ _ATTEMPTS = 12
 
 
 def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[FloatPixels, CameraView]:
-    """Render a view of the plan's scene and split, exposed by the camera, in sRGB.
-
-    The soundest of a few is taken where the first ones are blown out or bare.
-    """
+    """Render a view of the plan's scene and split in sRGB: the first that is not blown out or bare, or the best."""
     best: tuple[float, CameraView] | None = None
     for attempt in range(_ATTEMPTS):
         view = _sample_view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))

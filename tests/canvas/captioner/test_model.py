@@ -19,6 +19,7 @@ from canvas.captioner.model import build_captioner, extract_image_features, load
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
 from canvas.captioner.training import CaptionObjective, train_tokenizer
 from canvas.train.draws import Draws
+from lifecycle.declare.params import read_section
 
 SPEC = DecoderSpec(image_size=64, vocabulary=320, width=32, layers=1, heads=4, dropout=0.0)
 ASKING = CaptioningSpec(prompt=None, max_tokens=12)
@@ -160,9 +161,13 @@ def test_what_is_no_captioner_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"image_size": 100}, "image_size is 100"), ({"width": 30}, "width is 30")]
+    ("change", "named"),
+    [
+        ({"image_size": 100}, "'image_size' in section 'decoder' is 100: it must be a multiple of 32"),
+        ({"width": 30}, "width is 30"),
+    ],
 )
 def test_wrong_specs_are_named(change, named):
     values = {"image_size": 64, "vocabulary": 320, "width": 32, "layers": 1, "heads": 4, "dropout": 0.0}
     with pytest.raises(ValueError, match=named):
-        DecoderSpec(**(values | change))
+        read_section(DecoderSpec, "decoder", {"decoder": values | change})

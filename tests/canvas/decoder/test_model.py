@@ -19,8 +19,7 @@ from canvas.masks.composite import (
 )
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.train.draws import Draws
-from canvas.vae.latents import LatentScale
-from canvas.vae.model import PixelAutoencoder, build_vae
+from canvas.vae.model import LatentScale, PixelAutoencoder, build_vae
 from canvas.vae.objective import ImageLoss
 from tests.canvas.vae.test_model import KL, PIXEL
 from tests.canvas.vae.test_objective import WEIGHTS

@@ -17,7 +17,7 @@ from canvas.denoiser.unet import add_inpaint_channels
 from canvas.train.data import TensorBatches
 from canvas.train.ema import load_best
 from canvas.train.loop import fit
-from canvas.vae.latents import LatentScale
+from canvas.vae.model import LatentScale
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.train.subject import SPEC

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from canvas.filters.text_overlay import OverlayLimits, TextOverlayScorer
 from canvas.pins.images import encode_jpeg
+from lifecycle.declare.params import read_section
 from tests.canvas.filters.test_quality import noise
 
 LIMITS = OverlayLimits(detector_side=192, max_width=0.6, min_confidence=0.9, min_letters=4)
@@ -49,5 +50,5 @@ def test_the_same_scorer_answers_alike_again(scorer: TextOverlayScorer) -> None:
 
 @pytest.mark.parametrize("side", [0, 16, 100])
 def test_a_detector_side_that_the_network_cannot_take_is_refused(side: int) -> None:
-    with pytest.raises(ValueError, match=f"detector_side is {side}: give a multiple of 32"):
-        replace(LIMITS, detector_side=side)
+    with pytest.raises(ValueError, match=f"'detector_side' in section 'overlay' is {side}: it must be"):
+        read_section(OverlayLimits, "overlay", {"overlay": asdict(LIMITS) | {"detector_side": side}})

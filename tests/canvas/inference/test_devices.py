@@ -22,8 +22,7 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.style import encode_style_images
 from canvas.shards.rows import ShardRows, has_product
-from canvas.vae.latents import get_latent_scale
-from canvas.vae.model import load_vae
+from canvas.vae.model import get_latent_scale, load_vae
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import FLOW
 from tests.canvas.inference.conftest import cutout, sampling

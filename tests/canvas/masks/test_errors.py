@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from canvas.masks.errors import MaskErrors, add_blob, cut_part, dilate_by_disk, erode_by_disk, simulate_errors
+from canvas.masks.simulation import MaskErrors, add_blob, cut_part, dilate_by_disk, erode_by_disk, simulate_errors
 from lifecycle.declare.params import read_section
 
 ERRORS = MaskErrors(erode=0.5, dilate=0.5, cut=0.5, blob=0.5, reach=0.1)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from canvas.masks.holes import HoleSpec, sample_box, sample_boxes, sample_mask, sample_strokes
+from canvas.masks.simulation import HoleSpec, sample_box, sample_boxes, sample_mask, sample_strokes
 from lifecycle.declare.params import read_section
 
 SHARES = HoleSpec(everything=0.25, boxes=0.25, borders=0.25)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.masks.errors import dilate_by_disk
+from canvas.masks.simulation import dilate_by_disk
 from canvas.reward.batches import ComparisonBatches
 from canvas.reward.comparisons import (
     Comparison,

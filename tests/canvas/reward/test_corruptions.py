@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from canvas.masks.errors import dilate_by_disk, erode_by_disk
+from canvas.masks.simulation import dilate_by_disk, erode_by_disk
 from canvas.reward.corruptions import (
     AESTHETICS,
     CORRUPTIONS,

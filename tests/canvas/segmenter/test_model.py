@@ -10,6 +10,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from canvas.features.imagenet import load_pretrained_trunk
 from canvas.segmenter.model import build_segmenter, load_segmenter, load_trainable_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
+from lifecycle.declare.params import read_section
 
 SPEC = UNetSpec(image_size=64, channels=(8, 8, 8, 16))
 PLAIN = EdgeSpec(radius=0, epsilon=1e-3)
@@ -146,8 +147,8 @@ def test_pickled_weights_and_missing_models_are_refused(segformer, tmp_path):
 
 
 def test_an_image_size_that_the_trunk_cannot_halve_is_refused():
-    with pytest.raises(ValueError, match="image_size is 100"):
-        UNetSpec(image_size=100, channels=(8, 8, 8, 8))
+    with pytest.raises(ValueError, match="'image_size' in section 'unet' is 100: it must be a multiple of 32"):
+        read_section(UNetSpec, "unet", {"unet": {"image_size": 100, "channels": [8, 8, 8, 8]}})
 
 
 def test_images_are_squeezed_onto_white():

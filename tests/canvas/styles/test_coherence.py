@@ -3,7 +3,7 @@ import pytest
 
 from canvas.features.vectors import normalize_vectors
 from canvas.styles import coherence
-from canvas.styles.coherence import compare_coherences, compute_coherence
+from canvas.styles.clusters import compare_coherences, compute_coherence
 
 
 def test_coherence_is_the_mean_cosine_of_pairs():

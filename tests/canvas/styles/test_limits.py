@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from canvas.styles.coherence import CoherenceTest
+from canvas.styles.clusters import CoherenceTest
 from canvas.styles.spec import StyleLimits
 from canvas.styles.table import Style
 from lifecycle.declare.params import read_section

@@ -1,6 +1,6 @@
 import pytest
 
-from canvas.styles.names import has_phrase, name_groups, number_repeats
+from canvas.styles.build import has_phrase, name_groups, number_repeats
 
 
 def test_a_name_is_what_the_group_says_and_others_do_not():

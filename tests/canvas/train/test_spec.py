@@ -11,21 +11,8 @@ from tests.canvas.train.subject import SPEC
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, "steps is 0"),
-        ({"batch_size": -8}, "batch_size is -8"),
-        ({"log_every": 0}, "log_every is 0"),
-        ({"learning_rate": -1e-3}, r"learning_rate is -0\.001"),
-        ({"weight_decay": -1.0}, r"weight_decay is -1\.0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"clip_norm": 0.0}, r"clip_norm is 0\.0"),
-        ({"warmup_steps": 13}, "warmup_steps is 13, more than the 12 steps"),
         ({"accumulate": 3}, "batch_size is 8: it must be a multiple of accumulate, which is 3"),
-        ({"checkpoint_every": 5}, "steps is 12: it must be a multiple of checkpoint_every, which is 5"),
-        ({"log_every": 2}, "checkpoint_every is 3: it must be a multiple of log_every, which is 2"),
-        ({"log_every": 3, "sample_every": 4}, "sample_every is 4: it must be a multiple of log_every, which is 3"),
         ({"ema": (0.05, 0.05)}, r"ema is \[0\.05, 0\.05\]"),
-        ({"ema": (0.0,)}, r"ema is \[0\.0\]"),
-        ({"ema": (0.3,)}, r"ema is \[0\.3\]"),
     ],
 )
 def test_impossible_values_are_named(values: dict[str, Any], message: str) -> None:
@@ -33,9 +20,7 @@ def test_impossible_values_are_named(values: dict[str, Any], message: str) -> No
         replace(SPEC, **values)
 
 
-@pytest.mark.parametrize(
-    "values", [{"warmup_steps": 12}, {"clip_norm": None}, {"ema": (0.01, 0.28)}, {"accumulate": 8}]
-)
+@pytest.mark.parametrize("values", [{"ema": (0.01, 0.28)}, {"accumulate": 8}])
 def test_the_edges_are_accepted(values: dict[str, Any]) -> None:
     replace(SPEC, **values)
 

@@ -8,8 +8,14 @@ import torch
 from diffusers import AutoencoderKL
 
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
-from canvas.vae.latents import get_latent_scale, store_latent_statistics
-from canvas.vae.model import PixelAutoencoder, build_vae, get_scale_factor, load_vae
+from canvas.vae.model import (
+    PixelAutoencoder,
+    build_vae,
+    get_latent_scale,
+    get_scale_factor,
+    load_vae,
+    store_latent_statistics,
+)
 from canvas.vae.spec import VaeSpec
 from tests.canvas import tiny
 
