@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from canvas.features.vectors import normalize_vectors
-from canvas.styles import coherence
+from canvas.styles import clusters
 from canvas.styles.clusters import compare_coherences, compute_coherence
 
 
@@ -22,7 +22,7 @@ def test_only_groups_with_a_style_cohere_beyond_chance():
     assert set(found) == {"styled", "mixed"}
     own, random, chance = found["styled"]
     assert own > random + 0.1
-    assert chance == 1 / (1 + coherence.RANDOM_SETS)
+    assert chance == 1 / (1 + clusters.RANDOM_SETS)
     assert found["mixed"][2] > 0.05
 
 
@@ -35,8 +35,8 @@ def test_chances_are_fair():
 
 
 def test_of_a_large_group_a_part_is_looked_at(monkeypatch):
-    monkeypatch.setattr(coherence, "MAX_MEMBERS", 10)
-    monkeypatch.setattr(coherence, "RANDOM_SETS", 9)
+    monkeypatch.setattr(clusters, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(clusters, "RANDOM_SETS", 9)
     vectors = normalize_vectors(np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32))
     first = compare_coherences(vectors, {"all": range(100)}, seed=0)["all"]
     assert first[0] == pytest.approx(compute_coherence(vectors[[0, 11, 22, 33, 44, 55, 66, 77, 88, 99]]))
