@@ -21,7 +21,7 @@ from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
-from canvas.vae.latents import get_latent_scale
+from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
