@@ -46,7 +46,7 @@ def sample_vectors(count: int, width: int, centres: int, seed: int) -> tuple[Vec
 
 def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
     """Cluster in this process; return wall and CPU seconds, passes over the vectors, peak memory, agreement."""
-    width = read_section(UveSpec, "uve", load_sections("demo", ROOT)).embed_dim
+    width = read_section(UveSpec, "uve", load_sections("demo", ROOT)).get_sizes()[1]
     spec = ClusterSpec(
         numbers=(clusters,),
         criterion="silhouette",

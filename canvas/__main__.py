@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
     from canvas.inference.style import Layers, StylePrompt
-    from canvas.reward.model import RewardModel
+    from canvas.reward.preference import Reward
 
 
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -120,7 +120,7 @@ def _check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not on this machine: use {' or '.join(devices)}")
 
 
-def _load_reward(options: argparse.Namespace) -> RewardModel | None:
+def _load_reward(options: argparse.Namespace) -> Reward | None:
     """Load the model that chooses; None: all candidates are written."""
     if options.top is None:
         if options.reward is not None or options.drop_early:
@@ -128,17 +128,23 @@ def _load_reward(options: argparse.Namespace) -> RewardModel | None:
         return None
 
     from canvas.inference.selection import check_top
-    from canvas.reward.model import load_reward
+    from canvas.reward.preference import PROMPT_MISSING, fetch_reward
     from canvas.reward.spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
-    return load_reward(options.reward or options.model / REWARD_FOLDER)
+    own = options.model / REWARD_FOLDER
+    if options.reward is None and not own.is_dir():
+        raise ValueError(f"{options.model} holds no reward: name a directory or hub id of one with --reward")
+    reward = fetch_reward(options.reward or own)
+    if options.prompt is None and reward.needs_prompt:
+        raise ValueError(PROMPT_MISSING)
+    return reward
 
 
 def _generate_images(
     options: argparse.Namespace,
     pipeline: CanvasPipeline,
-    reward: RewardModel | None,
+    reward: Reward | None,
     product: Image.Image,
     settings: dict[str, Any],
 ) -> tuple[list[Image.Image], list[int], Product]:
@@ -273,8 +279,12 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_style_options(command)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
-    command.add_argument("--top", type=int, help="keep only so many, those that the reward model likes best")
-    command.add_argument("--reward", type=Path, help="directory of another reward model than the one in --model")
+    command.add_argument("--top", type=int, help="keep only so many, those that the reward likes best")
+    command.add_argument(
+        "--reward",
+        help="another reward than the one in --model: directory or hub id OWNER/NAME@REVISION of what train_reward "
+        "wrote, or of a CLIP, SigLIP or PickScore",
+    )
     command.add_argument(
         "--drop-early", action="store_true", help="with --top: do not generate weak candidates to the end"
     )

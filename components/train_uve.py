@@ -50,7 +50,7 @@ def train_uve(
     labels = read_labels(pins.path, truth.path, captions.path, split_of.keys())
     train_pins = [pin for pin, split in split_of.items() if split == "train"]
     torch.manual_seed(training.seed)
-    network = build_uve(uve)
+    network = build_uve(uve, trains=train_uve.train is not None)
     results: dict[str, object] = {}
     curve: list[tuple[int, float]] = []
     if train_uve.train is not None:

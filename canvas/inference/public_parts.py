@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import Snapshot, fetch_snapshot
 from canvas.ranges import Natural
+from canvas.reward.spec import REWARD_FOLDER
 from canvas.segmenter.spec import EdgeSpec
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class PublicParts:
     tokenizer: PartSource
     tokenizer_2: PartSource
     segmenter: SegmenterSource | None  # null: products come as cut-outs or with masks
+    reward: PartSource | None = None  # chooses with --top: CLIP, SigLIP, PickScore, or train_reward's; null: none
     hole_inflation: Natural  # latent cells by which what is generated grows into the product
     max_aspect: float  # longest side over shortest of the frames that the denoiser was trained on
     edges: EdgeSpec
@@ -136,10 +138,19 @@ def write_public_pipeline(file: Path, out: Path) -> list[str]:
     Raises:
         ValueError: As `read_public_parts` and `assemble_public_parts`, or `out` is not empty.
     """
+    from canvas.reward.preference import fetch_reward
+
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} is not empty: name a new folder, nothing is replaced")
-    pipeline = assemble_public_parts(read_public_parts(file))
+    parts = read_public_parts(file)
+    pipeline, reward = assemble_public_parts(parts), None
+    if parts.reward is not None:
+        snapshot = parts.reward.fetch()
+        reward = fetch_reward(snapshot.folder)
+        pipeline.register_to_config(sources={**pipeline.config["sources"], "reward": snapshot.describe()})
     pipeline.save_pretrained(out)
+    if reward is not None:
+        reward.save_pretrained(out / REWARD_FOLDER)
     return [
         f"{name}: {source['repository']}{source['commit'] and '@' + source['commit']}, licence: {source['licence']}"
         for name, source in pipeline.config["sources"].items()

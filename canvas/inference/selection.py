@@ -1,4 +1,4 @@
-"""The best of many candidates by the reward model, weak ones dropped before they are generated to the end.
+"""The best of many candidates by a reward, weak ones dropped before they are generated to the end.
 
 Dropping is successive halving (Jamieson and Talwalkar 2016): the denoiser's prediction of the clean latents is decoded
 and scored, and only the better candidates are denoised further.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from PIL import Image
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Product
 from canvas.pins.images import Pixels
-from canvas.reward.model import RewardModel, predict_scores
+from canvas.reward.model import ProductImages
+from canvas.reward.preference import PROMPT_MISSING, Reward, fetch_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ class RankedImages:
 
     images: list[Image.Image]
     seeds: list[int]  # of each: the pipeline makes the same image from it
-    scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.model.predict_scores)
+    scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.preference.Reward)
     product: Product
     cost: SelectionCost
 
 
 def select_best(
     pipeline: CanvasPipeline,
-    reward: RewardModel,
+    reward: Reward | str | Path,
     product: Image.Image,
     prompt: str | None,
     *,
@@ -65,9 +67,10 @@ def select_best(
     drops: Sequence[DropStep] = (),
     **options: Any,
 ) -> RankedImages:
-    """Return the `top` of `candidates` images of seeds `seed`, `seed` + 1, ..., ranked by the reward model.
+    """Return the `top` of `candidates` images of seeds `seed`, `seed` + 1, ..., ranked by a reward.
 
     Args:
+        reward: It, or the directory or hub id of one, as `fetch_reward` takes it.
         drops: When weak candidates are dropped; all go through the denoiser in one pass then. (): never.
         options: As the pipeline takes them, like product and prompt: mask, steps and guidance among them.
 
@@ -75,6 +78,10 @@ def select_best(
         ValueError: For counts that do not fit, and as the pipeline does.
     """
     check_top(top, candidates)
+    if isinstance(reward, str | Path):
+        reward = fetch_reward(reward).to(pipeline.device)
+    if prompt is None and reward.needs_prompt:
+        raise ValueError(PROMPT_MISSING)
     cost = SelectionCost()
     steps = options.get("num_inference_steps") or pipeline.recommended_sampling.steps
     selectors = {
@@ -104,7 +111,7 @@ def check_top(top: int, candidates: int) -> None:
         raise ValueError(f"top is {top}: it must be from 1 to the number of candidates, {candidates}")
 
 
-def _build_selector(reward: RewardModel, prompt: str | None, count: int, cost: SelectionCost) -> CandidateSelector:
+def _build_selector(reward: Reward, prompt: str | None, count: int, cost: SelectionCost) -> CandidateSelector:
     """Build one of the pipeline's `selectors`: it keeps the `count` best, and adds what it scores to `cost`."""
 
     def select(product: Product, images: list[Pixels]) -> Sequence[int]:
@@ -143,13 +150,15 @@ def count_image_steps(drops: Sequence[DropStep], candidates: int, top: int, step
 
 
 def compute_rewards(
-    reward: RewardModel, product: Product, images: Sequence[Pixels], prompt: str | None
+    reward: Reward, product: Product, images: Sequence[Pixels], prompt: str | None
 ) -> Mapping[str, torch.Tensor]:
     """Score images (h, w, 3) of one product, by name, (N,) each; without a prompt no question about it is asked."""
     outputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    original = torch.from_numpy(product.pixels.copy()).permute(2, 0, 1)[None]
-    mask = torch.from_numpy(product.alpha >= 0.5)[None, None]
-    return predict_scores(reward, outputs, original, mask, None if prompt is None else [prompt] * len(images))
+    original = ProductImages(
+        torch.from_numpy(product.pixels.copy()).permute(2, 0, 1)[None],
+        torch.from_numpy(product.alpha >= 0.5)[None, None],
+    )
+    return reward.score(outputs, original, None if prompt is None else [prompt] * len(images))
 
 
 def rank_candidates(scores: Mapping[str, torch.Tensor]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
@@ -33,6 +34,14 @@ PHOTO_DROPOUT = 0.5
 REGIONS = 3  # that features are pooled over: product, its edge, background
 
 
+@dataclass(frozen=True, slots=True)
+class ProductImages:
+    """Products that images must keep: one an image, or one for all."""
+
+    pixels: torch.Tensor  # uint8 (B or 1, 3, H, W)
+    masks: torch.Tensor  # (B or 1, 1, H, W), bool or 0..1, 1 = product
+
+
 class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A convolutional network whose features are pooled over the product, its edge and the background.
 
@@ -42,6 +51,7 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     (`set_calibration`) and start as the sigmoid.
     """
 
+    needs_prompt = False
     knots: torch.Tensor
     chances: torch.Tensor
 
@@ -116,6 +126,17 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         agreement = gain * (scene * self._embed_words(words)).sum(dim=1) + bias
         prompted = answers[:, -1] + agreement * (words > 0).any(dim=1)
         return torch.cat([answers, prompted[:, None]], dim=1), gain * scene @ self._embed_words(offered).T
+
+    def score(
+        self,
+        images: torch.Tensor,
+        products: ProductImages,
+        prompts: Sequence[str] | None,
+        *,
+        batch_size: int = 64,
+    ) -> Mapping[str, torch.Tensor]:
+        """Score images as every reward does (`canvas.reward.preference.Reward`), by `predict_scores`."""
+        return predict_scores(self, images, products.pixels, products.masks, prompts, batch_size)
 
     def _embed_words(self, words: torch.Tensor) -> torch.Tensor:
         """Embed backgrounds (N, MAX_WORDS) as unit vectors, the mean of their words'; zero without words."""

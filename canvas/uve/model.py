@@ -1,8 +1,9 @@
 """Unified visual embedding (UVE): one vector of an image for several label tasks.
 
-A trunk of timm (canvas.features.timm_trunk adds one), a projection, LayerNorm without affine and L2 (Zhai and
-Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for the tasks). Shapes: B
-images, E the embedding's width.
+A trunk of timm (canvas.features adds those of timm_trunk and transformers_trunk), a projection, LayerNorm without
+affine and L2 (Zhai and Wu 2019, "Classification is a strong baseline for deep metric learning"; Zhai et al. 2019 for
+the tasks). A public embedding as it is has no projection: what its trunk pools, and L2. Shapes: B images, E the
+embedding's width.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
+from canvas.features.transformers_trunk import NAME as TRANSFORMERS
+from canvas.hub import fetch_snapshot
 from canvas.loading import load_initial_model, load_stage_model
+from canvas.uve.public_trunk import load_public_trunk, read_model_config
 from canvas.uve.spec import UveSpec
 
 JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
@@ -30,17 +34,24 @@ JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
 
 
 class UveModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Build it with `build_uve`, load it with `load_uve`, call it with `compute_embeddings`."""
+    """Build it with `build_uve`, load it with `load_uve`, call it with `compute_embeddings`.
+
+    `embed_dim` None: without a projection; `width` is the trunk's then.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int) -> None:
+    def __init__(self, trunk: str, trunk_args: dict[str, Any], image_size: int, embed_dim: int | None) -> None:
         super().__init__()
         self.network = _build_trunk(trunk, trunk_args, image_size)
-        self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
-        self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
+        self.width: int = embed_dim or self.network.num_features
+        self.projection: nn.Module = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if embed_dim is not None:
+            self.projection = nn.Linear(self.network.num_features, embed_dim, bias=False)
+            self.norm = nn.LayerNorm(embed_dim, elementwise_affine=False)
         for name in ("mean", "std"):
             values = torch.tensor(self.network.pretrained_cfg[name]).view(3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -58,35 +69,81 @@ def _build_trunk(name: str, args: Mapping[str, Any], image_size: int, *, pretrai
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **{**size, **args})
 
 
-def build_uve(spec: UveSpec) -> UveModel:
+def build_uve(spec: UveSpec, *, trains: bool = True) -> UveModel:
     """Build the model of `spec`, with random weights from torch's generator or those of `init_from`.
 
-    Raises ValueError for a trunk that timm does not know or that is a judge's, for arguments or a size that the trunk
-    does not take, and for weights of another architecture.
+    Args:
+        spec: The network.
+        trains: Whether it will be trained. Else a projection would be random: the trunk's output is the embedding.
+
+    Raises:
+        ValueError: For a trunk that timm does not know or that is a judge's; arguments, a size or a width that the
+            trunk does not take; and weights that are not there or of another architecture.
     """
+    _check_trunk(spec)
+    public = None
+    if spec.init_from is not None and spec.init_from != "timm":
+        folder = fetch_snapshot(spec.init_from).folder
+        if read_model_config(folder).get("_class_name") == UveModel.__name__:
+            return _load_initial(spec, folder)
+        public = load_public_trunk(spec, folder)
+    args: dict[str, Any] = spec.trunk_args if public is None else public.args
+    size = _choose_image_size(spec) if public is None else public.image_size
+    try:
+        model = UveModel(spec.trunk, args, size, spec.embed_dim if trains else None)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+        model.train()
+    except (TypeError, RuntimeError, ValueError, AssertionError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {size} pixels: {reason}"
+        ) from None
+    if spec.embed_dim not in (None, model.width):
+        raise ValueError(
+            f"uve.embed_dim is {spec.embed_dim}, but nothing trains a projection and {spec.trunk} gives {model.width} "
+            "numbers: set it to null"
+        )
+    if model.width % 8:
+        raise ValueError(f"uve.trunk {spec.trunk} gives {model.width} numbers: codes need a multiple of 8")
+    if public is not None:
+        model.network.load_state_dict(public.weights)
+    elif spec.init_from == "timm":
+        pretrained = _build_trunk(spec.trunk, spec.trunk_args, size, pretrained=True)
+        model.network.load_state_dict(pretrained.state_dict())
+    return model
+
+
+def _check_trunk(spec: UveSpec) -> None:
     name = spec.trunk.partition(".")[0]
     if name in JUDGE_TRUNKS:
         raise ValueError(f"uve.trunk {spec.trunk} judges the generator's images: choose another, as {PHOTO_TRUNK}")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"uve.trunk {spec.trunk!r} is unknown to timm: try {', '.join(close) or 'resnet10t'}")
-    config = {key: getattr(spec, key) for key in ("trunk", "trunk_args", "image_size", "embed_dim")}
-    if spec.init_from is not None and spec.init_from != "timm":
-        return load_initial_model(UveModel, spec.init_from, config, "uve")
-    try:
-        model = UveModel(**config)
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
-        model.train()
-    except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {spec.image_size} pixels: {reason}"
-        ) from None
-    if spec.init_from == "timm":
-        pretrained = _build_trunk(spec.trunk, spec.trunk_args, spec.image_size, pretrained=True)
-        model.network.load_state_dict(pretrained.state_dict())
+    if name == TRANSFORMERS and spec.init_from in (None, "timm"):
+        raise ValueError(f"uve.trunk is {TRANSFORMERS}: name a directory or a hub id of such a model in uve.init_from")
+
+
+def _load_initial(spec: UveSpec, folder: Path) -> UveModel:
+    """Load what `train_uve` wrote; what params leave to it (null, no arguments) may be anything."""
+    config = {"trunk": spec.trunk, "trunk_args": spec.trunk_args or None, "image_size": spec.image_size}
+    stated = {name: value for name, value in config.items() if value is not None}
+    model = load_initial_model(UveModel, folder, stated, "uve")
+    if spec.embed_dim not in (None, model.width):
+        raise ValueError(f"uve.init_from {spec.init_from} differs in embed_dim: it has {model.width}")
     return model
+
+
+def _choose_image_size(spec: UveSpec) -> int:
+    """Return the side that params say, or that the trunk's weights of timm were trained at."""
+    if spec.image_size is not None:
+        return spec.image_size
+    config = timm.get_pretrained_cfg(spec.trunk, allow_unregistered=True)
+    if config is None:
+        raise ValueError(f"uve.image_size is null, and {spec.trunk} has no size of its own: name one, as 112")
+    size: int = config.input_size[-1]
+    return size
 
 
 def load_uve(path: str | Path) -> UveModel:

@@ -20,17 +20,28 @@ TASKS = ("scene", "product", "category", "board")
 class UveSpec:
     """The network."""
 
-    trunk: str  # any name of timm.list_models()
+    trunk: str  # any name of timm.list_models(); transformers: the image tower in init_from, a CLIP, SigLIP or DINO
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
-    image_size: Annotated[int, Ge(32)]  # side in pixels of the square that images are resized to
-    embed_dim: int  # a multiple of 8: codes are whole bytes
-    init_from: str | None  # "timm": its pretrained weights of the trunk; or a directory that train_uve wrote
+    image_size: Annotated[int, Ge(32)] | None  # side in pixels of the square that images are resized to; null: its own
+    embed_dim: int | None  # a multiple of 8: codes are whole bytes; null: the trunk's own width, without a projection
+    init_from: (
+        str | None
+    )  # "timm": its weights of the trunk; or a directory or hub id: train_uve's, timm's, transformers'
 
     def __post_init__(self) -> None:
-        if self.embed_dim < 8 or self.embed_dim % 8:
+        if self.embed_dim is not None and (self.embed_dim < 8 or self.embed_dim % 8):
             raise ValueError(f"uve.embed_dim is {self.embed_dim}: it must be a multiple of 8")
         arguments = {key: value for key, value in self.trunk_args.items() if value is not None}
         object.__setattr__(self, "trunk_args", arguments)  # the dataclass is frozen
+
+    def get_sizes(self) -> tuple[int, int]:
+        """Return side and width where the params say them; a plan reads no weights, so ValueError for null."""
+        if self.image_size is None or self.embed_dim is None:
+            raise ValueError(
+                f"uve.image_size is {self.image_size} and uve.embed_dim {self.embed_dim}: a plan needs numbers, the "
+                "trunk's own"
+            )
+        return self.image_size, self.embed_dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,15 +79,15 @@ class TrainUveParams(TrainableParams):
 
 def compute_embedding_width(source: str, uve: UveSpec, clip: ClipSpec) -> int:
     """Return the numbers of an image's embedding "uve", "clip" or "uve+clip"."""
-    widths = {"uve": uve.embed_dim, "clip": clip.embed_dim}
-    return sum(widths[name] for name in source.split("+"))
+    return sum(clip.embed_dim if name == "clip" else uve.get_sizes()[1] for name in source.split("+"))
 
 
 def estimate_uve_memory(train_uve: TrainUveParams, uve: UveSpec, text: TextSpec) -> Iterator[tuple[str, int, str]]:
     """Yield what `train_uve` holds: images as squares, a little larger than the crops while it trains."""
+    own = uve.get_sizes()[0]
     if train_uve.train is not None:
-        side = round(uve.image_size * train_uve.crops.zoom)
+        side = round(own * train_uve.crops.zoom)
         yield "", train_uve.pins * 3 * side**2, f"{train_uve.pins:,} x 3 x {side}^2 bytes"
     scored, catalogue = train_uve.scored_pins, train_uve.catalogue_pins
-    side = max(uve.image_size, text.second.image_size)
+    side = max(own, text.second.image_size)
     yield "scoring", (scored + catalogue) * 3 * side**2, f"({scored:,} + {catalogue:,}) x 3 x {side}^2 bytes"

@@ -127,9 +127,8 @@ class ProxyClassifier(nn.Module):
         super().__init__()
         self.uve = uve
         self.temperature = temperature
-        width = uve.config["embed_dim"]
         self.proxies = nn.ParameterDict(
-            {task: nn.Parameter(torch.randn(len(names), width)) for task, names in classes.items()}
+            {task: nn.Parameter(torch.randn(len(names), uve.width)) for task, names in classes.items()}
         )
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

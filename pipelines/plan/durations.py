@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
 from canvas.denoiser.spec import SamplingSpec
+from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.shards.spec import EncodingSpec
 from canvas.styles.spec import ClusterSpec
 from canvas.uve.model import build_uve
@@ -87,18 +88,20 @@ def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, pins: int
 
 def build_embedding_rows(uve: UveSpec, clip: ClipSpec, pins: int) -> list[Row]:
     """Return the hours of embedding so many pins, and the size of their table."""
+    side, width = uve.get_sizes()
+    own, parameters = 0, "not counted"  # where the sizes stand with the weights, which a plan does not fetch
     with torch.device("meta"):
-        network, tower = (
-            build_uve(replace(uve, init_from=None)).eval(),
-            build_clip(replace(clip, init_from=None)).eval(),
-        )
-        own = count_forward_flops(network, torch.zeros(1, 3, uve.image_size, uve.image_size))
+        if uve.trunk != TRANSFORMERS:
+            network = build_uve(replace(uve, init_from=None)).eval()
+            own = count_forward_flops(network, torch.zeros(1, 3, side, side))
+            parameters = f"{count_parameters(network):,}"
+        tower = build_clip(replace(clip, init_from=None)).eval()
         other = count_forward_flops(tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image)
-    code = uve.embed_dim // 8
-    row, hours = 4 * uve.embed_dim + code + 4 * clip.embed_dim, pins * (own + other) / GPU_FLOPS / 3600
-    table = f"{pins:,} x ({uve.embed_dim} x 4 + {code} + {clip.embed_dim} x 4) bytes"
+    code = width // 8
+    row, hours = 4 * width + code + 4 * clip.embed_dim, pins * (own + other) / GPU_FLOPS / 3600
+    table = f"{pins:,} x ({width} x 4 + {code} + {clip.embed_dim} x 4) bytes"
     return [
-        ("UVE, parameters", f"{count_parameters(network):,}", uve.trunk),
+        ("UVE, parameters", parameters, uve.trunk),
         ("of an image", f"{(own + other) / 1e9:,.1f} GFLOP", f"UVE {own / 1e9:,.1f} + CLIP's tower {other / 1e9:,.1f}"),
         ("all images", f"{hours:,.1f} GPU hours", f"{pins:,} images at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
         ("table", f"{row * pins / GIB:,.1f} GiB", table),

@@ -1,9 +1,11 @@
 """From labelled pins to styles: the stages train_uve, embed and mine_styles on the painted catalogue."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -11,11 +13,13 @@ from canvas.clip.model import build_clip, save_clip
 from canvas.pins import tables
 from canvas.styles.table import find_style, read_styles
 from canvas.uve.model import load_uve
+from canvas.uve.spec import UveSpec
 from components.embed import embed
 from components.mine_styles import mine_styles
 from components.train_clip import train_clip
 from components.train_uve import train_uve
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.canvas.public_models import write_timm
 from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -36,11 +40,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def rewrite(path: Path, rows: list[dict], schema) -> None:
-    import shutil
-
-    import pyarrow as pa
-
+def rewrite(path: Path, rows: list[dict], schema=tables.PINS) -> None:
     shutil.rmtree(path)
     tables.write(path, [pa.Table.from_pylist(rows, schema)], schema)
 
@@ -65,6 +65,11 @@ def embedded(data, tmp_path_factory) -> Path:
     """What train_uve and embed wrote."""
     out = tmp_path_factory.mktemp("out")
     train(data, out)
+    write_embeddings(data, out)
+    return out
+
+
+def write_embeddings(data: Path, out: Path) -> None:
     embed(
         **tiny(embed),
         pins=Input(data / "pins"),
@@ -74,7 +79,6 @@ def embedded(data, tmp_path_factory) -> Path:
         embeddings=Output(out / "embeddings"),
         metrics=Output(out / "embed.json"),
     )
-    return out
 
 
 def mine(data: Path, embedded: Path, out: Path, **params) -> dict:
@@ -133,6 +137,32 @@ def test_an_embedding_can_be_used_as_it_is_or_trained_on(data, embedded, tmp_pat
     assert (tmp_path / "same" / name).read_bytes() == (embedded / name).read_bytes()
     train(data, tmp_path / "on", **tiny(train_uve) | {"uve": spec})
     assert (tmp_path / "on" / name).read_bytes() != (embedded / name).read_bytes()
+
+
+def test_a_public_embedding_passes_through_without_labels(data, tmp_path):
+    unlabelled = tmp_path / "data"
+    shutil.copytree(data, unlabelled)
+    pins = tables.read(data / "pins").to_pylist()
+    rewrite(unlabelled / "pins", [pin | {"product_id": None, "category": None, "board": None} for pin in pins])
+    for name, schema in (("truth", tables.TRUTH), ("captions", tables.CAPTIONS)):
+        rewrite(unlabelled / name, [], schema)
+    network = write_timm(tmp_path / "dinov2", "vit_small_patch14_dinov2", img_size=28, init_values=1.0)
+    spec = UveSpec(
+        trunk="vit_small_patch14_dinov2",
+        trunk_args={},
+        image_size=None,
+        embed_dim=None,
+        init_from=str(tmp_path / "dinov2"),
+    )
+    figures = train(unlabelled, tmp_path / "out", **tiny(train_uve, train=None) | {"uve": spec})
+    assert figures["uve"]["product"]["catalogue"] == {"queries": 0}
+    model = load_uve(tmp_path / "out" / "uve")
+    assert [name for name in model.state_dict() if not name.startswith("network.")] == []
+    assert figures["parameters"] == sum(weight.numel() for weight in network.parameters())
+    write_embeddings(unlabelled, tmp_path / "out")
+    row = tables.read(tmp_path / "out" / "embeddings").to_pylist()[0]
+    assert np.linalg.norm(row["uve"]) == pytest.approx(1, abs=1e-5)
+    assert (len(row["uve"]), len(row["uve_code"])) == (32, 4)
 
 
 def test_an_untrained_embedding_needs_weights(data, tmp_path):

@@ -23,6 +23,7 @@ from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
 from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
+from tests.canvas.public_models import write_clip
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
 
@@ -207,3 +208,20 @@ def test_weights_without_safetensors_are_refused(repository: Path, tmp_path: Pat
 
 def test_shipped_profile_is_read() -> None:
     assert read_public_parts(PROFILE).denoiser.repository.endswith("inpainting-0.1")
+
+
+def test_reward_is_a_part_that_chooses(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip(tmp_path / "clip")
+    parts = write_parts(repository, tmp_path / "parts.yaml", reward={"repository": str(tmp_path / "clip")})
+    out = tmp_path / "model"
+    assert main(["assemble", "--from", str(parts), "--out", str(out)]) == 0
+    assert f"reward: {tmp_path / 'clip'}, licence: not stated" in capsys.readouterr().out
+    assert CanvasPipeline.from_pretrained(out).config["sources"]["reward"]["repository"] == str(tmp_path / "clip")
+    build_cutout(64, 64).save(tmp_path / "mug.png")
+    files = ["--product", str(tmp_path / "mug.png"), "--out", str(tmp_path / "out")]
+    choosing = ["--prompt", "mug, in a forest", "--steps", "1", "--candidates", "2", "--top", "1"]
+    shutil.rmtree(tmp_path / "clip")
+    assert main(["generate", "--model", str(out), *files, *choosing]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.split()) == 1
+    assert "agreement" in printed.err

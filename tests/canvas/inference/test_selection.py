@@ -18,6 +18,7 @@ from canvas.inference.selection import (
 )
 from canvas.reward.model import RewardModel, build_reward
 from tests.canvas.inference.conftest import cutout
+from tests.canvas.public_models import write_clip
 from tests.canvas.reward.test_model import SPEC
 
 OPTIONS = {"num_inference_steps": 8, "guidance_scale": 2.0}
@@ -47,6 +48,19 @@ def test_the_best_are_those_that_the_reward_model_likes_and_their_seeds_generate
     alone = pipeline(product, "a mug, forest", seed=two.seeds[0], **OPTIONS).images[0]
     assert np.abs(np.array(alone).astype(int) - np.array(two.images[0])).max() <= 1
     assert two.cost == SelectionCost(denoiser_calls=2 * 4 * 8, scored_images=4)
+
+
+def test_public_rewards_choose_by_their_directory(pipeline, tmp_path):
+    write_clip(tmp_path / "clip")
+    product, options = cutout(64, 64), {"candidates": 4, "seed": 5, **OPTIONS}
+    every = select_best(pipeline, tmp_path / "clip", product, "a mug, forest", top=4, **options)
+    overall = [scores["overall"] for scores in every.scores]
+    assert overall == sorted(overall, reverse=True)
+    assert len(set(overall)) > 1
+    best = select_best(pipeline, str(tmp_path / "clip"), product, "a mug, forest", top=1, drops=HALVING, **options)
+    assert best.cost.scored_images == 4 + 2 + 1
+    with pytest.raises(ValueError, match="compares images with their prompt"):
+        select_best(pipeline, str(tmp_path / "clip"), product, None, top=1, **options)
 
 
 def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
