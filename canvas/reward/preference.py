@@ -127,7 +127,7 @@ class TextImageReward(nn.Module):
         texts = list(place_of)
         parts = [self.embed_texts(texts[first : first + batch_size]) for first in range(0, len(texts), batch_size)]
         asked = torch.cat(parts)[[place_of[prompt] for prompt in prompts]]
-        embeddings = torch.cat([self.embed_images(part) for part in images.split(batch_size)])
+        embeddings = torch.cat([self.embed_images(part) for part in torch.split(images, batch_size)])
         cosines = (embeddings * asked).sum(dim=1)
         logits = cosines * self.network.logit_scale.exp() + getattr(self.network, "logit_bias", 0.0)
         return {"agreement": cosines.float().cpu(), "overall": logits.float().cpu()}

@@ -60,9 +60,9 @@ def _load_timm(spec: UveSpec, folder: Path, config: Mapping[str, Any]) -> Public
     own = config.get("pretrained_cfg", config)  # older repositories have one level
     args = {key: value for key, value in config.get("model_args", {}).items() if key not in ("img_size", "num_classes")}
     size = spec.image_size or own["input_size"][-1]
-    resized = {"img_size": size} if own.get("fixed_input_size") else {}
+    changes: dict[str, Any] = {**({"img_size": size} if own.get("fixed_input_size") else {}), **spec.trunk_args}
     try:
-        network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, **resized, **spec.trunk_args)
+        network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, **changes)
     except (TypeError, RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"uve.init_from {spec.init_from} cannot be loaded with {spec.trunk_args}: {reason}") from None
