@@ -24,9 +24,7 @@ class UveSpec:
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
     image_size: Annotated[int, Ge(32)] | None  # side in pixels of the square that images are resized to; null: its own
     embed_dim: int | None  # a multiple of 8: codes are whole bytes; null: the trunk's own width, without a projection
-    init_from: (
-        str | None
-    )  # "timm": its weights of the trunk; or a directory or hub id: train_uve's, timm's, transformers'
+    init_from: str | None  # "timm": its weights of the trunk; or a directory or hub id of train_uve, timm, transformers
 
     def __post_init__(self) -> None:
         if self.embed_dim is not None and (self.embed_dim < 8 or self.embed_dim % 8):
