@@ -62,7 +62,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
     from canvas.inference.pipeline import CanvasPipeline
 
-    pipeline = CanvasPipeline.from_pretrained(options.model)
+    pipeline = CanvasPipeline.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
     pipeline.merge_lora()
     pipeline.to(options.device)
     pipeline.set_precision(options.precision)
@@ -296,6 +296,9 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--guidance-stop", type=float, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
+    command.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code that the model's public segmenter brings"
+    )
     command.add_argument("--device", default="cpu")
     command.add_argument(
         "--precision",

@@ -31,9 +31,9 @@ def load_with_processor(
     """
     try:
         with LOADING_LOCK:
-            model = model_class.from_pretrained(str(source), use_safetensors=True, **options)
-        return model, processor_class.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
+            model = model_class.from_pretrained(str(source), use_safetensors=True, trust_remote_code=False, **options)
+        return model, processor_class.from_pretrained(str(source), trust_remote_code=False)
+    except (ImportError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{source} is no {task} model of transformers in safetensors: {reason}") from None
 

@@ -48,7 +48,8 @@ def caption(
     images = tables.scan_kept(pins.path, kept.path, ["pin_id", "image", "title", "description", "alt_text"])
     workers = Workers(count=caption.workers, threads=engine.threads, batch_size=caption.batch_size)
     frame = caption_pins(images, captioner.path, workers)
-    rows = tables.write(captions.path, stream_captions(frame, len(split_of)), tables.CAPTIONS)
+    counts = Counter({"asked_again": 0, "unusable": 0})
+    rows = tables.write(captions.path, stream_captions(frame, len(split_of), counts), tables.CAPTIONS)
     seconds = time.perf_counter() - clock
 
     texts = tables.read(captions.path).to_pylist()
@@ -59,6 +60,7 @@ def caption(
         "by_source": dict(Counter(row["source"] for row in texts)),
         "words_by_source": compute_mean_words(texts),
         "different_generated": len(set(generated.values())),
+        **counts,
         "seconds": seconds,
         "pins_per_second": len(split_of) / seconds,
     }

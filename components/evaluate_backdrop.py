@@ -45,7 +45,7 @@ def evaluate_backdrop(
     products = load_product_pins(*tables, splits=params.splits, count=params.products)
     real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins)
     scene_judges = Judges.load(judges.path)
-    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
+    pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     by_stage, by_scene, images = score_stages(
         pipeline,
         base.path,

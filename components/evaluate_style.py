@@ -54,7 +54,7 @@ def evaluate_style(
     values: dict[str, Any] = {**scorer.compute_judge_accuracies()}
     judged = time.perf_counter()
     plan = load_style_plan(params, **tables)
-    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
+    pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     images = generate_trials(pipeline, plan, params.sampling, layers=params.layers, centre_pull=params.typical)
     generated = time.perf_counter()
     scores, features = scorer.score_trials(pipeline, plan, images, read_kept_splits(pins.path, kept.path))

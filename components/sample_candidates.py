@@ -56,7 +56,7 @@ def sample_candidates(
     params, clock, sources = sample_candidates, time.perf_counter(), (pins.path, kept.path, masks.path, captions.path)
     products = load_product_pins(*sources, splits=params.splits, count=params.products)
     originals = {pin.pin_id: pin.image for pin in products}
-    pipeline = CanvasPipeline.from_pretrained(canvas.path).to(default_device())
+    pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     pipeline.merge_lora()
     scenes = list_scenes(truth.path)
     items, requests = candidate_images.build_candidate_requests(products, backgrounds.prompts, scenes, params.seeds)

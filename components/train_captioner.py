@@ -26,7 +26,7 @@ def train_captioner(
 ) -> None:
     """Train the captioner on the train split, and score its captions of the held-out splits."""
     from canvas.captioner.captions import load_captioned_pins
-    from canvas.captioner.model import load_captioner
+    from canvas.captioner.model import load_public_captioner
     from canvas.captioner.table import caption_images
     from canvas.captioner.training import fit_captioner
     from canvas.device import default_device
@@ -38,7 +38,7 @@ def train_captioner(
     values: dict[str, object] = {}
     curve: list[tuple[int, float]] = []
     if params.init_from is not None:
-        captioner = load_captioner(params.init_from, params.asking)
+        captioner = load_public_captioner(params.init_from, params.asking)
         captioner.model.to(default_device())
     else:
         train_captions = {pin_id: pin.caption for pin_id, pin in captioned.items() if pin.split == "train"}

@@ -36,7 +36,7 @@ class CaptioningSpec:
 class CaptionerTrainingSpec(TrainableParams):
     """Where the captioner comes from, how it is trained and how it is scored."""
 
-    init_from: str | None  # path or hub id of a transformers image-text-to-text model, used as it is; null: train one
+    init_from: str | None  # path or hub id OWNER/NAME@REVISION of a public captioner, used as it is; null: train one
     asking: CaptioningSpec  # how it is prompted
     decoder: DecoderSpec | None  # null with init_from, as are train and drop
     drop: PartialShare | None  # of the image features is withheld in training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,22 +24,34 @@ OWNER_COLUMNS = ("pin_id", "title", "description", "alt_text")
 
 
 def caption_pins(pins: daft.DataFrame, captioner: Path, workers: Workers) -> daft.DataFrame:
-    """Return OWNER_COLUMNS and `generated` captions of a frame that has them and `image`; lazy, in its order."""
+    """Return OWNER_COLUMNS, `generated` captions ("": unusable) and whether they were asked for again (`asked_again`).
+
+    Of a frame that has OWNER_COLUMNS and `image`; lazy, in its order.
+    """
 
     def load_predictor() -> Predictor:
         model = load_captioner(captioner)
         model.model.to(default_device())
-        return lambda images: [{"generated": caption} for caption in model.generate_captions(images)]
+        return lambda images: [
+            {"generated": answer.caption, "asked_again": answer.asked_again} for answer in model.answer(images)
+        ]
 
-    return predict_columns(pins, load_predictor, pa.schema([("generated", pa.string())]), workers, keep=OWNER_COLUMNS)
+    schema = pa.schema([("generated", pa.string()), ("asked_again", pa.bool_())])
+    return predict_columns(pins, load_predictor, schema, workers, keep=OWNER_COLUMNS)
 
 
-def stream_captions(frame: daft.DataFrame, total: int) -> Iterator[pa.RecordBatch]:
-    """Evaluate the frame that `caption_pins` makes of `total` pins: rows of tables.CAPTIONS, a source each."""
+def stream_captions(frame: daft.DataFrame, total: int, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Evaluate the frame that `caption_pins` makes of `total` pins: rows of tables.CAPTIONS, a source each.
+
+    `counts` grows by the pins that were asked for again, and by those whose answers were unusable.
+    """
     for batch in tables.stream_batches(frame, total, "caption"):
+        pins = batch.to_pylist()
+        counts["asked_again"] += sum(pin["asked_again"] for pin in pins)
+        counts["unusable"] += sum(not pin["generated"] for pin in pins)
         rows = [
             {"pin_id": pin["pin_id"], "source": source, "caption": text}
-            for pin in batch.to_pylist()
+            for pin in pins
             for source, text in iterate_texts(pin)
         ]
         yield pa.RecordBatch.from_pylist(rows, tables.CAPTIONS)

@@ -31,6 +31,7 @@ from canvas.inference.product import Frame, Product, build_product
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
+from canvas.segmenter.matting import find_remote_code
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
@@ -287,14 +288,25 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         attach_adapters(self.unet, directory)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, **kwargs: Any) -> CanvasPipeline:
+    def from_pretrained(
+        cls, directory: str | Path, *, trust_remote_code: bool = False, **kwargs: Any
+    ) -> CanvasPipeline:
         """Load the pipeline in a directory that `save_pretrained` wrote.
 
+        Args:
+            trust_remote_code: Whether Python code that a public segmenter brought with it may run.
+
         Raises:
-            ValueError: The directory holds none.
+            ValueError: The directory holds none, or one that brings code, which is not trusted.
         """
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
+        code = find_remote_code(Path(directory) / "segmenter")
+        if code and not trust_remote_code:
+            raise ValueError(
+                f"the segmenter of {directory} runs Python code of its own ({', '.join(code)}): read it, then give "
+                "--trust-remote-code, or trust_remote_code=True in Python"
+            )
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
         attach_adapters(pipeline.unet, Path(directory))
         return pipeline
@@ -317,9 +329,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment_product(self, image: Image.Image) -> Alpha:
-        background = getattr(self.segmenter.config, "background_labels", ())
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
-        segmenter = Segmenter(self.segmenter, self.segmenter_processor, background).eval()
+        segmenter = Segmenter(self.segmenter, self.segmenter_processor).eval()
         return segmenter.predict_alphas([image], edges)[0]
 
     def _sample_noise(

@@ -10,7 +10,7 @@ from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import Snapshot, fetch_snapshot
 from canvas.ranges import Natural
 from canvas.reward.spec import REWARD_FOLDER
-from canvas.segmenter.spec import EdgeSpec
+from canvas.segmenter.spec import EdgeSpec, MattingSpec
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
@@ -35,9 +35,10 @@ class PartSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmenterSource(PartSource):
-    """Where the segmenter comes from, and what of its classes is no product."""
+    """Where the segmenter comes from, and how it is read."""
 
-    background: tuple[str, ...] = ()  # classes that are no product; none of a matting model
+    background: tuple[str, ...] = ()  # classes of a semantic segmentation model that are no product
+    matting: MattingSpec | None = None  # how a matting model is read; null: a semantic segmentation model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +100,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     from canvas.denoiser.schedulers import load_scheduler
     from canvas.denoiser.unet import load_denoiser
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.segmenter.model import load_segmenter
+    from canvas.segmenter.model import load_public_segmenter
     from canvas.vae.model import load_vae
 
     sources = {
@@ -108,11 +109,14 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         if (source := getattr(parts, name)) is not None
     }
     snapshots = {name: source.fetch() for name, source in sources.items()}
-    segmenter = None
-    if parts.segmenter is not None:
-        snapshots["segmenter"] = parts.segmenter.fetch()
-        segmenter = load_segmenter(snapshots["segmenter"].folder, parts.segmenter.background)
     folders = {name: snapshot.folder for name, snapshot in snapshots.items()}
+    descriptions = {name: snapshot.describe() for name, snapshot in snapshots.items()}
+    segmenter = None
+    if (source := parts.segmenter) is not None:
+        segmenter = load_public_segmenter(
+            source.repository, source.background, source.matting, revision=source.revision, subfolder=source.subfolder
+        )
+        descriptions["segmenter"] = segmenter.network.config.source
     pipeline = CanvasPipeline(
         unet=load_denoiser(folders["denoiser"]).eval(),
         vae=load_vae(folders["vae"]).eval(),
@@ -126,7 +130,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         edge_radius=parts.edges.radius,
         edge_epsilon=parts.edges.epsilon,
         sampling=asdict(parts.sampling),
-        sources={name: snapshot.describe() for name, snapshot in snapshots.items()},
+        sources=descriptions,
     )
     pipeline.get_scheduler()
     return pipeline

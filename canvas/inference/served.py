@@ -74,7 +74,7 @@ def _load_pyfunc(path: str) -> ServedPipeline:
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
 
-    pipeline = CanvasPipeline.from_pretrained(Path(path)).to(default_device())
+    pipeline = CanvasPipeline.from_pretrained(Path(path), trust_remote_code=True).to(default_device())
     pipeline.set_precision("auto")
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline)

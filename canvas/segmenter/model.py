@@ -1,6 +1,7 @@
 """Product segmentation: images in, the opacity of the product in each pixel out.
 
-Any semantic segmentation model of transformers serves; the demo's own is a small U-Net in the same form.
+Any semantic segmentation model of transformers serves, and any matting model that `canvas.segmenter.matting` reads;
+the demo's own is a small U-Net in the same form.
 Shapes: B images, C classes, S x S the side that the network sees.
 """
 
@@ -26,10 +27,12 @@ from transformers import (
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained_weights
+from canvas.hub import Snapshot, fetch_snapshot
 from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
 from canvas.pins.masks import Alpha, apply_guided_filter
-from canvas.segmenter.spec import EdgeSpec, SegmenterTrainingSpec, UNetSpec
+from canvas.segmenter.matting import READING_FILE, MattingNetwork, load_matting_network
+from canvas.segmenter.spec import EdgeSpec, MattingSpec, SegmenterTrainingSpec, UNetSpec
 
 
 class ProductUNetConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -81,8 +84,11 @@ class Segmenter(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: PreTrainedModel, processor: Any, background: Sequence[str] = ()) -> None:
+    def __init__(self, network: PreTrainedModel, processor: Any, background: Sequence[str] | None = None) -> None:
+        """Take a network with its image processor; `background` None: the classes that it was saved with."""
         super().__init__()
+        if background is None:
+            background = getattr(network.config, "background_labels", ())
         self.network = network
         self.processor = processor
         self.size = int(processor.size.get("height") or processor.size.get("shortest_edge"))
@@ -146,34 +152,65 @@ def initialize_segmenter(spec: SegmenterTrainingSpec) -> Segmenter:
         return build_segmenter(spec.unet)
     assert spec.init_from is not None
     if spec.train is None:
-        return load_segmenter(spec.init_from, spec.background)
+        return load_public_segmenter(spec.init_from, spec.background, spec.matting)
     return load_trainable_segmenter(spec.init_from)
 
 
-def load_segmenter(source: str | Path, background: Sequence[str] | None = None) -> Segmenter:
-    """Load the segmenter at a path or hub id, in eval mode.
-
-    Args:
-        background: Classes that are no product; None: those saved with it.
+def load_segmenter(directory: str | Path) -> Segmenter:
+    """Load the segmenter that `Segmenter.save` wrote, in eval mode; a matting model's own code runs again.
 
     Raises:
-        ValueError: It is no semantic segmentation model in safetensors, or lacks a named class.
+        ValueError: The directory holds none.
     """
-    network, processor = _load_network(source)
-    if background is None:
-        background = getattr(network.config, "background_labels", ())
-    return Segmenter(network, processor, background).eval()
+    if (Path(directory) / READING_FILE).is_file():
+        network = MattingNetwork.from_pretrained(directory)
+        return Segmenter(network, AutoImageProcessor.from_pretrained(str(directory))).eval()
+    return Segmenter(*_load_network(directory)).eval()
 
 
-def load_trainable_segmenter(source: str | Path) -> Segmenter:
+def load_public_segmenter(
+    source: str,
+    background: Sequence[str] | None = (),
+    matting: MattingSpec | None = None,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+) -> Segmenter:
+    """Load a segmenter of others as it is, in eval mode; its network's `config.source` says where it came from.
+
+    Args:
+        source: A directory, or a hub id as OWNER/NAME@REVISION; where `matting` is given, an ONNX file as well.
+        background: Classes of a semantic segmentation model that are no product; None: those saved with it.
+        matting: How a matting model is read; None: it is a semantic segmentation model of transformers.
+        revision: As `fetch_snapshot` takes it.
+        subfolder: Likewise.
+
+    Raises:
+        ValueError: It cannot be fetched, is no such model in safetensors or ONNX, or lacks a named class.
+    """
+    if matting is None:
+        snapshot = fetch_snapshot(source, revision=revision, subfolder=subfolder)
+        return Segmenter(*_load_public_network(snapshot), background).eval()
+    network, image_format = load_matting_network(source, matting, revision=revision, subfolder=subfolder)
+    return Segmenter(network, SegformerImageProcessor(**image_format), background).eval()
+
+
+def load_trainable_segmenter(source: str) -> Segmenter:
     """Load the segmenter at a path or hub id with a new last layer of one class, product; in train mode."""
-    return Segmenter(*_load_network(source, num_labels=1, ignore_mismatched_sizes=True)).train()
+    network, processor = _load_public_network(fetch_snapshot(source), num_labels=1, ignore_mismatched_sizes=True)
+    return Segmenter(network, processor, ()).train()
 
 
 def make_square_tensor(image: Image.Image, side: int) -> torch.Tensor:
     """Return the whole image as a square, RGB on white, uint8 [3, side, side]."""
     resampling = Image.Resampling.BOX if min(image.size) > side else Image.Resampling.BICUBIC
     return torch.from_numpy(np.array(composite_on_white(image).resize((side, side), resampling))).permute(2, 0, 1)
+
+
+def _load_public_network(snapshot: Snapshot, **options: object) -> tuple[PreTrainedModel, Any]:
+    network, processor = _load_network(snapshot.folder, **options)
+    network.config.source = snapshot.describe()
+    return network, processor
 
 
 def _load_network(source: str | Path, **options: object) -> tuple[PreTrainedModel, Any]:

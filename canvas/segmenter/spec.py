@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -39,11 +39,25 @@ class EdgeSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MattingSpec:
+    """How a public model is read that puts out one map, how much of each pixel is product, and no classes."""
+
+    output: Literal["logits", "opacity"]  # what its map holds; opacity is 0..1
+    map: Literal["first", "last"]  # which of several maps is the result: BiRefNet's last, ISNet's first
+    file: str | None  # the ONNX file of the repository; null: a model of transformers, or of its own code
+    image_size: Count | None  # side in pixels of the square that images are resized to
+    image_mean: tuple[float, float, float] | None  # of each channel, 0..1
+    image_std: tuple[float, float, float] | None  # null, as image_size and image_mean: as the repository says
+    trust_remote_code: bool  # whether Python code that lies beside the weights may run: read it first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SegmenterTrainingSpec(TrainableParams):
     """Where the segmenter comes from, how it is trained and how it is scored."""
 
-    init_from: str | None  # path or hub id of a transformers semantic segmentation model; null: the U-Net below
+    init_from: str | None  # path or hub id OWNER/NAME@REVISION of a public segmenter; null: the U-Net below
     background: tuple[str, ...]  # classes of an untrained init_from model that are no product
+    matting: MattingSpec | None  # how a matting model is read; null: init_from is a semantic segmentation model
     unet: UNetSpec | None  # null with init_from
     augment: AugmentSpec | None  # null with train: null
     threshold: Share  # alpha from which a pixel is product, when scored
@@ -60,4 +74,9 @@ class SegmenterTrainingSpec(TrainableParams):
             raise ValueError(
                 f"train_segmenter.background is {list(self.background)}: training replaces the classes by one, "
                 "product; give [] or set train and augment to null"
+            )
+        if self.matting is not None and (self.init_from is None or self.train is not None or self.background):
+            raise ValueError(
+                "train_segmenter.matting reads a model as it is: name it in init_from, set train and augment to null "
+                "and background to []"
             )

@@ -59,10 +59,10 @@ def score_stages(
     Returns:
         Metrics by stage; and of the last stage scene accuracy by scene and the images, pin by pin.
     """
-    network, side = pipeline.segmenter, choose_view_side(frame_side)
+    side = choose_view_side(frame_side)
     scorer = background_scores.BackgroundScorer(
         judges=judges,
-        segmenter=Segmenter(network, pipeline.segmenter_processor, network.config.background_labels).eval(),
+        segmenter=Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval(),
         edges=EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"]),
         seam_side=frame_side,
         seam_reach=spec.seam_reach,

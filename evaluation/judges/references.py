@@ -16,7 +16,7 @@ from PIL import Image
 from canvas.hub import fetch_snapshot
 from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
-from canvas.segmenter.model import Segmenter, load_segmenter
+from canvas.segmenter.model import Segmenter, load_public_segmenter
 from evaluation.judges.spec import ReferenceSegmenterSpec, ReferenceSpec
 
 PINNED_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
@@ -57,7 +57,7 @@ class TextImageReference:
 
 def load_reference_segmenter(spec: ReferenceSegmenterSpec) -> Segmenter:
     """Load the reference segmenter. Raises `ValueError` if it cannot be fetched or is not the one that was pinned."""
-    return load_segmenter(fetch_pinned(spec, "segmenter"), spec.background or None)
+    return load_public_segmenter(str(fetch_pinned(spec, "segmenter")), spec.background or None)
 
 
 def load_reference_text_image(spec: ReferenceSpec) -> TextImageReference:

@@ -1,16 +1,18 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from canvas.captioner.model import build_captioner
+from canvas.captioner.model import Captioner, build_captioner
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
 from canvas.captioner.training import train_tokenizer
 from canvas.pins import tables
 from canvas.pins.images import decode_image
 from components.caption import caption
 from lifecycle.declare.stage import Input, Output
+from tests.canvas.captioner.test_public import build_idefics3
 from tests.components.mugs import tiny, write_catalogue
 
 
@@ -52,6 +54,8 @@ def test_every_text_of_a_kept_pin_with_its_source(data, tmp_path):
     assert figures["by_source"]["description"] == 17
     assert figures["by_source"]["title"] == 16
     assert figures["rows"] == len(rows)
+    assert figures["asked_again"] == 0
+    assert figures["unusable"] == 17 - figures["by_source"].get("generated", 0)
     assert figures["pins_per_second"] > 0
     assert {"train", "unseen_view", "unseen_product"} <= figures.keys()
     assert decode_image((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
@@ -62,6 +66,20 @@ def test_the_same_pins_give_the_same_bytes(data, tmp_path):
         run(data, tmp_path / name)
     parts = [(tmp_path / name / "captions" / "part-00000.parquet").read_bytes() for name in "ab"]
     assert parts[0] == parts[1]
+
+
+def test_answers_without_the_form_are_asked_for_again_and_counted(data, tmp_path):
+    torch.manual_seed(0)
+    model, processor = build_idefics3()
+    asking = CaptioningSpec(prompt="Name the product.", max_tokens=3)
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("captioner"))
+    Captioner(model.eval(), processor, asking).save(tmp_path / "data" / "captioner")
+    figures = run(tmp_path / "data", tmp_path / "out", batch_size=5)
+    assert figures["asked_again"] == 17
+    assert figures["unusable"] == 17
+    assert "generated" not in figures["by_source"]
+    assert figures["by_source"]["alt"] == 17
+    assert decode_image((tmp_path / "out" / "sheet.png").read_bytes()).width > 500
 
 
 def test_sizes_below_one_are_refused():

@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from canvas.segmenter.model import load_segmenter
+from canvas.segmenter.model import load_public_segmenter, load_segmenter
 from components.train_segmenter import train_segmenter
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.canvas.matting_repositories import READING
 from tests.components.mugs import Log, tiny, write_catalogue
 
 
@@ -64,9 +67,27 @@ def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
     figures = run(data, tmp_path / "out", **as_it_is)
     assert (tmp_path / "out" / "losses.csv").read_text() == "step,loss\n"
     assert "images_per_second" not in figures
-    before, after = load_segmenter(segformer, ["wall"]), load_segmenter(tmp_path / "out" / "model")
+    before, after = load_public_segmenter(segformer, ["wall"]), load_segmenter(tmp_path / "out" / "model")
     for name, tensor in before.state_dict().items():
         assert torch.equal(tensor, after.state_dict()[name])
+
+
+def test_a_matting_model_is_used_as_it_is(data, tmp_path):
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1, 3, 1, 1], [4.0, -2.0, -2.0])
+    maps = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, 32, 32])
+        for name, channels in (("image", 3), ("map", 1))
+    ]
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["map"])]
+    graph = helper.make_graph(nodes, "redness", maps[:1], maps[1:], [weight])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "red.onnx"
+    )
+    as_it_is = {"init_from": str(tmp_path / "red.onnx"), "unet": None, "augment": None, "train": None}
+    matting = READING | {"image_mean": [0.7, 0.5, 0.5], "image_std": [0.1, 0.1, 0.1]}
+    figures = run(data, tmp_path / "out", **as_it_is, matting=matting)
+    assert figures["unseen_view"]["iou"] > 0.5
+    assert load_segmenter(tmp_path / "out" / "model").size == 32
 
 
 def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
@@ -95,6 +116,7 @@ def test_a_catalogue_without_truth_needs_a_checkpoint(tmp_path, segformer):
         ({"train": None}, "give both train and augment"),
         ({"train": None, "augment": None}, "a U-Net from scratch needs training"),
         ({"background": ["wall"]}, "training replaces the classes"),
+        ({"matting": READING}, "matting reads a model as it is"),
     ],
 )
 def test_settings_that_would_be_ignored_are_refused(changes, named):

@@ -21,8 +21,10 @@ from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
+from canvas.segmenter.spec import MattingSpec
 from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
+from tests.canvas.matting_repositories import READING, write_custom_repository, write_graph
 from tests.canvas.public_models import write_clip
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
@@ -76,6 +78,7 @@ def write_parts(repository: Path, file: Path, **changes: Any) -> Path:
         if isinstance(source, dict) and "repository" in source:
             values[name] = {"repository": str(repository), "subfolder": name.replace("denoiser", "unet")}
     values["sampling"] |= {"steps": 3}
+    values["segmenter"] = None
     YAML().dump(values | changes, file)
     return file
 
@@ -206,8 +209,79 @@ def test_weights_without_safetensors_are_refused(repository: Path, tmp_path: Pat
         load_text_tower(folder, repository / "tokenizer")
 
 
+def build_photograph() -> Image.Image:
+    """A red square on green."""
+    pixels = np.full((64, 64, 3), (20, 90, 30), np.uint8)
+    pixels[16:48, 16:48] = (220, 40, 40)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def redness() -> torch.nn.Conv2d:
+    """A network whose map is high where an image is red."""
+    layer = torch.nn.Conv2d(3, 1, 3, padding=1)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    layer.weight.data[0, :, 1, 1] = torch.tensor([4.0, -2.0, -2.0])
+    return layer
+
+
+@pytest.mark.usefixtures("modules_cache")
+def test_segmenter_with_code_of_its_own_needs_leave(
+    repository: Path, redness: torch.nn.Conv2d, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = write_custom_repository(tmp_path / "net", [redness])
+    source: dict[str, Any] = {"repository": str(net), "matting": {**READING}}
+    file = write_parts(repository, tmp_path / "parts.yaml", segmenter=source)
+    assert main(["assemble", "--from", str(file), "--out", str(tmp_path / "model")]) == 1
+    assert "read it, then set matting.trust_remote_code to true" in capsys.readouterr().err
+    source["matting"]["trust_remote_code"] = True
+    file = write_parts(repository, tmp_path / "parts.yaml", segmenter=source)
+    assert main(["assemble", "--from", str(file), "--out", str(tmp_path / "model")]) == 0
+    assert f"segmenter: {net}, licence: mit" in capsys.readouterr().out
+
+    build_photograph().save(tmp_path / "mug.png")
+    arguments = ["generate", "--model", str(tmp_path / "model"), "--product", str(tmp_path / "mug.png")]
+    arguments += ["--prompt", "mug", "--candidates", "1", "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "configuration_tiny.py, modeling_tiny.py" in error
+    assert error.count("\n") == 1
+    assert main([*arguments, "--trust-remote-code"]) == 0
+    assert "cut out by its segmenter" in capsys.readouterr().err
+
+
+def test_onnx_segmenter_comes_back_with_the_model(repository: Path, redness: torch.nn.Conv2d, tmp_path: Path) -> None:
+    matting = READING | {"image_size": 32, "image_mean": [0.7, 0.5, 0.5], "image_std": [0.1, 0.1, 0.1]}
+    source = {"repository": str(write_graph(tmp_path / "red.onnx", redness)), "matting": matting}
+    pipeline = assemble_public_parts(read_public_parts(write_parts(repository, tmp_path / "p.yaml", segmenter=source)))
+    pipeline.save_pretrained(tmp_path / "model")
+    again = CanvasPipeline.from_pretrained(tmp_path / "model").to("cpu")
+    before, after = (made(build_photograph(), "mug", seed=3) for made in (pipeline, again))
+    assert before.product.origin == "segmenter"
+    assert 0.2 < (before.product.alpha > 0.5).mean() < 0.3
+    np.testing.assert_array_equal(before.images[0], after.images[0])
+
+
+def test_unknown_key_of_a_matting_model_is_named(repository: Path, tmp_path: Path) -> None:
+    source = {"repository": str(repository), "matting": READING | {"trust_remote": True}}
+    with pytest.raises(ValueError, match=r"segmenter\..*trust_remote"):
+        read_public_parts(write_parts(repository, tmp_path / "parts.yaml", segmenter=source))
+
+
 def test_shipped_profile_is_read() -> None:
-    assert read_public_parts(PROFILE).denoiser.repository.endswith("inpainting-0.1")
+    parts = read_public_parts(PROFILE)
+    assert parts.denoiser.repository.endswith("inpainting-0.1")
+    assert parts.segmenter is not None
+    assert parts.segmenter.matting == MattingSpec(
+        output="logits",
+        map="last",
+        file="onnx/model.onnx",
+        image_size=1024,
+        image_mean=(0.485, 0.456, 0.406),
+        image_std=(0.229, 0.224, 0.225),
+        trust_remote_code=False,
+    )
 
 
 def test_reward_is_a_part_that_chooses(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,13 @@ from safetensors.torch import load_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from canvas.features.imagenet import load_pretrained_trunk
-from canvas.segmenter.model import build_segmenter, load_segmenter, load_trainable_segmenter, make_square_tensor
+from canvas.segmenter.model import (
+    build_segmenter,
+    load_public_segmenter,
+    load_segmenter,
+    load_trainable_segmenter,
+    make_square_tensor,
+)
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 from lifecycle.declare.params import read_section
 
@@ -91,7 +97,7 @@ def test_the_saved_trunk_is_the_pretrained_one(tmp_path):
 
 
 def test_log_odds_of_named_classes_are_those_of_the_softmax(segformer):
-    segmenter = load_segmenter(segformer, ["wall", "floor"])
+    segmenter = load_public_segmenter(str(segformer), ["wall", "floor"])
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = segmenter.network(pixel_values=(pixels - segmenter.mean) / segmenter.std).logits
@@ -101,14 +107,14 @@ def test_log_odds_of_named_classes_are_those_of_the_softmax(segformer):
 
 
 def test_the_background_is_kept_with_the_model(segformer, tmp_path):
-    load_segmenter(segformer, ["wall", "floor"]).save(tmp_path / "model")
+    load_public_segmenter(str(segformer), ["wall", "floor"]).save(tmp_path / "model")
     again = load_segmenter(tmp_path / "model")
     assert again.background_classes == [0, 2]
     assert SegformerForSemanticSegmentation.from_pretrained(tmp_path / "model").config.num_labels == 3
 
 
 def test_a_checkpoint_to_tune_gets_one_class_and_learns_all_of_itself(segformer):
-    segmenter = load_trainable_segmenter(segformer)
+    segmenter = load_trainable_segmenter(str(segformer))
     logits = segmenter(torch.rand(2, 3, 64, 64))
     assert logits.shape == (2, 1, 64, 64)
     logits.mean().backward()
@@ -127,13 +133,13 @@ def test_a_checkpoint_to_tune_gets_one_class_and_learns_all_of_itself(segformer)
 )
 def test_wrong_background_classes_are_named(segformer, background, named):
     with pytest.raises(ValueError, match=named):
-        load_segmenter(segformer, background)
+        load_public_segmenter(str(segformer), background)
 
 
 def test_a_background_for_a_model_of_one_class_is_refused(tmp_path):
     build_segmenter(SPEC).save(tmp_path / "model")
     with pytest.raises(ValueError, match=r"background classes \['wall'\] are given"):
-        load_segmenter(tmp_path / "model", ["wall"])
+        load_public_segmenter(str(tmp_path / "model"), ["wall"])
 
 
 def test_pickled_weights_and_missing_models_are_refused(segformer, tmp_path):
@@ -141,9 +147,11 @@ def test_pickled_weights_and_missing_models_are_refused(segformer, tmp_path):
     model = SegformerForSemanticSegmentation.from_pretrained(segformer)
     model.config.save_pretrained(pickled)
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
-    for source in (pickled, tmp_path / "nothing"):
+    for load in (load_segmenter, load_public_segmenter):
         with pytest.raises(ValueError, match="is no semantic segmentation model of transformers in safetensors"):
-            load_segmenter(source, ["wall"])
+            load(str(pickled))
+    with pytest.raises(ValueError, match="neither a directory nor a hub id"):
+        load_public_segmenter(str(tmp_path / "nothing"))
 
 
 def test_an_image_size_that_the_trunk_cannot_halve_is_refused():
