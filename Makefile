@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
 
-.PHONY: help demo data test lint docs graph plan kfp-local bench rate ui lock clean
+.PHONY: help demo data test lint docs graph plan kfp-local bench gpu gpu-wheels rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -42,14 +42,21 @@ docs: .venv/installed  ## Build the pages of docs/ into site/
 graph: .venv/installed  ## Write dvc.yaml, pipelines/compiled/ and docs/params.md from the stages
 	python -m pipelines graph
 
-plan: .venv/installed  ## What the full-size system needs: parameters, memory, bytes
-	python -m pipelines.plan
+plan: PROFILE = canvas-xl
+plan: .venv/installed  ## What the run of PROFILE (canvas-xl) needs: memory, hours, bytes; refuses what cannot fit
+	python -m pipelines.plan --profile $(PROFILE) $(if $(GPU_MEMORY),--gpu-memory $(GPU_MEMORY))
 
 kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this machine
 	python -m pipelines local --profile $(PROFILE)
 
 bench: data  ## Measure speeds and qualities (bench/); needs a finished demo (make demo) first
 	python -m bench
+
+gpu:  ## Measure this machine's GPU in ten minutes: reports/gpu/gpu.json and gpu.png; needs torch and transformers
+	python3 -m bench.gpu
+
+gpu-wheels: .venv/installed  ## Gather the pure-Python wheels that `make gpu` needs on a machine without a network
+	python -m bench.gpu.wheels
 
 rate: .venv/installed  ## Let RATERS compare images in MLflow, on loopback, until Ctrl-C
 	python -m lifecycle rate $(RATERS)

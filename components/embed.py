@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from canvas.pins.engine import Engine
 from canvas.ranges import Count
+from canvas.train.spec import Precision
 from components.artifacts import Clip, Embeddings, Kept, Pins, Uve
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
@@ -14,6 +15,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, stage
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedParams:
     batch_size: Count  # images at once
+    precision: Precision  # of both networks; vectors are float32
     workers: Count | None  # processes that each hold the models; null: the engine's own, in its threads
 
 
@@ -37,7 +39,7 @@ def embed(
     start_engine(engine)
     clock = time.perf_counter()
     workers = Workers(count=embed.workers, threads=engine.threads, batch_size=embed.batch_size)
-    rows = embed_kept_pins(pins.path, kept.path, uve.path, clip.path, workers)
+    rows = embed_kept_pins(pins.path, kept.path, uve.path, clip.path, workers, embed.precision)
     written = tables.write(embeddings.path, rows, tables.EMBEDDINGS)
     seconds = time.perf_counter() - clock
     if not written:

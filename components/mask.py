@@ -11,6 +11,7 @@ from canvas.pins.engine import Engine, start_engine
 from canvas.pins.masks import MaskLimits
 from canvas.ranges import Count
 from canvas.segmenter.spec import EdgeSpec
+from canvas.train.spec import Precision
 from components.artifacts import Kept, Masks, Pins, Segmenter, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
@@ -19,6 +20,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 class MaskParams:
     limits: MaskLimits
     batch_size: Count  # images at once
+    precision: Precision  # of the segmenter; mattes are float32
     workers: Count | None  # processes that each hold the segmenter; null: the engine's own, in its threads
     sheet_each: Count  # pins on each half of the sheet: best and worst
 
@@ -51,7 +53,7 @@ def mask(
     split_of = tables.read_kept_splits(pins.path, kept.path)
     images = tables.scan_kept(pins.path, kept.path, ["pin_id", "image"])
     workers = Workers(count=mask.workers, threads=engine.threads, batch_size=mask.batch_size)
-    frame = segment_pins(images, segmenter.path, mask.limits, edges, workers)
+    frame = segment_pins(images, segmenter.path, mask.limits, edges, workers, mask.precision)
     rows = tables.write(masks.path, tables.stream_batches(frame, len(split_of), "mask"), tables.MASKS)
     seconds = time.perf_counter() - clock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec, UNetSpec
+from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
@@ -17,6 +18,7 @@ def train_base(
     sample_sheet: SheetSpec,
     denoiser: UNetSpec,
     diffusion: DiffusionSpec,
+    frames: FrameSpec,
     shards: Input[Shards],
     vae: Input[Vae],
     model: Output[BaseModel],
@@ -44,7 +46,7 @@ def train_base(
     unet = build_denoiser(
         denoiser,
         latent_channels=trainer.vae.config["latent_channels"],
-        sample_size=trainer.vae.config["sample_size"] // get_scale_factor(trainer.vae),
+        sample_size=frames.side // get_scale_factor(trainer.vae),
         text_width=rows.get_shape("text_states")[-1],
         pooled_width=rows.get_shape("text_pooled")[-1],
     )

@@ -43,12 +43,14 @@ class Toleration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineClass:
-    """What a pod of this class gets. `shared_memory` sizes /dev/shm (null: the node's 64 MiB)."""
+    """What a pod of this class gets. `shared_memory` sizes /dev/shm (null: the node's 64 MiB); `gpu_memory` is what
+    each GPU has, for `make plan`."""
 
     cpu: str
     memory: str
     gpus: int
     accelerator: str | None
+    gpu_memory: str | None
     shared_memory: str | None
     node_selector: dict[str, str]
     tolerations: tuple[Toleration, ...]
@@ -62,6 +64,16 @@ class MachineClass:
     @property
     def memory_bytes(self) -> float:
         return parse_quantity(self.memory)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRun:
+    """What `make plan` takes the run of a profile to be."""
+
+    gpus: int  # that train a denoiser
+    gpu_memory: str  # of each of them
+    pins: int  # in the shards
+    vectors: int  # pins that are embedded and clustered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +99,7 @@ class Cluster:
     secrets: tuple[Secret, ...]
     volumes: tuple[Volume, ...]
     machines: Machines
+    runs: dict[str, PlannedRun]
 
 
 def read_cluster(path: Path) -> Cluster:
@@ -100,11 +113,12 @@ def read_cluster(path: Path) -> Cluster:
         raise ValueError(f"{path}: {error}") from None
     for name in Machines.__dataclass_fields__:
         machine: MachineClass = getattr(cluster.machines, name)
-        if (machine.gpus > 0) != (machine.accelerator is not None):
-            raise ValueError(
-                f"{path}: machine class {name!r} has gpus {machine.gpus} and accelerator {machine.accelerator!r}: "
-                "give both or neither (0 and null)"
-            )
+        for key in ("accelerator", "gpu_memory"):
+            if (machine.gpus > 0) != ((value := getattr(machine, key)) is not None):
+                raise ValueError(
+                    f"{path}: machine class {name!r} has gpus {machine.gpus} and {key} {value!r}: "
+                    "give both or neither (0 and null)"
+                )
     return cluster
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
-from canvas.denoiser.batch import DenoiserBatch
 from canvas.denoiser.process import build_process
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
 from canvas.denoiser.unet import UNetCondition, build_inpaint_input, run_unet
 from canvas.train.draws import Draws
 from canvas.vae.model import LatentScale
+
+if TYPE_CHECKING:  # it reads tables
+    from canvas.denoiser.batch import DenoiserBatch
 
 
 @dataclass

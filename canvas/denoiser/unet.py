@@ -116,8 +116,13 @@ def load_denoiser(source: str | Path) -> UNet2DConditionModel:
 def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], source: str) -> None:
     for key, expected in config.items():
         value = unet.config[key]
-        if key == "sample_size" or (key == "in_channels" and value == count_inpaint_channels(config["out_channels"])):
+        if key == "in_channels" and value == count_inpaint_channels(config["out_channels"]):
             continue
+        if key == "sample_size" and value != expected:
+            raise ValueError(
+                f"{source!r} has sample_size {value}, frames.side gives {expected} latent cells: set frames.side to "
+                f"{value} times the autoencoder's pixels a cell, or take weights of that size"
+            )
         if isinstance(expected, tuple):
             value = (value,) * len(expected) if isinstance(value, int) else tuple(value)
         if key == "transformer_layers_per_block":  # only levels with attention use theirs

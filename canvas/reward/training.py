@@ -27,6 +27,7 @@ from canvas.reward.product_views import (
     load_product_views,
 )
 from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec
+from canvas.train.data import PrefetchedBatches
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 
@@ -120,7 +121,7 @@ def fit_reward(
     if human is not None:
         batches = MixedBatches(synthetic, HumanBatches(human.train, words=synthetic.words), params.human_share)
     objective = RewardObjective(params.absolute_weight, params.background_weight)
-    result = fit(network, objective, batches, spec, checkpoints=checkpoints, log=log)
+    result = fit(network, objective, PrefetchedBatches(batches), spec, checkpoints=checkpoints, log=log)
     if human is None:
         network.register_to_config(backgrounds=list_common_backgrounds(synthetic))
     return network.eval(), result

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from canvas.device import default_device
 from canvas.pins import tables
@@ -20,19 +23,32 @@ from canvas.pins.masks import (
 from canvas.pins.workers import Predictor, Workers, predict_columns
 from canvas.segmenter.model import load_segmenter
 from canvas.segmenter.spec import EdgeSpec
+from canvas.train.precision import autocast, choose_autocast_dtype
+from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
     import daft
 
 
 def segment_pins(
-    pins: daft.DataFrame, segmenter: Path, limits: MaskLimits, edges: EdgeSpec, workers: Workers
+    pins: daft.DataFrame,
+    segmenter: Path,
+    limits: MaskLimits,
+    edges: EdgeSpec,
+    workers: Workers,
+    precision: Precision,
 ) -> daft.DataFrame:
     """Return the columns of tables.MASKS for a frame with `pin_id` and `image`; lazy, in its order."""
 
     def load_predictor() -> Predictor:
-        model = load_segmenter(segmenter).to(default_device())
-        return lambda images: [build_mask_row(alpha, limits) for alpha in model.predict_alphas(images, edges)]
+        device = default_device()
+        model, dtype = load_segmenter(segmenter).to(device), choose_autocast_dtype(device, precision)
+
+        def predict_masks(images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+            with autocast(dtype, device):
+                return [build_mask_row(alpha, limits) for alpha in model.predict_alphas(images, edges)]
+
+        return predict_masks
 
     return predict_columns(pins, load_predictor, tables.MASKS, workers)
 

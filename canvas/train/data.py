@@ -10,6 +10,8 @@ from typing import Generic, Protocol, TypeVar, cast
 import numpy as np
 import torch
 
+from canvas.device import default_device
+
 Batch = Mapping[str, torch.Tensor | list[str]]
 """Columns of equal length. `pin_id`, a list of str, is always among them."""
 
@@ -31,6 +33,17 @@ def move_batch(batch: B, device: torch.device, channels_last: bool = False) -> B
                 column = column.contiguous(memory_format=torch.channels_last)
             moved[name] = column
     return cast(B, moved)
+
+
+def pin_batch(batch: B) -> B:
+    """Return `batch` in page-locked memory, from which a GPU copies while it computes; as it is without a GPU."""
+    if not torch.cuda.is_available():
+        return batch
+    with torch.cuda.device(
+        default_device()
+    ):  # a thread's own is the first GPU, which has the memory of its ranks alone
+        pinned = {name: x.pin_memory() if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+    return cast(B, pinned)
 
 
 def get_local_batch_size(batch_size: int, world: int) -> int:
@@ -126,7 +139,8 @@ class TensorBatches(Generic[B]):
 
 
 class PrefetchedBatches(Generic[B]):
-    """`batches` read one step ahead on a thread, for data that is slow to read or decode."""
+    """`batches` read one step ahead on a thread, for data that is slow to read or decode, in page-locked memory where
+    there is a GPU."""
 
     def __init__(self, batches: Batches[B]) -> None:
         self._batches = batches
@@ -137,7 +151,10 @@ class PrefetchedBatches(Generic[B]):
         if self._ahead is not None and self._ahead[0] == (step, rank, world):
             batch = self._ahead[1].result()
         else:
-            batch = self._batches(step, rank, world)
+            batch = self._read(step, rank, world)
         following = (step + 1, rank, world)
-        self._ahead = (following, self._pool.submit(self._batches, *following))
+        self._ahead = (following, self._pool.submit(self._read, *following))
         return batch
+
+    def _read(self, step: int, rank: int, world: int) -> B:
+        return pin_batch(self._batches(step, rank, world))

@@ -13,21 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from canvas.device import default_device
+from canvas.device import default_device, explain_unusable_gpu
 
 T = TypeVar("T")
 
 RANK_TIMEOUT = timedelta(hours=2)
-"""How long a rank waits for another, as for the last shard that one encodes; NCCL's ten minutes would end the run."""
+"""How long a rank waits for another, as for the last shard that one encodes; NCCL's ten minutes would end the run. Of a
+world of one, too: its group is made alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +78,34 @@ def join_world(parallel: Literal["none", "ddp", "fsdp"]) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "none" and size > 1:
         raise ValueError(f"parallel is none in a world of {size} processes: set it to ddp or fsdp, or drop torchrun")
+    if size > 1 and (reason := explain_unusable_gpu()) is not None:
+        raise ValueError(f"{size} processes would compute on the CPU: {reason}")
     device = default_device()
-    cuda = device.type == "cuda"
-    if cuda:
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if parallel == "none" or (size == 1 and parallel == "ddp"):
         yield World(0, 1, device)
         return
     is_new = not dist.is_initialized()
     if is_new:
-        backend = "nccl" if cuda else "gloo"
+        options = get_group_options(device)
         if size == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+            dist.init_process_group(**options, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         else:
-            dist.init_process_group(backend, timeout=RANK_TIMEOUT)
+            dist.init_process_group(**options)
             atexit.register(dist.destroy_process_group)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
         if is_new and size == 1:
             dist.destroy_process_group()
+
+
+def get_group_options(device: torch.device) -> dict[str, Any]:
+    """Return how the process group is made. A group that knows its device connects at once, and no barrier guesses."""
+    if device.type == "cuda":
+        return {"backend": "nccl", "timeout": RANK_TIMEOUT, "device_id": device}
+    return {"backend": "gloo", "timeout": RANK_TIMEOUT}
 
 
 def replicate_model(module: nn.Module, world: World) -> nn.Module:
@@ -133,15 +142,16 @@ def list_shard_units(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def sync_gradients(module: nn.Module, model: nn.Module, last: bool) -> Iterator[None]:
-    """Send gradients over the network in the last backward pass of an accumulated step only."""
+def sync_gradients(module: nn.Module, last: bool) -> Iterator[None]:
+    """Let DDP send gradients over the network in the last backward pass of an accumulated step only.
+
+    FSDP sends them in each: what it adds up in between is whole on every rank, in float32, which is what shards avoid.
+    """
     if isinstance(module, DistributedDataParallel) and not last:
         with module.no_sync():
             yield
-        return
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-    yield
+    else:
+        yield
 
 
 def get_full_tensor(tensor: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from canvas.train.data import B, Batches, move_batch
 from canvas.train.distributed import World, gather_weights, join_world, sync_gradients
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.ema import Averages, Snapshots
+from canvas.train.optimizers import set_learning_rate
 from canvas.train.player import Adversary, M, Objective, build_players, compute_learning_rate_factor
 from canvas.train.precision import autocast, get_autocast_dtype, resolve_precision
 from canvas.train.progress import SNAPSHOTS, Progress, restore_progress, save_progress
@@ -131,13 +132,12 @@ def fit(
                     continue
                 for parameter in player.opponent_parameters:
                     parameter.requires_grad_(False)
-                for group in player.optimizer.param_groups:
-                    group["lr"] = player.learning_rate * factor
+                set_learning_rate(player.optimizer, player.learning_rate * factor)
 
                 for at, columns in enumerate(passes):
                     first = (world.rank * spec.accumulate + at) * samples
                     draws = Draws(spec.seed, step, first, samples, world.device, stream=turn)
-                    with sync_gradients(player.objective_module, player.model, last=at == spec.accumulate - 1):
+                    with sync_gradients(player.objective_module, last=at == spec.accumulate - 1):
                         with autocast(dtype, world.device):
                             loss, outputs = player.objective_module(columns, draws)
                         scaler.scale(loss / spec.accumulate).backward()

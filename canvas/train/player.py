@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from canvas.train.compiling import compile_blocks
 from canvas.train.data import B
-from canvas.train.distributed import World, match_layout, replicate_model, shard_model
+from canvas.train.distributed import World, replicate_model, shard_model
 from canvas.train.draws import Draws
+from canvas.train.optimizers import build_optimizer
 from canvas.train.precision import get_autocast_dtype
 from canvas.train.spec import TrainSpec
 
@@ -61,7 +63,7 @@ class Player:
     objective_module: nn.Module  # the model with its objective, wrapped
     parameters: dict[str, nn.Parameter]  # those that require gradients
     tensors: dict[str, torch.Tensor]  # what a checkpoint holds: `parameters` and buffers
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     learning_rate: float  # peak
     start_step: int
     opponent_parameters: list[nn.Parameter] = field(default_factory=list)
@@ -92,6 +94,10 @@ def _build_player(
     """Wrap `model`, on its device, as `spec.parallel` says, with an optimizer for what requires gradients."""
     sharded = spec.parallel == "fsdp" and not name  # a discriminator is small: it is replicated
     model.train()
+    if spec.gradient_checkpointing and not name:
+        checkpoint_blocks(model)
+    if spec.compile:
+        compile_blocks(model)  # before they are sharded, so that gathering weights stays outside of what is compiled
     if sharded:
         # FSDP2 needs contiguous parameters: only the inputs are channels_last
         shard_model(model, get_autocast_dtype(spec.precision), world)
@@ -102,8 +108,6 @@ def _build_player(
     parameters = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
     if not parameters:
         raise ValueError(f"{type(model).__name__} has nothing to train: no parameter requires a gradient")
-    if spec.compile:
-        model.compile()
     module = ObjectiveModule(model, objective)
     persistent = model.state_dict().keys()
     buffers = {key: buffer for key, buffer in model.named_buffers() if key in persistent}
@@ -113,18 +117,21 @@ def _build_player(
         objective_module=module if sharded else replicate_model(module, world),
         parameters=parameters,
         tensors={**parameters, **buffers},
-        optimizer=build_adamw(parameters, learning_rate, spec.weight_decay),
+        optimizer=build_optimizer(spec.optimizer, parameters, learning_rate, spec.weight_decay),
         learning_rate=learning_rate,
         start_step=start_step,
     )
 
 
-def build_adamw(parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Build AdamW (Loshchilov & Hutter 2019), fused; vectors (biases, norms, scales) do not decay."""
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=True)
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Let the model's blocks keep their inputs alone and run again in the backward pass (Chen et al. 2016). Raises
+    `ValueError` for a model that is none of diffusers' or cannot do it."""
+    if not getattr(model, "_supports_gradient_checkpointing", False):
+        raise ValueError(
+            f"gradient_checkpointing is true, but {type(model).__name__} cannot run its blocks again: set it to false "
+            "in train.override"
+        )
+    model.enable_gradient_checkpointing()  # type: ignore[operator]
 
 
 def compute_learning_rate_factor(spec: TrainSpec, step: int) -> float:
@@ -134,25 +141,3 @@ def compute_learning_rate_factor(spec: TrainSpec, step: int) -> float:
     if spec.schedule == "constant":
         return 1.0
     return 0.5 + 0.5 * math.cos(math.pi * (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps))
-
-
-def flatten_optimizer_state(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> dict[str, torch.Tensor]:
-    """Return the state as `<parameter>:<key>` -> tensor; a parameter that had no gradient yet has none."""
-    return {
-        f"{name}:{key}": value
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
-) -> None:
-    """Invert `flatten_optimizer_state`: a moment takes its parameter's memory format and sharding."""
-    for flat, value in tensors.items():
-        name, _, key = flat.rpartition(":")
-        parameter = parameters[name]
-        moment = value.shape == parameter.shape and key != "step"
-        optimizer.state[parameter][key] = match_layout(parameter, value) if moment else value.to(parameter.device)

@@ -12,7 +12,8 @@ import torch
 from canvas.train.checkpoint import delete_old_checkpoints, get_step_directory, read_last_checkpoint, write_checkpoint
 from canvas.train.distributed import World, gather_tensors, match_layout
 from canvas.train.ema import Averages
-from canvas.train.player import Player, flatten_optimizer_state, load_optimizer_state
+from canvas.train.optimizers import flatten_optimizer_state, load_optimizer_state
+from canvas.train.player import Player
 
 SNAPSHOTS = "ema"
 """Directory, among the checkpoints, of the averages' snapshots; these are kept for all steps."""

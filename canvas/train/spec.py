@@ -18,11 +18,12 @@ from canvas.ranges import Count, Natural, NonNegative, Positive
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
 Parallel = Literal["none", "ddp", "fsdp"]
+Optimizer = Literal["adamw", "adamw8bit"]
 
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
 
-CHANGEABLE_ON_RESUME = ("parallel", "compile", "sample_every", "checkpoint_every")
+CHANGEABLE_ON_RESUME = ("parallel", "compile", "gradient_checkpointing", "sample_every", "checkpoint_every")
 """May change when a run is resumed: they change how steps are computed or what is written, not what is trained."""
 
 ALWAYS_SUPPORTED = {"accumulate": (1,), "compile": (False,), "parallel": ("none", "ddp")}
@@ -33,11 +34,13 @@ class Override(TypedDict, total=False):
     """Shared values that differ for one training: any of these keys of `Training`."""
 
     accumulate: Count
+    optimizer: Optimizer
     schedule: Schedule
     weight_decay: NonNegative
     clip_norm: Positive | None
     precision: Precision
     channels_last: bool
+    gradient_checkpointing: bool
     compile: bool
     parallel: Parallel
     checkpoints: Count
@@ -65,12 +68,14 @@ class LoopSettings:
     """Settings of the loop that trainings share."""
 
     accumulate: Count  # forward-backward passes an optimizer step is cut into
+    optimizer: Optimizer  # adamw8bit: moments in 8 bits, by bitsandbytes or torchao, a quarter of their memory
     schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: NonNegative  # on matrices and kernels; none on biases, norms and other vectors
     clip_norm: Positive | None  # global gradient norm; null: no clipping
     precision: Precision  # of autocast; auto: bf16 where the device multiplies it; parameters stay as they are
     channels_last: bool  # memory format of 4-D tensors
-    compile: bool  # torch.compile of the model's forward
+    gradient_checkpointing: bool  # blocks of a denoiser run again in the backward pass: less memory, a third more time
+    compile: bool  # torch.compile of the blocks that a model repeats, or of its whole forward
     parallel: Parallel  # ddp and fsdp: processes share a step's samples; fsdp: its weights, too
     seed: Natural  # of first weights, batches and noise
 
@@ -145,6 +150,8 @@ class TrainSpec(LoopSettings):
             raise ValueError(
                 f"batch_size is {self.batch_size}: it must be a multiple of accumulate, which is {self.accumulate}"
             )
+        if self.optimizer == "adamw8bit" and self.parallel == "fsdp":
+            raise ValueError('optimizer is "adamw8bit", whose state cannot be sharded: set parallel to ddp or none')
         if len(set(self.ema)) != len(self.ema):
             raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
 

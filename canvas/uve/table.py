@@ -20,6 +20,8 @@ from canvas.pins import tables
 from canvas.pins.image_batches import resize_to_square
 from canvas.pins.images import Pixels, bytes_to_tensor
 from canvas.pins.workers import Predictor, Workers, predict_columns
+from canvas.train.precision import autocast, choose_autocast_dtype
+from canvas.train.spec import Precision
 from canvas.uve.model import UveModel, compute_embeddings, load_uve, pack_codes
 
 
@@ -43,17 +45,20 @@ def embed_arrays(
     return torch.cat(uve_vectors).numpy(), torch.cat(clip_vectors).numpy()
 
 
-def embed_kept_pins(pins: Path, kept: Path, uve: Path, clip: Path, workers: Workers) -> Iterator[pa.RecordBatch]:
+def embed_kept_pins(
+    pins: Path, kept: Path, uve: Path, clip: Path, workers: Workers, precision: Precision
+) -> Iterator[pa.RecordBatch]:
     """Return rows of tables.EMBEDDINGS for the kept pins, in the order of `pins` on the native runner."""
 
     def load_predictor() -> Predictor:
         model = load_uve(uve).to(default_device())
         tower = load_clip(clip / "second").eval().to(default_device())
-        side = choose_input_side(model, tower)
+        side, dtype = choose_input_side(model, tower), choose_autocast_dtype(model.device, precision)
 
         def embed_images(images: Sequence[Image.Image]) -> list[dict[str, Any]]:
             squares = [resize_to_square(image, side) for image in images]
-            vectors, clip_vectors = embed_arrays(model, tower, squares, workers.batch_size)
+            with autocast(dtype, model.device):
+                vectors, clip_vectors = embed_arrays(model, tower, squares, workers.batch_size)
             return [
                 {"uve": vector.tolist(), "uve_code": code.tobytes(), "clip": clip_vector.tolist()}
                 for vector, code, clip_vector in zip(vectors, pack_codes(vectors), clip_vectors, strict=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -22,9 +22,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.pins.image_batches import FrameBatch
-from canvas.pins.images import bytes_to_tensor
-from canvas.vae.spec import VaeSpec
+if TYPE_CHECKING:  # the denoiser's training and sampling need no tables
+    from canvas.pins.image_batches import FrameBatch
+    from canvas.vae.spec import VaeSpec
 
 INITIAL_NOISE = 0.05
 """Deviation of the posterior before training, where latents have deviation 1."""
@@ -322,6 +322,8 @@ def store_latent_statistics(vae: Vae, batches: Iterable[FrameBatch]) -> None:
     The variance includes each posterior's own; the scaling factor becomes 1. ValueError for no image, and for channels
     that never vary.
     """
+    from canvas.pins.images import bytes_to_tensor
+
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         posterior = compute_posterior(vae, bytes_to_tensor(batch["images"].to(vae.device)))

@@ -9,29 +9,33 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from components.artifacts import InpaintModel
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
-from pipelines.cluster import Cluster, read_cluster
+from pipelines.cluster import Cluster, PlannedRun, parse_quantity, read_cluster
 from pipelines.plan import durations
-from pipelines.plan.activations import Activations, measure_activations, run_denoiser
-from pipelines.plan.gpus import DecoderTraining, build_replicated_rows, build_sharded_rows, compute_decoder_gpus
+from pipelines.plan.activations import Activations
+from pipelines.plan.memory import GIB, SizeRow, count_parameters
 from pipelines.plan.profile import (
-    GIB,
     Models,
     Profile,
-    SizeRow,
     build_models,
-    compute_images_per_pass,
     count_image_prompt_parameters,
-    count_parameters,
     count_trained_parameters,
 )
 from pipelines.plan.storage import build_checkpoint_rows, build_generated_row, build_pin_rows, compute_stage_memory
+from pipelines.plan.trainings import (
+    DecoderRun,
+    DenoiserRun,
+    build_denoiser_runs,
+    list_late_stages,
+    list_misfits,
+    parse_hours,
+)
 from pipelines.project import CLUSTER
 
 Block = list[str]  # lines that stand together
@@ -77,28 +81,25 @@ def format_table(title: str, rows: Iterable[durations.Row]) -> Block:
     return [title, *(f"  {name:18}{value:>18}  {why}" for name, value, why in rows)]
 
 
-def format_gpus(profile: Profile, models: Models, gpus: int) -> Iterator[Block]:
-    """Yield what each of so many GPUs holds that train the denoiser, all of it or a LoRA."""
-    train = profile.resolve(profile.train_inpaint)
-    images = compute_images_per_pass("train_inpaint", train, gpus)
-    for title, model in (
-        ("inpainting denoiser, all weights trained", models.inpaint),
-        (f"LoRA of rank {profile.train_backdrop.lora.rank}, base frozen", models.lora),
-    ):
-        activations = measure_activations(model, partial(run_denoiser, model))
-        rows = build_sharded_rows(model, activations, images=images, gpus=gpus, averages=len(train.ema))
-        yield format_memory(title, rows, activations, images)
+def format_gpus(runs: Sequence[DenoiserRun], gpus: int) -> Iterator[Block]:
+    """Yield what each of so many GPUs holds that train the denoiser, by stage."""
+    for run in runs:
+        rows, images = run.build_memory_rows(gpus)
+        yield format_memory(f"{run.stage}, {run.title}", rows, run.activations, images)
 
 
-def format_decoder(profile: Profile, models: Models, machine_gpus: int) -> Iterator[Block]:
+def format_decoder(profile: Profile, models: Models, decoder: DecoderRun) -> Iterator[Block]:
     """Yield what each GPU of a machine holds that trains the decoder, and how long they generate what it learns on."""
-    spec, (gpus, images) = profile.train_decoder, compute_decoder_gpus(profile, machine_gpus)
-    training = DecoderTraining.build(profile, models)
-    activations = training.measure_activations()
-    rows = build_replicated_rows(training, activations, images, gpus)
-    yield format_memory(f"conditional decoder, on {gpus}", rows, activations, images)
-    sampling = durations.build_sampling_rows(spec.sampling, spec.painted_pins, spec.scored_pins, models.inpaint, gpus)
-    yield format_table("Generating latents for the decoder", sampling)
+    title = f"conditional decoder, on {decoder.gpus}"
+    yield format_memory(title, decoder.build_memory_rows(), decoder.activations, decoder.images)
+    yield format_table("Generating latents for the decoder", plan_decoder_sampling(profile, models, decoder))
+
+
+def plan_decoder_sampling(profile: Profile, models: Models, decoder: DecoderRun) -> list[durations.Row]:
+    spec = profile.train_decoder
+    return durations.build_sampling_rows(
+        spec.sampling, spec.painted_pins, spec.scored_pins, models.inpaint, decoder.gpus
+    )
 
 
 def format_disk(profile: Profile, models: Models, pins: int) -> Iterator[Block]:
@@ -120,37 +121,63 @@ def format_disk(profile: Profile, models: Models, pins: int) -> Iterator[Block]:
     ]
 
 
-def format_machines(
-    profile: Profile, models: Models, sections: Mapping[str, Any], cluster: Cluster, vectors: int
-) -> Iterator[Block]:
-    """Yield what stages hold in their machines where so many pins are embedded, and how long that takes."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run needs, and why it cannot be had."""
+
+    text: str
+    refusals: list[str]
+
+
+def build_plan(sections: Mapping[str, Any], cluster: Cluster, run: PlannedRun) -> Plan:
+    """Return the plan of a profile's run."""
+    profile, stages, machines = Profile.read(sections), load_stages(), cluster.machines
+    models, gpus = build_models(profile), run.gpus
+    denoisers, decoder = build_denoiser_runs(profile, models), DecoderRun.build(profile, models, machines.gpus.gpus)
     weights = {InpaintModel.path: count_parameters(models.inpaint)}
-    rows = compute_stage_memory(load_stages(), sections, cluster, pins=vectors, weights=weights)
-    yield ["Memory of a machine", *(row.format_line() for row in rows)]
-    gpus, cores, spec = cluster.machines.gpus.gpus, cluster.machines.memory.cores, profile.mine_styles
-    encoding = durations.build_encoding_rows(profile.encode, models, profile.frames.side, vectors, gpus)
-    yield format_table(f"Encoding {vectors:,} pins", encoding)
-    yield format_table(
-        f"Embedding {vectors:,} pins", durations.build_embedding_rows(profile.uve, profile.text.second, vectors)
+    memory = list(compute_stage_memory(stages, sections, cluster, pins=run.vectors, weights=weights))
+    encoding = durations.build_encoding_rows(
+        profile.encode, models, profile.frames.side, run.vectors, machines.gpus.gpus
     )
-    mined, width = min(vectors, spec.pins), profile.compute_embedding_width(spec.source)
-    yield format_table(
-        f"Clustering {mined:,} vectors", durations.build_clustering_rows(spec.clusters, mined, width, cores)
-    )
-
-
-def format_plan(sections: Mapping[str, Any], cluster: Cluster, *, gpus: int, pins: int, vectors: int) -> str:
-    """Return the whole plan as text."""
-    profile = Profile.read(sections)
-    models = build_models(profile)
-    blocks = [
-        format_parameters(profile, models),
-        *format_gpus(profile, models, gpus),
-        *format_decoder(profile, models, cluster.machines.gpus.gpus),
-        *format_disk(profile, models, pins),
-        *format_machines(profile, models, sections, cluster, vectors),
+    embedding = durations.build_embedding_rows(profile.uve, profile.text.second, run.vectors)
+    spec = profile.mine_styles
+    mined, width = min(run.vectors, spec.pins), profile.compute_embedding_width(spec.source)
+    hours = {run.stage: run.compute_hours(gpus) for run in denoisers}
+    hours |= {"encode": (parse_hours(encoding), "see above"), "embed": (parse_hours(embedding), "see above")}
+    blocks = [format_parameters(profile, models), *format_gpus(denoisers, gpus)]
+    if decoder is not None:
+        blocks += format_decoder(profile, models, decoder)
+        trained, why = decoder.compute_hours()
+        hours["train_decoder"] = trained + parse_hours(plan_decoder_sampling(profile, models, decoder)), why
+    blocks += [
+        *format_disk(profile, models, run.pins),
+        ["Memory of a machine", *(row.format_line() for row in memory)],
+        format_table(f"Encoding {run.vectors:,} pins", encoding),
+        format_table(f"Embedding {run.vectors:,} pins", embedding),
+        format_table(
+            f"Clustering {mined:,} vectors",
+            durations.build_clustering_rows(spec.clusters, mined, width, machines.memory.cores),
+        ),
+        format_table(
+            "Hours of a stage", ((stage, f"{value:,.1f} hours", why) for stage, (value, why) in hours.items())
+        ),
     ]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return Plan(
+        text="\n\n".join("\n".join(lines) for lines in blocks),
+        refusals=[
+            *list_misfits(denoisers, decoder, gpus=gpus, gpu_memory=parse_quantity(run.gpu_memory)),
+            *(row.format_refusal() for row in memory if row.share > 1),
+            *list_late_stages({stage: value for stage, (value, _) in hours.items()}, stages, cluster),
+        ],
+    )
+
+
+def choose_run(profile: str, cluster: Cluster, changes: Mapping[str, Any]) -> PlannedRun:
+    """Return what the profile's run is taken to be: cluster.yaml says it, or one GPU; options change it."""
+    memory = cluster.machines.gpus.gpu_memory
+    assert memory is not None, "a class with GPUs says their memory"
+    alone = PlannedRun(gpus=1, gpu_memory=memory, pins=2500, vectors=2500)
+    return replace(cluster.runs.get(profile, alone), **{key: x for key, x in changes.items() if x is not None})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,17 +185,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pipelines.plan", description="What a run needs before it is started.")
     parser.add_argument("--profile", default="canvas-xl")
     parser.add_argument("--cluster", type=Path, default=CLUSTER, help="what its machines have")
-    parser.add_argument("--gpus", type=int, default=64, help="that train a denoiser")
-    parser.add_argument("--pins", type=int, default=1_500_000_000, help="in the shards")
-    parser.add_argument("--vectors", type=int, default=10_000_000, help="pins that are embedded and clustered")
+    parser.add_argument(
+        "--gpus", type=int, help="that train a denoiser; default, as of those below: cluster.yaml's runs"
+    )
+    parser.add_argument("--gpu-memory", help="of each GPU, as 24Gi")
+    parser.add_argument("--pins", type=int, help="in the shards")
+    parser.add_argument("--vectors", type=int, help="pins that are embedded and clustered")
     options = parser.parse_args(arguments)
     try:
         sections, cluster = load_sections(options.profile), read_cluster(options.cluster)
-        print(format_plan(sections, cluster, gpus=options.gpus, pins=options.pins, vectors=options.vectors))
+        changes = {key: getattr(options, key) for key in PlannedRun.__slots__}
+        plan = build_plan(sections, cluster, choose_run(options.profile, cluster, changes))
     except (ValueError, OSError) as error:
         print(f"pipelines.plan: {error}", file=sys.stderr)
         return 1
-    return 0
+    print(plan.text)
+    for refusal in plan.refusals:
+        print(f"pipelines.plan: {refusal}", file=sys.stderr)
+    return 1 if plan.refusals else 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from canvas.styles.spec import ClusterSpec
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
 from pipelines.plan.activations import run_denoiser
-from pipelines.plan.profile import GIB, Models, count_parameters
+from pipelines.plan.memory import GIB, count_parameters
+from pipelines.plan.profile import Models
 
 GPU_FLOPS = 100e12  # assumed of a GPU in half precision, sustained: about a third of an A100's peak
 

@@ -1,4 +1,4 @@
-"""What each GPU holds while it trains."""
+"""What each GPU holds that trains the conditional decoder."""
 
 from __future__ import annotations
 
@@ -8,47 +8,10 @@ import torch
 from torch import nn
 
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
-from canvas.train.distributed import list_shard_units
 from canvas.vae.objective import ImageLoss
 from pipelines.plan.activations import Activations, measure_activations
-from pipelines.plan.profile import Models, Profile, SizeRow, compute_images_per_pass, count_parameters
-
-
-def append_total(rows: list[SizeRow]) -> list[SizeRow]:
-    return [*rows, ("total", "", sum(size for _, _, size in rows))]
-
-
-def build_sharded_rows(
-    model: nn.Module, activations: Activations, *, images: int, gpus: int, averages: int
-) -> list[SizeRow]:
-    """Return what a GPU holds that trains `model` under FSDP2: float32 shards, bfloat16 compute.
-
-    Args:
-        images: That each GPU works on at once.
-        averages: EMA copies.
-    """
-    whole, trained, unit = count_parameters(model), count_parameters(model, trainable=True), count_largest_unit(model)
-    return append_total(
-        [
-            ("weights", f"{whole:,} x 4 bytes / {gpus} GPUs", whole * 4 / gpus),
-            ("gradients", f"{trained:,} x 4 bytes / {gpus} GPUs", trained * 4 / gpus),
-            ("optimizer", f"{trained:,} x 2 moments x 4 bytes / {gpus} GPUs", trained * 8 / gpus),
-            ("averages", f"{trained:,} x {averages} x 4 bytes / {gpus} GPUs", trained * 4 * averages / gpus),
-            ("gathered unit", f"{unit:,} x 2 bytes x 2 (this and the next)", unit * 4),
-            ("activations", f"{images} x {activations.bytes:,} bytes", images * activations.bytes),
-        ]
-    )
-
-
-def count_largest_unit(model: nn.Module) -> int:
-    """Return the parameters of the largest part that FSDP gathers at once; units inside a unit are gathered apart."""
-    counted: set[int] = set()
-    sizes = []
-    for unit in [*list_shard_units(model), model]:  # innermost first
-        own = [weight for weight in unit.parameters() if id(weight) not in counted]
-        counted.update(map(id, own))
-        sizes.append(sum(weight.numel() for weight in own))
-    return max(sizes)
+from pipelines.plan.memory import SizeRow, append_total, count_parameters
+from pipelines.plan.profile import Models, Profile, compute_images_per_pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

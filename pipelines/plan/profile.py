@@ -30,10 +30,9 @@ from canvas.vae.model import Vae, build_vae
 from canvas.vae.spec import PerceptualSpec, VaeSpec
 from components.train_backdrop import TrainBackdropParams
 from components.train_ip_adapter import TrainIpAdapterParams
+from components.tune_engaged import TuneEngagedParams
 from lifecycle.declare.params import read_section
-
-GIB = 2**30
-SizeRow = tuple[str, str, float]  # part, arithmetic and bytes
+from pipelines.plan.memory import count_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +57,7 @@ class Profile:
     train_base: DenoiserTraining
     train_inpaint: DenoiserTraining
     train_backdrop: TrainBackdropParams
+    tune_engaged: TuneEngagedParams
     train_ip_adapter: TrainIpAdapterParams
 
     @classmethod
@@ -133,11 +133,6 @@ def build_models(profile: Profile) -> Models:
             clips=(build_clip(first), build_clip(second)),
             reward=RewardModel(**reward),
         )
-
-
-def count_parameters(module: nn.Module, trainable: bool = False) -> int:
-    """Return the number of parameters, or of those that are trained."""
-    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad or not trainable)
 
 
 def count_image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:

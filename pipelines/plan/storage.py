@@ -13,7 +13,8 @@ from canvas.train.spec import TrainSpec
 from lifecycle.declare.stage import Machine, Stage
 from lifecycle.run.ranks import is_parallel
 from pipelines.cluster import Cluster, MachineClass
-from pipelines.plan.profile import GIB, Profile, SizeRow, read_arguments
+from pipelines.plan.memory import GIB, SizeRow
+from pipelines.plan.profile import Profile, read_arguments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,13 @@ class StageMemory:
         processes = "" if self.processes == 1 else f"{self.processes} processes x "
         room = f"{self.share:.0%} of {self.machine.memory} ({self.kind}){', too much' if self.share > 1 else ''}"
         return f"  {name:24}{whole:>10,.1f} GiB  {processes}{self.arithmetic}: {room}"
+
+    def format_refusal(self) -> str:
+        """Return why the stage does not fit its machine, and the fix."""
+        return (
+            f"{self.stage} holds {self.bytes * self.processes / GIB:,.1f} GiB of a machine {self.kind!r} that has "
+            f"{self.machine.memory}: give it fewer pins in params, or the class more memory in cluster.yaml"
+        )
 
 
 def compute_stage_memory(

@@ -26,6 +26,11 @@ CLUSTER = ROOT / "pipelines" / "cluster.yaml"
             "section 'cluster.machines.gpu.tolerations.0' is \"Maybe\"",
         ),
         ("      gpus: 8", "      gpus: 0", "machine class 'gpus' has gpus 0 and accelerator 'nvidia.com/gpu'"),
+        (
+            "      gpu_memory: 80Gi\n",
+            "      gpu_memory: null\n",
+            "class 'gpu' has gpus 1 and gpu_memory None: give both",
+        ),
         ("    gpu:  ", "    tpu:  ", "'gpu' in section 'cluster.machines' is missing"),
         ("cluster:\n", "other: {}\ncluster:\n", "unknown section 'other'"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from canvas.filters.near_duplicates import HASH_BITS
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import find_profiles, load_sections, read_sections
 from pipelines.emit_params import format_params_page
@@ -14,13 +15,19 @@ from pipelines.project import load_checked_sections
 from tests.graph.conftest import ROOT
 
 OVERLAYS = {name: file for name, file in find_profiles(ROOT).items() if name != "demo"}
-LINES = {"demo": 550, "canvas-xl": 350, "tiny": 150}
+LINES = {"demo": 550, "canvas-xl": 350, "small": 180, "tiny": 150}
 
 
 @pytest.mark.parametrize("profile", find_profiles(ROOT))
 def test_profiles_are_read_by_the_stages_and_short(profile: str) -> None:
     load_checked_sections(ROOT, profile, load_stages())
     assert len(find_profiles(ROOT)[profile].read_text(encoding="utf-8").splitlines()) < LINES[profile]
+
+
+@pytest.mark.parametrize("profile", find_profiles(ROOT))
+def test_near_duplicates_are_told_by_the_hash_that_there_is(profile: str) -> None:
+    limits = load_sections(profile, ROOT)["filter"]["duplicates"]
+    assert 0.15 < limits["max_hash_distance"] / HASH_BITS < 0.25
 
 
 def repeated(base: Any, overlay: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -54,7 +61,8 @@ def test_the_page_has_every_key_with_its_readers_and_values() -> None:
     assert all(f"`{stage.name}`" in training for stage in stages if "training" in stage.params)
     assert "| `clip_norm` | number > 0 or null |" in training
     assert any(
-        row.startswith("| `train.steps` | integer ≥ 1 |") and row.endswith("| `200` | `200000` | `4` |") for row in rows
+        row.startswith("| `train.steps` | integer ≥ 1 |") and row.endswith("| `200` | `200000` | `32000` | `4` |")
+        for row in rows
     )
     assert any(
         row.startswith("| `held_out_kinds` | list of text | corruptions that training never shows |") for row in rows

@@ -80,6 +80,13 @@ def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
     assert_same(unet, public.unet, given["latents"], given)
 
 
+def test_public_weights_of_other_frames_are_refused(tmp_path: Path):
+    tiny.denoiser().save_pretrained(tmp_path)
+    spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path))
+    with pytest.raises(ValueError, match=r"has sample_size 8, frames\.side gives 16 latent cells: set frames"):
+        build_denoiser(spec, **SIZES | {"sample_size": 16})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -89,7 +96,7 @@ def test_starts_from_a_public_sdxl_directory(tmp_path: Path):
         ({"size_embedding": 16}, "has addition_time_embed_dim 8"),
     ],
 )
-def test_public_weights_of_another_size_are_refused(tmp_path: Path, change, message):
+def test_public_weights_of_another_architecture_are_refused(tmp_path: Path, change, message):
     tiny.denoiser().save_pretrained(tmp_path)
     spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path), **change)
     with pytest.raises(ValueError, match=message):

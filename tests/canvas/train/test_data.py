@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from canvas.train.data import Batch, Order, PrefetchedBatches, TensorBatches, select_batch_rows
+from canvas.train.data import Batch, Order, PrefetchedBatches, TensorBatches, pin_batch, select_batch_rows
 
 ROWS = 10
 
@@ -81,6 +81,12 @@ def test_prefetching_reads_ahead_and_changes_nothing() -> None:
     assert read.wait(5)
     for step in (4, 5, 9, 0):
         assert torch.equal(ahead(step, 0, 1)["row"], data(step, 0, 1)["row"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU pins them")
+def test_without_a_gpu_batches_are_not_copied() -> None:
+    batch = {"pin_id": ["a"], "pixels": torch.zeros(1)}
+    assert pin_batch(batch) is batch
 
 
 def test_prefetching_passes_an_error_on() -> None:

@@ -6,12 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from canvas.train.player import (
-    build_adamw,
-    compute_learning_rate_factor,
-    flatten_optimizer_state,
-    load_optimizer_state,
-)
+from canvas.train.optimizers import build_optimizer, flatten_optimizer_state, load_optimizer_state
+from canvas.train.player import compute_learning_rate_factor
 from tests.canvas.train.subject import SPEC, denoiser
 
 
@@ -32,7 +28,7 @@ def test_constant_stays() -> None:
 def test_biases_and_norms_do_not_decay() -> None:
     model = denoiser()
     parameters = dict(model.named_parameters())
-    optimizer = build_adamw(parameters, 0.1, 0.5)
+    optimizer = build_optimizer("adamw", parameters, 0.1, 0.5)
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -46,7 +42,7 @@ def test_state_goes_out_and_in(tmp_path) -> None:
     def stepped(loads: dict[str, torch.Tensor] | None) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         model = denoiser().to(memory_format=torch.channels_last)
         parameters = dict(model.named_parameters())
-        optimizer = build_adamw(parameters, 0.1, 0.0)
+        optimizer = build_optimizer("adamw", parameters, 0.1, 0.0)
         if loads is not None:
             load_optimizer_state(optimizer, parameters, loads)
         for step in range(2):

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
+from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
 from pipelines.plan.__main__ import list_uncounted_networks, main
 from pipelines.plan.profile import Profile, compute_images_per_pass, count_image_prompt_parameters
@@ -17,16 +18,16 @@ from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
 @pytest.fixture(scope="module")
 def plan() -> str:
-    """The plan of canvas-xl on 8 GPUs."""
+    """The plan of canvas-xl, which its machines can hold and finish."""
     with redirect_stdout(io.StringIO()) as out:
-        assert main(["--cluster", str(CLUSTER), "--gpus", "8", "--vectors", "10000000"]) == 0
+        assert main(["--cluster", str(CLUSTER)]) == 0
     return out.getvalue()
 
 
 def test_parameters_are_those_of_the_public_models(plan):
     for count in ("2,567,463,684", "83,653,863", "123,650,304", "694,659,840", "355,479,552"):
         assert count in plan
-    assert "2,567,478,084 x 4 bytes / 8 GPUs" in plan
+    assert "2,567,478,084 x 4 bytes / 64 GPUs" in plan
 
 
 def test_embedding_and_clustering_are_planned(plan):
@@ -49,6 +50,37 @@ def test_all_fits_its_machine(plan):
 def test_encoding_is_planned(plan):
     assert "10,000,000 x 1 views at 50 TFLOP/s in float32, assumed" in plan
     assert "image towers + 4 x" in plan
+
+
+def read_hours(text: str) -> dict[str, float]:
+    """Stage -> hours that the plan says."""
+    lines = text.partition("Hours of a stage\n")[2].partition("\n\n")[0].splitlines()
+    return {line.split()[0]: float(line.split()[1].replace(",", "")) for line in lines}
+
+
+def test_no_stage_is_stopped_before_it_ends(plan, cluster):
+    hours = read_hours(plan)
+    classes = {stage.name: getattr(cluster.machines, stage.machine) for stage in load_stages()}
+    assert hours.keys() > {"train_base", "train_inpaint", "encode", "embed", "train_decoder"}
+    assert all(needed * 3600 <= classes[stage].timeout_seconds for stage, needed in hours.items())
+
+
+def test_small_fits_one_gpu_and_a_day(capsys):
+    assert main(["--profile", "small", "--cluster", str(CLUSTER)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert 10 < sum(read_hours(out).values()) < 24
+
+
+def test_what_cannot_fit_or_end_is_refused(capsys, tmp_path):
+    hasty = tmp_path / "cluster.yaml"
+    hasty.write_text(CLUSTER.read_text().replace("timeout_seconds: 2592000", "timeout_seconds: 600"))
+    assert main(["--profile", "small", "--cluster", str(hasty), "--gpu-memory", "8Gi"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert any(
+        line.startswith("pipelines.plan: train_base needs ") and "of a GPU that has 8.0" in line for line in lines
+    )
+    assert any("machine class 'gpus' stops it after 0: raise its timeout_seconds" in line for line in lines)
 
 
 def test_public_networks_are_named(xl):
@@ -78,7 +110,7 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    assert "no profile 'huge': there are demo, canvas-xl, tiny" in capsys.readouterr().err
+    assert "no profile 'huge': there are demo, canvas-xl, small, tiny" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]
     with pytest.raises(ValueError, match="params section 'frames' is missing"):

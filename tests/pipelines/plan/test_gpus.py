@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser.lora import add_lora
+from canvas.train.spec import TrainSpec
 from canvas.vae.model import build_vae
 from canvas.vae.objective import ImageLoss
 from canvas.vae.spec import AdversarySpec, ReconstructionSpec, VaeSpec
@@ -24,12 +26,18 @@ from pipelines.plan.activations import TEXT_TOKENS, Activations, FusedAttention,
 from pipelines.plan.gpus import (
     DecoderTraining,
     build_replicated_rows,
-    build_sharded_rows,
     compute_decoder_gpus,
-    count_largest_unit,
 )
-from pipelines.plan.profile import count_parameters
+from pipelines.plan.memory import (
+    GIB,
+    RESERVED,
+    build_denoiser_rows,
+    count_largest_unit,
+    count_parameters,
+    explain_misfit,
+)
 from tests.canvas import tiny
+from tests.canvas.train.subject import SPEC
 
 VAE = VaeSpec(
     kind="kl",
@@ -105,8 +113,17 @@ def test_activations_are_those_of_cudas_autocast():
     assert counted.recomputed_bytes < counted.bytes
 
 
+SHARDED = replace(SPEC, parallel="fsdp", precision="bf16", ema=(0.05,))
+ALONE = replace(SHARDED, parallel="none")
+
+
+def memory(unet: nn.Module, spec: TrainSpec, gpus: int = 1) -> dict[str, float]:
+    rows = build_denoiser_rows(unet, measure(unet), spec, images=3, gpus=gpus)
+    return {part: size for part, _, size in rows}
+
+
 def test_shards_add_up(unet):
-    rows = {part: size for part, _, size in build_sharded_rows(unet, measure(unet), images=3, gpus=2, averages=1)}
+    rows = memory(unet, SHARDED, gpus=2)
     assert rows["weights"] == count_parameters(unet) * 4 / 2
     assert rows["optimizer"] == 2 * rows["gradients"] == 2 * rows["averages"]
     assert rows["total"] == sum(size for part, size in rows.items() if part != "total")
@@ -115,8 +132,42 @@ def test_shards_add_up(unet):
 def test_lora_trains_little(unet):
     whole = count_parameters(unet)
     add_lora(unet, rank=2, alpha=2)
-    rows = {part: size for part, _, size in build_sharded_rows(unet, measure(unet), images=3, gpus=2, averages=1)}
+    rows = memory(unet, SHARDED, gpus=2)
     assert rows["gradients"] == count_parameters(unet, trainable=True) * 4 / 2 < 0.2 * whole * 4 / 2
+
+
+def test_a_gpu_alone_holds_all_and_savings_save(unet):
+    whole, plain = count_parameters(unet), memory(unet, ALONE)
+    assert plain["weights"] == plain["gradients"] == plain["optimizer"] / 2 == 4 * whole
+    assert plain["half copies"] == 2 * whole
+    assert memory(unet, replace(ALONE, parallel="ddp"), gpus=2)["gradients"] == 8 * whole
+    assert memory(unet, replace(ALONE, optimizer="adamw8bit"))["optimizer"] < 0.26 * plain["optimizer"]
+    assert memory(unet, replace(ALONE, gradient_checkpointing=True))["activations"] < plain["activations"]
+    assert "half copies" not in memory(unet, replace(ALONE, precision="fp32"))
+
+
+def test_what_does_not_fit_is_told_the_least_that_does(unet):
+    activations, spec = measure(unet), replace(ALONE, batch_size=8)
+    need = {
+        name: build_denoiser_rows(unet, activations, spec, images=images, gpus=1)[-1][2] + RESERVED
+        for name, spec, images in (
+            ("plain", spec, 8),
+            ("accumulated", spec, 4),
+            ("checkpointed", replace(spec, gradient_checkpointing=True), 4),
+        )
+    }
+    assert need["plain"] > need["accumulated"] > need["checkpointed"]
+
+    def explain(gpu_memory: float) -> str:
+        return explain_misfit("part", unet, activations, spec, gpus=1, gpu_memory=gpu_memory) or "fits"
+
+    assert explain(need["plain"]) == "fits"
+    assert explain(need["plain"] - 1).endswith("set part.train.override {accumulate: 2}")
+    checkpointed = "set part.train.override {accumulate: 2, gradient_checkpointing: true}"
+    assert explain(need["accumulated"] - 1).endswith(checkpointed)
+    assert explain(1 * GIB).endswith(
+        "train a LoRA (train_backdrop) with part.train null, or use more GPUs and parallel: fsdp"
+    )
 
 
 def test_units_do_not_count_their_inner_units_again(unet):

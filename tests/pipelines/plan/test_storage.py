@@ -26,7 +26,7 @@ from components.artifacts import InpaintModel
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.stage import Metrics, Output, stage
 from pipelines.cluster import parse_quantity
-from pipelines.plan.profile import count_parameters
+from pipelines.plan.memory import count_parameters
 from pipelines.plan.storage import build_checkpoint_rows, build_pin_rows, compute_stage_memory
 from tests.canvas.train import subject
 

@@ -1,0 +1,143 @@
+"""What is trained: the denoiser of a profile at its size, on synthetic samples that are made on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from diffusers import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from canvas.denoiser.objective import DenoisingObjective
+from canvas.denoiser.spec import DiffusionSpec, UNetSpec
+from canvas.denoiser.unet import build_denoiser
+from canvas.train.data import TensorBatches
+from canvas.train.spec import TrainSpec
+from canvas.vae.model import LatentScale
+from pipelines.plan.activations import run_denoiser
+
+if TYPE_CHECKING:  # it reads tables
+    from canvas.denoiser.batch import DenoiserBatch
+
+ROWS = 1024
+"""Samples in memory, read again and again."""
+
+TOKENS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """A denoiser's training: sizes, and the numbers of its run."""
+
+    denoiser: UNetSpec
+    diffusion: DiffusionSpec
+    side: int  # latent cells
+    channels: int  # of the latents
+    text_width: int
+    pooled_width: int
+    batch_size: int
+    learning_rate: float
+
+    @classmethod
+    def read(cls, profile: Path, demo: Path = Path("params.yaml")) -> Workload:
+        """Return the base training of a profile. Its files are YAML of the safe kind: no params reader is needed."""
+        sections = _merge(*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in (demo, profile)))
+        vae, text, train = sections["vae"], sections["text"], sections["train_base"]["train"]
+        factor = (vae["patch"] or 1) * 2 ** (len(vae["channels"]) - 1)
+        shape = sections["denoiser"]
+        return cls(
+            denoiser=UNetSpec(
+                **{key: tuple(value) if isinstance(value, list) else value for key, value in shape.items()}
+            ),
+            diffusion=DiffusionSpec(**sections["diffusion"]),
+            side=sections["frames"]["side"] // factor,
+            channels=vae["latent_channels"],
+            text_width=text["first"]["text_width"] + text["second"]["text_width"],
+            pooled_width=text["second"]["embed_dim"],
+            batch_size=train["batch_size"],
+            learning_rate=float(train["learning_rate"]),
+        )
+
+    def build_denoiser(self) -> UNet2DConditionModel:
+        """Return the denoiser with random weights."""
+        torch.manual_seed(0)
+        return build_denoiser(
+            self.denoiser,
+            latent_channels=self.channels,
+            sample_size=self.side,
+            text_width=self.text_width,
+            pooled_width=self.pooled_width,
+        )
+
+    def build_samples(self, rows: int = ROWS) -> DenoiserBatch:
+        """Return samples whose latents are a blob of a colour and at a place that their text tells, in float16."""
+        draw = torch.Generator().manual_seed(0)
+        kinds = torch.arange(rows) % 8
+        grid = torch.linspace(-1, 1, self.side)
+        angle = kinds * torch.pi / 4
+        distance = (grid[None, :, None] - angle.sin()[:, None, None] / 2) ** 2
+        distance = distance + (grid[None, None, :] - angle.cos()[:, None, None] / 2) ** 2
+        colours = torch.randn(8, self.channels, generator=draw)[kinds]
+        mean = (2 * torch.exp(-6 * distance)[:, None] - 0.5) * colours[:, :, None, None]
+        words = torch.randn(8, TOKENS, self.text_width, generator=draw)[kinds][:, None]
+        size = float(self.side * 8)
+        return {
+            "pin_id": [f"sample-{row}" for row in range(rows)],
+            "moments": torch.cat([mean, torch.full_like(mean, -6.0)], dim=1).half(),
+            "text_states": words.half(),
+            "text_pooled": torch.randn(8, self.pooled_width, generator=draw)[kinds][:, None].half(),
+            "sizes": torch.tensor([[size, size, 0.0, 0.0, size, size]]).repeat(rows, 1),
+        }
+
+    def build_batches(self) -> TensorBatches[DenoiserBatch]:
+        return TensorBatches(self.build_samples(), self.batch_size, 0)
+
+    def build_scale(self) -> LatentScale:
+        return LatentScale(torch.zeros(self.channels), torch.ones(self.channels), 1.0)
+
+    def build_objective(self) -> DenoisingObjective:
+        return DenoisingObjective(self.diffusion, self.build_scale(), captions=1, caption_dropout=0.1, inpaint=False)
+
+    def build_spec(self, steps: int, **changes: Any) -> TrainSpec:
+        """Return a run of so many steps, without averages, as diffusers' script has none."""
+        values: dict[str, Any] = {
+            "steps": steps,
+            "batch_size": self.batch_size,
+            "accumulate": 1,
+            "optimizer": "adamw",
+            "learning_rate": self.learning_rate,
+            "warmup_steps": min(10, steps),
+            "schedule": "constant",
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "precision": "bf16",
+            "channels_last": True,
+            "gradient_checkpointing": False,
+            "compile": False,
+            "parallel": "none",
+            "ema": (),
+            "checkpoint_every": steps,
+            "log_every": max(1, steps // 8),
+            "sample_every": steps,
+            "seed": 0,
+        }
+        return TrainSpec(**values | changes)
+
+    def count_forward_flops(self) -> int:
+        """Return the operations of one image's forward pass, counted on the meta device."""
+        with torch.device("meta"):
+            unet = self.build_denoiser()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            run_denoiser(unet)
+        return int(counter.get_total_flops())
+
+
+def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overlay.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if nested else value
+    return merged

@@ -1,0 +1,104 @@
+"""Optimizers by their names in params, and their state in checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from canvas.train.distributed import match_layout
+from canvas.train.spec import Optimizer
+
+LIBRARIES = {"bitsandbytes": "bitsandbytes.optim", "torchao": "torchao.optim"}
+"""Where an AdamW with moments in 8 bits may come from (Dettmers et al. 2022): library -> its module, best first."""
+
+
+def build_optimizer(
+    kind: Optimizer, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build AdamW (Loshchilov & Hutter 2019); vectors (biases, norms, scales) do not decay.
+
+    Raises:
+        ValueError: No installed library has the one of `kind`.
+    """
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    optimizer: torch.optim.Optimizer = _find_adamw8bit(next(iter(parameters.values())).device)(groups, lr=learning_rate)
+    return optimizer
+
+
+def _find_adamw8bit(device: torch.device) -> Any:
+    for library, module in LIBRARIES.items():
+        if library == "bitsandbytes" and device.type != "cuda":
+            continue  # its kernels are CUDA's
+        try:
+            return import_module(module).AdamW8bit
+        except ImportError:
+            continue
+    raise ValueError(
+        'optimizer is "adamw8bit", which needs bitsandbytes or torchao: install one of them, or set optimizer to adamw'
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):  # torchao's
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def flatten_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """Return the state as `<parameter>:<key>` -> tensor; a parameter that had no gradient yet has none."""
+    return {
+        f"{name}:{key}": tensor
+        for name, parameter in parameters.items()
+        for own, value in optimizer.state.get(parameter, {}).items()
+        for key, tensor in _list_tensors(own, value)
+    }
+
+
+def _list_tensors(key: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a value of a state as tensors: bitsandbytes counts steps in an int, torchao's moments hold several."""
+    if not isinstance(value, torch.Tensor):
+        yield key, torch.tensor(value)
+    elif is_traceable_wrapper_subclass(value) and hasattr(value, "codes"):
+        for part in value.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
+            yield f"{key}.{part}", getattr(value, part)
+    else:
+        yield key, value
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Invert `flatten_optimizer_state`: a moment takes its parameter's memory format and sharding."""
+    for flat, value in tensors.items():
+        name, _, key = flat.rpartition(":")
+        parameter = parameters[name]
+        state, (key, _, part) = optimizer.state[parameter], key.partition(".")
+        if part:
+            if key not in state:
+                state[key] = optimizer._new_buffer(parameter, key == "exp_avg")  # type: ignore[attr-defined]
+            getattr(state[key], part).copy_(value)
+        elif value.dtype == torch.int64:
+            state[key] = int(value)
+        elif value.shape == parameter.shape and value.is_floating_point() and key != "step":
+            state[key] = match_layout(parameter, value)
+        else:
+            state[key] = value.to("cpu" if _keeps_steps_on_cpu(optimizer, key) else parameter.device)
+
+
+def _keeps_steps_on_cpu(optimizer: torch.optim.Optimizer, key: str) -> bool:
+    return key == "step" and hasattr(optimizer, "_new_buffer")
