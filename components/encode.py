@@ -29,6 +29,7 @@ def encode(
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
+    from canvas.pins.fallbacks import Notes, choose_sources
     from canvas.shards.encoding import Encoders, PinSamples, compute_encoding_metrics
     from canvas.shards.files import write_shards
     from canvas.train.distributed import join_world
@@ -38,7 +39,8 @@ def encode(
     encoders = Encoders.load(clip.path, vae.path, text)
     frames.check_cells(get_scale_factor(encoders.vae))
     split_of = tables.read_kept_splits(pins.path, kept.path)
-    captions_of = read_captions(captions.path, split_of, encode.sources)
+    notes = Notes()
+    captions_of = read_captions(captions.path, split_of, choose_sources(captions.path, split_of, encode.sources, notes))
     ids = [pin_id for pin_id in split_of if pin_id in captions_of]
     views = [(pin_id, view) for pin_id in ids for view in range(encode.views if split_of[pin_id] == "train" else 1)]
     with join_world(encode.parallel) as world:
@@ -56,4 +58,5 @@ def encode(
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},
     }
+    values |= notes.to_metrics()
     metrics.write(values | compute_encoding_metrics(shards.path, texts, encoders.towers, pins=len(ids)) | speed)

@@ -47,6 +47,7 @@ def evaluate(
 ) -> None:
     """Score every candidate; check what scores them; compare models by measure, slice and whole set; measure drift."""
     from canvas.pins import tables
+    from canvas.pins.fallbacks import Notes
     from evaluation.generator.candidates import Scorer
     from evaluation.generator.comparison import compare_models, group_by_model
     from evaluation.generator.metrics import compute_metrics_by_model, compute_slice_metrics, draw_worst_sheet
@@ -54,9 +55,9 @@ def evaluate(
     from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
     from evaluation.tables.drift import measure_candidate_drift, write_training_statistics
 
-    params, clock = evaluate, time.perf_counter()
+    params, clock, notes = evaluate, time.perf_counter(), Notes()
     sources = {"pins": pins.path, "kept": kept.path, "masks": masks.path, "captions": captions.path}
-    shown = load_evaluation_pins(params, **sources)
+    shown = load_evaluation_pins(params, notes, **sources)
     networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path, "reward": reward.path}
     scorer = Scorer.load(params, frames.side, edges, text, shown, **networks)
     rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, shown)
@@ -71,7 +72,7 @@ def evaluate(
     drift_result = measure_candidate_drift(challenger, champion.path, training, params.drift)
     details: dict[str, Any] = {"slices": by_slice, "drift": drift_result.to_metrics(), "instruments": instruments}
     seconds = {"score": scored - clock, "compare": time.perf_counter() - scored}
-    metrics.write({**by_model, **details, "judge": judge, "seconds": seconds})
+    metrics.write({**by_model, **details, "judge": judge, "seconds": seconds, **notes.to_metrics()})
     drift.write(drift_result.page)
     deltas = compare_models(challenger, incumbent, params.slices, params.min_items)
     worst = draw_worst_sheet(challenger, ranking, params.worst)

@@ -34,16 +34,17 @@ def evaluate_backdrop(
     """
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.pins.products import load_product_pins
     from canvas.pins.tables import HELD_OUT_SPLITS
     from evaluation.generator.stage_scores import draw_background_grid, score_stages
     from evaluation.judges.judges import Judges
 
-    params, prompts, clock = evaluate_backdrop, backgrounds.prompts, time.perf_counter()
+    params, prompts, clock, notes = evaluate_backdrop, backgrounds.prompts, time.perf_counter(), Notes()
     tables = pins.path, kept.path, masks.path, captions.path
-    products = load_product_pins(*tables, splits=params.splits, count=params.products)
-    real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins)
+    products = load_product_pins(*tables, splits=params.splits, count=params.products, notes=notes)
+    real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins, notes=notes)
     scene_judges = Judges.load(judges.path)
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     by_stage, by_scene, images = score_stages(
@@ -59,5 +60,5 @@ def evaluate_backdrop(
     )
     whole: dict[str, Any] = {**scene_judges.accuracy, **list(by_stage.values())[-1]}
     values = whole | {"by_scene": by_scene, "by_stage": by_stage, "seconds": {"stages": time.perf_counter() - clock}}
-    metrics.write(values)
+    metrics.write(values | notes.to_metrics())
     sheet.write(encode_png(draw_background_grid(products[: params.grid_products], prompts, images)))

@@ -41,19 +41,20 @@ def evaluate_style(
     """
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
+    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.pins.tables import read_kept_splits
     from evaluation.generator import style_scores
     from evaluation.generator.style_trials import draw_style_grid, generate_trials, load_style_plan
     from evaluation.judges.features import choose_view_side
 
-    params, first, clock = evaluate_style, evaluate_style.strengths[0], time.perf_counter()
+    params, first, clock, notes = evaluate_style, evaluate_style.strengths[0], time.perf_counter(), Notes()
     tables = {"pins": pins.path, "kept": kept.path, "truth": truth.path, "masks": masks.path, "captions": captions.path}
     side = choose_view_side(frames.side)
-    scorer = style_scores.StyleScorer.load(params, side, judges=judges.path, clip=clip.path, **tables)
+    scorer = style_scores.StyleScorer.load(params, side, notes, judges=judges.path, clip=clip.path, **tables)
     values: dict[str, Any] = {**scorer.compute_judge_accuracies()}
     judged = time.perf_counter()
-    plan = load_style_plan(params, **tables)
+    plan = load_style_plan(params, notes, **tables)
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     images = generate_trials(pipeline, plan, params.sampling, layers=params.layers, centre_pull=params.typical)
     generated = time.perf_counter()
@@ -62,7 +63,7 @@ def evaluate_style(
     values |= style_scores.compute_style_summary(by_strength, scores, first)
     done = time.perf_counter()
     values["seconds"] = {"judges": judged - clock, "paint": generated - judged, "score": done - generated}
-    metrics.write(values)
+    metrics.write(values | notes.to_metrics())
     curve.write(style_scores.format_curve_csv(by_strength))
     grid = draw_style_grid(plan, images, count=params.grid_products, strength=first, seed=params.seed)
     sheet.write(encode_png(grid))

@@ -49,11 +49,12 @@ def filter(
     from canvas.filters.chain import FilterChain
     from canvas.pins import tables
     from canvas.pins.engine import start_engine
+    from canvas.pins.fallbacks import Notes
     from evaluation.tables.filtering import FilterReport
 
     start_engine(engine)
-    chain = FilterChain(pins.path)
-    filters.filter_by_text_presence(chain, filter.text)
+    chain, notes = FilterChain(pins.path), Notes()
+    filters.filter_by_text_presence(chain, filter.text, notes)
     filters.filter_by_quality(chain, filter.quality)
     filters.filter_near_duplicates(chain, filter.duplicates)
     filters.filter_by_relevance(chain, filter.text)
@@ -64,6 +65,6 @@ def filter(
 
     tables.write(kept.path, [chain.build_table()], tables.KEPT)
     results = FilterReport(chain, truth.path)
-    metrics.write(results.compute_metrics())
+    metrics.write(results.compute_metrics() | notes.to_metrics())
     funnel.write(results.format_funnel_csv())
     report.write(results.render_page(filter.sheet_each))

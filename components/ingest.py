@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -39,16 +40,17 @@ def ingest(
     metrics: Output[Metrics],
     sheet: Output[Sheet],
 ) -> None:
-    """Make the pins table: render the showroom, or read a manifest of images.
+    """Make the pins table: render the showroom, or read a manifest of images and print what it has.
 
     The sheet shows pins of every kind, then the planted defects.
     """
     from canvas.pins.images import encode_png
     from canvas.sources.manifest import ingest_manifest
     from canvas.sources.showroom.render import write_showroom
-    from canvas.sources.summary import count_pins, draw_source_sheet
+    from canvas.sources.summary import count_columns, count_pins, describe_catalogue, draw_source_sheet
 
     quarantined: Mapping[str, int] = {}
+    columns: dict[str, object] = {}
     if ingest.source == "showroom":
         assert ingest.showroom is not None
         write_showroom(raw.path / "showroom", ingest.showroom, ingest.seed, engine.threads, pins.path, truth.path)
@@ -58,6 +60,7 @@ def ingest(
         start_engine(engine)
         quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path)
         tables.write(truth.path, [], tables.TRUTH)
-    counts = count_pins(pins.path, truth.path, quarantined)
-    metrics.write(counts)
+        columns = {"columns": count_columns(pins.path)}
+        print("\n".join(describe_catalogue(pins.path, ingest.manifest.name)), file=sys.stderr)
+    metrics.write(count_pins(pins.path, truth.path, quarantined) | columns)
     sheet.write(encode_png(draw_source_sheet(pins.path, truth.path)))

@@ -31,18 +31,23 @@ def monitor(
     report: Output[Report],
 ) -> None:
     """Measure drift of columns and image statistics between splits or data versions with Evidently."""
+    from canvas.pins.fallbacks import Notes, choose_splits
     from evaluation.tables.drift import measure_drift, read_pin_statistics
 
+    notes = Notes()
     frame = read_pin_statistics(pins.path, kept.path)
     version = frame if monitor.reference_version is None else _read_version(Path(monitor.reference_version))
-    reference, current = version["split"].isin(monitor.reference), frame["split"].isin(monitor.current)
+    reference, current = (
+        table["split"].isin(choose_splits(table["split"], wanted, notes))
+        for table, wanted in ((version, monitor.reference), (frame, monitor.current))
+    )
     drift = measure_drift(version[reference], frame[current], monitor.limits)
     figures = {
         "verdict": {"drift": int(drift.verdict), "drifted_columns": len(drift.drifted)},
         "columns": len(drift.distances),
         "distance": drift.distances,
     }
-    metrics.write(figures)
+    metrics.write(figures | notes.to_metrics())
     report.write(drift.page)
 
 

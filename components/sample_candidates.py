@@ -47,14 +47,16 @@ def sample_candidates(
     from canvas.inference.batch import encode_requests, generate_images
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins import tables
+    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.pins.products import load_product_pins, read_backdrops
     from canvas.pins.scene_views import list_scenes
     from evaluation.generator import candidate_images
     from evaluation.ratings.packets import write_packet
 
-    params, clock, sources = sample_candidates, time.perf_counter(), (pins.path, kept.path, masks.path, captions.path)
-    products = load_product_pins(*sources, splits=params.splits, count=params.products)
+    params, clock, notes = sample_candidates, time.perf_counter(), Notes()
+    sources = pins.path, kept.path, masks.path, captions.path
+    products = load_product_pins(*sources, splits=params.splits, count=params.products, notes=notes)
     originals = {pin.pin_id: pin.image for pin in products}
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     pipeline.merge_lora()
@@ -74,5 +76,5 @@ def sample_candidates(
     count = write_packet(rows, originals, params.packet, packet.path, packet_key.path)
     models, seconds = dict(Counter(row["model"] for row in rows)), time.perf_counter() - clock
     values = {"candidates": models, "packet_items": count, "seconds": seconds}
-    metrics.write(values)
+    metrics.write(values | notes.to_metrics())
     sheet.write(encode_png(candidate_images.draw_candidate_sheet(rows, originals, params.sheet_items)))

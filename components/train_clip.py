@@ -35,10 +35,15 @@ def train_clip(
     from canvas.device import default_device
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
+    from canvas.pins.fallbacks import Notes, choose_held_out, choose_sources
     from evaluation.measures.retrieval import score_retrieval
 
     split_of = tables.read_kept_splits(pins.path, kept.path)
-    held_out = {pin_id: split for pin_id, split in split_of.items() if split != "train"}
+    notes = Notes()
+    held_out = choose_held_out(split_of, notes)
+    learnt_pins = {pin_id for pin_id, split in split_of.items() if split == "train"}
+    sources = choose_sources(captions.path, learnt_pins, train_clip.sources, notes)
+    scored_sources = choose_sources(captions.path, held_out, [train_clip.scored_source], notes)
     results: dict[str, Any] = {}
     curve = ["step,encoder,loss"]
     for number, (name, spec) in enumerate((("first", text.first), ("second", text.second))):
@@ -49,7 +54,7 @@ def train_clip(
         clip = build_clip(spec)
         results[name] = {}
         if train_clip.train is not None:
-            learnt = read_captions(captions.path, split_of.keys() - held_out.keys(), train_clip.sources)
+            learnt = read_captions(captions.path, learnt_pins, sources)
             train = training.resolve(train_clip.train)
             result = train_clip_model(
                 clip, name, spec, pins.path, learnt, train_clip.crops, train, checkpoints=scratch.path, log=log.metrics
@@ -59,9 +64,9 @@ def train_clip(
         clip.eval().to(default_device())  # where training left it
         save_clip(clip, spec, model.path / name)
         trained = time.perf_counter()
-        texts = read_captions(captions.path, held_out, [train_clip.scored_source])
+        texts = read_captions(captions.path, held_out, scored_sources)
         tower = TextTower.from_clip(clip, spec)
         results[name] |= score_retrieval(clip, tower, pins.path, texts, held_out, frames, train_clip.score_batch)
         results[name]["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
-    metrics.write(results)
+    metrics.write(results | notes.to_metrics())
     losses.write("\n".join(curve) + "\n")

@@ -42,18 +42,20 @@ def train_decoder(
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
     from canvas.denoiser.unet import load_denoiser
     from canvas.device import default_device
+    from canvas.pins.fallbacks import Notes
     from canvas.shards.rows import ShardRows
     from canvas.train.state import eval_mode
     from canvas.vae.model import get_latent_scale, load_vae
     from canvas.vae.objective import ImageLoss
     from evaluation.measures.decoders import score_decoder
 
-    params, spec, clock = train_decoder, training.resolve(train_decoder.train), time.perf_counter()
+    params, spec, clock, notes = train_decoder, training.resolve(train_decoder.train), time.perf_counter(), Notes()
     autoencoder, unet = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
     scale = get_latent_scale(autoencoder)
     generator = decoding.LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
     counts = {"train": params.pins, "generated": params.painted_pins, "held_out": params.scored_pins}
-    train, scored = decoding.read_decoder_pins(generator, pins.path, masks.path, scratch.path, spec.parallel, **counts)
+    data, parallel = (pins.path, masks.path, scratch.path), spec.parallel
+    train, scored = decoding.read_decoder_pins(generator, *data, parallel, notes=notes, **counts)
     unet.to("cpu")  # training has the device to itself
     samples = decoding.load_generated_samples(scored, params.sheet_pins)
     sampled = time.perf_counter()
@@ -73,5 +75,5 @@ def train_decoder(
         sheet.write(decoding.draw_decoder_sheet(conditional, autoencoder, samples))
     figures |= {"images_per_second": run.images_per_second, "parameters": conditional.num_parameters()}
     figures["seconds"] = {"paint": sampled - clock, "train": trained - sampled, "score": time.perf_counter() - trained}
-    metrics.write(figures)
+    metrics.write(figures | notes.to_metrics())
     losses.write(run.losses)

@@ -34,6 +34,7 @@ def train_reward(
 
     The sheet shows held-out pins under every corruption, with the scores of the reward model.
     """
+    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.reward.human_comparisons import read_human_comparisons
     from canvas.reward.objective import set_calibration
@@ -42,11 +43,11 @@ def train_reward(
     from canvas.reward.training import SCORED_SETS, build_comparison_sets, draw_reward_sheet, fit_reward
     from evaluation.measures import rewards
 
-    params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
+    params, spec, clock, notes = train_reward, training.resolve(train_reward.train), time.perf_counter(), Notes()
     human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)
     use_human = params.human_share > 0 and human.train_judgments >= params.min_human
     tables = RewardTables(pins=pins.path, kept=kept.path, truth=truth.path, masks=masks.path, captions=captions.path)
-    sets = build_comparison_sets(tables, params, spec, reward, human.products if use_human else frozenset())
+    sets = build_comparison_sets(tables, params, spec, reward, human.products if use_human else frozenset(), notes)
     drawn = time.perf_counter()
     place, learnt = scratch.path / "checkpoints", human if use_human else None
     network, result = fit_reward(reward, params, spec, sets["train"], learnt, checkpoints=place, log=log.metrics)
@@ -68,6 +69,6 @@ def train_reward(
         "seconds": {"draw": drawn - clock, "train": trained - drawn, "score": time.perf_counter() - trained},
     }
     write_synthetic_judgments(judgments.path, sets)
-    metrics.write(values)
+    metrics.write(values | notes.to_metrics())
     losses.write(result.losses)
     sheet.write(encode_png(draw_reward_sheet(network, sets["mixed"].views, params.sheet_pins, params.seed)))

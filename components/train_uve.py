@@ -36,6 +36,7 @@ def train_uve(
     from canvas.clip.model import load_clip
     from canvas.device import default_device
     from canvas.pins import tables
+    from canvas.pins.fallbacks import Notes, choose_held_out
     from canvas.pins.image_batches import load_square_images, select_evenly
     from canvas.pins.images import encode_png
     from canvas.uve.model import build_uve, pack_codes, unpack_codes
@@ -51,27 +52,28 @@ def train_uve(
     train_pins = [pin for pin, split in split_of.items() if split == "train"]
     torch.manual_seed(training.seed)
     network = build_uve(uve, trains=train_uve.train is not None)
+    notes = Notes()
     results: dict[str, object] = {}
     curve: list[tuple[int, float]] = []
     if train_uve.train is not None:
         train = training.resolve(train_uve.train)
-        result = train_uve_model(
-            network, train_uve, train, pins.path, train_pins, labels, checkpoints=scratch.path, log=log.metrics
-        )
-        results["images_per_second"], curve = result.images_per_second, result.losses
+        data, work = (pins.path, train_pins, labels), scratch.path
+        result = train_uve_model(network, train_uve, train, *data, notes=notes, checkpoints=work, log=log.metrics)
+        if result is not None:
+            results["images_per_second"], curve = result.images_per_second, result.losses
     network.eval().save_pretrained(model.path)
     trained = time.perf_counter()
     network.to(default_device())
     tower = load_clip(clip.path / "second").eval().to(default_device())
-    held_out = select_evenly(split_of.keys() - set(train_pins), train_uve.scored_pins)
+    held_out = select_evenly(choose_held_out(split_of, notes).keys(), train_uve.scored_pins)
     catalogue = select_evenly(train_pins, train_uve.catalogue_pins)
     ids, images = load_square_images(pins.path, {*held_out, *catalogue}, choose_input_side(network, tower))
     vectors, clip_vectors = embed_arrays(network, tower, images, train_uve.score_batch)
     embeddings = {"uve": vectors, "uve_code": unpack_codes(pack_codes(vectors)), "clip": clip_vectors}
     results |= compute_recalls(ids, embeddings, held_out, labels, split_of)
-    queries = select_evenly(held_out or ids, train_uve.sheet_pins)
+    queries = select_evenly(held_out, train_uve.sheet_pins)
     sheet.write(encode_png(draw_neighbour_sheet(ids, images, vectors, queries, labels)))
     results["parameters"] = sum(weight.numel() for weight in network.parameters())
     results["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
-    metrics.write(results)
+    metrics.write(results | notes.to_metrics())
     losses.write(curve)

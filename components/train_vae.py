@@ -39,6 +39,7 @@ def train_vae(
     from canvas.clip.model import load_feature_distance
     from canvas.device import default_device
     from canvas.pins import tables
+    from canvas.pins.fallbacks import Notes, choose_held_out
     from canvas.pins.image_batches import batch_by_frame
     from canvas.train.state import eval_mode
     from canvas.vae.model import build_vae, store_latent_statistics
@@ -47,8 +48,9 @@ def train_vae(
     from evaluation.judges.reconstructions import load_unseen_scenes, score_reconstructed_scenes
     from evaluation.measures.reconstructions import build_sampler, score_reconstructions
 
-    params, clock, result = train_vae, time.perf_counter(), None
+    params, clock, result, notes = train_vae, time.perf_counter(), None, Notes()
     train, held_out = tables.read_train_and_held_out(pins.path, kept.path)
+    held_out = choose_held_out(train | held_out, notes)
     distance = load_feature_distance(clip.path / perceptual.encoder, perceptual.layers)
     torch.manual_seed(training.seed)
     autoencoder = build_vae(vae, sample_size=frames.side)
@@ -71,7 +73,7 @@ def train_vae(
         scene_scores = score_reconstructed_scenes(autoencoder, Judges.load(judges.path), *scenes, params.score_batch)
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
     figures: dict[str, object] = {"images_per_second": result.images_per_second} if result else {}
-    figures |= {**scores.compute_metrics(), **scene_scores, "seconds": seconds}
+    figures |= {**scores.compute_metrics(), **scene_scores, "seconds": seconds, **notes.to_metrics()}
     metrics.write(figures)
     sheet.write(scores.draw_sheet())
     losses.write(result.losses if result else [])

@@ -35,7 +35,8 @@ def tune_engaged(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most.
+    """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most. Where none has
+    the impressions, the LoRA is left as it starts, which changes nothing, and the metrics note it.
 
     The sheet shows held-out engaged pins, what is known of them, and samples.
     """
@@ -44,16 +45,23 @@ def tune_engaged(
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.rows import EngagementSelection, ShardRows
+    from canvas.shards.rows import EngagementSelection, ShardRows, has_product
 
     params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     selection = EngagementSelection(rows.index, params.rule)
-    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)
+    selects = has_product if selection.is_empty else selection
+    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selects)
     unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
     torch.manual_seed(trainer.spec.seed)
     add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
-    run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
+    if selection.is_empty:
+        seen = params.rule.min_impressions
+        trainer.notes.add(f"no promoted product pin to train on has {seen} impressions, so nothing was trained")
+        metrics.write(trainer.notes.to_metrics())
+        losses.write([])
+    else:
+        run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
+        metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
+        losses.write(run.result.losses)
     save_lora(unet, lora.path)
-    metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
-    losses.write(run.result.losses)
     sheet.write(trainer.sheet.draw_png(unet))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,16 +88,41 @@ def decide_verdict(
     """
     own = [row for row in select_model(rows, "challenger") if row["digest"] == challenger]
     theirs = [row for row in select_model(rows, "champion") if row["digest"] == champion]
+    gate, aside = set_truth_aside(gate, own, metrics)
     failures = find_limit_violations(gate, metrics) + find_missing_measures(gate, own)
     notes = ["there is no champion yet: limits decide, and people's comparison with pasted products"]
     if champion is not None:
         losses, notes = find_losses(gate, own, theirs)
         failures += losses
     if failures:
-        return Verdict("fail", tuple(failures), challenger, champion)
+        return Verdict("fail", tuple(failures + aside), challenger, champion)
     outcome, reason = decide_by_ratings(gate, challenger, champion, judgments)
     notes += describe_own_judges(metrics.get("instruments", {}).get("frozen", {}))
-    return Verdict(outcome, (reason, *notes), challenger, champion)
+    return Verdict(outcome, (reason, *notes, *aside), challenger, champion)
+
+
+def set_truth_aside(
+    gate: GateParams, challenger: Sequence[Row], metrics: Mapping[str, Any]
+) -> tuple[GateParams, list[str]]:
+    """Return the gate without what asks for truth, and a note of it, where no scene of any pin is known.
+
+    A catalogue without truth has no judge of scenes, and no mask that is known to be right. A judge, or a prompt that
+    names a scene, leaves the gate as it is.
+    """
+    if metrics.get("judge") or any(row.get("scene") is not None for row in challenger):
+        return gate, []
+
+    def needs_truth(name: str) -> bool:
+        return "scene" in name.rpartition(".")[2] or name == "instruments.segmenter.iou"
+
+    limits = {name: limit for name, limit in (gate.ceilings | gate.floors).items() if limit is not None}
+    aside = sorted(name for name in {*limits, *gate.guarded} if needs_truth(name))
+    ceilings, floors = (
+        {name: limit for name, limit in bounds.items() if name not in aside} for bounds in (gate.ceilings, gate.floors)
+    )
+    guarded = tuple(name for name in gate.guarded if name not in aside)
+    note = f"no truth is known of any pin, so nothing was asked of {', '.join(aside)}"
+    return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded), [note] if aside else []
 
 
 def find_limit_violations(gate: GateParams, metrics: Mapping[str, Any]) -> list[str]:

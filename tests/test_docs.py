@@ -25,7 +25,7 @@ from components.ingest import IngestParams
 from evaluation.metrics import HEADLINE
 from lifecycle.__main__ import _build_parser as lifecycle_parser
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.params import load_sections, merge_sections, read_section, read_stage_params
 from lifecycle.declare.stage import Input, Output
 
 ROOT = Path(__file__).parents[1]
@@ -121,9 +121,12 @@ def _holds(values: Any, keys: list[str]) -> bool:
 def test_example_of_a_catalogue_is_read() -> None:
     text = (ROOT / "docs/tutorials/your-catalogue.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    params = read_section(IngestParams, "ingest", YAML(typ="safe", pure=True).load(example))
+    sections = merge_sections(load_sections(root=ROOT), YAML(typ="safe", pure=True).load(example))
+    for stage in load_stages():
+        read_stage_params(stage, sections)
+    params = read_section(IngestParams, "ingest", sections)
     assert params.source == "manifest"
-    assert params.manifest.columns["pin_id"] == "sku"
+    assert params.manifest.columns["product_id"] == "sku"
 
 
 def test_stage_of_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
 from canvas.masks.composite import composite_product, erode_mask
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes, choose_splits
 from canvas.pins.frames import View, extract_view
 from canvas.pins.images import (
     bytes_to_tensor,
@@ -206,6 +207,7 @@ def read_decoder_pins(
     train: int,
     generated: int,
     held_out: int,
+    notes: Notes,
 ) -> tuple[list[ConditionedPin], list[ConditionedPin]]:
     """Read product pins, spread evenly: those to learn on, and held-out ones to score.
 
@@ -213,17 +215,16 @@ def read_decoder_pins(
         path: where generated latents are kept, for a killed call to go on.
         train: pins of the train split with encoded latents, at most.
         generated: how many of these come again with generated latents.
-        held_out: pins of the other splits; each comes with encoded and with generated latents.
+        held_out: pins of the other splits; each comes with encoded and with generated latents. Where no product is
+            held out, pins of the train split stand for them, which is noted.
     """
     products = [row for row in generator.shards.index if has_product(row) and row.view == 0]
+    splits = choose_splits((row.split for row in products), tables.HELD_OUT_SPLITS, notes)
     train_pins, scored_pins = (
         read_conditioned_pins(
-            generator.shards,
-            select_even_runs([row for row in products if (row.split == "train") == is_train], count),
-            pins,
-            masks,
+            generator.shards, select_even_runs([row for row in products if row.split in chosen], count), pins, masks
         )
-        for is_train, count in ((True, train), (False, held_out))
+        for chosen, count in ((("train",), train), (splits, held_out))
     )
     with join_world(parallel) as world:
         train_pins += generator.generate_latents(select_even_runs(train_pins, generated), path / "painted", world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -22,7 +22,7 @@ PIXELS_PER_PASS = 1024 * 1024
 class SampleSheet:
     """A sheet of held-out pins: the original, what the denoiser sees of it (inpainting), and a sample.
 
-    The same pins, captions and noise in every call. Raises ValueError if no pin is held out.
+    The same pins, captions and noise in every call. Raises ValueError if there are no `rows` to choose them from.
     """
 
     def __init__(
@@ -33,13 +33,12 @@ class SampleSheet:
         spec: SheetSpec,
         *,
         masks: MaskKind,
-        selects: Callable[[ShardRow], bool],
+        rows: Sequence[ShardRow],
     ) -> None:
-        held_out = [row for row in shards.index if selects(row) and row.split != "train"]
-        if not held_out:
-            raise ValueError("no such pin is held out: without products that have a good mask there is nothing to draw")
-        rows = max(group_by_bucket(held_out).values(), key=len)
-        self.batch = read_batch(shards, spread_evenly(rows, spec.pins), masks)
+        if not rows:
+            raise ValueError("there is no such pin: without products that have a good mask there is nothing to draw")
+        largest = max(group_by_bucket(rows).values(), key=len)
+        self.batch = read_batch(shards, spread_evenly(largest, spec.pins), masks)
         self.vae = vae
         self.scheduler = scheduler
         self.spec = spec

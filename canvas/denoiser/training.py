@@ -19,6 +19,7 @@ from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, SheetSpec
+from canvas.pins.fallbacks import Notes
 from canvas.shards.rows import ShardRow, ShardRows, batch_by_bucket, spread_evenly
 from canvas.train.data import PrefetchedBatches, move_batch
 from canvas.train.distributed import SINGLE_PROCESS, World, join_world
@@ -75,10 +76,14 @@ class DenoiserTrainer:
         self.scheduler = build_training_scheduler(self.diffusion)
         selected = [row for row in self.rows.index if self.selects(row)]
         self.train_rows = [row for row in selected if row.split == "train"]
-        self.sheet = SampleSheet(
-            self.vae, self.scheduler, self.rows, self.sheet_spec, masks=self.masks, selects=self.selects
-        )
+        self.notes = Notes()
         held_out_rows = [row for row in selected if row.split != "train"]
+        if not held_out_rows and self.train_rows:
+            self.notes.add("no pin of the selection is held out, so pins that training saw were scored and sampled")
+            held_out_rows = [row for row in self.train_rows if row.view == 0]
+        self.sheet = SampleSheet(
+            self.vae, self.scheduler, self.rows, self.sheet_spec, masks=self.masks, rows=held_out_rows
+        )
         self.held_out_batches = read_held_out(self.rows, held_out_rows, self.held_out, self.masks)
         self.objective = DenoisingObjective(
             self.diffusion,
@@ -150,6 +155,7 @@ class DenoiserTrainer:
             "images_per_second": run.result.images_per_second,
             "peak_memory_mb": run.result.peak_memory_bytes / 1e6,
             **more,
+            **self.notes.to_metrics(),
             "seconds": time.perf_counter() - self._clock,
         }
 

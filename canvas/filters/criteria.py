@@ -11,6 +11,7 @@ from canvas.filters.quality import QualityLimits, QualityScorer
 from canvas.filters.relevance import RelevanceScorer, TextLengthScorer, TextLimits
 from canvas.filters.text_overlay import OverlayLimits, TextOverlayScorer
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.images import composite_on_white, decode_image
 
 
@@ -48,9 +49,13 @@ def filter_by_quality(chain: FilterChain, limits: QualityLimits) -> None:
     chain.close("quality")
 
 
-def filter_by_text_presence(chain: FilterChain, limits: TextLimits) -> None:
-    """Keep pins that say something."""
-    chain.drop("empty_text", chain.score("text", TextLengthScorer)["text_length"] < limits.min_characters)
+def filter_by_text_presence(chain: FilterChain, limits: TextLimits, notes: Notes) -> None:
+    """Keep pins that say something; all of them, which is noted, where none does: the catalogue has no texts."""
+    lengths = chain.score("text", TextLengthScorer)["text_length"]
+    if lengths.any():
+        chain.drop("empty_text", lengths < limits.min_characters)
+    else:
+        notes.add("no pin has a title, description or alt text, so none was asked for")
     chain.close("text")
 
 

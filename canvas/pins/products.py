@@ -10,6 +10,7 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.captions import read_generated_captions
+from canvas.pins.fallbacks import Notes, choose_splits
 from canvas.pins.images import read_images
 from canvas.pins.masks import Mask, decode_mask
 
@@ -30,14 +31,24 @@ class ProductPin:
 
 
 def load_product_pins(
-    pins: Path, kept: Path, masks: Path, captions: Path, *, splits: Collection[str], count: int
+    pins: Path,
+    kept: Path,
+    masks: Path,
+    captions: Path,
+    *,
+    splits: Collection[str],
+    count: int,
+    notes: Notes | None = None,
 ) -> list[ProductPin]:
     """Load at most `count` kept pins of `splits` with an accepted mask, of as many products as there are.
 
-    Raises `ValueError` if there is none.
+    Where no such pin is of `splits`, those of other splits stand for them, which is noted. Raises `ValueError` if no
+    kept pin has an accepted mask.
     """
     good = {row["pin_id"]: row["mask"] for row in tables.read(masks).to_pylist() if row["rejected"] is None}
     split_of = tables.read_kept_splits(pins, kept)
+    present = [split for pin, split in split_of.items() if pin in good]
+    splits = choose_splits(present, splits, notes or Notes())
     turns: dict[str, list[str]] = {}
     rows = {}
     for row in tables.read(pins, ["pin_id", "product_id", "category", "title"]).to_pylist():
@@ -47,7 +58,7 @@ def load_product_pins(
     ranked = sorted((place, product, pin) for product, ids in turns.items() for place, pin in enumerate(sorted(ids)))
     chosen = [pin for _, _, pin in ranked[:count]]
     if not chosen:
-        raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to show")
+        raise ValueError("no kept pin has an accepted mask: there is nothing to show")
     names = read_generated_captions(captions, chosen)
     images = read_images(pins, chosen)
     return [

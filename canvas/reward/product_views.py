@@ -54,9 +54,6 @@ def load_product_views(paths: RewardTables, *, splits: Collection[str], side: in
     """Load at most `count` kept pins of `splits` whose mask was not rejected, spread evenly, in the order of their ids.
 
     In memory: 4 * side**2 bytes a pin.
-
-    Raises:
-        ValueError: There is none.
     """
     split_of = _read_splits(paths, splits)
     mask_of = {
@@ -65,8 +62,6 @@ def load_product_views(paths: RewardTables, *, splits: Collection[str], side: in
         if row["rejected"] is None
     }
     chosen = select_evenly(mask_of, count)
-    if not chosen:
-        raise ValueError(f"no kept pin of {', '.join(sorted(splits))} has an accepted mask: there is nothing to judge")
     words = read_backgrounds(paths.captions, mask_of)
     products = tables.read_column(paths.pins, "product_id", set(chosen))
     images = _read_squares(paths.pins, "image", chosen, side)

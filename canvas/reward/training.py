@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes, choose_product_splits
 from canvas.pins.images import draw_contact_sheet
 from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches
 from canvas.reward.comparisons import Comparison, Variant, render_variant, sample_comparisons, sample_real_comparisons
@@ -42,18 +43,26 @@ def build_comparison_sets(
     spec: TrainSpec,
     reward: RewardSpec,
     human_products: Collection[str],
+    notes: Notes,
 ) -> dict[str, ComparisonBatches]:
     """Return the sets "train", "calibrate", "mixed", "known_kinds" and "unseen_kinds".
 
     Half of the pins of held-out products are scored, except `human_products`, which people's comparisons train on; the
-    other half, and unseen views of products that training knows, calibrate.
+    other half, and unseen views of products that training knows, calibrate. Where no product is held out, others stand
+    for them, which is noted.
 
     Raises:
         ValueError: `held_out_kinds` names no corruption or leaves none to train on; no pin has an accepted mask.
     """
     kinds, side = select_trained_kinds(params.held_out_kinds), reward.image_size
-    views = load_product_views(paths, splits=("train",), side=side, count=params.pins)
-    held_out = load_product_views(paths, splits=UNSEEN_PRODUCT_SPLITS, side=side, count=params.scored_pins)
+    splits_of = [
+        choose_product_splits(paths.pins, paths.kept, paths.masks, wanted, notes)
+        for wanted in (("train",), UNSEEN_PRODUCT_SPLITS)
+    ]
+    views = load_product_views(paths, splits=splits_of[0], side=side, count=params.pins)
+    held_out = load_product_views(paths, splits=splits_of[1], side=side, count=params.scored_pins)
+    if not views or not held_out:
+        raise ValueError("no kept pin has an accepted mask: there is nothing to judge")
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
     scored = [view for view in halves[1] if (view.product_id or view.pin_id) not in human_products] or halves[1]
     unseen = load_product_views(paths, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,18 +100,15 @@ def batch_by_bucket(rows: Iterable[ShardRow], batch_size: int) -> list[list[int]
 
 
 class EngagementSelection:
-    """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all."""
+    """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all. Where no
+    promoted product pin of that split has the impressions, the selection is empty."""
 
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
         self.rule = rule
         pins = [row for row in rows if row.view == 0 and row.split == "train"]  # their other views repeat them
         self._rates = sorted((self.compute_rate(row) for row in pins if self._is_eligible(row)), reverse=True)
-        if not self._rates:
-            raise ValueError(
-                f"no promoted product pin of the train split has {rule.min_impressions} impressions: lower "
-                "min_impressions"
-            )
-        self.threshold = self._rates[max(1, round(rule.share * len(self._rates))) - 1]
+        self.is_empty = not self._rates
+        self.threshold = math.inf if self.is_empty else self._rates[max(1, round(rule.share * len(self._rates))) - 1]
 
     def __call__(self, row: ShardRow) -> bool:
         return self._is_eligible(row) and self.compute_rate(row) >= self.threshold
@@ -120,7 +118,7 @@ class EngagementSelection:
         return (self.rule.saves_weight * row.saves + row.clicks) / row.impressions
 
     def compute_metrics(self) -> dict[str, Any]:
-        """Compare the selection of the train split with what it was selected from, in pins."""
+        """Compare the selection of the train split with what it was selected from, in pins; it must not be empty."""
         selected = [rate for rate in self._rates if rate >= self.threshold]
         return {
             "candidates": len(self._rates),

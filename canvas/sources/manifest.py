@@ -26,7 +26,6 @@ from canvas.sources.addresses import Reader, format_error, strip_credentials
 if TYPE_CHECKING:
     import daft
 
-REQUIRED_COLUMNS = ("pin_id", "image", "title")
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
 MAPPABLE_COLUMNS = ("pin_id", "image", *TEXT_COLUMNS, "product_id", "promoted", *COUNT_COLUMNS)
@@ -44,8 +43,9 @@ class ManifestSpec:
     format: Literal["parquet", "csv", "jsonl"]  # of the list
     name: str  # what `pins.source` says
     columns: dict[str, str]
-    """Our column -> theirs. `pin_id`, `image` (a path or URL) and `title` are needed; `description`,
-    `alt_text`, `board`, `category`, `product_id`, `promoted`, `impressions`, `saves` and `clicks` may be."""
+    """Our column -> theirs. `image` (a path or URL) is needed; `title`, `description`, `alt_text`, `board`, `category`,
+    `promoted`, `impressions`, `saves` and `clicks` may be. Without `pin_id` an image's digest names it, without
+    `product_id` every image is a product of its own."""
     held_out: Half
     """Fraction of products, and of pins without one, that the train split never sees."""
     max_bytes: Count  # of an image's file; larger ones are quarantined
@@ -60,8 +60,8 @@ class ManifestSpec:
         return ImageLimits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
 
     def __post_init__(self) -> None:
-        if missing := [column for column in REQUIRED_COLUMNS if column not in self.columns]:
-            raise ValueError(f"ingest.manifest.columns lacks {', '.join(missing)}: say which column holds it")
+        if "image" not in self.columns:
+            raise ValueError("ingest.manifest.columns lacks image: say which column holds the images' paths or URLs")
         if unknown := sorted(self.columns.keys() - set(MAPPABLE_COLUMNS)):
             raise ValueError(
                 f"ingest.manifest.columns: {', '.join(unknown)} unknown; it may map {', '.join(MAPPABLE_COLUMNS)}"
@@ -82,8 +82,10 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     reasons: Counter[str] = Counter()
     reader = Reader(folder, spec.connections, spec.timeout_seconds)
     frame = _scan_manifest(spec, reader)
-    with _explain_errors(spec, reader):
-        repeated = _find_repeated_ids(frame)
+    repeated: set[str] | None = None
+    if "pin_id" in spec.columns:
+        with _explain_errors(spec, reader):
+            repeated = _find_repeated_ids(frame)
     with tables.Writer(pins, tables.PINS) as good, tables.Writer(quarantine, tables.QUARANTINE) as bad:
         for batch in _load_batches(frame, spec, reader, repeated):
             accepted, refused = [], []
@@ -163,13 +165,16 @@ def _find_repeated_ids(frame: daft.DataFrame) -> set[str]:
 
 
 def _load_batches(
-    frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str]
+    frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str] | None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield batches of rows in the list's order, each with its image or the reason why there is none."""
+    """Yield batches of rows in the list's order, each with its image or the reason why there is none.
+
+    `repeated`: the ids that occur more than once; None: the images' digests are the ids, and all are remembered.
+    """
     import daft
 
     text, number, binary = daft.DataType.string(), daft.DataType.int32(), daft.DataType.binary()
-    columns = daft.DataType.struct({"data": binary, "width": number, "height": number, "reason": text})
+    columns = daft.DataType.struct({"data": binary, "digest": text, "width": number, "height": number, "reason": text})
 
     def fetch_images(addresses: daft.Series) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(spec.connections) as pool:
@@ -181,8 +186,10 @@ def _load_batches(
         for start in range(0, batch.num_rows, BATCH_SIZE):
             rows = batch.slice(start, BATCH_SIZE).to_pylist()
             for row in rows:
-                row["repeats"] = row["pin_id"] in seen
-                if row["pin_id"] in repeated:
+                if repeated is None:
+                    row["pin_id"] = row["fetched"]["digest"]
+                row["repeats"] = row["pin_id"] is not None and row["pin_id"] in seen
+                if row["pin_id"] and (repeated is None or row["pin_id"] in repeated):
                     seen.add(row["pin_id"])
             yield rows
 
@@ -190,21 +197,26 @@ def _load_batches(
 def _fetch_image(address: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
     """Fetch, check and normalise the image at `address`, or give the reason why there is none."""
     try:
-        data, width, height = normalize_image_bytes(reader.read(address, spec.max_bytes), spec.limits)
-        return {"data": data, "width": width, "height": height, "reason": None}
+        delivered = reader.read(address, spec.max_bytes)
+        data, width, height = normalize_image_bytes(delivered, spec.limits)
+        digest = hashlib.blake2b(delivered, digest_size=8).hexdigest()
+        return {"data": data, "digest": digest, "width": width, "height": height, "reason": None}
     except ValueError as error:
-        return {"data": None, "width": None, "height": None, "reason": str(error)}
+        return {"data": None, "digest": None, "width": None, "height": None, "reason": str(error)}
 
 
 def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
     """Build the row of tables.PINS; `ValueError` with the reason if there cannot be one."""
-    if not (row["pin_id"] or "").strip():
+    by_digest = "pin_id" not in spec.columns
+    if not by_digest and not (row["pin_id"] or "").strip():
         raise ValueError("pin_id is empty")
     if row["repeats"]:
-        raise ValueError(f"pin_id {row['pin_id']!r} occurred before")
+        raise ValueError("the same image occurred before" if by_digest else f"pin_id {row['pin_id']!r} occurred before")
     if row["fetched"]["reason"] is not None:
         raise ValueError(row["fetched"]["reason"])
     product = (row.get("product_id") or "").strip() or None
+    if "product_id" not in spec.columns:
+        product = row["pin_id"]
     return {
         "pin_id": row["pin_id"],
         "image": row["fetched"]["data"],

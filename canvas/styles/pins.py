@@ -41,18 +41,17 @@ def read_style_pins(
     """Read kept pins of `splits` that show a product before a background that has words, by scene.
 
     At most `each` of a scene, of products as different as there are, and at most `scenes` scenes, spread evenly. Words
-    are the generated caption's, or where no caption names a background the scene's name; where truth knows no scene,
-    the background stands for it.
-
-    Raises:
-        ValueError: There is no such pin.
+    are the generated caption's, or where no caption names a product and a background the scene's name, or where truth
+    knows no scene the whole caption; the background then stands for the scene, too.
     """
     split_of = tables.read_kept_splits(pins, kept)
     truth_rows = tables.read(truth, ["pin_id", "kind", "scene"]).to_pylist()
     scene_of = {row["pin_id"]: row["scene"] for row in truth_rows}
-    background_of = read_backgrounds(captions, split_of, of_products=True) or {
-        row["pin_id"]: row["scene"] for row in truth_rows if row["kind"] == "in_scene" and row["scene"]
-    }
+    background_of = (
+        read_backgrounds(captions, split_of, of_products=True)
+        or {row["pin_id"]: row["scene"] for row in truth_rows if row["kind"] == "in_scene" and row["scene"]}
+        or read_backgrounds(captions, split_of if not truth_rows else ())
+    )
     candidates: dict[str, dict[tuple[int, str], dict[str, str]]] = {}  # scene -> (turn of its product, pin) -> row
     turns: Counter[tuple[str, str]] = Counter()
     for row in tables.read(pins, ["pin_id", "category", "product_id"]).to_pylist():
@@ -63,8 +62,6 @@ def read_style_pins(
         product = scene, str(row["product_id"])
         candidates.setdefault(scene, {})[turns[product], pin] = row
         turns[product] += 1
-    if not candidates:
-        raise ValueError(f"no kept pin of {', '.join(sorted(splits))} shows a product in a scene: no style to follow")
     rows_of = {
         scene: [candidates[scene][place] for place in sorted(candidates[scene])[:each]]
         for scene in select_evenly(candidates, scenes)

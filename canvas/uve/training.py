@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
+from canvas.pins.fallbacks import Notes
 from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatch, CropBatches, load_square_images, select_evenly
 from canvas.pins.images import Pixels, bytes_to_tensor
@@ -51,17 +52,17 @@ def read_labels(pins: Path, truth: Path, captions: Path, pin_ids: Collection[str
     return labels
 
 
-def select_classes(labels: Labels, tasks: Sequence[str], min_pins: int) -> dict[str, list[str]]:
-    """Return the classes of each of `tasks` that `min_pins` pins have, sorted; ValueError for fewer than two."""
+def select_classes(labels: Labels, tasks: Sequence[str], min_pins: int, notes: Notes) -> dict[str, list[str]]:
+    """Return the classes of each of `tasks` that `min_pins` pins have, sorted; tasks with fewer than two are left out,
+    which is noted."""
     classes = {}
     for task in tasks:
         counts = Counter(labels[task].values())
-        classes[task] = sorted(name for name, count in counts.items() if count >= min_pins)
-        if len(classes[task]) < 2:
-            raise ValueError(
-                f"task {task} has {len(classes[task])} classes of {min_pins} pins or more: set its weight to 0, or "
-                "lower train_uve.min_pins"
-            )
+        names = sorted(name for name, count in counts.items() if count >= min_pins)
+        if len(names) >= 2:
+            classes[task] = names
+        else:
+            notes.add(f"task {task} has {len(names)} classes of {min_pins} pins or more, so it was not trained")
     return classes
 
 
@@ -169,18 +170,26 @@ def train_uve_model(
     pin_ids: Collection[str],
     labels: Labels,
     *,
+    notes: Notes,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
-) -> TrainResult:
-    """Train `model` in place on at most `params.pins` of `pin_ids`, and on the tasks whose weight is above 0."""
+) -> TrainResult | None:
+    """Train `model` in place on at most `params.pins` of `pin_ids`, and on the tasks whose weight is above 0.
+
+    Tasks that have too few classes are noted; None: no task has enough, and the model stays as it is.
+    """
     weights = {task: weight for task, weight in params.tasks.to_dict().items() if weight > 0}
     chosen = set(select_evenly(pin_ids, params.pins))
     labels = {task: {pin: name for pin, name in labels[task].items() if pin in chosen} for task in weights}
-    classes = select_classes(labels, list(weights), params.min_pins)
+    classes = select_classes(labels, list(weights), params.min_pins, notes)
+    if not classes:
+        notes.add("there was nothing to train on, so the embedding is as it started")
+        return None
     side = model.config["image_size"]
     ids, images = load_square_images(pins, chosen, round(side * params.crops.zoom))
     batches = BalancedCrops(
         ids, images, side, params.crops, train.batch_size, train.seed, labels=labels, classes=classes
     )
     classifier = ProxyClassifier(model, classes, params.temperature)
-    return fit(classifier, ProxySoftmax(weights), batches, train, checkpoints=checkpoints, log=log)
+    objective = ProxySoftmax({task: weights[task] for task in classes})
+    return fit(classifier, objective, batches, train, checkpoints=checkpoints, log=log)

@@ -39,7 +39,7 @@ def build_candidate_requests(
             common = {
                 "item_id": item,
                 "pin_id": pin.pin_id,
-                "category": pin.category,
+                "category": pin.category or None,
                 "prompt": prompt,
                 "scene": next((scene for scene in scenes if scene in background), None),
                 "mask": encode_mask(pin.mask),

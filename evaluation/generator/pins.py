@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.image_batches import select_evenly
 from canvas.pins.images import read_images
 from canvas.pins.products import ProductPin, load_product_pins
@@ -25,14 +26,14 @@ class EvaluationPins:
 
 
 def load_evaluation_pins(
-    spec: EvaluationSpec, *, pins: Path, kept: Path, masks: Path, captions: Path
+    spec: EvaluationSpec, notes: Notes, *, pins: Path, kept: Path, masks: Path, captions: Path
 ) -> EvaluationPins:
-    """Load the pins of an evaluation. Raises `ValueError` if there is no held-out one, or none of the train split."""
+    """Load the pins of an evaluation; where none is held out, others stand for them, which is noted."""
     sources = pins, kept, masks, captions
     engaged = select_evenly(select_engaged_pins(pins, kept, spec.engaged), spec.real_pins)
     return EvaluationPins(
-        real=load_product_pins(*sources, splits=tables.HELD_OUT_SPLITS, count=spec.real_pins),
-        train=load_product_pins(*sources, splits=("train",), count=spec.instruments.train_pins),
+        real=load_product_pins(*sources, splits=tables.HELD_OUT_SPLITS, count=spec.real_pins, notes=notes),
+        train=load_product_pins(*sources, splits=("train",), count=spec.instruments.train_pins, notes=notes),
         engaged=list(read_images(pins, engaged).values()) if engaged else [],
     )
 

@@ -20,6 +20,7 @@ from canvas.device import default_device
 from canvas.features.vectors import normalize_vectors
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
+from canvas.pins.fallbacks import Notes
 from canvas.pins.images import Pixels
 from canvas.pins.products import load_product_pins
 from canvas.pins.scene_views import Views, stack_views
@@ -91,6 +92,7 @@ class StyleScorer:
         cls,
         spec: StyleEvaluationSpec,
         side: int,
+        notes: Notes,
         *,
         judges: Path,
         clip: Path,
@@ -103,7 +105,7 @@ class StyleScorer:
         """Load the networks onto the default device, and fit the judge of products to the tables' train split."""
         tables, held_out = (pins, kept, truth), HELD_OUT_SPLITS
         train = read_labelled_products(*tables, splits=("train",), side=side, count=spec.learnt_pins)
-        real = load_product_pins(pins, kept, masks, captions, splits=held_out, count=spec.real_pins)
+        real = load_product_pins(pins, kept, masks, captions, splits=held_out, count=spec.real_pins, notes=notes)
         return cls(
             judges=Judges.load(judges),
             product_judge=ProductJudge.fit(train, spec.seed),

@@ -17,6 +17,7 @@ from canvas.inference.product import build_masked_product
 from canvas.inference.style import StylePrompt, encode_style_images
 from canvas.pins import tables
 from canvas.pins.captions import format_caption
+from canvas.pins.fallbacks import Notes, choose_splits
 from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.pins.products import ProductPin, load_product_pins
 from canvas.styles.pins import StylePin, read_style_pins
@@ -45,24 +46,24 @@ class StylePlan:
 
 
 def load_style_plan(
-    spec: StyleEvaluationSpec, *, pins: Path, kept: Path, truth: Path, masks: Path, captions: Path
+    spec: StyleEvaluationSpec, notes: Notes, *, pins: Path, kept: Path, truth: Path, masks: Path, captions: Path
 ) -> StylePlan:
-    """Return the trials of `spec` on pins of the tables.
+    """Return the trials of `spec` on pins of the tables; what stands for missing splits is noted.
 
     Raises:
         ValueError: If there is no product, or no style image of another product.
     """
-    products = load_product_pins(pins, kept, masks, captions, splits=spec.splits, count=spec.products)
+    products = load_product_pins(pins, kept, masks, captions, splits=spec.splits, count=spec.products, notes=notes)
     scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
     subjects = [Subject(pin, scene_of.get(pin.pin_id)) for pin in products]
-    by_scene = read_style_pins(
-        pins, kept, truth, captions, splits=spec.style_splits, scenes=MAX_SCENES, each=IMAGES_PER_SCENE
-    )
-    styles, assigned = assign_styles(subjects, by_scene, spec.styles, spec.grid_products)
-    trials = plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed)
-    if not trials:
-        raise ValueError("every style image shows the product that it is to be tried on: bring pins of more products")
-    return StylePlan(subjects, styles, trials)
+    present = tables.read_kept_splits(pins, kept).values()
+    for splits in (choose_splits(present, spec.style_splits, notes), tables.SPLITS):
+        by_scene = read_style_pins(pins, kept, truth, captions, splits=splits, scenes=MAX_SCENES, each=IMAGES_PER_SCENE)
+        styles, assigned = assign_styles(subjects, by_scene, spec.styles, spec.grid_products)
+        if trials := plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed):
+            return StylePlan(subjects, styles, trials)
+        notes.add(f"no style image of {' or '.join(splits)} shows another product, so training pins were taken, too")
+    raise ValueError("every style image shows the product that it is to be tried on: bring pins of more products")
 
 
 def assign_styles(
@@ -80,7 +81,7 @@ def assign_styles(
         fitting = {scene: [pin for pin in pins if _is_other_product(pin, subject)] for scene, pins in by_scene.items()}
         turns = [
             pins[(number // group_size + pick) % len(pins)]
-            for pick in range(max(map(len, fitting.values())))
+            for pick in range(max(map(len, fitting.values()), default=0))
             for pins in fitting.values()
             if pick < len(pins)
         ]

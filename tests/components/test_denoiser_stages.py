@@ -325,7 +325,6 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "changes", "message"),
     [
-        ("tune_engaged", {"rule": {"min_impressions": 9999}}, "lower min_impr"),
         ("tune_engaged", {"rule": {"share": 0.0}}, "'share' in section 'tune_engaged.rule' is 0.0: it must be above 0"),
         ("train_backdrop", {"lora": {"rank": 0}}, "'rank' in section 'train_backdrop.lora' is 0: it must be 1 or more"),
         ("train_base", {"section": "held_out", "averages": []}, r"'averages' in section .* is \[\]: give 1 or more"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from canvas.clip.model import load_clip
+from canvas.pins import tables
 from components.train_clip import train_clip
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
@@ -52,6 +53,20 @@ def test_two_encoders_are_trained_and_scored_on_held_out_pins(data, tmp_path):
     assert [line.split(",")[:2] for line in lines[1:]] == [[s, n] for n in ("first", "second") for s in ("2", "4")]
 
 
+def test_titles_of_pins_that_training_saw_are_scored_where_there_is_nothing_else(data, tmp_path):
+    for name, changes in (("pins", {"split": "train"}), ("captions", {})):
+        table = tables.read(data / name)
+        rows = [row | changes for row in table.to_pylist() if row.get("source") != "alt"]
+        tables.write_rows(tmp_path / name, rows, table.schema)
+    (tmp_path / "kept").symlink_to(data / "kept")
+    figures = run(tmp_path, tmp_path / "out")
+    assert set(figures["first"]) == {"images_per_second", "seconds", "train"}
+    assert set(figures["notes"]) == {
+        "no_pin_is_held_out_so_pins_that_training_saw_were_scored",
+        "no_pin_has_a_caption_from_alt_so_title_stood_for_it",
+    }
+
+
 def test_public_encoders_are_used_as_they_are(data, tmp_path):
     run(data, tmp_path / "trained")
     sections = tiny(train_clip)
@@ -90,5 +105,5 @@ def test_settings_that_it_cannot_heed_are_refused(change, message):
 
 
 def test_an_unknown_caption_source_is_named(data, tmp_path):
-    with pytest.raises(ValueError, match=r"no pin has a caption from \['poem'\]"):
+    with pytest.raises(ValueError, match="captions have no source poem: name some of alt, title"):
         run(data, tmp_path / "out", **tiny(train_clip, sources=["poem"]))

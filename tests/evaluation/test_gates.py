@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,22 @@ def test_tie_is_no_win() -> None:
 @pytest.mark.parametrize("question", ["defects", "fidelity"])
 def test_only_preferences_count(question: str) -> None:
     assert verdict(judgments=said(NEW, OLD, 0.9, question=question)).outcome == "pending"
+
+
+def test_scenes_are_set_aside_only_where_nobody_knows_any() -> None:
+    floors = {"challenger.scene_right": 0.3, "judge.scene_accuracy_real": 0.6, "challenger.reward_overall": 0.3}
+    asks = replace(GATE, floors=floors, guarded=(*GATE.guarded, "scene_right"))
+    nameless = [{**row, "scene": None} for row in painted("challenger", NEW, 0.05)]
+    found = verdict(nameless, gate=asks)
+    assert found.outcome == "pass"
+    assert found.reasons[-1] == (
+        "no truth is known of any pin, so nothing was asked of challenger.scene_right, judge.scene_accuracy_real, "
+        "scene_right"
+    )
+    assert verdict(nameless, figures=FIGURES | {"judge": {"scene_accuracy_real": 0.9}}, gate=asks).outcome == "fail"
+    assert verdict(gate=asks).outcome == "fail"
+    poor = {**FIGURES, "challenger": {"core_max_abs_diff_worst": 0, "reward_overall": 0.1}}
+    assert verdict(nameless, figures=poor, gate=asks).outcome == "fail"
 
 
 def test_no_champion_yet() -> None:

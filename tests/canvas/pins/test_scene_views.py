@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.products import load_product_pins
 from canvas.pins.scene_views import crop_center_square, list_scenes, load_scene_views
 from tests.components.mugs import write_catalogue
@@ -82,6 +83,17 @@ def test_the_title_names_a_product_without_a_caption(mugs, tmp_path):
     assert products_of(tmp_path, count=1)[0].product == "Title 1"
 
 
-def test_no_product_to_show(mugs):
-    with pytest.raises(ValueError, match="no kept pin of unseen_both has an accepted mask"):
-        products_of(mugs, splits=("unseen_both",))
+def test_other_splits_stand_for_one_without_products(mugs):
+    notes = Notes()
+    found = products_of(mugs, splits=("unseen_both",), notes=notes)
+    assert {pin.pin_id for pin in found} == {"p13", "p14", "p16"}
+    (note,) = notes.to_metrics()["notes"]
+    assert note == "no_usable_pin_of_unseen_both_so_those_of_unseen_product_and_unseen_view_were_taken"
+
+
+def test_no_product_to_show(mugs, tmp_path):
+    for name in ("kept", "pins", "captions"):
+        (tmp_path / name).symlink_to(mugs / name)
+    tables.write(tmp_path / "masks", [], tables.MASKS)
+    with pytest.raises(ValueError, match="no kept pin has an accepted mask"):
+        products_of(tmp_path)

@@ -55,8 +55,9 @@ def test_the_threshold_is_the_train_splits():
 
 
 def test_nobody_to_select_from():
-    with pytest.raises(ValueError, match="no promoted product pin of the train split has 100 impressions"):
-        EngagementSelection([row(10, promoted=False), row(10, seen=5)], RULE)
+    nobody = EngagementSelection([row(10, promoted=False), row(10, seen=5)], RULE)
+    assert nobody.is_empty
+    assert not nobody(row(500, split="unseen_view"))
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1.1}, {"min_impressions": 0}, {"saves_weight": -1.0}])

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"columns": {"pin_id": "id", "image": "picture"}}, "lacks title"),
+        ({"columns": {"pin_id": "id", "title": "name"}}, "lacks image"),
         ({"columns": {"pin_id": "a", "image": "b", "title": "c", "size": "d"}}, "size unknown"),
         ({"held_out": 0.9}, r"'held_out' in section 'manifest' is 0\.9: it must be at most 0\.5"),
         ({"max_bytes": 0}, "'max_bytes' in section 'manifest' is 0: it must be 1 or more"),
@@ -243,6 +244,20 @@ def test_the_list_itself_may_be_remote(folder: Path, shop: tuple[str, list[str]]
     with pytest.raises(ValueError, match=rf"cannot read http://{shop[0]}/list\.csv as csv") as caught:
         ingest(spec(f"http://{shop[0]}/list.csv?key=secret"), folder)
     assert "secret" not in str(caught.value)
+
+
+def test_without_an_id_the_image_is_the_id_and_without_a_product_it_is_one(folder: Path) -> None:
+    (folder / "b.jpg").write_bytes(encode_jpeg(Image.new("RGB", (30, 20), "teal")))
+    write_list(folder / "list.csv", [row(1), row(2, "b.jpg"), row(3), row(4, "no.jpg"), row(5, "no.jpg")])
+    bare = spec(columns={"image": "picture"}, held_out=0.5)
+    _, pins, quarantine = ingest(bare, folder)
+    assert [pin["pin_id"] for pin in pins] == [blake2b(PICTURE, digest_size=8).hexdigest(), pins[1]["pin_id"]]
+    assert [pin["product_id"] for pin in pins] == [pin["pin_id"] for pin in pins]
+    assert [pin["split"] for pin in pins] == [assign_split(pin["pin_id"], "any", 0.5) for pin in pins]
+    assert pins[0]["title"] == ""
+    assert [(bad["row"], bad["reason"].partition(":")[0]) for bad in quarantine] == [
+        (3, "the same image occurred before"), (4, "cannot fetch"), (5, "cannot fetch")
+    ]  # fmt: skip
 
 
 def test_order_is_that_of_the_list(folder: Path) -> None:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.frames import CropSpec
 from canvas.uve.training import MISSING, BalancedCrops, read_labels, select_classes
 
@@ -44,12 +45,14 @@ def test_scenes_are_truths_and_captions_where_truth_knows_nothing_of_a_pin(label
 
 
 def test_classes_need_pins_and_tasks_need_classes(labels):
-    assert select_classes(labels, ["scene", "category"], 1) == {
+    notes = Notes()
+    assert select_classes(labels, ["scene", "category"], 1, notes) == {
         "scene": ["forest", "in a lobby"],
         "category": ["Mugs", "Places"],
     }
-    with pytest.raises(ValueError, match="task board has 1 classes of 2 pins or more: set its weight to 0"):
-        select_classes(labels, ["board"], 2)
+    assert notes.to_metrics() == {}
+    assert select_classes(labels, ["board"], 2, notes) == {}
+    assert notes.to_metrics() == {"notes": {"task_board_has_1_classes_of_2_pins_or_more_so_it_was_not_trained": 1}}
 
 
 def crops(batch_size: int) -> BalancedCrops:

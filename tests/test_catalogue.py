@@ -1,0 +1,124 @@
+"""A shop's catalogue without truth goes through the whole graph, with the params of the tutorial as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from canvas.pins import tables
+from canvas.pins.engine import Engine, start_engine
+from canvas.pins.images import decode_image
+from canvas.sources.manifest import ManifestSpec, ingest_manifest
+from lifecycle.declare.graph import load_stages
+from lifecycle.declare.params import load_sections, merge_sections, read_section
+from lifecycle.record.recording import read_metrics
+from lifecycle.registry.pinned import restore_inputs
+from lifecycle.run.stage import run_stage
+from tests.catalogue import PHOTOS, ROOT, take_photos, train_models, write_catalogue
+
+PAGE = (ROOT / "docs/tutorials/your-catalogue.md").read_text(encoding="utf-8")
+PHOTOGRAPHS = 60
+
+
+def read_page_params() -> dict[str, Any]:
+    """What the tutorial says to change in params.yaml."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    params: dict[str, Any] = YAML(typ="safe", pure=True).load(block)
+    return params
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small segmenter and captioner of the library's own."""
+    folder = tmp_path_factory.mktemp("public")
+    train_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every stage ran on the catalogue, at profile tiny."""
+    root = tmp_path_factory.mktemp("project")
+    write_catalogue(root / "data", PHOTOGRAPHS)
+    params = read_page_params()
+    for section, model in (("train_segmenter", "segmenter"), ("train_captioner", "captioner")):
+        shutil.copytree(models / model, root / params[section]["init_from"])
+    for pin in ROOT.glob("?*.dvc"):
+        shutil.copy(pin, root)
+    stages = load_stages()
+    restore_inputs(stages, root)
+    threads = {stage: {"workers": None} for stage in ("caption", "mask", "embed")}  # no process of their own: faster
+    sections = merge_sections(merge_sections(load_sections("tiny", ROOT), params), threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("PYTHONPATH", str(ROOT))  # the engine's processes start in the project
+        for stage in stages:
+            if stage.pipeline == "train":
+                inputs, outputs = (
+                    {argument: Path(artifact.path) for argument, artifact in side.items()}
+                    for side in (stage.inputs, stage.outputs)
+                )
+                run_stage(stage, sections, inputs, outputs, send=False)
+    return root
+
+
+def notes(project: Path, stage: str) -> list[str]:
+    found = read_metrics(project / f"reports/{stage}/metrics.json")
+    return [name.removeprefix("notes.") for name in found if name.startswith("notes.")]
+
+
+def test_it_ends_registered_and_pending(project: Path) -> None:
+    verdict = json.loads((project / "artifacts/verdict.json").read_text())
+    assert verdict["outcome"] == "pending", verdict["reasons"]
+    assert any("no truth is known of any pin" in reason for reason in verdict["reasons"])
+    registered = json.loads((project / "artifacts/registered.json").read_text())
+    assert registered["canvas-background"]["version"] == "1"
+    assert "Pending" in (project / "reports/review/report.html").read_text()
+
+
+def test_every_stage_measured_and_said_what_it_missed(project: Path) -> None:
+    assert tables.read(project / "artifacts/truth").num_rows == 0
+    written = {path.parent.name for path in project.glob("reports/*/metrics.json")}
+    assert {
+        stage.name for stage in load_stages() if stage.pipeline == "train" and "metrics" in stage.outputs
+    } <= written
+    assert notes(project, "train_clip") == ["no_pin_has_a_caption_from_alt_so_title_stood_for_it"]
+    assert any("task_board_has_0_classes" in note for note in notes(project, "train_uve"))
+    assert notes(project, "tune_engaged") == [
+        "no_promoted_product_pin_to_train_on_has_100_impressions_so_nothing_was_trained"
+    ]
+    assert notes(project, "train_vae") == notes(project, "train_backdrop") == []
+
+
+def test_photographs_of_a_product_stay_together_and_bad_rows_are_told(project: Path) -> None:
+    pins = tables.read(project / "artifacts/pins", ["pin_id", "product_id", "split"]).to_pylist()
+    assert len(pins) == len({pin["pin_id"] for pin in pins}) == PHOTOGRAPHS
+    assert len({(pin["product_id"], pin["split"]) for pin in pins}) == PHOTOGRAPHS / PHOTOS
+    assert {pin["split"] for pin in pins} == {"train", "unseen_product"}
+    reasons = tables.read(project / "artifacts/quarantine").to_pylist()
+    assert [row["row"] for row in reasons] == [61, 62, 63]
+    assert [reason["reason"].partition(":")[0] for reason in reasons] == [
+        "not a JPEG, PNG or WEBP image", "cannot fetch", "the same image occurred before"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_every_encoding_in_every_list_shows_the_photograph(tmp_path: Path, suffix: str) -> None:
+    start_engine(Engine(runner="native", ray_address=None, threads=2))
+    count = 2 * PHOTOS
+    write_catalogue(tmp_path / "data", count, (suffix,))
+    section = read_page_params()["ingest"]["manifest"] | {"path": f"catalogue.{suffix}", "format": suffix}
+    spec = read_section(ManifestSpec, "manifest", {"manifest": section})
+    ingest_manifest(spec, tmp_path / "data", tmp_path / "pins", tmp_path / "quarantine")
+    pins = tables.read(tmp_path / "pins").to_pylist()
+    assert len(pins) == count
+    for pin, photo in zip(pins, take_photos(count, seed=0), strict=True):
+        shown = decode_image(pin["image"])
+        assert shown.size == (pin["width"], pin["height"]) == photo.image.size
+        assert shown.mode in ("RGB", "RGBA")
