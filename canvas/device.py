@@ -32,7 +32,7 @@ def explain_unusable_gpu() -> str | None:
     if torch.cuda.is_available() or hidden or not count:
         return None
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         cause = "torch sees none of them"
     except (RuntimeError, AssertionError) as error:
         cause = str(error).split(". ")[0].splitlines()[0].rstrip(".")

@@ -53,7 +53,7 @@ def encode(
         return
 
     texts = {caption for pin_id in ids for caption in captions_of[pin_id][: encode.captions]}
-    values = {"pins": len(ids), "views": len(views), "without_caption": len(split_of) - len(ids)}
+    values: dict[str, object] = {"pins": len(ids), "views": len(views), "without_caption": len(split_of) - len(ids)}
     speed = {
         "images_per_second": encoded / seconds,  # of this call: a killed one left its shards
         "seconds": {"load": started - clock, "encode": seconds},

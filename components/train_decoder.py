@@ -54,8 +54,9 @@ def train_decoder(
     scale = get_latent_scale(autoencoder)
     generator = decoding.LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
     counts = {"train": params.pins, "generated": params.painted_pins, "held_out": params.scored_pins}
-    data, parallel = (pins.path, masks.path, scratch.path), spec.parallel
-    train, scored = decoding.read_decoder_pins(generator, *data, parallel, notes=notes, **counts)
+    train, scored = decoding.read_decoder_pins(
+        generator, pins.path, masks.path, scratch.path, spec.parallel, notes=notes, **counts
+    )
     unet.to("cpu")  # training has the device to itself
     samples = decoding.load_generated_samples(scored, params.sheet_pins)
     sampled = time.perf_counter()

@@ -63,7 +63,7 @@ def describe_machine() -> Figures:
 
 def _time_steps(step: Callable[[], object], count: int, warmup: int = 5) -> float:
     """Return the median seconds of a step."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     times = []
     for number in range(warmup + count):
         wait()
@@ -143,7 +143,7 @@ def measure_diffusers(workload: Workload, *, compiled: bool, steps: int = STEPS)
         with torch.autocast(device.type, torch.bfloat16):
             noisy = schedule.add_noise(clean, noise, times)
             prediction = model(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
-        F.mse_loss(prediction.float(), noise).backward()
+        F.mse_loss(prediction.float(), noise).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -47,11 +47,11 @@ class Workload:
         sections = _merge(*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in (demo, profile)))
         vae, text, train = sections["vae"], sections["text"], sections["train_base"]["train"]
         factor = (vae["patch"] or 1) * 2 ** (len(vae["channels"]) - 1)
-        shape = sections["denoiser"]
+        shape: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in sections["denoiser"].items()
+        }
         return cls(
-            denoiser=UNetSpec(
-                **{key: tuple(value) if isinstance(value, list) else value for key, value in shape.items()}
-            ),
+            denoiser=UNetSpec(**shape),
             diffusion=DiffusionSpec(**sections["diffusion"]),
             side=sections["frames"]["side"] // factor,
             channels=vae["latent_channels"],

@@ -278,13 +278,14 @@ def _read_image_format(snapshot: Snapshot, network: MattingNetwork) -> dict[str,
     if sides and sides != {size}:
         raise ValueError(f"matting.image_size is {size}, but {snapshot.repository} takes {sides.pop()}: set it to null")
     mean, std = spec.image_mean or known.get("image_mean"), spec.image_std or known.get("image_std")
-    values = {"image_size": size, "image_mean": mean, "image_std": std}
+    values: dict[str, Any] = {"image_size": size, "image_mean": mean, "image_std": std}
     if missing := [name for name, value in values.items() if value is None]:
         raise ValueError(
             f"{snapshot.repository} does not say its {', '.join(missing)} in preprocessor_config.json: give "
             f"{', '.join(f'matting.{name}' for name in missing)}"
         )
-    return {"size": {"height": size, "width": size}, "image_mean": list(mean), "image_std": list(std)}
+    values["size"] = dict.fromkeys(("height", "width"), values.pop("image_size"))
+    return values | {name: list(values[name]) for name in ("image_mean", "image_std")}
 
 
 def _read_side(size: Any) -> int | None:
