@@ -132,6 +132,8 @@ def _load_reward(options: argparse.Namespace) -> RewardModel | None:
     from canvas.reward.spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
+    if options.reward is None and not (options.model / REWARD_FOLDER).is_dir():
+        raise ValueError(f"{options.model} has no reward model: leave --top out, or name one with --reward")
     return load_reward(options.reward or options.model / REWARD_FOLDER)
 
 

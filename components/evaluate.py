@@ -11,6 +11,7 @@ from canvas.segmenter.spec import EdgeSpec
 from components import artifacts
 from evaluation.generator.spec import EvaluationSpec
 from evaluation.tables.spec import DriftLimits
+from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, Report, stage
 
 
@@ -54,14 +55,16 @@ def evaluate(
 
     params, clock, held_out = evaluate, time.perf_counter(), tables.HELD_OUT_SPLITS
     real = load_product_pins(pins.path, kept.path, masks.path, captions.path, splits=held_out, count=params.real_pins)
-    networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path, "reward": reward.path}
-    scorer = Scorer.load(params, frames.side, edges, text, **networks)
+    networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path}
+    rewards = reward.path if is_made(reward.path) else None
+    scorer = Scorer.load(params, frames.side, edges, text, reward=rewards, **networks)
     rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, real)
     scored = time.perf_counter()
     tables.write_rows(evaluation.path, rows, tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
     models, judge = group_by_model(rows), dict(scorer.backgrounds.judges.accuracy)
-    challenger, incumbent, ranking = models["challenger"], models.get("champion", []), "reward_overall"
+    challenger, incumbent = models["challenger"], models.get("champion", [])
+    ranking = "reward_overall" if rewards else "agreement"
     by_model = compute_metrics_by_model(models, features, params.features)
     by_slice = compute_slice_metrics(challenger, params.slices)
     drift_result = measure_candidate_drift(challenger, champion.path, training, params.drift)

@@ -9,10 +9,11 @@ from canvas.denoiser.spec import DiffusionSpec
 from canvas.train.spec import Training
 from canvas.vae.spec import PerceptualSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpus", memory=estimate_decoder_memory)
+@stage(machine="gpus", memory=estimate_decoder_memory, skips=True)
 def train_decoder(
     train_decoder: TrainDecoderParams,
     training: Training,
@@ -46,9 +47,11 @@ def train_decoder(
     from canvas.train.state import eval_mode
     from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
-    from canvas.vae.objective import ImageLoss
     from evaluation.measures.decoders import score_decoder
 
+    if train_decoder.train is None:
+        write_skipped("train_decoder.train is null, the autoencoder's own decodes", metrics, losses, sheet, model)
+        return
     params, spec, clock = train_decoder, training.resolve(train_decoder.train), time.perf_counter()
     autoencoder, unet = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
     scale = get_latent_scale(autoencoder)

@@ -38,6 +38,7 @@ def train_vae(
 
     from canvas.clip.model import load_feature_distance
     from canvas.device import default_device
+    from canvas.hub import record_source
     from canvas.pins import tables
     from canvas.pins.image_batches import batch_by_frame
     from canvas.train.state import eval_mode
@@ -66,6 +67,7 @@ def train_vae(
         if result is not None:  # public denoisers know a public autoencoder's latents by its own scale
             store_latent_statistics(autoencoder, batch_by_frame(pins.path, train, frames, params.score_batch))
         autoencoder.save_pretrained(model.path)
+        record_source(vae.init_from, model.path, subfolder="vae")
         batches = batch_by_frame(pins.path, held_out, frames, params.score_batch)
         scores = score_reconstructions(autoencoder, distance, batches, params.sheet_each)
         scenes = load_unseen_scenes(pins.path, kept.path, truth.path, frames.side, params.scored_views)

@@ -8,6 +8,7 @@ from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, L
 from canvas.shards.spec import EngagementRule
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
+from lifecycle.declare.skipping import is_made, write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
@@ -17,7 +18,7 @@ class TuneEngagedParams(DenoiserTraining):
     rule: EngagementRule
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", skips=True)
 def tune_engaged(
     tune_engaged: TuneEngagedParams,
     training: Training,
@@ -44,12 +45,22 @@ def tune_engaged(
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.rows import EngagementSelection, ShardRows
+    from canvas.shards.rows import EngagementSelection, ShardRows, has_engagement
 
-    params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    params, shared = tune_engaged, (training, held_out, sample_sheet, diffusion)
+    if params.train is None:
+        write_skipped("tune_engaged.train is null, no LoRA is made", metrics, losses, sheet, lora)
+        return
+    rows = ShardRows(shards.path)
+    if not any(map(has_engagement, rows.index)):
+        reason = "no promoted product pin has impressions, no LoRA is made"
+        write_skipped(reason, metrics, losses, sheet, lora)
+        return
     selection = EngagementSelection(rows.index, params.rule)
     trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)
-    unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
+    unet = load_denoiser(inpaint.path)
+    if is_made(backdrop.path):
+        merge_lora(load_lora(unet, backdrop.path))
     torch.manual_seed(trainer.spec.seed)
     add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
     run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)

@@ -101,6 +101,11 @@ def batch_by_bucket(rows: Iterable[ShardRow], batch_size: int) -> list[list[int]
     ]
 
 
+def has_engagement(row: ShardRow) -> bool:
+    """Whether the row is a promoted product pin that somebody saw."""
+    return row.promoted and row.kind == "product" and row.impressions > 0
+
+
 class EngagementSelection:
     """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all."""
 

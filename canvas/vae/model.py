@@ -21,6 +21,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn import functional as F
 
+from canvas.hub import fetch_snapshot
+from canvas.loading import load_safetensors
 from canvas.vae.spec import VaeSpec
 
 INITIAL_NOISE = 0.05
@@ -225,16 +227,13 @@ def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
 
 def load_vae(source: str | Path) -> Vae:
     """Load the autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
-    local = Path(source)
-    if not local.is_dir():
-        if local.is_absolute() or str(source).startswith("."):
-            raise ValueError(f"vae.init_from {str(source)!r} is not a directory: name a diffusers model or a hub id")
-        return AutoencoderKL.from_pretrained(str(source), subfolder="vae")
-    folder = local / "vae" if (local / "vae").is_dir() else local
+    folder = fetch_snapshot(str(source), subfolder="vae").folder
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{source} holds no config.json: name an autoencoder of diffusers, or a pipeline with vae/")
     name = PixelAutoencoder.load_config(folder)["_class_name"]
     if name not in VAE_CLASSES:
         raise ValueError(f"{folder} holds a {name}: the autoencoder must be one of {', '.join(VAE_CLASSES)}")
-    return VAE_CLASSES[name].from_pretrained(folder)
+    return load_safetensors(VAE_CLASSES[name], folder)
 
 
 def compute_posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:

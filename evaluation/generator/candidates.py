@@ -21,7 +21,7 @@ from canvas.pins.images import Pixels, bytes_to_tensor, decode_image, read_image
 from canvas.pins.masks import decode_mask
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import Views, stack_views
-from canvas.pins.tables import CANDIDATES, MASK_SIZES
+from canvas.pins.tables import CANDIDATES, EVALUATION, MASK_SIZES
 from canvas.reward.model import RewardModel, load_reward, predict_scores
 from canvas.segmenter.model import load_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec
@@ -43,7 +43,7 @@ class Scorer:
     backgrounds: BackgroundScorer
     clips: Mapping[str, open_clip.CLIP]
     tower: TextTower  # the text half of the one that compares images and prompts
-    reward: RewardModel
+    reward: RewardModel | None  # None: rewards are null
 
     @classmethod
     def load(
@@ -56,7 +56,7 @@ class Scorer:
         judges: Path,
         clip: Path,
         segmenter: Path,
-        reward: Path,
+        reward: Path | None,
     ) -> Scorer:
         """Load the networks onto the default device."""
         device = default_device()
@@ -74,7 +74,7 @@ class Scorer:
             backgrounds=backgrounds,
             clips=clips,
             tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
-            reward=load_reward(reward).to(device),
+            reward=load_reward(reward).to(device) if reward else None,
         )
 
     @property
@@ -167,7 +167,9 @@ class Scorer:
 
     def _predict_rewards(
         self, images: Sequence[Pixels], product: Product, prompts: Sequence[str]
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, Sequence[float | None]]:
+        if self.reward is None:
+            return {name: [None] * len(images) for name in EVALUATION.names if name.startswith("reward_")}
         scores = predict_scores(
             self.reward,
             torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),

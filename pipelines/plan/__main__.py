@@ -31,7 +31,7 @@ from pipelines.plan.profile import (
     count_parameters,
     count_trained_parameters,
 )
-from pipelines.plan.storage import build_checkpoint_rows, build_generated_row, build_pin_rows, compute_stage_memory
+from pipelines.plan.storage import build_checkpoint_rows, build_generated_rows, build_pin_rows, compute_stage_memory
 from pipelines.project import CLUSTER
 
 Block = list[str]  # lines that stand together
@@ -78,20 +78,24 @@ def format_table(title: str, rows: Iterable[durations.Row]) -> Block:
 
 
 def format_gpus(profile: Profile, models: Models, gpus: int) -> Iterator[Block]:
-    """Yield what each of so many GPUs holds that train the denoiser, all of it or a LoRA."""
-    train = profile.resolve(profile.train_inpaint)
-    images = compute_images_per_pass("train_inpaint", train, gpus)
-    for title, model in (
-        ("inpainting denoiser, all weights trained", models.inpaint),
-        (f"LoRA of rank {profile.train_backdrop.lora.rank}, base frozen", models.lora),
+    """Yield what each of so many GPUs holds that train the denoiser, all of it or a LoRA, where they do."""
+    for stage, title, model in (
+        ("train_inpaint", "inpainting denoiser, all weights trained", models.inpaint),
+        ("train_backdrop", f"LoRA of rank {profile.train_backdrop.lora.rank}, base frozen", models.lora),
     ):
+        if (train := profile.resolve(getattr(profile, stage))) is None:
+            continue
+        images = compute_images_per_pass(stage, train, gpus)
         activations = measure_activations(model, partial(run_denoiser, model))
         rows = build_sharded_rows(model, activations, images=images, gpus=gpus, averages=len(train.ema))
         yield format_memory(title, rows, activations, images)
 
 
 def format_decoder(profile: Profile, models: Models, machine_gpus: int) -> Iterator[Block]:
-    """Yield what each GPU of a machine holds that trains the decoder, and how long they generate what it learns on."""
+    """Yield what each GPU of a machine holds that trains the decoder, if it is trained, and how long they generate what
+    it learns on."""
+    if profile.train_decoder.train is None:
+        return
     spec, (gpus, images) = profile.train_decoder, compute_decoder_gpus(profile, machine_gpus)
     training = DecoderTraining.build(profile, models)
     activations = training.measure_activations()
@@ -110,10 +114,11 @@ def format_disk(profile: Profile, models: Models, pins: int) -> Iterator[Block]:
         f"  {pins:,} pins: {rows[-1][2] * pins / 1e12:,.1f} TB",
     ]
     trainings = {
-        stage: (profile.resolve(getattr(profile, stage)), count)
+        stage: (train, count)
         for stage, count in count_trained_parameters(profile, models).items()
+        if (train := profile.resolve(getattr(profile, stage)))
     }
-    written = [*build_checkpoint_rows(trainings), build_generated_row(profile)]
+    written = [*build_checkpoint_rows(trainings), *build_generated_rows(profile)]
     yield [
         "Disk of a stage until it ends",
         *(f"  {name:30}{size / 1e12:>8.3f} TB  {why}" for name, why, size in written),
