@@ -145,8 +145,8 @@ class CanvasModel(Model, path="models/canvas", registered="canvas-background"):
 
     @classmethod
     def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        return index.get("sources") or {}
+        index = folder / "model_index.json"
+        return (json.loads(index.read_text(encoding="utf-8")).get("sources") or {}) if index.is_file() else {}
 
 
 # Judgement

@@ -30,11 +30,11 @@ def gate(
     from evaluation.gates import run_gate
     from evaluation.ratings.summary import compute_reward_agreement
 
+    scores = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
+    has_reward = (canvas.path / REWARD_FOLDER).is_dir() or any(row["reward_overall"] is not None for row in scores)
     paths = evaluation.path, figures.path, champion.path, ratings.path
-    has_reward = (canvas.path / REWARD_FOLDER).is_dir()
     decision = run_gate(gate, digest(canvas.path), *paths, has_reward=has_reward)
     verdict.write(asdict(decision))
-    scores = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
     agreement = compute_reward_agreement(scores, read(ratings.path).to_pylist(), decision.challenger).metrics
     values: dict[str, Any] = {name: int(decision.outcome == outcome) for name, outcome in OUTCOMES.items()}
     values |= {"reasons": len(decision.reasons)} | ({"raters": agreement} if agreement else {})

@@ -318,7 +318,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
         (["--product", str(tmp_path / "none.png")], "cannot read"),
         (["--format", "jpg"], "--format jpg is refused"),
         (["--model", str(tmp_path)], "holds no model_index.json"),
-        (["--top", "1"], "reward holds no config.json"),
+        (["--top", "1"], "has no reward model: leave --top out"),
         (["--top", "3", "--candidates", "2", "--reward", str(tmp_path / "reward")], "top is 3"),
         (["--drop-early"], "say with --top how many to keep"),
     ):
