@@ -47,7 +47,7 @@ def train_base(
         sizes = {"text_width": states, "pooled_width": pooled}
         counts = link_initial_denoiser(denoiser, diffusion, model.path, vae=vae.path, **sizes)
         reason = "train_base.train is null, denoiser.init_from passes through"
-        write_skipped(reason, metrics, losses, sheet, **counts)
+        write_skipped(reason, metrics, losses, sheet, figures=counts)
         return
     trainer = DenoiserTrainer(train_base, *shared, vae_path=vae.path, rows=rows, masks="none", selects=is_any_row)
     torch.manual_seed(trainer.spec.seed)

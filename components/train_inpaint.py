@@ -38,7 +38,7 @@ def train_inpaint(
 
     if train_inpaint.train is None:
         what, counts = link_inpaint_denoiser(base.path, model.path)
-        write_skipped(f"train_inpaint.train is null, {what}", metrics, losses, sheet, **counts)
+        write_skipped(f"train_inpaint.train is null, {what}", metrics, losses, sheet, figures=counts)
         return
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     trainer = DenoiserTrainer(train_inpaint, *shared, vae_path=vae.path, rows=rows, masks="random", selects=is_any_row)

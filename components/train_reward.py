@@ -48,7 +48,7 @@ def train_reward(
         write_synthetic_judgments(judgments.path, {})
         what, counts = link_initial_reward(reward, model.path)
         absent = None if counts else model
-        write_skipped(f"train_reward.train is null, {what}", metrics, losses, sheet, absent, **counts)
+        write_skipped(f"train_reward.train is null, {what}", metrics, losses, sheet, absent, figures=counts)
         return
     params, spec, clock = train_reward, training.resolve(train_reward.train), time.perf_counter()
     human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)

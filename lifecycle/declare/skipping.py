@@ -37,7 +37,7 @@ def write_skipped(
     model: Output[Model] | None = None,
     *,
     plot: type[Plot] = Losses,
-    **figures: float,
+    figures: Mapping[str, float] | None = None,
 ) -> None:
     """Write what a skipped stage leaves.
 
@@ -48,7 +48,7 @@ def write_skipped(
         plot: Kind of the curve.
         figures: Numbers beside the reason.
     """
-    metrics.write({SKIPPED: reason, **figures})
+    metrics.write({SKIPPED: reason, **(figures or {})})
     curve.write(",".join([plot.x, *([plot.y] if isinstance(plot.y, str) else plot.y)]) + "\n")
     sheet.write(BLANK_PNG)
     if model is not None:

@@ -394,6 +394,8 @@ def stage(
         if cycle := set(inputs.values()) & set(outputs.values()):
             paths = sorted(artifact.path for artifact in cycle)
             raise TypeError(f"stage {name} reads and writes {paths}: a cycle of one")
+        if skips and "train" not in getattr(params.get(name), "__dataclass_fields__", ()):
+            raise TypeError(f"stage {name} cannot be skipped: it has no section {name!r} with a key `train`")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))

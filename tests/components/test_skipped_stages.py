@@ -22,6 +22,7 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
 from canvas.uve.spec import UveSpec
 from components import artifacts
+from evaluation.generator.stage_scores import list_stage_loras
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.declare.skipping import NOTICE_FILE, read_skip_reason
 from tests.canvas import tiny
@@ -210,6 +211,24 @@ def test_inpainting_weights_train_further(made: Path, fresh: Path) -> None:
     assert before.shape == after.shape
     assert not torch.equal(before, after)
     assert "skipped" not in read_figures(fresh, "train_inpaint")
+
+
+def test_engaged_lora_stands_alone(made: Path, tmp_path: Path) -> None:
+    """It is trained on the denoiser itself where the backdrop LoRA is skipped."""
+    (tmp_path / "data").symlink_to(made / "data")
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).mkdir()
+        for part in (made / folder).iterdir():
+            if part.name not in ("engaged_lora", "canvas"):
+                (tmp_path / folder / part.name).symlink_to(part)
+    write_random_shards(tmp_path / "artifacts" / "shards")
+    overlay = use_public_weights(made / "public")
+    overlay["tune_engaged"] = {"train": load_sections("tiny", ROOT)["tune_engaged"]["train"]}
+    for name in ("tune_engaged", "assemble"):
+        run(name, tmp_path, overlay=overlay)
+    pipeline = CanvasPipeline.from_pretrained(tmp_path / "models" / "canvas")
+    assert list_lora_names(pipeline.unet) == ["engaged"]
+    assert list_stage_loras(pipeline, made / "models" / "base") == {"inpaint": (), "engaged": ("engaged",)}
 
 
 def test_catalogue_without_engagement_makes_no_engaged_lora(fresh: Path) -> None:

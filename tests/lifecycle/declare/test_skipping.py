@@ -48,7 +48,7 @@ def test_reason_numbers_and_empty_outputs(tmp_path: Path) -> None:
     metrics, sheet = Output[Metrics](tmp_path / "metrics.json"), Output[Sheet](tmp_path / "sheet.png")
     losses, curve = Output[Losses](tmp_path / "losses.csv"), Output[Curve](tmp_path / "curve.csv")
     model = Output[Weights](tmp_path / "weights")
-    write_skipped("train is null", metrics, losses, sheet, model, linked_files=2)
+    write_skipped("train is null", metrics, losses, sheet, model, figures={"linked_files": 2})
     assert json.loads(metrics.path.read_text()) == {"skipped": "train is null", "linked_files": 2}
     assert read_metrics(metrics.path) == {"linked_files": 2.0}
     assert read_skip_reason(metrics.path) == read_skip_reason(model.path) == "train is null"
@@ -73,6 +73,14 @@ def test_a_text_elsewhere_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"skipped": "train is null", "loss": {"skipped": "why"}}')
     with pytest.raises(ValueError, match=r"loss\.skipped is 'why'"):
         read_metrics(tmp_path / "metrics.json")
+
+
+def test_a_stage_without_training_cannot_be_skipped() -> None:
+    def untrained(skippable: Params, model: Output[Weights]) -> None:
+        """Weigh."""
+
+    with pytest.raises(TypeError, match="it has no section 'untrained' with a key `train`"):
+        stage(skips=True)(untrained)
 
 
 def test_params_skip_what_can_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:

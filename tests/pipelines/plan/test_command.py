@@ -9,7 +9,8 @@ import pytest
 
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from lifecycle.declare.params import load_sections
-from pipelines.plan.__main__ import list_uncounted_networks, main
+from pipelines.cluster import read_cluster
+from pipelines.plan.__main__ import format_plan, list_uncounted_networks, main
 from pipelines.plan.profile import Profile, compute_images_per_pass, count_image_prompt_parameters
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import CLUSTER, ROOT
@@ -49,6 +50,18 @@ def test_all_fits_its_machine(plan):
 def test_encoding_is_planned(plan):
     assert "10,000,000 x 1 views at 50 TFLOP/s in float32, assumed" in plan
     assert "image towers + 4 x" in plan
+
+
+def test_skipped_trainings_need_nothing():
+    sections = load_sections("tiny", ROOT)
+    for stage in ("train_base", "train_inpaint", "train_backdrop", "train_ip_adapter", "train_decoder", "train_reward"):
+        sections[stage] |= {"train": None}
+    text = format_plan(sections, read_cluster(CLUSTER), gpus=1, pins=100, vectors=100)
+    assert "Memory of each GPU" not in text
+    assert "averages" not in text
+    assert "train_decoder" not in text
+    assert "train_reward" not in text
+    assert "LoRA on all its layers" in text
 
 
 def test_public_networks_are_named(xl):
