@@ -36,9 +36,11 @@ from tests.components.generator_parts import (
     write_vae,
 )
 from tests.components.generator_stages import ROOT, run
+from tests.components.judged import Judged
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
 from tests.components.test_evaluate import measure
+from tests.lifecycle.registering import open_registry
 
 SKIPPED = (
     "train_base",
@@ -171,6 +173,20 @@ def test_judgement_goes_without_what_is_not_there(made: Path) -> None:
     verdict = json.loads((made / "artifacts" / "verdict.json").read_text())
     assert any("there is no reward model: " in reason for reason in verdict["reasons"])
     assert not any("reward" in reason and "not measured" in reason for reason in verdict["reasons"])
+
+
+def test_registered_versions_name_sources_and_reasons(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(made)
+    (made / "models" / "captioner").mkdir()
+    (made / "models" / "captioner" / "config.json").write_text("{}")
+    Judged(made).run("review", "register")
+    client = open_registry(made).versions.client
+    tags = {name: client.get_model_version(f"canvas-{name}", "1").tags for name in ("base", "reward", "background")}
+    licences = {part: source["licence"] for part, source in json.loads(tags["background"]["sources"]).items()}
+    assert licences == {"denoiser": "openrail++", "vae": "openrail++"}
+    assert json.loads(tags["base"]["sources"])["base"]["repository"] == str(made / "public")
+    assert tags["reward"]["skipped"] == "train_reward.train is null, no reward model is made"
 
 
 @pytest.fixture
