@@ -58,7 +58,8 @@ def record_run(
 
 def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
     """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
-    records, reason = [], None
+    records: list[dict[str, str]] = []
+    reason: str | None = None
     for argument, artifact in stage.outputs.items():
         path = outputs[argument]
         records.append({**_describe_artifact(argument, artifact), "digest": digest(path)})
