@@ -45,9 +45,9 @@ def scored(scored: Params, model: Output[Weights]) -> None:
 
 
 def test_reason_numbers_and_empty_outputs(tmp_path: Path) -> None:
-    metrics, sheet = Output[Metrics](tmp_path / "metrics.json"), Output[Sheet](tmp_path / "sheet.png")
-    losses, curve = Output[Losses](tmp_path / "losses.csv"), Output[Curve](tmp_path / "curve.csv")
-    model = Output[Weights](tmp_path / "weights")
+    metrics, sheet = Output(tmp_path / "metrics.json"), Output(tmp_path / "sheet.png")
+    losses, curve = Output(tmp_path / "losses.csv"), Output(tmp_path / "curve.csv")
+    model = Output(tmp_path / "weights")
     write_skipped("train is null", metrics, losses, sheet, model, figures={"linked_files": 2})
     assert json.loads(metrics.path.read_text()) == {"skipped": "train is null", "linked_files": 2}
     assert read_metrics(metrics.path) == {"linked_files": 2.0}
