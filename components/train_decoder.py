@@ -47,6 +47,7 @@ def train_decoder(
     from canvas.train.state import eval_mode
     from canvas.vae.latents import get_latent_scale
     from canvas.vae.model import load_vae
+    from canvas.vae.objective import ImageLoss
     from evaluation.measures.decoders import score_decoder
 
     if train_decoder.train is None:

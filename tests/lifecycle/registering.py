@@ -16,7 +16,6 @@ from lifecycle.workspace.digest import digest
 class Base(Model, path="models/base", registered="test-base"):
     """Trained on the data."""
 
-
     @classmethod
     def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
         file = folder / "source.json"

@@ -10,21 +10,18 @@ import pytest
 from PIL import Image
 
 from lifecycle.declare.skipping import is_made, is_skipped, read_skip_reason, write_skipped
-from lifecycle.declare.stage import Losses, Metrics, Model, Output, Plot, Sheet, stage
+from lifecycle.declare.stage import Model, Output, Plot, stage
 from lifecycle.record.recording import read_metrics
 from lifecycle.run.ranks import JOB, RANKS, count_ranks
 
 
-class Weights(Model):
+class Weights(Model, path="models/weights"):
     """What is trained."""
 
-    path = "models/weights"
 
-
-class Curve(Plot):
+class Curve(Plot, path="reports/curve.csv"):
     """Two columns by strength."""
 
-    path = "reports/curve.csv"
     x = "strength"
     y = ("agreement", "leakage")
 
