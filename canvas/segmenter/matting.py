@@ -277,14 +277,21 @@ def _read_image_format(snapshot: Snapshot, network: MattingNetwork) -> dict[str,
     size = spec.image_size or next(iter(sides), None) or _read_side(known.get("size"))
     if sides and sides != {size}:
         raise ValueError(f"matting.image_size is {size}, but {snapshot.repository} takes {sides.pop()}: set it to null")
-    mean, std = spec.image_mean or known.get("image_mean"), spec.image_std or known.get("image_std")
-    values = {"image_size": size, "image_mean": mean, "image_std": std}
+    values: dict[str, Any] = {
+        "image_size": size,
+        "image_mean": spec.image_mean or known.get("image_mean"),
+        "image_std": spec.image_std or known.get("image_std"),
+    }
     if missing := [name for name, value in values.items() if value is None]:
         raise ValueError(
             f"{snapshot.repository} does not say its {', '.join(missing)} in preprocessor_config.json: give "
             f"{', '.join(f'matting.{name}' for name in missing)}"
         )
-    return {"size": {"height": size, "width": size}, "image_mean": list(mean), "image_std": list(std)}
+    return {
+        "size": {"height": size, "width": size},
+        "image_mean": list(values["image_mean"]),
+        "image_std": list(values["image_std"]),
+    }
 
 
 def _read_side(size: Any) -> int | None:
