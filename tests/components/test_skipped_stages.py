@@ -251,7 +251,7 @@ def test_catalogue_without_engagement_makes_no_engaged_lora(fresh: Path) -> None
     for model in ("inpaint", "backdrop_lora"):
         (fresh / "models" / model).mkdir()
     run("tune_engaged", fresh)
-    assert "no promoted product pin has impressions" in read_figures(fresh, "tune_engaged")["skipped"]
+    assert "no promoted product pin to train on has" in read_figures(fresh, "tune_engaged")["skipped"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lifecycle.declare.params import load_sections
 from pipelines.cluster import PlannedRun, read_cluster
 from pipelines.plan.__main__ import build_plan, list_uncounted_networks, main
 from pipelines.plan.profile import Profile, compute_images_per_pass, count_image_prompt_parameters
+from pipelines.plan.trainings import DENOISER_STAGES
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
@@ -55,7 +56,7 @@ def test_encoding_is_planned(plan):
 
 def test_skipped_trainings_need_nothing():
     sections = load_sections("tiny", ROOT)
-    for stage in ("train_base", "train_inpaint", "train_backdrop", "train_ip_adapter", "train_decoder", "train_reward"):
+    for stage in (*DENOISER_STAGES, "train_decoder", "train_reward"):
         sections[stage] |= {"train": None}
     run = PlannedRun(gpus=1, gpu_memory="1Gi", pins=100, vectors=100)
     text = build_plan(sections, read_cluster(CLUSTER), run).text
