@@ -38,6 +38,15 @@ def load_with_processor(
         raise ValueError(f"{source} is no {task} model of transformers in safetensors: {reason}") from None
 
 
+def load_safetensors(model_class: type[M], folder: Path) -> M:
+    """Load a model of diffusers by its directory; ValueError if that holds none in safetensors."""
+    try:
+        model: M = model_class.from_pretrained(folder, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from None
+    return model
+
+
 def load_stage_model(model_class: type[M], path: str | Path, stage: str) -> M:
     """Load the model that `stage` saved in a directory, in eval mode; ValueError if it holds none."""
     if not (Path(path) / "config.json").is_file():
@@ -49,10 +58,17 @@ def load_stage_model(model_class: type[M], path: str | Path, stage: str) -> M:
 def load_initial_model(model_class: type[M], source: str | Path, config: Mapping[str, object], section: str) -> M:
     """Load the model that training starts from; ValueError if its config is not the one that params `section` say."""
     model = load_stage_model(model_class, source, f"train_{section}")
-    actual = {name: _convert_to_list(model.config[name]) for name in config}
-    if different := sorted(name for name in config if actual[name] != _convert_to_list(config[name])):
-        raise ValueError(f"{section}.init_from {source} differs in {', '.join(different)}: it has {actual}")
+    check_initial_config(model.config, source, config, section)
     return model
+
+
+def check_initial_config(
+    actual: Mapping[str, object], source: str | Path, config: Mapping[str, object], section: str
+) -> None:
+    """Raise ValueError if the config of the model at `source` is not the one that params `section` say."""
+    own = {name: _convert_to_list(actual[name]) for name in config}
+    if different := sorted(name for name in config if own[name] != _convert_to_list(config[name])):
+        raise ValueError(f"{section}.init_from {source} differs in {', '.join(different)}: it has {own}")
 
 
 def _convert_to_list(value: object) -> object:

@@ -7,12 +7,24 @@ keyed by `pin_id` and never copy pixels. What only people read needs no class: `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lifecycle.declare import stage as kinds
-from lifecycle.declare.stage import Dataset, Document, Metrics, Model, Pinned, Report
+from lifecycle.declare.stage import Dataset, Document, Metrics, Pinned, Report
+
+
+class Model(kinds.Model):
+    """A model that names the public weights in it (canvas.hub)."""
+
+    @classmethod
+    def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
+        from canvas.hub import read_sources
+
+        return {part or folder.name: source for part, source in read_sources(folder).items()}
+
 
 # Data
 
@@ -130,6 +142,11 @@ class CanvasModel(Model, path="models/canvas", registered="canvas-background"):
 
     composite = True
     example = 'python -m canvas generate --model models/canvas --product YOUR.png --prompt "mug, in a forest"'
+
+    @classmethod
+    def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
+        index = folder / "model_index.json"
+        return (json.loads(index.read_text(encoding="utf-8")).get("sources") or {}) if index.is_file() else {}
 
 
 # Judgement

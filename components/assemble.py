@@ -9,6 +9,7 @@ from canvas.reward.spec import REWARD_FOLDER
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.table import STYLES_FOLDER
 from components import artifacts
+from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, stage
 from lifecycle.workspace.digest import digest
 
@@ -35,7 +36,9 @@ def assemble(
     model: Output[artifacts.CanvasModel],
 ) -> None:
     """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline;
-    beside it the mined styles, and the reward model that chooses for it."""
+    beside it the mined styles, and the reward model that chooses for it.
+
+    What skipped stages did not make is left out."""
     import shutil
 
     from canvas.inference.assembly import assemble_pipeline
@@ -56,7 +59,9 @@ def assemble(
         "reward": reward.path,
     }
     digests = {name: digest(folder) for name, folder in folders.items()}
-    pipeline = assemble_pipeline(folders, digests, text=text, frames=frames, edges=edges, sampling=sampling)
+    made = {name: folder for name, folder in folders.items() if is_made(folder)}
+    pipeline = assemble_pipeline(made, digests, text=text, frames=frames, edges=edges, sampling=sampling)
     pipeline.save_pretrained(model.path)
     shutil.copytree(styles.path, model.path / STYLES_FOLDER)
-    shutil.copytree(reward.path, model.path / REWARD_FOLDER)
+    if is_made(reward.path):
+        shutil.copytree(reward.path, model.path / REWARD_FOLDER)

@@ -12,6 +12,7 @@ from canvas.segmenter.spec import EdgeSpec
 from components import artifacts
 from evaluation.generator.spec import EvaluationSpec
 from evaluation.tables.spec import DriftLimits
+from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, Report, stage
 
 
@@ -46,8 +47,7 @@ def evaluate(
     drift: Output[Report],
 ) -> None:
     """Score every candidate; check what scores them; compare models by measure, slice and whole set; measure drift."""
-    from canvas.pins import tables
-    from canvas.pins.fallbacks import Notes
+    from canvas.pins import fallbacks, tables
     from evaluation.generator.candidates import Scorer
     from evaluation.generator.comparison import compare_models, group_by_model
     from evaluation.generator.metrics import compute_metrics_by_model, compute_slice_metrics, draw_worst_sheet
@@ -55,18 +55,19 @@ def evaluate(
     from evaluation.pages.evaluation import EvaluationPage, render_evaluation_page
     from evaluation.tables.drift import measure_candidate_drift, write_training_statistics
 
-    params, clock, notes = evaluate, time.perf_counter(), Notes()
-    sources = {"pins": pins.path, "kept": kept.path, "masks": masks.path, "captions": captions.path}
-    shown = load_evaluation_pins(params, notes, **sources)
-    networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path, "reward": reward.path}
-    scorer = Scorer.load(params, frames.side, edges, text, shown, **networks)
+    params, clock, notes = evaluate, time.perf_counter(), fallbacks.Notes()
+    shown = load_evaluation_pins(params, notes, pins.path, kept.path, masks.path, captions.path)
+    networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path}
+    rewards = reward.path if is_made(reward.path) else None
+    scorer = Scorer.load(params, frames.side, edges, text, shown, reward=rewards, **networks)
     rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, shown)
     instruments = scorer.measure_instruments(shown.real, truth.path)
     scored = time.perf_counter()
     tables.write_rows(evaluation.path, rows, tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)
     models, judge = group_by_model(rows), dict(scorer.backgrounds.judges.accuracy)
-    challenger, incumbent, ranking = models["challenger"], models.get("champion", []), "reward_overall"
+    challenger, incumbent = models["challenger"], models.get("champion", [])
+    ranking = "reward_overall" if rewards else "agreement"
     by_model = compute_metrics_by_model(models, features, params.features)
     by_slice = compute_slice_metrics(challenger, params.slices)
     drift_result = measure_candidate_drift(challenger, champion.path, training, params.drift)

@@ -9,6 +9,7 @@ from canvas.pins.frames import FrameSpec
 from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
 from evaluation.generator.spec import StyleEvaluationSpec
 from evaluation.generator.style_plan import estimate_trial_memory
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
 
 
@@ -39,6 +40,7 @@ def evaluate_style(
 
     The sheet shows held-out products by style; a row a style, its image first.
     """
+    from canvas.denoiser.adapters import holds_image_prompt
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.pins.fallbacks import Notes
@@ -48,6 +50,10 @@ def evaluate_style(
     from evaluation.generator.style_trials import draw_style_grid, generate_trials, load_style_plan
     from evaluation.judges.features import choose_view_side
 
+    if not holds_image_prompt(canvas.path):
+        reason = "the generator has no image-prompt adapter, so it knows no styles"
+        write_skipped(reason, metrics, curve, sheet, plot=StyleCurve)
+        return
     params, first, clock, notes = evaluate_style, evaluate_style.strengths[0], time.perf_counter(), Notes()
     tables = {"pins": pins.path, "kept": kept.path, "truth": truth.path, "masks": masks.path, "captions": captions.path}
     side = choose_view_side(frames.side)

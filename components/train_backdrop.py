@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, LoraSpec, SheetSpec
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, InpaintModel, Shards, Vae
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
@@ -15,7 +16,7 @@ class TrainBackdropParams(DenoiserTraining):
     lora: LoraSpec
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", skips=True)
 def train_backdrop(
     train_backdrop: TrainBackdropParams,
     training: Training,
@@ -43,6 +44,9 @@ def train_backdrop(
     from canvas.denoiser.unet import load_denoiser
     from canvas.shards.rows import ShardRows, has_product
 
+    if train_backdrop.train is None:
+        write_skipped("train_backdrop.train is null, no LoRA is made", metrics, losses, sheet, lora)
+        return
     params, rows, shared = train_backdrop, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product)
     torch.manual_seed(trainer.spec.seed)

@@ -7,10 +7,11 @@ from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, Shards, Vae
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpus", memory=estimate_index_memory)
+@stage(machine="gpus", memory=estimate_index_memory, skips=True)
 def train_base(
     train_base: DenoiserTraining,
     training: Training,
@@ -30,29 +31,39 @@ def train_base(
 ) -> None:
     """Train the text-to-image denoiser on the latents and captions of every kept pin.
 
-    It starts from random weights, or from denoiser.init_from. The sheet shows held-out pins above samples of their
-    captions.
+    It starts from random weights, or from denoiser.init_from, which passes through where train is null. The sheet shows
+    held-out pins above samples of their captions.
     """
     import torch
 
+    from canvas.denoiser.initial import link_initial_denoiser
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import build_denoiser
+    from canvas.hub import record_source
     from canvas.shards.rows import ShardRows, is_any_row
     from canvas.vae.model import get_scale_factor
 
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    states, pooled = (rows.get_shape(name)[-1] for name in ("text_states", "text_pooled"))
+    if train_base.train is None:
+        sizes = {"side": frames.side, "text_width": states, "pooled_width": pooled}
+        counts = link_initial_denoiser(denoiser, diffusion, model.path, vae=vae.path, **sizes)
+        reason = "train_base.train is null, denoiser.init_from passes through"
+        write_skipped(reason, metrics, losses, sheet, figures=counts)
+        return
     trainer = DenoiserTrainer(train_base, *shared, vae_path=vae.path, rows=rows, masks="none", selects=is_any_row)
     torch.manual_seed(trainer.spec.seed)
     unet = build_denoiser(
         denoiser,
         latent_channels=trainer.vae.config["latent_channels"],
         sample_size=frames.side // get_scale_factor(trainer.vae),
-        text_width=rows.get_shape("text_states")[-1],
-        pooled_width=rows.get_shape("text_pooled")[-1],
+        text_width=states,
+        pooled_width=pooled,
     )
     run = trainer.train(unet, scratch.path, log)
     unet.save_pretrained(model.path / "unet")
     trainer.scheduler.save_pretrained(model.path / "scheduler")
+    record_source(denoiser.init_from, model.path, subfolder="unet")
     metrics.write(trainer.compute_metrics(unet, run))
     losses.write(run.result.losses)
     sheet.write(trainer.sheet.draw_png(unet))

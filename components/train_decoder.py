@@ -9,10 +9,11 @@ from canvas.denoiser.spec import DiffusionSpec
 from canvas.train.spec import Training
 from canvas.vae.spec import PerceptualSpec
 from components.artifacts import Clip, Decoder, InpaintModel, Masks, Pins, Shards, Vae
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpus", memory=estimate_decoder_memory)
+@stage(machine="gpus", memory=estimate_decoder_memory, skips=True)
 def train_decoder(
     train_decoder: TrainDecoderParams,
     training: Training,
@@ -49,15 +50,15 @@ def train_decoder(
     from canvas.vae.objective import ImageLoss
     from evaluation.measures.decoders import score_decoder
 
+    if train_decoder.train is None:
+        write_skipped("train_decoder.train is null, the autoencoder's own decodes", metrics, losses, sheet, model)
+        return
     params, spec, clock, notes = train_decoder, training.resolve(train_decoder.train), time.perf_counter(), Notes()
     autoencoder, unet = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
     scale = get_latent_scale(autoencoder)
     generator = decoding.LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
-    counts = {"train": params.pins, "generated": params.painted_pins, "held_out": params.scored_pins}
-    train, scored = decoding.read_decoder_pins(
-        generator, pins.path, masks.path, scratch.path, spec.parallel, notes=notes, **counts
-    )
-    unet.to("cpu")  # training has the device to itself
+    paths = pins.path, masks.path, scratch.path
+    train, scored = decoding.read_decoder_pins(generator, *paths, params, spec.parallel, notes)
     samples = decoding.load_generated_samples(scored, params.sheet_pins)
     sampled = time.perf_counter()
     torch.manual_seed(spec.seed)
@@ -65,8 +66,7 @@ def train_decoder(
     sample = decoding.build_sampler(autoencoder, samples, log.image)
     encoder = clip.path / perceptual.encoder
     features = load_feature_distance(encoder, perceptual.layers) if params.loss.features else None
-    adversary = params.adversary.scale(training) if params.adversary else None
-    loss = ImageLoss(params.loss, features=features, adversary=adversary)
+    loss = ImageLoss(params.loss, features=features, adversary=params.adversary and params.adversary.scale(training))
     objective = DecoderObjective(loss, scale=scale, latent_noise=params.latent_noise)
     run = decoding.fit_decoder(conditional, train, objective, spec, scratch.path / "checkpoints", log.metrics, sample)
     conditional.save_pretrained(model.path)

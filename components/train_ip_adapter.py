@@ -8,6 +8,7 @@ from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, I
 from canvas.train.spec import Training
 from canvas.uve.pin_embeddings import EmbeddingSource
 from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
+from lifecycle.declare.skipping import is_made, write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
@@ -19,7 +20,7 @@ class TrainIpAdapterParams(DenoiserTraining):
     style_layers: tuple[str, ...]  # beginnings of the names of layers that carry style (InstantStyle)
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", skips=True)
 def train_ip_adapter(
     train_ip_adapter: TrainIpAdapterParams,
     training: Training,
@@ -52,6 +53,9 @@ def train_ip_adapter(
     from canvas.shards.rows import ShardRows, has_product
     from canvas.uve.pin_embeddings import PinEmbeddings
 
+    if train_ip_adapter.train is None:
+        write_skipped("train_ip_adapter.train is null, no adapter is made", metrics, losses, sheet, adapter)
+        return
     params, shared = train_ip_adapter, (training, held_out, sample_sheet, diffusion)
     table, lora = PinEmbeddings(embeddings.path, params.source), params.lora
     rows = ShardRows(shards.path, lambda pins: torch.from_numpy(table.read(pins)))
@@ -59,7 +63,7 @@ def train_ip_adapter(
     trainer = DenoiserTrainer(
         params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product, image_dropout=drops
     )
-    folders = inpaint.path, backdrop.path, engaged.path
+    folders = [inpaint.path, *filter(is_made, (backdrop.path, engaged.path))]
     unet = build_image_prompt_denoiser(folders, rows, table.width, lora, params.style_layers, trainer.spec.seed)
     run = trainer.train(unet, scratch.path, log, fold_loras=lora is not None and lora.folded)
     save_image_prompt(unet, AdapterConfig(source=params.source, style_layers=params.style_layers), adapter.path)

@@ -8,10 +8,11 @@ from canvas.reward.spec import HEADS, RewardSpec, RewardTrainingSpec, estimate_r
 from canvas.train.spec import Training
 from components import artifacts
 from components.artifacts import Captions, Kept, Masks, Pins, Preferences, SyntheticJudgments, Truth
+from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
-@stage(machine="gpu", memory=estimate_reward_memory)
+@stage(machine="gpu", memory=estimate_reward_memory, skips=True)
 def train_reward(
     train_reward: RewardTrainingSpec,
     training: Training,
@@ -37,12 +38,19 @@ def train_reward(
     from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.reward.human_comparisons import read_human_comparisons
+    from canvas.reward.model import link_initial_reward
     from canvas.reward.objective import set_calibration
     from canvas.reward.product_views import UNSEEN_PRODUCT_SPLITS, RewardTables
     from canvas.reward.synthetic_judgments import write_synthetic_judgments
     from canvas.reward.training import SCORED_SETS, build_comparison_sets, draw_reward_sheet, fit_reward
     from evaluation.measures import rewards
 
+    if train_reward.train is None:
+        write_synthetic_judgments(judgments.path, {})
+        what, counts = link_initial_reward(reward, model.path)
+        absent = None if counts else model
+        write_skipped(f"train_reward.train is null, {what}", metrics, losses, sheet, absent, figures=counts)
+        return
     params, spec, clock, notes = train_reward, training.resolve(train_reward.train), time.perf_counter(), Notes()
     human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)
     use_human = params.human_share > 0 and human.train_judgments >= params.min_human
@@ -53,11 +61,9 @@ def train_reward(
     network, result = fit_reward(reward, params, spec, sets["train"], learnt, checkpoints=place, log=log.metrics)
     trained = time.perf_counter()
     how = params.score_batch, spec.precision
-    set_calibration(
-        network, rewards.fit_calibrations(rewards.score_comparisons(network, sets["calibrate"], *how), HEADS)
-    )
+    aside = rewards.score_comparisons(network, sets["calibrate"], *how)
+    set_calibration(network, rewards.fit_calibrations(aside, HEADS))
     network.save_pretrained(model.path)
-
     scored = {name: rewards.score_comparisons(network, sets[name], *how) for name in SCORED_SETS}
     values = rewards.compute_reward_metrics(network, scored) | {
         "human": rewards.compute_human_metrics(network, human, use_human, *how),

@@ -38,6 +38,7 @@ def train_vae(
 
     from canvas.clip.model import load_feature_distance
     from canvas.device import default_device
+    from canvas.hub import record_source
     from canvas.pins import tables
     from canvas.pins.fallbacks import Notes, choose_held_out
     from canvas.pins.image_batches import batch_by_frame
@@ -67,13 +68,13 @@ def train_vae(
         if result is not None:  # public denoisers know a public autoencoder's latents by its own scale
             store_latent_statistics(autoencoder, batch_by_frame(pins.path, train, frames, params.score_batch))
         autoencoder.save_pretrained(model.path)
+        record_source(vae.init_from, model.path, subfolder="vae")
         batches = batch_by_frame(pins.path, held_out, frames, params.score_batch)
         scores = score_reconstructions(autoencoder, distance, batches, params.sheet_each)
         scenes = load_unseen_scenes(pins.path, kept.path, truth.path, frames.side, params.scored_views)
         scene_scores = score_reconstructed_scenes(autoencoder, Judges.load(judges.path), *scenes, params.score_batch)
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
     figures: dict[str, object] = {"images_per_second": result.images_per_second} if result else {}
-    figures |= {**scores.compute_metrics(), **scene_scores, "seconds": seconds, **notes.to_metrics()}
-    metrics.write(figures)
+    metrics.write(figures | {**scores.compute_metrics(), **scene_scores, "seconds": seconds, **notes.to_metrics()})
     sheet.write(scores.draw_sheet())
     losses.write(result.losses if result else [])

@@ -8,6 +8,7 @@ from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, L
 from canvas.shards.spec import EngagementRule
 from canvas.train.spec import Training
 from components.artifacts import BackdropLora, EngagedLora, InpaintModel, Shards, Vae
+from lifecycle.declare.skipping import is_made, write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
 
@@ -17,7 +18,7 @@ class TuneEngagedParams(DenoiserTraining):
     rule: EngagementRule
 
 
-@stage(machine="gpus")
+@stage(machine="gpus", skips=True)
 def tune_engaged(
     tune_engaged: TuneEngagedParams,
     training: Training,
@@ -36,7 +37,7 @@ def tune_engaged(
     scratch: Scratch,
 ) -> None:
     """Train a second LoRA, on top of the backdrop LoRA, on promoted pins that people engaged with most. Where none has
-    the impressions, the LoRA is left as it starts, which changes nothing, and the metrics note it.
+    the impressions, no LoRA is made, and the metrics say so.
 
     The sheet shows held-out engaged pins, what is known of them, and samples.
     """
@@ -45,23 +46,26 @@ def tune_engaged(
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.denoiser.unet import load_denoiser
-    from canvas.shards.rows import EngagementSelection, ShardRows, has_product
+    from canvas.shards.rows import EngagementSelection, ShardRows
 
-    params, rows, shared = tune_engaged, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
+    params, shared = tune_engaged, (training, held_out, sample_sheet, diffusion)
+    if params.train is None:
+        write_skipped("tune_engaged.train is null, no LoRA is made", metrics, losses, sheet, lora)
+        return
+    rows = ShardRows(shards.path)
     selection = EngagementSelection(rows.index, params.rule)
-    selects = has_product if selection.is_empty else selection
-    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selects)
-    unet = merge_lora(load_lora(load_denoiser(inpaint.path), backdrop.path))
+    if selection.is_empty:
+        reason = f"no promoted product pin to train on has {params.rule.min_impressions} impressions, no LoRA is made"
+        write_skipped(reason, metrics, losses, sheet, lora)
+        return
+    trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)
+    unet = load_denoiser(inpaint.path)
+    if is_made(backdrop.path):
+        merge_lora(load_lora(unet, backdrop.path))
     torch.manual_seed(trainer.spec.seed)
     add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
-    if selection.is_empty:
-        seen = params.rule.min_impressions
-        trainer.notes.add(f"no promoted product pin to train on has {seen} impressions, so nothing was trained")
-        metrics.write(trainer.notes.to_metrics())
-        losses.write([])
-    else:
-        run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
-        metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
-        losses.write(run.result.losses)
+    run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
+    metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
+    losses.write(run.result.losses)
     save_lora(unet, lora.path)
     sheet.write(trainer.sheet.draw_png(unet))

@@ -52,8 +52,31 @@ class Verdict:
     champion: str | None
 
 
+def drop_rewards(gate: GateParams) -> tuple[GateParams, list[str]]:
+    """Return the gates of a model without a reward model, and what is no longer asked for, in sentences."""
+
+    def is_reward(name: str) -> bool:
+        return name.startswith("instruments.reward.") or name.rpartition(".")[2].startswith("reward_")
+
+    ceilings, floors = (
+        {name: limit for name, limit in limits.items() if not is_reward(name)}
+        for limits in (gate.ceilings, gate.floors)
+    )
+    guarded = tuple(name for name in gate.guarded if not is_reward(name))
+    dropped = sorted({*gate.ceilings, *gate.floors, *gate.guarded} - {*ceilings, *floors, *guarded})
+    notes = [f"there is no reward model: {', '.join(dropped)} are not asked for"] if dropped else []
+    return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded), notes
+
+
 def run_gate(
-    gate: GateParams, challenger: str, evaluation: Path, metrics: Path, champion: Path, ratings: Path
+    gate: GateParams,
+    challenger: str,
+    evaluation: Path,
+    metrics: Path,
+    champion: Path,
+    ratings: Path,
+    *,
+    has_reward: bool = True,
 ) -> Verdict:
     """Return the verdict on the model of digest `challenger`.
 
@@ -62,8 +85,10 @@ def run_gate(
         metrics: reports/evaluate/metrics.json.
         champion: Directory with champion.json.
         ratings: Table of judgments.
+        has_reward: Whether the model has a reward model; without, no gate asks for rewards.
     """
-    return decide_verdict(
+    gate, notes = (gate, []) if has_reward else drop_rewards(gate)
+    verdict = decide_verdict(
         gate,
         challenger,
         json.loads((champion / "champion.json").read_text(encoding="utf-8")).get("digest"),
@@ -71,6 +96,7 @@ def run_gate(
         metrics=json.loads(metrics.read_text(encoding="utf-8")),
         judgments=tables.read(ratings).to_pylist(),
     )
+    return replace(verdict, reasons=(*verdict.reasons, *notes))
 
 
 def decide_verdict(

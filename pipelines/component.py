@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.record.recording import read_metrics
 from lifecycle.run.stage import run_component
 
@@ -30,3 +31,5 @@ def run_task(
         if isinstance(artifact, dsl.Metrics):
             for key, value in read_metrics(Path(artifact.path)).items():
                 artifact.log_metric(key, value)
+            if reason := read_skip_reason(Path(artifact.path)):
+                artifact.metadata[SKIPPED] = reason

@@ -12,7 +12,7 @@ import json
 import linecache
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,21 +25,26 @@ KINDS = ((Dataset, "Dataset"), (Model, "Model"), (Metrics, "Metrics"), (Report, 
 """Kind of artifact -> Kubeflow's class. The dashboard shows Metrics and HTML (by type, whatever the file's name)."""
 
 
-def compile_pipelines(stages: Sequence[Stage[Any]], cluster: Cluster, tag: str | None = None) -> dict[Pipeline, str]:
+def compile_pipelines(
+    stages: Sequence[Stage[Any]], cluster: Cluster, tag: str | None = None, skipped: Container[str] = ()
+) -> dict[Pipeline, str]:
     """Return name -> compiled YAML of each pipeline that has stages; the same stages give the same bytes.
 
-    With `tag` the image is `<cluster.image>:<tag>`; without it, as in the committed files, `<cluster.image>`.
+    With `tag` the image is `<cluster.image>:<tag>`; without it, as in the committed files, `<cluster.image>`. Stages
+    whose names are in `skipped` take no accelerator.
     """
     image = f"{cluster.image}:{tag}" if tag else cluster.image
     return {
-        name: _compile(build_pipeline(name, stages, cluster, image))
+        name: _compile(build_pipeline(name, stages, cluster, image, skipped))
         for name in get_args(Pipeline)
         if any(stage.pipeline == name for stage in stages)
     }
 
 
-def build_pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, image: str) -> Any:
-    """Return the `dsl.pipeline` of pipeline `name`, of all stages in order.
+def build_pipeline(
+    name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, image: str, skipped: Container[str] = ()
+) -> Any:
+    """Return the `dsl.pipeline` of pipeline `name`, of all stages in order; those `skipped` run on a "cpu" machine.
 
     Its parameters are each params section (JSON text) and a `<path>_uri` of each artifact that comes from outside:
     pinned data, and for `promote` what `train` made.
@@ -73,7 +78,7 @@ def build_pipeline(name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluste
             tasks[stage.name].set_display_name(stage.name)
             if stage.registry:  # what it does in the registry is no output: it must be done each time
                 tasks[stage.name].set_caching_options(False)
-            place_task(tasks[stage.name], stage.machine, cluster)
+            place_task(tasks[stage.name], "cpu" if stage.name in skipped else stage.machine, cluster)
 
     names = [*sorted(sections), *sorted(outside)]
     return dsl.pipeline(name=f"canvas-{name}")(_add_signature(build, names))

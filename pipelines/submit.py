@@ -13,6 +13,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from lifecycle.declare.skipping import is_skipped
 from lifecycle.declare.stage import Artifact, Pipeline, Stage
 from lifecycle.workspace.digest import read_pin
 from pipelines.cluster import Cluster, read_cluster
@@ -61,14 +62,16 @@ def prepare_submission(
         raise ValueError(f"{', '.join(map(str, stale))} no longer fits the stages: run `make graph` and commit")
     sha = _git(root, "rev-parse", "--short=12", "HEAD")
     cluster = read_cluster(root / CLUSTER)
-    packages = compile_pipelines(stages, cluster, tag=sha)
+    sections = load_checked_sections(root, profile, stages)
+    skipped = {stage.name for stage in stages if is_skipped(stage, sections)}
+    packages = compile_pipelines(stages, cluster, tag=sha, skipped=skipped)
     if pipeline not in packages:
         raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(packages)}")
     own = [stage for stage in stages if stage.pipeline == pipeline]
     outside = {name: _find_uri(root, artifact, cluster, uris) for name, artifact in list_imports(own).items()}
     return Submission(
         package=packages[pipeline],
-        arguments=build_arguments(own, load_checked_sections(root, profile, stages), outside),
+        arguments=build_arguments(own, sections, outside),
         uris=outside,
         run_name=f"{pipeline}-{profile}-{sha}",
     )

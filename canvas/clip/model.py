@@ -23,10 +23,13 @@ from safetensors.torch import save_file
 
 from canvas.clip.spec import ClipSpec
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
+from canvas.hub import LICENCE_UNKNOWN, Snapshot, fetch_snapshot, write_source
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+HUB_PREFIX = "hf-hub:"
+"""May stand before a hub id, as open_clip has it."""
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 """Classes of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
@@ -102,9 +105,18 @@ def _check_shapes(actual: Mapping[str, torch.Tensor], expected: Mapping[str, tor
 
 
 def is_text_encoder(source: str) -> bool:
-    """Whether `source` is a directory of transformers' text encoder, as text_encoder in a diffusers pipeline's."""
-    config = Path(source) / "config.json"
-    return config.is_file() and _read_architecture(config) in TEXT_ENCODERS
+    """Whether `source` is transformers' text encoder, as text_encoder in a diffusers pipeline's directory."""
+    config = None if _is_tag(source) else _fetch(source).folder / "config.json"
+    return config is not None and config.is_file() and _read_architecture(config) in TEXT_ENCODERS
+
+
+def _is_tag(source: str) -> bool:
+    """Whether it is NAME:TAG of open_clip, and neither a directory nor a hub id."""
+    return ":" in source.removeprefix(HUB_PREFIX) and not Path(source).is_dir()
+
+
+def _fetch(source: str) -> Snapshot:
+    return fetch_snapshot(source.removeprefix(HUB_PREFIX))
 
 
 def _read_architecture(config: Path) -> str:
@@ -115,7 +127,10 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
     """Build an encoder of `spec` with that text tower; the image tower is random, as is a projection that it lacks."""
     import transformers  # its models take most of a second
 
-    encoder = getattr(transformers, _read_architecture(Path(source) / "config.json")).from_pretrained(source)
+    folder = _fetch(source).folder
+    encoder = getattr(transformers, _read_architecture(folder / "config.json")).from_pretrained(
+        folder, use_safetensors=True
+    )
     config = encoder.config
     actual = {"text_heads": config.num_attention_heads, "quick_gelu": config.hidden_act == "quick_gelu"}
     for name, value in actual.items():
@@ -148,18 +163,20 @@ def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -
 
 
 def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open_clip.CLIP:
-    """Load a text-image encoder by directory, "hf-hub:..." or "NAME:TAG" of `open_clip.list_pretrained()`.
+    """Load a text-image encoder by directory, hub id or "NAME:TAG" of `open_clip.list_pretrained()`.
 
     `patch_dropout`: share of the patches that training hides; None: as its config says.
     """
     text = str(source)
-    if Path(text).is_dir() or text.startswith("hf-hub:"):
-        address = text if text.startswith("hf-hub:") else f"local-dir:{text}"
-        return open_clip.create_model(address, force_patch_dropout=patch_dropout)
+    if not _is_tag(text):
+        folder = _fetch(text).folder
+        if not any(folder.glob("*.safetensors")):
+            raise ValueError(f"{text} holds no safetensors: name a model of open_clip whose weights are stored so")
+        return open_clip.create_model(f"local-dir:{folder}", force_patch_dropout=patch_dropout)
     name, _, tag = text.partition(":")
-    if not tag or (name, tag) not in open_clip.list_pretrained():
+    if (name, tag) not in open_clip.list_pretrained():
         raise ValueError(
-            f"clip.init_from {text!r} is neither a directory, nor hf-hub:..., nor NAME:TAG of open_clip, such as "
+            f"clip.init_from {text!r} is neither a directory, nor a hub id, nor NAME:TAG of open_clip, such as "
             "ViT-bigG-14:laion2b_s39b_b160k"
         )
     return open_clip.create_model(name, pretrained=tag, force_patch_dropout=patch_dropout)
@@ -171,11 +188,14 @@ def load_feature_distance(source: Path, layers: Sequence[int]) -> FeatureDistanc
 
 
 def save_clip(clip: open_clip.CLIP, spec: ClipSpec, directory: Path) -> None:
-    """Write the encoder so that `open_clip.create_model("local-dir:DIRECTORY")` loads it."""
+    """Write the encoder so that `open_clip.create_model("local-dir:DIRECTORY")` loads it, and where it came from."""
     directory.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": build_clip_config(spec), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file({name: weight.contiguous() for name, weight in clip.state_dict().items()}, directory / WEIGHTS_FILE)
+    if spec.init_from is not None:
+        tag = Snapshot(repository=f"open_clip {spec.init_from}", folder=directory, commit="", licence=LICENCE_UNKNOWN)
+        write_source((tag if _is_tag(spec.init_from) else _fetch(spec.init_from)).describe(), directory)
 
 
 class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -31,8 +31,8 @@ class ClipSpec:
     text_heads: int  # attention heads of a block of the text tower
     context_length: int  # tokens of a text, at most, start and end among them
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
-    init_from: str | None  # "NAME:TAG" of open_clip's pretrained list, "hf-hub:...", a directory that a stage wrote, or
-    # a text encoder of transformers, as text_encoder in a diffusers pipeline: the image half is random then
+    init_from: str | None  # "NAME:TAG" of open_clip's list; a directory or hub id (OWNER/NAME@REVISION) of an open_clip
+    # model, or of a text encoder of transformers, as text_encoder in a diffusers pipeline, without its image half
 
     def __post_init__(self) -> None:
         if self.text_width % self.text_heads:

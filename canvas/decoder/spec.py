@@ -28,7 +28,7 @@ class DecoderSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainDecoderParams(TrainableParams):
-    train: Train
+    train: Train | None  # null: the stage is skipped, and the autoencoder's own decoder is used
     latent_noise: NonNegative  # largest deviation of the noise on encoded latents, which have deviation 1
     loss: ReconstructionSpec
     adversary: AdversarySpec | None  # null: none
@@ -47,7 +47,9 @@ class TrainDecoderParams(TrainableParams):
 def estimate_decoder_memory(
     train_decoder: TrainDecoderParams, encode: EncodingSpec, pins: int, weights: Mapping[str, int]
 ) -> Iterator[tuple[str, int, str]]:
-    """Yield what `train_decoder` holds: pins as the tables have them, the denoiser in float32, the shards' index."""
+    """Yield what a training holds: pins as the tables have them, the denoiser in float32, the shards' index."""
+    if train_decoder.train is None:
+        return
     learnt, scored, denoiser = train_decoder.pins, train_decoder.scored_pins, weights["models/inpaint"]
     _, index, arithmetic = next(estimate_index_memory(encode, pins))
     size = (learnt + scored) * ENCODED_PIN_BYTES + 4 * denoiser + index

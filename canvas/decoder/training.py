@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from canvas.decoder.model import ConditionalDecoder, DecoderBatch, DecoderObjective
+from canvas.decoder.spec import TrainDecoderParams
 from canvas.denoiser.batch import read_batch
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
@@ -202,21 +203,16 @@ def read_decoder_pins(
     pins: Path,
     masks: Path,
     path: Path,
+    params: TrainDecoderParams,
     parallel: Parallel,
-    *,
-    train: int,
-    generated: int,
-    held_out: int,
     notes: Notes,
 ) -> tuple[list[ConditionedPin], list[ConditionedPin]]:
     """Read product pins, spread evenly: those to learn on, and held-out ones to score.
 
     Args:
         path: where generated latents are kept, for a killed call to go on.
-        train: pins of the train split with encoded latents, at most.
-        generated: how many of these come again with generated latents.
-        held_out: pins of the other splits; each comes with encoded and with generated latents. Where no product is
-            held out, pins of the train split stand for them, which is noted.
+        params: how many pins to learn on, how many of these come again with generated latents, and how many to score,
+            each with both. Where no product is held out, pins of the train split stand for them, which is noted.
     """
     products = [row for row in generator.shards.index if has_product(row) and row.view == 0]
     splits = choose_splits((row.split for row in products), tables.HELD_OUT_SPLITS, notes)
@@ -224,11 +220,13 @@ def read_decoder_pins(
         read_conditioned_pins(
             generator.shards, select_even_runs([row for row in products if row.split in chosen], count), pins, masks
         )
-        for chosen, count in ((("train",), train), (splits, held_out))
+        for chosen, count in ((("train",), params.pins), (splits, params.scored_pins))
     )
     with join_world(parallel) as world:
-        train_pins += generator.generate_latents(select_even_runs(train_pins, generated), path / "painted", world)
+        again = select_even_runs(train_pins, params.painted_pins)
+        train_pins += generator.generate_latents(again, path / "painted", world)
         scored_pins += generator.generate_latents(scored_pins, path / "painted-held-out", world)
+    generator.unet.to("cpu")  # training has the device to itself
     return train_pins, scored_pins
 
 

@@ -41,10 +41,15 @@ def detach_adapters(unet: UNet2DConditionModel, directory: Path, config: Adapter
         remove_image_prompt(unet)
 
 
+def holds_image_prompt(directory: Path) -> bool:
+    """Whether the pipeline in `directory` reads style images."""
+    return (directory / "ip_adapter").is_dir()
+
+
 def attach_adapters(unet: UNet2DConditionModel, directory: Path) -> None:
     """Load what `detach_adapters` wrote: LoRAs count; image prompts and their LoRA do not, until a style is used."""
     for folder in sorted((directory / "lora").glob("*")):
         load_lora(unet, folder, folder.name)
     set_style_lora(unet, None)
-    if (directory / "ip_adapter").is_dir():
+    if holds_image_prompt(directory):
         set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)

@@ -24,7 +24,7 @@ class UNetSpec:
     heads: tuple[int, ...]  # of attention, one a resolution
     size_embedding: int  # width of the sinusoidal embedding of each of the SIZE_IDS
     norm_groups: int  # of group normalisation; each of the channels is a multiple
-    init_from: str | None  # directory or hub id of a diffusers UNet, or of a pipeline that holds one in unet/
+    init_from: str | None  # directory or hub id (OWNER/NAME@REVISION) of a diffusers UNet, or of a pipeline with unet/
 
     def __post_init__(self) -> None:
         for name, values in (("transformer_layers", self.transformer_layers), ("heads", self.heads)):
@@ -176,11 +176,12 @@ class SheetSpec:
 class DenoiserTraining(TrainableParams):
     """What the stages that train a denoiser have in common."""
 
-    train: Train  # of the weights that the stage trains
+    train: Train | None  # null: the stage is skipped; denoisers pass through, no LoRA or adapter is made
     captions: Count  # of a pin's, in the order of encode.sources, of which one is drawn a step; 1: the first source's
     caption_dropout: PartialShare  # of the samples have no caption: guidance's unconditional side
     choose_average: bool  # of the weights, by the held-out loss; false: the last ones stay, and none is tracked
 
     def resolve(self, training: Training, held_out: HeldOutSpec) -> TrainSpec:
         """Return the spec of the training, with the averages that it tracks."""
+        assert self.train is not None, "a stage without training has no spec of one"
         return training.resolve(self.train, held_out.ema if self.choose_average else ())

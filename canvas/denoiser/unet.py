@@ -7,7 +7,7 @@ inpainting pipelines; *hole* is 1 where the denoiser generates, so it is 1 - mas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from canvas.denoiser.spec import UNetSpec
+from canvas.hub import fetch_snapshot
+from canvas.loading import load_safetensors
 
 SIZE_IDS = 6
 """Numbers of SDXL's added conditioning: original (h, w), crop (top, left), target (h, w)."""
@@ -98,24 +100,32 @@ def build_denoiser(spec: UNetSpec, **sizes: int) -> UNet2DConditionModel:
     if spec.init_from is None:
         return UNet2DConditionModel(**config)
     unet = load_denoiser(spec.init_from)
-    _check_architecture(unet, config, spec.init_from)
+    check_architecture(unet.config, config, spec.init_from)
+    if has_inpaint_channels(unet.config):
+        raise ValueError(
+            f"{spec.init_from!r} has {unet.config['in_channels']} input channels, those of inpainting: set "
+            "train_base.train to null, train_inpaint trains it further"
+        )
     return unet
 
 
 def load_denoiser(source: str | Path) -> UNet2DConditionModel:
-    """Load the UNet in a directory (or hub repository) of diffusers: the model, or a pipeline with a `unet` folder."""
-    local = Path(source)
-    if local.is_dir():
-        folder = local / "unet" if (local / "unet").is_dir() else local
-        return UNet2DConditionModel.from_pretrained(folder)
-    if local.is_absolute() or str(source).startswith("."):
-        raise ValueError(f"denoiser.init_from {str(source)!r} is not a directory: name a diffusers model or a hub id")
-    return UNet2DConditionModel.from_pretrained(str(source), subfolder="unet")
+    """Load the UNet in a directory or hub repository of diffusers: the model, or a pipeline with a `unet` folder."""
+    return load_safetensors(UNet2DConditionModel, fetch_unet(source))
 
 
-def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], source: str) -> None:
+def fetch_unet(source: str | Path) -> Path:
+    """Return the directory of the UNet in a directory or hub repository; ValueError if it holds none."""
+    folder = fetch_snapshot(str(source), subfolder="unet").folder
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{source} holds no config.json: name a UNet of diffusers, or a pipeline with one in unet/")
+    return folder
+
+
+def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError if a UNet's config is another than the params say; it may have the inputs of inpainting."""
     for key, expected in config.items():
-        value = unet.config[key]
+        value: Any = actual.get(key)
         if key == "in_channels" and value == count_inpaint_channels(config["out_channels"]):
             continue
         if key == "sample_size" and value != expected:
@@ -124,7 +134,7 @@ def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], sour
                 f"{value} times the autoencoder's pixels a cell, or take weights of that size"
             )
         if isinstance(expected, tuple):
-            value = (value,) * len(expected) if isinstance(value, int) else tuple(value)
+            value = (value,) * len(expected) if isinstance(value, int) else tuple(value or ())
         if key == "transformer_layers_per_block":  # only levels with attention use theirs
             levels = zip(value, expected, config["down_block_types"], strict=True)
             is_same = all(own == layers for own, layers, kind in levels if "CrossAttn" in kind)
@@ -134,6 +144,11 @@ def _check_architecture(unet: UNet2DConditionModel, config: dict[str, Any], sour
             raise ValueError(
                 f"{source!r} has {key} {value}, the params say {expected}: make the denoiser section agree"
             )
+
+
+def has_inpaint_channels(config: Mapping[str, Any]) -> bool:
+    """Whether the UNet of that config reads hole and masked latents, too."""
+    return bool(config["in_channels"] == count_inpaint_channels(config["out_channels"]))
 
 
 def count_inpaint_channels(latent_channels: int) -> int:

@@ -15,6 +15,7 @@ from canvas.denoiser.lora import STYLE_LORA, load_lora, set_style_lora
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.denoiser.unet import load_denoiser
+from canvas.hub import read_sources
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins.frames import FrameSpec
 from canvas.segmenter.model import load_segmenter
@@ -23,6 +24,9 @@ from canvas.styles.centres import StyleCentres
 from canvas.styles.table import read_styles
 from canvas.uve.model import load_uve
 from canvas.vae.model import load_vae
+
+SOURCES = {"inpaint": "denoiser", "clip.first": "text_encoder", "clip.second": "text_encoder_2"}
+"""Parts' folders -> their names in a pipeline, where these differ."""
 
 
 def assemble_pipeline(
@@ -36,18 +40,22 @@ def assemble_pipeline(
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
+    It may have no "backdrop_lora", "engaged_lora", "decoder" or "ip_adapter"; without the last it reads no styles.
+
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, and as the parts' loaders do.
     """
     unet = load_denoiser(folders["inpaint"])
-    load_lora(unet, folders["backdrop_lora"], "backdrop")
-    load_lora(unet, folders["engaged_lora"], "engaged")
-    adapter = folders["ip_adapter"]
-    if (adapter / "lora").is_dir():
+    for name in ("backdrop", "engaged"):
+        if lora := folders.get(f"{name}_lora"):
+            load_lora(unet, lora, name)
+    adapter, decoder = folders.get("ip_adapter"), folders.get("decoder")
+    if adapter and (adapter / "lora").is_dir():
         load_lora(unet, adapter / "lora", STYLE_LORA)
     set_style_lora(unet, None)
-    load_image_prompt(unet, adapter)
-    image_prompt = AdapterConfig.load(adapter)
+    if adapter:
+        load_image_prompt(unet, adapter)
+    image_prompt = AdapterConfig.load(adapter) if adapter else None
     second = load_clip(folders["clip"] / "second")
     segmenter = load_segmenter(folders["segmenter"])
     pipeline = CanvasPipeline(
@@ -56,20 +64,31 @@ def assemble_pipeline(
         text_encoder=TextTower.from_clip(load_clip(folders["clip"] / "first"), text.first),
         text_encoder_2=TextTower.from_clip(second, text.second),
         scheduler=load_scheduler(folders["inpaint"]),
-        decoder=ConditionalDecoder.from_pretrained(folders["decoder"]).eval(),
+        decoder=ConditionalDecoder.from_pretrained(decoder).eval() if decoder else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
-        image_tower=ImageTower.from_clip(second, text.second),
-        uve=load_uve(folders["uve"]),
-        style_centres=StyleCentres.from_styles(read_styles(folders["styles"])),
+        image_tower=ImageTower.from_clip(second, text.second) if adapter else None,
+        uve=load_uve(folders["uve"]) if adapter else None,
+        style_centres=StyleCentres.from_styles(read_styles(folders["styles"])) if adapter else None,
         hole_inflation=frames.hole_inflation,
         max_aspect=frames.max_aspect,
         edge_radius=edges.radius,
         edge_epsilon=edges.epsilon,
-        image_source=image_prompt.source,
-        style_layers=list(image_prompt.style_layers),
+        image_source=image_prompt.source if image_prompt else None,
+        style_layers=list(image_prompt.style_layers) if image_prompt else None,
         sampling=asdict(sampling),
         parts=dict(digests),
+        sources=_read_sources(folders) or None,
     )
     pipeline.get_scheduler()
     return pipeline
+
+
+def _read_sources(folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Return where public weights came from, by the names of the pipeline's parts."""
+    sources = {}
+    for name in ("inpaint", "vae", "clip", "segmenter", "reward"):
+        for part, source in (read_sources(folders[name]) if name in folders else {}).items():
+            key = f"{name}.{part}" if part else name
+            sources[SOURCES.get(key, key)] = source
+    return sources

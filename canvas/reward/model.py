@@ -8,10 +8,12 @@ Shapes: B images, S the side that the network sees, Q = len(HEADS).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -21,7 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.features.photographs import WIDTHS, PhotoFeatures, load_photo_features
-from canvas.loading import load_initial_model, load_stage_model
+from canvas.hub import link_model
+from canvas.loading import check_initial_config, load_initial_model, load_stage_model
 from canvas.masks.composite import max_pool_mask
 from canvas.pins.captions import parse_caption
 from canvas.reward.spec import HEADS, RewardSpec
@@ -151,13 +154,32 @@ def build_reward(spec: RewardSpec) -> RewardModel:
     Raises:
         ValueError: `init_from` holds no reward model, or one of another form.
     """
-    config = {name: getattr(spec, name) for name in RewardSpec.__slots__ if name != "init_from"}
+    config = _build_config(spec)
     if spec.init_from is not None:
         return load_initial_model(RewardModel, spec.init_from, config, "reward")
     model = RewardModel(**config)
     if model.photo is not None:
         model.photo.load_state_dict(load_photo_features(spec.photo_layers).state_dict())
     return model
+
+
+def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[str]]:
+    """Put the model of `spec.init_from`, if any, as it is into a new directory. Return what was done, and how many
+    files are links and copies, none without a model.
+
+    Raises:
+        ValueError: `init_from` holds no reward model, or one of another form.
+    """
+    if spec.init_from is None:
+        return "no reward model is made", Counter()
+    if not (Path(spec.init_from) / "config.json").is_file():
+        raise ValueError(f"reward.init_from {spec.init_from!r} holds no config.json: name one that train_reward wrote")
+    check_initial_config(RewardModel.load_config(spec.init_from), spec.init_from, _build_config(spec), "reward")
+    return "reward.init_from passes through", link_model(Path(spec.init_from), target)
+
+
+def _build_config(spec: RewardSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in RewardSpec.__slots__ if name != "init_from"}
 
 
 def load_reward(path: str | Path) -> RewardModel:

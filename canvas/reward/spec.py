@@ -45,7 +45,7 @@ class RewardSpec:
 class RewardTrainingSpec(TrainableParams):
     """How the reward model is trained and scored."""
 
-    train: Train  # steps, batch size and learning rate
+    train: Train | None  # null: the stage is skipped; reward.init_from passes through, or there is no reward model
     pins: Count  # with a product, at most
     scenes: int  # images to place products in, at most
     comparisons: Count  # to train on
@@ -61,7 +61,9 @@ class RewardTrainingSpec(TrainableParams):
     seed: int  # of the comparisons
 
     def __post_init__(self) -> None:
-        if self.human_share and not 1 <= self.human_share * self.train.batch_size <= self.train.batch_size:
+        if self.train is None or not self.human_share:
+            return
+        if not 1 <= self.human_share * self.train.batch_size <= self.train.batch_size:
             raise ValueError(
                 f"train_reward.human_share is {self.human_share}: it must be 0, or at most 1 and at least one of the "
                 f"{self.train.batch_size} of a batch"
@@ -69,7 +71,9 @@ class RewardTrainingSpec(TrainableParams):
 
 
 def estimate_reward_memory(train_reward: RewardTrainingSpec, reward: RewardSpec) -> Iterator[tuple[str, int, str]]:
-    """Yield what `train_reward` holds: products with their masks, and scenes twice, once without a product."""
+    """Yield what a training holds: products with their masks, and scenes twice, once without a product."""
+    if train_reward.train is None:
+        return
     pins, scored, scenes, side = train_reward.pins, train_reward.scored_pins, train_reward.scenes, reward.image_size
     size = (4 * (pins + 2 * scored) + 3 * 2 * scenes) * side**2
     yield "", size, f"(4 x ({pins:,} + 2 x {scored:,}) + 3 x 2 x {scenes:,} scenes) x {side}^2 bytes"

@@ -7,7 +7,7 @@ Both are diffusers models with one interface: `encode(images).latent_dist`, `dec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn import functional as F
+
+from canvas.hub import fetch_snapshot
+from canvas.loading import load_safetensors
 
 if TYPE_CHECKING:  # the denoiser's training and sampling need no tables
     from canvas.pins.image_batches import FrameBatch
@@ -228,16 +231,13 @@ def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
 
 def load_vae(source: str | Path) -> Vae:
     """Load the autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
-    local = Path(source)
-    if not local.is_dir():
-        if local.is_absolute() or str(source).startswith("."):
-            raise ValueError(f"vae.init_from {str(source)!r} is not a directory: name a diffusers model or a hub id")
-        return AutoencoderKL.from_pretrained(str(source), subfolder="vae")
-    folder = local / "vae" if (local / "vae").is_dir() else local
+    folder = fetch_snapshot(str(source), subfolder="vae").folder
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{source} holds no config.json: name an autoencoder of diffusers, or a pipeline with vae/")
     name = PixelAutoencoder.load_config(folder)["_class_name"]
     if name not in VAE_CLASSES:
         raise ValueError(f"{folder} holds a {name}: the autoencoder must be one of {', '.join(VAE_CLASSES)}")
-    return VAE_CLASSES[name].from_pretrained(folder)
+    return load_safetensors(VAE_CLASSES[name], folder)
 
 
 def compute_posterior(vae: Vae, images: torch.Tensor) -> DiagonalGaussianDistribution:
@@ -278,7 +278,13 @@ def get_patch(vae: Vae) -> int:
 
 def get_scale_factor(vae: Vae) -> int:
     """Return the number of pixels along the side of a latent cell."""
-    return get_patch(vae) * 2 ** (len(get_channels(vae)) - 1)
+    return compute_scale_factor(vae.config)
+
+
+def compute_scale_factor(config: Mapping[str, Any]) -> int:
+    """Return the same of an autoencoder's config."""
+    channels = config.get("channels") or config["block_out_channels"]
+    return int(config.get("patch") or 1) * 2 ** (len(channels) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class VaeSpec:
     latent_channels: Count  # numbers in a latent cell
     patch: Count | None  # side of the pixel-unshuffle (pixel only)
     norm_groups: Count  # of group normalisation; each width is a multiple
-    init_from: str | None  # directory or hub id of a diffusers autoencoder, or of a pipeline that holds one in vae/
+    init_from: str | None  # directory or hub id (OWNER/NAME@REVISION) of an autoencoder, or of a pipeline with vae/
 
     def __post_init__(self) -> None:
         if (self.patch is None) != (self.kind == "kl"):

@@ -21,7 +21,7 @@ from canvas.pins.images import Pixels, bytes_to_tensor, decode_image, read_image
 from canvas.pins.masks import decode_mask
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import Views, stack_views
-from canvas.pins.tables import CANDIDATES, MASK_SIZES
+from canvas.pins.tables import CANDIDATES, EVALUATION, MASK_SIZES
 from canvas.reward.model import RewardModel, load_reward, predict_scores
 from canvas.segmenter.model import Segmenter, load_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec
@@ -53,7 +53,7 @@ class Scorer:
     defects: DefectJudge
     clips: Mapping[str, open_clip.CLIP]
     tower: TextTower  # the text half of the one that compares images and prompts
-    reward: RewardModel
+    reward: RewardModel | None  # None: rewards are null
 
     @classmethod
     def load(
@@ -67,7 +67,7 @@ class Scorer:
         judges: Path,
         clip: Path,
         segmenter: Path,
-        reward: Path,
+        reward: Path | None,
     ) -> Scorer:
         """Load the networks onto the default device, and fit the judge of defects to `pins`.
 
@@ -97,7 +97,7 @@ class Scorer:
             ),
             clips=clips,
             tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
-            reward=load_reward(reward).to(device),
+            reward=load_reward(reward).to(device) if reward else None,
         )
 
     @property
@@ -111,7 +111,9 @@ class Scorer:
         spec, frozen = self.spec, self.backgrounds.segmenter is not self.segmenter
         reference = self.backgrounds.segmenter if frozen else None
         return {
-            "reward": measure_reward_accuracy(
+            "reward": {}
+            if self.reward is None
+            else measure_reward_accuracy(
                 self.reward,
                 real,
                 side=self.view_side,
@@ -217,7 +219,9 @@ class Scorer:
 
     def _predict_rewards(
         self, images: Sequence[Pixels], product: Product, prompts: Sequence[str]
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, Sequence[float | None]]:
+        if self.reward is None:
+            return {name: [None] * len(images) for name in EVALUATION.names if name.startswith("reward_")}
         scores = predict_scores(
             self.reward,
             torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),

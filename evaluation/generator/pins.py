@@ -26,7 +26,7 @@ class EvaluationPins:
 
 
 def load_evaluation_pins(
-    spec: EvaluationSpec, notes: Notes, *, pins: Path, kept: Path, masks: Path, captions: Path
+    spec: EvaluationSpec, notes: Notes, pins: Path, kept: Path, masks: Path, captions: Path
 ) -> EvaluationPins:
     """Load the pins of an evaluation; where none is held out, others stand for them, which is noted."""
     sources = pins, kept, masks, captions

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from canvas.denoiser.lora import fuse_loras
+from canvas.denoiser.lora import fuse_loras, list_lora_names
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
-from canvas.denoiser.unet import load_denoiser
+from canvas.denoiser.unet import has_inpaint_channels, load_denoiser
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
@@ -37,6 +38,15 @@ STAGE_LORAS: Mapping[str, tuple[str, ...] | None] = {
 The last is the whole generator: nothing more is on without a style."""
 
 
+def list_stage_loras(pipeline: CanvasPipeline, base: Path) -> dict[str, tuple[str, ...] | None]:
+    """Return STAGE_LORAS without the stages that left no LoRA in this generator, and without a base that inpaints."""
+    made = set(list_lora_names(pipeline.unet))
+    stages = {name: loras for name, loras in STAGE_LORAS.items() if not loras or loras[-1] in made}
+    if has_inpaint_channels(UNet2DConditionModel.load_config(base / "unet")):
+        del stages["base"]
+    return {name: loras and tuple(lora for lora in loras if lora in made) for name, loras in stages.items()}
+
+
 def score_stages(
     pipeline: CanvasPipeline,
     base: Path,
@@ -49,7 +59,7 @@ def score_stages(
     frame_side: int,
     judges: Judges,
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], list[Pixels]]:
-    """Generate and score backgrounds of every prompt for every pin by each stage of STAGE_LORAS.
+    """Generate and score backgrounds of every prompt for every pin by each stage of STAGE_LORAS that there is.
 
     Args:
         base: Directory of the text-to-image denoiser.
@@ -79,7 +89,7 @@ def score_stages(
     real_seam = np.mean([seam for seam in seams if seam is not None])
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
-    for name, loras in STAGE_LORAS.items():
+    for name, loras in list_stage_loras(pipeline, base).items():
         own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
         with fuse_loras(pipeline.unet, loras or ()):
             images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=own)

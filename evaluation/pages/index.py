@@ -65,6 +65,9 @@ def read_metrics(exhibits: Iterable[Exhibit]) -> dict[str, dict[str, float]]:
 
 def _render_stage(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
     parts, links = [pages.paragraph(" ".join(exhibits[0].description.split()))], {}
+    numbers: Mapping[str, Any] = next(iter(read_metrics(exhibits).values()), {})
+    if isinstance(reason := numbers.get("skipped"), str):  # then its curves and sheets are empty
+        return pages.section(stage, *parts, pages.paragraph(f"Skipped: {reason}."))
     for exhibit in exhibits:
         address = posixpath.relpath(exhibit.kind.path, folder)
         match exhibit.kind.suffix:

@@ -74,13 +74,19 @@ class Model(Artifact):
         super().__init_subclass__(path=path)
         cls.registered = registered
 
+    @classmethod
+    def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
+        """Return where public weights in the directory came from: part -> facts, as repository, commit and licence."""
+        return {}
+
 
 class Document(Artifact):
     """A JSON object."""
 
 
 class Metrics(Document):
-    """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it."""
+    """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it. Of a skipped stage it says
+    the reason, too (lifecycle.declare.skipping)."""
 
     suffix = ".json"
 
@@ -310,6 +316,8 @@ class Stage(Generic[P]):
     pipeline: Pipeline
     memory: MemoryEstimate | None = None
     """Of a stage whose memory grows with the pins that it is given: `python -m pipelines.plan` shows it."""
+    skips: bool = False
+    """Whether `train: null` in its section skips it (lifecycle.declare.skipping)."""
     collected: Mapping[str, tuple[Stage[Any], str]] = dataclasses.field(default_factory=dict)
     """Of a stage with `Collected`, in a graph: input -> the stage that writes it, and as which output."""
 
@@ -335,7 +343,11 @@ class Stage(Generic[P]):
 
 
 def stage(
-    *, machine: Machine = "small", pipeline: Pipeline = "train", memory: MemoryEstimate | None = None
+    *,
+    machine: Machine = "small",
+    pipeline: Pipeline = "train",
+    memory: MemoryEstimate | None = None,
+    skips: bool = False,
 ) -> Callable[[Callable[P, None]], Stage[P]]:
     """Declare the decorated function as a stage.
 
@@ -382,11 +394,14 @@ def stage(
         if cycle := set(inputs.values()) & set(outputs.values()):
             paths = sorted(artifact.path for artifact in cycle)
             raise TypeError(f"stage {name} reads and writes {paths}: a cycle of one")
+        if skips and "train" not in getattr(params.get(name), "__dataclass_fields__", ()):
+            raise TypeError(f"stage {name} cannot be skipped: it has no section {name!r} with a key `train`")
         if not function.__doc__:
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
         return Stage(
-            function, params, inputs, outputs, log, scratch, registry, collector, collects, machine, pipeline, memory
+            *(function, params, inputs, outputs, log, scratch, registry, collector, collects),
+            *(machine, pipeline, memory, skips),
         )
 
     return declare

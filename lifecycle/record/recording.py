@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.params import flatten
+from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Paths, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
@@ -57,12 +58,14 @@ def record_run(
 
 def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
     """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
-    records = []
+    records: list[dict[str, str]] = []
+    reason: str | None = None
     for argument, artifact in stage.outputs.items():
         path = outputs[argument]
         records.append({**_describe_artifact(argument, artifact), "digest": digest(path)})
         if issubclass(artifact, Metrics):
             journal.metrics(read_metrics(path), journal.last_step)
+            reason = read_skip_reason(path) or reason
         if issubclass(artifact, Headline):
             journal.event("headline", values=read_metrics(path))
         if issubclass(artifact, Metrics | Report | Plot | Sheet):
@@ -70,11 +73,12 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
         if issubclass(artifact, Site):
             for file in sorted(filter(Path.is_file, path.rglob("*"))):
                 journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
-    journal.event("outputs", outputs=records)
+    journal.event("outputs", outputs=records, skipped=reason)
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Return the leaves of a Metrics file as `section.key` -> number; `ValueError` naming what is none."""
+    """Return the leaves of a Metrics file as `section.key` -> number, without the reason of a skipped stage;
+    `ValueError` naming what is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -82,6 +86,8 @@ def read_metrics(path: Path) -> dict[str, float]:
     if not isinstance(values, dict):
         raise ValueError(f"{path.name} must be a JSON object of numbers, not {type(values).__name__}")
     leaves = flatten(values)
+    if isinstance(leaves.get(SKIPPED), str):
+        del leaves[SKIPPED]
     for key, value in leaves.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{path.name}: {key} is {value!r}; write a finite number or leave it out")

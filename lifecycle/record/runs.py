@@ -235,8 +235,9 @@ class Tracking:
     def _send_outputs(self, run_id: str, batch: list[Event], folder: Path) -> None:
         from mlflow.entities import LoggedModelOutput, RunTag
 
-        outputs = batch[0]["outputs"]
-        self.client.log_batch(run_id, tags=[RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs])
+        outputs, reason = batch[0]["outputs"], batch[0].get("skipped")
+        tags = [RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs]
+        self.client.log_batch(run_id, tags=[*tags, RunTag("canvas.skipped", reason)] if reason else tags)
         for out in outputs:
             if out["kind"] == "Model":
                 model_id = self._find_or_create_model(run_id, out, folder.name)

@@ -1,9 +1,11 @@
 """Versions of registered models, made once for each content.
 
 Tags of a version: `path`, `digest`, `git_sha`, `release` (the project's version), `data_digest`, `parents` (model ->
-digest that it was made from, null where that is not recorded), `metrics`; of the composite also `parts` (model ->
-version registered with it), `model_id`, `evidence.<page>` (its address), `verdict`, `verdict.reasons` and
-`verdict.champion`. The parts' files are DVC's; the composite's version holds its own files, `evidence/` beside them.
+digest that it was made from, null where that is not recorded), `metrics`; `sources` (part -> repository, commit and
+licence) where public weights are in it, `skipped` (the reason) where its stage made none; of the composite also
+`parts` (model -> version registered with it), `model_id`, `evidence.<page>` (its address), `verdict`,
+`verdict.reasons` and `verdict.champion`. The parts' files are DVC's; the composite's version holds its own files,
+`evidence/` beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from lifecycle.declare.registry import Decision, Facts, ModelVersion, Origin, Outcome
+from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import FindProducer, Node, find_parents, format_lineage, trace_lineage, walk
 from lifecycle.record.recording import read_metrics
@@ -51,7 +54,7 @@ class Versions:
     def register_part(self, kind: type[Model], path: Path, names: Mapping[str, str]) -> ModelVersion:
         """Return the version that holds the content of `path`, made if need be. `names`: artifact's path -> model."""
         name, node = require_name(kind), trace_lineage(kind.path, digest(path), self.find_producer)
-        tags = self._collect_tags(node, names)
+        tags = self._collect_tags(node, names) | _describe_content(kind, path)
         number = self._find_number(name, tags, "digest", "parents")
         if number is None:
             logged = self.tracking.find_model(path=kind.path, digest=node.digest)
@@ -71,7 +74,7 @@ class Versions:
         """Return the version of the composite at `path` with just these parts, made if need be; its evidence, metrics
         and verdict are those given, in either case."""
         name, node = require_name(kind), trace_lineage(kind.path, digest(path), self.find_producer)
-        tags = self._collect_tags(node, names)
+        tags = self._collect_tags(node, names) | _describe_content(kind, path)
         tags["parts"] = _format_json({part: version.version for part, version in parts.items()})
         number = self._find_number(name, tags, "digest", "parents", "parts")
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
@@ -195,6 +198,13 @@ class Versions:
             model_id=model.model_id if with_id else None,
         )
         return str(version.version)
+
+
+def _describe_content(kind: type[Model], path: Path) -> dict[str, str]:
+    """Return the tags of public weights and of a model that was not made."""
+    sources, reason = kind.read_sources(path), read_skip_reason(path)
+    tags = {"sources": _format_json(sources)} if sources else {}
+    return tags | ({SKIPPED: reason} if reason else {})
 
 
 def require_name(kind: type[Model]) -> str:

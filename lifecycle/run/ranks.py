@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lifecycle.declare.skipping import is_skipped
 from lifecycle.declare.stage import Paths, Stage
 from lifecycle.workspace.staging import write_atomically
 
@@ -39,7 +40,9 @@ def count_ranks(stage: Stage[Any], settings: Mapping[str, Any]) -> int:
     ranks = os.environ.get(RANKS, "1")
     if not ranks.isdecimal() or int(ranks) < 1:
         raise ValueError(f"{RANKS} is {ranks!r}: it must be a number of processes, 1 or more")
-    return int(ranks) if stage.machine == "gpus" and JOB not in os.environ and is_parallel(settings) else 1
+    if stage.machine != "gpus" or JOB in os.environ or is_skipped(stage, settings):
+        return 1
+    return int(ranks) if is_parallel(settings) else 1
 
 
 def launch_ranks(

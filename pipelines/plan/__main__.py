@@ -27,7 +27,7 @@ from pipelines.plan.profile import (
     count_image_prompt_parameters,
     count_trained_parameters,
 )
-from pipelines.plan.storage import build_checkpoint_rows, build_generated_row, build_pin_rows, compute_stage_memory
+from pipelines.plan.storage import build_checkpoint_rows, build_generated_rows, build_pin_rows, compute_stage_memory
 from pipelines.plan.trainings import (
     DecoderRun,
     DenoiserRun,
@@ -111,10 +111,11 @@ def format_disk(profile: Profile, models: Models, pins: int) -> Iterator[Block]:
         f"  {pins:,} pins: {rows[-1][2] * pins / 1e12:,.1f} TB",
     ]
     trainings = {
-        stage: (profile.resolve(getattr(profile, stage)), count)
+        stage: (train, count)
         for stage, count in count_trained_parameters(profile, models).items()
+        if (train := profile.resolve(getattr(profile, stage)))
     }
-    written = [*build_checkpoint_rows(trainings), build_generated_row(profile)]
+    written = [*build_checkpoint_rows(trainings), *build_generated_rows(profile)]
     yield [
         "Disk of a stage until it ends",
         *(f"  {name:30}{size / 1e12:>8.3f} TB  {why}" for name, why, size in written),

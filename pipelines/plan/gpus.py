@@ -74,6 +74,7 @@ def build_replicated_rows(training: DecoderTraining, activations: Activations, i
 
 def compute_decoder_gpus(profile: Profile, gpus: int) -> tuple[int, int]:
     """Return the GPUs that train the decoder, of so many of its machine, and the images that each works on at once."""
+    assert profile.train_decoder.train is not None, "a decoder that is not trained needs none"
     train = profile.training.resolve(profile.train_decoder.train)
     gpus = gpus if train.parallel == "ddp" else 1
     return gpus, compute_images_per_pass("train_decoder", train, gpus)

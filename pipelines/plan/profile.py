@@ -70,9 +70,9 @@ class Profile:
         """Precomputed masked latents of each pin."""
         return self.encode.random_masks + self.encode.product_masks
 
-    def resolve(self, stage: DenoiserTraining) -> TrainSpec:
-        """Return how a stage trains a denoiser."""
-        return stage.resolve(self.training, self.held_out)
+    def resolve(self, stage: DenoiserTraining) -> TrainSpec | None:
+        """Return how a stage trains a denoiser; None: it is skipped."""
+        return stage.resolve(self.training, self.held_out) if stage.train else None
 
     def compute_embedding_width(self, source: str) -> int:
         """Return the numbers of an image's embedding "uve", "clip" or "uve+clip"."""

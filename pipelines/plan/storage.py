@@ -89,12 +89,14 @@ def build_pin_rows(profile: Profile) -> list[SizeRow]:
     return [*rows, ("total", why, encode.views * view)]
 
 
-def build_generated_row(profile: Profile) -> SizeRow:
-    """Return the latents of float32 that the decoder learns on and is scored on."""
+def build_generated_rows(profile: Profile) -> Iterator[SizeRow]:
+    """Yield the latents of float32 that the decoder learns on and is scored on, if it is trained."""
+    if profile.train_decoder.train is None:
+        return
     learnt, scored = profile.train_decoder.painted_pins, profile.train_decoder.scored_pins
     channels, cells = profile.vae.latent_channels, (profile.frames.side // profile.vae.factor) ** 2
     why = f"({learnt:,} + {scored:,} held out) x {channels} x {cells} x 4 bytes"
-    return "train_decoder, generated", why, (learnt + scored) * channels * cells * 4
+    yield "train_decoder, generated", why, (learnt + scored) * channels * cells * 4
 
 
 def build_checkpoint_rows(trainings: Mapping[str, tuple[TrainSpec, int]]) -> Iterator[SizeRow]:

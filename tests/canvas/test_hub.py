@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+from torch import nn
 
-from canvas.hub import LICENCE_UNKNOWN, fetch_snapshot
+from canvas.clip.model import build_clip, load_clip, save_clip
+from canvas.clip.spec import TextSpec
+from canvas.denoiser.unet import load_denoiser
+from canvas.hub import LICENCE_UNKNOWN, SOURCE_FILE, _download, fetch_snapshot, link_model, read_sources, record_source
+from canvas.vae.model import load_vae
+from lifecycle.declare.params import load_sections, read_section
+from tests.canvas import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -76,9 +85,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    _download.cache_clear()
     yield
     server.shutdown()
     server.server_close()
+    _download.cache_clear()
 
 
 @pytest.mark.usefixtures("hub")
@@ -128,3 +139,50 @@ def test_neither_directory_nor_hub_id(repository: str) -> None:
 def test_revision_of_a_directory_would_be_ignored(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set it to null"):
         fetch_snapshot(str(tmp_path), revision="main")
+
+
+def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server's repository hold the files of `folder`, at its root, and the model card."""
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(f"{__name__}.FILES", files | {"README.md": FILES["README.md"]})
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(("part", "load"), [("unet", load_denoiser), ("vae", load_vae)])
+def test_repository_that_is_a_denoiser_or_autoencoder(
+    part: str, load: Callable[[str], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = tiny.public_sdxl(tmp_path / "public").components[part]
+    publish(tmp_path / "public" / part, monkeypatch)
+    torch.testing.assert_close(load("tiny/model@v1").state_dict(), public.state_dict(), rtol=0, atol=0)
+    record_source("tiny/model@v1", tmp_path, subfolder=part)
+    source = {"repository": "tiny/model", "commit": COMMIT, "licence": "openrail++"}
+    assert json.loads((tmp_path / SOURCE_FILE).read_text()) == source
+    assert fetch_snapshot(str(tmp_path)).describe() == source  # what it says of itself, not where it lies now
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", ["tiny/model@v1", "hf-hub:tiny/model"])
+def test_repository_that_is_a_text_image_encoder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = read_section(TextSpec, "text", load_sections("tiny", Path(__file__).parents[2])).first
+    torch.manual_seed(0)
+    save_clip(build_clip(spec), spec, tmp_path / "clip")
+    assert read_sources(tmp_path / "clip") == {}
+    publish(tmp_path / "clip", monkeypatch)
+    started = dataclasses.replace(spec, init_from=name)
+    clip = build_clip(started)
+    torch.testing.assert_close(clip.state_dict(), load_clip(tmp_path / "clip").state_dict(), rtol=0, atol=0)
+    save_clip(clip, started, tmp_path / "models" / "first")
+    assert read_sources(tmp_path / "models")["first"]["commit"] == COMMIT
+
+
+def test_links_are_configs_and_weights_of_one_form(tmp_path: Path) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    for name in ("config.json", "model.safetensors", "model.fp16.safetensors", "model.bin", "README.md"):
+        (public / name).write_text(name)
+    assert link_model(public, tmp_path / "model") == {"linked_files": 2, "copied_files": 0}
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    (public / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds no safetensors"):
+        link_model(public, tmp_path / "other")

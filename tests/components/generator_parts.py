@@ -80,14 +80,18 @@ def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Seque
     tables.write(root / "artifacts" / "styles", [pa.Table.from_pylist(styles, tables.STYLES)], tables.STYLES)
 
 
-def write_random_shards(path: Path, rows: int = 24) -> None:
+def write_random_shards(path: Path, rows: int = 24, *, has_engagement: bool = True) -> None:
     """Every third pin is a scene alone, every sixth held out, every second promoted; the last third is 48x80."""
     write_shards(
-        path, rows, lambda wanted: _samples(wanted, rows), work=path.with_name("shards-work"), rows_per_shard=8
+        path,
+        rows,
+        lambda wanted: _samples(wanted, rows, has_engagement),
+        work=path.with_name("shards-work"),
+        rows_per_shard=8,
     )
 
 
-def _samples(wanted: range, rows: int) -> Iterator[Sample]:
+def _samples(wanted: range, rows: int, has_engagement: bool) -> Iterator[Sample]:
     for row in wanted:
         draw = torch.Generator().manual_seed(row)
         bucket = "48x80" if row >= rows * 2 // 3 else "64x64"
@@ -107,7 +111,7 @@ def _samples(wanted: range, rows: int) -> Iterator[Sample]:
             "kind": "scene" if scene else "product",
             "promoted": "1" if row % 2 else "0",
             "bucket": bucket,
-            "engagement": torch.tensor([1000, row, 10]),
+            "engagement": torch.tensor([1000, row, 10]) * has_engagement,
             "moments": normal(2 * CHANNELS, height, width) - 2,
             "text_states": normal(3, TOKENS, TEXT_WIDTH),
             "text_pooled": normal(3, POOLED_WIDTH),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,19 @@ class Log:
         self.pictures.append(name)
 
 
-def run(name: str, root: Path, log: Log | None = None, section: str | None = None, **changes: Any) -> Log:
-    """The stage `name` of profile tiny with `changes` of a section, its own by default; its artifacts stand by their
-    catalogue paths below `root`."""
+def run(
+    name: str,
+    root: Path,
+    log: Log | None = None,
+    section: str | None = None,
+    overlay: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Log:
+    """The stage `name` of profile tiny with the sections of `overlay`, and `changes` of a section, its own by default;
+    its artifacts stand by their catalogue paths below `root`."""
     stage = load_stage(name)
-    sections = merge_sections(load_sections("tiny", ROOT), {section or name: changes})
+    sections = merge_sections(load_sections("tiny", ROOT), overlay or {})
+    sections = merge_sections(sections, {section or name: changes} if changes else {})
     log = log or Log()
     ends: dict[str, Any] = {key: Input(root / artifact.path) for key, artifact in stage.inputs.items()}
     for key, artifact in stage.outputs.items():

@@ -68,6 +68,16 @@ def test_verdict_and_headline_come_first(tmp_path: Path, outcome: str, mood: str
     assert headline == {"pins_kept": 2077, "mask_rejects": 3, "scene_accuracy": 0.7, "core_difference": 0.0}
 
 
+def test_a_skipped_stage_says_why_and_shows_nothing_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIGURES, "train_backdrop", {"skipped": "train_backdrop.train is null, no LoRA is made"})
+    page, headline = index(tmp_path, "pending")
+    section = page[page.index("<h2>train_backdrop</h2>") :].partition("</section>")[0]
+    assert "Skipped: train_backdrop.train is null, no LoRA is made." in section
+    assert "data:image/png" not in section
+    assert "<svg" not in section
+    assert "backdrop_loss" not in headline
+
+
 def test_every_stage_shows_all_it_left(tmp_path: Path) -> None:
     page, _ = index(tmp_path, "pending")
     sections = dict(re.findall(r'<section id="[^"]+"><h2>(\w+)</h2>(.*?)</section>', page, re.DOTALL))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ TABLES = ("pins", "kept", "truth", "masks", "captions", "preferences")
 OUTPUTS = ("model", "judgments", "metrics", "losses", "sheet")
 
 
-def run(data: Path, out: Path, log: Log | None = None, **changes: object) -> dict:
+def run(data: Path, out: Path, log: Log | None = None, reward: str | None = None, **changes: object) -> dict:
     out.mkdir(exist_ok=True)
+    params = tiny(train_reward, **changes)
+    params["reward"] = replace(params["reward"], init_from=reward)
     train_reward(
-        **tiny(train_reward, **changes),
+        **params,
         **{name: Input(data / name) for name in TABLES},
         **{name: Output(out / name) for name in OUTPUTS},
         log=log or Log(),
@@ -60,6 +63,17 @@ def test_a_model_is_trained_and_scored_on_known_and_unseen_kinds(trained):
             assert 0 <= low <= mean <= high <= 1
             assert 0 <= found[f"{question}_ece"] <= 1
     assert (out / "sheet").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_reward_model_passes_through(trained: tuple[Path, dict, Log], data: Path, tmp_path: Path) -> None:
+    out, _, _ = trained
+    figures = run(data, tmp_path / "again", train=None, reward=str(out / "model"))
+    assert figures["skipped"] == "train_reward.train is null, reward.init_from passes through"
+    for file in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "again" / "model" / file).samefile(out / "model" / file)
+    assert tables.read(tmp_path / "again" / "judgments").num_rows == 0
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        run(data, tmp_path / "none", train=None, reward=str(tmp_path))
 
 
 def test_what_is_saved_judges_calibrated(trained):

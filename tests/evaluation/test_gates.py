@@ -14,7 +14,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.tables import EVALUATION, JUDGMENTS
-from evaluation.gates import GateParams, Verdict, decide_verdict, run_gate
+from evaluation.gates import GateParams, Verdict, decide_verdict, drop_rewards, run_gate
 from lifecycle.declare.params import read_section
 
 NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6
@@ -101,6 +101,14 @@ def verdict(
         metrics=FIGURES if figures is None else figures,
         judgments=said(NEW, against, 0.8) if judgments is None else judgments,
     )
+
+
+def test_without_a_reward_model_nobody_asks_for_rewards() -> None:
+    gate, notes = drop_rewards(replace(GATE, floors={"challenger.reward_overall": 0.5, "challenger.agreement": None}))
+    assert (gate.floors, gate.ceilings) == ({"challenger.agreement": None}, GATE.ceilings)
+    assert set(GATE.guarded) - set(gate.guarded) == {"reward_overall"}
+    assert notes == ["there is no reward model: challenger.reward_overall, reward_overall are not asked for"]
+    assert drop_rewards(gate) == (gate, [])
 
 
 def test_win() -> None:

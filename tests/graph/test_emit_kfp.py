@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import yaml
 from kfp import components
 
-from tests.graph.conftest import Project
+from lifecycle.declare.graph import load_stages
+from pipelines.cluster import read_cluster
+from pipelines.emit_kfp import compile_pipelines
+from tests.graph.conftest import ROOT, Project
 from tests.graph.test_project import NEW_STAGE
 
 
@@ -58,6 +62,17 @@ def test_kubeflow_reads_what_was_compiled(toy: Project) -> None:
     assert loaded.name == "canvas-train"
     assert loaded.component_spec.inputs.keys() == {"data_uri", "square", "shared", "mean"}
     assert not any(parameter.optional for parameter in loaded.component_spec.inputs.values())
+
+
+def test_a_skipped_stage_takes_no_accelerator() -> None:
+    cluster = read_cluster(ROOT / "pipelines" / "cluster.yaml")
+    text = compile_pipelines(load_stages(), cluster, skipped={"train_base"})["train"]
+    executors = next(yaml.safe_load_all(text))["deploymentSpec"]["executors"]
+    resources = {
+        stage: executors[f"exec-{stage}"]["container"]["resources"] for stage in ("train-base", "train-inpaint")
+    }
+    assert "accelerator" not in resources["train-base"]
+    assert "accelerator" in resources["train-inpaint"]
 
 
 def test_what_is_done_in_the_registry_is_done_each_time(toy: Project) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from lifecycle.declare.registry import Decision, ModelVersion, Outcome, Served
@@ -13,6 +15,11 @@ from lifecycle.workspace.digest import digest
 
 class Base(Model, path="models/base", registered="test-base"):
     """Trained on the data."""
+
+    @classmethod
+    def read_sources(cls, folder: Path) -> Mapping[str, Mapping[str, str]]:
+        file = folder / "source.json"
+        return {"base": json.loads(file.read_text())} if file.is_file() else {}
 
 
 class Inpaint(Model, path="models/inpaint", registered="test-inpaint"):

@@ -160,7 +160,7 @@ def test_public_text_encoders_of_another_size_are_refused(tmp_path: Path, folder
 
 @pytest.mark.parametrize("source", ["nowhere", "ViT-B-32:no-such-tag", "/no/such/dir"])
 def test_unknown_weights_are_named(source: str):
-    with pytest.raises(ValueError, match=f"clip.init_from '{source}' is neither"):
+    with pytest.raises(ValueError, match=f"'{source}' is neither"):
         build_clip(dataclasses.replace(SMALL, init_from=source))
 
 

@@ -104,7 +104,7 @@ def test_public_weights_of_another_architecture_are_refused(tmp_path: Path, chan
 
 
 def test_missing_directory_is_named():
-    with pytest.raises(ValueError, match=r"init_from '\./nowhere' is not a directory"):
+    with pytest.raises(ValueError, match=r"'\./nowhere' is neither a directory nor a hub id"):
         load_denoiser("./nowhere")
 
 

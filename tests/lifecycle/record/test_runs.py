@@ -48,6 +48,18 @@ def end_record(journal: Journal, *outputs: dict[str, str], status: str = "FINISH
     return journal.folder
 
 
+def test_skipped_stage_has_its_reason_as_a_tag(project: Project, tracking: Tracking) -> None:
+    for reason in (None, "train.train is null, no LoRA is made"):
+        journal = begin_record(project.root)
+        journal.event("outputs", outputs=[MODEL], skipped=reason)
+        journal.event("end", status="FINISHED", metrics={})
+        journal.close()
+        tracking.send(journal.folder)
+    first, second = (run.data.tags for run in runs(tracking))
+    assert "canvas.skipped" not in first
+    assert second["canvas.skipped"] == "train.train is null, no LoRA is made"
+
+
 def runs(tracking: Tracking) -> list[Any]:
     """All runs, oldest first, each as `get_run` gives it: a search leaves out the models that a run read."""
     found = tracking.client.search_runs([tracking.experiment], order_by=["attributes.start_time ASC"])

@@ -20,6 +20,7 @@ from tests.lifecycle.conftest import NOBODY, Project
 from tests.lifecycle.registering import (
     WHOLE,
     Base,
+    Inpaint,
     Weights,
     decision,
     item,
@@ -93,6 +94,20 @@ def test_versions_say_what_they_are(home: Path) -> None:
     assert whole.description.startswith("**pass**\n\nRead [evidence/review.html](http://127.0.0.1:5000/#/experiments/")
     assert whole.description.endswith(f"/models/{whole.tags['model_id']}/artifacts).\n\n- as it happens")
     assert whole.tags["evidence.review.html"] == f"{whole.source}/evidence/review.html"
+
+
+def test_versions_name_public_weights_and_what_was_skipped(home: Path) -> None:
+    models = write_models(home, "a")
+    source = {"repository": "tiny/model", "commit": "0" * 40, "licence": "openrail++"}
+    (models[Base] / "source.json").write_text(json.dumps(source))
+    (models[Inpaint] / "skipped.json").write_text('{"skipped": "train is null, no LoRA is made"}')
+    record_training(home, home, 1)
+    registry = open_registry(home)
+    register(registry, home, models, None)
+    base, inpaint, whole = (registry.versions.client.get_model_version(name, "1").tags for name in NAMES)
+    assert json.loads(base["sources"]) == {"base": source}
+    assert inpaint["skipped"] == "train is null, no LoRA is made"
+    assert not {"sources", "skipped"} & (whole.keys() | (inpaint.keys() - {"skipped"}) | (base.keys() - {"sources"}))
 
 
 def test_the_same_content_is_the_same_version(home: Path) -> None:

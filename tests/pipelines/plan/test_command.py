@@ -10,8 +10,10 @@ import pytest
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
-from pipelines.plan.__main__ import list_uncounted_networks, main
+from pipelines.cluster import PlannedRun, read_cluster
+from pipelines.plan.__main__ import build_plan, list_uncounted_networks, main
 from pipelines.plan.profile import Profile, compute_images_per_pass, count_image_prompt_parameters
+from pipelines.plan.trainings import DENOISER_STAGES
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
@@ -52,6 +54,19 @@ def test_encoding_is_planned(plan):
     assert "image towers + 4 x" in plan
 
 
+def test_skipped_trainings_need_nothing():
+    sections = load_sections("tiny", ROOT)
+    for stage in (*DENOISER_STAGES, "train_decoder", "train_reward"):
+        sections[stage] |= {"train": None}
+    run = PlannedRun(gpus=1, gpu_memory="1Gi", pins=100, vectors=100)
+    text = build_plan(sections, read_cluster(CLUSTER), run).text
+    assert "Memory of each GPU" not in text
+    assert "averages" not in text
+    assert "train_decoder" not in text
+    assert "train_reward" not in text
+    assert "LoRA on all its layers" in text
+
+
 def read_hours(text: str) -> dict[str, float]:
     """Stage -> hours that the plan says."""
     lines = text.partition("Hours of a stage\n")[2].partition("\n\n")[0].splitlines()
@@ -70,6 +85,11 @@ def test_small_fits_one_gpu_and_a_day(capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert 10 < sum(read_hours(out).values()) < 24
+
+
+def test_a_lora_on_public_weights_fits_24_gb(capsys):
+    assert main(["--profile", "public-sdxl-lora", "--cluster", str(CLUSTER)]) == 0
+    assert "train_backdrop" in read_hours(capsys.readouterr().out)
 
 
 def test_what_cannot_fit_or_end_is_refused(capsys, tmp_path):
@@ -110,7 +130,7 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    assert "no profile 'huge': there are demo, canvas-xl, small, tiny" in capsys.readouterr().err
+    assert "no profile 'huge': there are demo, canvas-xl, public-sdxl-lora, small, tiny" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]
     with pytest.raises(ValueError, match="params section 'frames' is missing"):
