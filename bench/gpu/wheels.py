@@ -32,7 +32,7 @@ MODULES = {
 """Package -> module that it brings."""
 
 MAX_BYTES = 50_000_000
-"""Of all wheels."""
+"""Limit of all wheels together."""
 
 
 def gather_wheels(folder: Path = WHEELS) -> int:

@@ -40,7 +40,7 @@ class Condition:
     masked_latents: torch.Tensor | None = None  # (N, C, h, w), normalised
     image_embeddings: torch.Tensor | None = None  # (N, S, E), for a denoiser with image prompts; None: no image
     image_scales: tuple[Mapping[str, float], ...] | None = None
-    """Of the S sets by layer; None: as the denoiser has them."""
+    """Scales of the S sets by layer; None: as the denoiser has them."""
 
 
 def sample_noise(shape: Sequence[int], seeds: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -11,7 +11,7 @@ from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
-"""Of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
+"""Length of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ QUESTION_BY_HEAD = dict(zip(HEADS, (*tables.QUESTIONS, "preference"), strict=Tru
 """Head -> question of a judgment. Overall preference is asked with and without a prompt."""
 
 COMPARISON_SHARES = (0.5, 0.15, 0.15)
-"""Of comparisons: real with corrupted, milder with stronger, one kind with another; the rest is about scenes."""
+"""Shares of comparisons: real with corrupted, milder with stronger, one kind with another; the rest is about scenes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ AUTO_CLASSES = ("AutoModelForImageSegmentation", "AutoModelForImageMatting", "Au
 """Names under which a repository offers code of its own, the best first."""
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""Of onnxruntime, the best first."""
+"""Providers of onnxruntime, the best first."""
 
 EPSILON = 1e-6  # opacities are kept this far from 0 and 1 before their logit
 TOLERANCE = 1e-3  # by which opacities may leave 0..1

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Criterion = Literal["silhouette", "calinski_harabasz", "davies_bouldin"]
 
 DESCRIPTOR_COPIES = 3
-"""Of the descriptors at once (canvas.styles.clusters.compute_descriptors): as they are joined, centred, and the means
-of their products beside them."""
+"""Copies of the descriptors at once (canvas.styles.clusters.compute_descriptors): as they are joined, centred, and the
+means of their products beside them."""
 
 PRODUCT_MEAN_BYTES = 20
 """Bytes of a number of a product's mean: its sum and the mean in double precision, and the mean in single."""

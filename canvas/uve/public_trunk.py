@@ -17,7 +17,7 @@ from canvas.loading import load_with_processor
 from canvas.uve.spec import UveSpec
 
 TOWER_OF_MODEL = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
-"""Of text-image models the image half is read."""
+"""Text-image model -> its image half, which is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,7 +68,7 @@ class Model(Artifact):
     composite: ClassVar[bool] = False
     """Whether it is made of the other registered models, which are promoted with it."""
     example: ClassVar[str] = ""
-    """Of the composite: a command by which a user sees what it does."""
+    """The command by which a user sees what the composite does."""
 
     def __init_subclass__(cls, *, path: str | None = None, registered: str | None = None) -> None:
         super().__init_subclass__(path=path)
@@ -315,11 +315,11 @@ class Stage(Generic[P]):
     machine: Machine
     pipeline: Pipeline
     memory: MemoryEstimate | None = None
-    """Of a stage whose memory grows with the pins that it is given: `python -m pipelines.plan` shows it."""
+    """The estimate of a stage whose memory grows with its pins: `python -m pipelines.plan` shows it."""
     skips: bool = False
     """Whether `train: null` in its section skips it (lifecycle.declare.skipping)."""
     collected: Mapping[str, tuple[Stage[Any], str]] = dataclasses.field(default_factory=dict)
-    """Of a stage with `Collected`, in a graph: input -> the stage that writes it, and as which output."""
+    """What `Collected` finds in a graph: input -> the stage that writes it, and as which output."""
 
     @property
     def name(self) -> str:
@@ -400,8 +400,19 @@ def stage(
             raise TypeError(f"stage {name} needs a docstring: its first line is its description in both graphs")
         log, scratch, registry, collector = map(services.get, (StepLog, Scratch, Registry, Collected))
         return Stage(
-            *(function, params, inputs, outputs, log, scratch, registry, collector, collects),
-            *(machine, pipeline, memory, skips),
+            function,
+            params,
+            inputs,
+            outputs,
+            log,
+            scratch,
+            registry,
+            collector,
+            collects,
+            machine,
+            pipeline,
+            memory,
+            skips,
         )
 
     return declare

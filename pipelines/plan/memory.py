@@ -15,10 +15,10 @@ from pipelines.plan.activations import Activations
 GIB = 2**30
 
 RESERVED = 1.5 * GIB
-"""Of a GPU's memory for CUDA's context, libraries' workspaces and gaps between blocks: assumed."""
+"""Bytes of a GPU's memory for CUDA's context, libraries' workspaces and gaps between blocks: assumed."""
 
 MOMENT_BYTES = {"adamw": 4.0, "adamw8bit": 1 + 4 / 256}
-"""Of a moment of AdamW; those of 8 bits share a float32 scale among 256."""
+"""Bytes a number of a moment of AdamW; those of 8 bits share a float32 scale among 256."""
 
 SizeRow = tuple[str, str, float]  # part, arithmetic and bytes
 

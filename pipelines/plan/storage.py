@@ -31,7 +31,7 @@ class StageMemory:
 
     @property
     def share(self) -> float:
-        """Of the machine's memory, by all its processes."""
+        """Share of the machine's memory that all its processes hold."""
         return self.bytes * self.processes / self.machine.memory_bytes
 
     def format_line(self) -> str:
