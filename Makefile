@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
 
-.PHONY: help demo data test lint docs graph plan kfp-local bench gpu gpu-wheels rate ui lock clean
+.PHONY: help demo data test fuzz lint docs graph plan kfp-local bench gpu gpu-wheels rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -29,6 +29,9 @@ data: .venv/installed  ## Fetch the showroom's package files and verify them aga
 
 test: .venv/installed  ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+
+fuzz: .venv/installed  ## Try broken input from fixed seeds (tests/fuzz/); a fault ends with exit code 1
+	OMP_NUM_THREADS=1 python -m tests.fuzz
 
 lint: .venv/installed  ## ruff, mypy and the import contracts
 	ruff check .
