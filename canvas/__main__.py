@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits
 from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
 from canvas.train.spec import Precision
 
@@ -35,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in COMMANDS[options.command](options):
             print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         print(f"canvas {options.command}: {error}", file=sys.stderr)
         return 1
@@ -42,18 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def generate_files(options: argparse.Namespace) -> list[Path]:
-    """Write images named after the product and the candidate's seed; return their paths, the best of a choice first."""
-    from canvas.inference.files import check_format, describe_conversion, load_image, save_lossless
+    """Write images named after the product and the candidate's seed; return their paths, the best of a choice first.
+
+    A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
+    """
+    from canvas.inference.files import check_format, read_image_file, save_beside, save_lossless
 
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     _check_numbers(options)
-    product = load_image(options.product)
+    limits = replace(DEFAULT_LIMITS, max_pixels=options.max_pixels)
+    decoded = read_image_file(options.product, limits)
+    product = decoded.image
     check_format(f"--format {options.format}", options.format, product.size)
-    if converted := describe_conversion(options.product, product):
+    if decoded.conversions:
+        converted = " and ".join(decoded.conversions)
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
-    mask = load_image(options.mask) if options.mask else None
-    style = _read_style(options)
+    _print_notes(options.product, decoded)
+    mask = None
+    if options.mask:
+        _print_notes(options.mask, decoded := read_image_file(options.mask, limits, is_mask=True))
+        mask = decoded.image
+    style = _read_style(options, limits)
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     _check_device(options.device)
@@ -81,9 +97,19 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     paths = []
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / f"{options.product.stem}-{seed}.{options.format}"
-        save_lossless(image, path)
+        if options.overwrite:
+            save_lossless(image, path)
+        elif (own := save_beside(image, path)) != path:
+            print(f"{path} was there and is kept, --overwrite would replace it", file=sys.stderr)
+            path = own
         paths.append(path)
     return paths
+
+
+def _print_notes(path: Path, decoded: DecodedImage) -> None:
+    """Say of an image what a person should hear."""
+    for note in decoded.notes:
+        print(f"{path}: {note}", file=sys.stderr)
 
 
 def assemble_files(options: argparse.Namespace) -> list[str]:
@@ -172,14 +198,14 @@ def _generate_images(
     return best.images, best.seeds, best.product
 
 
-def _read_style(options: argparse.Namespace) -> Sequence[Image.Image] | Style | None:
+def _read_style(options: argparse.Namespace, limits: ImageLimits) -> Sequence[Image.Image] | Style | None:
     """Read the images or the mined style that the options name, before a model is loaded; None: no style.
 
     Raises:
         ValueError: In one sentence, for several ways at once, too few or many images, what is no image, and unknown
             names.
     """
-    from canvas.inference.files import load_image
+    from canvas.inference.files import read_image_file
     from canvas.inference.style import check_image_count
 
     ways = {"--style": options.style, "--board": options.board, "--style-cluster": options.style_cluster}
@@ -196,7 +222,10 @@ def _read_style(options: argparse.Namespace) -> Sequence[Image.Image] | Style | 
         return None
     if options.style is not None:
         check_image_count(len(options.style))
-        return [load_image(path) for path in options.style]
+        images = [read_image_file(path, limits) for path in options.style]
+        for path, image in zip(options.style, images, strict=True):
+            _print_notes(path, image)
+        return [image.image for image in images]
     folder = options.model / STYLES_FOLDER
     if not folder.is_dir():
         raise ValueError(f"{options.model} knows no boards and clusters: assemble it with the styles of mine_styles")
@@ -308,6 +337,15 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--format", default="png", help="png or webp (lossless)")
     command.add_argument("--out", type=Path, default=Path(), help="folder of the images, by default this one")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace images of the same name; without it they are kept"
+    )
+    command.add_argument(
+        "--max-pixels",
+        type=int,
+        default=DEFAULT_LIMITS.max_pixels,
+        help="width x height of the images given, at most; %(default)s if not given",
+    )
     command = commands.add_parser("assemble", help="make a model of public parts, without training")
     command.add_argument("--from", dest="parts", type=Path, required=True, help="such as profiles/public/sdxl.yaml")
     command.add_argument("--out", type=Path, required=True, help="new folder of the model")

@@ -1,48 +1,42 @@
-"""Image files: read within limits, written without loss."""
+"""Image files: read within limits, written without loss, and never over somebody else's."""
 
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
-from canvas.pins.images import decode_image
+from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
 MAX_WEBP_SIDE = 16_383  # the longest that the format knows
-PNG_DEPTH_OFFSET = 24  # place of the header's byte: Pillow opens 16-bit colour as 8-bit
 
 
-def load_image(path: Path) -> Image.Image:
-    """Load the image at `path`, RGB or RGBA, upright. Raises ValueError in one sentence if it is none or too large."""
+def read_image_file(path: Path, limits: ImageLimits = DEFAULT_LIMITS, *, is_mask: bool = False) -> DecodedImage:
+    """Decode the image at `path` as `read_image` does. Raises ValueError in one sentence if it is none or too large."""
     try:
-        return decode_image(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > limits.max_bytes:
+        raise ValueError(f"{path} cannot be used: it has more bytes than the limit of {limits.max_bytes}")
+    try:
+        return read_image(data, limits, is_mask=is_mask)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from None
 
 
-def describe_conversion(path: Path, loaded: Image.Image) -> str | None:
-    """Return what was converted to 8-bit sRGB where `loaded` has other pixels than the file at `path`; else None."""
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as stored:
-        if stored.format == "PNG" and data[PNG_DEPTH_OFFSET] == 16:
-            return "16 bits a channel"
-        if stored.mode == "CMYK":
-            return "CMYK"
-        if ImageOps.exif_transpose(stored).convert(loaded.mode).tobytes() == loaded.tobytes():
-            return None
-        if "icc_profile" not in stored.info:
-            return f"the colours of mode {stored.mode}"
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(stored.info["icc_profile"]))
-        return f"the colour profile {ImageCms.getProfileDescription(profile).strip()!r}"
+def load_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Load the image at `path`, RGB or RGBA, upright. Raises ValueError in one sentence if it is none or too large."""
+    return read_image_file(path, limits).image
 
 
 def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
@@ -57,6 +51,41 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
 
 def save_lossless(image: Image.Image, path: Path) -> None:
     """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product."""
+    path.write_bytes(encode_lossless(image, path))
+
+
+def save_beside(image: Image.Image, path: Path) -> Path:
+    """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
+
+    mug-0.png becomes mug-0_2.png. Where a file already holds the same bytes, its path comes back.
+    """
+    data = encode_lossless(image, path)
+    for number in itertools.count(1):
+        own = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+        try:
+            _write_new(own, data)
+            return own
+        except FileExistsError:
+            if own.is_file() and own.stat().st_size == len(data) and own.read_bytes() == data:
+                return own
+    raise AssertionError("names do not end")
+
+
+def encode_lossless(image: Image.Image, path: Path) -> bytes:
+    """Encode as PNG or lossless WebP, by the suffix of `path`."""
     suffix = path.suffix.lower().lstrip(".")
     check_format(path.name, suffix, image.size)
-    image.save(path, **LOSSLESS[suffix])
+    buffer = io.BytesIO()
+    image.save(buffer, **LOSSLESS[suffix])
+    return buffer.getvalue()
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a new file whole or not at all; FileExistsError where there is one."""
+    with path.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise

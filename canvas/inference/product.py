@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
-from canvas.pins.images import DEFAULT_LIMITS, Pixels, bytes_to_tensor
+from canvas.pins.images import STRIP_PIXELS, Pixels, bytes_to_tensor, image_to_pixels, iterate_strips
 from canvas.pins.masks import Alpha, Mask
 
 V = TypeVar("V", np.uint8, np.float32)
@@ -54,7 +54,8 @@ def build_product(
 
     Args:
         image: The product image.
-        mask: White = product; where it has one colour and its transparency varies: opaque = product.
+        mask: White = product, or 1 where there are but 0 and 1; where it has one colour and its transparency varies:
+            opaque = product.
         segment: Image -> alpha, where there is neither alpha nor mask.
 
     Raises:
@@ -62,25 +63,21 @@ def build_product(
     """
     if not isinstance(image, Image.Image):
         raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
-    if image.width * image.height > (limit := DEFAULT_LIMITS.max_pixels):
-        raise ValueError(f"the product image has {image.width} x {image.height} pixels, the limit is {limit}")
-    transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
-    pixels = np.array(image.convert("RGBA" if transparent else "RGB"))
-    if transparent:
+    alpha = _get_alpha(image)
+    pixels = image_to_pixels(image)
+    if alpha is not None and alpha.getextrema() != (255, 255):
         if mask is not None:
             raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
-        product = Product(pixels[..., :3].copy(), pixels[..., 3].astype(np.float32) / np.float32(255), "alpha channel")
+        product = Product(pixels, _scale_to_one(np.asarray(alpha)), "alpha channel")
     elif mask is not None:
         if mask.size != image.size:
             raise ValueError(
                 f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
                 "they must be of one size"
             )
-        values = np.array(_select_mask_channel(mask))
-        soft = ((values > 0) & (values < 255)).any()
-        product = Product(
-            pixels, values.astype(np.float32) / np.float32(255) if soft else feather_mask(values > 127), "mask"
-        )
+        values = np.asarray(_select_mask_channel(mask))
+        hard = values.max() == 1 or not ((values > 0) & (values < 255)).any()
+        product = Product(pixels, feather_mask(values > 0) if hard else _scale_to_one(values), "mask")
     elif segment is not None:
         product = Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter")
     else:
@@ -96,12 +93,25 @@ def build_masked_product(image: Image.Image, mask: Mask) -> Product:
 
 def _select_mask_channel(mask: Image.Image) -> Image.Image:
     """Return its brightness; its alpha where that alone varies."""
-    grey = mask.convert("L")
-    if mask.has_transparency_data:
-        alpha = mask.convert("RGBA").getchannel("A")
-        if len(set(grey.getextrema())) == 1 < len(set(alpha.getextrema())):
-            return alpha
+    grey, alpha = mask.convert("L"), _get_alpha(mask)
+    if alpha is not None and len(set(grey.getextrema())) == 1 < len(set(alpha.getextrema())):
+        return alpha
     return grey
+
+
+def _get_alpha(image: Image.Image) -> Image.Image | None:
+    """Return the alpha channel; None where the image has no transparency."""
+    if not image.has_transparency_data:
+        return None
+    return (image if image.mode == "RGBA" else image.convert("RGBA")).getchannel("A")
+
+
+def _scale_to_one(values: NDArray[np.uint8]) -> Alpha:
+    """Return 0..255 as 0..1; where there are but 0 and 1, they are that already."""
+    scaled = values.astype(np.float32)
+    if values.max() > 1:
+        scaled /= np.float32(255)
+    return scaled
 
 
 def _check_product(product: Product) -> None:
@@ -128,14 +138,24 @@ def feather_mask(mask: Mask) -> Alpha:
     depth = max(1, round(min(mask.shape) * FEATHER_SHARE))
     padded = np.pad(mask.astype(np.uint8), 1, mode="edge")  # a product cut off by the image's edge has no band there
     inwards = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    alpha = np.clip(inwards / (depth + 1), 0, 1).astype(np.float32)
+    alpha = inwards / np.float32(depth + 1)
+    np.clip(alpha, 0, 1, out=alpha)
     return alpha if (alpha == 1).any() else mask.astype(np.float32)
 
 
 def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
     """Put the product over a background of its size, as `composite_product`; `shift` (H, W) moves the band's blend."""
-    out = np.where(product.core[..., None], product.pixels, background)
-    band = (product.alpha > ALPHA_FLOOR) & ~product.core
+    out = np.empty_like(background)
+    for rows in iterate_strips(*product.size):
+        part = Product(product.pixels[rows], product.alpha[rows], product.origin)
+        out[rows] = _composite_rows(background[rows], part, None if shift is None else shift[rows])
+    return out
+
+
+def _composite_rows(background: Pixels, product: Product, shift: NDArray[np.float32] | None) -> Pixels:
+    core = product.core
+    out = np.where(core[..., None], product.pixels, background)
+    band = (product.alpha > ALPHA_FLOOR) & ~core
     weight = product.alpha[band]
     if shift is not None:
         inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)
@@ -217,7 +237,7 @@ def frame_product(product: Product, frame: Frame) -> FramedProduct:
     Colours are averaged by alpha, so what lies outside of the product does not bleed into its edge.
     """
     alpha = frame.insert_product(product.alpha)
-    pixels = frame.insert_product(product.pixels * product.alpha[..., None]) / np.maximum(alpha, 1e-6)[..., None]
+    pixels = _insert_colours(product, frame) / np.maximum(alpha, 1e-6)[..., None]
     mask = alpha >= 0.5
     if not mask.any():
         raise ValueError(
@@ -230,3 +250,10 @@ def frame_product(product: Product, frame: Frame) -> FramedProduct:
         torch.from_numpy(mask)[None, None].float(),
         torch.from_numpy(alpha)[None, None],
     )
+
+
+def _insert_colours(product: Product, frame: Frame) -> NDArray[np.float32]:
+    """Return the colours times alpha in `frame`; of a large image one by one, which takes a third of the memory."""
+    if product.alpha.size <= STRIP_PIXELS:
+        return frame.insert_product(product.pixels * product.alpha[..., None])
+    return np.stack([frame.insert_product(product.pixels[..., place] * product.alpha) for place in range(3)], -1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.pins.images import decode_image, encode_png
+from canvas.pins.images import DEFAULT_LIMITS, decode_image, encode_png
 from canvas.styles.table import CENTRE_PULL
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ServedPipeline:
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
         images = [
             self._pipeline(
-                decode_image(row["product"]),
+                decode_image(row["product"], DEFAULT_LIMITS),
                 row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
                 style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
                 seed=int(row["seed"]),
@@ -65,7 +65,7 @@ class ServedPipeline:
         if images is None or isinstance(images, float):  # a missing list is NaN to pandas
             return None
         check_image_count(len(images))
-        decoded = [decode_image(data) for data in images]
+        decoded = [decode_image(data, DEFAULT_LIMITS) for data in images]
         return encode_style_images(self._pipeline, decoded, strength=strength, centre_pull=centre_pull)
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from canvas.pins import tables
+from canvas.pins.containers.container import FORMATS, Container
+from canvas.pins.containers.jpeg import fill_scans
+from canvas.pins.containers.png import check_png_rows
+from canvas.pins.containers.split import split_container
+from canvas.pins.profiles import apply_converter, build_converter
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +30,20 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 """RGB [h, w, 3], or one channel [h, w]."""
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 WHITE = (255, 255, 255)
+STRIP_PIXELS = 4_000_000
+MAX_JPEG_SIDE = 65_535
+"""Pixels, the longest that the format knows."""
+PLUGINS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "WEBP": WebPImageFile}
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,23 +55,66 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
+"""Of what a user hands to the command line or a model server, where nobody names others. What stands in our own tables
+has passed its limits."""
 
 
-def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
-    """Decode `data` to 8-bit sRGB, mode RGB, or RGBA where it has transparency; upright, no metadata.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedImage:
+    """An image as everything here works with it, and what was done on the way."""
+
+    image: Image.Image  # RGB, or RGBA where it has transparency; 8-bit sRGB, upright, no metadata
+    stored: bytes  # what it was decoded from, without side chunks; of the first frame
+    conversions: tuple[str, ...]  # what changed pixel values, as "CMYK"
+    rewritten: bool  # whether `stored`, by itself, shows another image: it is turned, or one of its colours is clear
+    notes: tuple[str, ...]  # what else a person should hear, a sentence each
+
+
+def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool = False) -> DecodedImage:
+    """Decode an image by its pixels; side chunks count where they make sense, and refuse nothing.
+
+    Args:
+        data: JPEG, PNG or WebP; of an animation the first frame is taken.
+        limits: What it may cost; the header is checked before a pixel is decoded. None: bytes that passed before.
+        is_mask: Its values are no colours: no profile is applied, and of 16-bit grey up to 255 nothing is cut off.
 
     Raises:
-        ValueError: In one sentence, when it is no JPEG, PNG or WebP, is broken, or exceeds `limits`; the header is
-            checked before a pixel is decoded.
+        ValueError: In one sentence, when it is none of these, pixels are missing or broken, or it exceeds `limits`.
     """
-    image = _open_image(data, limits)
+    if limits is not None and len(data) > limits.max_bytes:
+        raise ValueError(f"{len(data)} bytes exceed the limit of {limits.max_bytes}")
+    container = split_container(data)
+    if limits is not None and container.width * container.height > limits.max_pixels:
+        raise ValueError(f"{container.width} x {container.height} pixels exceed the limit of {limits.max_pixels}")
+    _lift_bomb_limit(container.width * container.height)
     try:
-        image.load()
-        image = _convert_to_srgb(ImageOps.exif_transpose(image))
+        image = _decode_pixels(container, passed=limits is None)
+        if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
+            image = _scale_deep_grey(image, is_mask)
+        image, conversions, notes = _convert_to_srgb(image, container, None if is_mask else container.profile)
+        if container.orientation != 1:
+            image = image.transpose(TURNS[container.orientation])
+    except MemoryError:
+        raise ValueError(f"{container.width} x {container.height} pixels do not fit into memory") from None
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
-        raise ValueError(f"broken {image.format or 'image'}: {error}") from error
+        raise ValueError(f"broken {container.format}: {' '.join(str(error).split())[:200]}") from error
     image.info = {}
-    return image
+    if container.frames > 1:
+        notes.append(f"it is an animation of {container.frames} frames, of which the first is used")
+    if not container.ended:
+        notes.append("its end is missing, its pixels are complete")
+    return DecodedImage(
+        image=image,
+        stored=container.data,
+        conversions=tuple(conversions),
+        rewritten=bool(conversions) or container.orientation != 1 or container.colour_key is not None,
+        notes=tuple(notes),
+    )
+
+
+def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
+    """Decode `data` to 8-bit sRGB, mode RGB, or RGBA where it has transparency; as `read_image` does."""
+    return read_image(data, limits).image
 
 
 def read_images(table: Path, pin_ids: Collection[str], column: str = "image") -> dict[str, Image.Image]:
@@ -60,19 +123,35 @@ def read_images(table: Path, pin_ids: Collection[str], column: str = "image") ->
     return {pin: composite_on_white(decode_image(data)) for pin, data in encoded.items() if data}
 
 
-def normalize_image_bytes(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, int, int]:
-    """Return bytes, width and height of an image so that any decoder shows what `decode_image` shows.
+@dataclass(frozen=True, slots=True)
+class NormalizedImage:
+    """An image whose bytes any decoder shows alike."""
 
-    The bytes are those delivered unless they need EXIF rotation, a colour conversion to sRGB or the choice of
-    a frame; then they are encoded anew (JPEG, or PNG where there is transparency). Raises as `decode_image` does.
+    data: bytes
+    width: int
+    height: int
+    notes: tuple[str, ...]  # as of DecodedImage
+
+
+def normalize_image(data: bytes, limits: ImageLimits | None = None) -> NormalizedImage:
+    """Return an image so that any decoder shows what `decode_image` shows.
+
+    Its coded pixels are those delivered, without side chunks, unless they need EXIF rotation, a conversion to 8-bit
+    sRGB or an alpha channel of their own; then they are encoded anew: as JPEG, or PNG where there is transparency or a
+    side too long for JPEG. Raises as `read_image` does.
     """
-    image = decode_image(data, limits)
-    with _open_image(data, limits) as delivered:
-        upright = delivered.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        plain = delivered.mode in ("L", "LA", "P", "RGB", "RGBA") and getattr(delivered, "n_frames", 1) == 1
-        if not (upright and plain and _is_srgb(delivered.info.get("icc_profile"))):
-            data = encode_png(image) if image.mode == "RGBA" else encode_jpeg(image, quality=95)
-    return data, image.width, image.height
+    decoded = read_image(data, limits)
+    image, stored = decoded.image, decoded.stored
+    if decoded.rewritten:
+        as_png = image.mode == "RGBA" or max(image.size) > MAX_JPEG_SIDE
+        stored = encode_png(image) if as_png else encode_jpeg(image, quality=95)
+    return NormalizedImage(stored, image.width, image.height, decoded.notes)
+
+
+def normalize_image_bytes(data: bytes, limits: ImageLimits | None = None) -> tuple[bytes, int, int]:
+    """Return bytes, width and height of `normalize_image`."""
+    normalized = normalize_image(data, limits)
+    return normalized.data, normalized.width, normalized.height
 
 
 def read_image_size(data: bytes) -> tuple[int, int]:
@@ -118,6 +197,21 @@ def composite_on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
 
 
+def iterate_strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of an image in strips of about STRIP_PIXELS, for work by pixel in bounded memory."""
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))
+
+
+def image_to_pixels(image: Image.Image) -> Pixels:
+    """Return a copy of the pixels as RGB, alpha left out."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for rows in iterate_strips(image.height, image.width):
+        pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)).convert("RGB"))
+    return pixels
+
+
 def bytes_to_tensor(images: torch.Tensor) -> torch.Tensor:
     """Return uint8 images as float32 in [-1, 1], the range of the networks."""
     return images.float() / 127.5 - 1
@@ -128,45 +222,94 @@ def tensor_to_bytes(images: torch.Tensor) -> torch.Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
-def _open_image(data: bytes, limits: ImageLimits) -> Image.Image:
-    if len(data) > limits.max_bytes:
-        raise ValueError(f"{len(data)} bytes exceed the limit of {limits.max_bytes}")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise ValueError(f"more pixels than the limit of {limits.max_pixels}") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    except Exception as error:  # as in `decode_image`
-        raise ValueError(f"broken image header: {error}") from error
-    if image.width * image.height > limits.max_pixels:
-        raise ValueError(f"{image.width} x {image.height} pixels exceed the limit of {limits.max_pixels}")
+def _decode_pixels(container: Container, *, passed: bool) -> Image.Image:
+    """Decode what is stored; ValueError where pixels are missing, which codecs fill with grey or black.
+
+    `passed`: It was checked before: only a JPEG that looks cut off is decoded twice.
+    """
+    if container.format == "PNG":
+        check_png_rows(container.data)
+        if container.colour_key is not None:
+            return _decode_keyed_png(container.data, container.colour_key, container.depth)
+    image = _open_pixels(container)
+    if container.format == "JPEG":
+        corner = image.getpixel((image.width - 1, image.height - 1))
+        grey = {127, 128}.issuperset(corner if isinstance(corner, tuple) else [corner])  # what libjpeg fills with
+        if (grey or not (passed and container.ended)) and not _is_complete(container, image):
+            raise ValueError("its coded data ends before its pixels do")
     return image
 
 
-def _convert_to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
+def _open_pixels(container: Container, data: bytes | None = None) -> Image.Image:
+    """Decode with Pillow, by the format's own class: `Image.open` has a limit of pixels and an opinion of its own."""
+    image = PLUGINS[container.format](io.BytesIO(container.data if data is None else data))
+    if image.size != (container.width, container.height):
+        raise ValueError(f"it is {image.width} x {image.height}, not {container.width} x {container.height} pixels")
+    image.load()
+    return image
+
+
+def _lift_bomb_limit(pixels: int) -> None:
+    """Let Pillow handle an image that has passed our own limit: `crop` and `open` would refuse it by theirs."""
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = pixels
+
+
+def _is_complete(container: Container, image: Image.Image) -> bool:
+    """Return whether the coded data of a JPEG gives every pixel of `image`: more data behind it changes none."""
+    filled = _open_pixels(container, fill_scans(container.data, b"\xa6\x13" * 32))
+    return not any(high for _, high in _get_extrema(ImageChops.difference(image, filled)))
+
+
+def _get_extrema(image: Image.Image) -> list[tuple[float, float]]:
+    return [image.getextrema()] if len(image.getbands()) == 1 else list(image.getextrema())
+
+
+def _decode_keyed_png(png: bytes, key: tuple[int, ...], depth: int) -> Image.Image:
+    """Decode a grey or RGB PNG of which one colour is clear, compared in the depth of the file, to RGBA."""
+    stored = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise ValueError("its pixels cannot be decoded")
+    if depth < 8:  # scaled to 8 bits
+        key = tuple(value * 255 // (2**depth - 1) for value in key)
+    clear = stored == key[0] if stored.ndim == 2 else (stored == key[::-1]).all(-1)
+    if depth == 16:
+        stored = (stored >> 8).astype(np.uint8)
+    rgb = np.stack([stored] * 3, -1) if stored.ndim == 2 else stored[..., ::-1]
+    alpha = np.where(clear, 0, 255).astype(np.uint8)
+    return Image.fromarray(np.concatenate([rgb, alpha[..., None]], -1))
+
+
+def _scale_deep_grey(image: Image.Image, is_mask: bool) -> Image.Image:
+    """Return 16-bit grey as 8-bit; a mask whose values do not go beyond 8 bits as they are."""
+    values = np.asarray(image)
+    shift = 0 if is_mask and values.max() <= 255 else 8
+    return Image.fromarray((values >> shift).astype(np.uint8))
+
+
+def _convert_to_srgb(
+    image: Image.Image, container: Container, profile: bytes | None
+) -> tuple[Image.Image, list[str], list[str]]:
+    """Return 8-bit sRGB, RGB or RGBA, what was converted, and notes."""
+    conversions: list[str] = []
+    notes: list[str] = []
+    if container.depth == 16:
+        conversions.append("16 bits a channel")
+    if image.mode == "CMYK":
+        conversions.append("CMYK")
     mode = "RGBA" if image.has_transparency_data else "RGB"
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips instead of scaling
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode not in ("L", "RGB", "RGBA", "CMYK"):
+    colours = "L" if image.mode in ("1", "L", "LA") else "CMYK" if image.mode == "CMYK" else "RGB"
+    if image.mode not in ("L", "CMYK", mode):
         image = image.convert(mode)
-    if profile and not _is_srgb(profile):
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # an unusable profile is ignored, as browsers do
-            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-            output = mode if image.mode == mode else "RGB"
-            image = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
-    return image.convert(mode)
-
-
-def _is_srgb(profile: bytes | None) -> bool:
-    """Return whether pixels under this colour profile are sRGB already; no profile means sRGB."""
-    if not profile:
-        return True
-    try:
-        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    except (ImageCms.PyCMSError, OSError):
-        return False
+    if profile is not None:
+        converter = build_converter(profile, colours)
+        if converter is None:
+            notes.append("its colour profile cannot be used, its colours are taken for sRGB")
+        elif converter.transform is not None:
+            if image.mode != "CMYK":
+                conversions.append(f"the colour profile {converter.name!r}")
+            image = apply_converter(image, converter, mode)
+    return (image if image.mode == mode else image.convert(mode)), conversions, notes
 
 
 def _encode_image(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.pins.images import encode_png
+from canvas.pins.images import STRIP_PIXELS, encode_png, iterate_strips
 from canvas.ranges import Share
 
 Mask = NDArray[np.bool_]  # [h, w]
@@ -104,6 +104,18 @@ def apply_guided_filter(alpha: Alpha, image: Image.Image, radius: int, epsilon: 
     The guide is the image's luma, 0..1; `radius` is in pixels; `epsilon` is the variance of luma below which the
     filter merely averages. An alpha of one value stays.
     """
+    if alpha.size <= STRIP_PIXELS:
+        return _filter_strip(alpha, image, radius, epsilon)
+    filtered = np.empty_like(alpha)
+    height, width = alpha.shape
+    for rows in iterate_strips(height, width):
+        top, bottom = max(0, rows.start - 2 * radius), min(height, rows.stop + 2 * radius)  # two means reach so far
+        strip = _filter_strip(alpha[top:bottom], image.crop((0, top, width, bottom)), radius, epsilon)
+        filtered[rows] = strip[rows.start - top : rows.stop - top]
+    return filtered
+
+
+def _filter_strip(alpha: Alpha, image: Image.Image, radius: int, epsilon: float) -> Alpha:
     guide = np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
     window = (2 * radius + 1, 2 * radius + 1)
 

@@ -126,7 +126,7 @@ class Segmenter(nn.Module):
         for logits, image in zip(self(pixels).float().cpu(), images, strict=True):
             size = image.height, image.width
             resized = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)
-            alpha = resized.sigmoid()[0, 0].numpy()
+            alpha = resized.sigmoid_()[0, 0].numpy()
             if edges.radius:
                 alpha = apply_guided_filter(alpha, composite_on_white(image), edges.radius, edges.epsilon)
             alphas.append(alpha)

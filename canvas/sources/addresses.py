@@ -1,12 +1,21 @@
-"""Reading a file by its path or URL through Daft, within limits, and showing an address without its secrets."""
+"""Reading a file by its path or URL, within limits, and showing an address without its secrets.
+
+A list comes from the params and may lie anywhere. What its rows name comes from strangers: files below the data
+directory and the roots that params name, hosts at public addresses or those that params name.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from canvas.sources.downloads import DownloadRules, download
 
 if TYPE_CHECKING:
     from daft.io import IOConfig
@@ -14,13 +23,13 @@ if TYPE_CHECKING:
 SCHEMES = ("file", "http", "https", "s3", "gs")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reader:
     """How to read, with three tries; s3 and gs find their credentials in the environment, as their own tools do."""
 
     folder: Path  # where relative paths start
-    connections: int
-    timeout_seconds: float  # for a connection, and between two parts of an answer
+    roots: Sequence[str]  # other folders that rows may name files of; relative ones start at `folder`
+    rules: DownloadRules
 
     def locate(self, address: str) -> str:
         """Return the address, a path with its folder; `ValueError` for a scheme other than SCHEMES."""
@@ -34,30 +43,69 @@ class Reader:
         """Build Daft's settings."""
         from daft.io import HTTPConfig, IOConfig, S3Config
 
-        limit = round(self.timeout_seconds * 1000)
+        limit = round(self.rules.timeout_seconds * 1000)
+        connections = self.rules.connections
         return IOConfig(
-            http=HTTPConfig(num_tries=3, connect_timeout_ms=limit, read_timeout_ms=limit, retry_initial_backoff_ms=200),
-            s3=S3Config(num_tries=3, connect_timeout_ms=limit, read_timeout_ms=limit, max_connections=self.connections),
+            http=HTTPConfig(
+                num_tries=3,
+                connect_timeout_ms=limit,
+                read_timeout_ms=limit,
+                retry_initial_backoff_ms=200,
+            ),
+            s3=S3Config(num_tries=3, connect_timeout_ms=limit, read_timeout_ms=limit, max_connections=connections),
         )
 
     def read(self, address: str | None, max_bytes: int) -> bytes:
-        """Read the file; `ValueError` in one sentence, without credentials, if it can't be had or is longer.
-
-        One range request, so that a long file is not fetched whole, and no HEAD, which signed addresses refuse.
-        """
-        import daft
-
+        """Read the file that a row names; `ValueError` in one sentence, without credentials, if it can't be had, may
+        not be named by a row, or is longer than `max_bytes`."""
         if not address or not address.strip():
             raise ValueError("image is empty")
         path = self.locate(address)
+        scheme = urlsplit(address).scheme if "://" in address else "file"
         try:
-            with daft.File(path, io_config=self.config(), position=0, size=max_bytes + 1).open() as file:
-                data = bytes(file.read())
+            if scheme == "file":
+                data = _read_file(self._find_file(path), max_bytes)
+            elif scheme in ("http", "https"):
+                data = download(address, max_bytes, self.rules)
+            else:
+                data = self._read_object(address, max_bytes)
         except Exception as error:  # one class for missing files, refused addresses, time-outs and the rest
             raise ValueError(f"cannot fetch: {format_error(error, path)}") from None
         if len(data) > max_bytes:
             raise ValueError(f"more bytes than the limit of {max_bytes}")
         return data
+
+    def _find_file(self, path: str) -> Path:
+        """Return the file, if it lies below the folder or a root; links in there are their owner's."""
+        if path.startswith("file:"):
+            parts = urlsplit(path)
+            if parts.netloc not in ("", "localhost"):
+                raise ValueError(f"file://{parts.netloc} is another machine: use file:/// and a path")
+            path = unquote(parts.path)
+        found = os.path.normpath(Path.cwd() / path)
+        roots = [os.path.normpath(Path.cwd() / self.folder / root) for root in ("", *self.roots)]
+        if not any(Path(found).is_relative_to(root) for root in roots):
+            raise ValueError(f"{path} lies outside of {roots[0]}: name its folder in ingest.manifest.roots to allow it")
+        return Path(found)
+
+    def _read_object(self, address: str, max_bytes: int) -> bytes:
+        """Read an object of s3 or gs by one range request, so that a long one is not fetched whole."""
+        import daft
+
+        self.rules.check_host(urlsplit(address).netloc.rpartition("@")[2])
+        with daft.File(address, io_config=self.config(), position=0, size=max_bytes + 1).open() as file:
+            return bytes(file.read())
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Read up to one byte more than `max_bytes` of a regular file."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or device would block, or never end
+            raise ValueError(f"{path} is no file")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"{str(path)[-200:]}: {error.strerror}") from None
 
 
 def strip_credentials(address: str | None) -> str | None:

@@ -22,6 +22,7 @@ from canvas.pins import tables
 from canvas.pins.images import ImageLimits, normalize_image_bytes
 from canvas.ranges import Count, Half, Positive
 from canvas.sources.addresses import Reader, format_error, strip_credentials
+from canvas.sources.downloads import DownloadRules
 
 if TYPE_CHECKING:
     import daft
@@ -53,11 +54,28 @@ class ManifestSpec:
     connections: Count  # downloads at a time
     timeout_seconds: Positive
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
+    download_seconds: Positive  # for a whole download, its tries and redirects among it
+    roots: list[str]
+    """Folders, besides the data directory, whose files rows may name; relative ones start there."""
+    hosts: list[str] | None
+    """Hosts and buckets that rows may name, "*.shop.com" for all below; null: any host at a public address."""
+    user_agent: str  # that servers of images see
 
     @property
     def limits(self) -> ImageLimits:
         """What an image may cost."""
         return ImageLimits(max_bytes=self.max_bytes, max_pixels=self.max_pixels)
+
+    def build_reader(self, folder: Path) -> Reader:
+        """Return what reads the list and its images, relative to `folder`."""
+        rules = DownloadRules(
+            hosts=self.hosts,
+            timeout_seconds=self.timeout_seconds,
+            deadline_seconds=self.download_seconds,
+            user_agent=self.user_agent,
+            connections=self.connections,
+        )
+        return Reader(folder=folder, roots=self.roots, rules=rules)
 
     def __post_init__(self) -> None:
         if "image" not in self.columns:
@@ -80,7 +98,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     """
     rows = 0
     reasons: Counter[str] = Counter()
-    reader = Reader(folder, spec.connections, spec.timeout_seconds)
+    reader = spec.build_reader(folder)
     frame = _scan_manifest(spec, reader)
     repeated: set[str] | None = None
     if "pin_id" in spec.columns:

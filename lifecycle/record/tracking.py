@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from lifecycle.record.runs import Tracking
 
 ANSWER_SECONDS = 3.0
+GATEWAY_ERRORS = (502, 503, 504)
+"""What proxies answer for a server that is off."""
 
 
 class TrackingDownError(ValueError):
@@ -41,9 +42,7 @@ def open_tracking(home: Path) -> Tracking:
     uri = resolve_tracking_uri(home)
     try:
         if is_server(uri):
-            parts = urlsplit(uri)
-            address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection(address, ANSWER_SECONDS).close()
+            _check_answer(uri)
         configure_mlflow()
         import mlflow.tracking.client  # noqa: F401  # before the lock is taken
 
@@ -54,6 +53,32 @@ def open_tracking(home: Path) -> Tracking:
             return Tracking.open(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas"), artifacts)
     except Exception as error:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
+
+
+def _check_answer(uri: str) -> None:
+    """Raise `ConnectionError` unless somebody answers at `uri`, by the proxies that MLflow's client would use.
+
+    No secret is sent: whether it is let in, and by which certificates, is the client's to settle.
+    """
+    import requests
+
+    parts = urlsplit(uri)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the certificate
+        try:
+            answer = requests.head(
+                address, timeout=ANSWER_SECONDS, allow_redirects=False, verify=False, auth=lambda request: request
+            )
+        except (requests.exceptions.SSLError, requests.exceptions.ReadTimeout):
+            return
+        except requests.RequestException as error:
+            cause: BaseException = error
+            while (inner := cause.__cause__ or cause.__context__) is not None:
+                cause = inner
+            raise ConnectionError(str(cause)) from None
+    if answer.status_code in GATEWAY_ERRORS:
+        raise ConnectionError(f"a gateway answered {answer.status_code}")
 
 
 def configure_mlflow() -> None:

@@ -35,6 +35,10 @@ MANIFEST = ManifestSpec(
     max_pixels=10**6,
     connections=2,
     timeout_seconds=1.0,
+    download_seconds=5.0,
+    roots=[],
+    hosts=None,
+    user_agent="shop-reader",
 )
 
 

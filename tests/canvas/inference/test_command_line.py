@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,8 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from canvas.__main__ import main
-from canvas.inference.files import describe_conversion, load_image
+from canvas.__main__ import COMMANDS, main
+from canvas.inference.files import read_image_file, save_beside
 from tests.canvas.inference.conftest import cutout, split
 
 
@@ -127,6 +130,16 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, options, mess
     assert message in sentences[0]
 
 
+def test_a_reader_of_the_output_that_leaves_is_no_error(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setitem(COMMANDS, "assemble", lambda options: ["a line"])
+    with os.fdopen(write, "w") as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        assert main(["assemble", "--from", "parts.yaml", "--out", "model"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(folder: Path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
@@ -161,4 +174,97 @@ def test_files_whose_pixels_are_taken_as_they_are(folder: Path, tmp_path: Path):
     rgb.convert("P").save(tmp_path / "palette.png")
     rgb.convert("L").save(tmp_path / "grey.png")
     for path in (folder / "mug.png", *tmp_path.iterdir()):
-        assert describe_conversion(path, load_image(path)) is None, path.name
+        assert read_image_file(path).conversions == (), path.name
+
+
+def test_no_file_of_another_name_prompt_or_format_is_replaced(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    out = tmp_path / "out"
+    own = {"mug-0.png": b"a product of the shop", "mug-0_2.png": b"another"}
+    out.mkdir()
+    for name, data in own.items():
+        (out / name).write_bytes(data)
+    assert generate(folder, "--out", str(out)) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split() == [str(out / "mug-0_3.png")]
+    assert f"{out / 'mug-0.png'} was there and is kept, --overwrite would replace it" in printed.err
+    assert {name: (out / name).read_bytes() for name in own} == own
+
+    made = (out / "mug-0_3.png").read_bytes()
+    assert generate(folder, "--out", str(out), "--prompt", "a mug, desert") == 0  # another prompt
+    assert capsys.readouterr().out.split() == [str(out / "mug-0_4.png")]
+    assert generate(folder, "--out", str(out)) == 0  # the same image again: its file is there
+    assert capsys.readouterr().out.split() == [str(out / "mug-0_3.png")]
+    assert (out / "mug-0_3.png").read_bytes() == made
+    assert sorted(path.name for path in out.iterdir()) == [*sorted(own), "mug-0_3.png", "mug-0_4.png"]
+
+    assert generate(folder, "--out", str(out), "--overwrite") == 0
+    assert capsys.readouterr().out.split() == [str(out / "mug-0.png")]
+    assert (out / "mug-0.png").read_bytes() == made
+    assert (out / "mug-0_2.png").read_bytes() == own["mug-0_2.png"]
+
+
+def test_the_product_itself_is_not_replaced(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mug.png", "mug-0.png"):
+        (tmp_path / name).write_bytes((folder / "mug.png").read_bytes())
+    assert generate(folder, "--out", ".") == 0
+    assert capsys.readouterr().out.split() == ["mug-0_2.png"]
+    assert (tmp_path / "mug-0.png").read_bytes() == (folder / "mug.png").read_bytes()
+
+
+def test_a_link_that_leads_nowhere_is_no_free_name(tmp_path: Path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    assert save_beside(Image.new("RGB", (2, 2)), tmp_path / "a.png") == tmp_path / "a_2.png"
+    assert not (tmp_path / "elsewhere.png").exists()
+
+
+def test_half_an_image_leaves_no_file(tmp_path: Path):
+    with pytest.raises(ValueError, match="would change the product's pixels"):
+        save_beside(Image.new("RGB", (2, 2)), tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_of_pixels_is_an_option(folder: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert generate(folder, "--max-pixels", "4096") == 0
+    assert generate(folder, "--max-pixels", "4095") == 1
+    assert "mug.png cannot be used: 64 x 64 pixels exceed the limit of 4095" in capsys.readouterr().err
+
+
+def test_a_mask_of_0_and_1_is_one_of_black_and_white(folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    values = np.array(Image.open("mask.png").convert("L")) > 127
+    for name, mask in (
+        ("ones", values.astype(np.uint8)),
+        ("deep-ones", values.astype(np.uint16)),
+        ("deep", values.astype(np.uint16) * 255),
+        ("full-depth", values.astype(np.uint16) * 65_535),
+    ):
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+        options = ("--product", "rgb.png", "--out", str(tmp_path / name), "--mask")
+        assert generate(folder, *options, str(tmp_path / f"{name}.png")) == 0
+        assert generate(folder, *options, "mask.png", "--overwrite") == 0
+        assert len(list((tmp_path / name).iterdir())) == 1  # they were the same bytes
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "mug.heic cannot be used: .*it is HEIC, convert it to JPEG or PNG"),
+        (b"<html><body>404", "it is a web page"),
+        (b"", "it is 0 bytes long"),
+    ],
+)
+def test_a_product_that_is_no_image_is_named(folder: Path, tmp_path: Path, data: bytes, says: str, capsys):
+    (tmp_path / "mug.heic").write_bytes(data)
+    assert generate(folder, "--product", str(tmp_path / "mug.heic")) == 1
+    assert re.search(says, capsys.readouterr().err)
+
+
+def test_an_animated_product_is_its_first_frame_and_said(folder: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    cut = Image.open("mug.png")
+    cut.save(tmp_path / "mug.png", save_all=True, append_images=[cut.rotate(90)])
+    assert generate(folder, "--product", str(tmp_path / "mug.png"), "--out", str(tmp_path)) == 0
+    assert "it is an animation of 2 frames, of which the first is used" in capsys.readouterr().err

@@ -5,8 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.inference.product import build_product, composite_pixels, compute_frame, feather_mask
+from canvas.inference import product as product_module
+from canvas.inference.product import build_product, composite_pixels, compute_frame, feather_mask, frame_product
 from canvas.masks.composite import ALPHA_FLOOR, composite_product
+from canvas.pins import images as images_module
+from canvas.pins import masks as masks_module
+from canvas.pins.masks import apply_guided_filter
 from tests.canvas.inference.conftest import cutout, split
 
 
@@ -94,7 +98,6 @@ def _faint(most: int) -> Image.Image:
         ((cutout(8, 8), Image.new("L", (8, 8))), "alpha channel and a mask was given too"),
         ((Image.new("RGB", (8, 8)),), "neither alpha channel nor mask, and this model has no segmenter"),
         ((Image.new("RGBA", (8, 8), (0, 0, 0, 255)),), "neither alpha channel nor mask"),
-        ((Image.new("1", (9000, 9000)),), "9000 x 9000 pixels, the limit is"),
         ((Image.new("RGB", (8, 8)), None, lambda image: np.zeros((8, 8), np.float32)), "found no product"),
         ((Image.new("RGB", (8, 8)), None, lambda image: np.ones((8, 8), np.float32)), "took the whole image"),
     ],
@@ -103,6 +106,39 @@ def test_what_cannot_be_used_is_said_in_one_sentence(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         build_product(*arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_masks_and_alpha_of_0_and_1_mean_0_and_255(scale):
+    rgb, mask = split(cutout(40, 60))
+    values = (np.array(mask) > 127).astype(np.uint8)
+    assert np.array_equal(build_product(rgb, Image.fromarray(values * scale)).alpha, build_product(rgb, mask).alpha)
+    cut = rgb.copy()
+    cut.putalpha(Image.fromarray(values * scale))
+    assert np.array_equal(build_product(cut).alpha, values)
+
+
+def test_large_products_are_worked_on_in_strips_with_the_same_result(monkeypatch):
+    images = cutout(90, 60, soft=True), cutout(61, 90)
+    made = {}
+    for strip in (4_000_000, 7 * 60):
+        for module in (product_module, images_module, masks_module):
+            monkeypatch.setattr(module, "STRIP_PIXELS", strip)
+        made[strip] = []
+        for image in images:
+            product = build_product(image)
+            background = np.random.default_rng(0).integers(0, 256, (*product.size, 3), dtype=np.uint8)
+            shift = np.linspace(-2, 2, product.alpha.size, dtype=np.float32).reshape(product.size)
+            framed = frame_product(product, compute_frame(*product.size, side=32, multiple=8, max_aspect=2.0))
+            filtered = apply_guided_filter(product.alpha, image.convert("RGB"), 4, 1e-3)
+            made[strip].append(
+                (product.pixels, product.alpha, composite_pixels(background, product, shift), framed.pixels, filtered)
+            )
+    for whole, strips in zip(*made.values(), strict=True):
+        for first, second in zip(whole[:-2], strips[:-2], strict=True):
+            assert np.array_equal(first, second)
+        assert torch.allclose(whole[-2], strips[-2], atol=1e-5)
+        assert np.allclose(whole[-1], strips[-1], atol=1e-5)
 
 
 def test_composite_is_exact_on_the_core_and_background_outside():

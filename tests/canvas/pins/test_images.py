@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from canvas.pins.images import (
+    DEFAULT_LIMITS,
     ImageLimits,
     composite_on_white,
     decode_image,
@@ -53,23 +54,43 @@ def test_formats_decode_to_rgb(kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "not a JPEG"),
-        (b"just a text\n" * 50, "not a JPEG"),
-        (b"<html>404</html>", "not a JPEG"),
-        (encoded(Image.fromarray(TALL), "GIF"), "not a JPEG"),
+        (b"", "not a JPEG.*: it is 0 bytes long"),
+        (b"just a text\n" * 50, r"not a JPEG.*: it is text, which begins with 'just a text"),
+        (b"<html>404</html>", "not a JPEG.*: it is a web page"),
+        (b"\n<!DOCTYPE html><title>Sorry</title>", "it is a web page"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "it is SVG, convert it"),
+        (encoded(Image.fromarray(TALL), "GIF"), "not a JPEG.*: it is GIF, convert it to JPEG or PNG first"),
+        (encoded(Image.fromarray(TALL), "TIFF"), "it is TIFF or a camera's raw file"),
+        (encoded(Image.fromarray(TALL), "BMP"), "it is BMP"),
+        (encoded(Image.fromarray(TALL), "AVIF"), "not a JPEG.*: it is AVIF, convert it to JPEG or PNG first"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC, convert it to JPEG or PNG first"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "it is AVIF"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "it is a video"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer, run git lfs pull"),
         (
             encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))[:1500],
             "broken JPEG",
         ),
-        (png_header(50_000, 50_000), "pixels"),
+        (png_header(50_000, 50_000), "50000 x 50000 pixels exceed the limit of 64000000"),
         (png_header(9_000, 9_000), "9000 x 9000 pixels exceed the limit of 64000000"),
         (png_header(20, 40), "broken PNG"),
-        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not a JPEG"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "broken PNG"),
     ],
 )
 def test_bad_bytes_are_refused_in_a_sentence(data: bytes, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        decode_image(data)
+    with pytest.raises(ValueError, match=says) as caught:
+        decode_image(data, DEFAULT_LIMITS)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_limit_is_the_callers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Pillow's own limit nor a fixed one comes before it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = encode_png(Image.fromarray(TALL))
+    image = decode_image(data, ImageLimits(max_bytes=10**6, max_pixels=800))
+    assert image.size == decode_image(data).size == (20, 40)
+    assert image.crop((0, 0, 20, 39)).size == (20, 39)
+    assert normalize_image_bytes(data, ImageLimits(max_bytes=10**6, max_pixels=800)) == (data, 20, 40)
 
 
 def test_too_many_bytes_are_refused() -> None:

@@ -1,0 +1,24 @@
+"""An encoded image taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+CONVERT = "convert it to JPEG or PNG first"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Container:
+    """An encoded image without its side chunks, and what they said."""
+
+    format: str  # of FORMATS
+    width: int  # before it is turned
+    height: int
+    data: bytes  # in the same format, of the first frame; a decoder shows its pixels as stored
+    profile: bytes | None = None  # ICC; may be none that can be used
+    orientation: int = 1  # EXIF, 1 to 8; 1: upright
+    frames: int = 1
+    depth: int = 8  # bits a channel
+    colour_key: tuple[int, ...] | None = None  # of a PNG without alpha: the grey or RGB, in `depth` bits, that is clear
+    ended: bool = True  # False: the file stops after its pixels, without the format's end

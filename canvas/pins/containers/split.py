@@ -1,0 +1,85 @@
+"""Encoded images taken apart: what makes the pixels, and beside it profile, orientation and number of frames.
+
+A decoder refuses a sound image for the sake of a broken side chunk: EXIF that is none, a text that is too long. So it
+gets the pixels' own chunks, and the side chunks are read here, where one that makes no sense is as good as absent.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from canvas.pins.containers.container import CONVERT, FORMATS, Container
+from canvas.pins.containers.jpeg import split_jpeg
+from canvas.pins.containers.png import START, split_png
+from canvas.pins.containers.webp import split_webp
+
+SHOWN_TEXT = 40
+STARTS = (
+    (b"GIF8", f"GIF, {CONVERT}"),
+    (b"BM", f"BMP, {CONVERT}"),
+    (b"II*\0", f"TIFF or a camera's raw file, {CONVERT}"),
+    (b"MM\0*", f"TIFF or a camera's raw file, {CONVERT}"),
+    (b"II+\0", f"TIFF, {CONVERT}"),
+    (b"MM\0+", f"TIFF, {CONVERT}"),
+    (b"8BPS", f"a Photoshop file, {CONVERT}"),
+    (b"%PDF", f"PDF, {CONVERT}"),
+    (b"%!PS", f"PostScript, {CONVERT}"),
+    (b"\xff\x0a", f"JPEG XL, {CONVERT}"),
+    (b"\0\0\0\x0cJXL ", f"JPEG XL, {CONVERT}"),
+    (b"\0\0\0\x0cjP  ", f"JPEG 2000, {CONVERT}"),
+    (b"\xff\x4f\xff\x51", f"JPEG 2000, {CONVERT}"),
+    (b"\0\0\x01\0", f"an icon, {CONVERT}"),
+    (b"PK\x03\x04", "a ZIP archive, unpack it first"),
+    (b"\x1f\x8b", "packed with gzip, unpack it first"),
+    (b"version https://git-lfs", "a Git LFS pointer, run git lfs pull"),
+)
+BRANDS = {  # of ISO base media files
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+}
+
+
+def split_container(data: bytes) -> Container:
+    """Take an encoded image apart.
+
+    Raises:
+        ValueError: In one sentence, when it is no JPEG, PNG or WebP, or its structure is broken before its pixels.
+    """
+    for start, kind, split in (
+        (START, "PNG", split_png),
+        (b"\xff\xd8\xff", "JPEG", split_jpeg),
+        (b"RIFF", "WEBP", split_webp),
+    ):
+        if data.startswith(start) and (kind != "WEBP" or data[8:12] == b"WEBP"):
+            try:
+                container = split(data)
+            except (ValueError, IndexError, struct.error) as error:
+                reason = str(error) if isinstance(error, ValueError) else "its header is cut off"
+                raise ValueError(f"broken {kind}: {reason}") from None
+            if not (container.width and container.height):
+                raise ValueError(f"broken {kind}: {container.width} x {container.height} pixels")
+            return container
+    raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image{_describe_other(data)}")
+
+
+def _describe_other(data: bytes) -> str:
+    """Say what the bytes are instead, and what to do; empty if unknown."""
+    if not data:
+        return ": it is 0 bytes long"
+    if data[4:8] == b"ftyp":
+        brands = [data[8:12], *(data[place : place + 4] for place in range(16, min(64, len(data)), 4))]
+        kind = next((kind for kind in ("AVIF", "HEIC") if any(BRANDS.get(brand) == kind for brand in brands)), None)
+        return f": it is {kind}, {CONVERT}" if kind else ": it is a video"
+    for start, description in STARTS:
+        if data.startswith(start):
+            return f": it is {description}"
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return ": it is a web page, which the address gives instead of an image"
+    if b"<svg" in head:
+        return f": it is SVG, {CONVERT}"
+    text = data[:SHOWN_TEXT].decode("ascii", "replace")
+    if all(letter.isprintable() or letter.isspace() for letter in text):
+        return f": it is text, which begins with {text!r}"
+    return ""

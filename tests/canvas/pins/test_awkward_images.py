@@ -1,0 +1,276 @@
+"""Pixels come before metadata: what makes no sense beside them is left, what is missing of them is refused."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from canvas.pins.containers.orientation import read_orientation
+from canvas.pins.containers.split import split_container
+from canvas.pins.images import decode_image, normalize_image, normalize_image_bytes, read_image
+from tests.canvas.image_files import (
+    PNG_START,
+    build_chunk,
+    build_exif,
+    build_linear_profile,
+    build_photo,
+    build_png,
+    build_swapped_profile,
+    encode,
+    insert_chunk,
+    insert_riff_chunk,
+    insert_segment,
+)
+
+PHOTO = build_photo()
+PNG, JPEG, WEBP = encode(PHOTO, "PNG"), encode(PHOTO, "JPEG", quality=90), encode(PHOTO, "WEBP", lossless=True)
+WEBP_X = encode(PHOTO, "WEBP", lossless=True, exif=b"Exif\0\0II*\0")  # in the extended form
+BOMB = zlib.compress(bytes(40 * 1024**2))
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(decode_image(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        pytest.param(insert_chunk(PNG, b"eXIf", b"garbage, not EXIF"), PNG, id="garbage-exif"),
+        pytest.param(insert_chunk(PNG, b"eXIf", build_exif(1, rational=True)), PNG, id="rational"),
+        pytest.param(insert_chunk(PNG, b"eXIf", build_exif(9)), PNG, id="no-such-orientation"),
+        pytest.param(insert_chunk(PNG, b"tEXt", b"Comment\0" + b"x" * 3_000_000), PNG, id="long-text"),
+        pytest.param(insert_chunk(PNG, b"zTXt", b"Comment\0\0" + BOMB), PNG, id="text-bomb"),
+        pytest.param(insert_chunk(PNG, b"zTXt", b"Comment\0\x07what"), PNG, id="unknown-compression"),
+        pytest.param(insert_chunk(PNG, b"iTXt", b"Comment\0\x01\0\0\0" + BOMB), PNG, id="international-bomb"),
+        pytest.param(insert_chunk(PNG, b"iTXt", b"\xff\xfe"), PNG, id="broken-text"),
+        pytest.param(insert_chunk(PNG, b"iCCP", b"big\0\0" + BOMB), PNG, id="profile-bomb"),
+        pytest.param(insert_chunk(PNG, b"iCCP", b"none\0\0not deflated"), PNG, id="garbage-profile"),
+        pytest.param(insert_chunk(PNG, b"iCCP", b""), PNG, id="empty-profile"),
+        pytest.param(insert_chunk(PNG, b"cHRM", b"123"), PNG, id="short-chromaticities"),
+        pytest.param(insert_chunk(PNG, b"gAMA", b""), PNG, id="empty-gamma"),
+        pytest.param(insert_chunk(PNG, b"pHYs", b"1"), PNG, id="short-size"),
+        pytest.param(insert_chunk(PNG, b"sRGB", b""), PNG, id="empty-intent"),
+        pytest.param(insert_chunk(PNG, b"acTL", b"1"), PNG, id="short-animation"),
+        pytest.param(insert_chunk(PNG, b"fcTL", b"1"), PNG, id="short-frame"),
+        pytest.param(insert_chunk(PNG, b"eXIf", b"II*\0" + b"\xff" * 20), PNG, id="exif-out-of-bounds"),
+        pytest.param(PNG.replace(b"IEND", b"junk"), PNG, id="unknown-end"),
+        pytest.param(PNG + b"trailing bytes" * 100, PNG, id="png-trailer"),
+        pytest.param(PNG[:-12], PNG, id="png-without-end"),
+        pytest.param(insert_segment(JPEG, 0xE1, b"Exif\0\0garbage"), JPEG, id="jpeg-garbage-exif"),
+        pytest.param(insert_segment(JPEG, 0xE1, b"Exif\0\0" + build_exif(1, rational=True)), JPEG, id="jpeg-rational"),
+        pytest.param(insert_segment(JPEG, 0xE2, b"ICC_PROFILE\0\1\3" + b"x" * 100), JPEG, id="jpeg-profile-parts"),
+        pytest.param(insert_segment(JPEG, 0xE2, b"ICC_PROFILE\0"), JPEG, id="jpeg-short-profile"),
+        pytest.param(insert_segment(JPEG, 0xE2, b"MPF\0II*\0" + b"\xff" * 30), JPEG, id="jpeg-broken-mpf"),
+        pytest.param(insert_segment(JPEG, 0xED, b"Photoshop 3.0\0" + b"8BIM" * 9), JPEG, id="jpeg-photoshop"),
+        pytest.param(insert_segment(JPEG, 0xEE, b"Ado"), JPEG, id="jpeg-short-adobe"),
+        pytest.param(JPEG + b"\xff\xd8\xff trailing" * 50, JPEG, id="jpeg-trailer"),
+        pytest.param(JPEG[:-2], JPEG, id="jpeg-without-end"),
+        pytest.param(JPEG[:-1], JPEG, id="jpeg-with-half-an-end"),
+        pytest.param(insert_riff_chunk(WEBP_X, b"EXIF", b"garbage"), WEBP, id="webp-garbage-exif"),
+        pytest.param(insert_riff_chunk(WEBP_X, b"ICCP", b"garbage"), WEBP, id="webp-garbage-profile"),
+        pytest.param(insert_riff_chunk(WEBP_X, b"junk", b"x" * 99), WEBP, id="webp-unknown"),
+        pytest.param(WEBP + b"trailing", WEBP, id="webp-trailer"),
+        pytest.param(b"RIFF\0\0\0\0" + WEBP[8:], WEBP, id="webp-of-size-0"),
+    ],
+)
+def test_side_chunks_refuse_no_image(data: bytes, plain: bytes) -> None:
+    assert np.array_equal(pixels(data), pixels(plain))
+    stored, width, height = normalize_image_bytes(data)
+    assert (width, height) == PHOTO.size
+    with Image.open(io.BytesIO(stored)) as image:  # now any decoder reads it
+        assert np.array_equal(np.asarray(image.convert("RGB")), pixels(plain))
+        assert not image.getexif()
+
+
+def cut(data: bytes, share: float) -> bytes:
+    return data[: int(len(data) * share)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(build_png(np.asarray(PHOTO), 8, 2, rows=20), id="png-half-its-rows"),
+        pytest.param(build_png(np.asarray(PHOTO), 8, 2, rows=39), id="png-without-last-row"),
+        pytest.param(cut(PNG, 0.5), id="png-cut"),
+        pytest.param(cut(PNG, 0.97), id="png-cut-near-its-end"),
+        pytest.param(PNG[:-30] + bytes([PNG[-30] ^ 1]) + PNG[-29:], id="png-flipped-bit"),
+        pytest.param(cut(JPEG, 0.6), id="jpeg-cut"),
+        pytest.param(cut(JPEG, 0.6) + b"\xff\xd9", id="jpeg-cut-and-ended"),
+        pytest.param(JPEG[:-12], id="jpeg-without-last-bytes"),
+        pytest.param(cut(encode(PHOTO, "JPEG", progressive=True), 0.6), id="progressive-cut"),
+        pytest.param(cut(encode(PHOTO, "JPEG", progressive=True), 0.95), id="progressive-cut-near-its-end"),
+        pytest.param(cut(encode(PHOTO.convert("L"), "JPEG"), 0.7), id="grey-jpeg-cut"),
+        pytest.param(cut(encode(PHOTO.convert("CMYK"), "JPEG"), 0.7) + b"\xff\xd9", id="cmyk-jpeg-cut-and-ended"),
+        pytest.param(cut(WEBP, 0.7), id="webp-cut"),
+        pytest.param(cut(encode(PHOTO, "WEBP"), 0.7), id="lossy-webp-cut"),
+        pytest.param(PNG_START + build_chunk(b"IHDR", PNG[16:29]) + build_chunk(b"IEND", b""), id="png-without-pixels"),
+        pytest.param(build_png(np.zeros((4, 4, 1), int), 8, 3), id="png-without-palette"),
+        pytest.param(PNG.replace(b"IHDR", b"tEXt", 1), id="png-without-header"),
+        pytest.param(JPEG[:20], id="jpeg-header-alone"),
+        pytest.param(WEBP[:16], id="webp-header-alone"),
+    ],
+)
+def test_missing_pixels_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^broken (PNG|JPEG|WEBP): .") as caught:
+        decode_image(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grey_corner_is_not_taken_for_missing_pixels() -> None:
+    image = Image.new("RGB", (64, 64), (128, 128, 128))
+    image.paste((200, 30, 30), (8, 8, 40, 40))
+    assert decode_image(encode(image, "JPEG")).getpixel((63, 63)) == (128, 128, 128)
+
+
+def test_what_is_missing_but_no_pixel_is_said() -> None:
+    assert read_image(JPEG).notes == ()
+    assert read_image(JPEG[:-2]).notes == ("its end is missing, its pixels are complete",)
+    assert normalize_image(JPEG[:-2]).data == JPEG
+    assert normalize_image(PNG[:-12]).data == PNG
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_counts_in_every_format_whatever_stands_beside_it(orientation: int) -> None:
+    exif = build_exif(orientation, rational=True)
+    profile_text = f"\nexif\n{len(exif) + 6}\n".encode() + (b"Exif\0\0" + exif).hex().encode()
+    turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a),
+    }
+    for data, plain in (
+        (insert_chunk(PNG, b"eXIf", exif), PNG),
+        (insert_chunk(PNG, b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile_text)), PNG),
+        (insert_segment(JPEG, 0xE1, b"Exif\0\0" + exif), JPEG),
+        (insert_riff_chunk(WEBP_X.replace(b"EXIF", b"junk"), b"EXIF", exif), WEBP),
+    ):
+        assert np.array_equal(pixels(data), turns[orientation](pixels(plain)))
+    assert read_orientation(exif) == orientation
+
+
+def test_profiles_count_by_their_curves_not_by_their_names() -> None:
+    linear = pixels(encode(PHOTO, "PNG", icc_profile=build_linear_profile("sRGB linear")))
+    light = (np.asarray(PHOTO) / 255).astype(np.float64)
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(linear - expected).max() < 2
+    decoded = read_image(encode(PHOTO, "JPEG", quality=95, icc_profile=build_swapped_profile()))
+    assert decoded.conversions == ("the colour profile 'sRGB built-in'",)
+    renamed = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    renamed = renamed.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    assert read_image(encode(PHOTO, "PNG", icc_profile=renamed)).conversions == ()
+    assert np.array_equal(pixels(encode(PHOTO, "PNG", icc_profile=renamed)), np.asarray(PHOTO))
+
+
+def test_profiles_of_rgb_count_for_grey_and_for_transparency() -> None:
+    linear = build_linear_profile()
+    grey = PHOTO.convert("L")
+    alpha = Image.linear_gradient("L").resize(PHOTO.size)
+    see_through = PHOTO.copy()
+    see_through.putalpha(alpha)
+    whole = pixels(encode(grey.convert("RGB"), "PNG", icc_profile=linear))
+    assert np.array_equal(pixels(encode(grey, "PNG", icc_profile=linear)), whole)
+    both = pixels(encode(see_through, "PNG", icc_profile=linear))
+    assert np.array_equal(both[..., 3], np.asarray(alpha))
+    assert np.array_equal(both[..., :3], pixels(encode(PHOTO, "PNG", icc_profile=linear)))
+
+
+def test_a_profile_that_cannot_be_used_is_said() -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile in (lab, b"none", b""):
+        data = insert_chunk(PNG, b"iCCP", b"name\0\0" + zlib.compress(profile))
+        assert read_image(data).notes == ("its colour profile cannot be used, its colours are taken for sRGB",)
+        assert np.array_equal(pixels(data), np.asarray(PHOTO))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_clear_grey_is_alpha_in_every_depth(depth: int) -> None:
+    most = 2**depth - 1
+    values = np.full((6, 8, 1), most)
+    values[2:4, 2:6] = most // 2
+    key = most // 2
+    decoded = np.asarray(decode_image(build_png(values, depth, 0, (b"tRNS", key.to_bytes(2, "big")))))
+    assert np.array_equal(decoded[..., 3] == 0, values[..., 0] == key)
+    assert decoded[0, 0].tolist() == [255, 255, 255, 255]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_clear_colour_is_compared_in_the_depth_of_the_file(depth: int) -> None:
+    scale = 257 if depth == 16 else 1
+    values = np.asarray(PHOTO).astype(int) * scale
+    key = values[5, 7].copy()
+    values[6, 8] = key
+    near = key.copy()
+    near[2] += 1 if key[2] < 200 * scale else -1  # another colour, though of 16 bits it has the same high byte
+    values[9, 9] = near
+    body = b"".join(int(value).to_bytes(2, "big") for value in key)
+    data = build_png(values, depth, 2, (b"tRNS", body))
+    decoded = np.asarray(decode_image(data))
+    assert np.array_equal(decoded[..., 3] == 0, (values == key).all(-1))
+    assert np.array_equal(decoded[..., :3], (values // scale if depth == 8 else values >> 8))
+    stored = normalize_image(data).data
+    with Image.open(io.BytesIO(stored)) as image:
+        assert np.array_equal(np.asarray(image), decoded)
+
+
+def test_a_palettes_transparency_stays() -> None:
+    palette = PHOTO.quantize(8)
+    data = encode(palette, "PNG", transparency=bytes([0, 128, 255, 255, 255, 255, 255, 255]))
+    index = np.asarray(palette)
+    assert np.array_equal(
+        np.asarray(decode_image(data))[..., 3], np.where(index == 0, 0, np.where(index == 1, 128, 255))
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_the_first_frame_of_an_animation_is_used_and_said(kind: str) -> None:
+    frames = [build_photo(seed=seed) for seed in range(3)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    decoded = read_image(data)
+    assert np.array_equal(np.asarray(decoded.image), np.asarray(frames[0]))
+    assert decoded.notes == ("it is an animation of 3 frames, of which the first is used",)
+    with Image.open(io.BytesIO(normalize_image(data).data)) as image:
+        assert getattr(image, "n_frames", 1) == 1
+        assert np.array_equal(np.asarray(image.convert("RGB")), np.asarray(frames[0]))
+
+
+def test_the_first_image_of_a_camera_with_two_lenses_is_used() -> None:
+    second = build_photo(seed=1)
+    data = encode(PHOTO, "MPO", save_all=True, append_images=[second], quality=90)
+    assert np.array_equal(pixels(data), pixels(encode(PHOTO, "JPEG", quality=90)))
+    assert normalize_image(data).data.count(b"\xff\xd8\xff") == 1
+
+
+def test_a_strip_too_long_for_jpeg_is_png() -> None:
+    strip = np.zeros((3, 66_000, 1), int)
+    data = build_png(strip + 0x8000, 16, 0)
+    stored, width, height = normalize_image_bytes(data)
+    assert (width, height, stored[:4]) == (66_000, 3, b"\x89PNG")
+    assert decode_image(stored).getpixel((65_999, 2)) == (128, 128, 128)
+
+
+def test_a_mask_is_read_by_its_values() -> None:
+    mask = np.zeros((6, 8, 1), int)
+    mask[2:5, 2:6] = 1
+    for factor, expected in ((1, 1), (255, 255), (257 * 255, 255)):
+        image = read_image(build_png(mask * factor, 16, 0), is_mask=True).image
+        assert image.getextrema()[0] == (0, expected)
+    soft = Image.linear_gradient("L")
+    profiled = encode(soft, "PNG", icc_profile=build_linear_profile())
+    assert np.array_equal(np.asarray(read_image(profiled, is_mask=True).image.convert("L")), np.asarray(soft))
+
+
+def test_headers_with_impossible_sizes_are_refused_before_pixels_are_decoded() -> None:
+    for data in (PNG[:16] + bytes(8) + PNG[24:], JPEG.replace(b"\x00\x28\x00\x38", b"\x00\x00\x00\x38")):
+        with pytest.raises(ValueError, match=r"broken (PNG: wrong checksum|JPEG: 56 x 0 pixels)"):
+            split_container(data)

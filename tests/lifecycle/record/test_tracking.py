@@ -1,0 +1,62 @@
+"""Whether tracking answers is asked on the way that MLflow's own client takes."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lifecycle.record.tracking import TrackingDownError, _check_answer, open_tracking
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """A proxy, and a server: 502 for a host named `off`, 401 for all else."""
+
+    seen: list[tuple[str, str | None]]
+
+    def do_HEAD(self) -> None:
+        self.seen.append((self.path, self.headers.get("Authorization")))
+        self.send_response(502 if "//off" in self.path else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    seen: list[tuple[str, str | None]] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("OwnProxy", (Proxy,), {"seen": seen}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_behind_a_proxy_answers(
+    proxy: tuple[str, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, seen = proxy
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setenv("no_proxy", "")
+    _check_answer("http://me:secret@mlflow.invalid:5000/")
+    assert seen == [("http://mlflow.invalid:5000/", None)]
+    with pytest.raises(ConnectionError, match="a gateway answered 502"):
+        _check_answer("http://off.invalid:5000/")
+
+
+def test_a_server_that_asks_for_a_password_answers(proxy: tuple[str, list[tuple[str, str | None]]]) -> None:
+    _check_answer(proxy[0])
+    assert proxy[1] == [("/", None)]
+
+
+def test_a_server_that_is_off_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(TrackingDownError, match=r"^tracking at http://127\.0\.0\.1:9 does not answer \(.*refused\)$"):
+        open_tracking(tmp_path)
+    assert time.monotonic() - started < 3
