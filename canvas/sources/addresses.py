@@ -31,13 +31,27 @@ class Reader:
     roots: Sequence[str]  # other folders that rows may name files of; relative ones start at `folder`
     rules: DownloadRules
 
+    @property
+    def timeout_seconds(self) -> float:
+        """For a connection, and between two parts of an answer."""
+        return self.rules.timeout_seconds
+
     def locate(self, address: str) -> str:
-        """Return the address, a path with its folder; `ValueError` for a scheme other than SCHEMES."""
-        if "://" not in address:
+        """Return the address, or the path that it is; `ValueError` for a scheme other than SCHEMES.
+
+        A path is a name, whatever characters it has; in file:// addresses %20 and its like are decoded.
+        """
+        scheme, separator, rest = address.partition("://")
+        if not separator:
             return str(self.folder / address)
-        if (scheme := urlsplit(address).scheme) not in SCHEMES:
+        if (scheme := scheme.lower()) not in SCHEMES:
             raise ValueError(f"{scheme}:// is not supported: use a path, {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}")
-        return address
+        if scheme != "file":
+            return f"{scheme}://{rest}"
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise ValueError(f"file://{host} is another machine: write file:/// and the path")
+        return f"/{unquote(path)}"
 
     def config(self) -> IOConfig:
         """Build Daft's settings."""
@@ -60,28 +74,22 @@ class Reader:
         not be named by a row, or is longer than `max_bytes`."""
         if not address or not address.strip():
             raise ValueError("image is empty")
-        path = self.locate(address)
-        scheme = urlsplit(address).scheme if "://" in address else "file"
+        place = self.locate(address)
         try:
-            if scheme == "file":
-                data = _read_file(self._find_file(path), max_bytes)
-            elif scheme in ("http", "https"):
-                data = download(address, max_bytes, self.rules)
+            if place.startswith(("http://", "https://")):
+                data = download(place, max_bytes, self.rules)
+            elif place.startswith(("s3://", "gs://")):
+                data = self._read_object(place, max_bytes)
             else:
-                data = self._read_object(address, max_bytes)
+                data = _read_file(self._find_file(place), max_bytes)
         except Exception as error:  # one class for missing files, refused addresses, time-outs and the rest
-            raise ValueError(f"cannot fetch: {format_error(error, path)}") from None
+            raise ValueError(f"cannot fetch: {format_error(error, place)}") from None
         if len(data) > max_bytes:
             raise ValueError(f"more bytes than the limit of {max_bytes}")
         return data
 
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""
-        if path.startswith("file:"):
-            parts = urlsplit(path)
-            if parts.netloc not in ("", "localhost"):
-                raise ValueError(f"file://{parts.netloc} is another machine: use file:/// and a path")
-            path = unquote(parts.path)
         found = os.path.normpath(Path.cwd() / path)
         roots = [os.path.normpath(Path.cwd() / self.folder / root) for root in ("", *self.roots)]
         if not any(Path(found).is_relative_to(root) for root in roots):

@@ -114,7 +114,7 @@ def test_files_of_the_data_directory_are_read(folder: Path) -> None:
         ("/etc/hostname", "lies outside of"),
         ("file:///etc/hostname", "lies outside of"),
         ("file:///%2e%2e/etc/hostname", "lies outside of"),
-        ("file://elsewhere/a.png", "is another machine"),
+        ("file:///x%3A//../../etc/hostname", "lies outside of"),
         ("pipe.png", "is no file"),
         ("photos", "is no file"),
         ("photos/none.png", "No such file"),
@@ -127,6 +127,11 @@ def test_other_files_are_refused(folder: Path, address: str, says: str) -> None:
         build_reader(folder).read(address, 10**6)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_file_of_another_machine_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="file://elsewhere is another machine: write file:/// and the path"):
+        build_reader(folder).read("file://elsewhere/a.png", 10**6)
 
 
 def test_a_root_of_the_params_opens_its_files(folder: Path) -> None:
