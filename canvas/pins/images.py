@@ -230,7 +230,7 @@ def _decode_pixels(container: Container, *, passed: bool) -> Image.Image:
     if container.format == "PNG":
         check_png_rows(container.data)
         if container.colour_key is not None:
-            return _decode_keyed_png(container.data, container.colour_key, container.depth)
+            return _decode_keyed_png(container, container.colour_key)
     image = _open_pixels(container)
     if container.format == "JPEG":
         corner = image.getpixel((image.width - 1, image.height - 1))
@@ -265,17 +265,23 @@ def _get_extrema(image: Image.Image) -> list[tuple[float, float]]:
     return [image.getextrema()] if len(image.getbands()) == 1 else list(image.getextrema())
 
 
-def _decode_keyed_png(png: bytes, key: tuple[int, ...], depth: int) -> Image.Image:
+def _decode_keyed_png(container: Container, key: tuple[int, ...]) -> Image.Image:
     """Decode a grey or RGB PNG of which one colour is clear, compared in the depth of the file, to RGBA."""
-    stored = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None:
-        raise ValueError("its pixels cannot be decoded")
+    depth = container.depth
+    if depth == 16 and len(key) == 3:  # of which Pillow reads the high bytes only
+        decoded = cv2.imdecode(np.frombuffer(container.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if decoded is None:
+            raise ValueError("its pixels cannot be decoded")
+        values = decoded[..., ::-1]
+    else:
+        image = _open_pixels(container)
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if depth < 8:  # scaled to 8 bits
         key = tuple(value * 255 // (2**depth - 1) for value in key)
-    clear = stored == key[0] if stored.ndim == 2 else (stored == key[::-1]).all(-1)
+    clear = values == key[0] if values.ndim == 2 else (values == key).all(-1)
     if depth == 16:
-        stored = (stored >> 8).astype(np.uint8)
-    rgb = np.stack([stored] * 3, -1) if stored.ndim == 2 else stored[..., ::-1]
+        values = (values >> 8).astype(np.uint8)
+    rgb = np.stack([values] * 3, -1) if values.ndim == 2 else values
     alpha = np.where(clear, 0, 255).astype(np.uint8)
     return Image.fromarray(np.concatenate([rgb, alpha[..., None]], -1))
 

@@ -42,6 +42,9 @@ MANIFEST = ManifestSpec(
 )
 
 
+TEXT = "it is text, which begins with 'no picture'"
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -89,7 +92,7 @@ def test_manifest_gives_the_same_tables(tmp_path: Path) -> None:
     assert tables.read(tmp_path / "out/pins").schema == tables.PINS
     assert tables.read(tmp_path / "out/truth").num_rows == 0
     assert tables.read(tmp_path / "out/quarantine").to_pylist() == [
-        {"row": 2, "uri": "text.jpg", "reason": "not a JPEG, PNG or WEBP image"}
+        {"row": 2, "uri": "text.jpg", "reason": f"not a JPEG, PNG or WEBP image: {TEXT}"}
     ]
 
 

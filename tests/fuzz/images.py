@@ -25,7 +25,7 @@ from tests.canvas.image_files import (
     insert_segment,
 )
 
-LIMITS = ImageLimits(max_bytes=2_000_000, max_pixels=500_000)
+LIMITS = ImageLimits(max_bytes=8_000_000, max_pixels=500_000)
 MAX_GROWTH_MB = 400
 Draw = np.random.Generator
 GARBAGE_NAMES = (
@@ -42,6 +42,7 @@ GARBAGE_NAMES = (
     b"sPLT",
     b"prVt",
 )
+BOMB = zlib.compress(bytes(30 * 1024**2))
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -158,7 +159,7 @@ def _draw_garbage(draw: Draw) -> bytes:
         case 0:
             return draw.bytes(int(draw.integers(0, 60)))
         case 1:
-            return b"name\0\0" + zlib.compress(bytes(30 * 1024**2))
+            return b"name\0\0" + BOMB
         case 2:
             return b"Comment\0" + b"x" * int(draw.integers(0, 1_500_000))
         case 3:

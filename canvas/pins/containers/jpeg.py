@@ -41,12 +41,14 @@ def split_jpeg(data: bytes) -> Container:
     if depth != 8:
         raise ValueError(f"{depth} bits a channel are not read, {CONVERT}")
     end, ended = _find_end(data, place)
-    kept += [data[place:end], b"" if ended else b"\xff\xd9"]
+    stored = b"".join([*kept, data[place:end], b"" if ended else b"\xff\xd9"])
+    if not ended and not _has_every_scan(stored):
+        raise ValueError("it ends before its last scan")
     return Container(
         format="JPEG",
         width=size[0],
         height=size[1],
-        data=b"".join(kept),
+        data=stored,
         profile=b"".join(profiles[number] for number in sorted(profiles)) or None,
         orientation=choose_orientation(exif, xmp),
         ended=ended,
@@ -88,6 +90,26 @@ def _find_end(data: bytes, place: int) -> tuple[int, bool]:
             return match.start(), False
         place = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
     return len(data), False
+
+
+def _has_every_scan(jpeg: bytes) -> bool:
+    """Return whether scans give every coefficient of every component to its last bit."""
+    missing: set[tuple[int, int]] = set()
+    place = 2
+    while match := MARKER.search(jpeg, place):
+        marker, place = match[1][0], match.end()
+        if marker == 0xD9:
+            break
+        body = jpeg[place + 2 : place + int.from_bytes(jpeg[place : place + 2], "big")]
+        place += 2 + len(body)
+        if marker in FRAMES:
+            missing = {(component, coefficient) for component in body[6::3] for coefficient in range(64)}
+        elif marker == 0xDA and body:
+            count = body[0]
+            first, last, bits = struct.unpack_from("BBB", body, 1 + 2 * count)
+            if bits & 15 == 0:
+                missing -= {(name, number) for name in body[1 : 1 + 2 * count : 2] for number in range(first, last + 1)}
+    return not missing
 
 
 def _find_scans(jpeg: bytes) -> Iterator[tuple[int, int]]:

@@ -99,7 +99,7 @@ def check_png_rows(png: bytes) -> None:
             expected += rows * (1 + (columns * bits + 7) // 8)
     inflater, size, rest = zlib.decompressobj(), 0, stored
     try:
-        while size <= expected and not inflater.eof:
+        while size <= expected + INFLATED_BLOCK and not inflater.eof:
             block = inflater.decompress(rest, INFLATED_BLOCK)
             rest = inflater.unconsumed_tail
             size += len(block)
@@ -107,8 +107,8 @@ def check_png_rows(png: bytes) -> None:
                 break
     except zlib.error as error:
         raise ValueError(f"its pixels cannot be inflated ({error})") from None
-    if size < expected:
-        raise ValueError(f"{size} of {expected} bytes of its rows are there")
+    if size < expected or (size > expected and not inflater.eof):  # cut off before its checksum, it is whole or broken
+        raise ValueError(f"its rows have {size} bytes instead of {expected}")
 
 
 def _walk_png(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -29,6 +29,7 @@ from tests.canvas.image_files import (
 
 PHOTO = build_photo()
 PNG, JPEG, WEBP = encode(PHOTO, "PNG"), encode(PHOTO, "JPEG", quality=90), encode(PHOTO, "WEBP", lossless=True)
+PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True)
 WEBP_X = encode(PHOTO, "WEBP", lossless=True, exif=b"Exif\0\0II*\0")  # in the extended form
 BOMB = zlib.compress(bytes(40 * 1024**2))
 
@@ -71,6 +72,7 @@ def pixels(data: bytes) -> np.ndarray:
         pytest.param(JPEG + b"\xff\xd8\xff trailing" * 50, JPEG, id="jpeg-trailer"),
         pytest.param(JPEG[:-2], JPEG, id="jpeg-without-end"),
         pytest.param(JPEG[:-1], JPEG, id="jpeg-with-half-an-end"),
+        pytest.param(PROGRESSIVE[:-2], PROGRESSIVE, id="progressive-without-end"),
         pytest.param(insert_riff_chunk(WEBP_X, b"EXIF", b"garbage"), WEBP, id="webp-garbage-exif"),
         pytest.param(insert_riff_chunk(WEBP_X, b"ICCP", b"garbage"), WEBP, id="webp-garbage-profile"),
         pytest.param(insert_riff_chunk(WEBP_X, b"junk", b"x" * 99), WEBP, id="webp-unknown"),
@@ -102,8 +104,9 @@ def cut(data: bytes, share: float) -> bytes:
         pytest.param(cut(JPEG, 0.6), id="jpeg-cut"),
         pytest.param(cut(JPEG, 0.6) + b"\xff\xd9", id="jpeg-cut-and-ended"),
         pytest.param(JPEG[:-12], id="jpeg-without-last-bytes"),
-        pytest.param(cut(encode(PHOTO, "JPEG", progressive=True), 0.6), id="progressive-cut"),
-        pytest.param(cut(encode(PHOTO, "JPEG", progressive=True), 0.95), id="progressive-cut-near-its-end"),
+        pytest.param(cut(PROGRESSIVE, 0.6), id="progressive-cut"),
+        pytest.param(cut(PROGRESSIVE, 0.95), id="progressive-cut-near-its-end"),
+        pytest.param(PROGRESSIVE[: PROGRESSIVE.rindex(b"\xff\xda")], id="progressive-without-last-scan"),
         pytest.param(cut(encode(PHOTO.convert("L"), "JPEG"), 0.7), id="grey-jpeg-cut"),
         pytest.param(cut(encode(PHOTO.convert("CMYK"), "JPEG"), 0.7) + b"\xff\xd9", id="cmyk-jpeg-cut-and-ended"),
         pytest.param(cut(WEBP, 0.7), id="webp-cut"),
