@@ -28,7 +28,7 @@ def paste_product(pipeline: CanvasPipeline, product: Product, other: Image.Image
     framed = frame_for_pipeline(pipeline, Product(pixels, np.ones((height, width), np.float32), "mask"))
     images = framed.pixels.to(pipeline.device, pipeline.vae.dtype)
     latents = pipeline.vae.encode(images).latent_dist.mode()
-    return next(decode_composites(pipeline, latents, None, framed.frame, [product]))
+    return decode_composites(pipeline, latents, None, framed.frame, [product])[0]
 
 
 def degrade_image(image: Pixels, product: Product) -> Pixels:

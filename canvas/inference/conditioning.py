@@ -3,7 +3,7 @@ latents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,8 +63,8 @@ def decode_composites(
     features: list[torch.Tensor] | None,
     frame: Frame,
     products: Sequence[Product],
-) -> Iterator[Pixels]:
-    """Decode raw latents (N, C, h, w) of one frame; yield images of the sizes of `products`, with their pixels on them.
+) -> list[Pixels]:
+    """Decode raw latents (N, C, h, w) of one frame to images of the sizes of `products`, with their pixels on them.
     `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder."""
     shifts = None
     if features is not None:
@@ -73,6 +73,11 @@ def decode_composites(
     else:
         decoded = pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample
     backgrounds = tensor_to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
-    for place, (background, product) in enumerate(zip(backgrounds, products, strict=True)):
-        shift = None if shifts is None else frame.extract_product(shifts[place], *product.size)
-        yield composite_pixels(frame.extract_product(background, *product.size), product, shift)
+    return [
+        composite_pixels(
+            frame.extract_product(background, *product.size),
+            product,
+            None if shifts is None else frame.extract_product(shifts[place], *product.size),
+        )
+        for place, (background, product) in enumerate(zip(backgrounds, products, strict=True))
+    ]

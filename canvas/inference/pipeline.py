@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -222,7 +222,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         noise = self._sample_noise(framed.frame, num_candidates, seed, generator)
         features = self.decoder and self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
 
-        def decode(latents: torch.Tensor) -> Iterator[Pixels]:
+        def decode(latents: torch.Tensor) -> list[Pixels]:
             return decode_composites(self, latents, features, framed.frame, [cutout] * len(latents))
 
         sampler = LatentSampler(
@@ -250,7 +250,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 kept = list(range(first, first + len(start)))
 
                 def select(selector: CandidateSelector, clean: torch.Tensor, kept: list[int] = kept) -> Sequence[int]:
-                    places = selector(cutout, list(decode(sampler.scale.denormalize(clean))))
+                    places = selector(cutout, decode(sampler.scale.denormalize(clean)))
                     kept[:] = [kept[place] for place in places]
                     return places
 
