@@ -33,8 +33,8 @@ from canvas.clip.model import encode_prompts
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.denoiser import sampling
+from canvas.denoiser.loading import add_inpaint_channels
 from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
-from canvas.denoiser.unet import add_inpaint_channels
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.train.spec import Precision
 from lifecycle.declare.params import load_sections, read_section

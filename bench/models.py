@@ -10,8 +10,8 @@ from open_clip import CLIP
 
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
-from canvas.denoiser.spec import UNetSpec
-from canvas.denoiser.unet import build_denoiser
+from canvas.denoiser.loading import build_denoiser
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.train.spec import TrainSpec
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections, read_section, read_stage_params

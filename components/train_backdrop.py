@@ -39,9 +39,9 @@ def train_backdrop(
     """
     import torch
 
+    from canvas.denoiser.loading import load_denoiser
     from canvas.denoiser.lora import add_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
-    from canvas.denoiser.unet import load_denoiser
     from canvas.shards.rows import ShardRows, has_product
 
     if train_backdrop.train is None:
@@ -50,9 +50,9 @@ def train_backdrop(
     params, rows, shared = train_backdrop, ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product)
     torch.manual_seed(trainer.spec.seed)
-    unet = add_lora(load_denoiser(inpaint.path), rank=params.lora.rank, alpha=params.lora.alpha)
-    run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
-    save_lora(unet, lora.path)
-    metrics.write(trainer.compute_metrics(unet, run))
+    network = add_lora(load_denoiser(inpaint.path), rank=params.lora.rank, alpha=params.lora.alpha)
+    run = trainer.train(network, scratch.path, log, fold_loras=params.lora.folded)
+    save_lora(network, lora.path)
+    metrics.write(trainer.compute_metrics(network, run))
     losses.write(run.result.losses)
-    sheet.write(trainer.sheet.draw_png(unet))
+    sheet.write(trainer.sheet.draw_png(network))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec, UNetSpec
+from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
@@ -36,9 +37,8 @@ def train_base(
     """
     import torch
 
-    from canvas.denoiser.initial import link_initial_denoiser
+    from canvas.denoiser.loading import build_denoiser, get_family, link_initial_denoiser, save_denoiser
     from canvas.denoiser.training import DenoiserTrainer
-    from canvas.denoiser.unet import build_denoiser
     from canvas.hub import record_source
     from canvas.shards.rows import ShardRows, is_any_row
     from canvas.vae.model import get_scale_factor
@@ -53,17 +53,17 @@ def train_base(
         return
     trainer = DenoiserTrainer(train_base, *shared, vae_path=vae.path, rows=rows, masks="none", selects=is_any_row)
     torch.manual_seed(trainer.spec.seed)
-    unet = build_denoiser(
+    network = build_denoiser(
         denoiser,
         latent_channels=trainer.vae.config["latent_channels"],
         sample_size=frames.side // get_scale_factor(trainer.vae),
         text_width=states,
         pooled_width=pooled,
     )
-    run = trainer.train(unet, scratch.path, log)
-    unet.save_pretrained(model.path / "unet")
+    run = trainer.train(network, scratch.path, log)
+    save_denoiser(network, model.path)
     trainer.scheduler.save_pretrained(model.path / "scheduler")
-    record_source(denoiser.init_from, model.path, subfolder="unet")
-    metrics.write(trainer.compute_metrics(unet, run))
+    record_source(denoiser.init_from, model.path, subfolder=get_family(network).component)
+    metrics.write(trainer.compute_metrics(network, run))
     losses.write(run.result.losses)
-    sheet.write(trainer.sheet.draw_png(unet))
+    sheet.write(trainer.sheet.draw_png(network))

@@ -41,7 +41,7 @@ def train_decoder(
     from canvas.clip.model import load_feature_distance
     from canvas.decoder import training as decoding
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-    from canvas.denoiser.unet import load_denoiser
+    from canvas.denoiser.loading import load_denoiser
     from canvas.device import default_device
     from canvas.pins.fallbacks import Notes
     from canvas.shards.rows import ShardRows
@@ -54,9 +54,9 @@ def train_decoder(
         write_skipped("train_decoder.train is null, the autoencoder's own decodes", metrics, losses, sheet, model)
         return
     params, spec, clock, notes = train_decoder, training.resolve(train_decoder.train), time.perf_counter(), Notes()
-    autoencoder, unet = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
+    autoencoder, network = load_vae(vae.path).eval(), load_denoiser(inpaint.path).to(default_device())
     scale = get_latent_scale(autoencoder)
-    generator = decoding.LatentGenerator(unet, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
+    generator = decoding.LatentGenerator(network, diffusion, scale, ShardRows(shards.path), params.sampling, spec.seed)
     paths = pins.path, masks.path, scratch.path
     train, scored = decoding.read_decoder_pins(generator, *paths, params, spec.parallel, notes)
     samples = decoding.load_generated_samples(scored, params.sheet_pins)

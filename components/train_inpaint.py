@@ -31,24 +31,21 @@ def train_inpaint(
     All weights of the base are trained, with the inputs of inpainting, which start at zero where it has none. The sheet
     shows held-out pins, what is known of them, and samples.
     """
-    from canvas.denoiser.initial import copy_source, link_inpaint_denoiser
+    from canvas.denoiser import loading
     from canvas.denoiser.training import DenoiserTrainer
-    from canvas.denoiser.unet import add_inpaint_channels, has_inpaint_channels, load_denoiser
     from canvas.shards.rows import ShardRows, is_any_row
 
     if train_inpaint.train is None:
-        what, counts = link_inpaint_denoiser(base.path, model.path)
+        what, counts = loading.link_inpaint_denoiser(base.path, model.path)
         write_skipped(f"train_inpaint.train is null, {what}", metrics, losses, sheet, figures=counts)
         return
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     trainer = DenoiserTrainer(train_inpaint, *shared, vae_path=vae.path, rows=rows, masks="random", selects=is_any_row)
-    unet = load_denoiser(base.path)
-    if not has_inpaint_channels(unet.config):
-        add_inpaint_channels(unet)
-    run = trainer.train(unet, scratch.path, log)
-    unet.save_pretrained(model.path / "unet")
+    network = loading.add_inpaint_channels(loading.load_denoiser(base.path))
+    run = trainer.train(network, scratch.path, log)
+    loading.save_denoiser(network, model.path)
     trainer.scheduler.save_pretrained(model.path / "scheduler")
-    copy_source(base.path, model.path)
-    metrics.write(trainer.compute_metrics(unet, run))
+    loading.copy_source(base.path, model.path)
+    metrics.write(trainer.compute_metrics(network, run))
     losses.write(run.result.losses)
-    sheet.write(trainer.sheet.draw_png(unet))
+    sheet.write(trainer.sheet.draw_png(network))

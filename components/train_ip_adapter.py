@@ -64,13 +64,13 @@ def train_ip_adapter(
         params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product, image_dropout=drops
     )
     folders = [inpaint.path, *filter(is_made, (backdrop.path, engaged.path))]
-    unet = build_image_prompt_denoiser(folders, rows, table.width, lora, params.style_layers, trainer.spec.seed)
-    run = trainer.train(unet, scratch.path, log, fold_loras=lora is not None and lora.folded)
-    save_image_prompt(unet, AdapterConfig(source=params.source, style_layers=params.style_layers), adapter.path)
+    network = build_image_prompt_denoiser(folders, rows, table.width, lora, params.style_layers, trainer.spec.seed)
+    run = trainer.train(network, scratch.path, log, fold_loras=lora is not None and lora.folded)
+    save_image_prompt(network, AdapterConfig(source=params.source, style_layers=params.style_layers), adapter.path)
     if lora is not None:
-        save_lora(unet, adapter.path / "lora")
-    mismatched = trainer.compute_mismatched_loss(unet)
+        save_lora(network, adapter.path / "lora")
+    mismatched = trainer.compute_mismatched_loss(network)
     more = {"held_out_loss_of_other_pictures": mismatched, "embedding_width": table.width}
-    metrics.write(trainer.compute_metrics(unet, run, **more))
+    metrics.write(trainer.compute_metrics(network, run, **more))
     losses.write(run.result.losses)
-    sheet.write(trainer.sheet.draw_png(unet))
+    sheet.write(trainer.sheet.draw_png(network))

@@ -43,9 +43,9 @@ def tune_engaged(
     """
     import torch
 
+    from canvas.denoiser.loading import load_denoiser
     from canvas.denoiser.lora import add_lora, load_lora, merge_lora, save_lora
     from canvas.denoiser.training import DenoiserTrainer
-    from canvas.denoiser.unet import load_denoiser
     from canvas.shards.rows import EngagementSelection, ShardRows
 
     params, shared = tune_engaged, (training, held_out, sample_sheet, diffusion)
@@ -59,13 +59,13 @@ def tune_engaged(
         write_skipped(reason, metrics, losses, sheet, lora)
         return
     trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)
-    unet = load_denoiser(inpaint.path)
+    network = load_denoiser(inpaint.path)
     if is_made(backdrop.path):
-        merge_lora(load_lora(unet, backdrop.path))
+        merge_lora(load_lora(network, backdrop.path))
     torch.manual_seed(trainer.spec.seed)
-    add_lora(unet, rank=params.lora.rank, alpha=params.lora.alpha)
-    run = trainer.train(unet, scratch.path, log, fold_loras=params.lora.folded)
-    metrics.write(trainer.compute_metrics(unet, run, selection=selection.compute_metrics()))
+    add_lora(network, rank=params.lora.rank, alpha=params.lora.alpha)
+    run = trainer.train(network, scratch.path, log, fold_loras=params.lora.folded)
+    metrics.write(trainer.compute_metrics(network, run, selection=selection.compute_metrics()))
     losses.write(run.result.losses)
-    save_lora(unet, lora.path)
-    sheet.write(trainer.sheet.draw_png(unet))
+    save_lora(network, lora.path)
+    sheet.write(trainer.sheet.draw_png(network))

@@ -95,7 +95,7 @@ def measure_training(workload: Workload, *, compiled: bool, steps: int = STEPS) 
     spec = workload.build_spec(steps, compile=compiled)
     with torch.device("meta"):
         twin = workload.build_denoiser()
-    activations = measure_activations(twin, lambda: run_denoiser(twin))
+    activations = measure_activations(twin, lambda: run_denoiser(twin, workload.side))
     rows = build_denoiser_rows(twin, activations, spec, images=spec.batch_size, gpus=1)
     _reset_peak()
     start = time.perf_counter()
@@ -161,9 +161,9 @@ def measure_sampling(workload: Workload, *, images: int = 16, steps: int = 30) -
     return {"images_per_second": images / _time_steps(lambda: sampler.sample(noise, condition), 5, warmup=1)}
 
 
-def build_sampler(workload: Workload, unet: Any, steps: int) -> LatentSampler:
+def build_sampler(workload: Workload, denoiser: Any, steps: int) -> LatentSampler:
     return LatentSampler(
-        unet=unet,
+        denoiser=denoiser,
         scheduler=build_training_scheduler(workload.diffusion),
         scale=workload.build_scale(),
         steps=steps,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from canvas.denoiser.family import Denoiser
+from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.spec import DiffusionSpec, UNetSpec
-from canvas.denoiser.unet import build_denoiser
+from canvas.denoiser.spec import DiffusionSpec
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.train.data import TensorBatches
 from canvas.train.spec import TrainSpec
 from canvas.vae.model import LatentScale
@@ -61,7 +62,7 @@ class Workload:
             learning_rate=float(train["learning_rate"]),
         )
 
-    def build_denoiser(self) -> UNet2DConditionModel:
+    def build_denoiser(self) -> Denoiser:
         """Return the denoiser with random weights."""
         torch.manual_seed(0)
         return build_denoiser(
@@ -129,9 +130,9 @@ class Workload:
     def count_forward_flops(self) -> int:
         """Return the operations of one image's forward pass, counted on the meta device."""
         with torch.device("meta"):
-            unet = self.build_denoiser()
+            denoiser = self.build_denoiser()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            run_denoiser(unet)
+            run_denoiser(denoiser, self.side)
         return int(counter.get_total_flops())
 
 

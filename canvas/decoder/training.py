@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from PIL import Image
 from tqdm import tqdm
 
 from canvas.decoder.model import ConditionalDecoder, DecoderBatch, DecoderObjective
 from canvas.decoder.spec import TrainDecoderParams
 from canvas.denoiser.batch import read_batch
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
@@ -135,7 +135,7 @@ def stack_samples(samples: Sequence[DecoderSample]) -> DecoderBatch:
 class LatentGenerator:
     """Generates backgrounds round products: latents as the decoder meets them in use."""
 
-    unet: UNet2DConditionModel
+    denoiser: Denoiser
     diffusion: DiffusionSpec
     scale: LatentScale
     shards: ShardRows
@@ -171,7 +171,7 @@ class LatentGenerator:
     def _generate_batch(self, rows: Sequence[int]) -> torch.Tensor:
         """Generate raw latents (N, C, h, w), on the CPU; a pin's noise is a function of the seed and its row."""
         batch = read_batch(self.shards, rows, "product")
-        device = self.unet.device
+        device = self.denoiser.device
         condition = Condition(
             states=batch["text_states"][:, 0].float().to(device),
             pooled=batch["text_pooled"][:, 0].float().to(device),
@@ -180,7 +180,7 @@ class LatentGenerator:
             masked_latents=self.scale.normalize(batch["masked"][:, 0].float()).to(device),
         )
         sampler = LatentSampler(
-            unet=self.unet,
+            denoiser=self.denoiser,
             scheduler=build_training_scheduler(self.diffusion),
             scale=self.scale,
             steps=self.spec.steps,
@@ -226,7 +226,7 @@ def read_decoder_pins(
         again = select_even_runs(train_pins, params.painted_pins)
         train_pins += generator.generate_latents(again, path / "painted", world)
         scored_pins += generator.generate_latents(scored_pins, path / "painted-held-out", world)
-    generator.unet.to("cpu")  # training has the device to itself
+    generator.denoiser.to("cpu")  # training has the device to itself
     return train_pins, scored_pins
 
 

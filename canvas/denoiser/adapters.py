@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers import UNet2DConditionModel
-
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import (
     AdapterConfig,
     has_image_prompt,
@@ -29,16 +28,16 @@ MOVED = {
 """Modules that model_index.json of a pipeline saved before version 0.2 names -> where its classes are today."""
 
 
-def detach_adapters(unet: UNet2DConditionModel, directory: Path, config: AdapterConfig) -> None:
+def detach_adapters(denoiser: Denoiser, directory: Path, config: AdapterConfig) -> None:
     """Write the adapters into `directory` and leave the bare denoiser; `attach_adapters` undoes it."""
-    names = list_lora_names(unet)
+    names = list_lora_names(denoiser)
     for name in names:
-        save_lora(unet, directory / "lora" / name, name)
+        save_lora(denoiser, directory / "lora" / name, name)
     if names:
-        unet.unload_lora()
-    if has_image_prompt(unet):
-        save_image_prompt(unet, config, directory / "ip_adapter")
-        remove_image_prompt(unet)
+        denoiser.unload_lora()
+    if has_image_prompt(denoiser):
+        save_image_prompt(denoiser, config, directory / "ip_adapter")
+        remove_image_prompt(denoiser)
 
 
 def holds_image_prompt(directory: Path) -> bool:
@@ -46,10 +45,10 @@ def holds_image_prompt(directory: Path) -> bool:
     return (directory / "ip_adapter").is_dir()
 
 
-def attach_adapters(unet: UNet2DConditionModel, directory: Path) -> None:
+def attach_adapters(denoiser: Denoiser, directory: Path) -> None:
     """Load what `detach_adapters` wrote: LoRAs count; image prompts and their LoRA do not, until a style is used."""
     for folder in sorted((directory / "lora").glob("*")):
-        load_lora(unet, folder, folder.name)
-    set_style_lora(unet, None)
+        load_lora(denoiser, folder, folder.name)
+    set_style_lora(denoiser, None)
     if holds_image_prompt(directory):
-        set_scale(load_image_prompt(unet, directory / "ip_adapter"), 0.0)
+        set_scale(load_image_prompt(denoiser, directory / "ip_adapter"), 0.0)

@@ -1,4 +1,4 @@
-"""Image prompts: the UNet attends to image tokens beside its text (IP-Adapter, Ye et al. 2023, section 3.2).
+"""Image prompts: the denoiser attends to image tokens beside its text (IP-Adapter, Ye et al. 2023, section 3.2).
 
 Everything stands in diffusers' own terms: its attention processors, its projection, its file, so stock pipelines load
 it with `load_ip_adapter(directory, subfolder="", weight_name=WEIGHTS_FILE, image_encoder_folder=None)`. Shapes: B
@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from canvas.denoiser.family import Denoiser
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import set_style_lora
 
 WEIGHTS_FILE, CONFIG_FILE = "ip_adapter.safetensors", "config.json"
@@ -44,87 +45,95 @@ class AdapterConfig:
         return cls(source=values["source"], style_layers=tuple(values["style_layers"]))
 
 
-def has_image_prompt(unet: nn.Module) -> bool:
-    """Return whether the UNet reads image embeddings."""
-    return isinstance(getattr(unet, "encoder_hid_proj", None), MultiIPAdapterImageProjection)
+def has_image_prompt(denoiser: nn.Module) -> bool:
+    """Return whether the denoiser reads image embeddings."""
+    return isinstance(getattr(denoiser, "encoder_hid_proj", None), MultiIPAdapterImageProjection)
 
 
-def get_embedding_width(unet: UNet2DConditionModel) -> int:
-    """Return the width E of the embeddings that the UNet reads."""
-    return int(get_projection(unet).image_embeds.in_features)
+def get_embedding_width(denoiser: Denoiser) -> int:
+    """Return the width E of the embeddings that the denoiser reads."""
+    return int(get_projection(denoiser).image_embeds.in_features)
 
 
-def add_image_prompt(unet: UNet2DConditionModel, width: int) -> UNet2DConditionModel:
-    """Give the UNet image tokens from embeddings of `width`, in place; returns it. The rest of it keeps its
+def add_image_prompt(denoiser: Denoiser, width: int) -> Denoiser:
+    """Give the denoiser image tokens from embeddings of `width`, in place; returns it. The rest of it keeps its
     `requires_grad`.
 
     Keys start as the text's (Ye et al.'s own start), values at zero, so the output does not change before training.
     """
-    _attach_adapter(unet, width)
+    _attach_adapter(denoiser, width)
+    start_from_text(denoiser, "k")
     with torch.no_grad():
-        for name, processor in get_image_processors(unet).items():
-            processor.to_k_ip[0].weight.copy_(get_text_layer(unet, f"{name}.to_k").weight)
-            processor.to_v_ip[0].weight.zero_()
-    return unet
+        for processor in get_image_processors(denoiser).values():
+            for parameter in processor.to_v_ip[0].parameters():
+                parameter.zero_()
+    return denoiser
 
 
-def get_text_layer(unet: UNet2DConditionModel, name: str) -> nn.Linear:
-    """Return a linear layer, without the LoRA round it."""
-    layer = unet.get_submodule(name)
-    return getattr(layer, "base_layer", layer)
+@torch.no_grad()
+def start_from_text(denoiser: Denoiser, kind: str) -> None:
+    """Let keys ("k") or values ("v") of image tokens start as the text's, in place."""
+    family = get_family(denoiser)
+    for name, processor in get_image_processors(denoiser).items():
+        layer = getattr(processor, f"to_{kind}_ip")[0]
+        weight, bias = family.get_text_projection(denoiser, name, kind)
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
 
 
-def get_projection(unet: UNet2DConditionModel) -> ImageProjection:
+def get_projection(denoiser: Denoiser) -> ImageProjection:
     """Return the layer that makes image tokens of an embedding."""
-    return unet.encoder_hid_proj.image_projection_layers[0]
+    return denoiser.encoder_hid_proj.image_projection_layers[0]
 
 
-def get_image_processors(unet: UNet2DConditionModel) -> dict[str, IPAdapterAttnProcessor2_0]:
-    """Return what attends to image tokens, by the name of the cross-attention layer, as
+def get_image_processors(denoiser: Denoiser) -> dict[str, Any]:
+    """Return what attends to image tokens, by the name of the attention layer, as
     "up_blocks.0.attentions.1.transformer_blocks.0.attn2"."""
+    kind = get_family(denoiser).image_processor
     return {
         name.removesuffix(".processor"): processor
-        for name, processor in unet.attn_processors.items()
-        if isinstance(processor, IPAdapterAttnProcessor2_0)
+        for name, processor in denoiser.attn_processors.items()
+        if isinstance(processor, kind)
     }
 
 
-def get_image_prompt_state(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
-    """Return the adapter's parameters by their names in the file; the layers' numbers are odd, as their place among
-    all attention layers."""
-    projection = get_projection(unet)
+def get_image_prompt_state(denoiser: Denoiser) -> dict[str, nn.Parameter]:
+    """Return the adapter's parameters by their names in the file."""
+    family, projection = get_family(denoiser), get_projection(denoiser)
     state = {
         "image_proj.proj.weight": projection.image_embeds.weight,
         "image_proj.proj.bias": projection.image_embeds.bias,
         "image_proj.norm.weight": projection.norm.weight,
         "image_proj.norm.bias": projection.norm.bias,
     }
-    for place, processor in enumerate(get_image_processors(unet).values()):
+    for place, processor in enumerate(get_image_processors(denoiser).values()):
         for name in ("to_k_ip", "to_v_ip"):
-            state[f"ip_adapter.{2 * place + 1}.{name}.weight"] = getattr(processor, name)[0].weight
+            for kind, parameter in getattr(processor, name)[0].named_parameters():
+                state[f"ip_adapter.{family.get_image_number(place)}.{name}.{kind}"] = parameter
     return state
 
 
-def save_image_prompt(unet: UNet2DConditionModel, config: AdapterConfig, directory: Path) -> None:
-    """Write the adapter's weights and config. Raises ValueError for style layers that the UNet has not."""
-    resolve_layer_scales(unet, dict.fromkeys(config.style_layers, 1.0))
+def save_image_prompt(denoiser: Denoiser, config: AdapterConfig, directory: Path) -> None:
+    """Write the adapter's weights and config. Raises ValueError for style layers that the denoiser has not."""
+    resolve_layer_scales(denoiser, dict.fromkeys(config.style_layers, 1.0))
     directory.mkdir(parents=True, exist_ok=True)
-    state = get_image_prompt_state(unet)
+    state = get_image_prompt_state(denoiser)
     save_file({name: weight.detach().cpu().contiguous() for name, weight in state.items()}, directory / WEIGHTS_FILE)
     (directory / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
 
 
-def load_image_prompt(unet: UNet2DConditionModel, directory: Path) -> UNet2DConditionModel:
-    """Give the UNet, in place, the adapter that `save_image_prompt` wrote; returns it. ValueError if none fits."""
+def load_image_prompt(denoiser: Denoiser, directory: Path) -> Denoiser:
+    """Give the denoiser, in place, the adapter that `save_image_prompt` wrote; returns it. ValueError if none fits."""
     if not (directory / WEIGHTS_FILE).is_file():
         raise ValueError(f"{directory} holds no {WEIGHTS_FILE}: name a directory that train_ip_adapter wrote")
     weights = load_file(directory / WEIGHTS_FILE)
-    _attach_adapter(unet, weights["image_proj.proj.weight"].shape[1])
-    state = get_image_prompt_state(unet)
+    _attach_adapter(denoiser, weights["image_proj.proj.weight"].shape[1])
+    state = get_image_prompt_state(denoiser)
     for name in sorted(state.keys() | weights.keys()):
         needed, stored = (list(group[name].shape) if name in group else "none" for group in (state, weights))
         if needed != stored:
-            remove_image_prompt(unet)
+            remove_image_prompt(denoiser)
             raise ValueError(
                 f"the adapter has {name} {stored}, this denoiser needs {needed}: "
                 "an adapter fits the denoiser that it was trained with"
@@ -132,75 +141,75 @@ def load_image_prompt(unet: UNet2DConditionModel, directory: Path) -> UNet2DCond
     with torch.no_grad():
         for name, parameter in state.items():
             parameter.copy_(weights[name])
-    return unet
+    return denoiser
 
 
-def remove_image_prompt(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Take the adapter off, in place; returns the UNet."""
+def remove_image_prompt(denoiser: Denoiser) -> Denoiser:
+    """Take the adapter off, in place; returns the denoiser."""
+    family = get_family(denoiser)
     plain = {
-        name: AttnProcessor2_0() if isinstance(processor, IPAdapterAttnProcessor2_0) else processor
-        for name, processor in unet.attn_processors.items()
+        name: family.plain_processor() if isinstance(processor, family.image_processor) else processor
+        for name, processor in denoiser.attn_processors.items()
     }
-    unet.set_attn_processor(plain)
-    unet.encoder_hid_proj = None
-    unet.register_to_config(encoder_hid_dim_type=None)
-    return unet
+    denoiser.set_attn_processor(plain)
+    family.attach_projection(denoiser, None)
+    return denoiser
 
 
-def resolve_layer_scales(unet: UNet2DConditionModel, scales: float | Mapping[str, float]) -> dict[str, float]:
-    """Return how much image tokens count in each cross-attention layer: the same in all, or by the beginning of the
-    layer's name, the longest that fits, 0 in the others. Raises ValueError for a name that no layer begins with."""
-    layers = list(get_image_processors(unet))
+def resolve_layer_scales(denoiser: Denoiser, scales: float | Mapping[str, float]) -> dict[str, float]:
+    """Return how much image tokens count in each of their attention layers: the same in all, or by the beginning of
+    the layer's name, the longest that fits, 0 in the others. Raises ValueError for a name that no layer begins with."""
+    family, layers = get_family(denoiser), list(get_image_processors(denoiser))
     if not isinstance(scales, Mapping):
         return dict.fromkeys(layers, float(scales))
     if unknown := sorted(name for name in scales if not any(_is_within(layer, name) for layer in layers)):
-        blocks = sorted({layer.partition(".transformer_blocks")[0] for layer in layers})
-        raise ValueError(f"no cross-attention layer is called {', '.join(unknown)}: there are {', '.join(blocks)}")
+        blocks = sorted({family.get_block(layer) for layer in layers})
+        raise ValueError(f"no image layer is called {', '.join(unknown)}: there are {', '.join(blocks)}")
     longest = {
         layer: max((name for name in scales if _is_within(layer, name)), key=len, default=None) for layer in layers
     }
     return {layer: 0.0 if name is None else float(scales[name]) for layer, name in longest.items()}
 
 
-def set_scale(unet: UNet2DConditionModel, scale: float) -> None:
+def set_scale(denoiser: Denoiser, scale: float) -> None:
     """Set how much image tokens count from now on, in all layers."""
-    for processor in get_image_processors(unet).values():
+    for processor in get_image_processors(denoiser).values():
         processor.scale = [scale]
 
 
 @contextmanager
-def use_image_prompts(unet: UNet2DConditionModel, sets: Sequence[Mapping[str, float]]) -> Iterator[None]:
-    """Within the context the UNet reads a list of S image embeddings (B, 1, E), each attended to on its own; set s
+def use_image_prompts(denoiser: Denoiser, sets: Sequence[Mapping[str, float]]) -> Iterator[None]:
+    """Within the context the denoiser reads a list of S image embeddings (B, 1, E), each attended to on its own; set s
     counts in a layer as `sets[s][layer]` (`resolve_layer_scales`) says."""
-    processors, projection = get_image_processors(unet), unet.encoder_hid_proj
+    processors, projection = get_image_processors(denoiser), denoiser.encoder_hid_proj
     before = {name: (own.scale, own.to_k_ip, own.to_v_ip) for name, own in processors.items()}
     try:
-        unet.encoder_hid_proj = MultiIPAdapterImageProjection([get_projection(unet)] * len(sets))
+        denoiser.encoder_hid_proj = MultiIPAdapterImageProjection([get_projection(denoiser)] * len(sets))
         for name, processor in processors.items():
             processor.scale = [scales[name] for scales in sets]
             processor.to_k_ip = _repeat_layer(processor.to_k_ip[0], len(sets))
             processor.to_v_ip = _repeat_layer(processor.to_v_ip[0], len(sets))
         yield
     finally:
-        unet.encoder_hid_proj = projection
+        denoiser.encoder_hid_proj = projection
         for name, processor in processors.items():
             processor.scale, processor.to_k_ip, processor.to_v_ip = before[name]
 
 
 @contextmanager
-def apply_style(unet: UNet2DConditionModel, sets: Sequence[Mapping[str, float]] | None) -> Iterator[None]:
+def apply_style(denoiser: Denoiser, sets: Sequence[Mapping[str, float]] | None) -> Iterator[None]:
     """Within the context image embeddings count as `use_image_prompts` says, and the LoRA that was trained with them
     by their sum; None: as they are."""
     if sets is None:
         yield
         return
-    assert has_image_prompt(unet), "a style for a denoiser without image prompts"
-    set_style_lora(unet, sum_scales(sets))
+    assert has_image_prompt(denoiser), "a style for a denoiser without image prompts"
+    set_style_lora(denoiser, sum_scales(sets))
     try:
-        with use_image_prompts(unet, sets):
+        with use_image_prompts(denoiser, sets):
             yield
     finally:
-        set_style_lora(unet, None)
+        set_style_lora(denoiser, None)
 
 
 def sum_scales(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -208,20 +217,16 @@ def sum_scales(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(scales[name] for scales in sets) for name in sets[0]}
 
 
-def _attach_adapter(unet: UNet2DConditionModel, width: int) -> None:
-    dimensions = int(unet.config["cross_attention_dim"])
-    modules, place = dict(unet.named_modules()), {"device": unet.device, "dtype": unet.dtype}
+def _attach_adapter(denoiser: Denoiser, width: int) -> None:
+    family, place = get_family(denoiser), {"device": denoiser.device, "dtype": denoiser.dtype}
     processors = {}
-    for name, processor in unet.attn_processors.items():
+    for name, processor in denoiser.attn_processors.items():
         layer = name.removesuffix(".processor")
-        if layer.endswith("attn2"):
-            processor = IPAdapterAttnProcessor2_0(modules[layer].inner_dim, dimensions, num_tokens=(IMAGE_TOKENS,))
-            processor.to(**place)
-        processors[name] = processor
-    unet.set_attn_processor(processors)
-    projection = ImageProjection(width, dimensions, IMAGE_TOKENS)
-    unet.encoder_hid_proj = MultiIPAdapterImageProjection([projection]).to(**place)
-    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+        is_read = family.has_image_layer(layer)
+        processors[name] = family.build_image_processor(denoiser, layer).to(**place) if is_read else processor
+    denoiser.set_attn_processor(processors)
+    projection = ImageProjection(width, family.get_input_sizes(denoiser.config).text, IMAGE_TOKENS)
+    family.attach_projection(denoiser, MultiIPAdapterImageProjection([projection]).to(**place))
 
 
 def _repeat_layer(layer: nn.Module, times: int) -> nn.ModuleList:

@@ -1,4 +1,4 @@
-"""The UNet that the image-prompt adapter is trained with, and how its image tokens start."""
+"""The denoiser that the image-prompt adapter is trained with, and how its image tokens start."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import (
     IMAGE_TOKENS,
     add_image_prompt,
-    get_image_processors,
     get_projection,
-    get_text_layer,
     resolve_layer_scales,
+    start_from_text,
 )
+from canvas.denoiser.loading import load_denoiser
 from canvas.denoiser.lora import add_lora, load_lora, merge_lora
 from canvas.denoiser.spec import LoraSpec
-from canvas.denoiser.unet import load_denoiser
 from canvas.pins.image_batches import select_evenly
 from canvas.shards.rows import ShardRows, batch_by_bucket, has_product
 
@@ -39,7 +38,7 @@ def build_image_prompt_denoiser(
     lora: LoraSpec | None,
     style_layers: Sequence[str],
     seed: int,
-) -> UNet2DConditionModel:
+) -> Denoiser:
     """Return the generator's denoiser with a new adapter, which alone, with a new LoRA if any, requires gradients.
 
     Args:
@@ -53,17 +52,17 @@ def build_image_prompt_denoiser(
     Raises:
         ValueError: For style layers that the denoiser has not, before any training.
     """
-    unet = load_denoiser(folders[0])
+    denoiser = load_denoiser(folders[0])
     for folder in folders[1:]:
-        unet = merge_lora(load_lora(unet, folder))
-    unet.requires_grad_(False)
+        denoiser = merge_lora(load_lora(denoiser, folder))
+    denoiser.requires_grad_(False)
     torch.manual_seed(seed)
     if lora is not None:
-        add_lora(unet, rank=lora.rank, alpha=lora.alpha)
+        add_lora(denoiser, rank=lora.rank, alpha=lora.alpha)
     embeddings, tokens = collect_caption_tokens(rows)
-    start_from_captions(add_image_prompt(unet, width), embeddings, tokens)
-    resolve_layer_scales(unet, dict.fromkeys(style_layers, 1.0))
-    return unet
+    start_from_captions(add_image_prompt(denoiser, width), embeddings, tokens)
+    resolve_layer_scales(denoiser, dict.fromkeys(style_layers, 1.0))
+    return denoiser
 
 
 def collect_caption_tokens(rows: ShardRows) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,13 +81,13 @@ def compute_caption_tokens(states: torch.Tensor) -> torch.Tensor:
     return torch.stack([part.float().mean(dim=1) for part in states[:, 1:].tensor_split(IMAGE_TOKENS, dim=1)], dim=1)
 
 
-def start_from_captions(unet: UNet2DConditionModel, embeddings: torch.Tensor, captions: torch.Tensor) -> None:
+def start_from_captions(denoiser: Denoiser, embeddings: torch.Tensor, captions: torch.Tensor) -> None:
     """Let an image start as its caption, in place, as far as a linear map of its embedding tells it.
 
     `embeddings` (N, E) of images and `captions` (N, TOKENS, D) of the same, from `compute_caption_tokens`. Values
     start as the text's, too.
     """
-    projection = get_projection(unet)
+    projection = get_projection(denoiser)
     weight, bias = _fit_projection(embeddings.float(), captions.flatten(1))
     with torch.no_grad():
         projection.image_embeds.weight.copy_(weight)
@@ -96,8 +95,7 @@ def start_from_captions(unet: UNet2DConditionModel, embeddings: torch.Tensor, ca
         # what normalising takes from a token
         projection.norm.weight.fill_(float(captions.std(dim=-1, correction=0).mean()))
         projection.norm.bias.fill_(float(captions.mean()))
-        for name, processor in get_image_processors(unet).items():
-            processor.to_v_ip[0].weight.copy_(get_text_layer(unet, f"{name}.to_v").weight)
+    start_from_text(denoiser, "v")
 
 
 def _fit_projection(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

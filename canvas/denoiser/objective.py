@@ -10,9 +10,10 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
+from canvas.denoiser.family import DenoiserCondition
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.process import build_process
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
-from canvas.denoiser.unet import UNetCondition, build_inpaint_input, run_unet
 from canvas.train.draws import Draws
 from canvas.vae.model import LatentScale
 
@@ -44,6 +45,7 @@ class DenoisingObjective:
     def __call__(
         self, denoiser: nn.Module, batch: DenoiserBatch, draws: Draws
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        family = get_family(denoiser)
         posterior = DiagonalGaussianDistribution(batch["moments"].float())
         clean = self.scale.normalize(posterior.mean + posterior.std * draws.normal(*posterior.mean.shape))
         noise = draws.normal(*clean.shape)
@@ -54,8 +56,8 @@ class DenoisingObjective:
         if self.inpaint:
             choice = draws.integers(batch["holes"].shape[1], len(draws))
             masked = self.scale.normalize(select_choice(batch["masked"], choice).float())
-            sample = build_inpaint_input(sample, select_choice(batch["holes"], choice).float(), masked)
-        condition = UNetCondition(
+            sample = family.build_inpaint_input(sample, select_choice(batch["holes"], choice).float(), masked)
+        condition = DenoiserCondition(
             states=drop_embeddings(select_choice(batch["text_states"], caption).float(), keep_caption),
             pooled=drop_embeddings(select_choice(batch["text_pooled"], caption).float(), keep_caption),
             sizes=batch["sizes"].float(),
@@ -63,7 +65,7 @@ class DenoisingObjective:
             if self.image_dropout is None
             else [drop_embeddings(batch["image"].float(), keep_image)[:, None]],
         )
-        prediction = run_unet(denoiser, sample, timesteps, condition)
+        prediction = family.predict(denoiser, sample, timesteps, condition)
         target = self.process.compute_target(clean, noise, timesteps)
         error = (prediction.float() - target).square().flatten(1).mean(dim=1)
         return (self.process.compute_weights(timesteps) * error).mean(), {"mse": error.mean()}

@@ -6,15 +6,18 @@ N: latents in a pass, C: latent channels, h and w: latent size. S and E: sets an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import SchedulerMixin
 
+from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents
-from canvas.denoiser.unet import UNetCondition, build_inpaint_input, cache_projections, run_unet
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
@@ -53,7 +56,7 @@ def sample_noise(shape: Sequence[int], seeds: Sequence[int], device: torch.devic
 class LatentSampler:
     """The way from noise to raw latents, for one request or many."""
 
-    unet: UNet2DConditionModel
+    denoiser: Denoiser
     scheduler: SchedulerMixin
     scale: LatentScale
     steps: int  # of the scheduler
@@ -80,10 +83,10 @@ class LatentSampler:
         """
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
         with (
-            eval_mode(self.unet),
-            cast_parameters(dtype, self.unet),
-            apply_style(self.unet, condition.image_scales),
-            cache_projections(self.unet),
+            eval_mode(self.denoiser),
+            cast_parameters(dtype, self.denoiser),
+            apply_style(self.denoiser, condition.image_scales),
+            cache_projections(self.denoiser),
         ):
             latents = self._denoise(noise, condition, on_step, selectors or {})
         return self.scale.denormalize(latents)
@@ -95,10 +98,10 @@ class LatentSampler:
         on_step: OnStep | None,
         selectors: Mapping[int, LatentSelector],
     ) -> torch.Tensor:
-        scheduler, dtype = self.scheduler, self.unet.dtype
+        scheduler, dtype, family = self.scheduler, self.denoiser.dtype, get_family(self.denoiser)
         scheduler.set_timesteps(self.steps, device=noise.device)
         guided_steps = round(self.guidance_stop * len(scheduler.timesteps)) if self.guidance_scale != 1 else 0
-        unet_condition = _build_unet_condition(self.unet, condition, noise, is_guided=guided_steps > 0)
+        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=guided_steps > 0)
         hole, masked = (
             None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
             for part in (condition.hole, condition.masked_latents)
@@ -107,14 +110,14 @@ class LatentSampler:
         for step, timestep in enumerate(scheduler.timesteps):
             is_guided = step < guided_steps
             if 0 < step == guided_steps:
-                unet_condition = unet_condition.select_rows(slice(len(latents), None))
+                network_condition = network_condition.select_rows(slice(len(latents), None))
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
             if hole is not None:
                 assert masked is not None
-                inputs = build_inpaint_input(inputs, hole, masked)
+                inputs = family.build_inpaint_input(inputs, hole, masked)
             inputs = torch.cat([inputs, inputs]) if is_guided else inputs
-            prediction = run_unet(self.unet, inputs.to(dtype), timestep, unet_condition).to(latents)
+            prediction = family.predict(self.denoiser, inputs.to(dtype), timestep, network_condition).to(latents)
             if is_guided:
                 unconditional, conditional = prediction.chunk(2)
                 prediction = apply_guidance(unconditional, conditional, self.guidance_scale, self.guidance_rescale)
@@ -125,7 +128,7 @@ class LatentSampler:
                 latents = on_step(step, timestep, latents)
             if selector is not None and clean is not None:
                 rows = torch.tensor(list(selector(clean)), device=latents.device)
-                unet_condition = unet_condition.select_rows(
+                network_condition = network_condition.select_rows(
                     torch.cat([rows, rows + len(latents)]) if is_guided else rows
                 )
                 latents = latents[rows]
@@ -133,19 +136,19 @@ class LatentSampler:
         return latents
 
 
-def _build_unet_condition(
-    unet: UNet2DConditionModel, condition: Condition, noise: torch.Tensor, *, is_guided: bool
-) -> UNetCondition:
+def _build_network_condition(
+    denoiser: Denoiser, condition: Condition, noise: torch.Tensor, *, is_guided: bool
+) -> DenoiserCondition:
     """Build the condition of all N; with guidance of 2N, the unconditional ones first, whose image is zeros, as a
     dropped one in training."""
 
     def expand(values: torch.Tensor) -> torch.Tensor:
-        return values.to(noise.device, unet.dtype).expand(len(noise), *values.shape[1:])
+        return values.to(noise.device, denoiser.dtype).expand(len(noise), *values.shape[1:])
 
     states, pooled, sizes = expand(condition.states), expand(condition.pooled), expand(condition.sizes)
     image = None
-    if has_image_prompt(unet):
-        no_image = states.new_zeros(1, 1, get_embedding_width(unet))
+    if has_image_prompt(denoiser):
+        no_image = states.new_zeros(1, 1, get_embedding_width(denoiser))
         image = expand(no_image if condition.image_embeddings is None else condition.image_embeddings)
     if is_guided:
         negative_states, negative_pooled = condition.negative_states, condition.negative_pooled
@@ -156,4 +159,37 @@ def _build_unet_condition(
         )
         image = None if image is None else torch.cat([torch.zeros_like(image), image])
     images = None if image is None else list(image.chunk(image.shape[1], dim=1))
-    return UNetCondition(states=states, pooled=pooled, sizes=sizes, images=images)
+    return DenoiserCondition(states=states, pooled=pooled, sizes=sizes, images=images)
+
+
+class CachedProjection:
+    """A projection that remembers its last input, a tensor or a list of tensors, and output. Inputs are compared by
+    identity: states that change between steps are projected anew, and a list must not be changed in place."""
+
+    def __init__(self, project: Callable[..., Any]) -> None:
+        self.project = project
+        self.states: object = None
+        self.output: Any = None
+
+    def __call__(self, states: object, *args: Any, **kwargs: Any) -> Any:
+        if self.output is None or states is not self.states:
+            self.states, self.output = states, self.project(states, *args, **kwargs)
+        return self.output
+
+
+@contextmanager
+def cache_projections(denoiser: Denoiser) -> Iterator[None]:
+    """Within the context the denoiser projects its text states and image embeddings once, whatever its attention
+    processors and LoRA are. For inference only: with gradients the graph of the first step would be kept."""
+    names = get_family(denoiser).projection_names
+    layers = [layer for name, layer in denoiser.named_modules() if names.search(name)]
+    before = [layer.__dict__.get("forward") for layer in layers]  # there if an offloading hook put it there
+    for layer in layers:
+        layer.forward = CachedProjection(layer.forward)  # an attribute of the instance, before the class's method
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward

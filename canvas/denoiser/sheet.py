@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import SchedulerMixin
 from PIL import Image
 
 from canvas.denoiser.batch import MaskKind, read_batch
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler
 from canvas.denoiser.spec import SheetSpec
 from canvas.pins.images import draw_contact_sheet, encode_png, tensor_to_bytes
@@ -44,7 +45,7 @@ class SampleSheet:
         self.spec = spec
 
     @torch.no_grad()
-    def draw(self, denoiser: UNet2DConditionModel) -> Image.Image:
+    def draw(self, denoiser: Denoiser) -> Image.Image:
         """Return the sheet with samples of `denoiser`, to whose device the autoencoder moves."""
         vae, scale, batch = self.vae.to(denoiser.device), get_latent_scale(self.vae), self.batch
         original = batch["moments"].float().chunk(2, dim=1)[0]
@@ -58,7 +59,7 @@ class SampleSheet:
             image_embeddings=batch["image"][:, None].float() if "image" in batch else None,
         )
         sampler = LatentSampler(
-            unet=denoiser,
+            denoiser=denoiser,
             scheduler=self.scheduler,
             scale=scale,
             steps=self.spec.steps,
@@ -76,6 +77,6 @@ class SampleSheet:
             labels += [label] * len(raw)
         return draw_contact_sheet(images, labels, columns=len(original), cell=128)
 
-    def draw_png(self, denoiser: UNet2DConditionModel) -> bytes:
+    def draw_png(self, denoiser: Denoiser) -> bytes:
         """Return the sheet as PNG."""
         return encode_png(self.draw(denoiser))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from canvas.denoiser.batch import DenoiserBatch, MaskKind, build_batches, read_batch
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.lora import fold_lora_weights
 from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
@@ -96,7 +96,7 @@ class DenoiserTrainer:
 
     def train(
         self,
-        denoiser: UNet2DConditionModel,
+        denoiser: Denoiser,
         work: Path,
         log: TrainingLog,
         *,
@@ -106,7 +106,7 @@ class DenoiserTrainer:
         loss. A killed run goes on from `work`. `fold_loras`: as `canvas.denoiser.lora.fold_lora_weights` says."""
         batches = build_batches(self.rows, self.train_rows, self.masks, self.spec.batch_size, self.spec.seed)
 
-        def log_sheet(model: UNet2DConditionModel, step: int) -> None:
+        def log_sheet(model: Denoiser, step: int) -> None:
             log.image(f"samples-{step:06d}", self.sheet.draw_png(model))
 
         with join_world(self.spec.parallel) as world:

@@ -11,10 +11,10 @@ from canvas.clip.model import TextTower, load_clip
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
+from canvas.denoiser.loading import load_denoiser
 from canvas.denoiser.lora import STYLE_LORA, load_lora, set_style_lora
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import RecommendedSampling
-from canvas.denoiser.unet import load_denoiser
 from canvas.hub import read_sources
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins.frames import FrameSpec
@@ -45,21 +45,21 @@ def assemble_pipeline(
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, and as the parts' loaders do.
     """
-    unet = load_denoiser(folders["inpaint"])
+    denoiser = load_denoiser(folders["inpaint"])
     for name in ("backdrop", "engaged"):
         if lora := folders.get(f"{name}_lora"):
-            load_lora(unet, lora, name)
+            load_lora(denoiser, lora, name)
     adapter, decoder = folders.get("ip_adapter"), folders.get("decoder")
     if adapter and (adapter / "lora").is_dir():
-        load_lora(unet, adapter / "lora", STYLE_LORA)
-    set_style_lora(unet, None)
+        load_lora(denoiser, adapter / "lora", STYLE_LORA)
+    set_style_lora(denoiser, None)
     if adapter:
-        load_image_prompt(unet, adapter)
+        load_image_prompt(denoiser, adapter)
     image_prompt = AdapterConfig.load(adapter) if adapter else None
     second = load_clip(folders["clip"] / "second")
     segmenter = load_segmenter(folders["segmenter"])
     pipeline = CanvasPipeline(
-        unet=unet.eval(),
+        unet=denoiser.eval(),
         vae=load_vae(folders["vae"]).eval(),
         text_encoder=TextTower.from_clip(load_clip(folders["clip"] / "first"), text.first),
         text_encoder_2=TextTower.from_clip(second, text.second),

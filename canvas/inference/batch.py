@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import SchedulerMixin
 from tqdm import tqdm
 
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
@@ -21,7 +22,7 @@ from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.vae.model import get_latent_scale
 
-TextToImage = tuple[UNet2DConditionModel, SchedulerMixin]
+TextToImage = tuple[Denoiser, SchedulerMixin]
 """A denoiser that knows nothing of the product, and its scheduler. The product is put on the image that it generates,
 decoded by the autoencoder's own decoder."""
 
@@ -78,11 +79,11 @@ def iterate_images(
 
     `text_to_image` None: the pipeline's denoiser and decoder.
     """
-    unet, scheduler = text_to_image or (pipeline.unet, pipeline.get_scheduler())
+    denoiser, scheduler = text_to_image or (pipeline.denoiser, pipeline.get_scheduler())
     decoder = None if text_to_image is not None else pipeline.decoder
     device = pipeline.device  # diffusers looks through all parts for it
     sampler = LatentSampler(
-        unet=unet,
+        denoiser=denoiser,
         scheduler=scheduler,
         scale=get_latent_scale(pipeline.vae),
         steps=sampling.steps,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from canvas.clip.model import encode_prompts
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import Condition
 from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, compute_frame, frame_product
 from canvas.masks.composite import compute_hole, mask_images
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 def frame_for_pipeline(pipeline: CanvasPipeline, product: Product) -> FramedProduct:
     """Return `product`, on the CPU, in the frame in which the pipeline's denoiser works on it."""
     cell = get_scale_factor(pipeline.vae)
-    side = int(pipeline.unet.config["sample_size"]) * cell
-    frame = compute_frame(*product.size, side=side, multiple=cell, max_aspect=pipeline.config["max_aspect"])
+    side, patch = int(pipeline.denoiser.config["sample_size"]) * cell, get_family(pipeline.denoiser).patch
+    frame = compute_frame(*product.size, side=side, multiple=cell * patch, max_aspect=pipeline.config["max_aspect"])
     return frame_product(product, frame)
 
 

@@ -20,12 +20,13 @@ from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
-from canvas.denoiser.unet import count_inpaint_channels
 from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
 from canvas.inference.product import Frame, Product, build_product
 from canvas.inference.style import StylePrompt
@@ -106,10 +107,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         sources: dict[str, dict[str, str]] | None = None,
     ) -> None:
         super().__init__()
-        if unet.config["in_channels"] != count_inpaint_channels(vae.config["latent_channels"]):
+        needed = get_family(unet).count_inpaint_channels(vae.config["latent_channels"])
+        if unet.config["in_channels"] != needed:
             raise ValueError(
                 f"the denoiser has {unet.config['in_channels']} input channels, inpainting latents of "
-                f"{vae.config['latent_channels']} needs {count_inpaint_channels(vae.config['latent_channels'])}"
+                f"{vae.config['latent_channels']} needs {needed}"
             )
         self.register_modules(
             unet=unet,
@@ -137,6 +139,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         )
         if has_image_prompt(unet):
             set_scale(unet, 0.0)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network, whatever its family calls it."""
+        return self.unet
 
     @property
     def towers(self) -> tuple[TextTower, TextTower]:
@@ -226,7 +233,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             return decode_composites(self, latents, features, framed.frame, [cutout] * len(latents))
 
         sampler = LatentSampler(
-            unet=self.unet,
+            denoiser=self.denoiser,
             scheduler=self.get_scheduler(scheduler),
             scale=get_latent_scale(self.vae),
             steps=steps,
@@ -272,20 +279,24 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
 
     def merge_lora(self) -> None:
         """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""
-        merge_lora(self.unet)
+        merge_lora(self.denoiser)
 
     def set_precision(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; latents and all other parts stay as they are."""
         if (dtype := choose_autocast_dtype(self.device, precision)) is not None:
-            torch.nn.Module.to(self.unet, dtype)  # ModelMixin.to warns at every cast, even where no module must stay
+            torch.nn.Module.to(
+                self.denoiser, dtype
+            )  # ModelMixin.to warns at every cast, even where no module must stay
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""
         directory = Path(save_directory)
         layers = tuple(self.config["style_layers"] or ())
-        detach_adapters(self.unet, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers))
+        detach_adapters(
+            self.denoiser, directory, AdapterConfig(source=self.config["image_source"], style_layers=layers)
+        )
         super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
-        attach_adapters(self.unet, directory)
+        attach_adapters(self.denoiser, directory)
 
     @classmethod
     def from_pretrained(
@@ -308,7 +319,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 "--trust-remote-code, or trust_remote_code=True in Python"
             )
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
-        attach_adapters(pipeline.unet, Path(directory))
+        attach_adapters(pipeline.denoiser, Path(directory))
         return pipeline
 
     @classmethod

@@ -97,8 +97,8 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         ValueError: A part cannot be fetched, is no safetensors, or does not fit the others.
     """
     from canvas.clip.public_towers import load_text_tower
+    from canvas.denoiser.loading import load_denoiser
     from canvas.denoiser.schedulers import load_scheduler
-    from canvas.denoiser.unet import load_denoiser
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_public_segmenter
     from canvas.vae.model import load_vae

@@ -183,7 +183,7 @@ def count_denoiser_calls(pipeline: CanvasPipeline, cost: SelectionCost) -> Itera
     def count(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         cost.denoiser_calls += len(arguments[0])
 
-    hook = pipeline.unet.register_forward_pre_hook(count)
+    hook = pipeline.denoiser.register_forward_pre_hook(count)
     try:
         yield
     finally:

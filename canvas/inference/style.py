@@ -117,7 +117,7 @@ def build_style_prompt(
         wanted = dict.fromkeys(pipeline.config["style_layers"], 1.0)
     elif isinstance(layers, Mapping):
         wanted = layers
-    factors = resolve_layer_scales(pipeline.unet, wanted)
+    factors = resolve_layer_scales(pipeline.denoiser, wanted)
     for name, factor in factors.items():
         if not 0 <= factor <= MAX_STRENGTH:
             raise ValueError(f"the style's factor {name}={factor:g} must be from 0 to {MAX_STRENGTH:g}")
@@ -132,7 +132,7 @@ def check_image_count(images: int) -> None:
 
 
 def _check_adapter(pipeline: CanvasPipeline) -> None:
-    if not has_image_prompt(pipeline.unet):
+    if not has_image_prompt(pipeline.denoiser):
         raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
 
 

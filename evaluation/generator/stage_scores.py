@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from canvas.denoiser.loading import is_inpaint_denoiser, load_denoiser
 from canvas.denoiser.lora import fuse_loras, list_lora_names
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
-from canvas.denoiser.unet import has_inpaint_channels, load_denoiser
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
@@ -40,9 +39,9 @@ The last is the whole generator: nothing more is on without a style."""
 
 def list_stage_loras(pipeline: CanvasPipeline, base: Path) -> dict[str, tuple[str, ...] | None]:
     """Return STAGE_LORAS without the stages that left no LoRA in this generator, and without a base that inpaints."""
-    made = set(list_lora_names(pipeline.unet))
+    made = set(list_lora_names(pipeline.denoiser))
     stages = {name: loras for name, loras in STAGE_LORAS.items() if not loras or loras[-1] in made}
-    if has_inpaint_channels(UNet2DConditionModel.load_config(base / "unet")):
+    if is_inpaint_denoiser(base):
         del stages["base"]
     return {name: loras and tuple(lora for lora in loras if lora in made) for name, loras in stages.items()}
 
@@ -91,7 +90,7 @@ def score_stages(
     by_stage: dict[str, dict[str, float]] = {}
     for name, loras in list_stage_loras(pipeline, base).items():
         own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
-        with fuse_loras(pipeline.unet, loras or ()):
+        with fuse_loras(pipeline.denoiser, loras or ()):
             images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=own)
         views = stack_views([Image.fromarray(image) for image in images], side)
         features = extract_trunk_features(views)

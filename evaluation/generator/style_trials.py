@@ -122,7 +122,7 @@ def generate_trials(
     centre_pull: float,
 ) -> list[Pixels]:
     """Return the images of the plan's trials in their order; equal ones are generated once, styles embedded once."""
-    merge_lora(pipeline.unet)
+    merge_lora(pipeline.denoiser)
     distinct = {trial.image_key: trial for trial in plan.trials}
     products = [build_masked_product(subject.pin.image, subject.pin.mask) for subject in plan.subjects]
     embedded: dict[tuple[int, float], StylePrompt] = {}

@@ -97,8 +97,9 @@ def format_decoder(profile: Profile, models: Models, decoder: DecoderRun) -> Ite
 
 def plan_decoder_sampling(profile: Profile, models: Models, decoder: DecoderRun) -> list[durations.Row]:
     spec = profile.train_decoder
+    pins = spec.painted_pins, spec.scored_pins
     return durations.build_sampling_rows(
-        spec.sampling, spec.painted_pins, spec.scored_pins, models.inpaint, decoder.gpus
+        spec.sampling, *pins, models.inpaint, side=profile.latent_side, gpus=decoder.gpus
     )
 
 

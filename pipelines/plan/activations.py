@@ -17,7 +17,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from canvas.denoiser.unet import SIZE_IDS
+from canvas.denoiser.family import SIZE_IDS, Denoiser, DenoiserCondition
+from canvas.denoiser.loading import get_family
 
 TEXT_TOKENS = 77
 
@@ -121,17 +122,16 @@ def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
-def run_denoiser(denoiser: Any) -> torch.Tensor:
-    """Pass one image through a denoiser on the meta device, whatever its inputs of latents."""
-    config = denoiser.config
-    side = config["sample_size"]
-    pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]
+def run_denoiser(denoiser: Denoiser, side: int) -> torch.Tensor:
+    """Pass one image, whose latents have `side` cells on a side, through a denoiser on the meta device, whatever its
+    inputs of latents."""
+    family = get_family(denoiser)
+    sizes = family.get_input_sizes(denoiser.config)
     with torch.device("meta"):
-        prediction: torch.Tensor = denoiser(
-            torch.empty(1, config["in_channels"], side, side),
-            torch.empty(1),
-            torch.empty(1, TEXT_TOKENS, config["cross_attention_dim"]),
-            added_cond_kwargs={"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, SIZE_IDS)},
-            return_dict=False,
-        )[0]
-    return prediction
+        condition = DenoiserCondition(
+            states=torch.empty(1, TEXT_TOKENS, sizes.text),
+            pooled=torch.empty(1, sizes.pooled),
+            sizes=torch.empty(1, SIZE_IDS),
+            images=None,
+        )
+        return family.predict(denoiser, torch.empty(1, sizes.channels, side, side), torch.empty(1), condition)

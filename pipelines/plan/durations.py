@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.spec import SamplingSpec
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.shards.spec import EncodingSpec
@@ -42,10 +43,13 @@ def count_forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Calla
     return int(counter.get_total_flops())
 
 
-def build_sampling_rows(spec: SamplingSpec, learnt: int, scored: int, denoiser: nn.Module, gpus: int) -> list[Row]:
-    """Return the hours of generating the latents that the decoder learns on, and those that it is scored on."""
+def build_sampling_rows(
+    spec: SamplingSpec, learnt: int, scored: int, denoiser: Denoiser, *, side: int, gpus: int
+) -> list[Row]:
+    """Return the hours of generating the latents that the decoder learns on, and those that it is scored on;
+    `side`: their cells on a side."""
     guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
-    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser))
+    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser, side))
     hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
     passes = f"({learnt:,} + {scored:,} held out) x ({spec.steps} steps + {guided} guided) passes"
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
@@ -14,10 +15,12 @@ from canvas.clip.model import build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
-from canvas.denoiser.image_prompt import IMAGE_TOKENS
+from canvas.denoiser.family import Denoiser
+from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
+from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserTraining, HeldOutSpec, UNetSpec
-from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.denoiser.spec import DenoiserTraining, HeldOutSpec
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
 from canvas.reward.spec import RewardSpec
@@ -70,6 +73,11 @@ class Profile:
         """Precomputed masked latents of each pin."""
         return self.encode.random_masks + self.encode.product_masks
 
+    @property
+    def latent_side(self) -> int:
+        """Latent cells on a side of the square frame."""
+        return self.frames.side // self.vae.factor
+
     def resolve(self, stage: DenoiserTraining) -> TrainSpec | None:
         """Return how a stage trains a denoiser; None: it is skipped."""
         return stage.resolve(self.training, self.held_out) if stage.train else None
@@ -100,9 +108,9 @@ def compute_images_per_pass(stage: str, train: TrainSpec, gpus: int) -> int:
 class Models:
     """The networks of the system that its params describe, on the meta device."""
 
-    denoiser: nn.Module
-    inpaint: nn.Module
-    lora: nn.Module
+    denoiser: Denoiser
+    inpaint: Denoiser
+    lora: Denoiser
     vae: Vae
     decoder: ConditionalDecoder
     clips: tuple[Any, Any]
@@ -116,7 +124,7 @@ def build_models(profile: Profile) -> Models:
     width, pooled = compute_text_widths([first, second])
     size = {
         "latent_channels": vae.latent_channels,
-        "sample_size": profile.frames.side // vae.factor,
+        "sample_size": profile.latent_side,
         "text_width": width,
         "pooled_width": pooled,
     }
@@ -135,16 +143,11 @@ def build_models(profile: Profile) -> Models:
         )
 
 
-def count_image_prompt_parameters(denoiser: nn.Module, image_width: int) -> int:
-    """Return the number of parameters of the adapter that reads embeddings of so many numbers.
-
-    They are the projection to tokens and their norm, keys and values of each cross-attention layer.
-    """
-    layers = [module for name, module in denoiser.named_modules() if name.endswith("attn2")]
-    states = layers[0].to_k.in_features
-    return (
-        (image_width + 1) * IMAGE_TOKENS * states + 2 * states + sum(2 * states * layer.inner_dim for layer in layers)
-    )
+def count_image_prompt_parameters(denoiser: Denoiser, image_width: int) -> int:
+    """Return the number of parameters of the adapter that reads embeddings of so many numbers."""
+    with torch.device("meta"):
+        adapted = add_image_prompt(copy.deepcopy(denoiser), image_width)
+    return sum(parameter.numel() for parameter in get_image_prompt_state(adapted).values())
 
 
 def count_trained_parameters(profile: Profile, models: Models) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canvas.clip.model import compute_text_widths
-from canvas.denoiser.unet import SIZE_IDS
+from canvas.denoiser.family import SIZE_IDS
 from canvas.train.checkpoint import MAX_CHECKPOINTS
 from canvas.train.spec import TrainSpec
 from lifecycle.declare.stage import Machine, Stage

@@ -15,7 +15,7 @@ from torch import nn
 
 from canvas.clip.model import build_clip, load_clip, save_clip
 from canvas.clip.spec import TextSpec
-from canvas.denoiser.unet import load_denoiser
+from canvas.denoiser.loading import load_denoiser
 from canvas.hub import LICENCE_UNKNOWN, SOURCE_FILE, _download, fetch_snapshot, link_model, read_sources, record_source
 from canvas.vae.model import load_vae
 from lifecycle.declare.params import load_sections, read_section

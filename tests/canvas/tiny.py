@@ -16,9 +16,9 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
-from canvas.denoiser.spec import UNetSpec
-from canvas.denoiser.unet import build_denoiser
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.vae.model import LatentScale
 
 TEXT_WIDTH, POOLED_WIDTH = 64, 32
@@ -76,7 +76,7 @@ def sample_latents(
     """Latents by the sampler, on the scale that the denoiser knows."""
     channels = noise.shape[1]
     scale = LatentScale(torch.zeros(channels), torch.ones(channels), 1.0)
-    sampler = LatentSampler(unet=unet, scheduler=scheduler, scale=scale, **settings)
+    sampler = LatentSampler(denoiser=unet, scheduler=scheduler, scale=scale, **settings)
     return sampler.sample(noise, condition, selectors=selectors)
 
 

@@ -20,8 +20,8 @@ from canvas.denoiser.image_prompt import (
     remove_image_prompt,
     set_scale,
 )
+from canvas.denoiser.loading import load_denoiser
 from canvas.denoiser.lora import STYLE_LORA, list_lora_names, load_lora, merge_lora, set_style_lora
-from canvas.denoiser.unet import load_denoiser
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
 from canvas.styles.table import read_styles
@@ -346,7 +346,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
             {"caption_dropout": 0.9, "image_dropout": {"image": 0.1, "both": 0.0}},
             "below 1 together",
         ),
-        ("train_ip_adapter", {"style_layers": ["up_blocks.5"]}, "no cross-attention layer is called up_blocks.5"),
+        ("train_ip_adapter", {"style_layers": ["up_blocks.5"]}, "no image layer is called up_blocks.5"),
         ("train_ip_adapter", {"source": "dino"}, "source"),
         ("evaluate_style", {"strengths": [0.0]}, "strengths' is 0.0: it must be above 0"),
         ("evaluate_style", {"strengths": [1.0, 4.5]}, "strengths' is 4.5: it must be at most 4"),

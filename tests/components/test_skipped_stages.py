@@ -16,7 +16,7 @@ from PIL import Image
 
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.lora import list_lora_names
-from canvas.denoiser.unet import build_unet_config
+from canvas.denoiser.unet.model import build_unet_config
 from canvas.hub import SOURCE_FILE
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables

@@ -8,8 +8,9 @@ from PIL import Image
 from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.training import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
-from canvas.denoiser.spec import UNetSpec
-from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.denoiser.loading import build_denoiser
+from canvas.denoiser.unet.model import add_inpaint_channels
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.masks.composite import compute_hole
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.shards.rows import ShardRows, has_product

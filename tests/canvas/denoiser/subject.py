@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 
 from canvas.denoiser.lora import add_lora
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.unet import add_inpaint_channels
+from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.train.data import TensorBatches
 from canvas.train.ema import load_best
 from canvas.train.loop import fit

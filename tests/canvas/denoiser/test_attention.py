@@ -5,8 +5,7 @@ import torch
 from canvas.denoiser.image_prompt import get_embedding_width, resolve_layer_scales, use_image_prompts
 from canvas.denoiser.lora import add_lora
 from canvas.denoiser.process import build_training_scheduler
-from canvas.denoiser.sampling import Condition
-from canvas.denoiser.unet import cache_projections
+from canvas.denoiser.sampling import Condition, cache_projections
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_image_prompt import moved
 from tests.canvas.denoiser.test_process import FLOW

@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser.lora import load_lora
-from canvas.denoiser.unet import add_inpaint_channels
+from canvas.denoiser.unet.model import add_inpaint_channels
 from tests.canvas import tiny
 from tests.canvas.denoiser.subject import LORA, trained
 from tests.canvas.train.two_ranks import run_in_two_ranks

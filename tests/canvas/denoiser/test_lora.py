@@ -17,7 +17,7 @@ from canvas.denoiser.lora import (
 )
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition
-from canvas.denoiser.unet import add_inpaint_channels, build_inpaint_input
+from canvas.denoiser.unet.model import add_inpaint_channels, build_inpaint_input
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import EPS, FLOW
 

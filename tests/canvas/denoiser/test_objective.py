@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from canvas.denoiser.objective import (
@@ -11,7 +12,7 @@ from canvas.denoiser.objective import (
     select_choice,
 )
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
-from canvas.denoiser.unet import add_inpaint_channels
+from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.masks.composite import compute_hole, mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.train.draws import Draws
@@ -35,11 +36,11 @@ def _batch(samples: int = 2) -> dict[str, torch.Tensor | list[str]]:
     }
 
 
-class Spy(nn.Module):
-    """Records what a denoiser is asked and answers with `answer(sample, times)`."""
+class Spy(UNet2DConditionModel):
+    """Records what a UNet is asked and answers with `answer(sample, times)`."""
 
     def __init__(self, answer) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.answer = answer
 
     def forward(self, sample, times, *, encoder_hidden_states, added_cond_kwargs, return_dict):

@@ -12,9 +12,10 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower, build_clip
 from canvas.decoder.model import ConditionalDecoder
+from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.spec import SamplingSpec
-from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.uve.model import UveModel, build_uve
 from canvas.uve.spec import UveSpec

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from canvas.denoiser.unet import build_denoiser
+from canvas.denoiser.loading import build_denoiser
 from canvas.inference.batch import Request, encode_requests, group_into_passes, iterate_images
 from canvas.inference.product import build_product
 from tests.canvas import tiny

@@ -11,12 +11,13 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from canvas.denoiser import sheet
+from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sheet import SampleSheet
 from canvas.denoiser.spec import HeldOutSpec, SheetSpec
 from canvas.denoiser.training import compute_held_out_loss, read_held_out
-from canvas.denoiser.unet import add_inpaint_channels, build_denoiser
+from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product

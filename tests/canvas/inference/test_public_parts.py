@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from canvas.__main__ import main
 from canvas.clip.public_towers import load_text_tower
 from canvas.denoiser.sampling import LatentSampler, sample_noise
-from canvas.denoiser.unet import add_inpaint_channels
+from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
@@ -128,7 +128,7 @@ def test_same_image_as_stock_inpainting(repository: Path, pipeline: CanvasPipeli
     ).images
 
     sampler = LatentSampler(
-        unet=pipeline.unet,
+        denoiser=pipeline.unet,
         scheduler=pipeline.get_scheduler(),
         scale=get_latent_scale(pipeline.vae),
         steps=3,

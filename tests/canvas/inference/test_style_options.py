@@ -99,7 +99,7 @@ def test_images_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
         (("--style", "style1.png", "--style-layers", "some"), "'some' is not understood: say all, style, or LAYER=F"),
         (
             ("--style", "style1.png", "--style-layers", "up_blocks.5=1"),
-            "no cross-attention layer is called up_blocks.5",
+            "no image layer is called up_blocks.5",
         ),
     ],
 )

@@ -56,8 +56,8 @@ def test_captions_formats_and_gpus_count(xl, small):
 
 def test_sampling_takes_two_passes_a_guided_step(xl, unet):
     spec = xl.train_decoder.sampling
-    rows = {name: value for name, value, _ in build_sampling_rows(spec, 20_000, 2_000, unet, gpus=8)}
-    expected = 22_000 * 60 * count_forward_flops(unet, call=partial(run_denoiser, unet)) / 100e12 / 3600
+    rows = {name: value for name, value, _ in build_sampling_rows(spec, 20_000, 2_000, unet, side=8, gpus=8)}
+    expected = 22_000 * 60 * count_forward_flops(unet, call=partial(run_denoiser, unet, 8)) / 100e12 / 3600
     assert rows["all images"] == f"{expected:,.1f} GPU hours"
 
 

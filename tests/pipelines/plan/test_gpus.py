@@ -51,7 +51,7 @@ VAE = VaeSpec(
 
 
 def measure(denoiser: nn.Module) -> Activations:
-    return measure_activations(denoiser, partial(run_denoiser, denoiser))
+    return measure_activations(denoiser, partial(run_denoiser, denoiser, denoiser.config["sample_size"]))
 
 
 def decoder_training(judged: bool) -> DecoderTraining:

@@ -7,14 +7,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from canvas.denoiser.unet import (
-    UNetSpec,
-    add_inpaint_channels,
-    build_denoiser,
-    build_inpaint_input,
-    build_unet_config,
-    load_denoiser,
-)
+from canvas.denoiser.loading import build_denoiser, load_denoiser
+from canvas.denoiser.unet.model import add_inpaint_channels, build_inpaint_input, build_unet_config
+from canvas.denoiser.unet.spec import UNetSpec
 from tests.canvas import tiny
 
 SIZES = {"latent_channels": 4, "sample_size": 8, "text_width": tiny.TEXT_WIDTH, "pooled_width": tiny.POOLED_WIDTH}

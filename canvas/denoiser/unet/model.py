@@ -6,48 +6,20 @@ inpainting pipelines; *hole* is 1 where the denoiser generates, so it is 1 - mas
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from canvas.denoiser.spec import UNetSpec
-from canvas.hub import fetch_snapshot
-from canvas.loading import load_safetensors
-
-SIZE_IDS = 6
-"""Numbers of SDXL's added conditioning: original (h, w), crop (top, left), target (h, w)."""
-
-PROJECTION_NAMES = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
-"""Ends of the names of those UNet layers whose input is the text states or the image prompt alone."""
+from canvas.denoiser.family import SIZE_IDS, DenoiserCondition
+from canvas.denoiser.unet.spec import UNetSpec
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UNetCondition:
-    """What the UNet reads beside N noisy latents and their timestep."""
-
-    states: torch.Tensor  # (N, L, D)
-    pooled: torch.Tensor  # (N, P)
-    sizes: torch.Tensor  # (N, 6)
-    images: list[torch.Tensor] | None  # image embeddings, (N, 1, E) a set; None: a UNet without image prompts
-
-    def select_rows(self, rows: torch.Tensor | slice) -> UNetCondition:
-        """Return the condition of some of the N."""
-        return UNetCondition(
-            states=self.states[rows],
-            pooled=self.pooled[rows],
-            sizes=self.sizes[rows],
-            images=None if self.images is None else [image[rows] for image in self.images],
-        )
-
-
-def run_unet(unet: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: UNetCondition) -> torch.Tensor:
+def run_unet(
+    unet: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: DenoiserCondition
+) -> torch.Tensor:
     """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels."""
     added = {"text_embeds": condition.pooled, "time_ids": condition.sizes}
     images = {} if condition.images is None else {"image_embeds": condition.images}
@@ -93,35 +65,6 @@ def build_unet_config(
     }
 
 
-def build_denoiser(spec: UNetSpec, **sizes: int) -> UNet2DConditionModel:
-    """Build a text-to-image denoiser of `sizes`, as `build_unet_config` takes them, random or from `spec.init_from`.
-    Raises ValueError if the public weights are of another architecture: the spec's values would be ignored."""
-    config = build_unet_config(spec, **sizes)
-    if spec.init_from is None:
-        return UNet2DConditionModel(**config)
-    unet = load_denoiser(spec.init_from)
-    check_architecture(unet.config, config, spec.init_from)
-    if has_inpaint_channels(unet.config):
-        raise ValueError(
-            f"{spec.init_from!r} has {unet.config['in_channels']} input channels, those of inpainting: set "
-            "train_base.train to null, train_inpaint trains it further"
-        )
-    return unet
-
-
-def load_denoiser(source: str | Path) -> UNet2DConditionModel:
-    """Load the UNet in a directory or hub repository of diffusers: the model, or a pipeline with a `unet` folder."""
-    return load_safetensors(UNet2DConditionModel, fetch_unet(source))
-
-
-def fetch_unet(source: str | Path) -> Path:
-    """Return the directory of the UNet in a directory or hub repository; ValueError if it holds none."""
-    folder = fetch_snapshot(str(source), subfolder="unet").folder
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{source} holds no config.json: name a UNet of diffusers, or a pipeline with one in unet/")
-    return folder
-
-
 def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
     """Raise ValueError if a UNet's config is another than the params say; it may have the inputs of inpainting."""
     for key, expected in config.items():
@@ -147,7 +90,7 @@ def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], sou
 
 
 def has_inpaint_channels(config: Mapping[str, Any]) -> bool:
-    """Whether the UNet of that config reads hole and masked latents, too."""
+    """Return whether the UNet of that config reads hole and masked latents, too."""
     return bool(config["in_channels"] == count_inpaint_channels(config["out_channels"]))
 
 
@@ -190,35 +133,3 @@ def build_inpaint_input(noisy: torch.Tensor, hole: torch.Tensor, masked: torch.T
     """Concatenate noisy (B, C, h, w), hole (B or 1, 1, h, w) and masked latents (B or 1, C, h, w) for the UNet."""
     size = noisy.shape[0]
     return torch.cat([noisy, hole.expand(size, -1, -1, -1), masked.expand(size, -1, -1, -1)], dim=1)
-
-
-class CachedProjection:
-    """A projection that remembers its last input, a tensor or a list of tensors, and output. Inputs are compared by
-    identity: states that change between steps are projected anew, and a list must not be changed in place."""
-
-    def __init__(self, project: Callable[..., Any]) -> None:
-        self.project = project
-        self.states: object = None
-        self.output: Any = None
-
-    def __call__(self, states: object, *args: Any, **kwargs: Any) -> Any:
-        if self.output is None or states is not self.states:
-            self.states, self.output = states, self.project(states, *args, **kwargs)
-        return self.output
-
-
-@contextmanager
-def cache_projections(unet: nn.Module) -> Iterator[None]:
-    """Within the context the UNet projects its text states and image embeddings once, whatever its attention
-    processors and LoRA are. For inference only: with gradients the graph of the first step would be kept."""
-    layers = [layer for name, layer in unet.named_modules() if PROJECTION_NAMES.search(name)]
-    before = [layer.__dict__.get("forward") for layer in layers]  # there if an offloading hook put it there
-    for layer in layers:
-        layer.forward = CachedProjection(layer.forward)  # an attribute of the instance, before the class's method
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward

@@ -1,0 +1,134 @@
+"""What a kind of network tells of itself, so that everything else about denoisers is written once.
+
+A family is a folder beside this file with one object that has these members; `canvas.denoiser.loading` lists them all.
+Models of a family are diffusers' own classes, so what is trained here loads in stock pipelines.
+
+N: latents in a pass, C: latent channels, h and w: latent size. L and D: length and width of the text states, P: width
+of the pooled text, E: of an image embedding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from diffusers import ModelMixin
+from torch import nn
+
+Denoiser: TypeAlias = ModelMixin
+"""A network of one of the families."""
+
+SIZE_IDS = 6
+"""Numbers of SDXL's added conditioning: original (h, w), crop (top, left), target (h, w)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserCondition:
+    """What the network reads beside N noisy latents and their timestep."""
+
+    states: torch.Tensor  # (N, L, D)
+    pooled: torch.Tensor  # (N, P)
+    sizes: torch.Tensor  # (N, SIZE_IDS)
+    images: list[torch.Tensor] | None  # image embeddings, (N, 1, E) a set; None: a network without image prompts
+
+    def select_rows(self, rows: torch.Tensor | slice) -> DenoiserCondition:
+        """Return the condition of some of the N."""
+        return DenoiserCondition(
+            states=self.states[rows],
+            pooled=self.pooled[rows],
+            sizes=self.sizes[rows],
+            images=None if self.images is None else [image[rows] for image in self.images],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSizes:
+    """Widths of what a network reads."""
+
+    channels: int  # of latents and what inpainting adds to them
+    text: int  # D
+    pooled: int  # P
+
+
+class DenoiserFamily(Protocol):
+    """One kind of network: how it is built, what it reads, and where its adapters go."""
+
+    spec_class: type[Any]  # params dataclass of its widths and depths
+    model_class: type[Any]  # of diffusers
+    component: str  # its folder in a stage's output, and its name in stock pipelines
+    patch: int  # latent cells on a side that the network reads as one: sides of latents are multiples
+    projection_names: re.Pattern[str]  # ends of the names of layers that read the text states or image prompts alone
+    plain_processor: type[Any]  # of an attention layer without image tokens
+    image_processor: type[nn.Module]  # with them
+
+    # network
+
+    def build_config(
+        self, spec: Any, *, latent_channels: int, sample_size: int, text_width: int, pooled_width: int
+    ) -> dict[str, Any]:
+        """Return the diffusers config of a text-to-image network.
+
+        Args:
+            spec: Widths and depths, of `spec_class`.
+            latent_channels: C.
+            sample_size: Side of the latents in training.
+            text_width: D.
+            pooled_width: P.
+        """
+
+    def check_architecture(self, actual: Mapping[str, Any], config: Mapping[str, Any], source: str, /) -> None:
+        """Raise ValueError if the config of the network at `source` is another than the params say; it may have the
+        inputs of inpainting."""
+
+    def get_input_sizes(self, config: Mapping[str, Any]) -> InputSizes:
+        """Return the widths of what a network of that config reads."""
+
+    # inpainting
+
+    def has_inpaint_channels(self, config: Mapping[str, Any], /) -> bool:
+        """Return whether a network of that config reads hole and masked latents, too."""
+
+    def count_inpaint_channels(self, latent_channels: int) -> int:
+        """Return `in_channels` of an inpainting network's config."""
+
+    def add_inpaint_channels(self, model: Denoiser, /) -> Denoiser:
+        """Give a text-to-image network the inputs of inpainting, in place, their weights zero; returns it. Raises
+        ValueError if it has other inputs than latents."""
+
+    def build_inpaint_input(self, noisy: torch.Tensor, hole: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Concatenate noisy latents (N, C, h, w) with hole and masked latents, of N or 1, along the channels."""
+
+    def predict(
+        self, model: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: DenoiserCondition, /
+    ) -> torch.Tensor:
+        """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels."""
+
+    # adapters
+
+    def has_image_layer(self, layer: str) -> bool:
+        """Return whether the attention layer of that name attends to image tokens where there are some."""
+
+    def build_image_processor(self, model: Denoiser, layer: str) -> nn.Module:
+        """Return a new `image_processor` for a layer."""
+
+    def attach_projection(self, model: Denoiser, projection: nn.Module | None) -> None:
+        """Let the network read image embeddings through `projection`; None: no more."""
+
+    def get_image_number(self, place: int) -> int:
+        """Return the number in an adapter's file of the image layer at `place` among them."""
+
+    def get_text_projection(self, model: Denoiser, layer: str, kind: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weight and bias with which a layer makes its keys ("k") or values ("v") of text states."""
+
+    def get_block(self, layer: str) -> str:
+        """Return the name of the block that an attention layer is in: the least part that styles are switched by."""
+
+    def save_lora(self, directory: Path, weights: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+        """Write a LoRA's weights and peft config as stock pipelines load them."""
+
+    def load_lora(self, model: Denoiser, directory: Path, file: str, name: str) -> None:
+        """Add the LoRA in a file that `save_lora` or stock diffusers wrote."""

@@ -1,0 +1,1 @@
+"""SDXL's UNet as a family of denoisers."""
