@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -30,6 +29,10 @@ SEED_RANGE = range(-(2**63), 2**64)
 """Seeds that torch's generators take."""
 MAX_COUNTS = {"candidates": 1000, "steps": 1000}
 """More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 timesteps."""
+
+
+MAX_PIXEL_BYTES = 8
+"""Of the longest that formats know: 16 bits in each of four channels."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +60,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     _check_numbers(options)
-    limits = replace(DEFAULT_LIMITS, max_pixels=options.max_pixels)
+    # A file of one's own may be as long as its pixels ask for.
+    limits = ImageLimits(
+        max_bytes=DEFAULT_LIMITS.max_bytes + MAX_PIXEL_BYTES * options.max_pixels, max_pixels=options.max_pixels
+    )
     decoded = read_image_file(options.product, limits)
     product = decoded.image
     check_format(f"--format {options.format}", options.format, product.size)
@@ -123,6 +129,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
     """Raise ValueError for numbers that would generate nothing or without end, or that torch refuses."""
     if options.guidance is not None and not math.isfinite(options.guidance):
         raise ValueError(f"--guidance is {options.guidance}: give a finite number")
+    if options.max_pixels < 1:
+        raise ValueError(f"--max-pixels is {options.max_pixels}: give 1 or more")
     for name, most in MAX_COUNTS.items():
         if (value := getattr(options, name) or 0) > most:
             raise ValueError(f"--{name} is {value}: give {most} at most")

@@ -258,11 +258,7 @@ def _lift_bomb_limit(pixels: int) -> None:
 def _is_complete(container: Container, image: Image.Image) -> bool:
     """Return whether the coded data of a JPEG gives every pixel of `image`: more data behind it changes none."""
     filled = _open_pixels(container, fill_scans(container.data, b"\xa6\x13" * 32))
-    return not any(high for _, high in _get_extrema(ImageChops.difference(image, filled)))
-
-
-def _get_extrema(image: Image.Image) -> list[tuple[float, float]]:
-    return [image.getextrema()] if len(image.getbands()) == 1 else list(image.getextrema())
+    return ImageChops.difference(image, filled).getbbox() is None
 
 
 def _decode_keyed_png(container: Container, key: tuple[int, ...]) -> Image.Image:
@@ -272,7 +268,7 @@ def _decode_keyed_png(container: Container, key: tuple[int, ...]) -> Image.Image
         decoded = cv2.imdecode(np.frombuffer(container.data, np.uint8), cv2.IMREAD_UNCHANGED)
         if decoded is None:
             raise ValueError("its pixels cannot be decoded")
-        values = decoded[..., ::-1]
+        values: NDArray[np.uint8 | np.uint16] = decoded[..., ::-1].astype(np.uint16)
     else:
         image = _open_pixels(container)
         values = np.asarray(image.convert("L") if image.mode == "1" else image)
@@ -280,7 +276,7 @@ def _decode_keyed_png(container: Container, key: tuple[int, ...]) -> Image.Image
         key = tuple(value * 255 // (2**depth - 1) for value in key)
     clear = values == key[0] if values.ndim == 2 else (values == key).all(-1)
     if depth == 16:
-        values = (values >> 8).astype(np.uint8)
+        values = (values // 256).astype(np.uint8)
     rgb = np.stack([values] * 3, -1) if values.ndim == 2 else values
     alpha = np.where(clear, 0, 255).astype(np.uint8)
     return Image.fromarray(np.concatenate([rgb, alpha[..., None]], -1))

@@ -111,6 +111,7 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
         (("--guidance-rescale", "nan"), "guidance_rescale is nan: it must be from 0"),
         (("--guidance-rescale", "1.5"), "guidance_rescale is 1.5: it must be from 0"),
         (("--candidates", "1001", "--model", "none"), "--candidates is 1001: give 1000 at most"),
+        (("--max-pixels", "0", "--model", "none"), "--max-pixels is 0: give 1 or more"),
         (("--steps", "1001", "--model", "none"), "--steps is 1001: give 1000 at most"),
         (("--out", "mug.png/made", "--model", "none"), "Not a directory: 'mug.png/made'"),
         (("--guidance-stop", "nan"), "guidance_stop is nan"),

@@ -38,6 +38,10 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", rest)
             self.send_header("Content-Length", "0")
             self.end_headers()
+        elif kind == "slow-head":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            self.close_connection = True
+            self.send_body("dripping")
         elif kind == "http:":  # asked as a proxy
             self.send_error(404)
         elif kind.isdigit():
@@ -220,6 +224,7 @@ def test_the_reason_names_the_status(folder: Path, server: tuple[str, list[str]]
         ("endless", "more bytes than the limit of 100000"),
         ("long", "more bytes than the limit of 100000"),
         ("dripping", r"it was not here within 1 s"),
+        ("slow-head", r"it was not here within 1 s"),
         ("cut", r"^cannot fetch: .*\d+ more expected"),
     ],
 )
