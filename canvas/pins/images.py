@@ -99,6 +99,8 @@ def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool 
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
         raise ValueError(f"broken {container.format}: {' '.join(str(error).split())[:200]}") from error
     image.info = {}
+    if is_mask and image.convert("L").getextrema() == (0, 1):
+        notes.append("its values are 0 and 1, of which 1 is taken for product")
     if container.frames > 1:
         notes.append(f"it is an animation of {container.frames} frames, of which the first is used")
     if not container.ended:

@@ -266,8 +266,9 @@ def test_a_mask_is_read_by_its_values() -> None:
     mask = np.zeros((6, 8, 1), int)
     mask[2:5, 2:6] = 1
     for factor, expected in ((1, 1), (255, 255), (257 * 255, 255)):
-        image = read_image(build_png(mask * factor, 16, 0), is_mask=True).image
-        assert image.getextrema()[0] == (0, expected)
+        decoded = read_image(build_png(mask * factor, 16, 0), is_mask=True)
+        assert decoded.image.getextrema()[0] == (0, expected)
+        assert bool(decoded.notes) == (expected == 1)
     soft = Image.linear_gradient("L")
     profiled = encode(soft, "PNG", icc_profile=build_linear_profile())
     assert np.array_equal(np.asarray(read_image(profiled, is_mask=True).image.convert("L")), np.asarray(soft))
