@@ -32,8 +32,17 @@ def build_chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of an interlaced PNG: first column and row, steps between columns and rows."""
+
+
 def build_png(
-    values: np.ndarray, depth: int, colour: int, *chunks: tuple[bytes, bytes], rows: int | None = None
+    values: np.ndarray,
+    depth: int,
+    colour: int,
+    *chunks: tuple[bytes, bytes],
+    rows: int | None = None,
+    interlaced: bool = False,
 ) -> bytes:
     """A PNG of any depth; `chunks` before the pixels.
 
@@ -43,25 +52,32 @@ def build_png(
         colour: The type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA.
         chunks: Name and body.
         rows: How many rows are coded; None: all.
+        interlaced: By Adam7.
     """
     height, width = values.shape[:2]
-    if depth == 16:
-        lines = values.astype(">u2").reshape(height, -1).view(np.uint8)
-    elif depth == 8:
-        lines = values.astype(np.uint8).reshape(height, -1)
-    else:
-        bits = (values.reshape(height, -1)[..., None] >> np.arange(depth - 1, -1, -1)) & 1
-        lines = np.packbits(bits.reshape(height, -1).astype(np.uint8), axis=1)
-    data = b"".join(b"\0" + line.tobytes() for line in lines[:rows])
+    parts = [values]
+    if interlaced:
+        parts = [values[top::down, left::across] for left, top, across, down in PASSES]
+    data = b"".join(b"\0" + line for part in parts if part.size for line in _pack_lines(part, depth)[:rows])
     return b"".join(
         [
             PNG_START,
-            build_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)),
+            build_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))),
             *(build_chunk(name, body) for name, body in chunks),
             build_chunk(b"IDAT", zlib.compress(data)),
             build_chunk(b"IEND", b""),
         ]
     )
+
+
+def _pack_lines(values: np.ndarray, depth: int) -> list[bytes]:
+    flat = values.reshape(len(values), -1)
+    if depth == 16:
+        return [line.tobytes() for line in flat.astype(">u2")]
+    if depth == 8:
+        return [line.tobytes() for line in flat.astype(np.uint8)]
+    bits = (flat[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    return [line.tobytes() for line in np.packbits(bits.reshape(len(flat), -1).astype(np.uint8), axis=1)]
 
 
 def insert_chunk(png: bytes, name: bytes, body: bytes) -> bytes:

@@ -225,6 +225,18 @@ def test_a_clear_colour_is_compared_in_the_depth_of_the_file(depth: int) -> None
         assert np.array_equal(np.asarray(image), decoded)
 
 
+@pytest.mark.parametrize(("depth", "channels"), [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 3), (16, 3)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (9, 17), (40, 33)])
+def test_interlaced_images_are_read_and_counted(depth: int, channels: int, size: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).integers(0, 2**depth, (*size, channels))
+    colour = 0 if channels == 1 else 2
+    whole = build_png(values, depth, colour, interlaced=True)
+    assert np.array_equal(pixels(whole), pixels(build_png(values, depth, colour)))
+    if min(size) > 2:
+        with pytest.raises(ValueError, match=r"^broken PNG: its rows have"):
+            decode_image(build_png(values, depth, colour, interlaced=True, rows=1))
+
+
 def test_a_palettes_transparency_stays() -> None:
     palette = PHOTO.quantize(8)
     data = encode(palette, "PNG", transparency=bytes([0, 128, 255, 255, 255, 255, 255, 255]))
