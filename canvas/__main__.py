@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits
 from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
+from canvas.terminal import strip_controls
 from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _build_parser().parse_args(arguments)
     try:
         for line in COMMANDS[options.command](options):
-            print(line)
+            print(strip_controls(str(line)))
         sys.stdout.flush()
     except BrokenPipeError:  # who read the lines has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
-        print(f"canvas {options.command}: {error}", file=sys.stderr)
+        print(strip_controls(f"canvas {options.command}: {error}"), file=sys.stderr)
         return 1
     return 0
 

@@ -60,8 +60,9 @@ def sample_candidates(
     originals = {pin.pin_id: pin.image for pin in products}
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     pipeline.merge_lora()
-    scenes = list_scenes(truth.path)
-    items, requests = candidate_images.build_candidate_requests(products, backgrounds.prompts, scenes, params.seeds)
+    items, requests = candidate_images.build_candidate_requests(
+        pipeline, products, backgrounds.prompts, list_scenes(truth.path), params.seeds
+    )
     sampling = pipeline.recommended_sampling.build_spec(passes)
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="candidates")
     backdrops = read_backdrops(pins.path, kept.path, originals)
@@ -75,6 +76,5 @@ def sample_candidates(
     tables.write_rows(candidates.path, rows, tables.CANDIDATES)
     count = write_packet(rows, originals, params.packet, packet.path, packet_key.path)
     models, seconds = dict(Counter(row["model"] for row in rows)), time.perf_counter() - clock
-    values = {"candidates": models, "packet_items": count, "seconds": seconds}
-    metrics.write(values | notes.to_metrics())
+    metrics.write({"candidates": models, "packet_items": count, "seconds": seconds} | notes.to_metrics())
     sheet.write(encode_png(candidate_images.draw_candidate_sheet(rows, originals, params.sheet_items)))

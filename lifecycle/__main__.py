@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lifecycle import commands
 from lifecycle.record.privacy import disable_telemetry
+from lifecycle.record.untrusted import strip_controls
 from lifecycle.run.stage import run_here
 
 
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command(**options)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(strip_controls(str(error)), file=sys.stderr)
         return 1
     return 0
 

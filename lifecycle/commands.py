@@ -14,6 +14,7 @@ from lifecycle.declare.stage import PinnedChampion
 from lifecycle.record.lineage import describe_lineage
 from lifecycle.record.origin import find_project
 from lifecycle.record.sender import send_kept_records
+from lifecycle.record.untrusted import print_plain
 from lifecycle.registry import pinned
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.registry.versions import require_name
@@ -30,11 +31,11 @@ def print_stages() -> None:
 
 
 def print_summary() -> None:
-    print(summarize(load_stages(), Path.cwd()))
+    print_plain(summarize(load_stages(), Path.cwd()))
 
 
 def print_lineage(path: Path) -> None:
-    print(describe_lineage(path, Path.cwd(), load_stages()))
+    print_plain(describe_lineage(path, Path.cwd(), load_stages()))
 
 
 def promote(why: str) -> None:
@@ -60,7 +61,7 @@ def champion(action: str) -> None:
     else:
         moves = registry.read_history(name)
         lines = [f"{move.when}  {move.kind:8}  {move.before} -> {move.after}  {move.who}: {move.why}" for move in moves]
-        print("\n".join(lines) or f"{name} never had a champion")
+        print_plain("\n".join(lines) or f"{name} never had a champion")
 
 
 def _open_registry() -> tuple[MlflowRegistry, str]:
@@ -89,7 +90,7 @@ def ratings(action: str) -> None:
     from lifecycle.ratings.ratings import pull_ratings, update_feedback
 
     root, stages = Path.cwd(), load_stages()
-    print("\n".join(pull_ratings(root, stages)) if action == "pull" else update_feedback(root, stages))
+    print_plain("\n".join(pull_ratings(root, stages)) if action == "pull" else update_feedback(root, stages))
 
 
 def restore_inputs() -> None:

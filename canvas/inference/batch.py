@@ -19,6 +19,7 @@ from canvas.inference.conditioning import build_condition, decode_composites, fr
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import FramedProduct, Product
 from canvas.inference.style import StylePrompt
+from canvas.pins.captions import fit_caption
 from canvas.pins.images import Pixels
 from canvas.vae.model import get_latent_scale
 
@@ -44,6 +45,15 @@ class EncodedRequest:
     request: Request
     framed: FramedProduct  # on the CPU: requests are many
     condition: Condition
+
+
+def fit_prompt(pipeline: CanvasPipeline, product: str, background: str) -> str:
+    """Return the prompt of a product before a background, with as much of its name as the text towers have room for."""
+
+    def get_overflow(text: str) -> str:
+        return next((cut for tower in pipeline.towers if (cut := tower.get_overflow(text))), "")
+
+    return fit_caption(product, background, get_overflow)
 
 
 @torch.no_grad()

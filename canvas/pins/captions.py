@@ -6,10 +6,13 @@ image without a product has only the background.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from canvas.pins import tables
+
+MAX_CHARACTERS = 1000
+"""Of a text that is looked at for its beginning: no text tower has room for more."""
 
 _COLUMNS = {  # source -> column, in the order of a pin's rows
     "title": "title",
@@ -23,6 +26,23 @@ def format_caption(product: str | None, background: str) -> str:
     """Format the caption of a product (None: a view alone) before a background: lower case, one comma, between them."""
     parts = [" ".join(part.replace(",", " ").split()) for part in (product, background) if part]
     return ", ".join(parts).lower()
+
+
+def fit_caption(product: str | None, background: str, get_overflow: Callable[[str], str]) -> str:
+    """Return what `format_caption` returns, with as much of the product's name as has room, the beginning of it.
+
+    Titles of catalogues may be of any length. A background that has no room by itself loses its end.
+
+    Args:
+        get_overflow: Text -> the end of it that has no room, or "".
+    """
+    caption = format_caption(product and product[:MAX_CHARACTERS], background[:MAX_CHARACTERS])
+    if not get_overflow(caption):
+        return caption
+    if not get_overflow(format_caption(None, background[:MAX_CHARACTERS])):
+        name = _cut_text(product or "", lambda part: not get_overflow(format_caption(part, background)))
+        return format_caption(name, background)
+    return format_caption(None, _cut_text(background, lambda part: not get_overflow(format_caption(None, part))))
 
 
 def parse_caption(caption: str) -> tuple[str | None, str]:
@@ -65,6 +85,16 @@ def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[st
     if not captions_of:
         raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
     return {pin: [caption for _, caption in sorted(ranked)] for pin, ranked in captions_of.items()}
+
+
+def _cut_text(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of `text` that fits, of whole words if it has one."""
+    low, high = 0, min(len(text), MAX_CHARACTERS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(text[:middle]) else (low, middle - 1)
+    cut = text[:low]
+    return cut if text[low : low + 1].isspace() else cut.rpartition(" ")[0] or cut
 
 
 def _normalize_spaces(text: object) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from canvas.pins import tables
+from canvas.terminal import strip_controls
 
 CAPTION_PREFERENCE = ("alt", "title", "description", "generated")
 """Sources of captions in the order in which one stands for another: an owner's words know the product."""
@@ -27,7 +28,7 @@ class Notes:
         """Keep the sentence for the metrics, and tell it to who runs the stage; once, however often it is added."""
         if sentence not in self._sentences:
             self._sentences.append(sentence)
-            print(f"note: {sentence}", file=sys.stderr)
+            print(strip_controls(f"note: {sentence}"), file=sys.stderr)
 
     def to_metrics(self) -> dict[str, dict[str, int]]:
         """Return {"notes": {sentence: 1}}, in the letters that names of metrics may have; {} where nothing is noted."""

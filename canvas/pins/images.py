@@ -325,6 +325,8 @@ def _encode_image(image: Image.Image, kind: str, **options: int) -> bytes:
 
 
 def _truncate_label(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Return as much of a label as fits on one line; it may be a catalogue's, of any length and with line ends."""
+    label = " ".join(label[: 2 * width].split())
     if font.getlength(label) <= width:
         return label
     while label and font.getlength(label + "…") > width:

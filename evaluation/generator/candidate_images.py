@@ -10,11 +10,10 @@ from zlib import crc32
 from PIL import Image
 
 from canvas.inference.bad_images import degrade_image, paste_product
-from canvas.inference.batch import Request
+from canvas.inference.batch import Request, fit_prompt
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables
-from canvas.pins.captions import format_caption
 from canvas.pins.images import Pixels, decode_image, draw_contact_sheet, encode_png
 from canvas.pins.masks import encode_mask
 from canvas.pins.products import ProductPin
@@ -23,7 +22,11 @@ Row = dict[str, Any]
 
 
 def build_candidate_requests(
-    pins: Sequence[ProductPin], backgrounds: Sequence[str], scenes: Sequence[str], seeds: int
+    pipeline: CanvasPipeline,
+    pins: Sequence[ProductPin],
+    backgrounds: Sequence[str],
+    scenes: Sequence[str],
+    seeds: int,
 ) -> tuple[list[Row], list[Request]]:
     """Return for each image to generate the columns that all models' candidates share, and the request.
 
@@ -34,7 +37,7 @@ def build_candidate_requests(
     for pin in pins:
         product = build_masked_product(pin.image, pin.mask)
         for background in backgrounds:
-            prompt = format_caption(pin.product, background)
+            prompt = fit_prompt(pipeline, pin.product, background)
             item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
             common = {
                 "item_id": item,

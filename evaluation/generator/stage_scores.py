@@ -12,10 +12,9 @@ from canvas.denoiser.loading import is_inpaint_denoiser, load_denoiser
 from canvas.denoiser.lora import fuse_loras, list_lora_names
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.batch import Request, encode_requests, generate_images
+from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
-from canvas.pins.captions import format_caption
 from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import stack_views
@@ -78,7 +77,7 @@ def score_stages(
         batch_size=sampling.batch_size,
     )
     products = [product for pin in pins for product in [build_masked_product(pin.image, pin.mask)] * len(prompts)]
-    texts = [format_caption(pin.product, prompt) for pin in pins for prompt in prompts]
+    texts = [fit_prompt(pipeline, pin.product, prompt) for pin in pins for prompt in prompts]
     seeded = enumerate(zip(products, texts, strict=True), spec.seed)
     requests = [Request(product=product, prompt=text, seed=seed) for seed, (product, text) in seeded]
     encoded = encode_requests(pipeline, requests)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from canvas.denoiser.lora import merge_lora
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.batch import Request, encode_requests, generate_images
+from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.inference.style import StylePrompt, encode_style_images
@@ -133,7 +133,8 @@ def generate_trials(
             embedded[key] = encode_style_images(
                 pipeline, [style.image], strength=trial.strength, layers=layers, centre_pull=centre_pull
             )
-        prompt = format_prompt(plan.subjects[trial.subject], style) if trial.prompted else None
+        name = plan.subjects[trial.subject].pin.product
+        prompt = fit_prompt(pipeline, name, style.background) if trial.prompted else None
         product, style_prompt = products[trial.subject], embedded.get(key)
         requests.append(Request(product=product, prompt=prompt, seed=trial.seed, style=style_prompt))
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="styles")

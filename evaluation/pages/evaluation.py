@@ -126,7 +126,7 @@ def _tabulate_drift(drift: Metrics) -> list[Html]:
             "images lie beyond the limit from those of the images that the champion learnt from."
         ),
         pages.table([{"statistic": name, "distance": value} for name, value in drift["distance"].items()]),
-        pages.links({"Evidently's report": "drift.html"}),
+        pages.links({"Distributions of both sides": "drift.html"}),
     ]
 
 

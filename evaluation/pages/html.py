@@ -1,7 +1,8 @@
 """Self-contained HTML pages: a verdict or number first, then tables, images and charts.
 
 Every function escapes the text it is given and returns a piece of `Html` for `section` or `page`. A page holds no
-script and fetches nothing, so that it shows the same on disk, in MLflow's sandboxed frame and in KFP's dashboard.
+script and fetches nothing, so that it shows the same on disk, in MLflow's sandboxed frame and in KFP's dashboard; its
+content security policy holds browsers to that, should a text of the catalogue get through after all.
 """
 
 from __future__ import annotations
@@ -24,17 +25,33 @@ MOODS: Mapping[str, Mood] = {"pass": "good", "fail": "bad", "pending": "warn"}
 
 COLOURS = 6  # line colours of the stylesheet, `--c0` to `--c5`
 
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""No script, no frame, nothing fetched: of a page, as `protect_page` writes it into one."""
+
+_POLICY_TAG = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def page(title: str, *sections: str) -> str:
     """Return a whole HTML document of pieces made by this module."""
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY_TAG}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLESHEET}</style></head>\n"
         f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</main></body></html>\n"
     )
+
+
+def protect_page(document: str) -> str:
+    """Return another tool's HTML document under CONTENT_POLICY, so that it shows its texts, tables and inline images.
+
+    Raises `ValueError` for what has no head: the policy would not hold.
+    """
+    before, head, after = document.partition("<head>")
+    if not head:
+        raise ValueError("the page has no <head> to write a content security policy into")
+    return f"{before}{head}{_POLICY_TAG}{after}"
 
 
 def section(heading: str, *parts: str) -> Html:

@@ -19,6 +19,7 @@ from evidently.metrics import ValueDrift
 from canvas.filters.quality import measure_quality
 from canvas.pins import tables
 from canvas.pins.images import decode_image
+from evaluation.pages.drift import render_drift_page
 from evaluation.tables.spec import DriftLimits
 
 COUNTS = ("impressions", "saves", "clicks")
@@ -28,7 +29,7 @@ CATEGORICAL = ("category", "board", "promoted", "source")
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Distance of each column, which ones drifted, the verdict, and Evidently's page (HTML)."""
+    """Distance of each column, which ones drifted, the verdict, and the page (HTML)."""
 
     distances: Mapping[str, float]
     drifted: tuple[str, ...]
@@ -100,4 +101,5 @@ def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftL
     limit = dict.fromkeys(numerical, limits.numerical) | dict.fromkeys(categorical, limits.categorical)
     # `not <=`: a distance that is not a number counts as drift
     drifted = tuple(name for name, distance in distances.items() if not distance <= limit[name])
-    return Drift(distances, drifted, len(drifted) > limits.max_share * len(distances), snapshot.get_html_str(False))
+    page = render_drift_page(distances, limit, drifted, numerical, reference, current)
+    return Drift(distances, drifted, len(drifted) > limits.max_share * len(distances), page)

@@ -2,7 +2,8 @@
 
 Every rater has an experiment and queues of her own, and may see no other: a shared item would be done with the first
 answer, and nobody is to read what another said. MLflow shows a trace's response preview as Markdown beside the
-questions; the item's image is an attachment of the trace, and the preview names it by its absolute address.
+questions; the item's image is an attachment of the trace, and the preview names it by its absolute address. A prompt
+holds words of the catalogue, so Markdown gets it escaped, and never beside that address.
 
 Who answered is `completed_by` of a queue's item: the server binds it to the name that signed in. An answer's own
 source can be forged, and answers may be missing, so that `PinnedRatings.write_ratings` checks again.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lifecycle.ratings.packet import Item, Packet
 from lifecycle.record.tracking import configure_mlflow
+from lifecycle.record.untrusted import escape_markdown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -132,12 +134,13 @@ class Reviews:
         from mlflow.tracing.attachments import Attachment
 
         image = Attachment(content_type="image/png", content_bytes=item.image.read_bytes())
+        prompt = escape_markdown(item.prompt)
         with mlflow.start_span(item.item_id) as span:
-            span.set_inputs({"prompt": item.prompt})
+            span.set_inputs({"prompt": prompt})
             span.set_outputs({"picture": image})
             source = f"{address}/ajax-api/2.0/mlflow/get-trace-artifact?request_id={span.trace_id}&path={image.id}"
             mlflow.update_current_trace(
-                tags={ITEM: item.item_id}, request_preview=item.prompt, response_preview=f"![{item.prompt}]({source})"
+                tags={ITEM: item.item_id}, request_preview=prompt, response_preview=f"![The image]({source})"
             )
         return str(span.trace_id)
 

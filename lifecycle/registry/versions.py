@@ -23,6 +23,7 @@ from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import FindProducer, Node, find_parents, format_lineage, trace_lineage, walk
 from lifecycle.record.recording import read_metrics
 from lifecycle.record.tracking import is_server
+from lifecycle.record.untrusted import escape_markdown
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.registry.promotion import Member
 from lifecycle.workspace.digest import digest
@@ -110,7 +111,9 @@ class Versions:
         address = self.tracking.format_address(f"models/{tags['model_id']}/artifacts")
         names = sorted(key.removeprefix("evidence.") for key in tags if key.startswith("evidence."))
         pages = [f"Read [evidence/{name}]({address})." for name in names]
-        text = "\n\n".join([f"**{decision.outcome}**", *pages, "\n".join(f"- {line}" for line in decision.reasons)])
+        text = "\n\n".join(
+            [f"**{decision.outcome}**", *pages, "\n".join(f"- {escape_markdown(line)}" for line in decision.reasons)]
+        )
         self.client.update_model_version(version.name, version.version, text[:DESCRIPTION_CHARACTERS])
 
     def read_decision(self, version: ModelVersion) -> Decision:

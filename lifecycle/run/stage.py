@@ -24,6 +24,7 @@ from lifecycle.declare.stage import Exhibit, Input, Metrics, Output, Paths, Scra
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
+from lifecycle.record.untrusted import strip_controls
 from lifecycle.run.ranks import count_ranks, launch_ranks, publish_scratch
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
@@ -89,7 +90,7 @@ def format_error(name: str, error: BaseException) -> str:
             f"stage {name}: no space left to write{f' {where}' if where else ''}: free some and run the same again, "
             "nothing that was there is lost"
         )
-    return redact(f"stage {name}: {' '.join(str(error).split())}")
+    return strip_controls(redact(f"stage {name}: {' '.join(str(error).split())}"))
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ SPEC = PacketSpec(
     seed=0,
 )
 COLOURS = {"challenger": "seagreen", "paste": "indianred", "spoiled": "black"}
+HOSTILE_PROMPT = "a mug](http://127.0.0.1:9/other.png) <img src=http://127.0.0.1:9/x>, {} in a forest"
 DIGESTS = {"challenger": "c" * 32, "paste": None, "spoiled": None}
 
 
@@ -47,7 +48,7 @@ def write_rating_packet(root: Path) -> None:
                     "candidate_id": f"{pin}.{model}",
                     "item_id": pin,
                     "pin_id": pin,
-                    "prompt": f"a mug, {pin} in a forest",
+                    "prompt": HOSTILE_PROMPT.format(pin),
                     "seed": 0,
                     "model": model,
                     "digest": DIGESTS[model],

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from canvas.denoiser.loading import build_denoiser
-from canvas.inference.batch import Request, encode_requests, group_into_passes, iterate_images
+from canvas.inference.batch import Request, encode_requests, fit_prompt, group_into_passes, iterate_images
 from canvas.inference.product import build_product
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout, sampling
@@ -30,6 +30,15 @@ def test_many_are_generated_as_the_pipeline_generates_each(pipeline):
             product, prompt, num_inference_steps=3, guidance_scale=4.0, guidance_stop=0.7, seed=place
         ).images[0]
         assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+
+
+def test_a_title_of_any_length_makes_a_prompt(pipeline):
+    assert fit_prompt(pipeline, "Mug", "in a forest") == "mug, in a forest"
+    for title in ("Blue mug " + "of finest porcelain, hand made " * 500, "z" * 5000, "\x00\n](http://x) " * 99):
+        prompt = fit_prompt(pipeline, title, "in a forest")
+        pipeline.check_prompts(prompt)
+        assert prompt.endswith("in a forest")
+        assert prompt[0] == title[0].lower()
 
 
 def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):

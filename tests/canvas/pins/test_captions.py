@@ -3,7 +3,14 @@ import pytest
 
 from canvas.captioner.captions import load_captioned_pins
 from canvas.pins import tables
-from canvas.pins.captions import format_caption, iterate_texts, parse_caption, read_backgrounds, select_owner_caption
+from canvas.pins.captions import (
+    fit_caption,
+    format_caption,
+    iterate_texts,
+    parse_caption,
+    read_backgrounds,
+    select_owner_caption,
+)
 from canvas.sources.showroom.texts import compose_true_caption
 
 
@@ -20,6 +27,22 @@ def test_captions_part_as_they_were_joined(product, background, caption):
     found = parse_caption(caption)
     assert format_caption(*found) == caption
     assert (found[0] is None) == (product is None)
+
+
+@pytest.mark.parametrize(
+    ("product", "background", "caption"),
+    [
+        ("Red T-shirt", "in a forest", "red t-shirt, in a forest"),
+        ("Red T-shirt with a very long name", "in a forest", "red t-shirt with a, in a forest"),
+        ("x" * 100_000, "in a forest", "x" * 18 + ", in a forest"),
+        ("Mug](http://example.org/x) and more", "in a forest", "mug](http://exampl, in a forest"),
+        (None, "in a forest", "in a forest"),
+        ("Mug", "in a forest of " + "firs " * 1000, "in a forest of firs firs firs"),
+        ("Mug", "y" * 100_000, "y" * 31),
+    ],
+)
+def test_what_has_no_room_is_cut_off_the_products_name(product, background, caption):
+    assert fit_caption(product, background, lambda text: text[31:]) == caption
 
 
 @pytest.mark.parametrize(

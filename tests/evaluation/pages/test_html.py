@@ -42,6 +42,20 @@ def test_page_is_whole_and_fetches_nothing() -> None:
     assert "<script" not in whole
 
 
+def test_a_browser_is_told_to_run_and_fetch_nothing() -> None:
+    head = pages.page("T").partition("</head>")[0]
+    assert head.index("Content-Security-Policy") < head.index("<title>")
+    assert "default-src 'none'" in head
+    assert "script-src" not in head
+
+
+def test_another_tools_page_gets_the_policy_before_all_else() -> None:
+    page = pages.protect_page("<html>\n<head><script src=x></script></head><body>text</body></html>")
+    assert page.index(pages.CONTENT_POLICY) < page.index("<script")
+    with pytest.raises(ValueError, match="no <head>"):
+        pages.protect_page("<p>text</p>")
+
+
 @pytest.mark.parametrize("target", ["https://example.org/x", "//example.org", "javascript:alert(1)"])
 def test_link_elsewhere_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="relative address"):

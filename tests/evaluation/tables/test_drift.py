@@ -77,8 +77,32 @@ def test_few_drifted_columns_are_named_but_no_verdict(frame: Any) -> None:
 
 def test_page_fetches_nothing(frame: Any) -> None:
     page = measure_drift(frame, frame, LIMITS).page
-    assert 'src="http' not in page
-    assert "<link" not in page.partition("<body")[0] or 'href="http' not in page.partition("<body")[0]
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+
+
+def test_page_shows_how_both_sides_are_distributed(frame: Any) -> None:
+    moved = frame.assign(brightness=frame.brightness + 1, category="Hats")
+    page = measure_drift(frame, moved, LIMITS).page
+    assert "2 of 14 columns drifted: " in page
+    assert page.index("brightness: share of rows") < page.index("aspect: share of rows")
+    shares = page[page.index("category: share of rows") :]
+    assert "<td>Hats</td><td class=number>0</td><td class=number>1</td>" in shares
+
+
+def test_page_escapes_and_shortens_texts_of_the_catalogue(frame: Any) -> None:
+    hostile = "<script>alert(1)</script>" + "x" * 10_000
+    page = measure_drift(frame, frame.assign(board=hostile, category="</table><img src=http://x>"), LIMITS).page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;xxx" in page
+    assert "&lt;img src=http://x&gt;" in page
+    assert "<script" not in page
+    assert "x" * 100 not in page
+
+
+def test_page_of_columns_without_spread(frame: Any) -> None:
+    flat = frame[["brightness", "entropy"]].assign(brightness=0.5, entropy=np.nan)
+    flat.loc[flat.index[:3], "entropy"] = [1.0, np.inf, 2.0]
+    assert "brightness: share of rows" in measure_drift(flat, flat, LIMITS).page
 
 
 def test_side_without_pins_is_one_sentence(frame: Any) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins import tables
+from evaluation.pages.html import CONTENT_POLICY
 from evaluation.tables.expectations import (
     SUITES,
     count_checks,
@@ -152,6 +153,22 @@ def test_same_table_gives_the_same_site(tmp_path: Path) -> None:
         sites.append({str(page.relative_to(tmp_path / name)) for page in pages})
     assert sites[0] == sites[1]
     assert len(sites[0]) == 3
+
+
+def test_a_hostile_pin_runs_nothing_in_data_docs(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+
+    def spoil(rows: list[dict[str, Any]]) -> None:
+        rows[0].update(pin_id=hostile, title="")  # warned of, so that the pin is named
+
+    validation = checked(tmp_path, "pins", spoil)
+    assert "&lt;script&gt;alert(1)" in validation.page
+    assert hostile not in validation.page
+    sites = list((tmp_path / "docs").rglob("*.html"))
+    assert len(sites) == 3
+    for site in sites:
+        page = site.read_text()
+        assert page.index(CONTENT_POLICY) < page.index("<title>")
 
 
 def test_all_pins_dropped_is_critical(tmp_path: Path) -> None:

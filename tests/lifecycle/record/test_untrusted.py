@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from lifecycle.record.untrusted import escape_markdown, strip_controls
+from lifecycle.run.stage import format_error
+
+TERMINAL = "mug\x1b]0;owned\x07 \x1b[2J\x9b31m\u202etxt.exe\r\b"
+
+
+def test_a_terminal_obeys_nothing_in_a_text() -> None:
+    assert strip_controls(TERMINAL) == "mug�]0;owned� �[2J�31m�txt.exe��"
+    assert strip_controls("Tasse, größer\n\tals 茶碗 ✓") == "Tasse, größer\n\tals 茶碗 ✓"
+
+
+def test_the_sentence_of_a_failed_stage_is_plain() -> None:
+    assert strip_controls(message := format_error("ingest", ValueError(f"pin {TERMINAL!s}"))) == message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a mug, in a forest", "a mug, in a forest"),
+        ("mug](http://example.org/x.png) ![", r"mug\](http://example.org/x.png) \!\["),
+        ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)\>"),
+        ("one\n\n# two", "one # two"),
+        (r"\](x)", r"\\\](x)"),
+    ],
+)
+def test_markdown_shows_a_text_as_it_is(text: str, escaped: str) -> None:
+    assert escape_markdown(text) == escaped
