@@ -1,7 +1,8 @@
 """A catalogue as a shop might hand it in: real photographs that the showroom does not use, in every encoding.
 
 Photographs of scikit-learn and Matplotlib are the backgrounds. The products are cut-outs of a dahlia and of a gift box
-in several hues, five photographs each. There is no truth, no alt text, no board and no engagement.
+in several hues, five photographs each. There is no truth, no alt text, no board and no engagement. One product has a hostile
+title and department.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sklearn
 from PIL import Image, ImageDraw, ImageFilter
+from ruamel.yaml import YAML
 
 from canvas.pins import tables
 from canvas.pins.images import encode_png
@@ -42,6 +45,13 @@ PLACES = {
     "beside a flag": ("grace_hopper.jpg", (0, 0, 175, 600)),
 }
 PHOTOS = 5  # of a product
+HOSTILE_SKU = "gift-pink"
+HOSTILE_TITLE = (
+    "Box <script>alert(1)</script>](http://127.0.0.1:9/x.png) \x1b]0;owned\x07 " + "of many, many words " * 200
+)
+HOSTILE_DEPARTMENT = "Gifts </table><script>alert(2)</script><img src=http://127.0.0.1:9/y.png>"
+"""What somebody who may write a catalogue, but not run code, would write into it."""
+PAGE = ROOT / "docs/tutorials/your-catalogue.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,13 @@ class Photo:
     product: str
     place: str
     sku: str
+
+
+def read_page_params() -> dict[str, Any]:
+    """What the tutorial says to change in params.yaml."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    params: dict[str, Any] = YAML(typ="safe", pure=True).load(block)
+    return params
 
 
 @cache
@@ -82,7 +99,8 @@ def take_photos(count: int, seed: int) -> Iterator[Photo]:
     rng = np.random.default_rng(seed)
     products = [(kind, hue) for hue in HUES for kind in DEPARTMENTS]
     for number in range(count):
-        kind, hue = products[number // PHOTOS % len(products)]
+        turn, product_number = divmod(number // PHOTOS, len(products))
+        kind, hue = products[product_number]
         place = list(PLACES)[int(rng.integers(len(PLACES)))]
         name, box = PLACES[place]
         size = int(rng.integers(168, 224)), int(rng.integers(152, 208))
@@ -98,7 +116,8 @@ def take_photos(count: int, seed: int) -> Iterator[Photo]:
         alpha.paste(product.getchannel("A"), corner)
         scene = image.copy()
         image.paste(product, corner, product)
-        yield Photo(image, scene, alpha, f"{hue} {kind}", place, f"{kind[:4]}-{hue}")
+        sku = f"{kind[:4]}-{hue}" + (f"-{turn}" if turn else "")
+        yield Photo(image, scene, alpha, f"{hue} {kind}", place, sku)
 
 
 def encode_photo(photo: Photo, number: int) -> tuple[str, bytes]:
@@ -133,13 +152,14 @@ def write_catalogue(folder: Path, count: int, formats: tuple[str, ...] = ("csv",
     for number, photo in enumerate(take_photos(count, seed=0)):
         suffix, data = encode_photo(photo, number)
         (folder / f"photos/{number:03d}.{suffix}").write_bytes(data)
+        hostile = photo.sku == HOSTILE_SKU
         rows.append(
             {
                 "sku": photo.sku,
                 "photo": f"photos/{number:03d}.{suffix}",
-                "name": photo.product.capitalize(),
+                "name": HOSTILE_TITLE if hostile else photo.product.capitalize(),
                 "text": f"A {photo.product} {photo.place}.",
-                "department": DEPARTMENTS[photo.product.partition(" ")[2]],
+                "department": HOSTILE_DEPARTMENT if hostile else DEPARTMENTS[photo.product.partition(" ")[2]],
             }
         )
     (folder / "photos/note.jpg").write_text("no photograph")
