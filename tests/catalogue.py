@@ -1,8 +1,8 @@
 """A catalogue as a shop might hand it in: real photographs that the showroom does not use, in every encoding.
 
 Photographs of scikit-learn and Matplotlib are the backgrounds. The products are cut-outs of a dahlia and of a gift box
-in several hues, five photographs each. There is no truth, no alt text, no board and no engagement. One product has a hostile
-title and department.
+in several hues, five photographs each. There is no truth, no alt text, no board and no engagement. One product has a
+hostile title and department.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ PLACES = {
     "among leaves": ("flower.jpg", (0, 0, 190, 427)),
     "beside a flag": ("grace_hopper.jpg", (0, 0, 175, 600)),
 }
+CUT_OUTS = ("Minduka_Present_Blue_Pack.png", "flower.jpg")
 PHOTOS = 5  # of a product
 HOSTILE_SKU = "gift-pink"
-HOSTILE_TITLE = (
-    "Box <script>alert(1)</script>](http://127.0.0.1:9/x.png) \x1b]0;owned\x07 " + "of many, many words " * 200
-)
+HOSTILE_TITLE = "Box <script>alert(1)</script>](http://127.0.0.1:9/x.png) \x1b]0;owned\x07 " + "of many words " * 200
 HOSTILE_DEPARTMENT = "Gifts </table><script>alert(2)</script><img src=http://127.0.0.1:9/y.png>"
 """What somebody who may write a catalogue, but not run code, would write into it."""
 PAGE = ROOT / "docs/tutorials/your-catalogue.md"
@@ -82,9 +81,9 @@ def _open(name: str) -> Image.Image:
 def cut_out(kind: str, hue: str) -> Image.Image:
     """The product alone, RGBA."""
     if kind == "gift box":
-        image, turn = _open("Minduka_Present_Blue_Pack.png").convert("RGBA"), HUES[hue] - HUES["blue"]
+        image, turn = _open(CUT_OUTS[0]).convert("RGBA"), HUES[hue] - HUES["blue"]
     else:
-        image, turn = _open("flower.jpg").crop((165, 82, 445, 362)).convert("RGBA"), HUES[hue]
+        image, turn = _open(CUT_OUTS[1]).crop((165, 82, 445, 362)).convert("RGBA"), HUES[hue]
         disc = Image.new("L", image.size)
         ImageDraw.Draw(disc).ellipse((10, 8, 272, 274), fill=255)
         image.putalpha(disc.filter(ImageFilter.GaussianBlur(2)))
