@@ -51,8 +51,7 @@ def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(pin, root)
     stages = load_stages()
     restore_inputs(stages, root)
-    threads = {stage: {"workers": None} for stage in ("caption", "mask", "embed")}  # no process of their own: faster
-    sections = merge_sections(merge_sections(load_sections("tiny", ROOT), params), threads)
+    sections = merge_sections(load_sections("tiny", ROOT), params)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("PYTHONPATH", str(ROOT))  # the engine's processes start in the project
