@@ -9,38 +9,55 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.device import default_device
 from canvas.pins.images import Pixels
+from canvas.pins.masks import Mask
 from canvas.pins.products import ProductPin
-from canvas.pins.scene_views import Views, crop_center_square, stack_views
+from canvas.pins.scene_views import Views, stack_views
 from canvas.reward.corruptions import CORRUPTIONS, DEFECTS, corrupt_image
-from evaluation.judges.features import extract_defect_features
-from evaluation.judges.judges import SceneJudge, blur_views
-from evaluation.measures.distances import Features
+from evaluation.judges.defect_network import DefectNetwork, DefectPairs, pool_logits, train_defect_network
+from evaluation.judges.features import extract_defect_maps
+from evaluation.judges.judges import MAX_BLUR
 from evaluation.statistics.intervals import compute_mean_metrics
 
-SOUND, DEFECTIVE = "sound", "defective"
 KINDS = tuple(kind for kind, corruption in CORRUPTIONS.items() if DEFECTS in corruption.hurts)
 
 FALSE_ALARMS = 0.05
-"""Share of real held-out images, sharp and blurred, that the judge calls defective."""
+"""Share of real held-out images, sharp and soft, that the judge calls defective."""
+
+VISIBLE = 10
+"""Levels of 255 from which a pixel counts as changed."""
+
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DefectJudge:
-    """A classifier of images as sound or defective, and the chance from which it says the latter."""
+    """A detector of defects, and the score from which it calls an image defective."""
 
-    judge: SceneJudge
+    network: DefectNetwork
     threshold: float
     accuracy: Mapping[str, float]  # of corrupted held-out images the share that it calls defective
 
     def find_defects(self, views: Views) -> list[float]:
         """Return 1 for each view [N, h, w, 3] that is defective, else 0."""
-        chances = _compute_chances(self.judge, extract_defect_features(views))
-        return (chances > self.threshold).astype(float).tolist()
+        scores = _compute_scores(self.network, torch.from_numpy(extract_defect_maps(views)))
+        return (scores > self.threshold).astype(float).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A view of a real pin and the same under a corruption, [h, w, 3], and the pixels [h, w] that it changed."""
+
+    real: Pixels
+    corrupted: Pixels
+    changed: Mask
 
 
 def fit_defect_judge(
@@ -48,37 +65,66 @@ def fit_defect_judge(
 ) -> DefectJudge:
     """Fit the judge to pins of the train split, and set its threshold on held-out ones.
 
-    Half of the images are blurred: softness alone is no defect. Both sets need a pin.
+    Softness alone is no defect: images are sharp, soft, or sharp before a soft background, as generated ones are. Both
+    sets need a pin.
     """
-    real, corrupted = _extract_features(train, side, seed)
-    judge = SceneJudge.fit(np.concatenate([real, corrupted]), [SOUND] * len(real) + [DEFECTIVE] * len(corrupted))
-    chances, corrupted_chances = (_compute_chances(judge, part) for part in _extract_features(held_out, side, seed + 1))
-    threshold = float(np.quantile(chances, 1 - FALSE_ALARMS))
+    network = train_defect_network(_extract_pairs(train, side, seed), seed, default_device())
+    pairs = _extract_pairs(held_out, side, seed + 1)
+    real, corrupted = (_compute_scores(network, maps) for maps in (pairs["real"], pairs["corrupted"]))
+    threshold = float(np.quantile(real, 1 - FALSE_ALARMS))
     return DefectJudge(
-        judge, threshold, compute_mean_metrics("recall", (corrupted_chances > threshold).astype(float).tolist())
+        network, threshold, compute_mean_metrics("recall", (corrupted > threshold).astype(float).tolist())
     )
 
 
-def _extract_features(pins: Sequence[ProductPin], side: int, seed: int) -> tuple[Features, Features]:
-    """Return the features of real images and of their corruptions, both sharp and then blurred."""
-    real = stack_views([pin.image for pin in pins], side)
-    corrupted = np.stack(
-        [_corrupt_view(view, pin, seed + at) for at, (view, pin) in enumerate(zip(real, pins, strict=True))]
-    )
-    first, second = (
-        extract_defect_features(np.concatenate([views, blur_views(views, seed)])) for views in (real, corrupted)
-    )
-    return first, second
+def build_example(view: Pixels, mask: Mask, number: int) -> Example:
+    """Return a view as it is and under a defect: kind, strength and softness are functions of `number`.
 
-
-def _corrupt_view(view: Pixels, pin: ProductPin, seed: int) -> Pixels:
-    """Return the view under a defect, of any kind and strength."""
-    mask = crop_center_square(Image.fromarray(pin.mask.astype(np.uint8) * 255), len(view)) >= 128
-    rng = np.random.default_rng(seed)
+    Every fourth is sharp, soft before it is corrupted, soft but for its product, or soft after it was corrupted.
+    """
+    rng = np.random.default_rng(number)
     if not mask.any():  # the product is cut off: what has no product has no place for a defect of it
+        mask = np.zeros_like(mask)
         mask[len(view) // 4 : -len(view) // 4, len(view) // 4 : -len(view) // 4] = True
-    return corrupt_image(view, mask, KINDS[seed % len(KINDS)], float(rng.uniform()), seed)
+    sigma, strength = max(0.05, rng.uniform(0, MAX_BLUR) * len(view) / 64), float(rng.uniform())
+    softness = number % 4
+    if softness in (1, 2):
+        soft = cv2.GaussianBlur(view, (0, 0), sigma)
+        view = soft if softness == 1 else _blur_background(view, mask, sigma)
+    corrupted = corrupt_image(view, mask, KINDS[number % len(KINDS)], strength, number)
+    changed = np.abs(corrupted.astype(int) - view).max(axis=2) > VISIBLE
+    if softness == 3:
+        view, corrupted = (cv2.GaussianBlur(image, (0, 0), sigma) for image in (view, corrupted))
+    return Example(view, corrupted, changed)
 
 
-def _compute_chances(judge: SceneJudge, features: Features) -> NDArray[np.float64]:
-    return judge.compute_probabilities(features)[:, judge.scenes.index(DEFECTIVE)]
+def _extract_pairs(pins: Sequence[ProductPin], side: int, seed: int) -> DefectPairs:
+    views = stack_views([pin.image for pin in pins], side)
+    masks = stack_views([Image.fromarray(pin.mask.astype(np.uint8) * 255) for pin in pins], side) >= 128
+    examples = [build_example(view, mask, seed + at) for at, (view, mask) in enumerate(zip(views, masks, strict=True))]
+    real, corrupted = (
+        torch.from_numpy(extract_defect_maps(np.stack([getattr(example, name) for example in examples])))
+        for name in ("real", "corrupted")
+    )
+    changed = torch.from_numpy(np.stack([example.changed for example in examples]))[:, None].float()
+    return DefectPairs(
+        pin_id=[pin.pin_id for pin in pins],
+        real=real,
+        corrupted=corrupted,
+        changed=torch.nn.functional.adaptive_avg_pool2d(changed, real.shape[-1])[:, 0],
+    )
+
+
+def _blur_background(view: Pixels, mask: Mask, sigma: float) -> Pixels:
+    """Blur what is not the product, none of whose colour runs into it: a halo would be a defect."""
+    outside = (~mask).astype(np.float32)
+    known = np.maximum(cv2.GaussianBlur(outside, (0, 0), sigma), 1e-3)[..., None]
+    blurred = cv2.GaussianBlur(view * outside[..., None], (0, 0), sigma) / known
+    product = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.5)[..., None]
+    return np.clip(np.rint(blurred + product * (view - blurred)), 0, 255).astype(np.uint8)
+
+
+def _compute_scores(network: DefectNetwork, maps: torch.Tensor) -> NDArray[np.float64]:
+    with torch.no_grad():
+        scores = [pool_logits(network(part.to(network.mean.device))).cpu() for part in torch.split(maps, BATCH_SIZE)]
+    return torch.cat(scores).double().numpy()

@@ -50,19 +50,22 @@ def extract_scene_features(images: Views, batch_size: int = 64) -> NDArray[np.fl
     return np.concatenate(features)
 
 
-def extract_defect_features(images: Views, batch_size: int = 64) -> NDArray[np.float32]:
-    """Return features float32 [N, 1024] of images [N, H, W, 3], by which defects are seen.
+def extract_defect_maps(images: Views, batch_size: int = 64) -> NDArray[np.float16]:
+    """Return feature maps float16 [N, 232, 20, 20] of images [N, H, W, 3], in which defects are seen.
 
-    They are deviation and largest value of the maps at all strides: a defect is small, and stands out.
+    They are the maps at strides 2 to 16 on the grid of stride 8, finer ones by mean and largest value: a defect is
+    small, and stands out.
     """
-    from canvas.features.imagenet import WIDTHS
+    import torch
+    from torch.nn import functional as F
 
-    features = [np.zeros((0, 2 * sum(WIDTHS)), np.float32)]
+    grid, parts = SCENE_SIDE // 8, []
     for pixels in _iterate_batches(images, SCENE_SIDE, batch_size):
-        maps = _load_trunk().pyramid(pixels)
-        statistics = [reduce((2, 3)).cpu().numpy() for level in maps for reduce in (level.std, level.amax)]
-        features.append(np.concatenate(statistics, axis=1))
-    return np.concatenate(features)
+        *finer, same, coarser = _load_trunk().pyramid(pixels)[:4]
+        pooled = [pool(level, level.shape[-1] // grid) for level in finer for pool in (F.avg_pool2d, F.max_pool2d)]
+        maps = [*pooled, same, F.interpolate(coarser, size=(grid, grid), mode="bilinear")]
+        parts.append(torch.cat(maps, dim=1).half().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def extract_trunk_maps(images: torch.Tensor) -> list[torch.Tensor]:
