@@ -89,12 +89,11 @@ def build_example(view: Pixels, mask: Mask, number: int) -> Example:
     sigma, strength = max(0.05, rng.uniform(0, MAX_BLUR) * len(view) / 64), float(rng.uniform())
     softness = number % 4
     if softness in (1, 2):
-        soft = cv2.GaussianBlur(view, (0, 0), sigma)
-        view = soft if softness == 1 else _blur_background(view, mask, sigma)
+        view = _blur_view(view, sigma) if softness == 1 else _blur_background(view, mask, sigma)
     corrupted = corrupt_image(view, mask, KINDS[number % len(KINDS)], strength, number)
     changed = np.abs(corrupted.astype(int) - view).max(axis=2) > VISIBLE
     if softness == 3:
-        view, corrupted = (cv2.GaussianBlur(image, (0, 0), sigma) for image in (view, corrupted))
+        view, corrupted = (_blur_view(image, sigma) for image in (view, corrupted))
     return Example(view, corrupted, changed)
 
 
@@ -113,6 +112,10 @@ def _extract_pairs(pins: Sequence[ProductPin], side: int, seed: int) -> DefectPa
         corrupted=corrupted,
         changed=torch.nn.functional.adaptive_avg_pool2d(changed, real.shape[-1])[:, 0],
     )
+
+
+def _blur_view(view: Pixels, sigma: float) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(view, (0, 0), sigma), np.uint8)
 
 
 def _blur_background(view: Pixels, mask: Mask, sigma: float) -> Pixels:
