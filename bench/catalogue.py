@@ -71,21 +71,25 @@ def _train_models(root: Path) -> dict[str, float]:
 
 
 def time_stages(root: Path) -> dict[str, float]:
-    """Run the graph; return the wall seconds of each stage, from DVC's line about it to the next one.
+    """Run the graph; return the wall seconds of each stage, from DVC's line about it to the next one; the first has
+    DVC's own start as well.
 
     Raises `subprocess.CalledProcessError` where a stage fails.
     """
     command = ["dvc", "repro", "report", "register"]
     starts: dict[str, float] = {}
+    start = time.perf_counter()
     with subprocess.Popen(command, cwd=root, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("Running stage '"):
                 starts[line.split("'")[1]] = time.perf_counter()
+                print(f"{time.perf_counter() - start:6.1f} s: {line.strip()}", file=sys.stderr)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    ends = [*list(starts.values())[1:], time.perf_counter()]
-    return {stage: end - start for (stage, start), end in zip(starts.items(), ends, strict=True)}
+    begins = [start, *list(starts.values())[1:]]
+    ends = [*begins[1:], time.perf_counter()]
+    return {stage: end - begin for stage, begin, end in zip(starts, begins, ends, strict=True)}
 
 
 def read_durations(root: Path) -> dict[str, float]:
@@ -104,9 +108,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_project(root, count)
-        start = time.perf_counter()
         seconds = time_stages(root)
-        total = time.perf_counter() - start
+        total = sum(seconds.values())
         durations = read_durations(root)
         print_table(
             [
