@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -98,6 +99,8 @@ def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool 
         raise ValueError(f"{container.width} x {container.height} pixels do not fit into memory") from None
     except Exception as error:  # codecs raise anything from SyntaxError to struct.error on hostile bytes
         raise ValueError(f"broken {container.format}: {' '.join(str(error).split())[:200]}") from error
+    if isinstance(image, ImageFile):
+        image = image.copy()  # pixels alone: a file's object holds its bytes, WebP's its decoder, too
     image.info = {}
     if is_mask and image.convert("L").getextrema() == (0, 1):
         notes.append("its values are 0 and 1, of which 1 is taken for product")
