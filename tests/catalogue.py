@@ -47,7 +47,7 @@ PLACES = {
 CUT_OUTS = ("Minduka_Present_Blue_Pack.png", "flower.jpg")
 PHOTOS = 5  # of a product
 HOSTILE_SKU = "gift-pink"
-HOSTILE_TITLE = "Box <script>alert(1)</script>](http://127.0.0.1:9/x.png) \x1b]0;owned\x07 " + "of many words " * 200
+HOSTILE_TITLE = "Box <script>alert(1)</script>](http://127.0.0.1:9/x.png) \x1b]0;owned\x07" + " of many words" * 200
 HOSTILE_DEPARTMENT = "Gifts </table><script>alert(2)</script><img src=http://127.0.0.1:9/y.png>"
 """What somebody who may write a catalogue, but not run code, would write into it."""
 PAGE = ROOT / "docs/tutorials/your-catalogue.md"
