@@ -46,7 +46,7 @@ SIDE, CELL = 64, 4  # pixels of an image and of a latent cell
 
 def build_inpaint_denoiser(lora: Path) -> UNet2DConditionModel:
     """Build the inpainting denoiser on latents of 4 channels, with a LoRA on every layer; make it if it is missing."""
-    unet = add_inpaint_channels(models.build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL))
+    unet = add_inpaint_channels(models.build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL), CELL)
     if not lora.exists():
         rank = load_sections()["train_backdrop"]["lora"]["rank"]
         trained = add_lora(copy.deepcopy(unet), rank=rank, alpha=rank)

@@ -11,7 +11,7 @@ from open_clip import CLIP
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.loading import build_denoiser
-from canvas.denoiser.unet.spec import UNetSpec
+from canvas.denoiser.spec import DenoiserSpec
 from canvas.train.spec import TrainSpec
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections, read_section, read_stage_params
@@ -26,7 +26,7 @@ def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DCo
     width, pooled = compute_text_widths([text.first, text.second])
     torch.manual_seed(0)
     return build_denoiser(
-        read_section(UNetSpec, "denoiser", sections),
+        read_section(DenoiserSpec, "denoiser", sections),
         latent_channels=latent_channels,
         sample_size=sample_size,
         text_width=width,

@@ -116,11 +116,11 @@ class Styles(Dataset, path="artifacts/styles"):
 
 
 class BaseModel(Model, path="models/base", registered="canvas-base"):
-    """Text-to-image denoiser in diffusers' format: unet/ and scheduler/."""
+    """Text-to-image denoiser in diffusers' format: unet/ or transformer/, and scheduler/."""
 
 
 class InpaintModel(Model, path="models/inpaint", registered="canvas-inpaint"):
-    """The denoiser with the inputs of inpainting, in diffusers' format: unet/ and scheduler/."""
+    """The denoiser with the inputs of inpainting, in diffusers' format: unet/ or transformer/, and scheduler/."""
 
 
 class BackdropLora(Model, path="models/backdrop_lora", registered="canvas-backdrop-lora"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
-from canvas.denoiser.unet.spec import UNetSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
@@ -18,7 +17,7 @@ def train_base(
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
-    denoiser: UNetSpec,
+    denoiser: DenoiserSpec,
     diffusion: DiffusionSpec,
     frames: FrameSpec,
     shards: Input[Shards],

@@ -34,14 +34,15 @@ def train_inpaint(
     from canvas.denoiser import loading
     from canvas.denoiser.training import DenoiserTrainer
     from canvas.shards.rows import ShardRows, is_any_row
+    from canvas.vae.model import get_scale_factor
 
     if train_inpaint.train is None:
-        what, counts = loading.link_inpaint_denoiser(base.path, model.path)
+        what, counts = loading.link_inpaint_denoiser(base.path, vae.path, model.path)
         write_skipped(f"train_inpaint.train is null, {what}", metrics, losses, sheet, figures=counts)
         return
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
     trainer = DenoiserTrainer(train_inpaint, *shared, vae_path=vae.path, rows=rows, masks="random", selects=is_any_row)
-    network = loading.add_inpaint_channels(loading.load_denoiser(base.path))
+    network = loading.add_inpaint_channels(loading.load_denoiser(base.path), get_scale_factor(trainer.vae))
     run = trainer.train(network, scratch.path, log)
     loading.save_denoiser(network, model.path)
     trainer.scheduler.save_pretrained(model.path / "scheduler")

@@ -41,7 +41,7 @@ def test_a_missing_module_comes_from_its_wheel(tmp_path: Path, monkeypatch: pyte
 def test_the_workload_is_the_profiles_denoiser() -> None:
     workload = Workload.read(ROOT / "profiles" / "small.yaml", ROOT / "params.yaml")
     assert (workload.side, workload.channels, workload.batch_size) == (32, 8, 256)
-    assert workload.denoiser.channels == (256, 512, 768)
+    assert workload.denoiser.sizes.channels == (256, 512, 768)
     with torch.device("meta"):
         unet = workload.build_denoiser()
     samples = workload.build_samples(8)

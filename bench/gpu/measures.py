@@ -25,6 +25,7 @@ from bench.gpu.wheels import UNPACKED
 from bench.gpu.workload import Workload
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.device import default_device
 from canvas.train.distributed import join_world
 from canvas.train.loop import fit
@@ -198,8 +199,7 @@ def check_nccl(workload: Workload, modes: Mapping[str, bool] = MODES) -> Figures
 
 def shrink(workload: Workload) -> Workload:
     """Return the workload with a denoiser that learns in seconds."""
-    shape = replace(
-        workload.denoiser,
+    sizes = UNetSpec(
         channels=(64, 128),
         layers_per_block=1,
         transformer_layers=(0, 1),
@@ -207,6 +207,7 @@ def shrink(workload: Workload) -> Workload:
         size_embedding=32,
         norm_groups=16,
     )
+    shape = replace(workload.denoiser, unet=sizes)
     return replace(workload, denoiser=shape, side=16, batch_size=64, learning_rate=1e-3)
 
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.spec import DiffusionSpec
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.train.data import TensorBatches
 from canvas.train.spec import TrainSpec
@@ -33,7 +33,7 @@ TOKENS = 32
 class Workload:
     """A denoiser's training: sizes, and the numbers of its run."""
 
-    denoiser: UNetSpec
+    denoiser: DenoiserSpec
     diffusion: DiffusionSpec
     side: int  # latent cells
     channels: int  # of the latents
@@ -49,10 +49,11 @@ class Workload:
         vae, text, train = sections["vae"], sections["text"], sections["train_base"]["train"]
         factor = (vae["patch"] or 1) * 2 ** (len(vae["channels"]) - 1)
         shape: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in sections["denoiser"].items()
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in sections["denoiser"]["unet"].items()
         }
         return cls(
-            denoiser=UNetSpec(**shape),
+            denoiser=DenoiserSpec(kind="unet", init_from=None, unet=UNetSpec(**shape), dit=None),
             diffusion=DiffusionSpec(**sections["diffusion"]),
             side=sections["frames"]["side"] // factor,
             channels=vae["latent_channels"],

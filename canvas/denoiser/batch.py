@@ -23,7 +23,7 @@ class DenoiserBatch(TypedDict):
     text_pooled: torch.Tensor  # (B, K, P), pooled text
     sizes: torch.Tensor  # (B, 6), canvas.pins.frames.build_size_ids
     masked: NotRequired[torch.Tensor]  # (B, M, C, h, w), raw latents (means) of the masked image; inpainting only
-    holes: NotRequired[torch.Tensor]  # (B, M, 1, h, w), 1 = generate; inpainting only
+    holes: NotRequired[torch.Tensor]  # (B, M, K, h, w), 1 = generate, K numbers a latent cell; inpainting only
     image: NotRequired[torch.Tensor]  # (B, E), embedding of the image itself; image prompts only
 
 

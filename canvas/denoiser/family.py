@@ -4,7 +4,7 @@ A family is a folder beside this file with one object that has these members; `c
 Models of a family are diffusers' own classes, so what is trained here loads in stock pipelines.
 
 N: latents in a pass, C: latent channels, h and w: latent size. L and D: length and width of the text states, P: width
-of the pooled text, E: of an image embedding.
+of the pooled text, E: of an image embedding. K: numbers that a hole has for each latent cell.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class InputSizes:
 class DenoiserFamily(Protocol):
     """One kind of network: how it is built, what it reads, and where its adapters go."""
 
-    spec_class: type[Any]  # params dataclass of its widths and depths
+    kind: str  # its name in params
     model_class: type[Any]  # of diffusers
     component: str  # its folder in a stage's output, and its name in stock pipelines
     patch: int  # latent cells on a side that the network reads as one: sides of latents are multiples
@@ -73,7 +73,7 @@ class DenoiserFamily(Protocol):
         """Return the diffusers config of a text-to-image network.
 
         Args:
-            spec: Widths and depths, of `spec_class`.
+            spec: Widths and depths, the section of that kind.
             latent_channels: C.
             sample_size: Side of the latents in training.
             text_width: D.
@@ -92,10 +92,16 @@ class DenoiserFamily(Protocol):
     def has_inpaint_channels(self, config: Mapping[str, Any], /) -> bool:
         """Return whether a network of that config reads hole and masked latents, too."""
 
-    def count_inpaint_channels(self, latent_channels: int) -> int:
+    def count_hole_channels(self, cell: int) -> int:
+        """Return K: how many numbers a hole has for each latent cell, which has `cell` pixels on a side."""
+
+    def compute_hole(self, mask: torch.Tensor, cell: int, inflate: int) -> torch.Tensor:
+        """Return masks (B, 1, H, W), 1 = keep, as holes (B, K, h, w), 1 = generate, grown by `inflate` cells."""
+
+    def count_inpaint_channels(self, latent_channels: int, cell: int) -> int:
         """Return `in_channels` of an inpainting network's config."""
 
-    def add_inpaint_channels(self, model: Denoiser, /) -> Denoiser:
+    def add_inpaint_channels(self, model: Denoiser, cell: int, /) -> Denoiser:
         """Give a text-to-image network the inputs of inpainting, in place, their weights zero; returns it. Raises
         ValueError if it has other inputs than latents."""
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from diffusers import AutoencoderKL
 
+from canvas.denoiser.dit.family import DIT
 from canvas.denoiser.family import Denoiser, DenoiserFamily
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.schedulers import is_flow, load_scheduler
-from canvas.denoiser.spec import DiffusionSpec
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.denoiser.unet.family import UNET
-from canvas.denoiser.unet.spec import UNetSpec
 from canvas.hub import SOURCE_FILE, fetch_snapshot, link_files, link_model, record_source
 from canvas.loading import load_safetensors
 from canvas.vae.model import compute_scale_factor
 
-FAMILIES: tuple[DenoiserFamily, ...] = (UNET,)
+FAMILIES: tuple[DenoiserFamily, ...] = (UNET, DIT)
 """All families; the only list of them."""
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
@@ -32,26 +32,26 @@ def get_family(model: Denoiser) -> DenoiserFamily:
     return next(family for family in FAMILIES if isinstance(model, family.model_class))
 
 
-def get_spec_family(spec: UNetSpec) -> DenoiserFamily:
+def get_spec_family(spec: DenoiserSpec) -> DenoiserFamily:
     """Return the family that params describe."""
-    return next(family for family in FAMILIES if isinstance(spec, family.spec_class))
+    return next(family for family in FAMILIES if family.kind == spec.kind)
 
 
-def build_denoiser(spec: UNetSpec, **sizes: int) -> Denoiser:
+def build_denoiser(spec: DenoiserSpec, **sizes: int) -> Denoiser:
     """Build a text-to-image denoiser, random or from `spec.init_from`.
 
     Args:
-        spec: The family's widths and depths.
+        spec: Family, widths and depths.
         sizes: As `DenoiserFamily.build_config` takes them.
 
     Raises:
         ValueError: The public weights are of another architecture: the spec's values would be ignored.
     """
     family = get_spec_family(spec)
-    config = family.build_config(spec, **sizes)
+    config = family.build_config(spec.sizes, **sizes)
     if spec.init_from is None:
         return family.model_class(**config)
-    model = load_denoiser(spec.init_from)
+    model = load_safetensors(family.model_class, fetch_denoiser(spec.init_from, family))
     family.check_architecture(model.config, config, spec.init_from)
     if family.has_inpaint_channels(model.config):
         raise ValueError(
@@ -67,10 +67,11 @@ def load_denoiser(source: str | Path) -> Denoiser:
     return load_safetensors(family.model_class, folder)
 
 
-def add_inpaint_channels(model: Denoiser) -> Denoiser:
-    """Give a text-to-image denoiser the inputs of inpainting, in place, at zero, if it has none; returns it."""
+def add_inpaint_channels(model: Denoiser, cell: int) -> Denoiser:
+    """Give a text-to-image denoiser the inputs of inpainting, in place, at zero, if it has none; returns it. `cell`:
+    pixels of a latent cell's side."""
     family = get_family(model)
-    return model if family.has_inpaint_channels(model.config) else family.add_inpaint_channels(model)
+    return model if family.has_inpaint_channels(model.config) else family.add_inpaint_channels(model, cell)
 
 
 def save_denoiser(model: Denoiser, directory: Path) -> None:
@@ -94,15 +95,39 @@ def find_denoiser(source: str | Path) -> tuple[DenoiserFamily, Path]:
     """Return family and folder of the denoiser in a directory or hub repository; ValueError if it holds none."""
     for family in FAMILIES:
         folder = fetch_snapshot(str(source), subfolder=family.component).folder
-        file = folder / "config.json"
-        kind = json.loads(file.read_text(encoding="utf-8")).get("_class_name") if file.is_file() else None
-        if kind == family.model_class.__name__:
+        if _read_class_name(folder) == family.model_class.__name__:
             return family, folder
-    raise ValueError(f"{source} holds no config.json: name a UNet of diffusers, or a pipeline with one in unet/")
+    known = " or ".join(f"a {family.model_class.__name__} of diffusers" for family in FAMILIES)
+    raise ValueError(f"{source} holds no denoiser: name {known}, or a pipeline with one")
+
+
+def fetch_denoiser(source: str, family: DenoiserFamily) -> Path:
+    """Return the folder of a family's denoiser in a directory or hub repository; ValueError if it holds none."""
+    folder = fetch_snapshot(source, subfolder=family.component).folder
+    name, expected = _read_class_name(folder), family.model_class.__name__
+    if name != expected:
+        found = "no config.json" if name is None else f"a {name}"
+        raise ValueError(
+            f"{source} holds {found}, and denoiser.kind is {family.kind}: name a {expected} of diffusers, or a "
+            f"pipeline with one in {family.component}/"
+        )
+    return folder
+
+
+def _read_class_name(folder: Path) -> str | None:
+    file = folder / "config.json"
+    return str(json.loads(file.read_text(encoding="utf-8")).get("_class_name")) if file.is_file() else None
 
 
 def link_initial_denoiser(
-    spec: UNetSpec, diffusion: DiffusionSpec, target: Path, *, vae: Path, side: int, text_width: int, pooled_width: int
+    spec: DenoiserSpec,
+    diffusion: DiffusionSpec,
+    target: Path,
+    *,
+    vae: Path,
+    side: int,
+    text_width: int,
+    pooled_width: int,
 ) -> Counter[str]:
     """Put the denoiser of `spec.init_from` as it is into a new directory, with the scheduler beside it or that of
     `diffusion`; return how many files are links and copies.
@@ -115,10 +140,11 @@ def link_initial_denoiser(
     """
     if spec.init_from is None:
         raise ValueError("train_base.train is null: the denoiser needs training, or name denoiser.init_from")
-    family, folder = find_denoiser(spec.init_from)
+    family = get_spec_family(spec)
+    folder = fetch_denoiser(spec.init_from, family)
     config, autoencoder = family.model_class.load_config(folder), AutoencoderKL.load_config(vae)
-    expected = get_spec_family(spec).build_config(
-        spec,
+    expected = family.build_config(
+        spec.sizes,
         latent_channels=autoencoder["latent_channels"],
         sample_size=side // compute_scale_factor(autoencoder),
         text_width=text_width,
@@ -150,7 +176,7 @@ def _find_scheduler(source: str, diffusion: DiffusionSpec) -> Path | None:
     return file
 
 
-def link_inpaint_denoiser(base: Path, target: Path) -> tuple[str, Counter[str]]:
+def link_inpaint_denoiser(base: Path, vae: Path, target: Path) -> tuple[str, Counter[str]]:
     """Put the base's denoiser and scheduler into a new directory: as they are, or where it has the inputs of
     text-to-image, with those of inpainting at zero. Return what was done, and how many files are links and copies."""
     counts = link_files([base / "scheduler" / "scheduler_config.json"], target / "scheduler")
@@ -159,7 +185,8 @@ def link_inpaint_denoiser(base: Path, target: Path) -> tuple[str, Counter[str]]:
     if is_inpaint_denoiser(base):
         counts.update(link_model(folder, target / family.component))
         return "the base has the inputs of inpainting and passes through", counts
-    save_denoiser(add_inpaint_channels(load_denoiser(base)), target)
+    cell = compute_scale_factor(AutoencoderKL.load_config(vae))
+    save_denoiser(add_inpaint_channels(load_denoiser(base), cell), target)
     return "the base gets the inputs of inpainting, at zero", counts
 
 

@@ -39,7 +39,7 @@ class Condition:
     sizes: torch.Tensor  # (N, 6)
     negative_states: torch.Tensor | None = None  # None: zeros, as a dropped caption in training
     negative_pooled: torch.Tensor | None = None
-    hole: torch.Tensor | None = None  # (N, 1, h, w), 1 = generate; None: text-to-image
+    hole: torch.Tensor | None = None  # (N, K, h, w), as the family computes it; None: text-to-image
     masked_latents: torch.Tensor | None = None  # (N, C, h, w), normalised
     image_embeddings: torch.Tensor | None = None  # (N, S, E), for a denoiser with image prompts; None: no image
     image_scales: tuple[Mapping[str, float], ...] | None = None

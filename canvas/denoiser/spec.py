@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
+from canvas.denoiser.dit.spec import DitSpec
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
 """Length of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserSpec:
+    """The denoiser's family and size. The sections of other kinds must be null: they would be ignored."""
+
+    kind: Literal["unet", "dit"]  # SDXL's UNet, or a diffusion transformer of Flux's class
+    init_from: str | None  # directory or hub id (OWNER/NAME@REVISION) of such a model of diffusers, or of a pipeline
+    unet: UNetSpec | None  # null unless kind is unet
+    dit: DitSpec | None  # null unless kind is dit
+
+    def __post_init__(self) -> None:
+        for name in ("unet", "dit"):
+            if (getattr(self, name) is None) == (name == self.kind):
+                state, fix = ("null", "give its sizes") if name == self.kind else ("given", "use null")
+                raise ValueError(f"denoiser.{name} is {state}, but denoiser.kind is {self.kind}: {fix}")
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the noising process is one that the family can learn."""
+        prediction = params["diffusion"].prediction
+        if self.kind == "dit" and prediction != "flow":
+            raise ValueError(f"kind is dit and diffusion.prediction {prediction}: use flow, as Flux's pipelines sample")
+
+    @property
+    def sizes(self) -> UNetSpec | DitSpec:
+        """The section of the kind."""
+        sizes = self.unet if self.kind == "unet" else self.dit
+        assert sizes is not None
+        return sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from canvas.denoiser.batch import DenoiserBatch, MaskKind, build_batches, read_batch
-from canvas.denoiser.family import Denoiser
+from canvas.denoiser.family import Denoiser, DenoiserFamily
+from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import fold_lora_weights
 from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_training_scheduler
@@ -28,7 +29,7 @@ from canvas.train.ema import load_best
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import Training
 from canvas.train.state import eval_mode
-from canvas.vae.model import get_latent_scale, load_vae
+from canvas.vae.model import get_latent_scale, get_scale_factor, load_vae
 
 HELD_OUT_SEED = 1
 """Seed of the timesteps and noises of the held-out loss: the same for every model, so that their losses compare."""
@@ -104,6 +105,7 @@ class DenoiserTrainer:
     ) -> DenoiserRun:
         """Train the weights of `denoiser` that require gradients, and leave in it the average of the lowest held-out
         loss. A killed run goes on from `work`. `fold_loras`: as `canvas.denoiser.lora.fold_lora_weights` says."""
+        self.check_inputs(get_family(denoiser))
         batches = build_batches(self.rows, self.train_rows, self.masks, self.spec.batch_size, self.spec.seed)
 
         def log_sheet(model: Denoiser, step: int) -> None:
@@ -132,6 +134,24 @@ class DenoiserTrainer:
                 losses |= {f"{length:g}": loss for length, loss in by_length.items()}
                 average = f"{min(by_length, key=by_length.__getitem__):g}"
         return DenoiserRun(result=result, held_out_losses=losses, average=average)
+
+    def check_inputs(self, family: DenoiserFamily) -> None:
+        """Raise ValueError if the shards are not what a denoiser of that family reads."""
+        cell = get_scale_factor(self.vae)
+        for row in {row.bucket: row for row in self.train_rows}.values():
+            if any(int(side) % (cell * family.patch) for side in row.bucket.split("x")):
+                raise ValueError(
+                    f"the shards have frames of {row.bucket} pixels, denoiser.kind {family.kind} reads multiples of "
+                    f"{cell * family.patch}: change frames.buckets"
+                )
+        if self.masks == "none":
+            return
+        channels, needed = self.rows.get_shape(f"holes_{self.masks}")[1], family.count_hole_channels(cell)
+        if channels != needed:
+            raise ValueError(
+                f"the shards' holes have {channels} numbers a latent cell, denoiser.kind {family.kind} reads {needed}: "
+                "change encode.holes"
+            )
 
     def compute_mismatched_loss(self, denoiser: nn.Module) -> float:
         """Return the held-out loss where each sample's image prompt is its neighbour's."""

@@ -11,7 +11,7 @@ from canvas.clip.model import TextTower, load_clip
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
-from canvas.denoiser.loading import load_denoiser
+from canvas.denoiser.loading import get_family, load_denoiser
 from canvas.denoiser.lora import STYLE_LORA, load_lora, set_style_lora
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import RecommendedSampling
@@ -59,7 +59,7 @@ def assemble_pipeline(
     second = load_clip(folders["clip"] / "second")
     segmenter = load_segmenter(folders["segmenter"])
     pipeline = CanvasPipeline(
-        unet=denoiser.eval(),
+        **{get_family(denoiser).component: denoiser.eval()},
         vae=load_vae(folders["vae"]).eval(),
         text_encoder=TextTower.from_clip(load_clip(folders["clip"] / "first"), text.first),
         text_encoder_2=TextTower.from_clip(second, text.second),
@@ -72,6 +72,7 @@ def assemble_pipeline(
         style_centres=StyleCentres.from_styles(read_styles(folders["styles"])) if adapter else None,
         hole_inflation=frames.hole_inflation,
         max_aspect=frames.max_aspect,
+        frame_side=frames.side,
         edge_radius=edges.radius,
         edge_epsilon=edges.epsilon,
         image_source=image_prompt.source if image_prompt else None,

@@ -12,7 +12,7 @@ from canvas.clip.model import encode_prompts
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import Condition
 from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, compute_frame, frame_product
-from canvas.masks.composite import compute_hole, mask_images
+from canvas.masks.composite import mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
 from canvas.vae.model import get_latent_scale, get_scale_factor
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def frame_for_pipeline(pipeline: CanvasPipeline, product: Product) -> FramedProduct:
     """Return `product`, on the CPU, in the frame in which the pipeline's denoiser works on it."""
     cell = get_scale_factor(pipeline.vae)
-    side, patch = int(pipeline.denoiser.config["sample_size"]) * cell, get_family(pipeline.denoiser).patch
-    frame = compute_frame(*product.size, side=side, multiple=cell * patch, max_aspect=pipeline.config["max_aspect"])
+    side = pipeline.config["frame_side"] or int(pipeline.denoiser.config["sample_size"]) * cell
+    multiple = cell * get_family(pipeline.denoiser).patch
+    frame = compute_frame(*product.size, side=side, multiple=multiple, max_aspect=pipeline.config["max_aspect"])
     return frame_product(product, frame)
 
 
@@ -42,7 +43,7 @@ def build_condition(
     if prompt is None:
         states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
     negative = (None, None) if negative_prompt is None else encode_prompts(pipeline.towers, [negative_prompt])
-    vae = pipeline.vae
+    vae, family = pipeline.vae, get_family(pipeline.denoiser)
     size = framed.frame.height, framed.frame.width
     masked = mask_images(framed.pixels, framed.mask)
     return Condition(
@@ -51,7 +52,7 @@ def build_condition(
         sizes=torch.tensor([build_size_ids(size, (0, 0), size)], dtype=torch.float32),
         negative_states=negative[0],
         negative_pooled=negative[1],
-        hole=compute_hole(framed.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
+        hole=family.compute_hole(framed.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
         masked_latents=get_latent_scale(vae).normalize(vae.encode(masked.to(vae.dtype)).latent_dist.mode()),
         image_embeddings=None if style is None else style.embeddings[None],
         image_scales=None if style is None else style.scales,

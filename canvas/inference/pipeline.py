@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    FluxTransformer2DModel,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -23,7 +29,7 @@ from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.lora import merge_lora
+from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
@@ -66,8 +72,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     where a style is given.
 
     Args:
+        unet: The denoiser of a pipeline of that family.
+        transformer: Likewise; one of the two is given.
         hole_inflation: Latent cells by which the hole grows into the product, as in training.
         max_aspect: Longest side over shortest of the frames that the denoiser was trained on.
+        frame_side: Pixels of the side of the square frame; None: as a UNet's sample size says.
         edge_radius: Of the guided filter that brings the segmenter's matte to full size.
         edge_epsilon: Likewise.
         image_source: What the adapter reads (canvas.denoiser.image_prompt.AdapterConfig).
@@ -78,18 +87,28 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         sources: Of public parts: part -> repository, commit and licence.
     """
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae->decoder"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->transformer->vae->decoder"
     # lists in the base class
-    _optional_components = ["decoder", "segmenter", "segmenter_processor", "image_tower", "uve", "style_centres"]  # noqa: RUF012
+    _optional_components = [  # noqa: RUF012
+        "unet",
+        "transformer",
+        "decoder",
+        "segmenter",
+        "segmenter_processor",
+        "image_tower",
+        "uve",
+        "style_centres",
+    ]
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
         vae: AutoencoderKL | PixelAutoencoder,
         text_encoder: TextTower,
         text_encoder_2: TextTower,
         scheduler: SchedulerMixin,
+        unet: UNet2DConditionModel | None = None,
+        transformer: FluxTransformer2DModel | None = None,
         decoder: ConditionalDecoder | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
@@ -98,6 +117,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         style_centres: StyleCentres | None = None,
         hole_inflation: int = 0,
         max_aspect: float = 1.0,
+        frame_side: int | None = None,
         edge_radius: int = 4,
         edge_epsilon: float = 1e-3,
         image_source: str | None = None,
@@ -107,14 +127,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         sources: dict[str, dict[str, str]] | None = None,
     ) -> None:
         super().__init__()
-        needed = get_family(unet).count_inpaint_channels(vae.config["latent_channels"])
-        if unet.config["in_channels"] != needed:
+        if (unet is None) == (transformer is None):
+            raise ValueError("a pipeline has one denoiser: give unet or transformer")
+        denoiser: Denoiser = transformer if unet is None else unet
+        needed = get_family(denoiser).count_inpaint_channels(vae.config["latent_channels"], get_scale_factor(vae))
+        if denoiser.config["in_channels"] != needed:
             raise ValueError(
-                f"the denoiser has {unet.config['in_channels']} input channels, inpainting latents of "
+                f"the denoiser has {denoiser.config['in_channels']} input channels, inpainting latents of "
                 f"{vae.config['latent_channels']} needs {needed}"
             )
         self.register_modules(
             unet=unet,
+            transformer=transformer,
             vae=vae,
             text_encoder=text_encoder,
             text_encoder_2=text_encoder_2,
@@ -129,6 +153,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         self.register_to_config(
             hole_inflation=hole_inflation,
             max_aspect=max_aspect,
+            frame_side=frame_side,
             edge_radius=edge_radius,
             edge_epsilon=edge_epsilon,
             image_source=image_source,
@@ -137,13 +162,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             parts=parts,
             sources=sources,
         )
-        if has_image_prompt(unet):
-            set_scale(unet, 0.0)
+        if has_image_prompt(denoiser):
+            set_scale(denoiser, 0.0)
 
     @property
     def denoiser(self) -> Denoiser:
         """The network, whatever its family calls it."""
-        return self.unet
+        return self.transformer if self.unet is None else self.unet
 
     @property
     def towers(self) -> tuple[TextTower, TextTower]:
@@ -281,12 +306,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         """Fold the denoiser's LoRAs into its weights: fewer layers a step; they can no longer be switched."""
         merge_lora(self.denoiser)
 
+    def load_lora_weights(self, source: Any, adapter_name: str | None = None, **options: Any) -> None:
+        """Add a LoRA in stock format: a directory with one, and what else diffusers' pipelines of a UNet take."""
+        if self.unet is not None:
+            super().load_lora_weights(source, adapter_name, **options)
+        else:
+            load_lora(self.denoiser, Path(source), adapter_name or DEFAULT_LORA)
+
     def set_precision(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; latents and all other parts stay as they are."""
         if (dtype := choose_autocast_dtype(self.device, precision)) is not None:
-            torch.nn.Module.to(
-                self.denoiser, dtype
-            )  # ModelMixin.to warns at every cast, even where no module must stay
+            # ModelMixin.to warns at every cast, even where no module must stay
+            torch.nn.Module.to(self.denoiser, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the directory that `from_pretrained` reads; safetensors only."""

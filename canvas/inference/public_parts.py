@@ -97,7 +97,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         ValueError: A part cannot be fetched, is no safetensors, or does not fit the others.
     """
     from canvas.clip.public_towers import load_text_tower
-    from canvas.denoiser.loading import load_denoiser
+    from canvas.denoiser.loading import get_family, load_denoiser
     from canvas.denoiser.schedulers import load_scheduler
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_public_segmenter
@@ -111,6 +111,12 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     snapshots = {name: source.fetch() for name, source in sources.items()}
     folders = {name: snapshot.folder for name, snapshot in snapshots.items()}
     descriptions = {name: snapshot.describe() for name, snapshot in snapshots.items()}
+    denoiser = load_denoiser(folders["denoiser"]).eval()
+    if get_family(denoiser).component != "unet":
+        raise ValueError(
+            f"{sources['denoiser'].repository} holds a {type(denoiser).__name__}: public parts take a UNet, whose text "
+            "towers they name"
+        )
     segmenter = None
     if (source := parts.segmenter) is not None:
         segmenter = load_public_segmenter(
@@ -118,7 +124,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         )
         descriptions["segmenter"] = segmenter.network.config.source
     pipeline = CanvasPipeline(
-        unet=load_denoiser(folders["denoiser"]).eval(),
+        unet=denoiser,
         vae=load_vae(folders["vae"]).eval(),
         text_encoder=load_text_tower(folders["text_encoder"], folders["tokenizer"]),
         text_encoder_2=load_text_tower(folders["text_encoder_2"], folders["tokenizer_2"]),

@@ -81,6 +81,12 @@ def compute_hole(mask: torch.Tensor, cell: int, inflate: int = 0) -> torch.Tenso
     return max_pool_mask(F.max_pool2d((mask < 0.5).float(), cell), inflate)
 
 
+def compute_pixel_hole(mask: torch.Tensor, cell: int, inflate: int = 0) -> torch.Tensor:
+    """Return masks as `compute_hole` does, with all pixels of a cell: (B, cell * cell, H / cell, W / cell), a row of
+    the cell after the other, as diffusers' `FluxFillPipeline` has them."""
+    return F.pixel_unshuffle(max_pool_mask((mask < 0.5).float(), inflate * cell), cell)
+
+
 def mask_images(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Set images (B, 3, H, W) in [-1, 1] to 0, mid-grey, where the mask does not keep them, as diffusers does."""
     return images * (mask >= 0.5)

@@ -40,7 +40,7 @@ from canvas.clip.model import TextTower, encode_prompts, load_clip
 from canvas.clip.spec import TextSpec
 from canvas.device import default_device
 from canvas.features.perceptual import compute_image_embeddings
-from canvas.masks.composite import compute_hole, mask_images
+from canvas.masks.composite import compute_hole, compute_pixel_hole, mask_images
 from canvas.masks.simulation import sample_mask, simulate_errors
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec, Size, View, compute_view, extract_view
@@ -195,12 +195,14 @@ class PinSamples:
             }
 
     def _mask(self, images: torch.Tensor, masks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return raw latents (B, M, C, h, w) of images under masks, B of (M, H, W), and the holes (B, M, 1, h, w)."""
+        """Return raw latents (B, M, C, h, w) of images under masks, B of (M, H, W), and the holes (B, M, K, h, w), K
+        numbers a latent cell."""
         latents, holes = [], []
+        compute = compute_hole if self.spec.holes == "cells" else compute_pixel_hole
         for mask in torch.from_numpy(np.stack(masks)).to(self.device).float().unbind(dim=1):
             keep = mask[:, None]
             latents.append(compute_posterior(self.encoders.vae, mask_images(images, keep)).mode())
-            holes.append(compute_hole(keep, get_scale_factor(self.encoders.vae), self.frames.hole_inflation))
+            holes.append(compute(keep, get_scale_factor(self.encoders.vae), self.frames.hole_inflation))
         return torch.stack(latents, dim=1), torch.stack(holes, dim=1)
 
     def _select_captions(self, pin_id: str) -> list[str]:

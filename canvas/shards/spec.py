@@ -29,6 +29,7 @@ class EncodingSpec:
     views: Count  # of each pin of the train split: the first as it is, the others cropped at random
     crops: CropSpec  # of those others; the frame keeps its size
     captions: Count  # of each pin, its first ones; fewer are repeated
+    holes: Literal["cells", "pixels"]  # what masks hide: a number a latent cell (kind unet), or all its pixels (dit)
     random_masks: Count  # of each pin
     masks: HoleSpec  # what the random ones are
     product_masks: Count  # of each pin; of a scene they are empty

@@ -6,6 +6,7 @@ Both are diffusers models with one interface: `encode(images).latent_dist`, `dec
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -320,6 +321,43 @@ def get_latent_scale(vae: Vae) -> LatentScale:
         torch.ones(channels) if std is None else torch.tensor(std),
         float(vae.config["scaling_factor"]),
     )
+
+
+@torch.no_grad()
+def fold_latent_scale(vae: AutoencoderKL) -> AutoencoderKL:
+    """Return a copy whose raw latents are the denoiser's: the map of `get_latent_scale` stands in its weights.
+
+    Stock pipelines of Flux know a scaling factor and a shift alone; the copy's are 1 and 0. Images of the same latents
+    are as before, to rounding.
+    """
+    folded, scale, channels = copy.deepcopy(vae), get_latent_scale(vae), int(vae.config["latent_channels"])
+    factor = scale.scale / scale.std
+    towards = folded.quant_conv or _build_identity(2 * channels)
+    means, log_variances = towards.get_parameter("bias").chunk(2)
+    towards.weight[:channels] *= factor[:, None, None, None]
+    means.sub_(scale.mean).mul_(factor)
+    log_variances.add_(2 * factor.log())
+    back = folded.post_quant_conv or _build_identity(channels)
+    back.get_parameter("bias").add_(back.weight[:, :, 0, 0] @ scale.mean)
+    back.weight /= factor[:, None, None]
+    folded.quant_conv, folded.post_quant_conv = towards, back
+    folded.register_to_config(
+        use_quant_conv=True,
+        use_post_quant_conv=True,
+        latents_mean=None,
+        latents_std=None,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    )
+    return folded
+
+
+def _build_identity(channels: int) -> nn.Conv2d:
+    """Build a convolution of one pixel that changes nothing."""
+    layer = nn.Conv2d(channels, channels, 1)
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.get_parameter("bias"))
+    return layer
 
 
 def store_latent_statistics(vae: Vae, batches: Iterable[FrameBatch]) -> None:

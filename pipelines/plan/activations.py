@@ -28,6 +28,9 @@ HALF_FUNCTIONS = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_h
 FULL_FUNCTIONS = ("group_norm", "layer_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
 """Likewise that it gives float32."""
 
+CHECKPOINTED = ("BasicTransformerBlock", "ResnetBlock2D", "FluxTransformerBlock", "FluxSingleTransformerBlock")
+"""Classes of the blocks that gradient checkpointing runs again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activations:
@@ -60,7 +63,8 @@ class _Autocast(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            return FusedAttention.apply(*(self._cast(x, torch.bfloat16) for x in args[:3]))
+            inputs = [*args, *(kwargs[key] for key in ("query", "key", "value") if key in kwargs)]
+            return FusedAttention.apply(*(self._cast(x, torch.bfloat16) for x in inputs[:3]))
         name = getattr(func, "__name__", "")
         dtype = torch.bfloat16 if name in HALF_FUNCTIONS else torch.float32 if name in FULL_FUNCTIONS else None
         if dtype is not None:
@@ -104,7 +108,7 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
 
     hooks = []
     for module in network.modules():
-        if type(module).__name__ in ("BasicTransformerBlock", "ResnetBlock2D"):
+        if type(module).__name__ in CHECKPOINTED:
             hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         inside.append(0)

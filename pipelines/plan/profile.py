@@ -19,8 +19,7 @@ from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserTraining, HeldOutSpec
-from canvas.denoiser.unet.spec import UNetSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel
 from canvas.reward.spec import RewardSpec
@@ -51,7 +50,7 @@ class Profile:
     vae: VaeSpec
     encode: EncodingSpec
     decoder: DecoderSpec
-    denoiser: UNetSpec
+    denoiser: DenoiserSpec
     reward: RewardSpec
     mine_styles: MineStylesParams
     train_segmenter: SegmenterTrainingSpec
@@ -131,10 +130,10 @@ def build_models(profile: Profile) -> Models:
     reward = {name: getattr(profile.reward, name) for name in RewardSpec.__slots__ if name != "init_from"}
     with torch.device("meta"):
         autoencoder = build_vae(vae, sample_size=profile.frames.side)
-        bare = add_inpaint_channels(build_denoiser(denoiser, **size))
+        bare = add_inpaint_channels(build_denoiser(denoiser, **size), vae.factor)
         return Models(
             denoiser=build_denoiser(denoiser, **size),
-            inpaint=add_inpaint_channels(build_denoiser(denoiser, **size)),
+            inpaint=add_inpaint_channels(build_denoiser(denoiser, **size), vae.factor),
             lora=add_lora(bare, rank=profile.train_backdrop.lora.rank, alpha=1),
             vae=autoencoder,
             decoder=ConditionalDecoder.from_vae(autoencoder, profile.decoder),

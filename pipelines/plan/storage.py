@@ -74,13 +74,14 @@ def build_pin_rows(profile: Profile) -> list[SizeRow]:
     """Return the columns of a pin in the shards, numbers in half precision. Each view of a pin has all of them."""
     first, second, encode, masks = profile.text.first, profile.text.second, profile.encode, profile.masks
     cells, channels = (profile.frames.side // profile.vae.factor) ** 2, profile.vae.latent_channels
+    hole = 1 if encode.holes == "cells" else profile.vae.factor**2
     captions, length, (width, pooled) = encode.captions, first.context_length, compute_text_widths([first, second])
     rows = [
         ("moments", f"2 x {channels} x {cells} x 2 bytes", 2 * channels * cells * 2),
         ("text states", f"{captions} x {length} x {width} x 2 bytes", captions * length * width * 2),
         ("pooled text", f"{captions} x {pooled} x 2 bytes", captions * pooled * 2),
         ("masked latents", f"{masks} x {channels} x {cells} x 2 bytes", masks * channels * cells * 2),
-        ("holes", f"{masks} x {cells} x 2 bytes", masks * cells * 2),
+        ("holes", f"{masks} x {hole} x {cells} x 2 bytes", masks * hole * cells * 2),
         ("image", f"({first.embed_dim} + {second.embed_dim}) x 2 bytes", (first.embed_dim + second.embed_dim) * 2),
         ("sizes", f"{SIZE_IDS} x 4 bytes", SIZE_IDS * 4),
     ]

@@ -9,6 +9,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
     SchedulerMixin,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
@@ -16,22 +18,28 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from canvas.denoiser.loading import build_denoiser
+from canvas.denoiser.dit.spec import DitSpec
+from canvas.denoiser.family import Denoiser, DenoiserCondition
+from canvas.denoiser.loading import build_denoiser, get_family
 from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
+from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.vae.model import LatentScale
 
 TEXT_WIDTH, POOLED_WIDTH = 64, 32
+MIDDLE = torch.tensor(500.0)
 
-DENOISER = UNetSpec(
+UNET = UNetSpec(
     channels=(32, 64),
     layers_per_block=1,
     transformer_layers=(0, 1),
     heads=(2, 4),
     size_embedding=8,
     norm_groups=32,
-    init_from=None,
 )
+DENOISER = DenoiserSpec(kind="unet", init_from=None, unet=UNET, dit=None)
+DIT = DitSpec(heads=2, head_width=16, double_blocks=2, single_blocks=1, rope_widths=(4, 6, 6))
+TRANSFORMER = DenoiserSpec(kind="dit", init_from=None, unet=None, dit=DIT)
 
 
 def denoiser(latent_channels: int = 4, seed: int = 0) -> UNet2DConditionModel:
@@ -39,6 +47,14 @@ def denoiser(latent_channels: int = 4, seed: int = 0) -> UNet2DConditionModel:
     torch.manual_seed(seed)
     return build_denoiser(
         DENOISER, latent_channels=latent_channels, sample_size=8, text_width=TEXT_WIDTH, pooled_width=POOLED_WIDTH
+    ).eval()
+
+
+def transformer(latent_channels: int = 4, seed: int = 0) -> FluxTransformer2DModel:
+    """A text-to-image transformer of Flux's class for latents of an even size, in eval mode."""
+    torch.manual_seed(seed)
+    return build_denoiser(
+        TRANSFORMER, latent_channels=latent_channels, sample_size=8, text_width=TEXT_WIDTH, pooled_width=POOLED_WIDTH
     ).eval()
 
 
@@ -62,6 +78,21 @@ def predict(unet: UNet2DConditionModel, sample: torch.Tensor, given: dict[str, t
             given["text_states"],
             added_cond_kwargs={"text_embeds": given["text_pooled"], "time_ids": given["sizes"]},
         ).sample
+
+
+def answer(
+    model: Denoiser,
+    sample: torch.Tensor,
+    given: dict[str, torch.Tensor],
+    images: list[torch.Tensor] | None = None,
+    timestep: torch.Tensor = MIDDLE,
+) -> torch.Tensor:
+    """The output of a denoiser of any family for `sample`."""
+    condition = DenoiserCondition(
+        states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], images=images
+    )
+    with torch.no_grad():
+        return get_family(model).predict(model, sample, timestep, condition)
 
 
 def sample_latents(
@@ -106,6 +137,27 @@ def sdxl_inpaint_pipeline(unet: UNet2DConditionModel) -> StableDiffusionXLInpain
         unet=unet,
         scheduler=EulerDiscreteScheduler(),
     )
+
+
+def flux_fill_pipeline(transformer: FluxTransformer2DModel, scheduler: SchedulerMixin) -> FluxFillPipeline:
+    """Stock diffusers' Flux inpainting pipeline of tiny widths round `transformer`, random, without text encoders. Its
+    autoencoder's posteriors have next to no variance, so that images have one code each."""
+    torch.manual_seed(2)
+    vae = AutoencoderKL(
+        block_out_channels=(32, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        scaling_factor=0.7,
+        shift_factor=0.1,
+    )
+    with torch.no_grad():
+        vae.quant_conv.weight[4:].zero_()
+        vae.quant_conv.bias[4:].fill_(-100)
+    none = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipeline = FluxFillPipeline(transformer=transformer, scheduler=scheduler, vae=vae.eval(), **none)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def public_sdxl(directory: Path) -> StableDiffusionXLPipeline:

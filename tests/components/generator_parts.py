@@ -80,18 +80,18 @@ def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Seque
     tables.write(root / "artifacts" / "styles", [pa.Table.from_pylist(styles, tables.STYLES)], tables.STYLES)
 
 
-def write_random_shards(path: Path, rows: int = 24, *, has_engagement: bool = True) -> None:
+def write_random_shards(path: Path, rows: int = 24, *, has_engagement: bool = True, hole_channels: int = 1) -> None:
     """Every third pin is a scene alone, every sixth held out, every second promoted; the last third is 48x80."""
     write_shards(
         path,
         rows,
-        lambda wanted: _samples(wanted, rows, has_engagement),
+        lambda wanted: _samples(wanted, rows, has_engagement, hole_channels),
         work=path.with_name("shards-work"),
         rows_per_shard=8,
     )
 
 
-def _samples(wanted: range, rows: int, has_engagement: bool) -> Iterator[Sample]:
+def _samples(wanted: range, rows: int, has_engagement: bool, hole_channels: int) -> Iterator[Sample]:
     for row in wanted:
         draw = torch.Generator().manual_seed(row)
         bucket = "48x80" if row >= rows * 2 // 3 else "64x64"
@@ -102,7 +102,8 @@ def _samples(wanted: range, rows: int, has_engagement: bool) -> Iterator[Sample]
             return torch.randn(shape, generator=draw).half()
 
         def masks(empty: bool, draw: torch.Generator = draw, size: tuple[int, int] = (height, width)) -> torch.Tensor:
-            return torch.ones(2, 1, *size).half() if empty else (torch.rand(2, 1, *size, generator=draw) < 0.5).half()
+            shape = 2, hole_channels, *size
+            return torch.ones(shape).half() if empty else (torch.rand(shape, generator=draw) < 0.5).half()
 
         yield {
             "pin_id": f"p{row:03d}",

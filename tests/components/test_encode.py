@@ -98,6 +98,15 @@ def test_holes_surround_the_product(encoded_pins, data):
             assert 0 < 1 - holes.mean() < 2 * area + 0.1  # cells all product, errors included
 
 
+def test_holes_of_pixels_have_those_of_cells_as_their_maximum(encoded_pins, data, tmp_path):
+    run(data, tmp_path / "out", views=1, holes="pixels")
+    for sample, cells in zip(samples(tmp_path / "out"), encoded_pins[1], strict=True):
+        for name in ("holes_random", "holes_product"):
+            assert sample[name].shape == (2, CELL**2, *cells[name].shape[2:])
+            assert torch.equal(sample[name].amax(dim=1, keepdim=True), cells[name])
+        assert torch.equal(sample["masked_product"], cells["masked_product"])
+
+
 def test_known_latents_depend_on_the_mask(encoded_pins):
     sample = encoded_pins[1][1]
     mean = sample["moments"].chunk(2)[0].float()

@@ -23,7 +23,7 @@ from canvas.pins import tables
 from canvas.uve.spec import UveSpec
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
-from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.params import load_sections, merge_sections, read_section
 from lifecycle.declare.skipping import NOTICE_FILE, read_skip_reason
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout
@@ -58,7 +58,7 @@ SIZES = {"latent_channels": 4, "sample_size": 8, "text_width": TEXT_WIDTH, "pool
 def write_public_pipeline(folder: Path, *, inputs: int) -> StableDiffusionXLInpaintPipeline:
     """A repository as diffusers' SDXL inpainting one, tiny, made and saved by stock libraries, with a model card."""
     torch.manual_seed(1)
-    unet = UNet2DConditionModel(**build_unet_config(tiny.DENOISER, **SIZES) | {"in_channels": inputs})
+    unet = UNet2DConditionModel(**build_unet_config(tiny.UNET, **SIZES) | {"in_channels": inputs})
     pipeline = tiny.sdxl_inpaint_pipeline(unet.eval())
     pipeline.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: openrail++\n---\n", encoding="utf-8")
@@ -71,8 +71,11 @@ def use_public_weights(folder: Path) -> dict[str, Any]:
     return {
         "vae": {"kind": "kl", "init_from": str(folder), **sizes},
         "train_vae": {"train": None, "objective": None},
-        "denoiser": {"init_from": str(folder), "channels": [32, 64], "heads": [2, 4], "size_embedding": 8}
-        | {"layers_per_block": 1, "transformer_layers": [0, 1], "norm_groups": 32},
+        "denoiser": {
+            "init_from": str(folder),
+            "unet": {"channels": [32, 64], "heads": [2, 4], "size_embedding": 8}
+            | {"layers_per_block": 1, "transformer_layers": [0, 1], "norm_groups": 32},
+        },
         "diffusion": {"prediction": "eps", "time_mean": None, "time_std": None, "shift": None, **BETAS},
         **{stage: {"train": None} for stage in SKIPPED},
     }
@@ -258,7 +261,7 @@ def test_catalogue_without_engagement_makes_no_engaged_lora(fresh: Path) -> None
     ("changes", "message"),
     [
         ({"denoiser": {"init_from": None}}, "the denoiser needs training, or name denoiser.init_from"),
-        ({"denoiser": {"size_embedding": 16}}, "has addition_time_embed_dim 8, the params say 16"),
+        ({"denoiser": {"unet": {"size_embedding": 16}}}, "has addition_time_embed_dim 8, the params say 16"),
         ({"diffusion": {"prediction": "v"}}, "predicts eps, diffusion.prediction is v: make them agree"),
         ({"denoiser": {"init_from": "./nowhere"}}, "neither a directory nor a hub id"),
         ({"train_base": "trained"}, "has 9 input channels, those of inpainting: set train_base.train to null"),
@@ -271,7 +274,7 @@ def test_weights_that_do_not_fit_are_one_sentence(
     for section, values in changes.items():
         if values == "trained":
             values = {"train": load_sections("tiny", ROOT)["train_base"]["train"]}
-        overlay |= {section: overlay[section] | values}
+        overlay = merge_sections(overlay, {section: values})
     with pytest.raises(ValueError, match=message):
         run("train_base", fresh, overlay=overlay)
 

@@ -9,8 +9,8 @@ from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.training import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
 from canvas.denoiser.loading import build_denoiser
+from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet.model import add_inpaint_channels
-from canvas.denoiser.unet.spec import UNetSpec
 from canvas.masks.composite import compute_hole
 from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.shards.rows import ShardRows, has_product
@@ -43,7 +43,7 @@ def data(tmp_path_factory) -> Path:
         metrics=Output(folder / "encode.json"),
         scratch=Scratch(folder / "scratch"),
     )
-    spec = read_section(UNetSpec, "denoiser", load_sections("tiny", ROOT))
+    spec = read_section(DenoiserSpec, "denoiser", load_sections("tiny", ROOT))
     unet = build_denoiser(spec, latent_channels=4, sample_size=8, text_width=32, pooled_width=16)
     add_inpaint_channels(unet).save_pretrained(folder / "inpaint" / "unet")
     return folder

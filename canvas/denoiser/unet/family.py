@@ -15,13 +15,13 @@ from torch import nn
 
 from canvas.denoiser.family import SIZE_IDS, InputSizes
 from canvas.denoiser.unet import model as network
-from canvas.denoiser.unet.spec import UNetSpec
+from canvas.masks.composite import compute_hole
 
 
 class UNetFamily:
     """A UNet reads image tokens in each cross-attention layer, after the text's."""
 
-    spec_class = UNetSpec
+    kind = "unet"
     model_class = UNet2DConditionModel
     component = "unet"
     patch = 1
@@ -32,8 +32,7 @@ class UNetFamily:
     build_config = staticmethod(network.build_unet_config)
     check_architecture = staticmethod(network.check_architecture)
     has_inpaint_channels = staticmethod(network.has_inpaint_channels)
-    count_inpaint_channels = staticmethod(network.count_inpaint_channels)
-    add_inpaint_channels = staticmethod(network.add_inpaint_channels)
+    compute_hole = staticmethod(compute_hole)
     build_inpaint_input = staticmethod(network.build_inpaint_input)
     predict = staticmethod(network.run_unet)
 
@@ -41,6 +40,18 @@ class UNetFamily:
         """Return the widths of what a UNet of that config reads."""
         pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]
         return InputSizes(channels=config["in_channels"], text=config["cross_attention_dim"], pooled=pooled)
+
+    def count_hole_channels(self, cell: int) -> int:
+        """Return 1: a cell is hole or not."""
+        return 1
+
+    def count_inpaint_channels(self, latent_channels: int, cell: int) -> int:
+        """Return the channels of noisy latents, hole and masked latents."""
+        return network.count_inpaint_channels(latent_channels)
+
+    def add_inpaint_channels(self, model: UNet2DConditionModel, cell: int) -> UNet2DConditionModel:
+        """Give a text-to-image UNet the inputs of inpainting."""
+        return network.add_inpaint_channels(model)
 
     def has_image_layer(self, layer: str) -> bool:
         """Return whether it is a layer of cross-attention."""

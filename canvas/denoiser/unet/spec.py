@@ -15,14 +15,15 @@ class UNetSpec:
     heads: tuple[int, ...]  # of attention, one a resolution
     size_embedding: int  # width of the sinusoidal embedding of each of the SIZE_IDS
     norm_groups: int  # of group normalisation; each of the channels is a multiple
-    init_from: str | None  # directory or hub id (OWNER/NAME@REVISION) of a diffusers UNet, or of a pipeline with unet/
 
     def __post_init__(self) -> None:
         for name, values in (("transformer_layers", self.transformer_layers), ("heads", self.heads)):
             if len(values) != len(self.channels):
                 raise ValueError(
-                    f"denoiser.{name} has {len(values)} entries for {len(self.channels)} resolutions: "
-                    "give one an entry of denoiser.channels"
+                    f"denoiser.unet.{name} has {len(values)} entries for {len(self.channels)} resolutions: "
+                    "give one an entry of denoiser.unet.channels"
                 )
         if uneven := [width for width in self.channels if width % self.norm_groups]:
-            raise ValueError(f"denoiser.channels {uneven} cannot be split into {self.norm_groups} denoiser.norm_groups")
+            raise ValueError(
+                f"denoiser.unet.channels {uneven} cannot be split into {self.norm_groups} denoiser.unet.norm_groups"
+            )

@@ -9,10 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from canvas.denoiser.loading import load_denoiser
 from canvas.denoiser.lora import load_lora
-from canvas.denoiser.unet.model import add_inpaint_channels
-from tests.canvas import tiny
-from tests.canvas.denoiser.subject import LORA, trained
+from tests.canvas.denoiser.subject import LORA, build, trained
 from tests.canvas.train.two_ranks import run_in_two_ranks
 
 
@@ -28,11 +27,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_the_denoiser_that_one_trains(sharded: Path, stage: str, tmp_path: Path) -> None:
     alone, losses = trained(stage, "none", tmp_path)
     assert json.loads((sharded / stage / "losses.json").read_text()) == pytest.approx(losses, abs=1e-5)
-    if LORA[stage]:
-        torch.manual_seed(0)
-        found = load_lora(add_inpaint_channels(tiny.denoiser()), sharded / stage / "lora")
-    else:
-        found = UNet2DConditionModel.from_pretrained(sharded / stage / "unet", use_safetensors=True)
+    found = load_lora(build(stage), sharded / stage / "lora") if LORA[stage] else load_denoiser(sharded / stage)
     weights = found.state_dict()
     apart = torch.cat([(weights[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
     # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.

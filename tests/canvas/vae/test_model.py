@@ -11,6 +11,7 @@ from canvas.pins.images import bytes_to_tensor, tensor_to_bytes
 from canvas.vae.model import (
     PixelAutoencoder,
     build_vae,
+    fold_latent_scale,
     get_latent_scale,
     get_scale_factor,
     load_vae,
@@ -142,6 +143,35 @@ def test_scale_of_sdxl_is_its_scaling_factor():
     vae = AutoencoderKL(scaling_factor=0.13025)
     raw = torch.randn(1, 4, 2, 2)
     assert torch.allclose(get_latent_scale(vae).normalize(raw), raw * 0.13025)
+
+
+@pytest.mark.parametrize("has_edges", [True, False], ids=["1x1 edges", "none"])
+def test_folded_scale_changes_nothing(has_edges: bool, tmp_path: Path) -> None:
+    """Flux's own autoencoder has no convolutions of one pixel at its edges, SDXL's has."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        block_out_channels=(16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=8,
+        use_quant_conv=has_edges,
+        use_post_quant_conv=has_edges,
+    ).eval()
+    vae.register_to_config(latents_mean=[0.3, -0.2, 0.0, 1.0], latents_std=[0.5, 2.0, 1.0, 0.1], scaling_factor=0.8)
+    fold_latent_scale(vae).save_pretrained(tmp_path)
+    folded, scale = AutoencoderKL.from_pretrained(tmp_path).eval(), get_latent_scale(vae)
+    assert (folded.config["scaling_factor"], folded.config["shift_factor"]) == (1.0, 0.0)
+    assert folded.config["latents_mean"] is None
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        before, after = vae.encode(images).latent_dist, folded.encode(images).latent_dist
+        torch.testing.assert_close(after.mean, scale.normalize(before.mean), rtol=1e-4, atol=1e-5)
+        std = before.std / scale.std[:, None, None] * scale.scale
+        torch.testing.assert_close(after.std, std, rtol=1e-4, atol=1e-5)
+        decoded = vae.decode(before.mean).sample
+        torch.testing.assert_close(folded.decode(after.mean).sample, decoded, rtol=1e-4, atol=1e-4)
+        assert vae.config["scaling_factor"] == 0.8
 
 
 def _low_frequencies(count: int) -> torch.Tensor:

@@ -12,8 +12,9 @@ from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
 from pipelines.cluster import PlannedRun, read_cluster
 from pipelines.plan.__main__ import build_plan, list_uncounted_networks, main
-from pipelines.plan.profile import Profile, compute_images_per_pass, count_image_prompt_parameters
-from pipelines.plan.trainings import DENOISER_STAGES
+from pipelines.plan.memory import count_largest_unit, count_parameters
+from pipelines.plan.profile import Profile, build_models, compute_images_per_pass, count_image_prompt_parameters
+from pipelines.plan.trainings import DENOISER_STAGES, build_denoiser_runs
 from tests.canvas import tiny
 from tests.pipelines.plan.conftest import CLUSTER, ROOT
 
@@ -103,6 +104,23 @@ def test_what_cannot_fit_or_end_is_refused(capsys, tmp_path):
     assert any("machine class 'gpus' stops it after 0: raise its timeout_seconds" in line for line in lines)
 
 
+def test_transformer_is_planned() -> None:
+    """Its blocks are the units of FSDP and checkpointing; a LoRA on it has two factors a linear layer."""
+    profile = Profile.read(load_sections("dit", ROOT))
+    models = build_models(profile)
+    runs = {run.stage: run for run in build_denoiser_runs(profile, models)}
+    assert runs.keys() == set(DENOISER_STAGES)
+    assert count_largest_unit(models.inpaint) < count_parameters(models.inpaint) / 2
+    activations = runs["train_base"].activations
+    assert 0 < activations.recomputed_bytes < activations.bytes / 2
+    tokens = (profile.latent_side // 2) ** 2
+    assert runs["train_base"].forward_flops > 2 * tokens * count_parameters(models.denoiser) / 2
+    adapter = count_image_prompt_parameters(models.inpaint, 24)
+    real = get_image_prompt_state(add_image_prompt(tiny.transformer(), 24))
+    tiny_model = tiny.transformer().to("meta")
+    assert count_image_prompt_parameters(tiny_model, 24) == sum(weight.numel() for weight in real.values()) < adapter
+
+
 def test_public_networks_are_named(xl):
     segmenter, captioner = list_uncounted_networks(xl)
     assert "not counted  ZhengPeng7/BiRefNet@" in segmenter
@@ -130,7 +148,7 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    assert "no profile 'huge': there are demo, canvas-xl, public-sdxl-lora, small, tiny" in capsys.readouterr().err
+    assert "no profile 'huge': there are demo, canvas-xl, dit, public-sdxl-lora, small, tiny" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]
     with pytest.raises(ValueError, match="params section 'frames' is missing"):

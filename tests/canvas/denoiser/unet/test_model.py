@@ -20,13 +20,18 @@ SDXL = UNetSpec(
     heads=(5, 10, 20),
     size_embedding=256,
     norm_groups=32,
-    init_from=None,
 )
 
 
 def test_sdxl_has_its_published_number_of_parameters():
     with torch.device("meta"):
-        unet = build_denoiser(SDXL, latent_channels=4, sample_size=128, text_width=2048, pooled_width=1280)
+        unet = build_denoiser(
+            dataclasses.replace(tiny.DENOISER, unet=SDXL),
+            latent_channels=4,
+            sample_size=128,
+            text_width=2048,
+            pooled_width=1280,
+        )
     assert sum(weight.numel() for weight in unet.parameters()) == 2_567_463_684
     extra = (2 * 4 + 1 - 4) * 320 * 3 * 3
     assert sum(weight.numel() for weight in add_inpaint_channels(unet).parameters()) == 2_567_463_684 + extra
@@ -93,7 +98,8 @@ def test_public_weights_of_other_frames_are_refused(tmp_path: Path):
 )
 def test_public_weights_of_another_architecture_are_refused(tmp_path: Path, change, message):
     tiny.denoiser().save_pretrained(tmp_path)
-    spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path), **change)
+    sizes = dataclasses.replace(tiny.UNET, **change)
+    spec = dataclasses.replace(tiny.DENOISER, init_from=str(tmp_path), unet=sizes)
     with pytest.raises(ValueError, match=message):
         build_denoiser(spec, **SIZES)
 
@@ -105,11 +111,14 @@ def test_missing_directory_is_named():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"heads": (2,)}, r"denoiser\.heads has 1 entries for 2"), ({"channels": (32, 40)}, r"\[40\] cannot be split")],
+    [
+        ({"heads": (2,)}, r"denoiser\.unet\.heads has 1 entries for 2"),
+        ({"channels": (32, 40)}, r"\[40\] cannot be split"),
+    ],
 )
 def test_spec_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(tiny.DENOISER, **change)
+        dataclasses.replace(tiny.UNET, **change)
 
 
 def test_stock_diffusers_loads_what_we_save(tmp_path: Path):
@@ -123,6 +132,6 @@ def test_stock_diffusers_loads_what_we_save(tmp_path: Path):
 
 
 def test_demo_config_differs_from_sdxl_in_sizes_only():
-    demo = build_unet_config(tiny.DENOISER, **SIZES)
+    demo = build_unet_config(tiny.UNET, **SIZES)
     full = build_unet_config(SDXL, latent_channels=4, sample_size=128, text_width=2048, pooled_width=1280)
     assert demo.keys() == full.keys()

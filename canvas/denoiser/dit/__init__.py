@@ -1,0 +1,1 @@
+"""A diffusion transformer, of the class of Flux, as a family of denoisers."""
