@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -33,10 +35,10 @@ def find_import_closure(module: str, root: Path, packages: Iterable[str] = PACKA
         waiting += [name.rpartition(".")[0]] if "." in name else []
         file = find_module_file(name, root)
         if file is not None:
-            tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-            if file.name != "__init__.py" or not all(map(_is_text, tree.body)):
+            source = _parse_source(file.read_text(encoding="utf-8"), str(file))
+            if file.name != "__init__.py" or not source.is_text:
                 files.add(file)
-            waiting += _list_imports(name, file, tree, root)
+            waiting += _list_imports(name, file, source, root)
     return sorted(file.relative_to(root).as_posix() for file in files)
 
 
@@ -59,29 +61,51 @@ def find_module_file(name: str, root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What matters of a file here."""
+
+    is_text: bool  # it says what it is, and runs nothing
+    imports: tuple[tuple[int, str | None, tuple[str, ...]], ...]  # level, module (None: `import NAMES`), names
+
+
+@cache  # most files are in the closure of most stages
+def _parse_source(text: str, name: str) -> _Source:
+    """Parse the text of the file `name`."""
+    body = ast.parse(text, name).body
+    imports: list[tuple[int, str | None, tuple[str, ...]]] = []
+    for statement in _walk_executed(body):
+        if isinstance(statement, ast.Import):
+            imports.append((0, None, tuple(alias.name for alias in statement.names)))
+        elif isinstance(statement, ast.ImportFrom):
+            imports.append((statement.level, statement.module or "", tuple(alias.name for alias in statement.names)))
+    return _Source(all(map(_is_text, body)), tuple(imports))
+
+
 def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _list_imports(module: str, file: Path, tree: ast.Module, root: Path) -> Iterator[str]:
+def _list_imports(module: str, file: Path, source: _Source, root: Path) -> Iterator[str]:
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _walk_executed(tree):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=source, names=names, level=level):
-                base = resolve_name("." * level + (source or ""), package)
-                exists = find_module_file(base, root) or root.joinpath(*base.split(".")).is_dir()
-                if (root / base.partition(".")[0]).is_dir() and not exists:
-                    raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
-                yield base
-                yield from (name for alias in names if find_module_file(name := f"{base}.{alias.name}", root))
+    for level, imported, names in source.imports:
+        if imported is None:
+            yield from names
+            continue
+        base = resolve_name("." * level + imported, package)
+        exists = find_module_file(base, root) or root.joinpath(*base.split(".")).is_dir()
+        if (root / base.partition(".")[0]).is_dir() and not exists:
+            raise ValueError(f"{file.relative_to(root)} imports {base}, which is no module of this project")
+        yield base
+        yield from (name for alias in names if find_module_file(name := f"{base}.{alias}", root))
 
 
-def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield every node below `node` except what stands under `if TYPE_CHECKING:`."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            child = ast.Module(child.orelse, [])
-        yield child
-        yield from _walk_executed(child)
+def _walk_executed(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Yield every statement of `statements` and inside them, except what stands under `if TYPE_CHECKING:`."""
+    for statement in statements:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _walk_executed(statement.orelse)
+            continue
+        yield statement
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _walk_executed(getattr(statement, block, ()))
