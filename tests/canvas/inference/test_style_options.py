@@ -52,7 +52,7 @@ def generate(folder: Path, *options: str, out: str = "out") -> int:
 
 
 def render(folder: Path, *options: str) -> np.ndarray:
-    assert generate(folder, *options, out="shown") == 0
+    assert generate(folder, "--overwrite", *options, out="shown") == 0
     return np.array(Image.open(folder / "shown" / "mug-0.png"))
 
 
