@@ -8,7 +8,7 @@ from typing import Any
 from canvas.denoiser.spec import Backgrounds, PassSpec
 from canvas.pins.frames import FrameSpec
 from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
-from evaluation.generator.spec import BackgroundEvaluationSpec
+from evaluation.generator.spec import BackgroundEvaluationSpec, ProductNameSpec
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
 
@@ -16,6 +16,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 def evaluate_backdrop(
     evaluate_backdrop: BackgroundEvaluationSpec,
     backgrounds: Backgrounds,
+    product_name: ProductNameSpec,
     passes: PassSpec,
     frames: FrameSpec,
     canvas: Input[CanvasModel],
@@ -43,7 +44,8 @@ def evaluate_backdrop(
 
     params, prompts, clock, notes = evaluate_backdrop, backgrounds.prompts, time.perf_counter(), Notes()
     tables = pins.path, kept.path, masks.path, captions.path
-    products = load_product_pins(*tables, splits=params.splits, count=params.products, notes=notes)
+    names = product_name.source
+    products = load_product_pins(*tables, splits=params.splits, count=params.products, names=names, notes=notes)
     real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins, notes=notes)
     scene_judges = Judges.load(judges.path)
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())

@@ -7,7 +7,7 @@ from typing import Any
 
 from canvas.pins.frames import FrameSpec
 from components.artifacts import CanvasModel, Captions, Clip, Kept, Masks, Pins, SceneJudges, Truth
-from evaluation.generator.spec import StyleEvaluationSpec
+from evaluation.generator.spec import ProductNameSpec, StyleEvaluationSpec
 from evaluation.generator.style_plan import estimate_trial_memory
 from lifecycle.declare.skipping import write_skipped
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Sheet, stage
@@ -23,6 +23,7 @@ class StyleCurve(Plot):
 @stage(machine="gpu", memory=estimate_trial_memory)
 def evaluate_style(
     evaluate_style: StyleEvaluationSpec,
+    product_name: ProductNameSpec,
     frames: FrameSpec,
     canvas: Input[CanvasModel],
     clip: Input[Clip],
@@ -57,10 +58,14 @@ def evaluate_style(
     params, first, clock, notes = evaluate_style, evaluate_style.strengths[0], time.perf_counter(), Notes()
     tables = {"pins": pins.path, "kept": kept.path, "truth": truth.path, "masks": masks.path, "captions": captions.path}
     side = choose_view_side(frames.side)
+    plan = load_style_plan(params, product_name, notes, **tables)
+    if not plan.trials:
+        reason = "there is no style image of another product than those that it would be tried on"
+        write_skipped(reason, metrics, curve, sheet, plot=StyleCurve)
+        return
     scorer = style_scores.StyleScorer.load(params, side, notes, judges=judges.path, clip=clip.path, **tables)
     values: dict[str, Any] = {**scorer.compute_judge_accuracies()}
     judged = time.perf_counter()
-    plan = load_style_plan(params, notes, **tables)
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     images = generate_trials(pipeline, plan, params.sampling, layers=params.layers, centre_pull=params.typical)
     generated = time.perf_counter()

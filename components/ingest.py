@@ -44,13 +44,14 @@ def ingest(
 
     The sheet shows pins of every kind, then the planted defects.
     """
+    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.sources.manifest import ingest_manifest
     from canvas.sources.showroom.render import write_showroom
     from canvas.sources.summary import count_columns, count_pins, describe_catalogue, draw_source_sheet
 
     quarantined: Mapping[str, int] = {}
-    columns: dict[str, object] = {}
+    more: dict[str, object] = {}
     if ingest.source == "showroom":
         assert ingest.showroom is not None
         write_showroom(raw.path / "showroom", ingest.showroom, ingest.seed, engine.threads, pins.path, truth.path)
@@ -58,9 +59,10 @@ def ingest(
     else:
         assert ingest.manifest is not None
         start_engine(engine)
-        quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path)
+        notes = Notes()
+        quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path, notes)
         tables.write(truth.path, [], tables.TRUTH)
-        columns = {"columns": count_columns(pins.path)}
-        print("\n".join(describe_catalogue(pins.path, ingest.manifest.name)), file=sys.stderr)
-    metrics.write(count_pins(pins.path, truth.path, quarantined) | columns)
+        more = {"columns": count_columns(pins.path), **notes.to_metrics()}
+        print("\n".join(describe_catalogue(pins.path, ingest.manifest)), file=sys.stderr)
+    metrics.write(count_pins(pins.path, truth.path, quarantined) | more)
     sheet.write(encode_png(draw_source_sheet(pins.path, truth.path)))

@@ -22,6 +22,7 @@ def mine_styles(
 ) -> None:
     """Find style clusters and boards with a style of their own among the embedded pins; name them, drop the rest."""
     from canvas.pins import tables
+    from canvas.pins.fallbacks import Notes
     from canvas.styles.build import build_board_styles, build_cluster_styles, compare_boards
     from canvas.styles.clusters import cluster_vectors
     from canvas.styles.mining import group_by_board, group_by_cluster, read_embedded_pins
@@ -31,13 +32,14 @@ def mine_styles(
     from evaluation.pages.style_gallery import render_style_gallery
     from evaluation.statistics.intervals import find_significant
 
-    params, clock, sources = mine_styles, time.perf_counter(), (embeddings.path, pins.path, captions.path)
+    params, clock, notes = mine_styles, time.perf_counter(), Notes()
+    sources = embeddings.path, pins.path, captions.path
     spec, limits, splits = params.clusters, params.limits, params.splits
     embedded = read_embedded_pins(
         *sources, splits=splits, count=params.pins, source=params.source, without_product=params.without_product
     )
     indices = embedded.select_rows(splits)
-    clustering = cluster_vectors(embedded.descriptors[indices], spec)
+    clustering = cluster_vectors(embedded.descriptors[indices], spec, notes)
     clusters = group_by_cluster(embedded, indices, clustering.labels)
     boards = group_by_board(embedded, indices)
     tests = compare_boards(boards, embedded, indices, limits, spec.seed)
@@ -53,4 +55,4 @@ def mine_styles(
     strips = draw_style_strips(table, pins.path, params.shown)
     report.write(render_style_gallery(table, strips, clustering.scores, spec.criterion))
     results["seconds"] = time.perf_counter() - clock
-    metrics.write(results)
+    metrics.write(results | notes.to_metrics())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from canvas.denoiser.spec import Backgrounds, PassSpec
 from components import artifacts
-from evaluation.generator.spec import CandidateSpec
+from evaluation.generator.spec import CandidateSpec, ProductNameSpec
 from evaluation.ratings.packets import PacketSpec
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 from lifecycle.workspace.digest import digest
@@ -25,6 +25,7 @@ class SampleCandidatesParams(CandidateSpec):
 def sample_candidates(
     sample_candidates: SampleCandidatesParams,
     backgrounds: Backgrounds,
+    product_name: ProductNameSpec,
     passes: PassSpec,
     canvas: Input[artifacts.CanvasModel],
     champion: Input[artifacts.Champion],
@@ -46,26 +47,25 @@ def sample_candidates(
     from canvas.device import default_device
     from canvas.inference.batch import encode_requests, generate_images
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.pins import tables
-    from canvas.pins.fallbacks import Notes
+    from canvas.pins import fallbacks, tables
     from canvas.pins.images import encode_png
     from canvas.pins.products import load_product_pins, read_backdrops
     from canvas.pins.scene_views import list_scenes
     from evaluation.generator import candidate_images
     from evaluation.ratings.packets import write_packet
 
-    params, clock, notes = sample_candidates, time.perf_counter(), Notes()
+    params, prompts, names = sample_candidates, backgrounds.prompts, product_name.source
+    clock, notes = time.perf_counter(), fallbacks.Notes()
     sources = pins.path, kept.path, masks.path, captions.path
-    products = load_product_pins(*sources, splits=params.splits, count=params.products, notes=notes)
+    products = load_product_pins(*sources, splits=params.splits, count=params.products, names=names, notes=notes)
     originals = {pin.pin_id: pin.image for pin in products}
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     pipeline.merge_lora()
-    items, requests = candidate_images.build_candidate_requests(
-        pipeline, products, backgrounds.prompts, list_scenes(truth.path), params.seeds
-    )
+    scenes = list_scenes(truth.path)
+    items, requests = candidate_images.build_candidate_requests(pipeline, products, prompts, scenes, params.seeds)
     sampling = pipeline.recommended_sampling.build_spec(passes)
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="candidates")
-    backdrops = read_backdrops(pins.path, kept.path, originals)
+    backdrops = read_backdrops(pins.path, kept.path, originals, notes)
     rows = [
         *candidate_images.build_candidates(items, images, "challenger", digest(canvas.path)),
         *candidate_images.read_champion_candidates(champion.path / "evaluation", items),

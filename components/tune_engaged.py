@@ -55,7 +55,8 @@ def tune_engaged(
     rows = ShardRows(shards.path)
     selection = EngagementSelection(rows.index, params.rule)
     if selection.is_empty:
-        reason = f"no promoted product pin to train on has {params.rule.min_impressions} impressions, no LoRA is made"
+        seen = f"{params.rule.min_impressions} impressions and a save or click"
+        reason = f"no promoted product pin to train on has {seen}, no LoRA is made"
         write_skipped(reason, metrics, losses, sheet, lora)
         return
     trainer = DenoiserTrainer(params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=selection)

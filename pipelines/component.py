@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.declare.skipping import SKIPPED, read_skip_reason
-from lifecycle.record.recording import read_metrics
+from lifecycle.record.recording import NOTES, read_metrics, read_notes
 from lifecycle.run.stage import run_component
 
 if TYPE_CHECKING:
@@ -33,3 +33,5 @@ def run_task(
                 artifact.log_metric(key, value)
             if reason := read_skip_reason(Path(artifact.path)):
                 artifact.metadata[SKIPPED] = reason
+            if notes := read_notes(Path(artifact.path)):
+                artifact.metadata[NOTES] = "; ".join(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from evaluation.pages.html import CONTENT_POLICY
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections, merge_sections, read_section
-from lifecycle.record.recording import read_metrics
+from lifecycle.record.recording import read_notes
 from lifecycle.registry.pinned import restore_inputs
 from lifecycle.run.stage import run_stage
 from tests.catalogue import (
@@ -42,9 +43,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every stage ran on the catalogue, at profile tiny."""
-    root = tmp_path_factory.mktemp("project")
-    write_catalogue(root / "data", PHOTOGRAPHS)
+    return run_graph(tmp_path_factory.mktemp("project"), models, PHOTOGRAPHS, read_page_params())
+
+
+@pytest.fixture(scope="module")
+def bare_project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a few photographs, of which the list says nothing, and none of them held out."""
     params = read_page_params()
+    params["ingest"]["manifest"] |= {"columns": {"image": "photo"}, "held_out": 0.0}
+    params["expectations"] = {"min_pins": 5}
+    return run_graph(tmp_path_factory.mktemp("bare"), models, 2 * PHOTOS, params)
+
+
+def run_graph(root: Path, models: Path, photographs: int, params: dict[str, Any]) -> Path:
+    """Run every stage on a catalogue of so many photographs, with `params` over profile tiny; return the project."""
+    write_catalogue(root / "data", photographs)
     for section, model in (("train_segmenter", "segmenter"), ("train_captioner", "captioner")):
         shutil.copytree(models / model, root / params[section]["init_from"])
     for pin in ROOT.glob("?*.dvc"):
@@ -66,8 +79,7 @@ def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def notes(project: Path, stage: str) -> list[str]:
-    found = read_metrics(project / f"reports/{stage}/metrics.json")
-    return [name.removeprefix("notes.") for name in found if name.startswith("notes.")]
+    return read_notes(project / f"reports/{stage}/metrics.json")
 
 
 def test_it_ends_registered_and_pending(project: Path) -> None:
@@ -85,10 +97,11 @@ def test_every_stage_measured_and_said_what_it_missed(project: Path) -> None:
     assert {
         stage.name for stage in load_stages() if stage.pipeline == "train" and "metrics" in stage.outputs
     } <= written
-    assert notes(project, "train_clip") == ["no_pin_has_a_caption_from_alt_so_title_stood_for_it"]
-    assert any("task_board_has_0_classes" in note for note in notes(project, "train_uve"))
+    assert notes(project, "train_clip") == ["no pin has a caption from alt, so title stood for it"]
+    assert any("task board has 0 classes" in note for note in notes(project, "train_uve"))
     engaged = json.loads((project / "reports/tune_engaged/metrics.json").read_text())
-    assert engaged["skipped"] == "no promoted product pin to train on has 100 impressions, no LoRA is made"
+    seen = "100 impressions and a save or click"
+    assert engaged["skipped"] == f"no promoted product pin to train on has {seen}, no LoRA is made"
     assert notes(project, "train_vae") == notes(project, "train_backdrop") == []
 
 
@@ -117,6 +130,19 @@ def test_hostile_texts_do_nothing_on_any_page(project: Path) -> None:
             assert "<img src=http" not in page, site
     monitored = (project / "reports/monitor/report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(2)&lt;/script&gt;" in monitored
+
+
+def test_photographs_alone_end_registered_and_pending(bare_project: Path) -> None:
+    verdict = json.loads((bare_project / "artifacts/verdict.json").read_text())
+    assert verdict["outcome"] == "pending", verdict["reasons"]
+    assert json.loads((bare_project / "artifacts/registered.json").read_text())["canvas-background"]["version"] == "1"
+    pins = tables.read(bare_project / "artifacts/pins").to_pylist()
+    assert {pin["split"] for pin in pins} == {"train"}
+    assert [pin["product_id"] for pin in pins] == [pin["pin_id"] for pin in pins]
+    for stage in ("train_vae", "train_clip", "train_uve"):
+        assert "no pin is held out, so pins that training saw were scored" in notes(bare_project, stage)
+    assert any("no pin of the selection is held out" in note for note in notes(bare_project, "train_backdrop"))
+    assert notes(bare_project, "filter") == ["no pin has a title, description or alt text, so none was asked for"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

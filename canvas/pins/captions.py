@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from canvas.pins import tables
 
 MAX_CHARACTERS = 1000
 """Of a text that is looked at for its beginning: no text tower has room for more."""
+
+NameSource = Literal["title", "caption"]
+"""What names a product: the catalogue's titles of it, or the generated caption of the image, which may err."""
 
 _COLUMNS = {  # source -> column, in the order of a pin's rows
     "title": "title",

@@ -1,12 +1,11 @@
 """What stages do instead where a catalogue lacks what their params name, and the notes that say so.
 
 A catalogue of one's own has no truth, and often neither alt texts nor boards nor engagement. A stage takes the nearest
-that is there and notes it: `notes` in its metrics, as sentences whose value is 1.
+that is there and notes it: `notes` in its metrics, a list of sentences beside the numbers.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -30,10 +29,9 @@ class Notes:
             self._sentences.append(sentence)
             print(strip_controls(f"note: {sentence}"), file=sys.stderr)
 
-    def to_metrics(self) -> dict[str, dict[str, int]]:
-        """Return {"notes": {sentence: 1}}, in the letters that names of metrics may have; {} where nothing is noted."""
-        names = [re.sub(r"\W+", "_", sentence).strip("_") for sentence in self._sentences]
-        return {"notes": dict.fromkeys(names, 1)} if names else {}
+    def to_metrics(self) -> dict[str, list[str]]:
+        """Return {"notes": sentences}; {} where nothing is noted."""
+        return {"notes": list(self._sentences)} if self._sentences else {}
 
 
 def choose_splits(available: Iterable[str], wanted: Collection[str], notes: Notes) -> tuple[str, ...]:

@@ -101,13 +101,13 @@ def batch_by_bucket(rows: Iterable[ShardRow], batch_size: int) -> list[list[int]
 
 class EngagementSelection:
     """The rule over shard rows, as a predicate: the threshold is set on the train split, and holds for all. Where no
-    promoted product pin of that split has the impressions, the selection is empty."""
+    promoted product pin of that split has the impressions, or nobody saved or clicked one, the selection is empty."""
 
     def __init__(self, rows: Sequence[ShardRow], rule: EngagementRule) -> None:
         self.rule = rule
         pins = [row for row in rows if row.view == 0 and row.split == "train"]  # their other views repeat them
         self._rates = sorted((self.compute_rate(row) for row in pins if self._is_eligible(row)), reverse=True)
-        self.is_empty = not self._rates
+        self.is_empty = not any(self._rates)
         self.threshold = math.inf if self.is_empty else self._rates[max(1, round(rule.share * len(self._rates))) - 1]
 
     def __call__(self, row: ShardRow) -> bool:

@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.images import ImageLimits, normalize_image_bytes
 from canvas.ranges import Count, Half, Positive
 from canvas.sources.addresses import Reader, format_error, strip_credentials
 from canvas.sources.downloads import DownloadRules
+from canvas.sources.splits import HeldOutUnit, SplitAssigner
 
 if TYPE_CHECKING:
     import daft
 
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
-MAPPABLE_COLUMNS = ("pin_id", "image", *TEXT_COLUMNS, "product_id", "promoted", *COUNT_COLUMNS)
+MAPPABLE_COLUMNS = ("pin_id", "image", *TEXT_COLUMNS, "product_id", "seller", "promoted", *COUNT_COLUMNS)
 BATCH_SIZE = 32
 """Images that one worker holds."""
 
@@ -45,10 +47,13 @@ class ManifestSpec:
     name: str  # what `pins.source` says
     columns: dict[str, str]
     """Our column -> theirs. `image` (a path or URL) is needed; `title`, `description`, `alt_text`, `board`, `category`,
-    `promoted`, `impressions`, `saves` and `clicks` may be. Without `pin_id` an image's digest names it, without
-    `product_id` every image is a product of its own."""
+    `promoted`, `impressions`, `saves` and `clicks` may be, and `seller` where held_out_by names it. Without `pin_id` an
+    image's digest names it, without `product_id` every image is a product of its own."""
     held_out: Half
-    """Fraction of products, and of pins without one, that the train split never sees."""
+    """Fraction of products, and of pins without one, that the train split never sees; 0: what was trained is scored on
+    pins that training saw."""
+    held_out_by: HeldOutUnit
+    """What `held_out` is a fraction of: single products, or whole boards or sellers, with every product of theirs."""
     max_bytes: Count  # of an image's file; larger ones are quarantined
     max_pixels: Count  # of an image, width * height; larger ones are quarantined
     connections: Count  # downloads at a time
@@ -84,10 +89,19 @@ class ManifestSpec:
             raise ValueError(
                 f"ingest.manifest.columns: {', '.join(unknown)} unknown; it may map {', '.join(MAPPABLE_COLUMNS)}"
             )
+        if self.held_out_by != "product" and self.held_out_by not in self.columns:
+            raise ValueError(
+                f"ingest.manifest.held_out_by is {self.held_out_by}, which columns does not map: map it, or use product"
+            )
+        if "seller" in self.columns and self.held_out_by != "seller":
+            raise ValueError("ingest.manifest.columns maps seller, which only held_out_by: seller reads: leave it out")
 
 
-def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path) -> Mapping[str, int]:
-    """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list.
+def ingest_manifest(
+    spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path, notes: Notes | None = None
+) -> Mapping[str, int]:
+    """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list; what stands for splits
+    that there cannot be is noted.
 
     Returns:
         How many rows were quarantined, by kind of reason.
@@ -98,6 +112,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     """
     rows = 0
     reasons: Counter[str] = Counter()
+    splits = SplitAssigner(spec.held_out, spec.held_out_by)
     reader = spec.build_reader(folder)
     frame = _scan_manifest(spec, reader)
     repeated: set[str] | None = None
@@ -110,7 +125,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
             for row in batch:
                 rows += 1
                 try:
-                    accepted.append(_build_pin(row, spec))
+                    accepted.append(_build_pin(row, spec, splits))
                 except ValueError as error:
                     refused.append({"row": rows, "uri": strip_credentials(row["image"]), "reason": str(error)})
                     reasons[_generalize_reason(str(error))] += 1
@@ -121,15 +136,8 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     if not good.rows:
         top = ", ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
         raise ValueError(f"none of the {rows} rows of {strip_credentials(spec.path)} became a pin: {top}")
+    splits.settle(pins, notes or Notes())
     return reasons
-
-
-def assign_split(product_id: str | None, pin_id: str, held_out: float) -> str:
-    """Assign the split by hash of the product, or of the pin if it has none: alike for every delivery of the list."""
-    digest = hashlib.blake2b((product_id or pin_id).encode(), digest_size=8).digest()
-    if int.from_bytes(digest, "big") / 2**64 >= held_out:
-        return "train"
-    return "unseen_product" if product_id else "unseen_view"
 
 
 def _scan_manifest(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
@@ -223,7 +231,7 @@ def _fetch_image(address: str | None, spec: ManifestSpec, reader: Reader) -> dic
         return {"data": None, "digest": None, "width": None, "height": None, "reason": str(error)}
 
 
-def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
+def _build_pin(row: Mapping[str, Any], spec: ManifestSpec, splits: SplitAssigner) -> dict[str, Any]:
     """Build the row of tables.PINS; `ValueError` with the reason if there cannot be one."""
     by_digest = "pin_id" not in spec.columns
     if not by_digest and not (row["pin_id"] or "").strip():
@@ -235,6 +243,8 @@ def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
     product = (row.get("product_id") or "").strip() or None
     if "product_id" not in spec.columns:
         product = row["pin_id"]
+    counts = {name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS}
+    _check_counts(counts)
     return {
         "pin_id": row["pin_id"],
         "image": row["fetched"]["data"],
@@ -243,9 +253,9 @@ def _build_pin(row: Mapping[str, Any], spec: ManifestSpec) -> dict[str, Any]:
         **{name: row.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
         "promoted": _parse_flag(row.get("promoted")),
-        **{name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS},
+        **counts,
         "source": spec.name,
-        "split": assign_split(product, row["pin_id"], spec.held_out),
+        "split": splits.assign(product, row["pin_id"], row),
     }
 
 
@@ -260,6 +270,14 @@ def _parse_count(name: str, text: str | None) -> int | None:
     if not (0 <= value < 2**63 and value == int(value)):
         raise ValueError(f"{name} is {text!r}: a count is a whole number from 0")
     return int(value)
+
+
+def _check_counts(counts: Mapping[str, int | None]) -> None:
+    """Raise `ValueError` where more people acted than saw; a count that the list lacks is no reason."""
+    for name in ("saves", "clicks"):
+        acted, saw = counts[name], counts["impressions"]
+        if acted is not None and saw is not None and acted > saw:
+            raise ValueError(f"{name} are {acted} of {saw} impressions: there cannot be more than those")
 
 
 def _parse_flag(text: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,31 +11,21 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.images import decode_image, draw_contact_sheet
+from canvas.sources.manifest import ManifestSpec
 
 SHEET_ROWS = 2_000  # of the pins table, from which the sheet's images are taken
 SHEET_EACH = 12  # images of every kind and of every planted defect
 
-EFFECTS = {
-    "title": ("names a product that its caption does not", "captions name the products"),
-    "description": ("is compared with alt text, board and category by filter", "nothing is compared with it"),
-    "alt_text": ("scores train_clip", "title scores train_clip, else description, else generated captions"),
-    "board": (
-        "is a task of train_uve, and may be a style",
-        "train_uve learns no boards, mine_styles finds clusters only",
-    ),
-    "category": ("is a task of train_uve and a slice of evaluate", "train_uve learns none, evaluate has no such slice"),
-    "product_id": ("parts held-out products from the others", "every image is a background"),
-    "promoted": ("tune_engaged learns from them", "tune_engaged hands on the backdrop LoRA as it is"),
-    "impressions": ("are what saves and clicks are rates of", "tune_engaged hands on the backdrop LoRA as it is"),
-    "saves": ("count as engagement", "clicks alone count"),
-    "clicks": ("count as engagement", "saves alone count"),
-}
-"""Column of tables.PINS -> what stages do with it, and without it."""
+COLUMNS = (
+    "product_id", "title", "description", "alt_text", "board", "category", "promoted", "impressions", "saves", "clicks"
+)  # fmt: skip
+"""Columns of tables.PINS that a catalogue may lack."""
 
-WITHOUT_TRUTH = (
-    "truth is known of no pin: masks and captions are those of train_segmenter.init_from and train_captioner.init_from,"
-    " train_judges fits no judge, no score asks for the scene, and gate sets aside the limits that do"
-)
+FILED = ("alt_text", "board", "category")
+"""Columns that `filter` compares titles and descriptions with."""
+
+TASKS = {"product_id": "products", "category": "categories", "board": "boards"}
+"""Column -> what train_uve learns of it."""
 
 
 def count_pins(pins: Path, truth: Path, quarantined: Mapping[str, int]) -> dict[str, object]:
@@ -55,24 +45,61 @@ def count_pins(pins: Path, truth: Path, quarantined: Mapping[str, int]) -> dict[
 
 def count_columns(pins: Path) -> dict[str, int]:
     """Return the columns that a catalogue may have -> the number of pins that have a value there."""
-    table = tables.read(pins, list(EFFECTS))
-    return {name: sum(1 for value in table[name].to_pylist() if value not in (None, "", False)) for name in EFFECTS}
+    table = tables.read(pins, COLUMNS)
+    return {name: sum(1 for value in table[name].to_pylist() if value not in (None, "", False)) for name in COLUMNS}
 
 
-def describe_catalogue(pins: Path, name: str) -> list[str]:
-    """Return lines that say what a catalogue without truth has, and what the stages will therefore do."""
-    table = tables.read(pins, ["product_id", "split"])
-    split_of = dict(zip(table["product_id"].to_pylist(), table["split"].to_pylist(), strict=True))
-    held_out = table.num_rows - table["split"].to_pylist().count("train")
-    products = [split for product, split in split_of.items() if product is not None]
+def describe_catalogue(pins: Path, spec: ManifestSpec) -> list[str]:
+    """Return lines that say what a catalogue has and lacks, and what every stage will therefore do."""
+    table = tables.read(pins, ["product_id", "split"]).to_pylist()
+    split_of = {row["product_id"]: row["split"] for row in table if row["product_id"] is not None}
     counts = count_columns(pins)
-    return [
-        f"{name}: {table.num_rows} pins of {len(products)} products",
-        *(f"  {column:12} {count or 'none':>8}  {EFFECTS[column][not count]}" for column, count in counts.items()),
-        f"  {'held out':12} {held_out or 'none':>8}  of {len(products) - products.count('train')} products: score what "
-        "was trained; where there are none, pins that training saw do",
-        f"  {WITHOUT_TRUTH}",
-    ]
+    if "product_id" not in spec.columns:
+        counts["product_id"] = 0  # each pin has one of its own
+    has = [name if count == len(table) else f"{name} ({count} pins)" for name, count in counts.items() if count]
+    held_out = sum(row["split"] != "train" for row in table)
+    unseen = sum(split != "train" for split in split_of.values())
+    whole = "" if spec.held_out_by == "product" else f", by {spec.held_out_by}"
+    effects = {
+        "has": ", ".join(has) or "photographs alone",
+        "lacks": ", ".join([*(name for name, count in counts.items() if not count), "truth"]),
+        "held out": f"{held_out} pins of {unseen} products{whole}: what was trained is scored on them"
+        if held_out
+        else "nothing: what was trained is scored on pins that training saw",
+        **describe_stages({name for name, count in counts.items() if count}),
+    }
+    width = max(map(len, effects))
+    title = f"{spec.name}: {len(table)} pins of {len(split_of)} products"
+    return [title, *(f"  {name:{width}}  {effect}" for name, effect in effects.items())]
+
+
+def describe_stages(columns: Collection[str]) -> dict[str, str]:
+    """Return stage -> what it does with a catalogue without truth that has these of COLUMNS."""
+
+    def select(*names: str) -> list[str]:
+        return [name for name in names if name in columns]
+
+    said, filed, owner = select("title", "description"), select(*FILED), select("alt_text", "title")
+    texts = f"compares {', '.join(said)} with {', '.join(filed)}" if said and filed else "compares no texts"
+    scored = [*select("alt_text", "title", "description"), "generated captions"]  # in the order of CAPTION_PREFERENCE
+    wanted = {"promoted pins": select("promoted"), "impressions": select("impressions")}
+    missing = [name for name, there in (wanted | {"saves or clicks": select("saves", "clicks")}).items() if not there]
+    return {
+        "filter": texts if select("title", "description", "alt_text") else "asks for no texts",
+        "train_captioner": f"learns from {owner[0]}, or takes init_from" if owner else "needs init_from: no text tells",
+        "train_judges": "fits no judge of scenes: no score asks for the prompted scene",
+        "train_segmenter": "needs init_from: nothing tells where products are",
+        "train_clip": f"is scored with {scored[0]}",
+        "train_uve": f"learns {', '.join([*map(TASKS.__getitem__, select(*TASKS)), 'backgrounds of captions'])}",
+        "mine_styles": "finds clusters and boards" if select("board") else "finds clusters, no boards",
+        "tune_engaged": f"hands on the backdrop LoRA: there are no {', '.join(missing)}"
+        if missing
+        else "learns from promoted pins with enough impressions",
+        "sample_candidates": f"names products by {'title' if select('title') else 'generated caption'}",
+        "evaluate": f"compares with {'no ' if missing else ''}engaged pins, has {'' if select('category') else 'no '}"
+        "slices by category",
+        "gate": "sets aside the limits of scenes, and says so",
+    }
 
 
 def draw_source_sheet(pins: Path, truth: Path) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canvas.features.vectors import Vectors, normalize_vectors
+from canvas.pins.fallbacks import Notes
 from canvas.styles.spec import ClusterSpec, Criterion
 
 if TYPE_CHECKING:
@@ -51,16 +52,21 @@ def compute_descriptors(vectors: Vectors, contents: Sequence[str | None]) -> Vec
     return normalize_vectors(centred)
 
 
-def cluster_vectors(vectors: Vectors, spec: ClusterSpec) -> Clusters:
+def cluster_vectors(vectors: Vectors, spec: ClusterSpec, notes: Notes | None = None) -> Clusters:
     """Run k-means with each of `spec.numbers` and return the clusters of the best (the smaller, if two are equal).
-    Raises ValueError if there are no more vectors than clusters."""
-    if len(vectors) <= max(spec.numbers):
-        raise ValueError(
-            f"{len(vectors)} images cannot be parted into {max(spec.numbers)} clusters: lower clusters.numbers"
-        )
+
+    Numbers of as many clusters as vectors, or of more, are left out, which is noted; without any other, all vectors
+    are one cluster.
+    """
+    numbers = sorted(number for number in spec.numbers if number < len(vectors))
+    if left_out := sorted(set(spec.numbers) - set(numbers)):
+        what = f"{len(vectors)} images cannot be parted into {', '.join(map(str, left_out))} clusters"
+        (notes or Notes()).add(f"{what}, so {'fewer were tried' if numbers else 'they are one'}")
+    if not numbers:
+        return Clusters(np.zeros(len(vectors), np.int64), {})
     sample = np.random.default_rng(spec.seed).permutation(len(vectors))[: spec.criterion_pins]
     labels: dict[int, NDArray[np.int64]] = {
-        number: build_kmeans(spec, number).fit(vectors).labels_.astype(np.int64) for number in sorted(spec.numbers)
+        number: build_kmeans(spec, number).fit(vectors).labels_.astype(np.int64) for number in numbers
     }
     scores = {number: compute_criterion(vectors[sample], own[sample], spec.criterion) for number, own in labels.items()}
     return Clusters(labels[max(scores, key=scores.__getitem__)], scores)

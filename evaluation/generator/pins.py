@@ -39,7 +39,8 @@ def load_evaluation_pins(
 
 
 def select_engaged_pins(pins: Path, kept: Path, rule: EngagementRule) -> list[str]:
-    """Return the promoted product pins of any split that people engaged with as with the best of the train split."""
+    """Return the promoted product pins of any split that people engaged with as with the best of the train split;
+    none where nobody saved or clicked one of that split."""
     split_of = tables.read_kept_splits(pins, kept)
     columns = ["pin_id", "product_id", "promoted", "impressions", "saves", "clicks"]
     rates = {
@@ -51,7 +52,7 @@ def select_engaged_pins(pins: Path, kept: Path, rule: EngagementRule) -> list[st
         and (row["impressions"] or 0) >= rule.min_impressions
     }
     best = sorted((rate for pin, rate in rates.items() if split_of[pin] == "train"), reverse=True)
-    if not best:
+    if not any(best):
         return []
     threshold = best[max(1, round(rule.share * len(best))) - 1]
     return [pin for pin, rate in rates.items() if rate >= threshold]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from canvas.denoiser.spec import SamplingSpec
+from canvas.pins.captions import NameSource
 from canvas.ranges import Count, Share
 from canvas.shards.spec import EngagementRule
 from canvas.styles.table import MAX_STRENGTH
@@ -18,6 +19,13 @@ FeatureName = Literal["trunk", "first", "second"]
 
 Splits = Annotated[tuple[Literal["train", "unseen_product", "unseen_view", "unseen_both"], ...], MinLen(1)]
 Strengths = Annotated[tuple[Annotated[float, Gt(0), Le(MAX_STRENGTH)], ...], MinLen(1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProductNameSpec:
+    """How prompts of images that are judged name the product."""
+
+    source: NameSource  # title: the catalogue's, where there is one; caption: the generated one's, which may err
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

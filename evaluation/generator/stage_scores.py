@@ -84,7 +84,7 @@ def score_stages(
     seams = background_scores.measure_seam_gradients(
         [product.pixels for product in products], products, frame_side, spec.seam_reach
     )
-    real_seam = np.mean([seam for seam in seams if seam is not None])
+    real_seams = [seam for seam in seams if seam is not None]
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
     for name, loras in list_stage_loras(pipeline, base).items():
@@ -95,11 +95,15 @@ def score_stages(
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
         scores = scorer.score(images, views, products, product_ids, [*prompts] * len(pins))
-        by_stage[name] = background_scores.compute_background_metrics(scores) | {
-            "kid": kernel_distance(real_features, features),
-            "kid_error": half_sample_error(kernel_distance, real_features, features),
-            "seam_gradient_ratio": float(np.mean([s.seam for s in scores if s.seam is not None]) / real_seam),
-        }
+        by_stage[name] = background_scores.compute_background_metrics(scores)
+        if min(len(real_features), len(features)) > 1:
+            by_stage[name] |= {
+                "kid": kernel_distance(real_features, features),
+                "kid_error": half_sample_error(kernel_distance, real_features, features),
+            }
+        if real_seams:
+            seam = np.mean([score.seam for score in scores if score.seam is not None])
+            by_stage[name]["seam_gradient_ratio"] = float(seam / np.mean(real_seams))
     return by_stage, background_scores.compute_scene_accuracies(scores), images
 
 

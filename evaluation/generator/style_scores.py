@@ -18,6 +18,7 @@ from PIL import Image
 from canvas.clip.model import load_clip
 from canvas.device import default_device
 from canvas.features.vectors import normalize_vectors
+from canvas.inference.batch import fit_prompt
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins.fallbacks import Notes
@@ -30,7 +31,7 @@ from evaluation.generator.background_scores import OptionalValues, compute_cross
 from evaluation.generator.candidates import embed_images, embed_prompts
 from evaluation.generator.leakage import ProductJudge, compute_judge_metrics, detect_leaks, insert_products
 from evaluation.generator.spec import StyleEvaluationSpec
-from evaluation.generator.style_trials import StylePlan, format_prompt, select_comparisons
+from evaluation.generator.style_trials import StylePlan, select_comparisons
 from evaluation.judges.features import extract_scene_features, extract_trunk_features
 from evaluation.judges.judges import Judges
 from evaluation.measures.distances import Features, text_agreement
@@ -182,7 +183,7 @@ class StyleScorer:
     def _compute_text_agreement(self, pipeline: CanvasPipeline, plan: StylePlan, views: Views) -> dict[int, float]:
         """Return the agreement of prompted images with their prompt by index; the pipeline has the text tower."""
         prompts = {
-            index: format_prompt(plan.subjects[trial.subject], plan.styles[trial.style])
+            index: fit_prompt(pipeline, plan.subjects[trial.subject].pin.product, plan.styles[trial.style].background)
             for index, trial in enumerate(plan.trials)
             if trial.prompted
         }

@@ -16,12 +16,11 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.inference.style import StylePrompt, encode_style_images
 from canvas.pins import tables
-from canvas.pins.captions import format_caption
 from canvas.pins.fallbacks import Notes, choose_splits
 from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.pins.products import ProductPin, load_product_pins
 from canvas.styles.pins import StylePin, read_style_pins
-from evaluation.generator.spec import StyleEvaluationSpec
+from evaluation.generator.spec import ProductNameSpec, StyleEvaluationSpec
 from evaluation.generator.style_plan import StyleTrial, plan_trials
 
 MAX_SCENES = 200  # scenes of style images, at most; without truth every background has a name of its own
@@ -38,7 +37,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class StylePlan:
-    """Trials, and the subjects and styles that they are of."""
+    """Trials, and the subjects and styles that they are of; no trials where no style image shows another product."""
 
     subjects: Sequence[Subject]
     styles: Sequence[StylePin]
@@ -46,14 +45,20 @@ class StylePlan:
 
 
 def load_style_plan(
-    spec: StyleEvaluationSpec, notes: Notes, *, pins: Path, kept: Path, truth: Path, masks: Path, captions: Path
+    spec: StyleEvaluationSpec,
+    names: ProductNameSpec,
+    notes: Notes,
+    *,
+    pins: Path,
+    kept: Path,
+    truth: Path,
+    masks: Path,
+    captions: Path,
 ) -> StylePlan:
-    """Return the trials of `spec` on pins of the tables; what stands for missing splits is noted.
-
-    Raises:
-        ValueError: If there is no product, or no style image of another product.
-    """
-    products = load_product_pins(pins, kept, masks, captions, splits=spec.splits, count=spec.products, notes=notes)
+    """Return the trials of `spec` on pins of the tables; what stands for missing splits is noted. Raises `ValueError`
+    if there is no product."""
+    sources = pins, kept, masks, captions
+    products = load_product_pins(*sources, splits=spec.splits, count=spec.products, names=names.source, notes=notes)
     scene_of = dict(zip(*tables.read(truth, ["pin_id", "scene"]).to_pydict().values(), strict=True))
     subjects = [Subject(pin, scene_of.get(pin.pin_id)) for pin in products]
     present = tables.read_kept_splits(pins, kept).values()
@@ -63,7 +68,7 @@ def load_style_plan(
         if trials := plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed):
             return StylePlan(subjects, styles, trials)
         notes.add(f"no style image of {' or '.join(splits)} shows another product, so training pins were taken, too")
-    raise ValueError("every style image shows the product that it is to be tried on: bring pins of more products")
+    return StylePlan(subjects, styles, trials)
 
 
 def assign_styles(
@@ -106,11 +111,6 @@ def _is_other_product(pin: StylePin, subject: Subject) -> bool:
 def _get_scene_name(pin: StylePin) -> str:
     """Return the scene, or where truth knows none the background in words."""
     return pin.scene or pin.background
-
-
-def format_prompt(subject: Subject, style: StylePin) -> str:
-    """Return the subject's name before the style image's background."""
-    return format_caption(subject.pin.product, style.background)
 
 
 def generate_trials(

@@ -54,7 +54,7 @@ def render_index_page(
 
 
 def read_metrics(exhibits: Iterable[Exhibit]) -> dict[str, dict[str, float]]:
-    """Return stage -> the numbers of its metrics by dotted name."""
+    """Return stage -> the numbers of its metrics by dotted name, its `notes` and reason to be `skipped` among them."""
     metrics: dict[str, dict[str, float]] = {}
     for exhibit in exhibits:
         if exhibit.kind.suffix == ".json":
@@ -68,6 +68,7 @@ def _render_stage(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
     numbers: Mapping[str, Any] = next(iter(read_metrics(exhibits).values()), {})
     if isinstance(reason := numbers.get("skipped"), str):  # then its curves and sheets are empty
         return pages.section(stage, *parts, pages.paragraph(f"Skipped: {reason}."))
+    parts += [pages.paragraph(f"Note: {note}.") for note in numbers.get("notes", ())]
     for exhibit in exhibits:
         address = posixpath.relpath(exhibit.kind.path, folder)
         match exhibit.kind.suffix:
@@ -81,7 +82,7 @@ def _render_stage(stage: str, exhibits: Sequence[Exhibit], folder: str) -> Html:
                 links[exhibit.argument] = f"{address}/index.html"
     parts += [pages.links(links)] if links else []
     for metrics in read_metrics(exhibits).values():
-        rows = [{"metric": name, "value": value} for name, value in metrics.items()]
+        rows = [{"metric": name, "value": value} for name, value in metrics.items() if name != "notes"]
         parts.append(pages.details(f"{len(rows)} metrics", pages.table(rows)))
     return pages.section(stage, *parts)
 

@@ -30,7 +30,15 @@ def render_style_gallery(
         pages.verdict(verdict, "good" if used["cluster"] else "warn"),
         pages.section("Style clusters", *_style_parts(used["cluster"], strips)),
         pages.section("Boards with a style of their own", *_style_parts(used["board"], strips)),
-        pages.section("Number of clusters", pages.lines({criterion: sorted(scores.items())}, f"{criterion} by number")),
+        *(
+            [
+                pages.section(
+                    "Number of clusters", pages.lines({criterion: sorted(scores.items())}, f"{criterion} by number")
+                )
+            ]
+            if scores
+            else []
+        ),
         pages.section(
             "Dropped", pages.table([_build_row(style) for style in styles if style.dropped], "Not used, and why")
         ),

@@ -70,7 +70,11 @@ def pins_suite(limits: Limits) -> list[Expectation]:
         *_between_expectations("impressions", "saves", "clicks", min_value=0),
         *(
             gxe.ExpectColumnPairValuesAToBeGreaterThanB(
-                column_A="impressions", column_B=name, or_equal=True, severity="critical"
+                column_A="impressions",
+                column_B=name,
+                or_equal=True,
+                ignore_row_if="either_value_is_missing",
+                severity="critical",
             )
             for name in ("saves", "clicks")
         ),

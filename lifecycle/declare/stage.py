@@ -85,8 +85,9 @@ class Document(Artifact):
 
 
 class Metrics(Document):
-    """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it. Of a skipped stage it says
-    the reason, too (lifecycle.declare.skipping)."""
+    """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it. Two keys hold text:
+    `skipped` the reason of a skipped stage (lifecycle.declare.skipping), `notes` a list of sentences about what a stage
+    did otherwise than its params say."""
 
     suffix = ".json"
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lifecycle.declare.params import flatten
 from lifecycle.declare.skipping import SKIPPED, read_skip_reason
@@ -23,6 +23,9 @@ from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model,
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
 from lifecycle.workspace.digest import digest
+
+NOTES = "notes"
+"""Key of a stage's notes in its metrics."""
 
 FINISH_SECONDS = 120.0  # how long a stage waits at its end for its record to be sent; the next run sends the rest
 
@@ -60,12 +63,14 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
     """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
     records: list[dict[str, str]] = []
     reason: str | None = None
+    notes: list[str] = []
     for argument, artifact in stage.outputs.items():
         path = outputs[argument]
         records.append({**_describe_artifact(argument, artifact), "digest": digest(path)})
         if issubclass(artifact, Metrics):
             journal.metrics(read_metrics(path), journal.last_step)
             reason = read_skip_reason(path) or reason
+            notes += read_notes(path)
         if issubclass(artifact, Headline):
             journal.event("headline", values=read_metrics(path))
         if issubclass(artifact, Metrics | Report | Plot | Sheet):
@@ -73,12 +78,12 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
         if issubclass(artifact, Site):
             for file in sorted(filter(Path.is_file, path.rglob("*"))):
                 journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
-    journal.event("outputs", outputs=records, skipped=reason)
+    journal.event("outputs", outputs=records, skipped=reason, notes=notes)
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Return the leaves of a Metrics file as `section.key` -> number, without the reason of a skipped stage;
-    `ValueError` naming what is none."""
+    """Return the leaves of a Metrics file as `section.key` -> number, without a reason to skip and notes; `ValueError`
+    naming what is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -88,10 +93,22 @@ def read_metrics(path: Path) -> dict[str, float]:
     leaves = flatten(values)
     if isinstance(leaves.get(SKIPPED), str):
         del leaves[SKIPPED]
+    if _is_notes(leaves.get(NOTES)):
+        del leaves[NOTES]
     for key, value in leaves.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{path.name}: {key} is {value!r}; write a finite number or leave it out")
     return {key: float(value) for key, value in leaves.items()}
+
+
+def read_notes(path: Path) -> list[str]:
+    """Return the sentences in a Metrics file about what its stage did otherwise than its params say."""
+    notes = json.loads(path.read_text(encoding="utf-8")).get(NOTES)
+    return notes if _is_notes(notes) else []
+
+
+def _is_notes(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)
 
 
 def _record_start(

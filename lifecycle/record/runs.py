@@ -5,8 +5,9 @@ metrics with their own times, artifacts) or looked up before it is made (runs an
 `canvas.record`). How far it came stands in the record's `sent.json`.
 
 Tags of a run: `canvas.stage`, `canvas.record`, `canvas.git.dirty`, `digest.in.<path>` and `digest.out.<path>`
-with the catalogue's paths and DVC's digests. A model that a stage writes is a LoggedModel without files (DVC
-holds them) with the tags `canvas.path` and `canvas.digest`.
+with the catalogue's paths and DVC's digests; `canvas.skipped` and `canvas.notes`, what its metrics say in words.
+A model that a stage writes is a LoggedModel without files (DVC holds them) with the tags `canvas.path` and
+`canvas.digest`.
 
 The run that stages are parts of has the headline as metrics and the params of all its stages, so that MLflow's table
 compares whole runs. PNGs are images with a key, too: `reports/train/sheet.png` is `train/sheet`, of the run and of that
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 METRICS_AT_ONCE = 500  # MLflow takes 1000 of everything in one request
 PARAMS_AT_ONCE = 100
 PARAM_CHARACTERS = 6000
+TAG_CHARACTERS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +237,11 @@ class Tracking:
     def _send_outputs(self, run_id: str, batch: list[Event], folder: Path) -> None:
         from mlflow.entities import LoggedModelOutput, RunTag
 
-        outputs, reason = batch[0]["outputs"], batch[0].get("skipped")
-        tags = [RunTag(f"digest.out.{out['path']}", out["digest"]) for out in outputs]
-        self.client.log_batch(run_id, tags=[*tags, RunTag("canvas.skipped", reason)] if reason else tags)
+        outputs = batch[0]["outputs"]
+        tags = {f"digest.out.{out['path']}": out["digest"] for out in outputs}
+        texts = {"canvas.skipped": batch[0].get("skipped"), "canvas.notes": "; ".join(batch[0].get("notes", ()))}
+        tags |= {key: text[:TAG_CHARACTERS] for key, text in texts.items() if text}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         for out in outputs:
             if out["kind"] == "Model":
                 model_id = self._find_or_create_model(run_id, out, folder.name)

@@ -144,4 +144,4 @@ def test_another_version_is_compared(data: Path, tmp_path: Path) -> None:
 
 def test_other_splits_stand_for_one_without_pins(data: Path, tmp_path: Path) -> None:
     found = drifted(data, tmp_path / "out", current=("unseen_both",))
-    assert [name for name in found["notes"] if name.startswith("no_usable_pin_of_unseen_both_so_those_of")]
+    assert [name for name in found["notes"] if name.startswith("no usable pin of unseen_both, so those of")]

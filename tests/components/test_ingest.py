@@ -16,8 +16,10 @@ from canvas.pins.images import encode_jpeg
 from canvas.sources.manifest import ManifestSpec
 from canvas.sources.showroom.spec import DEFECTS, ShowroomSpec
 from components.ingest import IngestParams, ingest
+from components.validate import validate
+from evaluation.tables.spec import Limits
 from lifecycle.declare.params import load_sections, read_stage_params
-from lifecycle.declare.stage import Input, Output
+from lifecycle.declare.stage import Input, Output, Scratch
 from tests.canvas.showroom_files import write_showroom_files
 
 ENGINE = Engine(runner="native", ray_address=None, threads=2)
@@ -31,6 +33,7 @@ MANIFEST = ManifestSpec(
     name="shop",
     columns={"pin_id": "id", "image": "file", "title": "name"},
     held_out=0.0,
+    held_out_by="product",
     max_bytes=10**6,
     max_pixels=10**6,
     connections=2,
@@ -94,6 +97,37 @@ def test_manifest_gives_the_same_tables(tmp_path: Path) -> None:
     assert tables.read(tmp_path / "out/quarantine").to_pylist() == [
         {"row": 2, "uri": "text.jpg", "reason": f"not a JPEG, PNG or WEBP image: {TEXT}"}
     ]
+
+
+def test_saves_without_impressions_stop_nothing_and_what_is_lacking_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in "abc":
+        (raw / f"{name}.jpg").write_bytes(encode_jpeg(Image.new("RGB", (30, 20), "teal")))
+    rows = [("sku", "photo", "title", "saved", "clicked"), ("1", "a.jpg", "Mug one", "10", "1")]
+    rows += [("2", "b.jpg", "Mug two", "3", "0"), ("2b", "c.jpg", "Mug two", "", "")]
+    with (raw / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    columns = {"pin_id": "sku", "image": "photo", "title": "title", "saves": "saved", "clicks": "clicked"}
+    manifest = replace(MANIFEST, columns=columns, held_out=0.1)
+    counts = run(replace(PARAMS, source="manifest", showroom=None, manifest=manifest), raw, tmp_path / "out")
+    assert counts["columns"]["saves"] == 2
+    assert set(counts["split"]) == {"train", "unseen_product"}
+    assert counts["notes"] == ["by its hash no product of 3 is held out, so the nearest to it changed sides"]
+    told = capsys.readouterr().err
+    assert "shop: 3 pins of 3 products" in told
+    assert "tune_engaged       hands on the backdrop LoRA: there are no promoted pins, impressions" in told
+    validate(
+        expectations=Limits(min_pins=1, max_broken=0.2, max_untitled=0.2, max_rejected_masks=0.5),
+        pins=Input(tmp_path / "out/pins"),
+        metrics=Output(tmp_path / "checks.json"),
+        report=Output(tmp_path / "report.html"),
+        docs=Output(tmp_path / "docs"),
+        scratch=Scratch(tmp_path),
+    )
+    assert json.loads((tmp_path / "checks.json").read_text())["pins"]["critical"] == 0
 
 
 def test_missing_package_files_are_one_sentence(tmp_path: Path) -> None:

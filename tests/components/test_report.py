@@ -78,6 +78,13 @@ def test_a_skipped_stage_says_why_and_shows_nothing_empty(tmp_path: Path, monkey
     assert "backdrop_loss" not in headline
 
 
+def test_notes_stand_above_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIGURES, "train_clip", {"pins": 3, "notes": ["no pin has an <alt> text", "none is held out"]})
+    section = index(tmp_path, "pending")[0].partition("<h2>train_clip</h2>")[2].partition("</section>")[0]
+    assert "Note: no pin has an &lt;alt&gt; text." in section
+    assert section.index("Note: none is held out.") < section.index("1 metrics")
+
+
 def test_every_stage_shows_all_it_left(tmp_path: Path) -> None:
     page, _ = index(tmp_path, "pending")
     sections = dict(re.findall(r'<section id="[^"]+"><h2>(\w+)</h2>(.*?)</section>', page, re.DOTALL))

@@ -147,6 +147,26 @@ def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[dict[str, An
         assert digest(tmp_path / "artifacts" / artifact) == digest(root / "artifacts" / artifact)
 
 
+def test_long_titles_are_cut_and_every_pin_may_be_shown(root: Path, tmp_path: Path) -> None:
+    """What stops no run after hours of training: a name beyond the text towers, a catalogue of few pins."""
+    few = tmp_path / "few"
+    shutil.copytree(root, few)
+    rows = tables.read(root / "artifacts" / "pins").to_pylist()
+    longest = "Extraordinarily hand-painted stoneware coffee mug with a very long name " * 9
+    titled = [row | {"title": longest} for row in rows]
+    shutil.rmtree(few / "artifacts" / "pins")
+    tables.write_rows(few / "artifacts" / "pins", titled, tables.PINS)
+    shown = {row["pin_id"] for row in tables.read(root / "artifacts" / "masks").to_pylist() if not row["rejected"]}
+    kept = [row for row in tables.read(root / "artifacts" / "kept").to_pylist() if row["pin_id"] in shown]
+    shutil.rmtree(few / "artifacts" / "kept")
+    tables.write_rows(few / "artifacts" / "kept", kept, tables.KEPT)
+    made = run(few, tmp_path / "out", products=99, splits=["train", "unseen_product", "unseen_view"])
+    assert {row["pin_id"] for row in made} == {row["pin_id"] for row in kept if row["kept"]}
+    prompts = {row["prompt"] for row in made}
+    assert all(prompt.startswith("extraordinarily") for prompt in prompts)
+    assert {prompt.partition(", ")[2] for prompt in prompts} == {"in a forest", "in a lobby"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

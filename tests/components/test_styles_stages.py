@@ -172,8 +172,8 @@ def test_an_untrained_embedding_needs_weights(data, tmp_path):
 
 def test_a_task_without_classes_is_noted(data, tmp_path):
     notes = train(data, tmp_path, **tiny(train_uve, min_pins=50))["notes"]
-    assert "task_scene_has_0_classes_of_50_pins_or_more_so_it_was_not_trained" in notes
-    assert "there_was_nothing_to_train_on_so_the_embedding_is_as_it_started" in notes
+    assert "task scene has 0 classes of 50 pins or more, so it was not trained" in notes
+    assert "there was nothing to train on, so the embedding is as it started" in notes
 
 
 def test_styles_are_found_named_and_shown(data, embedded, tmp_path):

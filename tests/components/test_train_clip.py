@@ -62,8 +62,8 @@ def test_titles_of_pins_that_training_saw_are_scored_where_there_is_nothing_else
     figures = run(tmp_path, tmp_path / "out")
     assert set(figures["first"]) == {"images_per_second", "seconds", "train"}
     assert set(figures["notes"]) == {
-        "no_pin_is_held_out_so_pins_that_training_saw_were_scored",
-        "no_pin_has_a_caption_from_alt_so_title_stood_for_it",
+        "no pin is held out, so pins that training saw were scored",
+        "no pin has a caption from alt, so title stood for it",
     }
 
 

@@ -30,7 +30,7 @@ def test_pins_of_training_are_scored_where_none_is_held_out() -> None:
     assert choose_held_out({"a": "train", "b": "unseen_view"}, notes) == {"b": "unseen_view"}
     assert notes.to_metrics() == {}
     assert choose_held_out({"a": "train"}, notes) == {"a": "train"}
-    assert notes.to_metrics() == {"notes": {"no_pin_is_held_out_so_pins_that_training_saw_were_scored": 1}}
+    assert notes.to_metrics() == {"notes": ["no pin is held out, so pins that training saw were scored"]}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_a_source_stands_for_one_that_no_pin_has(
     assert bool(notes.to_metrics()) == (chosen != tuple(wanted))
 
 
-def test_a_note_is_told_once_and_is_a_name_that_metrics_may_have(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_is_told_once_and_stays_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     notes = Notes()
     for _ in range(2):
         notes.add("no pin of 'x', so y (train) stood for it")
     assert capsys.readouterr().err == "note: no pin of 'x', so y (train) stood for it\n"
-    assert notes.to_metrics() == {"notes": {"no_pin_of_x_so_y_train_stood_for_it": 1}}
+    assert notes.to_metrics() == {"notes": ["no pin of 'x', so y (train) stood for it"]}

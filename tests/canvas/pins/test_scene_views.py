@@ -8,7 +8,7 @@ from PIL import Image
 
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
-from canvas.pins.products import load_product_pins
+from canvas.pins.products import load_product_pins, read_backdrops, select_title
 from canvas.pins.scene_views import crop_center_square, list_scenes, load_scene_views
 from tests.components.mugs import write_catalogue
 from tests.components.sidecars import write_sidecars
@@ -58,7 +58,7 @@ def products_of(folder: Path, **changes):
 
 
 def test_products_with_their_masks_and_names(mugs):
-    found = products_of(mugs)
+    found = products_of(mugs, names="caption")
     assert [pin.pin_id for pin in found] == [f"p{place:02d}" for place in range(12) if place % 3]
     for pin in found:
         assert pin.product == "red mug"
@@ -76,11 +76,50 @@ def test_different_products_first(mugs, tmp_path):
     assert [pin.pin_id for pin in products_of(tmp_path, count=3)] == ["p01", "p10", "p02"]
 
 
-def test_the_title_names_a_product_without_a_caption(mugs, tmp_path):
+def test_the_title_names_a_product_and_the_caption_one_without(mugs):
+    assert {pin.pin_id: pin.product for pin in products_of(mugs)} == {
+        f"p{place:02d}": "red mug" if place == 4 else f"Title {place}" for place in range(12) if place % 3
+    }
+
+
+@pytest.mark.parametrize("names", ["title", "caption"])
+def test_without_a_caption_the_title_names_a_product_and_without_both_it_is_one(mugs, tmp_path, names):
     for name in ("kept", "masks", "pins"):
         (tmp_path / name).symlink_to(mugs / name)
     tables.write(tmp_path / "captions", [], tables.CAPTIONS)
-    assert products_of(tmp_path, count=1)[0].product == "Title 1"
+    found = {pin.pin_id: pin.product for pin in products_of(tmp_path, names=names)}
+    assert (found["p01"], found["p04"]) == ("Title 1", "product")
+
+
+@pytest.mark.parametrize(
+    ("own", "titles", "name"),
+    [
+        ("Red Mug", ["Red Mug", "Red Mug"], "Red Mug"),
+        (
+            "Style idea: red mug in a lobby",
+            ["Red  Mug", "Style idea: red mug in a lobby", "New in: Red Mug"],
+            "Red Mug",
+        ),
+        ("Tea at grandma's", ["Red Mug", "Tea at grandma's", ""], "Tea at grandma's"),
+        ("", ["Red Mug", "", ""], "Red Mug"),
+        ("Red Mug", [], "Red Mug"),
+        ("", [], ""),
+    ],
+)
+def test_the_name_is_what_most_titles_of_a_product_hold(own, titles, name):
+    assert select_title(own, titles) == name
+
+
+def test_products_are_pasted_on_grey_where_every_pin_shows_one(mugs):
+    notes = Notes()
+    everything = tables.read_kept_splits(mugs / "pins", mugs / "kept")
+    assert len(read_backdrops(mugs / "pins", mugs / "kept", ["p01"], notes)) == len(everything) - 1
+    assert notes.to_metrics() == {}
+    (plain,) = read_backdrops(mugs / "pins", mugs / "kept", everything, notes)
+    assert plain.getextrema() == ((128, 128),) * 3
+    assert notes.to_metrics() == {
+        "notes": ["every kept pin is a product to be shown, so products were pasted on plain grey"]
+    }
 
 
 def test_other_splits_stand_for_one_without_products(mugs):
@@ -88,7 +127,7 @@ def test_other_splits_stand_for_one_without_products(mugs):
     found = products_of(mugs, splits=("unseen_both",), notes=notes)
     assert {pin.pin_id for pin in found} == {"p13", "p14", "p16"}
     (note,) = notes.to_metrics()["notes"]
-    assert note == "no_usable_pin_of_unseen_both_so_those_of_unseen_product_and_unseen_view_were_taken"
+    assert note == "no usable pin of unseen_both, so those of unseen_product and unseen_view were taken"
 
 
 def test_no_product_to_show(mugs, tmp_path):

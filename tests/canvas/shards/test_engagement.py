@@ -58,6 +58,7 @@ def test_nobody_to_select_from():
     nobody = EngagementSelection([row(10, promoted=False), row(10, seen=5)], RULE)
     assert nobody.is_empty
     assert not nobody(row(500, split="unseen_view"))
+    assert EngagementSelection([replace(row(0), clicks=0)] * 3, RULE).is_empty  # seen, but nobody saved or clicked
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1.1}, {"min_impressions": 0}, {"saves_weight": -1.0}])

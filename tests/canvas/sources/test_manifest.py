@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -19,7 +20,7 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_jpeg, encode_png
 from canvas.sources.addresses import format_error, strip_credentials
-from canvas.sources.manifest import ManifestSpec, assign_split, ingest_manifest
+from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from lifecycle.declare.params import read_section
 from tests.canvas.pins.test_images import png_header
 
@@ -36,6 +37,7 @@ def spec(path: str = "list.csv", **changes: Any) -> ManifestSpec:
         name="shop",
         columns={"pin_id": "id", "image": "picture", "title": "name", "product_id": "sku", "saves": "saved"},
         held_out=0.2,
+        held_out_by="product",
         max_bytes=100_000,
         max_pixels=1_000_000,
         connections=4,
@@ -99,7 +101,7 @@ def test_every_format_gives_the_same_pins(folder: Path, suffix: str) -> None:
         "saves": 3,
         "clicks": None,
         "source": "shop",
-        "split": assign_split("s1", "007", 0.2),
+        "split": "train",  # one product
     }
     assert (pins[1]["product_id"], pins[1]["saves"]) == (None, None)
 
@@ -177,6 +179,9 @@ def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
         ({"columns": {"pin_id": "id", "title": "name"}}, "lacks image"),
         ({"columns": {"pin_id": "a", "image": "b", "title": "c", "size": "d"}}, "size unknown"),
         ({"held_out": 0.9}, r"'held_out' in section 'manifest' is 0\.9: it must be at most 0\.5"),
+        ({"held_out_by": "board"}, "held_out_by is board, which columns does not map: map it, or use product"),
+        ({"columns": {"image": "b", "seller": "c"}}, "maps seller, which only held_out_by: seller reads"),
+        ({"held_out_by": "city"}, "'held_out_by' in section 'manifest' is \"city\""),
         ({"max_bytes": 0}, "'max_bytes' in section 'manifest' is 0: it must be 1 or more"),
     ],
 )
@@ -185,12 +190,39 @@ def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
         read_section(ManifestSpec, "manifest", {"manifest": asdict(spec()) | changes})
 
 
-def test_splits_follow_the_product_and_hold_out_the_fraction() -> None:
-    splits = [assign_split(f"p{number}", "any", 0.25) for number in range(4_000)]
-    assert 0.22 < splits.count("unseen_product") / 4_000 < 0.28
-    assert assign_split("p1", "x", 0.25) == assign_split("p1", "y", 0.25)
-    assert {assign_split(None, f"{number}", 0.25) for number in range(100)} == {"train", "unseen_view"}
-    assert assign_split("p1", "x", 0.0) == "train"
+def test_more_saves_than_impressions_are_quarantined_and_none_of_them_are_not(folder: Path) -> None:
+    columns = {"image": "picture", "pin_id": "id", "impressions": "seen", "saves": "saved", "clicks": "clicked"}
+    counts = [("", "5", "1"), ("3", "", ""), ("3", "3", "0"), ("3", "4", ""), ("3", "", "4")]
+    rows = [
+        {"id": str(at), "picture": "a.jpg", "seen": seen, "saved": saved, "clicked": clicked}
+        for at, (seen, saved, clicked) in enumerate(counts)
+    ]
+    write_list(folder / "list.csv", rows)
+    quarantined, pins, quarantine = ingest(spec(columns=columns), folder)
+    assert [(pin["impressions"], pin["saves"], pin["clicks"]) for pin in pins] == [
+        (None, 5, 1), (3, None, None), (3, 3, 0)
+    ]  # fmt: skip
+    assert [(bad["row"], bad["reason"]) for bad in quarantine] == [
+        (4, "saves are 4 of 3 impressions: there cannot be more than those"),
+        (5, "clicks are 4 of 3 impressions: there cannot be more than those"),
+    ]
+    assert quarantined == {"saves are … of … impressions": 1, "clicks are … of … impressions": 1}
+
+
+def test_a_whole_board_or_seller_is_held_out_with_its_products(folder: Path) -> None:
+    shops = [f"shop {number % 8}" for number in range(64)]
+    rows = [row(at, sku=f"s{at // 2}", shop=shop) for at, shop in enumerate(shops)]
+    write_list(folder / "list.csv", rows)
+    columns = {"pin_id": "id", "image": "picture", "product_id": "sku"}
+    _, pins, _ = ingest(spec(columns=columns | {"seller": "shop"}, held_out_by="seller", held_out=0.3), folder)
+    held_out = {shop for shop, pin in zip(shops, pins, strict=True) if pin["split"] != "train"}
+    assert 0 < len(held_out) < 8
+    assert all((pin["split"] != "train") == (shop in held_out) for shop, pin in zip(shops, pins, strict=True))
+    assert [pin["image"] for pin in pins] == [PICTURE] * 64
+    for name in ("pins", "quarantine"):
+        shutil.rmtree(folder / name)
+    by_board = spec(columns=columns | {"board": "shop"}, held_out_by="board", held_out=0.3)
+    assert [pin["split"] for pin in ingest(by_board, folder)[1]] == [pin["split"] for pin in pins]
 
 
 class Shop(http.server.BaseHTTPRequestHandler):
@@ -263,7 +295,7 @@ def test_without_an_id_the_image_is_the_id_and_without_a_product_it_is_one(folde
     _, pins, quarantine = ingest(bare, folder)
     assert [pin["pin_id"] for pin in pins] == [blake2b(PICTURE, digest_size=8).hexdigest(), pins[1]["pin_id"]]
     assert [pin["product_id"] for pin in pins] == [pin["pin_id"] for pin in pins]
-    assert [pin["split"] for pin in pins] == [assign_split(pin["pin_id"], "any", 0.5) for pin in pins]
+    assert {pin["split"] for pin in pins} == {"train", "unseen_product"}
     assert pins[0]["title"] == ""
     assert [(bad["row"], bad["reason"].partition(":")[0]) for bad in quarantine] == [
         (3, "the same image occurred before"), (4, "cannot fetch"), (5, "cannot fetch")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from canvas.features.vectors import normalize_vectors
+from canvas.pins.fallbacks import Notes
 from canvas.styles.clusters import cluster_vectors, compute_descriptors
 from canvas.styles.spec import ClusterSpec
 from lifecycle.declare.params import read_section
@@ -65,13 +66,28 @@ def test_pictures_of_nothing_in_particular_keep_what_they_share():
 
 
 @pytest.mark.parametrize(
+    ("numbers", "tried", "note"),
+    [
+        ((4, 6), [4, 6], None),
+        ((4, 120, 130), [4], "120 images cannot be parted into 120, 130 clusters, so fewer were tried"),
+        ((120,), [], "120 images cannot be parted into 120 clusters, so they are one"),
+    ],
+)
+def test_numbers_beyond_the_images_are_left_out(numbers, tried, note):
+    notes = Notes()
+    found = cluster_vectors(blobs()[0], ClusterSpec(**SPEC | {"numbers": numbers, "criterion_pins": 500}), notes)
+    assert sorted(found.scores) == tried
+    assert len(set(found.labels)) == (4 if tried else 1)
+    assert notes.to_metrics() == ({"notes": [note]} if note else {})
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"numbers": ()}, r"params key 'numbers' in section 'clusters' is \[\]: give 1 or more"),
         ({"numbers": (1, 4)}, r"in section 'clusters.numbers' is 1: it must be 2 or more"),
         ({"criterion_pins": 6}, "criterion_pins is 6: give more than the 6 clusters"),
         ({"restarts": 0}, "'restarts' in section 'clusters' is 0: it must be 1 or more"),
-        ({"numbers": (4, 120), "criterion_pins": 500}, "120 images cannot be parted into 120 clusters"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(changes, message):

@@ -52,7 +52,7 @@ def test_classes_need_pins_and_tasks_need_classes(labels):
     }
     assert notes.to_metrics() == {}
     assert select_classes(labels, ["board"], 2, notes) == {}
-    assert notes.to_metrics() == {"notes": {"task_board_has_1_classes_of_2_pins_or_more_so_it_was_not_trained": 1}}
+    assert notes.to_metrics() == {"notes": ["task board has 1 classes of 2 pins or more, so it was not trained"]}
 
 
 def crops(batch_size: int) -> BalancedCrops:

@@ -79,6 +79,14 @@ def test_good_table_meets_every_expectation(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "failed.html").exists()
 
 
+@pytest.mark.parametrize("columns", [("impressions",), ("saves", "clicks"), ("impressions", "saves"), ("saves",)])
+def test_counts_that_a_list_lacks_are_no_failure(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    for rows_without in ([0], [0, 1, 2]):
+        change = lambda rows: [rows[at].update(dict.fromkeys(columns)) for at in rows_without]  # noqa: B023, E731
+        validation = checked(tmp_path / str(len(rows_without)), "pins", change)
+        assert all(check.success for check in validation.checks)
+
+
 def setting(row: int, **values: object) -> Change:
     return lambda rows: rows[row].update(values)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lifecycle.declare.skipping import is_made, is_skipped, read_skip_reason, write_skipped
 from lifecycle.declare.stage import Model, Output, Plot, stage
-from lifecycle.record.recording import read_metrics
+from lifecycle.record.recording import read_metrics, read_notes
 from lifecycle.run.ranks import JOB, RANKS, count_ranks
 
 
@@ -64,6 +64,22 @@ def test_what_was_made_has_no_reason(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"skipped": 3}')
     assert read_skip_reason(tmp_path / "metrics.json") is None
     assert read_metrics(tmp_path / "metrics.json") == {"skipped": 3.0}
+
+
+@pytest.mark.parametrize(("notes", "sentences"), [("[]", []), ('["no board", "no truth"]', ["no board", "no truth"])])
+def test_notes_are_no_numbers(tmp_path: Path, notes: str, sentences: list[str]) -> None:
+    (tmp_path / "metrics.json").write_text(f'{{"loss": 1, "notes": {notes}}}')
+    assert read_metrics(tmp_path / "metrics.json") == {"loss": 1.0}
+    assert read_notes(tmp_path / "metrics.json") == sentences
+
+
+def test_what_is_no_list_of_sentences_are_no_notes(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"notes": [1]}')
+    with pytest.raises(ValueError, match=r"notes is \[1\]"):
+        read_metrics(tmp_path / "metrics.json")
+    (tmp_path / "metrics.json").write_text('{"notes": 3}')
+    assert read_metrics(tmp_path / "metrics.json") == {"notes": 3.0}
+    assert read_notes(tmp_path / "metrics.json") == []
 
 
 def test_a_text_elsewhere_is_no_number(tmp_path: Path) -> None:

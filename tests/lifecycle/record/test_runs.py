@@ -60,6 +60,18 @@ def test_skipped_stage_has_its_reason_as_a_tag(project: Project, tracking: Track
     assert second["canvas.skipped"] == "train.train is null, no LoRA is made"
 
 
+def test_notes_are_one_tag(project: Project, tracking: Tracking) -> None:
+    for notes in ([], ["no pin of 'x', so y stood for it", "no board"]):
+        journal = begin_record(project.root)
+        journal.event("outputs", outputs=[MODEL], skipped=None, notes=notes)
+        journal.event("end", status="FINISHED", metrics={})
+        journal.close()
+        tracking.send(journal.folder)
+    first, second = (run.data.tags for run in runs(tracking))
+    assert "canvas.notes" not in first
+    assert second["canvas.notes"] == "no pin of 'x', so y stood for it; no board"
+
+
 def runs(tracking: Tracking) -> list[Any]:
     """All runs, oldest first, each as `get_run` gives it: a search leaves out the models that a run read."""
     found = tracking.client.search_runs([tracking.experiment], order_by=["attributes.start_time ASC"])
