@@ -174,9 +174,11 @@ class Ratings(kinds.PinnedRatings, path="ratings"):
         from evaluation.ratings import judgments
 
         fresh = judgments.build_judgments(answers, key)
-        rows = judgments.merge_judgments(tables.read(before).to_pylist(), fresh, key)
+        rows = judgments.merge_judgments(tables.read(before).to_pylist(), fresh)
         tables.write_rows(folder, rows, tables.JUDGMENTS)
-        return [f"{len(rows)} judgments, {len(fresh)} of this packet", *judgments.describe_raters(fresh)]
+        kept = sum(row["item_id"] in key["items"] for row in rows) - len(fresh)
+        note = f"; {kept} more of it were pulled before and are no longer there, they are kept" if kept > 0 else ""
+        return [f"{len(rows)} judgments, {len(fresh)} of this packet{note}", *judgments.describe_raters(fresh)]
 
 
 class RewardModel(Model, path="models/reward", registered="canvas-reward"):

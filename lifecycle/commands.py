@@ -39,9 +39,11 @@ def print_lineage(path: Path) -> None:
 
 
 def promote(why: str) -> None:
+    from lifecycle.run.judging import decide_again
+
     registry, name = _open_registry()
-    version, decision = registry.read_candidate(name)
-    move = registry.promote(version, decision, why, again=True)
+    version = registry.read_candidate(name)
+    move = registry.promote(version, decide_again(load_stages()), why, again=True)
     print(f"{name} version {move.after} is champion, version {move.before or 'none'} was; {move.who}: {move.why}")
 
 

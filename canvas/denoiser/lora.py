@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import get_family
+from canvas.train.checkpoint import sort_metadata
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DEFAULT_LORA = "default"
@@ -45,9 +46,16 @@ def add_lora(denoiser: Denoiser, *, rank: int, alpha: int, name: str = DEFAULT_L
 
 
 def save_lora(denoiser: Denoiser, directory: Path, name: str = DEFAULT_LORA) -> None:
-    """Write one of the denoiser's LoRAs as `pytorch_lora_weights.safetensors`, its peft config in the metadata."""
-    weights, metadata = get_peft_model_state_dict(denoiser, adapter_name=name), denoiser.peft_config[name].to_dict()
+    """Write one of the denoiser's LoRAs as `pytorch_lora_weights.safetensors`, its peft config in the metadata.
+
+    The same LoRA gives the same bytes.
+    """
+    config = denoiser.peft_config[name].to_dict()
+    # peft holds the layers' names as a set, whose order changes from process to process
+    metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    weights = get_peft_model_state_dict(denoiser, adapter_name=name)
     get_family(denoiser).save_lora(directory, weights, metadata)
+    sort_metadata(directory / LORA_FILE)
 
 
 def load_lora(denoiser: Denoiser, directory: Path, name: str = DEFAULT_LORA) -> Denoiser:

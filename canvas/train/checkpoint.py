@@ -23,6 +23,7 @@ MAX_CHECKPOINTS = 2
 """Checkpoints on disk: the last, and one to fall back on."""
 
 CHUNK = 1 << 24
+HEADER_SIZE_BYTES = 8
 
 Files = dict[str, dict[str, torch.Tensor]]
 """Name of a file, without suffix -> its tensors."""
@@ -30,6 +31,19 @@ Files = dict[str, dict[str, torch.Tensor]]
 
 class DamagedError(Exception):
     """A directory that does not hold what was written."""
+
+
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file into alphabetical order, in place: safetensors writes two or more entries
+    in another order each time (its format: 8 bytes, the header's length; the header, JSON; the tensors)."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, f"the header of {path} became longer: {len(text)} bytes for {size}"
+        file.seek(HEADER_SIZE_BYTES)
+        file.write(text.ljust(size))  # padded with spaces, as safetensors does
 
 
 def get_step_directory(parent: Path, step: int) -> Path:

@@ -50,9 +50,11 @@ def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]
     return _sort_judgments(rows)
 
 
-def merge_judgments(earlier: Sequence[Judgment], fresh: Sequence[Judgment], key: Mapping[str, Any]) -> list[Judgment]:
-    """Return the `fresh` judgments of the packet of `key` and the `earlier` ones of other packets, sorted."""
-    return _sort_judgments([*(row for row in earlier if row["item_id"] not in key["items"]), *fresh])
+def merge_judgments(earlier: Sequence[Judgment], fresh: Sequence[Judgment]) -> list[Judgment]:
+    """Return the `fresh` judgments, and the `earlier` ones that they do not say anew, sorted: a server that has lost
+    answers takes none back."""
+    anew = {row["judgment_id"] for row in fresh}
+    return _sort_judgments([*(row for row in earlier if row["judgment_id"] not in anew), *fresh])
 
 
 def describe_raters(rows: Sequence[Judgment]) -> list[str]:

@@ -65,18 +65,14 @@ class FilterReport:
         return pd.Series(self.counts, name="pins").to_csv(index_label="filter", lineterminator="\n")
 
     def render_page(self, sheet_each: int) -> str:
-        """Render the report: funnel, scores against planted defects, speed, and a contact sheet of each reason."""
+        """Render the report: funnel, scores against planted defects, and a contact sheet of each reason. The same pins
+        give the same page; speeds stand in the metrics."""
         kept, total = len(self.chain.survivors), len(self.chain.scores)
-        speeds = [
-            {"filter": name, "pins": each.pins, "seconds": each.seconds, "pins per second": each.pins / each.seconds}
-            for name, each in self.chain.passes.items()
-        ]
         return pages.page(
             "Filter",
             pages.verdict(f"{kept:,} of {total:,} pins are fit for training ({kept / total:.1%})."),
             pages.section("Funnel", pages.bars(self.counts, "Pins left after each filter")),
             *([self._render_detections()] if self.planted else []),
-            pages.section("Speed", pages.table(speeds, "A pass starts with loading its model.")),
             *self._render_sheets(sheet_each),
         )
 

@@ -16,6 +16,8 @@ from lifecycle.ratings.packet import Packet, read_packet
 from lifecycle.ratings.reviews import RaterPages, Reviews
 from lifecycle.ratings.server import RatingServer, start_server
 from lifecycle.record.origin import find_project
+from lifecycle.record.privacy import redact
+from lifecycle.record.relocation import relocate_artifacts
 from lifecycle.record.tracking import is_server, resolve_tracking_uri
 from lifecycle.registry.pinned import replace_pinned, restore
 
@@ -34,13 +36,15 @@ def serve_packet(root: Path, stages: Iterable[Stage[Any]], raters: Sequence[str]
     if is_server(uri):
         yield _enroll(RatingServer.join(place / "rating", uri), packet, raters)
     else:
+        relocate_artifacts(place.resolve() / "mlflow.db", place.resolve() / "artifacts")
         with start_server(place / "rating", uri, place / "artifacts") as server:
             yield _enroll(server, packet, raters)
 
 
 def pull_ratings(root: Path, stages: Iterable[Stage[Any]]) -> list[str]:
-    """Write the pinned ratings and their pin from what people have answered; return a summary. Raises `ValueError` if
-    there is no packet or no key of it."""
+    """Write the pinned ratings and their pin from what people have answered; return a summary. Nothing that is pinned
+    is lost. Raises `ValueError` if there is no packet or no key of it, if nobody has answered, or if what is pinned is
+    not at hand."""
     stages = tuple(stages)
     ratings = find_artifact(stages, PinnedRatings)
     packet = read_packet(root / find_artifact(stages, RatingPacket).path)
@@ -50,9 +54,13 @@ def pull_ratings(root: Path, stages: Iterable[Stage[Any]]) -> list[str]:
     key = json.loads(place.read_text(encoding="utf-8"))
     if key["name"] != packet.name:
         raise ValueError(f"the packet is {packet.name}, its key is of {key['name']}: `dvc checkout` brings both back")
-    reviews = Reviews.open(resolve_tracking_uri(find_project(root)), packet)
-    answers = [asdict(answer) for answer in reviews.read_answers()]
-    before = restore(ratings, root)
+    before, uri = restore(ratings, root), resolve_tracking_uri(find_project(root))
+    answers = [asdict(answer) for answer in Reviews.open(uri, packet).read_answers()]
+    if not answers:
+        raise ValueError(
+            f"nobody has answered the packet {packet.name} at {redact(uri)}: {ratings.path}/ stays as it is; "
+            "MLFLOW_TRACKING_URI names the server where people rate"
+        )
     first, *raters = replace_pinned(
         ratings.path, lambda folder: ratings.write_ratings(folder, before, answers, key), root
     )

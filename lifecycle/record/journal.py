@@ -5,7 +5,8 @@
     <records>/<id>/sent.json       how far it was sent (lifecycle.record.runs)
 
 A record is removed when the tracking server has all of it. Its writer holds a lock on the journal, so that
-a record without an `end` whose lock is free is that of a killed run.
+a record without an `end` whose lock is free is that of a killed run. One that cannot be read is moved to
+`<records>/damaged/<id>`, so that it stops no other.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from lifecycle.record.privacy import redact, redact_values
-from lifecycle.workspace.staging import WORK, make_private
+from lifecycle.workspace.staging import WORK, hold_lock, make_private, sync_entry
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
+DAMAGED = "damaged"
+
+
+class DamagedRecordError(Exception):
+    """A record that does not hold what a journal writes; the message says what and where."""
 
 
 def find_records(home: Path) -> Path:
@@ -46,8 +52,11 @@ class Journal:
         """Begin a record of the project at `home`; names sort by time."""
         self.folder = find_records(home) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         (self.folder / "artifacts").mkdir(parents=True)
-        self._file = os.open(self.folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        with hold_lock(self.folder.parent / ".lock"):  # nobody meets a living journal that is not locked yet
+            self._file = os.open(self.folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        sync_entry(self.folder)
+        sync_entry(self.folder.parent)
         self.last_step = 0
         self._written, self._waiting, self._warned = 0, b"", False
 
@@ -72,11 +81,13 @@ class Journal:
             shutil.copyfile(file, path)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Append one event and its time."""
+        """Append one event and its time. All but metrics, of which there are many, are on the disk afterwards."""
         line = json.dumps({"event": kind, "time": time.time_ns() // 1_000_000, **redact_values(fields)})
         self._waiting += line.encode() + b"\n"
         with self._tolerate_full_disk():
             self._flush()
+            if kind != "metrics":
+                os.fsync(self._file)
 
     def close(self) -> None:
         """Free the journal for whoever sends it."""
@@ -103,6 +114,7 @@ class Journal:
         path = self.folder.joinpath("artifacts", *parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
+        sync_entry(path)
         self.event("artifact", name=name)
 
     @contextmanager
@@ -116,14 +128,25 @@ class Journal:
 
 
 def read_events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """Yield the record's whole events from byte `offset` on, each with the offset behind it."""
+    """Yield the record's whole events from byte `offset` on, each with the offset behind it. `DamagedRecordError` for a
+    whole line that is none."""
     with (folder / "journal.jsonl").open("rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return  # torn by a kill, or being written
+            yield _parse_event(line, f"{folder.name}/journal.jsonl, byte {offset}"), offset + len(line)
             offset += len(line)
-            yield json.loads(line), offset
+
+
+def _parse_event(line: bytes, where: str) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError:  # not JSON, or no text
+        raise DamagedRecordError(f"{where}: {line[:40]!r} is no event") from None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("time"), int):
+        raise DamagedRecordError(f"{where}: {line[:40]!r} has no `event` and `time`")
+    return event
 
 
 def batch_events(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tuple[list[Event], int]]:
@@ -141,20 +164,34 @@ def batch_events(stream: Iterator[tuple[Event, int]], most: int) -> Iterator[tup
 
 
 def close_killed(folder: Path) -> bool:
-    """Give the record of a killed run the end KILLED; False if its writer is alive or the record is gone."""
+    """Give the record of a killed run the end KILLED; False if its writer is alive or the record is gone. One that is
+    empty or damaged stays as it is: sending it says so."""
     try:
-        with (folder / "journal.jsonl").open("rb+") as file:
+        with hold_lock(folder.parent / ".lock"), (folder / "journal.jsonl").open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             last, end = next(iter(deque(read_events(folder), maxlen=1)), (None, 0))
-            if last is None or last["event"] != "end":
+            if last is not None and last["event"] != "end":
                 file.truncate(end)
                 file.seek(end)
-                time_ms = last["time"] if last else time.time_ns() // 1_000_000
-                event: Event = {"event": "end", "time": time_ms, "status": "KILLED", "metrics": {}}
+                event: Event = {"event": "end", "time": last["time"], "status": "KILLED", "metrics": {}}
                 file.write(json.dumps(event).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
     except (FileNotFoundError, BlockingIOError):
         return False
+    except DamagedRecordError:
+        return True
     return True
+
+
+def quarantine_record(folder: Path, reason: str) -> Path:
+    """Move a record that cannot be sent out of the way of the others; return where it is now."""
+    place = folder.parent / DAMAGED / folder.name
+    place.parent.mkdir(exist_ok=True)
+    (folder / "reason.txt").write_text(redact(reason) + "\n", encoding="utf-8")
+    folder.rename(place)
+    sync_entry(place.parent)
+    return place
 
 
 def list_kept_records(home: Path) -> list[Path]:

@@ -18,8 +18,16 @@ TELEMETRY_OFF = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
+_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]*:[^\s'\"]*@")
+"""It may hold `/` and `@`, so all up to the last `@` goes, with whatever of the path is before it."""
 _USER = re.compile(r"(?<=://)[^/@\s'\"]+@")
-_SECRET = re.compile(r"(?i)([?&][\w.-]*(?:token|secret|passw|signature|sig|credential|key)[\w.-]*=)[^&\s'\"]+")
+_SECRET = re.compile(
+    r"(?i)([?&#;](?:[\w.-]*(?:token|secret|passw|signature|sig|credential|key)[\w.-]*|[\w.-]*auth|authorization|code)=)"
+    r"[^&\s'\"]+"
+)
+_HEADER = re.compile(r"(?i)\b(authorization['\"]?[:=]\s*['\"]?(?:\w+\s+)?|bearer\s+(?=\S*\d))[\w.~+/=-]{8,}")
+_SQL = re.compile(r"\s*\[(?:SQL|parameters): .*", re.DOTALL)
+"""Where SQLAlchemy begins to quote the statement and its values."""
 
 
 def disable_telemetry() -> None:
@@ -29,8 +37,8 @@ def disable_telemetry() -> None:
 
 
 def redact(text: str) -> str:
-    """Return `text` without user names and passwords in addresses and without secret query parameters."""
-    return _SECRET.sub(r"\1***", _USER.sub("", text))
+    """Return `text` without user names and passwords in addresses, secret query parameters and tokens of headers."""
+    return _HEADER.sub(r"\1***", _SECRET.sub(r"\1***", _USER.sub("", _PASSWORD.sub("", text))))
 
 
 def redact_values(value: Any) -> Any:
@@ -45,5 +53,6 @@ def redact_values(value: Any) -> Any:
 
 
 def summarize_error(error: BaseException) -> str:
-    """Return what an error of a server or library says, in one redacted line of at most 300 characters."""
-    return redact(" ".join(str(error).split()))[:300]
+    """Return what an error of a server or library says, in one redacted line of at most 300 characters, without the
+    statement of SQL that a database complains of."""
+    return redact(" ".join(_SQL.sub("", str(error)).split()))[:300]

@@ -59,8 +59,9 @@ def record_run(
             _finish_sender(sender)
 
 
-def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
-    """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at."""
+def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> dict[str, str]:
+    """Record the outs, which are in place: digests, the numbers of Metrics, copies of what people look at. Return the
+    digests by argument."""
     records: list[dict[str, str]] = []
     reason: str | None = None
     notes: list[str] = []
@@ -79,6 +80,7 @@ def record_outputs(journal: Journal, stage: Stage[Any], outputs: Paths) -> None:
             for file in sorted(filter(Path.is_file, path.rglob("*"))):
                 journal.keep(file, f"{artifact.path}/{file.relative_to(path).as_posix()}")
     journal.event("outputs", outputs=records, skipped=reason, notes=notes)
+    return {record["argument"]: record["digest"] for record in records}
 
 
 def read_metrics(path: Path) -> dict[str, float]:

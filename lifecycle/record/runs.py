@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.record.journal import Event, batch_events, read_events
+from lifecycle.record.journal import DamagedRecordError, Event, batch_events, read_events
 from lifecycle.record.privacy import redact
 from lifecycle.record.tracking import is_server
 from lifecycle.workspace.staging import write_atomically
@@ -83,22 +83,38 @@ class Tracking:
         return cls(client, existing.experiment_id)
 
     def send(self, folder: Path) -> None:
-        """Send what is new in the record `folder`; remove the record when its end is sent."""
+        """Send what is new in the record `folder`; remove the record when its end is sent. `DamagedRecordError` if it
+        is not what a journal writes; its run, if there is one, ends as killed."""
         progress = self._read_progress(folder)
         ended = False
-        for batch, offset in batch_events(read_events(folder, progress.offset), METRICS_AT_ONCE):
-            kind = batch[0]["event"]
-            if kind == "start":
-                progress.run_id = self._start(folder.name, batch[0])
-            else:
-                assert progress.run_id is not None, f"{folder} does not begin with a start"
-                getattr(self, f"_send_{kind}")(progress.run_id, batch, folder)
-            progress.offset, ended = offset, kind == "end"
-            write_atomically(folder / "sent.json", json.dumps(asdict(progress)))
+        try:
+            for batch, offset in batch_events(read_events(folder, progress.offset), METRICS_AT_ONCE):
+                self._send_batch(progress, batch, folder)
+                progress.offset, ended = offset, batch[0]["event"] == "end"
+                write_atomically(folder / "sent.json", json.dumps(asdict(progress)))
+            if progress.run_id is None:
+                raise DamagedRecordError(f"{folder.name}/journal.jsonl holds no event")
+        except DamagedRecordError:
+            if run := self._find_run(f"tags.`canvas.record` = '{folder.name}'"):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+            raise
         if ended:
             discarded = folder.with_name(f".sent-{folder.name}")
             folder.rename(discarded)
             shutil.rmtree(discarded, ignore_errors=True)
+
+    def _send_batch(self, progress: Progress, batch: list[Event], folder: Path) -> None:
+        kind = batch[0]["event"]
+        send = getattr(self, f"_send_{kind}", None)
+        try:
+            if kind == "start":
+                progress.run_id = self._start(folder.name, batch[0])
+            elif progress.run_id is None or send is None:
+                raise DamagedRecordError(f"{folder.name} has event {kind!r} where a start is due")
+            else:
+                send(progress.run_id, batch, folder)
+        except (KeyError, TypeError, FileNotFoundError) as error:  # a field or an artifact that is not there
+            raise DamagedRecordError(f"{folder.name}, event {kind!r}: {type(error).__name__} {error}") from error
 
     def find_producer(self, path: str, digest: str) -> ProducerRun | None:
         """Return the latest finished run that wrote content `digest` as artifact `path`."""
@@ -118,9 +134,12 @@ class Tracking:
         fresh = Progress(hashlib.md5(self.client.tracking_uri.encode(), usedforsecurity=False).hexdigest())
         try:
             progress = Progress(**json.loads((folder / "sent.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return fresh
-        if progress.uri != fresh.uri or progress.run_id is None:
+            with (folder / "journal.jsonl").open("rb") as journal:
+                journal.seek(max(progress.offset - 1, 0))
+                follows_a_line = progress.offset == 0 or journal.read(1) == b"\n"
+        except (FileNotFoundError, ValueError, TypeError):
+            return fresh  # torn: what was sent is sent again, without effect
+        if progress.uri != fresh.uri or progress.run_id is None or not follows_a_line:
             return fresh  # another server than before: it gets the whole record
         exists = self._find_run(f"attributes.run_id = '{progress.run_id}'")
         return progress if exists else fresh  # somebody deleted it

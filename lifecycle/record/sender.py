@@ -14,7 +14,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifecycle.record.journal import close_killed, find_records, list_kept_records
+from lifecycle.record.journal import (
+    DamagedRecordError,
+    close_killed,
+    find_records,
+    list_kept_records,
+    quarantine_record,
+)
 from lifecycle.record.privacy import disable_telemetry, summarize_error
 from lifecycle.record.tracking import TrackingDownError, open_tracking
 from lifecycle.workspace.staging import try_lock
@@ -40,21 +46,30 @@ def main(home: Path, record: Path) -> None:
 
 
 def send_kept_records(home: Path) -> tuple[int, int]:
-    """Send what ended runs left; return how many were sent, how many stay. `TrackingDownError` if sending failed."""
+    """Send what ended runs left; return how many were sent, how many stay. A damaged record, or one that the server
+    refuses, is named on stderr and stops no other. `TrackingDownError` if nobody answers."""
     waiting = [folder for folder in list_kept_records(home) if close_killed(folder)]
     sender = _Sender(home)
     sender.send_kept()
     kept = sum(folder.exists() for folder in waiting)
     if kept and sender.trouble:
-        raise TrackingDownError(f"{sender.trouble}: {kept} records stay in {find_records(home)}")
-    return len(waiting) - kept, kept
+        trouble = f"{sender.trouble}: {kept} records stay in {find_records(home)}"
+        if not sender.is_connected:
+            raise TrackingDownError(trouble)
+        print(trouble, file=sys.stderr)
+    return len(waiting) - kept - sender.damaged, kept
 
 
 class _Sender:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.trouble = ""
+        self.damaged = 0  # records put into quarantine
         self._tracking: Tracking | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._tracking is not None
 
     def send_kept(self, but: Path | None = None) -> None:
         """Send every record whose run is over, oldest first, so that models come before their readers."""
@@ -74,9 +89,24 @@ class _Sender:
         except TrackingDownError as error:
             self.trouble = str(error)
             return False
+        except DamagedRecordError as error:
+            return self._quarantine(folder, str(error))
         except Exception as error:  # MLflow's, the database's, the network's: none of them may stop the stage
             self.trouble = f"tracking failed ({summarize_error(error)})"
             return False
+        return True
+
+    def _quarantine(self, folder: Path, reason: str) -> bool:
+        if not close_killed(folder):
+            self.trouble = f"the record is damaged ({reason})"
+            return False  # its run goes on writing
+        try:
+            place = quarantine_record(folder, reason)
+        except OSError as error:
+            self.trouble = f"the record is damaged ({reason}) and cannot be moved ({summarize_error(error)})"
+            return False
+        self.damaged += 1
+        print(f"a run's record is damaged ({reason}): it is kept in {place}, the others are sent", file=sys.stderr)
         return True
 
 

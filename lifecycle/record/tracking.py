@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lifecycle.record.privacy import redact, summarize_error
+from lifecycle.record.relocation import relocate_artifacts
 from lifecycle.workspace.staging import hold_lock, make_private
 
 if TYPE_CHECKING:
@@ -48,9 +49,13 @@ def open_tracking(home: Path) -> Tracking:
 
         from lifecycle.record.runs import Tracking
 
-        artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (home / ".mlflow" / "artifacts").as_uri()
+        own, name = None, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas")
         with hold_lock(make_private(home / ".mlflow") / "lock"):  # two must not create the same SQLite tables at once
-            return Tracking.open(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas"), artifacts)
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                place = (home / ".mlflow").resolve()  # several checkouts may share one
+                own = place / "artifacts"
+                relocate_artifacts(place / "mlflow.db", own)
+            return Tracking.open(uri, name, own and own.as_uri())
     except Exception as error:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
 

@@ -24,7 +24,7 @@ from lifecycle.declare.graph import find_artifacts
 from lifecycle.declare.stage import PinnedChampion, PinnedState, Stage
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest, read_pin
-from lifecycle.workspace.staging import WORK, make_private
+from lifecycle.workspace.staging import WORK, make_private, sync_to_disk
 
 T = TypeVar("T")
 
@@ -34,8 +34,12 @@ def restore_inputs(stages: Iterable[Stage[Any]], root: Path) -> list[str]:
     lines = []
     for pinned in find_artifacts(stages, PinnedState):
         if read_pin(pinned.path, root):
-            written = restore_empty(pinned, root)
-            lines.append(f"{pinned.path}/ is written: {pinned.empty}" if written else f"{pinned.path}/ is there")
+            if restore_empty(pinned, root):
+                lines.append(f"{pinned.path}/ is written: {pinned.empty}")
+            elif (root / pinned.path).exists():
+                lines.append(f"{pinned.path}/ is there")
+            else:
+                lines.append(f"{pinned.path}/ is missing: `dvc pull {pinned.path}.dvc` brings what its pin names")
     return lines
 
 
@@ -45,9 +49,7 @@ def restore_empty(pinned: type[PinnedState], root: Path) -> bool:
     place = root / pinned.path
     if place.exists():
         return False
-    pin = read_pin(pinned.path, root)
-    if pin is None:
-        raise ValueError(f"{pinned.path}.dvc is missing: `git checkout {pinned.path}.dvc` brings it back")
+    pin = _require_pin(pinned.path, root)
     with tempfile.TemporaryDirectory(dir=make_private(root / WORK)) as folder:
         empty = Path(folder) / place.name
         pinned.write_empty(empty)
@@ -58,11 +60,34 @@ def restore_empty(pinned: type[PinnedState], root: Path) -> bool:
 
 
 def restore(pinned: type[PinnedState], root: Path) -> Path:
-    """Return where the pinned input lies, its empty form written if need be. `ValueError` if it is missing."""
+    """Return where the pinned input lies, with the content that its pin names: the empty form is written, another one
+    DVC brings from its cache or remote. `ValueError` if it cannot, or if something else lies there."""
+    path = pinned.path
     restore_empty(pinned, root)
-    if not (root / pinned.path).is_dir():
-        raise ValueError(f"{pinned.path} is missing: `dvc checkout` or `dvc pull` brings it back")
-    return root / pinned.path
+    for command in ("checkout", "pull"):
+        if not (root / path).exists():
+            _run_dvc(root, command, f"{path}.dvc")
+    if not (root / path).is_dir():
+        raise ValueError(f"{path}/ is missing and DVC does not have it here: `dvc pull {path}.dvc` where it was made")
+    content, pin = digest(root / path), _require_pin(path, root)
+    if content != pin:
+        raise ValueError(
+            f"{path}/ is not what {path}.dvc pins ({content}, not {pin}): `dvc checkout --force {path}.dvc` brings "
+            f"that back, `dvc add {path}` keeps what is there"
+        )
+    return root / path
+
+
+def _require_pin(path: str, root: Path) -> str:
+    pin = read_pin(path, root)
+    if pin is None:
+        raise ValueError(f"{path}.dvc is missing: `git checkout {path}.dvc` brings it back")
+    return pin
+
+
+def _run_dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments, "--quiet"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
 def replace_pinned(path: str, write: Callable[[Path], T], root: Path) -> T:
@@ -73,11 +98,11 @@ def replace_pinned(path: str, write: Callable[[Path], T], root: Path) -> T:
     with tempfile.TemporaryDirectory(dir=make_private(root / WORK)) as folder:
         new = Path(folder) / path
         result = write(new)
+        sync_to_disk(new)
         if (root / path).exists():
             (root / path).rename(Path(folder) / "former")
         new.rename(root / path)
-    command = [sys.executable, "-m", "dvc", "add", "--quiet", path]
-    added = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    added = _run_dvc(root, "add", path)
     if added.returncode:
         raise ValueError(f"{path}/ is written, but `dvc add {path}` failed: {' '.join(added.stderr.split())}")
     return result
@@ -85,10 +110,16 @@ def replace_pinned(path: str, write: Callable[[Path], T], root: Path) -> T:
 
 def pull_champion(registry: MlflowRegistry, composite: str, pinned: type[PinnedChampion], root: Path) -> str | None:
     """Write `pinned` and its pin from what the registry knows of the champion; return its version, None if there is
-    no champion."""
+    no champion. `ValueError` if there is none, and the pin names one: another registry's is not thrown away."""
     with tempfile.TemporaryDirectory(dir=make_private(root / WORK)) as folder:
         champion = registry.read_champion(composite, Path(folder))
         if champion is None:
+            pinned.write_empty(Path(folder) / "empty")
+            if read_pin(pinned.path, root) not in (None, digest(Path(folder) / "empty")):
+                raise ValueError(
+                    f"this registry has no champion of {composite}, but {pinned.path}.dvc pins one, which stays: set "
+                    f"MLFLOW_TRACKING_URI to the registry that has it, or delete {pinned.path}.dvc to begin anew"
+                )
             replace_pinned(pinned.path, pinned.write_empty, root)
             return None
         evidence = Path(folder) / "evidence"

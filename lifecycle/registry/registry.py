@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +20,8 @@ from lifecycle.record.sender import send_kept_records
 from lifecycle.record.tracking import TrackingDownError, open_tracking
 from lifecycle.registry import promotion
 from lifecycle.registry.aliases import CANDIDATE, CHAMPION, Aliases
+from lifecycle.registry.evidence import verify_evidence
+from lifecycle.registry.lock import hold_store_lock
 from lifecycle.registry.versions import Versions, require_name
 from lifecycle.workspace.staging import hold_lock, make_private
 
@@ -55,15 +57,16 @@ class MlflowRegistry:
         self, composite: type[Model], models: Mapping[type[Model], Path], **facts: Unpack[Facts]
     ) -> Mapping[str, ModelVersion]:
         names = {kind.path: require_name(kind) for kind in models}
-        with self._lock_aliases(require_name(composite)) as aliases:
+        with self._explain_refusal(), self._lock_home():  # files of many GB go up: the store's lock is not for that
             versions = {
                 names[kind.path]: self.versions.register_part(kind, path, names)
                 for kind, path in models.items()
                 if kind != composite
             }
-            versions[aliases.composite] = self.versions.register_composite(
+            versions[names[composite.path]] = self.versions.register_composite(
                 composite, models[composite], names, versions, **facts
             )
+        with self._lock_aliases(names[composite.path]) as aliases:
             for version in versions.values():
                 aliases.set(version.name, CANDIDATE, version.version)
         return versions
@@ -91,20 +94,21 @@ class MlflowRegistry:
         with self._lock_aliases(composite) as aliases:
             return promotion.carry_out(aliases, promotion.plan_rollback(aliases, *_sign(), why))
 
-    def read_candidate(self, composite: str) -> tuple[ModelVersion, Decision]:
-        """Return the composite that was registered last, and what the gates said of it last."""
-        with self._lock_aliases(composite) as aliases:
+    def read_candidate(self, composite: str) -> ModelVersion:
+        """Return the composite that was registered last. `ValueError` if none was."""
+        with self._read_aliases(composite) as aliases:
             candidate = self._find_version(aliases, CANDIDATE)
             if candidate is None:
                 raise ValueError(f"{composite} has no candidate: `dvc repro register` makes one")
-            return candidate, self.versions.read_decision(candidate)
+            return candidate
 
     def read_champion(self, composite: str, folder: Path) -> Mapping[str, Any] | None:
         """Return what is known of the champion; download its evidence into `folder`. None: there is none.
 
-        name, version, digest, parts (model -> digest), and its version's other tags.
+        name, version, digest, parts (model -> digest), and its version's other tags. `ValueError` if the evidence is
+        not what was registered.
         """
-        with self._lock_aliases(composite) as aliases:
+        with self._read_aliases(composite) as aliases:
             champion = self._find_version(aliases, CHAMPION)
             if champion is None:
                 return None
@@ -113,13 +117,14 @@ class MlflowRegistry:
             version: Version = self.versions.client.get_model_version(composite, champion.version)
             address, uri = f"{version.source}/evidence", self.versions.client.tracking_uri
             mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder), tracking_uri=uri)
+            verify_evidence(folder / "evidence", version.tags, f"{composite} version {champion.version}")
             members = self.versions.read_members(composite, champion.version)
             parts = {name: member.digest for name, member in sorted(members.items()) if name != composite}
             return {**version.tags, **asdict(champion), "parts": parts}
 
     def read_history(self, composite: str) -> list[Promotion]:
         """Return the moves of the champion, oldest first."""
-        with self._lock_aliases(composite) as aliases:
+        with self._read_aliases(composite) as aliases:
             return [intent.promotion for intent in aliases.read_history()]
 
     def _find_version(self, aliases: Aliases, alias: str) -> ModelVersion | None:
@@ -131,10 +136,24 @@ class MlflowRegistry:
 
     @contextmanager
     def _lock_aliases(self, composite: str) -> Iterator[Aliases]:
-        """Give the aliases, nothing half done, and no other process of this machine at them."""
-        with self._explain_refusal(), hold_lock(make_private(self.home / ".mlflow") / "registry.lock"):
-            aliases = Aliases(self.versions.client, composite)
+        """Give the aliases, nothing half done, and no other process at them, of this checkout or another one."""
+        client = self.versions.client
+        with self._explain_refusal(), self._lock_home(), hold_store_lock(client, composite):
+            aliases = Aliases(client, composite)
             promotion.settle(aliases)
+            yield aliases
+
+    def _lock_home(self) -> AbstractContextManager[None]:
+        return hold_lock(make_private(self.home / ".mlflow") / "registry.lock")
+
+    @contextmanager
+    def _read_aliases(self, composite: str) -> Iterator[Aliases]:
+        """Give the aliases, nothing half done, to who only reads them."""
+        with self._explain_refusal():
+            aliases = Aliases(self.versions.client, composite)
+            if aliases.read_intent() is not None:
+                with self._lock_aliases(composite):
+                    pass
             yield aliases
 
     @contextmanager

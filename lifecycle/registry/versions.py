@@ -4,26 +4,28 @@ Tags of a version: `path`, `digest`, `git_sha`, `release` (the project's version
 digest that it was made from, null where that is not recorded), `metrics`; `sources` (part -> repository, commit and
 licence) where public weights are in it, `skipped` (the reason) where its stage made none; of the composite also
 `parts` (model -> version registered with it), `model_id`, `evidence.<page>` (its address), `verdict`,
-`verdict.reasons` and `verdict.champion`. The parts' files are DVC's; the composite's version holds its own files,
-`evidence/` beside them.
+`verdict.reasons`, `verdict.champion` and `evidence_digest` (lifecycle.registry.evidence). The parts' files are DVC's;
+the composite's version holds its own files, `evidence/` beside them.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
-from lifecycle.declare.registry import Decision, Facts, ModelVersion, Origin, Outcome
+from lifecycle.declare.registry import Decision, Facts, ModelVersion, Origin
 from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.declare.stage import Model
 from lifecycle.record.lineage import FindProducer, Node, find_parents, format_lineage, trace_lineage, walk
 from lifecycle.record.recording import read_metrics
 from lifecycle.record.tracking import is_server
 from lifecycle.record.untrusted import escape_markdown
+from lifecycle.registry.evidence import LISTING, TAG, compute_listing_digest, list_digests
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.registry.promotion import Member
 from lifecycle.workspace.digest import digest
@@ -78,18 +80,23 @@ class Versions:
         tags = self._collect_tags(node, names) | _describe_content(kind, path)
         tags["parts"] = _format_json({part: version.version for part, version in parts.items()})
         number = self._find_number(name, tags, "digest", "parents", "parts")
-        with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            origin = Path(folder) / "origin.json"
+        with self._open_packing_folder() as folder:
+            origin = folder / "origin.json"
             origin.write_text(json.dumps(asdict(self.describe_origin(node)), indent=1) + "\n", encoding="utf-8")
             files = {**facts["evidence"], origin.name: origin}
+            listing = folder / LISTING
+            listing.write_text(list_digests(files), encoding="utf-8")
+            tags[TAG] = compute_listing_digest(listing.read_text(encoding="utf-8"))
+            files[LISTING] = listing
             if number is None:
                 model = self._create_logged_model(name, node)
-                write_pyfunc(Path(folder) / "model", path, facts["served"])
-                self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+                write_pyfunc(folder / "model", path, facts["served"])
+                self.client.log_model_artifacts(model.model_id, str(folder / "model"))
                 self._log_evidence(model.model_id, files)
                 number = self._create_version(name, self._finalize(model), tags | {"model_id": model.model_id}, "")
             else:
                 self._log_evidence(self.client.get_model_version(name, number).tags["model_id"], files)
+                self.client.set_model_version_tag(name, number, TAG, tags[TAG])
         self.client.set_model_version_tag(name, number, "metrics", _format_json(read_metrics(facts["metrics"])))
         source = self.client.get_model_version(name, number).source
         for page in (file for file in facts["evidence"] if file.endswith(".html")):
@@ -97,6 +104,19 @@ class Versions:
         version = ModelVersion(name=name, version=number, digest=node.digest)
         self.write_decision(version, facts["decision"])
         return version
+
+    @contextmanager
+    def _open_packing_folder(self) -> Iterator[Path]:
+        """Give an empty folder for a moment. Only who holds the registry's lock is here, so that what lies there, or in
+        `tmp*` as before version 0.3, is a copy that a killed process left."""
+        folder = self.work / "packing"
+        for left in (folder, *self.work.glob("tmp*")):
+            shutil.rmtree(left, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write_decision(self, version: ModelVersion, decision: Decision) -> None:
         """Write a decision down at the composite's version, in its tags and its description."""
@@ -115,16 +135,6 @@ class Versions:
             [f"**{decision.outcome}**", *pages, "\n".join(f"- {escape_markdown(line)}" for line in decision.reasons)]
         )
         self.client.update_model_version(version.name, version.version, text[:DESCRIPTION_CHARACTERS])
-
-    def read_decision(self, version: ModelVersion) -> Decision:
-        """Return what was written down there last."""
-        tags = self.client.get_model_version(version.name, version.version).tags
-        return Decision(
-            outcome=cast(Outcome, tags["verdict"]),
-            reasons=tuple(json.loads(tags["verdict.reasons"])),
-            challenger=version.digest,
-            champion=tags["verdict.champion"] or None,
-        )
 
     def read_members(self, composite: str, number: str) -> dict[str, Member]:
         """Return all that was registered with a version of the composite, itself included."""

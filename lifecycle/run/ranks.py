@@ -21,6 +21,7 @@ from typing import Any
 from lifecycle.declare.skipping import is_skipped
 from lifecycle.declare.stage import Paths, Stage
 from lifecycle.workspace.staging import write_atomically
+from lifecycle.workspace.supervisor import supervise_command
 
 RANKS = "CANVAS_RANKS"
 JOB = "CANVAS_RANKS_JOB"  # environment of the ranks: the directory by which they find each other
@@ -58,7 +59,8 @@ def launch_ranks(
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = max(1, cores // processes)  # so that together they have the machine's cores once
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ, JOB: folder}
-        process = subprocess.Popen([*torchrun, "-m", "lifecycle.run.ranks"], env=environment)
+        command = supervise_command([*torchrun, "-m", "lifecycle.run.ranks"])  # no rank outlives this process
+        process = subprocess.Popen(command, env=environment)
         try:
             code = process.wait()
         finally:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.closure import PACKAGES, compute_code_digest
-from lifecycle.declare.graph import list_pinned_paths, load_stage, load_stages, map_producers
+from lifecycle.declare.graph import list_pinned_paths, load_stage, load_stages
 from lifecycle.declare.params import load_sections, read_stage_params
 from lifecycle.declare.stage import Exhibit, Input, Metrics, Output, Paths, Scratch, Stage, StepLog
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
 from lifecycle.record.untrusted import strip_controls
+from lifecycle.run.inputs import check_present, record_written, verify_inputs
 from lifecycle.run.ranks import count_ranks, launch_ranks, publish_scratch
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
@@ -56,18 +57,19 @@ def run_stage(
 ) -> None:
     """Run `stage` with the params in `sections`, reading `inputs` and filling `outputs` (argument -> path).
 
-    Raises what the stage raises; `ValueError` in one sentence for a missing input, a wrong parameter or an
-    out that the stage did not write. Whatever happens, a path in `outputs` holds a whole artifact or what it
-    held before. Without `send` the run's record waits on disk for the next run, or for
+    Raises what the stage raises; `ValueError` in one sentence for an input that is missing or damaged, a wrong
+    parameter or an out that the stage did not write. Whatever happens, a path in `outputs` holds a whole artifact or
+    what it held before. Without `send` the run's record waits on disk for the next run, or for
     `python -m lifecycle records`.
     """
-    _check_present(stage, inputs)
+    check_present(stage, inputs)
     params = read_stage_params(stage, sections)
     settings = {argument: sections[argument] for argument in stage.params}
     if (processes := count_ranks(stage, settings)) > 1:
         launch_ranks(stage, sections, inputs, outputs, processes=processes, send=send)
         return
     digests = {argument: digest(path) for argument, path in inputs.items()}
+    verify_inputs(stage, inputs, digests)
     names = {argument: Path(artifact.path).name for argument, artifact in stage.outputs.items()}
     with (
         open_workspace(stage.name, _compute_key(stage, settings, digests)) as place,
@@ -79,7 +81,7 @@ def run_stage(
         _check_written(stage, partial)
         for argument, written in partial.items():
             move_into_place(written, outputs[argument])
-        record_outputs(journal, stage, outputs)
+        record_written(outputs, record_outputs(journal, stage, outputs))
 
 
 def format_error(name: str, error: BaseException) -> str:
@@ -140,17 +142,6 @@ def build_arguments(
         pinned = list_pinned_paths(load_stages(stage.module.partition(".")[0]))
         arguments[stage.registry] = MlflowRegistry.open(find_project(Path.cwd()), pinned)
     return arguments
-
-
-def _check_present(stage: Stage[Any], inputs: Paths) -> None:
-    for argument, path in inputs.items():
-        if not path.exists():
-            artifact = stage.inputs[argument]
-            writer = map_producers(load_stages(stage.module.partition(".")[0])).get(artifact)
-            remedy = f"{artifact.path}.dvc pins it; `make data` builds the demo's, `dvc pull` fetches one from a remote"
-            if writer:
-                remedy = f"`dvc repro {writer.name}` makes it"
-            raise ValueError(f"input {path} ({argument}) is missing: {remedy}")
 
 
 def _check_written(stage: Stage[Any], partial: Paths) -> None:

@@ -22,10 +22,14 @@ def digest(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    files = [Path(folder) / name for folder, _, names in os.walk(path, followlinks=True) for name in names]
-    by_name = sorted((file.relative_to(path).as_posix(), file) for file in files)
-    listing = json.dumps([{"md5": digest(file), "relpath": name} for name, file in by_name])
+    listing = json.dumps([{"md5": content, "relpath": name} for name, content in list_digests(path).items()])
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def list_digests(folder: Path) -> dict[str, str]:
+    """Return the MD5 of every file below the folder by its relative path, sorted."""
+    files = [Path(parent) / name for parent, _, names in os.walk(folder, followlinks=True) for name in names]
+    return {name: digest(file) for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files)}
 
 
 def read_pin(path: str, root: Path) -> str | None:
@@ -38,9 +42,13 @@ def read_pin(path: str, root: Path) -> str | None:
 
 def read_locked_digest(path: str, root: Path) -> str | None:
     """Return the digest of a stage's output in dvc.lock; None if it does not name `path`."""
+    return read_locked_digests(root).get(path)
+
+
+def read_locked_digests(root: Path) -> dict[str, str]:
+    """Return the digests of all stages' outputs in dvc.lock, by path; none without that file."""
     lock = root / "dvc.lock"
     if not lock.is_file():
-        return None
+        return {}
     stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"].values()
-    digests = {Path(out["path"]): str(out["md5"]) for stage in stages for out in stage.get("outs", ())}
-    return digests.get(Path(path))
+    return {Path(out["path"]).as_posix(): str(out["md5"]) for stage in stages for out in stage.get("outs", ())}

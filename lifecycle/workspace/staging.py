@@ -81,10 +81,32 @@ def _reserve_folder(folder: Path, target: Path) -> Path:
 def move_into_place(written: Path, target: Path) -> None:
     """Move a whole out to its place by rename. A file there is replaced at once; a directory is moved away first."""
     former = written.parent / f"{written.name}.former"
+    sync_to_disk(written)  # so that the rename never outruns the data
     if target.is_dir() or written.is_dir():
         with suppress(FileNotFoundError):
             target.rename(former)
     written.replace(target)
+    sync_entry(target.parent)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Push a file, or a directory with all below it, to the disk: it survives a loss of power."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path):
+            for name in names:
+                sync_entry(Path(folder) / name)
+            sync_entry(Path(folder))
+    else:
+        sync_entry(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Push a file, or the names in a directory and nothing below it, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_private(folder: Path) -> Path:
@@ -123,9 +145,13 @@ def hold_lock(file: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file by one of this text that only its owner can read, whole at every moment."""
+    """Replace the file by one of this text that only its owner can read, whole at every moment, also after a
+    loss of power."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
+    sync_entry(path.parent)

@@ -39,6 +39,7 @@ class Judged:
     def run(self, *names: str, changes: Mapping[str, Any] | None = None) -> None:
         """Run stages of the project as DVC would, with profile tiny and its `changes`."""
         sections = merge_sections(load_sections("tiny", ROOT), changes or {})
+        (self.root / "params.yaml").write_text(json.dumps(sections))  # for commands
         for name in names:
             stage = load_stage(name)
             inputs = {argument: Path(artifact.path) for argument, artifact in stage.inputs.items()}

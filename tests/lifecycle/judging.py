@@ -11,6 +11,7 @@ from pathlib import Path
 from components.artifacts import Numbers, Weights
 from lifecycle.declare import stage as kinds
 from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.workspace.digest import digest
 
 
 class Best(kinds.PinnedChampion, path="best"):
@@ -58,7 +59,8 @@ def judge(
     known = json.loads((best.path / "champion.json").read_text())
     won = len((votes.path / "votes.txt").read_text().split())
     outcome = "pass" if won else "pending"
-    said = {"outcome": outcome, "reasons": [f"{won} votes"], "challenger": "w", "champion": known["version"]}
+    challenger = digest(weights.path)
+    said = {"outcome": outcome, "reasons": [f"{won} votes"], "challenger": challenger, "champion": known.get("digest")}
     out.path.write_text(json.dumps(said))
 '''
 

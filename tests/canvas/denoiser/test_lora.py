@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors import safe_open
 
 from canvas.denoiser.lora import (
+    LORA_FILE,
     add_lora,
     fold_lora_weights,
     fuse_loras,
@@ -48,6 +51,21 @@ def test_lora_starts_as_the_base_and_trains_alone():
     trainable = {name for name, weight in tuned.named_parameters() if weight.requires_grad}
     assert len(trainable) == 2 * len(layers)
     assert all("lora_" in name for name in trainable)
+
+
+def test_the_same_lora_has_the_same_bytes(tmp_path: Path, trained):
+    """peft keeps names in a set, and safetensors writes metadata in another order each time."""
+    written = set()
+    for number in range(8):
+        save_lora(trained[1], tmp_path / str(number))
+        written.add((tmp_path / str(number) / LORA_FILE).read_bytes())
+    assert len(written) == 1
+    with safe_open(tmp_path / "0" / LORA_FILE, "pt") as file:
+        metadata = file.metadata()
+    assert list(metadata) == ["format", "lora_adapter_metadata"]
+    names = json.loads(metadata["lora_adapter_metadata"])["unet.target_modules"]
+    assert names == sorted(names)
+    assert len(names) > 10
 
 
 def test_lora_reloads_in_stock_diffusers_without_difference(tmp_path: Path, trained):

@@ -129,7 +129,7 @@ def test_a_picture_alone() -> None:
 def test_the_table_keeps_other_packets_and_has_fixed_bytes(tmp_path: Any) -> None:
     earlier = build_judgments([answer("old")], key() | {"items": {"old": key()["items"]["one"]}})
     fresh = build_judgments([*CHECKS, answer("one")], key())
-    rows = merge_judgments(earlier + build_judgments([answer("one", "B")], key()), fresh, key())
+    rows = merge_judgments(earlier + build_judgments([answer("one", "B")], key()), fresh)
     assert [row["value"] for row in rows if row["item_id"] == "one"] == [1.0]
     assert [row["item_id"] for row in rows] == sorted(["old", "one", "check-1", "check-2", "check-3"])
     tables.write_rows(tmp_path / "first", rows, tables.JUDGMENTS)
@@ -138,3 +138,12 @@ def test_the_table_keeps_other_packets_and_has_fixed_bytes(tmp_path: Any) -> Non
     tables.write_rows(tmp_path / "empty", [], tables.JUDGMENTS)
     assert tables.read(tmp_path / "empty").to_pylist() == []
     assert set(rows[0]) == set(JUDGMENTS.names)
+
+
+def test_answers_that_a_server_lost_stay() -> None:
+    before = build_judgments([*CHECKS, answer("one"), answer("old")], key())
+    fresh = build_judgments([answer("one", "B")], key())
+    rows = merge_judgments(before, fresh)
+    assert [row["item_id"] for row in rows] == [row["item_id"] for row in before]
+    assert next(row for row in rows if row["item_id"] == "one") == fresh[0]
+    assert merge_judgments(before, []) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifecycle.record.privacy import redact, redact_values
+from lifecycle.record.privacy import redact, redact_values, summarize_error
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,14 @@ from lifecycle.record.privacy import redact, redact_values
         ("https://b.example/a?X-Amz-Signature=abc&part=1", "https://b.example/a?X-Amz-Signature=***&part=1"),
         ("https://b.example/a?part=1&access_token=abc", "https://b.example/a?part=1&access_token=***"),
         ("https://b.example/a?sig=abc", "https://b.example/a?sig=***"),
+        ("http://user:p/a/ss@host:5000/x", "http://host:5000/x"),
+        ("http://user:p@ss@host:5000/x", "http://host:5000/x"),
+        ("http://user:5/ss@host/x", "http://host/x"),
+        ("https://b.example/cb?code=abc&auth=def&state=1", "https://b.example/cb?code=***&auth=***&state=1"),
+        ("https://b.example/cb#access_token=abc", "https://b.example/cb#access_token=***"),
+        ("sent Authorization: Bearer abc.DEF-123_x", "sent Authorization: Bearer ***"),
+        ("{'Authorization': 'Basic dXNlcjpwYXNz'}", "{'Authorization': 'Basic ***'}"),
+        ("refused: bearer eyJhbGciOiJIUzI1NiJ9.e30.x", "refused: bearer ***"),
     ],
 )
 def test_secrets_go(text: str, safe: str) -> None:
@@ -24,10 +32,21 @@ def test_secrets_go(text: str, safe: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["someone@example.org", "http://host/@user", "s3://bucket/a?versionId=3", "key=value", "a://b c@d", ""]
+    "text",
+    [
+        *("someone@example.org", "http://host/@user", "s3://bucket/a?versionId=3", "key=value", "a://b c@d", ""),
+        *("the bearer certificate", "http://127.0.0.1:5000/#/experiments/1", "https://b.example/?country_code=DE"),
+    ],
 )
 def test_the_rest_stays(text: str) -> None:
     assert redact(text) == text
+
+
+def test_no_statement_of_a_database_is_quoted() -> None:
+    error = ValueError(
+        "(sqlite3.OperationalError) disk I/O error\n[SQL: INSERT INTO tags VALUES (?)]\n[parameters: ('secret',)]"
+    )
+    assert summarize_error(error) == "(sqlite3.OperationalError) disk I/O error"
 
 
 def test_nested() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,13 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert empty.stdout == "best/ holds no champion of test-weights; commit best.dvc with what you make from it\n"
     assert json.loads(repository.read("best/champion.json")) == {"version": None}
 
-    found = register_trained(root, root, "first", None, steps=3)
+    found = register_trained(root, root, "first", None, steps=3)  # its tag says `pass`
+    refused = repository.lifecycle("promote", "--why", "the tag says so")
+    assert refused.stderr == "test-weights version 1 is not promoted: the verdict is pending: 0 votes\n"
+    (root / "votes" / "votes.txt").write_text("yes no")
+    refused = repository.lifecycle("promote", "--why", "it is the first")
+    assert refused.stderr.startswith("votes/ is not what votes.dvc pins")
+    assert repository.run("dvc", "add", "-q", "votes").returncode == 0
     done = repository.lifecycle("promote", "--why", "it is the first", MLFLOW_TRACKING_USERNAME="ada")
     assert done.stdout == "test-weights version 1 is champion, version none was; ada: it is the first\n", done.stderr
     pulled = repository.lifecycle("champion", "pull")
@@ -77,6 +84,19 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert read_pin("best", root) == digest(root / "best")
     first = repository.read("best.dvc")
     repository.lifecycle("champion", "pull")
+    assert repository.read("best.dvc") == first
+
+    client = repository.client()
+    files = Path(client.get_model_version("test-weights", "1").source.removeprefix("file://"))
+    table = files / "evidence" / "evaluation" / "part-00000.parquet"
+    table.write_text(table.read_text().replace("rows", "rowS"))
+    refused = repository.lifecycle("champion", "pull")
+    assert "the evidence of test-weights version 1 is damaged: evaluation/part-00000.parquet" in refused.stderr
+    assert repository.read("best.dvc") == first
+    empty_store = root / "elsewhere" / "mlflow.db"
+    empty_store.parent.mkdir()
+    refused = repository.lifecycle("champion", "pull", MLFLOW_TRACKING_URI=f"sqlite:///{empty_store}")
+    assert "this registry has no champion of test-weights, but best.dvc pins one, which stays" in refused.stderr
     assert repository.read("best.dvc") == first
 
     history = repository.lifecycle("champion", "history").stdout

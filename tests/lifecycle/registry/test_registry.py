@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lifecycle.declare.registry import ModelVersion
+from lifecycle.registry.lock import SUFFIX
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import NOBODY, Project
@@ -45,11 +46,12 @@ def home(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def aliases(registry: MlflowRegistry) -> Table:
-    """Registered model -> alias -> version."""
+    """Registered model -> alias -> version, but for the lock that a killed process leaves."""
     client = registry.versions.client
     return {
         model.name: {str(alias): str(version) for alias, version in model.aliases.items()}
         for model in client.search_registered_models()
+        if not model.name.endswith(SUFFIX)
     }
 
 
@@ -116,7 +118,8 @@ def test_the_same_content_is_the_same_version(home: Path) -> None:
     models = write_models(home, "a")
     again = register(registry, home, models, None, outcome="pending")
     assert {version.version for version in again.values()} == {"1"}
-    assert registry.read_candidate(WHOLE)[1].outcome == "pending"
+    candidate = registry.read_candidate(WHOLE)
+    assert registry.versions.client.get_model_version(WHOLE, candidate.version).tags["verdict"] == "pending"
 
     (home / "models/base/model.safetensors").write_text("another base, the same composite")
     other = register(registry, home, models, None)
@@ -256,6 +259,24 @@ def _kill_at(write: int) -> None:
 
     for name in WRITES:
         setattr(MlflowClient, name, counted(name))
+
+
+def test_a_kill_while_files_go_up_leaves_no_copy_for_long(home: Path) -> None:
+    models = write_models(home, "a")
+    record_training(home, home, 1)
+    registry = open_registry(home)
+    child = os.fork()
+    if child == 0:
+        from mlflow import MlflowClient
+
+        MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        register(registry, home, models, None)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    (home / ".mlflow" / "tmp1234" / "model").mkdir(parents=True)  # as versions before left it
+    assert (home / ".mlflow" / "packing" / "model" / "data").is_dir()
+    assert register(open_registry(home), home, models, None)[WHOLE].version == "1"
+    assert {entry.name for entry in (home / ".mlflow").iterdir() if entry.is_dir()} == {"artifacts"}
 
 
 def kill_at_each_write(home: Path, place: Path, act: Callable[[MlflowRegistry], object]) -> Iterator[MlflowRegistry]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
 from lifecycle.declare.graph import load_stages
 from lifecycle.record.journal import read_events
 from tests.lifecycle.conftest import NOBODY, Project
+from tests.lifecycle.run.test_stage import wait_for
 
 STAGE = '''
 import os
@@ -116,6 +121,28 @@ def test_what_one_rank_says_is_the_last_line_and_no_out_is_left(shared: Project,
     assert not (shared.root / "reports" / "shared" / "metrics.json").exists()
     (record,) = recorded(shared)
     assert record[-1]["status"] == ("FAILED" if rank == 0 else "KILLED")
+
+
+def test_no_rank_outlives_a_killed_stage(shared: Project) -> None:
+    """Rank 1 fails when it is told to; both would wait a minute, then finish and replace the out."""
+    shared.edit("components/shared.py", "    total = torch.tensor", "    time.sleep(30)\n    total = torch.tensor")
+    command = [sys.executable, "-m", "lifecycle", "run", "shared"]
+    environment = shared.environment(MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2")
+    with subprocess.Popen(command, cwd=shared.root, env=environment) as stage:
+
+        def ranks() -> list[psutil.Process]:
+            family = psutil.Process(stage.pid).children(recursive=True)
+            return [member for member in family if member.cmdline()[-1] == "lifecycle.run.ranks"]
+
+        wait_for(lambda: len(ranks()) >= 3 and len(list(shared.root.glob(".work/shared/*/outs"))) == 1, 60)
+        family = psutil.Process(stage.pid).children(recursive=True)
+        stage.send_signal(signal.SIGKILL)
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    assert not (shared.root / "reports" / "shared" / "metrics.json").exists()
+    (record,) = recorded(shared)
+    assert "end" not in [event["event"] for event in record] or record[-1]["status"] == "KILLED"
+    shared.edit("components/shared.py", "time.sleep(30)", "pass")
+    assert shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2").returncode == 0
 
 
 def test_a_number_of_ranks_that_is_none_is_refused(shared: Project) -> None:
