@@ -57,6 +57,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
     from canvas.inference.files import check_format, read_image_file, save_beside, save_lossless
+    from canvas.inference.provenance import compute_model_digest, describe_generation
 
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
@@ -101,12 +102,15 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     }
     images, seeds, cutout = _generate_images(options, pipeline, reward, product, settings)
     print(f"product cut out by its {cutout.origin}", file=sys.stderr)
-    paths = []
+    paths, model_digest = [], compute_model_digest(options.model)
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / f"{options.product.stem}-{seed}.{options.format}"
+        stated = None
+        if not options.no_provenance:
+            stated = describe_generation(model_digest, seed=seed, prompt=options.prompt)
         if options.overwrite:
-            save_lossless(image, path)
-        elif (own := save_beside(image, path)) != path:
+            save_lossless(image, path, stated)
+        elif (own := save_beside(image, path, stated)) != path:
             print(f"{path} was there and is kept, --overwrite would replace it", file=sys.stderr)
             path = own
         paths.append(path)
@@ -354,6 +358,11 @@ def _build_parser() -> argparse.ArgumentParser:
         type=int,
         default=DEFAULT_LIMITS.max_pixels,
         help="width x height of the images given, at most; %(default)s if not given",
+    )
+    command.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not write model, seed and prompt into the files",
     )
     command = commands.add_parser("assemble", help="make a model of public parts, without training")
     command.add_argument("--from", dest="parts", type=Path, required=True, help="such as profiles/public/sdxl.yaml")

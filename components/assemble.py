@@ -41,6 +41,7 @@ def assemble(
     What skipped stages did not make is left out."""
     import shutil
 
+    from canvas.checksums import write_checksums
     from canvas.inference.assembly import assemble_pipeline
 
     folders = {
@@ -65,3 +66,4 @@ def assemble(
     shutil.copytree(styles.path, model.path / STYLES_FOLDER)
     if is_made(reward.path):
         shutil.copytree(reward.path, model.path / REWARD_FOLDER)
+    write_checksums(model.path)

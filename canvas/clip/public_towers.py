@@ -31,7 +31,9 @@ def load_text_tower(encoder: Path, tokenizer: Path) -> TextTower:
     if name not in TEXT_ENCODERS:
         raise ValueError(f"{encoder} holds {name}: the text encoder must be one of {', '.join(TEXT_ENCODERS)}")
     try:
-        model = getattr(transformers, name).from_pretrained(encoder, use_safetensors=True, dtype=torch.float32)
+        model = getattr(transformers, name).from_pretrained(
+            encoder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
     except OSError as error:
         raise ValueError(f"{encoder} cannot be loaded: {' '.join(str(error).split())}") from None
     config = model.config

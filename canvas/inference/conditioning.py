@@ -67,13 +67,18 @@ def decode_composites(
     products: Sequence[Product],
 ) -> list[Pixels]:
     """Decode raw latents (N, C, h, w) of one frame to images of the sizes of `products`, with their pixels on them.
-    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder."""
+    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder.
+
+    ValueError if the latents or the images are not finite.
+    """
+    check_finite(latents, "the denoiser")
     shifts = None
     if features is not None:
         decoded, shift = pipeline.decoder.decode(latents.to(pipeline.decoder.dtype), features)
         shifts = shift[:, 0].float().cpu().numpy()
     else:
         decoded = pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample
+    check_finite(decoded, "the autoencoder" if features is None else "the conditional decoder")
     backgrounds = tensor_to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
     return [
         composite_pixels(
@@ -83,3 +88,14 @@ def decode_composites(
         )
         for place, (background, product) in enumerate(zip(backgrounds, products, strict=True))
     ]
+
+
+def check_finite(values: torch.Tensor, source: str) -> None:
+    """Raise ValueError, naming what gave them, if any of `values` is NaN or infinite: as an image they would be a black
+    square."""
+    if not torch.isfinite(values).all():
+        share = 1 - torch.isfinite(values).float().mean().item()
+        raise ValueError(
+            f"{source} gave NaN or infinity in {share:.0%} of its numbers: its weights are damaged, or they need a "
+            "wider number format (--precision fp32)"
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from canvas.inference.provenance import Provenance, build_save_options
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
@@ -49,17 +50,18 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
         raise ValueError(f"{size[0]} x {size[1]} pixels are too many for webp, {MAX_WEBP_SIDE} a side at most: use png")
 
 
-def save_lossless(image: Image.Image, path: Path) -> None:
-    """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product."""
-    path.write_bytes(encode_lossless(image, path))
+def save_lossless(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
+    """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product. What it
+    says of itself (canvas.inference.provenance) goes into its metadata."""
+    path.write_bytes(encode_lossless(image, path, provenance))
 
 
-def save_beside(image: Image.Image, path: Path) -> Path:
+def save_beside(image: Image.Image, path: Path, provenance: Provenance | None = None) -> Path:
     """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
 
     mug-0.png becomes mug-0_2.png. Where a file already holds the same bytes, its path comes back.
     """
-    data = encode_lossless(image, path)
+    data = encode_lossless(image, path, provenance)
     for number in itertools.count(1):
         own = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
         try:
@@ -71,12 +73,13 @@ def save_beside(image: Image.Image, path: Path) -> Path:
     raise AssertionError("names do not end")
 
 
-def encode_lossless(image: Image.Image, path: Path) -> bytes:
-    """Encode as PNG or lossless WebP, by the suffix of `path`."""
+def encode_lossless(image: Image.Image, path: Path, provenance: Provenance | None = None) -> bytes:
+    """Encode as PNG or lossless WebP, by the suffix of `path`, with what the image says of itself."""
     suffix = path.suffix.lower().lstrip(".")
     check_format(path.name, suffix, image.size)
-    buffer = io.BytesIO()
-    image.save(buffer, **LOSSLESS[suffix])
+    options, buffer = LOSSLESS[suffix], io.BytesIO()
+    stated = {} if provenance is None else build_save_options(options["format"], provenance)
+    image.save(buffer, **options, **stated)
     return buffer.getvalue()
 
 

@@ -22,6 +22,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import PreTrainedModel
 
+from canvas.checksums import verify_checksums, write_checksums
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower
 from canvas.decoder.model import ConditionalDecoder
@@ -320,7 +321,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             torch.nn.Module.to(self.denoiser, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write the directory that `from_pretrained` reads; safetensors only."""
+        """Write the directory that `from_pretrained` reads; safetensors only, and their checksums."""
         directory = Path(save_directory)
         layers = tuple(self.config["style_layers"] or ())
         detach_adapters(
@@ -328,6 +329,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         )
         super().save_pretrained(str(directory), safe_serialization=True, **kwargs)
         attach_adapters(self.denoiser, directory)
+        write_checksums(directory)
 
     @classmethod
     def from_pretrained(
@@ -339,7 +341,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             trust_remote_code: Whether Python code that a public segmenter brought with it may run.
 
         Raises:
-            ValueError: The directory holds none, or one that brings code, which is not trusted.
+            ValueError: The directory holds none, one whose weights are not those that were saved, or one that brings
+                code, which is not trusted.
         """
         if not (Path(directory) / "model_index.json").is_file():
             raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
@@ -349,6 +352,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 f"the segmenter of {directory} runs Python code of its own ({', '.join(code)}): read it, then give "
                 "--trust-remote-code, or trust_remote_code=True in Python"
             )
+        verify_checksums(Path(directory))
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
         attach_adapters(pipeline.denoiser, Path(directory))
         return pipeline

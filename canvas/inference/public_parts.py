@@ -148,6 +148,7 @@ def write_public_pipeline(file: Path, out: Path) -> list[str]:
     Raises:
         ValueError: As `read_public_parts` and `assemble_public_parts`, or `out` is not empty.
     """
+    from canvas.checksums import write_checksums
     from canvas.reward.preference import fetch_reward
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -161,6 +162,7 @@ def write_public_pipeline(file: Path, out: Path) -> list[str]:
     pipeline.save_pretrained(out)
     if reward is not None:
         reward.save_pretrained(out / REWARD_FOLDER)
+        write_checksums(out)
     return [
         f"{name}: {source['repository']}{source['commit'] and '@' + source['commit']}, licence: {source['licence']}"
         for name, source in pipeline.config["sources"].items()

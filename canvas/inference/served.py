@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvas.pins.images import DEFAULT_LIMITS, decode_image, encode_png
+from canvas.inference.provenance import compute_model_digest, describe_generation, encode_generated
+from canvas.pins.images import DEFAULT_LIMITS, decode_image
 from canvas.styles.table import CENTRE_PULL
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ INPUTS: Mapping[str, str] = {"product": "binary", "seed": "long", "prompt": "str
 model that was assembled with an adapter. A row needs a prompt, styles or both."""
 
 OUTPUTS: Mapping[str, str] = {"image": "binary"}
-"""image: a PNG of the product's size."""
+"""image: a PNG of the product's size, which says that it was generated and by what (canvas.inference.provenance)."""
 
 OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", None),
@@ -35,27 +36,29 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
 class ServedPipeline:
     """The model that MLflow's pyfunc calls."""
 
-    def __init__(self, pipeline: CanvasPipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: CanvasPipeline, model_digest: str | None = None) -> None:
+        self._pipeline, self._model_digest = pipeline, model_digest
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Generate an image a row, the same for the same row; ValueError for what cannot be used."""
         import pandas as pd
 
         options = {name: default for name, (_, default) in OPTIONS.items()} | dict(params or {})
-        images = [
-            self._pipeline(
-                decode_image(row["product"], DEFAULT_LIMITS),
-                row["prompt"] if isinstance(row.get("prompt"), str) else None,  # a missing text is NaN to pandas
-                style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
-                seed=int(row["seed"]),
-                num_inference_steps=options["steps"],
-                guidance_scale=options["guidance_scale"],
-                guidance_stop=options["guidance_stop"],
-            ).images[0]
-            for row in rows.to_dict("records")
-        ]
-        return pd.DataFrame({"image": [encode_png(image) for image in images]})
+        return pd.DataFrame({"image": [self._generate(row, options) for row in rows.to_dict("records")]})
+
+    def _generate(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
+        prompt = row["prompt"] if isinstance(row.get("prompt"), str) else None  # a missing text is NaN to pandas
+        output = self._pipeline(
+            decode_image(row["product"], DEFAULT_LIMITS),
+            prompt,
+            style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
+            seed=int(row["seed"]),
+            num_inference_steps=options["steps"],
+            guidance_scale=options["guidance_scale"],
+            guidance_stop=options["guidance_stop"],
+        )
+        stated = describe_generation(self._model_digest, seed=int(row["seed"]), prompt=prompt)
+        return encode_generated(output.images[0], stated)
 
     def _encode_style(
         self, images: Sequence[bytes] | float | None, strength: float | None, centre_pull: float
@@ -77,4 +80,4 @@ def _load_pyfunc(path: str) -> ServedPipeline:
     pipeline = CanvasPipeline.from_pretrained(Path(path), trust_remote_code=True).to(default_device())
     pipeline.set_precision("auto")
     pipeline.set_progress_bar_config(disable=True)
-    return ServedPipeline(pipeline)
+    return ServedPipeline(pipeline, compute_model_digest(Path(path)))

@@ -171,7 +171,7 @@ def fetch_reward(source: str | Path, *, revision: str | None = None) -> Reward:
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{source} lacks {len(missing)} weights of {type(network).__name__}, as {missing[0]}")
     try:
-        image_processor = transformers.AutoImageProcessor.from_pretrained(snapshot.folder)
+        image_processor = transformers.AutoImageProcessor.from_pretrained(snapshot.folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{source} holds no image processor: {' '.join(str(error).split())}") from None
     return TextImageReward(network, tokenizer, image_processor, snapshot.describe())

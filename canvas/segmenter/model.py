@@ -164,7 +164,7 @@ def load_segmenter(directory: str | Path) -> Segmenter:
     """
     if (Path(directory) / READING_FILE).is_file():
         network = MattingNetwork.from_pretrained(directory)
-        return Segmenter(network, AutoImageProcessor.from_pretrained(str(directory))).eval()
+        return Segmenter(network, AutoImageProcessor.from_pretrained(str(directory), trust_remote_code=False)).eval()
     return Segmenter(*_load_network(directory)).eval()
 
 

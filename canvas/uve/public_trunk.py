@@ -76,7 +76,7 @@ def _load_tower(spec: UveSpec, folder: Path) -> PublicTrunk:
 
     if spec.trunk_args:
         raise ValueError(f"uve.trunk_args are {spec.trunk_args}: set them to {{}}, a model of transformers has its own")
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     kind = TOWER_OF_MODEL.get(config.model_type, config.model_type)
     if kind not in TOWER_CLASSES:
         known = ", ".join([*TOWER_OF_MODEL, *TOWER_CLASSES])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import struct
 import sys
 import zlib
@@ -14,6 +16,8 @@ from PIL import Image, ImageCms
 
 from canvas.__main__ import COMMANDS, main
 from canvas.inference.files import read_image_file, save_beside
+from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.provenance import SOURCE_TYPE, read_provenance
 from tests.canvas.inference.conftest import cutout, split
 
 
@@ -269,3 +273,47 @@ def test_an_animated_product_is_its_first_frame_and_said(folder: Path, tmp_path:
     cut.save(tmp_path / "mug.png", save_all=True, append_images=[cut.rotate(90)])
     assert generate(folder, "--product", str(tmp_path / "mug.png"), "--out", str(tmp_path)) == 0
     assert "it is an animation of 2 frames, of which the first is used" in capsys.readouterr().err
+
+
+def test_flipped_weights_generate_nothing(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    shutil.copytree(folder / "model", tmp_path / "model")
+    weights = next((tmp_path / "model" / "unet").glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 64
+    weights.write_bytes(data)
+    assert generate(folder, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")) == 1
+    assert f"{weights} is damaged" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(("part", "source"), [("unet", "the denoiser"), ("vae", "the autoencoder")])
+def test_weights_that_are_no_numbers_give_no_black_image(folder, tmp_path, monkeypatch, capsys, part, source):
+    monkeypatch.chdir(folder)
+    pipeline = CanvasPipeline.from_pretrained(folder / "model")
+    pipeline.register_modules(decoder=None)
+    last = list(getattr(pipeline, part).parameters())[-1]
+    with torch.no_grad():
+        last.fill_(float("nan"))
+    pipeline.save_pretrained(tmp_path / "model")
+    assert generate(folder, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")) == 1
+    assert f"{source} gave NaN or infinity" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_images_say_what_they_are_unless_they_are_not_to(folder, monkeypatch, suffix):
+    monkeypatch.chdir(folder)
+    out = folder / f"stated {suffix}"
+    prompt = "tasse auf dem \u00df-Tisch"
+    assert generate(folder, "--out", str(out), "--format", suffix, "--prompt", prompt, "--seed", "3") == 0
+    assert generate(folder, "--out", str(out / "bare"), "--format", suffix, "--seed", "3", "--no-provenance") == 0
+    (image,), (bare,) = out.glob(f"*.{suffix}"), (out / "bare").glob(f"*.{suffix}")
+    stated = read_provenance(image.read_bytes())
+    checksums = (folder / "model" / "checksums.json").read_bytes()
+    assert stated is not None
+    assert (stated["model"], stated["seed"], stated["prompt"]) == (hashlib.sha256(checksums).hexdigest(), 3, prompt)
+    assert stated["c2pa.actions"][0]["digitalSourceType"] == SOURCE_TYPE
+    assert SOURCE_TYPE.encode() in image.read_bytes()
+    assert read_provenance(bare.read_bytes()) is None
+    assert read_image_file(image).conversions == ()

@@ -1,0 +1,78 @@
+"""What a generated image says of itself: plain metadata, in the words of C2PA and IPTC.
+
+It is not signed, and whoever edits the file can remove it. It tells honest readers that the background was generated,
+by which model, from which seed and prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from canvas.checksums import FILE
+
+KEY = "canvas.provenance"
+"""PNG's text chunk with the JSON; WebP has it in Exif's image description."""
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""IPTC: a photograph (the product) composed with what a trained model made (the background)."""
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>'
+)
+XMP_KEY = "XML:com.adobe.xmp"
+DESCRIPTION = 0x010E  # Exif's tag ImageDescription
+
+Provenance = Mapping[str, Any]
+
+
+def compute_model_digest(model: Path) -> str | None:
+    """Return the SHA-256 of a model's list of checksums, as `sha256sum MODEL/checksums.json` gives it; None for a model
+    that has none."""
+    file = model / FILE
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def describe_generation(model_digest: str | None, *, seed: int, prompt: str | None) -> Provenance:
+    """Return what the image of one seed says of itself."""
+    action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
+    return {"c2pa.actions": [action], "model": model_digest, "seed": seed, "prompt": prompt}
+
+
+def build_save_options(file_format: str, provenance: Provenance) -> dict[str, Any]:
+    """Return the options of Pillow's `save` that put `provenance` into a "PNG" or "WEBP"."""
+    text = json.dumps(provenance, sort_keys=True)
+    if file_format == "PNG":
+        info = PngInfo()
+        info.add_itxt(KEY, text)
+        info.add_itxt(XMP_KEY, XMP)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    exif[DESCRIPTION] = text  # JSON in ASCII
+    return {"exif": exif, "xmp": XMP.encode()}
+
+
+def encode_generated(image: Image.Image, provenance: Provenance) -> bytes:
+    """Encode as PNG with `provenance`; the same pixels and words give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4, **build_save_options("PNG", provenance))
+    return buffer.getvalue()
+
+
+def read_provenance(data: bytes) -> Provenance | None:
+    """Return what an encoded image says of itself; None if it says nothing."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()  # PNG's text may stand behind the pixels
+        text = image.info.get(KEY) or image.getexif().get(DESCRIPTION)
+    try:
+        stated = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return stated if isinstance(stated, dict) else None
