@@ -34,7 +34,7 @@ from canvas.pins.captions import format_caption
 from canvas.pins.images import Pixels
 from canvas.pins.products import ProductPin, load_product_pins
 from canvas.pins.scene_views import stack_views
-from canvas.reward.model import RewardModel, load_reward
+from canvas.reward.preference import Reward, fetch_reward
 from evaluation.generator.best_of import compute_rank_agreement, score_best_of, select_by_halving, select_scores
 from evaluation.generator.candidates import embed_images, embed_prompts
 from evaluation.judges.features import extract_scene_features
@@ -81,7 +81,7 @@ def main() -> None:
     prompts = load_sections("demo", root)["backgrounds"]["prompts"]
     tables = [root / "artifacts" / name for name in ("pins", "kept", "masks", "captions")]
     pins = load_product_pins(*tables, splits=("unseen_product", "unseen_both"), count=PRODUCTS)
-    pipeline, reward = CanvasPipeline.from_pretrained(root / "models" / "canvas"), load_reward(root / "models/reward")
+    pipeline, reward = CanvasPipeline.from_pretrained(root / "models" / "canvas"), fetch_reward(root / "models/reward")
     pipeline.merge_lora()
     pipeline.set_progress_bar_config(disable=True)
     items = [
@@ -92,7 +92,7 @@ def main() -> None:
     for item in tqdm(items, unit="item"):
         generate_candidates(item, pipeline, reward)
     final = np.stack([item.scores[SELECTORS[0]] for item in items])
-    judged = judge_candidates(root, items, pipeline.text_encoder)
+    judged = judge_candidates(root, items, pipeline.text_encoder_2)
     figures = {
         "items": len(items),
         "candidates": CANDIDATES,
@@ -108,7 +108,7 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
-def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: RewardModel) -> None:
+def generate_candidates(item: Item, pipeline: CanvasPipeline, reward: Reward) -> None:
     """Generate all candidates to the end; score them, and every guess on the way."""
 
     def score(product: Product, images: Sequence[Pixels], prompt: str) -> Values:
@@ -142,7 +142,7 @@ def judge_candidates(root: Path, items: Sequence[Item], tower: TextTower) -> dic
     """Return judge -> its values of all candidates, (items, CANDIDATES)."""
     side = int(load_sections("demo", root)["frames"]["side"])
     judges = Judges.load(root / "models" / "judges")
-    clip = load_clip(root / "models" / "clip" / "first").eval()
+    clip = load_clip(root / "models" / "clip" / "second").eval()
     values: dict[str, list[Values]] = {}
     for item in tqdm(items, desc="judges", unit="item"):
         views = stack_views([Image.fromarray(image) for image in item.images], side)
@@ -194,7 +194,7 @@ def measure_drops(items: Sequence[Item], drops: Sequence[DropStep], judged: Mapp
     }
 
 
-def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: RewardModel) -> dict[str, Any]:
+def measure_costs(items: Sequence[Item], pipeline: CanvasPipeline, reward: Reward) -> dict[str, Any]:
     """Count the denoiser's calls, and measure median seconds, of the best of N and of dropping early."""
     runs: dict[str, tuple[int, Sequence[DropStep]]] = {str(count): (count, ()) for count in COUNTS}
     runs["16, dropping early"] = CANDIDATES, HALVING

@@ -39,7 +39,7 @@ def train_uve(
     from canvas.pins.fallbacks import Notes, choose_held_out
     from canvas.pins.image_batches import load_square_images, select_evenly
     from canvas.pins.images import encode_png
-    from canvas.uve.model import build_uve, pack_codes, unpack_codes
+    from canvas.uve.model import build_uve, pack_codes, record_uve_source, unpack_codes
     from canvas.uve.table import choose_input_side, embed_arrays
     from canvas.uve.training import read_labels, train_uve_model
     from evaluation.measures.neighbours import compute_recalls, draw_neighbour_sheet
@@ -62,6 +62,7 @@ def train_uve(
         if result is not None:
             results["images_per_second"], curve = result.images_per_second, result.losses
     network.eval().save_pretrained(model.path)
+    record_uve_source(uve, model.path)
     trained = time.perf_counter()
     network.to(default_device())
     tower = load_clip(clip.path / "second").eval().to(default_device())

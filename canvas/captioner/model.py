@@ -32,7 +32,7 @@ from transformers import (
 from canvas.captioner.answers import REMINDER, Answer, parse_answer, parse_sentence, remove_prompt
 from canvas.captioner.spec import CaptioningSpec, DecoderSpec
 from canvas.features.imagenet import MEAN, STD, Trunk, TrunkConfig, load_pretrained_trunk
-from canvas.hub import fetch_snapshot
+from canvas.hub import fetch_snapshot, write_source
 from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
 
@@ -85,10 +85,12 @@ class Captioner:
         return [Answer(caption or "", asked_again=index in failed) for index, caption in enumerate(captions)]
 
     def save(self, directory: Path) -> None:
-        """Write weights, config, processor and `asking.json`."""
+        """Write weights, config, processor and `asking.json`, and where public weights came from."""
         self.model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
         (directory / CAPTIONING_FILE).write_text(json.dumps(asdict(self.asking), indent=1) + "\n", encoding="utf-8")
+        if (source := getattr(self.model.config, "source", None)) is not None:
+            write_source(source, directory)
 
     def _chat(self, chats: list[Chat]) -> list[str]:
         inputs = self.processor.apply_chat_template(

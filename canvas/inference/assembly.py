@@ -88,7 +88,8 @@ def assemble_pipeline(
 def _read_sources(folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Return where public weights came from, by the names of the pipeline's parts."""
     sources = {}
-    for name in ("inpaint", "vae", "clip", "segmenter", "reward"):
+    names = ["inpaint", "vae", "clip", "segmenter", "reward", *(["uve"] if "ip_adapter" in folders else [])]
+    for name in names:
         for part, source in (read_sources(folders[name]) if name in folders else {}).items():
             key = f"{name}.{part}" if part else name
             sources[SOURCES.get(key, key)] = source

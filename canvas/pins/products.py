@@ -35,6 +35,7 @@ class ProductPin:
     product: str  # its name
     product_id: str | None = None
     category: str | None = None
+    background: str = ""  # that the generated caption names; "": none
 
 
 def load_product_pins(
@@ -82,6 +83,7 @@ def load_product_pins(
             product=first.get(pin) or second.get(pin) or "product",
             product_id=rows[pin]["product_id"],
             category=rows[pin]["category"],
+            background=names.get(pin, ("", ""))[1],
         )
         for pin in chosen
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypedDict, TypeVar
 
@@ -19,12 +19,13 @@ from canvas.pins.images import Pixels
 from canvas.pins.masks import Mask
 from canvas.reward.comparisons import Comparison, Labels, compute_absolute_labels, compute_preferences, render_variant
 from canvas.reward.human_comparisons import HumanComparison
-from canvas.reward.model import hash_words
 from canvas.reward.product_views import ProductView, SceneView
 from canvas.train.data import select_batch_rows
 from canvas.train.draws import mix_seed
 
 C = TypeVar("C")
+Tokenize = Callable[[Sequence[str]], torch.Tensor]
+"""Backgrounds in words -> their tokens, int64 [N, L]; zeros: no words (canvas.reward.model.tokenize_backgrounds)."""
 
 MAX_SOFTNESS = 1 / 64
 """Deviation of the strongest blur, in parts of the side, that both images of a comparison may have: a generator's are
@@ -39,7 +40,7 @@ class ComparisonBatch(TypedDict):
     second: torch.Tensor  # likewise
     originals: torch.Tensor  # likewise
     masks: torch.Tensor  # bool [B, 1, S, S]
-    words: torch.Tensor  # int64 [B, MAX_WORDS], of the background that was asked for (see `hash_words`)
+    words: torch.Tensor  # int64 [B, L], tokens of the background that was asked for
     first_background: torch.Tensor  # likewise, of the one that the first image shows; no words: unknown
     second_background: torch.Tensor
     preferred: torch.Tensor  # float32 [B, Q], how much the first image is preferred, 0..1; NaN unknown
@@ -58,13 +59,13 @@ class ComparisonSample:
     labels: tuple[Labels, Labels, Labels]  # preferred, goodness of the first, of the second
 
 
-def collate_samples(samples: Sequence[ComparisonSample], words: int) -> ComparisonBatch:
-    """Return a batch of samples, their words hashed into `words` buckets."""
+def collate_samples(samples: Sequence[ComparisonSample], tokenize: Tokenize) -> ComparisonBatch:
+    """Return a batch of samples."""
     images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples], axis=1))
     first, second, originals = images.permute(0, 1, 4, 2, 3).contiguous()
     labels = torch.from_numpy(np.stack([np.stack(sample.labels) for sample in samples], axis=1))
     backgrounds = zip(*(sample.backgrounds for sample in samples), strict=True)
-    asked, first_background, second_background = (hash_words(texts, words) for texts in backgrounds)
+    asked, first_background, second_background = (tokenize(texts) for texts in backgrounds)
     return {
         "pin_id": [sample.pin_id for sample in samples],
         "first": first,
@@ -84,7 +85,7 @@ class ComparisonSource(ABC, Generic[C]):
     """Comparisons that can be rendered."""
 
     comparisons: Sequence[C]
-    words: int  # buckets that words are hashed into
+    tokenize: Tokenize
 
     @abstractmethod
     def render(self, comparison: C, seed: int | None = None) -> ComparisonSample:
@@ -92,7 +93,7 @@ class ComparisonSource(ABC, Generic[C]):
 
     def batch(self, comparisons: Sequence[C]) -> ComparisonBatch:
         """Return a batch of comparisons as they are."""
-        return collate_samples([self.render(comparison) for comparison in comparisons], self.words)
+        return collate_samples([self.render(comparison) for comparison in comparisons], self.tokenize)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ComparisonBatches(ComparisonSource[Comparison]):
     views: Sequence[ProductView]
     scenes: Sequence[SceneView]
     _: KW_ONLY
-    words: int
+    tokenize: Tokenize
     batch_size: int
     seed: int
 
@@ -116,7 +117,7 @@ class ComparisonBatches(ComparisonSource[Comparison]):
         rows = select_batch_rows(len(self.comparisons), self.batch_size, self.seed, step, rank, world)
         seeds = [mix_seed(self.seed, step, rank * len(rows) + place) for place in range(len(rows))]
         samples = [self.render(self.comparisons[row], seed) for row, seed in zip(rows, seeds, strict=True)]
-        return collate_samples(samples, self.words)
+        return collate_samples(samples, self.tokenize)
 
     def render(self, comparison: Comparison, seed: int | None = None) -> ComparisonSample:
         view, first, second = self.views[comparison.view], comparison.first, comparison.second
@@ -145,7 +146,7 @@ class HumanBatches(ComparisonSource[HumanComparison]):
 
     comparisons: Sequence[HumanComparison]
     _: KW_ONLY
-    words: int
+    tokenize: Tokenize
 
     def __post_init__(self) -> None:
         assert self.comparisons, "there is nothing that people compared"
@@ -186,4 +187,4 @@ class MixedBatches:
                 samples.append(human.render(human.comparisons[order[before]], sample_seed))
             else:
                 samples.append(synthetic.render(synthetic.comparisons[row], sample_seed))
-        return collate_samples(samples, synthetic.words)
+        return collate_samples(samples, synthetic.tokenize)

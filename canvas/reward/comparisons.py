@@ -103,6 +103,23 @@ def sample_real_comparisons(views: Sequence[ProductView], kind: str, count: int,
     return comparisons
 
 
+def sample_background_comparisons(
+    views: Sequence[ProductView], scenes: Sequence[SceneView], count: int, seed: int
+) -> list[Comparison]:
+    """Compare real images with their product in a scene of other words, every view in turn: either is asked for."""
+    known = [index for index, view in enumerate(views) if view.background]
+    comparisons = []
+    for number in range(count if known else 0):
+        index, rng = known[number % len(known)], np.random.default_rng(mix_seed(seed, number))
+        background = views[index].background
+        others = [place for place, scene in enumerate(scenes) if scene.background != background]
+        if others:
+            scene = others[int(rng.integers(len(others)))]
+            prompt = (background, scenes[scene].background)[int(rng.random() < 0.5)]
+            comparisons.append(_shuffle_pair(index, Variant(), Variant(scene=scene), prompt, rng))
+    return comparisons
+
+
 def render_variant(view: ProductView, variant: Variant, scenes: Sequence[SceneView], softness: float = 0.0) -> Pixels:
     """Return the image [S, S, 3]; `softness`: blur of its background before it is corrupted, a deviation in pixels."""
     image = view.pixels

@@ -55,6 +55,12 @@ class HumanComparisons:
         return frozenset(comparison.product for comparison in self.train)
 
     @property
+    def rank_images(self) -> bool:
+        """Whether people said which image they would take, of those that are trained on."""
+        place = HEADS.index("overall")
+        return any(not math.isnan(comparison.labels[place]) for comparison in self.train)
+
+    @property
     def train_judgments(self) -> int:
         """Judgments that may be trained on."""
         return sum(comparison.judgments for comparison in self.train)

@@ -1,20 +1,19 @@
 """The reward model: how good is an image of a product, to the people who would see it?
 
 It sees the image, the product as it was, and the mask (1 = product); the original's background it does not see, for a
-new one is what was asked for. It may also read the prompt.
-Shapes: B images, S the side that the network sees, Q = len(HEADS).
+new one is what was asked for. It may also read the prompt, by a text encoder: any words, whether training showed them
+or not.
+Shapes: B images, S the side that the network sees, Q = len(HEADS), L tokens of a text, E the text encoder's width.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -22,15 +21,15 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
+from canvas.clip.model import TextTower, load_clip
+from canvas.clip.spec import TextSpec
 from canvas.features.photographs import WIDTHS, PhotoFeatures, load_photo_features
-from canvas.hub import link_model
-from canvas.loading import check_initial_config, load_initial_model, load_stage_model
+from canvas.loading import load_initial_model, load_stage_model
 from canvas.masks.composite import max_pool_mask
 from canvas.pins.captions import parse_caption
 from canvas.reward.spec import HEADS, RewardSpec
 
 INPUT_CHANNELS = 10  # image, product as it was, what changed in it, mask
-MAX_WORDS = 16  # of a background that are read
 KNOTS = 64  # of each head's calibration curve
 RANK_SHARE = 0.01  # of the calibrated chance only keeps ranks
 PHOTO_DROPOUT = 0.5
@@ -49,9 +48,10 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A convolutional network whose features are pooled over the product, its edge and the background.
 
     Build it with `build_reward`, load it with `load_reward`, call it with `predict_scores`. With `photo_layers` it also
-    sees the image by canvas.features.photographs, and tells backgrounds by them alone; `backgrounds` are those that it
-    learnt to tell, in words. Logits at the `knots` (Q, KNOTS) have the `chances`, which are fitted on held-out images
-    (`set_calibration`) and start as the sigmoid.
+    sees the image by canvas.features.photographs, and tells backgrounds by them alone: a projection of them is compared
+    with the embedding that a frozen text tower of the config `text` makes of the background's words. `rated`: people
+    taught it which image they would take. Logits at the `knots` (Q, KNOTS) have the `chances`, which are fitted on
+    held-out images (`set_calibration`) and start as the sigmoid.
     """
 
     needs_prompt = False
@@ -65,11 +65,10 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels: tuple[int, ...],
         layers_per_block: int,
         hidden: int,
-        words: int,
-        word_width: int,
         dropout: float,
+        text: dict[str, Any],
         photo_layers: tuple[int, ...] = (),
-        backgrounds: tuple[str, ...] = (),
+        rated: bool = False,
     ) -> None:
         super().__init__()
         widths = [INPUT_CHANNELS * 4, *channels]
@@ -88,9 +87,9 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.answers = nn.Sequential(
             nn.Linear(pooled + photo_width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
         )
-        self.vocabulary = nn.Embedding(words, word_width, padding_idx=0)
-        self.scene = nn.Linear(photo_width or pooled, word_width)
-        self.agreement = nn.Parameter(torch.tensor([8.0, 0.0]))
+        self.text = TextTower(**text).requires_grad_(False)
+        self.scene = nn.Linear(photo_width or pooled, text["embed_dim"])
+        self.agreement = nn.Parameter(torch.tensor([10.0, -3.0]))
         knots = torch.linspace(-8, 8, KNOTS).repeat(len(HEADS), 1)
         self.register_buffer("knots", knots)
         self.register_buffer("chances", knots.sigmoid())
@@ -103,13 +102,13 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         words: torch.Tensor,
         offered: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits (B, Q), and logits (B, K) of each image showing each of the backgrounds `offered`.
+        """Return logits (B, Q), and logits (B, K) that each image shows each of the backgrounds `offered`.
 
         Args:
             outputs: Images (B, 3, S, S) in [-1, 1], as `originals`.
             masks: (B, 1, S, S) of 0 and 1.
-            words: Of the prompt's background, (B, MAX_WORDS) by `hash_words`; without any "prompted" is "overall".
-            offered: Likewise, (K, MAX_WORDS).
+            words: Of the prompt's background, (B, L) by `tokenize`; without any "prompted" is "overall".
+            offered: Likewise, (K, L).
         """
         product = originals * masks
         x = F.pixel_unshuffle(torch.cat([outputs, product, outputs * masks - product, masks], dim=1), 2)
@@ -128,7 +127,7 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         gain, bias = self.agreement
         agreement = gain * (scene * self._embed_words(words)).sum(dim=1) + bias
         prompted = answers[:, -1] + agreement * (words > 0).any(dim=1)
-        return torch.cat([answers, prompted[:, None]], dim=1), gain * scene @ self._embed_words(offered).T
+        return torch.cat([answers, prompted[:, None]], dim=1), gain * scene @ self._embed_words(offered).T + bias
 
     def score(
         self,
@@ -141,50 +140,80 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Score images as every reward does (`canvas.reward.preference.Reward`), by `predict_scores`."""
         return predict_scores(self, images, products.pixels, products.masks, prompts, batch_size)
 
+    def tokenize(self, backgrounds: Sequence[str]) -> torch.Tensor:
+        """Return tokens of the words of backgrounds, int64 (N, L) on the CPU; zeros: there are no words."""
+        return tokenize_backgrounds(self.text, backgrounds)
+
+    @torch.no_grad()
     def _embed_words(self, words: torch.Tensor) -> torch.Tensor:
-        """Embed backgrounds (N, MAX_WORDS) as unit vectors, the mean of their words'; zero without words."""
-        is_word = words > 0
-        mean = (self.vocabulary(words) * is_word[..., None]).sum(dim=1) / is_word.sum(dim=1, keepdim=True).clamp(min=1)
-        return F.normalize(mean, dim=1)
+        """Embed backgrounds (N, L) as unit vectors (N, E); zero without words."""
+        if not len(words):
+            return torch.zeros(0, self.text.config["embed_dim"], device=words.device)
+        distinct, places = torch.unique(words, dim=0, return_inverse=True)
+        embeddings = F.normalize(self.text(distinct)[1], dim=1)[places]
+        return embeddings * (words > 0).any(dim=1, keepdim=True)
 
 
-def build_reward(spec: RewardSpec) -> RewardModel:
+def tokenize_backgrounds(tower: TextTower, backgrounds: Sequence[str]) -> torch.Tensor:
+    """Return tokens of the words of backgrounds, int64 (N, L) on the CPU; zeros: there are no words."""
+    has_words = torch.tensor([bool(background.strip()) for background in backgrounds])
+    return tower.tokenize(backgrounds).cpu() * has_words[:, None]
+
+
+def load_prompt_tower(folder: Path, spec: RewardSpec, text: TextSpec) -> TextTower:
+    """Load the text tower that reads prompts: that of `init_from`, or of the encoders that `train_clip` wrote."""
+    if spec.init_from is not None:
+        return load_reward(spec.init_from).text
+    return TextTower.from_clip(load_clip(folder / spec.text_encoder), getattr(text, spec.text_encoder))
+
+
+def get_tower_config(tower: TextTower) -> dict[str, Any]:
+    """Return what the config of a reward model keeps of the text tower."""
+    return {name: value for name, value in tower.config.items() if not name.startswith("_")}
+
+
+def build_reward(spec: RewardSpec, tower: TextTower) -> RewardModel:
     """Build the model of `spec`, with random weights from torch's generator, or with those of `init_from`.
 
+    Args:
+        spec: The network.
+        tower: What reads prompts; `init_from` brings its own.
+
     Raises:
-        ValueError: `init_from` holds no reward model, or one of another form.
+        ValueError: `init_from` holds no reward model that can be trained, or one of another form.
     """
-    config = _build_config(spec)
+    config = build_reward_config(spec)
     if spec.init_from is not None:
+        _check_form(spec.init_from)
         return load_initial_model(RewardModel, spec.init_from, config, "reward")
-    model = RewardModel(**config)
+    model = RewardModel(**config, text=get_tower_config(tower))
+    model.text.load_state_dict(tower.state_dict())
     if model.photo is not None:
         model.photo.load_state_dict(load_photo_features(spec.photo_layers).state_dict())
     return model
 
 
-def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[str]]:
-    """Put the model of `spec.init_from`, if any, as it is into a new directory. Return what was done, and how many
-    files are links and copies, none without a model.
-
-    Raises:
-        ValueError: `init_from` holds no reward model, or one of another form.
-    """
-    if spec.init_from is None:
-        return "no reward model is made", Counter()
-    if not (Path(spec.init_from) / "config.json").is_file():
-        raise ValueError(f"reward.init_from {spec.init_from!r} holds no config.json: name one that train_reward wrote")
-    check_initial_config(RewardModel.load_config(spec.init_from), spec.init_from, _build_config(spec), "reward")
-    return "reward.init_from passes through", link_model(Path(spec.init_from), target)
-
-
-def _build_config(spec: RewardSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in RewardSpec.__slots__ if name != "init_from"}
+def build_reward_config(spec: RewardSpec) -> dict[str, Any]:
+    """Return the config of the model of `spec`, but that of its text tower."""
+    return {name: getattr(spec, name) for name in RewardSpec.__slots__ if name not in ("init_from", "text_encoder")}
 
 
 def load_reward(path: str | Path) -> RewardModel:
     """Load the model in a directory that `save_pretrained` wrote, in eval mode; ValueError if it is none."""
+    _check_form(path)
     return load_stage_model(RewardModel, path, "train_reward")
+
+
+def _check_form(path: str | Path) -> None:
+    """Raise ValueError for models that are none of `train_reward`'s, or of an older form."""
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        return  # the loader says so
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("_class_name") != RewardModel.__name__:
+        raise ValueError(f"{path} holds no model of train_reward: it cannot be trained, set train_reward.train to null")
+    if "text" not in config:
+        raise ValueError(f"{path} holds a reward model that knows a list of backgrounds alone: train it again")
 
 
 @torch.no_grad()
@@ -198,8 +227,8 @@ def predict_scores(
 ) -> Mapping[str, torch.Tensor]:
     """Return probabilities (B,) in 0..1 on the CPU by name, higher is better.
 
-    Calibrated: defects (that it has none), fidelity, aesthetics and overall. With prompts also background: that it is
-    the one asked for and none of the model's others.
+    Calibrated: defects (that it has none), fidelity, aesthetics and overall. With prompts also background, unless
+    people's judgments taught the model: that it is the one asked for.
 
     Args:
         outputs: Images, uint8 (B, 3, H, W), of any size.
@@ -211,36 +240,24 @@ def predict_scores(
     size, device = len(outputs), model.knots.device
     originals, masks = originals.expand(size, -1, -1, -1), masks.expand(size, -1, -1, -1)
     texts = [""] * size if prompts is None else [parse_caption(prompt)[1] for prompt in prompts]
-    words = hash_words(texts, model.config["words"])
+    words = model.tokenize(texts)
     asked, places = torch.unique(words, dim=0, return_inverse=True)
-    others = hash_words(model.config["backgrounds"], model.config["words"])
-    offered = torch.cat([asked, others]).to(device)
-    chances, background_scores = [torch.zeros(0, len(HEADS))], [torch.zeros(0)]
+    asked = asked.to(device)
+    chances, matches = [torch.zeros(0, len(HEADS))], [torch.zeros(0)]
     for first in range(0, size, batch_size):
         rows = slice(first, first + batch_size)
         inputs = prepare_inputs(model, *(values[rows].to(device) for values in (outputs, originals, masks)))
-        logits, matches = model(*inputs, words[rows].to(device), offered)
+        logits, by_background = model(*inputs, words[rows].to(device), asked)
         chances.append(calibrate_logits(model, logits).float().cpu())
-        background_scores.append(_compute_background_scores(matches.float().cpu(), places[rows], asked, others))
+        matches.append(by_background.float().cpu().gather(1, places[rows, None])[:, 0])
     by_head = dict(zip(HEADS, torch.cat(chances).unbind(1), strict=True))
     prompted = by_head.pop("prompted")
     if prompts is None:
         return by_head
     by_head["overall"] = prompted
-    if len(others) and (asked > 0).any():
-        by_head["background"] = torch.cat(background_scores)
+    if not model.config["rated"] and (asked > 0).any():
+        by_head["background"] = torch.cat(matches).sigmoid()
     return by_head
-
-
-def _compute_background_scores(
-    matches: torch.Tensor, places: torch.Tensor, asked: torch.Tensor, others: torch.Tensor
-) -> torch.Tensor:
-    """Return chances (B,) of the backgrounds asked for, the rows `places` of `asked` (A, MAX_WORDS), against `others`
-    (K, MAX_WORDS) but themselves, by logits `matches` (B, A + K)."""
-    own = matches.gather(1, places[:, None])
-    is_same = (asked[places][:, None] == others[None]).all(dim=2)
-    against = matches[:, len(asked) :].masked_fill(is_same, -torch.inf)
-    return torch.cat([own, against], dim=1).softmax(dim=1)[:, 0]
 
 
 def calibrate_logits(model: RewardModel, logits: torch.Tensor) -> torch.Tensor:
@@ -271,15 +288,6 @@ def prepare_inputs(
 
     images, products = (resize(pixels.float()).clamp(0, 255) / 127.5 - 1 for pixels in (outputs, originals))
     return images, products, (resize(masks.float()) >= 0.5).float()
-
-
-def hash_words(backgrounds: Sequence[str], buckets: int) -> torch.Tensor:
-    """Hash the words of each background into 1 .. buckets - 1, int64 (B, MAX_WORDS), padded with 0."""
-    hashes = torch.zeros(len(backgrounds), MAX_WORDS, dtype=torch.int64)
-    for row, background in zip(hashes, backgrounds, strict=True):
-        words = re.findall(r"\w+", background.lower())[:MAX_WORDS]
-        row[: len(words)] = torch.tensor([1 + crc32(word.encode()) % (buckets - 1) for word in words])
-    return hashes
 
 
 def _build_convolution(inner: int, outer: int, stride: int) -> nn.Sequential:

@@ -61,20 +61,21 @@ class RewardObjective:
 
 
 def background_loss(matches: torch.Tensor, offered: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return mean cross-entropy of the backgrounds that images show among those of the batch.
+    """Return, summed over the backgrounds of the batch, the mean cross-entropy of each being shown or not.
 
-    As Radford et al. 2021 tell captions apart. A row without words is an unknown background: nothing to learn.
+    The sigmoid loss of Zhai et al. 2023, eq. 1, so that a background has a chance of its own, whatever others there
+    are. An image without words shows an unknown background: nothing to learn.
 
     Args:
         matches: Logits (B, K).
-        offered: Backgrounds (K, MAX_WORDS).
+        offered: Backgrounds (K, L).
         places: Of each image its background's row in `offered`, (B,).
     """
-    wordless = ~(offered > 0).any(dim=1)
-    is_known = ~wordless[places]
-    if not is_known.any():
-        return matches.sum() * 0
-    return F.cross_entropy(matches.masked_fill(wordless, -torch.inf)[is_known], places[is_known])
+    has_words = (offered > 0).any(dim=1)
+    shown = F.one_hot(places, len(offered)).to(matches.dtype)
+    losses = F.binary_cross_entropy_with_logits(matches, shown, reduction="none")
+    is_known = has_words[places]
+    return (losses * has_words * is_known[:, None]).sum() / is_known.sum().clamp(min=1)
 
 
 def compute_logits(model: nn.Module, batch: ComparisonBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ Shapes: B images, T texts, S the side that the network sees, E the embeddings' w
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -16,15 +17,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.hub import fetch_snapshot
-from canvas.loading import load_with_processor
-from canvas.reward.model import ProductImages, RewardModel, load_reward
+from canvas.hub import SOURCE_FILE, fetch_snapshot, link_files, link_model, record_source
+from canvas.loading import check_initial_config, load_with_processor
+from canvas.reward.model import ProductImages, RewardModel, build_reward_config, load_reward
+from canvas.reward.spec import RewardSpec
 
 TEXT_IMAGE_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 """`model_type` -> class of transformers. PickScore is a CLIPModel, with a logit scale of its own."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 """One of them holds the vocabulary; without any transformers would make an empty one."""
+TOKENIZER_SUFFIXES = (".txt", ".model")
+"""Of a tokenizer's files that are no JSON."""
 
 PROMPT_MISSING = "this reward compares images with their prompt: give a prompt, or a reward that train_reward wrote"
 
@@ -119,18 +123,23 @@ class TextImageReward(nn.Module):
         batch_size: int = 64,
     ) -> Mapping[str, torch.Tensor]:
         """Return "agreement" and "overall", as `Reward.score`."""
-        assert images.dtype == torch.uint8, images.dtype
         if prompts is None:
             raise ValueError(PROMPT_MISSING)
+        cosines = self.compute_agreement(images, prompts, batch_size=batch_size)
+        bias = getattr(self.network, "logit_bias", torch.zeros(()))
+        return {"agreement": cosines, "overall": cosines * self.network.logit_scale.exp().cpu() + bias.cpu()}
+
+    @torch.no_grad()
+    def compute_agreement(self, images: torch.Tensor, prompts: Sequence[str], *, batch_size: int = 64) -> torch.Tensor:
+        """Return the cosine of each image, uint8 (B, 3, H, W), with its prompt: float32 (B,) in -1..1 on the CPU."""
+        assert images.dtype == torch.uint8, images.dtype
         assert len(prompts) == len(images), (len(prompts), len(images))
         place_of = {text: place for place, text in enumerate(dict.fromkeys(prompts))}
         texts = list(place_of)
         parts = [self.embed_texts(texts[first : first + batch_size]) for first in range(0, len(texts), batch_size)]
         asked = torch.cat(parts)[[place_of[prompt] for prompt in prompts]]
         embeddings = torch.cat([self.embed_images(part) for part in torch.split(images, batch_size)])
-        cosines = (embeddings * asked).sum(dim=1)
-        logits = cosines * self.network.logit_scale.exp() + getattr(self.network, "logit_bias", 0.0)
-        return {"agreement": cosines.float().cpu(), "overall": logits.float().cpu()}
+        return (embeddings * asked).sum(dim=1).float().cpu()
 
     def save_pretrained(self, folder: Path) -> None:
         """Write model, tokenizer and image processor as transformers does."""
@@ -151,8 +160,7 @@ def fetch_reward(source: str | Path, *, revision: str | None = None) -> Reward:
     import transformers  # its models take most of a second
 
     snapshot = fetch_snapshot(str(source), revision=revision)
-    config_file = snapshot.folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    config = _read_config(snapshot.folder)
     if config.get("_class_name") == RewardModel.__name__:
         return load_reward(snapshot.folder)
     if (kind := config.get("model_type")) not in TEXT_IMAGE_CLASSES:
@@ -175,3 +183,32 @@ def fetch_reward(source: str | Path, *, revision: str | None = None) -> Reward:
     except (OSError, ValueError) as error:
         raise ValueError(f"{source} holds no image processor: {' '.join(str(error).split())}") from None
     return TextImageReward(network, tokenizer, image_processor, snapshot.describe())
+
+
+def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[str]]:
+    """Put the reward of `spec.init_from`, if any, as it is into a new directory, with where it came from.
+
+    Returns:
+        What was done, and how many files are links and copies, none without a reward.
+
+    Raises:
+        ValueError: `init_from` holds no reward, or one of train_reward of another form than `spec`.
+    """
+    if spec.init_from is None:
+        return "no reward model is made", Counter()
+    folder = fetch_snapshot(spec.init_from).folder
+    if _read_config(folder).get("_class_name") == RewardModel.__name__:
+        check_initial_config(RewardModel.load_config(folder), spec.init_from, build_reward_config(spec), "reward")
+    else:
+        fetch_reward(spec.init_from)  # refuses what is none
+    counts = link_model(folder, target)
+    counts += link_files([file for file in sorted(folder.iterdir()) if file.suffix in TOKENIZER_SUFFIXES], target)
+    if not (target / SOURCE_FILE).is_file():
+        record_source(spec.init_from, target)
+    return "reward.init_from passes through", counts
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return config

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Ge
+from typing import Literal
 
 from canvas.ranges import Count, PartialShare, Share
 from canvas.train.spec import Train, TrainableParams
@@ -27,11 +25,11 @@ class RewardSpec:
     channels: tuple[int, ...]  # feature maps at strides 2, 4, 8, ...; two or more
     layers_per_block: int  # convolutions of a stride after its first one
     hidden: int  # width of the layer before the answers
-    words: Annotated[int, Ge(2)]  # buckets that the words of prompts are hashed into
-    word_width: int  # of a word's embedding
+    text_encoder: Literal["first", "second"]  # of section `text`: its text tower, frozen, reads prompts
     dropout: PartialShare  # of the activations before the answers is dropped in training
     photo_layers: tuple[int, ...]  # of canvas.features.photographs that it sees the image by, too; []: it does not
-    init_from: str | None  # a directory that train_reward wrote; then the rest must be what it was
+    init_from: str | None  # a directory that train_reward wrote, and the rest as there; untrained also a directory or
+    # hub id (OWNER/NAME@REVISION) of a CLIP, SigLIP or PickScore of transformers
 
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or self.image_size % 2 ** len(self.channels):
@@ -50,12 +48,13 @@ class RewardTrainingSpec(TrainableParams):
     scenes: int  # images to place products in, at most
     comparisons: Count  # to train on
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
+    held_out_backgrounds: tuple[str, ...]  # in words, as captions say them: training never shows them either
     scored_pins: Count  # of held-out products, at most
     scored_each: Count  # comparisons of each kind of corruption
     human_share: Share  # of people's comparisons in every batch, once there are enough; 0: none
     min_human: Count  # judgments by people that are enough to train on
     absolute_weight: float  # of the absolute loss beside the pairwise one
-    background_weight: float  # of the loss of telling backgrounds apart, likewise
+    background_weight: float  # of the loss of which backgrounds images show, likewise
     score_batch: Count  # comparisons at once, when scored
     sheet_pins: Count  # rows of the sheet
     seed: int  # of the comparisons

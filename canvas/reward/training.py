@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -11,11 +10,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from canvas.clip.model import TextTower
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes, choose_product_splits
 from canvas.pins.images import draw_contact_sheet
-from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches
-from canvas.reward.comparisons import Comparison, Variant, render_variant, sample_comparisons, sample_real_comparisons
+from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches, Tokenize
+from canvas.reward.comparisons import (
+    Comparison,
+    Variant,
+    render_variant,
+    sample_background_comparisons,
+    sample_comparisons,
+    sample_real_comparisons,
+)
 from canvas.reward.corruptions import CORRUPTIONS
 from canvas.reward.human_comparisons import HumanComparisons
 from canvas.reward.model import RewardModel, build_reward, predict_scores
@@ -32,9 +39,8 @@ from canvas.train.data import PrefetchedBatches
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 
-SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds")  # of comparisons that the metrics are computed on
+SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds", "backgrounds")  # of comparisons, for the metrics
 CALIBRATION_SPLITS = ("unseen_view",)  # of images that nobody trains on, of products that training knows
-MAX_BACKGROUNDS = 64  # that the model tells from the one asked for
 
 
 def build_comparison_sets(
@@ -43,16 +49,18 @@ def build_comparison_sets(
     spec: TrainSpec,
     reward: RewardSpec,
     human_products: Collection[str],
+    tokenize: Tokenize,
     notes: Notes,
 ) -> dict[str, ComparisonBatches]:
-    """Return the sets "train", "calibrate", "mixed", "known_kinds" and "unseen_kinds".
+    """Return the sets "train", "calibrate", and SCORED_SETS.
 
     Half of the pins of held-out products are scored, except `human_products`, which people's comparisons train on; the
     other half, and unseen views of products that training knows, calibrate. Where no product is held out, others stand
     for them, which is noted.
 
     Raises:
-        ValueError: `held_out_kinds` names no corruption or leaves none to train on; no pin has an accepted mask.
+        ValueError: `held_out_kinds` names no corruption or leaves none to train on; no pin has an accepted mask, or
+            none that shows another background than the held-out ones.
     """
     kinds, side = select_trained_kinds(params.held_out_kinds), reward.image_size
     splits_of = [
@@ -63,6 +71,9 @@ def build_comparison_sets(
     held_out = load_product_views(paths, splits=splits_of[1], side=side, count=params.scored_pins)
     if not views or not held_out:
         raise ValueError("no kept pin has an accepted mask: there is nothing to judge")
+    views = [view for view in views if view.background not in params.held_out_backgrounds]
+    if not views:
+        raise ValueError(f"train_reward.held_out_backgrounds {list(params.held_out_backgrounds)} are all: leave some")
     halves = [[view for view in held_out if crc32(view.pin_id.encode()) % 2 == half] or held_out for half in (0, 1)]
     scored = [view for view in halves[1] if (view.product_id or view.pin_id) not in human_products] or halves[1]
     unseen = load_product_views(paths, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)
@@ -71,6 +82,7 @@ def build_comparison_sets(
         load_background_views(paths, splits=splits, side=side, count=params.scenes)
         for splits in (("train",), tables.HELD_OUT_SPLITS)
     )
+    scenes = [scene for scene in scenes if scene.background not in params.held_out_backgrounds]
     count, each, seed = params.scored_each * len(kinds), params.scored_each, params.seed
 
     def compare_with_real(chosen: Sequence[str]) -> list[Comparison]:
@@ -82,9 +94,10 @@ def build_comparison_sets(
         "mixed": (sample_comparisons(scored, other_scenes, kinds, count, seed + 2), scored, other_scenes),
         "known_kinds": (compare_with_real(kinds), scored, other_scenes),
         "unseen_kinds": (compare_with_real(params.held_out_kinds), scored, other_scenes),
+        "backgrounds": (sample_background_comparisons(scored, other_scenes, 4 * each, seed + 4), scored, other_scenes),
     }
     return {
-        name: ComparisonBatches(*columns, words=reward.words, batch_size=spec.batch_size, seed=spec.seed)
+        name: ComparisonBatches(*columns, tokenize=tokenize, batch_size=spec.batch_size, seed=spec.seed)
         for name, columns in sets.items()
     }
 
@@ -100,17 +113,11 @@ def select_trained_kinds(held_out: Sequence[str]) -> list[str]:
     return kinds
 
 
-def list_common_backgrounds(batches: ComparisonBatches) -> list[str]:
-    """Return the backgrounds in words that most of the pins show, at most MAX_BACKGROUNDS."""
-    counts = Counter(view.background for view in batches.views)
-    counts.update(scene.background for scene in batches.scenes)
-    return [background for background, _ in counts.most_common() if background][:MAX_BACKGROUNDS]
-
-
 def fit_reward(
     reward: RewardSpec,
     params: RewardTrainingSpec,
     spec: TrainSpec,
+    tower: TextTower,
     synthetic: ComparisonBatches,
     human: HumanComparisons | None,
     *,
@@ -120,19 +127,19 @@ def fit_reward(
     """Return a trained reward model, not yet calibrated.
 
     Args:
+        tower: What reads prompts (`canvas.reward.model.load_prompt_tower`).
         human: What people compared, of which every batch has `params.human_share`; None: training uses none of it.
-            Without it the model knows the commonest backgrounds, and candidates are ranked by how plainly they show
-            the prompted one; with it people's overall judgments rank them by more than that.
+            Candidates are ranked by how plainly they show the prompted background, until people have said which
+            image they would take.
     """
     torch.manual_seed(spec.seed)
-    network = build_reward(reward)
+    network = build_reward(reward, tower)
     batches: ComparisonBatches | MixedBatches = synthetic
     if human is not None:
-        batches = MixedBatches(synthetic, HumanBatches(human.train, words=synthetic.words), params.human_share)
+        batches = MixedBatches(synthetic, HumanBatches(human.train, tokenize=synthetic.tokenize), params.human_share)
     objective = RewardObjective(params.absolute_weight, params.background_weight)
     result = fit(network, objective, PrefetchedBatches(batches), spec, checkpoints=checkpoints, log=log)
-    if human is None:
-        network.register_to_config(backgrounds=list_common_backgrounds(synthetic))
+    network.register_to_config(rated=human is not None and human.rank_images)
     return network.eval(), result
 
 

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from canvas.features.imagenet import MEAN, STD, WIDTHS, Trunk, TrunkConfig, load_pretrained_weights
-from canvas.hub import Snapshot, fetch_snapshot
+from canvas.hub import Snapshot, fetch_snapshot, write_source
 from canvas.loading import load_with_processor
 from canvas.pins.images import composite_on_white
 from canvas.pins.masks import Alpha, apply_guided_filter
@@ -133,9 +133,12 @@ class Segmenter(nn.Module):
         return alphas
 
     def save(self, directory: Path) -> None:
-        """Write weights, config and image processor, as transformers' own `from_pretrained` loads them."""
+        """Write weights, config and image processor, as transformers' own `from_pretrained` loads them, and where
+        public weights came from."""
         self.network.save_pretrained(directory)
         self.processor.save_pretrained(directory)
+        if (source := getattr(self.network.config, "source", None)) is not None:
+            write_source(source, directory)
 
 
 def build_segmenter(spec: UNetSpec) -> Segmenter:

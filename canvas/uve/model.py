@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
-from canvas.hub import fetch_snapshot
+from canvas.hub import LICENCE_UNKNOWN, fetch_snapshot, record_source, write_source
 from canvas.loading import load_initial_model, load_stage_model
 from canvas.uve.public_trunk import load_public_trunk, read_model_config
 from canvas.uve.spec import UveSpec
@@ -144,6 +144,25 @@ def _choose_image_size(spec: UveSpec) -> int:
         raise ValueError(f"uve.image_size is null, and {spec.trunk} has no size of its own: name one, as 112")
     size: int = config.input_size[-1]
     return size
+
+
+def record_uve_source(spec: UveSpec, folder: Path) -> None:
+    """Write into the model's directory which public weights of the hub its trunk started from; nothing if none did."""
+    if spec.init_from != "timm":
+        record_source(spec.init_from, folder)
+        return
+    config = timm.get_pretrained_cfg(spec.trunk, allow_unregistered=True)
+    if config is not None and config.hf_hub_id:
+        source = {"repository": config.hf_hub_id, "commit": _find_cached_commit(config.hf_hub_id)}
+        write_source(source | {"licence": config.license or LICENCE_UNKNOWN}, folder)
+
+
+def _find_cached_commit(repository: str) -> str:
+    """Return the commit of the weights that timm downloaded, "" where they came another way."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(repository, "model.safetensors")
+    return Path(file).parent.name if isinstance(file, str) else ""  # in snapshots/COMMIT
 
 
 def load_uve(path: str | Path) -> UveModel:

@@ -22,7 +22,8 @@ from canvas.pins.masks import decode_mask
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import Views, stack_views
 from canvas.pins.tables import CANDIDATES, EVALUATION, MASK_SIZES
-from canvas.reward.model import RewardModel, load_reward, predict_scores
+from canvas.reward.model import ProductImages
+from canvas.reward.preference import Reward, TextImageReward, fetch_reward
 from canvas.segmenter.model import Segmenter, load_segmenter, make_square_tensor
 from canvas.segmenter.spec import EdgeSpec
 from evaluation.generator.background_scores import BackgroundScorer, measure_seam_gradients
@@ -33,7 +34,7 @@ from evaluation.generator.spec import EvaluationSpec, FeatureName
 from evaluation.judges.defects import DefectJudge, fit_defect_judge
 from evaluation.judges.features import choose_view_side, extract_trunk_features, extract_trunk_maps
 from evaluation.judges.judges import Judges
-from evaluation.judges.references import TextImageReference, load_reference_segmenter, load_reference_text_image
+from evaluation.judges.references import load_reference_segmenter, load_reference_text_image
 from evaluation.measures.distances import Features, text_agreement
 
 FeatureSets = Mapping[str, Mapping[FeatureName, Features]]  # set of images (a model's, or "real") -> features by name
@@ -49,11 +50,11 @@ class Scorer:
     spec: EvaluationSpec
     backgrounds: BackgroundScorer  # with the reference segmenter, if there is one
     segmenter: Segmenter  # the challenger's own
-    text_image: TextImageReference | None  # None: the challenger's own encoder compares images and prompts
+    text_image: TextImageReward | None  # None: the challenger's own encoder compares images and prompts
     defects: DefectJudge
     clips: Mapping[str, open_clip.CLIP]
     tower: TextTower  # the text half of the one that compares images and prompts
-    reward: RewardModel | None  # None: rewards are null
+    reward: Reward | None  # of any kind (canvas.reward.preference); None: rewards are null
 
     @classmethod
     def load(
@@ -97,7 +98,7 @@ class Scorer:
             ),
             clips=clips,
             tower=TextTower.from_clip(clips[spec.agreement], getattr(text, spec.agreement)).to(device),
-            reward=load_reward(reward).to(device) if reward else None,
+            reward=fetch_reward(reward).to(device) if reward else None,
         )
 
     @property
@@ -180,7 +181,7 @@ class Scorer:
         scores = self.backgrounds.score(pixels, views, products, pin_ids, prompts)
         (seam,) = measure_seam_gradients([product.pixels], [product], self.backgrounds.seam_side, self.spec.seam_reach)
         columns: dict[str, Sequence[float | None]] = {
-            "agreement": self._compute_agreement(images, prompts),
+            "agreement": self._compute_agreement(images, pixels, prompts),
             "diversity": compute_diversities(rows, images, self.spec.distance_side),
             "defective": self.defects.find_defects(views),
             **self._predict_rewards(pixels, product, prompts),
@@ -207,9 +208,15 @@ class Scorer:
             for name in sorted(self.spec.features.names)
         }
 
-    def _compute_agreement(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+    def _compute_agreement(
+        self, images: Sequence[Image.Image], pixels: Sequence[Pixels], prompts: Sequence[str]
+    ) -> list[float]:
         if self.text_image is not None:
-            return self.text_image.compute_agreement(images, prompts, self.spec.batch_size)
+            size = self.spec.batch_size
+            values: list[float] = self.text_image.compute_agreement(
+                stack_pixels(pixels), prompts, batch_size=size
+            ).tolist()
+            return values
         clip = self.clips[self.spec.agreement]
         side = clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
@@ -220,17 +227,21 @@ class Scorer:
     def _predict_rewards(
         self, images: Sequence[Pixels], product: Product, prompts: Sequence[str]
     ) -> dict[str, Sequence[float | None]]:
+        names = [name for name in EVALUATION.names if name.startswith("reward_")]
         if self.reward is None:
-            return {name: [None] * len(images) for name in EVALUATION.names if name.startswith("reward_")}
-        scores = predict_scores(
-            self.reward,
-            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            return {name: [None] * len(images) for name in names}
+        original = ProductImages(
             torch.from_numpy(product.pixels).permute(2, 0, 1)[None],
             torch.from_numpy(product.alpha >= 0.5)[None, None],
-            prompts,
-            batch_size=self.spec.batch_size,
         )
-        return {f"reward_{name}": values.tolist() for name, values in scores.items()}
+        scores = self.reward.score(stack_pixels(images), original, prompts, batch_size=self.spec.batch_size)
+        by_column = {f"reward_{name}": values.tolist() for name, values in scores.items()}
+        return {name: by_column.get(name, [None] * len(images)) for name in names}
+
+
+def stack_pixels(images: Sequence[Pixels]) -> torch.Tensor:
+    """Return images [h, w, 3] of one size as a batch, uint8 [N, 3, h, w]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def embed_images(clip: open_clip.CLIP, views: Views, batch_size: int) -> Features:

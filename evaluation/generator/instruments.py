@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from canvas.inference.selection import select_ranking_score
 from canvas.pins import tables
+from canvas.pins.captions import format_caption
+from canvas.pins.images import Pixels
 from canvas.pins.masks import Mask, decode_mask
 from canvas.pins.products import ProductPin
 from canvas.reward.comparisons import render_variant, sample_real_comparisons
 from canvas.reward.corruptions import CORRUPTIONS
-from canvas.reward.model import RewardModel, predict_scores
+from canvas.reward.model import ProductImages
+from canvas.reward.preference import Reward
 from canvas.reward.product_views import ProductView, resize_bilinear
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
@@ -31,45 +35,89 @@ THRESHOLD = 0.5
 
 
 def measure_reward_accuracy(
-    reward: RewardModel, pins: Sequence[ProductPin], *, side: int, each: int, seed: int, batch_size: int
+    reward: Reward, pins: Sequence[ProductPin], *, side: int, each: int, seed: int, batch_size: int
 ) -> dict[str, float]:
-    """Return how often a real image gets a higher score than its corrupted self, by question; a tie is half right.
+    """Return how often a real image gets a higher score than its corrupted self, by question, and as `prompt_accuracy`
+    how often a higher one with the background that it shows than with another pin's; a tie is half right.
 
-    A reward model that says the same of every image has 0.5. Intervals resample pins.
+    A reward that says the same of every image has 0.5. One that reads prompts alone is not asked about corruptions: its
+    overall accuracy is that with prompts. Intervals resample pins.
 
     Args:
+        reward: Of any kind.
+        pins: Real ones.
         side: Pixels of the squares that images are corrupted in.
         each: Comparisons of every kind of corruption, at most.
-        seed: Of the corruptions.
+        seed: Of the corruptions, and of the choice of other backgrounds.
+        batch_size: Images at once.
     """
+    shown = [(pin, mask) for pin in pins if (mask := _resize_mask(pin.mask, side)).any()]
     views = [
-        ProductView(pin.pin_id, pin.product_id, "", resize_bilinear(pin.image, side), mask, "")
-        for pin in pins
-        if (mask := _resize_mask(pin.mask, side)).any()
+        ProductView(pin.pin_id, pin.product_id, "", resize_bilinear(pin.image, side), mask, pin.background)
+        for pin, mask in shown
     ]
+    prompted = _compare_backgrounds(reward, views, [pin.product for pin, _ in shown], seed, batch_size)
+    metrics = compute_mean_metrics("prompt_accuracy", prompted)
+    if reward.needs_prompt:
+        return metrics | {"pairs": len(prompted)} | compute_mean_metrics("overall_accuracy", prompted)
+    return metrics | _compare_corruptions(reward, views, each, seed, batch_size)
+
+
+def _compare_corruptions(
+    reward: Reward, views: Sequence[ProductView], each: int, seed: int, batch_size: int
+) -> dict[str, float]:
     pairs = [(kind, pair) for kind in CORRUPTIONS for pair in sample_real_comparisons(views, kind, each, seed)]
     if not pairs:
         return {}
     images = [
         render_variant(views[pair.view], variant, ()) for _, pair in pairs for variant in (pair.first, pair.second)
     ]
-    shown = [views[pair.view] for _, pair in pairs for _ in range(2)]
-    scores = predict_scores(
-        reward,
-        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-        torch.from_numpy(np.stack([view.pixels for view in shown])).permute(0, 3, 1, 2),
-        torch.from_numpy(np.stack([view.mask for view in shown]))[:, None],
-        batch_size=batch_size,
-    )
+    originals = [views[pair.view] for _, pair in pairs for _ in range(2)]
+    scores = reward.score(_stack_images(images), _stack_products(originals), None, batch_size=batch_size)
     metrics: dict[str, float] = {"pairs": len(pairs)}
     for question, values in scores.items():
         by_pin: dict[int, list[float]] = {}
         for (kind, pair), (first, second) in zip(pairs, values.view(-1, 2).tolist(), strict=True):
             if question == "overall" or question in CORRUPTIONS[kind].hurts:
                 gain = (first - second) * (1 if pair.first.kind is None else -1)
-                by_pin.setdefault(pair.view, []).append(0.5 if gain == 0 else float(gain > 0))
+                by_pin.setdefault(pair.view, []).append(_count_win(gain))
         metrics |= compute_mean_metrics(f"{question}_accuracy", [float(np.mean(own)) for own in by_pin.values()])
     return metrics
+
+
+def _compare_backgrounds(
+    reward: Reward, views: Sequence[ProductView], products: Sequence[str], seed: int, batch_size: int
+) -> list[float]:
+    """Return of each view with a background whether it gets a higher score with that than with one drawn from the other
+    views': 1, 0, or 0.5 for a tie; nothing where all views show the same."""
+    backgrounds = sorted({view.background for view in views if view.background})
+    known = [(view, name) for view, name in zip(views, products, strict=True) if view.background]
+    if len(backgrounds) < 2:
+        return []
+    rng = np.random.default_rng(seed)
+    others = [str(rng.choice([other for other in backgrounds if other != view.background])) for view, _ in known]
+    shown = _stack_images([view.pixels for view, _ in known]), _stack_products([view for view, _ in known])
+    own, wrong = (
+        select_ranking_score(reward.score(*shown, prompts, batch_size=batch_size)).tolist()
+        for prompts in (
+            [format_caption(name, view.background) for view, name in known],
+            [format_caption(name, other) for (_, name), other in zip(known, others, strict=True)],
+        )
+    )
+    return [_count_win(first - second) for first, second in zip(own, wrong, strict=True)]
+
+
+def _count_win(gain: float) -> float:
+    return 0.5 if gain == 0 else float(gain > 0)
+
+
+def _stack_images(images: Sequence[Pixels]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def _stack_products(views: Sequence[ProductView]) -> ProductImages:
+    masks = torch.from_numpy(np.stack([view.mask for view in views]))[:, None]
+    return ProductImages(_stack_images([view.pixels for view in views]), masks)
 
 
 def measure_segmenter_quality(

@@ -6,7 +6,7 @@ Arrays have a row a comparison and a column a question; NaN: unlabelled.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from canvas.reward.human_comparisons import HumanComparisons
 from canvas.reward.model import RewardModel, calibrate_logits
 from canvas.reward.objective import compute_logits
 from canvas.reward.spec import HEADS
+from canvas.reward.training import SCORED_SETS
 from canvas.train.data import move_batch
 from canvas.train.precision import autocast, choose_autocast_dtype
 from canvas.train.spec import Precision
@@ -116,6 +117,37 @@ def score_comparisons(
     return ScoredComparisons(pins=pins, kinds=[pair.kinds for pair in comparisons], **arrays)
 
 
+def measure_reward(
+    network: RewardModel,
+    sets: Mapping[str, ComparisonBatches],
+    human: HumanComparisons,
+    trained_on: bool,
+    held_out_backgrounds: Collection[str],
+    batch_size: int,
+    precision: Precision,
+) -> dict[str, Any]:
+    """Return all that is measured of a calibrated reward model, and how much it was trained on and scored with.
+
+    Args:
+        sets: As `canvas.reward.training.build_comparison_sets` builds them.
+        human: What people compared.
+        trained_on: Whether training used those of them that it may.
+        held_out_backgrounds: In words; training never showed them.
+    """
+    how = batch_size, precision
+    scored = {name: score_comparisons(network, sets[name], *how) for name in SCORED_SETS}
+    by_background = scored.pop("backgrounds")
+    prompts = [comparison.prompt for comparison in sets["backgrounds"].comparisons]
+    return compute_reward_metrics(network, scored) | {
+        "backgrounds": compute_background_metrics(by_background, prompts, held_out_backgrounds),
+        "human": compute_human_metrics(network, human, trained_on, *how),
+        "comparisons": len(sets["train"].comparisons),
+        "pins": len(sets["train"].views),
+        "held_out_pins": len(sets["mixed"].views),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+
+
 def compute_reward_metrics(network: RewardModel, scored: Mapping[str, ScoredComparisons]) -> dict[str, Any]:
     """Return accuracies and calibration errors by question of each set, and accuracies by kind of corruption.
 
@@ -139,6 +171,32 @@ def compute_reward_metrics(network: RewardModel, scored: Mapping[str, ScoredComp
     return metrics | {"accuracy_by_kind": by_kind}
 
 
+def compute_background_metrics(
+    scored: ScoredComparisons, prompts: Sequence[str], held_out: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """Return, of prompts that training showed ("known") and of those it did not ("unseen"), how often the image of a
+    pair that shows the prompted background agrees more with the prompt: `accuracy` with its interval, and `pairs`.
+
+    Args:
+        scored: Comparisons of real images with their product in another scene.
+        prompts: One a comparison.
+        held_out: Backgrounds that training never showed.
+    """
+    prompted, overall = HEADS.index("prompted"), HEADS.index("overall")
+    first, second = (logits[:, prompted] - logits[:, overall] for logits in (scored.first, scored.second))
+    by_group: dict[str, dict[str, list[float]]] = {"known": {}, "unseen": {}}
+    for row, prompt in enumerate(prompts):
+        right = float((first[row] > second[row]) == (scored.preferred[row, prompted] > 0.5))
+        group = by_group["unseen" if prompt in held_out else "known"]
+        group.setdefault(scored.pins[row], []).append(right)
+    return {
+        name: bootstrap_mean([float(np.mean(right)) for right in group.values()]).to_metrics("accuracy")
+        | {"pairs": sum(map(len, group.values()))}
+        for name, group in by_group.items()
+        if group
+    }
+
+
 def compute_human_metrics(
     network: RewardModel, human: HumanComparisons, trained_on: bool, batch_size: int, precision: Precision
 ) -> dict[str, Any]:
@@ -148,8 +206,25 @@ def compute_human_metrics(
         "used": human.train_judgments if trained_on else 0,
     }
     if human.held_out:
-        batches = HumanBatches(human.held_out, words=network.config["words"])
-        metrics["held_out"] = compute_accuracies(score_comparisons(network, batches, batch_size, precision), HEADS)
+        batches = HumanBatches(human.held_out, tokenize=network.tokenize)
+        scored = score_comparisons(network, batches, batch_size, precision)
+        metrics["held_out"] = compute_accuracies(scored, HEADS) | compute_alone_accuracies(scored, HEADS)
+    return metrics
+
+
+def compute_alone_accuracies(judged: ScoredComparisons, questions: Sequence[str]) -> dict[str, float]:
+    """Return `QUESTION_alone_accuracy`: of two images that people judged alone and unlike, how often the better one has
+    the higher score, 0.5 by chance (the area under the ROC curve); and `QUESTION_alone`, how many images they are."""
+    metrics: dict[str, float] = {}
+    for column, question in enumerate(questions):
+        known = ~np.isnan(judged.first_good[:, column])
+        better, gain = (
+            np.subtract.outer(values[known, column], values[known, column])
+            for values in (judged.first_good, judged.first)
+        )
+        if (better > 0).any():
+            right = np.where(gain == 0, 0.5, gain > 0)[better > 0]
+            metrics |= {f"{question}_alone_accuracy": float(right.mean()), f"{question}_alone": int(known.sum())}
     return metrics
 
 

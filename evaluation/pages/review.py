@@ -18,6 +18,10 @@ from evaluation.pages.html import Html, format_value
 from evaluation.ratings.summary import RatingSummary
 
 DIGEST_CHARACTERS = 10
+QUESTIONS_READ = (
+    "Alone: the mean of what people say of an image that they see alone, 0 worst, 1 best. The reward agrees by chance "
+    "in 0.50 of cases."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +168,9 @@ def _render_ratings(human: RatingSummary) -> list[Html]:
         raters = f"two raters choose the same in {pair:.2f} of pairs" if pair else "no pair has two raters"
         text = f"The reward model prefers what people prefer in {reward:.2f} of cases; {raters}."
         parts.append(pages.paragraph(text))
+    if human.questions:
+        parts.append(pages.table(_tabulate_questions(human), "Question by question"))
+        parts.append(pages.paragraph(QUESTIONS_READ))
     if human.strengths:
         rows = [
             {"model": name, "strength (log-odds)": strength.mean, "low": strength.low, "high": strength.high}
@@ -174,6 +181,21 @@ def _render_ratings(human: RatingSummary) -> list[Html]:
         rows = [{"set aside because": why, "judgments": count} for why, count in human.set_aside.items()]
         parts.append(pages.table(rows))
     return parts
+
+
+def _tabulate_questions(human: RatingSummary) -> list[dict[str, object]]:
+    return [
+        {
+            "question": asked.question,
+            "wins in pairs": asked.wins and f"{asked.wins:.2f}",
+            "challenger alone": asked.challenger and f"{asked.challenger:.2f}",
+            f"{human.against} alone": asked.opponent and f"{asked.opponent:.2f}",
+            "agreement (alpha)": asked.alpha and f"{asked.alpha:.2f}",
+            "reward agrees, pairs": asked.reward_in_pairs and f"{asked.reward_in_pairs:.2f}",
+            "reward agrees, alone": asked.reward_alone and f"{asked.reward_alone:.2f}",
+        }
+        for asked in human.questions
+    ]
 
 
 def _render_changes(champion: ModelOrigin | None, challenger: ModelOrigin) -> list[Html]:

@@ -93,9 +93,10 @@ def compute_pair_agreement(rows: Iterable[Judgment], question: str) -> Interval 
 
 
 def compute_score_agreement(
-    rows: Iterable[Judgment], scores: Mapping[str, float], items: Mapping[str, str]
+    rows: Iterable[Judgment], scores: Mapping[str, float], items: Mapping[str, str], question: str = QUESTION
 ) -> Interval | None:
-    """Compute how often the image that people prefer has the higher score: 0..1, 0.5 by chance, with its interval.
+    """Compute how often the image of a pair that people find better has the higher score: 0..1, 0.5 by chance, with its
+    interval.
 
     scores, items: candidate_id -> its score, its item. Equal scores are half right; "no difference" is
     no preference. Images of one item depend on each other: each item counts by its mean, and the interval resamples
@@ -104,7 +105,7 @@ def compute_score_agreement(
     by_item: dict[str, list[float]] = {}
     for row in select_first_answers(select_counted(rows)):
         first, second = (scores.get(row[side], math.nan) for side in ("first", "second"))
-        is_preference = row["question"] == QUESTION and row["value"] != 0.5
+        is_preference = row["question"] == question and row["value"] != 0.5
         if is_preference and all(map(math.isfinite, (first, second, row["value"]))):
             right = 0.5 if first == second else float((first > second) == (row["value"] > 0.5))
             by_item.setdefault(items[row["first"]], []).append(right)
@@ -112,7 +113,7 @@ def compute_score_agreement(
 
 
 def compute_win_rate(
-    rows: Iterable[Judgment], model: str, against: str | None, *, raters_per_pair: int
+    rows: Iterable[Judgment], model: str, against: str | None, *, raters_per_pair: int, question: str = QUESTION
 ) -> WinRate | None:
     """Compute how often `model` wins against another (digests; None: pasted products), with a 95 % interval.
 
@@ -121,11 +122,12 @@ def compute_win_rate(
 
     Args:
         raters_per_pair: People who must have rated a pair for it to count.
+        question: Asked about the pairs.
     """
     answers = [
         row
-        for row in select_first_answers(select_counted(rows))
-        if row["question"] == QUESTION and {row["first_model"], row["second_model"]} == {model, against}
+        for row in select_first_answers(_select_pairwise(rows, question))
+        if {row["first_model"], row["second_model"]} == {model, against}
     ]
     if not answers or model == against:
         return None
@@ -141,6 +143,37 @@ def compute_win_rate(
         waiting=sum(len(own) for own in wins.values() if len(own) < raters_per_pair),
         raters=len({row["rater"] for row in answers}),
     )
+
+
+def compute_mean_answer(rows: Iterable[Judgment], question: str, model: str | None) -> Interval | None:
+    """Compute the mean of what people say of images of `model` (its digest; None: pasted products) that they see alone:
+    0 worst, 1 best, with its interval.
+
+    An image counts by the mean of its raters, and the interval resamples images. None: nobody was asked about one.
+    """
+    answers: dict[Pair, list[float]] = {}
+    for row in select_first_answers(select_counted(rows)):
+        if row["question"] == question and row["second"] is None and row["first_model"] == model:
+            answers.setdefault(orient_judgment(row)[0], []).append(row["value"])
+    return bootstrap_mean([float(np.mean(own)) for own in answers.values()]) if answers else None
+
+
+def compute_alone_agreement(rows: Iterable[Judgment], question: str, scores: Mapping[str, float]) -> Interval | None:
+    """Compute, of two images that people saw alone and judged unlike, how often the better one has the higher score:
+    0..1, 0.5 by chance (the area under the ROC curve), with its interval, which resamples images.
+
+    scores: candidate_id -> its score; those without a finite one are left out. None: no two were judged unlike.
+    """
+    answers: dict[str, list[float]] = {}
+    for row in select_first_answers(select_counted(rows)):
+        if row["question"] == question and row["second"] is None and math.isfinite(scores.get(row["first"], math.nan)):
+            answers.setdefault(row["first"], []).append(row["value"])
+    judged = np.array([float(np.mean(own)) for own in answers.values()])
+    scored = np.array([scores[name] for name in answers])
+    better, gain = np.subtract.outer(judged, judged), np.subtract.outer(scored, scored)
+    right = np.where(gain == 0, 0.5, (gain > 0) == (better > 0))
+    concordance = [float(row[own].mean()) for row, own in zip(right, better != 0, strict=True) if own.any()]
+    return bootstrap_mean(concordance) if concordance else None
 
 
 def fit_strengths(rows: Iterable[Judgment]) -> dict[str, Interval]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from canvas.pins.tables import QUESTIONS
 from evaluation.generator.comparison import Row
 from evaluation.ratings import agreement
 from evaluation.ratings.agreement import Judgment
@@ -29,6 +30,19 @@ class RewardAgreement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QuestionSummary:
+    """What people answered to one question, beside the reward model's answers to it; None: too little to say."""
+
+    question: str
+    wins: Interval | None  # of the challenger, share of pairs; only where the question is asked about pairs
+    challenger: Interval | None  # mean answer about its images shown alone: 0 worst, 1 best
+    opponent: Interval | None  # likewise
+    alpha: Interval | None  # agreement of raters, Krippendorff's
+    reward_in_pairs: Interval | None  # how often the reward model finds that image better which people do
+    reward_alone: Interval | None  # the same of two images that were shown alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RatingSummary:
     """What people said of a challenger and of the others that they rated."""
 
@@ -40,6 +54,7 @@ class RatingSummary:
     consistency: float | None  # of raters with themselves
     set_aside: Mapping[str, int]  # reason -> judgments
     strengths: Mapping[str, Interval]  # model -> Bradley-Terry log-odds
+    questions: Sequence[QuestionSummary]  # those that somebody answered
 
 
 def compute_reward_agreement(
@@ -75,7 +90,9 @@ def summarize_ratings(
 
     A pair counts among wins once `raters_per_pair` people have rated it.
     """
+    evaluation = list(evaluation)
     wins = agreement.compute_win_rate(judgments, challenger, champion, raters_per_pair=raters_per_pair)
+    asked = {row["question"] for row in agreement.select_counted(judgments)}
     names = {challenger: "challenger", champion: "champion"}
     return RatingSummary(
         win_rate=wins.rate if wins else None,
@@ -88,4 +105,35 @@ def summarize_ratings(
         strengths={
             names.get(model, model[:10]): strength for model, strength in agreement.fit_strengths(judgments).items()
         },
+        questions=[
+            _summarize_question(question, evaluation, judgments, challenger, champion, raters_per_pair)
+            for question in QUESTIONS
+            if question in asked
+        ],
+    )
+
+
+def _summarize_question(
+    question: str,
+    evaluation: Sequence[Row],
+    judgments: Sequence[Judgment],
+    challenger: str,
+    champion: str | None,
+    raters_per_pair: int,
+) -> QuestionSummary:
+    own = [row for row in judgments if challenger in (row["first_model"], row["second_model"])]
+    column = f"reward_{'overall' if question == agreement.QUESTION else question}"
+    scored = [row for row in evaluation if row[column] is not None]
+    scores, items = ({row["candidate_id"]: row[name] for row in scored} for name in (column, "item_id"))
+    wins = agreement.compute_win_rate(
+        judgments, challenger, champion, raters_per_pair=raters_per_pair, question=question
+    )
+    return QuestionSummary(
+        question=question,
+        wins=wins.rate if wins else None,
+        challenger=agreement.compute_mean_answer(judgments, question, challenger),
+        opponent=agreement.compute_mean_answer(judgments, question, champion),
+        alpha=agreement.krippendorff_alpha(judgments, question),
+        reward_in_pairs=agreement.compute_score_agreement(own, scores, items, question),
+        reward_alone=agreement.compute_alone_agreement(own, question, scores),
     )

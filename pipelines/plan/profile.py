@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from canvas.captioner.spec import CaptionerTrainingSpec
-from canvas.clip.model import build_clip, compute_text_widths
+from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
@@ -21,7 +21,7 @@ from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.lora import add_lora
 from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec
 from canvas.pins.frames import FrameSpec
-from canvas.reward.model import RewardModel
+from canvas.reward.model import RewardModel, build_reward_config, get_tower_config
 from canvas.reward.spec import RewardSpec
 from canvas.segmenter.spec import SegmenterTrainingSpec
 from canvas.shards.spec import EncodingSpec
@@ -127,9 +127,12 @@ def build_models(profile: Profile) -> Models:
         "text_width": width,
         "pooled_width": pooled,
     }
-    reward = {name: getattr(profile.reward, name) for name in RewardSpec.__slots__ if name != "init_from"}
+    reward = build_reward_config(profile.reward)
     with torch.device("meta"):
         autoencoder = build_vae(vae, sample_size=profile.frames.side)
+        clips = build_clip(first), build_clip(second)
+        places = {"first": (clips[0], first), "second": (clips[1], second)}
+        tower = TextTower.from_clip(*places[profile.reward.text_encoder])
         bare = add_inpaint_channels(build_denoiser(denoiser, **size), vae.factor)
         return Models(
             denoiser=build_denoiser(denoiser, **size),
@@ -137,8 +140,8 @@ def build_models(profile: Profile) -> Models:
             lora=add_lora(bare, rank=profile.train_backdrop.lora.rank, alpha=1),
             vae=autoencoder,
             decoder=ConditionalDecoder.from_vae(autoencoder, profile.decoder),
-            clips=(build_clip(first), build_clip(second)),
-            reward=RewardModel(**reward),
+            clips=clips,
+            reward=RewardModel(**reward, text=get_tower_config(tower)),
         )
 
 

@@ -13,7 +13,7 @@ from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.pins import tables
-from canvas.reward.model import build_reward
+from canvas.reward.model import build_reward, load_prompt_tower
 from canvas.reward.spec import RewardSpec
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
@@ -51,13 +51,13 @@ def write_encoders(root: Path, text: TextSpec) -> None:
         channels=(8, 8),
         layers_per_block=1,
         hidden=8,
-        words=32,
-        word_width=4,
+        text_encoder="first",
         dropout=0.0,
         photo_layers=(),
         init_from=None,
     )
-    build_reward(small).save_pretrained(root / "models" / "reward")
+    tower = load_prompt_tower(root / "models" / "clip", small, text)
+    build_reward(small, tower).save_pretrained(root / "models" / "reward")
 
 
 def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Sequence[str]) -> None:

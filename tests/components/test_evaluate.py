@@ -20,14 +20,16 @@ from canvas.inference.product import build_masked_product, composite_pixels
 from canvas.pins import tables
 from canvas.pins.images import decode_image, encode_png
 from canvas.pins.masks import decode_mask
-from canvas.reward.model import build_reward
+from canvas.reward.model import ProductImages
+from canvas.reward.preference import fetch_reward
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
 from components.evaluate import evaluate
 from evaluation.judges.references import compute_files_digest
 from lifecycle.declare.stage import Input, Output
 from lifecycle.workspace.digest import digest
-from tests.canvas.reward.test_model import SPEC
+from tests.canvas.public_models import write_clip as write_public_clip
+from tests.canvas.reward.test_model import build_tiny_reward
 from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
@@ -50,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         save_clip(build_clip(getattr(text, name)), getattr(text, name), root / "models" / "clip" / name)
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
-    build_reward(SPEC).save_pretrained(root / "models" / "reward")
+    build_tiny_reward().save_pretrained(root / "models" / "reward")
     run_stage("train_judges", root)
     (root / "champion").mkdir()
     (root / "champion" / "champion.json").write_text('{"version": null}')
@@ -242,6 +244,27 @@ def test_references_score_both_sides_whatever_the_challenger_brings(
         for model in DIGESTS:
             assert of(judged, model, name) == of(again, model, name)
             assert of(judged, model, name) != of(rows, model, name)
+
+
+def test_any_reward_scores_what_it_answers(made: tuple[Path, list[Row]], tmp_path: Path) -> None:
+    root, ours = made
+    for part in root.iterdir():
+        if part.name not in ("models", "reports"):
+            (tmp_path / part.name).symlink_to(part)
+    shutil.copytree(root / "models", tmp_path / "models", ignore=shutil.ignore_patterns("reward"))
+    write_public_clip(tmp_path / "models" / "reward")
+    rows = run(tmp_path, tmp_path / "out")
+    expected = fetch_reward(tmp_path / "models" / "reward")
+    for row, own in zip(rows, ours, strict=True):
+        assert [row[f"reward_{name}"] for name in ("defects", "fidelity", "aesthetics")] == [None] * 3
+        assert row["reward_overall"] != own["reward_overall"]
+        assert row["agreement"] == own["agreement"]
+    images = torch.from_numpy(np.asarray(decode_image(rows[0]["image"]))).permute(2, 0, 1)[None]
+    product = ProductImages(images, torch.ones(1, 1, *images.shape[-2:]))
+    scores = expected.score(images, product, [rows[0]["prompt"]])
+    assert rows[0]["reward_overall"] == pytest.approx(float(scores["overall"]), abs=1e-4)
+    instruments = figures(tmp_path / "out")["instruments"]["reward"]
+    assert instruments["overall_accuracy"] == instruments["prompt_accuracy"]
 
 
 def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[Row]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from canvas.pins import tables
 from canvas.styles.table import find_style, read_styles
 from canvas.uve.model import load_uve
 from canvas.uve.spec import UveSpec
+from components import artifacts
 from components.embed import embed
 from components.mine_styles import mine_styles
 from components.train_clip import train_clip
@@ -147,6 +148,7 @@ def test_a_public_embedding_passes_through_without_labels(data, tmp_path):
     for name, schema in (("truth", tables.TRUTH), ("captions", tables.CAPTIONS)):
         rewrite(unlabelled / name, [], schema)
     network = write_timm(tmp_path / "dinov2", "vit_small_patch14_dinov2", img_size=28, init_values=1.0)
+    (tmp_path / "dinov2" / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
     spec = UveSpec(
         trunk="vit_small_patch14_dinov2",
         trunk_args={},
@@ -156,6 +158,8 @@ def test_a_public_embedding_passes_through_without_labels(data, tmp_path):
     )
     figures = train(unlabelled, tmp_path / "out", **tiny(train_uve, train=None) | {"uve": spec})
     assert figures["uve"]["product"]["catalogue"] == {"queries": 0}
+    (source,) = artifacts.Uve.read_sources(tmp_path / "out" / "uve").values()
+    assert source == {"repository": str(tmp_path / "dinov2"), "commit": "", "licence": "apache-2.0"}
     model = load_uve(tmp_path / "out" / "uve")
     assert [name for name in model.state_dict() if not name.startswith("network.")] == []
     assert figures["parameters"] == sum(weight.numel() for weight in network.parameters())

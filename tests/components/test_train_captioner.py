@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from canvas.captioner.model import load_captioner
+from components.artifacts import Captioner
 from components.train_captioner import train_captioner
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import Log, tiny, write_catalogue
@@ -38,6 +39,12 @@ def test_captions_are_learnt_and_the_held_out_splits_are_scored(tmp_path):
     assert 0 <= figures["unseen_product"]["scene_right_low"] <= figures["unseen_product"]["scene_right"] <= 1
     assert "train" not in figures
     load_captioner(tmp_path / "out" / "model")
+    assert Captioner.read_sources(tmp_path / "out" / "model") == {}
+    used = {"init_from": str(tmp_path / "out" / "model"), "decoder": None, "drop": None, "train": None}
+    again = run(tmp_path, tmp_path / "again", Log(), **used)
+    assert again["unseen_view"]["scene_right"] == figures["unseen_view"]["scene_right"]
+    (source,) = Captioner.read_sources(tmp_path / "again" / "model").values()
+    assert source == {"repository": used["init_from"], "commit": "", "licence": "not stated"}
 
 
 def test_without_truth_alt_texts_are_learnt_and_nothing_is_scored(tmp_path):

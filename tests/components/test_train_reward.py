@@ -7,16 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
+from canvas.clip.model import build_clip, save_clip
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_mask
-from canvas.reward.model import load_reward, predict_scores
+from canvas.reward.model import ProductImages, load_reward, predict_scores
+from canvas.reward.preference import fetch_reward
+from components import artifacts
 from components.train_reward import train_reward
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.canvas.public_models import write_clip
+from tests.canvas.reward.test_model import build_images
 from tests.components.mugs import Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
-TABLES = ("pins", "kept", "truth", "masks", "captions", "preferences")
+TABLES = ("pins", "kept", "truth", "masks", "captions", "preferences", "clip")
 OUTPUTS = ("model", "judgments", "metrics", "losses", "sheet")
 
 
@@ -40,6 +45,9 @@ def data(tmp_path_factory) -> Path:
     write_catalogue(folder)
     write_sidecars(folder)
     tables.write_rows(folder / "preferences", [], tables.PREFERENCES)
+    text = tiny(train_reward)["text"]
+    torch.manual_seed(0)
+    save_clip(build_clip(text.first), text.first, folder / "clip" / "first")
     return folder
 
 
@@ -72,8 +80,38 @@ def test_a_reward_model_passes_through(trained: tuple[Path, dict, Log], data: Pa
     for file in ("config.json", "diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "again" / "model" / file).samefile(out / "model" / file)
     assert tables.read(tmp_path / "again" / "judgments").num_rows == 0
-    with pytest.raises(ValueError, match=r"holds no config\.json"):
+    with pytest.raises(ValueError, match="holds no model: a reward is what train_reward wrote, or CLIPModel"):
         run(data, tmp_path / "none", train=None, reward=str(tmp_path))
+
+
+def test_a_public_reward_passes_through(data: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip")
+    (tmp_path / "clip" / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    figures = run(data, tmp_path / "out", train=None, reward=str(tmp_path / "clip"))
+    assert figures["linked_files"] >= 4
+    source = {"repository": str(tmp_path / "clip"), "commit": "", "licence": "mit"}
+    assert artifacts.RewardModel.read_sources(tmp_path / "out" / "model") == {"model": source}
+    prompts, (images, *product) = ["a mug, in a forest"] * 3, build_images(3)
+    rewards = [fetch_reward(folder) for folder in (tmp_path / "clip", tmp_path / "out" / "model")]
+    before, after = (reward.score(images, ProductImages(*product), prompts)["overall"] for reward in rewards)
+    assert torch.equal(before, after)
+    with pytest.raises(ValueError, match=r"it cannot be trained, set train_reward.train to null"):
+        run(data, tmp_path / "none", reward=str(tmp_path / "clip"))
+
+
+def test_held_out_backgrounds_are_never_shown_and_scored_apart(trained, data, tmp_path):
+    assert trained[1]["backgrounds"].keys() == {"known"}
+    figures = run(data, tmp_path / "out", held_out_backgrounds=["in a lobby"])
+    for row in tables.read(tmp_path / "out" / "judgments").to_pylist():
+        if row["item_id"].startswith("train"):
+            assert int(row["first"][1:3]) % 2 == 0  # every other pin is before a lobby
+            assert "scene" not in (row["second"] or "")  # nothing else is left to place a product in
+    for group in ("known", "unseen"):
+        found = figures["backgrounds"][group]
+        assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
+        assert found["pairs"] > 0
+    with pytest.raises(ValueError, match=r"held_out_backgrounds .* are all: leave some"):
+        run(data, tmp_path / "none", held_out_backgrounds=["in a lobby", "in a forest"])
 
 
 def test_what_is_saved_judges_calibrated(trained):
@@ -146,7 +184,7 @@ def said_of(pins: list[str], value: float = 1.0) -> list[dict]:
 
 def with_preferences(data: Path, folder: Path, rows: list[dict]) -> Path:
     folder.mkdir()
-    for table in TABLES[:-1]:
+    for table in set(TABLES) - {"preferences"}:
         (folder / table).symlink_to(data / table)
     tables.write_rows(folder / "preferences", rows, tables.PREFERENCES)
     return folder
@@ -161,6 +199,8 @@ def test_what_people_said_is_learnt(trained, data, tmp_path):
     known = with_preferences(data, tmp_path / "known", said_of(["p01", "p02", "p13", "p15", "gone"]))
     figures = run(known, tmp_path / "out")
     assert weights(tmp_path / "out") != weights(trained[0])
+    assert load_reward(tmp_path / "out" / "model").config["rated"]
+    assert not load_reward(trained[0] / "model").config["rated"]
     run(known, tmp_path / "again")
     assert weights(tmp_path / "out") == weights(tmp_path / "again")
     human = figures["human"]
@@ -168,6 +208,22 @@ def test_what_people_said_is_learnt(trained, data, tmp_path):
     assert human["held_out"]["overall_pairs"] == human["held_out"]["prompted_pairs"] == 1
     assert human["held_out"]["overall_accuracy"] in (0.0, 1.0)
     assert "defects_accuracy" not in human["held_out"]  # nobody was asked
+
+
+def test_answers_about_images_alone_are_learnt_and_do_not_rank(trained, data, tmp_path):
+    """People found defects in the grey images of the products and none in the green ones, and took neither."""
+    rows = [
+        row | {"first": f"{row['pin_id']}.{name}", "second": None, "first_image": row[image], "second_image": None}
+        | {"defects": value, "aesthetics": value, "preference": None}
+        for row in said_of(["p01", "p02", "p04", "p05", "p15"])
+        for name, image, value in (("green", "first_image", 1.0), ("grey", "second_image", 0.0))
+    ]  # fmt: skip
+    figures = run(with_preferences(data, tmp_path / "said", rows), tmp_path / "out", train={"steps": 30})
+    held_out = figures["human"]["held_out"]
+    assert (held_out["defects_alone"], held_out["aesthetics_alone"]) == (2, 2)
+    assert held_out["defects_alone_accuracy"] == held_out["aesthetics_alone_accuracy"] == 1.0
+    assert "overall_alone" not in held_out
+    assert not load_reward(tmp_path / "out" / "model").config["rated"]
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0])

@@ -8,10 +8,13 @@ from onnx import TensorProto, helper
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from canvas.segmenter.model import load_public_segmenter, load_segmenter
+from components.artifacts import Segmenter
 from components.train_segmenter import train_segmenter
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.canvas.matting_repositories import READING
 from tests.components.mugs import Log, tiny, write_catalogue
+
+SOURCE = {"commit": "", "licence": "not stated"}
 
 
 def run(data: Path, out: Path, log: Log | None = None, **changes: object) -> dict:
@@ -60,6 +63,7 @@ def test_a_unet_is_trained_on_train_and_scored_on_each_held_out_split(data, tmp_
     assert 0 <= figures["unseen_product"]["iou"] <= 1
     assert figures["images_per_second"] > 0
     load_segmenter(tmp_path / "out" / "model")
+    assert Segmenter.read_sources(tmp_path / "out" / "model") == {}
 
 
 def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
@@ -67,6 +71,7 @@ def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
     figures = run(data, tmp_path / "out", **as_it_is)
     assert (tmp_path / "out" / "losses.csv").read_text() == "step,loss\n"
     assert "images_per_second" not in figures
+    assert Segmenter.read_sources(tmp_path / "out" / "model") == {"model": SOURCE | {"repository": segformer}}
     before, after = load_public_segmenter(segformer, ["wall"]), load_segmenter(tmp_path / "out" / "model")
     for name, tensor in before.state_dict().items():
         assert torch.equal(tensor, after.state_dict()[name])
@@ -88,6 +93,8 @@ def test_a_matting_model_is_used_as_it_is(data, tmp_path):
     figures = run(data, tmp_path / "out", **as_it_is, matting=matting)
     assert figures["unseen_view"]["iou"] > 0.5
     assert load_segmenter(tmp_path / "out" / "model").size == 32
+    source = SOURCE | {"repository": str(tmp_path)}
+    assert Segmenter.read_sources(tmp_path / "out" / "model") == {"model": source}
 
 
 def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
@@ -95,6 +102,7 @@ def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
     after = load_segmenter(tmp_path / "out" / "model")
     before = SegformerForSemanticSegmentation.from_pretrained(segformer)
     assert after.network.config.num_labels == 1
+    assert Segmenter.read_sources(tmp_path / "out" / "model")["model"]["repository"] == segformer
     name = next(name for name in before.state_dict() if name.endswith("proj.weight"))
     assert not torch.equal(before.state_dict()[name], after.network.state_dict()[name])
 

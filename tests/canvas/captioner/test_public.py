@@ -33,6 +33,7 @@ from canvas.captioner.answers import REMINDER, Answer
 from canvas.captioner.model import load_captioner, load_public_captioner
 from canvas.captioner.spec import CaptioningSpec
 from canvas.captioner.training import END, START, train_tokenizer
+from components.artifacts import Captioner
 
 PROMPT = "Name the product, then a comma, then where it is."
 ASKING = CaptioningSpec(prompt=PROMPT, max_tokens=24)
@@ -191,6 +192,7 @@ def test_chat_model_is_saved_with_its_prompt_and_source(chat_model: Path, tmp_pa
     again = load_captioner(tmp_path / "model")
     assert again.answer(build_images()) == CAPTIONS
     assert again.model.config.source["licence"] == "apache-2.0"
+    assert Captioner.read_sources(tmp_path / "model") == {"model": again.model.config.source}
 
 
 @pytest.fixture(scope="module")

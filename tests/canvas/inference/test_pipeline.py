@@ -13,9 +13,8 @@ from PIL import Image
 from canvas.denoiser.lora import add_lora, list_lora_names
 from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
-from canvas.reward.model import build_reward
 from tests.canvas.inference.conftest import cutout, split
-from tests.canvas.reward.test_model import SPEC
+from tests.canvas.reward.test_model import build_tiny_reward
 
 PROMPT = "a mug, forest"
 
@@ -296,7 +295,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
     assert np.mean(np.abs(saved - _pixels(rgb)).max(axis=-1)[inner] == 0) > 0.9
 
     torch.manual_seed(0)
-    build_reward(SPEC).save_pretrained(tmp_path / "model" / "reward")
+    build_tiny_reward().save_pretrained(tmp_path / "model" / "reward")
     choosing = [*arguments, "--candidates", "4", "--top", "2", "--out", str(tmp_path / "best")]
     assert main(choosing) == 0
     printed = capsys.readouterr()

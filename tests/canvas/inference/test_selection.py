@@ -16,10 +16,10 @@ from canvas.inference.selection import (
     rank_candidates,
     select_best,
 )
-from canvas.reward.model import RewardModel, build_reward
+from canvas.reward.model import RewardModel
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.public_models import write_clip
-from tests.canvas.reward.test_model import SPEC
+from tests.canvas.reward.test_model import build_tiny_reward
 
 OPTIONS = {"num_inference_steps": 8, "guidance_scale": 2.0}
 
@@ -27,8 +27,8 @@ OPTIONS = {"num_inference_steps": 8, "guidance_scale": 2.0}
 @pytest.fixture(scope="module")
 def reward() -> RewardModel:
     """Random, but not blind: its answers differ from image to image."""
-    torch.manual_seed(1)
-    model = build_reward(SPEC).eval()
+    model = build_tiny_reward(seed=1)
+    model.register_to_config(rated=True)
     with torch.no_grad():
         for layer in model.answers:
             if isinstance(layer, torch.nn.Linear):

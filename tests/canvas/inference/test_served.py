@@ -13,14 +13,13 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.served import INPUTS, OPTIONS, OUTPUTS
 from canvas.inference.style import encode_style_images
 from canvas.pins.images import encode_png
-from canvas.reward.model import build_reward
 from canvas.reward.spec import REWARD_FOLDER
 from lifecycle.declare.registry import Served
 from lifecycle.registry.packaging import write_pyfunc
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_style import noise
-from tests.canvas.reward.test_model import SPEC
+from tests.canvas.reward.test_model import build_tiny_reward
 from tests.lifecycle.registering import WHOLE, Weights, decision, open_registry, record_training, write_models
 
 SERVED = Served(loader="canvas.inference.served", inputs=INPUTS, outputs=OUTPUTS, options=OPTIONS)
@@ -39,7 +38,7 @@ def test_a_stored_pipeline_is_loaded_without_pickle_and_generates_as_it_did(pipe
     import pandas as pd
 
     pipeline.save_pretrained(tmp_path / "canvas")
-    build_reward(SPEC).save_pretrained(tmp_path / "canvas" / REWARD_FOLDER)
+    build_tiny_reward().save_pretrained(tmp_path / "canvas" / REWARD_FOLDER)
     write_pyfunc(tmp_path / "model", tmp_path / "canvas", SERVED)
     assert not [file for file in (tmp_path / "model").rglob("*") if file.suffix in (".pkl", ".bin", ".pt")]
     assert digest(tmp_path / "model" / "data" / "canvas") == digest(tmp_path / "canvas")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,16 +14,20 @@ from canvas.reward.comparisons import (
     compute_absolute_labels,
     compute_preferences,
     render_variant,
+    sample_background_comparisons,
     sample_comparisons,
     sample_real_comparisons,
 )
 from canvas.reward.corruptions import CORRUPTIONS
+from canvas.reward.model import tokenize_backgrounds
 from canvas.reward.product_views import ProductView, SceneView
 from canvas.reward.spec import HEADS
 from tests.canvas.reward.test_corruptions import scene
+from tests.canvas.reward.test_model import build_tower
 
 FOREST, LOBBY = "in a forest", "in a lobby"
 KINDS = list(CORRUPTIONS)
+TOKENIZE = partial(tokenize_backgrounds, build_tower())
 
 
 def views(count: int = 4) -> list[ProductView]:
@@ -128,9 +134,19 @@ def test_one_kind_against_real_images_of_different_views():
     assert len(sample_real_comparisons(views(), "cut", 10, seed=0)) == 4
 
 
+def test_of_a_product_in_two_scenes_either_is_asked_for():
+    drawn = sample_background_comparisons(views(), scenes(), 20, seed=0)
+    assert len(drawn) == 20
+    assert {one.prompt for one in drawn} == {FOREST, LOBBY}
+    for one in drawn:
+        assert {one.first.scene, one.second.scene} == {None, 1}  # the other scene has the view's own words
+        assert known(one)["prompted"] == float((one.first.scene == 1) == (one.prompt == LOBBY))
+    assert sample_background_comparisons(views(), scenes()[:1], 20, seed=0) == []
+
+
 def test_batches_are_functions_of_the_step_and_two_ranks_share_one():
     drawn = sample_comparisons(views(), scenes(), KINDS, 30, seed=1)
-    batches = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=8, seed=0)
+    batches = ComparisonBatches(drawn, views(), scenes(), tokenize=TOKENIZE, batch_size=8, seed=0)
     whole, parts = batches(3, 0, 1), [batches(3, rank, 2) for rank in range(2)]
     for name, column in whole.items():
         if isinstance(column, torch.Tensor):
@@ -143,7 +159,7 @@ def test_batches_are_functions_of_the_step_and_two_ranks_share_one():
 def test_both_images_and_the_original_are_varied_alike():
     """A real image is its original on the product, mirrored or not."""
     drawn = [Comparison(0, Variant(), Variant("seam", 0.5, 1), "")] * 12
-    batch = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=12, seed=0)(0, 0, 1)
+    batch = ComparisonBatches(drawn, views(), scenes(), tokenize=TOKENIZE, batch_size=12, seed=0)(0, 0, 1)
     inside = batch["masks"].expand(-1, 3, -1, -1)
     away = (batch["first"].int() - batch["originals"].int()).abs()
     assert (away * inside).float().mean() < 1
@@ -152,4 +168,4 @@ def test_both_images_and_the_original_are_varied_alike():
 
 def test_nothing_to_compare_is_refused():
     with pytest.raises(ValueError, match="nothing to compare"):
-        ComparisonBatches([], views(), scenes(), words=64, batch_size=8, seed=0)
+        ComparisonBatches([], views(), scenes(), tokenize=TOKENIZE, batch_size=8, seed=0)

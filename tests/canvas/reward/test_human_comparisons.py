@@ -20,7 +20,7 @@ from canvas.reward.batches import ComparisonBatches, HumanBatches, MixedBatches
 from canvas.reward.comparisons import sample_comparisons
 from canvas.reward.human_comparisons import HumanComparison, read_human_comparisons
 from canvas.reward.spec import HEADS
-from tests.canvas.reward.test_comparisons import KINDS, scenes, views
+from tests.canvas.reward.test_comparisons import KINDS, TOKENIZE, scenes, views
 
 SIDE = 64
 SPLITS = {"seen": "train", "view": "unseen_view", "p13": "unseen_product", "p15": "unseen_product"}
@@ -54,8 +54,8 @@ def known(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[HumanCompariso
 def mixed(folder: Path, share: float, human: int = 5, batch_size: int = 8) -> MixedBatches:
     learnt, _ = known(folder, [row("seen", first=f"a{number}", first_image=png(number)) for number in range(human)])
     drawn = sample_comparisons(views(), scenes(), KINDS, 24, 0)
-    synthetic = ComparisonBatches(drawn, views(), scenes(), words=64, batch_size=batch_size, seed=3)
-    return MixedBatches(synthetic, HumanBatches(learnt, words=64), share)
+    synthetic = ComparisonBatches(drawn, views(), scenes(), tokenize=TOKENIZE, batch_size=batch_size, seed=3)
+    return MixedBatches(synthetic, HumanBatches(learnt, tokenize=TOKENIZE), share)
 
 
 def test_half_of_the_held_out_products_are_held_out(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_product_is_never_on_both_sides(tmp_path: Path) -> None:
 def test_compared_images_ask_which_is_better_and_images_alone_how_good(tmp_path: Path) -> None:
     alone = row("view", second=None, second_image=None, preference=1.0, defects=0.0)
     learnt, _ = known(tmp_path, [row("seen", fidelity=0.5), alone])
-    batch = HumanBatches(learnt, words=64).batch(learnt)
+    batch = HumanBatches(learnt, tokenize=TOKENIZE).batch(learnt)
     asked = {
         name: [
             {head: float(value) for head, value in zip(HEADS, values, strict=True) if not math.isnan(value)}

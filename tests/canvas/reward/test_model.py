@@ -1,32 +1,33 @@
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from canvas.clip.model import TextTower
 from canvas.reward.model import (
-    MAX_WORDS,
     RewardModel,
     build_reward,
     calibrate_logits,
-    hash_words,
     load_reward,
     predict_scores,
     prepare_inputs,
+    tokenize_backgrounds,
 )
 from canvas.reward.objective import set_calibration
 from canvas.reward.spec import HEADS, RewardSpec
 from lifecycle.declare.params import read_section
+from tests.canvas.public_models import spread_weights, write_clip
 
 SPEC = RewardSpec(
     image_size=32,
     channels=(8, 16),
     layers_per_block=1,
     hidden=16,
-    words=64,
-    word_width=8,
+    text_encoder="first",
     dropout=0.1,
     photo_layers=(1, 2),
     init_from=None,
@@ -34,10 +35,22 @@ SPEC = RewardSpec(
 NAMES = ["aesthetics", "defects", "fidelity", "overall"]
 
 
+def build_tower(seed: int = 0) -> TextTower:
+    """A random text tower, its weights enlarged: as they are, every text would look nearly the same."""
+    torch.manual_seed(seed)
+    sizes = {"embed_dim": 8, "context_length": 12, "width": 8, "heads": 2, "layers": 2}
+    return spread_weights(TextTower(**sizes, quick_gelu=False, pad_with_end=False))
+
+
+def build_tiny_reward(seed: int = 0, spec: RewardSpec = SPEC) -> RewardModel:
+    tower = build_tower()
+    torch.manual_seed(seed)
+    return build_reward(spec, tower).eval()
+
+
 @pytest.fixture
 def model() -> RewardModel:
-    torch.manual_seed(0)
-    return build_reward(SPEC).eval()
+    return build_tiny_reward()
 
 
 def build_images(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -90,31 +103,41 @@ def test_a_prompt_changes_the_overall_score_alone_and_only_by_its_background(mod
     torch.testing.assert_close(predict_scores(model, *given, prompts=["", ""])["overall"], plain["overall"])
 
 
-def test_a_background_is_told_from_the_others_that_the_model_knows(model):
-    given, forest = build_images(3), "a mug, in a forest"
-    assert "background" not in predict_scores(model, *given, prompts=[forest] * 3)  # it knows none to tell it from
-    model.register_to_config(backgrounds=["in a forest", "in a lobby"])
-    both = [
-        predict_scores(model, *given, prompts=[f"a mug, {place}"] * 3)["background"]
-        for place in ("in a forest", "in a lobby")
-    ]
-    torch.testing.assert_close(both[0] + both[1], torch.ones(3))  # itself is none of the others
-    mixed = predict_scores(model, *given, prompts=[forest, "shoes, in a lobby", forest], batch_size=2)["background"]
-    torch.testing.assert_close(mixed, torch.stack([both[0][0], both[1][1], both[0][2]]))
-    third = predict_scores(model, *given, prompts=["a mug, on the moon"] * 3)["background"]
-    assert ((third > 0) & (third < 1)).all()
+def test_any_background_has_a_chance_of_its_own(model):
+    given = build_images(3)
+    prompts = ["a mug, in a forest", "shoes, on the moon", "a mug, in a forest"]
+    mixed = predict_scores(model, *given, prompts=prompts, batch_size=2)["background"]
+    assert ((mixed > 0) & (mixed < 1)).all()
+    for place, prompt in enumerate(prompts):  # whatever the others ask for
+        alone = predict_scores(model, *(values[place : place + 1] for values in given), prompts=[prompt])
+        torch.testing.assert_close(alone["background"], mixed[place : place + 1])
+    same = predict_scores(model, *given, prompts=["a lamp, In a Forest"] * 3)["background"]
+    torch.testing.assert_close(same[::2], mixed[::2])
+    assert not torch.allclose(same[1], mixed[1])
     assert "background" not in predict_scores(model, *given)
     assert "background" not in predict_scores(model, *given, prompts=["", "", ""])
 
 
-def test_words_are_hashed_within_their_buckets():
-    found = hash_words(["in a forest, at night", "", "In a forest at night", " ".join(["word"] * 40)], 64)
-    assert found.shape == (4, MAX_WORDS)
-    assert found[0].tolist() == found[2].tolist()
-    assert (found[0] > 0).sum() == 5
-    assert found[1].sum() == 0
-    assert (found[3] > 0).all()
-    assert found.max() < 64
+def test_people_rank_by_more_than_the_background(model):
+    model.register_to_config(rated=True)
+    assert "background" not in predict_scores(model, *build_images(3), prompts=["a mug, in a forest"] * 3)
+
+
+def test_text_tower_is_a_frozen_copy():
+    tower, model = build_tower(), build_tiny_reward()
+    assert all(
+        torch.equal(a, b) for a, b in zip(tower.state_dict().values(), model.text.state_dict().values(), strict=True)
+    )
+    assert not any(weight.requires_grad for weight in model.text.parameters())
+    assert model.scene.out_features == 8
+
+
+def test_a_background_without_words_has_no_tokens():
+    tokens = tokenize_backgrounds(build_tower(), ["in a forest, at night", "", "In a forest, at NIGHT", " "])
+    assert tokens.shape == (4, 12)
+    assert torch.equal(tokens[0], tokens[2])
+    assert tokens[0].any()
+    assert not tokens[[1, 3]].any()
 
 
 def test_calibration_is_saved_with_the_weights(model, tmp_path):
@@ -157,10 +180,22 @@ def test_an_image_without_a_product_or_without_a_background_gets_finite_scores(m
 
 def test_training_goes_on_from_a_model_of_the_same_form(model, tmp_path):
     model.save_pretrained(tmp_path)
-    again = build_reward(replace(SPEC, init_from=str(tmp_path)))
+    again = build_reward(replace(SPEC, init_from=str(tmp_path)), build_tower(seed=1))
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
     with pytest.raises(ValueError, match="differs in hidden"):
-        build_reward(replace(SPEC, init_from=str(tmp_path), hidden=8))
+        build_reward(replace(SPEC, init_from=str(tmp_path), hidden=8), build_tower())
+
+
+def test_models_that_training_cannot_go_on_from_are_refused(model, tmp_path):
+    write_clip(tmp_path / "clip")
+    with pytest.raises(ValueError, match=r"holds no model of train_reward: .* set train_reward.train to null"):
+        build_reward(replace(SPEC, init_from=str(tmp_path / "clip")), build_tower())
+    model.save_pretrained(tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    del config["text"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="knows a list of backgrounds alone: train it again"):
+        load_reward(tmp_path / "old")
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path):
@@ -168,9 +203,9 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
         load_reward(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "value"), [("dropout", 1.0), ("words", 1)])
+@pytest.mark.parametrize(("name", "value"), [("dropout", 1.0), ("text_encoder", "third")])
 def test_params_out_of_range_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"'{name}' .* is {value}"):
+    with pytest.raises(ValueError, match=rf"{name}'? .*is '?{value}"):
         read_section(RewardSpec, "reward", {"reward": asdict(SPEC) | {name: value}})
 
 

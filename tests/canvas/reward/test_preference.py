@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from canvas.reward.model import ProductImages, RewardModel, build_reward, predict_scores
+from canvas.reward.model import ProductImages, RewardModel, predict_scores
 from canvas.reward.preference import TextImageReward, fetch_reward
 from tests.canvas.public_models import SIDE, write_clip, write_dinov2, write_siglip
-from tests.canvas.reward.test_model import SPEC, build_images
+from tests.canvas.reward.test_model import build_images, build_tiny_reward
 
 PROMPTS = ["a mug, in the forest", "a lamp, on the beach", "a mug, in the forest"]
 
@@ -98,8 +98,7 @@ def test_saved_again_it_is_the_same(folders: dict[str, Path], tmp_path: Path) ->
 
 
 def test_our_own_model_scores_as_ever(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    build_reward(SPEC).save_pretrained(tmp_path / "reward")
+    build_tiny_reward().save_pretrained(tmp_path / "reward")
     reward = fetch_reward(tmp_path / "reward")
     assert isinstance(reward, RewardModel)
     images, originals, masks = build_images(3)

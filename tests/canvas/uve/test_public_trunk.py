@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 
-from canvas.uve.model import UveModel, build_uve, compute_embeddings, load_uve, pack_codes
+from canvas.hub import read_sources
+from canvas.uve.model import UveModel, build_uve, compute_embeddings, load_uve, pack_codes, record_uve_source
 from canvas.uve.spec import UveSpec
 from tests.canvas.public_models import MEAN, SIDE, STD, write_clip, write_dinov2, write_siglip, write_timm
 
@@ -167,3 +168,22 @@ def test_weights_in_a_package_are_an_embedding_as_they_are() -> None:
     assert isinstance(model, UveModel)
     assert model.width == 2 * (128 + 256)
     assert [name for name, _ in model.named_parameters() if "projection" in name] == []
+
+
+def test_weights_that_timm_downloads_name_their_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is downloaded here: the cache is laid out as huggingface_hub does."""
+    cached = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
+    commit = "c" * 40
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "model.safetensors").write_bytes(b"weights")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    values: dict[str, Any] = {"trunk_args": {}, "image_size": 64, "embed_dim": 16, "init_from": "timm"}
+    record_uve_source(UveSpec(trunk="resnet10t", **values), tmp_path)
+    source = {"repository": "timm/resnet10t.c3_in1k", "commit": commit, "licence": "apache-2.0"}
+    assert read_sources(tmp_path) == {"": source}
+    for trunk, init_from in (("open_nsfw", "timm"), ("resnet10t", None)):  # a package's weights, and random ones
+        (tmp_path / trunk).mkdir()
+        record_uve_source(UveSpec(trunk=trunk, **values | {"init_from": init_from}), tmp_path / trunk)
+        assert read_sources(tmp_path / trunk) == {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.masks import encode_mask
 from canvas.pins.products import ProductPin
-from canvas.reward.model import RewardModel, build_reward
+from canvas.reward.preference import Reward, fetch_reward
 from canvas.segmenter.model import Segmenter, build_segmenter
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 from evaluation.generator.instruments import measure_reward_accuracy, measure_segmenter_quality
-from tests.canvas.reward.test_model import SPEC
+from tests.canvas.public_models import write_clip
+from tests.canvas.reward.test_model import build_tiny_reward
 
 EDGES = EdgeSpec(radius=0, epsilon=0.001)
 
@@ -36,13 +38,12 @@ def write_truth(folder: Path, pins: list[ProductPin]) -> Path:
     return folder
 
 
-def measure(reward: RewardModel, pins: list[ProductPin]) -> dict[str, float]:
+def measure(reward: Reward, pins: list[ProductPin]) -> dict[str, float]:
     return measure_reward_accuracy(reward, pins, side=32, each=2, seed=0, batch_size=16)
 
 
 def test_a_reward_that_says_the_same_of_all_is_right_half_the_time() -> None:
-    torch.manual_seed(0)
-    reward = build_reward(SPEC).eval()
+    reward = build_tiny_reward()
     torch.nn.init.zeros_(reward.answers[-1].weight)
     metrics = measure(reward, build_pins())
     assert metrics["pairs"] == 40  # two of each of 20 kinds
@@ -51,14 +52,35 @@ def test_a_reward_that_says_the_same_of_all_is_right_half_the_time() -> None:
 
 
 def test_the_opposite_reward_is_right_where_the_first_was_wrong() -> None:
-    torch.manual_seed(0)
-    reward, pins = build_reward(SPEC).eval(), build_pins()
+    reward, pins = build_tiny_reward(), build_pins()
     metrics = measure(reward, pins)
     assert metrics == measure(reward, pins)
     torch.nn.init.zeros_(reward.answers[-1].bias)
     with torch.no_grad():
         reward.answers[-1].weight.neg_()
     assert measure(reward, pins)["overall_accuracy"] == pytest.approx(1 - metrics["overall_accuracy"])
+
+
+def place_pins(pins: list[ProductPin]) -> list[ProductPin]:
+    """Two in a forest, two in the city."""
+    places = ("in the forest", "in the city")
+    return [replace(pin, background=places[number % 2]) for number, pin in enumerate(pins)]
+
+
+def test_any_reward_is_asked_for_the_background_that_is_shown(tmp_path: Path) -> None:
+    pins = place_pins(build_pins())
+    metrics = measure(build_tiny_reward(), pins)
+    assert metrics["pairs"] == 40
+    assert 0 <= metrics["prompt_accuracy_low"] <= metrics["prompt_accuracy"] <= metrics["prompt_accuracy_high"] <= 1
+    write_clip(tmp_path / "clip")
+    reward = fetch_reward(tmp_path / "clip")
+    metrics = measure(reward, pins)
+    assert (metrics["pairs"], metrics["overall_accuracy"]) == (4, metrics["prompt_accuracy"])
+    swapped = [replace(pin, background=pins[number - 1].background) for number, pin in enumerate(pins)]
+    assert measure(reward, swapped)["overall_accuracy"] == pytest.approx(1 - metrics["overall_accuracy"])
+    torch.nn.init.zeros_(reward.network.visual_projection.weight)
+    assert measure(reward, pins)["overall_accuracy"] == 0.5
+    assert measure(reward, build_pins()) == {"pairs": 0}
 
 
 def build_tiny_segmenter(bias: float) -> Segmenter:

@@ -13,6 +13,7 @@ from canvas.segmenter.spec import EdgeSpec, UNetSpec
 from evaluation.judges.references import compute_files_digest, load_reference_segmenter, load_reference_text_image
 from evaluation.judges.spec import ReferenceSegmenterSpec, ReferenceSpec
 from tests.canvas.inference.test_public_parts import build_tokenizer
+from tests.canvas.reward.test_model import build_tiny_reward
 
 PROMPTS = ["red mug, in a forest", "red mug, in a lobby", "blue lamp"]
 
@@ -64,8 +65,10 @@ def test_agreement_is_the_models_own_cosine(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "clip")
     spec = ReferenceSpec(repository=str(folder), digest=compute_files_digest(folder))
     random = np.random.default_rng(0)
-    images = [Image.fromarray(random.integers(0, 255, (40, 32 + 4 * n, 3), dtype=np.uint8)) for n in range(3)]
-    whole, parts = (load_reference_text_image(spec).compute_agreement(images, PROMPTS, size) for size in (8, 2))
+    pixels = random.integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
+    batch, images = torch.from_numpy(pixels).permute(0, 3, 1, 2), [Image.fromarray(image) for image in pixels]
+    reference = load_reference_text_image(spec)
+    whole, parts = (reference.compute_agreement(batch, PROMPTS, batch_size=size).tolist() for size in (8, 2))
     assert parts == pytest.approx(whole, abs=1e-5)
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
     with torch.no_grad():
@@ -77,3 +80,10 @@ def test_agreement_is_the_models_own_cosine(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a directory nor a hub id"):
         load_reference_text_image(ReferenceSpec(repository="./nowhere", digest=""))
+
+
+def test_a_reward_of_the_challengers_kind_is_no_reference(tmp_path: Path) -> None:
+    build_tiny_reward().save_pretrained(tmp_path / "reward")
+    spec = ReferenceSpec(repository=str(tmp_path / "reward"), digest=compute_files_digest(tmp_path / "reward"))
+    with pytest.raises(ValueError, match="which train_reward wrote: name a CLIP or SigLIP"):
+        load_reference_text_image(spec)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from evaluation.measures.rewards import (
     ScoredComparisons,
     compute_accuracies,
     compute_accuracy,
+    compute_alone_accuracies,
+    compute_background_metrics,
     compute_calibration_errors,
     fit_calibrations,
 )
@@ -63,3 +67,29 @@ def test_calibration_lowers_the_error_of_a_model_that_is_too_sure():
     errors = compute_calibration_errors(rows, (chances, chances), QUESTIONS)
     for question in QUESTIONS:
         assert errors[f"{question}_ece"] < 0.02 < 0.2 < errors[f"{question}_ece_raw"]
+
+
+def test_a_background_is_told_by_the_prompts_part_of_the_logit():
+    """Whatever the overall score says: the last column is it plus the agreement of image and prompt."""
+    overall = np.array([5.0, -5, 0, 0])
+    agreement = np.array([1.0, 1, -1, -1])  # of the first image; the second's is 0
+    first = np.stack([*np.zeros((3, 4)), overall, overall + agreement], axis=1)
+    preferred = np.full((4, 5), NAN)
+    preferred[:, 4] = [1, 0, 0, 0]
+    unknown = np.full((4, 5), NAN)
+    scored = ScoredComparisons(
+        ["a", "a", "b", "b"], [frozenset({"scene"})] * 4, first, np.zeros((4, 5)), preferred, unknown, unknown
+    )
+    prompts = ["in a forest", "in a forest", "in a lobby", "on the moon"]
+    found = compute_background_metrics(scored, prompts, ["on the moon"])
+    assert found["known"]["accuracy"] == pytest.approx((0.5 + 1) / 2)
+    assert (found["known"]["pairs"], found["unseen"]["pairs"]) == (3, 1)
+    assert found["unseen"]["accuracy"] == 1.0
+    assert compute_background_metrics(scored, prompts, []).keys() == {"known"}
+
+
+def test_images_that_people_judged_alone_are_scored_in_twos() -> None:
+    scored = judged()
+    assert compute_alone_accuracies(scored, QUESTIONS) == {"defects_alone_accuracy": 0.75, "defects_alone": 3}
+    same = replace(scored, first_good=np.ones((5, 2)))
+    assert compute_alone_accuracies(same, QUESTIONS) == {}

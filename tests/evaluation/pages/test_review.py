@@ -13,7 +13,7 @@ from PIL import Image
 from evaluation.generator.comparison import Delta, Side
 from evaluation.metrics import CANDIDATE_MEASURES
 from evaluation.pages.review import ModelOrigin, ReviewPage, render_review_page
-from evaluation.ratings.summary import RatingSummary, RewardAgreement
+from evaluation.ratings.summary import QuestionSummary, RatingSummary, RewardAgreement
 from evaluation.statistics.intervals import Interval
 
 
@@ -78,6 +78,17 @@ def review() -> ReviewPage:
             consistency=0.83,
             set_aside={"failed 2 of 3 attention checks": 40},
             strengths={"challenger": Interval(-0.2, -0.4, 0.0), "champion": Interval(0.2, 0.0, 0.4)},
+            questions=[
+                QuestionSummary(
+                    question="defects",
+                    wins=None,
+                    challenger=Interval(0.84, 0.7, 0.9),
+                    opponent=Interval(0.5, 0.4, 0.6),
+                    alpha=None,
+                    reward_in_pairs=None,
+                    reward_alone=Interval(0.75, 0.6, 0.9),
+                )
+            ],
         ),
         champion_version="3",
         champion=champion,
@@ -132,6 +143,15 @@ def test_the_reward_model_stands_beside_the_raters() -> None:
     assert "The reward model prefers" not in render_review_page(replace(found, human=unknown))
 
 
+def test_what_people_say_is_listed_question_by_question() -> None:
+    html = render_review_page(review())
+    table = html[html.index("Question by question") : html.index("Alone: the mean of what people say")]
+    assert "<td>defects</td>" in table
+    assert table.index("0.84 [0.70, 0.90]") < table.index("0.50 [0.40, 0.60]") < table.index("0.75 [0.60, 0.90]")
+    nobody = replace(review(), human=replace(review().human, questions=[]))
+    assert "Question by question" not in render_review_page(nobody)
+
+
 def test_only_what_changed_is_listed() -> None:
     html = render_review_page(review())
     changed = html[html.index("What changed") : html.index("Where it comes from")]
@@ -159,6 +179,7 @@ def test_before_there_is_a_champion_and_before_anybody_rated() -> None:
             consistency=None,
             set_aside={},
             strengths={},
+            questions=[],
         ),
     )
     html = render_review_page(first)

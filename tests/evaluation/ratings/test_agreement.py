@@ -8,7 +8,9 @@ import pytest
 
 from evaluation.ratings.agreement import (
     WinRate,
+    compute_alone_agreement,
     compute_consistency,
+    compute_mean_answer,
     compute_win_rate,
     fit_strengths,
     krippendorff_alpha,
@@ -104,6 +106,47 @@ def test_ratings_of_other_models_are_no_ratings_of_these() -> None:
     assert compute_win_rate([], "new", "old", raters_per_pair=1) is None
     found = win_rate([row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)], against=None)
     assert (interval(found).mean, found.pairs) == (1.0, 2)
+
+
+def alone(image: int, rater: str, value: float, model: str | None = "new", **changed: Any) -> dict[str, Any]:
+    """What somebody said of an image that stood alone."""
+    said = {"kind": "absolute", "question": "defects", "value": value, "first": f"{model}-{image}"}
+    return row(0, rater, 0.0) | said | {"second": None, "first_model": model, "second_model": None} | changed
+
+
+def test_images_alone_are_no_pairs_with_what_no_model_made() -> None:
+    said = [alone(image, "a", 1.0, question="preference") for image in range(4)]
+    assert compute_win_rate(said, "new", None, raters_per_pair=1) is None
+
+
+def test_pairs_may_be_asked_about_anything() -> None:
+    said = [row(pair, "a", 1.0, question="fidelity") for pair in range(4) if pair % 2 == 0]
+    found = compute_win_rate([*wins(0.2), *said], "new", "old", raters_per_pair=1, question="fidelity")
+    assert found is not None
+    assert (interval(found).mean, found.pairs) == (1.0, 2)
+
+
+def test_an_image_alone_counts_by_the_mean_of_its_raters() -> None:
+    said = [alone(0, "a", 1.0), alone(0, "b", 0.0), alone(1, "a", 1.0), alone(2, "a", 0.0, "old")]
+    again = alone(0, "a", 0.0, item_id="later")  # of one rater the first answer counts
+    found = compute_mean_answer([*said, again], "defects", "new")
+    assert found is not None
+    assert found.mean == pytest.approx((0.5 + 1) / 2)
+    others = [compute_mean_answer(said, "defects", model) for model in ("old", None)]
+    assert others[0] is not None
+    assert (others[0].mean, others[1]) == (0.0, None)
+    assert compute_mean_answer(said, "aesthetics", "new") is None
+    assert compute_mean_answer([alone(0, "a", 1.0, set_aside="failed")], "defects", "new") is None
+
+
+def test_a_score_agrees_with_images_alone_where_the_better_one_has_more() -> None:
+    said = [alone(image, "a", value) for image, value in enumerate((1.0, 1.0, 0.0))]
+    for scores, share in (((0.9, 0.8, 0.1), 1.0), ((0.1, 0.2, 0.9), 0.0), ((0.5, 0.5, 0.5), 0.5)):
+        found = compute_alone_agreement(said, "defects", {f"new-{place}": value for place, value in enumerate(scores)})
+        assert found is not None
+        assert found.mean == share
+    assert compute_alone_agreement(said, "defects", {"new-0": 0.9, "new-1": 0.1, "new-2": float("nan")}) is None
+    assert compute_alone_agreement(said, "fidelity", {"new-0": 0.9, "new-2": 0.1}) is None
 
 
 def test_agreement_is_one_zero_and_below() -> None:

@@ -8,8 +8,12 @@ import pytest
 from PIL import Image
 
 from canvas.pins.images import encode_png
+from canvas.pins.tables import QUESTIONS
+from components.sample_candidates import sample_candidates
 from evaluation.ratings.judgments import RatingRules
 from evaluation.ratings.packets import PacketSpec, RatingItem, build_items, draw_sheet, list_questions, write_packet
+from lifecycle.declare.params import load_sections, read_stage_params
+from tests.components.mugs import ROOT
 
 RULES = RatingRules(min_checks=0, max_failed_checks=0.2, max_contradictions=0.5)
 
@@ -91,6 +95,14 @@ def test_pictures_alone_are_of_both_models_and_have_their_own_questions(tmp_path
         ("absolute", "defects"),
     ]
     assert len(list_questions(spec())) == 1
+
+
+def test_the_demo_asks_people_every_question() -> None:
+    packet = read_stage_params(sample_candidates, load_sections("demo", ROOT))["sample_candidates"].packet
+    asked = [(question["kind"], question["name"]) for question in list_questions(packet)]
+    assert asked[0] == ("pairwise", "preference")
+    assert {name for _, name in asked} == set(QUESTIONS)
+    assert packet.singles > 0
 
 
 def test_a_smaller_picture_does_not_give_the_champion_away() -> None:

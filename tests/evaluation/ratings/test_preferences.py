@@ -74,6 +74,21 @@ def test_a_picture_alone_is_kept_as_such(tmp_path: Path) -> None:
     assert (found["first"], found["second"], found["second_image"], found["aesthetics"]) == ("new-0", None, None, 0.75)
 
 
+def test_every_question_about_a_picture_alone_is_kept(tmp_path: Path) -> None:
+    alone = {"kind": "absolute", "second": None, "second_model": None}
+    answers = {"defects": (1.0, 0.0), "fidelity": (1.0, 1.0), "aesthetics": (0.25, 0.75)}
+    said = [
+        row(0, rater, value, question=question, **alone)
+        for question, values in answers.items()
+        for rater, value in zip("ab", values, strict=True)
+    ]
+    (found,) = learnable(tmp_path / "tables", said)
+    assert {question: found[question] for question in tables.QUESTIONS} == {
+        "defects": 0.5, "fidelity": 1.0, "aesthetics": 0.5, "preference": None,
+    }  # fmt: skip
+    assert found["judgments"] == 6
+
+
 @pytest.mark.parametrize("changed", [{"set_aside": "failed"}, {"attention": True}, {"source": "synthetic"}])
 def test_what_does_not_count_is_not_learnt(tmp_path: Path, changed: dict[str, Any]) -> None:
     assert learnable(tmp_path / "tables", [row(0, "a", 1.0, **changed)]) == []

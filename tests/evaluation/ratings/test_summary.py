@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from canvas.pins.tables import EVALUATION, JUDGMENTS, read, write
-from evaluation.ratings.summary import RewardAgreement, compute_reward_agreement
-from tests.evaluation.ratings.test_agreement import row
+from evaluation.ratings.summary import RewardAgreement, compute_reward_agreement, summarize_ratings
+from tests.evaluation.ratings.test_agreement import alone, row
 
 ITEMS = 6
 
@@ -103,3 +103,34 @@ def test_a_picture_without_a_score_is_left_out(tmp_path: Path) -> None:
     said = [row(pair, "a", 1.0) for pair in range(ITEMS)]
     assert asked(tmp_path / "null", evaluation(tmp_path / "scored", 0.9, None), said).reward is None
     assert asked(tmp_path / "nan", evaluation(tmp_path / "spoilt", 0.9, float("nan")), said).reward is None
+
+
+def test_every_question_that_people_answered_is_summarized() -> None:
+    """The new model's images have fewer defects and are less nice; its reward model knows the first alone."""
+    scores = [
+        dict.fromkeys(EVALUATION.names)
+        | {"candidate_id": f"{model}-{item}", "item_id": f"e{item}", "reward_overall": overall}
+        | {"reward_defects": 0.9 - item / 10, "reward_aesthetics": None}
+        for item in range(ITEMS)
+        for model, overall in (("new", 0.9), ("old", 0.2))
+    ]
+    said = [row(pair, "a", 1.0) for pair in range(ITEMS)]
+    for item in range(ITEMS):
+        said += [alone(item, "a", float(item < 4)), alone(item, "a", float(item < 2), "old")]
+        said += [alone(item, "a", 0.25, question="aesthetics"), alone(item, "a", 1.0, "old", question="aesthetics")]
+    summary = summarize_ratings(scores, said, "new", "old", raters_per_pair=1)
+    assert [asked.question for asked in summary.questions] == ["defects", "aesthetics", "preference"]
+    defects, aesthetics, preference = summary.questions
+    for found, mean in (
+        (defects.challenger, 4 / 6),
+        (defects.opponent, 2 / 6),
+        (defects.reward_alone, 1.0),
+        (aesthetics.challenger, 0.25),
+        (aesthetics.opponent, 1.0),
+        (preference.wins, 1.0),
+        (preference.reward_in_pairs, 1.0),
+    ):
+        assert found is not None
+        assert found.mean == pytest.approx(mean)
+    assert (defects.wins, defects.reward_in_pairs, aesthetics.reward_alone, preference.challenger) == (None,) * 4
+    assert summarize_ratings(scores, said[:ITEMS], "new", "old", raters_per_pair=1).questions == [preference]
