@@ -182,8 +182,8 @@ class Ratings(kinds.PinnedRatings, path="ratings"):
 
 
 class RewardModel(Model, path="models/reward", registered="canvas-reward"):
-    """Judge of images of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model). Or a public
-    text-image model as it is (canvas.reward.preference)."""
+    """Judge of images of products: defects, fidelity, aesthetics, overall; calibrated (canvas.reward.model). Or a
+    public text-image model as it is (canvas.reward.preference)."""
 
 
 class SyntheticJudgments(Dataset, path="artifacts/judgments_synthetic"):

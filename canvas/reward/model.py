@@ -49,7 +49,7 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Build it with `build_reward`, load it with `load_reward`, call it with `predict_scores`. With `photo_layers` it also
     sees the image by canvas.features.photographs, and tells backgrounds by them alone: a projection of them is compared
-    with the embedding that a frozen text tower of the config `text` makes of the background's words. `rated`: people
+    with the embedding that the frozen text tower of `text_config` makes of the background's words. `rated`: people
     taught it which image they would take. Logits at the `knots` (Q, KNOTS) have the `chances`, which are fitted on
     held-out images (`set_calibration`) and start as the sigmoid.
     """
@@ -66,7 +66,7 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: int,
         hidden: int,
         dropout: float,
-        text: dict[str, Any],
+        text_config: dict[str, Any],
         photo_layers: tuple[int, ...] = (),
         rated: bool = False,
     ) -> None:
@@ -87,8 +87,8 @@ class RewardModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.answers = nn.Sequential(
             nn.Linear(pooled + photo_width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(HEADS) - 1)
         )
-        self.text = TextTower(**text).requires_grad_(False)
-        self.scene = nn.Linear(photo_width or pooled, text["embed_dim"])
+        self.text = TextTower(**text_config).requires_grad_(False)
+        self.scene = nn.Linear(photo_width or pooled, text_config["embed_dim"])
         self.agreement = nn.Parameter(torch.tensor([10.0, -3.0]))
         knots = torch.linspace(-8, 8, KNOTS).repeat(len(HEADS), 1)
         self.register_buffer("knots", knots)
@@ -186,7 +186,7 @@ def build_reward(spec: RewardSpec, tower: TextTower) -> RewardModel:
     if spec.init_from is not None:
         _check_form(spec.init_from)
         return load_initial_model(RewardModel, spec.init_from, config, "reward")
-    model = RewardModel(**config, text=get_tower_config(tower))
+    model = RewardModel(**config, text_config=get_tower_config(tower))
     model.text.load_state_dict(tower.state_dict())
     if model.photo is not None:
         model.photo.load_state_dict(load_photo_features(spec.photo_layers).state_dict())
@@ -212,7 +212,7 @@ def _check_form(path: str | Path) -> None:
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("_class_name") != RewardModel.__name__:
         raise ValueError(f"{path} holds no model of train_reward: it cannot be trained, set train_reward.train to null")
-    if "text" not in config:
+    if "text_config" not in config:
         raise ValueError(f"{path} holds a reward model that knows a list of backgrounds alone: train it again")
 
 

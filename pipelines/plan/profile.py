@@ -141,7 +141,7 @@ def build_models(profile: Profile) -> Models:
             vae=autoencoder,
             decoder=ConditionalDecoder.from_vae(autoencoder, profile.decoder),
             clips=clips,
-            reward=RewardModel(**reward, text=get_tower_config(tower)),
+            reward=RewardModel(**reward, text_config=get_tower_config(tower)),
         )
 
 
