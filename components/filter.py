@@ -9,6 +9,7 @@ from canvas.filters.quality import QualityLimits
 from canvas.filters.relevance import TextLimits
 from canvas.filters.text_overlay import OverlayLimits
 from canvas.pins.engine import Engine
+from canvas.ranges import Count, Share
 from components.artifacts import Kept, Pins, Truth, ValidationMetrics
 from lifecycle.declare.stage import Input, Metrics, Output, Plot, Report, StepLog, stage
 
@@ -19,8 +20,8 @@ class FilterParams:
     text: TextLimits
     duplicates: DuplicateLimits
     overlay: OverlayLimits
-    max_nsfw: float  # probability
-    sheet_each: int  # pins shown on the contact sheet of a reason
+    max_nsfw: Share  # probability
+    sheet_each: Count  # pins shown on the contact sheet of a reason
 
 
 class FilterFunnel(Plot):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from canvas.pins import tables
-from canvas.pins.engine import Engine, start_engine
+from canvas.pins.engine import Engine
+from canvas.pins.fallbacks import Notes
+from canvas.ranges import Natural
 from canvas.sources.manifest import ManifestSpec
 from canvas.sources.showroom.spec import ShowroomSpec
 from components.artifacts import Pins, Quarantine, RawData, Truth
@@ -20,13 +23,21 @@ class IngestParams:
     """Params section `ingest`; the source that is not chosen may be null."""
 
     source: Literal["showroom", "manifest"]  # of the pins: rendered products, or a catalogue of your own
-    seed: int  # of what the showroom draws
+    seed: Natural  # of what the showroom draws
     showroom: ShowroomSpec | None  # null with source manifest
     manifest: ManifestSpec | None  # null with source showroom
 
     def __post_init__(self) -> None:
         if getattr(self, self.source) is None:
             raise ValueError(f"ingest.source is {self.source} but ingest.{self.source} is null: describe it there")
+
+    def fingerprint_outside(self, root: Path) -> Mapping[str, str]:
+        """Ask for the list of a manifest that lies elsewhere than in the project's data (ReadsOutside)."""
+        if self.source == "showroom" or self.manifest is None:
+            return {}
+        from canvas.sources.manifest import fingerprint_manifest
+
+        return fingerprint_manifest(self.manifest, root / RawData.path)
 
 
 @stage(machine="cpu")
@@ -44,7 +55,6 @@ def ingest(
 
     The sheet shows pins of every kind, then the planted defects.
     """
-    from canvas.pins.fallbacks import Notes
     from canvas.pins.images import encode_png
     from canvas.sources.manifest import ingest_manifest
     from canvas.sources.showroom.render import write_showroom
@@ -58,7 +68,6 @@ def ingest(
         tables.write(quarantine.path, [], tables.QUARANTINE)
     else:
         assert ingest.manifest is not None
-        start_engine(engine)
         notes = Notes()
         quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path, notes)
         tables.write(truth.path, [], tables.TRUTH)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from canvas.pins.frames import FrameSpec
-from canvas.ranges import Count
+from canvas.ranges import Count, Natural
 from components.artifacts import Kept, Pins, SceneJudges, Truth
 from lifecycle.declare.stage import Input, Metrics, Output, stage
 
@@ -15,7 +15,7 @@ from lifecycle.declare.stage import Input, Metrics, Output, stage
 class TrainJudgesParams:
     pins: Count  # of the train split, half of them without their product
     checked: Count  # held-out ones for their accuracy
-    seed: int  # of the blur
+    seed: Natural  # of the blur
 
 
 @stage(machine="cpu")

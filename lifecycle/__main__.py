@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     command: commands.Command = options.pop("command")
     try:
         command(**options)
-    except ValueError as error:
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
         print(strip_controls(str(error)), file=sys.stderr)
         return 1
     return 0

@@ -1,16 +1,19 @@
-"""`python -m pipelines graph | code | effort | local | submit`."""
+"""`python -m pipelines graph | code | outside | effort | local | submit`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.privacy import disable_telemetry
 from pipelines.emit_dvc import write_code_lists
+from pipelines.outside import write_fingerprints
 from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, set_effort, write_graph
 
 
@@ -19,7 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _build_parser().parse_args(arguments)
     disable_telemetry()
     try:
-        return int(options.command(options, Path.cwd()))
+        status = int(options.command(options, Path.cwd()))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, RuntimeError) as error:
         print(f"pipelines {options.name}: {error}", file=sys.stderr)
         return 1
@@ -42,6 +50,13 @@ def graph(options: argparse.Namespace, root: Path) -> int:
 def code(options: argparse.Namespace, root: Path) -> int:
     """Write what code each stage runs, by which DVC knows the stale ones."""
     write_code_lists(root)
+    return 0
+
+
+def outside(options: argparse.Namespace, root: Path) -> int:
+    """Ask whether what stages read outside the project has changed, and write the answer for DVC."""
+    for line in write_fingerprints(root, load_project_stages(), load_sections(root=root)):
+        print(line)
     return 0
 
 
@@ -94,6 +109,7 @@ def _build_parser() -> argparse.ArgumentParser:
     graph_command = add(graph, "write dvc.yaml, pipelines/compiled/ and docs/params.md")
     graph_command.add_argument("--check", action="store_true", help="change nothing; exit 1 and name drifted files")
     add(code, "write artifacts/code/: the files that the code of each stage runs")
+    add(outside, "write artifacts/outside/: what tells content outside the project from another")
     effort_command = add(effort, "scale the steps of every training in params.yaml")
     effort_command.add_argument("times", type=float, help="1: as each section says; 0.5: half as many steps")
     local_command = add(local, "run a compiled pipeline on this machine")

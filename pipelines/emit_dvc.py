@@ -13,6 +13,7 @@ import yaml
 from lifecycle.declare.closure import PACKAGES, list_code
 from lifecycle.declare.graph import list_stage_names
 from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
+from pipelines.outside import OUTSIDE, reads_outside
 
 CODE = "artifacts/code"  # files named after stages: what code each runs (`write_code_lists`)
 
@@ -26,7 +27,10 @@ def format_dvc_yaml(stages: Iterable[Stage[Any]], root: Path) -> str:
     `dvc exp run --temp` makes (which hold no .venv) run the same file; make puts .venv/bin first.
     """
     stages = tuple(stages)
-    entries = {"code": build_code_stage(root)} | {stage.name: build_dvc_stage(stage) for stage in stages}
+    entries = {"code": build_code_stage(root)}
+    if any(map(reads_outside, stages)):
+        entries["outside"] = build_outside_stage()
+    entries |= {stage.name: build_dvc_stage(stage) for stage in stages}
     document: dict[str, Any] = {"stages": entries}
     if plots := [plot for stage in stages for plot in list_dvc_plots(stage)]:
         document["plots"] = plots
@@ -40,6 +44,16 @@ def build_code_stage(root: Path) -> dict[str, Any]:
         "desc": "List the files that the code of each stage runs, so that a change makes no other stage run again.",
         "deps": [package for package in PACKAGES if (root / package).is_dir()],
         "outs": [CODE],
+    }
+
+
+def build_outside_stage() -> dict[str, Any]:
+    """Return the stage that asks, each time, whether what others read outside the project has changed."""
+    return {
+        "cmd": "python -m pipelines outside",
+        "desc": "Ask whether what stages read outside the project has changed; those that read it follow.",
+        "always_changed": True,
+        "outs": [{OUTSIDE: {"persist": True}}],
     }
 
 
@@ -70,7 +84,7 @@ def build_dvc_stage(stage: Stage[Any]) -> dict[str, Any]:
     entry = {
         "cmd": f"python -m lifecycle run {stage.name}",
         "desc": stage.summary,
-        "deps": [*inputs, f"{CODE}/{stage.name}"],
+        "deps": [*inputs, f"{CODE}/{stage.name}", *([f"{OUTSIDE}/{stage.name}"] if reads_outside(stage) else [])],
         "frozen": frozen,
         "params": sorted(stage.params),
         "outs": [path for path, is_headline in kinds.items() if not is_headline],

@@ -25,24 +25,37 @@ KINDS = ((Dataset, "Dataset"), (Model, "Model"), (Metrics, "Metrics"), (Report, 
 """Kind of artifact -> Kubeflow's class. The dashboard shows Metrics and HTML (by type, whatever the file's name)."""
 
 
+NO_KEYS: Mapping[str, str] = {}
+
+
 def compile_pipelines(
-    stages: Sequence[Stage[Any]], cluster: Cluster, tag: str | None = None, skipped: Container[str] = ()
+    stages: Sequence[Stage[Any]],
+    cluster: Cluster,
+    tag: str | None = None,
+    skipped: Container[str] = (),
+    cache_keys: Mapping[str, str] = NO_KEYS,
 ) -> dict[Pipeline, str]:
     """Return name -> compiled YAML of each pipeline that has stages; the same stages give the same bytes.
 
     With `tag` the image is `<cluster.image>:<tag>`; without it, as in the committed files, `<cluster.image>`. Stages
-    whose names are in `skipped` take no accelerator.
+    whose names are in `skipped` take no accelerator. `cache_keys`: stage -> by what its task is found in the cache,
+    instead of its params and inputs.
     """
     image = f"{cluster.image}:{tag}" if tag else cluster.image
     return {
-        name: _compile(build_pipeline(name, stages, cluster, image, skipped))
+        name: _compile(build_pipeline(name, stages, cluster, image, skipped, cache_keys))
         for name in get_args(Pipeline)
         if any(stage.pipeline == name for stage in stages)
     }
 
 
 def build_pipeline(
-    name: Pipeline, stages: Sequence[Stage[Any]], cluster: Cluster, image: str, skipped: Container[str] = ()
+    name: Pipeline,
+    stages: Sequence[Stage[Any]],
+    cluster: Cluster,
+    image: str,
+    skipped: Container[str] = (),
+    cache_keys: Mapping[str, str] = NO_KEYS,
 ) -> Any:
     """Return the `dsl.pipeline` of pipeline `name`, of all stages in order; those `skipped` run on a "cpu" machine.
 
@@ -78,6 +91,8 @@ def build_pipeline(
             tasks[stage.name].set_display_name(stage.name)
             if stage.registry:  # what it does in the registry is no output: it must be done each time
                 tasks[stage.name].set_caching_options(False)
+            elif stage.name in cache_keys:
+                tasks[stage.name].set_caching_options(True, cache_keys[stage.name])
             place_task(tasks[stage.name], "cpu" if stage.name in skipped else stage.machine, cluster)
 
     names = [*sorted(sections), *sorted(outside)]

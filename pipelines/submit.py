@@ -18,6 +18,7 @@ from lifecycle.declare.stage import Artifact, Pipeline, Stage
 from lifecycle.workspace.digest import read_pin
 from pipelines.cluster import Cluster, read_cluster
 from pipelines.emit_kfp import build_arguments, compile_pipelines, list_imports
+from pipelines.outside import compute_cache_keys
 from pipelines.project import CLUSTER, build_graph_files, find_drift, load_checked_sections
 
 EXPERIMENT = "canvas"
@@ -64,11 +65,13 @@ def prepare_submission(
     cluster = read_cluster(root / CLUSTER)
     sections = load_checked_sections(root, profile, stages)
     skipped = {stage.name for stage in stages if is_skipped(stage, sections)}
-    packages = compile_pipelines(stages, cluster, tag=sha, skipped=skipped)
-    if pipeline not in packages:
-        raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(packages)}")
     own = [stage for stage in stages if stage.pipeline == pipeline]
+    if not own:
+        names = dict.fromkeys(stage.pipeline for stage in stages)
+        raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(names)}")
     outside = {name: _find_uri(root, artifact, cluster, uris) for name, artifact in list_imports(own).items()}
+    keys = compute_cache_keys(root, own, sections, outside, sha)
+    packages = compile_pipelines(stages, cluster, tag=sha, skipped=skipped, cache_keys=keys)
     return Submission(
         package=packages[pipeline],
         arguments=build_arguments(own, sections, outside),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
 
 from canvas.ranges import Count, NetworkSide, PartialShare
 from canvas.train.spec import TrainableParams
@@ -13,10 +16,10 @@ class DecoderSpec:
     """The demo's captioner: what it sees, and its trained decoder, a transformer."""
 
     image_size: NetworkSide  # side in pixels of the square that images are resized to
-    vocabulary: int  # tokens of the tokenizer, at most; 300 or more
-    width: int  # of the hidden states, a multiple of heads
-    layers: int  # transformer blocks
-    heads: int  # attention heads of a block
+    vocabulary: Annotated[int, Ge(300)]  # tokens of the tokenizer, at most; 300 or more
+    width: Count  # of the hidden states, a multiple of heads
+    layers: Count  # transformer blocks
+    heads: Count  # attention heads of a block
     dropout: PartialShare  # of the activations is dropped in training
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -249,9 +250,17 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return ids.to(self.device)
 
     def get_overflow(self, text: str) -> str:
-        """Return the end of `text` that does not fit, or ""."""
+        """Return the end of `text` that does not fit, as it was written, from a whole word on; or ""."""
         room = self.config["context_length"] - 2  # start and end
-        return str(self.tokenizer.decode(self.tokenizer.encode(text)[room:])).strip()
+        if len(self.tokenizer.encode(text)) <= room:
+            return ""
+        last = text
+        for word in re.finditer(r"\S+", text):
+            last = text[word.start() :].strip()
+            room -= len(self.tokenizer.encode(word.group()))
+            if room < 0:
+                break
+        return last
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""

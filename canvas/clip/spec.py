@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 
 from canvas.pins.frames import CropSpec
-from canvas.ranges import Count, PartialShare
+from canvas.ranges import Count, PartialShare, Positive
 from canvas.train.spec import TrainableParams
 
 
@@ -17,19 +17,19 @@ from canvas.train.spec import TrainableParams
 class ClipSpec:
     """Sizes of one text-image encoder, in open_clip's terms."""
 
-    embed_dim: int  # of the embeddings that images and texts share
+    embed_dim: Count  # of the embeddings that images and texts share
     quick_gelu: bool  # x * sigmoid(1.702 x) for GELU, as in OpenAI's towers
-    image_size: int  # side in pixels of the square images, a multiple of patch_size
-    patch_size: int  # side in pixels of the patches
-    vision_width: int  # of the image tower's hidden states, a multiple of vision_head_width
-    vision_layers: int  # blocks of the image tower
-    vision_head_width: int  # of an attention head of the image tower
-    vision_mlp_ratio: float  # width of the image tower's hidden layers, in parts of vision_width
+    image_size: Count  # side in pixels of the square images, a multiple of patch_size
+    patch_size: Count  # side in pixels of the patches
+    vision_width: Count  # of the image tower's hidden states, a multiple of vision_head_width
+    vision_layers: Count  # blocks of the image tower
+    vision_head_width: Count  # of an attention head of the image tower
+    vision_mlp_ratio: Positive  # width of the image tower's hidden layers, in parts of vision_width
     vision_patch_dropout: PartialShare  # of the patches is hidden in training
-    text_width: int  # of the text tower's hidden states, a multiple of text_heads
+    text_width: Count  # of the text tower's hidden states, a multiple of text_heads
     text_layers: Annotated[int, Ge(2)]  # blocks of the text tower; the denoiser reads the last but one
-    text_heads: int  # attention heads of a block of the text tower
-    context_length: int  # tokens of a text, at most, start and end among them
+    text_heads: Count  # attention heads of a block of the text tower
+    context_length: Annotated[int, Ge(3)]  # tokens of a text, at most, start and end among them
     pad_with_end: bool  # OpenAI's towers were trained on end-of-text as padding, OpenCLIP's on zeros
     init_from: str | None  # "NAME:TAG" of open_clip's list; a directory or hub id (OWNER/NAME@REVISION) of an open_clip
     # model, or of a text encoder of transformers, as text_encoder in a diffusers pipeline, without its image half

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import MinLen
 
 from canvas.denoiser.spec import SamplingSpec
 from canvas.ranges import Count, Natural, NonNegative
@@ -20,7 +22,8 @@ ENCODED_PIN_BYTES = 400_000
 class DecoderSpec:
     """What is added to the autoencoder's decoder."""
 
-    channels: tuple[int, ...]  # of the condition encoder, one width a resolution of the autoencoder, finest first
+    channels: Annotated[tuple[Count, ...], MinLen(1)]
+    """Of the condition encoder, one width a resolution of the autoencoder, finest first."""
     layers_per_block: Count  # residual blocks a resolution
     norm_groups: Count  # of group normalisation; each width is a multiple
     erosion: Natural  # pixels between the mask's edge and the core, which is exact

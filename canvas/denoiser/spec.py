@@ -10,11 +10,14 @@ from annotated_types import Gt, Lt, MinLen
 
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.unet.spec import UNetSpec
-from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Share
+from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Positive, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
 RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
 """Length of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
+
+Beta = Annotated[float, Gt(0), Lt(1)]
+"""Share of the variance that one timestep replaces by noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,16 +54,16 @@ class DiffusionSpec:
     """The noising process. Values of the other family of processes must be null: they would be ignored."""
 
     prediction: Literal["eps", "v", "flow"]  # flow needs time_mean, time_std and shift; eps and v the betas
-    train_timesteps: int  # the highest timestep: noise alone
+    train_timesteps: Count  # the highest timestep: noise alone
     # flow (Esser et al. 2024): sigma = sigmoid(time_mean + time_std * normal), then shifted
     time_mean: float | None  # of the normal distribution that training's timesteps come from, before the shift
-    time_std: float | None  # its standard deviation
-    shift: float | None  # > 1: more noise; for bigger latents (Esser et al. 2024, eq. 23)
+    time_std: Positive | None  # its standard deviation
+    shift: Positive | None  # > 1: more noise; for bigger latents (Esser et al. 2024, eq. 23)
     # eps, v
-    beta_start: float | None  # of the noise schedule, at the first timestep
-    beta_end: float | None  # at the last timestep
+    beta_start: Beta | None  # of the noise schedule, at the first timestep
+    beta_end: Beta | None  # at the last timestep
     zero_terminal_snr: bool | None  # whether the last timestep is pure noise (Lin et al. 2023, Algorithm 1)
-    min_snr_gamma: float | None  # limit of the loss's weights (Hang et al. 2023); null: unweighted
+    min_snr_gamma: Positive | None  # limit of the loss's weights (Hang et al. 2023); null: unweighted
 
     def __post_init__(self) -> None:
         of_flow = ("time_mean", "time_std", "shift")
@@ -153,8 +156,8 @@ class LoraSpec:
 class ImageDropout:
     """Shares of samples without their image, beyond those without a caption alone: guidance's other sides."""
 
-    image: float  # share whose image is dropped, the caption kept
-    both: float  # share whose image and caption are dropped
+    image: Share  # share whose image is dropped, the caption kept
+    both: Share  # share whose image and caption are dropped
 
     def __post_init__(self) -> None:
         if min(self.image, self.both) < 0 or self.image + self.both >= 1:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from canvas.filters.chain import Scorer
 from canvas.pins.images import composite_on_white, decode_image
+from canvas.ranges import Cosine
 
 HASH_SIDE = 12
 HASH_BITS = 2 * HASH_SIDE**2
@@ -34,7 +35,7 @@ class DuplicateLimits:
     """A pin is a near-duplicate of an earlier one that is this close in both."""
 
     max_hash_distance: Annotated[int, Ge(0), Lt(HASH_BITS // 2)]  # bits of the hash's 288 that may differ
-    min_similarity: float  # cosine of image features, -1..1
+    min_similarity: Cosine  # cosine of image features, -1..1
 
 
 def compute_perceptual_hash(image: Image.Image) -> str:

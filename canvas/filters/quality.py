@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,6 +19,7 @@ from canvas.filters.chain import Scorer
 from canvas.filters.near_duplicates import compute_perceptual_hash
 from canvas.pins import tables
 from canvas.pins.images import Pixels, composite_on_white, decode_image
+from canvas.ranges import Natural, NonNegative
 
 WORKING_SIDE = 256
 BLUR_TAPS = 5
@@ -30,13 +32,13 @@ Luma = NDArray[np.float32]
 class QualityLimits:
     """What an image must have."""
 
-    min_short_side: int  # pixels
-    max_aspect: float  # long side / short side
-    min_sharpness: float  # 1 - blur metric of Crete-Roffet (2007), 0..1
-    min_brightness: float  # mean luma, 0..1
-    max_brightness: float  # mean luma, 0..1
-    max_clipped: float  # a bright image is overexposed only when more than this is clipped: goods on white are not
-    min_entropy: float  # bits of the luma histogram, 0..8
+    min_short_side: Natural  # pixels
+    max_aspect: Annotated[float, Ge(1)]  # long side / short side
+    min_sharpness: NonNegative  # 1 - blur metric of Crete-Roffet (2007), 0..1
+    min_brightness: NonNegative  # mean luma, 0..1
+    max_brightness: NonNegative  # mean luma, 0..1
+    max_clipped: NonNegative  # a bright image is overexposed only if more than this is clipped: goods on white are not
+    min_entropy: NonNegative  # bits of the luma histogram, 0..8
 
 
 @dataclass(frozen=True, slots=True)

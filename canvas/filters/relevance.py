@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from canvas.filters.chain import Scorer
 from canvas.pins import tables
+from canvas.ranges import Cosine, Natural
 
 MAX_TOKENS = 64
 """Tokens of a text that are read: the first two or three sentences."""
@@ -26,8 +27,8 @@ Embedding = NDArray[np.float32]
 class TextLimits:
     """What a pin's texts must have."""
 
-    min_characters: int  # of title, description and alt text together, without the space around them
-    min_relevance: float  # cosine, -1..1; lower it (0.2) where pins have no alt text
+    min_characters: Natural  # of title, description and alt text together, without the space around them
+    min_relevance: Cosine  # cosine, -1..1; lower it (0.2) where pins have no alt text
 
 
 class TextLengthScorer(Scorer):

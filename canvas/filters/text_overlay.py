@@ -17,7 +17,7 @@ from PIL import Image
 from canvas.filters.chain import Scorer
 from canvas.pins import tables
 from canvas.pins.images import Pixels, composite_on_white, decode_image
-from canvas.ranges import NetworkSide
+from canvas.ranges import Natural, NetworkSide, NonNegative, Share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +25,9 @@ class OverlayLimits:
     """What counts as text laid over an image."""
 
     detector_side: NetworkSide  # pixels of the long side at which text is looked for; never enlarged
-    max_width: float  # fraction of the image's width; a wider line is an overlay
-    min_confidence: float  # of the reading, 0..1; below 0.9 the reader sees signs in shadows
-    min_letters: int  # letters and digits of a line; fewer are no text
+    max_width: NonNegative  # fraction of the image's width; a wider line is an overlay
+    min_confidence: Share  # of the reading, 0..1; below 0.9 the reader sees signs in shadows
+    min_letters: Natural  # letters and digits of a line; fewer are no text
 
 
 class TextOverlayScorer(Scorer):

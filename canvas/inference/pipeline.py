@@ -64,6 +64,9 @@ class CanvasOutput(BaseOutput):  # type: ignore[misc]
     candidates: list[int]  # number of each image's candidate
 
 
+MAX_QUOTED = 60  # characters of a prompt in a message
+
+
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
     """Generate a background round a product that follows a prompt, style images, or both.
 
@@ -372,6 +375,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
                 if text is not None and (cut := tower.get_overflow(text)):
+                    cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
     def _segment_product(self, image: Image.Image) -> Alpha:

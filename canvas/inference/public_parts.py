@@ -80,7 +80,7 @@ def read_public_parts(path: Path) -> PublicParts:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: name a file such as profiles/public/sdxl.yaml") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return TypeAdapter(PublicParts).validate_python(values)

@@ -35,7 +35,7 @@ class FrameSpec:
     """Sizes that the generator is trained on, in pixels."""
 
     side: Count  # pixels of the square frame's side
-    buckets: tuple[tuple[int, int], ...]  # height and width of each frame, of about side * side pixels
+    buckets: tuple[tuple[Count, Count], ...]  # height and width of each frame, of about side * side pixels
     hole_inflation: Natural  # latent cells by which the hole grows into the product
 
     def __post_init__(self) -> None:

@@ -350,11 +350,16 @@ def read_train_and_held_out(pins: Path, kept: Path) -> tuple[dict[str, str], dic
     return train, {pin_id: split for pin_id, split in split_of.items() if split != "train"}
 
 
+def escape_pattern(path: str) -> str:
+    """Return the pattern that Daft takes for this very path."""
+    return "".join(f"[{letter}]" if letter in "*?[]{}" else letter for letter in path)
+
+
 def scan(path: Path) -> daft.DataFrame:
     """Open the table as a lazy Daft frame, on whichever runner `start_engine` chose."""
     import daft
 
-    return daft.read_parquet(str(path / "*.parquet"))
+    return daft.read_parquet([escape_pattern(str(part)) for part in sorted(path.glob("*.parquet"))])
 
 
 def scan_kept(pins: Path, kept: Path, columns: Sequence[str]) -> daft.DataFrame:

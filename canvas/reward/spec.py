@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from canvas.ranges import Count, PartialShare, Share
+from annotated_types import MinLen
+
+from canvas.ranges import Count, Natural, NonNegative, PartialShare, Share
 from canvas.train.spec import Train, TrainableParams
 
 HEADS = ("defects", "fidelity", "aesthetics", "overall", "prompted")
@@ -21,13 +23,13 @@ REWARD_FOLDER = "reward"
 class RewardSpec:
     """The network."""
 
-    image_size: int  # side in pixels of the square that images are resized to, a multiple of 2 ** len(channels)
-    channels: tuple[int, ...]  # feature maps at strides 2, 4, 8, ...; two or more
-    layers_per_block: int  # convolutions of a stride after its first one
-    hidden: int  # width of the layer before the answers
+    image_size: Count  # side in pixels of the square that images are resized to, a multiple of 2 ** len(channels)
+    channels: Annotated[tuple[Count, ...], MinLen(2)]  # feature maps at strides 2, 4, 8, ...; two or more
+    layers_per_block: Natural  # convolutions of a stride after its first one
+    hidden: Count  # width of the layer before the answers
     text_encoder: Literal["first", "second"]  # of section `text`: its text tower, frozen, reads prompts
     dropout: PartialShare  # of the activations before the answers is dropped in training
-    photo_layers: tuple[int, ...]  # of canvas.features.photographs that it sees the image by, too; []: it does not
+    photo_layers: tuple[Natural, ...]  # of canvas.features.photographs that it sees the image by, too; []: it does not
     init_from: str | None  # a directory that train_reward wrote, and the rest as there; untrained also a directory or
     # hub id (OWNER/NAME@REVISION) of a CLIP, SigLIP or PickScore of transformers
 
@@ -45,7 +47,7 @@ class RewardTrainingSpec(TrainableParams):
 
     train: Train | None  # null: the stage is skipped; reward.init_from passes through, or there is no reward model
     pins: Count  # with a product, at most
-    scenes: int  # images to place products in, at most
+    scenes: Count  # images to place products in, at most
     comparisons: Count  # to train on
     held_out_kinds: tuple[str, ...]  # corruptions that training never shows
     held_out_backgrounds: tuple[str, ...]  # in words, as captions say them: training never shows them either
@@ -53,11 +55,11 @@ class RewardTrainingSpec(TrainableParams):
     scored_each: Count  # comparisons of each kind of corruption
     human_share: Share  # of people's comparisons in every batch, once there are enough; 0: none
     min_human: Count  # judgments by people that are enough to train on
-    absolute_weight: float  # of the absolute loss beside the pairwise one
-    background_weight: float  # of the loss of which backgrounds images show, likewise
+    absolute_weight: NonNegative  # of the absolute loss beside the pairwise one
+    background_weight: NonNegative  # of the loss of which backgrounds images show, likewise
     score_batch: Count  # comparisons at once, when scored
     sheet_pins: Count  # rows of the sheet
-    seed: int  # of the comparisons
+    seed: Natural  # of the comparisons
 
     def __post_init__(self) -> None:
         if self.train is None or not self.human_share:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from canvas.ranges import Count, Natural, NetworkSide, PartialShare, Positive, Share
+from canvas.ranges import Count, Natural, NetworkSide, NonNegative, PartialShare, Positive, Share
 from canvas.train.spec import TrainableParams
 
 
@@ -16,7 +16,7 @@ class UNetSpec:
     """The demo's network."""
 
     image_size: NetworkSide  # side in pixels of the square that images are resized to
-    channels: tuple[int, int, int, int]  # feature maps of the way up, at strides 2, 4, 8 and 16
+    channels: tuple[Count, Count, Count, Count]  # feature maps of the way up, at strides 2, 4, 8 and 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class AugmentSpec:
     paste: Share  # probability that the product is pasted into another scene
     zoom: Annotated[float, Ge(1)]  # images and products are scaled by up to this factor, either way
     shift: Annotated[float, Ge(0), Le(0.5)]  # images and products are moved by up to this fraction of the side
-    turn: float  # pasted products are turned by up to this many degrees
+    turn: NonNegative  # pasted products are turned by up to this many degrees
     colour: PartialShare  # largest change of brightness, contrast and each channel
 
 
@@ -46,8 +46,8 @@ class MattingSpec:
     map: Literal["first", "last"]  # which of several maps is the result: BiRefNet's last, ISNet's first
     file: str | None  # the ONNX file of the repository; null: a model of transformers, or of its own code
     image_size: Count | None  # side in pixels of the square that images are resized to
-    image_mean: tuple[float, float, float] | None  # of each channel, 0..1
-    image_std: tuple[float, float, float] | None  # null, as image_size and image_mean: as the repository says
+    image_mean: tuple[Share, Share, Share] | None  # of each channel, 0..1
+    image_std: tuple[Positive, Positive, Positive] | None  # null, as image_size and image_mean: as the repository says
     trust_remote_code: bool  # whether Python code that lies beside the weights may run: read it first
 
 

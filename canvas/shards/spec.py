@@ -10,7 +10,7 @@ from annotated_types import Gt, Le, MinLen
 
 from canvas.masks.simulation import HoleSpec, MaskErrors
 from canvas.pins.frames import CropSpec
-from canvas.ranges import Count, NonNegative
+from canvas.ranges import Count, Natural, NonNegative
 from canvas.train.spec import Precision
 
 CAPTION_BYTES = 900
@@ -38,7 +38,7 @@ class EncodingSpec:
     precision: Precision  # of the encoders; the shards are float16
     rows_per_shard: Count  # views in a file
     parallel: Literal["none", "ddp"]  # ddp: ranks share the shards
-    seed: int  # of crops and masks
+    seed: Natural  # of crops and masks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

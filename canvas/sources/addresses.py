@@ -88,6 +88,15 @@ class Reader:
             raise ValueError(f"more bytes than the limit of {max_bytes}")
         return data
 
+    def is_outside(self, address: str) -> bool:
+        """Tell an address elsewhere than below the folder, by its name: links in there are the folder's."""
+        try:
+            place = self.locate(address)
+        except ValueError:
+            return True
+        folder = os.path.normpath(Path.cwd() / self.folder)
+        return "://" in place or not Path(os.path.normpath(Path.cwd() / place)).is_relative_to(folder)
+
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""
         found = os.path.normpath(Path.cwd() / path)

@@ -1,39 +1,46 @@
 """Pins from a list of images that somebody else keeps: a Parquet, CSV or JSONL file, local or remote.
 
-Everything streams through Daft: a few batches of images are in memory at a time, whatever the length of the list. A
-row that cannot become a pin goes to the quarantine table with its reason.
+Rows are read one by one, and a few images are in memory at a time, whatever the length of the list. A row that cannot
+become a pin goes to the quarantine table with its reason; the next one is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from array import array
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.pins.images import ImageLimits, normalize_image_bytes
 from canvas.ranges import Count, Half, Positive
-from canvas.sources.addresses import Reader, format_error, strip_credentials
+from canvas.sources.addresses import Reader, strip_credentials
 from canvas.sources.downloads import DownloadRules
+from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list
+from canvas.sources.parquet_rows import read_parquet_rows
 from canvas.sources.splits import HeldOutUnit, SplitAssigner
-
-if TYPE_CHECKING:
-    import daft
+from canvas.sources.text_rows import read_csv_rows, read_json_rows
+from canvas.sources.values import Row, format_number
 
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
 MAPPABLE_COLUMNS = ("pin_id", "image", *TEXT_COLUMNS, "product_id", "seller", "promoted", *COUNT_COLUMNS)
+TRIMMED_COLUMNS = frozenset({"pin_id", "image", "product_id", "seller", "board", "category"})
+"""Names: spaces round them mean nothing. Other texts stay as they are."""
 BATCH_SIZE = 32
-"""Images that one worker holds."""
+"""Images in memory at a time."""
+MAX_COUNT_DIGITS = 19  # so that 64 bits hold it
+MAX_URI = 1000  # characters of an address in the quarantine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +50,7 @@ class ManifestSpec:
     path: str
     """Path or URL (file, http, https, s3, gs); a relative one starts at the data directory, as do relative
     image paths in the list. Credentials for s3 and gs come from the environment."""
-    format: Literal["parquet", "csv", "jsonl"]  # of the list
+    format: Format  # of the list, or of the parts in its folder, which are read in the order of their names
     name: str  # what `pins.source` says
     columns: dict[str, str]
     """Our column -> theirs. `image` (a path or URL) is needed; `title`, `description`, `alt_text`, `board`, `category`,
@@ -97,11 +104,22 @@ class ManifestSpec:
             raise ValueError("ingest.manifest.columns maps seller, which only held_out_by: seller reads: leave it out")
 
 
-def ingest_manifest(
-    spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path, notes: Notes | None = None
-) -> Mapping[str, int]:
-    """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list; what stands for splits
-    that there cannot be is noted.
+@dataclass(slots=True)
+class _Counts:
+    """What happened to the rows."""
+
+    rows: int = 0
+    trimmed: Counter[str] = field(default_factory=Counter)  # column -> rows with spaces round it
+    outside: int = 0  # rows whose image lies elsewhere than in the data directory
+    reasons: Counter[str] = field(default_factory=Counter)  # of quarantined rows, by kind
+
+
+def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path, notes: Notes) -> Mapping[str, int]:
+    """Write the tables `pins` (tables.PINS) and `quarantine` (tables.QUARANTINE) from the list.
+
+    Args:
+        notes: Takes what the list was read as where it is not what params say, and what stands for splits that there
+            cannot be.
 
     Returns:
         How many rows were quarantined, by kind of reason.
@@ -110,166 +128,203 @@ def ingest_manifest(
         ValueError: For a list that is missing or unreadable, lacks a mapped column, has no rows, or of which no row
             became a pin.
     """
-    rows = 0
-    reasons: Counter[str] = Counter()
+    counts = _Counts()
     splits = SplitAssigner(spec.held_out, spec.held_out_by)
     reader = spec.build_reader(folder)
-    frame = _scan_manifest(spec, reader)
-    repeated: set[str] | None = None
-    if "pin_id" in spec.columns:
-        with _explain_errors(spec, reader):
-            repeated = _find_repeated_ids(frame)
-    with tables.Writer(pins, tables.PINS) as good, tables.Writer(quarantine, tables.QUARANTINE) as bad:
-        for batch in _load_batches(frame, spec, reader, repeated):
-            accepted, refused = [], []
-            for row in batch:
-                rows += 1
-                try:
-                    accepted.append(_build_pin(row, spec, splits))
-                except ValueError as error:
-                    refused.append({"row": rows, "uri": strip_credentials(row["image"]), "reason": str(error)})
-                    reasons[_generalize_reason(str(error))] += 1
-            good.add(pa.Table.from_pylist(accepted, schema=tables.PINS))
-            bad.add(pa.Table.from_pylist(refused, schema=tables.QUARANTINE))
-    if not rows:
-        raise ValueError(f"{strip_credentials(spec.path)} has no rows: nothing to ingest")
+    shown = strip_credentials(spec.path)
+    with (
+        open_list(spec.path, spec.format, reader) as files,
+        tables.Writer(pins, tables.PINS) as good,
+        tables.Writer(quarantine, tables.QUARANTINE) as bad,
+    ):
+        rows = _check_rows(_read_rows(spec, files, notes), _find_repeats(spec, files, notes), reader, counts)
+        for batch in _batch(_fetch_images(rows, spec, reader, splits, counts), BATCH_SIZE):
+            good.add(pa.Table.from_pylist([row for row in batch if "pin_id" in row], schema=tables.PINS))
+            bad.add(pa.Table.from_pylist([row for row in batch if "reason" in row], schema=tables.QUARANTINE))
+    if not counts.rows:
+        raise ValueError(f"{shown} has no rows: nothing to ingest")
     if not good.rows:
-        top = ", ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
-        raise ValueError(f"none of the {rows} rows of {strip_credentials(spec.path)} became a pin: {top}")
-    splits.settle(pins, notes or Notes())
-    return reasons
+        top = ", ".join(f"{reason} ({count} rows)" for reason, count in counts.reasons.most_common(3))
+        raise ValueError(f"none of the {counts.rows} rows of {shown} became a pin: {top}")
+    splits.settle(pins, notes)
+    for column, count in counts.trimmed.items():
+        notes.add(f"spaces round {column} were left out in {count} rows")
+    if counts.outside:
+        notes.add(
+            f"{counts.outside} images lie outside the data directory: whether they change is not seen, "
+            "`dvc repro --force ingest` reads them again"
+        )
+    return counts.reasons
 
 
-def _scan_manifest(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
-    """Open the mapped columns under our names, all as text."""
-    import daft
+def fingerprint_manifest(spec: ManifestSpec, folder: Path) -> dict[str, str]:
+    """Return the list's address and what tells its content from another; {} for a list in the data directory `folder`.
 
-    text = daft.DataType.string()
-    with _explain_errors(spec, reader):
-        frame = _open_list(spec, reader)
-    for ours, theirs in spec.columns.items():
-        if theirs not in frame.column_names:
-            raise ValueError(
-                f"{strip_credentials(spec.path)} has no column {theirs!r} (ingest.manifest.columns.{ours}); "
-                f"it has {', '.join(frame.column_names)}"
-            )
-    return frame.select(*(frame[theirs].cast(text).alias(ours) for ours, theirs in spec.columns.items()))
-
-
-def _open_list(spec: ManifestSpec, reader: Reader) -> daft.DataFrame:
-    import daft
-
-    path, config = reader.locate(spec.path), reader.config()
-    if spec.format == "jsonl":
-        return daft.read_json(path, io_config=config)
-    if spec.format == "parquet":
-        return daft.read_parquet(path, io_config=config)
-    # As text: inferred numbers would lose the zeros of an id such as 007.
-    names = daft.read_csv(path, io_config=config).column_names
-    return daft.read_csv(path, schema=dict.fromkeys(names, daft.DataType.string()), io_config=config)
-
-
-@contextmanager
-def _explain_errors(spec: ManifestSpec, reader: Reader) -> Iterator[None]:
-    """Raise what goes wrong with the list as `ValueError` in one sentence."""
-    from daft.exceptions import DaftCoreException
-
-    path = reader.locate(spec.path)
-    try:
-        yield
-    except (DaftCoreException, OSError, ValueError) as error:
-        reason = format_error(error, path)
-        raise ValueError(f"cannot read {strip_credentials(spec.path)} as {spec.format}: {reason}") from error
-
-
-def _find_repeated_ids(frame: daft.DataFrame) -> set[str]:
-    """Find the pin ids that occur more than once; Daft counts, so that only these come into memory here."""
-    import daft
-
-    counts = frame.select("pin_id").groupby("pin_id").agg(daft.col("pin_id").count().alias("rows"))
-    return set(counts.where("rows > 1").to_pydict()["pin_id"])
-
-
-def _load_batches(
-    frame: daft.DataFrame, spec: ManifestSpec, reader: Reader, repeated: set[str] | None
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield batches of rows in the list's order, each with its image or the reason why there is none.
-
-    `repeated`: the ids that occur more than once; None: the images' digests are the ids, and all are remembered.
+    The images that the list names are not asked for. Raises `ValueError` for a list that cannot be had.
     """
-    import daft
-
-    text, number, binary = daft.DataType.string(), daft.DataType.int32(), daft.DataType.binary()
-    columns = daft.DataType.struct({"data": binary, "digest": text, "width": number, "height": number, "reason": text})
-
-    def fetch_images(addresses: daft.Series) -> list[dict[str, Any]]:
-        with ThreadPoolExecutor(spec.connections) as pool:
-            return list(pool.map(lambda address: _fetch_image(address, spec, reader), addresses.to_pylist()))
-
-    fetch = daft.func.batch(return_dtype=columns, batch_size=BATCH_SIZE)(fetch_images)
-    seen: set[str] = set()
-    for batch in frame.with_column("fetched", fetch(frame["image"])).to_arrow_iter(results_buffer_size=1):
-        for start in range(0, batch.num_rows, BATCH_SIZE):
-            rows = batch.slice(start, BATCH_SIZE).to_pylist()
-            for row in rows:
-                if repeated is None:
-                    row["pin_id"] = row["fetched"]["digest"]
-                row["repeats"] = row["pin_id"] is not None and row["pin_id"] in seen
-                if row["pin_id"] and (repeated is None or row["pin_id"] in repeated):
-                    seen.add(row["pin_id"])
-            yield rows
+    reader = spec.build_reader(folder)
+    fingerprint = fingerprint_list(spec.path, spec.format, reader)
+    return {} if fingerprint is None else {strip_credentials(spec.path) or "": fingerprint}
 
 
-def _fetch_image(address: str | None, spec: ManifestSpec, reader: Reader) -> dict[str, Any]:
-    """Fetch, check and normalise the image at `address`, or give the reason why there is none."""
-    try:
-        delivered = reader.read(address, spec.max_bytes)
-        data, width, height = normalize_image_bytes(delivered, spec.limits)
-        digest = hashlib.blake2b(delivered, digest_size=8).hexdigest()
-        return {"data": data, "digest": digest, "width": width, "height": height, "reason": None}
-    except ValueError as error:
-        return {"data": None, "digest": None, "width": None, "height": None, "reason": str(error)}
+def _read_rows(
+    spec: ManifestSpec, files: Iterable[Path], notes: Notes, needed: Collection[str] | None = None
+) -> Iterator[Row]:
+    """Yield the rows of the list with the columns `needed`, all if not said; CSV and JSONL have them all anyway."""
+    for file in files:
+        name = file.name if _is_part(spec, file) else strip_credentials(spec.path) or ""
+        if spec.format == "parquet":
+            yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed)
+        elif spec.format == "csv":
+            yield from read_csv_rows(file, name, spec.columns, notes)
+        else:
+            yield from read_json_rows(file, name, spec.columns, notes)
 
 
-def _build_pin(row: Mapping[str, Any], spec: ManifestSpec, splits: SplitAssigner) -> dict[str, Any]:
-    """Build the row of tables.PINS; `ValueError` with the reason if there cannot be one."""
+def _is_part(spec: ManifestSpec, file: Path) -> bool:
+    return file.suffix in SUFFIXES[spec.format] and file.name != Path(spec.path).name
+
+
+def _find_repeats(spec: ManifestSpec, files: Iterable[Path], notes: Notes) -> set[bytes] | None:
+    """Read the list once without images, so that it is known to be readable; return the digests of the pin ids that
+    may occur more than once. None: the images' digests are the ids."""
     by_digest = "pin_id" not in spec.columns
-    if not by_digest and not (row["pin_id"] or "").strip():
-        raise ValueError("pin_id is empty")
-    if row["repeats"]:
-        raise ValueError("the same image occurred before" if by_digest else f"pin_id {row['pin_id']!r} occurred before")
-    if row["fetched"]["reason"] is not None:
-        raise ValueError(row["fetched"]["reason"])
-    product = (row.get("product_id") or "").strip() or None
-    if "product_id" not in spec.columns:
-        product = row["pin_id"]
-    counts = {name: _parse_count(name, row.get(name)) for name in COUNT_COLUMNS}
-    _check_counts(counts)
+    digests = array("Q")  # 8 bytes a row
+    for row in _read_rows(spec, files, notes, [] if by_digest else ["pin_id"]):
+        if pin_id := (row.values.get("pin_id") or "").strip():
+            digests.frombytes(_digest_id(pin_id))
+    if by_digest:
+        return None
+    values, numbers = np.unique(np.frombuffer(digests, np.uint64), return_counts=True)
+    return {value.tobytes() for value in values[numbers > 1]}
+
+
+def _digest_id(pin_id: str) -> bytes:
+    return hashlib.blake2b(pin_id.encode(), digest_size=8).digest()
+
+
+def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, reader: Reader, counts: _Counts) -> Iterator[Row]:
+    """Yield the rows, spaces round ids and addresses left out; one whose id occurred before has that as its fault."""
+    seen: set[str] = set()
+    for row in rows:
+        counts.rows += 1
+        values = dict(row.values)
+        for column in TRIMMED_COLUMNS & values.keys():
+            text = values[column]
+            if text is not None and text != (trimmed := text.strip()):
+                counts.trimmed[column] += 1
+                values[column] = trimmed or None
+        row.values = values
+        if (address := values.get("image")) and reader.is_outside(address):
+            counts.outside += 1
+        if repeats is not None and not row.fault:
+            pin_id = values.get("pin_id")
+            if not pin_id:
+                row.fault = "pin_id is empty"
+            elif pin_id in seen:
+                row.fault = f"pin_id {pin_id!r} occurred before"
+            elif _digest_id(pin_id) in repeats:
+                seen.add(pin_id)
+        yield row
+
+
+def _fetch_images(
+    rows: Iterable[Row], spec: ManifestSpec, reader: Reader, splits: SplitAssigner, counts: _Counts
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of tables.PINS for each row that becomes a pin, and one of tables.QUARANTINE for each that does not,
+    in the list's order. A few images are in memory at a time."""
+    seen: set[str] = set()
+    waiting: deque[tuple[int, Row, Future[_Fetched]]] = deque()
+
+    def finish() -> dict[str, Any]:
+        number, row, future = waiting.popleft()
+        try:
+            fetched = future.result()
+            if "pin_id" not in spec.columns:
+                if fetched.digest in seen:
+                    raise ValueError("the same image occurred before")
+                seen.add(fetched.digest)
+            return _build_pin(row, fetched, spec, splits)
+        except ValueError as error:
+            counts.reasons[_generalize_reason(str(error))] += 1
+            uri = strip_credentials(row.values.get("image"))
+            return {"row": number, "uri": uri and uri[:MAX_URI], "reason": str(error)}
+
+    with ThreadPoolExecutor(spec.connections) as pool:
+        try:
+            for number, row in enumerate(rows, start=1):
+                waiting.append((number, row, pool.submit(_fetch_image, row, spec, reader)))
+                if len(waiting) >= max(BATCH_SIZE, spec.connections):
+                    yield finish()
+            while waiting:
+                yield finish()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batch(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """An image as the table holds it, and the digest of what was delivered."""
+
+    data: bytes
+    digest: str
+    width: int
+    height: int
+
+
+def _fetch_image(row: Row, spec: ManifestSpec, reader: Reader) -> _Fetched:
+    """Fetch, check and normalise the row's image; `ValueError` with the reason why there is no pin, in one sentence."""
+    if row.fault:
+        raise ValueError(row.fault)
+    _check_cells(row)
+    delivered = reader.read(row.values.get("image"), spec.max_bytes) if row.image is None else row.image
+    try:
+        data, width, height = normalize_image_bytes(delivered, spec.limits)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a codec raises is about this row alone
+        raise ValueError(f"the image cannot be used: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return _Fetched(data, hashlib.blake2b(delivered, digest_size=8).hexdigest(), width, height)
+
+
+def _check_cells(row: Row) -> None:
+    """Raise `ValueError` for a cell that cannot be read, before the image is fetched."""
+    _parse_flag(row.values.get("promoted"))
+    _check_counts({name: _parse_count(name, row.values.get(name)) for name in COUNT_COLUMNS})
+
+
+def _build_pin(row: Row, fetched: _Fetched, spec: ManifestSpec, splits: SplitAssigner) -> dict[str, Any]:
+    """Build the row of tables.PINS."""
+    values = row.values
+    pin_id = values.get("pin_id") or fetched.digest
+    product = values.get("product_id") or None if "product_id" in spec.columns else pin_id
     return {
-        "pin_id": row["pin_id"],
-        "image": row["fetched"]["data"],
-        "width": row["fetched"]["width"],
-        "height": row["fetched"]["height"],
-        **{name: row.get(name) or "" for name in TEXT_COLUMNS},
+        "pin_id": pin_id,
+        "image": fetched.data,
+        "width": fetched.width,
+        "height": fetched.height,
+        **{name: values.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
-        "promoted": _parse_flag(row.get("promoted")),
-        **counts,
+        "promoted": _parse_flag(values.get("promoted")),
+        **{name: _parse_count(name, values.get(name)) for name in COUNT_COLUMNS},
         "source": spec.name,
-        "split": splits.assign(product, row["pin_id"], row),
+        "split": splits.assign(product, pin_id, values),
     }
 
 
 def _parse_count(name: str, text: str | None) -> int | None:
     """Parse a count; None where the list says nothing."""
-    if text is None or not text.strip():
+    if text is None or not (number := text.strip()):
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (0 <= value < 2**63 and value == int(value)):
-        raise ValueError(f"{name} is {text!r}: a count is a whole number from 0")
-    return int(value)
+    number = format_number(number)  # 2.0 is 2
+    if not (number.isascii() and number.isdigit() and len(number) < MAX_COUNT_DIGITS):
+        raise ValueError(f"{name} is {text[:40]!r}: a count is a whole number from 0")
+    return int(number)
 
 
 def _check_counts(counts: Mapping[str, int | None]) -> None:
@@ -284,7 +339,7 @@ def _parse_flag(text: str | None) -> bool:
     """Parse a flag; absent means false."""
     word = (text or "").strip().lower()
     if word not in ("true", "1", "yes", "false", "0", "no", ""):
-        raise ValueError(f"promoted is {text!r}: write true or false")
+        raise ValueError(f"promoted is {word[:40]!r}: write true or false")
     return word in ("true", "1", "yes")
 
 

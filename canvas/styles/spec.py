@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 
 from canvas.clip.spec import TextSpec
-from canvas.ranges import Count, Share
+from canvas.ranges import Cosine, Count, Natural, Share
 from canvas.uve.pin_embeddings import EmbeddingSource
 from canvas.uve.spec import UveSpec, compute_embedding_width
 
@@ -33,10 +33,10 @@ class ClusterSpec:
 
     numbers: Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(1)]  # of clusters to try
     criterion: Criterion  # by which the number is chosen
-    criterion_pins: int  # that it is computed on, at most: a silhouette takes time and memory with their square
+    criterion_pins: Count  # that it is computed on, at most: a silhouette takes time and memory with their square
     batch_size: Count | None  # of MiniBatchKMeans; null: whole passes (Lloyd)
     restarts: Count  # of k-means, of which the best is kept
-    seed: int  # of k-means, and of the pins that the criterion is computed on
+    seed: Natural  # of k-means, and of the pins that the criterion is computed on
 
     def __post_init__(self) -> None:
         if self.criterion_pins <= (largest := max(self.numbers, default=0)):
@@ -49,7 +49,7 @@ class StyleLimits:
 
     min_pins: Annotated[int, Ge(2)]  # of a style
     min_purity: Share  # of a cluster's captions that speak of its name
-    min_coherence: float  # of a cluster
+    min_coherence: Cosine  # of a cluster
     chance: Annotated[float, Gt(0), Lt(1)]
     """Share of the boards taken for strong ones that may be so by chance (Benjamini and Hochberg 1995)."""
     min_gain: float  # of a board's coherence over that of random pins
@@ -85,12 +85,12 @@ class MineStylesParams:
     """Which pins styles are mined from, and what is kept."""
 
     splits: tuple[str, ...]  # whose pins styles are mined from
-    pins: int  # of them, at most: their vectors are held in memory
+    pins: Count  # of them, at most: their vectors are held in memory
     source: EmbeddingSource  # of the descriptors
     without_product: bool  # what all pins of a product share is taken out of the descriptors
     clusters: ClusterSpec
     limits: StyleLimits
-    shown: int  # representative images of each style
+    shown: Count  # representative images of each style
 
 
 def estimate_mining_memory(

@@ -9,8 +9,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge, Gt, Le
 from typing_extensions import TypedDict
 
 from canvas.ranges import Count, Natural, NonNegative, Positive
@@ -19,6 +20,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
 Parallel = Literal["none", "ddp", "fsdp"]
 Optimizer = Literal["adamw", "adamw8bit"]
+
+LogEvery = Annotated[int, Ge(1), Le(100_000)]
 
 MAX_RELATIVE_LENGTH = 12**-0.5
 """Relative standard deviation of the plain average over the whole run: the longest power-function average."""
@@ -45,7 +48,7 @@ class Override(TypedDict, total=False):
     parallel: Parallel
     checkpoints: Count
     samples: Count
-    log_every: Count
+    log_every: LogEvery
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,10 +87,10 @@ class LoopSettings:
 class Training(LoopSettings):
     """What all trainings share."""
 
-    effort: Positive  # scales the steps and the warm-up of every training
+    effort: Annotated[float, Gt(0), Le(1000)]  # scales the steps and the warm-up of every training
     checkpoints: Count  # in a run, evenly spread, the last at its end
     samples: Count  # images that are shown, likewise
-    log_every: Count  # steps, at most: the loss is logged at every checkpoint and sample, too
+    log_every: LogEvery  # steps, at most: the loss is logged at every checkpoint and sample, too
 
     def scale(self, step: int) -> int:
         """Return the step at this effort that is `step` at effort 1."""

@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from canvas.clip.spec import ClipSpec, TextSpec
 from canvas.pins.frames import CropSpec
-from canvas.ranges import Count, Positive
+from canvas.ranges import Count, NonNegative, Positive
 from canvas.train.spec import TrainableParams
 
 TASKS = ("scene", "product", "category", "board")
@@ -23,7 +23,7 @@ class UveSpec:
     trunk: str  # any name of timm.list_models(); transformers: the image tower in init_from, a CLIP, SigLIP or DINO
     trunk_args: dict[str, int | float | bool | str | list[int] | None]  # of timm.create_model; null: its default
     image_size: Annotated[int, Ge(32)] | None  # side in pixels of the square that images are resized to; null: its own
-    embed_dim: int | None  # a multiple of 8: codes are whole bytes; null: the trunk's own width, without a projection
+    embed_dim: Count | None  # a multiple of 8: codes are whole bytes; null: the trunk's own width, without a projection
     init_from: str | None  # "timm": its weights of the trunk; or a directory or hub id of train_uve, timm, transformers
 
     def __post_init__(self) -> None:
@@ -46,10 +46,10 @@ class UveSpec:
 class TaskWeights:
     """Weight of each task's loss in the sum; 0: the task is not trained."""
 
-    scene: float  # that the image shows, 0 or more, as all of them
-    product: float  # that is sold
-    category: float  # of the product
-    board: float  # that the pin is on
+    scene: NonNegative  # that the image shows, 0 or more, as all of them
+    product: NonNegative  # that is sold
+    category: NonNegative  # of the product
+    board: NonNegative  # that the pin is on
 
     def __post_init__(self) -> None:
         if min(self.to_dict().values()) < 0 or not any(self.to_dict().values()):

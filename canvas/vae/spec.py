@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import MinLen
 
 from canvas.pins.frames import CropSpec
 from canvas.ranges import Count, Natural, NonNegative
@@ -16,7 +18,7 @@ class VaeSpec:
     """Kind and size of the autoencoder; `channels` holds one width a resolution, finest first."""
 
     kind: Literal["kl", "pixel"]  # kl: diffusers' AutoencoderKL; pixel: PixelAutoencoder
-    channels: tuple[int, ...]  # one a resolution, finest first
+    channels: Annotated[tuple[Count, ...], MinLen(1)]  # one a resolution, finest first
     layers_per_block: Count  # residual blocks a resolution
     latent_channels: Count  # numbers in a latent cell
     patch: Count | None  # side of the pixel-unshuffle (pixel only)
@@ -69,7 +71,7 @@ class PerceptualSpec:
     """The network of the `features` term: blocks of one of our own image towers."""
 
     encoder: Literal["first", "second"]  # text-image encoder whose image tower is asked
-    layers: tuple[int, ...]  # blocks whose features are compared
+    layers: Annotated[tuple[Natural, ...], MinLen(1)]  # blocks whose features are compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from canvas.denoiser.spec import SamplingSpec
 from canvas.pins.captions import NameSource
-from canvas.ranges import Count, Share
+from canvas.ranges import Count, Natural, NetworkSide, Share
 from canvas.shards.spec import EngagementRule
 from canvas.styles.table import MAX_STRENGTH
 from evaluation.judges.spec import ReferencesSpec
@@ -58,7 +58,7 @@ class InstrumentSpec:
 
     train_pins: Count  # pins of the train split that the judge of defects learns from
     comparisons_each: Count  # of a real image with its corrupted self, of each kind: the reward model's accuracy
-    seed: int  # of the corruptions
+    seed: Natural  # of the corruptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,9 +71,9 @@ class EvaluationSpec:
     features: FeatureChoice  # of the distances of whole sets
     agreement: Literal["first", "second"]  # text-image encoder that compares image and prompt
     real_pins: Count  # held-out ones that generated images are compared with
-    distance_side: int  # pixels in which images of one item are compared, a multiple of 32
+    distance_side: NetworkSide  # pixels in which images of one item are compared, a multiple of 32
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
-    mask_sizes: tuple[float, float]  # shares of the image from which a product is medium, large
+    mask_sizes: tuple[Share, Share]  # shares of the image from which a product is medium, large
     slices: tuple[Literal["category", "scene", "mask_size"], ...]  # columns of the evaluation
     min_items: Count  # of a slice that is compared with the champion's
     worst: Count  # images on the sheet of the lowest rewards
@@ -92,7 +92,7 @@ class BackgroundEvaluationSpec:
 
     splits: Splits  # of the products that images are generated of
     products: Count  # pins to generate images of
-    seed: int  # of the first image; the others count on
+    seed: Natural  # of the first image; the others count on
     real_pins: Count  # held-out ones that generated images are compared with
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     grid_products: Count  # rows of the grid
@@ -115,7 +115,7 @@ class StyleEvaluationSpec:
     learnt_pins: Count  # real pins of the train split that the judge of products learns from
     real_pins: Count  # held-out ones that it is checked on, and generated images compared with
     grid_products: Count  # of the grid; style images are the same for so many
-    seed: int  # of the first image of a trial, of the judge's examples and of inserted products
+    seed: Natural  # of the first image of a trial, of the judge's examples and of inserted products
 
     def __post_init__(self) -> None:
         if self.headline_seeds < self.seeds:

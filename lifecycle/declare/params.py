@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
@@ -31,6 +32,8 @@ LIMITS = {
 }
 """Kind of pydantic's problem with a value out of range -> the fix."""
 
+MAX_QUOTED = 200  # characters of a wrong value in a message
+
 
 @runtime_checkable
 class CheckedTogether(Protocol):
@@ -38,6 +41,17 @@ class CheckedTogether(Protocol):
 
     def check_with(self, params: Mapping[str, Any]) -> None:
         """Raise `ValueError` if they do not fit; `params` are all params arguments of the stage."""
+
+
+@runtime_checkable
+class ReadsOutside(Protocol):
+    """A params dataclass that may name content which neither a pin nor a stage of the project holds."""
+
+    def fingerprint_outside(self, root: Path) -> Mapping[str, str]:
+        """Return address, without credentials -> what tells its content now from another, as its ETag or a digest.
+
+        Raises `ValueError` in one sentence for what cannot be asked; {}: everything that is read lies in the project.
+        """
 
 
 def load_sections(profile: str = "demo", root: Path = Path()) -> Sections:
@@ -69,8 +83,10 @@ def read_sections(path: Path) -> Sections:
         sections = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run this in the project's root, or restore it with git") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date that is none, a number of 5,000 digits
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not valid YAML: its brackets are nested too deep") from None
     if not isinstance(sections, dict) or not all(isinstance(values, dict) for values in sections.values()):
         raise ValueError(f"{path} must be sections of keys, as in `ingest:` and `  seed: 0` below it")
     return sections
@@ -93,9 +109,15 @@ def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
     if section not in sections:
         hint = _suggest(section, sections)
         raise ValueError(f"params section {section!r} is missing{hint}; it needs {', '.join(_list_keys(kind))}")
-    _forbid_unknown(kind)
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(sections[section]), strict=True)
+        text = json.dumps(sections[section])
+    except TypeError as error:  # YAML's dates, sets and bytes
+        reason = f"{error}".removeprefix("Object of type ").partition(" is ")[0]
+        raise ValueError(f"params section {section!r} holds a {reason}: write a number, or text in quotes") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"params section {section!r} refers to itself, or is nested too deep") from None
+    try:
+        return _build_adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError("; ".join(_explain(kind, section, dict(problem)) for problem in error.errors())) from None
 
@@ -115,6 +137,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
+
+
+@cache
+def _build_adapter(kind: type) -> TypeAdapter[Any]:
+    _forbid_unknown(kind)
+    return TypeAdapter(kind)
 
 
 def _forbid_unknown(kind: Any) -> None:
@@ -139,7 +167,9 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
             return f"params section {'.'.join([section, *map(str, problem['loc'])])!r}: {problem['ctx']['error']}"
         case _:
             value, message = json.dumps(problem["input"]), problem["msg"]
-            reason = LIMITS.get(problem["type"], f"{message[0].lower()}{message[1:]}").format(**problem.get("ctx", {}))
+            value = value if len(value) <= MAX_QUOTED else f"{value[:MAX_QUOTED]}..."
+            limit = LIMITS.get(problem["type"])
+            reason = limit.format(**problem["ctx"]) if limit else f"{message[0].lower()}{message[1:]}"
             return f"params key {key!r} in section {where!r} is {value}: {reason}"
 
 

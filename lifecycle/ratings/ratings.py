@@ -18,7 +18,7 @@ from lifecycle.ratings.server import RatingServer, start_server
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import redact
 from lifecycle.record.relocation import relocate_artifacts
-from lifecycle.record.tracking import is_server, resolve_tracking_uri
+from lifecycle.record.tracking import explain_tracking_errors, is_server, resolve_tracking_uri
 from lifecycle.registry.pinned import replace_pinned, restore
 
 KEY = "key.json"
@@ -55,7 +55,8 @@ def pull_ratings(root: Path, stages: Iterable[Stage[Any]]) -> list[str]:
     if key["name"] != packet.name:
         raise ValueError(f"the packet is {packet.name}, its key is of {key['name']}: `dvc checkout` brings both back")
     before, uri = restore(ratings, root), resolve_tracking_uri(find_project(root))
-    answers = [asdict(answer) for answer in Reviews.open(uri, packet).read_answers()]
+    with explain_tracking_errors(uri):
+        answers = [asdict(answer) for answer in Reviews.open(uri, packet).read_answers()]
     if not answers:
         raise ValueError(
             f"nobody has answered the packet {packet.name} at {redact(uri)}: {ratings.path}/ stays as it is; "
@@ -81,10 +82,11 @@ def update_feedback(root: Path, stages: Iterable[Stage[Any]]) -> str:
 
 def _enroll(server: RatingServer, packet: Packet, raters: Sequence[str]) -> list[RaterPages]:
     os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = server.admin
-    reviews = Reviews.open(server.address, packet)
     pages = []
-    for rater in raters:
-        server.enroll(rater)
-        pages.append(reviews.load(rater, server.address))
-        server.grant(rater, pages[-1].experiment)
+    with explain_tracking_errors(server.address):
+        reviews = Reviews.open(server.address, packet)
+        for rater in raters:
+            server.enroll(rater)
+            pages.append(reviews.load(rater, server.address))
+            server.grant(rater, pages[-1].experiment)
     return pages

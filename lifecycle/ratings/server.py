@@ -112,10 +112,11 @@ def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingSer
     known, log = Secrets.load(make_private(place)), place / "server.log"
     server = RatingServer(f"http://127.0.0.1:{known.port}", known, (ADMIN, known.get_password(ADMIN)))
     settings = place / "auth.ini"
-    settings.write_text(SETTINGS.format(users=place / "users.db", admin=ADMIN), encoding="utf-8")
+    users = str(place / "users.db").replace("%", "%%")  # configparser reads a single one as a reference
+    settings.write_text(SETTINGS.format(users=users, admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
     command += ["--host", "127.0.0.1", "--port", str(known.port)]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
+    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts.absolute().as_uri()]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": known.get_password(ADMIN),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -84,6 +86,19 @@ def _check_answer(uri: str) -> None:
             raise ConnectionError(str(cause)) from None
     if answer.status_code in GATEWAY_ERRORS:
         raise ConnectionError(f"a gateway answered {answer.status_code}")
+
+
+@contextmanager
+def explain_tracking_errors(uri: str) -> Iterator[None]:
+    """Raise what MLflow, its store or the way to its server says as `TrackingDownError`, in one sentence."""
+    configure_mlflow()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSError
+        raise TrackingDownError(f"tracking at {redact(uri)} is of no help ({summarize_error(error)})") from error
 
 
 def configure_mlflow() -> None:

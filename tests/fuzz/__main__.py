@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.fuzz.runner import format_report, run_cases
 
-FUZZERS = ("images",)
+FUZZERS = ("images", "manifest", "params")
 """Modules of this package."""
 CASES = 2000
 

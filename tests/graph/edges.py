@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-CODE = "artifacts/code"
+CODE, OUTSIDE = "artifacts/code", "artifacts/outside"
 Edges = set[tuple[str, str]]
 """(producer or pinned path, consumer)."""
 
 
 def dvc_edges(document: Mapping[str, Any]) -> Edges:
-    """Edges of a dvc.yaml; code is none."""
+    """Edges of a dvc.yaml; code and what is outside are none."""
     writers = makers(document)
-    stages = {name: stage for name, stage in document["stages"].items() if name != "code"}
+    stages = {name: stage for name, stage in document["stages"].items() if name not in ("code", "outside")}
     return {
         (_maker(path, writers), name)
         for name, stage in stages.items()
         for path in _paths(stage, "deps")
-        if not path.startswith(CODE)
+        if not path.startswith((CODE, OUTSIDE))
     }
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import MinLen
+
+from canvas.ranges import Count, Natural
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetSpec:
     """Widths and depths of the UNet."""
 
-    channels: tuple[int, ...]  # one a resolution, finest first
-    layers_per_block: int  # residual blocks a resolution
-    transformer_layers: tuple[int, ...]  # transformer blocks after each residual block; 0: no attention there
-    heads: tuple[int, ...]  # of attention, one a resolution
-    size_embedding: int  # width of the sinusoidal embedding of each of the SIZE_IDS
-    norm_groups: int  # of group normalisation; each of the channels is a multiple
+    channels: Annotated[tuple[Count, ...], MinLen(1)]  # one a resolution, finest first
+    layers_per_block: Count  # residual blocks a resolution
+    transformer_layers: tuple[Natural, ...]  # transformer blocks after each residual block; 0: no attention there
+    heads: tuple[Count, ...]  # of attention, one a resolution
+    size_embedding: Count  # width of the sinusoidal embedding of each of the SIZE_IDS
+    norm_groups: Count  # of group normalisation; each of the channels is a multiple
 
     def __post_init__(self) -> None:
         for name, values in (("transformer_layers", self.transformer_layers), ("heads", self.heads)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from canvas.ranges import Half
+from canvas.ranges import Count, Half
 
 DEFECTS = {
     "blurred": 0.4,
@@ -51,7 +51,7 @@ SCENES = (
 class ShowroomSpec:
     """Number of pins, and fractions of them; what the fractions leave is in-scene pins for training."""
 
-    pins: int  # how many to render
+    pins: Count  # how many to render
     on_white: Half  # share of the pins that show a product on white
     scene_only: Half  # share without a product; the rest shows one in a scene
     unseen_product: Half  # share of held-out products in known views

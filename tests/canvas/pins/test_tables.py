@@ -43,6 +43,14 @@ def test_rows_come_back_in_order_without_foreign_columns(tmp_path: Path) -> None
     assert tables.scan(tmp_path / "t").count_rows() == 4_300
 
 
+@pytest.mark.usefixtures("engine")
+def test_a_folder_with_a_patterns_characters_is_that_folder(tmp_path: Path) -> None:
+    tables.write(tmp_path / "t1", [ROWS], tables.CAPTIONS)
+    for name in ("t[1]", "t*", "{t}", "t?"):
+        tables.write(tmp_path / name / "t", [ROWS.slice(0, 5)], tables.CAPTIONS)
+        assert tables.scan(tmp_path / name / "t").count_rows() == 5
+
+
 def test_no_rows_are_still_a_table(tmp_path: Path) -> None:
     assert tables.write(tmp_path / "t", [], tables.PINS) == 0
     assert tables.read(tmp_path / "t").schema == tables.PINS

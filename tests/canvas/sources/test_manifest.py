@@ -4,6 +4,8 @@ import csv
 import http.server
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -18,13 +20,12 @@ import pytest
 from PIL import Image
 
 from canvas.pins import tables
+from canvas.pins.fallbacks import Notes
 from canvas.pins.images import encode_jpeg, encode_png
 from canvas.sources.addresses import format_error, strip_credentials
 from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from lifecycle.declare.params import read_section
 from tests.canvas.pins.test_images import png_header
-
-pytestmark = pytest.mark.usefixtures("engine")
 
 PICTURE = encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)))
 
@@ -74,8 +75,10 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
-def ingest(spec: ManifestSpec, folder: Path) -> tuple[Mapping[str, int], list[dict[str, Any]], list[dict[str, Any]]]:
-    quarantined = ingest_manifest(spec, folder, folder / "pins", folder / "quarantine")
+def ingest(
+    spec: ManifestSpec, folder: Path, notes: Notes | None = None
+) -> tuple[Mapping[str, int], list[dict[str, Any]], list[dict[str, Any]]]:
+    quarantined = ingest_manifest(spec, folder, folder / "pins", folder / "quarantine", notes or Notes())
     return quarantined, tables.read(folder / "pins").to_pylist(), tables.read(folder / "quarantine").to_pylist()
 
 
@@ -332,3 +335,93 @@ def test_addresses_are_shown_without_credentials(address: str | None, shown: str
 def test_messages_are_shown_without_credentials() -> None:
     error = ValueError("Error for url (https://u:p@host/a?sig=1)\nsee `http://x/?token=2`")
     assert format_error(error, "https://u:p@host/a?sig=1") == "Error for url (https://host/a) see `http://x/`"
+
+
+def test_ids_and_paths_are_trimmed_and_it_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(" 1", " a.jpg "), row("2\t", "a.jpg", sku=" s1"), row("1 ", "a.jpg"), row(3, name=" Mug ")]
+    write_list(folder / "list.csv", rows)
+    notes = Notes()
+    _, pins, quarantine = ingest(spec(), folder, notes)
+    assert [pin["pin_id"] for pin in pins] == ["1", "2", "3"]
+    assert {pin["product_id"] for pin in pins} == {"s1"}
+    assert pins[2]["title"] == " Mug ", "texts stay as they are"
+    assert [bad["reason"] for bad in quarantine] == ["pin_id '1' occurred before"]
+    assert "spaces round pin_id were left out in 3 rows" in capsys.readouterr().err
+    assert "spaces_round_image_were_left_out_in_1_rows" in notes.to_metrics()["notes"]
+
+
+def test_images_may_be_in_the_list_itself(folder: Path) -> None:
+    other = encode_png(Image.new("RGBA", (30, 20), (1, 2, 3, 128)))
+    rows = [
+        {"id": 1.0, "picture": {"bytes": PICTURE, "path": "x.jpg"}},
+        {"id": 2.0, "picture": {"bytes": other, "path": None}},
+        {"id": 3.0, "picture": {"bytes": None, "path": "a.jpg"}},
+        {"id": 4.0, "picture": {"bytes": b"", "path": None}},
+        {"id": 5.0, "picture": None},
+        {"id": 6.0, "picture": {"bytes": b"\xffno image", "path": "y.jpg"}},
+    ]
+    write_list(folder / "structs.parquet", rows)
+    columns = {"pin_id": "id", "image": "picture"}
+    _, pins, quarantine = ingest(spec("structs.parquet", columns=columns), folder)
+    assert [(pin["pin_id"], pin["image"]) for pin in pins] == [("1", PICTURE), ("2", other), ("3", PICTURE)]
+    assert [bad["row"] for bad in quarantine] == [4, 5, 6]
+    assert quarantine[1]["reason"] == "image is empty"
+    assert quarantine[2]["uri"] == "y.jpg"
+
+    plain = folder / "plain"
+    plain.mkdir()
+    (plain / "a.jpg").write_bytes(PICTURE)
+    write_list(plain / "list.parquet", [{"id": 10**16 + 1, "picture": PICTURE}, {"id": 7, "picture": b"a.jpg"}])
+    _, pins, _ = ingest(spec("list.parquet", columns=columns), plain)
+    assert [(pin["pin_id"], pin["image"]) for pin in pins] == [("10000000000000001", PICTURE), ("7", PICTURE)]
+
+
+def test_an_image_that_cannot_be_written_stops_no_list(folder: Path) -> None:
+    strip = np.random.default_rng(0).integers(0, 65535, (30, 66_000), dtype=np.uint16)
+    Image.fromarray(strip).save(folder / "strip.png")
+    write_list(folder / "list.csv", [row(1), row(2, "strip.png"), row(3)])
+    _, pins, quarantine = ingest(spec(max_bytes=10**7, max_pixels=10**7), folder)
+    assert {"1", "3"} <= {pin["pin_id"] for pin in pins}
+    assert len(pins) + len(quarantine) == 3
+
+
+def test_a_row_with_a_fault_is_not_fetched_for(folder: Path, shop: tuple[str, list[str]]) -> None:
+    host, seen = shop
+    faulty = [row(2, f"http://{host}/a.jpg", saved="many"), row(1, f"http://{host}/a.jpg")]
+    write_list(folder / "list.csv", [row(1), *faulty])
+    _, pins, quarantine = ingest(spec(), folder)
+    assert (len(pins), len(quarantine), seen) == (1, 2, [])
+
+
+def test_images_elsewhere_are_said_to_be_unseen(
+    folder: Path, shop: tuple[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    addresses = ["a.jpg", f"http://{shop[0]}/a.jpg", str(folder / "a.jpg"), (folder / "a.jpg").as_uri(), "../a.jpg"]
+    write_list(folder / "list.csv", [row(number, address) for number, address in enumerate(addresses)])
+    ingest(spec(hosts=["127.0.0.1"]), folder)
+    assert "2 images lie outside the data directory: whether they change is not seen" in capsys.readouterr().err
+
+
+LONG_CELL = """
+import resource, sys
+from pathlib import Path
+from canvas.pins.fallbacks import Notes
+from canvas.sources.manifest import ManifestSpec, ingest_manifest
+
+folder = Path(sys.argv[1])
+spec = ManifestSpec(path="list.csv", format="csv", name="shop", columns={"image": "photo", "title": "title"},
+                    held_out=0.2, max_bytes=10**6, max_pixels=10**6, connections=4, timeout_seconds=2.0,
+                    download_seconds=10.0, roots=[], hosts=None, user_agent="fuzz", held_out_by="product")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ingest_manifest(spec, folder, folder / "pins", folder / "quarantine", Notes())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("length", [130_000, 900_000])
+def test_a_long_cell_costs_its_length(folder: Path, length: int) -> None:
+    (folder / "b.jpg").write_bytes(encode_jpeg(Image.new("RGB", (30, 20), "teal")))
+    (folder / "list.csv").write_text(f"photo,title\na.jpg,{'x' * length}\nb.jpg,short\n")
+    done = subprocess.run([sys.executable, "-c", LONG_CELL, folder], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300_000, "kilobytes, the imports of the image reader among them"
+    assert [len(title) for title in tables.read(folder / "pins")["title"].to_pylist()] == [length, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,3 +269,49 @@ def test_a_value_out_of_its_range_is_named_with_the_fix(changes: dict[str, Any],
     assert read_section(Ranged, "ranged", {"ranged": good}).share == 0.5
     with pytest.raises(ValueError, match=says):
         read_section(Ranged, "ranged", {"ranged": good | changes})
+
+
+def nest(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (datetime.date(2024, 1, 1), "params section 'optimizer' holds a date: write a number, or text in quotes"),
+        ({1, 2}, "params section 'optimizer' holds a set"),
+        (b"bytes", "params section 'optimizer' holds a bytes"),
+        (nest(100_000), "params section 'optimizer' refers to itself, or is nested too deep"),
+        (nest(900), "params .*recursion limit exceeded"),
+        (float("nan"), "params key 'learning_rate' in section 'optimizer' is NaN: input should be a finite number"),
+        ("x" * 5000, r"is \"x{199}\.\.\.: input should be a valid number"),
+    ],
+)
+def test_a_value_that_no_params_have_is_one_sentence(value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        read_section(Optimizer, "optimizer", {"optimizer": {"learning_rate": value, "kind": "lion"}})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: " + "[" * 5000, "its brackets are nested too deep"),
+        ("a: {b: 2024-99-99}", "is not valid YAML: month must be in"),
+        ("a: {b: " + "9" * 5000 + "}", "is not valid YAML: Exceeds the limit"),
+    ],
+)
+def test_yaml_that_no_params_are_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ValueError, match=says):
+        load_sections(root=tmp_path)
+
+
+def test_a_section_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: &x {b: *x}")
+    with pytest.raises(ValueError, match="params section 'a' refers to itself"):
+        read_section(Optimizer, "a", load_sections(root=tmp_path))

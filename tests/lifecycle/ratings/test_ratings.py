@@ -16,7 +16,7 @@ from PIL import Image, ImageColor
 
 from canvas.pins import tables
 from lifecycle.workspace.digest import digest, read_pin
-from tests.lifecycle.conftest import ROOT, Project
+from tests.lifecycle.conftest import NOBODY, ROOT, Project
 from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, serve_raters, write_rating_packet
 
 RATERS = ("test-anna", "test-ben", "test-eve")
@@ -26,9 +26,9 @@ SECONDS_AN_ITEM = 3.0  # twenty a minute
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Project:
-    """A repository with a packet and an empty table of ratings."""
-    made = Project(tmp_path_factory.mktemp("rating"))
-    (made.root / ".mlflow").mkdir()
+    """A repository with a packet and an empty table of ratings; its name has what configparser and URLs read."""
+    made = Project(tmp_path_factory.mktemp("rating") / "50% off%41")
+    (made.root / ".mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, made.root / ".mlflow" / "mlflow.db")
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert made.run(*command).returncode == 0
@@ -166,6 +166,16 @@ def test_pull_needs_the_packet_and_its_key(project: Project) -> None:
     assert refused.returncode == 1
     assert "is missing: without it nobody knows who made what" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("ratings", "pull"), ("rate", "test-anna")])
+def test_a_server_that_is_off_is_one_sentence(project: Project, command: tuple[str, ...]) -> None:
+    off = {"MLFLOW_TRACKING_URI": NOBODY, "MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "secret"}
+    refused = project.lifecycle(*command, **off)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"tracking at {NOBODY} is of no help (")
+    assert len(refused.stderr.splitlines()) == 1
+    assert "secret" not in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["Anna", "admin", "a/b", ""])

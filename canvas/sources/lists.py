@@ -1,0 +1,144 @@
+"""The files of a list: one, or a folder of parts, here or at an address; and whether it changed.
+
+A name is a name: no character of it makes a pattern. Parts are read in the order of their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import requests
+
+from canvas.pins.tables import escape_pattern
+from canvas.sources.addresses import Reader, format_error, strip_credentials
+
+Format = Literal["parquet", "csv", "jsonl"]
+SUFFIXES = {"parquet": (".parquet",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson", ".json")}
+"""Names of the parts of a list in each format; other files of its folder are left alone."""
+CHUNK_BYTES = 2**20
+TRIES = 3
+FIRST_SERVER_FAULT = 500  # the status from which another try may help
+
+
+@contextmanager
+def open_list(path: str, kind: Format, reader: Reader) -> Iterator[list[Path]]:
+    """Give the files of the list at `path`, in reading order, while the context lasts; a remote one is fetched.
+
+    Raises:
+        ValueError: In one sentence, without credentials, for a list that cannot be had.
+    """
+    shown = strip_credentials(path)
+    try:
+        place = reader.locate(path)
+    except ValueError as error:
+        raise ValueError(f"cannot read {shown} as {kind}: {error}") from None
+    with tempfile.TemporaryDirectory(prefix="list-") as folder:
+        try:
+            if "://" not in place:
+                files = list_parts(Path(place), kind)
+            else:
+                files = []
+                for number, address in enumerate(_list_addresses(place, kind, reader)):
+                    files.append(Path(folder) / f"{number:06d}")
+                    with files[-1].open("wb") as file:
+                        _fetch(address, file, reader)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read {shown} as {kind}: {_explain_error(error, place)}") from None
+        yield files
+
+
+def list_parts(path: Path, kind: Format) -> list[Path]:
+    """Return the file, or the parts below the folder `path` in the order of their names; hidden ones are no parts."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is not found")
+    names = (part.relative_to(path) for part in path.rglob("*") if part.suffix in SUFFIXES[kind] and part.is_file())
+    parts = sorted((name for name in names if not any(word[0] in "._" for word in name.parts)), key=lambda n: n.parts)
+    if not parts:
+        raise FileNotFoundError(f"{path} holds no file that ends in {' or '.join(SUFFIXES[kind])}")
+    return [path / part for part in parts]
+
+
+def fingerprint_list(path: str, kind: Format, reader: Reader) -> str | None:
+    """Return what tells one content of the list from another: its server's ETag, or a digest of the content.
+
+    None for a list below the data directory, which is pinned with it. Raises as `open_list`.
+    """
+    place = reader.locate(path)
+    if not reader.is_outside(path):
+        return None
+    if place.startswith(("http://", "https://")):
+        try:
+            with _ask(place, reader) as answer:
+                if etag := answer.headers.get("ETag"):
+                    return f"etag {etag}"
+        except OSError as error:
+            raise ValueError(f"cannot ask for {strip_credentials(path)}: {_explain_error(error, place)}") from None
+    digest = hashlib.md5(usedforsecurity=False)
+    with open_list(path, kind, reader) as files:
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return f"md5 {digest.hexdigest()}"
+
+
+def _list_addresses(place: str, kind: Format, reader: Reader) -> list[str]:
+    """Return the addresses of the list's parts: of a folder in a store, which ends in /, those below it."""
+    if place.startswith(("http://", "https://")) or not place.endswith("/"):
+        return [place]
+    import daft
+
+    found = daft.from_glob_path(f"{escape_pattern(place)}**", io_config=reader.config()).to_pydict()["path"]
+    addresses = sorted(address for address in found if address.endswith(SUFFIXES[kind]))
+    if not addresses:
+        raise ValueError(f"it holds no file that ends in {' or '.join(SUFFIXES[kind])}")
+    return addresses
+
+
+def _fetch(address: str, file: BinaryIO, reader: Reader) -> None:
+    """Copy what lies at `address` into `file`; memory stays flat."""
+    if not address.startswith(("http://", "https://")):
+        import daft
+
+        with daft.File(address, io_config=reader.config()).open() as opened:
+            shutil.copyfileobj(opened, file, CHUNK_BYTES)
+        return
+    for left in reversed(range(TRIES)):
+        try:
+            with _ask(address, reader) as answer:
+                for chunk in answer.iter_content(CHUNK_BYTES):
+                    file.write(chunk)
+            return
+        except requests.RequestException as error:
+            if not left or (error.response is not None and error.response.status_code < FIRST_SERVER_FAULT):
+                raise
+            file.seek(0)
+            file.truncate()
+            time.sleep(0.2)
+
+
+def _explain_error(error: BaseException, place: str) -> str:
+    """Return what went wrong, without credentials: of a failed request its first cause."""
+    if isinstance(error, requests.RequestException):
+        while (cause := error.__cause__ or error.__context__) is not None:
+            error = cause
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+    return format_error(error, place)
+
+
+def _ask(address: str, reader: Reader) -> requests.Response:
+    headers = {"User-Agent": reader.rules.user_agent}
+    answer = requests.get(address, headers=headers, stream=True, timeout=reader.timeout_seconds)
+    if not answer.ok:
+        answer.close()
+        raise requests.HTTPError(f"the server answers {answer.status_code} {answer.reason}", response=answer)
+    return answer

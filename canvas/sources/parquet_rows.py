@@ -1,0 +1,127 @@
+"""Rows of Parquet files, a few at a time: memory follows the row, not the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from canvas.sources.text_rows import find_column
+from canvas.sources.values import Row, format_value
+
+ROWS_AT_ONCE = 32
+BUFFER_BYTES = 2**16
+MAX_PATH_BYTES = 4096  # bytes that are longer are no path
+
+
+def read_parquet_rows(file: Path, name: str, columns: Mapping[str, str], needed: Collection[str]) -> Iterator[Row]:
+    """Yield the rows of a Parquet file with the columns `needed` (of ours); all `columns` are looked for.
+
+    Arguments and errors as `read_csv_rows`; the column of images may hold the files themselves, as binary or as a
+    struct of `bytes` and `path`.
+
+    Raises:
+        ValueError: For a column whose type is no text or number, too, and a file that is no Parquet.
+    """
+    try:
+        with pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as opened:
+            schema = opened.schema_arrow
+            fields = {ours: schema.field(find_column(schema.names, theirs, ours, name))
+                      for ours, theirs in columns.items()}  # fmt: skip
+            for ours, field in fields.items():
+                if ours != "image" or not _holds_images(field.type):
+                    _check_type(field, ours, name)
+            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=[fields[ours].name for ours in needed]):
+                yield from _read_batch(batch, {ours: fields[ours].name for ours in needed})
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read {name} as parquet: {' '.join(str(error).split())[:300]}") from None
+
+
+def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row]:
+    columns = {ours: _list_values(batch[theirs]) for ours, theirs in names.items()}
+    for place in range(batch.num_rows):
+        values: dict[str, str | None] = {}
+        image: bytes | None = None
+        try:
+            for ours, column in columns.items():
+                value = column[place]
+                if ours == "image":
+                    image, value = _split_image(value)
+                try:
+                    values[ours] = format_value(value)
+                except ValueError as error:
+                    raise ValueError(f"{names[ours]} {error}") from None
+            yield Row(values, image)
+        except ValueError as error:
+            yield Row({}, fault=str(error))
+
+
+def _split_image(value: object) -> tuple[bytes | None, object]:
+    """Return the bytes and the path of an image's cell: bytes that read as a line of text are a path."""
+    path = None
+    if isinstance(value, dict):
+        value, path = value.get("bytes"), value.get("path")
+    if not isinstance(value, bytes):
+        return None, path if value is None else value
+    try:
+        text = value[: MAX_PATH_BYTES + 1].decode()
+    except UnicodeDecodeError:
+        return value, path
+    return (None, text) if len(value) <= MAX_PATH_BYTES and text.isprintable() else (value, path)
+
+
+def _list_values(column: pa.Array) -> list[Any]:
+    """Return a column's values: text as bytes, which need not be UTF-8, and dates and times as text."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return column.to_pylist()  # type: ignore[no-any-return]
+    if pa.types.is_timestamp(kind) and kind.tz is not None:  # in UTC
+        plain = column.cast(pa.timestamp(kind.unit)).cast(pa.string()).to_pylist()
+        return [value and f"{_strip_fraction(value)}Z" for value in plain]
+    if pa.types.is_temporal(kind):
+        return [value and _strip_fraction(value) for value in column.cast(pa.string()).to_pylist()]
+    if _is_text(kind):
+        return column.cast(pa.large_binary()).to_pylist()  # type: ignore[no-any-return]
+    values = column.to_pylist()
+    if pa.types.is_float32(kind):  # as it is written, not as 64 bits show it
+        return [value if value is None else float(str(np.float32(value))) for value in values]
+    return values  # type: ignore[no-any-return]
+
+
+def _strip_fraction(time: str) -> str:
+    return re.sub(r"\.0+$", "", time)
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    """Tell binary, and the struct of `bytes` and `path` that data sets of images have."""
+    if pa.types.is_struct(kind):
+        types = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
+        return types.keys() <= {"bytes", "path"} and "bytes" in types and _is_binary(types["bytes"])
+    return _is_binary(kind)
+
+
+def _check_type(field: pa.Field, ours: str, name: str) -> None:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    checks = (_is_text, _is_binary, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    checks += (pa.types.is_boolean, pa.types.is_null, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)
+    if not any(check(kind) for check in checks):
+        raise ValueError(
+            f"column {field.name!r} (ingest.manifest.columns.{ours}) of {name} is of type {field.type}: write one text "
+            "or number a row"
+        )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    checks = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary
+    return any(check(kind) for check in checks)

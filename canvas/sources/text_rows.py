@@ -1,0 +1,285 @@
+"""Rows of CSV and JSONL files, one at a time: a row that is no row has a fault, and the next one is read.
+
+What a row may cost is MAX_ROW_BYTES. A file that is not UTF-8 stops the list, with the line: what its owner wrote
+could only be guessed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from canvas.pins.fallbacks import Notes
+from canvas.sources.values import NoNumber, Row, format_number, format_value
+
+MAX_ROW_BYTES = 2**20
+"""Of a row; a longer one is a fault. A quote that is never closed is given up after so many."""
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MAX_NAMES = 30  # of columns, in a message
+HEAD_BYTES = 4096
+SIGNATURES = {
+    codecs.BOM_UTF16_LE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
+    codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
+    b"PAR1": "Parquet: set ingest.manifest.format to parquet",
+    b"PK\x03\x04": "a ZIP or a spreadsheet: save its sheet as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet: save its sheet as CSV in UTF-8",
+    b"\x1f\x8b": "gzip: unpack it",
+    b"BZh": "bzip2: unpack it",
+    b"\x28\xb5\x2f\xfd": "Zstandard: unpack it",
+}
+"""First bytes of a file that is no text -> what it is."""
+
+Line = tuple[int, str | None]
+"""Number from 1, and text with its end; None: longer than MAX_ROW_BYTES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file parts its cells."""
+
+    delimiter: str
+    skipinitialspace: bool  # ", " parts the cells
+
+
+def read_csv_rows(file: Path, name: str, columns: Mapping[str, str], notes: Notes) -> Iterator[Row]:
+    """Yield the rows of a CSV file; `columns`: ours -> its own, `name`: what messages call it.
+
+    Commas part the cells, unless the columns are only there by semicolons, tabs or bars, which is noted.
+
+    Raises:
+        ValueError: For a file that is not UTF-8, and one that lacks a column or has it twice.
+    """
+    dialect, skipped = _find_dialect(file, name, columns, notes)
+    with file.open("rb") as opened:
+        records = _read_records(read_lines(opened, name), dialect, skipped)
+        _, header = next(records, (0, "it is not there"))
+        if isinstance(header, str):
+            raise ValueError(f"the header of {name} cannot be read: {header}")
+        places = {ours: find_column(header, theirs, ours, name, dialect.delimiter) for ours, theirs in columns.items()}
+        for line, cells in records:
+            if isinstance(cells, str):
+                yield Row({}, fault=f"line {line}: {cells}")
+            else:
+                yield Row({ours: cells[place] or None for ours, place in places.items()})
+
+
+def read_json_rows(file: Path, name: str, columns: Mapping[str, str], notes: Notes) -> Iterator[Row]:
+    """Yield the rows of a JSONL file: an object a line. Arguments and errors as `read_csv_rows`."""
+    columns = {ours: theirs.strip() for ours, theirs in columns.items()}
+    absent, names = dict(columns), dict[str, None]()
+    rows = 0
+    with file.open("rb") as opened:
+        for line, text in read_lines(opened, name):
+            if text is not None and not (text := text.strip(" \t\r\n\ufeff")):
+                continue
+            rows += 1
+            if rows == 1 and text is not None and text.startswith("["):
+                raise ValueError(f"{name} is one JSON array: write an object a line, for example with `jq -c '.[]'`")
+            try:
+                record = _parse_record(text)
+                absent = {ours: theirs for ours, theirs in absent.items() if theirs not in record}
+                names |= dict.fromkeys(list(record)[:MAX_NAMES] if len(names) < MAX_NAMES else [])
+                row = Row({ours: _format_cell(record, theirs) for ours, theirs in columns.items() if theirs in record})
+            except ValueError as error:
+                row = Row({}, fault=f"line {line}: {error}")
+            yield row
+    for ours, theirs in absent.items():
+        if names:
+            find_column(list(names), theirs, ours, name)
+
+
+def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 file, without a byte-order mark.
+
+    Raises:
+        ValueError: For a file that is no UTF-8 text, with the line and what it may be.
+    """
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    for signature, kind in SIGNATURES.items():
+        if head.startswith(signature):
+            raise ValueError(f"{name} is {kind}")
+    if head.count(0) * 4 > len(head):
+        raise ValueError(f"{name} is no UTF-8 text, it is full of zero bytes: save it as UTF-8")
+    if b"\r" in head and b"\n" not in head:
+        raise ValueError(f"{name} ends its lines with carriage returns alone: save it with line feeds")
+    number = 0
+    while data := file.readline(MAX_ROW_BYTES + 1):
+        number += 1
+        if len(data) > MAX_ROW_BYTES:
+            while data and not data.endswith(b"\n"):
+                data = file.readline(MAX_ROW_BYTES)
+            yield number, None
+        else:
+            yield number, _decode_line(data.removeprefix(codecs.BOM_UTF8) if number == 1 else data, number, name)
+
+
+def find_column(names: Sequence[str], theirs: str, ours: str, name: str, delimiter: str = ",") -> int:
+    """Return the place of column `theirs` among `names`, spaces round it aside. `ValueError` unless it stands once."""
+    exact = [place for place, found in enumerate(names) if found == theirs]
+    places = exact or [place for place, found in enumerate(names) if found.strip() == theirs.strip()]
+    key = f"column {theirs!r} (ingest.manifest.columns.{ours})"
+    if not places:
+        parted = "" if delimiter == "," else f" by {DELIMITERS[delimiter]}"
+        listed = ", ".join(found.strip()[:MAX_NAMES] for found in names[:MAX_NAMES])
+        raise ValueError(f"{name} has no {key}; it has{parted} {listed}{', ...' * (len(names) > MAX_NAMES)}")
+    if len(places) > 1:
+        raise ValueError(f"{name} has {key} {len(places)} times: rename all but one")
+    return places[0]
+
+
+class _Lines:
+    """Feeds csv.reader, remembers the lines of the record at hand, and takes back those that were no part of it."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._again: deque[Line] = deque()
+        self.taken: list[Line] = []
+        self._size = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.taken.append(line)
+        self._size += len(line[1] or "")
+        if line[1] is None or self._size > MAX_ROW_BYTES:
+            raise csv.Error("too long")
+        return line[1]
+
+    def start_record(self) -> None:
+        self.taken, self._size = [], 0
+
+    def keep_first(self) -> None:
+        """Take back all lines of the record but its first."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+
+def _read_records(lines: Iterator[Line], dialect: Dialect, skipped: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield the first line's number and the cells of each record after `skipped` lines, or what is wrong with it. The
+    first one is the header. Of several lines that make no record only the first is given up."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+    source = _Lines(lines)
+    width = None
+    for _ in range(skipped):
+        next(source)
+    while True:
+        source.start_record()
+        try:
+            cells = next(csv.reader(source, strict=True, delimiter=dialect.delimiter,
+                                    skipinitialspace=dialect.skipinitialspace))  # fmt: skip
+        except StopIteration:
+            return
+        except csv.Error as error:
+            number, text = source.taken[0]
+            source.keep_first()
+            yield number, _explain_csv_error(error, text)
+            continue
+        if not cells:
+            continue  # a blank line
+        width = width or len(cells)
+        if len(cells) != width:
+            if len(source.taken) > 1:
+                source.keep_first()
+                yield source.taken[0][0], UNCLOSED
+            else:
+                yield source.taken[0][0], f"{len(cells)} cells where the header has {width}"
+            continue
+        yield source.taken[0][0], cells
+
+
+UNCLOSED = "a quote is opened and not closed"
+
+
+def _explain_csv_error(error: csv.Error, first_line: str | None) -> str:
+    if first_line is None:
+        return f"longer than {MAX_ROW_BYTES} bytes"
+    if str(error) in ("too long", "unexpected end of data"):
+        return UNCLOSED
+    if "new-line" in str(error):
+        return "a carriage return stands inside a cell without quotes"
+    return f"a quote stands where none may ({error})"
+
+
+def _find_dialect(file: Path, name: str, columns: Mapping[str, str], notes: Notes) -> tuple[Dialect, int]:
+    """Return how the cells are parted, and how many lines stand before the header."""
+    header, skipped = "", 0
+    with file.open("rb") as opened:
+        for _, text in read_lines(opened, name):
+            if text is None:
+                raise ValueError(f"the header of {name} is longer than {MAX_ROW_BYTES} bytes: is it CSV?")
+            if text.strip() and not (skipped == 0 and text.startswith("sep=")):  # a spreadsheet's hint
+                header = text
+                break
+            skipped += 1
+    if not header:
+        raise ValueError(f"{name} is empty: it needs a header, and a row an image")
+    headers = {delimiter: _split_header(header, delimiter) for delimiter in DELIMITERS}
+    wanted = {theirs.strip() for theirs in columns.values()}
+    fitting = [delimiter for delimiter, header in headers.items() if wanted <= {cell.strip() for cell in header}]
+    delimiter = fitting[0] if fitting else max(headers, key=lambda delimiter: len(headers[delimiter]))
+    if delimiter != "," and fitting:
+        notes.add(f"{name} is parted by {DELIMITERS[delimiter]}, not by commas, and was read so")
+    spaced = any(cell.startswith(" ") for cell in headers[delimiter][1:])
+    if spaced:
+        notes.add(f"{name} has a space after its {DELIMITERS[delimiter]}, which was left out")
+    return Dialect(delimiter, spaced), skipped
+
+
+def _split_header(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _decode_line(data: bytes, number: int, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        near = data[max(0, error.start - 20) : error.end + 20].decode("cp1252", errors="replace").strip()
+        raise ValueError(
+            f"line {number} of {name} is not UTF-8 (byte 0x{data[error.start]:02x}; read as Windows-1252 it says "
+            f"{near!r}): save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
+        ) from None
+
+
+def _parse_record(text: str | None) -> dict[str, Any]:
+    """Parse a line of JSONL; `ValueError` in one sentence for what is no object."""
+    if text is None:
+        raise ValueError(f"longer than {MAX_ROW_BYTES} bytes")
+    try:
+        record = json.loads(
+            text, parse_float=format_number, parse_int=str, parse_constant=NoNumber, object_pairs_hook=_build_object
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON, {error.msg[0].lower()}{error.msg[1:]} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("brackets are nested too deep") from None
+    if not isinstance(record, dict):
+        raise ValueError("no JSON object: write {...} on every line")
+    return {key.strip(): value for key, value in record.items()}
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(pairs)
+    if len(built) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {key[:MAX_NAMES]!r} stands twice")
+    return built
+
+
+def _format_cell(record: Mapping[str, Any], theirs: str) -> str | None:
+    try:
+        return format_value(record[theirs])
+    except ValueError as error:
+        raise ValueError(f"{theirs} {error}") from None
