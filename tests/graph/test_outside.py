@@ -62,7 +62,7 @@ def test_what_cannot_be_asked_counts_as_unchanged(reading: Project) -> None:
 def test_the_demo_reads_nothing_outside(tmp_path: Path) -> None:
     stages = load_stages()
     readers = {stage.name for stage in stages if reads_outside(stage)}
-    assert {"ingest", "train_segmenter", "train_clip", "embed"} <= readers
+    assert {"ingest", "train_segmenter", "train_clip"} <= readers
     assert not {"validate", "filter", "gate"} & readers
     assert write_fingerprints(tmp_path, stages, load_sections(root=ROOT)) == []
     assert json.loads((tmp_path / "artifacts/outside/ingest").read_text()) == {}
