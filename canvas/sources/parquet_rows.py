@@ -63,9 +63,9 @@ def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row
 
 def _split_image(value: object) -> tuple[bytes | None, object]:
     """Return the bytes and the path of an image's cell: bytes that read as a line of text are a path."""
-    path = None
+    path: object = None
     if isinstance(value, dict):
-        value, path = value.get("bytes"), value.get("path")
+        path, value = value.get("path"), value.get("bytes")
     if not isinstance(value, bytes):
         return None, path if value is None else value
     try:
@@ -109,9 +109,9 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 def _check_type(field: pa.Field, ours: str, name: str) -> None:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    checks = (_is_text, _is_binary, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    checks += (pa.types.is_boolean, pa.types.is_null, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)
-    if not any(check(kind) for check in checks):
+    numbers = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null
+    times = pa.types.is_date, pa.types.is_time, pa.types.is_timestamp
+    if not any(check(kind) for check in (_is_text, _is_binary, *numbers, *times)):
         raise ValueError(
             f"column {field.name!r} (ingest.manifest.columns.{ours}) of {name} is of type {field.type}: write one text "
             "or number a row"

@@ -55,7 +55,8 @@ def format_value(value: object) -> str | None:
             except UnicodeDecodeError:
                 raise ValueError(f"is {len(value)} bytes that are not UTF-8: write text") from None
         case _:
-            kind = {list: "a list", tuple: "a list", dict: "an object"}.get(type(value), f"a {type(value).__name__}")
+            name = type(value).__name__
+            kind = {"list": "a list", "dict": "an object"}.get(name, f"a {name}")
             raise ValueError(f"is {kind}: write one text or number")
 
 

@@ -23,6 +23,7 @@ from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.pins.images import encode_jpeg, encode_png
 from canvas.sources.addresses import format_error, strip_credentials
+from canvas.sources.lists import Format
 from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from lifecycle.declare.params import read_section
 from tests.canvas.pins.test_images import png_header
@@ -31,7 +32,8 @@ PICTURE = encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, 
 
 
 def spec(path: str = "list.csv", **changes: Any) -> ManifestSpec:
-    format_ = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}[path.split("?")[0].rsplit(".", 1)[1]]
+    formats: dict[str, Format] = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
+    format_ = formats[path.split("?")[0].rsplit(".", 1)[1]]
     base = ManifestSpec(
         path=path,
         format=format_,
@@ -352,7 +354,7 @@ def test_ids_and_paths_are_trimmed_and_it_is_said(folder: Path, capsys: pytest.C
 
 def test_images_may_be_in_the_list_itself(folder: Path) -> None:
     other = encode_png(Image.new("RGBA", (30, 20), (1, 2, 3, 128)))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": 1.0, "picture": {"bytes": PICTURE, "path": "x.jpg"}},
         {"id": 2.0, "picture": {"bytes": other, "path": None}},
         {"id": 3.0, "picture": {"bytes": None, "path": "a.jpg"}},
@@ -406,6 +408,7 @@ LONG_CELL = """
 import resource, sys
 from pathlib import Path
 from canvas.pins.fallbacks import Notes
+from canvas.sources.lists import Format
 from canvas.sources.manifest import ManifestSpec, ingest_manifest
 
 folder = Path(sys.argv[1])
