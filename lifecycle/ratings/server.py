@@ -116,7 +116,7 @@ def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingSer
     settings.write_text(SETTINGS.format(users=users, admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
     command += ["--host", "127.0.0.1", "--port", str(known.port)]
-    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts.absolute().as_uri()]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": known.get_password(ADMIN),
