@@ -349,7 +349,7 @@ def test_ids_and_paths_are_trimmed_and_it_is_said(folder: Path, capsys: pytest.C
     assert pins[2]["title"] == " Mug ", "texts stay as they are"
     assert [bad["reason"] for bad in quarantine] == ["pin_id '1' occurred before"]
     assert "spaces round pin_id were left out in 3 rows" in capsys.readouterr().err
-    assert "spaces_round_image_were_left_out_in_1_rows" in notes.to_metrics()["notes"]
+    assert "spaces round image were left out in 1 rows" in notes.to_metrics()["notes"]
 
 
 def test_images_may_be_in_the_list_itself(folder: Path) -> None:
