@@ -16,12 +16,13 @@ TAG = "evidence_digest"
 
 
 def list_digests(evidence: Mapping[str, Path]) -> str:
-    """Return the text of LISTING for files and directories by their names in the evidence."""
+    """Return the text of LISTING for files, and for directories by their names in the evidence."""
     digests = {}
     for name, path in evidence.items():
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         for file in files:
-            digests[name if file == path else f"{name}/{file.relative_to(path).as_posix()}"] = digest(file)
+            # a file is stored under its own name
+            digests[path.name if file == path else f"{name}/{file.relative_to(path).as_posix()}"] = digest(file)
     return json.dumps(dict(sorted(digests.items())), indent=1) + "\n"
 
 
