@@ -99,6 +99,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "guidance_stop": options.guidance_stop,
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
+        "seed_by_product": options.seed_by_product,
     }
     images, seeds, cutout = _generate_images(options, pipeline, reward, product, settings)
     print(f"product cut out by its {cutout.origin}", file=sys.stderr)
@@ -338,6 +339,11 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--guidance-stop", type=float, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
+    command.add_argument(
+        "--seed-by-product",
+        action="store_true",
+        help="noise that depends on the product, too: one seed then gives different products different backgrounds",
+    )
     command.add_argument(
         "--trust-remote-code", action="store_true", help="run the Python code that the model's public segmenter brings"
     )

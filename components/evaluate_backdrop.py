@@ -7,7 +7,7 @@ from typing import Any
 
 from canvas.denoiser.spec import Backgrounds, PassSpec
 from canvas.pins.frames import FrameSpec
-from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges
+from components.artifacts import BaseModel, CanvasModel, Captions, Kept, Masks, Pins, SceneJudges, Truth
 from evaluation.generator.spec import BackgroundEvaluationSpec, ProductNameSpec
 from lifecycle.declare.stage import Input, Metrics, Output, Sheet, stage
 
@@ -23,6 +23,7 @@ def evaluate_backdrop(
     base: Input[BaseModel],
     pins: Input[Pins],
     kept: Input[Kept],
+    truth: Input[Truth],
     judges: Input[SceneJudges],
     masks: Input[Masks],
     captions: Input[Captions],
@@ -39,7 +40,12 @@ def evaluate_backdrop(
     from canvas.pins.images import encode_png
     from canvas.pins.products import load_product_pins
     from canvas.pins.tables import HELD_OUT_SPLITS
-    from evaluation.generator.stage_scores import draw_background_grid, score_stages
+    from evaluation.generator.stage_scores import (
+        draw_background_grid,
+        measure_seed_diversity,
+        score_stages,
+        select_scene_pins,
+    )
     from evaluation.judges.judges import Judges
 
     params, prompts, clock, notes = evaluate_backdrop, backgrounds.prompts, time.perf_counter(), Notes()
@@ -49,6 +55,7 @@ def evaluate_backdrop(
     real = load_product_pins(*tables, splits=HELD_OUT_SPLITS, count=params.real_pins, notes=notes)
     scene_judges = Judges.load(judges.path)
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
+    sampling = pipeline.recommended_sampling.build_spec(passes)
     by_stage, by_scene, images = score_stages(
         pipeline,
         base.path,
@@ -56,11 +63,15 @@ def evaluate_backdrop(
         prompts,
         real,
         spec=params,
-        sampling=pipeline.recommended_sampling.build_spec(passes),
+        sampling=sampling,
         frame_side=frames.side,
         judges=scene_judges,
     )
+    scored = time.perf_counter()
+    scenes = select_scene_pins(real, truth.path, prompts, params.same_seed.products)
+    same_seed = measure_seed_diversity(pipeline, products, prompts, images, scenes, params, sampling)
     whole: dict[str, Any] = {**scene_judges.accuracy, **list(by_stage.values())[-1]}
-    values = whole | {"by_scene": by_scene, "by_stage": by_stage, "seconds": {"stages": time.perf_counter() - clock}}
+    seconds = {"stages": scored - clock, "same_seed": time.perf_counter() - scored}
+    values = whole | {"by_scene": by_scene, "by_stage": by_stage, "same_seed": same_seed, "seconds": seconds}
     metrics.write(values | notes.to_metrics())
     sheet.write(encode_png(draw_background_grid(products[: params.grid_products], prompts, images)))

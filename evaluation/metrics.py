@@ -78,6 +78,11 @@ MEASURES: Mapping[str, Measure] = {
         "Reward calibration error", "distance between the reward's chances and the share of outcomes", "lower"
     ),
     "judge_scene_accuracy": Measure("Accuracy of the scene judge", "share of real held-out pins whose scene it sees"),
+    "same_seed_diversity": Measure(
+        "Diversity at one seed",
+        "distance of the backgrounds of different products at one seed and prompt, in parts of that of real images of "
+        "one scene",
+    ),
     "style_followed": Measure("Style followed", "share of images that show the style image's scene, without a prompt"),
     "prompt_beside_style": Measure("Prompt beside a style", "change of the prompted scene's share with a style"),
 }
@@ -132,6 +137,7 @@ HEADLINE = (
     Metric("scene_accuracy", "evaluate_backdrop", "scene_accuracy", "scene_right", mark=0.75),
     Metric("scene_accuracy_sharp", "evaluate_backdrop", "scene_accuracy_sharp", "scene_right_sharp", mark=0.5),
     Metric("kid", "evaluate_backdrop", "kid"),
+    Metric("same_seed_diversity", "evaluate_backdrop", "same_seed.of_real"),
     Metric(
         "core_difference", "evaluate", "challenger.core_max_abs_diff_worst", "core_max_abs_diff", mark=0.0, kind="limit"
     ),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import Sections, find_profiles, list_unused_sections, load_sections, read_stage_params
+from lifecycle.declare.params import Sections, list_unused_sections, load_sections, read_stage_params
+from lifecycle.declare.profiles import find_profiles
 from lifecycle.declare.stage import Stage
 from pipelines.cluster import read_cluster
 from pipelines.emit_dvc import format_dvc_yaml

@@ -30,7 +30,8 @@ from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_alpha
 from components.train_captioner import train_captioner
 from components.train_segmenter import train_segmenter
-from lifecycle.declare.params import load_sections, merge_sections
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Stage
 from lifecycle.run.stage import run_stage
 

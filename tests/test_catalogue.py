@@ -15,7 +15,8 @@ from canvas.pins.images import decode_image
 from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from evaluation.pages.html import CONTENT_POLICY
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, merge_sections, read_section
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.record.recording import read_notes
 from lifecycle.registry.pinned import restore_inputs
 from lifecycle.run.stage import run_stage

@@ -25,7 +25,8 @@ from components.ingest import IngestParams
 from evaluation.metrics import HEADLINE
 from lifecycle.__main__ import _build_parser as lifecycle_parser
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, merge_sections, read_section, read_stage_params
+from lifecycle.declare.params import load_sections, read_section, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Input, Output
 
 ROOT = Path(__file__).parents[1]

@@ -18,6 +18,7 @@ from canvas.denoiser.unet.spec import UNetSpec
 from canvas.train.data import TensorBatches
 from canvas.train.spec import TrainSpec
 from canvas.vae.model import LatentScale
+from lifecycle.declare.profiles import merge_sections
 from pipelines.plan.activations import run_denoiser
 
 if TYPE_CHECKING:  # it reads tables
@@ -45,7 +46,7 @@ class Workload:
     @classmethod
     def read(cls, profile: Path, demo: Path = Path("params.yaml")) -> Workload:
         """Return the base training of a profile. Its files are YAML of the safe kind: no params reader is needed."""
-        sections = _merge(*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in (demo, profile)))
+        sections = merge_sections(*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in (demo, profile)))
         vae, text, train = sections["vae"], sections["text"], sections["train_base"]["train"]
         factor = (vae["patch"] or 1) * 2 ** (len(vae["channels"]) - 1)
         shape: dict[str, Any] = {
@@ -135,11 +136,3 @@ class Workload:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             run_denoiser(denoiser, self.side)
         return int(counter.get_total_flops())
-
-
-def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overlay.items():
-        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merge(base[key], value) if nested else value
-    return merged

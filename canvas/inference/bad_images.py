@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from canvas.inference.conditioning import decode_composites, frame_for_pipeline
+from canvas.inference.conditioning import decode_backgrounds, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.pins.images import Pixels
@@ -28,7 +28,7 @@ def paste_product(pipeline: CanvasPipeline, product: Product, other: Image.Image
     framed = frame_for_pipeline(pipeline, Product(pixels, np.ones((height, width), np.float32), "mask"))
     images = framed.pixels.to(pipeline.device, pipeline.vae.dtype)
     latents = pipeline.vae.encode(images).latent_dist.mode()
-    return decode_composites(pipeline, latents, None, framed.frame, [product])[0]
+    return decode_backgrounds(pipeline, latents, None, framed.frame)[0].composite(product)
 
 
 def degrade_image(image: Pixels, product: Product) -> Pixels:

@@ -15,7 +15,13 @@ from tqdm import tqdm
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
+from canvas.inference.close_up import add_close_ups, find_close_up
+from canvas.inference.conditioning import (
+    build_condition,
+    decode_backgrounds,
+    encode_decoder_condition,
+    frame_for_pipeline,
+)
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import FramedProduct, Product
 from canvas.inference.style import StylePrompt
@@ -90,7 +96,6 @@ def iterate_images(
     `text_to_image` None: the pipeline's denoiser and decoder.
     """
     denoiser, scheduler = text_to_image or (pipeline.denoiser, pipeline.get_scheduler())
-    decoder = None if text_to_image is not None else pipeline.decoder
     device = pipeline.device  # diffusers looks through all parts for it
     sampler = LatentSampler(
         denoiser=denoiser,
@@ -107,15 +112,17 @@ def iterate_images(
         masked_latents = members[0].condition.masked_latents
         assert masked_latents is not None
         seeds = [member.request.seed for member in members]
-        latents = sampler.sample(sample_noise(masked_latents.shape[1:], seeds, device), condition)
+        noise = sample_noise(masked_latents.shape[1:], seeds, device)
+        latents = sampler.sample(noise, condition)
         features = None
-        if decoder is not None:  # encoded anew in every pass, as features are large
-            framed = [member.framed.to(device) for member in members]
-            levels = [decoder.encode_condition(product.pixels, product.mask, product.alpha) for product in framed]
-            features = [torch.cat(level) for level in zip(*levels, strict=True)]
-        products = [member.request.product for member in members]
-        images = decode_composites(pipeline, latents, features, members[0].framed.frame, products)
-        yield from zip(places, images, strict=True)
+        if text_to_image is None:  # encoded anew in every pass, as features are large
+            features = encode_decoder_condition(pipeline, [member.framed.to(device) for member in members])
+        frame, products = members[0].framed.frame, [member.request.product for member in members]
+        wholes = decode_backgrounds(pipeline, latents, features, frame)
+        close_ups = [None if text_to_image is not None else find_close_up(product, frame) for product in products]
+        backgrounds = add_close_ups(pipeline, sampler, condition, noise, wholes, products, close_ups)
+        for place, background, product in zip(places, backgrounds, products, strict=True):
+            yield place, background.composite(product)
 
 
 def generate_images(

@@ -1,12 +1,15 @@
-"""The two ends of a generation, for one product or for many at once: the denoiser's condition, and images of its
+"""The two ends of a generation, for one product or for many at once: the denoiser's condition, and backgrounds of its
 latents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from canvas.clip.model import encode_prompts
 from canvas.denoiser.loading import get_family
@@ -43,51 +46,78 @@ def build_condition(
     if prompt is None:
         states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
     negative = (None, None) if negative_prompt is None else encode_prompts(pipeline.towers, [negative_prompt])
-    vae, family = pipeline.vae, get_family(pipeline.denoiser)
     size = framed.frame.height, framed.frame.width
-    masked = mask_images(framed.pixels, framed.mask)
+    hole, masked_latents = encode_kept_pixels(pipeline, framed)
     return Condition(
         states=states,
         pooled=pooled,
         sizes=torch.tensor([build_size_ids(size, (0, 0), size)], dtype=torch.float32),
         negative_states=negative[0],
         negative_pooled=negative[1],
-        hole=family.compute_hole(framed.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]),
-        masked_latents=get_latent_scale(vae).normalize(vae.encode(masked.to(vae.dtype)).latent_dist.mode()),
+        hole=hole,
+        masked_latents=masked_latents,
         image_embeddings=None if style is None else style.embeddings[None],
         image_scales=None if style is None else style.scales,
     )
 
 
-def decode_composites(
-    pipeline: CanvasPipeline,
-    latents: torch.Tensor,
-    features: list[torch.Tensor] | None,
-    frame: Frame,
-    products: Sequence[Product],
-) -> list[Pixels]:
-    """Decode raw latents (N, C, h, w) of one frame to images of the sizes of `products`, with their pixels on them.
-    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder.
+def encode_kept_pixels(pipeline: CanvasPipeline, framed: FramedProduct) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the hole (1, 1, h, w) round the pixels that the mask keeps, and their normalised latents (1, C, h, w)."""
+    vae = pipeline.vae
+    masked = mask_images(framed.pixels, framed.mask).to(vae.dtype)
+    return (
+        get_family(pipeline.denoiser).compute_hole(
+            framed.mask, get_scale_factor(vae), pipeline.config["hole_inflation"]
+        ),
+        get_latent_scale(vae).normalize(vae.encode(masked).latent_dist.mode()),
+    )
 
+
+def encode_decoder_condition(pipeline: CanvasPipeline, framed: Sequence[FramedProduct]) -> list[torch.Tensor] | None:
+    """Return the conditional decoder's features of products in one frame; None: the pipeline has no such decoder."""
+    if pipeline.decoder is None:
+        return None
+    levels = [pipeline.decoder.encode_condition(product.pixels, product.mask, product.alpha) for product in framed]
+    return [torch.cat(level) for level in zip(*levels, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What was generated round a product, at the model's size: it is enlarged when it is needed."""
+
+    frame: Frame
+    pixels: Pixels  # (h, w, 3) of the frame
+    shift: NDArray[np.float32] | None  # (h, w), of the blend in the product's band; None: its alpha alone blends
+
+    def enlarge(self, height: int, width: int) -> tuple[Pixels, NDArray[np.float32] | None]:
+        """Return pixels and shift of the frame's inner rectangle at height x width."""
+        shift = None if self.shift is None else self.frame.extract_product(self.shift, height, width)
+        return self.frame.extract_product(self.pixels, height, width), shift
+
+    def composite(self, product: Product) -> Pixels:
+        """Return an image of the product image's size, with the product on it, untouched on its core."""
+        pixels, shift = self.enlarge(*product.size)
+        return composite_pixels(pixels, product, shift)
+
+
+def decode_backgrounds(
+    pipeline: CanvasPipeline, latents: torch.Tensor, features: list[torch.Tensor] | None, frame: Frame
+) -> list[Background]:
+    """Decode raw latents (N, C, h, w) of one frame.
+
+    `features`: of the conditional decoder, for each or one for all; None: the autoencoder's own decoder. Raises
     ValueError if the latents or the images are not finite.
     """
     check_finite(latents, "the denoiser")
-    shifts = None
+    shifts: Sequence[NDArray[np.float32] | None] = [None] * len(latents)
     if features is not None:
         decoded, shift = pipeline.decoder.decode(latents.to(pipeline.decoder.dtype), features)
-        shifts = shift[:, 0].float().cpu().numpy()
+        shifts = list(shift[:, 0].float().cpu().numpy())
     else:
         decoded = pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample
     check_finite(decoded, "the autoencoder" if features is None else "the conditional decoder")
-    backgrounds = tensor_to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
-    return [
-        composite_pixels(
-            frame.extract_product(background, *product.size),
-            product,
-            None if shifts is None else frame.extract_product(shifts[place], *product.size),
-        )
-        for place, (background, product) in enumerate(zip(backgrounds, products, strict=True))
-    ]
+    images = tensor_to_bytes(decoded).permute(0, 2, 3, 1).cpu().numpy()
+    return [Background(frame, pixels, shift) for pixels, shift in zip(images, shifts, strict=True)]
 
 
 def check_finite(values: torch.Tensor, source: str) -> None:

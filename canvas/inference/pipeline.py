@@ -34,8 +34,15 @@ from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
-from canvas.inference.conditioning import build_condition, decode_composites, frame_for_pipeline
-from canvas.inference.product import Frame, Product, build_product
+from canvas.inference.close_up import add_close_ups, find_close_up
+from canvas.inference.conditioning import (
+    Background,
+    build_condition,
+    decode_backgrounds,
+    encode_decoder_condition,
+    frame_for_pipeline,
+)
+from canvas.inference.product import Frame, Product, build_product, derive_seed
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
@@ -201,6 +208,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         num_candidates: int = 1,
         candidates_per_pass: int = 8,
         seed: int | None = None,
+        seed_by_product: bool = False,
         generator: torch.Generator | list[torch.Generator] | None = None,
         scheduler: str | None = None,
         callback_on_step_end: StepCallback | None = None,
@@ -223,6 +231,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             num_candidates: How many images.
             candidates_per_pass: How many go through the denoiser at once; memory grows with it.
             seed: Candidate k draws its noise from seed + k, so it is the same image whatever `num_candidates` is.
+            seed_by_product: Whether the noise depends on the product, too: at one seed different products otherwise get
+                much the same background.
             generator: In place of `seed`, used as diffusers uses it.
             scheduler: A name in canvas.denoiser.schedulers.
             callback_on_step_end: As in diffusers.
@@ -248,6 +258,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
+        if seed_by_product and seed is None:
+            raise ValueError("seed_by_product was given without a seed: give one")
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
@@ -255,11 +267,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         framed = frame_for_pipeline(self, cutout).to(self.device)
         negative_prompt = negative_prompt if guidance_scale != 1 else None
         condition = build_condition(self, framed, prompt, negative_prompt, style and style.scale_for_prompt(prompt))
-        noise = self._sample_noise(framed.frame, num_candidates, seed, generator)
-        features = self.decoder and self.decoder.encode_condition(framed.pixels, framed.mask, framed.alpha)
+        noise_seed = derive_seed(seed, cutout) if seed is not None and seed_by_product else seed
+        noise = self._sample_noise(framed.frame, num_candidates, noise_seed, generator)
+        features = encode_decoder_condition(self, [framed])
+        close_up = find_close_up(cutout, framed.frame)
 
-        def decode(latents: torch.Tensor) -> list[Pixels]:
-            return decode_composites(self, latents, features, framed.frame, [cutout] * len(latents))
+        def decode(latents: torch.Tensor) -> list[Background]:
+            return decode_backgrounds(self, latents, features, framed.frame)
 
         sampler = LatentSampler(
             denoiser=self.denoiser,
@@ -274,7 +288,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         images: list[Image.Image] = []
         candidates: list[int] = []
         passes = torch.split(noise, candidates_per_pass)
-        with self.progress_bar(total=len(sampler.scheduler.timesteps) * len(passes)) as bar:
+        rounds = len(passes) * (1 if close_up is None else 2)
+        with self.progress_bar(total=len(sampler.scheduler.timesteps) * rounds) as bar:
 
             def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
@@ -286,7 +301,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 kept = list(range(first, first + len(start)))
 
                 def select(selector: CandidateSelector, clean: torch.Tensor, kept: list[int] = kept) -> Sequence[int]:
-                    places = selector(cutout, decode(sampler.scale.denormalize(clean)))
+                    backgrounds = decode(sampler.scale.denormalize(clean))
+                    places = selector(cutout, [background.composite(cutout) for background in backgrounds])
                     kept[:] = [kept[place] for place in places]
                     return places
 
@@ -296,8 +312,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     on_step=on_step,
                     selectors={step: partial(select, selector) for step, selector in (selectors or {}).items()},
                 )
+                backgrounds = add_close_ups(
+                    self,
+                    sampler,
+                    condition,
+                    noise[kept],
+                    decode(latents),
+                    [cutout] * len(kept),
+                    [close_up] * len(kept),
+                    on_step=on_step,
+                )
                 candidates += kept
-                images += [Image.fromarray(image) for image in decode(latents)]
+                images += [Image.fromarray(background.composite(cutout)) for background in backgrounds]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=cutout, candidates=candidates)
 

@@ -27,6 +27,7 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", None),
     "guidance_scale": ("double", None),
     "guidance_stop": ("double", None),
+    "seed_by_product": ("boolean", False),
     "style_strength": ("double", None),
     "style_typical": ("double", CENTRE_PULL),
 }
@@ -53,6 +54,7 @@ class ServedPipeline:
             prompt,
             style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
             seed=int(row["seed"]),
+            seed_by_product=options["seed_by_product"],
             num_inference_steps=options["steps"],
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],

@@ -87,6 +87,14 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SameSeedSpec:
+    """Of how many backgrounds diversity at one seed is measured."""
+
+    products: Annotated[int, Ge(2)]  # at most; as many real ones of each scene
+    prompts: Count  # at most, spread over all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BackgroundEvaluationSpec:
     """Whose backgrounds `evaluate_backdrop` scores, and how."""
 
@@ -96,6 +104,7 @@ class BackgroundEvaluationSpec:
     real_pins: Count  # held-out ones that generated images are compared with
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     grid_products: Count  # rows of the grid
+    same_seed: SameSeedSpec  # backgrounds of different products that are compared at one seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

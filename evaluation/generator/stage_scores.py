@@ -1,21 +1,32 @@
-"""Scores of backgrounds by the generator as each training stage left it."""
+"""Scores of backgrounds by the generator as each training stage left it, and their diversity across products.
+
+The noise decides much of a background, so a seed that serves a whole catalogue may give every product nearly the same
+one. Distances of such backgrounds are compared with those at other seeds, and of real images of the same scene.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.denoiser.loading import is_inpaint_denoiser, load_denoiser
-from canvas.denoiser.lora import fuse_loras, list_lora_names
+from canvas.denoiser.lora import fuse_loras, list_lora_names, merge_lora
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
+from canvas.inference.conditioning import frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
+from canvas.masks.composite import dilate_mask
+from canvas.pins import tables
 from canvas.pins.images import Pixels, draw_contact_sheet
+from canvas.pins.masks import Mask
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import stack_views
 from canvas.segmenter.model import Segmenter
@@ -25,6 +36,12 @@ from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
 from evaluation.measures.distances import half_sample_error, kernel_distance
+from evaluation.statistics.intervals import resample_pair_mean
+
+Distances = NDArray[np.float64]  # [N, N]
+
+SIDE = 128  # pixels of the squares that are compared
+EDGE, GREY = 3, 128  # pixels round a product that are hidden with it, and the byte that hides it
 
 STAGE_LORAS: Mapping[str, tuple[str, ...] | None] = {
     "base": None,
@@ -114,3 +131,120 @@ def draw_background_grid(pins: Sequence[ProductPin], prompts: Sequence[str], ima
     for row, pin in enumerate(pins):
         cells += [pin.image, *map(Image.fromarray, images[row * width : (row + 1) * width])]
     return draw_contact_sheet(cells, ["original", *prompts] * len(pins), columns=width + 1, cell=150)
+
+
+def measure_seed_diversity(
+    pipeline: CanvasPipeline,
+    pins: Sequence[ProductPin],
+    prompts: Sequence[str],
+    images: Sequence[Pixels],
+    real: Sequence[Sequence[ProductPin]],
+    spec: BackgroundEvaluationSpec,
+    sampling: SamplingSpec,
+) -> dict[str, float]:
+    """Return mean distances of backgrounds of different products with their 95 % intervals over products.
+
+    `distance` is at one seed, `distance_other_seeds` of the same products and prompts at a seed each, `distance_real`
+    of real images of one scene; `of_other_seeds` and `of_real` are the ratios of the first to the others, and
+    `other_seeds_of_real` that of the second to the third. Nothing of fewer than two products; no ratio to real images
+    without any.
+
+    Args:
+        pipeline: The generator; its LoRAs are merged into its weights.
+        pins: Products, of which those take part whose frame is the commonest.
+        prompts: Backgrounds.
+        images: Of every prompt for every pin, pin by pin, at a seed each.
+        real: Pins of different products, scene by scene.
+        spec: How many products and prompts take part; its first seed is the one.
+        sampling: How images are sampled.
+    """
+    rows = select_alike_frames(pipeline, pins)[: spec.same_seed.products]
+    if len(rows) < 2:
+        return {}
+    chosen = [pins[row] for row in rows]
+    places = np.unique(np.linspace(0, len(prompts) - 1, min(spec.same_seed.prompts, len(prompts))).round().astype(int))
+    merge_lora(pipeline.denoiser)
+    products = [build_masked_product(pin.image, pin.mask) for pin in chosen]
+    requests = [
+        Request(product=product, prompt=fit_prompt(pipeline, pin.product, prompts[place]), seed=spec.seed)
+        for place in places
+        for pin, product in zip(chosen, products, strict=True)
+    ]
+    made = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="one seed")
+    masks = [pin.mask for pin in chosen]
+    # one matrix of all prompts, whose products are the same
+    same, other = (
+        np.mean([compute_background_distances(_to_images(members), masks) for members in by_prompt], axis=0)
+        for by_prompt in (
+            [made[first : first + len(chosen)] for first in range(0, len(made), len(chosen))],
+            [[images[row * len(prompts) + place] for row in rows] for place in places],
+        )
+    )
+    one_seed, other_seeds = resample_pair_mean([same]), resample_pair_mean([other], seed=1)
+    means = {
+        "distance": one_seed,
+        "distance_other_seeds": other_seeds,
+        "of_other_seeds": one_seed.divide_by(other_seeds),
+    }
+    scenes = [pins_of for pins_of in real if len(pins_of) > 1]
+    if scenes:
+        matrices = [
+            compute_background_distances([pin.image for pin in pins_of], [pin.mask for pin in pins_of])
+            for pins_of in scenes
+        ]
+        genuine = resample_pair_mean(matrices, seed=2)
+        means |= {
+            "distance_real": genuine,
+            "of_real": one_seed.divide_by(genuine),
+            "other_seeds_of_real": other_seeds.divide_by(genuine),
+        }
+    metrics: dict[str, float] = {"pictures": len(made), "real_scenes": len(scenes)}
+    for name, mean in means.items():
+        metrics |= mean.to_interval().to_metrics(name)
+    return metrics
+
+
+def select_alike_frames(pipeline: CanvasPipeline, pins: Sequence[ProductPin]) -> list[int]:
+    """Return the rows of the pins whose frame is the commonest: in frames of other sizes one seed is other noise."""
+    frames = [frame_for_pipeline(pipeline, build_masked_product(pin.image, pin.mask)).frame for pin in pins]
+    commonest, _ = Counter(frames).most_common(1)[0]
+    return [row for row, frame in enumerate(frames) if frame == commonest]
+
+
+def select_scene_pins(
+    pins: Sequence[ProductPin], truth: Path, prompts: Sequence[str], count: int
+) -> list[list[ProductPin]]:
+    """Return for each prompt that names a scene of truth at most `count` pins of that scene, one a product."""
+    rows = tables.read(truth, ["pin_id", "scene"]).to_pylist()
+    scene_of = {row["pin_id"]: row["scene"] for row in rows if row["scene"]}
+    selected: list[list[ProductPin]] = []
+    for prompt in prompts:
+        by_product: dict[str, ProductPin] = {}
+        for pin in pins:
+            scene = scene_of.get(pin.pin_id)
+            if scene is not None and scene in prompt:
+                by_product.setdefault(pin.product_id or pin.pin_id, pin)
+        selected.append(list(by_product.values())[:count])
+    return [own for own in selected if own]
+
+
+def compute_background_distances(images: Sequence[Image.Image], masks: Sequence[Mask]) -> Distances:
+    """Return the distance of each two images' backgrounds; NaN: of an image to itself, or where products hide all.
+
+    It is the Euclidean distance of the judges' features of the middle squares; both products are grey in both images.
+    """
+    views = stack_views(images, SIDE)
+    hard = stack_views([Image.fromarray(mask.astype(np.uint8) * 255) for mask in masks], SIDE)
+    products = dilate_mask(torch.from_numpy(hard > 0)[:, None].float(), EDGE)[:, 0].numpy()
+    matrix = np.full((len(images), len(images)), np.nan)
+    for left, right in zip(*np.triu_indices(len(images), 1), strict=True):
+        covered = products[left] | products[right]
+        if not covered.all():
+            pair = np.where(covered[..., None], np.uint8(GREY), views[[left, right]])
+            first, second = extract_trunk_features(pair)
+            matrix[left, right] = matrix[right, left] = np.linalg.norm(first - second)
+    return matrix
+
+
+def _to_images(pixels: Sequence[Pixels]) -> list[Image.Image]:
+    return [Image.fromarray(image) for image in pixels]

@@ -98,6 +98,50 @@ def crossed_bootstrap_mean(
     return Interval(mean, float(low), float(high))
 
 
+@dataclass(frozen=True, slots=True)
+class ResampledMean:
+    """A mean, and the means of bootstrap samples."""
+
+    mean: float
+    samples: NDArray[np.float64]  # [RESAMPLES]; NaN: nothing was drawn
+
+    def divide_by(self, other: ResampledMean) -> ResampledMean:
+        """Return the ratio to a mean of independent values."""
+        return ResampledMean(self.mean / other.mean, self.samples / other.samples)
+
+    def to_interval(self) -> Interval:
+        """Return the mean with its percentile interval."""
+        low, high = np.nanquantile(self.samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(self.mean, float(low), float(high))
+
+
+def resample_pair_mean(matrices: Sequence[NDArray[np.float64]], seed: int = 0) -> ResampledMean:
+    """Return the mean of symmetric values [N, N] of pairs of items, over all matrices, each of items of its own.
+
+    Items are drawn with replacement, and a pair counts as often as both of them were drawn together (Snijders and
+    Borgatti 1999, the vertex bootstrap; an item drawn twice is no pair). What is NaN does not count.
+
+    Raises:
+        ValueError: No pair has a value.
+    """
+    rng = np.random.default_rng(seed)
+    total, count = 0.0, 0
+    totals, counts = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+    for matrix in matrices:
+        values = np.array(matrix, np.float64)
+        np.fill_diagonal(values, np.nan)
+        is_counted = np.isfinite(values)
+        values[~is_counted] = 0
+        total, count = total + values.sum(), count + int(is_counted.sum())
+        drawn = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
+        totals += ((drawn @ values) * drawn).sum(axis=1)
+        counts += ((drawn @ is_counted.astype(np.float64)) * drawn).sum(axis=1)
+    if not count:
+        raise ValueError(f"{len(matrices)} sets of items hold no pair with a value: give two items or more")
+    samples = np.divide(totals, counts, out=np.full(RESAMPLES, np.nan), where=counts > 0)
+    return ResampledMean(float(total / count), samples)
+
+
 def compute_sign_flip_p_value(differences: Sequence[float], seed: int = 0) -> float:
     """Return the one-sided p-value of a mean of `differences` above 0 by random signs (Fisher 1935).
 

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from typing_extensions import is_typeddict
 
+from lifecycle.declare.profiles import find_profiles, merge_sections
 from lifecycle.declare.stage import Stage
 
 Sections = dict[str, dict[str, Any]]
@@ -61,20 +62,6 @@ def load_sections(profile: str = "demo", root: Path = Path()) -> Sections:
         raise ValueError(f"no profile {profile!r}: there are {', '.join(files)}")
     sections = read_sections(files["demo"])
     return sections if profile == "demo" else merge_sections(sections, read_sections(files[profile]))
-
-
-def find_profiles(root: Path) -> dict[str, Path]:
-    """Return name -> file of every profile; the first, "demo", is `params.yaml` itself."""
-    return {"demo": root / "params.yaml"} | {file.stem: file for file in sorted((root / "profiles").glob("*.yaml"))}
-
-
-def merge_sections(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `overlay`: a mapping merges into a mapping, anything else replaces."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        merged[key] = merge_sections(base[key], value) if nested else value
-    return merged
 
 
 def read_sections(path: Path) -> Sections:

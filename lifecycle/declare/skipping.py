@@ -18,11 +18,6 @@ SKIPPED = "skipped"
 
 NOTICE_FILE = "skipped.json"
 
-BLANK_PNG = bytes.fromhex(  # one white pixel: reports leave the sheets of skipped stages out
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da63f80f00010101001cb08c9900"
-    "00000049454e44ae426082"
-)
-
 
 def is_skipped(stage: Stage[Any], sections: Mapping[str, Any]) -> bool:
     """Whether params skip the stage: it can be skipped, and `train` of its own section is null."""
@@ -48,9 +43,11 @@ def write_skipped(
         plot: Kind of the curve.
         figures: Numbers beside the reason.
     """
+    from PIL import Image
+
     metrics.write({SKIPPED: reason, **(figures or {})})
     curve.write(",".join([plot.x, *([plot.y] if isinstance(plot.y, str) else plot.y)]) + "\n")
-    sheet.write(BLANK_PNG)
+    Image.new("L", (1, 1), "white").save(sheet.path)  # reports leave it out
     if model is not None:
         model.path.mkdir()
         (model.path / NOTICE_FILE).write_text(json.dumps({SKIPPED: reason}, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Input, Output, Scratch
 
 ROOT = Path(__file__).parents[2]

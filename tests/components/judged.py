@@ -18,7 +18,8 @@ from components import artifacts
 from evaluation.generator.comparison import select_model
 from evaluation.generator.metrics import compute_model_metrics
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, merge_sections
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Artifact, Model
 from lifecycle.run.stage import run_stage
 from lifecycle.workspace.digest import digest

@@ -12,7 +12,8 @@ from PIL import Image
 from canvas.pins import tables
 from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_alpha
-from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Stage
 
 SCENES = {"forest": ("in a forest", (20, 90, 30)), "lobby": ("in a lobby", (150, 130, 120))}

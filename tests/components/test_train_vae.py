@@ -12,7 +12,8 @@ from canvas.vae.model import build_vae, get_latent_scale, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
 from components.train_vae import train_vae
-from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Input, Output, Scratch
 from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 

@@ -10,7 +10,8 @@ import pytest
 
 from canvas.train.spec import TrainableParams, TrainSpec
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, merge_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 
 ROOT = Path(__file__).parents[2]
 STAGES = {stage.name: stage for stage in load_stages() if "training" in stage.params}

@@ -9,7 +9,8 @@ import pytest
 
 from canvas.filters.near_duplicates import HASH_BITS
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import find_profiles, load_sections, read_sections
+from lifecycle.declare.params import load_sections, read_sections
+from lifecycle.declare.profiles import find_profiles
 from pipelines.emit_params import format_params_page
 from pipelines.project import load_checked_sections
 from tests.graph.conftest import ROOT

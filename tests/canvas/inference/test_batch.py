@@ -23,13 +23,13 @@ def test_many_are_generated_as_the_pipeline_generates_each(pipeline):
         ],
     )
     assert group_into_passes(requests, 2) == [[0, 2], [3], [1]]
-    found = dict(iterate_images(pipeline, requests, sampling(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
-    assert sorted(found) == [0, 1, 2, 3]
+    images = dict(iterate_images(pipeline, requests, sampling(steps=3, guidance_scale=4.0, guidance_stop=0.7)))
+    assert sorted(images) == [0, 1, 2, 3]
     for place, (product, prompt) in enumerate(zip(products, prompts, strict=True)):
         alone = pipeline(
             product, prompt, num_inference_steps=3, guidance_scale=4.0, guidance_stop=0.7, seed=place
         ).images[0]
-        assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+        assert np.abs(images[place].astype(int) - np.array(alone)).max() <= 1
 
 
 def test_a_title_of_any_length_makes_a_prompt(pipeline):
@@ -47,15 +47,15 @@ def test_what_differs_in_its_seed_alone_is_encoded_once(pipeline):
         Request(product=product, prompt=prompt, seed=seed)
         for product, prompt, seed in ((mug, "a mug", 0), (shoe, "a mug", 0), (mug, "a mug", 1), (mug, "a lamp", 0))
     ]
-    found = encode_requests(pipeline, asked)
-    assert [one.request for one in found] == asked
-    assert found[0].condition is found[2].condition
-    assert len({id(one.condition) for one in found}) == 3
-    assert len({id(one.framed) for one in found}) == 2  # of the products
+    encoded = encode_requests(pipeline, asked)
+    assert [one.request for one in encoded] == asked
+    assert encoded[0].condition is encoded[2].condition
+    assert len({id(one.condition) for one in encoded}) == 3
+    assert len({id(one.framed) for one in encoded}) == 2  # of the products
     for place in (1, 3):
         alone = encode_requests(pipeline, asked[place : place + 1])[0]
-        assert np.array_equal(found[place].condition.states, alone.condition.states)
-        assert np.array_equal(found[place].condition.masked_latents, alone.condition.masked_latents)
+        assert np.array_equal(encoded[place].condition.states, alone.condition.states)
+        assert np.array_equal(encoded[place].condition.masked_latents, alone.condition.masked_latents)
 
 
 def test_a_denoiser_that_is_not_told_of_the_product(pipeline):

@@ -129,9 +129,9 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
 def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, options, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert generate(folder, *options) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    sentences = [line for line in said if line.startswith("canvas generate: ")]
-    assert sentences == said[-1:]
+    printed = capsys.readouterr().err.strip().splitlines()
+    sentences = [line for line in printed if line.startswith("canvas generate: ")]
+    assert sentences == printed[-1:]
     assert message in sentences[0]
 
 
@@ -158,14 +158,14 @@ def test_the_last_seed_of_64_bits_generates(folder: Path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "conversion"),
     [("cmyk.jpg", "CMYK"), ("deep.png", "16 bits a channel"), ("profile.png", "the colour profile 'odd  built-in'")],
 )
-def test_a_converted_product_is_told(folder: Path, name: str, found: str, monkeypatch, capsys):
+def test_a_converted_product_is_told(folder: Path, name: str, conversion: str, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert generate(folder, "--product", name, "--mask", "mask.png") == 0
-    said = capsys.readouterr().err
-    assert f"product converted from {found} to 8-bit sRGB: its pixels come back as converted" in said
+    printed = capsys.readouterr().err
+    assert f"product converted from {conversion} to 8-bit sRGB: its pixels come back as converted" in printed
 
 
 def test_files_whose_pixels_are_taken_as_they_are(folder: Path, tmp_path: Path):

@@ -91,10 +91,10 @@ def test_a_held_out_loss_is_computed_where_the_denoiser_is(folder: Path, device:
     held_out = [row for row in rows.index if has_product(row) and row.split != "train"]
     spec = HeldOutSpec(pins=4, repeats=16, batch_size=2, ema=(0.1,), averages=(0.1,))
     batches = read_held_out(rows, held_out, spec, "product")
-    expected, found = (
+    expected, scores = (
         compute_held_out_loss(_denoiser().to(at), objective, batches, spec.repeats) for at in ("cpu", device)
     )
-    assert found == pytest.approx(expected, rel=1e-12 if device == "cpu" else 0.2)  # a GPU draws other noise
+    assert scores == pytest.approx(expected, rel=1e-12 if device == "cpu" else 0.2)  # a GPU draws other noise
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def moved(styled_pipeline: CanvasPipeline, device: str) -> Iterator[CanvasPipeli
 def test_a_seed_gives_the_same_image_on_every_device(moved: CanvasPipeline, device: str):
     given = {"num_inference_steps": 2, "guidance_scale": 3.0, "seed": 1, "negative_prompt": "grey"}
     style = encode_style_images(moved, [cutout(40, 48)])
-    found = moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0]
+    image_moved = moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0]
     many = generate_images(
         moved,
         encode_requests(moved, [Request(product=build_product(cutout(64, 64, True)), prompt="a mug, forest", seed=1)]),
@@ -116,7 +116,7 @@ def test_a_seed_gives_the_same_image_on_every_device(moved: CanvasPipeline, devi
     )
     moved.to("cpu")
     style = encode_style_images(moved, [cutout(40, 48)])
-    assert _apart(moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0], found) <= NEAR
+    assert _apart(moved(cutout(64, 64, True), "a mug, forest", style=style, **given).images[0], image_moved) <= NEAR
     alone = moved(cutout(64, 64, True), "a mug, forest", num_inference_steps=2, guidance_scale=3.0, seed=1).images[0]
     assert _apart(many[0], alone) <= NEAR
 
@@ -125,6 +125,6 @@ def test_a_seed_gives_the_same_image_on_every_device(moved: CanvasPipeline, devi
 def test_a_plain_image_is_cut_out_on_a_gpu(segmenting_pipeline: CanvasPipeline, device: str):
     image = cutout(64, 64).convert("RGB")
     expected = segmenting_pipeline._segment_product(image)
-    found = segmenting_pipeline.to(device)._segment_product(image)
+    alpha = segmenting_pipeline.to(device)._segment_product(image)
     segmenting_pipeline.to("cpu")
-    assert found == pytest.approx(expected, abs=0.01)
+    assert alpha == pytest.approx(expected, abs=0.01)

@@ -13,6 +13,7 @@ from PIL import Image
 from canvas.denoiser.lora import add_lora, list_lora_names
 from canvas.inference.files import save_lossless
 from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.product import build_product, derive_seed
 from tests.canvas.inference.conftest import cutout, split
 from tests.canvas.reward.test_model import build_tiny_reward
 
@@ -58,6 +59,17 @@ def test_same_seed_same_images_however_many(pipeline):
     assert np.abs(_pixels(three[0]) - _pixels(three[1])).max() > 20
     one_by_one = pipeline(product, PROMPT, num_inference_steps=2, num_candidates=3, candidates_per_pass=1, seed=5)
     assert all(np.abs(_pixels(a) - _pixels(b)).max() <= 1 for a, b in zip(three, one_by_one.images, strict=True))
+
+
+def test_a_seed_of_the_products_own(pipeline):
+    product = cutout(64, 64)
+
+    def generate(seed: int, **options: object) -> bytes:
+        return pipeline(product, PROMPT, num_inference_steps=1, seed=seed, **options).images[0].tobytes()
+
+    own = generate(5, seed_by_product=True)
+    assert own == generate(5, seed_by_product=True) == generate(derive_seed(5, build_product(product)))
+    assert len({own, generate(5), generate(6, seed_by_product=True)}) == 3
 
 
 def test_prompt_negative_prompt_guidance_and_scheduler_matter(pipeline):
@@ -132,8 +144,8 @@ def test_callback_sees_steps_and_may_change_latents(pipeline):
 
 @pytest.mark.parametrize(("scheduler", "steps"), [("euler", 3), ("heun", 5), ("dpm++", 3)])
 def test_progress_is_of_the_steps_that_the_scheduler_takes(pipeline, scheduler: str, steps: int):
-    pipe, shown, seen = CanvasPipeline(**pipeline.components), io.StringIO(), []
-    pipe.set_progress_bar_config(file=shown)
+    pipe, printed, seen = CanvasPipeline(**pipeline.components), io.StringIO(), []
+    pipe.set_progress_bar_config(file=printed)
 
     def callback(pipe, step, time, tensors):
         seen.append(step)
@@ -142,7 +154,7 @@ def test_progress_is_of_the_steps_that_the_scheduler_takes(pipeline, scheduler: 
     options = {"num_candidates": 2, "candidates_per_pass": 1, "scheduler": scheduler}
     pipe(cutout(64, 64), PROMPT, num_inference_steps=3, seed=0, callback_on_step_end=callback, **options)
     assert seen == [*range(steps)] * 2
-    assert f" {2 * steps}/{2 * steps} [" in shown.getvalue()
+    assert f" {2 * steps}/{2 * steps} [" in printed.getvalue()
 
 
 def test_known_part_is_encoded_once_and_text_once(pipeline, monkeypatch):
@@ -243,6 +255,10 @@ def test_a_cast_that_is_meant_is_not_warned_of(pipeline, caplog, monkeypatch):
             "the negative prompt is too long, its end would be cut off: 'k l'",
         ),
         ({"product": Image.new("RGB", (8, 8))}, "no segmenter"),
+        (
+            {"generator": torch.Generator(), "seed_by_product": True},
+            "seed_by_product was given without a seed: give one",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(pipeline, options, message):
@@ -254,11 +270,11 @@ def test_what_cannot_be_done_is_said_in_one_sentence(pipeline, options, message)
     assert "\n" not in str(error.value)
 
 
-def test_a_speck_is_refused(pipeline):
+def test_a_speck_is_kept(pipeline):
     speck = np.zeros((2000, 2000, 4), np.uint8)
-    speck[5, 5] = 255
-    with pytest.raises(ValueError, match="the product is too small"):
-        pipeline(Image.fromarray(speck, "RGBA"), PROMPT, num_inference_steps=1)
+    speck[5, 5] = (200, 100, 50, 255)
+    image = pipeline(Image.fromarray(speck, "RGBA"), PROMPT, num_inference_steps=1, seed=0).images[0]
+    assert image.getpixel((5, 5)) == (200, 100, 50)
 
 
 def test_parts_that_do_not_fit_are_refused(pipeline):

@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 
 from canvas.inference import product as product_module
-from canvas.inference.product import build_product, composite_pixels, compute_frame, feather_mask, frame_product
+from canvas.inference.product import (
+    build_product,
+    composite_pixels,
+    compute_frame,
+    derive_seed,
+    feather_mask,
+    frame_product,
+)
 from canvas.masks.composite import ALPHA_FLOOR, composite_product
 from canvas.pins import images as images_module
 from canvas.pins import masks as masks_module
@@ -42,17 +49,17 @@ def test_soft_mask_is_taken_as_it_is():
 def test_a_mask_of_one_colour_has_its_shape_in_its_alpha(grey, soft):
     rgb, mask = split(cutout(40, 60, soft=soft))
     plain = Image.new("L", mask.size, grey)
-    found = build_product(rgb, Image.merge("RGBA", [plain, plain, plain, mask]))
-    assert np.array_equal(found.alpha, build_product(rgb, mask).alpha)
-    assert found.origin == "mask"
+    product = build_product(rgb, Image.merge("RGBA", [plain, plain, plain, mask]))
+    assert np.array_equal(product.alpha, build_product(rgb, mask).alpha)
+    assert product.origin == "mask"
 
 
 def test_a_mask_with_a_drawn_shape_is_not_read_by_its_alpha():
     rgb, mask = split(cutout(40, 60))
     other = Image.new("L", mask.size, 255)
     other.paste(0, (0, 0, 30, 40))
-    found = build_product(rgb, Image.merge("RGBA", [mask, mask, mask, other]))
-    assert np.array_equal(found.alpha, build_product(rgb, mask).alpha)
+    product = build_product(rgb, Image.merge("RGBA", [mask, mask, mask, other]))
+    assert np.array_equal(product.alpha, build_product(rgb, mask).alpha)
 
 
 def test_segmenter_is_asked_when_nothing_else_is_there():
@@ -166,11 +173,11 @@ def test_composite_in_bytes_is_the_one_that_the_decoder_was_trained_with():
         return torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
 
     for move in (None, shift):
-        told = None if move is None else torch.from_numpy(move)[None, None]
+        shift_tensor = None if move is None else torch.from_numpy(move)[None, None]
         core = torch.from_numpy(product.core)[None, None]
-        wanted = composite_product(channels(background), channels(product.pixels), core, alpha, alpha, told)
-        found = channels(composite_pixels(background, product, move))
-        assert (found - wanted).abs().max() <= 0.5 + 1e-3
+        wanted = composite_product(channels(background), channels(product.pixels), core, alpha, alpha, shift_tensor)
+        composite = channels(composite_pixels(background, product, move))
+        assert (composite - wanted).abs().max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize(
@@ -196,3 +203,15 @@ def test_what_is_placed_comes_back():
     assert framed.shape == (frame.height, frame.width, 3)
     assert framed[:, : frame.left].max(initial=0) == 0
     assert np.abs(frame.extract_product(framed, 200, 90) - smooth).max() < 0.03
+
+
+def test_a_products_own_seed():
+    product, other = build_product(cutout(40, 60)), build_product(cutout(40, 64))
+    assert derive_seed(3, product) == derive_seed(3, build_product(cutout(40, 60))) == derive_seed(2, product) + 1
+    assert derive_seed(3, product) != derive_seed(3, other)
+    assert derive_seed(3, product) != derive_seed(3, build_product(cutout(40, 60, soft=True)))
+    hidden = np.array(cutout(40, 60))
+    hidden[hidden[..., 3] == 0] = (1, 2, 3, 0)
+    assert derive_seed(3, build_product(Image.fromarray(hidden, "RGBA"))) == derive_seed(3, product)
+    assert 0 <= derive_seed(-(2**63), product) < 2**63
+    assert 0 <= derive_seed(2**64 - 1, product) < 2**63

@@ -108,14 +108,14 @@ def test_same_image_as_stock_inpainting(repository: Path, pipeline: CanvasPipeli
     assert (framed.frame.width, framed.frame.height) == (width, height)
     condition = build_condition(pipeline, framed, "mug, in a forest", "blurred")
     noise = sample_noise((4, height // 8, width // 8), [7], torch.device("cpu"))
-    shown = framed.pixels * framed.mask
+    visible = framed.pixels * framed.mask
 
     stock = StableDiffusionXLInpaintPipeline.from_pretrained(repository)
     stock.set_progress_bar_config(disable=True)
     expected = stock(
         prompt="mug, in a forest",
         negative_prompt="blurred",
-        image=shown,
+        image=visible,
         mask_image=1 - framed.mask,
         masked_image_latents=condition.masked_latents,
         latents=noise,

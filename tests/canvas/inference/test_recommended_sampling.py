@@ -70,9 +70,9 @@ def test_the_model_says_how_it_is_sampled(model: CanvasPipeline):
 
 @pytest.mark.parametrize("other", [{"num_inference_steps": 2}, {"guidance_scale": 1.0}, {"scheduler": "euler"}])
 def test_a_callers_own_setting_goes_before(model: CanvasPipeline, other: dict[str, object]):
-    found = pixels(model, **other)
-    assert np.array_equal(found, pixels(model, **WITH_PROMPT | other))
-    assert not np.array_equal(found, pixels(model))
+    image = pixels(model, **other)
+    assert np.array_equal(image, pixels(model, **WITH_PROMPT | other))
+    assert not np.array_equal(image, pixels(model))
 
 
 def test_the_command_line_uses_it_and_its_flags_go_before(folder: Path, model: CanvasPipeline):

@@ -64,18 +64,18 @@ def test_public_rewards_choose_by_their_directory(pipeline, tmp_path):
 
 
 def test_a_model_that_tells_backgrounds_ranks_by_the_one_asked_for():
-    found = {"overall": torch.tensor([0.9, 0.1, 0.5]), "background": torch.tensor([0.2, 0.8, 0.8])}
-    assert rank_candidates(found) == [1, 2, 0]
-    assert rank_candidates({"overall": found["overall"]}) == [0, 2, 1]
+    scores = {"overall": torch.tensor([0.9, 0.1, 0.5]), "background": torch.tensor([0.2, 0.8, 0.8])}
+    assert rank_candidates(scores) == [1, 2, 0]
+    assert rank_candidates({"overall": scores["overall"]}) == [0, 2, 1]
 
 
 def test_dropping_generates_survivors_as_if_nothing_had_been_dropped_and_counts_its_calls(pipeline, reward):
     product, drops = cutout(48, 80), (DropStep(0.25, 0.5), DropStep(0.5, 0.25))
-    found = select_best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
-    assert found.cost == SelectionCost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored_images=8 + 4 + 2)
-    assert found.cost.denoiser_calls == 2 * count_image_steps(drops, 8, 1, 8)
-    alone = pipeline(product, "a mug, forest", seed=found.seeds[0], **OPTIONS).images[0]
-    assert np.abs(np.array(alone).astype(int) - np.array(found.images[0])).max() <= 1
+    best = select_best(pipeline, reward, product, "a mug, forest", candidates=8, top=1, seed=0, drops=drops, **OPTIONS)
+    assert best.cost == SelectionCost(denoiser_calls=2 * (8 * 2 + 4 * 2 + 2 * 4), scored_images=8 + 4 + 2)
+    assert best.cost.denoiser_calls == 2 * count_image_steps(drops, 8, 1, 8)
+    alone = pipeline(product, "a mug, forest", seed=best.seeds[0], **OPTIONS).images[0]
+    assert np.abs(np.array(alone).astype(int) - np.array(best.images[0])).max() <= 1
 
 
 def test_a_drop_that_comes_with_the_last_step_drops_nothing(pipeline, reward):

@@ -61,16 +61,16 @@ def test_styles_may_be_shown_in_a_column_of_their_own(styled_pipeline, tmp_path:
     styled_pipeline.save_pretrained(tmp_path / "canvas")
     write_pyfunc(tmp_path / "model", tmp_path / "canvas", SERVED)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    product, shown = cutout(40, 56), [noise(1), noise(2)]
+    product, style_images = cutout(40, 56), [noise(1), noise(2)]
     one = {"product": encode_png(product), "seed": 1}
-    styles = [encode_png(picture) for picture in shown]
+    styles = [encode_png(picture) for picture in style_images]
     rows = pd.DataFrame([one | {"prompt": "a red lamp", "styles": None}, one | {"prompt": None, "styles": styles}])
     made = loaded.predict(rows, params={"steps": 1, "style_strength": 0.5, "style_typical": 0.0})["image"]
     how = {"seed": 1, "num_inference_steps": 1}
     own = as_served(tmp_path / "canvas")
     expected = [
         own(product, "a red lamp", **how).images[0],
-        own(product, style=encode_style_images(own, shown, strength=0.5), **how).images[0],
+        own(product, style=encode_style_images(own, style_images, strength=0.5), **how).images[0],
     ]
     for png, image in zip(made, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), np.asarray(image))

@@ -132,12 +132,12 @@ def test_many_at_once_equal_one_at_a_time(styled_pipeline):
         encode_requests(styled_pipeline, [Request(product=product, prompt=prompt, seed=7, style=style)])[0]
         for prompt, style in zip(prompts, styles, strict=True)
     ]
-    found = dict(iterate_images(styled_pipeline, requests, sampling(steps=2, guidance_scale=2.0, batch_size=4)))
+    images = dict(iterate_images(styled_pipeline, requests, sampling(steps=2, guidance_scale=2.0, batch_size=4)))
     for place, (prompt, style) in enumerate(zip(prompts, styles, strict=True)):
         alone = styled_pipeline(
             cutout(60, 60), prompt, style=style, num_inference_steps=2, guidance_scale=2.0, seed=7
         ).images[0]
-        assert np.abs(found[place].astype(int) - np.array(alone)).max() <= 1
+        assert np.abs(images[place].astype(int) - np.array(alone)).max() <= 1
 
 
 def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipeline, tmp_path: Path):
@@ -145,24 +145,24 @@ def test_a_lora_of_image_prompts_is_on_while_there_is_one(pipeline, styled_pipel
     style = encode_style_images(styled_pipeline, [noise(1)])
     weak = encode_style_images(styled_pipeline, [noise(1)], strength=0.2)
     nothing = encode_style_images(styled_pipeline, [noise(1)], strength=0.0)
-    shown, faint, plain = (render(styled_pipeline, None, style=of) for of in (style, weak, nothing))
+    strong, faint, plain = (render(styled_pipeline, None, style=of) for of in (style, weak, nothing))
     pipe = CanvasPipeline(**copy.deepcopy(styled_pipeline.components), max_aspect=2.0, image_source="uve+clip")
     pipe.set_progress_bar_config(disable=True)
     load_lora(pipe.unet, tmp_path / "lora", STYLE_LORA)
     set_style_lora(pipe.unet, None)
-    told = render(styled_pipeline)
-    assert np.array_equal(render(pipe), told)
+    prompted = render(styled_pipeline)
+    assert np.array_equal(render(pipe), prompted)
     assert np.array_equal(render(pipe, None, style=nothing), plain)
     moved = [
-        np.abs(render(pipe, None, style=of).astype(int) - was).mean() for of, was in ((style, shown), (weak, faint))
+        np.abs(render(pipe, None, style=of).astype(int) - was).mean() for of, was in ((style, strong), (weak, faint))
     ]
     assert moved[0] > moved[1] > 0
-    assert np.array_equal(render(pipe), told)  # nothing of it is left behind
+    assert np.array_equal(render(pipe), prompted)  # nothing of it is left behind
 
     load_lora(pipe.unet, tmp_path / "lora", "engaged")
     set_style_lora(pipe.unet, None)
     before = render(pipe), render(pipe, None, style=style)
-    assert not np.array_equal(before[0], told)
+    assert not np.array_equal(before[0], prompted)
     pipe.save_pretrained(tmp_path / "whole")
     again = CanvasPipeline.from_pretrained(tmp_path / "whole")
     again.set_progress_bar_config(disable=True)
@@ -221,15 +221,15 @@ def test_images_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeli
     finally:
         styled_pipeline.register_modules(style_centres=None)
     again = CanvasPipeline.from_pretrained(tmp_path / "model")
-    told = {
+    embeddings = {
         pull: encode_style_images(again, [noise(1), noise(1)], apart=True, centre_pull=pull).embeddings
         for pull in (0.0, 0.5, 1.0)
     }
-    torch.testing.assert_close(told[0.0], first.expand(2, -1), atol=1e-4, rtol=0)
-    torch.testing.assert_close(told[1.0], second.expand(2, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(embeddings[0.0], first.expand(2, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(embeddings[1.0], second.expand(2, -1), atol=1e-4, rtol=0)
     middle = (first + second)[:16]
-    torch.testing.assert_close(told[0.5][0, :16], middle / middle.norm(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(encode_style_images(again, [noise(1)]).embeddings[0], told[0.5][0])
+    torch.testing.assert_close(embeddings[0.5][0, :16], middle / middle.norm(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(encode_style_images(again, [noise(1)]).embeddings[0], embeddings[0.5][0])
     product = np.array(cutout(60, 60))
     image = render(again, None, style=encode_style_images(again, [noise(1)]))
     assert np.array_equal(image[product[..., 3] == 255], product[product[..., 3] == 255][:, :3])
@@ -256,9 +256,9 @@ def test_images_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeli
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(styled_pipeline, images, options, message):
     assert MAX_STYLE_IMAGES == 16
-    with pytest.raises(ValueError, match=message) as said:
+    with pytest.raises(ValueError, match=message) as error:
         encode_style_images(styled_pipeline, [noise(1)] * images, **options)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_without_adapter_and_a_request_for_nothing(pipeline, styled_pipeline):

@@ -106,9 +106,9 @@ def test_images_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
 def test_bad_input_is_said_in_one_sentence(folder: Path, options, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert generate(folder, *options) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    sentence = next(line for line in said if line.startswith("canvas generate: "))
-    assert sentence == said[-1]
+    printed = capsys.readouterr().err.strip().splitlines()
+    sentence = next(line for line in printed if line.startswith("canvas generate: "))
+    assert sentence == printed[-1]
     assert message in sentence
 
 

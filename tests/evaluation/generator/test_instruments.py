@@ -95,8 +95,8 @@ def build_tiny_segmenter(bias: float) -> Segmenter:
 def test_masks_are_compared_with_the_truth_where_there_is_one(tmp_path: Path) -> None:
     pins, truth = build_pins(), write_truth(tmp_path / "truth", build_pins()[:3])
     everything, nothing = build_tiny_segmenter(9.0), build_tiny_segmenter(-9.0)
-    found = measure_segmenter_quality(everything, EDGES, pins, truth, nothing, batch_size=2)
-    assert found["iou"] == pytest.approx(24 * 20 / (48 * 40))
+    quality = measure_segmenter_quality(everything, EDGES, pins, truth, nothing, batch_size=2)
+    assert quality["iou"] == pytest.approx(24 * 20 / (48 * 40))
     assert measure_segmenter_quality(nothing, EDGES, pins, truth, None, batch_size=2)["iou"] == 0
 
 

@@ -36,10 +36,10 @@ def test_the_last_known_noun_decides():
     ],
 )
 def test_a_product_in_a_scene(caption, scene, category, product):
-    found = score(caption, "red t-shirt, in a forest", "forest")
-    assert (found.scene_right, found.category_right, found.product_right) == (scene, category, product)
-    assert found.white_right is None
-    assert found.alone_right is None
+    scored = score(caption, "red t-shirt, in a forest", "forest")
+    assert (scored.scene_right, scored.category_right, scored.product_right) == (scene, category, product)
+    assert scored.white_right is None
+    assert scored.alone_right is None
 
 
 def test_a_product_on_white_and_a_view_alone():
@@ -52,16 +52,16 @@ def test_a_product_on_white_and_a_view_alone():
 
 
 def test_metrics_count_only_what_can_be_right():
-    found = compute_caption_metrics(
+    metrics = compute_caption_metrics(
         [
             score("red t-shirt, in a forest", "red t-shirt, in a forest", "forest"),
             score("red t-shirt, in a lobby", "red t-shirt, in a forest", "forest"),
             score("in a forest", "in a forest", "forest"),
         ]
     )["unseen_view"]
-    assert found["captions"] == 3
-    assert found["scene_right"] == pytest.approx(2 / 3)
-    assert found["category_right"] == 1
-    assert found["alone_right"] == 1
-    assert found["scene_right_low"] <= found["scene_right"] <= found["scene_right_high"]
-    assert "white_right" not in found
+    assert metrics["captions"] == 3
+    assert metrics["scene_right"] == pytest.approx(2 / 3)
+    assert metrics["category_right"] == 1
+    assert metrics["alone_right"] == 1
+    assert metrics["scene_right_low"] <= metrics["scene_right"] <= metrics["scene_right_high"]
+    assert "white_right" not in metrics

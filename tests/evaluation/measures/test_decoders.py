@@ -26,16 +26,16 @@ def test_gains_are_means_of_differences_between_the_two_pictures_of_a_pin():
     scores = DecoderScores(erosion=2, reach=2)
     for some in (slice(0, 4), slice(4, count)):
         scores.add(decoded[some], pasted[some], images[some], mask(count)[some])
-    found = scores.compute_metrics()
-    assert found["psnr_db_gain"] == pytest.approx(found["psnr_db"] - found["psnr_db_pasted"], abs=1e-4)
-    assert 0 < found["psnr_db_gain_low"] <= found["psnr_db_gain"] <= found["psnr_db_gain_high"]
-    assert found["psnr_db_low"] < found["psnr_db_pasted_high"]  # unpaired, the intervals overlap
+    metrics = scores.compute_metrics()
+    assert metrics["psnr_db_gain"] == pytest.approx(metrics["psnr_db"] - metrics["psnr_db_pasted"], abs=1e-4)
+    assert 0 < metrics["psnr_db_gain_low"] <= metrics["psnr_db_gain"] <= metrics["psnr_db_gain_high"]
+    assert metrics["psnr_db_low"] < metrics["psnr_db_pasted_high"]  # unpaired, the intervals overlap
     one, other = (compute_seam_gradient(each.clamp(-1, 1), mask(count), 2) for each in (decoded, pasted))
     real = compute_seam_gradient(images, mask(count), 2)
     gains = bootstrap_mean(((other / real - 1).abs() - (one / real - 1).abs()).tolist())
     assert gains.mean > 0
     names = ("seam_error_gain", "seam_error_gain_low", "seam_error_gain_high")
-    assert [found[name] for name in names] == pytest.approx([gains.mean, gains.low, gains.high], abs=1e-6)
+    assert [metrics[name] for name in names] == pytest.approx([gains.mean, gains.low, gains.high], abs=1e-6)
 
 
 def test_a_product_without_an_edge_has_no_seam():

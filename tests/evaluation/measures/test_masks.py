@@ -31,8 +31,8 @@ def test_a_boundary_within_the_tolerance_is_found_and_beyond_it_is_not():
 
 def test_a_boundary_half_found_counts_half():
     # The right half is missing: all that is drawn but the new edge is right, half of the true boundary is found.
-    found = boundary_f(rectangle(20, 20, 40, 60), SQUARE)
-    assert 0.5 < found < 0.7
+    measure = boundary_f(rectangle(20, 20, 40, 60), SQUARE)
+    assert 0.5 < measure < 0.7
 
 
 def test_boundaries_of_nothing():
@@ -49,12 +49,12 @@ def test_metrics_keep_splits_and_empty_pictures_apart():
         score_mask("c", "unseen_view", SQUARE, EMPTY),
         score_mask("d", "unseen_product", SQUARE, SQUARE),
     ]
-    found = compute_mask_metrics(scores)
-    assert list(found) == ["unseen_product", "unseen_view"]
-    assert found["unseen_view"]["iou"] == 0.75
-    assert found["unseen_view"]["iou_low"] == 0.5
-    assert found["unseen_view"]["iou_high"] == 1
-    assert found["unseen_view"]["empty_right"] == 0
-    assert found["unseen_view"]["pins_with_product"] == 2
-    assert "empty_right" not in found["unseen_product"]
+    metrics = compute_mask_metrics(scores)
+    assert list(metrics) == ["unseen_product", "unseen_view"]
+    assert metrics["unseen_view"]["iou"] == 0.75
+    assert metrics["unseen_view"]["iou_low"] == 0.5
+    assert metrics["unseen_view"]["iou_high"] == 1
+    assert metrics["unseen_view"]["empty_right"] == 0
+    assert metrics["unseen_view"]["pins_with_product"] == 2
+    assert "empty_right" not in metrics["unseen_product"]
     assert compute_mask_metrics([]) == {}

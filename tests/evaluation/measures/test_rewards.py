@@ -33,25 +33,25 @@ def judged() -> ScoredComparisons:
 
 
 def test_accuracy_is_the_mean_over_pins_without_ties():
-    found = compute_accuracy(judged(), 0)
-    assert found is not None
-    assert found.mean == pytest.approx((0.5 + 1) / 2)
-    assert found.low < found.mean < found.high or (found.low, found.high) == (0.5, 1.0)
+    accuracy = compute_accuracy(judged(), 0)
+    assert accuracy is not None
+    assert accuracy.mean == pytest.approx((0.5 + 1) / 2)
+    assert accuracy.low < accuracy.mean < accuracy.high or (accuracy.low, accuracy.high) == (0.5, 1.0)
     assert compute_accuracy(judged(), 1) is None
 
 
 def test_figures_hold_only_what_was_asked():
-    found = compute_accuracies(judged(), QUESTIONS)
-    assert sorted(found) == ["defects_accuracy", "defects_accuracy_high", "defects_accuracy_low", "defects_pairs"]
-    assert found["defects_pairs"] == 4
+    metrics = compute_accuracies(judged(), QUESTIONS)
+    assert sorted(metrics) == ["defects_accuracy", "defects_accuracy_high", "defects_accuracy_low", "defects_pairs"]
+    assert metrics["defects_pairs"] == 4
 
 
 def test_comparisons_of_one_kind():
     seams = judged().select_kind("seam")
     assert list(seams.pins) == ["a", "b"]
-    found = compute_accuracy(seams, 0)
-    assert found is not None
-    assert found.mean == 1.0
+    accuracy = compute_accuracy(seams, 0)
+    assert accuracy is not None
+    assert accuracy.mean == 1.0
     assert compute_accuracy(judged().select_kind("blurred"), 0) is None
 
 

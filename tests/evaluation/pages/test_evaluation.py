@@ -33,7 +33,7 @@ def delta(name: str, mean: float) -> Delta:
     )
 
 
-def shown(**changes: Any) -> str:
+def render(**changes: Any) -> str:
     given: dict[str, Any] = {
         "models": {"challenger": FIGURES | SETS, "paste": FIGURES},
         "slices": {"scene": {"forest": FIGURES}},
@@ -47,26 +47,26 @@ def shown(**changes: Any) -> str:
 
 
 def test_without_a_champion() -> None:
-    found = shown()
-    assert "240 images of 120 items; there is no champion to compare with." in found
-    assert "0.61 [0.5, 0.7]" in found
-    assert "90 \N{PLUS-MINUS SIGN} 3" in found
-    assert 'href="drift.html"' in found
-    assert "1 of 4 statistics" in found
-    assert "overall_accuracy" in found
-    assert "0.97 [0.96, 0.98]" in found
-    assert "extension and erosion of both sides are by the challenger&#x27;s own segmenter" in found
-    assert "by the challenger&#x27;s own text-image encoder" not in found
+    page = render()
+    assert "240 images of 120 items; there is no champion to compare with." in page
+    assert "0.61 [0.5, 0.7]" in page
+    assert "90 \N{PLUS-MINUS SIGN} 3" in page
+    assert 'href="drift.html"' in page
+    assert "1 of 4 statistics" in page
+    assert "overall_accuracy" in page
+    assert "0.97 [0.96, 0.98]" in page
+    assert "extension and erosion of both sides are by the challenger&#x27;s own segmenter" in page
+    assert "by the challenger&#x27;s own text-image encoder" not in page
 
 
 def test_slices_that_got_worse_are_named_though_the_mean_got_better() -> None:
-    found = shown(deltas=[delta("scene_right", 0.1), delta("scene_right, forest", -0.3)])
-    assert "0 of 13 measures got worse, and 1 in slices" in found
-    worse = found[found.index("What got worse") : found.index('id="slices"')]
+    page = render(deltas=[delta("scene_right", 0.1), delta("scene_right, forest", -0.3)])
+    assert "0 of 13 measures got worse, and 1 in slices" in page
+    worse = page[page.index("What got worse") : page.index('id="slices"')]
     assert "scene_right, forest" in worse
     assert "<td>scene_right</td>" not in worse
 
 
 @pytest.mark.parametrize("name", ["http://", "<script"])
 def test_self_contained(name: str) -> None:
-    assert name not in shown(deltas=[delta("scene_right", -0.1)])
+    assert name not in render(deltas=[delta("scene_right", -0.1)])

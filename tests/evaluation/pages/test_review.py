@@ -134,13 +134,13 @@ def test_directions_are_those_of_the_measure() -> None:
 
 
 def test_the_reward_model_stands_beside_the_raters() -> None:
-    found = review()
-    said = "The reward model prefers what people prefer in 0.70 [0.60, 0.80] of cases; "
-    assert f"{said}two raters choose the same in 0.90 [0.80, 1.00] of pairs." in render_review_page(found)
-    alone = replace(found.human, agreement=replace(found.human.agreement, pair=None))
-    assert f"{said}no pair has two raters." in render_review_page(replace(found, human=alone))
-    unknown = replace(found.human, agreement=RewardAgreement(reward=None, pair=None, alpha=None))
-    assert "The reward model prefers" not in render_review_page(replace(found, human=unknown))
+    page = review()
+    sentence = "The reward model prefers what people prefer in 0.70 [0.60, 0.80] of cases; "
+    assert f"{sentence}two raters choose the same in 0.90 [0.80, 1.00] of pairs." in render_review_page(page)
+    alone = replace(page.human, agreement=replace(page.human.agreement, pair=None))
+    assert f"{sentence}no pair has two raters." in render_review_page(replace(page, human=alone))
+    unknown = replace(page.human, agreement=RewardAgreement(reward=None, pair=None, alpha=None))
+    assert "The reward model prefers" not in render_review_page(replace(page, human=unknown))
 
 
 def test_what_people_say_is_listed_question_by_question() -> None:

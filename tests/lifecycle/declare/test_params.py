@@ -13,15 +13,8 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import TypedDict
 
-from lifecycle.declare.params import (
-    find_profiles,
-    flatten,
-    list_unused_sections,
-    load_sections,
-    merge_sections,
-    read_section,
-    read_stage_params,
-)
+from lifecycle.declare.params import flatten, list_unused_sections, load_sections, read_section, read_stage_params
+from lifecycle.declare.profiles import find_profiles, merge_sections
 from lifecycle.declare.stage import Metrics, Output, stage
 
 

@@ -1,0 +1,208 @@
+"""A closer frame for a product that is small in its image: its neighbourhood is generated once more, larger.
+
+The whole background comes first, as for every product. Then a window round the product becomes the model's image, in
+which the product has a size that the denoiser was trained on. The background that is there gets noise and is denoised
+again (SDEdit, Meng et al. 2022), so it gains detail and keeps its forms: less and less towards the window's border
+(Differential Diffusion, Levin and Fried 2023), where it stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin
+from numpy.typing import NDArray
+
+from canvas.denoiser.sampling import Condition, LatentSampler, OnStep
+from canvas.denoiser.schedulers import is_flow
+from canvas.inference.conditioning import (
+    Background,
+    decode_backgrounds,
+    encode_decoder_condition,
+    encode_kept_pixels,
+)
+from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, frame_product
+from canvas.pins.images import Pixels, bytes_to_tensor
+from canvas.vae.model import get_latent_scale
+
+if TYPE_CHECKING:
+    from canvas.inference.pipeline import CanvasPipeline
+
+V = TypeVar("V", np.uint8, np.float32)
+
+SMALL_SHARE = 0.1
+"""Longest side of a product over the frame's, below which it is framed closer. Products of less than 0.1 * 0.1 of
+their image teach no product masks (`mask.limits.min_area`)."""
+CLOSE_SHARE = 0.3
+"""The same in the closer frame."""
+STRENGTH = 0.3
+"""Share of the steps, the last ones, in which the background next to the product is denoised again."""
+FADE_SHARE = 0.3
+"""Width over which that share falls to 0 at the window's border, over the frame's shorter side."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUp:
+    """A window of the product image, and the closer frame that shows it; pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    inner_sides: tuple[bool, bool, bool, bool]  # top, bottom, left, right: does background lie beyond it?
+    frame: Frame
+
+    def crop(self, values: NDArray[V]) -> NDArray[V]:
+        """Return the window of `values` (H, W, ...), of the product image's size."""
+        return values[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def compute_weight(self, height: int, width: int) -> NDArray[np.float32]:
+        """Return the weight of what is new in the window at height x width: 0 at its inner sides, 1 further in."""
+        fade = FADE_SHARE * min(self.frame.height, self.frame.width)
+        top, bottom, left, right = (0.0 if inner else np.inf for inner in self.inner_sides)
+        rows = (np.arange(height, dtype=np.float32) + 0.5) * self.frame.height / height
+        columns = (np.arange(width, dtype=np.float32) + 0.5) * self.frame.width / width
+        vertical = np.minimum(rows + top, self.frame.height - rows + bottom)
+        horizontal = np.minimum(columns + left, self.frame.width - columns + right)
+        share = np.clip(np.minimum.outer(vertical, horizontal) / fade, 0, 1)
+        return (share**2 * (3 - 2 * share)).astype(np.float32)
+
+
+def find_close_up(product: Product, frame: Frame) -> CloseUp | None:
+    """Return the window round a product that is small in `frame`; None: it is not, or no closer frame shows more."""
+    height, width = product.size
+    inside = product.alpha >= 0.5
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    box = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    filling = max(box[0] / frame.height, box[1] / frame.width)  # pixels of the image in one of the frame
+    whole = min(height / frame.inner_height, width / frame.inner_width)
+    if filling >= SMALL_SHARE * whole:
+        return None
+    scale = min(max(filling / CLOSE_SHARE, 1.0), height / frame.height, width / frame.width)
+    if not filling <= scale < whole:  # of a very long image no window may hold the product
+        return None
+    size = round(frame.height * scale), round(frame.width * scale)
+    middle = (rows[0] + rows[-1] + 1) / 2, (columns[0] + columns[-1] + 1) / 2
+    top = min(max(0, round(middle[0] - size[0] / 2)), height - size[0])
+    left = min(max(0, round(middle[1] - size[1] / 2)), width - size[1])
+    return CloseUp(
+        top,
+        left,
+        *size,
+        inner_sides=(top > 0, top + size[0] < height, left > 0, left + size[1] < width),
+        frame=Frame(frame.height, frame.width, 0, 0, frame.height, frame.width),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUpBackground:
+    """A background with the product's neighbourhood generated again."""
+
+    whole: Background
+    close_up: CloseUp
+    window: Background
+
+    def composite(self, product: Product) -> Pixels:
+        """Return an image of the product image's size, with the product on it, untouched on its core."""
+        pixels, shift = self.whole.enlarge(*product.size)
+        close_up = self.close_up
+        closer, closer_shift = self.window.enlarge(close_up.height, close_up.width)
+        weight = close_up.compute_weight(close_up.height, close_up.width)
+        outer = close_up.crop(pixels)
+        outer[:] = np.rint(weight[..., None] * closer + (1 - weight[..., None]) * outer)
+        if shift is not None and closer_shift is not None:
+            outer_shift = close_up.crop(shift)
+            outer_shift[:] = weight * closer_shift + (1 - weight) * outer_shift
+        return composite_pixels(pixels, product, shift)
+
+
+def add_close_ups(
+    pipeline: CanvasPipeline,
+    sampler: LatentSampler,
+    condition: Condition,
+    noise: torch.Tensor,
+    backgrounds: Sequence[Background],
+    products: Sequence[Product],
+    close_ups: Sequence[CloseUp | None],
+    *,
+    on_step: OnStep | None = None,
+) -> list[Background | CloseUpBackground]:
+    """Return backgrounds whose neighbourhood of the product was generated again, of those that have a close-up.
+
+    Args:
+        pipeline: Whose parts are used.
+        sampler: Of its denoiser.
+        condition: Of the N products in one frame, or of one for all: its text and style hold here, too.
+        noise: Unit noise (N, C, h, w) in that frame.
+        backgrounds: Of the whole frame, N.
+        products: N.
+        close_ups: N, by `find_close_up`.
+        on_step: As the sampler takes it.
+    """
+    rows = [row for row, close_up in enumerate(close_ups) if close_up is not None]
+    chosen = [(backgrounds[row], products[row], close_up) for row in rows if (close_up := close_ups[row]) is not None]
+    if not chosen:
+        return list(backgrounds)
+    frame = chosen[0][2].frame
+    framed = [_frame_product(product, close_up).to(pipeline.device) for _, product, close_up in chosen]
+    holes, kept = zip(*(encode_kept_pixels(pipeline, member) for member in framed), strict=True)
+    before = torch.cat([_encode_window(pipeline, *member) for member in chosen])
+    size = before.shape[-2:]
+    weights = np.stack([close_up.compute_weight(*size) for _, _, close_up in chosen])
+    strengths = STRENGTH * torch.from_numpy(weights)[:, None].to(before)
+    unit_noise = noise[rows]
+
+    def keep_background(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        steps = len(sampler.scheduler.timesteps)
+        noisy = _add_noise(sampler.scheduler, before, unit_noise, step + 1)
+        latents = torch.where(step < steps - (strengths * steps).round(), noisy, latents)
+        return latents if on_step is None else on_step(step, timestep, latents)
+
+    closer_condition = replace(_select_rows(condition, rows), hole=torch.cat(holes), masked_latents=torch.cat(kept))
+    latents = sampler.sample(unit_noise, closer_condition, on_step=keep_background)
+    windows = decode_backgrounds(pipeline, latents, encode_decoder_condition(pipeline, framed), frame)
+    result: list[Background | CloseUpBackground] = list(backgrounds)
+    for row, (background, _, close_up), window in zip(rows, chosen, windows, strict=True):
+        result[row] = CloseUpBackground(background, close_up, window)
+    return result
+
+
+def _select_rows(condition: Condition, rows: Sequence[int]) -> Condition:
+    """Return the condition of some of the N; what is the same in all stays."""
+    columns = {
+        field.name: values[list(rows)]
+        for field in fields(Condition)
+        if isinstance(values := getattr(condition, field.name), torch.Tensor) and len(values) > 1
+    }
+    return replace(condition, **columns)  # type: ignore[arg-type]
+
+
+def _frame_product(product: Product, close_up: CloseUp) -> FramedProduct:
+    cropped = Product(close_up.crop(product.pixels), close_up.crop(product.alpha), product.origin)
+    return frame_product(cropped, close_up.frame)
+
+
+def _encode_window(
+    pipeline: CanvasPipeline, background: Background, product: Product, close_up: CloseUp
+) -> torch.Tensor:
+    """Return normalised latents (1, C, h, w) of what the window shows before it is generated again."""
+    pixels = close_up.frame.insert_product(close_up.crop(background.composite(product)).astype(np.float32))
+    images = bytes_to_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None]).clamp(-1, 1)
+    vae = pipeline.vae
+    latents = vae.encode(images.to(pipeline.device, vae.dtype)).latent_dist.mode()
+    return get_latent_scale(vae).normalize(latents).float()
+
+
+def _add_noise(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+    """Return clean latents (N, C, h, w) as noisy as the scheduler's are before `step`; after the last one: clean."""
+    if step == len(scheduler.timesteps):
+        return clean
+    if is_flow(scheduler):
+        sigma = scheduler.sigmas[step].to(clean)
+        return (1 - sigma) * clean + sigma * noise
+    noisy: torch.Tensor = scheduler.add_noise(clean, noise, scheduler.timesteps[step].repeat(len(clean)))
+    return noisy
