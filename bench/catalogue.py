@@ -26,7 +26,8 @@ from ruamel.yaml import YAML
 from bench.measurement import ROOT, measure_in_subprocess, print_table
 from canvas.pins import tables
 from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections, merge_sections
+from lifecycle.declare.params import load_sections
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.record.privacy import TELEMETRY_OFF
 from lifecycle.record.recording import read_metrics
 from tests.catalogue import CUT_OUTS, PLACES, read_page_params, train_models, write_catalogue

@@ -18,7 +18,8 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.style import build_style_prompt
 from canvas.styles.table import read_styles
 from canvas.uve.spec import UveSpec
-from lifecycle.declare.params import load_sections, merge_sections, read_section
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.profiles import merge_sections
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout
 from tests.components.generator_parts import (

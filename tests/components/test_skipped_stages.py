@@ -23,7 +23,8 @@ from canvas.pins import tables
 from canvas.uve.spec import UveSpec
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
-from lifecycle.declare.params import load_sections, merge_sections, read_section
+from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.skipping import NOTICE_FILE, read_skip_reason
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout
