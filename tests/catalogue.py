@@ -111,7 +111,8 @@ def take_photos(count: int, seed: int) -> Iterator[Photo]:
         image = region.crop((left, top, left + size[0], top + size[1]))
         side = int(rng.integers(72, 104))
         product = cut_out(kind, hue).resize((side, side))
-        corner = tuple(int(rng.integers(8, edge - side - 8)) for edge in size)
+        left, top = (int(rng.integers(8, edge - side - 8)) for edge in size)
+        corner = left, top
         alpha = Image.new("L", size)
         alpha.paste(product.getchannel("A"), corner)
         scene = image.copy()
@@ -182,10 +183,10 @@ def train_models(folder: Path, count: int = 60) -> None:
     pins, truths = [], []
     for number, photo in enumerate(take_photos(count, seed=1)):
         split = "train" if number % 5 else "unseen_view"
-        pin = {"pin_id": f"{number:03d}", "image": encode_png(photo.image), "split": split}
+        pin: dict[str, Any] = {"pin_id": f"{number:03d}", "image": encode_png(photo.image), "split": split}
         pin |= {"width": photo.image.width, "height": photo.image.height, "alt_text": f"{photo.product}, {photo.place}"}
         pins.append(dict.fromkeys(tables.PINS.names) | pin)
-        alpha = encode_alpha(np.asarray(photo.alpha, np.float32) / 255)
+        alpha = encode_alpha(np.asarray(photo.alpha, np.float32) / np.float32(255))
         known = {"pin_id": pin["pin_id"], "kind": "in_scene", "scene": photo.place, "alpha": alpha}
         known["background"] = encode_png(photo.scene)
         truths.append(dict.fromkeys(tables.TRUTH.names) | known)

@@ -71,7 +71,8 @@ def load_product_pins(
     chosen = [pin for _, _, pin in ranked[:count]]
     if not chosen:
         raise ValueError("no kept pin has an accepted mask: there is nothing to show")
-    captioned = {pin: product or "" for pin, (product, _) in read_generated_captions(captions, chosen).items()}
+    generated = read_generated_captions(captions, chosen)
+    captioned = {pin: product or "" for pin, (product, _) in generated.items()}
     titled = {pin: select_title(rows[pin]["title"] or "", titles.get(rows[pin]["product_id"], ())) for pin in chosen}
     first, second = (titled, captioned) if names == "title" else (captioned, titled)
     images = read_images(pins, chosen)
@@ -83,7 +84,7 @@ def load_product_pins(
             product=first.get(pin) or second.get(pin) or "product",
             product_id=rows[pin]["product_id"],
             category=rows[pin]["category"],
-            background=names.get(pin, ("", ""))[1],
+            background=generated.get(pin, ("", ""))[1],
         )
         for pin in chosen
     ]

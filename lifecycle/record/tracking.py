@@ -57,7 +57,7 @@ def open_tracking(home: Path) -> Tracking:
                 place = (home / ".mlflow").resolve()  # several checkouts may share one
                 own = place / "artifacts"
                 relocate_artifacts(place / "mlflow.db", own)
-            return Tracking.open(uri, name, own and own.as_uri())
+            return Tracking.open(uri, name, own.as_uri() if own else None)
     except Exception as error:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
 
