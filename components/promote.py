@@ -29,10 +29,13 @@ def promote(
     registry: Registry,
 ) -> None:
     """Judge the candidate again with the ratings there are now; if it passes, make it and its parts champion."""
+    from canvas.pins.tables import read
     from evaluation.gates import run_gate
 
     candidate = ModelVersion(**json.loads(registered.path.read_text(encoding="utf-8"))[CanvasModel.registered])
-    verdict = run_gate(gate, candidate.digest, evaluation.path, figures.path, champion.path, ratings.path)
+    paths = evaluation.path, figures.path, champion.path, ratings.path
+    scores = read(evaluation.path, ["reward_overall"]).column("reward_overall")
+    verdict = run_gate(gate, candidate.digest, *paths, has_reward=scores.null_count < len(scores))
     decision = Decision(**asdict(verdict))
     move = registry.promote(candidate, decision, promote.why) if decision.outcome == "pass" else None
     result = {"outcome": decision.outcome, "reasons": decision.reasons, "move": asdict(move) if move else None}

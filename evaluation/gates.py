@@ -76,7 +76,7 @@ def run_gate(
     champion: Path,
     ratings: Path,
     *,
-    has_reward: bool = True,
+    has_reward: bool,
 ) -> Verdict:
     """Return the verdict on the model of digest `challenger`.
 

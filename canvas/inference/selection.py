@@ -180,10 +180,10 @@ def select_ranking_score(scores: Mapping[str, torch.Tensor]) -> torch.Tensor:
 def count_denoiser_calls(pipeline: CanvasPipeline, cost: SelectionCost) -> Iterator[None]:
     """Count, within the context, every image that goes through the denoiser."""
 
-    def count(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        cost.denoiser_calls += len(arguments[0])
+    def count(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
+        cost.denoiser_calls += len(arguments[0] if arguments else named["hidden_states"])  # of a UNet, of a transformer
 
-    hook = pipeline.denoiser.register_forward_pre_hook(count)
+    hook = pipeline.denoiser.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from canvas.clip.spec import TextSpec
 from canvas.denoiser.image_prompt import get_image_processors, set_scale
 from canvas.denoiser.lora import STYLE_LORA, list_lora_names
 from canvas.inference.pipeline import CanvasPipeline
+from canvas.inference.selection import SelectionCost, count_denoiser_calls
 from canvas.inference.style import build_style_prompt
 from canvas.styles.table import read_styles
 from canvas.uve.spec import UveSpec
@@ -141,7 +142,10 @@ def test_assembled_pipeline_generates_and_follows_a_style(made: Path, tmp_path: 
     style = build_style_prompt(pipeline, {"uve": mined.uve[None], "clip": mined.clip[None]}, layers="style")
     styled = np.array(pipeline(product, style=style, num_inference_steps=2, seed=0).images[0])
     assert (styled != image).any()
-    again = np.array(pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0).images[0])
+    counted = SelectionCost()
+    with count_denoiser_calls(pipeline, counted):
+        again = np.array(pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0).images[0])
+    assert counted.denoiser_calls >= 2  # guidance and a close-up take more
     np.testing.assert_array_equal(again, image)
     pipeline.save_pretrained(tmp_path / "again")
     loaded = CanvasPipeline.from_pretrained(tmp_path / "again")

@@ -343,10 +343,10 @@ def test_files(tmp_path: Path) -> None:
     facts = tmp_path / "champion" / "champion.json"
     places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
     facts.write_text(json.dumps({"version": "3", "digest": OLD}))
-    found = run_gate(GATE, NEW, *places)
+    found = run_gate(GATE, NEW, *places, has_reward=True)
     assert (found.champion, found.outcome) == (OLD, "pass")
     facts.write_text('{"version": null}')
-    found = run_gate(GATE, NEW, *places)
+    found = run_gate(GATE, NEW, *places, has_reward=True)
     assert (found.champion, found.outcome) == (None, "pending")
 
 
