@@ -27,6 +27,7 @@ def encode(
     scratch: Scratch,
 ) -> None:
     """Encode every kept pin: latents, text states, masked latents, image embeddings."""
+    from canvas.denoiser.dit.spec import PATCH
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
     from canvas.pins.fallbacks import Notes, choose_sources
@@ -37,7 +38,7 @@ def encode(
 
     clock = time.perf_counter()
     encoders = Encoders.load(clip.path, vae.path, text)
-    frames.check_cells(get_scale_factor(encoders.vae))
+    frames.check_cells(get_scale_factor(encoders.vae) * (PATCH if encode.holes == "pixels" else 1))
     split_of = tables.read_kept_splits(pins.path, kept.path)
     notes = Notes()
     captions_of = read_captions(captions.path, split_of, choose_sources(captions.path, split_of, encode.sources, notes))

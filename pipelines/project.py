@@ -62,13 +62,16 @@ def load_checked_sections(root: Path, profile: str, stages: Sequence[Stage[Any]]
 
     Raises:
         ValueError: A key is missing, unknown or wrong, or no stage reads a section. It names the profile's file,
-            the section and the fix.
+            the section and the fix. Or the frames and holes that are encoded are none that the denoiser reads.
     """
     sections = load_sections(profile, root)
     file = find_profiles(root)[profile]
+    params: dict[str, Any] = {}
     try:
         for stage in stages:
-            read_stage_params(stage, sections)
+            params |= read_stage_params(stage, sections)
+        if {"denoiser", "encode", "frames", "vae"} <= params.keys():
+            params["denoiser"].check_encoding(params["encode"].holes, params["frames"], params["vae"].factor)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if unused := list_unused_sections(stages, sections):

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
-from canvas.denoiser.dit.spec import DitSpec
+from canvas.denoiser.dit.spec import PATCH, DitSpec
 from canvas.denoiser.unet.spec import UNetSpec
+from canvas.pins.frames import FrameSpec
 from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Positive, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
 
@@ -40,6 +41,14 @@ class DenoiserSpec:
         prediction = params["diffusion"].prediction
         if self.kind == "dit" and prediction != "flow":
             raise ValueError(f"kind is dit and diffusion.prediction {prediction}: use flow, as Flux's pipelines sample")
+
+    def check_encoding(self, holes: Literal["cells", "pixels"], frames: FrameSpec, cell: int) -> None:
+        """Raise ValueError unless the family reads such holes and frames; `cell`: pixels of a latent cell's side."""
+        needed = "pixels" if self.kind == "dit" else "cells"
+        if holes != needed:
+            raise ValueError(f"encode.holes is {holes}, but denoiser.kind {self.kind} reads {needed}: make them agree")
+        if self.kind == "dit":
+            frames.check_cells(cell * PATCH)
 
     @property
     def sizes(self) -> UNetSpec | DitSpec:

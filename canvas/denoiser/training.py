@@ -144,14 +144,14 @@ class DenoiserTrainer:
                     f"the shards have frames of {row.bucket} pixels, denoiser.kind {family.kind} reads multiples of "
                     f"{cell * family.patch}: change frames.buckets"
                 )
-        if self.masks == "none":
-            return
-        channels, needed = self.rows.get_shape(f"holes_{self.masks}")[1], family.count_hole_channels(cell)
-        if channels != needed:
-            raise ValueError(
-                f"the shards' holes have {channels} numbers a latent cell, denoiser.kind {family.kind} reads {needed}: "
-                "change encode.holes"
-            )
+        columns = ["holes_random", "holes_product"]  # of text-to-image, too: inpainting comes after it
+        needed = family.count_hole_channels(cell)
+        for column in columns if self.masks == "none" else [f"holes_{self.masks}"]:
+            if self.rows.has_column(column) and (channels := self.rows.get_shape(column)[1]) != needed:
+                raise ValueError(
+                    f"the shards' holes have {channels} numbers a latent cell, denoiser.kind {family.kind} reads "
+                    f"{needed}: change encode.holes"
+                )
 
     def compute_mismatched_loss(self, denoiser: nn.Module) -> float:
         """Return the held-out loss where each sample's image prompt is its neighbour's."""

@@ -62,6 +62,10 @@ class ShardRows:
             )
         ]
 
+    def has_column(self, column: str) -> bool:
+        """Return whether the samples have that column."""
+        return column in self._shards[0]
+
     def get_shape(self, column: str) -> torch.Size:
         """Return the shape of that column in the first sample."""
         shape: torch.Size = self._shards[0][column].shape

@@ -34,10 +34,10 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, scratch: Path | None = None, **changes) -> dict:
+def run(data: Path, out: Path, scratch: Path | None = None, frames: dict | None = None, **changes) -> dict:
     out.mkdir()
     encode(
-        **tiny(encode, **changes),
+        **tiny(encode, **changes) | {"frames": tiny(encode, "frames", **frames or {})["frames"]},
         **{name: Input(data / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
         shards=Output(out / "shards"),
         metrics=Output(out / "encode.json"),
@@ -98,13 +98,20 @@ def test_holes_surround_the_product(encoded_pins, data):
             assert 0 < 1 - holes.mean() < 2 * area + 0.1  # cells all product, errors included
 
 
-def test_holes_of_pixels_have_those_of_cells_as_their_maximum(encoded_pins, data, tmp_path):
-    run(data, tmp_path / "out", views=1, holes="pixels")
-    for sample, cells in zip(samples(tmp_path / "out"), encoded_pins[1], strict=True):
+def test_holes_of_pixels_have_those_of_cells_as_their_maximum(data, tmp_path):
+    frames = {"buckets": [[64, 64], [48, 80]]}
+    for holes in ("pixels", "cells"):
+        run(data, tmp_path / holes, views=1, frames=frames, holes=holes)
+    for sample, cells in zip(samples(tmp_path / "pixels"), samples(tmp_path / "cells"), strict=True):
         for name in ("holes_random", "holes_product"):
             assert sample[name].shape == (2, CELL**2, *cells[name].shape[2:])
             assert torch.equal(sample[name].amax(dim=1, keepdim=True), cells[name])
         assert torch.equal(sample["masked_product"], cells["masked_product"])
+
+
+def test_frames_that_a_transformer_cannot_read_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match=r"frames.buckets .*are no multiples of 16 pixels"):
+        run(data, tmp_path / "out", holes="pixels", frames={"buckets": [[64, 64], [72, 56]]})
 
 
 def test_known_latents_depend_on_the_mask(encoded_pins):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,23 @@ LINES = {"demo": 550, "canvas-xl": 350, "dit": 20, "public-sdxl-lora": 200, "sma
 def test_profiles_are_read_by_the_stages_and_short(profile: str) -> None:
     load_checked_sections(ROOT, profile, load_stages())
     assert len(find_profiles(ROOT)[profile].read_text(encoding="utf-8").splitlines()) < LINES[profile]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("encode: {holes: cells}", "encode.holes is cells, but denoiser.kind dit reads pixels: make them agree"),
+        ("frames: {buckets: [[64, 64], [60, 68]]}", "are no multiples of 8 pixels"),
+    ],
+)
+def test_what_is_encoded_must_be_what_the_denoiser_reads(tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "profiles").mkdir()
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    overlay = (ROOT / "profiles" / "dit.yaml").read_text(encoding="utf-8")
+    lines = [own for own in overlay.splitlines() if not own.startswith("encode:") or "holes" not in line]
+    (tmp_path / "profiles" / "dit.yaml").write_text("\n".join([*lines, line, ""]), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        load_checked_sections(tmp_path, "dit", load_stages())
 
 
 @pytest.mark.parametrize("profile", find_profiles(ROOT))

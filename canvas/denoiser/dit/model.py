@@ -15,11 +15,8 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 from torch.nn import functional as F
 
-from canvas.denoiser.dit.spec import DitSpec
+from canvas.denoiser.dit.spec import PATCH, DitSpec
 from canvas.denoiser.family import DenoiserCondition
-
-PATCH = 2
-"""Latent cells along a token's side."""
 
 CELLS = PATCH**2
 """Latent cells of a token."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from canvas.ranges import Count, Natural
 
+PATCH = 2
+"""Latent cells along a token's side."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DitSpec:
