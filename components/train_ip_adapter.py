@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
 from canvas.train.spec import Training
-from canvas.uve.pin_embeddings import EmbeddingSource
+from canvas.uve.spec import EmbeddingSource
 from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
 from lifecycle.declare.skipping import is_made, write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage

@@ -13,7 +13,7 @@ from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.privacy import disable_telemetry
 from pipelines.emit_dvc import write_code_lists
-from pipelines.outside import write_fingerprints
+from pipelines.outside import remember_if_empty, write_fingerprints
 from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, set_effort, write_graph
 
 
@@ -55,8 +55,10 @@ def code(options: argparse.Namespace, root: Path) -> int:
 
 def outside(options: argparse.Namespace, root: Path) -> int:
     """Ask whether what stages read outside the project has changed, and write the answer for DVC."""
-    for line in write_fingerprints(root, load_project_stages(), load_sections(root=root)):
+    stages, sections = load_project_stages(), load_sections(root=root)
+    for line in write_fingerprints(root, stages, sections):
         print(line)
+    remember_if_empty(root, stages, sections)
     return 0
 
 

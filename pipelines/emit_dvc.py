@@ -13,7 +13,8 @@ import yaml
 from lifecycle.declare.closure import PACKAGES, list_code
 from lifecycle.declare.graph import list_stage_names
 from lifecycle.declare.stage import Artifact, Headline, Losses, Plot, Sheet, Stage
-from pipelines.outside import OUTSIDE, reads_outside
+from pipelines.ask_outside import OUTSIDE
+from pipelines.outside import reads_outside
 
 CODE = "artifacts/code"  # files named after stages: what code each runs (`write_code_lists`)
 
@@ -50,7 +51,7 @@ def build_code_stage(root: Path) -> dict[str, Any]:
 def build_outside_stage() -> dict[str, Any]:
     """Return the stage that asks, each time, whether what others read outside the project has changed."""
     return {
-        "cmd": "python -m pipelines outside",
+        "cmd": "python -m pipelines.ask_outside",
         "desc": "Ask whether what stages read outside the project has changed; those that read it follow.",
         "always_changed": True,
         "outs": [{OUTSIDE: {"persist": True}}],

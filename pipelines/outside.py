@@ -20,8 +20,8 @@ from lifecycle.declare.params import ReadsOutside, Sections, read_section
 from lifecycle.declare.stage import Stage
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import write_atomically
+from pipelines.ask_outside import OUTSIDE, remember_empty
 
-OUTSIDE = "artifacts/outside"  # a file for each stage that reads outside: address -> fingerprint, JSON
 WEIGHTS = ("init_from", "repository")  # params keys that name weights: a hub id, or a directory or file here
 
 
@@ -30,29 +30,43 @@ def reads_outside(stage: Stage[Any]) -> bool:
     return any(issubclass(kind, ReadsOutside) or _names_weights(kind) for kind in stage.params.values())
 
 
-def fingerprint_stage(stage: Stage[Any], sections: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Return address -> fingerprint of what the stage reads outside. `ValueError` for what cannot be asked."""
+def fingerprint_stage(
+    stage: Stage[Any], sections: Mapping[str, Any], root: Path, digests: dict[Path, str]
+) -> dict[str, str]:
+    """Return address -> fingerprint of what the stage reads outside; `digests` remembers those of weights.
+
+    Raises `ValueError` or `OSError` for what cannot be asked.
+    """
     fingerprints: dict[str, str] = {}
     for argument, kind in stage.params.items():
         if issubclass(kind, ReadsOutside):
             params: ReadsOutside = read_section(kind, argument, sections)
             fingerprints |= params.fingerprint_outside(root)
-        for name in _list_weights(sections[argument]):
+        for name in _list_weights(sections.get(argument)):
             if (place := root / Path(name).expanduser()).exists():
-                fingerprints[name] = f"md5 {digest(place)}"
+                if place not in digests:
+                    digests[place] = digest(place)
+                fingerprints[name] = f"md5 {digests[place]}"
     return fingerprints
 
 
 def write_fingerprints(root: Path, stages: Iterable[Stage[Any]], sections: Sections) -> list[str]:
-    """Write OUTSIDE; return a line about each address. Where it cannot be asked, what was known of it stays."""
-    lines = []
+    """Write OUTSIDE; return a line about each address. Where it cannot be asked, what was known of it stays.
+
+    Raises `ValueError` where it cannot be asked and nothing is known.
+    """
+    stages = [stage for stage in stages if reads_outside(stage)]
+    lines: list[str] = []
+    digests: dict[Path, str] = {}
     (root / OUTSIDE).mkdir(parents=True, exist_ok=True)
-    for stage in filter(reads_outside, stages):
+    for stage in stages:
         file = root / OUTSIDE / stage.name
         known = file.read_text(encoding="utf-8") if file.is_file() else "{}\n"
         try:
-            fingerprints = fingerprint_stage(stage, sections, root)
-        except ValueError as error:
+            fingerprints = fingerprint_stage(stage, sections, root, digests)
+        except (ValueError, OSError) as error:
+            if not file.is_file():
+                raise ValueError(f"{error}; nothing is known of it yet: run `dvc checkout {OUTSIDE}`") from error
             print(f"note: {error}: whether it changed is not known, so it counts as unchanged", file=sys.stderr)
             text = known
         else:
@@ -61,6 +75,14 @@ def write_fingerprints(root: Path, stages: Iterable[Stage[Any]], sections: Secti
         if text != known or not file.is_file():
             write_atomically(file, text)
     return lines
+
+
+def remember_if_empty(root: Path, stages: Iterable[Stage[Any]], sections: Sections) -> None:
+    """Remember it if nothing is read outside, so that DVC's next question costs nothing."""
+    stages = [stage for stage in stages if reads_outside(stage)]
+    if all((root / OUTSIDE / stage.name).read_text(encoding="utf-8") == "{}\n" for stage in stages):
+        names = (name for stage in stages for argument in stage.params for name in _list_weights(sections[argument]))
+        remember_empty(root, [stage.name for stage in stages], names)
 
 
 def compute_cache_keys(
@@ -73,7 +95,7 @@ def compute_cache_keys(
     for stage in filter(reads_outside, stages):
         if writers.keys() & set(stage.inputs.values()):
             continue
-        if fingerprints := fingerprint_stage(stage, sections, root):
+        if fingerprints := fingerprint_stage(stage, sections, root, {}):
             values = {section: sections[section] for section in stage.params}
             text = json.dumps([stage.name, revision, values, dict(uris), fingerprints], sort_keys=True)
             keys[stage.name] = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

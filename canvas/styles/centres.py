@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 
 from canvas.features.vectors import Vectors, normalize_vectors
 from canvas.styles.table import Style
-from canvas.uve.pin_embeddings import EmbeddingSource
+from canvas.uve.spec import EmbeddingSource
 
 
 class StyleCentres(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not followed

@@ -16,7 +16,8 @@ from canvas.pins import tables
 from canvas.pins.captions import read_backgrounds
 from canvas.pins.image_batches import select_evenly
 from canvas.styles.clusters import compute_descriptors
-from canvas.uve.pin_embeddings import EmbeddingSource, concatenate_embeddings
+from canvas.uve.pin_embeddings import concatenate_embeddings
+from canvas.uve.spec import EmbeddingSource
 
 
 @dataclass(frozen=True, slots=True)

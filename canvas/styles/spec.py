@@ -10,8 +10,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from canvas.clip.spec import TextSpec
 from canvas.ranges import Cosine, Count, Natural, Share
-from canvas.uve.pin_embeddings import EmbeddingSource
-from canvas.uve.spec import UveSpec, compute_embedding_width
+from canvas.uve.spec import EmbeddingSource, UveSpec, compute_embedding_width
 
 if TYPE_CHECKING:
     from canvas.styles.clusters import CoherenceTest

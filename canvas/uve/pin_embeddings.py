@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from canvas.features.vectors import Vectors, normalize_vectors
 from canvas.pins import tables
-
-EmbeddingSource = Literal["uve", "clip", "uve+clip"]  # embeddings that stand side by side
 
 CACHED_ROW_GROUPS = 512
 """Row groups of embeddings, of 250 pins and some megabytes each: more than the shards hold that the buckets mix at a

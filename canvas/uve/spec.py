@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -14,6 +14,8 @@ from canvas.ranges import Count, NonNegative, Positive
 from canvas.train.spec import TrainableParams
 
 TASKS = ("scene", "product", "category", "board")
+
+EmbeddingSource = Literal["uve", "clip", "uve+clip"]  # embeddings that stand side by side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,10 @@ import yaml
 
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
+from pipelines.ask_outside import DECLARED, is_known_empty
 from pipelines.cluster import read_cluster
 from pipelines.emit_kfp import compile_pipelines
-from pipelines.outside import compute_cache_keys, reads_outside, write_fingerprints
+from pipelines.outside import compute_cache_keys, reads_outside, remember_if_empty, write_fingerprints
 from tests.graph.conftest import ROOT, Project
 
 READING = """    offset: float
@@ -67,6 +68,22 @@ def test_the_demo_reads_nothing_outside(tmp_path: Path) -> None:
     assert write_fingerprints(tmp_path, stages, load_sections(root=ROOT)) == []
     assert json.loads((tmp_path / "artifacts/outside/ingest").read_text()) == {}
     assert compute_cache_keys(tmp_path, stages, load_sections(root=ROOT), {}, "abc") == {}
+
+
+def test_the_stages_are_not_loaded_where_nothing_was_outside(tmp_path: Path) -> None:
+    stages, sections = load_stages(), load_sections(root=ROOT)
+    for name in DECLARED:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    assert not is_known_empty(tmp_path)
+    sections["train_segmenter"]["init_from"] = "OWNER/segmenter@main"
+    write_fingerprints(tmp_path, stages, sections)
+    remember_if_empty(tmp_path, stages, sections)
+    assert is_known_empty(tmp_path)
+    (tmp_path / "OWNER/segmenter@main").mkdir(parents=True)
+    assert not is_known_empty(tmp_path)
+    (tmp_path / "OWNER/segmenter@main").rmdir()
+    (tmp_path / "params.yaml").write_text("other")
+    assert not is_known_empty(tmp_path)
 
 
 def test_a_manifests_list_is_asked_for(tmp_path: Path) -> None:
