@@ -40,6 +40,15 @@ METRICS_AT_ONCE = 500  # MLflow takes 1000 of everything in one request
 PARAMS_AT_ONCE = 100
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 5000
+FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "start": {"stage": str, "tags": dict, "params": dict, "inputs": list, "group": dict | None},
+    "metrics": {"step": int, "values": dict},
+    "artifact": {"name": str},
+    "headline": {"values": dict},
+    "outputs": {"outputs": list},
+    "end": {"status": str, "metrics": dict},
+}
+"""Event -> field -> type, as lifecycle.record.recording writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +114,14 @@ class Tracking:
 
     def _send_batch(self, progress: Progress, batch: list[Event], folder: Path) -> None:
         kind = batch[0]["event"]
-        send = getattr(self, f"_send_{kind}", None)
-        try:
-            if kind == "start":
-                progress.run_id = self._start(folder.name, batch[0])
-            elif progress.run_id is None or send is None:
-                raise DamagedRecordError(f"{folder.name} has event {kind!r} where a start is due")
-            else:
-                send(progress.run_id, batch, folder)
-        except (KeyError, TypeError, FileNotFoundError) as error:  # a field or an artifact that is not there
-            raise DamagedRecordError(f"{folder.name}, event {kind!r}: {type(error).__name__} {error}") from error
+        for event in batch:
+            _check_event(event, folder)
+        if kind == "start":
+            progress.run_id = self._start(folder.name, batch[0])
+        elif progress.run_id is None:
+            raise DamagedRecordError(f"{folder.name} has event {kind!r} where a start is due")
+        else:
+            getattr(self, f"_send_{kind}")(progress.run_id, batch, folder)
 
     def find_producer(self, path: str, digest: str) -> ProducerRun | None:
         """Return the latest finished run that wrote content `digest` as artifact `path`."""
@@ -288,6 +295,27 @@ class Tracking:
             self.client.set_tag(parent, "canvas.failed", "true")
         failed = "canvas.failed" in self.client.get_run(parent).data.tags
         self.client.set_terminated(parent, "FAILED" if failed else "FINISHED", end["time"])
+
+
+def _check_event(event: Event, folder: Path) -> None:
+    """Raise `DamagedRecordError` for an event without what sending it reads: a KeyError of MLflow's own is no damage,
+    and the record is sent again."""
+    kind = event["event"]
+    where = f"{folder.name}, event {kind!r}"
+    if kind not in FIELDS:
+        raise DamagedRecordError(f"{where} is not of {', '.join(FIELDS)}")
+    for name, expected in FIELDS[kind].items():
+        if name not in event or not isinstance(event[name], expected):
+            raise DamagedRecordError(f"{where} has no whole field {name!r}")
+    for side in FIELDS[kind].keys() & {"inputs", "outputs"}:
+        for item in event[side]:
+            needed = {"path", "kind", "digest"}
+            if isinstance(item, dict) and side == "inputs" and item.get("kind") == "Dataset":
+                needed |= {"uri", "argument"}
+            if not isinstance(item, dict) or not needed <= item.keys():
+                raise DamagedRecordError(f"{where}: an artifact of its {side} lacks one of {', '.join(sorted(needed))}")
+    if kind == "artifact" and not (folder / "artifacts" / event["name"]).is_file():
+        raise DamagedRecordError(f"{where}: {event['name']} is not there")
 
 
 def _describe_dataset(item: Mapping[str, str]) -> DatasetInput:

@@ -45,16 +45,17 @@ def main(home: Path, record: Path) -> None:
         print(f"{sender.trouble}: the record is kept in {record} and the next run sends it", file=sys.stderr)
 
 
-def send_kept_records(home: Path) -> tuple[int, int]:
+def send_kept_records(home: Path, *, need_all: bool = False) -> tuple[int, int]:
     """Send what ended runs left; return how many were sent, how many stay. A damaged record, or one that the server
-    refuses, is named on stderr and stops no other. `TrackingDownError` if nobody answers."""
+    refuses, is named on stderr and stops no other. `TrackingDownError` if nobody answers; with `need_all` also if the
+    server refuses one."""
     waiting = [folder for folder in list_kept_records(home) if close_killed(folder)]
     sender = _Sender(home)
     sender.send_kept()
     kept = sum(folder.exists() for folder in waiting)
     if kept and sender.trouble:
         trouble = f"{sender.trouble}: {kept} records stay in {find_records(home)}"
-        if not sender.is_connected:
+        if need_all or not sender.is_connected:
             raise TrackingDownError(trouble)
         print(trouble, file=sys.stderr)
     return len(waiting) - kept - sender.damaged, kept

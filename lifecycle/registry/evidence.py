@@ -21,8 +21,7 @@ def list_digests(evidence: Mapping[str, Path]) -> str:
     for name, path in evidence.items():
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         for file in files:
-            # a file is stored under its own name
-            digests[path.name if file == path else f"{name}/{file.relative_to(path).as_posix()}"] = digest(file)
+            digests[name if file == path else f"{name}/{file.relative_to(path).as_posix()}"] = digest(file)
     return json.dumps(dict(sorted(digests.items())), indent=1) + "\n"
 
 

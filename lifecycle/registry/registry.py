@@ -38,11 +38,12 @@ class MlflowRegistry:
     versions: Versions
 
     @classmethod
-    def open(cls, home: Path, pinned: Iterable[str]) -> MlflowRegistry:
+    def open(cls, home: Path, pinned: Iterable[str], *, need_lineage: bool = False) -> MlflowRegistry:
         """Open the project's registry, once it has the records of all runs so far; `pinned`: paths of what no stage
-        writes. `ValueError` if it does not answer."""
+        writes. `ValueError` if it does not answer; with `need_lineage`, as who registers does, also if it refuses a
+        record."""
         try:
-            send_kept_records(home)
+            send_kept_records(home, need_all=need_lineage)
             tracking = open_tracking(home)
         except TrackingDownError as error:
             raise ValueError(f"the registry is needed: {error}") from error

@@ -83,7 +83,7 @@ class Versions:
         with self._open_packing_folder() as folder:
             origin = folder / "origin.json"
             origin.write_text(json.dumps(asdict(self.describe_origin(node)), indent=1) + "\n", encoding="utf-8")
-            files = {**facts["evidence"], origin.name: origin}
+            files = {**_copy_files(facts["evidence"], folder / "files"), origin.name: origin}
             listing = folder / LISTING
             listing.write_text(list_digests(files), encoding="utf-8")
             tags[TAG] = compute_listing_digest(listing.read_text(encoding="utf-8"))
@@ -211,6 +211,14 @@ class Versions:
             model_id=model.model_id if with_id else None,
         )
         return str(version.version)
+
+
+def _copy_files(evidence: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Return the evidence with its files in `folder` under their names, as MLflow stores a file under its own."""
+    folder.mkdir()
+    return {
+        name: path if path.is_dir() else Path(shutil.copyfile(path, folder / name)) for name, path in evidence.items()
+    }
 
 
 def _describe_content(kind: type[Model], path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lifecycle.declare.graph import load_stages, map_producers
@@ -37,8 +37,8 @@ def check_present(stage: Stage[Any], inputs: Paths) -> None:
 def verify_inputs(stage: Stage[Any], inputs: Paths, digests: Mapping[str, str]) -> None:
     """Raise `ValueError`, naming the file where that is known, for an input with other bytes than were written.
 
-    That can be told of inputs that lie where their artifacts do, once dvc.lock names them; of pinned ones where DVC
-    runs the stage, because it has pinned them just before.
+    That can be told of inputs that lie where their artifacts do, once dvc.lock names them, or the directory that they
+    lie in; of pinned ones where DVC runs the stage, because it has pinned them just before.
     """
     written, root = read_written(), Path()
     locked: Mapping[str, str] | None = None
@@ -50,9 +50,10 @@ def verify_inputs(stage: Stage[Any], inputs: Paths, digests: Mapping[str, str]) 
             expected = read_pin(artifact.path, root) if "DVC_STAGE" in os.environ else None
         else:
             locked = read_locked_digests(root) if locked is None else locked
-            expected = locked.get(artifact.path)
-        if expected not in (None, content):
-            assert expected is not None
+            expected = locked.get(artifact.path) or _find_listed_digest(artifact.path, locked)
+        if expected is None or expected == content:
+            continue
+        if not (issubclass(artifact, Pinned) and _has_only_ignored_besides(path, expected)):
             raise ValueError(_describe_damage(stage, artifact, expected, content))
 
 
@@ -91,15 +92,38 @@ def _describe_damage(stage: Stage[Any], artifact: type[Artifact], expected: str,
 
 def _find_changed_file(path: Path, expected: str) -> Path | None:
     """Return the first file whose bytes are not those in the listing of DVC's cache; None if the cache has none."""
-    listing = CACHE / expected[:2] / expected[2:]
     if not path.is_dir():
         return path
-    if not listing.is_file():
-        return None
-    try:
-        before = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_text(encoding="utf-8"))}
-    except (ValueError, KeyError, TypeError):
+    before = _read_listing(expected)
+    if before is None:
         return None
     now = list_digests(path)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return path / changed[0] if changed else None
+
+
+def _has_only_ignored_besides(folder: Path, expected: str) -> bool:
+    """Whether all files that DVC pinned are as they were. What lies beside them is what `.dvcignore` leaves out, for
+    DVC has just pinned all else."""
+    listing = _read_listing(expected)
+    if listing is None or not folder.is_dir():
+        return False
+    return listing.items() <= list_digests(folder).items()
+
+
+def _find_listed_digest(path: str, locked: Mapping[str, str]) -> str | None:
+    """Return the digest of a file that dvc.lock names only by a directory above it, as `reports/<stage>`; None if it
+    names none, or DVC's cache has no listing of it."""
+    for folder in map(str, PurePosixPath(path).parents):
+        if folder in locked:
+            return (_read_listing(locked[folder]) or {}).get(PurePosixPath(path).relative_to(folder).as_posix())
+    return None
+
+
+def _read_listing(digest: str) -> dict[str, str] | None:
+    """Return relative path -> MD5 of a directory's files out of DVC's cache; None if it is not there."""
+    try:
+        entries = json.loads((CACHE / digest[:2] / digest[2:]).read_text(encoding="utf-8"))
+        return {entry["relpath"]: entry["md5"] for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -140,7 +140,7 @@ def build_arguments(
         from lifecycle.registry.registry import MlflowRegistry
 
         pinned = list_pinned_paths(load_stages(stage.module.partition(".")[0]))
-        arguments[stage.registry] = MlflowRegistry.open(find_project(Path.cwd()), pinned)
+        arguments[stage.registry] = MlflowRegistry.open(find_project(Path.cwd()), pinned, need_lineage=True)
     return arguments
 
 

@@ -91,14 +91,14 @@ def register(
     for name, place in tables.items():
         place.mkdir(exist_ok=True)
         (place / "part-00000.parquet").write_text(f"rows of {name}")
-    (root / "review.html").write_text("<title>Review</title>")
+    (root / "report.html").write_text("<title>Review</title>")
     (root / "evaluation.json").write_text('{"scene": {"right": 0.75}}')
     return dict(
         registry.register(
             Weights,
             models,
             served=SERVED,
-            evidence=tables | {"review.html": root / "review.html"},
+            evidence=tables | {"review.html": root / "report.html"},
             metrics=root / "evaluation.json",
             decision=decision(digest(models[Weights]), champion, outcome, "as it happens"),
         )

@@ -38,7 +38,12 @@ def lose_an_artifact(folder: Path) -> None:
     (folder / "artifacts" / "note.txt").unlink()
 
 
-DAMAGES = (empty, fill_with_zeros, lose_the_start, lose_a_field, lose_an_artifact)
+def lose_a_digest(folder: Path) -> None:
+    text = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(text.replace('"digest":', '"digits":'))
+
+
+DAMAGES = (empty, fill_with_zeros, lose_the_start, lose_a_field, lose_a_digest, lose_an_artifact)
 
 
 @pytest.fixture
@@ -78,6 +83,21 @@ def test_a_damaged_record_is_set_apart_and_the_others_go_on(
     assert all(status == "KILLED" for name, status in list_runs(project) if name == "damaged")
     assert send_kept_records(home) == (0, 0)
     assert capfd.readouterr().err == ""
+    assert MlflowRegistry.open(home, ["data"]).read_history("test-weights") == []
+
+
+def test_a_store_without_its_disk_damages_no_record(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """MLflow's own FileNotFoundError: the record waits. Who registers needs it, who looks does not."""
+    from mlflow import MlflowClient
+
+    store = MlflowClient(f"sqlite:///{home}/.mlflow/mlflow.db")
+    store.create_experiment("canvas", artifact_location="file:///proc/not-mounted")
+    folder = write_record(home, "train")
+    assert send_kept_records(home) == (0, 1)
+    assert "tracking failed ([Errno 2]" in capfd.readouterr().err
+    assert folder.is_dir()
+    with pytest.raises(ValueError, match=r"the registry is needed: tracking failed .*: 1 records stay in"):
+        MlflowRegistry.open(home, ["data"], need_lineage=True)
     assert MlflowRegistry.open(home, ["data"]).read_history("test-weights") == []
 
 

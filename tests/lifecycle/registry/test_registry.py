@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 
 from lifecycle.declare.registry import ModelVersion
@@ -96,6 +97,9 @@ def test_versions_say_what_they_are(home: Path) -> None:
     assert whole.description.startswith("**pass**\n\nRead [evidence/review.html](http://127.0.0.1:5000/#/experiments/")
     assert whole.description.endswith(f"/models/{whole.tags['model_id']}/artifacts).\n\n- as it happens")
     assert whole.tags["evidence.review.html"] == f"{whole.source}/evidence/review.html"
+    address, uri = whole.tags["evidence.review.html"], client.tracking_uri
+    page = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(home), tracking_uri=uri)
+    assert Path(page).read_text() == "<title>Review</title>"
 
 
 def test_versions_name_public_weights_and_what_was_skipped(home: Path) -> None:

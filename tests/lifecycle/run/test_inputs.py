@@ -8,6 +8,29 @@ import pytest
 
 from tests.lifecycle.conftest import NOBODY, Project
 
+CHECK = """
+from components.artifacts import Checked, TrainMetrics
+from lifecycle.declare.stage import Input, Output, stage
+
+@stage()
+def check(metrics: Input[TrainMetrics], checked: Output[Checked]) -> None:
+    \"\"\"Copy the metrics.\"\"\"
+    checked.path.mkdir()
+    (checked.path / "copy").write_bytes(metrics.path.read_bytes())
+"""
+
+ARTIFACTS = """
+from lifecycle.declare.stage import Metrics
+
+
+class TrainMetrics(Metrics, path="reports/train/metrics.json"):
+    \"\"\"What `check` reads.\"\"\"
+
+
+class Checked(Dataset, path="artifacts/checked"):
+    \"\"\"A copy of it.\"\"\"
+"""
+
 
 @pytest.fixture
 def repository(bare_project: Project) -> Project:
@@ -78,3 +101,31 @@ def test_pinned_data_may_change_before_it_is_pinned(repository: Project) -> None
     assert run(repository, "fetch") == ""
     repro(repository)
     assert repository.read("models/weights/model.safetensors") == "30"
+
+
+def test_a_report_that_another_stage_reads_is_known_by_its_folder(repository: Project) -> None:
+    (repository.root / "components/check.py").write_text(CHECK)
+    with (repository.root / "components/artifacts.py").open("a") as file:
+        file.write(ARTIFACTS)
+    repository.edit("components/train.py", "import Numbers,", "import Numbers, TrainMetrics,")
+    repository.edit("components/train.py", "Output[Metrics]", "Output[TrainMetrics]")
+    repository.edit("dvc.yaml", "reports/train/losses.csv]\n    metrics:\n", "reports/train]\n")
+    repository.edit("dvc.yaml", "      - reports/train/metrics.json: {cache: false}\n", "")
+    repro(repository)
+    (repository.root / ".work/written.json").unlink()
+    report = repository.root / "reports/train/metrics.json"
+    assert run(repository, "check") == ""
+    whole = report.read_bytes()
+    flip(report)
+    complaint = run(repository, "check")
+    assert "input reports/train/metrics.json is not what was written" in complaint
+    assert "`dvc repro --force train` makes it again" in complaint
+    report.write_bytes(whole)
+    repository.edit("params.yaml", "times: 2", "times: 5")
+    assert run(repository, "fetch") == run(repository, "train") == run(repository, "check") == ""
+
+
+def test_files_that_dvc_ignores_may_lie_in_pinned_data(repository: Project) -> None:
+    (repository.root / ".dvcignore").write_text("*.db\n")
+    (repository.root / "data/Thumbs.db").write_bytes(b"small images")
+    repro(repository, "--force", "fetch")
