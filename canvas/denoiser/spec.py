@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
 from canvas.denoiser.dit.spec import PATCH, DitSpec
 from canvas.denoiser.unet.spec import UNetSpec
-from canvas.pins.frames import FrameSpec
 from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Positive, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
+
+if TYPE_CHECKING:
+    from canvas.pins.frames import FrameSpec  # it imports OpenCV, which a machine that only trains may lack
 
 RelativeLength = Annotated[float, Gt(0), Lt(MAX_RELATIVE_LENGTH)]
 """Length of an average of the weights: its relative standard deviation, sigma_rel of EDM2 (Karras et al. 2024)."""
