@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -89,13 +90,19 @@ def compute_cache_keys(
     root: Path, stages: Sequence[Stage[Any]], sections: Sections, uris: Mapping[str, str], revision: str
 ) -> dict[str, str]:
     """Return stage -> cache key of its Kubeflow task: code, params, inputs from outside the pipeline and fingerprints;
-    of stages that do read outside, and nothing that another one makes, which would have to be part of the key."""
+    of stages that do read outside, and nothing that another one makes, which would have to be part of the key. What
+    cannot be asked from here, but may be from the cluster, makes the key a new one: the stage runs."""
     keys = {}
     writers = map_producers(stages)
     for stage in filter(reads_outside, stages):
         if writers.keys() & set(stage.inputs.values()):
             continue
-        if fingerprints := fingerprint_stage(stage, sections, root, {}):
+        try:
+            fingerprints = fingerprint_stage(stage, sections, root, {})
+        except ValueError as error:
+            print(f"note: {error}: whether it changed is not known, so {stage.name} runs again", file=sys.stderr)
+            fingerprints = {"not known": uuid.uuid4().hex}
+        if fingerprints:
             values = {section: sections[section] for section in stage.params}
             text = json.dumps([stage.name, revision, values, dict(uris), fingerprints], sort_keys=True)
             keys[stage.name] = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

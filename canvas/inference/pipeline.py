@@ -379,7 +379,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         if code and not trust_remote_code:
             raise ValueError(
                 f"the segmenter of {directory} runs Python code of its own ({', '.join(code)}): read it, then give "
-                "--trust-remote-code, or trust_remote_code=True in Python"
+                "--trust-remote-code, trust_remote_code=True in Python, or CANVAS_TRUST_REMOTE_CODE=1 to a server"
             )
         verify_checksums(Path(directory))
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "style_typical": ("double", CENTRE_PULL),
 }
 """None: what the model recommends."""
+
+TRUST = "CANVAS_TRUST_REMOTE_CODE"
+"""Variable of the environment: "1" where Python code that a public segmenter brought with it may run."""
 
 
 class ServedPipeline:
@@ -75,11 +79,13 @@ class ServedPipeline:
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:
-    """Load the pipeline; the function's name is MLflow's."""
+    """Load the pipeline; the function's name is MLflow's. ValueError for a model with code that TRUST does not allow:
+    who serves it need not be who made it."""
     from canvas.device import default_device
     from canvas.inference.pipeline import CanvasPipeline
 
-    pipeline = CanvasPipeline.from_pretrained(Path(path), trust_remote_code=True).to(default_device())
+    is_trusted = os.environ.get(TRUST) == "1"
+    pipeline = CanvasPipeline.from_pretrained(Path(path), trust_remote_code=is_trusted).to(default_device())
     pipeline.set_precision("auto")
     pipeline.set_progress_bar_config(disable=True)
     return ServedPipeline(pipeline, compute_model_digest(Path(path)))

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SUFFIX = ".lock"
-WAIT_SECONDS = 60.0
 STALE_SECONDS = 300.0
 """A move takes seconds: who holds the lock for so long was killed, on a machine that cannot be asked."""
+WAIT_SECONDS = STALE_SECONDS + 10.0  # so that a killed holder's lock is taken over, not complained of
+CLOCK_SECONDS = 2.0  # a clock that is set moves the time at which a process began
 POLL_SECONDS = 0.1
 CONFIRM_SECONDS = 0.3  # after a dead holder's lock was removed, which two may do at once
 
@@ -39,17 +40,18 @@ def hold_store_lock(client: MlflowClient, composite: str) -> Iterator[None]:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            if is_stale(client, name):
-                took_over = True
-                with suppress(MlflowException):  # somebody else was faster
-                    client.delete_registered_model(name)
-            elif time.monotonic() > until:
-                raise ValueError(
-                    f"{composite} is being changed by {_read_holder(client, name)[0]}: try again when that is done"
-                ) from None
-            else:
-                time.sleep(POLL_SECONDS)
-            continue
+            if _read_holder(client, name)[0] != holder:  # else our own call made it, whose answer was lost
+                if is_stale(client, name):
+                    took_over = True
+                    with suppress(MlflowException):  # somebody else was faster
+                        client.delete_registered_model(name)
+                elif time.monotonic() > until:
+                    raise ValueError(
+                        f"{composite} is being changed by {_read_holder(client, name)[0]}: try again when that is done"
+                    ) from None
+                else:
+                    time.sleep(POLL_SECONDS)
+                continue
         if took_over:
             time.sleep(CONFIRM_SECONDS)
         if _read_holder(client, name)[0] == holder:
@@ -68,11 +70,12 @@ def is_stale(client: MlflowClient, name: str) -> bool:
     if host == socket.gethostname():
         import psutil
 
-        pid, _, _ = rest.partition(":")
+        pid, _, began = rest.partition(" ")[0].partition(":")
         if pid.isdecimal():
-            with suppress(psutil.Error):
-                is_dead = psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
-                return is_dead or not holder.startswith(_describe_process(int(pid)) + " ")
+            with suppress(psutil.Error, ValueError):
+                process = psutil.Process(int(pid))
+                is_another = abs(process.create_time() - float(began)) > CLOCK_SECONDS
+                return is_another or process.status() == psutil.STATUS_ZOMBIE
             return True
     return age > STALE_SECONDS
 

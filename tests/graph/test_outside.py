@@ -86,7 +86,7 @@ def test_the_stages_are_not_loaded_where_nothing_was_outside(tmp_path: Path) -> 
     assert not is_known_empty(tmp_path)
 
 
-def test_a_manifests_list_is_asked_for(tmp_path: Path) -> None:
+def test_a_manifests_list_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages, sections = load_stages(), load_sections("canvas-xl", ROOT)
     (tmp_path / "data").mkdir()
     (tmp_path / "list.csv").write_text("photo\na.jpg\n")
@@ -102,6 +102,9 @@ def test_a_manifests_list_is_asked_for(tmp_path: Path) -> None:
     sections["ingest"]["seed"] = 7
     assert len({first, second, find_key()}) == 3
     assert write_fingerprints(tmp_path, stages, sections)[0].startswith("ingest reads ../list.csv: md5 ")
+    (tmp_path / "list.csv").unlink()
+    assert find_key() != find_key()
+    assert "whether it changed is not known, so ingest runs again" in capsys.readouterr().err
     (tmp_path / "data/list.csv").write_text("photo\na.jpg\n")
     sections["ingest"]["manifest"]["path"] = "list.csv"
     assert compute_cache_keys(tmp_path, stages, sections, {}, "abc") == {}

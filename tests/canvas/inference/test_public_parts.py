@@ -21,6 +21,7 @@ from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.public_parts import assemble_public_parts, read_public_parts
+from canvas.inference.served import TRUST, ServedPipeline, _load_pyfunc
 from canvas.segmenter.spec import MattingSpec
 from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
@@ -237,7 +238,11 @@ def redness() -> torch.nn.Conv2d:
 
 @pytest.mark.usefixtures("modules_cache")
 def test_segmenter_with_code_of_its_own_needs_leave(
-    repository: Path, redness: torch.nn.Conv2d, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path,
+    redness: torch.nn.Conv2d,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = write_custom_repository(tmp_path / "net", [redness])
     source: dict[str, Any] = {"repository": str(net), "matting": {**READING}}
@@ -258,6 +263,11 @@ def test_segmenter_with_code_of_its_own_needs_leave(
     assert error.count("\n") == 1
     assert main([*arguments, "--trust-remote-code"]) == 0
     assert "cut out by its segmenter" in capsys.readouterr().err
+
+    with pytest.raises(ValueError, match="CANVAS_TRUST_REMOTE_CODE=1 to a server"):
+        _load_pyfunc(str(tmp_path / "model"))
+    monkeypatch.setenv(TRUST, "1")
+    assert isinstance(_load_pyfunc(str(tmp_path / "model")), ServedPipeline)
 
 
 def test_onnx_segmenter_comes_back_with_the_model(repository: Path, redness: torch.nn.Conv2d, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ TERMINAL = "mug\x1b]0;owned\x07 \x1b[2J\x9b31m\u202etxt.exe\r\b"
 def test_a_terminal_obeys_nothing_in_a_text() -> None:
     assert strip_controls(TERMINAL) == "mug�]0;owned� �[2J�31m�txt.exe��"
     assert strip_controls("Tasse, größer\n\tals 茶碗 ✓") == "Tasse, größer\n\tals 茶碗 ✓"
+    for plain in ("10\u00a0cm", "茶碗\u3000白", "क्\u200cष", "👩\u200d🍳", "Tee\u00adtasse"):
+        assert strip_controls(plain) == plain
+    assert strip_controls("a\u2028b\u2066c\u200fd\ufeff") == "a�b�c�d�"
 
 
 def test_the_sentence_of_a_failed_stage_is_plain() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lifecycle.registry import lock
@@ -115,6 +116,20 @@ def test_another_machines_lock_is_taken_over_when_it_is_old(
     with hold_store_lock(client, WHOLE):
         pass
     assert not client.search_registered_models(f"name = '{WHOLE}.lock'")
+
+
+def test_a_clock_that_was_set_makes_no_holder_dead(registry: MlflowRegistry) -> None:
+    client, name = registry.versions.client, f"{WHOLE}.lock"
+    began = psutil.Process().create_time()
+    for shift, is_dead in ((1.0, False), (-60.0, True)):
+        holder = f"{socket.gethostname()}:{os.getpid()}:{began + shift:.2f} 0"
+        client.create_registered_model(name, tags={"holder": holder})
+        assert is_stale(client, name) is is_dead
+        client.delete_registered_model(name)
+
+
+def test_an_old_lock_is_waited_for() -> None:
+    assert lock.WAIT_SECONDS > lock.STALE_SECONDS
 
 
 def test_a_reader_takes_no_lock(registry: MlflowRegistry) -> None:
