@@ -71,7 +71,8 @@ def ingest(
         notes = Notes()
         quarantined = ingest_manifest(ingest.manifest, raw.path, pins.path, quarantine.path, notes)
         tables.write(truth.path, [], tables.TRUTH)
-        more = {"columns": count_columns(pins.path), **notes.to_metrics()}
-        print("\n".join(describe_catalogue(pins.path, ingest.manifest)), file=sys.stderr)
+        columns = count_columns(pins.path)
+        more = {"columns": columns, **notes.to_metrics()}
+        print("\n".join(describe_catalogue(pins.path, columns, ingest.manifest)), file=sys.stderr)
     metrics.write(count_pins(pins.path, truth.path, quarantined) | more)
     sheet.write(encode_png(draw_source_sheet(pins.path, truth.path)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from canvas.pins import tables
-from canvas.pins.containers.container import FORMATS, Container
+from canvas.pins.containers.container import Container
 from canvas.pins.containers.jpeg import fill_scans
 from canvas.pins.containers.png import check_png_rows
 from canvas.pins.containers.split import split_container
@@ -153,19 +154,12 @@ def normalize_image(data: bytes, limits: ImageLimits | None = None) -> Normalize
     return NormalizedImage(stored, image.width, image.height, decoded.notes)
 
 
-def normalize_image_bytes(data: bytes, limits: ImageLimits | None = None) -> tuple[bytes, int, int]:
-    """Return bytes, width and height of `normalize_image`."""
-    normalized = normalize_image(data, limits)
-    return normalized.data, normalized.width, normalized.height
-
-
 def read_image_size(data: bytes) -> tuple[int, int]:
     """Read width and height from the header (before EXIF rotation), without limits; (0, 0) if there is none."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.size
-    except Exception:  # as in `decode_image`
-        return 0, 0
+    for plugin in PLUGINS.values():
+        with suppress(Exception), plugin(io.BytesIO(data)) as image:  # as in `read_image`
+            return image.width, image.height
+    return 0, 0
 
 
 def encode_png(image: Image.Image) -> bytes:

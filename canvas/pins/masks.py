@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from canvas.pins.images import STRIP_PIXELS, encode_png, iterate_strips
 from canvas.ranges import Share
@@ -146,5 +147,5 @@ def decode_mask(png: bytes) -> Mask:
 
 def decode_alpha(png: bytes) -> Alpha:
     """Decode what `encode_alpha` wrote; for images of our own making only."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+    with PngImageFile(io.BytesIO(png)) as image:  # `Image.open` has a limit of pixels
         return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
-from canvas.pins.images import ImageLimits, normalize_image_bytes
+from canvas.pins.images import ImageLimits, NormalizedImage, normalize_image
 from canvas.ranges import Count, Half, Positive
 from canvas.sources.addresses import Reader, strip_credentials
 from canvas.sources.downloads import DownloadRules
@@ -110,7 +110,8 @@ class _Counts:
 
     rows: int = 0
     trimmed: Counter[str] = field(default_factory=Counter)  # column -> rows with spaces round it
-    outside: int = 0  # rows whose image lies elsewhere than in the data directory
+    outside: int = 0  # pins whose image lies elsewhere than in the data directory
+    image_notes: Counter[str] = field(default_factory=Counter)  # of pins, by kind
     reasons: Counter[str] = field(default_factory=Counter)  # of quarantined rows, by kind
 
 
@@ -137,7 +138,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
         tables.Writer(pins, tables.PINS) as good,
         tables.Writer(quarantine, tables.QUARANTINE) as bad,
     ):
-        rows = _check_rows(_read_rows(spec, files, notes), _find_repeats(spec, files, notes), reader, counts)
+        rows = _check_rows(_read_rows(spec, files, notes), _find_repeats(spec, files, notes), counts)
         for batch in _batch(_fetch_images(rows, spec, reader, splits, counts), BATCH_SIZE):
             good.add(pa.Table.from_pylist([row for row in batch if "pin_id" in row], schema=tables.PINS))
             bad.add(pa.Table.from_pylist([row for row in batch if "reason" in row], schema=tables.QUARANTINE))
@@ -149,6 +150,8 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     splits.settle(pins, notes)
     for column, count in counts.trimmed.items():
         notes.add(f"spaces round {column} were left out in {count} rows")
+    for note, count in counts.image_notes.items():
+        notes.add(f"{count} images: {note}")
     if counts.outside:
         notes.add(
             f"{counts.outside} images lie outside the data directory: whether they change is not seen, "
@@ -203,7 +206,7 @@ def _digest_id(pin_id: str) -> bytes:
     return hashlib.blake2b(pin_id.encode(), digest_size=8).digest()
 
 
-def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, reader: Reader, counts: _Counts) -> Iterator[Row]:
+def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, counts: _Counts) -> Iterator[Row]:
     """Yield the rows, spaces round ids and addresses left out; one whose id occurred before has that as its fault."""
     seen: set[str] = set()
     for row in rows:
@@ -215,8 +218,6 @@ def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, reader: Reader,
                 counts.trimmed[column] += 1
                 values[column] = trimmed or None
         row.values = values
-        if (address := values.get("image")) and reader.is_outside(address):
-            counts.outside += 1
         if repeats is not None and not row.fault:
             pin_id = values.get("pin_id")
             if not pin_id:
@@ -244,7 +245,11 @@ def _fetch_images(
                 if fetched.digest in seen:
                     raise ValueError("the same image occurred before")
                 seen.add(fetched.digest)
-            return _build_pin(row, fetched, spec, splits)
+            pin = _build_pin(row, fetched, spec, splits)
+            address = row.values.get("image")
+            counts.outside += row.image is None and address is not None and reader.is_outside(address)
+            counts.image_notes.update(map(_generalize, fetched.image.notes))
+            return pin
         except ValueError as error:
             counts.reasons[_generalize_reason(str(error))] += 1
             uri = strip_credentials(row.values.get("image"))
@@ -271,10 +276,8 @@ def _batch(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str,
 class _Fetched:
     """An image as the table holds it, and the digest of what was delivered."""
 
-    data: bytes
+    image: NormalizedImage
     digest: str
-    width: int
-    height: int
 
 
 def _fetch_image(row: Row, spec: ManifestSpec, reader: Reader) -> _Fetched:
@@ -284,12 +287,12 @@ def _fetch_image(row: Row, spec: ManifestSpec, reader: Reader) -> _Fetched:
     _check_cells(row)
     delivered = reader.read(row.values.get("image"), spec.max_bytes) if row.image is None else row.image
     try:
-        data, width, height = normalize_image_bytes(delivered, spec.limits)
+        image = normalize_image(delivered, spec.limits)
     except ValueError:
         raise
     except Exception as error:  # whatever a codec raises is about this row alone
         raise ValueError(f"the image cannot be used: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return _Fetched(data, hashlib.blake2b(delivered, digest_size=8).hexdigest(), width, height)
+    return _Fetched(image, hashlib.blake2b(delivered, digest_size=8).hexdigest())
 
 
 def _check_cells(row: Row) -> None:
@@ -305,9 +308,9 @@ def _build_pin(row: Row, fetched: _Fetched, spec: ManifestSpec, splits: SplitAss
     product = values.get("product_id") or None if "product_id" in spec.columns else pin_id
     return {
         "pin_id": pin_id,
-        "image": fetched.data,
-        "width": fetched.width,
-        "height": fetched.height,
+        "image": fetched.image.data,
+        "width": fetched.image.width,
+        "height": fetched.image.height,
         **{name: values.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
         "promoted": _parse_flag(values.get("promoted")),
@@ -345,4 +348,8 @@ def _parse_flag(text: str | None) -> bool:
 
 def _generalize_reason(reason: str) -> str:
     """Return the reason without what differs from row to row."""
-    return re.sub(r"\s+", " ", re.sub(r"'[^']*'|\d+", "…", reason.partition(":")[0]))[:60]
+    return re.sub(r"\s+", " ", _generalize(re.sub(r"^line \d+: ", "", reason).partition(":")[0]))[:60]
+
+
+def _generalize(sentence: str) -> str:
+    return re.sub(r"'[^']*'|\d+", "…", sentence)

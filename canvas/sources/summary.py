@@ -45,17 +45,22 @@ def count_pins(pins: Path, truth: Path, quarantined: Mapping[str, int]) -> dict[
 
 def count_columns(pins: Path) -> dict[str, int]:
     """Return the columns that a catalogue may have -> the number of pins that have a value there."""
-    table = tables.read(pins, COLUMNS)
-    return {name: sum(1 for value in table[name].to_pylist() if value not in (None, "", False)) for name in COLUMNS}
+    counts = dict.fromkeys(COLUMNS, 0)
+    for batch in tables.read_batches(pins, COLUMNS):
+        for name in COLUMNS:
+            counts[name] += sum(value not in (None, "", False) for value in batch[name].to_pylist())
+    return counts
 
 
-def describe_catalogue(pins: Path, spec: ManifestSpec) -> list[str]:
-    """Return lines that say what a catalogue has and lacks, and what every stage will therefore do."""
+def describe_catalogue(pins: Path, columns: Mapping[str, int], spec: ManifestSpec) -> list[str]:
+    """Return lines that say what a catalogue has and lacks, and what every stage will therefore do.
+
+    `columns` is what `count_columns` returns of `pins`.
+    """
     table = tables.read(pins, ["product_id", "split"]).to_pylist()
     split_of = {row["product_id"]: row["split"] for row in table if row["product_id"] is not None}
-    counts = count_columns(pins)
-    if "product_id" not in spec.columns:
-        counts["product_id"] = 0  # each pin has one of its own
+    own = {} if "product_id" in spec.columns else {"product_id": 0}  # each pin has one of its own
+    counts = {**columns, **own}
     has = [name if count == len(table) else f"{name} ({count} pins)" for name, count in counts.items() if count]
     held_out = sum(row["split"] != "train" for row in table)
     unseen = sum(split != "train" for split in split_of.values())
@@ -95,7 +100,9 @@ def describe_stages(columns: Collection[str]) -> dict[str, str]:
         "tune_engaged": f"hands on the backdrop LoRA: there are no {', '.join(missing)}"
         if missing
         else "learns from promoted pins with enough impressions",
-        "sample_candidates": f"names products by {'title' if select('title') else 'generated caption'}",
+        "sample_candidates": "names products by title, or by generated caption if product_name says so"
+        if select("title")
+        else "names products by generated caption",
         "evaluate": f"compares with {'no ' if missing else ''}engaged pins, has {'' if select('category') else 'no '}"
         "slices by category",
         "gate": "sets aside the limits of scenes, and says so",

@@ -14,6 +14,7 @@ from canvas.inference.batch import Request, fit_prompt
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables
+from canvas.pins.captions import format_caption
 from canvas.pins.images import Pixels, decode_image, draw_contact_sheet, encode_png
 from canvas.pins.masks import encode_mask
 from canvas.pins.products import ProductPin
@@ -38,7 +39,8 @@ def build_candidate_requests(
         product = build_masked_product(pin.image, pin.mask)
         for background in backgrounds:
             prompt = fit_prompt(pipeline, pin.product, background)
-            item = f"{pin.pin_id}.{crc32(prompt.encode()):08x}"
+            whole = format_caption(pin.product, background)  # whatever the challenger's text towers have room for
+            item = f"{pin.pin_id}.{crc32(whole.encode()):08x}"
             common = {
                 "item_id": item,
                 "pin_id": pin.pin_id,

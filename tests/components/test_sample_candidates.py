@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from PIL import Image
 
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables
+from canvas.pins.captions import format_caption
 from canvas.pins.images import decode_image
 from canvas.pins.masks import decode_mask
 from components.sample_candidates import sample_candidates
@@ -165,6 +167,10 @@ def test_long_titles_are_cut_and_every_pin_may_be_shown(root: Path, tmp_path: Pa
     prompts = {row["prompt"] for row in made}
     assert all(prompt.startswith("extraordinarily") for prompt in prompts)
     assert {prompt.partition(", ")[2] for prompt in prompts} == {"in a forest", "in a lobby"}
+    for row in made:  # an item is known by its whole prompt, however much of it this model has room for
+        whole = format_caption(longest, row["prompt"].partition(", ")[2])
+        assert row["prompt"] != whole
+        assert row["item_id"] == f"{row['pin_id']}.{crc32(whole.encode()):08x}"
 
 
 @pytest.mark.parametrize(

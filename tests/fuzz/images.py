@@ -221,6 +221,10 @@ def _claim_a_size(draw: Draw) -> Case:
     return Case(body, None, must_fail=sides != (2, 2) and sides[0] * sides[1] > 4)
 
 
+def _fill_endlessly(draw: Draw) -> Case:
+    return Case(b"\xff\xd8" + b"\xff" * 10**6, None, must_fail=True)
+
+
 def _break_profile(draw: Draw) -> Case:
     profile = bytearray(PROFILE)
     for place in draw.integers(0, len(profile), draw.integers(1, 12)):
@@ -250,6 +254,7 @@ BREAKERS: tuple[Callable[[Draw], Case], ...] = (
     _splice,
     _invent,
     _claim_a_size,
+    _fill_endlessly,
     _break_profile,
     _turn,
 )

@@ -18,7 +18,7 @@ from lifecycle.declare.stage import Stage
 from pipelines.project import load_checked_sections
 
 ROOT = Path(__file__).parents[2]
-PROFILES = ("demo", "tiny", "small", "canvas-xl")
+PROFILES = ("demo", "tiny", "small", "canvas-xl", "dit")
 DEEP: Any = [1]
 for _ in range(3000):
     DEEP = [DEEP]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from canvas.pins.containers.container import CONVERT, Container
 from canvas.pins.containers.orientation import choose_orientation
 
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # in coded data: no stuffing, no restart
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # in coded data: no stuffing, no restart
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 SIDES = frozenset({*range(0xE0, 0xF0), 0xFE})  # applications' segments and comments
 PROFILE_START = b"ICC_PROFILE\0"
@@ -123,6 +123,7 @@ def _find_scans(jpeg: bytes) -> Iterator[tuple[int, int]]:
         if match[1] == b"\xda":
             following = MARKER.search(jpeg, place)
             end = len(jpeg) if following is None else following.start()
+            end = min(place, end) + len(jpeg[place:end].rstrip(b"\xff"))  # fill bytes are no data
             yield min(place, end), end
             place = end
 

@@ -16,7 +16,10 @@ PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 """Adam7: first column and row, steps between columns and rows."""
 INFLATED_BLOCK = 1024**2
 MAX_PROFILE_BYTES = 16 * 1024**2
-"""Of an inflated colour profile or EXIF block; a longer one is as good as absent."""
+"""Of an inflated colour profile; a longer one is as good as absent."""
+MAX_RAW_EXIF_BYTES = 1024**2
+"""Of an inflated text that holds EXIF; a longer one is as good as absent."""
+RAW_EXIF = b"Raw profile type exif\0"
 
 
 def split_png(data: bytes) -> Container:
@@ -24,7 +27,7 @@ def split_png(data: bytes) -> Container:
     kept: list[bytes] = [START]
     pixels: list[bytes] = []
     header: tuple[int, ...] = ()
-    palette = key = profile = None
+    palette = key = profile = raw_exif = None
     exif = xmp = b""
     frames, ended = 0, False
     for name, body, checksum in _walk_png(data):
@@ -50,12 +53,15 @@ def split_png(data: bytes) -> Container:
             break
         elif not sound:  # of no use, as if it were not there
             continue
-        elif name == b"iCCP":
-            profile = _inflate_side(body.partition(b"\0")[2][1:])
+        elif name == b"iCCP" and profile is None:
+            profile = _inflate_side(body.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
         elif name == b"eXIf":
             exif = exif or body
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
-            exif, xmp = exif or _read_raw_exif(name, body), xmp or (body if b"tiff:Orientation" in body else b"")
+            if raw_exif is None and name != b"iTXt" and body.startswith(RAW_EXIF):
+                raw_exif = _read_raw_exif(name, body[len(RAW_EXIF) :])
+                exif = exif or raw_exif
+            xmp = xmp or (body if b"tiff:Orientation" in body else b"")
         elif name == b"fcTL":
             frames += 1
     if not header:
@@ -150,23 +156,20 @@ def _read_colour_key(body: bytes, depth: int, colour: int) -> tuple[int, ...] | 
     return tuple(value & (2**depth - 1) for value in struct.unpack_from(f">{count}H", body))
 
 
-def _read_raw_exif(name: bytes, body: bytes) -> bytes:
-    """Read an EXIF block that a text chunk holds as hexadecimal digits; empty if it holds none."""
-    key, _, text = body.partition(b"\0")
-    if key != b"Raw profile type exif" or name == b"iTXt":
-        return b""
-    text = _inflate_side(text[1:]) if name == b"zTXt" else text
+def _read_raw_exif(name: bytes, text: bytes) -> bytes:
+    """Read an EXIF block that a text chunk, without its key, holds as hexadecimal digits; empty if it holds none."""
+    text = _inflate_side(text[1:], MAX_RAW_EXIF_BYTES) if name == b"zTXt" else text
     try:
-        return bytes.fromhex("".join(text.decode("ascii").split("\n")[3:]))
+        return bytes.fromhex("".join(text.decode("ascii").split("\n", 3)[3:]))
     except ValueError:
         return b""
 
 
-def _inflate_side(body: bytes) -> bytes:
-    """Inflate a side chunk; empty if that cannot be done, or it is longer than MAX_PROFILE_BYTES."""
+def _inflate_side(body: bytes, limit: int) -> bytes:
+    """Inflate a side chunk; empty if that cannot be done, or it is longer than `limit` bytes."""
     inflater = zlib.decompressobj()
     try:
-        inflated = inflater.decompress(body, MAX_PROFILE_BYTES)
+        inflated = inflater.decompress(body, limit)
     except zlib.error:
         return b""
     return b"" if inflater.unconsumed_tail else inflated

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from canvas.pins.containers.orientation import read_orientation
 from canvas.pins.containers.split import split_container
-from canvas.pins.images import decode_image, normalize_image, normalize_image_bytes, read_image
+from canvas.pins.images import decode_image, normalize_image, read_image
 from tests.canvas.image_files import (
     PNG_START,
     build_chunk,
@@ -82,9 +82,9 @@ def pixels(data: bytes) -> np.ndarray:
 )
 def test_side_chunks_refuse_no_image(data: bytes, plain: bytes) -> None:
     assert np.array_equal(pixels(data), pixels(plain))
-    stored, width, height = normalize_image_bytes(data)
-    assert (width, height) == PHOTO.size
-    with Image.open(io.BytesIO(stored)) as image:  # now any decoder reads it
+    normalized = normalize_image(data)
+    assert (normalized.width, normalized.height) == PHOTO.size
+    with Image.open(io.BytesIO(normalized.data)) as image:  # now any decoder reads it
         assert np.array_equal(np.asarray(image.convert("RGB")), pixels(plain))
         assert not image.getexif()
 
@@ -159,6 +159,24 @@ def test_orientation_counts_in_every_format_whatever_stands_beside_it(orientatio
     ):
         assert np.array_equal(pixels(data), turns[orientation](pixels(plain)))
     assert read_orientation(exif) == orientation
+
+
+def test_only_the_first_exif_in_a_text_is_inflated() -> None:
+    exif = build_exif(6)
+    turn = b"Raw profile type exif\0\0" + zlib.compress(f"\nexif\n{len(exif)}\n{exif.hex()}\n".encode())
+    first = insert_chunk(insert_chunk(PNG, b"zTXt", turn), b"zTXt", b"Raw profile type exif\0\0" + BOMB)
+    assert np.array_equal(pixels(first), pixels(PNG))
+
+
+def test_a_run_of_fill_bytes_is_read_once() -> None:
+    fill = b"\xff" * 10**6
+    with pytest.raises(ValueError, match="it ends before its pixels"):
+        decode_image(b"\xff\xd8" + fill)
+    for data in (JPEG, PROGRESSIVE):
+        assert np.array_equal(pixels(data[:2] + fill + data[2:]), pixels(data))
+        assert np.array_equal(pixels(data[:-2] + fill + data[-2:]), pixels(data))
+        with pytest.raises(ValueError, match="ends before|broken data stream"):
+            decode_image(cut(data, 0.6) + fill + b"\xff\xd9")
 
 
 def test_profiles_count_by_their_curves_not_by_their_names() -> None:
@@ -269,9 +287,9 @@ def test_the_first_image_of_a_camera_with_two_lenses_is_used() -> None:
 def test_a_strip_too_long_for_jpeg_is_png() -> None:
     strip = np.zeros((3, 66_000, 1), int)
     data = build_png(strip + 0x8000, 16, 0)
-    stored, width, height = normalize_image_bytes(data)
-    assert (width, height, stored[:4]) == (66_000, 3, b"\x89PNG")
-    assert decode_image(stored).getpixel((65_999, 2)) == (128, 128, 128)
+    normalized = normalize_image(data)
+    assert (normalized.width, normalized.height, normalized.data[:4]) == (66_000, 3, b"\x89PNG")
+    assert decode_image(normalized.data).getpixel((65_999, 2)) == (128, 128, 128)
 
 
 def test_a_mask_is_read_by_its_values() -> None:

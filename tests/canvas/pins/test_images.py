@@ -16,7 +16,7 @@ from canvas.pins.images import (
     draw_contact_sheet,
     encode_jpeg,
     encode_png,
-    normalize_image_bytes,
+    normalize_image,
     read_image_size,
 )
 
@@ -90,7 +90,8 @@ def test_the_limit_is_the_callers_alone(monkeypatch: pytest.MonkeyPatch) -> None
     image = decode_image(data, ImageLimits(max_bytes=10**6, max_pixels=800))
     assert image.size == decode_image(data).size == (20, 40)
     assert image.crop((0, 0, 20, 39)).size == (20, 39)
-    assert normalize_image_bytes(data, ImageLimits(max_bytes=10**6, max_pixels=800)) == (data, 20, 40)
+    assert normalize_image(data, ImageLimits(max_bytes=10**6, max_pixels=800)).data == data
+    assert read_image_size(data) == (20, 40)
 
 
 def test_too_many_bytes_are_refused() -> None:
@@ -108,9 +109,9 @@ def test_exif_orientation_is_applied_once() -> None:
     data = encoded(Image.fromarray(np.rot90(TALL).copy()), "JPEG", exif=exif, quality=95)
     assert decode_image(data).size == (20, 40)
     assert decode_image(data).getpixel((10, 2))[0] > 200
-    fixed, width, height = normalize_image_bytes(data)
-    assert (width, height) == (20, 40)
-    with Image.open(io.BytesIO(fixed)) as image:
+    fixed = normalize_image(data)
+    assert (fixed.width, fixed.height) == (20, 40)
+    with Image.open(io.BytesIO(fixed.data)) as image:
         assert image.size == (20, 40)
         assert image.getexif().get(274, 1) == 1
 
@@ -122,7 +123,7 @@ def test_colour_profile_becomes_srgb() -> None:
     with_garbage = encoded(Image.fromarray(TALL), "PNG", icc_profile=b"no profile")
     for data in (with_wrong_profile, with_garbage):  # unusable for RGB: ignored, as browsers do
         assert np.array_equal(np.asarray(decode_image(data)), np.asarray(decode_image(plain)))
-        assert "icc_profile" not in Image.open(io.BytesIO(normalize_image_bytes(data)[0])).info
+        assert "icc_profile" not in Image.open(io.BytesIO(normalize_image(data).data)).info
 
 
 def test_a_wide_gamut_profile_changes_the_pixels() -> None:
@@ -133,14 +134,15 @@ def test_a_wide_gamut_profile_changes_the_pixels() -> None:
     data = encoded(Image.fromarray(TALL), "PNG", icc_profile=swapped)
     red_pixel = decode_image(data).getpixel((10, 2))
     assert red_pixel[1] > red_pixel[0]
-    fixed = normalize_image_bytes(data)[0]
+    fixed = normalize_image(data).data
     assert fixed != data
     assert np.abs(np.asarray(decode_image(fixed)).astype(int) - np.asarray(decode_image(data))).max() < 12  # JPEG
 
 
 def test_sound_bytes_are_kept_as_delivered() -> None:
     data = encoded(Image.fromarray(TALL), "JPEG", quality=71)
-    assert normalize_image_bytes(data) == (data, 20, 40)
+    normalized = normalize_image(data)
+    assert (normalized.data, normalized.width, normalized.height, normalized.notes) == (data, 20, 40, ())
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "CMYK", "1", "I;16", "RGBA"])
@@ -155,7 +157,7 @@ def test_every_mode_becomes_rgb_or_rgba(mode: str) -> None:
     if mode == "I;16":
         assert decoded.getpixel((3, 3)) == (128, 128, 128)
     if mode in ("CMYK", "I;16"):
-        assert normalize_image_bytes(data)[0] != data
+        assert normalize_image(data).data != data
 
 
 def test_encoders_are_deterministic_and_carry_no_metadata() -> None:

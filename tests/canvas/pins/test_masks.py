@@ -94,6 +94,12 @@ def test_masks_and_alphas_survive_their_files():
     assert encode_mask(mask) == encode_mask(mask.copy())
 
 
+def test_pillows_limit_refuses_no_mask_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    mask = rectangle(3, 7, 20, 90)
+    assert (decode_mask(encode_mask(mask)) == mask).all()
+
+
 def test_the_guided_filter_moves_a_soft_edge_to_the_pictures():
     true = rectangle(30, 30, 70, 70)
     image = Image.fromarray(np.where(true[..., None], 220, 30).repeat(3, 2).astype(np.uint8))

@@ -195,6 +195,30 @@ def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
         read_section(ManifestSpec, "manifest", {"manifest": asdict(spec()) | changes})
 
 
+def test_what_was_read_otherwise_of_images_is_noted(folder: Path) -> None:
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("teal", "red", "blue")]
+    for count in (2, 3):
+        frames[0].save(folder / f"{count}.png", save_all=True, append_images=frames[1:count])
+    (folder / "unended.jpg").write_bytes(PICTURE[:-2])
+    images = ["2.png", "3.png", "unended.jpg", "a.jpg", "2.png"]
+    write_list(folder / "list.csv", [row(number % 4, image) for number, image in enumerate(images)])  # one id twice
+    _, pins, _ = ingest(spec(), folder, notes := Notes())
+    assert len(pins) == 4
+    assert notes.to_metrics()["notes"][1:] == [
+        "2 images: it is an animation of … frames, of which the first is used",
+        "1 images: its end is missing, its pixels are complete",
+    ]
+
+
+def test_faults_of_lines_are_counted_by_what_they_are(folder: Path) -> None:
+    (folder / "list.csv").write_text("id,picture,name,sku,saved\n1,a.jpg,A,s,3\n2,a.jpg\n3,a.jpg\n")
+    quarantined, _, quarantine = ingest(spec(), folder)
+    assert [bad["reason"].partition(":")[0] for bad in quarantine] == ["line 3", "line 4"]
+    (reason,) = quarantined
+    assert quarantined[reason] == 2
+    assert not reason.startswith("line")
+
+
 def test_more_saves_than_impressions_are_quarantined_and_none_of_them_are_not(folder: Path) -> None:
     columns = {"image": "picture", "pin_id": "id", "impressions": "seen", "saves": "saved", "clicks": "clicked"}
     counts = [("", "5", "1"), ("3", "", ""), ("3", "3", "0"), ("3", "4", ""), ("3", "", "4")]
@@ -401,7 +425,7 @@ def test_images_elsewhere_are_said_to_be_unseen(
     addresses = ["a.jpg", f"http://{shop[0]}/a.jpg", str(folder / "a.jpg"), (folder / "a.jpg").as_uri(), "../a.jpg"]
     write_list(folder / "list.csv", [row(number, address) for number, address in enumerate(addresses)])
     ingest(spec(hosts=["127.0.0.1"]), folder)
-    assert "2 images lie outside the data directory: whether they change is not seen" in capsys.readouterr().err
+    assert "1 images lie outside the data directory: whether they change is not seen" in capsys.readouterr().err
 
 
 LONG_CELL = """

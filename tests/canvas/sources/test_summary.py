@@ -9,7 +9,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.sources.manifest import ManifestSpec
-from canvas.sources.summary import COLUMNS, describe_catalogue, describe_stages
+from canvas.sources.summary import COLUMNS, count_columns, describe_catalogue, describe_stages
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections, read_section
 
@@ -20,7 +20,7 @@ def describe(folder: Path, pins: list[dict[str, Any]], *mapped: str, **changes: 
     settings = {"name": "shop", "columns": {name: name for name in ("image", *mapped)}} | changes
     manifest = load_sections("public-sdxl-lora")["ingest"]["manifest"] | settings
     spec = read_section(ManifestSpec, "manifest", {"manifest": manifest})
-    title, *lines = describe_catalogue(folder / "pins", spec)
+    title, *lines = describe_catalogue(folder / "pins", count_columns(folder / "pins"), spec)
     parts = {line[: line.index("  ", 2)].strip(): line[line.index("  ", 2) :].strip() for line in lines}
     return {"title": title} | parts
 

@@ -26,9 +26,9 @@ SECONDS_AN_ITEM = 3.0  # twenty a minute
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Project:
-    """A repository with a packet and an empty table of ratings."""
-    made = Project(tmp_path_factory.mktemp("rating"))
-    (made.root / ".mlflow").mkdir()
+    """A repository with a packet and an empty table of ratings, in a folder whose name a URL or a config may misread."""
+    made = Project(tmp_path_factory.mktemp("rating") / "50% off")
+    (made.root / ".mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, made.root / ".mlflow" / "mlflow.db")
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert made.run(*command).returncode == 0
