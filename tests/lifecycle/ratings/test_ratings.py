@@ -26,7 +26,7 @@ SECONDS_AN_ITEM = 3.0  # twenty a minute
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Project:
-    """A repository with a packet and an empty table of ratings, in a folder whose name a URL or a config may misread."""
+    """A repository with a packet and an empty table of ratings, in a folder whose name a config may misread."""
     made = Project(tmp_path_factory.mktemp("rating") / "50% off")
     (made.root / ".mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, made.root / ".mlflow" / "mlflow.db")
