@@ -108,7 +108,9 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         path = options.out / f"{options.product.stem}-{seed}.{options.format}"
         stated = None
         if not options.no_provenance:
-            stated = describe_generation(model_digest, seed=seed, prompt=options.prompt)
+            stated = describe_generation(
+                model_digest, seed=seed, seed_by_product=options.seed_by_product, prompt=options.prompt
+            )
         if options.overwrite:
             save_lossless(image, path, stated)
         elif (own := save_beside(image, path, stated)) != path:

@@ -45,7 +45,7 @@ def train_reward(
     from canvas.reward.model import load_prompt_tower, tokenize_backgrounds
     from canvas.reward.objective import set_calibration
     from canvas.reward.preference import link_initial_reward
-    from canvas.reward.product_views import UNSEEN_PRODUCT_SPLITS, RewardTables
+    from canvas.reward.product_views import RewardTables
     from canvas.reward.synthetic_judgments import write_synthetic_judgments
     from canvas.reward.training import build_comparison_sets, draw_reward_sheet, fit_reward
     from evaluation.measures import rewards
@@ -57,7 +57,7 @@ def train_reward(
         write_skipped(f"train_reward.train is null, {what}", metrics, losses, sheet, absent, figures=counts)
         return
     params, spec, clock, notes = train_reward, training.resolve(train_reward.train), time.perf_counter(), Notes()
-    human = read_human_comparisons(preferences.path, pins.path, held_out=UNSEEN_PRODUCT_SPLITS, side=reward.image_size)
+    human = read_human_comparisons(preferences.path, pins.path, params.held_out_backgrounds, side=reward.image_size)
     use_human = params.human_share > 0 and human.train_judgments >= params.min_human
     tables = RewardTables(pins=pins.path, kept=kept.path, truth=truth.path, masks=masks.path, captions=captions.path)
     tower = load_prompt_tower(clip.path, reward, text)

@@ -167,6 +167,11 @@ def _find_scheduler(source: str, diffusion: DiffusionSpec) -> Path | None:
     if not file.is_file():
         return None
     scheduler = load_scheduler(file.parent)
+    if scheduler.config.get("use_dynamic_shifting"):
+        raise ValueError(
+            f"the scheduler of {source} has use_dynamic_shifting, a shift by the image's size, and here one shift is "
+            "for all: in a copy's scheduler_config.json set it to false and `shift` to a number"
+        )
     own = scheduler.config.get("prediction_type", "epsilon")
     prediction = "flow" if is_flow(scheduler) else PREDICTIONS.get(own, own)
     if prediction != diffusion.prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,17 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
 
 def save_lossless(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
     """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product. What it
-    says of itself (canvas.inference.provenance) goes into its metadata."""
-    path.write_bytes(encode_lossless(image, path, provenance))
+    says of itself (canvas.inference.provenance) goes into its metadata. A file that is there is replaced when the new
+    one is whole."""
+    data = encode_lossless(image, path, provenance)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)  # of a killed process of that number
+    _write_new(beside, data)
+    try:
+        beside.replace(path)
+    except BaseException:
+        beside.unlink()
+        raise
 
 
 def save_beside(image: Image.Image, path: Path, provenance: Provenance | None = None) -> Path:
@@ -89,6 +99,6 @@ def _write_new(path: Path, data: bytes) -> None:
         try:
             file.write(data)
             file.flush()
-        except OSError:
+        except BaseException:  # Ctrl-C among them
             path.unlink()
             raise

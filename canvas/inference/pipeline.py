@@ -337,11 +337,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         merge_lora(self.denoiser)
 
     def load_lora_weights(self, source: Any, adapter_name: str | None = None, **options: Any) -> None:
-        """Add a LoRA in stock format: a directory with one, and what else diffusers' pipelines of a UNet take."""
+        """Add a LoRA in stock format: a directory with one, and what else diffusers' pipelines of a UNet take.
+
+        Raises:
+            ValueError: Options were given, and the denoiser is a transformer.
+        """
         if self.unet is not None:
             super().load_lora_weights(source, adapter_name, **options)
-        else:
-            load_lora(self.denoiser, Path(source), adapter_name or DEFAULT_LORA)
+            return
+        if options:
+            names = ", ".join(options)
+            raise ValueError(f"load_lora_weights takes no {names} with a transformer: give a directory alone")
+        load_lora(self.denoiser, Path(source), adapter_name or DEFAULT_LORA)
 
     def set_precision(self, precision: Precision) -> None:
         """Hold the denoiser's weights in `precision` from now on; latents and all other parts stay as they are."""

@@ -89,8 +89,11 @@ def build_product(
 
 def derive_seed(seed: int, product: Product) -> int:
     """Return a seed of the product's own, the same for the same `seed` and product; what is hidden does not matter."""
-    digest = hashlib.blake2b(product.alpha.tobytes(), digest_size=8)
-    digest.update(product.pixels[product.alpha > 0].tobytes())
+    digest = hashlib.blake2b(digest_size=8)
+    for rows in iterate_strips(*product.size):
+        digest.update(product.alpha[rows].tobytes())
+    for rows in iterate_strips(*product.size):
+        digest.update(product.pixels[rows][product.alpha[rows] > 0].tobytes())
     return (seed + int.from_bytes(digest.digest(), "big")) % 2**63
 
 

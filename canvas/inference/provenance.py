@@ -40,10 +40,13 @@ def compute_model_digest(model: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def describe_generation(model_digest: str | None, *, seed: int, prompt: str | None) -> Provenance:
+def describe_generation(
+    model_digest: str | None, *, seed: int, seed_by_product: bool, prompt: str | None
+) -> Provenance:
     """Return what the image of one seed says of itself."""
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
-    return {"c2pa.actions": [action], "model": model_digest, "seed": seed, "prompt": prompt}
+    how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt}
+    return {"c2pa.actions": [action], "model": model_digest, **how}
 
 
 def build_save_options(file_format: str, provenance: Provenance) -> dict[str, Any]:

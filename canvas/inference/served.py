@@ -63,7 +63,12 @@ class ServedPipeline:
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],
         )
-        stated = describe_generation(self._model_digest, seed=int(row["seed"]), prompt=prompt)
+        stated = describe_generation(
+            self._model_digest,
+            seed=int(row["seed"]),
+            seed_by_product=bool(options["seed_by_product"]),
+            prompt=prompt,
+        )
         return encode_generated(output.images[0], stated)
 
     def _encode_style(

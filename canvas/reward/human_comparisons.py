@@ -15,10 +15,11 @@ from zlib import crc32
 import numpy as np
 
 from canvas.pins import tables
+from canvas.pins.captions import parse_caption
 from canvas.pins.images import Pixels, decode_image
 from canvas.pins.masks import Mask
 from canvas.reward.comparisons import QUESTION_BY_HEAD, Labels
-from canvas.reward.product_views import decode_square_mask, resize_bilinear
+from canvas.reward.product_views import UNSEEN_PRODUCT_SPLITS, decode_square_mask, resize_bilinear
 from canvas.reward.spec import HEADS
 
 
@@ -66,19 +67,23 @@ class HumanComparisons:
         return sum(comparison.judgments for comparison in self.train)
 
 
-def read_human_comparisons(preferences: Path, pins: Path, *, held_out: Collection[str], side: int) -> HumanComparisons:
+def read_human_comparisons(
+    preferences: Path, pins: Path, held_out_backgrounds: Collection[str], *, side: int
+) -> HumanComparisons:
     """Read the rows of `preferences` (tables.PREFERENCES), in their order.
 
-    Those of products of the splits `held_out` are held out, half of the products: people rate the generator on products
-    that it was not trained on, so that little would be left to learn from. Pins that `pins` no longer has are left out.
+    Those of products of UNSEEN_PRODUCT_SPLITS are held out, half of the products: people rate the generator on products
+    that it was not trained on, so that little would be left to learn from. Pins that `pins` no longer has are left out,
+    and from training the prompts of `held_out_backgrounds`.
     """
     splits = dict(zip(*tables.read(pins, ["pin_id", "split"]).to_pydict().values(), strict=True))
     columns = [name for name in tables.PREFERENCES.names if name != "pin_id"]
     sides: tuple[list[HumanComparison], list[HumanComparison]] = ([], [])
     for row in tables.iterate_rows(preferences, columns, splits):
         comparison = _build_comparison(row, side)
-        is_held_out = splits[comparison.pin_id] in held_out and crc32(comparison.product.encode()) % 2 == 1
-        sides[is_held_out].append(comparison)
+        is_held_out = splits[comparison.pin_id] in UNSEEN_PRODUCT_SPLITS and crc32(comparison.product.encode()) % 2 == 1
+        if is_held_out or parse_caption(comparison.prompt)[1] not in held_out_backgrounds:
+            sides[is_held_out].append(comparison)
     return HumanComparisons(*sides)
 
 

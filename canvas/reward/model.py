@@ -184,7 +184,7 @@ def build_reward(spec: RewardSpec, tower: TextTower) -> RewardModel:
     """
     config = build_reward_config(spec)
     if spec.init_from is not None:
-        _check_form(spec.init_from)
+        check_form(spec.init_from)
         return load_initial_model(RewardModel, spec.init_from, config, "reward")
     model = RewardModel(**config, text_config=get_tower_config(tower))
     model.text.load_state_dict(tower.state_dict())
@@ -200,11 +200,11 @@ def build_reward_config(spec: RewardSpec) -> dict[str, Any]:
 
 def load_reward(path: str | Path) -> RewardModel:
     """Load the model in a directory that `save_pretrained` wrote, in eval mode; ValueError if it is none."""
-    _check_form(path)
+    check_form(path)
     return load_stage_model(RewardModel, path, "train_reward")
 
 
-def _check_form(path: str | Path) -> None:
+def check_form(path: str | Path) -> None:
     """Raise ValueError for models that are none of `train_reward`'s, or of an older form."""
     file = Path(path) / "config.json"
     if not file.is_file():

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from canvas.hub import SOURCE_FILE, fetch_snapshot, link_files, link_model, record_source
 from canvas.loading import check_initial_config, load_with_processor
-from canvas.reward.model import ProductImages, RewardModel, build_reward_config, load_reward
+from canvas.reward.model import ProductImages, RewardModel, build_reward_config, check_form, load_reward
 from canvas.reward.spec import RewardSpec
 
 TEXT_IMAGE_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}
@@ -198,6 +198,7 @@ def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[st
         return "no reward model is made", Counter()
     folder = fetch_snapshot(spec.init_from).folder
     if _read_config(folder).get("_class_name") == RewardModel.__name__:
+        check_form(folder)
         check_initial_config(RewardModel.load_config(folder), spec.init_from, build_reward_config(spec), "reward")
     else:
         fetch_reward(spec.init_from)  # refuses what is none

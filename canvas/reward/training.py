@@ -40,6 +40,7 @@ from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import TrainSpec
 
 SCORED_SETS = ("mixed", "known_kinds", "unseen_kinds", "backgrounds")  # of comparisons, for the metrics
+NAMED_BACKGROUNDS = 12  # at most in a message
 CALIBRATION_SPLITS = ("unseen_view",)  # of images that nobody trains on, of products that training knows
 
 
@@ -59,8 +60,8 @@ def build_comparison_sets(
     for them, which is noted.
 
     Raises:
-        ValueError: `held_out_kinds` names no corruption or leaves none to train on; no pin has an accepted mask, or
-            none that shows another background than the held-out ones.
+        ValueError: `held_out_kinds` names no corruption or leaves none to train on; `held_out_backgrounds` names what
+            no image shows; no pin has an accepted mask, or none that shows another background than those.
     """
     kinds, side = select_trained_kinds(params.held_out_kinds), reward.image_size
     splits_of = [
@@ -71,6 +72,13 @@ def build_comparison_sets(
     held_out = load_product_views(paths, splits=splits_of[1], side=side, count=params.scored_pins)
     if not views or not held_out:
         raise ValueError("no kept pin has an accepted mask: there is nothing to judge")
+    scenes, other_scenes = (
+        load_background_views(paths, splits=splits, side=side, count=params.scenes)
+        for splits in (("train",), tables.HELD_OUT_SPLITS)
+    )
+    check_held_out_backgrounds(
+        params.held_out_backgrounds, {view.background for view in [*views, *held_out, *scenes, *other_scenes]}
+    )
     views = [view for view in views if view.background not in params.held_out_backgrounds]
     if not views:
         raise ValueError(f"train_reward.held_out_backgrounds {list(params.held_out_backgrounds)} are all: leave some")
@@ -78,10 +86,6 @@ def build_comparison_sets(
     scored = [view for view in halves[1] if (view.product_id or view.pin_id) not in human_products] or halves[1]
     unseen = load_product_views(paths, splits=CALIBRATION_SPLITS, side=side, count=params.scored_pins)
     aside = sorted({view.pin_id: view for view in [*halves[0], *unseen]}.values(), key=lambda view: view.pin_id)
-    scenes, other_scenes = (
-        load_background_views(paths, splits=splits, side=side, count=params.scenes)
-        for splits in (("train",), tables.HELD_OUT_SPLITS)
-    )
     scenes = [scene for scene in scenes if scene.background not in params.held_out_backgrounds]
     count, each, seed = params.scored_each * len(kinds), params.scored_each, params.seed
 
@@ -111,6 +115,17 @@ def select_trained_kinds(held_out: Sequence[str]) -> list[str]:
             "and leave some to train on"
         )
     return kinds
+
+
+def check_held_out_backgrounds(held_out: Sequence[str], shown: Collection[str]) -> None:
+    """Raise ValueError if a held-out background is none that an image shows."""
+    if unknown := [name for name in held_out if name not in shown]:
+        names = [repr(name) for name in sorted(shown) if name]
+        more = f" and {len(names) - NAMED_BACKGROUNDS} more" if len(names) > NAMED_BACKGROUNDS else ""
+        raise ValueError(
+            f"train_reward.held_out_backgrounds {unknown} are in no image's caption: name some of "
+            f"{', '.join(names[:NAMED_BACKGROUNDS])}{more}"
+        )
 
 
 def fit_reward(

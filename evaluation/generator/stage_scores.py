@@ -146,19 +146,22 @@ def measure_seed_diversity(
 
     `distance` is at one seed, `distance_other_seeds` of the same products and prompts at a seed each, `distance_real`
     of real images of one scene; `of_other_seeds` and `of_real` are the ratios of the first to the others, and
-    `other_seeds_of_real` that of the second to the third. Nothing of fewer than two products; no ratio to real images
-    without any.
+    `other_seeds_of_real` that of the second to the third. Nothing of fewer than two products, or where products hide
+    all of every pair; no ratio to real images without a distance of theirs.
 
     Args:
         pipeline: The generator; its LoRAs are merged into its weights.
-        pins: Products, of which those take part whose frame is the commonest.
+        pins: Of products, of which the first of each takes part whose frame is the commonest.
         prompts: Backgrounds.
         images: Of every prompt for every pin, pin by pin, at a seed each.
         real: Pins of different products, scene by scene.
         spec: How many products and prompts take part; its first seed is the one.
         sampling: How images are sampled.
     """
-    rows = select_alike_frames(pipeline, pins)[: spec.same_seed.products]
+    first_rows: dict[str, int] = {}
+    for row in select_alike_frames(pipeline, pins):
+        first_rows.setdefault(pins[row].product_id or pins[row].pin_id, row)
+    rows = list(first_rows.values())[: spec.same_seed.products]
     if len(rows) < 2:
         return {}
     chosen = [pins[row] for row in rows]
@@ -180,25 +183,28 @@ def measure_seed_diversity(
             [[images[row * len(prompts) + place] for row in rows] for place in places],
         )
     )
+    if not np.isfinite(same).any():
+        return {}
     one_seed, other_seeds = resample_pair_mean([same]), resample_pair_mean([other], seed=1)
     means = {
         "distance": one_seed,
         "distance_other_seeds": other_seeds,
         "of_other_seeds": one_seed.divide_by(other_seeds),
     }
-    scenes = [pins_of for pins_of in real if len(pins_of) > 1]
-    if scenes:
-        matrices = [
-            compute_background_distances([pin.image for pin in pins_of], [pin.mask for pin in pins_of])
-            for pins_of in scenes
-        ]
+    matrices = [
+        compute_background_distances([pin.image for pin in pins_of], [pin.mask for pin in pins_of])
+        for pins_of in real
+        if len(pins_of) > 1
+    ]
+    matrices = [matrix for matrix in matrices if np.isfinite(matrix).any()]
+    if matrices:
         genuine = resample_pair_mean(matrices, seed=2)
         means |= {
             "distance_real": genuine,
             "of_real": one_seed.divide_by(genuine),
             "other_seeds_of_real": other_seeds.divide_by(genuine),
         }
-    metrics: dict[str, float] = {"pictures": len(made), "real_scenes": len(scenes)}
+    metrics: dict[str, float] = {"images": len(made), "real_scenes": len(matrices)}
     for name, mean in means.items():
         metrics |= mean.to_interval().to_metrics(name)
     return metrics

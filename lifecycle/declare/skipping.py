@@ -47,7 +47,7 @@ def write_skipped(
 
     metrics.write({SKIPPED: reason, **(figures or {})})
     curve.write(",".join([plot.x, *([plot.y] if isinstance(plot.y, str) else plot.y)]) + "\n")
-    Image.new("L", (1, 1), "white").save(sheet.path)  # reports leave it out
+    Image.new("L", (1, 1), "white").save(sheet.path, "PNG")  # reports leave it out
     if model is not None:
         model.path.mkdir()
         (model.path / NOTICE_FILE).write_text(json.dumps({SKIPPED: reason}, indent=1) + "\n", encoding="utf-8")

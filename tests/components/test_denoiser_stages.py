@@ -321,7 +321,7 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     assert not [name for name in found if name.startswith("scene_accuracy")]
     assert {"kid", "extension_mean", "core_max_abs_diff"} <= found.keys()
     same_seed = found["same_seed"]
-    assert same_seed["pictures"] >= 2 * 2  # products in frames of one size, prompts
+    assert same_seed["images"] >= 2 * 2  # products in frames of one size, prompts
     for name in ("distance", "distance_other_seeds", "of_other_seeds"):
         assert 0 < same_seed[f"{name}_low"] <= same_seed[name] <= same_seed[f"{name}_high"]
     assert "of_real" not in same_seed

@@ -164,6 +164,8 @@ def test_lora_loads_as_in_stock_pipelines(made: Path) -> None:
     pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
     pipeline.load_lora_weights(made / "models" / "backdrop_lora", adapter_name="again")
     assert "again" in list_lora_names(pipeline.transformer)
+    with pytest.raises(ValueError, match="takes no weight_name with a transformer: give a directory alone"):
+        pipeline.load_lora_weights(made / "models" / "backdrop_lora", weight_name="other.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
 
 from canvas.clip.spec import TextSpec
@@ -278,6 +278,13 @@ def test_weights_that_do_not_fit_are_one_sentence(
         overlay = merge_sections(overlay, {section: values})
     with pytest.raises(ValueError, match=message):
         run("train_base", fresh, overlay=overlay)
+
+
+def test_a_shift_by_size_is_refused(made: Path, fresh: Path) -> None:
+    shutil.copytree(made / "public", fresh / "public")
+    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(fresh / "public" / "scheduler")
+    with pytest.raises(ValueError, match="has use_dynamic_shifting, a shift by the image's size"):
+        run("train_base", fresh, overlay=use_public_weights(fresh / "public"))
 
 
 def test_weights_that_are_pickles_are_refused(made: Path, fresh: Path) -> None:

@@ -80,6 +80,12 @@ def test_a_reward_model_passes_through(trained: tuple[Path, dict, Log], data: Pa
     for file in ("config.json", "diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "again" / "model" / file).samefile(out / "model" / file)
     assert tables.read(tmp_path / "again" / "judgments").num_rows == 0
+    config = json.loads((out / "model" / "config.json").read_text())
+    older = {name: value for name, value in config.items() if name not in ("text_config", "photo_layers")}
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "config.json").write_text(json.dumps(older | {"words": 64, "word_width": 8}))
+    with pytest.raises(ValueError, match="a list of backgrounds alone: train it again"):
+        run(data, tmp_path / "none", train=None, reward=str(tmp_path / "older"))
     with pytest.raises(ValueError, match="holds no model: a reward is what train_reward wrote, or CLIPModel"):
         run(data, tmp_path / "none", train=None, reward=str(tmp_path))
 
@@ -110,6 +116,12 @@ def test_held_out_backgrounds_are_never_shown_and_scored_apart(trained, data, tm
         found = figures["backgrounds"][group]
         assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
         assert found["pairs"] > 0
+    with pytest.raises(
+        ValueError, match=r"held_out_backgrounds \['in a loby'\] are in no .*: name some of .*'in a lobby'"
+    ):
+        run(data, tmp_path / "typo", held_out_backgrounds=["in a loby"])
+    said = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))  # in a forest
+    assert run(said, tmp_path / "people", held_out_backgrounds=["in a forest"])["human"]["used"] == 0
     with pytest.raises(ValueError, match=r"held_out_backgrounds .* are all: leave some"):
         run(data, tmp_path / "none", held_out_backgrounds=["in a lobby", "in a forest"])
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageCms
 
 from canvas.__main__ import COMMANDS, main
-from canvas.inference.files import read_image_file, save_beside
+from canvas.inference.files import read_image_file, save_beside, save_lossless
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.provenance import SOURCE_TYPE, read_provenance
 from tests.canvas.inference.conftest import cutout, split
@@ -301,6 +301,25 @@ def test_weights_that_are_no_numbers_give_no_black_image(folder, tmp_path, monke
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_an_interrupted_overwrite_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    save_lossless(Image.new("RGB", (2, 2)), path)
+    before = path.read_bytes()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_lossless(Image.new("RGB", (3, 3)), path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    save_lossless(Image.new("RGB", (3, 3)), path)
+    assert Image.open(path).size == (3, 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_images_say_what_they_are_unless_they_are_not_to(folder, monkeypatch, suffix):
     monkeypatch.chdir(folder)
@@ -313,6 +332,7 @@ def test_images_say_what_they_are_unless_they_are_not_to(folder, monkeypatch, su
     checksums = (folder / "model" / "checksums.json").read_bytes()
     assert stated is not None
     assert (stated["model"], stated["seed"], stated["prompt"]) == (hashlib.sha256(checksums).hexdigest(), 3, prompt)
+    assert stated["seed_by_product"] is False
     assert stated["c2pa.actions"][0]["digitalSourceType"] == SOURCE_TYPE
     assert SOURCE_TYPE.encode() in image.read_bytes()
     assert read_provenance(bare.read_bytes()) is None

@@ -47,7 +47,7 @@ def known(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[HumanCompariso
     pins = [dict.fromkeys(tables.PINS.names) | {"pin_id": pin, "split": split} for pin, split in SPLITS.items()]
     tables.write(folder / "pins", [pa.Table.from_pylist(pins, tables.PINS)], tables.PINS)
     tables.write(folder / "preferences", [pa.Table.from_pylist(rows, tables.PREFERENCES)], tables.PREFERENCES)
-    found = read_human_comparisons(folder / "preferences", folder / "pins", held_out=("unseen_product",), side=SIDE)
+    found = read_human_comparisons(folder / "preferences", folder / "pins", ["in a cave"], side=SIDE)
     return list(found.train), list(found.held_out)
 
 
@@ -61,6 +61,13 @@ def mixed(folder: Path, share: float, human: int = 5, batch_size: int = 8) -> Mi
 def test_half_of_the_held_out_products_are_held_out(tmp_path: Path) -> None:
     learnt, held_out = known(tmp_path, [row(pin) for pin in (*SPLITS, "gone")])
     assert [one.pin_id for one in learnt] == ["seen", "view", "p13"]
+    assert [one.pin_id for one in held_out] == ["p15"]
+
+
+def test_held_out_backgrounds_are_scored_and_not_learnt(tmp_path: Path) -> None:
+    rows = [row(pin, prompt="mug, in a cave") for pin in SPLITS] + [row("seen", first="other")]
+    learnt, held_out = known(tmp_path, rows)
+    assert [(one.pin_id, one.prompt) for one in learnt] == [("seen", "mug, in a forest")]
     assert [one.pin_id for one in held_out] == ["p15"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_one_seed_beside_others_and_real_images(pipeline) -> None:  # noqa: F811
     )
     images = [np.array(make_pin(row, 10 * row + place).image) for row in range(3) for place in range(3)]
     metrics = measure_seed_diversity(pipeline, pins, prompts, images, [pins], spec, sampling(steps=1))
-    assert (metrics["pictures"], metrics["real_scenes"]) == (6, 1)
+    assert (metrics["images"], metrics["real_scenes"]) == (6, 1)
     for name in ("distance", "distance_other_seeds", "distance_real", "of_other_seeds", "of_real"):
         assert 0 < metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
     assert metrics["of_real"] == pytest.approx(metrics["distance"] / metrics["distance_real"])
@@ -85,6 +86,13 @@ def test_one_seed_beside_others_and_real_images(pipeline) -> None:  # noqa: F811
     without = measure_seed_diversity(pipeline, pins, prompts, images, [], spec, sampling(steps=1))
     assert without["distance"] == metrics["distance"]
     assert not any("real" in name for name in without if name != "real_scenes")
+    twice, doubled = [pins[0], *pins], [*images[:3], *images]
+    assert measure_seed_diversity(pipeline, twice, prompts, doubled, [], spec, sampling(steps=1)) == without
+    left = np.zeros((SIDE, SIDE), bool)
+    left[:, : SIDE // 2] = True
+    halves = [replace(pin, mask=mask) for pin, mask in zip(pins, (left, ~left), strict=False)]
+    assert measure_seed_diversity(pipeline, halves, prompts, images[:6], [], spec, sampling(steps=1)) == {}
+    assert measure_seed_diversity(pipeline, pins, prompts, images, [halves], spec, sampling(steps=1)) == without
 
 
 def test_real_pins_are_of_the_prompts_scene_and_of_different_products(tmp_path: Path) -> None:
