@@ -77,7 +77,8 @@ def build_comparison_sets(
         for splits in (("train",), tables.HELD_OUT_SPLITS)
     )
     check_held_out_backgrounds(
-        params.held_out_backgrounds, {view.background for view in [*views, *held_out, *scenes, *other_scenes]}
+        params.held_out_backgrounds,
+        {view.background for view in [*views, *held_out]} | {scene.background for scene in [*scenes, *other_scenes]},
     )
     views = [view for view in views if view.background not in params.held_out_backgrounds]
     if not views:

@@ -14,6 +14,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor, Fl
 from torch import nn
 
 from canvas.denoiser.dit import model as network
+from canvas.denoiser.dit.spec import PATCH
 from canvas.denoiser.family import InputSizes
 from canvas.masks.composite import compute_pixel_hole
 
@@ -24,7 +25,7 @@ class DitFamily:
     kind = "dit"
     model_class = FluxTransformer2DModel
     component = "transformer"
-    patch = network.PATCH
+    patch = PATCH
     projection_names = re.compile(
         r"(context_embedder|time_text_embed\.text_embedder|attn\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$"
     )
