@@ -51,8 +51,8 @@ def train_reward(
     from evaluation.measures import rewards
 
     if train_reward.train is None:
-        write_synthetic_judgments(judgments.path, {})
         what, counts = link_initial_reward(reward, model.path)
+        write_synthetic_judgments(judgments.path, {})
         absent = None if counts else model
         write_skipped(f"train_reward.train is null, {what}", metrics, losses, sheet, absent, figures=counts)
         return

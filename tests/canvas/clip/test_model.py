@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_told(clips):
     tower = TextTower.from_clip(clips[0], SMALL)
     assert tower.get_overflow("one two three") == ""
     assert tower.get_overflow("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
-    assert tower.get_overflow("In 2024, 1 2 3 4 5 6 a CAFÉ, für Übermut 12345") == "für Übermut 12345"
+    assert tower.get_overflow("In 2024, 1 2 3 4 5 6 a CAFÉ, für Übermut 12345") == "5 6 a CAFÉ, für Übermut 12345"
     assert tower.get_overflow("x" * 500) == "x" * 500, "a word is quoted whole, not letter by letter"
 
 
