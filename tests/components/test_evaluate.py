@@ -278,7 +278,7 @@ def test_the_same_inputs_give_the_same_bytes(made: tuple[Path, list[Row]], tmp_p
     ("changes", "message"),
     [
         ({"real_pins": 0}, "'real_pins' in section 'evaluate' is 0: it must be 1 or more"),
-        ({"distance_side": 100}, "distance_side is 100"),
+        ({"distance_side": 100}, "distance_side' in section 'evaluate' is 100"),
         ({"mask_sizes": [0.5, 0.2]}, "shares of the image that rise"),
         ({"slices": ["board"]}, "'evaluate.slices' is .*: input should be 'category'"),
     ],
