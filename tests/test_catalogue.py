@@ -11,6 +11,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.engine import Engine, start_engine
+from canvas.pins.fallbacks import Notes
 from canvas.pins.images import decode_image
 from canvas.sources.manifest import ManifestSpec, ingest_manifest
 from evaluation.pages.html import CONTENT_POLICY
@@ -153,7 +154,7 @@ def test_every_encoding_in_every_list_shows_the_photograph(tmp_path: Path, suffi
     write_catalogue(tmp_path / "data", count, (suffix,))
     section = read_page_params()["ingest"]["manifest"] | {"path": f"catalogue.{suffix}", "format": suffix}
     spec = read_section(ManifestSpec, "manifest", {"manifest": section})
-    ingest_manifest(spec, tmp_path / "data", tmp_path / "pins", tmp_path / "quarantine")
+    ingest_manifest(spec, tmp_path / "data", tmp_path / "pins", tmp_path / "quarantine", Notes())
     pins = tables.read(tmp_path / "pins").to_pylist()
     assert len(pins) == count
     for pin, photo in zip(pins, take_photos(count, seed=0), strict=True):

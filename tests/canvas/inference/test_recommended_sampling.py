@@ -78,7 +78,23 @@ def test_a_callers_own_setting_goes_before(model: CanvasPipeline, other: dict[st
 def test_the_command_line_uses_it_and_its_flags_go_before(folder: Path, model: CanvasPipeline):
     def generate(*flags: str) -> np.ndarray:
         paths = "--model", str(folder / "model"), "--product", str(folder / "mug.png"), "--out", str(folder / "out")
-        assert main(["generate", *paths, "--candidates", "1", "--precision", "fp32", "--prompt", PROMPT, *flags]) == 0
+        assert (
+            main(
+                [
+                    "generate",
+                    *paths,
+                    "--candidates",
+                    "1",
+                    "--precision",
+                    "fp32",
+                    "--prompt",
+                    PROMPT,
+                    "--overwrite",
+                    *flags,
+                ]
+            )
+            == 0
+        )
         return np.array(Image.open(folder / "out" / "mug-0.png"))
 
     assert np.abs(generate().astype(int) - pixels(model)).max() <= 1  # the command merges LoRAs
