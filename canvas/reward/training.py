@@ -101,6 +101,9 @@ def build_comparison_sets(
         "unseen_kinds": (compare_with_real(params.held_out_kinds), scored, other_scenes),
         "backgrounds": (sample_background_comparisons(scored, other_scenes, 4 * each, seed + 4), scored, other_scenes),
     }
+    if not sets["backgrounds"][0]:  # held-out images all name one background, or none
+        notes.add("no two held-out images name different backgrounds, so prompts are not scored")
+        del sets["backgrounds"]
     return {
         name: ComparisonBatches(*columns, tokenize=tokenize, batch_size=spec.batch_size, seed=spec.seed)
         for name, columns in sets.items()

@@ -135,11 +135,13 @@ def measure_reward(
         held_out_backgrounds: In words; training never showed them.
     """
     how = batch_size, precision
-    scored = {name: score_comparisons(network, sets[name], *how) for name in SCORED_SETS}
-    by_background = scored.pop("backgrounds")
-    prompts = [comparison.prompt for comparison in sets["backgrounds"].comparisons]
+    scored = {name: score_comparisons(network, sets[name], *how) for name in SCORED_SETS if name in sets}
+    by_background, backgrounds = scored.pop("backgrounds", None), {}
+    if by_background is not None:
+        prompts = [comparison.prompt for comparison in sets["backgrounds"].comparisons]
+        backgrounds = compute_background_metrics(by_background, prompts, held_out_backgrounds)
     return compute_reward_metrics(network, scored) | {
-        "backgrounds": compute_background_metrics(by_background, prompts, held_out_backgrounds),
+        "backgrounds": backgrounds,
         "human": compute_human_metrics(network, human, trained_on, *how),
         "comparisons": len(sets["train"].comparisons),
         "pins": len(sets["train"].views),
