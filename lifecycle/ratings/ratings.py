@@ -87,6 +87,7 @@ def _enroll(server: RatingServer, packet: Packet, raters: Sequence[str]) -> list
         reviews = Reviews.open(server.address, packet)
         for rater in raters:
             server.enroll(rater)
+            server.check_identity()
             pages.append(reviews.load(rater, server.address))
             server.grant(rater, pages[-1].experiment)
     return pages

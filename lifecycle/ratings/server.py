@@ -1,4 +1,9 @@
-"""An MLflow server on loopback with names and passwords, in front of the project's own store."""
+"""An MLflow server on loopback with names and passwords, in front of the project's own store.
+
+Its port is remembered, so that raters' links go on working; whoever sits on that port meanwhile could ask for the
+passwords. So nothing is sent before the operating system says that the socket listening there belongs to the server
+that this process started: no other process can answer at the address while it is open.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import requests
 
 from lifecycle.workspace.staging import make_private, write_atomically
 
 ADMIN = "admin"
+HOST = "127.0.0.1"
+LOG = "server.log"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 START_SECONDS = 300.0
 ANSWER_SECONDS = 60.0
@@ -55,7 +63,7 @@ class Secrets:
             return cls(place, **json.loads((place / "secrets.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
             (place / "users.db").unlink(missing_ok=True)  # nobody knows its passwords any more
-            with socket.create_server(("127.0.0.1", 0)) as probe:
+            with socket.create_server((HOST, 0)) as probe:
                 port = int(probe.getsockname()[1])
             return cls(place, port, secrets.token_urlsafe(32))
 
@@ -75,6 +83,7 @@ class RatingServer:
     address: str
     secrets: Secrets
     admin: tuple[str, str]  # name, password
+    pid: int | None = None  # of the process that we started; None: somebody else's server
 
     @classmethod
     def join(cls, place: Path, address: str) -> RatingServer:
@@ -85,6 +94,15 @@ class RatingServer:
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is not set: who adds raters to {address}?") from None
         return cls(address.rstrip("/"), Secrets.load(make_private(place)), admin)
+
+    def check_identity(self) -> None:
+        """Raise `ValueError` unless the server that we started still holds its port; before every password that is
+        sent. Somebody else's server proves itself by the certificate of its https address."""
+        if self.pid is not None and not is_listening(self.pid, self.secrets.port):
+            raise ValueError(
+                f"the rating server no longer holds port {self.secrets.port}, so no password was sent: try again, "
+                f"{self.secrets.place / LOG} says why it stopped"
+            )
 
     def enroll(self, rater: str) -> None:
         """Let `rater` sign in. Raises `ValueError` for a name that cannot be one."""
@@ -101,6 +119,7 @@ class RatingServer:
         self._call("POST", "3.0/mlflow/users/permissions/grant", json=body).raise_for_status()
 
     def _call(self, method: str, endpoint: str, **options: dict[str, str]) -> requests.Response:
+        self.check_identity()
         address = f"{self.address}/api/{endpoint}"
         return requests.request(method, address, auth=self.admin, timeout=ANSWER_SECONDS, **options)  # type: ignore[arg-type]
 
@@ -108,14 +127,15 @@ class RatingServer:
 @contextmanager
 def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
     """Run a server over `store` (an address of MLflow's), while the context lasts; `place` keeps its secrets and log.
-    Raises `ValueError` if it does not come up."""
-    known, log = Secrets.load(make_private(place)), place / "server.log"
-    server = RatingServer(f"http://127.0.0.1:{known.port}", known, (ADMIN, known.get_password(ADMIN)))
+    Raises `ValueError` if it does not come up, or if another process has its port; that one is sent nothing."""
+    known, log = Secrets.load(make_private(place)), place / LOG
+    _check_port(known.port)
+    bypass_proxies()
     settings = place / "auth.ini"
     users = str(place / "users.db").replace("%", "%%")  # configparser reads a single one as a reference
     settings.write_text(SETTINGS.format(users=users, admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
-    command += ["--host", "127.0.0.1", "--port", str(known.port)]
+    command += ["--host", HOST, "--port", str(known.port)]
     command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
@@ -129,22 +149,68 @@ def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingSer
             command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait(server.address, process, log)
-        yield server
+        wait_for_server(known.port, process, log)
+        admin = ADMIN, known.get_password(ADMIN)
+        yield RatingServer(f"http://{HOST}:{known.port}", known, admin, process.pid)
     finally:
         _stop(process)
 
 
-def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_server(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `process` itself answers at `port`; whoever else listens there is sent nothing."""
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
+            _check_port(port)
             raise ValueError(f"the rating server stopped with code {process.returncode}: {log} says why")
-        with suppress(requests.RequestException):
-            if requests.get(f"{address}/health", timeout=5).ok:
-                return
+        if is_listening(process.pid, port):
+            with suppress(requests.RequestException):
+                if requests.get(f"http://{HOST}:{port}/health", timeout=5).ok:
+                    return
         time.sleep(0.2)
     raise ValueError(f"the rating server did not answer within {START_SECONDS:.0f} s: {log} says why")
+
+
+def is_listening(pid: int, port: int) -> bool:
+    """Tell whether the socket that listens at `port` of HOST belongs to the process or one that it started."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return False
+    for member in family:
+        with suppress(psutil.Error):  # it may end while we ask
+            for connection in member.net_connections("tcp4"):
+                if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr) == (HOST, port):
+                    return True
+    return False
+
+
+def _check_port(port: int) -> None:
+    """Raise `ValueError` if a process holds `port`."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        raise ValueError(
+            f"port {port}, where raters' links lead, is in use by another process{_name_holder(port)}, so no password "
+            "was sent: end that process, be it a `rate` that still runs, and try again"
+        ) from None
+
+
+def _name_holder(port: int) -> str:
+    """Return " (pid NUMBER)" of who listens at `port`; "" where the system keeps it from us."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" (pid {connection.pid})"
+    return ""
+
+
+def bypass_proxies() -> None:
+    """Keep this process's requests to HOST, with their passwords, from the proxy that the environment may name."""
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if exempt != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (exempt, HOST)))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -61,13 +61,13 @@ def write_rating_packet(root: Path) -> None:
 
 
 @contextmanager
-def serve_raters(project: Project, *raters: str) -> Iterator[dict[str, str]]:
+def serve_raters(project: Project, *raters: str, **environment: str) -> Iterator[dict[str, str]]:
     """`python -m lifecycle rate` in the project: rater -> the page of the queue."""
     with (project.root / "rate.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lifecycle", "rate", *raters],
             cwd=project.root,
-            env=project.environment(),
+            env=project.environment(**environment),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -17,6 +17,7 @@ from PIL import Image, ImageColor
 from canvas.pins import tables
 from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import NOBODY, ROOT, Project
+from tests.lifecycle.impostor import run_impostor
 from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, serve_raters, write_rating_packet
 
 RATERS = ("test-anna", "test-ben", "test-eve")
@@ -39,8 +40,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Proj
 
 @pytest.fixture(scope="module")
 def pages(project: Project) -> Iterator[dict[str, str]]:
-    with serve_raters(project, *RATERS) as found:
+    """Of a server that was started where the environment names a proxy, which must learn no password."""
+    with run_impostor() as proxy, serve_raters(project, *RATERS, http_proxy=f"http://127.0.0.1:{proxy.port}") as found:
         yield found
+        assert proxy.received == []
 
 
 def better(rater: Rater, password: str) -> str:
