@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from canvas.sources.downloads import DownloadRules, download
+from canvas.terminal import strip_controls
 
 if TYPE_CHECKING:
     from daft.io import IOConfig
@@ -135,7 +136,7 @@ def strip_credentials(address: str | None) -> str | None:
 
 
 def format_error(error: BaseException, address: str) -> str:
-    """Format what went wrong at `address` in one line, without credentials."""
+    """Format what went wrong at `address` in one line, without credentials; a server may have chosen its words."""
     line = " ".join(str(error).split()).replace(address, strip_credentials(address) or "")
     line = re.sub(r"\w+://[^\s`'\")]+", lambda match: strip_credentials(match.group()) or "", line)
-    return line.removeprefix("DaftError::ComputeError ")[:300]
+    return strip_controls(line.removeprefix("DaftError::ComputeError "))[:300]

@@ -7,6 +7,8 @@ address leads to a machine behind ours. Proxies are those of the environment (HT
 from __future__ import annotations
 
 import http
+import http.client
+import io
 import ipaddress
 import os
 import socket
@@ -31,6 +33,8 @@ TRIES = 3
 BACKOFF_SECONDS = 0.2
 MAX_REDIRECTS = 5
 PART_BYTES = 65_536
+MAX_LINE = 65_536
+"""Bytes of a line between the chunks of a body."""
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Answers after which another try may do better."""
 
@@ -162,17 +166,20 @@ def check_public(host: str, address: str) -> None:
     inner: Any = None
     if isinstance(found, ipaddress.IPv6Address):  # IPv4 addresses in disguise
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
-        if inner is None and found in NAT64:
+        if inner is None and any(found in network for network in EMBEDDED_IPV4):
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     for one in (found, inner):
-        if one is not None and (not one.is_global or one.is_multicast):
+        if one is not None and (not one.is_global or one.is_multicast or one in LOCAL_NAT64):
             raise ValueError(
                 f"{host} is at {found}, which is no public address: name the host in ingest.manifest.hosts if you "
                 "trust it"
             )
 
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+EMBEDDED_IPV4 = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96")
+"""NAT64 (RFC 6052), and IPv4-compatible addresses (RFC 4291)."""
+LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+"""Addresses of one's own network in disguise (RFC 8215)."""
 
 
 def _check_name(host: str, port: int | None = None) -> None:
@@ -251,7 +258,27 @@ def _open_watched(connection: HTTPConnection, connect: Callable[[], socket.socke
     return opened
 
 
+class _BoundedReader(io.BufferedReader):
+    """No line is longer than MAX_LINE: urllib3 reads the one before a chunk to its end, however far that is."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise http.client.LineTooLong("chunk")
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp = _BoundedReader(self.fp.detach())
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         return _open_watched(self, super()._new_conn)
 
@@ -262,6 +289,8 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         return _open_watched(self, super()._new_conn)
 

@@ -16,6 +16,11 @@ from canvas.sources.addresses import Reader
 from canvas.sources.downloads import DownloadRules, check_public
 
 DATA = b"\x89PNG and what follows" * 100
+RAW = {
+    "chunk-line": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff;",
+    "terminal": b"\x1b]0;owned\x07\r\n\r\n",
+}
+"""Answers that are no HTTP, or never a chunk."""
 
 
 def build_reader(folder: Path, **changes: Any) -> Reader:
@@ -42,6 +47,10 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
             self.close_connection = True
             self.send_body("dripping")
+        elif kind in RAW:
+            self.wfile.write(RAW[kind])
+            self.close_connection = True
+            self.send_body("endless" if kind == "chunk-line" else kind)
         elif kind == "http:":  # asked as a proxy
             self.send_error(404)
         elif kind.isdigit():
@@ -199,6 +208,8 @@ def test_redirects_are_checked_like_the_address(
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b:1::10.0.0.1", False),
+        ("::127.0.0.1", False),
         ("2002:7f00:1::", False),
     ],
 )
@@ -226,6 +237,8 @@ def test_the_reason_names_the_status(folder: Path, server: tuple[str, list[str]]
         ("dripping", r"it was not here within 1 s"),
         ("slow-head", r"it was not here within 1 s"),
         ("cut", r"^cannot fetch: .*\d+ more expected"),
+        ("chunk-line", r"^cannot fetch: .*got more than 65536 bytes when reading chunk"),
+        ("terminal", "^cannot fetch: \N{REPLACEMENT CHARACTER}.0;owned\N{REPLACEMENT CHARACTER}$"),
     ],
 )
 def test_replies_that_do_not_end(folder: Path, server: tuple[str, list[str]], kind: str, says: str) -> None:
