@@ -44,13 +44,13 @@ def promote(why: str) -> None:
     registry, name = _open_registry()
     version = registry.read_candidate(name)
     move = registry.promote(version, decide_again(load_stages()), why, again=True)
-    print(f"{name} version {move.after} is champion, version {move.before or 'none'} was; {move.who}: {move.why}")
+    print_plain(f"{name} version {move.after} is champion, version {move.before or 'none'} was; {move.who}: {move.why}")
 
 
 def rollback(why: str) -> None:
     registry, name = _open_registry()
     move = registry.rollback(name, why)
-    print(f"{name} version {move.after} is champion again, version {move.before} was; {move.who}: {move.why}")
+    print_plain(f"{name} version {move.after} is champion again, version {move.before} was; {move.who}: {move.why}")
 
 
 def champion(action: str) -> None:
@@ -97,7 +97,7 @@ def ratings(action: str) -> None:
 
 def restore_inputs() -> None:
     for line in pinned.restore_inputs(load_stages(), Path.cwd()):
-        print(line)
+        print_plain(line)
 
 
 def send_records() -> None:

@@ -12,6 +12,7 @@ from typing import get_args
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.privacy import disable_telemetry
+from lifecycle.record.untrusted import print_plain
 from pipelines.emit_dvc import write_code_lists
 from pipelines.outside import remember_if_empty, write_fingerprints
 from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, set_effort, write_graph
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"pipelines {options.name}: {error}", file=sys.stderr)
+        print_plain(f"pipelines {options.name}: {error}", file=sys.stderr)
         return 1
 
 
@@ -57,7 +58,7 @@ def outside(options: argparse.Namespace, root: Path) -> int:
     """Ask whether what stages read outside the project has changed, and write the answer for DVC."""
     stages, sections = load_project_stages(), load_sections(root=root)
     for line in write_fingerprints(root, stages, sections):
-        print(line)
+        print_plain(line)
     remember_if_empty(root, stages, sections)
     return 0
 
@@ -93,9 +94,9 @@ def submit(options: argparse.Namespace, root: Path) -> int:
         allow_dirty=options.allow_dirty,
     )
     run = create_run(submission, options.host, options.namespace)
-    print(f"run {run} created: {submission.run_name}")
+    print_plain(f"run {run} created: {submission.run_name}")
     for name, uri in submission.uris.items():
-        print(f"{name}: {uri}")
+        print_plain(f"{name}: {uri}")
     return 0
 
 

@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 from lifecycle.declare.graph import map_producers
 from lifecycle.declare.params import ReadsOutside, Sections, read_section
 from lifecycle.declare.stage import Stage
+from lifecycle.record.untrusted import print_plain
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import write_atomically
 from pipelines.ask_outside import OUTSIDE, remember_empty
@@ -68,7 +69,7 @@ def write_fingerprints(root: Path, stages: Iterable[Stage[Any]], sections: Secti
         except (ValueError, OSError) as error:
             if not file.is_file():
                 raise ValueError(f"{error}; nothing is known of it yet: run `dvc checkout {OUTSIDE}`") from error
-            print(f"note: {error}: whether it changed is not known, so it counts as unchanged", file=sys.stderr)
+            print_plain(f"note: {error}: whether it changed is not known, so it counts as unchanged", file=sys.stderr)
             text = known
         else:
             text = json.dumps(fingerprints, indent=1, sort_keys=True) + "\n"
@@ -100,7 +101,7 @@ def compute_cache_keys(
         try:
             fingerprints = fingerprint_stage(stage, sections, root, {})
         except ValueError as error:
-            print(f"note: {error}: whether it changed is not known, so {stage.name} runs again", file=sys.stderr)
+            print_plain(f"note: {error}: whether it changed is not known, so {stage.name} runs again", file=sys.stderr)
             fingerprints = {"not known": uuid.uuid4().hex}
         if fingerprints:
             values = {section: sections[section] for section in stage.params}

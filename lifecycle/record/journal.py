@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from lifecycle.record.privacy import redact, redact_values
+from lifecycle.record.untrusted import print_plain
 from lifecycle.workspace.staging import WORK, hold_lock, make_private, sync_entry
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -123,7 +124,7 @@ class Journal:
             yield
         except OSError as error:
             if not self._warned:
-                print(f"the run's record is incomplete: {redact(str(error))}", file=sys.stderr)
+                print_plain(f"the run's record is incomplete: {redact(str(error))}", file=sys.stderr)
             self._warned = True
 
 

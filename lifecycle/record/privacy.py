@@ -18,14 +18,20 @@ TELEMETRY_OFF = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
-_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]*:[^\s'\"]*@")
-"""It may hold `/` and `@`, so all up to the last `@` goes, with whatever of the path is before it."""
+_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]*:(?:[^\s'\"]|['\"](?![,:;)\]}]))*@")
+"""It may hold `/`, `@` and quotes, so all up to the last `@` goes, with whatever of the path is before it."""
 _USER = re.compile(r"(?<=://)[^/@\s'\"]+@")
 _SECRET = re.compile(
     r"(?i)([?&#;](?:[\w.-]*(?:token|secret|passw|signature|sig|credential|key)[\w.-]*|[\w.-]*auth|authorization|code)=)"
     r"[^&\s'\"]+"
 )
 _HEADER = re.compile(r"(?i)\b(authorization['\"]?[:=]\s*['\"]?(?:\w+\s+)?|bearer\s+(?=\S*\d))[\w.~+/=-]{8,}")
+_NAMED = re.compile(
+    r"(?i)\b([\w-]*(?:passw(?:or)?d|secret[_-]?(?:access[_-]?)?key|client[_-]?secret|api[_-]?key"
+    r"|(?:access|auth|refresh)[_-]?token)['\"]?\s?[=:]\s*['\"]?)[^\s'\"&,;*]+"
+)
+"""Of variables, headers and JSON: X-Api-Key: ..., AWS_SECRET_ACCESS_KEY=..."""
+_COOKIE = re.compile(r"(?i)\b((?:set-)?cookie['\"]?:\s*['\"]?)[^\s=;]+=[^\s;'\"]*(?:;\s*[^\s=;]+=[^\s;'\"]*)*")
 _SQL = re.compile(r"\s*\[(?:SQL|parameters): .*", re.DOTALL)
 """Where SQLAlchemy begins to quote the statement and its values."""
 
@@ -38,7 +44,10 @@ def disable_telemetry() -> None:
 
 def redact(text: str) -> str:
     """Return `text` without user names and passwords in addresses, secret query parameters and tokens of headers."""
-    return _HEADER.sub(r"\1***", _SECRET.sub(r"\1***", _USER.sub("", _PASSWORD.sub("", text))))
+    text = _USER.sub("", _PASSWORD.sub("", text))
+    for secret in (_SECRET, _HEADER, _NAMED, _COOKIE):
+        text = secret.sub(r"\1***", text)
+    return text
 
 
 def redact_values(value: Any) -> Any:

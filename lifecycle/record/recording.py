@@ -22,6 +22,7 @@ from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Paths, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
+from lifecycle.record.untrusted import print_plain
 from lifecycle.workspace.digest import digest
 
 NOTES = "notes"
@@ -169,7 +170,7 @@ def _start_sender(project: Path, record: Path) -> subprocess.Popen[bytes] | None
             start_new_session=True,  # Ctrl-C stops the stage; its record is still sent
         )
     except OSError as error:  # no memory for one more process: the next run sends the record
-        print(f"the run's record is kept in {record} ({error})", file=sys.stderr)
+        print_plain(f"the run's record is kept in {record} ({error})", file=sys.stderr)
         return None
 
 
@@ -179,4 +180,4 @@ def _finish_sender(sender: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         sender.kill()
         sender.wait()
-        print("tracking is slow: the rest of the record is kept and the next run sends it", file=sys.stderr)
+        print_plain("tracking is slow: the rest of the record is kept and the next run sends it", file=sys.stderr)

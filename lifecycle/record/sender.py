@@ -23,6 +23,7 @@ from lifecycle.record.journal import (
 )
 from lifecycle.record.privacy import disable_telemetry, summarize_error
 from lifecycle.record.tracking import TrackingDownError, open_tracking
+from lifecycle.record.untrusted import print_plain
 from lifecycle.workspace.staging import try_lock
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(home: Path, record: Path) -> None:
     close_killed(record)
     sender.send(record)
     if record.exists():
-        print(f"{sender.trouble}: the record is kept in {record} and the next run sends it", file=sys.stderr)
+        print_plain(f"{sender.trouble}: the record is kept in {record} and the next run sends it", file=sys.stderr)
 
 
 def send_kept_records(home: Path, *, need_all: bool = False) -> tuple[int, int]:
@@ -57,7 +58,7 @@ def send_kept_records(home: Path, *, need_all: bool = False) -> tuple[int, int]:
         trouble = f"{sender.trouble}: {kept} records stay in {find_records(home)}"
         if need_all or not sender.is_connected:
             raise TrackingDownError(trouble)
-        print(trouble, file=sys.stderr)
+        print_plain(trouble, file=sys.stderr)
     return len(waiting) - kept - sender.damaged, kept
 
 
@@ -107,7 +108,9 @@ class _Sender:
             self.trouble = f"the record is damaged ({reason}) and cannot be moved ({summarize_error(error)})"
             return False
         self.damaged += 1
-        print(f"a run's record is damaged ({reason}): it is kept in {place}, the others are sent", file=sys.stderr)
+        print_plain(
+            f"a run's record is damaged ({reason}): it is kept in {place}, the others are sent", file=sys.stderr
+        )
         return True
 
 

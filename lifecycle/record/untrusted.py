@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TextIO
 
 _KEPT = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
 _MARKUP = re.compile(r"[\\`*\[\]<>!|~]")
@@ -19,9 +20,9 @@ def _is_plain(letter: str) -> bool:
     return letter.isprintable() or letter in _KEPT or unicodedata.category(letter) == "Zs"
 
 
-def print_plain(text: str) -> None:
-    """Print what may hold texts of a catalogue."""
-    print(strip_controls(text))
+def print_plain(text: str, file: TextIO | None = None) -> None:
+    """Print what may hold texts of a catalogue, or what a server or another tool says; to stdout, or to `file`."""
+    print(strip_controls(text), file=file)
 
 
 def escape_markdown(text: str) -> str:

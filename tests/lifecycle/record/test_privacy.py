@@ -24,6 +24,11 @@ from lifecycle.record.privacy import redact, redact_values, summarize_error
         ("https://b.example/cb#access_token=abc", "https://b.example/cb#access_token=***"),
         ("sent Authorization: Bearer abc.DEF-123_x", "sent Authorization: Bearer ***"),
         ("{'Authorization': 'Basic dXNlcjpwYXNz'}", "{'Authorization': 'Basic ***'}"),
+        ("http://u:p'x@host/ and http://u:p\"x@host/", "http://host/ and http://host/"),
+        ("X-Api-Key: 0123456789abcdef, x-auth-token: abcdefgh", "X-Api-Key: ***, x-auth-token: ***"),
+        ("AWS_SECRET_ACCESS_KEY=abc password=hunter2", "AWS_SECRET_ACCESS_KEY=*** password=***"),
+        ('{"client_secret": "abc", "password":"x"}', '{"client_secret": "***", "password":"***"}'),
+        ("Cookie: session=abc; csrf=def, then", "Cookie: *** then"),
         ("refused: bearer eyJhbGciOiJIUzI1NiJ9.e30.x", "refused: bearer ***"),
     ],
 )
@@ -35,6 +40,8 @@ def test_secrets_go(text: str, safe: str) -> None:
     "text",
     [
         *("someone@example.org", "http://host/@user", "s3://bucket/a?versionId=3", "key=value", "a://b c@d", ""),
+        *("'http://host:5000', 'me@example.org'", '{"a":"http://host:5000/x","b":"me@example.org"}'),
+        *("the password is missing: set MLFLOW_TRACKING_PASSWORD", "secrets.json: no such file", "a cookie: nice"),
         *("the bearer certificate", "http://127.0.0.1:5000/#/experiments/1", "https://b.example/?country_code=DE"),
     ],
 )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from lifecycle.record.untrusted import escape_markdown, strip_controls
+from lifecycle.record.untrusted import escape_markdown, print_plain, strip_controls
 from lifecycle.run.stage import format_error
 
 TERMINAL = "mug\x1b]0;owned\x07 \x1b[2J\x9b31m\u202etxt.exe\r\b"
@@ -19,6 +21,13 @@ def test_a_terminal_obeys_nothing_in_a_text() -> None:
 def test_the_sentence_of_a_failed_stage_is_plain() -> None:
     assert strip_controls(message := format_error("ingest", ValueError(f"pin {TERMINAL!s}"))) == message
     assert "\x1b" not in message
+
+
+def test_what_a_server_says_is_printed_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plain(f"note: {TERMINAL}", file=sys.stderr)
+    print_plain(f"said: {TERMINAL}")
+    printed = capsys.readouterr()
+    assert (printed.err, printed.out) == (f"note: {strip_controls(TERMINAL)}\n", f"said: {strip_controls(TERMINAL)}\n")
 
 
 @pytest.mark.parametrize(
