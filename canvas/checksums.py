@@ -27,7 +27,7 @@ def verify_checksums(folder: Path) -> None:
         return
     try:
         checksums: dict[str, str] = dict(json.loads(place.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{place} is damaged: bring the model back from where it was stored") from None
     for name, checksum in checksums.items():
         path = folder / name

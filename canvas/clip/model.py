@@ -130,7 +130,7 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
 
     folder = _fetch(source).folder
     encoder = getattr(transformers, _read_architecture(folder / "config.json")).from_pretrained(
-        folder, use_safetensors=True
+        folder, use_safetensors=True, trust_remote_code=False
     )
     config = encoder.config
     actual = {"text_heads": config.num_attention_heads, "quick_gelu": config.hidden_act == "quick_gelu"}

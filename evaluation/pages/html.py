@@ -80,7 +80,7 @@ def metric_tiles(values: Mapping[str, object]) -> Html:
 def links(targets: Mapping[str, str]) -> Html:
     """Return links in a row, from text -> relative address. Raises `ValueError` for another machine or a script."""
     for target in targets.values():
-        if ":" in target.partition("/")[0] or target.startswith("//"):
+        if ":" in target.partition("/")[0] or target.startswith("//") or "\\" in target:  # read as / by browsers
             raise ValueError(f"link to {target!r}: pages link to files beside them, by a relative address")
     row = "".join(f'<a href="{escape(target)}">{escape(text)}</a>' for text, target in targets.items())
     return Html(f"<nav>{row}</nav>")

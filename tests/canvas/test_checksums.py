@@ -39,3 +39,6 @@ def test_missing_weights_and_a_damaged_list_are_named(folder: Path) -> None:
     (folder / FILE).write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match=r"checksums\.json is damaged"):
         verify_checksums(folder)
+    (folder / FILE).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"checksums\.json is damaged"):
+        verify_checksums(folder)

@@ -56,7 +56,7 @@ def test_another_tools_page_gets_the_policy_before_all_else() -> None:
         pages.protect_page("<p>text</p>")
 
 
-@pytest.mark.parametrize("target", ["https://example.org/x", "//example.org", "javascript:alert(1)"])
+@pytest.mark.parametrize("target", ["https://example.org/x", "//example.org", "javascript:alert(1)", "/\\example.org"])
 def test_link_elsewhere_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="relative address"):
         pages.links({"x": target})
