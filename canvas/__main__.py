@@ -109,12 +109,16 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         stated = None
         if not options.no_provenance:
             stated = describe_generation(
-                model_digest, seed=seed, seed_by_product=options.seed_by_product, prompt=options.prompt
+                model_digest,
+                seed=seed,
+                seed_by_product=options.seed_by_product,
+                prompt=options.prompt,
+                safety=pipeline.safety.describe(options.prompt),
             )
         if options.overwrite:
             save_lossless(image, path, stated)
         elif (own := save_beside(image, path, stated)) != path:
-            print(f"{path} was there and is kept, --overwrite would replace it", file=sys.stderr)
+            _print_note(f"{path} was there and is kept, --overwrite would replace it")
             path = own
         paths.append(path)
     return paths
@@ -123,7 +127,12 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 def _print_notes(path: Path, decoded: DecodedImage) -> None:
     """Say of an image what a person should hear."""
     for note in decoded.notes:
-        print(f"{path}: {note}", file=sys.stderr)
+        _print_note(f"{path}: {note}")
+
+
+def _print_note(text: str) -> None:
+    """Print what may hold the name of a file, which may be somebody else's, to stderr."""
+    print(strip_controls(text), file=sys.stderr)
 
 
 def assemble_files(options: argparse.Namespace) -> list[str]:

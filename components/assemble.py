@@ -6,6 +6,7 @@ from canvas.clip.spec import TextSpec
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.pins.frames import FrameSpec
 from canvas.reward.spec import REWARD_FOLDER
+from canvas.safety.spec import SafetySpec
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.table import STYLES_FOLDER
 from components import artifacts
@@ -20,6 +21,7 @@ def assemble(
     frames: FrameSpec,
     text: TextSpec,
     sampling: RecommendedSampling,
+    safety: SafetySpec,
     raw: Input[artifacts.RawData],
     base: Input[artifacts.BaseModel],
     clips: Input[artifacts.Clip],
@@ -35,7 +37,7 @@ def assemble(
     reward: Input[artifacts.RewardModel],
     model: Output[artifacts.CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder and segmenter into one diffusers pipeline;
+    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, segmenter, safety models in one pipeline;
     beside it the mined styles, and the reward model that chooses for it.
 
     What skipped stages did not make is left out."""
@@ -61,7 +63,7 @@ def assemble(
     }
     digests = {name: digest(folder) for name, folder in folders.items()}
     made = {name: folder for name, folder in folders.items() if is_made(folder)}
-    pipeline = assemble_pipeline(made, digests, text=text, frames=frames, edges=edges, sampling=sampling)
+    pipeline = assemble_pipeline(made, digests, text=text, frames=frames, edges=edges, sampling=sampling, safety=safety)
     pipeline.save_pretrained(model.path)
     shutil.copytree(styles.path, model.path / STYLES_FOLDER)
     if is_made(reward.path):

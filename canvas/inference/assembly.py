@@ -18,6 +18,8 @@ from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import read_sources
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins.frames import FrameSpec
+from canvas.safety.loading import fetch_image_classifier, fetch_prompt_classifier
+from canvas.safety.spec import SafetySpec
 from canvas.segmenter.model import load_segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
@@ -37,13 +39,15 @@ def assemble_pipeline(
     frames: FrameSpec,
     edges: EdgeSpec,
     sampling: RecommendedSampling,
+    safety: SafetySpec,
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
     It may have no "backdrop_lora", "engaged_lora", "decoder" or "ip_adapter"; without the last it reads no styles.
 
     Raises:
-        ValueError: For a recommended scheduler that does not fit the denoiser, and as the parts' loaders do.
+        ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
+            parts' loaders do.
     """
     denoiser = load_denoiser(folders["inpaint"])
     for name in ("backdrop", "engaged"):
@@ -82,7 +86,27 @@ def assemble_pipeline(
         sources=_read_sources(folders) or None,
     )
     pipeline.get_scheduler()
+    add_safety(pipeline, safety)
     return pipeline
+
+
+def add_safety(pipeline: CanvasPipeline, safety: SafetySpec) -> None:
+    """Put the safety models that params name into the pipeline, and into its config where they came from.
+
+    Raises:
+        ValueError: One cannot be fetched, or is no such model.
+    """
+    sources = {}
+    for name, spec, fetch, processor in (
+        ("prompt_safety", safety.prompt, fetch_prompt_classifier, "prompt_safety_tokenizer"),
+        ("image_safety", safety.image, fetch_image_classifier, "image_safety_processor"),
+    ):
+        if spec is not None:
+            classifier = fetch(spec)
+            pipeline.register_modules(**{name: classifier.network, processor: classifier.processor})
+            sources[name] = dict(classifier.network.config.source)
+    if sources:
+        pipeline.register_to_config(sources={**(pipeline.config["sources"] or {}), **sources})
 
 
 def _read_sources(folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:

@@ -64,8 +64,10 @@ def fit_prompt(pipeline: CanvasPipeline, product: str, background: str) -> str:
 
 @torch.no_grad()
 def encode_requests(pipeline: CanvasPipeline, requests: Sequence[Request]) -> list[EncodedRequest]:
-    """Encode `requests`, in their order; ValueError for a prompt that is too long. What differs in its seed alone is
-    encoded once, a product is framed once."""
+    """Encode `requests`, in their order; ValueError for a prompt that is too long or refused.
+
+    What differs in its seed alone is encoded once, a product is framed once.
+    """
     products: dict[int, FramedProduct] = {}
     conditions: dict[tuple[int, str | None, int], Condition] = {}
     encoded = []
@@ -91,7 +93,8 @@ def iterate_images(
     *,
     text_to_image: TextToImage | None = None,
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yield (place in `requests`, image of the product image's size), a pass of one frame after the other.
+    """Yield (place in `requests`, image of the product image's size), a pass of one frame after the other; ValueError
+    for an image that the pipeline's safety model refuses.
 
     `text_to_image` None: the pipeline's denoiser and decoder.
     """
@@ -121,8 +124,9 @@ def iterate_images(
         wholes = decode_backgrounds(pipeline, latents, features, frame)
         close_ups = [None if text_to_image is not None else find_close_up(product, frame) for product in products]
         backgrounds = add_close_ups(pipeline, sampler, condition, noise, wholes, products, close_ups)
-        for place, background, product in zip(places, backgrounds, products, strict=True):
-            yield place, background.composite(product)
+        images = [background.composite(product) for background, product in zip(backgrounds, products, strict=True)]
+        pipeline.safety.check_images(images, [_name_request(member.request) for member in members])
+        yield from zip(places, images, strict=True)
 
 
 def generate_images(
@@ -163,3 +167,8 @@ def concatenate_conditions(conditions: Sequence[Condition], *, with_product: boo
         columns[field.name] = torch.cat(values) if values and kept else None
     scales = conditions[0].image_scales if with_product else None  # the same in all of a pass
     return Condition(**columns, image_scales=scales)  # type: ignore[arg-type]
+
+
+def _name_request(request: Request) -> str:
+    prompt = "a style alone" if request.prompt is None else f"the prompt {request.prompt!r}"
+    return f"the image of seed {request.seed} for {prompt}"

@@ -46,6 +46,7 @@ from canvas.inference.product import Frame, Product, build_product, derive_seed
 from canvas.inference.style import StylePrompt
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
+from canvas.safety.guard import Classifier, SafetyGuard
 from canvas.segmenter.matting import find_remote_code
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
@@ -80,7 +81,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     The model works in a frame of its own size and the product's aspect. The background comes back at the product
     image's size, and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
     beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in `ip_adapter/`. The adapter counts only
-    where a style is given.
+    where a style is given. Safety models, where it has some, refuse prompts and generated images.
 
     Args:
         unet: The denoiser of a pipeline of that family.
@@ -109,6 +110,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         "image_tower",
         "uve",
         "style_centres",
+        "prompt_safety",
+        "prompt_safety_tokenizer",
+        "image_safety",
+        "image_safety_processor",
     ]
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
@@ -126,6 +131,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         image_tower: ImageTower | None = None,
         uve: UveModel | None = None,
         style_centres: StyleCentres | None = None,
+        prompt_safety: PreTrainedModel | None = None,
+        prompt_safety_tokenizer: Any = None,
+        image_safety: PreTrainedModel | None = None,
+        image_safety_processor: Any = None,
         hole_inflation: int = 0,
         max_aspect: float = 1.0,
         frame_side: int | None = None,
@@ -160,6 +169,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             image_tower=image_tower,
             uve=uve,
             style_centres=style_centres,
+            prompt_safety=prompt_safety,
+            prompt_safety_tokenizer=prompt_safety_tokenizer,
+            image_safety=image_safety,
+            image_safety_processor=image_safety_processor,
         )
         self.register_to_config(
             hole_inflation=hole_inflation,
@@ -191,6 +204,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         """The settings that hold where a caller gives none."""
         stored = self.config["sampling"]
         return DEFAULT_SAMPLING if stored is None else RecommendedSampling(**stored)
+
+    @property
+    def safety(self) -> SafetyGuard:
+        """What prompts and generated images must pass."""
+        return SafetyGuard(
+            prompt=self.prompt_safety and Classifier(self.prompt_safety, self.prompt_safety_tokenizer),
+            image=self.image_safety and Classifier(self.image_safety, self.image_safety_processor),
+        )
 
     @torch.no_grad()
     def __call__(
@@ -240,6 +261,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
 
         Raises:
             ValueError: In one sentence, for input that cannot be used.
+            UnsafeContentError: Likewise, for a prompt or an image that a safety model refuses.
         """
         recommended = self.recommended_sampling
         guidance = recommended.get_guidance(has_prompt=prompt is not None)
@@ -322,8 +344,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     [close_up] * len(kept),
                     on_step=on_step,
                 )
+                made = [background.composite(cutout) for background in backgrounds]
+                self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
                 candidates += kept
-                images += [Image.fromarray(background.composite(cutout)) for background in backgrounds]
+                images += [Image.fromarray(pixels) for pixels in made]
         self.maybe_free_model_hooks()
         return CanvasOutput(images=images, product=cutout, candidates=candidates)
 
@@ -404,12 +428,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         return loaded
 
     def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
-        """Raise ValueError if a text tower would cut the end of one off."""
+        """Raise ValueError if a text tower would cut the end of one off, or if the safety model refuses `prompt`."""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
                 if text is not None and (cut := tower.get_overflow(text)):
                     cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
                     raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
+        self.safety.check_prompt(prompt)
 
     def _segment_product(self, image: Image.Image) -> Alpha:
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
@@ -424,3 +449,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         if seed is not None:
             return sample_noise(shape, range(seed, seed + candidates), self.device)
         return randn_tensor((candidates, *shape), generator=generator, device=self.device, dtype=torch.float32)
+
+
+def _name_candidate(number: int, seed: int | None) -> str:
+    return f"the image of candidate {number}" if seed is None else f"the image of seed {seed + number}"

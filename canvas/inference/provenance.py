@@ -1,7 +1,7 @@
 """What a generated image says of itself: plain metadata, in the words of C2PA and IPTC.
 
 It is not signed, and whoever edits the file can remove it. It tells honest readers that the background was generated,
-by which model, from which seed and prompt.
+by which model, from which seed and prompt, and which safety models let it pass.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,17 @@ def compute_model_digest(model: Path) -> str | None:
 
 
 def describe_generation(
-    model_digest: str | None, *, seed: int, seed_by_product: bool, prompt: str | None
+    model_digest: str | None,
+    *,
+    seed: int,
+    seed_by_product: bool,
+    prompt: str | None,
+    safety: Sequence[Mapping[str, Any]] = (),
 ) -> Provenance:
-    """Return what the image of one seed says of itself."""
+    """Return what the image of one seed says of itself; `safety`: the models that judged it and its prompt
+    (canvas.safety.guard)."""
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
-    how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt}
+    how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt, "safety": list(safety)}
     return {"c2pa.actions": [action], "model": model_digest, **how}
 
 
@@ -76,6 +82,6 @@ def read_provenance(data: bytes) -> Provenance | None:
         text = image.info.get(KEY) or image.getexif().get(DESCRIPTION)
     try:
         stated = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets without end
         return None
     return stated if isinstance(stated, dict) else None

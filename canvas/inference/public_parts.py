@@ -10,6 +10,7 @@ from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import Snapshot, fetch_snapshot
 from canvas.ranges import Natural
 from canvas.reward.spec import REWARD_FOLDER
+from canvas.safety.spec import SafetySpec
 from canvas.segmenter.spec import EdgeSpec, MattingSpec
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PublicParts:
     tokenizer_2: PartSource
     segmenter: SegmenterSource | None  # null: products come as cut-outs or with masks
     reward: PartSource | None = None  # chooses with --top: CLIP, SigLIP, PickScore, or train_reward's; null: none
+    safety: SafetySpec | None = None  # what judges prompts and generated images; null: nothing does
     hole_inflation: Natural  # latent cells by which what is generated grows into the product
     max_aspect: float  # longest side over shortest of the frames that the denoiser was trained on
     edges: EdgeSpec
@@ -99,6 +101,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     from canvas.clip.public_towers import load_text_tower
     from canvas.denoiser.loading import get_family, load_denoiser
     from canvas.denoiser.schedulers import load_scheduler
+    from canvas.inference.assembly import add_safety
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_public_segmenter
     from canvas.vae.model import load_vae
@@ -139,6 +142,8 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         sources=descriptions,
     )
     pipeline.get_scheduler()
+    if parts.safety is not None:
+        add_safety(pipeline, parts.safety)
     return pipeline
 
 

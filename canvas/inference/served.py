@@ -68,6 +68,7 @@ class ServedPipeline:
             seed=int(row["seed"]),
             seed_by_product=bool(options["seed_by_product"]),
             prompt=prompt,
+            safety=self._pipeline.safety.describe(prompt),
         )
         return encode_generated(output.images[0], stated)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
 from canvas.styles.table import read_styles
 from canvas.uve.spec import UveSpec
+from components import artifacts
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
+from tests.canvas.safety_models import write_image_classifier
 from tests.canvas.tiny import conditions, predict, sdxl_inpaint_pipeline
 from tests.components.generator_parts import (
     CHANNELS,
@@ -258,6 +261,23 @@ def test_a_lora_is_trained_with_it_and_assembled(made, tmp_path):
     assert scores["kid"] == pytest.approx(of_made["kid"])  # prompts know nothing of it
 
 
+def test_safety_models_of_params_travel_with_the_assembled_pipeline(made, tmp_path):
+    (tmp_path / "data").symlink_to(made / "data")
+    (tmp_path / "artifacts").symlink_to(made / "artifacts")
+    (tmp_path / "models").mkdir()
+    for part in (made / "models").iterdir():
+        if part.name != "canvas":
+            (tmp_path / "models" / part.name).symlink_to(part)
+    classifier = write_image_classifier(tmp_path / "classifier")
+    image = {"repository": str(classifier), "labels": ["nsfw"], "threshold": 1e-6}
+    run("assemble", tmp_path, section="safety", image=image)
+    shutil.rmtree(classifier)
+    sources = artifacts.CanvasModel.read_sources(tmp_path / "models" / "canvas")
+    assert sources["image_safety"] == {"repository": str(classifier), "commit": "", "licence": "not stated"}
+    with pytest.raises(ValueError, match=r"^the image of seed \d+ for the prompt '.*' is refused: the safety model "):
+        run("evaluate_backdrop", tmp_path)
+
+
 def test_styles_are_scored_by_strength(made):
     found = figures(made, "evaluate_style")
     assert set(found["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
@@ -338,6 +358,16 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
         ("evaluate_backdrop", {"splits": ["unseen_prodct"]}, "input should be 'train'"),
         ("assemble", {"section": "sampling", "steps": 0}, "'steps' in section 'sampling' is 0"),
         ("assemble", {"section": "sampling", "guidance_stop": 1.5}, "'sampling' is 1.5: it must be at most 1"),
+        (
+            "assemble",
+            {"section": "safety", "image": {"repository": "./no", "labels": ["nsfw"], "threshold": 0.5}},
+            "'./no' is neither a directory nor a hub id",
+        ),
+        (
+            "assemble",
+            {"section": "safety", "prompt": {"repository": "./no", "labels": ["nsfw"], "threshold": 1.5}},
+            "is 1.5: it must be at most 1",
+        ),
         ("assemble", {"section": "sampling", "scheduler": "ddim"}, "unknown scheduler 'ddim': this denoiser samples"),
         ("evaluate_backdrop", {"section": "backgrounds", "prompts": []}, r"'prompts' in section 'backgrounds' is \[\]"),
         (

@@ -27,6 +27,7 @@ from canvas.vae.model import get_latent_scale
 from tests.canvas import tiny
 from tests.canvas.matting_repositories import READING, write_custom_repository, write_graph
 from tests.canvas.public_models import write_clip
+from tests.canvas.safety_models import write_image_classifier
 
 PROFILE = Path(__file__).parents[3] / "profiles/public/sdxl.yaml"
 
@@ -318,3 +319,25 @@ def test_reward_is_a_part_that_chooses(repository: Path, tmp_path: Path, capsys:
     printed = capsys.readouterr()
     assert len(printed.out.split()) == 1
     assert "agreement" in printed.err
+
+
+def test_safety_models_are_parts_that_judge(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = {"repository": str(write_image_classifier(tmp_path / "image")), "labels": ["nsfw"], "threshold": 1e-6}
+    parts = write_parts(repository, tmp_path / "parts.yaml", safety={"prompt": None, "image": image})
+    out = tmp_path / "model"
+    assert main(["assemble", "--from", str(parts), "--out", str(out)]) == 0
+    assert f"image_safety: {tmp_path / 'image'}, licence: not stated" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "image")
+    build_cutout(64, 64).save(tmp_path / "mug.png")
+    files = ["--product", str(tmp_path / "mug.png"), "--out", str(tmp_path / "out")]
+    assert main(["generate", "--model", str(out), *files, "--prompt", "mug", "--steps", "1"]) == 1
+    assert "the image of seed 0 is refused" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_unknown_key_of_a_safety_model_is_named(repository: Path, tmp_path: Path) -> None:
+    image = {"repository": str(repository), "labels": ["nsfw"], "threshold": 0.5, "revision": "main"}
+    with pytest.raises(ValueError, match=r"safety\.image\.revision"):
+        read_public_parts(write_parts(repository, tmp_path / "p.yaml", safety={"prompt": None, "image": image}))

@@ -1,0 +1,1 @@
+"""Public classifiers that refuse prompts and generated images."""
