@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from canvas.options import check_device, check_model, check_numbers, check_out
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits
 from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
 from canvas.terminal import strip_controls
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
-
-SEED_RANGE = range(-(2**63), 2**64)
-"""Seeds that torch's generators take."""
-MAX_COUNTS = {"candidates": 1000, "steps": 1000}
-"""More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 timesteps."""
-
 
 MAX_PIXEL_BYTES = 8
 """Of the longest that formats know: 16 bits in each of four channels."""
@@ -57,11 +51,12 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
     from canvas.inference.files import check_format, read_image_file, save_beside, save_lossless
+    from canvas.inference.product import check_product_input
     from canvas.inference.provenance import compute_model_digest, describe_generation
 
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
-    _check_numbers(options)
+    check_numbers(options)
     # A file of one's own may be as long as its pixels ask for.
     limits = ImageLimits(
         max_bytes=DEFAULT_LIMITS.max_bytes + MAX_PIXEL_BYTES * options.max_pixels, max_pixels=options.max_pixels
@@ -77,11 +72,13 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     if options.mask:
         _print_notes(options.mask, decoded := read_image_file(options.mask, limits, is_mask=True))
         mask = decoded.image
+    check_product_input(product, mask)
     style = _read_style(options, limits)
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
-    _check_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    check_device(options.device)
+    check_out(options.out)
+    check_model(options, product, mask)
     reward = _load_reward(options)
 
     from canvas.inference.pipeline import CanvasPipeline
@@ -140,35 +137,6 @@ def assemble_files(options: argparse.Namespace) -> list[str]:
     from canvas.inference.public_parts import write_public_pipeline
 
     return write_public_pipeline(options.parts, options.out)
-
-
-def _check_numbers(options: argparse.Namespace) -> None:
-    """Raise ValueError for numbers that would generate nothing or without end, or that torch refuses."""
-    if options.guidance is not None and not math.isfinite(options.guidance):
-        raise ValueError(f"--guidance is {options.guidance}: give a finite number")
-    if options.max_pixels < 1:
-        raise ValueError(f"--max-pixels is {options.max_pixels}: give 1 or more")
-    for name, most in MAX_COUNTS.items():
-        if (value := getattr(options, name) or 0) > most:
-            raise ValueError(f"--{name} is {value}: give {most} at most")
-    for seed in (options.seed, options.seed + options.candidates - 1):
-        if seed not in SEED_RANGE:
-            raise ValueError(
-                f"--seed {options.seed} is beyond 64 bits, or becomes so with {options.candidates} candidates: "
-                f"give one from {SEED_RANGE[0]} to {SEED_RANGE[-1]}"
-            )
-
-
-def _check_device(device: str) -> None:
-    """Raise ValueError unless torch can compute there."""
-    import torch
-
-    devices = ["cpu"]
-    if accelerator := torch.accelerator.current_accelerator(check_available=True):
-        numbers = range(torch.accelerator.device_count())
-        devices += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
-    if device not in devices:
-        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(devices)}")
 
 
 def _load_reward(options: argparse.Namespace) -> Reward | None:
@@ -231,7 +199,7 @@ def _read_style(options: argparse.Namespace, limits: ImageLimits) -> Sequence[Im
             names.
     """
     from canvas.inference.files import read_image_file
-    from canvas.inference.style import check_image_count
+    from canvas.inference.style import check_image_count, check_layers, check_strength, check_weights
 
     ways = {"--style": options.style, "--board": options.board, "--style-cluster": options.style_cluster}
     used = [name for name, value in ways.items() if value is not None]
@@ -245,8 +213,11 @@ def _read_style(options: argparse.Namespace, limits: ImageLimits) -> Sequence[Im
         if options.style_strength is not None or options.style_layers is not None:
             raise ValueError("--style-strength and --style-layers are about a style: give one, or leave them out")
         return None
+    check_strength(options.style_strength)
+    check_layers(parse_layers(options.style_layers or ["all"]))
     if options.style is not None:
         check_image_count(len(options.style))
+        check_weights(options.style_weights, len(options.style))
         images = [read_image_file(path, limits) for path in options.style]
         for path, image in zip(options.style, images, strict=True):
             _print_notes(path, image)

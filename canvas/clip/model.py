@@ -46,6 +46,7 @@ OPEN_CLIP_NAMES = {  # by those of transformers; see also `convert_text_weights`
     "final_layer_norm": "ln_final",
     "text_projection.weight": "text_projection",
 }
+MAX_QUOTED = 60  # characters of a prompt in a message
 VOCABULARY_SIZE = 49408  # of CLIP's byte-pair encoding, which open_clip ships
 
 
@@ -251,21 +252,33 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def get_overflow(self, text: str) -> str:
         """Return the end of `text` that does not fit, as it was written, from a whole word on; or ""."""
-        room = self.config["context_length"] - 2  # start and end
-        if len(self.tokenizer.encode(text)) <= room:
-            return ""
-        last = text
-        for word in re.finditer(r"\S+", text):
-            last = text[word.start() :].strip()
-            room -= len(self.tokenizer.encode(word.group()))
-            if room < 0:
-                break
-        return last
+        return find_overflow(text, self.config["context_length"], self.tokenizer)
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return hidden states before the last block (B, L, width) and the projected pooled text (B, embed_dim)."""
         outputs = self.clip.forward_intermediates(text=tokens, text_indices=[-2], normalize=False)
         return outputs["text_intermediates"][0], outputs["text_features"]
+
+
+def find_overflow(text: str, context_length: int, tokenizer: SimpleTokenizer) -> str:
+    """Return the end of `text` that does not fit, as it was written, from a whole word on; or ""."""
+    room = context_length - 2  # start and end
+    if len(tokenizer.encode(text)) <= room:
+        return ""
+    last = text
+    for word in re.finditer(r"\S+", text):
+        last = text[word.start() :].strip()
+        room -= len(tokenizer.encode(word.group()))
+        if room < 0:
+            break
+    return last
+
+
+def check_prompt(name: str, text: str, context_length: int, tokenizer: SimpleTokenizer) -> None:
+    """Raise ValueError, which calls it `name`, if text towers of that context would cut off the end of `text`."""
+    if cut := find_overflow(text, context_length, tokenizer):
+        cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
+        raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
 
 @torch.no_grad()

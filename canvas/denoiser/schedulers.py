@@ -59,14 +59,24 @@ def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     return known[name].from_config(trained.config)
 
 
+def check_droppable(scheduler: SchedulerMixin) -> None:
+    """Raise ValueError for samplers that mix several steps: candidates cannot be dropped between them."""
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler | EulerDiscreteScheduler | DDIMScheduler):
+        raise ValueError(
+            f"candidates cannot be dropped early with {type(scheduler).__name__}, which remembers earlier steps: "
+            "use the scheduler euler or ddim, or do not drop"
+        )
+
+
 def predict_clean_latents(
     scheduler: SchedulerMixin, prediction: torch.Tensor, latents: torch.Tensor, step: int
 ) -> torch.Tensor:
     """What the clean latents would be if the denoiser were right at once: x0 of `latents` before `step` (from 0) and
     the guided `prediction` for them, both (N, C, h, w).
 
-    Raises ValueError for samplers that mix several steps: candidates cannot be dropped between them.
+    Raises ValueError as `check_droppable` does.
     """
+    check_droppable(scheduler)
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         return latents - scheduler.sigmas[step].to(latents) * prediction
     kind = scheduler.config.get("prediction_type")
@@ -75,16 +85,11 @@ def predict_clean_latents(
         if kind == "epsilon":
             return latents - sigma * prediction
         return latents / (sigma**2 + 1) - prediction * sigma / (sigma**2 + 1).sqrt()
-    if isinstance(scheduler, DDIMScheduler):
-        signal = scheduler.alphas_cumprod[int(scheduler.timesteps[step])].to(latents)
-        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-        if kind == "epsilon":
-            return (latents - sigma * prediction) / alpha
-        return alpha * latents - sigma * prediction
-    raise ValueError(
-        f"candidates cannot be dropped early with {type(scheduler).__name__}, which remembers earlier steps: "
-        "use the scheduler euler or ddim, or do not drop"
-    )
+    signal = scheduler.alphas_cumprod[int(scheduler.timesteps[step])].to(latents)
+    alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+    if kind == "epsilon":
+        return (latents - sigma * prediction) / alpha
+    return alpha * latents - sigma * prediction
 
 
 def apply_guidance(

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from canvas.checksums import verify_checksums, write_checksums
 from canvas.clip.image_tower import ImageTower
-from canvas.clip.model import TextTower
+from canvas.clip.model import TextTower, check_prompt
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
@@ -70,9 +70,6 @@ class CanvasOutput(BaseOutput):  # type: ignore[misc]
     images: list[Image.Image]
     product: Product  # as it was cut out
     candidates: list[int]  # number of each image's candidate
-
-
-MAX_QUOTED = 60  # characters of a prompt in a message
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
@@ -431,9 +428,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         """Raise ValueError if a text tower would cut the end of one off, or if the safety model refuses `prompt`."""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             for tower in self.towers:
-                if text is not None and (cut := tower.get_overflow(text)):
-                    cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
-                    raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
+                if text is not None:
+                    check_prompt(name, text, tower.config["context_length"], tower.tokenizer)
         self.safety.check_prompt(prompt)
 
     def _segment_product(self, image: Image.Image) -> Alpha:

@@ -64,27 +64,47 @@ def build_product(
     """
     if not isinstance(image, Image.Image):
         raise ValueError(f"the product must be a PIL image, not {type(image).__name__}")
-    alpha = _get_alpha(image)
+    check_product_input(image, mask)
     pixels = image_to_pixels(image)
-    if alpha is not None and alpha.getextrema() != (255, 255):
-        if mask is not None:
-            raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
-        product = Product(pixels, _scale_to_one(np.asarray(alpha)), "alpha channel")
-    elif mask is not None:
-        if mask.size != image.size:
-            raise ValueError(
-                f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
-                "they must be of one size"
-            )
-        values = np.asarray(_select_mask_channel(mask))
-        hard = values.max() == 1 or not ((values > 0) & (values < 255)).any()
+    if mask is not None:
+        values = _read_mask(mask)
+        hard = _is_hard(values)
         product = Product(pixels, feather_mask(values > 0) if hard else _scale_to_one(values), "mask")
+    elif (alpha := _get_varying_alpha(image)) is not None:
+        product = Product(pixels, _scale_to_one(np.asarray(alpha)), "alpha channel")
     elif segment is not None:
         product = Product(pixels, feather_mask(segment(image) >= 0.5), "segmenter")
     else:
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
     _check_product(product)
     return product
+
+
+def check_product_input(image: Image.Image, mask: Image.Image | None) -> None:
+    """Raise ValueError for an image and a mask that do not go together, or of which nothing or all is product.
+
+    What only a segmenter can tell passes. Raises as `build_product` does, at little cost.
+    """
+    alpha = _get_varying_alpha(image)
+    if mask is None and alpha is None:
+        return
+    if mask is None:
+        _check_share(_scale_to_one(np.asarray(alpha)) >= 0.5, "alpha channel")
+        return
+    if alpha is not None:
+        raise ValueError("the product image has an alpha channel and a mask was given too: give one of them")
+    if mask.size != image.size:
+        raise ValueError(
+            f"the mask is {mask.width} x {mask.height}, the product image {image.width} x {image.height}: "
+            "they must be of one size"
+        )
+    values = _read_mask(mask)
+    _check_share(values > 0 if _is_hard(values) else _scale_to_one(values) >= 0.5, "mask")
+
+
+def needs_segmenter(image: Image.Image, mask: Image.Image | None) -> bool:
+    """Tell whether neither transparency nor a mask says where the product is."""
+    return mask is None and _get_varying_alpha(image) is None
 
 
 def derive_seed(seed: int, product: Product) -> int:
@@ -117,6 +137,21 @@ def _get_alpha(image: Image.Image) -> Image.Image | None:
     return (image if image.mode == "RGBA" else image.convert("RGBA")).getchannel("A")
 
 
+def _get_varying_alpha(image: Image.Image) -> Image.Image | None:
+    """Return the alpha channel; None where the whole image is opaque."""
+    alpha = _get_alpha(image)
+    return None if alpha is None or alpha.getextrema() == (255, 255) else alpha
+
+
+def _read_mask(mask: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(_select_mask_channel(mask))
+
+
+def _is_hard(values: NDArray[np.uint8]) -> bool:
+    """Tell a mask of two values, 0 and 1 or black and white."""
+    return bool(values.max() == 1 or not ((values > 0) & (values < 255)).any())
+
+
 def _scale_to_one(values: NDArray[np.uint8]) -> Alpha:
     """Return 0..255 as 0..1; where there are but 0 and 1, they are that already."""
     scaled = values.astype(np.float32)
@@ -126,18 +161,21 @@ def _scale_to_one(values: NDArray[np.uint8]) -> Alpha:
 
 
 def _check_product(product: Product) -> None:
-    inside = product.alpha >= 0.5
-    empty, full = UNUSABLE_MASKS[product.origin]
-    if not inside.any():
-        raise ValueError(f"{empty}: nothing to keep")
-    if inside.all():
-        raise ValueError(f"{full}: nothing to generate")
+    _check_share(product.alpha >= 0.5, product.origin)
     if not product.core.any():
         largest = round(255 * float(product.alpha.max()))
         raise ValueError(
             f"the {product.origin} has no fully opaque pixel, the largest is {largest} of 255: no pixel would be kept "
             "as it is, raise the product's to 255 or give RGB with a hard mask"
         )
+
+
+def _check_share(inside: Mask, origin: str) -> None:
+    empty, full = UNUSABLE_MASKS[origin]
+    if not inside.any():
+        raise ValueError(f"{empty}: nothing to keep")
+    if inside.all():
+        raise ValueError(f"{full}: nothing to generate")
 
 
 def feather_mask(mask: Mask) -> Alpha:

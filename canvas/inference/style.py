@@ -85,7 +85,8 @@ def encode_style_images(
         raise ValueError(
             f"the pull to the nearest cluster is {centre_pull}: it must be from 0, the image itself, to 1, the cluster"
         )
-    shares = [1 / len(images)] * len(images) if weights is None else _check_weights(weights, len(images))
+    check_weights(weights, len(images))
+    shares = [1 / len(images)] * len(images) if weights is None else list(weights)
     tower, uve = pipeline.image_tower.clip, pipeline.uve
     side = choose_input_side(uve, tower)
     uves, clips = embed_arrays(uve, tower, [resize_to_square(image, side) for image in images], MAX_STYLE_IMAGES)
@@ -108,8 +109,7 @@ def build_style_prompt(
     """Return the style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, or a pin's."""
     _check_adapter(pipeline)
     strength = pipeline.recommended_sampling.style_strength if strength is None else strength
-    if not 0 <= strength <= MAX_STRENGTH:
-        raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
+    check_strength(strength)
     wanted: float | Mapping[str, float] = 1.0
     if layers == "style":
         if not pipeline.config["style_layers"]:
@@ -117,10 +117,8 @@ def build_style_prompt(
         wanted = dict.fromkeys(pipeline.config["style_layers"], 1.0)
     elif isinstance(layers, Mapping):
         wanted = layers
+    check_layers(wanted)
     factors = resolve_layer_scales(pipeline.denoiser, wanted)
-    for name, factor in factors.items():
-        if not 0 <= factor <= MAX_STRENGTH:
-            raise ValueError(f"the style's factor {name}={factor:g} must be from 0 to {MAX_STRENGTH:g}")
     scales = tuple({name: strength * share * factor for name, factor in factors.items()} for share in shares)
     return StylePrompt(torch.from_numpy(concatenate_embeddings(parts, pipeline.config["image_source"])), scales)
 
@@ -136,9 +134,24 @@ def _check_adapter(pipeline: CanvasPipeline) -> None:
         raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
 
 
-def _check_weights(weights: Sequence[float], count: int) -> list[float]:
+def check_weights(weights: Sequence[float] | None, count: int) -> None:
+    """Raise ValueError for weights of style images that are not one each, or do not sum to 1; None: equal ones."""
+    if weights is None:
+        return
     if len(weights) != count:
         raise ValueError(f"{len(weights)} style weights were given for {count} images: give one each")
     if min(weights) < 0 or not np.isclose(sum(weights), 1, atol=WEIGHT_TOLERANCE):  # false for NaN and infinity
         raise ValueError(f"the style weights {list(weights)} sum to {sum(weights):g}: give 0 or more each, 1 together")
-    return list(weights)
+
+
+def check_strength(strength: float | None) -> None:
+    """Raise ValueError for a strength out of range; None: what the model recommends."""
+    if strength is not None and not 0 <= strength <= MAX_STRENGTH:
+        raise ValueError(f"the style strength is {strength}: it must be from 0, no style, to {MAX_STRENGTH:g}")
+
+
+def check_layers(layers: float | Layers) -> None:
+    """Raise ValueError for a layer's factor out of range."""
+    for name, factor in layers.items() if isinstance(layers, Mapping) else ():
+        if not 0 <= factor <= MAX_STRENGTH:
+            raise ValueError(f"the style's factor {name}={factor:g} must be from 0 to {MAX_STRENGTH:g}")

@@ -182,7 +182,7 @@ def draw_contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], col
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         left = gap + index % columns * (cell + gap)
         top = gap + index // columns * (cell + line + gap)
-        fitted = ImageOps.contain(composite_on_white(image), (cell, cell), Image.Resampling.LANCZOS)
+        fitted = _fit_into(composite_on_white(image), cell)
         sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
         draw.text((left, top + cell + 1), _truncate_label(label, font, cell), fill=(60, 60, 60), font=font)
     return sheet
@@ -319,6 +319,13 @@ def _encode_image(image: Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
     bare.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _fit_into(image: Image.Image, side: int) -> Image.Image:
+    """Scale the image to `side` by its longer side; a strip stays a pixel thick."""
+    if min(image.size) * 2 * side > max(image.size):
+        return ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
+    return image.resize((side, 1) if image.width > image.height else (1, side), Image.Resampling.LANCZOS)
 
 
 def _truncate_label(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -29,6 +29,7 @@ class Reader:
     """How to read, with three tries; s3 and gs find their credentials in the environment, as their own tools do."""
 
     folder: Path  # where relative paths start
+    beside: Path | None = None  # the list's folder, where rows' relative paths are looked for next
     roots: Sequence[str]  # other folders that rows may name files of; relative ones start at `folder`
     rules: DownloadRules
 
@@ -75,7 +76,7 @@ class Reader:
         not be named by a row, or is longer than `max_bytes`."""
         if not address or not address.strip():
             raise ValueError("image is empty")
-        place = self.locate(address)
+        place = self._locate_row(address)
         try:
             if place.startswith(("http://", "https://")):
                 data = download(place, max_bytes, self.rules)
@@ -92,11 +93,19 @@ class Reader:
     def is_outside(self, address: str) -> bool:
         """Tell an address elsewhere than below the folder, by its name: links in there are the folder's."""
         try:
-            place = self.locate(address)
+            place = self._locate_row(address)
         except ValueError:
             return True
         folder = os.path.normpath(Path.cwd() / self.folder)
         return "://" in place or not Path(os.path.normpath(Path.cwd() / place)).is_relative_to(folder)
+
+    def _locate_row(self, address: str) -> str:
+        """Locate what a row names: a relative path below the folder, or beside the list if it is only there."""
+        place = self.locate(address)
+        if self.beside is None or "://" in address or os.path.exists(place):  # noqa: PTH110  # False for any bad name
+            return place
+        beside = str(self.beside / address)
+        return beside if os.path.exists(beside) else place  # noqa: PTH110
 
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""

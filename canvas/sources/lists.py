@@ -9,10 +9,10 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import requests
 
@@ -20,8 +20,10 @@ from canvas.pins.tables import escape_pattern
 from canvas.sources.addresses import Reader, format_error, strip_credentials
 
 Format = Literal["parquet", "csv", "jsonl"]
+N = TypeVar("N", Path, str)
 SUFFIXES = {"parquet": (".parquet",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson", ".json")}
 """Names of the parts of a list in each format; other files of its folder are left alone."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".br")
 CHUNK_BYTES = 2**20
 TRIES = 3
 FIRST_SERVER_FAULT = 500  # the status from which another try may help
@@ -55,16 +57,29 @@ def open_list(path: str, kind: Format, reader: Reader) -> Iterator[list[Path]]:
 
 
 def list_parts(path: Path, kind: Format) -> list[Path]:
-    """Return the file, or the parts below the folder `path` in the order of their names; hidden ones are no parts."""
+    """Return the file, or the parts below the folder `path` in the order of their names; hidden ones are no parts.
+
+    Raises `OSError` where there is none, and `ValueError` for a compressed part: the list would be read without it.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not found")
-    names = (part.relative_to(path) for part in path.rglob("*") if part.suffix in SUFFIXES[kind] and part.is_file())
-    parts = sorted((name for name in names if not any(word[0] in "._" for word in name.parts)), key=lambda n: n.parts)
+    names = (part.relative_to(path) for part in path.rglob("*") if part.is_file())
+    names = (name for name in names if not any(word[0] in "._" for word in name.parts))
+    parts = check_parts(sorted(names, key=lambda name: name.parts), kind)
     if not parts:
         raise FileNotFoundError(f"{path} holds no file that ends in {' or '.join(SUFFIXES[kind])}")
     return [path / part for part in parts]
+
+
+def check_parts(names: Sequence[N], kind: Format) -> list[N]:
+    """Return those of `names`, paths or addresses, that are parts of a list; `ValueError` for a compressed one."""
+    for name in names:
+        stem, dot, suffix = str(name).lower().rpartition(".")
+        if dot + suffix in COMPRESSED and stem.endswith(SUFFIXES[kind]):
+            raise ValueError(f"part {name} is compressed and would be left out: unpack it, or move it away")
+    return [name for name in names if str(name).lower().endswith(SUFFIXES[kind])]
 
 
 def fingerprint_list(path: str, kind: Format, reader: Reader) -> str | None:
@@ -97,7 +112,7 @@ def _list_addresses(place: str, kind: Format, reader: Reader) -> list[str]:
     import daft
 
     found = daft.from_glob_path(f"{escape_pattern(place)}**", io_config=reader.config()).to_pydict()["path"]
-    addresses = sorted(address for address in found if address.endswith(SUFFIXES[kind]))
+    addresses = check_parts(sorted(found), kind)
     if not addresses:
         raise ValueError(f"it holds no file that ends in {' or '.join(SUFFIXES[kind])}")
     return addresses

@@ -10,9 +10,9 @@ import hashlib
 import re
 from array import array
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from canvas.sources.downloads import DownloadRules
 from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list
 from canvas.sources.parquet_rows import read_parquet_rows
 from canvas.sources.splits import HeldOutUnit, SplitAssigner
-from canvas.sources.text_rows import read_csv_rows, read_json_rows
-from canvas.sources.values import Row, format_number
+from canvas.sources.text_rows import JsonKeys, read_csv_rows, read_json_rows
+from canvas.sources.values import Row, format_number, trim
 
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
@@ -49,7 +49,8 @@ class ManifestSpec:
 
     path: str
     """Path or URL (file, http, https, s3, gs); a relative one starts at the data directory, as do relative
-    image paths in the list. Credentials for s3 and gs come from the environment."""
+    image paths in the list; those that are not there start at the list's folder. Credentials for s3 and gs come from
+    the environment."""
     format: Format  # of the list, or of the parts in its folder, which are read in the order of their names
     name: str  # what `pins.source` says
     columns: dict[str, str]
@@ -87,7 +88,14 @@ class ManifestSpec:
             user_agent=self.user_agent,
             connections=self.connections,
         )
-        return Reader(folder=folder, roots=self.roots, rules=rules)
+        reader = Reader(folder=folder, roots=self.roots, rules=rules)
+        try:
+            place = reader.locate(self.path)
+        except ValueError:  # who opens the list says so
+            return reader
+        if "://" in place:
+            return reader
+        return replace(reader, beside=Path(place) if Path(place).is_dir() else Path(place).parent)
 
     def __post_init__(self) -> None:
         if "image" not in self.columns:
@@ -113,6 +121,7 @@ class _Counts:
     outside: int = 0  # pins whose image lies elsewhere than in the data directory
     image_notes: Counter[str] = field(default_factory=Counter)  # of pins, by kind
     reasons: Counter[str] = field(default_factory=Counter)  # of quarantined rows, by kind
+    first_reason: str = ""  # of the first quarantined row, as it stands
 
 
 def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Path, notes: Notes) -> Mapping[str, int]:
@@ -146,7 +155,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
         raise ValueError(f"{shown} has no rows: nothing to ingest")
     if not good.rows:
         top = ", ".join(f"{reason} ({count} rows)" for reason, count in counts.reasons.most_common(3))
-        raise ValueError(f"none of the {counts.rows} rows of {shown} became a pin: {top}")
+        raise ValueError(f"none of the {counts.rows} rows of {shown} became a pin: {top}; {counts.first_reason}")
     splits.settle(pins, notes)
     for column, count in counts.trimmed.items():
         notes.add(f"spaces round {column} were left out in {count} rows")
@@ -171,30 +180,37 @@ def fingerprint_manifest(spec: ManifestSpec, folder: Path) -> dict[str, str]:
 
 
 def _read_rows(
-    spec: ManifestSpec, files: Iterable[Path], notes: Notes, needed: Collection[str] | None = None
+    spec: ManifestSpec, files: Sequence[Path], notes: Notes, needed: Collection[str] | None = None
 ) -> Iterator[Row]:
     """Yield the rows of the list with the columns `needed`, all if not said; CSV and JSONL have them all anyway."""
+    shown = strip_credentials(spec.path) or ""
+    keys = JsonKeys(spec.columns)
     for file in files:
-        name = file.name if _is_part(spec, file) else strip_credentials(spec.path) or ""
+        is_part = _is_part(spec, file)
+        name = file.name if is_part else shown
+        if len(files) > 1 and not file.stat().st_size:
+            notes.add(f"part {file.name} of {shown} is empty")
+            continue
         if spec.format == "parquet":
             yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed)
         elif spec.format == "csv":
             yield from read_csv_rows(file, name, spec.columns, notes)
         else:
-            yield from read_json_rows(file, name, spec.columns, notes)
+            yield from read_json_rows(file, name, spec.columns, notes, keys)
+    keys.check(shown)
 
 
 def _is_part(spec: ManifestSpec, file: Path) -> bool:
-    return file.suffix in SUFFIXES[spec.format] and file.name != Path(spec.path).name
+    return file.suffix.lower() in SUFFIXES[spec.format] and file.name != Path(spec.path).name
 
 
-def _find_repeats(spec: ManifestSpec, files: Iterable[Path], notes: Notes) -> set[bytes] | None:
+def _find_repeats(spec: ManifestSpec, files: Sequence[Path], notes: Notes) -> set[bytes] | None:
     """Read the list once without images, so that it is known to be readable; return the digests of the pin ids that
     may occur more than once. None: the images' digests are the ids."""
     by_digest = "pin_id" not in spec.columns
     digests = array("Q")  # 8 bytes a row
     for row in _read_rows(spec, files, notes, [] if by_digest else ["pin_id"]):
-        if pin_id := (row.values.get("pin_id") or "").strip():
+        if pin_id := trim(row.values.get("pin_id") or ""):
             digests.frombytes(_digest_id(pin_id))
     if by_digest:
         return None
@@ -214,7 +230,7 @@ def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, counts: _Counts
         values = dict(row.values)
         for column in TRIMMED_COLUMNS & values.keys():
             text = values[column]
-            if text is not None and text != (trimmed := text.strip()):
+            if text is not None and text != (trimmed := trim(text)):
                 counts.trimmed[column] += 1
                 values[column] = trimmed or None
         row.values = values
@@ -252,6 +268,7 @@ def _fetch_images(
             return pin
         except ValueError as error:
             counts.reasons[_generalize_reason(str(error))] += 1
+            counts.first_reason = counts.first_reason or f"of row {number}: {error}"
             uri = strip_credentials(row.values.get("image"))
             return {"row": number, "uri": uri and uri[:MAX_URI], "reason": str(error)}
 

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from canvas.sources.text_rows import find_column
+from canvas.sources.text_rows import MAX_ROW_BYTES, find_column
 from canvas.sources.values import Row, format_value
 
 ROWS_AT_ONCE = 32
+BATCH_BYTES = 64 * 2**20
+"""Of rows at once, on average: where they hold large images, fewer are read together."""
 BUFFER_BYTES = 2**16
 MAX_PATH_BYTES = 4096  # bytes that are longer are no path
 
@@ -36,10 +38,23 @@ def read_parquet_rows(file: Path, name: str, columns: Mapping[str, str], needed:
             for ours, field in fields.items():
                 if ours != "image" or not _holds_images(field.type):
                     _check_type(field, ours, name)
-            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=[fields[ours].name for ours in needed]):
-                yield from _read_batch(batch, {ours: fields[ours].name for ours in needed})
+        names = {ours: fields[ours].name for ours in needed}
+        for batch in iterate_parquet_batches(file, [*names.values()]):
+            yield from _read_batch(batch, names)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {name} as parquet: {' '.join(str(error).split())[:300]}") from None
+
+
+def iterate_parquet_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the columns a few rows at a time: up to ROWS_AT_ONCE, and about BATCH_BYTES by the largest row group."""
+    with pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as opened:
+        yield from opened.iter_batches(_count_rows_at_once(opened.metadata), columns=columns)
+
+
+def _count_rows_at_once(metadata: pq.FileMetaData) -> int:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
+    return int(min(ROWS_AT_ONCE, max(1.0, BATCH_BYTES // max(1.0, largest))))
 
 
 def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row]:
@@ -56,6 +71,8 @@ def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row
                     values[ours] = format_value(value)
                 except ValueError as error:
                     raise ValueError(f"{names[ours]} {error}") from None
+            if sum(len(value) for value in values.values() if value) > MAX_ROW_BYTES:
+                raise ValueError(f"its texts are longer than {MAX_ROW_BYTES} characters")
             yield Row(values, image)
         except ValueError as error:
             yield Row({}, fault=str(error))
@@ -100,10 +117,10 @@ def _strip_fraction(time: str) -> str:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
-    """Tell binary, and the struct of `bytes` and `path` that data sets of images have."""
+    """Tell binary, and the struct of `bytes` and `path`, whatever else it holds, that data sets of images have."""
     if pa.types.is_struct(kind):
         types = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
-        return types.keys() <= {"bytes", "path"} and "bytes" in types and _is_binary(types["bytes"])
+        return _is_binary(types["bytes"]) if "bytes" in types else _is_text(types.get("path", pa.null()))
     return _is_binary(kind)
 
 
@@ -112,9 +129,9 @@ def _check_type(field: pa.Field, ours: str, name: str) -> None:
     numbers = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null
     times = pa.types.is_date, pa.types.is_time, pa.types.is_timestamp
     if not any(check(kind) for check in (_is_text, _is_binary, *numbers, *times)):
+        fix = "paths, URLs, or the files as bytes" if ours == "image" else "one text or number a row"
         raise ValueError(
-            f"column {field.name!r} (ingest.manifest.columns.{ours}) of {name} is of type {field.type}: write one text "
-            "or number a row"
+            f"column {field.name!r} (ingest.manifest.columns.{ours}) of {name} is of type {field.type}: write {fix}"
         )
 
 

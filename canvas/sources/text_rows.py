@@ -9,9 +9,10 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,12 @@ MAX_ROW_BYTES = 2**20
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_NAMES = 30  # of columns, in a message
 HEAD_BYTES = 4096
+ARRAY_START = re.compile(r"\[\s*(\{|$)")
+"""How a file begins that is one array of objects; `[1]` is a bad row."""
+
 SIGNATURES = {
+    codecs.BOM_UTF32_LE: "UTF-32: save it as UTF-8, for example with `iconv -f UTF-32 -t UTF-8`",
+    codecs.BOM_UTF32_BE: "UTF-32: save it as UTF-8, for example with `iconv -f UTF-32 -t UTF-8`",
     codecs.BOM_UTF16_LE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
     codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
     b"PAR1": "Parquet: set ingest.manifest.format to parquet",
@@ -70,29 +76,56 @@ def read_csv_rows(file: Path, name: str, columns: Mapping[str, str], notes: Note
                 yield Row({ours: cells[place] or None for ours, place in places.items()})
 
 
-def read_json_rows(file: Path, name: str, columns: Mapping[str, str], notes: Notes) -> Iterator[Row]:
-    """Yield the rows of a JSONL file: an object a line. Arguments and errors as `read_csv_rows`."""
-    columns = {ours: theirs.strip() for ours, theirs in columns.items()}
-    absent, names = dict(columns), dict[str, None]()
+@dataclass(slots=True)
+class JsonKeys:
+    """The keys that the objects of a list have, over all its parts: one that no object has is a slip in params."""
+
+    columns: Mapping[str, str]  # ours -> theirs
+    names: dict[str, None] = field(default_factory=dict)  # of keys, up to MAX_NAMES and one object's
+    absent: dict[str, str] = field(init=False)  # those of `columns` that no object had so far
+
+    def __post_init__(self) -> None:
+        self.absent = dict(self.columns)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take note of an object's keys."""
+        self.absent = {ours: theirs for ours, theirs in self.absent.items() if theirs.strip() not in record}
+        if len(self.names) < MAX_NAMES:
+            self.names |= dict.fromkeys(list(record)[:MAX_NAMES])
+
+    def check(self, name: str) -> None:
+        """Raise `ValueError` for a column that no object of the list `name` has."""
+        for ours, theirs in self.absent.items():
+            if self.names:
+                find_column(list(self.names), theirs, ours, name)
+
+
+def read_json_rows(
+    file: Path, name: str, columns: Mapping[str, str], notes: Notes, keys: JsonKeys | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a JSONL file: an object a line. Arguments and errors as `read_csv_rows`.
+
+    `keys`: Those of a list in parts, which the caller checks at its end; None: this file is the list.
+    """
+    list_keys = JsonKeys(columns) if keys is None else keys
     rows = 0
     with file.open("rb") as opened:
         for line, text in read_lines(opened, name):
             if text is not None and not (text := text.strip(" \t\r\n\ufeff")):
                 continue
             rows += 1
-            if rows == 1 and text is not None and text.startswith("["):
+            if rows == 1 and text is not None and ARRAY_START.match(text):
                 raise ValueError(f"{name} is one JSON array: write an object a line, for example with `jq -c '.[]'`")
             try:
                 record = _parse_record(text)
-                absent = {ours: theirs for ours, theirs in absent.items() if theirs not in record}
-                names |= dict.fromkeys(list(record)[:MAX_NAMES] if len(names) < MAX_NAMES else [])
-                row = Row({ours: _format_cell(record, theirs) for ours, theirs in columns.items() if theirs in record})
+                list_keys.add(record)
+                present = {ours: theirs.strip() for ours, theirs in columns.items() if theirs.strip() in record}
+                row = Row({ours: _format_cell(record, theirs) for ours, theirs in present.items()})
             except ValueError as error:
                 row = Row({}, fault=f"line {line}: {error}")
             yield row
-    for ours, theirs in absent.items():
-        if names:
-            find_column(list(names), theirs, ours, name)
+    if keys is None:
+        list_keys.check(name)
 
 
 def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
@@ -262,7 +295,8 @@ def _parse_record(text: str | None) -> dict[str, Any]:
             text, parse_float=format_number, parse_int=str, parse_constant=NoNumber, object_pairs_hook=_build_object
         )
     except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON, {error.msg[0].lower()}{error.msg[1:]} at character {error.pos + 1}") from None
+        what = error.msg.removesuffix(" at")
+        raise ValueError(f"no JSON, {what[0].lower()}{what[1:]} at character {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("brackets are nested too deep") from None
     if not isinstance(record, dict):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+INVISIBLE = "\u200b\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
+"""Characters without width that spreadsheets and web pages leave round a copied text."""
 MAX_DIGITS = 40  # of a number that is written out: 1e999999 stays as it is
 
 
@@ -58,6 +60,13 @@ def format_value(value: object) -> str | None:
             name = type(value).__name__
             kind = {"list": "a list", "dict": "an object"}.get(name, f"a {name}")
             raise ValueError(f"is {kind}: write one text or number")
+
+
+def trim(text: str) -> str:
+    """Return the text without spaces round it, those that have no width among them."""
+    while (trimmed := text.strip().strip(INVISIBLE)) != text:
+        text = trimmed
+    return text
 
 
 def format_number(token: str) -> str:

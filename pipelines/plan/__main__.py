@@ -7,6 +7,7 @@ by running it there.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -198,10 +199,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sections, cluster = load_sections(options.profile), read_cluster(options.cluster)
         changes = {key: getattr(options, key) for key in PlannedRun.__slots__}
         plan = build_plan(sections, cluster, choose_run(options.profile, cluster, changes))
+        print(plan.text, flush=True)
+    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         print(f"pipelines.plan: {error}", file=sys.stderr)
         return 1
-    print(plan.text)
     for refusal in plan.refusals:
         print(f"pipelines.plan: {refusal}", file=sys.stderr)
     return 1 if plan.refusals else 0

@@ -148,6 +148,9 @@ def _write_parquet(lines: list[Line], draw: np.random.Generator) -> bytes:
     table = pa.Table.from_pylist([line.cells for line in lines])
     if draw.random() < 0.5:
         table = table.set_column(2, "name", table["name"].cast(pa.binary()))
+    if draw.random() < 0.3:  # the files themselves, beside paths
+        photos = [IMAGE if line.cells["photo"] == "a[1].png" else str(line.cells["photo"]).encode() for line in lines]
+        table = table.set_column(1, "photo", pa.array(photos, pa.binary()))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()

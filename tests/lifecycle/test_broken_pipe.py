@@ -16,9 +16,10 @@ PRINTING = "import canvas.__main__ as canvas; canvas.COMMANDS['assemble'] = lamb
     "command",
     [
         ("-m", "lifecycle", "stages"),
+        ("-m", "pipelines.plan", "--profile", "tiny"),
         ("-c", PRINTING + "raise SystemExit(canvas.main(['assemble', '--from', 'a', '--out', 'b']))"),
     ],
-    ids=["lifecycle", "canvas"],
+    ids=["lifecycle", "plan", "canvas"],
 )
 def test_a_reader_that_leaves_ends_a_command_quietly(command: tuple[str, ...]) -> None:
     process = subprocess.Popen(

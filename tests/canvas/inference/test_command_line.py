@@ -112,13 +112,12 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
         (("--device", "cuda:99"), "--device cuda:99 is not on this machine: use cpu"),
         (("--guidance", "nan"), "--guidance is nan: give a finite number"),
         (("--guidance", "inf"), "--guidance is inf: give a finite number"),
-        (("--guidance-rescale", "nan"), "guidance_rescale is nan: it must be from 0"),
-        (("--guidance-rescale", "1.5"), "guidance_rescale is 1.5: it must be from 0"),
+        (("--guidance-rescale", "nan"), "--guidance-rescale is nan: it must be from 0 to 1"),
         (("--candidates", "1001", "--model", "none"), "--candidates is 1001: give 1000 at most"),
         (("--max-pixels", "0", "--model", "none"), "--max-pixels is 0: give 1 or more"),
         (("--steps", "1001", "--model", "none"), "--steps is 1001: give 1000 at most"),
         (("--out", "mug.png/made", "--model", "none"), "Not a directory: 'mug.png/made'"),
-        (("--guidance-stop", "nan"), "guidance_stop is nan"),
+        (("--guidance-stop", "nan"), "--guidance-stop is nan"),
         (("--out", "mug-in-forest.png"), "--out mug-in-forest.png looks like a file: name a folder"),
         (("--out", "mug.png"), "--out mug.png looks like a file"),
         (("--seed", str(2**64)), f"--seed {2**64} is beyond 64 bits"),
@@ -133,6 +132,75 @@ def test_what_cannot_be_done_is_said_in_one_sentence(folder: Path, options, mess
     sentences = [line for line in printed if line.startswith("canvas generate: ")]
     assert sentences == printed[-1:]
     assert message in sentences[0]
+
+
+@pytest.fixture(scope="module")
+def bare_model(folder: Path) -> Path:
+    """The model without its weights: whoever loads it fails."""
+    bare = folder / "bare"
+    shutil.copytree(folder / "model", bare)
+    for weights in bare.rglob("*.safetensors"):
+        weights.unlink()
+    return bare
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "bare/"),  # the weights are missed
+        (("--candidates", "0"), "--candidates is 0: give 1 or more"),
+        (("--steps", "-1"), "--steps is -1: give 1 or more"),
+        (("--guidance", "0.5"), "--guidance is 0.5: 1 is no guidance"),
+        (("--guidance-rescale", "1.5"), "--guidance-rescale is 1.5: it must be from 0 to 1"),
+        (("--guidance-stop", "-1"), "--guidance-stop is -1.0: it must be from 0 to 1"),
+        (("--scheduler", "ddpm"), "unknown scheduler 'ddpm': this denoiser samples with euler, heun, dpm++"),
+        (("--prompt", "one two three four five six seven eight nine ten eleven twelve"), "cut off: 'eleven twelve'"),
+        (("--negative-prompt", "ugly " * 99), "the negative prompt is too long"),
+        (("--mask", "mask.png"), "the product image has an alpha channel and a mask was given too"),
+        (("--product", "rgb.png", "--mask", "small.png"), "the mask is 32 x 32, the product image 64 x 64"),
+        (("--product", "rgb.png", "--mask", "empty.png"), "the mask is empty: nothing to keep"),
+        (("--product", "rgb.png", "--mask", "full.png"), "the mask covers the image: nothing to generate"),
+        (("--product", "clear.png"), "the alpha channel is empty: nothing to keep"),
+        (("--style", "rgb.png"), "this model has no image-prompt adapter, so it knows no style"),
+        (("--style", "rgb.png", "--style-strength", "nan"), "the style strength is nan: it must be from 0"),
+        (("--style", "rgb.png", "--style-typical", "2"), "--style-typical is 2.0: it must be from 0 to 1"),
+        (("--style", "rgb.png", "--style-layers", "up=-1"), "the style's factor up=-1 must be from 0"),
+        (("--style", "rgb.png", "--style-layers", "up"), "--style-layers 'up' is not understood"),
+        (("--style", "rgb.png", "--style-weights", "0.5"), "the style weights [0.5] sum to 0.5"),
+        (("--style", "rgb.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 images"),
+        (("--top", "2"), "top is 2: it must be from 1 to the number of candidates, 1"),
+        (
+            ("--top", "1", "--drop-early", "--scheduler", "heun"),
+            "candidates cannot be dropped early with FlowMatchHeun",
+        ),
+        (("--drop-early",), "--reward and --drop-early choose among candidates: say with --top"),
+        (("--model", "none"), "none holds no model_index.json"),
+    ],
+)
+def test_slips_of_options_are_said_before_the_model_loads(bare_model, folder, options, message, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    Image.new("L", (32, 32), 255).save("small.png")
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save("clear.png")
+    assert generate(folder, "--model", str(bare_model), *options) == 1
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert message in printed[-1]
+    assert printed[-1].startswith("canvas generate: ")
+
+
+def test_a_product_without_mask_asks_a_model_without_segmenter_in_vain(bare_model, folder, tmp_path, capsys):
+    index = bare_model / "model_index.json"
+    model = tmp_path / "model"
+    model.mkdir()
+    for content, message in (
+        (index.read_text().replace('"segmenter": [', '"left_out": ['), "and this model has no segmenter"),
+        ("{", "model_index.json is no JSON: assemble the model again"),
+        ("[]", "model_index.json is no JSON object"),
+    ):
+        (model / "model_index.json").write_text(content)
+        assert (
+            generate(folder, "--product", str(folder / "rgb.png"), "--model", str(model), "--out", str(tmp_path)) == 1
+        )
+        assert message in capsys.readouterr().err
 
 
 def test_a_reader_of_the_output_that_leaves_is_no_error(monkeypatch, capsys):

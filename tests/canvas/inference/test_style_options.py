@@ -88,7 +88,7 @@ def test_images_a_board_and_a_cluster_with_a_prompt_and_without(folder: Path):
         (("--board", "x", "--style-cluster", "y"), "--board and --style-cluster were given: give the style in one way"),
         (("--board", "cabin weekend", "--style-weights", "1"), "are about the images of --style: give some"),
         (("--style-cluster", "desert at dawn", "--style-typical", "0"), "are about the images of --style: give some"),
-        (("--style", "style1.png", "--style-typical", "2"), "the pull to the nearest cluster is 2.0: it must be"),
+        (("--style", "style1.png", "--style-typical", "2"), "--style-typical is 2.0: it must be from 0 to 1"),
         (("--style", "style1.png", "style2.png", "--style-weights", "0.5", "0.6"), "sum to 1.1"),
         (("--style", "style1.png", "--style-weights", "0.5", "0.5"), "2 style weights were given for 1 images"),
         (("--style", "style1.png", "--style-strength", "9"), "the style strength is 9"),

@@ -187,6 +187,13 @@ def test_contact_sheet_places_pictures_in_reading_order() -> None:
     assert draw_contact_sheet([], [], 4, 40).size == (4 * 46 + 6, 68)
 
 
+@pytest.mark.parametrize("size", [(66_000, 30), (30, 66_000), (5_000, 1), (1, 1), (81, 1), (79, 1)])
+def test_a_strip_has_a_place_on_a_contact_sheet(size: tuple[int, int]) -> None:
+    sheet = draw_contact_sheet([Image.new("RGB", size, "teal")], ["strip"], 1, 40)
+    cell = np.asarray(sheet)[6:46, 6:46]
+    assert (cell == (0, 128, 128)).all(-1).any()
+
+
 def test_transparency_is_shown_on_white() -> None:
     image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 255))

@@ -97,6 +97,11 @@ def test_parts_are_read_in_the_order_of_their_names(reader: Reader) -> None:
     assert found == ["b/part-0.parquet", "part-00.parquet", "part-10.parquet", "part-2.parquet"]
     with pytest.raises(FileNotFoundError, match=r"holds no file that ends in \.csv"):
         list_parts(folder, "csv")
+    (folder / "PART-3.PARQUET").write_text("x")
+    assert len(list_parts(folder, "parquet")) == 5
+    (folder / "part-4.parquet.gz").write_text("x")
+    with pytest.raises(ValueError, match=r"part part-4\.parquet\.gz is compressed and would be left out: unpack it"):
+        list_parts(folder, "parquet")
 
 
 @pytest.mark.usefixtures("engine")

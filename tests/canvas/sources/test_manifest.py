@@ -210,6 +210,55 @@ def test_what_was_read_otherwise_of_images_is_noted(folder: Path) -> None:
     ]
 
 
+def test_parts_of_a_list_may_be_empty_or_lack_what_others_have(folder: Path) -> None:
+    (folder / "parts").mkdir()
+    bare = {"id": "1", "picture": "a.jpg", "sku": "s1"}
+    for number, rows in enumerate(([bare], [], [row(2)])):
+        write_list(folder / "parts" / f"{number}.jsonl", rows)
+    whole = replace(spec("a.jsonl"), path="parts")
+    _, pins, _ = ingest(whole, folder, notes := Notes())
+    assert [(pin["pin_id"], pin["title"]) for pin in pins] == [("1", ""), ("2", "Pin 2")]
+    assert "part 1.jsonl of parts is empty" in notes.to_metrics()["notes"]
+    write_list(folder / "parts" / "2.jsonl", [bare])
+    with pytest.raises(ValueError, match=r"parts has no column 'name' .*; it has id, picture, sku"):
+        ingest_manifest(whole, folder, folder / "more", folder / "bad", Notes())
+
+
+def test_relative_images_lie_in_the_data_directory_or_beside_the_list(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub").mkdir()
+    own = encode_jpeg(Image.new("RGB", (30, 20), "teal"))
+    for name in ("a.jpg", "b.jpg"):
+        (folder / "sub" / name).write_bytes(own)
+    write_list(folder / "sub" / "list.csv", [row(1), row(2, "b.jpg"), row(3, "c.jpg"), row(4, "x" * 5000)])
+    below = spec("sub/list.csv")
+    _, pins, quarantine = ingest(below, folder)
+    assert [pin["image"] for pin in pins] == [PICTURE, own]  # a.jpg is in both
+    assert [bad["reason"].partition(": ")[0] for bad in quarantine] == ["cannot fetch"] * 2
+    write_list(tmp_path / "list.csv", [row(1), row(2, "b.jpg")])
+    (tmp_path / "b.jpg").write_bytes(own)
+    for name in ("pins", "quarantine"):
+        shutil.rmtree(folder / name)
+    _, pins, quarantine = ingest(spec(str(tmp_path / "list.csv")), folder)
+    assert len(pins) == 1
+    assert "b.jpg lies outside of" in quarantine[0]["reason"]
+    assert "name its folder in ingest.manifest.roots" in quarantine[0]["reason"]
+
+
+def test_a_list_of_which_no_row_is_good_says_what_is_wrong_with_one(folder: Path) -> None:
+    write_list(folder / "list.csv", [row(1, saved="1.234"), row(2, saved="N/A")])
+    with pytest.raises(ValueError, match=r"saves is … \(2 rows\); of row 1: saves is '1\.234': a count is a whole"):
+        ingest(spec(), folder)
+
+
+def test_invisible_characters_round_ids_are_left_out_and_noted(folder: Path) -> None:
+    write_list(folder / "list.csv", [row("\u200b1"), row("1\u200e", "a.jpg\ufeff")])
+    _, pins, quarantine = ingest(spec(), folder, notes := Notes())
+    assert ([pin["pin_id"] for pin in pins], [bad["reason"] for bad in quarantine]) == (
+        ["1"], ["pin_id '1' occurred before"]
+    )  # fmt: skip
+    assert "spaces round pin_id were left out in 2 rows" in notes.to_metrics()["notes"]
+
+
 def test_faults_of_lines_are_counted_by_what_they_are(folder: Path) -> None:
     (folder / "list.csv").write_text("id,picture,name,sku,saved\n1,a.jpg,A,s,3\n2,a.jpg\n3,a.jpg\n")
     quarantined, _, quarantine = ingest(spec(), folder)

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from canvas.pins.fallbacks import Notes
-from canvas.sources.parquet_rows import read_parquet_rows
+from canvas.sources.parquet_rows import iterate_parquet_batches, read_parquet_rows
 from canvas.sources.text_rows import MAX_ROW_BYTES, read_csv_rows, read_json_rows
-from canvas.sources.values import Row, format_number
+from canvas.sources.values import Row, format_number, trim
 
 COLUMNS = {"pin_id": "sku", "image": "photo", "title": "title"}
 
@@ -96,6 +96,7 @@ def test_what_parts_the_cells_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
         ("sku,photo,title\n1,a.jpg,Café\n".encode("latin-1"), r"line 2 of list\.csv is not UTF-8 \(byte 0xe9.*Café"),
         ("sku,photo,title\n1,a.jpg,x\n".encode("utf-16"), r"list\.csv is UTF-16: save it as UTF-8"),
         ("sku,photo,title\n1,a.jpg,x\n".encode("utf-16-le"), "full of zero bytes"),
+        ("sku,photo,title\n1,a.jpg,x\n".encode("utf-32"), r"list\.csv is UTF-32: save it as UTF-8"),
         (b"PAR1abc", "list.csv is Parquet: set ingest.manifest.format"),
         (b"PK\x03\x04abc", "spreadsheet"),
         (b"\x1f\x8b\x08abc", "list.csv is gzip: unpack it"),
@@ -153,10 +154,17 @@ def test_a_bad_line_of_jsonl_is_one_fault(tmp_path: Path, line: str, fault: str)
     assert (rows[1].fault or "").startswith(fault), rows[1].fault
 
 
+@pytest.mark.parametrize("line", ["[1]", "[" * 5000, "[[1], [2]]", '"[{"'])
+def test_a_first_line_that_is_no_object_is_one_fault(tmp_path: Path, line: str) -> None:
+    rows = read_json(tmp_path, f'{line}\n{{"sku": "1", "photo": "a", "title": "x"}}\n')
+    assert [bool(row.fault) for row in rows] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b'[{"sku": "1"}]', "is one JSON array: write an object a line"),
+        (b'[\n{"sku": "1"}\n]', "is one JSON array: write an object a line"),
         (b'{"sku": "1", "photo": "a"}\n', r"no column 'title' \(ingest\.manifest\.columns\.title\); it has sku, photo"),
         ('{"sku": "Größe"}'.encode("cp1252"), r"line 1 of list\.jsonl is not UTF-8"),
     ],
@@ -224,3 +232,41 @@ def test_a_number_is_whole_without_a_point(tmp_path: Path) -> None:
     numbers = {"1.0": "1", "1.50": "1.50", "1e3": "1000", "1E+2": "100", "1e99999999": "1e99999999", "-7.0": "-7"}
     assert {token: format_number(token) for token in numbers} == numbers
     assert cells(read_json(tmp_path, json.dumps({"sku": 3.0}), {"pin_id": "sku"})) == [["3"]]
+
+
+def test_a_long_text_of_parquet_is_one_fault(tmp_path: Path) -> None:
+    table = pa.table({"sku": ["1", "2"], "photo": ["a.jpg"] * 2, "title": ["x" * (MAX_ROW_BYTES + 1), "y"]})
+    first, second = read_parquet(tmp_path, table)
+    assert first.fault == f"its texts are longer than {MAX_ROW_BYTES} characters"
+    assert second.values["title"] == "y"
+
+
+def test_rows_with_large_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canvas.sources.parquet_rows.BATCH_BYTES", 250)
+    images = [bytes([200 + number]) * 100 for number in range(9)]
+    pq.write_table(pa.table({"photo": pa.array(images, pa.binary())}), tmp_path / "list.parquet", use_dictionary=False)
+    sizes = [batch.num_rows for batch in iterate_parquet_batches(tmp_path / "list.parquet", ["photo"])]
+    assert max(sizes) <= 2
+    assert sum(sizes) == 9
+
+
+@pytest.mark.parametrize(
+    ("struct", "expected"),
+    [
+        ({"bytes": b"\xff\xd8", "path": "a.jpg", "sha": "0"}, (b"\xff\xd8", "a.jpg")),
+        ({"bytes": None, "path": "a.jpg", "sha": "0"}, (None, "a.jpg")),
+        ({"path": "a.jpg"}, (None, "a.jpg")),
+    ],
+)
+def test_a_struct_of_an_image_may_hold_more(tmp_path: Path, struct: dict[str, Any], expected: tuple[Any, Any]) -> None:
+    kinds = {"bytes": pa.binary(), "path": pa.string(), "sha": pa.string()}
+    kind = pa.struct([(name, kinds[name]) for name in struct])
+    (row,) = read_parquet(tmp_path, pa.table({"photo": pa.array([struct], kind)}), {"image": "photo"})
+    assert (row.image, row.values["image"]) == expected
+    with pytest.raises(ValueError, match=r"is of type struct.*write paths, URLs, or the files as bytes"):
+        read_parquet(tmp_path, pa.table({"photo": pa.array([{"url": "a"}])}), {"image": "photo"})
+
+
+@pytest.mark.parametrize("text", ["1", " 1\u00a0", "\ufeff1", "1\u200b", "\u200e 1\u202c \u200f"])
+def test_what_cannot_be_seen_round_a_name_is_no_part_of_it(text: str) -> None:
+    assert trim(text) == "1"

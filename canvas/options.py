@@ -1,0 +1,127 @@
+"""Options of `python -m canvas generate`, checked before a model is loaded: all that is wrong without its weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+SEED_RANGE = range(-(2**63), 2**64)
+"""Seeds that torch's generators take."""
+MAX_COUNTS = {"candidates": 1000, "steps": 1000}
+"""More is a slip of the pen: candidates are held in memory together, denoisers know 1,000 timesteps."""
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Raise ValueError for numbers that would generate nothing or without end, or that torch refuses."""
+    if options.guidance is not None and not math.isfinite(options.guidance):
+        raise ValueError(f"--guidance is {options.guidance}: give a finite number")
+    if options.guidance is not None and options.guidance < 1:
+        raise ValueError(f"--guidance is {options.guidance}: 1 is no guidance, more follows the prompt closer")
+    for name in ("guidance_rescale", "guidance_stop", "style_typical"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:  # false for NaN
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: it must be from 0 to 1")
+    if options.max_pixels < 1:
+        raise ValueError(f"--max-pixels is {options.max_pixels}: give 1 or more")
+    for name, most in MAX_COUNTS.items():
+        value = getattr(options, name)
+        if value is not None and not 1 <= value <= most:
+            limit = "1 or more" if value < 1 else f"{most} at most"
+            raise ValueError(f"--{name} is {value}: give {limit}")
+    for seed in (options.seed, options.seed + options.candidates - 1):
+        if seed not in SEED_RANGE:
+            raise ValueError(
+                f"--seed {options.seed} is beyond 64 bits, or becomes so with {options.candidates} candidates: "
+                f"give one from {SEED_RANGE[0]} to {SEED_RANGE[-1]}"
+            )
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless torch can compute there."""
+    import torch
+
+    devices = ["cpu"]
+    if accelerator := torch.accelerator.current_accelerator(check_available=True):
+        numbers = range(torch.accelerator.device_count())
+        devices += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
+    if device not in devices:
+        raise ValueError(f"--device {device} is not on this machine: use {' or '.join(devices)}")
+
+
+def check_model(options: argparse.Namespace, product: Image.Image, mask: Image.Image | None) -> None:
+    """Raise ValueError where the model's folder shows that it cannot do what is asked, or is none.
+
+    Weights are not read: that there is a segmenter for a product that needs one, an adapter for a style, a scheduler of
+    that name, and room for the prompts, its small files say.
+    """
+    from canvas.denoiser.adapters import holds_image_prompt
+    from canvas.inference.product import needs_segmenter
+
+    index = read_model_index(options.model)
+    if needs_segmenter(product, mask) and not _has_part(index, "segmenter"):
+        raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
+    if any(value is not None for value in (options.style, options.board, options.style_cluster)):
+        if not holds_image_prompt(options.model):
+            raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
+        if options.style_layers == ["style"] and not index.get("style_layers"):
+            raise ValueError("--style-layers is style, but this model has no style layers: use all")
+    _check_scheduler(options, index)
+    _check_prompts(options)
+
+
+def read_model_index(model: Path) -> dict[str, Any]:
+    """Return what the folder says of its model; ValueError if it holds none."""
+    try:
+        index = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(f"{model} holds no model_index.json: name a directory that the assemble stage wrote") from None
+    except ValueError:
+        raise ValueError(f"{model}/model_index.json is no JSON: assemble the model again") from None
+    if not isinstance(index, dict):
+        raise ValueError(f"{model}/model_index.json is no JSON object: assemble the model again")
+    return index
+
+
+def _has_part(index: dict[str, Any], name: str) -> bool:
+    part = index.get(name)
+    return isinstance(part, list) and None not in part
+
+
+def _check_scheduler(options: argparse.Namespace, index: dict[str, Any]) -> None:
+    from canvas.denoiser.schedulers import build_scheduler, check_droppable, load_scheduler
+
+    if not (options.model / "scheduler" / "scheduler_config.json").is_file():
+        return
+    trained = load_scheduler(options.model)
+    name = options.scheduler or (index.get("sampling") or {}).get("scheduler")
+    scheduler = trained if name is None else build_scheduler(name, trained)
+    if options.drop_early:
+        check_droppable(scheduler)
+
+
+def _check_prompts(options: argparse.Namespace) -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    from canvas.clip.model import check_prompt
+
+    configs = [options.model / part / "config.json" for part in ("text_encoder", "text_encoder_2")]
+    read = [json.loads(config.read_text(encoding="utf-8")) for config in configs if config.is_file()]
+    lengths = {config["context_length"] for config in read if "context_length" in config}
+    texts = {"prompt": options.prompt, "negative prompt": options.negative_prompt}
+    tokenizer = SimpleTokenizer()
+    for name, text in texts.items():
+        for length in lengths if text is not None else ():
+            check_prompt(name, text, length, tokenizer)
+
+
+def check_out(out: Path) -> None:
+    """Make the folder of the images; `OSError` or ValueError if nothing can be written there."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out} is not writable: name another folder")
