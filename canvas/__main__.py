@@ -77,7 +77,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     check_device(options.device)
-    check_out(options.out)
+    check_out(options.out, _name_image(options, options.seed + options.candidates - 1))
     check_model(options, product, mask)
     reward = _load_reward(options)
 
@@ -102,7 +102,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     print(f"product cut out by its {cutout.origin}", file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
     for seed, image in zip(seeds, images, strict=True):
-        path = options.out / f"{options.product.stem}-{seed}.{options.format}"
+        path = options.out / _name_image(options, seed)
         stated = None
         if not options.no_provenance:
             stated = describe_generation(
@@ -119,6 +119,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
             path = own
         paths.append(path)
     return paths
+
+
+def _name_image(options: argparse.Namespace, seed: int) -> str:
+    return f"{options.product.stem}-{seed}.{options.format}"
 
 
 def _print_notes(path: Path, decoded: DecodedImage) -> None:

@@ -120,8 +120,13 @@ def _check_prompts(options: argparse.Namespace) -> None:
             check_prompt(name, text, length, tokenizer)
 
 
-def check_out(out: Path) -> None:
-    """Make the folder of the images; `OSError` or ValueError if nothing can be written there."""
+def check_out(out: Path, longest_name: str) -> None:
+    """Make the folder of the images; `OSError` or ValueError if no file of that name can be written there."""
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK | os.X_OK):
         raise ValueError(f"--out {out} is not writable: name another folder")
+    if (length := len(os.fsencode(longest_name))) > (most := os.pathconf(out, "PC_NAME_MAX")):
+        raise ValueError(
+            f"the image would be called {longest_name[:40]}..., {length} bytes where names have {most} at most: "
+            "rename the product's file"
+        )

@@ -175,11 +175,13 @@ def bare_model(folder: Path) -> Path:
         ),
         (("--drop-early",), "--reward and --drop-early choose among candidates: say with --top"),
         (("--model", "none"), "none holds no model_index.json"),
+        (("--product", f"{'x' * 250}.png"), "256 bytes where names have 255 at most: rename the product's file"),
     ],
 )
 def test_slips_of_options_are_said_before_the_model_loads(bare_model, folder, options, message, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     Image.new("L", (32, 32), 255).save("small.png")
+    shutil.copy("mug.png", f"{'x' * 250}.png")
     Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save("clear.png")
     assert generate(folder, "--model", str(bare_model), *options) == 1
     printed = capsys.readouterr().err.strip().splitlines()
