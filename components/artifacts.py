@@ -131,6 +131,11 @@ class EngagedLora(Model, path="models/engaged_lora", registered="canvas-engaged-
     """LoRA on top of the backdrop LoRA, trained on promoted pins with high engagement; diffusers' format."""
 
 
+class AlignedLora(Model, path="models/aligned_lora", registered="canvas-aligned-lora"):
+    """LoRA on top of the others, trained on rewards of the generator's own images; diffusers' format. alignment.json
+    beside it: which generator it is for, and what the judge said of it."""
+
+
 class IpAdapter(Model, path="models/ip_adapter", registered="canvas-ip-adapter"):
     """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
     LoRA was trained with it (canvas.denoiser.image_prompt)."""

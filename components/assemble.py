@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from canvas.align.spec import EVIDENCE_FILE
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.pins.frames import FrameSpec
@@ -29,6 +30,7 @@ def assemble(
     inpaint: Input[artifacts.InpaintModel],
     backdrop: Input[artifacts.BackdropLora],
     engaged: Input[artifacts.EngagedLora],
+    aligned: Input[artifacts.AlignedLora],
     adapter: Input[artifacts.IpAdapter],
     uve: Input[artifacts.Uve],
     styles: Input[artifacts.Styles],
@@ -43,6 +45,7 @@ def assemble(
     What skipped stages did not make is left out."""
     import shutil
 
+    from canvas.align.training import is_for
     from canvas.checksums import write_checksums
     from canvas.inference.assembly import assemble_pipeline
 
@@ -61,10 +64,14 @@ def assemble(
         "segmenter": segmenter.path,
         "reward": reward.path,
     }
+    is_aligned = is_for(aligned.path, "backdrop")
+    folders |= {"aligned_lora": aligned.path} if is_aligned else {}
     digests = {name: digest(folder) for name, folder in folders.items()}
     made = {name: folder for name, folder in folders.items() if is_made(folder)}
     pipeline = assemble_pipeline(made, digests, text=text, frames=frames, edges=edges, sampling=sampling, safety=safety)
     pipeline.save_pretrained(model.path)
+    if is_aligned:
+        shutil.copyfile(aligned.path / EVIDENCE_FILE, model.path / EVIDENCE_FILE)
     shutil.copytree(styles.path, model.path / STYLES_FOLDER)
     if is_made(reward.path):
         shutil.copytree(reward.path, model.path / REWARD_FOLDER)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
 from canvas.train.spec import Training
 from canvas.uve.spec import EmbeddingSource
-from components.artifacts import BackdropLora, Embeddings, EngagedLora, InpaintModel, IpAdapter, Shards, Vae
+from components import artifacts
 from lifecycle.declare.skipping import is_made, write_skipped
 from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
 
@@ -27,13 +27,14 @@ def train_ip_adapter(
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
     diffusion: DiffusionSpec,
-    shards: Input[Shards],
-    embeddings: Input[Embeddings],
-    vae: Input[Vae],
-    inpaint: Input[InpaintModel],
-    backdrop: Input[BackdropLora],
-    engaged: Input[EngagedLora],
-    adapter: Output[IpAdapter],
+    shards: Input[artifacts.Shards],
+    embeddings: Input[artifacts.Embeddings],
+    vae: Input[artifacts.Vae],
+    inpaint: Input[artifacts.InpaintModel],
+    backdrop: Input[artifacts.BackdropLora],
+    engaged: Input[artifacts.EngagedLora],
+    aligned: Input[artifacts.AlignedLora],
+    adapter: Output[artifacts.IpAdapter],
     metrics: Output[Metrics],
     losses: Output[Losses],
     sheet: Output[Sheet],
@@ -46,6 +47,7 @@ def train_ip_adapter(
     """
     import torch
 
+    from canvas.align.training import is_for
     from canvas.denoiser.image_prompt import AdapterConfig, save_image_prompt
     from canvas.denoiser.image_prompt_training import build_image_prompt_denoiser
     from canvas.denoiser.lora import save_lora
@@ -64,6 +66,7 @@ def train_ip_adapter(
         params, *shared, vae_path=vae.path, rows=rows, masks="product", selects=has_product, image_dropout=drops
     )
     folders = [inpaint.path, *filter(is_made, (backdrop.path, engaged.path))]
+    folders += [aligned.path] if is_for(aligned.path, "backdrop") else []
     network = build_image_prompt_denoiser(folders, rows, table.width, lora, params.style_layers, trainer.spec.seed)
     run = trainer.train(network, scratch.path, log, fold_loras=lora is not None and lora.folded)
     save_image_prompt(network, AdapterConfig(source=params.source, style_layers=params.style_layers), adapter.path)

@@ -21,7 +21,7 @@ from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_
 from evaluation.judges.spec import describe_own_judges
 from evaluation.metrics import get_title
 from evaluation.ratings.agreement import compute_win_rate, select_counted
-from evaluation.statistics.intervals import find_significant
+from evaluation.statistics.intervals import Interval, find_significant
 
 Outcome = Literal["pass", "fail", "pending"]
 
@@ -68,6 +68,15 @@ def drop_rewards(gate: GateParams) -> tuple[GateParams, list[str]]:
     return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded), notes
 
 
+def describe_alignment(figures: Mapping[str, float]) -> str:
+    """Return how the aligned generator compares with the unaligned one on held-out prompts, in a sentence."""
+    gain = Interval(figures["gold_gain"], figures["gold_gain_low"], figures["gold_gain_high"])
+    return (
+        f"aligned against unaligned, on {figures['judged_images']:.0f} held-out images each: gold {gain:+.3f}, KID "
+        f"{figures['kid_engaged_change']:+.4f}, diversity {figures['diversity_ratio']:.2f} of it"
+    )
+
+
 def run_gate(
     gate: GateParams,
     challenger: str,
@@ -77,6 +86,7 @@ def run_gate(
     ratings: Path,
     *,
     has_reward: bool,
+    alignment: Path | None = None,
 ) -> Verdict:
     """Return the verdict on the model of digest `challenger`.
 
@@ -86,8 +96,11 @@ def run_gate(
         champion: Directory with champion.json.
         ratings: Table of judgments.
         has_reward: Whether the model has a reward model; without, no gate asks for rewards.
+        alignment: File with the evidence of an alignment; None, or a file that is not there: it has none.
     """
     gate, notes = (gate, []) if has_reward else drop_rewards(gate)
+    if alignment is not None and alignment.is_file():
+        notes.append(describe_alignment(json.loads(alignment.read_text(encoding="utf-8"))["figures"]))
     verdict = decide_verdict(
         gate,
         challenger,

@@ -36,6 +36,14 @@ class Flow:
         """Return what the denoiser is to predict for `add_noise(clean, noise, timesteps)`."""
         return noise - clean
 
+    def predict_clean(self, latents: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the clean latents that a prediction for `latents` at `timesteps` says."""
+        return latents - (timesteps / self.train_timesteps)[:, None, None, None] * prediction
+
+    def compute_noise_levels(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return sigma at `timesteps`, (B,) in 0..1."""
+        return timesteps / self.train_timesteps
+
     def compute_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return the weights of the loss, (B,)."""
         return torch.ones_like(timesteps)
@@ -62,6 +70,17 @@ class Diffusion:
             return noise
         alpha, sigma = self._compute_amplitudes(timesteps)
         return alpha * noise - sigma * clean
+
+    def predict_clean(self, latents: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = self._compute_amplitudes(timesteps)
+        if self.prediction == "eps":
+            return (latents - sigma * prediction) / alpha
+        return alpha * latents - sigma * prediction
+
+    def compute_noise_levels(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the noise's standard deviation over its sum with the signal's, (B,) in 0..1: a flow's sigma."""
+        alpha, sigma = (amplitude[:, 0, 0, 0] for amplitude in self._compute_amplitudes(timesteps))
+        return sigma / (alpha + sigma)
 
     def compute_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return min(SNR, gamma), a weight of the clean latents' error, as one of eps (/ SNR) or v (/ SNR + 1)."""

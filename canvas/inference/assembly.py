@@ -43,14 +43,15 @@ def assemble_pipeline(
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
-    It may have no "backdrop_lora", "engaged_lora", "decoder" or "ip_adapter"; without the last it reads no styles.
+    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder" or "ip_adapter"; without the last it reads
+    no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
             parts' loaders do.
     """
     denoiser = load_denoiser(folders["inpaint"])
-    for name in ("backdrop", "engaged"):
+    for name in ("backdrop", "engaged", "aligned"):
         if lora := folders.get(f"{name}_lora"):
             load_lora(denoiser, lora, name)
     adapter, decoder = folders.get("ip_adapter"), folders.get("decoder")

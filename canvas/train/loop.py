@@ -81,6 +81,7 @@ def fit(
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[M, int], None] | None = None,
     adversary: Adversary | None = None,
+    stop: Callable[[M, int], bool] | None = None,
 ) -> TrainResult:
     """Train those parameters of `model` that require gradients, in place; continue from `checkpoints` if it can.
 
@@ -88,9 +89,10 @@ def fit(
     and learning rate are functions of the step. `log` gets the means over `log_every` steps, on rank 0. `sample` gets
     the model in eval mode without gradients, under the autocast of training (sharded weights are gathered in its
     precision); on rank 0 alone, or, under fsdp, on every rank (its forward is collective, and must be `model(...)`
-    itself, as in the objective). Under fsdp a copy of `model` is sharded and trained, and its weights are put into
-    `model` at the end: no caller meets a shard. `ValueError` in one sentence: the loss or the gradient is not finite
-    (naming step and pins; that state is never saved), or `checkpoints` is of another run.
+    itself, as in the objective). `stop` is asked, with the model and the steps done, before every step of a run of one
+    process, and True ends training there. Under fsdp a copy of `model` is sharded and trained, and its weights are put
+    into `model` at the end: no caller meets a shard. `ValueError` in one sentence: the loss or the gradient is not
+    finite (naming step and pins; that state is never saved), or `checkpoints` is of another run.
     """
     with join_world(spec.parallel) as world, deterministic_mode(world.device):
         if spec.batch_size % (world.size * spec.accumulate):
@@ -99,6 +101,7 @@ def fit(
                 f"{spec.accumulate} accumulated passes"
             )
         samples = spec.batch_size // world.size // spec.accumulate  # of one pass
+        assert stop is None or world.size == 1, "ranks could disagree on when to stop"
         spec = replace(spec, precision=resolve_precision(spec.precision, world.device))
         dtype = get_autocast_dtype(spec.precision)
         scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
@@ -119,6 +122,8 @@ def fit(
         bar = tqdm(total=spec.steps, initial=first_step, desc=title, unit="step", disable=world.rank > 0)
         clock = time.perf_counter()
         for step in range(first_step, spec.steps):
+            if stop is not None and stop(trained, step):
+                break
             seed_generators(mix_seed(spec.seed, step, world.rank), world.device)  # dropout and its like
             batch = move_batch(batches(step, world.rank, world.size), world.device, spec.channels_last)
             passes: list[dict[str, object]] = [

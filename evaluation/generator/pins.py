@@ -38,6 +38,18 @@ def load_evaluation_pins(
     )
 
 
+def load_engaged_images(pins: Path, kept: Path, rule: EngagementRule, count: int, notes: Notes) -> list[Image.Image]:
+    """Load at most `count` images of engaged pins, spread evenly; where none is known, other pins stand for them, held
+    out if there are such, which is noted."""
+    chosen = select_engaged_pins(pins, kept, rule)
+    if len(chosen) < 2:
+        notes.add("fewer than two pins have engagement, so images are compared with other pins")
+        split_of = tables.read_kept_splits(pins, kept)
+        held_out = [pin for pin, split in split_of.items() if split in tables.HELD_OUT_SPLITS]
+        chosen = held_out if len(held_out) > 1 else list(split_of)
+    return list(read_images(pins, select_evenly(chosen, count)).values())
+
+
 def select_engaged_pins(pins: Path, kept: Path, rule: EngagementRule) -> list[str]:
     """Return the promoted product pins of any split that people engaged with as with the best of the train split;
     none where nobody saved or clicked one of that split."""

@@ -48,6 +48,7 @@ STAGE_LORAS: Mapping[str, tuple[str, ...] | None] = {
     "inpaint": (),
     "backdrop": ("backdrop",),
     "engaged": ("backdrop", "engaged"),
+    "aligned": ("backdrop", "engaged", "aligned"),
 }
 """The LoRAs that are on in the generator as each stage left it; None: text-to-image, with the product put on its image.
 The last is the whole generator: nothing more is on without a style."""

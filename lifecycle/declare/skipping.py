@@ -49,8 +49,13 @@ def write_skipped(
     curve.write(",".join([plot.x, *([plot.y] if isinstance(plot.y, str) else plot.y)]) + "\n")
     Image.new("L", (1, 1), "white").save(sheet.path, "PNG")  # reports leave it out
     if model is not None:
-        model.path.mkdir()
-        (model.path / NOTICE_FILE).write_text(json.dumps({SKIPPED: reason}, indent=1) + "\n", encoding="utf-8")
+        write_notice(reason, model)
+
+
+def write_notice(reason: str, model: Output[Model]) -> None:
+    """Write into a model's directory why there is none, and nothing else."""
+    model.path.mkdir()
+    (model.path / NOTICE_FILE).write_text(json.dumps({SKIPPED: reason}, indent=1) + "\n", encoding="utf-8")
 
 
 def is_made(model: Path) -> bool:

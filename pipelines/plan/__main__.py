@@ -20,6 +20,7 @@ from lifecycle.declare.params import load_sections
 from pipelines.cluster import Cluster, PlannedRun, parse_quantity, read_cluster
 from pipelines.plan import durations
 from pipelines.plan.activations import Activations
+from pipelines.plan.alignment import AlignmentPlan
 from pipelines.plan.memory import GIB, SizeRow, count_parameters
 from pipelines.plan.profile import (
     Models,
@@ -152,6 +153,13 @@ def build_plan(sections: Mapping[str, Any], cluster: Cluster, run: PlannedRun) -
         blocks += format_decoder(profile, models, decoder)
         trained, why = decoder.compute_hours()
         hours["train_decoder"] = trained + parse_hours(plan_decoder_sampling(profile, models, decoder)), why
+    alignment = AlignmentPlan.build(profile, models)
+    if alignment is not None:
+        aligning = alignment.build_duration_rows()
+        images = alignment.train.batch_size
+        blocks.append(format_memory("align", alignment.build_memory_rows(), alignment.activations, images))
+        blocks.append(format_table("Alignment with rewards", aligning))
+        hours["align"] = parse_hours(aligning), "see above"
     blocks += [
         *format_disk(profile, models, run.pins),
         ["Memory of a machine", *(row.format_line() for row in memory)],

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
+from canvas.align.spec import AlignParams
 from canvas.captioner.spec import CaptionerTrainingSpec
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
@@ -19,7 +20,7 @@ from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec, RecommendedSampling
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel, build_reward_config, get_tower_config
 from canvas.reward.spec import RewardSpec
@@ -43,6 +44,7 @@ class Profile:
 
     training: Training
     held_out: HeldOutSpec
+    sampling: RecommendedSampling
     frames: FrameSpec
     perceptual: PerceptualSpec
     text: TextSpec
@@ -60,6 +62,7 @@ class Profile:
     train_inpaint: DenoiserTraining
     train_backdrop: TrainBackdropParams
     tune_engaged: TuneEngagedParams
+    align: AlignParams
     train_ip_adapter: TrainIpAdapterParams
 
     @classmethod

@@ -348,6 +348,17 @@ def test_files(tmp_path: Path) -> None:
     facts.write_text('{"version": null}')
     found = run_gate(GATE, NEW, *places, has_reward=True)
     assert (found.champion, found.outcome) == (None, "pending")
+    none = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
+    assert none == found
+    figures = {"gold_gain": 0.05, "gold_gain_low": 0.01, "gold_gain_high": 0.09, "judged_images": 640}
+    figures |= {"kid_engaged_change": -0.002, "diversity_ratio": 1.01}
+    (tmp_path / "alignment.json").write_text(json.dumps({"figures": figures}))
+    aligned = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
+    assert aligned.reasons[:-1] == found.reasons
+    assert aligned.reasons[-1] == (
+        "aligned against unaligned, on 640 held-out images each: gold +0.050 [+0.010, +0.090], KID -0.0020, diversity "
+        "1.01 of it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,30 @@ def test_encoding_is_planned(plan):
 
 def test_skipped_trainings_need_nothing():
     sections = load_sections("tiny", ROOT)
-    for stage in (*DENOISER_STAGES, "train_decoder", "train_reward"):
+    for stage in (*DENOISER_STAGES, "align", "train_decoder", "train_reward"):
         sections[stage] |= {"train": None}
     run = PlannedRun(gpus=1, gpu_memory="1Gi", pins=100, vectors=100)
     text = build_plan(sections, read_cluster(CLUSTER), run).text
     assert "Memory of each GPU" not in text
     assert "averages" not in text
     assert "train_decoder" not in text
+    assert "align" not in text
     assert "train_reward" not in text
     assert "LoRA on all its layers" in text
+
+
+def test_an_alignment_is_planned() -> None:
+    """2 rounds of 4 images, 2 checks and a start of 4 judged images each, and 8 in the end before and after."""
+    sections = load_sections("tiny", ROOT)
+    run = PlannedRun(gpus=1, gpu_memory="1Gi", pins=100, vectors=100)
+    text = build_plan(sections, read_cluster(CLUSTER), run).text
+    assert "Memory of each GPU, align" in text
+    assert "x 2 states x 4 bytes" in text
+    lines = text.partition("Alignment with rewards\n")[2].partition("\n\n")[0].splitlines()
+    assert lines[0].split()[3:6] == ["8", "images", "x"]
+    assert "16 samples x" in lines[1]
+    assert lines[2].split()[3:5] == ["20", "images"]
+    assert read_hours(text)["align"] >= 0
 
 
 def read_hours(text: str) -> dict[str, float]:

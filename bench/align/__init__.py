@@ -1,0 +1,1 @@
+"""Alignments with rewards, against each other and against none."""

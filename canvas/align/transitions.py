@@ -1,0 +1,93 @@
+"""Steps of a sampler as a policy's actions: each is a Gaussian, whose density says how likely the sampled one was.
+
+Eps and v: DDIM with eta (Song et al. 2021, eqs. 12 and 16). Flow: the SDE with the flow's marginals (Liu et al. 2025,
+Flow-GRPO, eq. 9). The last step adds no noise, so that images are clean; it is no action.
+N: latents; S: steps of the sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers import SchedulerMixin
+
+from canvas.denoiser.process import Diffusion, Flow
+from canvas.denoiser.schedulers import is_flow
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTransitions:
+    """Steps of the stochastic flow from noise level sigma to the next."""
+
+    process: Flow
+    timesteps: torch.Tensor  # (S,)
+    sigmas: torch.Tensor  # (S + 1,), the last 0
+    noise: float  # level a: the noise that is added grows with sqrt(sigma / (1 - sigma)) times it
+
+    @property
+    def actions(self) -> int:
+        """Steps that add noise, the first of all."""
+        return len(self.timesteps) - 1
+
+    def compute(
+        self, latents: torch.Tensor, prediction: torch.Tensor, steps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean (N, C, h, w) and standard deviation (N, 1, 1, 1) of the latents after each one's step (N,)."""
+        sigma, after = (_spread(self.sigmas[index]) for index in (steps, steps + 1))
+        below = torch.where(sigma < 1, sigma, after)  # at pure noise the level has no bound
+        variance = self.noise**2 * below / (1 - below) * (after > 0)  # of a unit of time
+        span = after - sigma
+        drift = prediction + variance / (2 * sigma) * (latents + (1 - sigma) * prediction)
+        return latents + span * drift, (variance * -span).sqrt()
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionTransitions:
+    """Steps of DDIM, with the methods of `FlowTransitions`."""
+
+    process: Diffusion
+    timesteps: torch.Tensor  # (S,)
+    signals: torch.Tensor  # (S + 1,), squared amplitudes of the signal, the last 1
+    noise: float  # eta
+
+    @property
+    def actions(self) -> int:
+        return len(self.timesteps) - 1
+
+    def compute(
+        self, latents: torch.Tensor, prediction: torch.Tensor, steps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        signal, after = (_spread(self.signals[index]) for index in (steps, steps + 1))
+        clean = self.process.predict_clean(latents, prediction, self.timesteps[steps])
+        direction = (latents - signal.sqrt() * clean) / (1 - signal).sqrt()
+        deviation = self.noise * ((1 - after) / (1 - signal) * (1 - signal / after)).sqrt()
+        return after.sqrt() * clean + (1 - after - deviation**2).clamp(min=0).sqrt() * direction, deviation
+
+
+Transitions = FlowTransitions | DiffusionTransitions
+
+
+def build_transitions(
+    process: Flow | Diffusion, scheduler: SchedulerMixin, steps: int, noise: float, device: torch.device
+) -> Transitions:
+    """Build the steps in which `scheduler` samples, with as much noise as `noise` says."""
+    scheduler.set_timesteps(steps, device=device)
+    timesteps = scheduler.timesteps.to(device)
+    if isinstance(process, Flow):
+        assert is_flow(scheduler)
+        return FlowTransitions(process, timesteps, scheduler.sigmas.to(device), noise)
+    signals = torch.cat([scheduler.alphas_cumprod.to(device)[timesteps], torch.ones(1, device=device)])
+    return DiffusionTransitions(process, timesteps, signals, noise)
+
+
+def compute_log_probability(latents: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """Return the log-density (N,) of latents under Gaussians, its MEAN over the latents' dimensions, as the paper's
+    code has it: the ratio of two policies then does not depend on the latents' size."""
+    density = -(((latents - mean) / deviation) ** 2) / 2 - deviation.log() - math.log(2 * math.pi) / 2
+    return density.flatten(1).mean(dim=1)
+
+
+def _spread(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]
