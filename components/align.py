@@ -10,7 +10,7 @@ from canvas.train.spec import Training
 from canvas.vae.spec import PerceptualSpec
 from components import artifacts
 from lifecycle.declare.skipping import is_made, write_notice, write_skipped
-from lifecycle.declare.stage import Input, Metrics, Output, Plot, Scratch, Sheet, StepLog, stage
+from lifecycle.declare.stage import Input, Metrics, Output, Plot, Scratch, StepLog, stage
 
 
 class AlignmentCurve(Plot):
@@ -46,7 +46,7 @@ def align(
     lora: Output[artifacts.AlignedLora],
     metrics: Output[Metrics],
     curve: Output[AlignmentCurve],
-    sheet: Output[Sheet],
+    sheet: Output[artifacts.AlignmentSheet],
     log: StepLog,
     scratch: Scratch,
 ) -> None:

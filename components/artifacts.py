@@ -136,6 +136,10 @@ class AlignedLora(Model, path="models/aligned_lora", registered="canvas-aligned-
     beside it: which generator it is for, and what the judge said of it."""
 
 
+class AlignmentSheet(kinds.Sheet, path="reports/align/sheet.png"):
+    """Held-out prompts before and after the alignment, at the same seeds."""
+
+
 class IpAdapter(Model, path="models/ip_adapter", registered="canvas-ip-adapter"):
     """Image prompts of the denoiser: ip_adapter.safetensors, which stock diffusers loads, config.json, and lora/ if a
     LoRA was trained with it (canvas.denoiser.image_prompt)."""

@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 
 from canvas.ranges import Count
-from components.artifacts import CanvasModel, Champion, Evaluation, Ratings, Review, Verdict
+from components import artifacts
 from evaluation.gates import GateParams
 from evaluation.metrics import CANDIDATE_MEASURES
 from lifecycle.declare.registry import Decision, Registry
+from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, stage
 
 
@@ -27,11 +28,13 @@ class ReviewParams:
 def review(
     review: ReviewParams,
     gate: GateParams,
-    evaluation: Input[Evaluation],
-    champion: Input[Champion],
-    ratings: Input[Ratings],
-    verdict: Input[Verdict],
-    report: Output[Review],
+    evaluation: Input[artifacts.Evaluation],
+    champion: Input[artifacts.Champion],
+    ratings: Input[artifacts.Ratings],
+    verdict: Input[artifacts.Verdict],
+    aligned: Input[artifacts.AlignedLora],
+    alignment: Input[artifacts.AlignmentSheet],
+    report: Output[artifacts.Review],
     registry: Registry,
 ) -> None:
     """Show verdict, images side by side, measures, slices, people's ratings, lineage and what changed on one page."""
@@ -57,10 +60,11 @@ def review(
         deltas=deltas,
         slices=compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, guarded=gate.guarded),
         human=summarize_ratings(rows, judgments, *judged, raters_per_pair=gate.min_raters),
+        alignment=alignment.path.read_bytes() if is_made(aligned.path) else None,
         champion_version=facts["version"],
         champion=ModelOrigin.from_facts(facts),
         challenger=ModelOrigin(
-            digest=decision.challenger, **asdict(registry.trace_origin(CanvasModel, decision.challenger))
+            digest=decision.challenger, **asdict(registry.trace_origin(artifacts.CanvasModel, decision.challenger))
         ),
     )
     report.write(render_review_page(page))

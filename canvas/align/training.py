@@ -32,7 +32,7 @@ from canvas.denoiser.training import TrainingLog
 from canvas.device import default_device
 from canvas.pins import tables
 from canvas.pins.captions import read_captions
-from canvas.pins.fallbacks import Notes, choose_splits
+from canvas.pins.fallbacks import Notes, choose_sources, choose_splits
 from canvas.shards.rows import ShardRow, ShardRows, has_product, is_any_row, spread_evenly
 from canvas.train.loop import TrainResult, fit
 from canvas.train.spec import Training, TrainSpec
@@ -76,7 +76,8 @@ def read_alignment_data(
     mask_kind: MaskKind = "product" if keeps_products else "none"
     selected = [row for row in rows.index if selects(row)]
     first_views = [row for row in selected if row.view == 0]
-    captions_of = read_captions(folders["captions"], {row.pin_id for row in first_views}, sources)
+    ids = {row.pin_id for row in first_views}
+    captions_of = read_captions(folders["captions"], ids, choose_sources(folders["captions"], ids, sources, notes))
     first_views = [row for row in first_views if row.pin_id in captions_of]
     rolled = spread_evenly([row for row in first_views if row.split == "train"], params.pins)
     if not rolled:

@@ -190,7 +190,7 @@ def fit(
             gather_weights(model, trained, world.device)
         return TrainResult(
             losses=progress.losses,
-            images_per_second=statistics.median(progress.rates),
+            images_per_second=statistics.median(progress.rates or [0.0]),  # none of a run that is stopped at once
             peak_memory_bytes=measure_peak_memory(world.device),
             snapshots=Snapshots(checkpoints / SNAPSHOTS) if spec.ema else None,
         )

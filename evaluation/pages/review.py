@@ -54,6 +54,7 @@ class ReviewPage:
     deltas: Sequence[Delta]
     slices: Sequence[Delta]
     human: RatingSummary
+    alignment: bytes | None  # held-out prompts before and after an alignment with rewards, as PNG; None: there was none
     champion_version: str | None
     champion: ModelOrigin | None
     challenger: ModelOrigin
@@ -73,12 +74,20 @@ def render_review_page(review: ReviewPage) -> str:
         Html(f'<ul class="reasons">{reasons}</ul>'),
         pages.metric_tiles({CANDIDATE_MEASURES[name].title: value for name, value in review.figures.items()}),
         pages.section("Side by side", *_render_sides(review.sides, review.left)),
+        *_render_alignment(review.alignment),
         pages.section("Measures", *_render_measures(review.deltas)),
         pages.section("Slices that moved", *_render_slices(review.slices)),
         pages.section("What people say", *_render_ratings(review.human)),
         pages.section("What changed", *_render_changes(review.champion, review.challenger)),
         pages.section("Where it comes from", *_render_lineage(review.challenger)),
     )
+
+
+def _render_alignment(sheet: bytes | None) -> list[Html]:
+    if sheet is None:
+        return []
+    caption = "Above: before. Below: after. Held-out products and captions, the same seeds."
+    return [pages.section("The alignment with rewards", pages.image(sheet, caption))]
 
 
 def _render_sides(sides: Sequence[Side], left: str) -> list[Html]:

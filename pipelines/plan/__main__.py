@@ -20,7 +20,7 @@ from lifecycle.declare.params import load_sections
 from pipelines.cluster import Cluster, PlannedRun, parse_quantity, read_cluster
 from pipelines.plan import durations
 from pipelines.plan.activations import Activations
-from pipelines.plan.alignment import AlignmentPlan
+from pipelines.plan.alignment import AlignmentPlan, list_alignment_misfits
 from pipelines.plan.memory import GIB, SizeRow, count_parameters
 from pipelines.plan.profile import (
     Models,
@@ -177,6 +177,7 @@ def build_plan(sections: Mapping[str, Any], cluster: Cluster, run: PlannedRun) -
         text="\n\n".join("\n".join(lines) for lines in blocks),
         refusals=[
             *list_misfits(denoisers, decoder, gpus=gpus, gpu_memory=parse_quantity(run.gpu_memory)),
+            *list_alignment_misfits(alignment, parse_quantity(run.gpu_memory)),
             *(row.format_refusal() for row in memory if row.share > 1),
             *list_late_stages({stage: value for stage, (value, _) in hours.items()}, stages, cluster),
         ],

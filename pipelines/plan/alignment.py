@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +12,7 @@ from canvas.align.spec import AlignParams
 from canvas.train.spec import TrainSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
 from pipelines.plan.durations import GPU_FLOPS, Row, count_forward_flops
-from pipelines.plan.memory import SizeRow, append_total, build_denoiser_rows, count_parameters
+from pipelines.plan.memory import GIB, RESERVED, SizeRow, append_total, build_denoiser_rows, count_parameters
 from pipelines.plan.profile import Models, Profile
 
 PAPER_HOURS = 128 * 12.1
@@ -98,5 +99,21 @@ class AlignmentPlan:
             ("together", f"{total:,.1f} hours", f"one GPU at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
         ]
 
+    def explain_misfit(self, gpu_memory: float) -> str | None:
+        """Return why it does not fit a GPU of so many bytes, and the fix; None: it fits."""
+        total = self.build_memory_rows()[-1][2] + RESERVED
+        if total <= gpu_memory:
+            return None
+        fix = "lower its train.batch_size, and raise rollouts.updates as much"
+        if not self.train.gradient_checkpointing:
+            fix = f"set gradient_checkpointing to true in its train.override, or {fix}"
+        return f"align needs {total / GIB:.1f} GiB of a GPU that has {gpu_memory / GIB:.1f}: {fix}"
+
     def _count_hours(self, images: int, passes: int) -> float:
         return images * (passes * self.forward_flops + self.decoding_flops) / GPU_FLOPS / 3600
+
+
+def list_alignment_misfits(plan: AlignmentPlan | None, gpu_memory: float) -> Iterator[str]:
+    """Yield why the alignment, if there is one, does not fit a GPU of so many bytes, with the fix."""
+    if plan is not None and (reason := plan.explain_misfit(gpu_memory)) is not None:
+        yield reason

@@ -94,6 +94,9 @@ class Judged:
 def empty(root: Path) -> Judged:
     """A project in which nothing was trained, rated or promoted."""
     artifacts.Champion.write_empty(root / artifacts.Champion.path)
+    sheet = root / artifacts.AlignmentSheet.path
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_bytes(_png("paste", 0))
     project = Judged(root)
     project.rate([])
     return project

@@ -48,6 +48,7 @@ SKIPPED = (
     "train_inpaint",
     "train_backdrop",
     "tune_engaged",
+    "align",
     "train_ip_adapter",
     "train_decoder",
     "train_reward",
@@ -145,7 +146,7 @@ def test_denoiser_passes_through_as_links(made: Path, model: str) -> None:
     assert source == {"repository": str(made / "public"), "commit": "", "licence": "openrail++"}
 
 
-@pytest.mark.parametrize("model", ["backdrop_lora", "engaged_lora", "ip_adapter", "decoder", "reward"])
+@pytest.mark.parametrize("model", ["backdrop_lora", "engaged_lora", "aligned_lora", "ip_adapter", "decoder", "reward"])
 def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
     assert [file.name for file in (made / "models" / model).iterdir()] == [NOTICE_FILE]
     assert "is null" in str(read_skip_reason(made / "models" / model))

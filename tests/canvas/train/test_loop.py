@@ -74,6 +74,20 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert model.seen == 12
 
 
+def test_a_run_ends_when_it_is_stopped_and_goes_on_if_it_is_not(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def stop(model: nn.Module, step: int) -> bool:
+        asked.append(step)
+        return step == 6
+
+    fitted = fit(denoiser(), denoising, batches(), SPEC, checkpoints=tmp_path, log=unlogged, stop=stop)
+    assert asked == list(range(7))
+    assert max(step for step, _ in fitted.losses) <= 6
+    whole = run({"checkpoints": str(tmp_path)})
+    assert whole.losses == run({"checkpoints": str(tmp_path / "straight")}).losses
+
+
 def test_a_damaged_checkpoint_costs_time_only(tmp_path: Path) -> None:
     first = run({"checkpoints": str(tmp_path)})
     path = get_step_directory(tmp_path, 12) / "optimizer.safetensors"

@@ -90,6 +90,7 @@ def review() -> ReviewPage:
                 )
             ],
         ),
+        alignment=None,
         champion_version="3",
         champion=champion,
         challenger=challenger,
@@ -114,6 +115,12 @@ def test_the_verdict_comes_first_and_nothing_is_fetched() -> None:
     assert re.findall(r'href="(.*?)"', html) == ["http://127.0.0.1:5000/#/experiments/1/runs/1"]
     assert "Shoes &amp; &lt;socks&gt;, in a forest" in html
     assert "models/base &lt;&amp;&gt;" in html
+
+
+def test_an_alignment_is_shown_before_and_after() -> None:
+    html = render_review_page(replace(review(), alignment=png((10, 20, 30))))
+    assert headings(html)[:3] == ["Side by side", "The alignment with rewards", "Measures"]
+    assert html.count("<img") == 7
 
 
 def test_measures_are_named_and_explained_as_everywhere() -> None:

@@ -81,6 +81,9 @@ def test_an_alignment_is_planned() -> None:
     assert "16 samples x" in lines[1]
     assert lines[2].split()[3:5] == ["20", "images"]
     assert read_hours(text)["align"] >= 0
+    small = PlannedRun(gpus=1, gpu_memory="1Mi", pins=100, vectors=100)
+    refusals = build_plan(sections, read_cluster(CLUSTER), small).refusals
+    assert any("align needs " in line and "set gradient_checkpointing to true" in line for line in refusals)
 
 
 def read_hours(text: str) -> dict[str, float]:
