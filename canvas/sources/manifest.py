@@ -40,6 +40,7 @@ TRIMMED_COLUMNS = frozenset({"pin_id", "image", "product_id", "seller", "board",
 BATCH_SIZE = 32
 """Images in memory at a time."""
 MAX_COUNT_DIGITS = 19  # so that 64 bits hold it
+MAX_QUOTED = 40  # characters of a cell in a reason
 MAX_URI = 1000  # characters of an address in the quarantine
 
 
@@ -239,7 +240,7 @@ def _check_rows(rows: Iterable[Row], repeats: set[bytes] | None, counts: _Counts
             if not pin_id:
                 row.fault = "pin_id is empty"
             elif pin_id in seen:
-                row.fault = f"pin_id {pin_id!r} occurred before"
+                row.fault = f"pin_id {pin_id[:MAX_QUOTED]!r} occurred before"
             elif _digest_id(pin_id) in repeats:
                 seen.add(pin_id)
         yield row
@@ -343,7 +344,7 @@ def _parse_count(name: str, text: str | None) -> int | None:
         return None
     number = format_number(number)  # 2.0 is 2
     if not (number.isascii() and number.isdigit() and len(number) < MAX_COUNT_DIGITS):
-        raise ValueError(f"{name} is {text[:40]!r}: a count is a whole number from 0")
+        raise ValueError(f"{name} is {text[:MAX_QUOTED]!r}: a count is a whole number from 0")
     return int(number)
 
 
@@ -359,7 +360,7 @@ def _parse_flag(text: str | None) -> bool:
     """Parse a flag; absent means false."""
     word = (text or "").strip().lower()
     if word not in ("true", "1", "yes", "false", "0", "no", ""):
-        raise ValueError(f"promoted is {word[:40]!r}: write true or false")
+        raise ValueError(f"promoted is {word[:MAX_QUOTED]!r}: write true or false")
     return word in ("true", "1", "yes")
 
 

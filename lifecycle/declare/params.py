@@ -76,6 +76,11 @@ def read_sections(path: Path) -> Sections:
         raise ValueError(f"{path} is not valid YAML: its brackets are nested too deep") from None
     if not isinstance(sections, dict) or not all(isinstance(values, dict) for values in sections.values()):
         raise ValueError(f"{path} must be sections of keys, as in `ingest:` and `  seed: 0` below it")
+    for name in sections:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{path} has a section called {str(name)[:MAX_QUOTED]}, which is no text: put it in quotes"
+            )
     return sections
 
 
@@ -87,7 +92,7 @@ def read_stage_params(stage: Stage[Any], sections: Mapping[str, Any]) -> dict[st
             try:
                 section.check_with(params)
             except ValueError as error:
-                raise ValueError(f"params section {argument!r}: {error}") from None
+                raise ValueError(_shorten(f"params section {argument!r}: {error}")) from None
     return params
 
 
@@ -106,7 +111,8 @@ def read_section(kind: type, section: str, sections: Mapping[str, Any]) -> Any:
     try:
         return _build_adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(kind, section, dict(problem)) for problem in error.errors())) from None
+        sentences = (_shorten(_explain(kind, section, dict(problem))) for problem in error.errors())
+        raise ValueError("; ".join(sentences)) from None
 
 
 def list_unused_sections(stages: Iterable[Stage[Any]], sections: Mapping[str, Any]) -> list[str]:
@@ -159,6 +165,12 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
             limit = LIMITS.get(problem["type"])
             reason = limit.format(**problem["ctx"]) if limit else f"{message[0].lower()}{message[1:]}"
             return f"params key {key!r} in section {where!r} is {value}: {reason}"
+
+
+def _shorten(sentence: str) -> str:
+    """Return a sentence on one line, without the ends of words that are longer than a quoted value."""
+    words = (word if len(word) <= MAX_QUOTED + 9 else f"{word[:MAX_QUOTED]}..." for word in sentence.split())
+    return " ".join(words)
 
 
 def _find_nested(kind: Any, keys: Iterable[object]) -> Any:

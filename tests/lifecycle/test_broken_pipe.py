@@ -11,20 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PRINTING = "import canvas.__main__ as canvas; canvas.COMMANDS['assemble'] = lambda options: ['x' * 1000] * 1000; "
 
-PLANNING = (
-    "import pipelines.plan.__main__ as plan; "
-    "plan.build_plan = lambda *arguments: plan.Plan(text='x' * 10**6, refusals=[]); "
-)
-
 
 @pytest.mark.parametrize(
     "command",
     [
         ("-m", "lifecycle", "stages"),
-        ("-c", PLANNING + "raise SystemExit(plan.main(['--profile', 'tiny']))"),
         ("-c", PRINTING + "raise SystemExit(canvas.main(['assemble', '--from', 'a', '--out', 'b']))"),
     ],
-    ids=["lifecycle", "plan", "canvas"],
+    ids=["lifecycle", "canvas"],
 )
 def test_a_reader_that_leaves_ends_a_command_quietly(command: tuple[str, ...]) -> None:
     process = subprocess.Popen(

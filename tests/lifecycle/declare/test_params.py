@@ -120,6 +120,8 @@ def test_a_typo_is_named_with_its_section(tmp_path: Path, old: str, new: str, sa
         ("steps: 3", "must be sections of keys"),
         ("- 3", "must be sections of keys"),
         ("", "must be sections of keys"),
+        ("train: {steps: 3}\nnull: {a: 1}", "has a section called None, which is no text: put it in quotes"),
+        ("train: {steps: 3}\n7: {a: 1}", "has a section called 7, which is no text"),
         ("train: {steps: 3", "is not valid YAML"),
         ("train:\n  steps: 3\n  steps: 4", "is not valid YAML: .*duplicate key"),
         ("train: !!python/object/apply:os.getcwd []", "is not valid YAML"),
@@ -134,6 +136,19 @@ def test_a_check_of_the_dataclass_speaks_for_itself() -> None:
     section = {"steps": 3, "sizes": {"small": 5, "large": 4}}
     with pytest.raises(ValueError, match=r"^params section 'checked.sizes': small is 5, above large, which is 4$"):
         read_section(Checked, "checked", {"checked": section})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Named:
+    name: str
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"name is {self.name}: give another")
+
+
+def test_what_a_dataclass_says_of_a_long_value_is_one_short_line() -> None:
+    with pytest.raises(ValueError, match=r"^params section 'named': name is a b x{200}\.\.\. give another$"):
+        read_section(Named, "named", {"named": {"name": "a\nb " + "x" * 5000}})
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from contextlib import redirect_stdout
 
 import pytest
@@ -11,7 +13,7 @@ from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_stat
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
 from pipelines.cluster import PlannedRun, read_cluster
-from pipelines.plan.__main__ import build_plan, list_uncounted_networks, main
+from pipelines.plan.__main__ import Plan, build_plan, list_uncounted_networks, main
 from pipelines.plan.memory import count_largest_unit, count_parameters
 from pipelines.plan.profile import Profile, build_models, compute_images_per_pass, count_image_prompt_parameters
 from pipelines.plan.trainings import DENOISER_STAGES, build_denoiser_runs
@@ -171,3 +173,13 @@ def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     del sections["frames"]
     with pytest.raises(ValueError, match="params section 'frames' is missing"):
         Profile.read(sections)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch, capsys):
+    monkeypatch.setattr("pipelines.plan.__main__.build_plan", lambda *arguments: Plan(text="a plan", refusals=[]))
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        assert main(["--profile", "tiny", "--cluster", str(CLUSTER)]) == 0
+    assert capsys.readouterr().err == ""
