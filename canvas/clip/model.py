@@ -250,6 +250,11 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
             ids = torch.where(after, self.tokenizer.eot_token_id, ids)
         return ids.to(self.device)
 
+    def clean_text(self, text: str) -> str:
+        """Return `text` as its letters are read: in lower case, with HTML entities, wide letters and broken encodings
+        resolved."""
+        return str(self.tokenizer.clean_fn(text))
+
     def get_overflow(self, text: str) -> str:
         """Return the end of `text` that does not fit, as it was written, from a whole word on; or ""."""
         return find_overflow(text, self.config["context_length"], self.tokenizer)

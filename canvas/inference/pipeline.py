@@ -430,7 +430,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             for tower in self.towers:
                 if text is not None:
                     check_prompt(name, text, tower.config["context_length"], tower.tokenizer)
-        self.safety.check_prompt(prompt)
+        if prompt is not None:
+            self.safety.check_prompt(prompt)
+            for read in {tower.clean_text(prompt) for tower in self.towers}:
+                if read != " ".join(prompt.split()).lower():  # "&#98;omb" is a bomb to the towers alone
+                    self.safety.check_prompt(read)
 
     def _segment_product(self, image: Image.Image) -> Alpha:
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])

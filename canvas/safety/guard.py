@@ -89,10 +89,13 @@ class Classifier:
         scores: list[float] = []
         for first in range(0, len(images), AT_ONCE):
             squares = [self._make_square(pixels) for pixels in images[first : first + AT_ONCE]]
-            values = self.processor(images=squares, return_tensors="pt")["pixel_values"].to(self.network.device)
-            is_checker = type(self.network).__name__ == CHECKER
-            logits = self._exceed_concepts(values) if is_checker else self._read_logits(self.network(values).logits)
-            scores += logits.float().tolist()
+            inputs = self.processor(images=squares, return_tensors="pt")["pixel_values"]
+            inputs = inputs.to(self.network.device, self.network.dtype)
+            if type(self.network).__name__ == CHECKER:
+                part = self._exceed_concepts(inputs)
+            else:
+                part = self._read_logits(self.network(inputs).logits)
+            scores += part.tolist()
         return scores
 
     def _get_text_limit(self) -> int:
@@ -117,10 +120,10 @@ class Classifier:
             return logits.float().sigmoid()[:, places].amax(dim=1)
         return logits.float().softmax(dim=1)[:, places].sum(dim=1)
 
-    def _exceed_concepts(self, values: torch.Tensor) -> torch.Tensor:
+    def _exceed_concepts(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return by how much the worst concept's cosine exceeds its limit, (B,)."""
         network: Any = self.network
-        embeddings = network.visual_projection(network.vision_model(values)[1])
+        embeddings = network.visual_projection(network.vision_model(inputs)[1])
 
         def exceed(concepts: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:  # (B, C)
             units = (torch.nn.functional.normalize(part.float()) for part in (embeddings, concepts))
@@ -138,9 +141,9 @@ class SafetyGuard:
     prompt: Classifier | None = None
     image: Classifier | None = None
 
-    def check_prompt(self, prompt: str | None) -> None:
+    def check_prompt(self, prompt: str) -> None:
         """Raise UnsafeContentError for a prompt that is refused."""
-        if self.prompt is not None and prompt is not None:
+        if self.prompt is not None:
             self._check(self.prompt, self.prompt.score_text(prompt), "the prompt", "say it in other words")
 
     def check_images(self, images: Sequence[Pixels], names: Sequence[str]) -> None:

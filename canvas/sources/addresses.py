@@ -116,7 +116,13 @@ class Reader:
         return Path(found)
 
     def _read_object(self, address: str, max_bytes: int) -> bytes:
-        """Read an object of s3 or gs by one range request, so that a long one is not fetched whole."""
+        """Read an object of s3 or gs by one range request, so that a long one is not fetched whole; of buckets that
+        params name alone, as it is done with the credentials of this machine, which are not the row's."""
+        if self.rules.hosts is None:
+            bucket = urlsplit(address).netloc.rpartition("@")[2]
+            raise ValueError(
+                f"bucket {bucket!r} is read with your credentials: name it in ingest.manifest.hosts if rows may do that"
+            )
         import daft
 
         self.rules.check_host(urlsplit(address).netloc.rpartition("@")[2])

@@ -66,7 +66,6 @@ def test_the_prompt_beyond_the_threshold_is_refused(text_model: Path) -> None:
     assert scores[1] - scores[0] > 0.02
     guard = SafetyGuard(prompt=fetch_prompt(text_model, sum(scores) / 2))
     guard.check_prompt(low)
-    guard.check_prompt(None)
     with pytest.raises(UnsafeContentError, match=r"the prompt is refused: the safety model .* sees unsafe") as caught:
         guard.check_prompt(high)
     assert str(caught.value).endswith("is the limit; say it in other words")
@@ -130,6 +129,13 @@ def test_stable_diffusions_checker_decides_as_it_does_itself(checker: Path) -> N
     with pytest.raises(UnsafeContentError, match="sees an unsafe concept"):
         SafetyGuard(image=judge).check_images(images, ["an image"] * 24)
     SafetyGuard(image=fetch_image(checker, 1.0, ())).check_images(images, ["an image"] * 24)
+
+
+def test_images_are_judged_in_the_precision_of_the_pipeline(image_model: Path) -> None:
+    judge, images = fetch_image(image_model), build_images(3)
+    expected = judge.score_images(images)
+    judge.network.to(torch.bfloat16)
+    assert judge.score_images(images) == pytest.approx(expected, abs=0.05)
 
 
 def test_a_score_that_is_no_number_refuses(image_model: Path) -> None:

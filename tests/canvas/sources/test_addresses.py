@@ -147,6 +147,14 @@ def test_a_file_of_another_machine_is_refused(folder: Path) -> None:
         build_reader(folder).read("file://elsewhere/a.png", 10**6)
 
 
+@pytest.mark.parametrize("address", ["s3://private/a.png", "gs://private/a.png", "S3://me@private/a.png"])
+def test_rows_do_not_use_the_credentials_of_this_machine(folder: Path, address: str) -> None:
+    with pytest.raises(ValueError, match=r"^cannot fetch: bucket 'private' is read with your credentials"):
+        build_reader(folder).read(address, 10**6)
+    with pytest.raises(ValueError, match="host 'private' is not among ingest"):
+        build_reader(folder, hosts=["images"]).read(address, 10**6)
+
+
 def test_a_root_of_the_params_opens_its_files(folder: Path) -> None:
     reader = build_reader(folder, roots=["../data-of-others"])
     assert reader.read("../data-of-others/a.png", 10**6) == DATA
