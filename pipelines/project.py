@@ -9,7 +9,7 @@ from typing import Any
 
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import Sections, list_unused_sections, load_sections, read_stage_params
-from lifecycle.declare.profiles import find_profiles
+from lifecycle.declare.profiles import find_profiles, list_profile_files
 from lifecycle.declare.stage import Stage
 from pipelines.cluster import read_cluster
 from pipelines.emit_dvc import format_dvc_yaml
@@ -65,13 +65,15 @@ def load_checked_sections(root: Path, profile: str, stages: Sequence[Stage[Any]]
             the section and the fix. Or the frames and holes that are encoded are none that the denoiser reads.
     """
     sections = load_sections(profile, root)
-    file = find_profiles(root)[profile]
+    file = " + ".join(str(file) for file in list_profile_files(profile, root)[-profile.count("+") - 1 :])
     params: dict[str, Any] = {}
     try:
         for stage in stages:
             params |= read_stage_params(stage, sections)
         if {"denoiser", "encode", "frames", "vae"} <= params.keys():
             params["denoiser"].check_encoding(params["encode"].holes, params["frames"], params["vae"].factor)
+            for stage_name in ("train_base", "train_inpaint"):
+                params[stage_name].check_features(stage_name, params["encode"].features)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if unused := list_unused_sections(stages, sections):

@@ -50,15 +50,16 @@ def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare_project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a few photographs, of which the list says nothing, and none of them held out."""
+    """The same with a diffusion transformer and a few photographs, of which the list says nothing, none of them held
+    out."""
     params = read_page_params()
     params["ingest"]["manifest"] |= {"columns": {"image": "photo"}, "held_out": 0.0}
     params["expectations"] = {"min_pins": 5}
-    return run_graph(tmp_path_factory.mktemp("bare"), models, 2 * PHOTOS, params)
+    return run_graph(tmp_path_factory.mktemp("bare"), models, 2 * PHOTOS, params, "tiny+dit")
 
 
-def run_graph(root: Path, models: Path, photographs: int, params: dict[str, Any]) -> Path:
-    """Run every stage on a catalogue of so many photographs, with `params` over profile tiny; return the project."""
+def run_graph(root: Path, models: Path, photographs: int, params: dict[str, Any], profile: str = "tiny") -> Path:
+    """Run every stage on a catalogue of so many photographs, with `params` over a profile; return the project."""
     write_catalogue(root / "data", photographs)
     for section, model in (("train_segmenter", "segmenter"), ("train_captioner", "captioner")):
         shutil.copytree(models / model, root / params[section]["init_from"])
@@ -66,7 +67,7 @@ def run_graph(root: Path, models: Path, photographs: int, params: dict[str, Any]
         shutil.copy(pin, root)
     stages = load_stages()
     restore_inputs(stages, root)
-    sections = merge_sections(load_sections("tiny", ROOT), params)
+    sections = merge_sections(load_sections(profile, ROOT), params)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("PYTHONPATH", str(ROOT))  # the engine's processes start in the project
@@ -91,6 +92,14 @@ def test_it_ends_registered_and_pending(project: Path) -> None:
     registered = json.loads((project / "artifacts/registered.json").read_text())
     assert registered["canvas-background"]["version"] == "1"
     assert "Pending" in (project / "reports/review/report.html").read_text()
+
+
+def test_both_families_go_through_the_whole_graph(project: Path, bare_project: Path) -> None:
+    for root, component, other in ((project, "unet", "transformer"), (bare_project, "transformer", "unet")):
+        assert (root / "models/canvas" / component / "config.json").is_file()
+        assert not (root / "models/canvas" / other).exists()
+        by_stage = json.loads((root / "reports/evaluate_backdrop/metrics.json").read_text())["by_stage"]
+        assert {"base", "inpaint", "backdrop"} <= by_stage.keys()
 
 
 def test_every_stage_measured_and_said_what_it_missed(project: Path) -> None:

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from typing_extensions import is_typeddict
 
-from lifecycle.declare.profiles import find_profiles, merge_sections
+from lifecycle.declare.profiles import list_profile_files, merge_sections
 from lifecycle.declare.stage import Stage
 
 Sections = dict[str, dict[str, Any]]
@@ -56,12 +56,14 @@ class ReadsOutside(Protocol):
 
 
 def load_sections(profile: str = "demo", root: Path = Path()) -> Sections:
-    """Return the sections of a profile of the project at `root`: its overlay merged onto `params.yaml`."""
-    files = find_profiles(root)
-    if profile not in files:
-        raise ValueError(f"no profile {profile!r}: there are {', '.join(files)}")
-    sections = read_sections(files["demo"])
-    return sections if profile == "demo" else merge_sections(sections, read_sections(files[profile]))
+    """Return the sections of a profile of the project at `root`: its overlay merged onto `params.yaml`.
+
+    Of several, as "tiny+dit", each is merged onto those before it.
+    """
+    sections: Sections = {}
+    for file in list_profile_files(profile, root):
+        sections = merge_sections(sections, read_sections(file))
+    return sections
 
 
 def read_sections(path: Path) -> Sections:

@@ -1,4 +1,4 @@
-"""Profiles: which there are, and how an overlay changes `params.yaml`, which is profile "demo".
+"""Profiles: which there are, and how overlays change `params.yaml`, which is profile "demo".
 
 Of the standard library alone: `make gpu` reads them where no other package is.
 """
@@ -13,6 +13,18 @@ from typing import Any
 def find_profiles(root: Path) -> dict[str, Path]:
     """Return name -> file of every profile; the first, "demo", is `params.yaml` itself."""
     return {"demo": root / "params.yaml"} | {file.stem: file for file in sorted((root / "profiles").glob("*.yaml"))}
+
+
+def list_profile_files(profile: str, root: Path) -> list[Path]:
+    """Return the files of a profile, `params.yaml` first; "tiny+dit" is two overlays, of which the later one wins.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    files, names = find_profiles(root), profile.split("+")
+    if unknown := [name for name in names if name not in files]:
+        raise ValueError(f"no profile {', '.join(map(repr, unknown))}: there are {', '.join(files)}")
+    return [files["demo"], *(files[name] for name in names if name != "demo")]
 
 
 def merge_sections(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
         "data": digest(made / "data"),
         "styles": digest(made / "artifacts" / "styles"),
     }
-    assert pipeline.config["max_aspect"] == pytest.approx(80 / 56)
+    assert pipeline.config["max_aspect"] == pytest.approx(80 / 48)
     trained = load_lora(load_denoiser(made / "models" / "inpaint"), made / "models" / "backdrop_lora")
     trained = load_lora(merge_lora(trained), made / "models" / "engaged_lora").eval()
     given = conditions(batch=1, latent_channels=2 * CHANNELS + 1)

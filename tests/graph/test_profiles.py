@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from canvas.filters.near_duplicates import HASH_BITS
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections, read_sections
 from lifecycle.declare.profiles import find_profiles
+from pipelines.emit_kfp import build_arguments, list_imports
 from pipelines.emit_params import format_params_page
 from pipelines.project import load_checked_sections
 from tests.graph.conftest import ROOT
@@ -32,7 +34,7 @@ def test_profiles_are_read_by_the_stages_and_short(profile: str) -> None:
     ("line", "reason"),
     [
         ("encode: {holes: cells}", "encode.holes is cells, but denoiser.kind dit reads pixels: make them agree"),
-        ("frames: {buckets: [[64, 64], [60, 68]]}", "are no multiples of 8 pixels"),
+        ("frames: {buckets: [[64, 64], [60, 68]]}", "are no multiples of 8: change them, or vae.patch"),
     ],
 )
 def test_what_is_encoded_must_be_what_the_denoiser_reads(tmp_path: Path, line: str, reason: str) -> None:
@@ -43,6 +45,43 @@ def test_what_is_encoded_must_be_what_the_denoiser_reads(tmp_path: Path, line: s
     (tmp_path / "profiles" / "dit.yaml").write_text("\n".join([*lines, line, ""]), encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(reason)):
         load_checked_sections(tmp_path, "dit", load_stages())
+
+
+def test_the_transformer_at_tiny_size_goes_to_both_graphs() -> None:
+    stages = [stage for stage in load_stages() if stage.pipeline == "train"]
+    sections = load_checked_sections(ROOT, "tiny+dit", load_stages())
+    assert sections["denoiser"]["kind"] == "dit"
+    assert sections["train_base"]["train"]["steps"] == load_sections("tiny", ROOT)["train_base"]["train"]["steps"]
+    uris = {name: f"file:///{name}" for name in list_imports(stages)}
+    arguments = build_arguments(stages, sections, uris)
+    assert json.loads(arguments["encode"])["holes"] == "pixels"
+    assert arguments.keys() == build_arguments(stages, load_sections("tiny", ROOT), uris).keys()
+
+
+def test_an_alignment_without_features_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    lines = "train_inpaint: {feature_alignment: {layer: mid_block, weight: 0.5, width: 64, share: 0.5}}\n"
+    (tmp_path / "profiles" / "aligned.yaml").write_text(lines, encoding="utf-8")
+    reason = "train_inpaint.feature_alignment is given, but encode.features is null: name a network"
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        load_checked_sections(tmp_path, "aligned", load_stages())
+    features = "encode: {features: {network: photographs, layer: 3, cells: 2}}\n"
+    (tmp_path / "profiles" / "aligned.yaml").write_text(lines + features, encoding="utf-8")
+    load_checked_sections(tmp_path, "tiny+aligned", load_stages())
+
+
+def test_frames_are_refused_that_the_transformer_cannot_read(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "profiles" / "tall.yaml").write_text("frames: {buckets: [[64, 64], [72, 56]]}\n", encoding="utf-8")
+    load_checked_sections(tmp_path, "tiny+tall", load_stages())
+    reason = (
+        "denoiser.kind dit reads 2 x 2 latent cells of 8 pixels, but frames.buckets [[72, 56]] are no multiples of 16"
+    )
+    with pytest.raises(ValueError, match=re.escape(reason)) as refused:
+        load_checked_sections(tmp_path, "tiny+dit+tall", load_stages())
+    assert "profiles/tiny.yaml + " in str(refused.value)
 
 
 @pytest.mark.parametrize("profile", find_profiles(ROOT))

@@ -205,6 +205,21 @@ def test_a_profile_holds_only_what_differs(tmp_path: Path) -> None:
         load_sections("huge", tmp_path)
 
 
+def test_of_two_profiles_the_later_one_wins(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "small.yaml").write_text("train: {steps: 1, sizes: [8]}\n")
+    (tmp_path / "profiles" / "long.yaml").write_text("train: {steps: 9}\n")
+    demo = sections(tmp_path, GOOD)
+    assert load_sections("small+long", tmp_path)["train"] == demo["train"] | {"steps": 9, "sizes": [8]}
+    assert load_sections("long+small", tmp_path)["train"] == demo["train"] | {"steps": 1, "sizes": [8]}
+    assert load_sections("demo+long", tmp_path) == load_sections("long", tmp_path)
+    for profile in ("small+huge", "huge+small"):
+        with pytest.raises(ValueError, match="no profile 'huge': there are demo, long, small"):
+            load_sections(profile, tmp_path)
+    with pytest.raises(ValueError, match="no profile '': there are"):
+        load_sections("small+", tmp_path)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     size: int
