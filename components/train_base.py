@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec, HeldOutSpec, SheetSpec, WholeTraining
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import estimate_index_memory
 from canvas.train.spec import Training
@@ -13,7 +13,7 @@ from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, She
 
 @stage(machine="gpus", memory=estimate_index_memory, skips=True)
 def train_base(
-    train_base: DenoiserTraining,
+    train_base: WholeTraining,
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
@@ -50,7 +50,15 @@ def train_base(
         reason = "train_base.train is null, denoiser.init_from passes through"
         write_skipped(reason, metrics, losses, sheet, figures=counts)
         return
-    trainer = DenoiserTrainer(train_base, *shared, vae_path=vae.path, rows=rows, masks="none", selects=is_any_row)
+    trainer = DenoiserTrainer(
+        train_base,
+        *shared,
+        vae_path=vae.path,
+        rows=rows,
+        masks="none",
+        selects=is_any_row,
+        alignment=train_base.feature_alignment,
+    )
     torch.manual_seed(trainer.spec.seed)
     network = build_denoiser(
         denoiser,

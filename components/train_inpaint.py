@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, SheetSpec
+from canvas.denoiser.spec import DiffusionSpec, HeldOutSpec, SheetSpec, WholeTraining
 from canvas.train.spec import Training
 from components.artifacts import BaseModel, InpaintModel, Shards, Vae
 from lifecycle.declare.skipping import write_skipped
@@ -11,7 +11,7 @@ from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, She
 
 @stage(machine="gpus", skips=True)
 def train_inpaint(
-    train_inpaint: DenoiserTraining,
+    train_inpaint: WholeTraining,
     training: Training,
     held_out: HeldOutSpec,
     sample_sheet: SheetSpec,
@@ -41,7 +41,15 @@ def train_inpaint(
         write_skipped(f"train_inpaint.train is null, {what}", metrics, losses, sheet, figures=counts)
         return
     rows, shared = ShardRows(shards.path), (training, held_out, sample_sheet, diffusion)
-    trainer = DenoiserTrainer(train_inpaint, *shared, vae_path=vae.path, rows=rows, masks="random", selects=is_any_row)
+    trainer = DenoiserTrainer(
+        train_inpaint,
+        *shared,
+        vae_path=vae.path,
+        rows=rows,
+        masks="random",
+        selects=is_any_row,
+        alignment=train_inpaint.feature_alignment,
+    )
     network = loading.add_inpaint_channels(loading.load_denoiser(base.path), get_scale_factor(trainer.vae))
     run = trainer.train(network, scratch.path, log)
     loading.save_denoiser(network, model.path)

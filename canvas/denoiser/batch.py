@@ -24,13 +24,17 @@ class DenoiserBatch(TypedDict):
     sizes: torch.Tensor  # (B, 6), canvas.pins.frames.build_size_ids
     masked: NotRequired[torch.Tensor]  # (B, M, C, h, w), raw latents (means) of the masked image; inpainting only
     holes: NotRequired[torch.Tensor]  # (B, M, K, h, w), 1 = generate, K numbers a latent cell; inpainting only
+    features: NotRequired[torch.Tensor]  # (B, F, rows, columns), a frozen network's; alignment only
     image: NotRequired[torch.Tensor]  # (B, E), embedding of the image itself; image prompts only
 
 
-def read_batch(shards: ShardRows, rows: Sequence[int], masks: MaskKind) -> DenoiserBatch:
+def read_batch(
+    shards: ShardRows, rows: Sequence[int], masks: MaskKind, *, with_features: bool = False
+) -> DenoiserBatch:
     """Read those rows, which are of one bucket."""
     masked, holes = f"masked_{masks}", f"holes_{masks}"
     names = ["moments", "text_states", "text_pooled", "sizes", *([] if masks == "none" else [masked, holes])]
+    names += ["features"] if with_features else []
     columns = shards.read_columns(rows, names)
     batch = DenoiserBatch(
         pin_id=[shards.index[row].pin_id for row in rows],
@@ -41,16 +45,28 @@ def read_batch(shards: ShardRows, rows: Sequence[int], masks: MaskKind) -> Denoi
     )
     if masks != "none":
         batch["masked"], batch["holes"] = columns[masked], columns[holes]
+    if with_features:
+        batch["features"] = columns["features"]
     if "image" in columns:
         batch["image"] = columns["image"]
     return batch
 
 
 def build_batches(
-    shards: ShardRows, rows: Iterable[ShardRow], masks: MaskKind, batch_size: int, seed: int
+    shards: ShardRows,
+    rows: Iterable[ShardRow],
+    masks: MaskKind,
+    batch_size: int,
+    seed: int,
+    *,
+    with_features: bool = False,
 ) -> BucketBatches[DenoiserBatch]:
     """Build the batches of a training on those rows, whose neighbours in time are neighbours on disk."""
     buckets = group_by_bucket(rows)
     return BucketBatches(
-        lambda chosen: read_batch(shards, chosen, masks), buckets, batch_size, seed, shards=shards.sizes
+        lambda chosen: read_batch(shards, chosen, masks, with_features=with_features),
+        buckets,
+        batch_size,
+        seed,
+        shards=shards.sizes,
     )

@@ -10,7 +10,7 @@ of the pooled text, E: of an image embedding. K: numbers that a hole has for eac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -54,6 +54,12 @@ class InputSizes:
     pooled: int  # P
 
 
+def check_layer(layer: str, known: Sequence[str]) -> None:
+    """Raise ValueError if the block `layer` is none of the `known` ones."""
+    if layer not in known:
+        raise ValueError(f"feature_alignment.layer is {layer!r}: the denoiser has {', '.join(known)}")
+
+
 class DenoiserFamily(Protocol):
     """One kind of network: how it is built, what it reads, and where its adapters go."""
 
@@ -79,6 +85,9 @@ class DenoiserFamily(Protocol):
             text_width: D.
             pooled_width: P.
         """
+
+    def initialize_weights(self, model: Denoiser, spec: Any, /) -> None:
+        """Bring the random weights of a new network, in place, to where its spec lets them start."""
 
     def check_architecture(self, actual: Mapping[str, Any], config: Mapping[str, Any], source: str, /) -> None:
         """Raise ValueError if the config of the network at `source` is another than the params say; it may have the
@@ -112,6 +121,15 @@ class DenoiserFamily(Protocol):
         self, model: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: DenoiserCondition, /
     ) -> torch.Tensor:
         """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels."""
+
+    # alignment
+
+    def get_hidden_width(self, model: Denoiser, layer: str) -> int:
+        """Return how many numbers a hidden state of an image has in the output of the block `layer`; ValueError if the
+        network has no such block."""
+
+    def get_hidden_states(self, output: Any) -> torch.Tensor:
+        """Return the image's hidden states in a block's output, a map (N, W, rows, columns) or tokens (N, W, T)."""
 
     # adapters
 

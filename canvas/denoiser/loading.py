@@ -50,7 +50,9 @@ def build_denoiser(spec: DenoiserSpec, **sizes: int) -> Denoiser:
     family = get_spec_family(spec)
     config = family.build_config(spec.sizes, **sizes)
     if spec.init_from is None:
-        return family.model_class(**config)
+        new: Denoiser = family.model_class(**config)
+        family.initialize_weights(new, spec.sizes)
+        return new
     model = load_safetensors(family.model_class, fetch_denoiser(spec.init_from, family))
     family.check_architecture(model.config, config, spec.init_from)
     if family.has_inpaint_channels(model.config):
@@ -143,10 +145,11 @@ def link_initial_denoiser(
     family = get_spec_family(spec)
     folder = fetch_denoiser(spec.init_from, family)
     config, autoencoder = family.model_class.load_config(folder), AutoencoderKL.load_config(vae)
+    cells = side // compute_scale_factor(autoencoder)
     expected = family.build_config(
         spec.sizes,
         latent_channels=autoencoder["latent_channels"],
-        sample_size=side // compute_scale_factor(autoencoder),
+        sample_size=cells,
         text_width=text_width,
         pooled_width=pooled_width,
     )
@@ -154,7 +157,7 @@ def link_initial_denoiser(
     scheduler = _find_scheduler(spec.init_from, diffusion)
     counts = link_model(folder, target / family.component)
     if scheduler is None:
-        build_training_scheduler(diffusion).save_pretrained(target / "scheduler")
+        build_training_scheduler(diffusion.resolve_shift(cells**2)).save_pretrained(target / "scheduler")
     else:
         counts.update(link_files([scheduler], target / "scheduler"))
     record_source(spec.init_from, target, subfolder=family.component)

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
 from canvas.denoiser.family import DenoiserCondition
+from canvas.denoiser.feature_alignment.head import compute_gap, set_active
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.process import build_process
 from canvas.denoiser.spec import DiffusionSpec, ImageDropout
@@ -32,6 +33,8 @@ class DenoisingObjective:
     caption_dropout: float  # share of samples without a caption: guidance's unconditional side
     inpaint: bool  # conditioned on a hole and masked latents, of whose M pairs one is drawn a step
     image_dropout: ImageDropout | None = None  # of a denoiser with image prompts, which sees the target image
+    alignment_weight: float = 0.0  # of the gap to the batch's features, of a denoiser in `align_denoiser`
+    aligned_steps: int = 0  # the first ones; later steps do not see the features
 
     def __post_init__(self) -> None:
         drops = self.image_dropout
@@ -65,10 +68,18 @@ class DenoisingObjective:
             if self.image_dropout is None
             else [drop_embeddings(batch["image"].float(), keep_image)[:, None]],
         )
+        is_aligned = self.alignment_weight > 0 and denoiser.training
+        align = is_aligned and draws.step < self.aligned_steps
+        if is_aligned:
+            set_active(denoiser, align)
         prediction = family.predict(denoiser, sample, timesteps, condition)
         target = self.process.compute_target(clean, noise, timesteps)
         error = (prediction.float() - target).square().flatten(1).mean(dim=1)
-        return (self.process.compute_weights(timesteps) * error).mean(), {"mse": error.mean()}
+        loss = (self.process.compute_weights(timesteps) * error).mean()
+        if not align:
+            return loss, {"mse": error.mean()}
+        gap = compute_gap(denoiser, batch["features"]).mean()
+        return loss + self.alignment_weight * gap, {"mse": error.mean(), "alignment": gap}
 
 
 def select_choice(column: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
 from canvas.denoiser.dit.spec import PATCH, DitSpec
+from canvas.denoiser.feature_alignment.spec import FeatureAlignment
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Positive, Share
 from canvas.train.spec import MAX_RELATIVE_LENGTH, Precision, Train, TrainableParams, Training, TrainSpec
@@ -37,6 +38,11 @@ class DenoiserSpec:
             if (getattr(self, name) is None) == (name == self.kind):
                 state, fix = ("null", "give its sizes") if name == self.kind else ("given", "use null")
                 raise ValueError(f"denoiser.{name} is {state}, but denoiser.kind is {self.kind}: {fix}")
+        if self.dit is not None and self.dit.zero_modulation and self.init_from is not None:
+            raise ValueError(
+                f"denoiser.dit.zero_modulation is true, but denoiser.init_from {self.init_from!r} brings weights: "
+                "use false"
+            )
 
     def check_with(self, params: Mapping[str, Any]) -> None:
         """Raise ValueError unless the noising process is one that the family can learn."""
@@ -49,8 +55,13 @@ class DenoiserSpec:
         needed = "pixels" if self.kind == "dit" else "cells"
         if holes != needed:
             raise ValueError(f"encode.holes is {holes}, but denoiser.kind {self.kind} reads {needed}: make them agree")
-        if self.kind == "dit":
-            frames.check_cells(cell * PATCH)
+        side = cell * PATCH
+        uneven = [list(size) for size in frames.buckets if size[0] % side or size[1] % side]
+        if self.kind == "dit" and uneven:
+            raise ValueError(
+                f"denoiser.kind dit reads {PATCH} x {PATCH} latent cells of {cell} pixels, but frames.buckets {uneven} "
+                f"are no multiples of {side}: change them, or vae.patch"
+            )
 
     @property
     def sizes(self) -> UNetSpec | DitSpec:
@@ -70,6 +81,7 @@ class DiffusionSpec:
     time_mean: float | None  # of the normal distribution that training's timesteps come from, before the shift
     time_std: Positive | None  # its standard deviation
     shift: Positive | None  # > 1: more noise; for bigger latents (Esser et al. 2024, eq. 23)
+    shift_side: Count | None  # latent cells of a side that shift is for, larger frames get more; null: for any
     # eps, v
     beta_start: Beta | None  # of the noise schedule, at the first timestep
     beta_end: Beta | None  # at the last timestep
@@ -83,7 +95,7 @@ class DiffusionSpec:
         for name in of_flow if is_flow else of_betas:
             if getattr(self, name) is None:
                 raise ValueError(f"diffusion.{name} is null: prediction {self.prediction!r} needs it")
-        for name in (*of_betas, "min_snr_gamma") if is_flow else of_flow:
+        for name in (*of_betas, "min_snr_gamma") if is_flow else (*of_flow, "shift_side"):
             if (value := getattr(self, name)) is not None:
                 raise ValueError(
                     f"diffusion.{name} is {value}, but prediction {self.prediction!r} ignores it: use null"
@@ -92,6 +104,13 @@ class DiffusionSpec:
             raise ValueError(
                 "diffusion.prediction eps cannot learn from pure noise: use v or flow, or zero_terminal_snr: false"
             )
+
+    def resolve_shift(self, cells: int) -> DiffusionSpec:
+        """Return the process for latents of so many cells. The shift grows with the root of their number, so that as
+        much noise hides as much of an image (Esser et al. 2024, eq. 23)."""
+        if self.shift is None or self.shift_side is None:
+            return self
+        return replace(self, shift=self.shift * cells**0.5 / self.shift_side, shift_side=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,3 +227,27 @@ class DenoiserTraining(TrainableParams):
         """Return the spec of the training, with the averages that it tracks."""
         assert self.train is not None, "a stage without training has no spec of one"
         return training.resolve(self.train, held_out.ema if self.choose_average else ())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeTraining(DenoiserTraining):
+    """Training of all weights."""
+
+    feature_alignment: FeatureAlignment | None  # with encode.features; null: none
+
+    def check_with(self, params: Mapping[str, Any]) -> None:
+        """Raise ValueError if the training cannot run as the section `training` says."""
+        super(WholeTraining, self).check_with(params)
+        if self.train is None or self.feature_alignment is None:
+            return
+        if params["training"].resolve(self.train).compile:
+            raise ValueError(
+                "feature_alignment reads a block's output, which compile hides: set compile to false in train.override"
+            )
+
+    def check_features(self, stage: str, features: object | None) -> None:
+        """Raise ValueError unless shards with `features` hold what the training of `stage` reads."""
+        if self.train is not None and self.feature_alignment is not None and features is None:
+            raise ValueError(
+                f"{stage}.feature_alignment is given, but encode.features is null: name a network, or use null for both"
+            )

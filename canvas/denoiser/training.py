@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from torch import nn
 
 from canvas.denoiser.batch import DenoiserBatch, MaskKind, build_batches, read_batch
 from canvas.denoiser.family import Denoiser, DenoiserFamily
+from canvas.denoiser.feature_alignment.head import align_denoiser
+from canvas.denoiser.feature_alignment.spec import FeatureAlignment
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import fold_lora_weights
 from canvas.denoiser.objective import DenoisingObjective
@@ -69,12 +71,14 @@ class DenoiserTrainer:
     masks: MaskKind  # which of the rows' masks hide the image; none: text-to-image
     selects: Callable[[ShardRow], bool]  # which rows count, in training and held out
     image_dropout: ImageDropout | None = None  # of a denoiser with image prompts
+    alignment: FeatureAlignment | None = None  # of hidden states with the shards' features
 
     def __post_init__(self) -> None:
         self._clock = time.perf_counter()
         self.spec = self.params.resolve(self.training, self.held_out)
         self.vae = load_vae(self.vae_path).eval()
-        self.scheduler = build_training_scheduler(self.diffusion)
+        diffusion = self.diffusion.resolve_shift(count_square_cells(self.rows, get_scale_factor(self.vae)))
+        self.scheduler = build_training_scheduler(diffusion)
         selected = [row for row in self.rows.index if self.selects(row)]
         self.train_rows = [row for row in selected if row.split == "train"]
         self.notes = Notes()
@@ -87,12 +91,14 @@ class DenoiserTrainer:
         )
         self.held_out_batches = read_held_out(self.rows, held_out_rows, self.held_out, self.masks)
         self.objective = DenoisingObjective(
-            self.diffusion,
+            diffusion,
             get_latent_scale(self.vae),
             captions=self.params.captions,
             caption_dropout=self.params.caption_dropout,
             inpaint=self.masks != "none",
             image_dropout=self.image_dropout,
+            alignment_weight=0.0 if self.alignment is None else self.alignment.weight,
+            aligned_steps=0 if self.alignment is None else self.alignment.count_steps(self.spec.steps),
         )
 
     def train(
@@ -106,7 +112,8 @@ class DenoiserTrainer:
         """Train the weights of `denoiser` that require gradients, and leave in it the average of the lowest held-out
         loss. A killed run goes on from `work`. `fold_loras`: as `canvas.denoiser.lora.fold_lora_weights` says."""
         self.check_inputs(get_family(denoiser))
-        batches = build_batches(self.rows, self.train_rows, self.masks, self.spec.batch_size, self.spec.seed)
+        size, seed, with_features = self.spec.batch_size, self.spec.seed, self.alignment is not None
+        batches = build_batches(self.rows, self.train_rows, self.masks, size, seed, with_features=with_features)
 
         def log_sheet(model: Denoiser, step: int) -> None:
             log.image(f"samples-{step:06d}", self.sheet.draw_png(model))
@@ -118,22 +125,33 @@ class DenoiserTrainer:
                 return compute_held_out_loss(model, self.objective, batches, self.held_out.repeats, world)
 
             losses = {"before": score(denoiser.to(world.device))}
-            with fold_lora_weights(denoiser) if fold_loras else nullcontext():
-                result = fit(
-                    denoiser,
-                    self.objective,
-                    PrefetchedBatches(batches),
-                    self.spec,
-                    checkpoints=work / "checkpoints",
-                    log=log.metrics,
-                    sample=log_sheet,
-                )
-            losses["last"], average = score(denoiser), "last"
-            if result.snapshots is not None:
-                by_length = load_best(denoiser, result.snapshots, self.held_out.averages, score)
-                losses |= {f"{length:g}": loss for length, loss in by_length.items()}
-                average = f"{min(by_length, key=by_length.__getitem__):g}"
+            with self._align(denoiser):
+                with fold_lora_weights(denoiser) if fold_loras else nullcontext():
+                    result = fit(
+                        denoiser,
+                        self.objective,
+                        PrefetchedBatches(batches),
+                        self.spec,
+                        checkpoints=work / "checkpoints",
+                        log=log.metrics,
+                        sample=log_sheet,
+                    )
+                losses["last"], average = score(denoiser), "last"
+                if result.snapshots is not None:
+                    by_length = load_best(denoiser, result.snapshots, self.held_out.averages, score)
+                    losses |= {f"{length:g}": loss for length, loss in by_length.items()}
+                    average = f"{min(by_length, key=by_length.__getitem__):g}"
         return DenoiserRun(result=result, held_out_losses=losses, average=average)
+
+    def _align(self, denoiser: Denoiser) -> AbstractContextManager[None]:
+        """Give the denoiser the head of `alignment`, if any, for as long as the context lasts."""
+        if self.alignment is None:
+            return nullcontext()
+        if not self.rows.has_column("features"):
+            raise ValueError(
+                "feature_alignment is given, but the shards hold no features: set encode.features, or use null"
+            )
+        return align_denoiser(denoiser, self.alignment, self.rows.get_shape("features")[0], self.spec.seed)
 
     def check_inputs(self, family: DenoiserFamily) -> None:
         """Raise ValueError if the shards are not what a denoiser of that family reads."""
@@ -178,6 +196,14 @@ class DenoiserTrainer:
             **self.notes.to_metrics(),
             "seconds": time.perf_counter() - self._clock,
         }
+
+
+def count_square_cells(rows: ShardRows, cell: int) -> int:
+    """Return the latent cells of the shards' squarest frame; all frames have about as many."""
+    buckets = sorted({row.bucket for row in rows.index})
+    frames = [tuple(int(side) for side in bucket.split("x")) for bucket in buckets]
+    height, width = min(frames, key=lambda frame: max(frame) / min(frame))
+    return (height // cell) * (width // cell)
 
 
 def read_held_out(

@@ -81,14 +81,28 @@ def read_backgrounds(captions: Path, pin_ids: Collection[str], *, of_products: b
 
 
 def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[str]) -> dict[str, list[str]]:
-    """Read pin_id -> its captions from `sources`, in their order; ValueError if no pin of `pin_ids` has one."""
-    captions_of: dict[str, list[tuple[int, str]]] = {}
+    """Read pin_id -> its captions from `sources`, in their order; ValueError if no pin of `pin_ids` has one.
+
+    A source of several, as "generated+alt", is one longer caption: the first of each that the pin has, after commas.
+    """
+    names = list(dict.fromkeys(part for source in sources for part in source.split("+")))
+    texts_of: dict[str, list[tuple[int, str]]] = {}  # number of the source, caption
     for row in tables.read(captions, ["pin_id", "source", "caption"]).to_pylist():
-        if row["pin_id"] in pin_ids and row["source"] in sources:
-            captions_of.setdefault(row["pin_id"], []).append((sources.index(row["source"]), row["caption"]))
-    if not captions_of:
+        if row["pin_id"] in pin_ids and row["source"] in names:
+            texts_of.setdefault(row["pin_id"], []).append((names.index(row["source"]), row["caption"]))
+    if not texts_of:
         raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
-    return {pin: [caption for _, caption in sorted(ranked)] for pin, ranked in captions_of.items()}
+    parts = [[names.index(part) for part in source.split("+")] for source in sources]
+    return {pin: [text for own in parts for text in _list_captions(texts, own)] for pin, texts in texts_of.items()}
+
+
+def _list_captions(texts: Sequence[tuple[int, str]], numbers: Sequence[int]) -> list[str]:
+    """Return the captions of the source of that number, or the first ones of several sources as one."""
+    by_source = [sorted(text for own, text in texts if own == number) for number in numbers]
+    if len(numbers) == 1:
+        return by_source[0]
+    joined = ", ".join(of_source[0] for of_source in by_source if of_source)
+    return [joined] if joined else []
 
 
 def _cut_text(text: str, fits: Callable[[str], bool]) -> str:

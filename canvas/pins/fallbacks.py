@@ -65,14 +65,16 @@ def choose_held_out(split_of: dict[str, str], notes: Notes) -> dict[str, str]:
 
 def choose_sources(captions: Path, pin_ids: Collection[str], wanted: Sequence[str], notes: Notes) -> tuple[str, ...]:
     """Return `wanted` where a pin of `pin_ids` has a caption from one of them; else the first source that has one.
+    "alt+title" is one source of two (`canvas.pins.captions.read_captions`).
 
     Raises `ValueError` for a source that there is not.
     """
-    if unknown := [source for source in wanted if source not in CAPTION_PREFERENCE]:
+    parts = {part for source in wanted for part in source.split("+")}
+    if unknown := sorted(parts - {*CAPTION_PREFERENCE}):
         raise ValueError(f"captions have no source {', '.join(unknown)}: name some of {', '.join(CAPTION_PREFERENCE)}")
     rows = tables.read(captions, ["pin_id", "source"]).to_pylist()
     present = {row["source"] for row in rows if row["pin_id"] in pin_ids}
-    if present & set(wanted) or not present:
+    if present & parts or not present:
         return tuple(wanted)
     chosen = min(present, key=CAPTION_PREFERENCE.index)
     notes.add(f"no pin has a caption from {' or '.join(wanted)}, so {chosen} stood for it")

@@ -15,6 +15,7 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     holes_random      (M, 1, h, w)  1 = generate
     masked_product    (N, C, h, w)  likewise of product masks, drawn as a fallible segmenter would
     holes_product     (N, 1, h, w)  of a scene: all is hole, its masked latents are those of an empty image
+    features          (F, h/n, w/n)  a frozen network's, one for n x n latent cells; only where encode.features is given
     clip_image        (E,)        image embeddings of both encoders, each normalised, side by side
 
 Floats are float16. What is random is a function of the seed, the pin and the view.
@@ -39,6 +40,7 @@ from tqdm import tqdm
 from canvas.clip.model import TextTower, encode_prompts, load_clip
 from canvas.clip.spec import TextSpec
 from canvas.device import default_device
+from canvas.features.maps import load_feature_maps
 from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import compute_hole, compute_pixel_hole, mask_images
 from canvas.masks.simulation import sample_mask, simulate_errors
@@ -105,6 +107,10 @@ class PinSamples:
     def __post_init__(self) -> None:
         self.pin_rows, self.mask_rows = tables.RowsById(self.pins), tables.RowsById(self.masks)
         self.device = self.encoders.vae.device
+        features = self.spec.features
+        self.feature_maps = None
+        if features is not None:
+            self.feature_maps = load_feature_maps(features.network, features.layer, self.encoders.clips, self.device)
         self.dtype = choose_autocast_dtype(self.device, self.spec.precision)
         self.bar = tqdm(total=len(self.views), desc="encode", unit="view", disable=self.silent)
 
@@ -171,7 +177,7 @@ class PinSamples:
         images = bytes_to_tensor(pixels.to(self.device))
         moments = compute_posterior(self.encoders.vae, images).parameters
         embeddings = torch.cat([compute_image_embeddings(clip, images) for clip in self.encoders.clips], dim=-1)
-        masked: dict[str, torch.Tensor] = {}
+        masked = self._compute_features(images)
         masked["masked_random"], masked["holes_random"] = self._mask(images, [framed.random_masks for framed in views])
         masked["masked_product"], masked["holes_product"] = self._mask(
             images, [framed.product_masks for framed in views]
@@ -193,6 +199,19 @@ class PinSamples:
                 **{name: _to_float16(column[at]) for name, column in masked.items()},
                 "clip_image": _to_float16(embeddings[at]),
             }
+
+    def _compute_features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the column of the frozen network's maps; {} where none are kept."""
+        if self.spec.features is None or self.feature_maps is None:
+            return {}
+        side = get_scale_factor(self.encoders.vae) * self.spec.features.cells
+        height, width = images.shape[2:]
+        if height % side or width % side:
+            raise ValueError(
+                f"encode.features.cells is {self.spec.features.cells}, {side} pixels, which do not divide frames of "
+                f"{height} x {width}: change it, or frames.buckets"
+            )
+        return {"features": self.feature_maps(images, (height // side, width // side))}
 
     def _mask(self, images: torch.Tensor, masks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return raw latents (B, M, C, h, w) of images under masks, B of (M, H, W), and the holes (B, M, K, h, w), K

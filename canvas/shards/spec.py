@@ -22,10 +22,23 @@ INDEX_ROW_BYTES = 630
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSpec:
+    """Feature maps of a frozen network beside each view: what a denoiser's hidden states may be aligned with."""
+
+    network: Literal["photographs", "first", "second"]  # open_nsfw's, or the image tower of a text-image encoder
+    layer: Natural  # whose output is kept: 0 to 4 of photographs, of a tower a block from 0
+    cells: Count  # latent cells of a side that one feature stands for; 2 is a token of denoiser.kind dit
+
+    def __post_init__(self) -> None:
+        if self.network == "photographs" and self.layer > 4:
+            raise ValueError(f"encode.features.layer is {self.layer}: photographs has layers 0 to 4")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingSpec:
     """How many views, captions and masks of each pin are encoded, and which."""
 
-    sources: Annotated[tuple[str, ...], MinLen(1)]  # of captions, in order of preference
+    sources: Annotated[tuple[str, ...], MinLen(1)]  # of captions, by preference; a+b: both as one longer caption
     views: Count  # of each pin of the train split: the first as it is, the others cropped at random
     crops: CropSpec  # of those others; the frame keeps its size
     captions: Count  # of each pin, its first ones; fewer are repeated
@@ -34,6 +47,7 @@ class EncodingSpec:
     masks: HoleSpec  # what the random ones are
     product_masks: Count  # of each pin; of a scene they are empty
     mask_errors: MaskErrors  # of the product masks
+    features: FeatureSpec | None  # null: none are kept
     batch_size: Count  # images at once
     precision: Precision  # of the encoders; the shards are float16
     rows_per_shard: Count  # views in a file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -10,29 +10,75 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from canvas.train.distributed import match_layout
+from canvas.train.distributed import list_shard_units, match_layout
 from canvas.train.spec import Optimizer
 
 LIBRARIES = {"bitsandbytes": "bitsandbytes.optim", "torchao": "torchao.optim"}
 """Where an AdamW with moments in 8 bits may come from (Dettmers et al. 2022): library -> its module, best first."""
 
 
+class BlockMuon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for matrices of blocks, AdamW for all else, as one optimizer.
+
+    Muon's updates are scaled to the root mean square of AdamW's (Liu et al. 2025, eq. 4), so both take the same
+    learning rate and weight decay.
+    """
+
+    def __init__(self, blocks: list[nn.Parameter], others: list[dict[str, Any]], rate: float, decay: float) -> None:
+        muon = torch.optim.Muon(blocks, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        self._parts = [muon, *([torch.optim.AdamW(others, lr=rate, fused=True)] if others else [])]
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        for part in self._parts:  # the groups are shared already
+            part.state = self.state
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step with each."""
+        for part in self._parts:
+            part.step()
+
+
 def build_optimizer(
-    kind: Optimizer, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float
+    kind: Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    learning_rate: float,
+    weight_decay: float,
+    blocks: Collection[str] = (),
 ) -> torch.optim.Optimizer:
-    """Build AdamW (Loshchilov & Hutter 2019); vectors (biases, norms, scales) do not decay.
+    """Build AdamW (Loshchilov & Hutter 2019), or Muon beside it; vectors (biases, norms, scales) do not decay.
+
+    Args:
+        kind: Its name in params.
+        parameters: Name -> what is trained.
+        learning_rate: Of the first step.
+        weight_decay: Of matrices and kernels.
+        blocks: Names of the parameters of blocks, whose matrices are Muon's.
 
     Raises:
-        ValueError: No installed library has the one of `kind`.
+        ValueError: No installed library has the one of `kind`, or it has nothing to do.
     """
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+    of_muon = [name for name in blocks if parameters[name].ndim == 2] if kind == "muon" else []
+    rest = [parameter for name, parameter in parameters.items() if name not in set(of_muon)]
+    matrices = [parameter for parameter in rest if parameter.ndim > 1]
+    vectors = [parameter for parameter in rest if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    if kind == "muon":
+        if not of_muon:
+            raise ValueError(
+                'optimizer is "muon", but the model has no blocks with matrices to train: set it to adamw in '
+                "train.override"
+            )
+        return BlockMuon([parameters[name] for name in of_muon], groups, learning_rate, weight_decay)
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
     optimizer: torch.optim.Optimizer = _find_adamw8bit(next(iter(parameters.values())).device)(groups, lr=learning_rate)
     return optimizer
+
+
+def list_block_parameters(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[str]:
+    """Return the names of those parameters that lie in the blocks which `model` repeats, the units of FSDP."""
+    inside = {id(parameter) for unit in list_shard_units(model) for parameter in unit.parameters()}
+    return [name for name, parameter in parameters.items() if id(parameter) in inside]
 
 
 def _find_adamw8bit(device: torch.device) -> Any:

@@ -14,7 +14,7 @@ from canvas.train.compiling import compile_blocks
 from canvas.train.data import B
 from canvas.train.distributed import World, replicate_model, shard_model
 from canvas.train.draws import Draws
-from canvas.train.optimizers import build_optimizer
+from canvas.train.optimizers import build_optimizer, list_block_parameters
 from canvas.train.precision import get_autocast_dtype
 from canvas.train.spec import TrainSpec
 
@@ -117,7 +117,13 @@ def _build_player(
         objective_module=module if sharded else replicate_model(module, world),
         parameters=parameters,
         tensors={**parameters, **buffers},
-        optimizer=build_optimizer(spec.optimizer, parameters, learning_rate, spec.weight_decay),
+        optimizer=build_optimizer(
+            "adamw" if name and spec.optimizer == "muon" else spec.optimizer,  # a discriminator has no matrices
+            parameters,
+            learning_rate,
+            spec.weight_decay,
+            list_block_parameters(model, parameters),
+        ),
         learning_rate=learning_rate,
         start_step=start_step,
     )

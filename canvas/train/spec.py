@@ -19,7 +19,7 @@ from canvas.ranges import Count, Natural, NonNegative, Positive
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
 Parallel = Literal["none", "ddp", "fsdp"]
-Optimizer = Literal["adamw", "adamw8bit"]
+Optimizer = Literal["adamw", "adamw8bit", "muon"]
 
 LogEvery = Annotated[int, Ge(1), Le(100_000)]
 
@@ -71,7 +71,9 @@ class LoopSettings:
     """Settings of the loop that trainings share."""
 
     accumulate: Count  # forward-backward passes an optimizer step is cut into
-    optimizer: Optimizer  # adamw8bit: moments in 8 bits, by bitsandbytes or torchao, a quarter of their memory
+    optimizer: (
+        Optimizer  # adamw8bit: moments in 8 bits, a quarter of their memory; muon: of matrices of blocks, adamw beside
+    )
     schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: NonNegative  # on matrices and kernels; none on biases, norms and other vectors
     clip_norm: Positive | None  # global gradient norm; null: no clipping
@@ -153,8 +155,10 @@ class TrainSpec(LoopSettings):
             raise ValueError(
                 f"batch_size is {self.batch_size}: it must be a multiple of accumulate, which is {self.accumulate}"
             )
-        if self.optimizer == "adamw8bit" and self.parallel == "fsdp":
-            raise ValueError('optimizer is "adamw8bit", whose state cannot be sharded: set parallel to ddp or none')
+        if self.optimizer != "adamw" and self.parallel == "fsdp":
+            raise ValueError(
+                f'optimizer is "{self.optimizer}", whose state cannot be sharded: set parallel to ddp or none'
+            )
         if len(set(self.ema)) != len(self.ema):
             raise ValueError(f"ema is {list(self.ema)}: give different lengths between 0 and 0.288, as 0.05, 0.1")
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from canvas.train.distributed import list_shard_units
+from canvas.train.optimizers import list_block_parameters
 from canvas.train.spec import TrainSpec
 from pipelines.plan.activations import Activations
 
@@ -17,8 +18,8 @@ GIB = 2**30
 RESERVED = 1.5 * GIB
 """Bytes of a GPU's memory for CUDA's context, libraries' workspaces and gaps between blocks: assumed."""
 
-MOMENT_BYTES = {"adamw": 4.0, "adamw8bit": 1 + 4 / 256}
-"""Bytes a number of a moment of AdamW; those of 8 bits share a float32 scale among 256."""
+MOMENT_BYTES = {"adamw": 4.0, "adamw8bit": 1 + 4 / 256, "muon": 4.0}
+"""Bytes a number of a moment; those of 8 bits share a float32 scale among 256."""
 
 SizeRow = tuple[str, str, float]  # part, arithmetic and bytes
 
@@ -46,9 +47,10 @@ def build_denoiser_rows(
         rows.append(("gradients", f"{trained:,} x 4 bytes x 2 (DDP's buckets)", trained * 8.0))
     else:
         rows.append(("gradients", f"{trained:,} x 4 bytes{among}", trained * 4 / parts))
+    moments = 2 * trained - (count_block_matrices(model) if train.optimizer == "muon" else 0)
     averages, kept = len(train.ema), activations.bytes
     rows += [
-        ("optimizer", f"{trained:,} x 2 moments x {moment:g} bytes{among}", trained * 2 * moment / parts),
+        ("optimizer", f"{moments:,} moments x {moment:g} bytes{among}", moments * moment / parts),
         ("averages", f"{trained:,} x {averages} x 4 bytes{among}", trained * 4 * averages / parts),
     ]
     unit = count_largest_unit(model)
@@ -62,6 +64,12 @@ def build_denoiser_rows(
     if train.precision == "fp32":
         kept *= 2
     return append_total([*rows, ("activations", f"{images} x {kept:,} bytes", float(images * kept))])
+
+
+def count_block_matrices(model: nn.Module) -> int:
+    """Return the trained parameters of which Muon keeps one moment: matrices of blocks."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    return sum(trained[name].numel() for name in list_block_parameters(model, trained) if trained[name].ndim == 2)
 
 
 def count_largest_unit(model: nn.Module) -> int:

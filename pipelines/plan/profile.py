@@ -20,7 +20,7 @@ from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import add_image_prompt, get_image_prompt_state
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.lora import add_lora
-from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec, RecommendedSampling
+from canvas.denoiser.spec import DenoiserSpec, DenoiserTraining, HeldOutSpec, RecommendedSampling, WholeTraining
 from canvas.pins.frames import FrameSpec
 from canvas.reward.model import RewardModel, build_reward_config, get_tower_config
 from canvas.reward.spec import RewardSpec
@@ -58,8 +58,8 @@ class Profile:
     train_segmenter: SegmenterTrainingSpec
     train_captioner: CaptionerTrainingSpec
     train_decoder: TrainDecoderParams
-    train_base: DenoiserTraining
-    train_inpaint: DenoiserTraining
+    train_base: WholeTraining
+    train_inpaint: WholeTraining
     train_backdrop: TrainBackdropParams
     tune_engaged: TuneEngagedParams
     align: AlignParams

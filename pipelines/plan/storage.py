@@ -8,6 +8,7 @@ from typing import Any
 
 from canvas.clip.model import compute_text_widths
 from canvas.denoiser.family import SIZE_IDS
+from canvas.features.photographs import WIDTHS
 from canvas.train.checkpoint import MAX_CHECKPOINTS
 from canvas.train.spec import TrainSpec
 from lifecycle.declare.stage import Machine, Stage
@@ -85,6 +86,11 @@ def build_pin_rows(profile: Profile) -> list[SizeRow]:
         ("image", f"({first.embed_dim} + {second.embed_dim}) x 2 bytes", (first.embed_dim + second.embed_dim) * 2),
         ("sizes", f"{SIZE_IDS} x 4 bytes", SIZE_IDS * 4),
     ]
+    if (features := encode.features) is not None:
+        towers = {"first": first.vision_width, "second": second.vision_width}
+        wide = towers.get(features.network) or WIDTHS[features.layer]
+        places = cells // features.cells**2
+        rows.append(("features", f"{wide} x {places} x 2 bytes", wide * places * 2))
     view = sum(size for _, _, size in rows)
     why = f"{view:,} bytes x {encode.views}, its views if it is of the train split"
     return [*rows, ("total", why, encode.views * view)]

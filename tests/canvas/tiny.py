@@ -38,7 +38,7 @@ UNET = UNetSpec(
     norm_groups=32,
 )
 DENOISER = DenoiserSpec(kind="unet", init_from=None, unet=UNET, dit=None)
-DIT = DitSpec(heads=2, head_width=16, double_blocks=2, single_blocks=1, rope_widths=(4, 6, 6))
+DIT = DitSpec(heads=2, head_width=16, double_blocks=2, single_blocks=1, zero_modulation=False, rope_widths=(4, 6, 6))
 TRANSFORMER = DenoiserSpec(kind="dit", init_from=None, unet=None, dit=DIT)
 
 

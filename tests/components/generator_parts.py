@@ -24,6 +24,7 @@ from canvas.vae.model import PixelAutoencoder, load_vae
 
 CHANNELS = 4
 TEXT_WIDTH, POOLED_WIDTH, TOKENS = 32, 16, 16  # of profile tiny
+FEATURE_WIDTH = 6
 BUCKETS = {"64x64": (8, 8), "48x80": (6, 10)}
 
 
@@ -122,4 +123,5 @@ def _samples(wanted: range, rows: int, has_engagement: bool, hole_channels: int)
             "masked_product": normal(2, CHANNELS, height, width) * (not scene),
             "holes_product": masks(scene),
             "clip_image": normal(16),
+            "features": normal(FEATURE_WIDTH, height // 2, width // 2),
         }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from safetensors.torch import load_file
 
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.image_prompt import get_image_processors, set_scale
@@ -39,6 +40,10 @@ from tests.components.sidecars import write_sidecars
 CELL = 8
 OVERLAY: dict[str, Any] = {
     "encode": {"holes": "pixels"},
+    "train_base": {
+        "feature_alignment": {"layer": "transformer_blocks.0", "weight": 0.5, "width": 8, "share": 0.5},
+        "train": {"override": {"optimizer": "muon", "log_every": 1}},
+    },
     "denoiser": {
         "kind": "dit",
         "unet": None,
@@ -47,6 +52,7 @@ OVERLAY: dict[str, Any] = {
             "head_width": 16,
             "double_blocks": 2,
             "single_blocks": 1,
+            "zero_modulation": False,
             "rope_widths": [4, 6, 6],
         },
     },
@@ -92,6 +98,14 @@ def test_stage_trains(made: Path, name: str) -> None:
     figures = read_figures(made, name)
     assert figures["held_out_losses"]["last"] != figures["held_out_losses"]["before"]
     assert (made / "reports" / name / "sheet.png").stat().st_size > 1000
+
+
+def test_the_base_is_saved_without_the_head_of_its_alignment(made: Path) -> None:
+    names = load_file(made / "models" / "base" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert not [name for name in names if "alignment" in name]
+    with torch.device("meta"):
+        plain = FluxTransformer2DModel(**FluxTransformer2DModel.load_config(made / "models" / "base" / "transformer"))
+    assert names.keys() == plain.state_dict().keys()
 
 
 def test_inpainting_starts_where_the_base_ended(made: Path) -> None:
@@ -174,6 +188,12 @@ def test_lora_loads_as_in_stock_pipelines(made: Path) -> None:
         ({"denoiser": {"unet": {"channels": [16]}}}, "unet"),
         ({"denoiser": {"dit": None}}, r"denoiser\.dit is null, but denoiser\.kind is dit: give its sizes"),
         ({"denoiser": {"kind": "unet"}}, r"denoiser\.unet is null, but denoiser\.kind is unet: give its sizes"),
+        (
+            {"train_base": {"train": {"override": {"compile": True}}}},
+            "feature_alignment reads a block's output, which compile hides: set compile to false",
+        ),
+        ({"train_base": {"feature_alignment": {"layer": "mid_block"}}}, r"feature_alignment\.layer is 'mid_block'"),
+        ({"train_base": {"feature_alignment": {"share": 1.5}}}, r"share' in section .* is 1\.5: it must be at most 1"),
         (
             {
                 "diffusion": {"prediction": "eps", "time_mean": None, "time_std": None, "shift": None}

@@ -109,6 +109,20 @@ def test_holes_of_pixels_have_those_of_cells_as_their_maximum(data, tmp_path):
         assert torch.equal(sample["masked_product"], cells["masked_product"])
 
 
+def test_features_of_a_frozen_network_are_kept_at_every_token(data, tmp_path, encoded_pins):
+    assert "features" not in encoded_pins[1][0]
+    frames = {"buckets": [[64, 64], [48, 80]]}
+    features = {"network": "second", "layer": 1, "cells": 2}
+    run(data, tmp_path / "out", views=1, frames=frames, features=features)
+    for sample in samples(tmp_path / "out"):
+        height, width = sample["moments"].shape[1:]
+        assert sample["features"].shape == (32, height // 2, width // 2)
+        assert sample["features"].dtype == torch.float16
+        assert sample["features"].float().std() > 0
+    with pytest.raises(ValueError, match=r"features\.cells is 3, 24 pixels, which do not divide frames of 64 x 64"):
+        run(data, tmp_path / "uneven", views=1, features=features | {"cells": 3})
+
+
 def test_frames_that_a_transformer_cannot_read_are_refused(data, tmp_path):
     with pytest.raises(ValueError, match=r"frames.buckets .*are no multiples of 16 pixels"):
         run(data, tmp_path / "out", holes="pixels", frames={"buckets": [[64, 64], [72, 56]]})

@@ -15,7 +15,7 @@ from torch import nn
 
 from canvas.denoiser.dit import model as network
 from canvas.denoiser.dit.spec import PATCH
-from canvas.denoiser.family import InputSizes
+from canvas.denoiser.family import InputSizes, check_layer
 from canvas.masks.composite import compute_pixel_hole
 
 
@@ -33,6 +33,7 @@ class DitFamily:
     image_processor = FluxIPAdapterAttnProcessor
 
     build_config = staticmethod(network.build_dit_config)
+    initialize_weights = staticmethod(network.initialize_weights)
     check_architecture = staticmethod(network.check_architecture)
     has_inpaint_channels = staticmethod(network.has_inpaint_channels)
     count_inpaint_channels = staticmethod(network.count_inpaint_channels)
@@ -49,6 +50,16 @@ class DitFamily:
             text=config["joint_attention_dim"],
             pooled=config["pooled_projection_dim"],
         )
+
+    def get_hidden_width(self, model: FluxTransformer2DModel, layer: str) -> int:
+        """Return the width of all tokens, of a double or single block."""
+        kinds = ("transformer_blocks", "single_transformer_blocks")
+        check_layer(layer, [f"{kind}.{number}" for kind in kinds for number in range(len(getattr(model, kind)))])
+        return int(model.inner_dim)
+
+    def get_hidden_states(self, output: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Return the image's tokens, which come after the text's."""
+        return output[1].mT
 
     def has_image_layer(self, layer: str) -> bool:
         """Return whether it is the attention of a double block."""

@@ -95,6 +95,21 @@ def build_dit_config(
     }
 
 
+def initialize_weights(dit: FluxTransformer2DModel, spec: DitSpec) -> None:
+    """Zero what modulates and the output layer of a new transformer, in place, where the spec says so.
+
+    Gates of zero let every block pass its input on unchanged, as adaLN-zero has it (Peebles and Xie 2023, section 3.2).
+    The weights are where stock diffusers looks for them, so the model loads there as any other.
+    """
+    if not spec.zero_modulation:
+        return
+    doubles = [norm.linear for block in dit.transformer_blocks for norm in (block.norm1, block.norm1_context)]
+    singles = [block.norm.linear for block in dit.single_transformer_blocks]
+    for layer in (*doubles, *singles, dit.norm_out.linear, dit.proj_out):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
 def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
     """Raise ValueError if a transformer's config is another than the params say; it may have the inputs of inpainting
     and a guidance embedding."""

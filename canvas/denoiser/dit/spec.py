@@ -18,6 +18,7 @@ class DitSpec:
     head_width: Count  # numbers of a head
     double_blocks: Count  # first blocks, where text and image have weights of their own; image prompts count there
     single_blocks: Natural  # blocks after them, where they share weights
+    zero_modulation: bool  # gates, scales, shifts and output start at zero (adaLN-zero): each block passes its input on
     rope_widths: tuple[int, int, int]  # numbers of a head that tell 0 (as in Flux), row and column; even
 
     def __post_init__(self) -> None:

@@ -13,8 +13,9 @@ from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from torch import nn
 
-from canvas.denoiser.family import SIZE_IDS, InputSizes
+from canvas.denoiser.family import SIZE_IDS, InputSizes, check_layer
 from canvas.denoiser.unet import model as network
+from canvas.denoiser.unet.spec import UNetSpec
 from canvas.masks.composite import compute_hole
 
 
@@ -36,6 +37,9 @@ class UNetFamily:
     build_inpaint_input = staticmethod(network.build_inpaint_input)
     predict = staticmethod(network.run_unet)
 
+    def initialize_weights(self, model: UNet2DConditionModel, spec: UNetSpec) -> None:
+        """Leave the weights as diffusers draws them."""
+
     def get_input_sizes(self, config: Mapping[str, Any]) -> InputSizes:
         """Return the widths of what a UNet of that config reads."""
         pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]
@@ -52,6 +56,17 @@ class UNetFamily:
     def add_inpaint_channels(self, model: UNet2DConditionModel, cell: int) -> UNet2DConditionModel:
         """Give a text-to-image UNet the inputs of inpainting."""
         return network.add_inpaint_channels(model)
+
+    def get_hidden_width(self, model: UNet2DConditionModel, layer: str) -> int:
+        """Return the channels of the block in the middle, or of one that goes down."""
+        widths = model.config["block_out_channels"]
+        layers = {f"down_blocks.{number}": width for number, width in enumerate(widths)} | {"mid_block": widths[-1]}
+        check_layer(layer, list(layers))
+        return int(layers[layer])
+
+    def get_hidden_states(self, output: torch.Tensor | tuple[torch.Tensor, Any]) -> torch.Tensor:
+        """Return the map; blocks that go down also return what those that go up read."""
+        return output if isinstance(output, torch.Tensor) else output[0]
 
     def has_image_layer(self, layer: str) -> bool:
         """Return whether it is a layer of cross-attention."""

@@ -16,6 +16,7 @@ FLOW = DiffusionSpec(
     time_mean=0.0,
     time_std=1.0,
     shift=1.0,
+    shift_side=None,
     beta_start=None,
     beta_end=None,
     zero_terminal_snr=None,
@@ -27,6 +28,7 @@ V = DiffusionSpec(
     time_mean=None,
     time_std=None,
     shift=None,
+    shift_side=None,
     beta_start=0.00085,
     beta_end=0.012,
     zero_terminal_snr=True,
@@ -107,6 +109,25 @@ def test_flow_times_are_logit_normal_and_shifted():
     torch.testing.assert_close(shifted / 1000, 3 * times / (1 + 2 * times))
 
 
+def test_the_shift_grows_with_the_side_of_the_latents():
+    """Esser et al. 2024, eq. 23: times of m cells are those of n cells shifted by the root of m / n."""
+    spec = dataclasses.replace(FLOW, shift=1.5, shift_side=16)
+    assert spec.resolve_shift(16 * 16).shift == 1.5
+    assert spec.resolve_shift(32 * 32).shift == 3.0
+    assert spec.resolve_shift(8 * 32).shift == 1.5
+    resolved = spec.resolve_shift(64 * 64)
+    assert build_training_scheduler(resolved).config.shift == 6.0
+    assert resolved.resolve_shift(8 * 8) == resolved  # once
+    assert FLOW.resolve_shift(64 * 64) == FLOW
+    assert V.resolve_shift(64 * 64) == V
+
+    def median(spec: DiffusionSpec) -> float:
+        return float(build_process(spec).sample_timesteps(Draws(0, 0, 0, 4000)).median()) / 1000
+
+    assert median(resolved) == pytest.approx(6 / 7, abs=0.01)  # shift s: the median is s / (1 + s)
+    assert median(spec.resolve_shift(16 * 16)) == pytest.approx(0.6, abs=0.02)
+
+
 def test_diffusion_times_cover_the_schedule():
     times = build_process(V).sample_timesteps(Draws(seed=0, step=0, first=0, samples=4000))
     assert times.dtype == torch.int64
@@ -120,6 +141,7 @@ def test_diffusion_times_cover_the_schedule():
         (FLOW, {"min_snr_gamma": 5.0}, r"min_snr_gamma is 5\.0, but prediction 'flow' ignores it"),
         (FLOW, {"shift": None}, "shift is null: prediction 'flow' needs it"),
         (V, {"time_mean": 0.0}, "time_mean is 0.0, but prediction 'v' ignores it"),
+        (V, {"shift_side": 16}, "shift_side is 16, but prediction 'v' ignores it"),
         (V, {"beta_end": None}, "beta_end is null"),
         (V, {"prediction": "eps"}, "eps cannot learn from pure noise"),
     ],

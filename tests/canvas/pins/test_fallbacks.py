@@ -39,6 +39,8 @@ def test_pins_of_training_are_scored_where_none_is_held_out() -> None:
         (["alt", "title"], {"a", "b"}, ("alt", "title")),
         (["alt"], {"a", "b"}, ("title",)),
         (["alt"], {"b"}, ("generated",)),
+        (["alt+title"], {"a"}, ("alt+title",)),
+        (["alt+title"], {"b"}, ("generated",)),
         (["alt"], {"c"}, ("alt",)),  # who has no caption at all is told so by who reads them
     ],
 )

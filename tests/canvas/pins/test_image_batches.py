@@ -96,3 +96,13 @@ def test_captions_by_preferred_source(data):
     assert read_captions(data / "captions", SPLITS, ["generated", "title"]) == {"a": ["red", "A"], "b": ["green"]}
     with pytest.raises(ValueError, match=r"no pin has a caption from \['poem'\]"):
         read_captions(data / "captions", SPLITS, ["poem"])
+
+
+def test_sources_are_joined_to_longer_captions(data):
+    for sources, captions in (
+        (["generated+title"], {"a": ["red, A"], "b": ["green"]}),
+        (["title+generated", "title"], {"a": ["A, red", "A"], "b": ["green"]}),
+        (["title+poem"], {"a": ["A"]}),
+        (["title", "generated+title"], {"a": ["A", "red, A"], "b": ["green"]}),
+    ):
+        assert read_captions(data / "captions", SPLITS, sources) == captions

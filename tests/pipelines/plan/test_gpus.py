@@ -142,6 +142,7 @@ def test_a_gpu_alone_holds_all_and_savings_save(unet):
     assert plain["half copies"] == 2 * whole
     assert memory(unet, replace(ALONE, parallel="ddp"), gpus=2)["gradients"] == 8 * whole
     assert memory(unet, replace(ALONE, optimizer="adamw8bit"))["optimizer"] < 0.26 * plain["optimizer"]
+    assert 0.5 * plain["optimizer"] < memory(unet, replace(ALONE, optimizer="muon"))["optimizer"] < plain["optimizer"]
     assert memory(unet, replace(ALONE, gradient_checkpointing=True))["activations"] < plain["activations"]
     assert "half copies" not in memory(unet, replace(ALONE, precision="fp32"))
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from canvas.pins import tables
 from canvas.pins.captions import read_captions
 from canvas.shards import rows
-from canvas.shards.spec import CAPTION_BYTES, INDEX_ROW_BYTES
+from canvas.shards.spec import CAPTION_BYTES, INDEX_ROW_BYTES, FeatureSpec
 from canvas.styles.clusters import compute_descriptors
 from canvas.styles.spec import DESCRIPTOR_COPIES, PRODUCT_MEAN_BYTES
 from canvas.train.checkpoint import MAX_CHECKPOINTS
@@ -168,6 +168,13 @@ def test_bytes_of_a_pin(xl):
     assert rows["image"] == torch.zeros(768 + 1280, dtype=torch.half).nbytes
     assert rows["masked latents"] == torch.zeros(2, 4, 8, 8, dtype=torch.half).nbytes
     assert rows["total"] == sum(size for name, size in rows.items() if name != "total")
+    assert "features" not in rows
+    for network, layer, width in (("photographs", 3, 512), ("second", 2, 1664)):
+        features = FeatureSpec(network=network, layer=layer, cells=2)
+        with_features = build_pin_rows(replace(small, encode=replace(small.encode, features=features)))
+        kept = {name: size for name, _, size in with_features}
+        assert kept["features"] == torch.zeros(width, 4, 4, dtype=torch.half).nbytes
+        assert kept["total"] == rows["total"] + kept["features"]
 
 
 def test_each_view_of_a_pin_has_all_of_them(xl):

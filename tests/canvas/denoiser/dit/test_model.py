@@ -26,7 +26,9 @@ from tests.canvas.denoiser.test_process import FLOW
 
 CELL = 8
 SIZES = {"latent_channels": 4, "sample_size": 8, "text_width": tiny.TEXT_WIDTH, "pooled_width": tiny.POOLED_WIDTH}
-FLUX = DitSpec(heads=24, head_width=128, double_blocks=19, single_blocks=38, rope_widths=(16, 56, 56))
+FLUX = DitSpec(
+    heads=24, head_width=128, double_blocks=19, single_blocks=38, zero_modulation=False, rope_widths=(16, 56, 56)
+)
 
 
 def build_sample(given: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -115,7 +117,8 @@ def test_stock_diffusers_loads_what_we_save(tmp_path: Path) -> None:
     again = FluxTransformer2DModel.from_pretrained(tmp_path).eval()
     given = tiny.conditions(batch=1)
     sample = build_sample(given)
-    assert torch.equal(tiny.answer(again, sample, given), tiny.answer(model, sample, given))
+    answers = tiny.answer(again, sample, given), tiny.answer(model, sample, given)
+    torch.testing.assert_close(*answers, rtol=0, atol=1e-6)
     assert torch.equal(tiny.answer(load_denoiser(tmp_path).eval(), sample, given), tiny.answer(model, sample, given))
 
 
@@ -171,6 +174,73 @@ def test_public_weights_of_another_family_are_refused(tmp_path: Path) -> None:
 def test_spec_is_checked(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(tiny.DIT, **change)
+
+
+ZERO = dataclasses.replace(tiny.TRANSFORMER, dit=dataclasses.replace(tiny.DIT, zero_modulation=True))
+
+
+def test_blocks_with_zero_modulation_pass_their_input_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_denoiser(ZERO, **SIZES).eval()
+    blocks = [*model.transformer_blocks, *model.single_transformer_blocks]
+    width = model.inner_dim
+    for block in blocks:
+        hidden, text, time = torch.randn(1, 5, width), torch.randn(1, 3, width), torch.randn(1, width)
+        out_text, out_hidden = block(hidden_states=hidden, encoder_hidden_states=text, temb=time)
+        assert torch.equal(out_hidden, hidden)
+        assert torch.equal(out_text, text)
+    given = tiny.conditions(batch=2)
+    assert tiny.answer(model, given["latents"], given).abs().max() == 0
+    stock_random = tiny.transformer().transformer_blocks[0]
+    moved = stock_random(hidden_states=hidden, encoder_hidden_states=text, temb=time)[1]
+    assert not torch.equal(moved, hidden)
+
+    model.save_pretrained(tmp_path)
+    stock = FluxTransformer2DModel.from_pretrained(tmp_path)
+    assert all(torch.equal(weight, stock.state_dict()[name]) for name, weight in model.state_dict().items())
+    tiny.transformer().save_pretrained(tmp_path / "plain")
+    assert (tmp_path / "config.json").read_text() == (tmp_path / "plain" / "config.json").read_text()
+
+
+def test_a_model_of_zero_modulation_learns_in_all_its_layers() -> None:
+    torch.manual_seed(0)
+    model = build_denoiser(ZERO, **SIZES).train()
+    scale = LatentScale(torch.zeros(4), torch.ones(4), 1.0)
+    objective = DenoisingObjective(FLOW, scale, captions=3, caption_dropout=0.0, inpaint=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    given = tiny.conditions(batch=4)
+    batch = {
+        "pin_id": list("abcd"),
+        "moments": torch.cat([given["latents"], torch.full_like(given["latents"], -6.0)], dim=1),
+        "text_states": given["text_states"][:, None],
+        "text_pooled": given["text_pooled"][:, None],
+        "sizes": given["sizes"],
+    }
+    for step in range(4):  # the output layer, then gates, then what is behind them
+        optimizer.zero_grad()
+        loss, _ = objective(model, batch, Draws(0, step, 0, 4))
+        loss.backward()
+        optimizer.step()
+    last_text = ("ff_context", "to_add_out", "norm1_context.linear")  # of the last double block: single ones read it
+    dead = [name for name, weight in model.named_parameters() if weight.grad is None or weight.grad.abs().max() == 0]
+    assert [name for name in dead if not any(part in name for part in last_text)] == []
+
+
+def test_zero_modulation_beside_public_weights_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"zero_modulation is true, but denoiser\.init_from 'some/model' brings weights"
+    ):
+        dataclasses.replace(ZERO, init_from="some/model")
+
+
+def test_queries_and_keys_of_every_block_are_normalised() -> None:
+    """QK norm is part of Flux's class: no param switches it."""
+    attentions = [block.attn for model in [tiny.transformer()] for block in model.transformer_blocks]
+    for norm in [norm for attention in attentions for norm in (attention.norm_added_q, attention.norm_added_k)]:
+        assert isinstance(norm, torch.nn.RMSNorm)
+    for block in [*tiny.transformer().transformer_blocks, *tiny.transformer().single_transformer_blocks]:
+        assert isinstance(block.attn.norm_q, torch.nn.RMSNorm)
+        assert isinstance(block.attn.norm_k, torch.nn.RMSNorm)
 
 
 def test_odd_latents_are_refused() -> None:
