@@ -9,11 +9,13 @@ import sys
 import bench
 
 HELPERS = ("__main__", "measurement", "models")
+LONG = ("families",)
+"""Benches that train for an hour: they are run by name."""
 
 
 def main() -> int:
     failures = []
-    for name in sorted({module.name for module in pkgutil.iter_modules(bench.__path__)} - set(HELPERS)):
+    for name in sorted({module.name for module in pkgutil.iter_modules(bench.__path__)} - {*HELPERS, *LONG}):
         print(f"\n== python -m bench.{name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode:
             failures.append(name)

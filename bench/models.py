@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from open_clip import CLIP
 
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.train.spec import TrainSpec
@@ -19,9 +20,9 @@ from lifecycle.declare.params import load_sections, read_section, read_stage_par
 KL_CHANNELS = (32, 64, 64)  # widths of an AutoencoderKL with cells of 4 pixels, as params.yaml has them
 
 
-def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DConditionModel:
-    """Build the text-to-image denoiser; always the same weights."""
-    sections = load_sections()
+def build_random_denoiser(*, latent_channels: int, sample_size: int, profile: str = "demo") -> Denoiser:
+    """Build the text-to-image denoiser of a profile; always the same weights."""
+    sections = load_sections(profile)
     text = read_section(TextSpec, "text", sections)
     width, pooled = compute_text_widths([text.first, text.second])
     torch.manual_seed(0)
@@ -34,9 +35,9 @@ def build_random_denoiser(*, latent_channels: int, sample_size: int) -> UNet2DCo
     )
 
 
-def read_train_spec(steps: int) -> TrainSpec:
+def read_train_spec(steps: int, profile: str = "demo") -> TrainSpec:
     """Read how train_base trains, for so many steps: no averages, samples and checkpoints at the end alone."""
-    params = read_stage_params(load_stage("train_base"), load_sections())
+    params = read_stage_params(load_stage("train_base"), load_sections(profile))
     train: TrainSpec = params["training"].resolve(params["train_base"].train)
     return replace(
         train, steps=steps, warmup_steps=0, ema=(), checkpoint_every=steps, log_every=steps, sample_every=steps

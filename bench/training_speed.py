@@ -1,19 +1,21 @@
 """Training the denoiser: our loop on precomputed shards against the step of diffusers' text-to-image example.
 
-    OMP_NUM_THREADS=2 python -m bench.training_speed [artifacts/pins]
+    OMP_NUM_THREADS=2 python -m bench.training_speed [artifacts/pins] [--profile demo]
 
-The step is that of examples/text_to_image/train_text_to_image.py with SDXL's conditioning, as
-train_text_to_image_lora_sdxl.py has it: the loader decodes, resizes, crops and flips each image, and every step runs
-the autoencoder and both text encoders; our shards hold what these give. (train_text_to_image_sdxl.py alone encodes
-all pins beforehand, into memory.) What those scripts leave off by default is off on both sides: averages of the
-weights, gradient checkpointing, workers of the loader. Denoiser, text encoders, batch, learning rate and pins are the
-same; weights are random, sizes those of params.yaml. The example's autoencoder is once ours and once an AutoencoderKL,
-the kind that it can load. Each side runs in fp32, the example's default, and in bf16, ours where the processor
-multiplies it. All take turns in one process; figures are medians over ROUNDS of STEPS steps. It prints JSON.
+A UNet's step is that of examples/text_to_image/train_text_to_image.py with SDXL's conditioning, as
+train_text_to_image_lora_sdxl.py has it; with `--profile dit` it is that of examples/dreambooth/train_dreambooth_flux.py
+(bench.gpu.stock has both losses). The loader decodes, resizes, crops and flips each image, and every step runs the
+autoencoder and both text encoders; our shards hold what these give. (train_text_to_image_sdxl.py alone encodes all
+pins beforehand, into memory.) What those scripts leave off by default is off on both sides: averages of the weights,
+gradient checkpointing, workers of the loader. Denoiser, text encoders, batch, learning rate and pins are the same;
+weights are random, sizes those of the profile. The example's autoencoder is once ours and once an AutoencoderKL, the
+kind that it can load. Each side runs in fp32, the example's default, and in bf16, ours where the processor multiplies
+it. All take turns in one process; figures are medians over ROUNDS of STEPS steps. It prints JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import statistics
@@ -25,24 +27,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.optimization import get_scheduler
 from PIL import Image, ImageOps
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from bench import models
+from bench.gpu.stock import StockLoss
 from bench.measurement import measure_in_turns, measure_seconds
 from canvas.clip.model import TextTower, encode_prompts
 from canvas.denoiser.batch import build_batches
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.spec import DiffusionSpec
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.pins import tables
 from canvas.pins.frames import FrameSpec
 from canvas.pins.images import decode_image
@@ -73,21 +75,28 @@ class Sizes:
     encode: EncodingSpec
     train: TrainSpec
 
+    kind: Literal["unet", "dit"]
+    profile: str
+
     @classmethod
-    def read(cls) -> Sizes:
-        sections = load_sections()
+    def read(cls, profile: str = "demo") -> Sizes:
+        sections = load_sections(profile)
         frames = read_section(FrameSpec, "frames", sections)
         return cls(
             frames=replace(frames, buckets=((frames.side, frames.side),)),
             vae=read_section(VaeSpec, "vae", sections),
             diffusion=read_section(DiffusionSpec, "diffusion", sections),
             encode=read_section(EncodingSpec, "encode", sections),
-            train=models.read_train_spec(STEPS),
+            train=models.read_train_spec(STEPS, profile),
+            kind=read_section(DenoiserSpec, "denoiser", sections).kind,
+            profile=profile,
         )
 
-    def build_denoiser(self) -> UNet2DConditionModel:
+    def build_denoiser(self) -> Denoiser:
         return models.build_random_denoiser(
-            latent_channels=self.vae.latent_channels, sample_size=self.frames.side // self.vae.factor
+            latent_channels=self.vae.latent_channels,
+            sample_size=self.frames.side // self.vae.factor,
+            profile=self.profile,
         )
 
 
@@ -124,15 +133,15 @@ def build_example_run(
     process.
     """
     accelerator = Accelerator(cpu=True)
-    unet = sizes.build_denoiser()
-    unet.train()
+    denoiser: Any = sizes.build_denoiser()
+    denoiser.train()
     optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=sizes.train.learning_rate, weight_decay=sizes.train.weight_decay
+        denoiser.parameters(), lr=sizes.train.learning_rate, weight_decay=sizes.train.weight_decay
     )
-    noise_scheduler = DDPMScheduler(num_train_timesteps=sizes.diffusion.train_timesteps)
+    compute_loss = StockLoss(sizes.kind, sizes.diffusion.train_timesteps)
     batch_size, side = sizes.train.batch_size, sizes.frames.side
-    unet, optimizer, loader, schedule = accelerator.prepare(
-        unet,
+    denoiser, optimizer, loader, schedule = accelerator.prepare(
+        denoiser,
         optimizer,
         DataLoader(ExampleDataset(rows, side), batch_size=batch_size, shuffle=True, drop_last=True),
         get_scheduler("constant", optimizer),
@@ -143,20 +152,15 @@ def build_example_run(
     def run() -> None:
         for _ in range(STEPS):
             batch = next(batches)
-            with accelerator.accumulate(unet):
+            with accelerator.accumulate(denoiser):
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     with torch.no_grad():
                         latents = compute_posterior(vae, batch["pixels"]).sample() * vae.config["scaling_factor"]
-                    noise = torch.randn_like(latents)
-                    times = torch.randint(0, noise_scheduler.config["num_train_timesteps"], (batch_size,))
-                    noisy = noise_scheduler.add_noise(latents, noise, times)
                     states, pooled = encode_prompts(towers, batch["text"])
-                    added = {"text_embeds": pooled, "time_ids": size_ids}
-                    prediction = unet(noisy, times, states, added_cond_kwargs=added).sample
-                loss = F.mse_loss(prediction.float(), noise.float(), reduction="mean")
+                    loss = compute_loss(denoiser, latents, states, pooled, size_ids)
                 accelerator.gather(loss.repeat(batch_size)).mean().item()  # for the tracker
                 accelerator.backward(loss)
-                accelerator.clip_grad_norm_(unet.parameters(), 1.0)
+                accelerator.clip_grad_norm_(denoiser.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
@@ -172,12 +176,17 @@ def build_canvas_run(sizes: Sizes, shards: Path, vae: Vae, work: Path, precision
     batches = build_batches(rows, rows.index, "none", train.batch_size, train.seed)
     scale = get_latent_scale(vae)
     objective = DenoisingObjective(sizes.diffusion, scale, captions=1, caption_dropout=0.1, inpaint=False)
-    unet = sizes.build_denoiser()
+    denoiser = sizes.build_denoiser()
 
     def run() -> float:
         with tempfile.TemporaryDirectory(dir=work) as checkpoints:
             result = fit(
-                unet, objective, PrefetchedBatches(batches), train, checkpoints=Path(checkpoints), log=lambda *_: None
+                denoiser,
+                objective,
+                PrefetchedBatches(batches),
+                train,
+                checkpoints=Path(checkpoints),
+                log=lambda *_: None,
             )
         return STEPS * train.batch_size / result.images_per_second
 
@@ -208,10 +217,14 @@ def read_first_pins(pins: Path) -> list[Row]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    pins = Path(arguments[0] if arguments else "artifacts/pins")
+    parser = argparse.ArgumentParser(prog="bench.training_speed")
+    parser.add_argument("pins", type=Path, nargs="?", default=Path("artifacts/pins"), help="table of pins")
+    parser.add_argument("--profile", default="demo", help="whose denoiser is trained: demo a UNet, dit a transformer")
+    options = parser.parse_args(arguments)
+    pins: Path = options.pins
     if not pins.is_dir():
         sys.exit(f"{pins} is missing: run `make demo` first, or name a table of pins")
-    sizes, rows = Sizes.read(), read_first_pins(pins)
+    sizes, rows = Sizes.read(options.profile), read_first_pins(pins)
     torch.manual_seed(1)
     clips, towers = models.build_random_text_encoders()
     vae = build_vae(sizes.vae, sample_size=sizes.frames.side).eval().requires_grad_(False)
@@ -233,6 +246,7 @@ def main(arguments: Sequence[str]) -> None:
     figures = {
         "threads": torch.get_num_threads(),
         "batch_size": sizes.train.batch_size,
+        "denoiser": sizes.kind,
         "denoiser_parameters": sizes.build_denoiser().num_parameters(),
         "images_per_second": speed,
         "spread": {name: float(np.ptp(values) / np.median(values)) for name, values in seconds.items()},

@@ -39,7 +39,7 @@ def test_a_missing_module_comes_from_its_wheel(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_workload_is_the_profiles_denoiser() -> None:
-    workload = Workload.read(ROOT / "profiles" / "small.yaml", ROOT / "params.yaml")
+    workload = Workload.read(ROOT / "profiles" / "small.yaml", demo=ROOT / "params.yaml")
     assert (workload.side, workload.channels, workload.batch_size) == (32, 8, 256)
     assert workload.denoiser.sizes.channels == (256, 512, 768)
     with torch.device("meta"):
@@ -50,10 +50,22 @@ def test_the_workload_is_the_profiles_denoiser() -> None:
     assert samples["text_pooled"].shape == (8, 1, workload.pooled_width)
 
 
-@pytest.fixture
-def tiny_workload() -> Workload:
-    """The denoiser that learns in seconds, at a batch of four."""
-    workload = Workload.read(ROOT / "profiles" / "small.yaml", ROOT / "params.yaml")
+def test_the_workload_of_two_overlays_is_the_transformer() -> None:
+    overlays = (ROOT / "profiles" / name for name in ("small.yaml", "dit.yaml"))
+    workload = Workload.read(*overlays, demo=ROOT / "params.yaml")
+    assert (workload.denoiser.kind, workload.side, workload.batch_size) == ("dit", 32, 256)
+    with torch.device("meta"):
+        transformer = workload.build_denoiser()
+    assert transformer.config["in_channels"] == 4 * workload.channels
+    assert workload.build_samples(8)["text_states"].shape[-1] == transformer.config["joint_attention_dim"]
+    assert workload.count_forward_flops() > 1e8
+
+
+@pytest.fixture(params=["unet", "dit"])
+def tiny_workload(request: pytest.FixtureRequest) -> Workload:
+    """The denoiser of each family that learns in seconds, at a batch of four."""
+    overlays = ["small.yaml"] + ["dit.yaml"] * (request.param == "dit")
+    workload = Workload.read(*(ROOT / "profiles" / name for name in overlays), demo=ROOT / "params.yaml")
     return replace(measures.shrink(workload), side=8, channels=4, batch_size=4)
 
 

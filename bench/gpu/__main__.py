@@ -35,7 +35,7 @@ def find_obstacle() -> str | None:
     return explain_unusable_gpu() or "this machine has no GPU"
 
 
-def measure(out: Path, profile: Path, seconds: float) -> dict[str, Any]:
+def measure(out: Path, profiles: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Measure one after the other, and write what is there after each."""
     from bench.gpu.measures import free_memory, learn_samples, list_measurements, shrink
     from bench.gpu.sheet import draw_sheet
@@ -43,8 +43,11 @@ def measure(out: Path, profile: Path, seconds: float) -> dict[str, Any]:
     from canvas.device import default_device
 
     default_device()  # TF32, as everywhere
-    workload, clock = Workload.read(profile), time.perf_counter()
-    figures: dict[str, Any] = {"profile": profile.stem}
+    workload, clock = Workload.read(*profiles), time.perf_counter()
+    figures: dict[str, Any] = {
+        "profile": "+".join(profile.stem for profile in profiles),
+        "denoiser": workload.denoiser.kind,
+    }
     targets = sampled = None
     for name, take in [("learning", None), *list_measurements(workload)]:
         spent = time.perf_counter() - clock
@@ -100,7 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and return the exit status: 0 too where there is nothing to measure on."""
     parser = argparse.ArgumentParser(prog="bench.gpu", description="What this machine's GPU does with this code.")
     parser.add_argument("--out", type=Path, default=Path("reports/gpu"), help="folder of gpu.json and gpu.png")
-    parser.add_argument("--profile", type=Path, default=Path("profiles/small.yaml"), help="whose denoiser is trained")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        nargs="+",
+        default=[Path("profiles/small.yaml")],
+        help="whose denoiser is trained; of several overlays a later one wins, as small.yaml dit.yaml",
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which no measurement begins")
     options = parser.parse_args(arguments)
     if (obstacle := find_obstacle()) is not None:

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import torch._dynamo
 import torch.distributed as dist
-from diffusers import DDPMScheduler
-from torch.nn import functional as F
 
+from bench.gpu.stock import StockLoss
 from bench.gpu.wheels import UNPACKED
 from bench.gpu.workload import Workload
+from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.unet.spec import UNetSpec
@@ -119,13 +119,13 @@ def measure_training(workload: Workload, *, compiled: bool, steps: int = STEPS) 
 
 
 def measure_diffusers(workload: Workload, *, compiled: bool, steps: int = STEPS) -> Figures:
-    """Return the speed of the step of diffusers' examples/text_to_image/train_text_to_image_sdxl.py: cached latents
-    and text states, autocast, AdamW as that script builds it, without accelerate round it."""
+    """Return the speed of the step of diffusers' example script for the family (bench.gpu.stock): cached latents and
+    text states, autocast, AdamW as those scripts build it, without accelerate round it."""
     device = default_device()
-    unet = workload.build_denoiser().to(device).train()
-    model = torch.compile(unet) if compiled else unet
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=workload.learning_rate, weight_decay=1e-2)
-    schedule, samples, size = DDPMScheduler(), workload.build_samples(), workload.batch_size
+    denoiser = workload.build_denoiser().to(device).train()
+    model = torch.compile(denoiser) if compiled else denoiser
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=workload.learning_rate, weight_decay=1e-2)
+    compute_loss, samples, size = StockLoss(workload.denoiser.kind), workload.build_samples(), workload.batch_size
     latents = samples["moments"].chunk(2, dim=1)[0]
     cursor = 0
 
@@ -134,18 +134,11 @@ def measure_diffusers(workload: Workload, *, compiled: bool, steps: int = STEPS)
         rows = torch.arange(cursor, cursor + size) % len(latents)
         cursor += size
         clean = latents[rows].to(device, torch.float32)
-        noise = torch.randn_like(clean)
-        times = torch.randint(0, schedule.config["num_train_timesteps"], (size,), device=device)
-        added = {
-            "text_embeds": samples["text_pooled"][rows, 0].to(device, torch.float32),
-            "time_ids": samples["sizes"][rows].to(device),
-        }
-        states = samples["text_states"][rows, 0].to(device, torch.float32)
+        states, pooled = (samples[name][rows, 0].to(device, torch.float32) for name in ("text_states", "text_pooled"))
         with torch.autocast(device.type, torch.bfloat16):
-            noisy = schedule.add_noise(clean, noise, times)
-            prediction = model(noisy, times, states, added_cond_kwargs=added, return_dict=False)[0]
-        F.mse_loss(prediction.float(), noise).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            loss = compute_loss(model, clean, states, pooled, samples["sizes"][rows].to(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -199,7 +192,7 @@ def check_nccl(workload: Workload, modes: Mapping[str, bool] = MODES) -> Figures
 
 def shrink(workload: Workload) -> Workload:
     """Return the workload with a denoiser that learns in seconds."""
-    sizes = UNetSpec(
+    unet = UNetSpec(
         channels=(64, 128),
         layers_per_block=1,
         transformer_layers=(0, 1),
@@ -207,8 +200,11 @@ def shrink(workload: Workload) -> Workload:
         size_embedding=32,
         norm_groups=16,
     )
-    shape = replace(workload.denoiser, unet=sizes)
-    return replace(workload, denoiser=shape, side=16, batch_size=64, learning_rate=1e-3)
+    dit = DitSpec(
+        heads=4, head_width=32, double_blocks=1, single_blocks=3, zero_modulation=False, rope_widths=(4, 14, 14)
+    )
+    sizes: dict[str, Any] = {"unet": {"unet": unet}, "dit": {"dit": dit}}[workload.denoiser.kind]
+    return replace(workload, denoiser=replace(workload.denoiser, **sizes), side=16, batch_size=64, learning_rate=1e-3)
 
 
 def _train_small(workload: Workload, spec: Any, unet: Any = None) -> list[float]:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import build_denoiser
 from canvas.denoiser.objective import DenoisingObjective
@@ -29,6 +30,9 @@ ROWS = 1024
 
 TOKENS = 32
 
+SIZES: dict[str, Any] = {"unet": UNetSpec, "dit": DitSpec}
+"""Kind of denoiser -> dataclass of its sizes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
@@ -44,17 +48,24 @@ class Workload:
     learning_rate: float
 
     @classmethod
-    def read(cls, profile: Path, demo: Path = Path("params.yaml")) -> Workload:
-        """Return the base training of a profile. Its files are YAML of the safe kind: no params reader is needed."""
-        sections = merge_sections(*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in (demo, profile)))
+    def read(cls, *profiles: Path, demo: Path = Path("params.yaml")) -> Workload:
+        """Return the base training of the demo with the overlays of `profiles`, of which a later one wins. Files are
+        YAML of the safe kind: no params reader is needed."""
+        sections: dict[str, Any] = {}
+        for file in (demo, *profiles):
+            sections = merge_sections(sections, yaml.safe_load(file.read_text(encoding="utf-8")))
         vae, text, train = sections["vae"], sections["text"], sections["train_base"]["train"]
         factor = (vae["patch"] or 1) * 2 ** (len(vae["channels"]) - 1)
-        shape: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in sections["denoiser"]["unet"].items()
-        }
+        kind = sections["denoiser"]["kind"]
+        sizes: dict[str, Any] = dict.fromkeys(SIZES)
+        sizes[kind] = SIZES[kind](
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in sections["denoiser"][kind].items()
+            }
+        )
         return cls(
-            denoiser=DenoiserSpec(kind="unet", init_from=None, unet=UNetSpec(**shape), dit=None),
+            denoiser=DenoiserSpec(kind=kind, init_from=None, **sizes),
             diffusion=DiffusionSpec(**sections["diffusion"]),
             side=sections["frames"]["side"] // factor,
             channels=vae["latent_channels"],
