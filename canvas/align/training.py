@@ -168,12 +168,13 @@ class Aligner:
         autoencoder = load_vae(folders["vae"]).eval()
         scale = get_latent_scale(autoencoder)
         networks = {name: folders[name] for name in ("reward", "segmenter", "clip")}
+        data = read_alignment_data(params, folders, sources, scale, notes)
         return cls(
             params,
             training.resolve(params.train),
-            diffusion,
+            diffusion.resolve_shift(data.shards.cells),
             sampling,
-            data=read_alignment_data(params, folders, sources, scale, notes),
+            data=data,
             rewards=load_rewards(params, autoencoder, **networks, device=default_device()),
             judge=judge,
             scale=scale,

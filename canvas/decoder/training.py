@@ -181,7 +181,7 @@ class LatentGenerator:
         )
         sampler = LatentSampler(
             denoiser=self.denoiser,
-            scheduler=build_training_scheduler(self.diffusion),
+            scheduler=build_training_scheduler(self.diffusion.resolve_shift(self.shards.cells)),
             scale=self.scale,
             steps=self.spec.steps,
             guidance_scale=self.spec.guidance_scale,

@@ -77,7 +77,7 @@ class DenoiserTrainer:
         self._clock = time.perf_counter()
         self.spec = self.params.resolve(self.training, self.held_out)
         self.vae = load_vae(self.vae_path).eval()
-        diffusion = self.diffusion.resolve_shift(count_square_cells(self.rows, get_scale_factor(self.vae)))
+        diffusion = self.diffusion.resolve_shift(self.rows.cells)
         self.scheduler = build_training_scheduler(diffusion)
         selected = [row for row in self.rows.index if self.selects(row)]
         self.train_rows = [row for row in selected if row.split == "train"]
@@ -196,14 +196,6 @@ class DenoiserTrainer:
             **self.notes.to_metrics(),
             "seconds": time.perf_counter() - self._clock,
         }
-
-
-def count_square_cells(rows: ShardRows, cell: int) -> int:
-    """Return the latent cells of the shards' squarest frame; all frames have about as many."""
-    buckets = sorted({row.bucket for row in rows.index})
-    frames = [tuple(int(side) for side in bucket.split("x")) for bucket in buckets]
-    height, width = min(frames, key=lambda frame: max(frame) / min(frame))
-    return (height // cell) * (width // cell)
 
 
 def read_held_out(

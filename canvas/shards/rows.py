@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from sys import intern
 from typing import Any, Generic, TypeVar
@@ -66,6 +67,14 @@ class ShardRows:
         """Return whether the samples have that column."""
         return column in self._shards[0]
 
+    @cached_property
+    def cells(self) -> int:
+        """Latent cells of the squarest frame; all frames have about as many."""
+        row_of = {row.bucket: row.row for row in self.index}
+        squarest = min(sorted(row_of), key=_compute_aspect)
+        height, width = self._shards[row_of[squarest]]["moments"].shape[1:]
+        return int(height * width)
+
     def get_shape(self, column: str) -> torch.Size:
         """Return the shape of that column in the first sample."""
         shape: torch.Size = self._shards[0][column].shape
@@ -78,6 +87,11 @@ class ShardRows:
         if self._read_embeddings is not None:
             tensors["image"] = self._read_embeddings([self.index[row].pin_id for row in rows])
         return tensors
+
+
+def _compute_aspect(bucket: str) -> float:
+    sides = [int(side) for side in bucket.split("x")]
+    return max(sides) / min(sides)
 
 
 def spread_evenly(rows: Sequence[T], count: int) -> list[T]:

@@ -40,6 +40,7 @@ from tests.components.sidecars import write_sidecars
 CELL = 8
 OVERLAY: dict[str, Any] = {
     "encode": {"holes": "pixels"},
+    "diffusion": {"shift": 3.0, "shift_side": 16},
     "train_base": {
         "feature_alignment": {"layer": "transformer_blocks.0", "weight": 0.5, "width": 8, "share": 0.5},
         "train": {"override": {"optimizer": "muon", "log_every": 1}},
@@ -119,6 +120,7 @@ def test_stock_diffusers_loads_what_is_trained(made: Path) -> None:
         transformer = FluxTransformer2DModel.from_pretrained(made / "models" / name / "transformer")
         assert transformer.config["in_channels"] == inputs
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(made / "models" / name / "scheduler")
+        assert scheduler.config.shift == 1.5  # of 8 x 8 cells
     layers = sum(isinstance(layer, torch.nn.Linear) for layer in transformer.modules())
     stock = tiny.flux_fill_pipeline(transformer, scheduler)
     for name in ("backdrop", "engaged"):
@@ -196,7 +198,13 @@ def test_lora_loads_as_in_stock_pipelines(made: Path) -> None:
         ({"train_base": {"feature_alignment": {"share": 1.5}}}, r"share' in section .* is 1\.5: it must be at most 1"),
         (
             {
-                "diffusion": {"prediction": "eps", "time_mean": None, "time_std": None, "shift": None}
+                "diffusion": {
+                    "prediction": "eps",
+                    "time_mean": None,
+                    "time_std": None,
+                    "shift": None,
+                    "shift_side": None,
+                }
                 | {"beta_start": 0.00085, "beta_end": 0.012, "zero_terminal_snr": False}
             },
             r"kind is dit and diffusion\.prediction eps: use flow",

@@ -70,6 +70,11 @@ def test_rows_of_shards(tmp_path: Path):
     assert wide["holes_product"].shape == (3, 2, 1, *BUCKETS["48x80"])
 
 
+def test_the_squarest_frame_counts_the_cells(tmp_path: Path):
+    write_random_shards(tmp_path / "shards")
+    assert ShardRows(tmp_path / "shards").cells == 8 * 8
+
+
 def test_batches_of_many_shards_are_near_each_other_on_disk():
     rows = list(range(0, 640, 2))
     batches = BucketBatches(read, {"a": rows}, batch_size=8, seed=0, shards=[8] * 80)  # 16 shards hold 64 of these
