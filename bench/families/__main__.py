@@ -20,8 +20,11 @@ from typing import Any
 
 from canvas.terminal import strip_controls
 
-NEEDED = ("artifacts/pins", "artifacts/kept", "artifacts/masks", "artifacts/captions", "models/vae", "models/clip")
-NEEDED += ("models/segmenter", "models/judges")
+NEEDED = (
+    *(f"artifacts/{name}" for name in ("pins", "kept", "masks", "captions")),
+    *(f"models/{name}" for name in ("vae", "clip", "segmenter", "judges")),
+)
+"""Folders of a finished run."""
 
 
 def measure(seconds: float, seeds: Sequence[int], products: int | None, profile: str, root: Path, out: Path) -> str:
@@ -42,7 +45,7 @@ def measure(seconds: float, seeds: Sequence[int], products: int | None, profile:
             images.setdefault(contestant.name, made)
             verdicts.setdefault(contestant.name, []).append(verdict)
             rows.append({"name": contestant.name, "seed": seed, "figures": dict(trained.figures)})
-    summaries = []
+    summaries: list[dict[str, Any]] = []
     for contestant in contestants:
         own = [row["figures"] for row in rows if row["name"] == contestant.name]
         figures = {key: sum(figure[key] for figure in own) / len(own) for key in own[0]}

@@ -133,11 +133,17 @@ def summarize_verdicts(verdicts: Sequence[Verdict]) -> dict[str, Interval]:
             if value is not None
         ]
         if rows:
-            summary[measure] = crossed_bootstrap_mean(*zip(*rows, strict=True))
+            summary[measure] = _average(rows)
     kid = float(np.mean([verdict.kid for verdict in verdicts]))
     error = float(np.sqrt(np.sum([verdict.kid_error**2 for verdict in verdicts]))) / len(verdicts)
     summary["kid"] = Interval(kid, kid - ERROR_WIDTH * error, kid + ERROR_WIDTH * error)
     return summary
+
+
+def _average(rows: Sequence[tuple[float, str, int]]) -> Interval:
+    """Return the mean of (value, product, seed) with its interval."""
+    values, products, seeds = zip(*rows, strict=True)
+    return crossed_bootstrap_mean(values, products, seeds)
 
 
 def compare_verdicts(own: Sequence[Verdict], other: Sequence[Verdict]) -> dict[str, Interval]:
@@ -153,7 +159,7 @@ def compare_verdicts(own: Sequence[Verdict], other: Sequence[Verdict]) -> dict[s
             if ours is not None and theirs is not None
         ]
         if rows:
-            gains[measure] = crossed_bootstrap_mean(*zip(*rows, strict=True))
+            gains[measure] = _average(rows)
     return gains
 
 

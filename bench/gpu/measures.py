@@ -203,7 +203,8 @@ def shrink(workload: Workload) -> Workload:
     dit = DitSpec(
         heads=4, head_width=32, double_blocks=1, single_blocks=3, zero_modulation=False, rope_widths=(4, 14, 14)
     )
-    sizes: dict[str, Any] = {"unet": {"unet": unet}, "dit": {"dit": dit}}[workload.denoiser.kind]
+    kind = workload.denoiser.kind
+    sizes: dict[str, Any] = {"unet": unet if kind == "unet" else None, "dit": dit if kind == "dit" else None}
     return replace(workload, denoiser=replace(workload.denoiser, **sizes), side=16, batch_size=64, learning_rate=1e-3)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from torch import nn
 from torch.nn import functional as F
 
 
@@ -22,7 +21,7 @@ class StockLoss:
         self.schedule = DDPMScheduler(num_train_timesteps=train_timesteps)
 
     def __call__(
-        self, model: nn.Module, clean: torch.Tensor, states: torch.Tensor, pooled: torch.Tensor, sizes: torch.Tensor
+        self, model: Any, clean: torch.Tensor, states: torch.Tensor, pooled: torch.Tensor, sizes: torch.Tensor
     ) -> torch.Tensor:
         return self.compute(model, clean, states, pooled, sizes)
 
