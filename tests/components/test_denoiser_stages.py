@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
+from canvas.align.spec import EVIDENCE_FILE
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.image_prompt import (
     WEIGHTS_FILE,
@@ -28,6 +29,7 @@ from canvas.pins import tables
 from canvas.styles.table import read_styles
 from canvas.uve.spec import UveSpec
 from components import artifacts
+from evaluation.generator.stage_scores import list_stage_loras
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
@@ -276,6 +278,27 @@ def test_safety_models_of_params_travel_with_the_assembled_pipeline(made, tmp_pa
     assert sources["image_safety"] == {"repository": str(classifier), "commit": "", "licence": "not stated"}
     with pytest.raises(ValueError, match=r"^the image of seed \d+ for the prompt '.*' is refused: the safety model "):
         run("evaluate_backdrop", tmp_path)
+
+
+@pytest.mark.parametrize("generator", ["backdrop", "base"])
+def test_an_alignment_of_backdrops_is_assembled_with_its_evidence(made, tmp_path, generator):
+    (tmp_path / "data").symlink_to(made / "data")
+    for folder in ("artifacts", "models"):
+        (tmp_path / folder).mkdir()
+        for part in (made / folder).iterdir():
+            if part.name != "canvas":
+                (tmp_path / folder / part.name).symlink_to(part)
+    aligned = tmp_path / "models" / "aligned_lora"
+    shutil.copytree(made / "models" / "engaged_lora", aligned)
+    (aligned / EVIDENCE_FILE).write_text(json.dumps({"generator": generator, "reason": "better", "figures": {}}))
+    run("assemble", tmp_path)
+    canvas = tmp_path / "models" / "canvas"
+    pipeline = CanvasPipeline.from_pretrained(canvas)
+    is_part = generator == "backdrop"
+    assert sorted(list_lora_names(pipeline.unet)) == [*(["aligned"] if is_part else []), "backdrop", "engaged"]
+    assert ("aligned_lora" in pipeline.config["parts"]) == (canvas / EVIDENCE_FILE).is_file() == is_part
+    stages = list_stage_loras(pipeline, tmp_path / "models" / "base")
+    assert stages.get("aligned") == (("backdrop", "engaged", "aligned") if is_part else None)
 
 
 def test_styles_are_scored_by_strength(made):

@@ -30,7 +30,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(shards: Path, objective: str, *, own_step: bool = False) -> tuple[Aligner, Policy, RolloutBatches]:
     pretraining = PretrainingSpec(weight=1.0, own_step=own_step, captions=1, caption_dropout=0.0)
-    aligner = build_aligner(shards, objective, "backdrop", 6, pretraining)
+    aligner = build_aligner(shards, objective, "backdrop", 10, pretraining)
     policy, params, scheduler = build_policy(aligner, "unet"), aligner.params, build_training_scheduler(FLOW)
     transitions = None
     if params.ppo is not None:
