@@ -9,6 +9,8 @@ from functools import partial
 import torch
 
 from canvas.align.spec import AlignParams
+from canvas.clip.model import compute_text_widths
+from canvas.denoiser.family import SIZE_IDS
 from canvas.train.spec import TrainSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
 from pipelines.plan.durations import GPU_FLOPS, Row, count_forward_flops
@@ -30,6 +32,7 @@ class AlignmentPlan:
     forward_flops: int  # likewise
     decoding_flops: int  # likewise
     judged_passes: int  # of the denoiser, for a judged image
+    sample_numbers: int  # of a round's sample: what it was sampled after, and latents
 
     @classmethod
     def build(cls, profile: Profile, models: Models) -> AlignmentPlan | None:
@@ -41,7 +44,11 @@ class AlignmentPlan:
         cells = profile.latent_side
         with torch.device("meta"):
             latents = torch.zeros(1, profile.vae.latent_channels, cells, cells)
-        sampling = profile.sampling
+        sampling, text = profile.sampling, profile.text
+        width, pooled = compute_text_widths([text.first, text.second])
+        channels = profile.vae.latent_channels
+        hole = 1 if profile.encode.holes == "cells" else profile.vae.factor**2
+        kept = channels * (3 if params.ppo else 2) + hole  # the product's latents; the image's, or those of a step
         return cls(
             params=params,
             train=profile.training.resolve(params.train),
@@ -50,6 +57,7 @@ class AlignmentPlan:
             forward_flops=count_forward_flops(models.lora, call=forward),
             decoding_flops=count_forward_flops(models.vae, latents, call=models.vae.decode),
             judged_passes=sampling.steps + round(sampling.guidance_stop * sampling.steps),
+            sample_numbers=text.first.context_length * width + pooled + SIZE_IDS + kept * cells**2,
         )
 
     @property
@@ -69,6 +77,11 @@ class AlignmentPlan:
             [
                 *rows,
                 ("policies", f"{trained:,} x 2 states x 4 bytes", trained * 8.0),
+                (
+                    "round",
+                    f"{self.params.samples:,} samples x {self.sample_numbers:,} x 4 bytes",
+                    self.params.samples * self.sample_numbers * 4.0,
+                ),
                 ("scoring", f"{scoring:,} x 4 bytes, autoencoder and reward model", scoring * 4.0),
             ]
         )
