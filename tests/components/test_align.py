@@ -40,7 +40,8 @@ DIT = {
     "denoiser": {
         "kind": "dit",
         "unet": None,
-        "dit": {"heads": 2, "head_width": 16, "double_blocks": 1, "single_blocks": 1, "rope_widths": [4, 6, 6]},
+        "dit": {"heads": 2, "head_width": 16, "double_blocks": 1, "single_blocks": 1, "zero_modulation": False}
+        | {"rope_widths": [4, 6, 6]},
     },
 }
 REWARDS = {"prompt": 1.0, "aesthetics": 1.0, "defects": 0.5, "growth": 1.0, "diversity": 1.0, "parity": 1.0}
