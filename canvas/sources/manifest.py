@@ -193,7 +193,7 @@ def _read_rows(
             notes.add(f"part {file.name} of {shown} is empty")
             continue
         if spec.format == "parquet":
-            yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed)
+            yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed, notes)
         elif spec.format == "csv":
             yield from read_csv_rows(file, name, spec.columns, notes)
         else:

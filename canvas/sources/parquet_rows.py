@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from canvas.pins.fallbacks import Notes
 from canvas.sources.text_rows import MAX_ROW_BYTES, find_column
 from canvas.sources.values import Row, format_value
 
@@ -18,10 +20,13 @@ ROWS_AT_ONCE = 32
 BATCH_BYTES = 64 * 2**20
 """Of rows at once, on average: where they hold large images, fewer are read together."""
 BUFFER_BYTES = 2**16
+MAX_EXACT = 2**53  # beyond it 64-bit floating-point numbers leave whole ones out
 MAX_PATH_BYTES = 4096  # bytes that are longer are no path
 
 
-def read_parquet_rows(file: Path, name: str, columns: Mapping[str, str], needed: Collection[str]) -> Iterator[Row]:
+def read_parquet_rows(
+    file: Path, name: str, columns: Mapping[str, str], needed: Collection[str], notes: Notes
+) -> Iterator[Row]:
     """Yield the rows of a Parquet file with the columns `needed` (of ours); all `columns` are looked for.
 
     Arguments and errors as `read_csv_rows`; the column of images may hold the files themselves, as binary or as a
@@ -40,6 +45,12 @@ def read_parquet_rows(file: Path, name: str, columns: Mapping[str, str], needed:
                     _check_type(field, ours, name)
         names = {ours: fields[ours].name for ours in needed}
         for batch in iterate_parquet_batches(file, [*names.values()]):
+            for theirs in names.values():
+                if _has_gaps(batch[theirs]):
+                    notes.add(
+                        f"column {theirs!r} of {name} is of type {batch[theirs].type} and holds numbers beyond 2^53, "
+                        "where not every whole number has a place: write them as text or as integers"
+                    )
             yield from _read_batch(batch, names)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {name} as parquet: {' '.join(str(error).split())[:300]}") from None
@@ -55,6 +66,14 @@ def _count_rows_at_once(metadata: pq.FileMetaData) -> int:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
     return int(min(ROWS_AT_ONCE, max(1.0, BATCH_BYTES // max(1.0, largest))))
+
+
+def _has_gaps(column: pa.Array) -> bool:
+    """Tell a column of floating-point numbers that holds such as may stand for their neighbours."""
+    if not pa.types.is_float64(column.type):
+        return False
+    largest = pc.max(pc.abs(pc.if_else(pc.is_finite(column), column, 0.0))).as_py()
+    return largest is not None and largest > MAX_EXACT
 
 
 def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row]:

@@ -33,9 +33,11 @@ def read_json(tmp_path: Path, content: str | bytes, columns: dict[str, str] = CO
     return list(read_json_rows(file, "list.jsonl", columns, Notes()))
 
 
-def read_parquet(tmp_path: Path, table: pa.Table, columns: dict[str, str] = COLUMNS) -> list[Row]:
+def read_parquet(
+    tmp_path: Path, table: pa.Table, columns: dict[str, str] = COLUMNS, notes: Notes | None = None
+) -> list[Row]:
     pq.write_table(table, tmp_path / "list.parquet")
-    return list(read_parquet_rows(tmp_path / "list.parquet", "list.parquet", columns, columns))
+    return list(read_parquet_rows(tmp_path / "list.parquet", "list.parquet", columns, columns, notes or Notes()))
 
 
 def cells(rows: Sequence[Row]) -> list[list[str | None]]:
@@ -224,7 +226,7 @@ def test_a_bad_cell_of_parquet_is_one_fault(tmp_path: Path) -> None:
 def test_a_broken_parquet_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.parquet").write_bytes(content)
     with pytest.raises(ValueError, match=r"cannot read list\.parquet as parquet: ") as caught:
-        list(read_parquet_rows(tmp_path / "list.parquet", "list.parquet", COLUMNS, COLUMNS))
+        list(read_parquet_rows(tmp_path / "list.parquet", "list.parquet", COLUMNS, COLUMNS, Notes()))
     assert "\n" not in str(caught.value)
 
 
@@ -270,3 +272,10 @@ def test_a_struct_of_an_image_may_hold_more(tmp_path: Path, struct: dict[str, An
 @pytest.mark.parametrize("text", ["1", " 1\u00a0", "\ufeff1", "1\u200b", "\u200e 1\u202c \u200f"])
 def test_what_cannot_be_seen_round_a_name_is_no_part_of_it(text: str) -> None:
     assert trim(text) == "1"
+
+
+def test_ids_that_floating_point_has_rounded_are_noted(tmp_path: Path) -> None:
+    for values, noted in (([97803061574001230.0, None], True), ([4006381333931.0, float("nan")], False)):
+        notes = Notes()
+        read_parquet(tmp_path, pa.table({"sku": values}), {"pin_id": "sku"}, notes)
+        assert bool(notes.to_metrics()) is noted
