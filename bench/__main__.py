@@ -9,7 +9,7 @@ import sys
 import bench
 
 HELPERS = ("__main__", "measurement", "models")
-LONG = ("families",)
+LONG = ("align", "families")
 """Benches that train for an hour: they are run by name."""
 
 

@@ -1,7 +1,7 @@
 """Does an alignment with rewards make images better than no alignment, and at how many images?
 
     OMP_NUM_THREADS=2 python -m bench.align [--arms nft awm ppo unguarded] [--seeds 0 1 2] [--profile tiny]
-        [--steps 40] [--prompts 320]
+        [--steps 40] [--prompts 160]
 
 Each arm is the stage `align` with params.yaml's values and its own, at every seed, on models/ and artifacts/ of a full
 run. It prints a JSON line for each run: gold before and after on held-out prompts with the gain's interval, KID to

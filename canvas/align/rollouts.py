@@ -57,7 +57,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSampler:
-    """Samples images of the policy that was."""
+    """Samples images by the old policy, the one that the round began with."""
 
     policy: Policy
     scheduler: SchedulerMixin

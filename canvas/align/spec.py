@@ -112,12 +112,12 @@ class GuardSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlignParams(TrainableParams):
-    """What the stage `align` is told."""
+    """How a generator is aligned with rewards of its own images."""
 
     train: Train | None  # null: the stage is skipped, no LoRA is made
     generator: Generator  # the generator of backdrops with its LoRAs, or the base, text-to-image
     lora: LoraSpec  # that is trained, on top of the others
-    objective: Literal["ppo", "awm", "nft"]
+    objective: Literal["ppo", "awm", "nft"]  # how the policy learns from advantages
     ppo: PpoSpec | None  # null unless it is the objective, and so on
     awm: AwmSpec | None
     nft: NftSpec | None
@@ -125,9 +125,7 @@ class AlignParams(TrainableParams):
     clip: Positive  # of the advantages
     rollouts: RolloutSpec
     rewards: dict[RewardKind, Positive]  # -> weight of its advantage; growth: of the product, negative
-    turns: dict[
-        RewardKind, Positive
-    ]  # of rewards that take steps in turn -> share of the steps; the others count in all
+    turns: dict[RewardKind, Positive]  # rewards that take steps in turn -> their shares; the others count in all steps
     encoder: Literal["first", "second"]  # of section `text`: tells images apart for diversity, attributes for parity
     attribute: tuple[str, ...]  # its values in words, which parity makes equally frequent; []: none
     pretraining: PretrainingSpec
