@@ -28,7 +28,7 @@ data: .venv/installed  ## Fetch the showroom's package files and verify them aga
 	@python -m lifecycle inputs
 
 test: .venv/installed  ## Run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/installed  ## Try broken input from fixed seeds (tests/fuzz/); a fault ends with exit code 1
 	OMP_NUM_THREADS=1 python -m tests.fuzz

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 MAX_PIXEL_BYTES = 8
-"""Of the longest that formats know: 16 bits in each of four channels."""
+"""Bytes of the longest pixel that formats know: 16 bits in each of four channels."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -56,12 +56,12 @@ def evaluate(
     from evaluation.tables.drift import measure_candidate_drift, write_training_statistics
 
     params, clock, notes = evaluate, time.perf_counter(), fallbacks.Notes()
-    shown = load_evaluation_pins(params, notes, pins.path, kept.path, masks.path, captions.path)
+    evaluation_pins = load_evaluation_pins(params, notes, pins.path, kept.path, masks.path, captions.path)
     networks = {"judges": judges.path, "clip": clip.path, "segmenter": segmenter.path}
     rewards = reward.path if is_made(reward.path) else None
-    scorer = Scorer.load(params, frames.side, edges, text, shown, reward=rewards, **networks)
-    rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, shown)
-    instruments = scorer.measure_instruments(shown.real, truth.path)
+    scorer = Scorer.load(params, frames.side, edges, text, evaluation_pins, reward=rewards, **networks)
+    rows, features = scorer.score_candidates(tables.read(candidates.path).to_pylist(), pins.path, evaluation_pins)
+    instruments = scorer.measure_instruments(evaluation_pins.real, truth.path)
     scored = time.perf_counter()
     tables.write_rows(evaluation.path, rows, tables.EVALUATION)
     training = write_training_statistics(statistics.path, pins.path, kept.path)

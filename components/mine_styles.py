@@ -52,7 +52,7 @@ def mine_styles(
     scene_of = {row["pin_id"]: row["scene"] for row in tables.read(truth.path, ["pin_id", "scene"]).to_pylist()}
     results = {"pins": len(indices), "criterion": {str(number): score for number, score in clustering.scores.items()}}
     results |= compute_mining_metrics(table, clusters, embedded, scene_of)
-    strips = draw_style_strips(table, pins.path, params.shown)
+    strips = draw_style_strips(table, pins.path, params.strip_pins)
     report.write(render_style_gallery(table, strips, clustering.scores, spec.criterion))
     results["seconds"] = time.perf_counter() - clock
     metrics.write(results | notes.to_metrics())

@@ -140,9 +140,9 @@ def encode_photo(photo: Photo, number: int) -> tuple[str, bytes]:
         (lone, "WEBP", {"lossless": True}),
         (image, "JPEG", {"quality": 92, "progressive": True}),
     ]
-    shown, format_, options = kinds[number % len(kinds)]
+    encoded, format_, options = kinds[number % len(kinds)]
     buffer = io.BytesIO()
-    shown.save(buffer, format_, **options)
+    encoded.save(buffer, format_, **options)
     return format_.lower().replace("jpeg", "jpg"), buffer.getvalue()
 
 

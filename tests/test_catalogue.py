@@ -167,6 +167,6 @@ def test_every_encoding_in_every_list_shows_the_photograph(tmp_path: Path, suffi
     pins = tables.read(tmp_path / "pins").to_pylist()
     assert len(pins) == count
     for pin, photo in zip(pins, take_photos(count, seed=0), strict=True):
-        shown = decode_image(pin["image"])
-        assert shown.size == (pin["width"], pin["height"]) == photo.image.size
-        assert shown.mode in ("RGB", "RGBA")
+        decoded = decode_image(pin["image"])
+        assert decoded.size == (pin["width"], pin["height"]) == photo.image.size
+        assert decoded.mode in ("RGB", "RGBA")

@@ -39,12 +39,12 @@ EXAMPLE = "components/count_colours.py"
 
 def refused(pattern: str, good: Callable[[str, Path], bool]) -> dict[str, list[str]]:
     """Page -> what matches `pattern` on it and is not good."""
-    found: dict[str, list[str]] = {}
+    by_page: dict[str, list[str]] = {}
     for page in PAGES:
         for match in re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE):
             if not good(match, page):
-                found.setdefault(page.relative_to(ROOT).as_posix(), []).append(match)
-    return found
+                by_page.setdefault(page.relative_to(ROOT).as_posix(), []).append(match)
+    return by_page
 
 
 def test_links_lead_somewhere() -> None:
@@ -60,7 +60,7 @@ def test_paths_that_are_named_exist() -> None:
 
 
 def test_names_beside_a_path_are_in_that_file() -> None:
-    assert refused(r"(`[\w/]+\.py`: `\w+`)", lambda found, _: _defines(*re.findall(r"`(.*?)`", found))) == {}
+    assert refused(r"(`[\w/]+\.py`: `\w+`)", lambda reference, _: _defines(*re.findall(r"`(.*?)`", reference))) == {}
 
 
 def _defines(path: str, name: str) -> bool:
@@ -70,8 +70,10 @@ def _defines(path: str, name: str) -> bool:
 def test_imports_of_the_examples_work() -> None:
     def good(line: str, page: Path) -> bool:
         module, names = re.findall(r"from ([\w.]+) import ([\w, ]+)", line)[0]
-        found = importlib.import_module(module)
-        return all(hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}") for name in names.split(", "))
+        imported = importlib.import_module(module)
+        return all(
+            hasattr(imported, name) or importlib.util.find_spec(f"{module}.{name}") for name in names.split(", ")
+        )
 
     assert refused(r"^ *(from (?:canvas|components|evaluation|lifecycle)[\w.]* import [\w, ]+)$", good) == {}
 
@@ -79,8 +81,8 @@ def test_imports_of_the_examples_work() -> None:
 def test_members_of_the_api_page_exist() -> None:
     text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
     listed = re.findall(r"^::: ([\w.]+)\n    options:\n      members: \[([\w, ]+)\]", text, re.MULTILINE)
-    found = {(module, name) for module, names in listed for name in names.split(", ")}
-    assert {(module, name) for module, name in found if not hasattr(importlib.import_module(module), name)} == set()
+    members = {(module, name) for module, names in listed for name in names.split(", ")}
+    assert {(module, name) for module, name in members if not hasattr(importlib.import_module(module), name)} == set()
 
 
 def test_targets_are_makes() -> None:

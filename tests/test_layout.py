@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("canvas", "evaluation", "lifecycle", "pipelines", "bench")
 
@@ -32,3 +34,7 @@ def test_folder_has_a_dozen_files() -> None:
 )
 def test_file_can_be_held(name: str, most: int) -> None:
     assert count_lines(ROOT / name) <= most
+
+
+def test_the_longest_files_of_tests_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []

@@ -22,12 +22,12 @@ def test_example_generates_round_the_product(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (shown,) = re.findall(r'Image.open\("(.*?)"\)', code)
+    (product_path,) = re.findall(r'Image.open\("(.*?)"\)', code)
     monkeypatch.chdir(tmp_path)
-    Path(shown).parent.mkdir(parents=True)
+    Path(product_path).parent.mkdir(parents=True)
     product = np.zeros((40, 40, 4), np.uint8)
     product[10:30, 10:30] = (200, 40, 40, 255)
-    Image.fromarray(product).save(shown)
+    Image.fromarray(product).save(product_path)
     pipeline.save_pretrained("models/canvas")
 
     exec(compile(code, "README.md", "exec"), {})

@@ -17,7 +17,7 @@ from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.train.data import TensorBatches
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import TrainSpec, build_plain_spec
 from canvas.vae.model import LatentScale
 from lifecycle.declare.profiles import merge_sections
 from pipelines.plan.activations import run_denoiser
@@ -118,27 +118,15 @@ class Workload:
     def build_spec(self, steps: int, **changes: Any) -> TrainSpec:
         """Return a run of so many steps, without averages, as diffusers' script has none."""
         values: dict[str, Any] = {
-            "steps": steps,
-            "batch_size": self.batch_size,
-            "accumulate": 1,
-            "optimizer": "adamw",
-            "learning_rate": self.learning_rate,
             "warmup_steps": min(10, steps),
             "schedule": "constant",
-            "weight_decay": 0.01,
-            "clip_norm": 1.0,
             "precision": "bf16",
             "channels_last": True,
-            "gradient_checkpointing": False,
-            "compile": False,
-            "parallel": "none",
-            "ema": (),
-            "checkpoint_every": steps,
             "log_every": max(1, steps // 8),
-            "sample_every": steps,
-            "seed": 0,
         }
-        return TrainSpec(**values | changes)
+        return build_plain_spec(
+            steps=steps, batch_size=self.batch_size, learning_rate=self.learning_rate, **values | changes
+        )
 
     def count_forward_flops(self) -> int:
         """Return the operations of one image's forward pass, counted on the meta device."""

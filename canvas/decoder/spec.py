@@ -23,7 +23,7 @@ class DecoderSpec:
     """What is added to the autoencoder's decoder."""
 
     channels: Annotated[tuple[Count, ...], MinLen(1)]
-    """Of the condition encoder, one width a resolution of the autoencoder, finest first."""
+    """Widths of the condition encoder, one a resolution of the autoencoder, finest first."""
     layers_per_block: Count  # residual blocks a resolution
     norm_groups: Count  # of group normalisation; each width is a multiple
     erosion: Natural  # pixels between the mask's edge and the core, which is exact

@@ -108,9 +108,9 @@ def fetch_denoiser(source: str, family: DenoiserFamily) -> Path:
     folder = fetch_snapshot(source, subfolder=family.component).folder
     name, expected = _read_class_name(folder), family.model_class.__name__
     if name != expected:
-        found = "no config.json" if name is None else f"a {name}"
+        content = "no config.json" if name is None else f"a {name}"
         raise ValueError(
-            f"{source} holds {found}, and denoiser.kind is {family.kind}: name a {expected} of diffusers, or a "
+            f"{source} holds {content}, and denoiser.kind is {family.kind}: name a {expected} of diffusers, or a "
             f"pipeline with one in {family.component}/"
         )
     return folder

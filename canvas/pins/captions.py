@@ -13,7 +13,7 @@ from typing import Literal
 from canvas.pins import tables
 
 MAX_CHARACTERS = 1000
-"""Of a text that is looked at for its beginning: no text tower has room for more."""
+"""Characters of a text that are read, from its beginning: no text tower has room for more."""
 
 NameSource = Literal["title", "caption"]
 """What names a product: the catalogue's titles of it, or the generated caption of the image, which may err."""

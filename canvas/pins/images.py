@@ -57,8 +57,8 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits(max_bytes=32 * 1024**2, max_pixels=64_000_000)
-"""Of what a user hands to the command line or a model server, where nobody names others. What stands in our own tables
-has passed its limits."""
+"""Limits of images that a user hands to the command line or a model server without naming limits. Images in our own
+tables have passed theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -127,7 +127,7 @@ class ComparisonBatches(ComparisonSource[Comparison]):
             softness = max(0.0, rng.uniform(-1, 1)) * MAX_SOFTNESS * view.mask.shape[0]
             way = -1 if rng.random() < 0.5 else 1
         images = [render_variant(view, variant, self.scenes, softness)[:, ::way] for variant in (first, second)]
-        shown = [variant.get_background(view, self.scenes) for variant in (first, second)]
+        backgrounds = [variant.get_background(view, self.scenes) for variant in (first, second)]
         good, other_good = (
             compute_absolute_labels(variant, view, self.scenes, comparison.prompt) for variant in (first, second)
         )
@@ -135,7 +135,7 @@ class ComparisonBatches(ComparisonSource[Comparison]):
             pin_id=view.pin_id,
             images=(images[0], images[1], view.pixels[:, ::way]),
             mask=view.mask[:, ::way],
-            backgrounds=(comparison.prompt, shown[0], shown[1]),
+            backgrounds=(comparison.prompt, backgrounds[0], backgrounds[1]),
             labels=(compute_preferences(comparison, good, other_good), good, other_good),
         )
 

@@ -72,8 +72,8 @@ def background_loss(matches: torch.Tensor, offered: torch.Tensor, places: torch.
         places: Of each image its background's row in `offered`, (B,).
     """
     has_words = (offered > 0).any(dim=1)
-    shown = F.one_hot(places, len(offered)).to(matches.dtype)
-    losses = F.binary_cross_entropy_with_logits(matches, shown, reduction="none")
+    targets = F.one_hot(places, len(offered)).to(matches.dtype)
+    losses = F.binary_cross_entropy_with_logits(matches, targets, reduction="none")
     is_known = has_words[places]
     return (losses * has_words * is_known[:, None]).sum() / is_known.sum().clamp(min=1)
 

@@ -28,7 +28,7 @@ TEXT_IMAGE_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 """One of them holds the vocabulary; without any transformers would make an empty one."""
 TOKENIZER_SUFFIXES = (".txt", ".model")
-"""Of a tokenizer's files that are no JSON."""
+"""Suffixes of a tokenizer's files that are no JSON."""
 
 PROMPT_MISSING = "this reward compares images with their prompt: give a prompt, or a reward that train_reward wrote"
 

@@ -121,10 +121,10 @@ def select_trained_kinds(held_out: Sequence[str]) -> list[str]:
     return kinds
 
 
-def check_held_out_backgrounds(held_out: Sequence[str], shown: Collection[str]) -> None:
+def check_held_out_backgrounds(held_out: Sequence[str], backgrounds: Collection[str]) -> None:
     """Raise ValueError if a held-out background is none that an image shows."""
-    if unknown := [name for name in held_out if name not in shown]:
-        names = [repr(name) for name in sorted(shown) if name]
+    if unknown := [name for name in held_out if name not in backgrounds]:
+        names = [repr(name) for name in sorted(backgrounds) if name]
         more = f" and {len(names) - NAMED_BACKGROUNDS} more" if len(names) > NAMED_BACKGROUNDS else ""
         raise ValueError(
             f"train_reward.held_out_backgrounds {unknown} are in no image's caption: name some of "

@@ -109,11 +109,11 @@ class Reader:
 
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""
-        found = os.path.normpath(Path.cwd() / path)
+        location = os.path.normpath(Path.cwd() / path)
         roots = [os.path.normpath(Path.cwd() / self.folder / root) for root in ("", *self.roots)]
-        if not any(Path(found).is_relative_to(root) for root in roots):
+        if not any(Path(location).is_relative_to(root) for root in roots):
             raise ValueError(f"{path} lies outside of {roots[0]}: name its folder in ingest.manifest.roots to allow it")
-        return Path(found)
+        return Path(location)
 
     def _read_object(self, address: str, max_bytes: int) -> bytes:
         """Read an object of s3 or gs by one range request, so that a long one is not fetched whole; of buckets that

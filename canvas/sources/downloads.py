@@ -162,17 +162,16 @@ def _is_host(host: str, allowed: str) -> bool:
 
 def check_public(host: str, address: str) -> None:
     """Raise ValueError unless `address`, an IP address of `host`, is public."""
-    found = ipaddress.ip_address(address.partition("%")[0])
+    ip = ipaddress.ip_address(address.partition("%")[0])
     inner: Any = None
-    if isinstance(found, ipaddress.IPv6Address):  # IPv4 addresses in disguise
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
-        if inner is None and any(found in network for network in EMBEDDED_IPV4):
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-    for one in (found, inner):
+    if isinstance(ip, ipaddress.IPv6Address):  # IPv4 addresses in disguise
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
+        if inner is None and any(ip in network for network in EMBEDDED_IPV4):
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    for one in (ip, inner):
         if one is not None and (not one.is_global or one.is_multicast or one in LOCAL_NAT64):
             raise ValueError(
-                f"{host} is at {found}, which is no public address: name the host in ingest.manifest.hosts if you "
-                "trust it"
+                f"{host} is at {ip}, which is no public address: name the host in ingest.manifest.hosts if you trust it"
             )
 
 

@@ -36,11 +36,11 @@ def open_list(path: str, kind: Format, reader: Reader) -> Iterator[list[Path]]:
     Raises:
         ValueError: In one sentence, without credentials, for a list that cannot be had.
     """
-    shown = strip_credentials(path)
+    public_path = strip_credentials(path)
     try:
         place = reader.locate(path)
     except ValueError as error:
-        raise ValueError(f"cannot read {shown} as {kind}: {error}") from None
+        raise ValueError(f"cannot read {public_path} as {kind}: {error}") from None
     with tempfile.TemporaryDirectory(prefix="list-") as folder:
         try:
             if "://" not in place:
@@ -52,7 +52,7 @@ def open_list(path: str, kind: Format, reader: Reader) -> Iterator[list[Path]]:
                     with files[-1].open("wb") as file:
                         _fetch(address, file, reader)
         except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read {shown} as {kind}: {_explain_error(error, place)}") from None
+            raise ValueError(f"cannot read {public_path} as {kind}: {_explain_error(error, place)}") from None
         yield files
 
 
@@ -111,8 +111,8 @@ def _list_addresses(place: str, kind: Format, reader: Reader) -> list[str]:
         return [place]
     import daft
 
-    found = daft.from_glob_path(f"{escape_pattern(place)}**", io_config=reader.config()).to_pydict()["path"]
-    addresses = check_parts(sorted(found), kind)
+    paths = daft.from_glob_path(f"{escape_pattern(place)}**", io_config=reader.config()).to_pydict()["path"]
+    addresses = check_parts(sorted(paths), kind)
     if not addresses:
         raise ValueError(f"it holds no file that ends in {' or '.join(SUFFIXES[kind])}")
     return addresses

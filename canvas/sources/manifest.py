@@ -142,7 +142,7 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
     counts = _Counts()
     splits = SplitAssigner(spec.held_out, spec.held_out_by)
     reader = spec.build_reader(folder)
-    shown = strip_credentials(spec.path)
+    public_path = strip_credentials(spec.path)
     with (
         open_list(spec.path, spec.format, reader) as files,
         tables.Writer(pins, tables.PINS) as good,
@@ -153,10 +153,10 @@ def ingest_manifest(spec: ManifestSpec, folder: Path, pins: Path, quarantine: Pa
             good.add(pa.Table.from_pylist([row for row in batch if "pin_id" in row], schema=tables.PINS))
             bad.add(pa.Table.from_pylist([row for row in batch if "reason" in row], schema=tables.QUARANTINE))
     if not counts.rows:
-        raise ValueError(f"{shown} has no rows: nothing to ingest")
+        raise ValueError(f"{public_path} has no rows: nothing to ingest")
     if not good.rows:
         top = ", ".join(f"{reason} ({count} rows)" for reason, count in counts.reasons.most_common(3))
-        raise ValueError(f"none of the {counts.rows} rows of {shown} became a pin: {top}; {counts.first_reason}")
+        raise ValueError(f"none of the {counts.rows} rows of {public_path} became a pin: {top}; {counts.first_reason}")
     splits.settle(pins, notes)
     for column, count in counts.trimmed.items():
         notes.add(f"spaces round {column} were left out in {count} rows")

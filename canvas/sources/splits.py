@@ -61,12 +61,12 @@ class SplitAssigner:
         if not self._held_out:
             return
         table = tables.read(pins, ["pin_id", "product_id", "split"])
-        shown, what = table.filter(pc.is_valid(table["product_id"])), "product"
-        if not shown.num_rows:
-            shown, what = table, "pin"
-        if self._by == "product" and len(shown["split"].unique()) == 2:
+        rows, what = table.filter(pc.is_valid(table["product_id"])), "product"
+        if not rows.num_rows:
+            rows, what = table, "pin"
+        if self._by == "product" and len(rows["split"].unique()) == 2:
             return
-        shares = self._choose_shares(shown[f"{what}_id"].unique().to_pylist(), notes)
+        shares = self._choose_shares(rows[f"{what}_id"].unique().to_pylist(), notes)
         moved: dict[str, float] = {}
         low, high = min(shares.values()), max(shares.values())
         if low == high:

@@ -84,8 +84,10 @@ def describe_stages(columns: Collection[str]) -> dict[str, str]:
     def select(*names: str) -> list[str]:
         return [name for name in names if name in columns]
 
-    said, filed, owner = select("title", "description"), select(*FILED), select("alt_text", "title")
-    texts = f"compares {', '.join(said)} with {', '.join(filed)}" if said and filed else "compares no texts"
+    descriptions, filed, owner = select("title", "description"), select(*FILED), select("alt_text", "title")
+    texts = (
+        f"compares {', '.join(descriptions)} with {', '.join(filed)}" if descriptions and filed else "compares no texts"
+    )
     scored = [*select("alt_text", "title", "description"), "generated captions"]  # in the order of CAPTION_PREFERENCE
     wanted = {"promoted pins": select("promoted"), "impressions": select("impressions")}
     missing = [name for name, there in (wanted | {"saves or clicks": select("saves", "clicks")}).items() if not there]

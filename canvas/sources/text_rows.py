@@ -20,7 +20,7 @@ from canvas.pins.fallbacks import Notes
 from canvas.sources.values import NoNumber, Row, format_number, format_value
 
 MAX_ROW_BYTES = 2**20
-"""Of a row; a longer one is a fault. A quote that is never closed is given up after so many."""
+"""Bytes of a row; a longer one is a fault. A quote that is never closed is given up after so many."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_NAMES = 30  # of columns, in a message
@@ -156,12 +156,12 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
 
 def find_column(names: Sequence[str], theirs: str, ours: str, name: str, delimiter: str = ",") -> int:
     """Return the place of column `theirs` among `names`, spaces round it aside. `ValueError` unless it stands once."""
-    exact = [place for place, found in enumerate(names) if found == theirs]
-    places = exact or [place for place, found in enumerate(names) if found.strip() == theirs.strip()]
+    exact = [place for place, header in enumerate(names) if header == theirs]
+    places = exact or [place for place, header in enumerate(names) if header.strip() == theirs.strip()]
     key = f"column {theirs!r} (ingest.manifest.columns.{ours})"
     if not places:
         parted = "" if delimiter == "," else f" by {DELIMITERS[delimiter]}"
-        listed = ", ".join(found.strip()[:MAX_NAMES] for found in names[:MAX_NAMES])
+        listed = ", ".join(header.strip()[:MAX_NAMES] for header in names[:MAX_NAMES])
         raise ValueError(f"{name} has no {key}; it has{parted} {listed}{', ...' * (len(names) > MAX_NAMES)}")
     if len(places) > 1:
         raise ValueError(f"{name} has {key} {len(places)} times: rename all but one")

@@ -89,7 +89,7 @@ class MineStylesParams:
     without_product: bool  # what all pins of a product share is taken out of the descriptors
     clusters: ClusterSpec
     limits: StyleLimits
-    shown: Count  # representative images of each style
+    strip_pins: Count  # representative images of each style in the report
 
 
 def estimate_mining_memory(

@@ -172,3 +172,33 @@ class TrainSpec(LoopSettings):
         """Return the values that decide what is trained: equal for runs that may continue each other."""
         values = json.loads(json.dumps(asdict(self)))
         return {name: value for name, value in values.items() if name not in CHANGEABLE_ON_RESUME}
+
+
+def build_plain_spec(*, steps: int, batch_size: int, learning_rate: float, **changes: Any) -> TrainSpec:
+    """Return the spec of a training that no params describe: one process, float32, one checkpoint and log, at its end.
+
+    Args:
+        steps: Optimizer steps.
+        batch_size: Samples that a step sees.
+        learning_rate: Peak.
+        changes: Other values of `TrainSpec`, by name.
+    """
+    values: dict[str, Any] = {
+        "accumulate": 1,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "precision": "fp32",
+        "channels_last": False,
+        "gradient_checkpointing": False,
+        "compile": False,
+        "parallel": "none",
+        "seed": 0,
+        "warmup_steps": 0,
+        "ema": (),
+        "checkpoint_every": steps,
+        "log_every": steps,
+        "sample_every": steps,
+    }
+    return TrainSpec(steps=steps, batch_size=batch_size, learning_rate=learning_rate, **values | changes)

@@ -130,7 +130,7 @@ class Scorer:
         }
 
     def score_candidates(
-        self, candidates: Sequence[Row], pins: Path, shown: EvaluationPins
+        self, candidates: Sequence[Row], pins: Path, evaluation_pins: EvaluationPins
     ) -> tuple[list[Row], FeatureSets]:
         """Return rows of tables.EVALUATION, and features of every model's images, and of "real" and "engaged" pins.
 
@@ -153,7 +153,10 @@ class Scorer:
                 bar.update(len(by_pin[pin_id]))
         ordered = [scored[row["candidate_id"]] for row in candidates]
         sets = {}
-        for name, images in (("real", [pin.image for pin in shown.real]), ("engaged", shown.engaged)):
+        for name, images in (
+            ("real", [pin.image for pin in evaluation_pins.real]),
+            ("engaged", evaluation_pins.engaged),
+        ):
             if images:
                 views = stack_views(images, self.view_side)
                 sets[name] = self._extract_features(views, extract_trunk_features(views))

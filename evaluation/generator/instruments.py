@@ -51,12 +51,12 @@ def measure_reward_accuracy(
         seed: Of the corruptions, and of the choice of other backgrounds.
         batch_size: Images at once.
     """
-    shown = [(pin, mask) for pin in pins if (mask := _resize_mask(pin.mask, side)).any()]
+    masked_pins = [(pin, mask) for pin in pins if (mask := _resize_mask(pin.mask, side)).any()]
     views = [
         ProductView(pin.pin_id, pin.product_id, "", resize_bilinear(pin.image, side), mask, pin.background)
-        for pin, mask in shown
+        for pin, mask in masked_pins
     ]
-    prompted = _compare_backgrounds(reward, views, [pin.product for pin, _ in shown], seed, batch_size)
+    prompted = _compare_backgrounds(reward, views, [pin.product for pin, _ in masked_pins], seed, batch_size)
     metrics = compute_mean_metrics("prompt_accuracy", prompted)
     if reward.needs_prompt:
         return metrics | {"pairs": len(prompted)} | compute_mean_metrics("overall_accuracy", prompted)
@@ -96,9 +96,9 @@ def _compare_backgrounds(
         return []
     rng = np.random.default_rng(seed)
     others = [str(rng.choice([other for other in backgrounds if other != view.background])) for view, _ in known]
-    shown = _stack_images([view.pixels for view, _ in known]), _stack_products([view for view, _ in known])
+    inputs = _stack_images([view.pixels for view, _ in known]), _stack_products([view for view, _ in known])
     own, wrong = (
-        select_ranking_score(reward.score(*shown, prompts, batch_size=batch_size)).tolist()
+        select_ranking_score(reward.score(*inputs, prompts, batch_size=batch_size)).tolist()
         for prompts in (
             [format_caption(name, view.background) for view, name in known],
             [format_caption(name, other) for (_, name), other in zip(known, others, strict=True)],

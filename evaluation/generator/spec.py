@@ -88,7 +88,7 @@ class EvaluationSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SameSeedSpec:
-    """Of how many backgrounds diversity at one seed is measured."""
+    """How many backgrounds are generated to measure diversity at one seed."""
 
     products: Annotated[int, Ge(2)]  # at most; as many real ones of each scene
     prompts: Count  # at most, spread over all

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from canvas.train.data import TensorBatches
 from canvas.train.draws import Draws
 from canvas.train.loop import fit
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import build_plain_spec
 
-EPOCHS, BATCH_SIZE, LEARNING_RATE = 8, 16, 3e-3
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 8, 16, 3e-3, 0.05
 
 TOP = 6
 """Places, the most suspect, whose mean is an image's score."""
@@ -97,25 +97,13 @@ def train_defect_network(pairs: DefectPairs, seed: int, device: torch.device) ->
     mean, deviation = maps.mean((0, 2, 3)), maps.std((0, 2, 3))
     batch_size = min(BATCH_SIZE, count)
     steps = EPOCHS * count // batch_size
-    spec = TrainSpec(
+    spec = build_plain_spec(
         steps=steps,
         batch_size=batch_size,
         learning_rate=LEARNING_RATE,
         warmup_steps=steps // 4,
-        ema=(),
-        checkpoint_every=steps,
-        log_every=steps,
-        sample_every=steps,
-        accumulate=1,
-        optimizer="adamw",
-        schedule="cosine",
-        weight_decay=0.05,
-        clip_norm=1.0,
-        precision="fp32",
+        weight_decay=WEIGHT_DECAY,
         channels_last=True,
-        gradient_checkpointing=False,
-        compile=False,
-        parallel="none",
         seed=seed,
     )
     with torch.random.fork_rng():

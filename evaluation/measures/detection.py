@@ -14,23 +14,23 @@ class Detection:
 
     defect: str
     planted: int
-    found: int
+    detected: int
     precision: float
     recall: float
     dropped: float
 
 
 def score_detections(
-    planted: Sequence[str | None], found: Sequence[str | None], defects: Sequence[str]
+    planted: Sequence[str | None], reasons: Sequence[str | None], defects: Sequence[str]
 ) -> list[Detection]:
-    """Score each defect d; pin i has planted[i] and found[i], the first reason against it.
+    """Score each defect d; pin i has planted[i] and reasons[i], the first one against it.
 
-    precision = |planted = d and found = d| / |found = d|
-    recall = |planted = d and found = d| / |planted = d|
-    dropped = |planted = d and found is not None| / |planted = d|, the recall for any reason.
+    precision = |planted = d and reason = d| / |reason = d|
+    recall = |planted = d and reason = d| / |planted = d|
+    dropped = |planted = d and reason is not None| / |planted = d|, the recall for any reason.
     """
-    assert len(planted) == len(found), (len(planted), len(found))
-    truth, verdict = ([label or "" for label in labels] for labels in (planted, found))
+    assert len(planted) == len(reasons), (len(planted), len(reasons))
+    truth, verdict = ([label or "" for label in labels] for labels in (planted, reasons))
     precision, recall, _, _ = precision_recall_fscore_support(
         truth, verdict, labels=list(defects), zero_division=float("nan")
     )
@@ -42,7 +42,7 @@ def score_detections(
             Detection(
                 defect=defect,
                 planted=len(verdicts),
-                found=verdict.count(defect),
+                detected=verdict.count(defect),
                 precision=float(precision[index]),
                 recall=float(recall[index]),
                 dropped=dropped,
@@ -51,7 +51,7 @@ def score_detections(
     return rows
 
 
-def compute_good_pass_rate(planted: Sequence[str | None], found: Sequence[str | None]) -> float:
-    """Return the share of good pins that pass, |planted = None and found = None| / |planted = None|; nan for none."""
-    verdicts = [label for label, true in zip(found, planted, strict=True) if true is None]
+def compute_good_pass_rate(planted: Sequence[str | None], reasons: Sequence[str | None]) -> float:
+    """Return the share of good pins that pass, |planted = None and reason = None| / |planted = None|; nan for none."""
+    verdicts = [label for label, true in zip(reasons, planted, strict=True) if true is None]
     return sum(label is None for label in verdicts) / len(verdicts) if verdicts else float("nan")

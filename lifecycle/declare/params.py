@@ -155,8 +155,8 @@ def _explain(kind: type, section: str, problem: dict[str, Any]) -> str:
         case "unexpected_keyword_argument" | "extra_forbidden":
             keys = _list_keys(_find_nested(kind, parents))
             hint = _suggest(str(key), keys)
-            shown = str(key)[:MAX_QUOTED]
-            return f"params key {shown!r} in section {where!r} is unknown{hint}; it has {', '.join(keys)}"
+            quoted = str(key)[:MAX_QUOTED]
+            return f"params key {quoted!r} in section {where!r} is unknown{hint}; it has {', '.join(keys)}"
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return f"params key {key!r} in section {where!r} is missing: add `{key}: ...`"
         case "value_error":  # from the dataclass's own check, which says what is wrong with which value

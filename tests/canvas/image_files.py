@@ -33,7 +33,7 @@ def build_chunk(name: bytes, body: bytes) -> bytes:
 
 
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of an interlaced PNG: first column and row, steps between columns and rows."""
+"""Passes of an interlaced PNG: first column and row, steps between columns and rows."""
 
 
 def build_png(

@@ -28,7 +28,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "nu
 VISION = {**SMALL, "image_size": SIDE, "patch_size": 8}
 WORDS = ("a", "mug", "lamp", ",", "in", "on", "the", "forest", "beach", "city")
 MEAN, STD = [0.48, 0.45, 0.4], [0.26, 0.25, 0.27]
-"""Of CLIP's kind: unlike 0.5, so that the wrong ones would show."""
+"""Normalization of CLIP's kind: unlike 0.5, so that the wrong ones would show."""
 
 
 def write_clip(folder: Path, *, logit_scale: float = 2.6, seed: int = 0, **options: Any) -> CLIPModel:

@@ -21,6 +21,9 @@ from canvas.shards.files import Sample, write_shards
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
 from canvas.vae.model import PixelAutoencoder, load_vae
+from lifecycle.declare.params import load_sections, read_section
+from tests.components.mugs import ROOT, write_catalogue
+from tests.components.sidecars import write_sidecars
 
 CHANNELS = 4
 TEXT_WIDTH, POOLED_WIDTH, TOKENS = 32, 16, 16  # of profile tiny
@@ -38,12 +41,17 @@ def write_vae(path: Path) -> None:
     vae.save_pretrained(path)
 
 
+def write_towers(path: Path, text: TextSpec) -> None:
+    """The two text-image encoders, random."""
+    for name, spec in (("first", text.first), ("second", text.second)):
+        torch.manual_seed(0)
+        save_clip(build_clip(spec), spec, path / name)
+
+
 def write_encoders(root: Path, text: TextSpec) -> None:
     """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter,
     reward model; random."""
-    for name, spec in (("first", text.first), ("second", text.second)):
-        torch.manual_seed(0)
-        save_clip(build_clip(spec), spec, root / "models" / "clip" / name)
+    write_towers(root / "models" / "clip", text)
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
@@ -125,3 +133,19 @@ def _samples(wanted: range, rows: int, has_engagement: bool, hole_channels: int)
             "clip_image": normal(16),
             "features": normal(FEATURE_WIDTH, height // 2, width // 2),
         }
+
+
+def write_generator_inputs(root: Path, *, hole_channels: int = 1) -> None:
+    """All that the generator's stages of profile tiny read and do not write: a catalogue, random shards and models."""
+    (root / "data").mkdir()
+    (root / "data" / "catalogue.csv").write_text("sku,photo\n", encoding="utf-8")
+    (root / "artifacts").mkdir()
+    write_catalogue(root / "artifacts")
+    write_sidecars(root / "artifacts")
+    write_random_shards(root / "artifacts" / "shards", hole_channels=hole_channels)
+    write_vae(root / "models" / "vae")
+    sections = load_sections("tiny", ROOT)
+    text = read_section(TextSpec, "text", sections)
+    write_encoders(root, text)
+    pins = [f"p{row:03d}" for row in range(24)]
+    write_image_embeddings(root, text, read_section(UveSpec, "uve", sections), pins)

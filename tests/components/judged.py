@@ -66,15 +66,15 @@ class Judged:
     def evaluate(self, challenger: str, shift: float, changed: float = 0.0) -> None:
         """What the stage `evaluate` says: scores of the challenger, `shift` better than a model's as it is, with a
         byte of a product's core `changed`; the champion's pictures are those that it was registered with."""
-        found = [*_scored("challenger", challenger, shift), *_scored("paste", None, -0.2)]
-        found[7]["core_max_abs_diff"] = changed
+        rows = [*_scored("challenger", challenger, shift), *_scored("paste", None, -0.2)]
+        rows[7]["core_max_abs_diff"] = changed
         known = self.root / artifacts.Champion.path / "evaluation"
         if known.is_dir():
-            found += [row | {"model": "champion"} for row in select_model(read(known).to_pylist(), "challenger")]
-        self._write(artifacts.Evaluation, found, EVALUATION)
+            rows += [row | {"model": "champion"} for row in select_model(read(known).to_pylist(), "challenger")]
+        self._write(artifacts.Evaluation, rows, EVALUATION)
         learnt_from = {"pin_id": "p1", "sharpness": 0.5, "brightness": 0.5, "clipped": 0.0, "entropy": 6.0}
         self._write(artifacts.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
-        figures = {model: compute_model_metrics(select_model(found, model)) for model in ("challenger", "paste")}
+        figures = {model: compute_model_metrics(select_model(rows, model)) for model in ("challenger", "paste")}
         (self.root / artifacts.EvaluationMetrics.path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / artifacts.EvaluationMetrics.path).write_text(
             json.dumps({**figures, "drift": {"share": 0.25}, "judge": {"scene_accuracy_real": 0.95}})

@@ -47,8 +47,8 @@ def checked(data: Path, out: Path, limits: Limits = LIMITS) -> dict[str, Any]:
         docs=Output(out / "docs"),
         scratch=Scratch(out),
     )
-    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return found
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return metrics
 
 
 def test_valid_pins_leave_figures_a_page_and_data_docs(data: Path, tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def sidecars(data: Path, out: Path, **other: Path) -> dict[str, Any]:
         docs=Output(out / "docs"),
         scratch=Scratch(out),
     )
-    found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return found
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return metrics
 
 
 def test_valid_sidecars(data: Path, tmp_path: Path) -> None:
-    found = sidecars(data, tmp_path)
-    assert found.keys() == {"kept", "masks", "captions"}
-    assert all(table["critical"] == 0 for table in found.values())
+    metrics = sidecars(data, tmp_path)
+    assert metrics.keys() == {"kept", "masks", "captions"}
+    assert all(table["critical"] == 0 for table in metrics.values())
 
 
 def test_caption_of_an_unknown_pin_stops_the_run(data: Path, tmp_path: Path) -> None:
@@ -122,14 +122,14 @@ def drifted(data: Path, out: Path, **changes: object) -> dict[str, Any]:
         report=Output(out / "drift.html"),
     )
     assert "<html" in (out / "drift.html").read_text()
-    found: dict[str, Any] = json.loads((out / "drift.json").read_text())
-    return found
+    drift: dict[str, Any] = json.loads((out / "drift.json").read_text())
+    return drift
 
 
 def test_a_split_has_not_drifted_from_itself(data: Path, tmp_path: Path) -> None:
-    found = drifted(data, tmp_path / "out", current=("train",))
-    assert found["verdict"] == {"drift": 0, "drifted_columns": 0}
-    assert max(found["distance"].values()) == 0
+    drift = drifted(data, tmp_path / "out", current=("train",))
+    assert drift["verdict"] == {"drift": 0, "drifted_columns": 0}
+    assert max(drift["distance"].values()) == 0
 
 
 def test_another_version_is_compared(data: Path, tmp_path: Path) -> None:
@@ -137,11 +137,11 @@ def test_another_version_is_compared(data: Path, tmp_path: Path) -> None:
     rows = [row | {"category": "Hats", "impressions": 9000} for row in tables.read(data / "catalogue").to_pylist()]
     tables.write(version / "pins", [pa.Table.from_pylist(rows, tables.PINS)], tables.PINS)
     tables.write(version / "kept", [tables.read(data / "kept")], tables.KEPT)
-    found = drifted(data, tmp_path / "out", reference_version=str(version), current=("train",))
-    assert found["distance"]["category"] > 0.5
-    assert found["verdict"]["drifted_columns"] == 2
+    drift = drifted(data, tmp_path / "out", reference_version=str(version), current=("train",))
+    assert drift["distance"]["category"] > 0.5
+    assert drift["verdict"]["drifted_columns"] == 2
 
 
 def test_other_splits_stand_for_one_without_pins(data: Path, tmp_path: Path) -> None:
-    found = drifted(data, tmp_path / "out", current=("unseen_both",))
-    assert [name for name in found["notes"] if name.startswith("no usable pin of unseen_both, so those of")]
+    drift = drifted(data, tmp_path / "out", current=("unseen_both",))
+    assert [name for name in drift["notes"] if name.startswith("no usable pin of unseen_both, so those of")]

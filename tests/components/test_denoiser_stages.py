@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from canvas.align.spec import EVIDENCE_FILE
-from canvas.clip.spec import TextSpec
 from canvas.denoiser.image_prompt import (
     WEIGHTS_FILE,
     AdapterConfig,
@@ -27,10 +26,8 @@ from canvas.denoiser.lora import STYLE_LORA, list_lora_names, load_lora, merge_l
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
 from canvas.styles.table import read_styles
-from canvas.uve.spec import UveSpec
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
-from lifecycle.declare.params import load_sections, read_section
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.safety_models import write_image_classifier
@@ -39,32 +36,16 @@ from tests.components.generator_parts import (
     CHANNELS,
     POOLED_WIDTH,
     TEXT_WIDTH,
-    write_encoders,
-    write_image_embeddings,
-    write_random_shards,
-    write_vae,
+    write_generator_inputs,
 )
-from tests.components.generator_stages import ROOT, STAGES, run
-from tests.components.mugs import write_catalogue
-from tests.components.sidecars import write_sidecars
+from tests.components.generator_stages import STAGES, run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four stages, run one after the other on random shards."""
     root = tmp_path_factory.mktemp("generator")
-    (root / "data").mkdir()
-    (root / "data" / "catalogue.csv").write_text("sku,photo\n", encoding="utf-8")
-    (root / "artifacts").mkdir()
-    write_catalogue(root / "artifacts")
-    write_sidecars(root / "artifacts")
-    write_random_shards(root / "artifacts" / "shards")
-    write_vae(root / "models" / "vae")
-    sections = load_sections("tiny", ROOT)
-    text = read_section(TextSpec, "text", sections)
-    write_encoders(root, text)
-    pins = [f"p{row:03d}" for row in range(24)]
-    write_image_embeddings(root, text, read_section(UveSpec, "uve", sections), pins)
+    write_generator_inputs(root)
     for name in STAGES:
         run(name, root)
     return root
@@ -80,12 +61,14 @@ def losses_of(root: Path, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["train_base", "train_inpaint", "train_backdrop", "tune_engaged", "train_ip_adapter"])
 def test_figures_losses_and_sheet(made, name):
-    found = figures(made, name)
-    assert found["held_out_loss"] == min(
-        loss for average, loss in found["held_out_losses"].items() if average != "before" and _is_choice(found, average)
+    metrics = figures(made, name)
+    assert metrics["held_out_loss"] == min(
+        loss
+        for average, loss in metrics["held_out_losses"].items()
+        if average != "before" and _is_choice(metrics, average)
     )
-    assert found["images_per_second"] > 0
-    assert 0 < found["trained_parameters"] <= found["parameters"]
+    assert metrics["images_per_second"] > 0
+    assert 0 < metrics["trained_parameters"] <= metrics["parameters"]
     header, *rows = losses_of(made, name)
     assert header == "step,loss"
     assert [int(row.split(",")[0]) for row in rows] == ([2] if name == "tune_engaged" else [2, 4])
@@ -95,8 +78,8 @@ def test_figures_losses_and_sheet(made, name):
         )
 
 
-def _is_choice(found: dict[str, Any], average: str) -> bool:
-    return (average == "last") == (found["average"] == 0)
+def _is_choice(metrics: dict[str, Any], average: str) -> bool:
+    return (average == "last") == (metrics["average"] == 0)
 
 
 def _columns(sheet: Image.Image) -> int:
@@ -123,13 +106,13 @@ def test_inpainting_starts_where_the_base_ended(made):
 
 
 def test_which_pins_each_stage_saw(made):
-    found = {
+    pins = {
         name: figures(made, name)["pins"] for name in ("train_base", "train_inpaint", "train_backdrop", "tune_engaged")
     }
     selection = figures(made, "tune_engaged")["selection"]
-    assert found["train_base"] == found["train_inpaint"] == 16
-    assert found["train_backdrop"] == 8  # those with a product
-    assert found["tune_engaged"] == selection["selected"] < selection["candidates"] < 8
+    assert pins["train_base"] == pins["train_inpaint"] == 16
+    assert pins["train_backdrop"] == 8  # those with a product
+    assert pins["tune_engaged"] == selection["selected"] < selection["candidates"] < 8
     assert selection["mean_rate_of_selected"] > selection["mean_rate_of_candidates"]
 
 
@@ -188,13 +171,13 @@ def test_the_assembled_pipeline_paints(made):
 
 
 def test_the_adapter_alone_is_trained_and_a_picture_tells_it_something(made):
-    found = figures(made, "train_ip_adapter")
-    assert found["pins"] == 8
-    assert found["embedding_width"] == 32
+    metrics = figures(made, "train_ip_adapter")
+    assert metrics["pins"] == 8
+    assert metrics["embedding_width"] == 32
     adapter = load_file(made / "models" / "ip_adapter" / WEIGHTS_FILE)
-    assert found["trained_parameters"] == sum(weight.numel() for weight in adapter.values())
-    assert found["held_out_losses"]["last"] != found["held_out_losses"]["before"]
-    assert found["held_out_loss_of_other_pictures"] != found["held_out_loss"]
+    assert metrics["trained_parameters"] == sum(weight.numel() for weight in adapter.values())
+    assert metrics["held_out_losses"]["last"] != metrics["held_out_losses"]["before"]
+    assert metrics["held_out_loss_of_other_pictures"] != metrics["held_out_loss"]
     assert AdapterConfig.load(made / "models" / "ip_adapter").source == "uve+clip"
     assert not (made / "models" / "ip_adapter" / "lora").exists()
 
@@ -302,9 +285,9 @@ def test_an_alignment_of_backdrops_is_assembled_with_its_evidence(made, tmp_path
 
 
 def test_styles_are_scored_by_strength(made):
-    found = figures(made, "evaluate_style")
-    assert set(found["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
-    for strength, both in found["by_strength"].items():
+    metrics = figures(made, "evaluate_style")
+    assert set(metrics["by_strength"]) == {"strength_0", "strength_0.5", "strength_1"}
+    for strength, both in metrics["by_strength"].items():
         assert set(both) == {"prompted", "unprompted"}
         for how, scores in both.items():
             seeds = 2 if how == "unprompted" and strength != "strength_0.5" else 1  # of the headline
@@ -312,19 +295,19 @@ def test_styles_are_scored_by_strength(made):
             assert ("diversity" in scores) == (seeds == 2)
             assert scores["core_max_abs_diff"] == 0
             assert scores["scene_follows_low"] <= scores["scene_follows"] <= scores["scene_follows_high"]
-    assert found["diversity"] > 0
-    assert found["diversity_without_style"] > 0
-    assert found["core_max_abs_diff"] == 0
+    assert metrics["diversity"] > 0
+    assert metrics["diversity_without_style"] > 0
+    assert metrics["core_max_abs_diff"] == 0
     for name in ("prompt_scene", "text_agreement"):
         change = f"{name}_change"
-        assert found[change] == pytest.approx(found[name] - found[f"{name}_without_style"], abs=1e-6)
-        assert found[f"{change}_low"] <= found[change] <= found[f"{change}_high"]
-    assert isinstance(found["picture_agreement_gain"], float)
-    assert "style_agreement_gain" not in found  # both styles are of one scene
-    by_split = found["scene_follows_by_style_split"]
+        assert metrics[change] == pytest.approx(metrics[name] - metrics[f"{name}_without_style"], abs=1e-6)
+        assert metrics[f"{change}_low"] <= metrics[change] <= metrics[f"{change}_high"]
+    assert isinstance(metrics["picture_agreement_gain"], float)
+    assert "style_agreement_gain" not in metrics  # both styles are of one scene
+    by_split = metrics["scene_follows_by_style_split"]
     assert by_split.keys() == {"unseen_view"}
-    assert by_split["unseen_view"].items() <= found["by_strength"]["strength_1"]["unprompted"].items()
-    assert found["scene_accuracy_real"] == 1.0
+    assert by_split["unseen_view"].items() <= metrics["by_strength"]["strength_1"]["unprompted"].items()
+    assert metrics["scene_accuracy_real"] == 1.0
     header, *rows = (made / "reports" / "evaluate_style" / "curve.csv").read_text().splitlines()
     assert header.startswith("strength,scene_follows,scene_follows_low")
     assert [row.split(",")[0] for row in rows] == ["0", "0.5", "1"]
@@ -334,17 +317,17 @@ def test_styles_are_scored_by_strength(made):
 
 
 def test_backdrops_are_scored_by_stage(made):
-    found = figures(made, "evaluate_backdrop")
-    assert set(found["by_stage"]) == {"base", "inpaint", "backdrop", "engaged"}
-    for scores in (found, *found["by_stage"].values()):
+    metrics = figures(made, "evaluate_backdrop")
+    assert set(metrics["by_stage"]) == {"base", "inpaint", "backdrop", "engaged"}
+    for scores in (metrics, *metrics["by_stage"].values()):
         assert scores["pictures"] == 6
         assert scores["core_max_abs_diff"] == 0
         assert scores["seam_gradient_ratio"] > 0
         for name in ("scene_accuracy", "scene_accuracy_sharp", "erosion_mean", "extension_mean"):
             assert scores[f"{name}_low"] <= scores[name] <= scores[f"{name}_high"]
-    assert found["scene_accuracy_real"] == 1.0  # forest and lobby are of different colours
-    assert set(found["by_scene"]) == {"forest", "lobby"}
-    assert found["kid"] == found["by_stage"]["engaged"]["kid"] != found["by_stage"]["base"]["kid"]
+    assert metrics["scene_accuracy_real"] == 1.0  # forest and lobby are of different colours
+    assert set(metrics["by_scene"]) == {"forest", "lobby"}
+    assert metrics["kid"] == metrics["by_stage"]["engaged"]["kid"] != metrics["by_stage"]["base"]["kid"]
     with Image.open(made / "reports" / "evaluate_backdrop" / "sheet.png") as grid:
         assert grid.width > 3 * 150  # the original and two prompts
         assert grid.height > 2 * 150  # two products
@@ -360,10 +343,10 @@ def test_without_truth_there_is_no_scene_accuracy(made, tmp_path):
     run("train_judges", tmp_path)
     assert figures(tmp_path, "train_judges")["scenes"] == 0
     run("evaluate_backdrop", tmp_path, products=8)
-    found = figures(tmp_path, "evaluate_backdrop")
-    assert not [name for name in found if name.startswith("scene_accuracy")]
-    assert {"kid", "extension_mean", "core_max_abs_diff"} <= found.keys()
-    same_seed = found["same_seed"]
+    metrics = figures(tmp_path, "evaluate_backdrop")
+    assert not [name for name in metrics if name.startswith("scene_accuracy")]
+    assert {"kid", "extension_mean", "core_max_abs_diff"} <= metrics.keys()
+    same_seed = metrics["same_seed"]
     assert same_seed["images"] >= 2 * 2  # products in frames of one size, prompts
     for name in ("distance", "distance_other_seeds", "of_other_seeds"):
         assert 0 < same_seed[f"{name}_low"] <= same_seed[name] <= same_seed[f"{name}_high"]

@@ -12,15 +12,12 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from safetensors.torch import load_file
 
-from canvas.clip.spec import TextSpec
 from canvas.denoiser.image_prompt import get_image_processors, set_scale
 from canvas.denoiser.lora import STYLE_LORA, list_lora_names
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.selection import SelectionCost, count_denoiser_calls
 from canvas.inference.style import build_style_prompt
 from canvas.styles.table import read_styles
-from canvas.uve.spec import UveSpec
-from lifecycle.declare.params import load_sections, read_section
 from lifecycle.declare.profiles import merge_sections
 from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout
@@ -28,14 +25,10 @@ from tests.components.generator_parts import (
     CHANNELS,
     POOLED_WIDTH,
     TEXT_WIDTH,
-    write_encoders,
-    write_image_embeddings,
+    write_generator_inputs,
     write_random_shards,
-    write_vae,
 )
-from tests.components.generator_stages import ROOT, STAGES, run
-from tests.components.mugs import write_catalogue
-from tests.components.sidecars import write_sidecars
+from tests.components.generator_stages import STAGES, run
 
 CELL = 8
 OVERLAY: dict[str, Any] = {
@@ -64,27 +57,11 @@ OVERLAY: dict[str, Any] = {
 }
 
 
-def write_inputs(root: Path, *, hole_channels: int = CELL**2) -> None:
-    """What the stages read: random shards and the other parts of a pipeline."""
-    (root / "data").mkdir()
-    (root / "data" / "catalogue.csv").write_text("sku,photo\n", encoding="utf-8")
-    (root / "artifacts").mkdir()
-    write_catalogue(root / "artifacts")
-    write_sidecars(root / "artifacts")
-    write_random_shards(root / "artifacts" / "shards", hole_channels=hole_channels)
-    write_vae(root / "models" / "vae")
-    sections = load_sections("tiny", ROOT)
-    text = read_section(TextSpec, "text", sections)
-    write_encoders(root, text)
-    pins = [f"p{row:03d}" for row in range(24)]
-    write_image_embeddings(root, text, read_section(UveSpec, "uve", sections), pins)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stages, run one after the other on random shards."""
     root = tmp_path_factory.mktemp("transformer")
-    write_inputs(root)
+    write_generator_inputs(root, hole_channels=CELL**2)
     for name in STAGES:
         run(name, root, overlay=OVERLAY)
     return root

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from canvas.clip.model import TextTower, build_clip, encode_prompts, load_clip, save_clip
+from canvas.clip.model import TextTower, encode_prompts, load_clip
 from canvas.pins import tables
 from canvas.pins.masks import decode_mask
 from canvas.shards.encoding import PinSamples
@@ -15,6 +15,7 @@ from canvas.shards.files import Sample, Shards
 from canvas.vae.model import PixelAutoencoder
 from components.encode import encode
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.components.generator_parts import write_towers
 from tests.components.mugs import tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -27,9 +28,7 @@ def data(tmp_path_factory) -> Path:
     write_catalogue(folder)
     write_sidecars(folder)
     torch.manual_seed(0)
-    text = tiny(encode)["text"]
-    for name, spec in (("first", text.first), ("second", text.second)):
-        save_clip(build_clip(spec), spec, folder / "clip" / name)
+    write_towers(folder / "clip", tiny(encode)["text"])
     PixelAutoencoder((16, 16), 1, 4, 4, 8).save_pretrained(folder / "vae")
     return folder
 
@@ -58,12 +57,12 @@ def encoded_pins(data, tmp_path_factory) -> tuple[dict, list[dict]]:
 
 
 def test_every_kept_pin_is_a_sample(encoded_pins):
-    figures, found = encoded_pins
-    assert [sample["pin_id"] for sample in found] == [f"p{row:02d}" for row in range(17)]
+    figures, samples = encoded_pins
+    assert [sample["pin_id"] for sample in samples] == [f"p{row:02d}" for row in range(17)]
     assert figures["pins"] == sum(figures["by_split"].values()) == sum(figures["by_bucket"].values()) == 17
     assert figures["by_kind"] == {"scene": 6, "product": 11}
     assert figures["bytes_per_pin"] > 0
-    for sample in found:
+    for sample in samples:
         height, width = (int(side) // CELL for side in sample["bucket"].split("x"))
         assert sample["moments"].shape == (8, height, width)
         assert sample["masked_random"].shape == sample["masked_product"].shape == (2, 4, height, width)
@@ -184,15 +183,15 @@ def test_training_pins_are_seen_in_several_views_and_held_out_ones_in_one(data, 
     views: dict[str, list[dict]] = {}
     for sample in samples(tmp_path / "out"):
         views.setdefault(sample["pin_id"], []).append(sample)
-    assert figures["views"] == sum(len(found) for found in views.values()) == 12 * 3 + 5
+    assert figures["views"] == sum(len(of_pin) for of_pin in views.values()) == 12 * 3 + 5
     assert figures["pins"] == sum(figures["by_split"].values()) == 17
     once = {sample["pin_id"]: sample for sample in encoded_pins[1]}
-    for pin_id, found in views.items():
-        assert [sample["view"] for sample in found] == [str(number) for number in range(len(found))]
-        assert len(found) == (3 if found[0]["split"] == "train" else 1)
-        assert torch.equal(found[0]["moments"], once[pin_id]["moments"])  # the first is the pin as it is
-        assert len({sample["moments"].numpy().tobytes() for sample in found}) == len(found)
-        for sample in found:
+    for pin_id, of_pin in views.items():
+        assert [sample["view"] for sample in of_pin] == [str(number) for number in range(len(of_pin))]
+        assert len(of_pin) == (3 if of_pin[0]["split"] == "train" else 1)
+        assert torch.equal(of_pin[0]["moments"], once[pin_id]["moments"])  # the first is the pin as it is
+        assert len({sample["moments"].numpy().tobytes() for sample in of_pin}) == len(of_pin)
+        for sample in of_pin:
             height, width, top, left, *frame = sample["sizes"].int().tolist()
             assert 0 <= top <= height - frame[0]
             assert 0 <= left <= width - frame[1]

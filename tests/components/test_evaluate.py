@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.model import build_clip, save_clip
 from canvas.filters.quality import measure_quality
 from canvas.inference.product import build_masked_product, composite_pixels
 from canvas.pins import tables
@@ -30,6 +29,7 @@ from lifecycle.declare.stage import Input, Output
 from lifecycle.workspace.digest import digest
 from tests.canvas.public_models import write_clip as write_public_clip
 from tests.canvas.reward.test_model import build_tiny_reward
+from tests.components.generator_parts import write_towers
 from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
@@ -47,10 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_catalogue(artifacts)
     write_sidecars(artifacts)
     measure(artifacts)
-    text = tiny(evaluate)["text"]
-    for name in ("first", "second"):
-        torch.manual_seed(0)
-        save_clip(build_clip(getattr(text, name)), getattr(text, name), root / "models" / "clip" / name)
+    write_towers(root / "models" / "clip", tiny(evaluate)["text"])
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
     build_tiny_reward().save_pretrained(root / "models" / "reward")
     run_stage("train_judges", root)
@@ -67,8 +64,8 @@ def measure(artifacts: Path) -> None:
     rows = tables.read(artifacts / "kept").to_pylist()
     for row in rows:
         if row["kept"]:
-            found = asdict(measure_quality(decode_image(pictures[row["pin_id"]])))
-            row |= {name: found[name] for name in tables.TRAINING_STATISTICS.names if name != "pin_id"}
+            quality = asdict(measure_quality(decode_image(pictures[row["pin_id"]])))
+            row |= {name: quality[name] for name in tables.TRAINING_STATISTICS.names if name != "pin_id"}
     shutil.rmtree(artifacts / "kept")
     tables.write(artifacts / "kept", [pa.Table.from_pylist(rows, tables.KEPT)], tables.KEPT)
 
@@ -157,28 +154,28 @@ def test_what_is_planted_is_seen(made: tuple[Path, list[Row]]) -> None:
 
 def test_figures(made: tuple[Path, list[Row]]) -> None:
     root, rows = made
-    found = figures(root)
+    metrics = figures(root)
     for model in DIGESTS:
-        assert found[model]["pictures"] == 8
-        assert found[model]["items"] == 4
-        assert found[model]["agreement_low"] <= found[model]["agreement"] <= found[model]["agreement_high"]
-        assert {"fid", "fid_error", "kid", "kid_error", "cmmd", "cmmd_error"} <= found[model].keys()
-        assert 1 <= found[model]["vendi"] <= 8
-    assert found["challenger"]["reward_overall"] == pytest.approx(np.mean(of(rows, "challenger", "reward_overall")))
-    assert found["paste"]["core_max_abs_diff_worst"] == 1
-    assert found["challenger"]["core_max_abs_diff_worst"] == 0
-    assert set(found["slices"]["scene"]) == set(SCENES)
-    assert found["slices"]["scene"]["forest"]["items"] == 2
-    assert found["judge"]["scene_accuracy_real"] == 1.0
-    instruments = found["instruments"]
+        assert metrics[model]["pictures"] == 8
+        assert metrics[model]["items"] == 4
+        assert metrics[model]["agreement_low"] <= metrics[model]["agreement"] <= metrics[model]["agreement_high"]
+        assert {"fid", "fid_error", "kid", "kid_error", "cmmd", "cmmd_error"} <= metrics[model].keys()
+        assert 1 <= metrics[model]["vendi"] <= 8
+    assert metrics["challenger"]["reward_overall"] == pytest.approx(np.mean(of(rows, "challenger", "reward_overall")))
+    assert metrics["paste"]["core_max_abs_diff_worst"] == 1
+    assert metrics["challenger"]["core_max_abs_diff_worst"] == 0
+    assert set(metrics["slices"]["scene"]) == set(SCENES)
+    assert metrics["slices"]["scene"]["forest"]["items"] == 2
+    assert metrics["judge"]["scene_accuracy_real"] == 1.0
+    instruments = metrics["instruments"]
     assert instruments["frozen"] == {"segmenter": 0, "text_image": 0}
     assert 0 <= instruments["reward"]["overall_accuracy"] <= 1
     assert 0 <= instruments["segmenter"]["iou"] <= 1
     assert 0 <= instruments["defects"]["recall_low"] <= instruments["defects"]["recall"] <= 1
-    assert found["challenger"]["defective"] == pytest.approx(np.mean(of(rows, "challenger", "defective")))
-    assert "kid_engaged" not in found["challenger"]  # nothing is known of engagement
-    assert found["drift"]["columns"] == 4
-    assert found["drift"]["share"] == found["drift"]["drifted"] / 4
+    assert metrics["challenger"]["defective"] == pytest.approx(np.mean(of(rows, "challenger", "defective")))
+    assert "kid_engaged" not in metrics["challenger"]  # nothing is known of engagement
+    assert metrics["drift"]["columns"] == 4
+    assert metrics["drift"]["share"] == metrics["drift"]["drifted"] / 4
 
 
 def test_pages_name_what_got_worse(made: tuple[Path, list[Row]], tmp_path: Path) -> None:

@@ -162,11 +162,11 @@ def test_a_pass_asks_survivors_only_and_the_first_reason_stays(tree: Path) -> No
     chain = FilterChain(tree / "pins")
     first, second, third = chain.scores.index[:3]
     chain.drop("one", chain.scores.index.to_series() == first)
-    found = chain.score("length", Length)
-    assert first not in found.index
-    assert list(found.columns) == ["text_length", "twice"]
+    scores = chain.score("length", Length)
+    assert first not in scores.index
+    assert list(scores.columns) == ["text_length", "twice"]
     assert chain.passes["length"].pins == SPEC.pins - 1
-    chain.drop("two", found["twice"].loc[[second]] >= 0)
+    chain.drop("two", scores["twice"].loc[[second]] >= 0)
     chain.drop("three", chain.scores["text_length"].isna())
     assert chain.scores.loc[[first, second], "reason"].tolist() == ["one", "two"]
     assert list(chain.score("again", Length, only=chain.survivors.index[:1]).index) == [third]

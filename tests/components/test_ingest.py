@@ -116,9 +116,9 @@ def test_saves_without_impressions_stop_nothing_and_what_is_lacking_is_told(
     assert counts["columns"]["saves"] == 2
     assert set(counts["split"]) == {"train", "unseen_product"}
     assert counts["notes"] == ["by its hash no product of 3 is held out, so the nearest to it changed sides"]
-    told = capsys.readouterr().err
-    assert "shop: 3 pins of 3 products" in told
-    assert "tune_engaged       hands on the backdrop LoRA: there are no promoted pins, impressions" in told
+    printed = capsys.readouterr().err
+    assert "shop: 3 pins of 3 products" in printed
+    assert "tune_engaged       hands on the backdrop LoRA: there are no promoted pins, impressions" in printed
     validate(
         expectations=Limits(min_pins=1, max_broken=0.2, max_untitled=0.2, max_rejected_masks=0.5),
         pins=Input(tmp_path / "out/pins"),

@@ -15,7 +15,7 @@ from lifecycle.declare.graph import load_stage
 from lifecycle.declare.stage import Model
 from lifecycle.registry import pinned
 from tests.components.judged import Judged, empty
-from tests.evaluation.test_gates import said
+from tests.evaluation.test_gates import make_judgments
 from tests.lifecycle.registering import open_registry
 
 
@@ -28,11 +28,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
 
 def aliases(project: Judged) -> dict[str, set[str]]:
     """Alias and version -> the models that have it."""
-    found: dict[str, set[str]] = {}
+    holders: dict[str, set[str]] = {}
     for model in open_registry(project.root).versions.client.search_registered_models():
         for alias, version in model.aliases.items():
-            found.setdefault(f"{alias} {version}", set()).add(model.name)
-    return found
+            holders.setdefault(f"{alias} {version}", set()).add(model.name)
+    return holders
 
 
 def pin_champion(project: Judged) -> None:
@@ -49,7 +49,7 @@ def pin_champion(project: Judged) -> None:
     assert {entry.name for entry in place.iterdir()} == {artifacts.Champion.facts, "evaluation", "training_statistics"}
 
 
-def shown(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def point_at_candidates(judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same about pictures that the evaluation holds: the challenger's of each item, and pasted ones."""
     return [
         row
@@ -82,7 +82,7 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert "Pending. Challenger" in page
     assert "there is no champion yet" in page
 
-    project.rate(shown(said(first, None, 0.9)))
+    project.rate(point_at_candidates(make_judgments(first, None, 0.9)))
     project.run("gate", "review", "promote")
     raters = project.read(load_stage("gate").outputs["metrics"])["raters"]
     assert 0.75 < raters["reward_agreement_low"] < raters["reward_agreement"] < 1  # nine tenths
@@ -94,7 +94,7 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
 
     worse = project.train("worse")
     project.evaluate(worse, -0.1)
-    project.rate(said(worse, first, 0.9))
+    project.rate(make_judgments(worse, first, 0.9))
     project.run("gate", "review", "register", "promote")
     refused = project.read(artifacts.Promoted)
     assert (refused["outcome"], refused["move"]) == ("fail", None)
@@ -108,7 +108,7 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert "canvas-background version 2 is not promoted: the verdict is fail: " in capsys.readouterr().err
 
     better = project.train("better")
-    project.rate(said(better, first, 0.9))
+    project.rate(make_judgments(better, first, 0.9))
     project.evaluate(better, 0.1, changed=1.0)
     project.run("gate")
     touched = project.read(artifacts.Verdict)["reasons"]

@@ -43,11 +43,11 @@ def test_every_kept_pin_gets_a_row_of_its_own_size(data, tmp_path):
     rows = tables.read(tmp_path / "out" / "masks").to_pylist()
     assert [row["pin_id"] for row in rows] == [f"p{index:02d}" for index in range(17)]
     for index, row in enumerate(rows):
-        found, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
-        assert found.shape == alpha.shape == (60 + index, 70)
+        mask, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
+        assert mask.shape == alpha.shape == (60 + index, 70)
         assert 0 <= row["confidence"] <= 1
-        assert (row["box"] is not None) == found.any()
-        assert row["box"] is None or tuple(row["box"]) == compute_box(found)
+        assert (row["box"] is not None) == mask.any()
+        assert row["box"] is None or tuple(row["box"]) == compute_box(mask)
     assert figures["pins"] == 17
     assert sum(figures["rejected"].values()) == sum(row["rejected"] is not None for row in rows)
     known = tables.read(data / "truth").num_rows > 0

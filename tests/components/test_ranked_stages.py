@@ -126,9 +126,9 @@ def test_ranks_lose_and_score_what_one_process_does(alone: Path, ranked: Path, n
     assert losses_of(ranked / name, stage) == pytest.approx(losses, abs=1e-5)
     wanted = figures_of(alone, stage)
     for rank in (ranked / name / "rank-0", ranked / name / "rank-1"):
-        found = figures_of(rank, stage)
-        assert found["held_out_losses"] == pytest.approx(wanted["held_out_losses"], abs=1e-4)
-        assert [found[key] for key in ("pins", "held_out_pins", "average")] == [
+        metrics = figures_of(rank, stage)
+        assert metrics["held_out_losses"] == pytest.approx(wanted["held_out_losses"], abs=1e-4)
+        assert [metrics[key] for key in ("pins", "held_out_pins", "average")] == [
             wanted[key] for key in ("pins", "held_out_pins", "average")
         ]
 
@@ -138,20 +138,20 @@ def test_stock_diffusers_loads_what_was_sharded(alone: Path, ranked: Path):
     for rank in ("rank-0", "rank-1"):
         folder = ranked / "sharded" / rank / "models" / "inpaint" / "unet"
         assert json.loads((folder / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
-        found = UNet2DConditionModel.from_pretrained(folder).state_dict()
-        for name, weight in found.items():
+        weights = UNet2DConditionModel.from_pretrained(folder).state_dict()
+        for name, weight in weights.items():
             torch.testing.assert_close(weight, wanted[name], **WEIGHTS)
 
 
 def test_stock_diffusers_loads_a_lora_that_was_sharded(alone: Path, ranked: Path):
     folder = ranked / "resumed" / "rank-0" / "models" / "backdrop_lora"
-    wanted, found = (load_file(path / LORA_FILE) for path in (alone / "models" / "backdrop_lora", folder))
-    assert wanted.keys() == found.keys()
-    for name, weight in found.items():
+    wanted, weights = (load_file(path / LORA_FILE) for path in (alone / "models" / "backdrop_lora", folder))
+    assert wanted.keys() == weights.keys()
+    for name, weight in weights.items():
         torch.testing.assert_close(weight, wanted[name], **WEIGHTS)
     pipeline = sdxl_inpaint_pipeline(UNet2DConditionModel.from_pretrained(alone / "models" / "inpaint" / "unet"))
     pipeline.load_lora_weights(folder, adapter_name="backdrop")
-    assert sum("lora_" in name for name in pipeline.unet.state_dict()) == len(found)
+    assert sum("lora_" in name for name in pipeline.unet.state_dict()) == len(weights)
 
 
 def test_one_process_continues_what_ranks_began(alone: Path, ranked: Path, tmp_path: Path):

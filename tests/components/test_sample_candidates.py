@@ -111,9 +111,9 @@ def test_the_key_opens_the_packet(made: tuple[Path, list[dict[str, Any]]]) -> No
     models = {row["candidate_id"]: row["model"] for row in rows}
     alone = [models[one["first"]] for one in key["items"].values() if one["second"] is None]
     assert sorted(alone) == ["challenger"] * 2 + ["paste"] * 2
-    shown = [{models[one["first"]], models[one["second"]]} for one in key["items"].values() if one["second"]]
-    assert shown.count({"challenger", "paste"}) == 4
-    assert shown.count({"challenger", "spoiled"}) == 1
+    pairs = [{models[one["first"]], models[one["second"]]} for one in key["items"].values() if one["second"]]
+    assert pairs.count({"challenger", "paste"}) == 4
+    assert pairs.count({"challenger", "spoiled"}) == 1
     (check,) = (one for one in key["items"].values() if one["expected"] is not None)
     assert models[check["first"]] == ("challenger" if check["expected"] == 1 else "spoiled")
     (again,) = (one for one in key["items"].values() if one["repeat_of"])
@@ -162,8 +162,8 @@ def test_long_titles_are_cut_and_every_pin_may_be_shown(root: Path, tmp_path: Pa
     titled = [row | {"title": longest} for row in rows]
     shutil.rmtree(few / "artifacts" / "pins")
     tables.write_rows(few / "artifacts" / "pins", titled, tables.PINS)
-    shown = {row["pin_id"] for row in tables.read(root / "artifacts" / "masks").to_pylist() if not row["rejected"]}
-    kept = [row for row in tables.read(root / "artifacts" / "kept").to_pylist() if row["pin_id"] in shown]
+    masked = {row["pin_id"] for row in tables.read(root / "artifacts" / "masks").to_pylist() if not row["rejected"]}
+    kept = [row for row in tables.read(root / "artifacts" / "kept").to_pylist() if row["pin_id"] in masked]
     shutil.rmtree(few / "artifacts" / "kept")
     tables.write_rows(few / "artifacts" / "kept", kept, tables.KEPT)
     made = run(few, tmp_path / "out", products=99, splits=["train", "unseen_product", "unseen_view"])

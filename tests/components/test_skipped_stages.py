@@ -14,16 +14,14 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
 
-from canvas.clip.spec import TextSpec
 from canvas.denoiser.lora import list_lora_names
 from canvas.denoiser.unet.model import build_unet_config
 from canvas.hub import SOURCE_FILE
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins import tables
-from canvas.uve.spec import UveSpec
 from components import artifacts
 from evaluation.generator.stage_scores import list_stage_loras
-from lifecycle.declare.params import load_sections, read_section
+from lifecycle.declare.params import load_sections
 from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.skipping import NOTICE_FILE, read_skip_reason
 from tests.canvas import tiny
@@ -31,15 +29,11 @@ from tests.canvas.inference.conftest import cutout
 from tests.components.generator_parts import (
     POOLED_WIDTH,
     TEXT_WIDTH,
-    write_encoders,
-    write_image_embeddings,
+    write_generator_inputs,
     write_random_shards,
-    write_vae,
 )
 from tests.components.generator_stages import ROOT, run
 from tests.components.judged import Judged
-from tests.components.mugs import write_catalogue
-from tests.components.sidecars import write_sidecars
 from tests.components.test_evaluate import measure
 from tests.lifecycle.registering import open_registry
 
@@ -85,21 +79,10 @@ def use_public_weights(folder: Path) -> dict[str, Any]:
 
 def write_inputs(root: Path) -> None:
     """What the stages read that no stage of this test writes."""
-    (root / "data").mkdir()
-    (root / "data" / "catalogue.csv").write_text("sku,photo\n", encoding="utf-8")
-    (root / "artifacts").mkdir()
-    write_catalogue(root / "artifacts")
-    write_sidecars(root / "artifacts")
+    write_generator_inputs(root)
     measure(root / "artifacts")
-    write_random_shards(root / "artifacts" / "shards")
-    sections = load_sections("tiny", ROOT)
-    text = read_section(TextSpec, "text", sections)
-    write_vae(root / "models" / "vae")  # that the decoder beside it is built from
-    write_encoders(root, text)
     for made in ("vae", "decoder", "reward"):
         shutil.rmtree(root / "models" / made)
-    pins = [f"p{row:03d}" for row in range(24)]
-    write_image_embeddings(root, text, read_section(UveSpec, "uve", sections), pins)
     for pinned in (artifacts.Champion, artifacts.Ratings, artifacts.Preferences):
         pinned.write_empty(root / pinned.path)
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.model import build_clip, save_clip
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.training import LatentGenerator, read_conditioned_pins, select_even_runs, stack_samples
 from canvas.denoiser.loading import build_denoiser
@@ -19,6 +18,7 @@ from components.encode import encode
 from components.train_decoder import train_decoder
 from lifecycle.declare.params import load_sections, read_section
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.components.generator_parts import write_towers
 from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -31,8 +31,7 @@ def data(tmp_path_factory) -> Path:
     write_sidecars(folder)
     torch.manual_seed(0)
     params = tiny(encode)
-    for name, spec in (("first", params["text"].first), ("second", params["text"].second)):
-        save_clip(build_clip(spec), spec, folder / "clip" / name)
+    write_towers(folder / "clip", params["text"])
     vae = PixelAutoencoder((16, 16), 1, 4, 4, 8)
     vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
     vae.save_pretrained(folder / "vae")

@@ -66,10 +66,10 @@ def test_a_model_is_trained_and_scored_on_known_and_unseen_kinds(trained):
     assert unseen <= figures["accuracy_by_kind"].keys()
     for name in ("known_kinds", "unseen_kinds"):
         for question in ("defects", "fidelity"):
-            found = figures[name]
-            low, mean, high = (found[f"{question}_accuracy{end}"] for end in ("_low", "", "_high"))
+            metrics = figures[name]
+            low, mean, high = (metrics[f"{question}_accuracy{end}"] for end in ("_low", "", "_high"))
             assert 0 <= low <= mean <= high <= 1
-            assert 0 <= found[f"{question}_ece"] <= 1
+            assert 0 <= metrics[f"{question}_ece"] <= 1
     assert (out / "sheet").read_bytes().startswith(b"\x89PNG")
 
 
@@ -113,15 +113,15 @@ def test_held_out_backgrounds_are_never_shown_and_scored_apart(trained, data, tm
             assert int(row["first"][1:3]) % 2 == 0  # every other pin is before a lobby
             assert "scene" not in (row["second"] or "")  # nothing else is left to place a product in
     for group in ("known", "unseen"):
-        found = figures["backgrounds"][group]
-        assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
-        assert found["pairs"] > 0
+        metrics = figures["backgrounds"][group]
+        assert 0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1
+        assert metrics["pairs"] > 0
     with pytest.raises(
         ValueError, match=r"held_out_backgrounds \['in a loby'\] are in no .*: name some of .*'in a lobby'"
     ):
         run(data, tmp_path / "typo", held_out_backgrounds=["in a loby"])
-    said = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))  # in a forest
-    assert run(said, tmp_path / "people", held_out_backgrounds=["in a forest"])["human"]["used"] == 0
+    judged = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))  # in a forest
+    assert run(judged, tmp_path / "people", held_out_backgrounds=["in a forest"])["human"]["used"] == 0
     with pytest.raises(ValueError, match=r"held_out_backgrounds .* are all: leave some"):
         run(data, tmp_path / "none", held_out_backgrounds=["in a lobby", "in a forest"])
 
@@ -207,7 +207,7 @@ def weights(out: Path) -> bytes:
 
 
 def test_what_people_said_is_learnt(trained, data, tmp_path):
-    """Of known products; p13 is of a held-out product on one side, p15 on the other."""
+    """Judgments of known products are learnt; p13 and p15 each have a held-out product on one side."""
     known = with_preferences(data, tmp_path / "known", said_of(["p01", "p02", "p13", "p15", "gone"]))
     figures = run(known, tmp_path / "out")
     assert weights(tmp_path / "out") != weights(trained[0])
@@ -240,15 +240,15 @@ def test_answers_about_images_alone_are_learnt_and_do_not_rank(trained, data, tm
 
 @pytest.mark.parametrize("value", [1.0, 0.0])
 def test_what_people_prefer_is_told_of_a_product_that_nobody_trained_on(data, tmp_path, value):
-    said = said_of(["p01", "p02", "p04", "p05", "p15"], value)
-    figures = run(with_preferences(data, tmp_path / "said", said), tmp_path / "out", train={"steps": 30})
+    judgments = said_of(["p01", "p02", "p04", "p05", "p15"], value)
+    figures = run(with_preferences(data, tmp_path / "said", judgments), tmp_path / "out", train={"steps": 30})
     assert figures["human"]["held_out"]["overall_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("changes", [{"min_human": 9}, {"human_share": 0.0}])
 def test_too_little_changes_nothing(trained, data, tmp_path, changes):
-    said = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))
-    figures = run(said, tmp_path / "out", **changes)
+    judged = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))
+    figures = run(judged, tmp_path / "out", **changes)
     assert weights(tmp_path / "out") == weights(trained[0])
     assert figures["human"] == {"judgments": 8, "used": 0}
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.clip.model import build_clip, save_clip
 from canvas.vae.model import build_vae, get_latent_scale, load_vae
 from components.train_clip import train_clip
 from components.train_judges import train_judges
@@ -15,6 +14,7 @@ from components.train_vae import train_vae
 from lifecycle.declare.params import load_sections, read_stage_params
 from lifecycle.declare.profiles import merge_sections
 from lifecycle.declare.stage import Input, Output, Scratch
+from tests.components.generator_parts import write_towers
 from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 
 
@@ -22,16 +22,9 @@ from tests.components.mugs import ROOT, Log, tiny, write_catalogue
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mugs")
     write_catalogue(folder)
-    write_clip(folder / "clip")
+    write_towers(folder / "clip", tiny(train_clip)["text"])
     judge(folder)
     return folder
-
-
-def write_clip(path: Path) -> None:
-    torch.manual_seed(0)
-    text = tiny(train_clip)["text"]
-    for name, spec in (("first", text.first), ("second", text.second)):
-        save_clip(build_clip(spec), spec, path / name)
 
 
 def judge(folder: Path) -> None:

@@ -56,7 +56,9 @@ def painted(model: str, digest: str, shift: float = 0.0, worse_in: str = "", ite
     ]
 
 
-def said(model: str, against: str | None, won: float, pairs: int = 40, **changes: Any) -> list[dict[str, Any]]:
+def make_judgments(
+    model: str, against: str | None, won: float, pairs: int = 40, **changes: Any
+) -> list[dict[str, Any]]:
     """What two raters say of pairs, of which `model` wins a share of `won`."""
     return [
         dict.fromkeys(JUDGMENTS.names)
@@ -89,7 +91,7 @@ def verdict(
     gate: GateParams = GATE,
     against: str | None = OLD,
 ) -> Verdict:
-    """Of a better challenger that people like, but for what is given."""
+    """Verdict on a better challenger that people like, but for what is given."""
     return decide_verdict(
         gate,
         NEW,
@@ -99,7 +101,7 @@ def verdict(
             *(painted("champion", OLD) if champion is None else champion),
         ],
         metrics=FIGURES if figures is None else figures,
-        judgments=said(NEW, against, 0.8) if judgments is None else judgments,
+        judgments=make_judgments(NEW, against, 0.8) if judgments is None else judgments,
     )
 
 
@@ -112,57 +114,57 @@ def test_without_a_reward_model_nobody_asks_for_rewards() -> None:
 
 
 def test_win() -> None:
-    found = verdict()
-    assert found.outcome == "pass"
-    assert found.reasons[0].startswith("people prefer it to the champion in 0.8")
+    decision = verdict()
+    assert decision.outcome == "pass"
+    assert decision.reasons[0].startswith("people prefer it to the champion in 0.8")
     # three measures over all, in three scenes and in two categories
-    assert found.reasons[1] == "no loss against the champion beyond chance in 18 comparisons"
+    assert decision.reasons[1] == "no loss against the champion beyond chance in 18 comparisons"
 
 
 def test_measured_loss_fails_whatever_people_say() -> None:
-    found = verdict(challenger=painted("challenger", NEW, -0.05))
-    assert found.outcome == "fail"
-    assert any(reason.startswith("worse than the champion: reward_overall, 0.") for reason in found.reasons)
-    assert any(reason.startswith("worse than the champion: extension,") for reason in found.reasons)
+    decision = verdict(challenger=painted("challenger", NEW, -0.05))
+    assert decision.outcome == "fail"
+    assert any(reason.startswith("worse than the champion: reward_overall, 0.") for reason in decision.reasons)
+    assert any(reason.startswith("worse than the champion: extension,") for reason in decision.reasons)
 
 
 def test_a_slice_that_lost_fails_though_the_mean_won() -> None:
-    found = verdict(challenger=painted("challenger", NEW, 0.2, worse_in="desert at dawn"))
-    assert found.outcome == "fail"
-    assert {reason.partition(" before")[0].rpartition(", ")[0] for reason in found.reasons} == {
+    decision = verdict(challenger=painted("challenger", NEW, 0.2, worse_in="desert at dawn"))
+    assert decision.outcome == "fail"
+    assert {reason.partition(" before")[0].rpartition(", ")[0] for reason in decision.reasons} == {
         "worse than the champion: reward_overall, desert at dawn",
         "worse than the champion: extension, desert at dawn",
     }
 
 
 def test_people_who_prefer_the_champion_fail_it() -> None:
-    found = verdict(judgments=said(NEW, OLD, 0.2))
-    assert found.outcome == "fail"
-    assert "the interval must lie above 0.5" in found.reasons[0]
+    decision = verdict(judgments=make_judgments(NEW, OLD, 0.2))
+    assert decision.outcome == "fail"
+    assert "the interval must lie above 0.5" in decision.reasons[0]
 
 
 def test_tie_is_no_win() -> None:
-    found = verdict(
+    decision = verdict(
         challenger=[{**row, "model": "challenger", "digest": NEW} for row in painted("champion", OLD)],
-        judgments=said(NEW, OLD, 0.5),
+        judgments=make_judgments(NEW, OLD, 0.5),
     )
-    assert found.outcome == "fail"
-    assert len(found.reasons) == 2
-    assert found.reasons[0].startswith("people prefer it to the champion in 0.5")
+    assert decision.outcome == "fail"
+    assert len(decision.reasons) == 2
+    assert decision.reasons[0].startswith("people prefer it to the champion in 0.5")
 
 
 @pytest.mark.parametrize("question", ["defects", "fidelity"])
 def test_only_preferences_count(question: str) -> None:
-    assert verdict(judgments=said(NEW, OLD, 0.9, question=question)).outcome == "pending"
+    assert verdict(judgments=make_judgments(NEW, OLD, 0.9, question=question)).outcome == "pending"
 
 
 def test_scenes_are_set_aside_only_where_nobody_knows_any() -> None:
     floors = {"challenger.scene_right": 0.3, "judge.scene_accuracy_real": 0.6, "challenger.reward_overall": 0.3}
     asks = replace(GATE, floors=floors, guarded=(*GATE.guarded, "scene_right"))
     nameless = [{**row, "scene": None} for row in painted("challenger", NEW, 0.05)]
-    found = verdict(nameless, gate=asks)
-    assert found.outcome == "pass"
-    assert found.reasons[-1] == (
+    decision = verdict(nameless, gate=asks)
+    assert decision.outcome == "pass"
+    assert decision.reasons[-1] == (
         "no truth is known of any pin, so nothing was asked of challenger.scene_right, judge.scene_accuracy_real, "
         "scene_right"
     )
@@ -173,12 +175,12 @@ def test_scenes_are_set_aside_only_where_nobody_knows_any() -> None:
 
 
 def test_no_champion_yet() -> None:
-    found = verdict(champion=[], judgments=said(NEW, None, 0.9), against=None)
-    assert found.outcome == "pass"
-    assert found.reasons[0].startswith("people prefer it to pasted products")
-    assert "there is no champion yet" in found.reasons[1]
+    decision = verdict(champion=[], judgments=make_judgments(NEW, None, 0.9), against=None)
+    assert decision.outcome == "pass"
+    assert decision.reasons[0].startswith("people prefer it to pasted products")
+    assert "there is no champion yet" in decision.reasons[1]
     assert verdict(champion=[], judgments=[], against=None).outcome == "pending"
-    assert verdict(champion=[], judgments=said(NEW, None, 0.2), against=None).outcome == "fail"
+    assert verdict(champion=[], judgments=make_judgments(NEW, None, 0.2), against=None).outcome == "fail"
 
 
 def test_equal_models_with_noise_are_not_refused() -> None:
@@ -199,11 +201,11 @@ def test_what_looks_worse_by_chance_is_named_but_does_not_fail() -> None:
         if row["scene"] == "lobby":
             row["reward_overall"] += rng.normal(-0.025, 0.04)
     old = [{**row, "extension": 0.5} for row in painted("champion", OLD)]
-    found = verdict(challenger=rows, champion=old)
-    assert found.outcome == "pass"
+    decision = verdict(challenger=rows, champion=old)
+    assert decision.outcome == "pass"
     assert any(
         reason.startswith("looks worse, which may be chance among so many: reward_overall, lobby")
-        for reason in found.reasons
+        for reason in decision.reasons
     )
 
 
@@ -211,8 +213,8 @@ def test_what_looks_worse_by_chance_is_named_but_does_not_fail() -> None:
 def test_measure_that_is_no_number(value: float) -> None:
     rows = painted("challenger", NEW, 0.05)
     rows[3]["reward_overall"] = value
-    found = verdict(challenger=rows)
-    assert found == Verdict("fail", ("reward_overall is not a number in 1 of 80 images",), NEW, OLD)
+    decision = verdict(challenger=rows)
+    assert decision == Verdict("fail", ("reward_overall is not a number in 1 of 80 images",), NEW, OLD)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +231,9 @@ def test_missing_measure(side: str, reason: str, missing: bool) -> None:
         row["extension"] = None
         if missing:
             del row["extension"]
-    found = verdict(**{side: rows})
-    assert found.outcome == "fail"
-    assert reason in found.reasons
+    decision = verdict(**{side: rows})
+    assert decision.outcome == "fail"
+    assert reason in decision.reasons
 
 
 @pytest.mark.parametrize(
@@ -254,8 +256,8 @@ def test_missing_measure(side: str, reason: str, missing: bool) -> None:
     ],
 )
 def test_limits(figures: dict[str, Any], reason: str) -> None:
-    found = verdict(figures=FIGURES | {"challenger": FIGURES["challenger"] | figures})
-    assert found == Verdict("fail", (reason,), NEW, OLD)
+    decision = verdict(figures=FIGURES | {"challenger": FIGURES["challenger"] | figures})
+    assert decision == Verdict("fail", (reason,), NEW, OLD)
 
 
 @pytest.mark.parametrize(
@@ -279,82 +281,85 @@ def test_own_judges_are_named_unless_references_stand_in() -> None:
 
 
 def test_limits_hold_before_there_is_a_champion() -> None:
-    found = verdict(champion=[], judgments=said(NEW, None, 0.9), figures={}, against=None)
-    assert found.outcome == "fail"
-    assert len(found.reasons) == 3
+    decision = verdict(champion=[], judgments=make_judgments(NEW, None, 0.9), figures={}, against=None)
+    assert decision.outcome == "fail"
+    assert len(decision.reasons) == 3
 
 
 def test_evaluation_of_another_model() -> None:
-    found = verdict(challenger=painted("challenger", OLDER, 0.05))
-    assert found.outcome == "fail"
-    assert "the evaluation holds no image of this model: evaluate it again" in found.reasons
+    decision = verdict(challenger=painted("challenger", OLDER, 0.05))
+    assert decision.outcome == "fail"
+    assert "the evaluation holds no image of this model: evaluate it again" in decision.reasons
 
 
 @pytest.mark.parametrize("champion", [[], painted("champion", OLD, items=4), painted("champion", OLDER)])
 def test_champion_that_painted_other_items(champion: list[dict[str, Any]]) -> None:
-    found = verdict(champion=champion)
-    assert found.outcome == "fail"
-    assert "of these items, 5 are needed to compare" in found.reasons[0]
+    decision = verdict(champion=champion)
+    assert decision.outcome == "fail"
+    assert "of these items, 5 are needed to compare" in decision.reasons[0]
 
 
 @pytest.mark.parametrize(
     ("judgments", "reason"),
     [
         ([], "0 of 40 ratings against the champion by 0 of 2 raters"),
-        (said(NEW, OLD, 0.9, pairs=10), "20 of 40 ratings against the champion by 2 of 2 raters"),
+        (make_judgments(NEW, OLD, 0.9, pairs=10), "20 of 40 ratings against the champion by 2 of 2 raters"),
         (
-            said(NEW, OLD, 0.9, rater="ada"),  # twice about each pair
+            make_judgments(NEW, OLD, 0.9, rater="ada"),  # twice about each pair
             "0 of 40 ratings against the champion by 1 of 2 raters; 40 wait for another rater of the pair",
         ),
-        (said(NEW, OLD, 0.9, source="synthetic"), "0 of 40 ratings against the champion by 0 of 2 raters"),
-        (said(NEW, OLD, 0.9, set_aside="failed 3 of 5 attention checks"), "0 of 40 ratings"),
-        (said(NEW, OLD, 0.9, attention=True), "0 of 40 ratings"),
-        (said(NEW, OLD, 0.9, value=float("nan")), "0 of 40 ratings"),
-        (said(NEW, OLD, 0.9, value=None), "0 of 40 ratings"),
-        (said(NEW, OLD, 0.9, value=7.0), "0 of 40 ratings"),
-        (said(NEW, OLD, 0.9, pairs=5) * 20, "10 of 40 ratings"),  # one judgment many times is one judgment
-        (said(NEW, None, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
-        (said(OLDER, OLD, 0.9), "80 more are about other versions and do not count"),
-        (said(NEW, OLDER, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (make_judgments(NEW, OLD, 0.9, source="synthetic"), "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (make_judgments(NEW, OLD, 0.9, set_aside="failed 3 of 5 attention checks"), "0 of 40 ratings"),
+        (make_judgments(NEW, OLD, 0.9, attention=True), "0 of 40 ratings"),
+        (make_judgments(NEW, OLD, 0.9, value=float("nan")), "0 of 40 ratings"),
+        (make_judgments(NEW, OLD, 0.9, value=None), "0 of 40 ratings"),
+        (make_judgments(NEW, OLD, 0.9, value=7.0), "0 of 40 ratings"),
+        (make_judgments(NEW, OLD, 0.9, pairs=5) * 20, "10 of 40 ratings"),  # one judgment many times is one judgment
+        (make_judgments(NEW, None, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
+        (make_judgments(OLDER, OLD, 0.9), "80 more are about other versions and do not count"),
+        (make_judgments(NEW, OLDER, 0.9), "0 of 40 ratings against the champion by 0 of 2 raters"),
     ],
 )
 def test_ratings_that_do_not_suffice(judgments: list[dict[str, Any]], reason: str) -> None:
-    found = verdict(judgments=judgments)
-    assert found.outcome == "pending"
-    assert reason in found.reasons[0]
+    decision = verdict(judgments=judgments)
+    assert decision.outcome == "pending"
+    assert reason in decision.reasons[0]
 
 
 def test_what_does_not_count_does_not_sway() -> None:
     others = [
-        *said(NEW, OLD, 0.0, pairs=500, source="synthetic"),
-        *said(OLDER, OLD, 0.0, pairs=500),
-        *[row | {"judgment_id": "x" + row["judgment_id"], "set_aside": "cheated"} for row in said(NEW, OLD, 0.0)],
+        *make_judgments(NEW, OLD, 0.0, pairs=500, source="synthetic"),
+        *make_judgments(OLDER, OLD, 0.0, pairs=500),
+        *[
+            row | {"judgment_id": "x" + row["judgment_id"], "set_aside": "cheated"}
+            for row in make_judgments(NEW, OLD, 0.0)
+        ],
     ]
     clean = verdict()
-    assert verdict(judgments=[*said(NEW, OLD, 0.8), *others]) == clean
+    assert verdict(judgments=[*make_judgments(NEW, OLD, 0.8), *others]) == clean
 
 
 def test_files(tmp_path: Path) -> None:
     rows = [*painted("challenger", NEW, 0.05), *painted("champion", OLD)]
     tables.write(tmp_path / "evaluation", [pa.Table.from_pylist(rows, EVALUATION)], EVALUATION)
-    tables.write(tmp_path / "ratings", [pa.Table.from_pylist(said(NEW, OLD, 0.8), JUDGMENTS)], JUDGMENTS)
+    tables.write(tmp_path / "ratings", [pa.Table.from_pylist(make_judgments(NEW, OLD, 0.8), JUDGMENTS)], JUDGMENTS)
     (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
     (tmp_path / "champion").mkdir()
     facts = tmp_path / "champion" / "champion.json"
     places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
     facts.write_text(json.dumps({"version": "3", "digest": OLD}))
-    found = run_gate(GATE, NEW, *places, has_reward=True)
-    assert (found.champion, found.outcome) == (OLD, "pass")
+    decision = run_gate(GATE, NEW, *places, has_reward=True)
+    assert (decision.champion, decision.outcome) == (OLD, "pass")
     facts.write_text('{"version": null}')
-    found = run_gate(GATE, NEW, *places, has_reward=True)
-    assert (found.champion, found.outcome) == (None, "pending")
+    decision = run_gate(GATE, NEW, *places, has_reward=True)
+    assert (decision.champion, decision.outcome) == (None, "pending")
     none = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
-    assert none == found
+    assert none == decision
     figures = {"gold_gain": 0.05, "gold_gain_low": 0.01, "gold_gain_high": 0.09, "judged_images": 640}
     figures |= {"kid_engaged_change": -0.002, "diversity_ratio": 1.01}
     (tmp_path / "alignment.json").write_text(json.dumps({"figures": figures}))
     aligned = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
-    assert aligned.reasons[:-1] == found.reasons
+    assert aligned.reasons[:-1] == decision.reasons
     assert aligned.reasons[-1] == (
         "aligned against unaligned, on 640 held-out images each: gold +0.050 [+0.010, +0.090], KID -0.0020, diversity "
         "1.01 of it"

@@ -84,10 +84,10 @@ def _check_accepted(case: Case, decoded: DecodedImage) -> str | None:
     again = read_image(normalized.data).image
     if again.size != decoded.image.size or (normalized.width, normalized.height) != again.size:
         return f"becomes {again}"
-    with Image.open(io.BytesIO(normalized.data)) as shown:
-        shown.load()
-        lossless = shown.format == "PNG" or not decoded.rewritten
-        if lossless and not _is_same(shown.convert(decoded.image.mode), decoded.image):
+    with Image.open(io.BytesIO(normalized.data)) as image:
+        image.load()
+        lossless = image.format == "PNG" or not decoded.rewritten
+        if lossless and not _is_same(image.convert(decoded.image.mode), decoded.image):
             return "is shown otherwise by another decoder"
     return None
 

@@ -88,11 +88,11 @@ def _judge_refusal(sentence: str, expected: bool) -> str | None:
 
 def _compare(lines: list[Line], folder: Path) -> str | None:
     pins = tables.read(folder / "pins", ["pin_id", "title", "saves"]).to_pylist()
-    found = [(pin["pin_id"], pin["title"], pin["saves"]) for pin in pins]
+    actual = [(pin["pin_id"], pin["title"], pin["saves"]) for pin in pins]
     good = [line.cells for line in lines if line.good]
     expected = [(cells["sku"], cells["name"], int(cells["saved"])) for cells in good]
-    if found != expected:
-        return f"pins are {found!r:.300}, expected {expected!r:.300}"
+    if actual != expected:
+        return f"pins are {actual!r:.300}, expected {expected!r:.300}"
     quarantined = tables.read(folder / "quarantine").to_pylist()
     if len(quarantined) < len(lines) - len(good) or not all(row["reason"].strip() for row in quarantined):
         return f"quarantine is {quarantined!r:.300}"

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.forks import run_module
+from tests.lifecycle.conftest import NOBODY
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,26 +25,38 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A command in the project, with this Python first on PATH and tracking kept inside the project."""
+    def environment(self, **changes: str) -> dict[str, str]:
+        """This Python first on PATH, and tracking that is off: records take seconds."""
         binaries = str(Path(sys.executable).parent)
         settings = {
             "PYTHONPATH": str(ROOT),
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "OMP_NUM_THREADS": "1",
-            "MLFLOW_TRACKING_URI": "",
+            "MLFLOW_TRACKING_URI": NOBODY,
             "GIT_AUTHOR_NAME": "toy",
             "GIT_AUTHOR_EMAIL": "toy@localhost",
             "GIT_COMMITTER_NAME": "toy",
             "GIT_COMMITTER_EMAIL": "toy@localhost",
         }
+        return os.environ | settings | changes
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command in the project."""
+        if command[0] == "dvc":
+            return run_module(*command, folder=self.root, environment=self.environment(**environment))
         return subprocess.run(
-            command, cwd=self.root, env=os.environ | settings | environment, capture_output=True, text=True, check=False
+            command,
+            cwd=self.root,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def pipelines(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "pipelines", *arguments, **environment)
+        """`python -m pipelines ARGUMENTS` in the project."""
+        return run_module("pipelines", *arguments, folder=self.root, environment=self.environment(**environment))
 
     def ok(self, *command: str, **environment: str) -> str:
         """What a command that must succeed prints."""
@@ -76,7 +91,7 @@ def written_toy(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (place / "pipelines").mkdir()
     shutil.copy(ROOT / "pipelines" / "cluster.yaml", place / "pipelines")
     project = Project(place)
-    project.ok(sys.executable, "-m", "pipelines", "graph")
+    assert project.pipelines("graph").returncode == 0
     return project
 
 

@@ -125,7 +125,7 @@ def test_weights_on_this_machine_are_outside(tmp_path: Path) -> None:
 
 
 def test_a_cache_key_reaches_kubeflow() -> None:
-    stages = load_stages()
+    stages = [stage for stage in load_stages() if stage.name in ("ingest", "filter")]
     text = compile_pipelines(stages, read_cluster(ROOT / "pipelines/cluster.yaml"), cache_keys={"ingest": "k" * 32})
     specification = next(yaml.safe_load_all(text["train"]))
     options = {name: task["cachingOptions"] for name, task in specification["root"]["dag"]["tasks"].items()}

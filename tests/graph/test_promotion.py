@@ -29,11 +29,11 @@ def test_promote_runs_as_kubeflow_would_run_it(tmp_path: Path, monkeypatch: pyte
     judged.run("gate", "review", "register")
     judged.rate(said(model, None, 0.9))
 
-    done = Project(tmp_path).pipelines("local", "--pipeline", "promote", "--profile", "tiny")
+    done = Project(tmp_path).pipelines("local", "--pipeline", "promote", "--profile", "tiny", MLFLOW_TRACKING_URI="")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = Path(done.stdout.splitlines()[-1].removeprefix("Everything lies in "))
-    told = json.loads((folder / "promote" / "promoted").read_text())
-    assert told["outcome"] == "pass"
-    assert told["move"]["after"] == "1"
+    promotion = json.loads((folder / "promote" / "promoted").read_text())
+    assert promotion["outcome"] == "pass"
+    assert promotion["move"]["after"] == "1"
     client = open_registry(tmp_path).versions.client
     assert client.get_model_version_by_alias("canvas-background", "champion").version == 1

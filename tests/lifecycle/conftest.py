@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifecycle.record import privacy
+from tests.forks import run_module
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,9 +35,12 @@ class Project:
 
     def lifecycle(self, *arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
         """`python -m lifecycle ARGUMENTS` in the project."""
-        return self.run("python", "-m", "lifecycle", *arguments, **environment)
+        return run_module("lifecycle", *arguments, folder=self.root, environment=self.environment(**environment))
 
     def run(self, *command: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        """A command in the project."""
+        if command[0] == "dvc":
+            return run_module(*command, folder=self.root, environment=self.environment(**environment))
         return subprocess.run(
             command, cwd=self.root, env=self.environment(**environment), capture_output=True, text=True, timeout=120
         )

@@ -88,13 +88,13 @@ def serve_raters(project: Project, *raters: str, **environment: str) -> Iterator
 
 
 def passwords(project: Project) -> dict[str, str]:
-    found: dict[str, str] = json.loads(project.read(".mlflow/rating/secrets.json"))["passwords"]
-    return found
+    by_name: dict[str, str] = json.loads(project.read(".mlflow/rating/secrets.json"))["passwords"]
+    return by_name
 
 
 def key(project: Project) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(project.read("artifacts/packet_key/key.json"))
-    return found
+    content: dict[str, Any] = json.loads(project.read("artifacts/packet_key/key.json"))
+    return content
 
 
 def browser() -> tuple[str, str] | None:
@@ -110,10 +110,10 @@ class Rater:
     def __init__(self, name: str, page: str, password: str, folder: Path) -> None:
         from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-        found = browser()
-        assert found is not None
+        installed = browser()
+        assert installed is not None
         options = ChromeOptions()
-        options.binary_location, driver = found
+        options.binary_location, driver = installed
         for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,1000"):
             options.add_argument(f"--{argument}")
         options.add_argument(f"--user-data-dir={folder / name}")
@@ -129,9 +129,9 @@ class Rater:
 
     def image_width(self) -> int:
         """Natural width of the item's image, once it is there and no longer `before`."""
-        found = self.wait("//img[contains(@src, 'get-trace-artifact')]")
+        image = self.wait("//img[contains(@src, 'get-trace-artifact')]")
         until = time.monotonic() + 60
-        while not (width := int(self.driver.execute_script("return arguments[0].naturalWidth", found))):
+        while not (width := int(self.driver.execute_script("return arguments[0].naturalWidth", image))):
             assert time.monotonic() < until, "the image never came"
             time.sleep(0.05)
         return width

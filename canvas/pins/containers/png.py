@@ -16,9 +16,9 @@ PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 """Adam7: first column and row, steps between columns and rows."""
 INFLATED_BLOCK = 1024**2
 MAX_PROFILE_BYTES = 16 * 1024**2
-"""Of an inflated colour profile; a longer one is as good as absent."""
+"""Bytes of an inflated colour profile; a longer one is as good as absent."""
 MAX_RAW_EXIF_BYTES = 1024**2
-"""Of an inflated text that holds EXIF; a longer one is as good as absent."""
+"""Bytes of an inflated text that holds EXIF; a longer one is as good as absent."""
 RAW_EXIF = b"Raw profile type exif\0"
 
 

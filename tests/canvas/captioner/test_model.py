@@ -30,23 +30,23 @@ def captioner():
 @pytest.fixture(scope="module")
 def taught():
     """A captioner that learnt two images by heart."""
-    found = captioner()
-    found.model.train()
-    tokenizer = found.processor.tokenizer
+    model = captioner()
+    model.model.train()
+    tokenizer = model.processor.tokenizer
     tokens = tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
-    batch = {"pin_id": ["a", "b"], "features": extract_image_features(found, build_images()), "labels": labels}
+    batch = {"pin_id": ["a", "b"], "features": extract_image_features(model, build_images()), "labels": labels}
     objective = CaptionObjective(drop=0.0)
-    parameters = [p for p in found.model.parameters() if p.requires_grad]
+    parameters = [p for p in model.model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
     for step in range(40):
         optimizer.zero_grad()
-        loss, metrics = objective(found.model, batch, Draws(0, step, 0, 2))
+        loss, metrics = objective(model.model, batch, Draws(0, step, 0, 2))
         loss.backward()
         optimizer.step()
     assert metrics["token_accuracy"] == 1
-    found.model.eval()
-    return found
+    model.model.eval()
+    return model
 
 
 def test_what_is_learnt_is_said_one_by_one_and_together(taught):
@@ -67,7 +67,7 @@ def test_captioners_that_load_at_once_are_whole(taught, tmp_path):
     taught.save(tmp_path / "model")
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(load_captioner, [tmp_path / "model"] * 8))
-    assert [found.generate_captions(build_images()) for found in loaded] == [CAPTIONS] * 8
+    assert [captioner.generate_captions(build_images()) for captioner in loaded] == [CAPTIONS] * 8
 
 
 def test_only_the_decoder_learns():

@@ -39,7 +39,7 @@ PROMPT = "Name the product, then a comma, then where it is."
 ASKING = CaptioningSpec(prompt=PROMPT, max_tokens=24)
 
 ANSWERS = [["red mug, in a forest"], ["it is a mug", "blue mug, in a lobby"], ["hm", "what"]]
-"""Of each image: the first has the form at once, the second when it is asked again, the third never."""
+"""Answers about each image: the first has the form at once, the second when asked again, the third never."""
 
 CAPTIONS = [Answer("red mug, in a forest"), Answer("blue mug, in a lobby", True), Answer("", True)]
 

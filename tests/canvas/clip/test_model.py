@@ -136,7 +136,7 @@ def test_starts_from_the_text_encoders_of_a_public_sdxl_directory(tmp_path: Path
             for encoder, tower in zip((public.text_encoder, public.text_encoder_2), towers, strict=True)
         ]
     states, pooled = encode_prompts(towers, texts)
-    wanted = torch.cat([found.hidden_states[-2] for found in stock], dim=-1)
+    wanted = torch.cat([output.hidden_states[-2] for output in stock], dim=-1)
     torch.testing.assert_close(states, wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(pooled, stock[1].text_embeds, rtol=0, atol=1e-5)
     assert states.std() > 0.01 < pooled.std()

@@ -54,9 +54,9 @@ def test_two_processes_lose_what_one_does(tmp_path: Path):
     ranked = json.loads((tmp_path / "ranked" / "figures.json").read_text())
     assert ranked[::2] == pytest.approx(losses, abs=1e-5)
     assert ranked[1::2] == pytest.approx(norms, rel=1e-5)
-    found = torch.load(tmp_path / "ranked" / "clip.pt")
-    assert found["logit_scale"] == pytest.approx(alone.logit_scale.item(), abs=1e-6)
-    apart = torch.cat([(found[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
+    saved = torch.load(tmp_path / "ranked" / "clip.pt")
+    assert saved["logit_scale"] == pytest.approx(alone.logit_scale.item(), abs=1e-6)
+    apart = torch.cat([(saved[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
     # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.
     assert apart.mean() < 1e-6
     assert apart.max() < 1e-3

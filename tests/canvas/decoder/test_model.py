@@ -217,9 +217,9 @@ def test_an_axis_at_a_time_is_pooling_of_both(size, pixels, hard):
     mask = (mask > 0.9).float() if hard else mask
     mask[0, :, 0, -1] = 1  # at the image's edge
     both = torch.nn.functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
-    found = max_pool_mask(mask, pixels)
-    assert torch.equal(found, both)
-    assert found.stride() == both.stride()
+    pooled = max_pool_mask(mask, pixels)
+    assert torch.equal(pooled, both)
+    assert pooled.stride() == both.stride()
 
 
 def test_composite_blends_by_alpha_and_leaves_the_rest():
@@ -238,13 +238,13 @@ def test_no_blend_lays_the_image_over_what_is_generated():
     generated, product = torch.zeros(1, 3, 1, 4), torch.ones(1, 3, 1, 4)
     mask = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
     alpha = torch.tensor([1.0, 0.015, 0.04, 0.5]).view(1, 1, 1, 4)
-    found = composite_product(generated, product, mask > 0.5, mask, alpha, bound_shift(torch.full((1, 1, 1, 4), 1e4)))[
-        0, 0, 0
-    ]
-    assert found[0] == 1
-    assert found[1] == 0
-    assert found[2] < 0.25
-    assert found[3] < 0.9
+    composite = composite_product(
+        generated, product, mask > 0.5, mask, alpha, bound_shift(torch.full((1, 1, 1, 4), 1e4))
+    )[0, 0, 0]
+    assert composite[0] == 1
+    assert composite[1] == 0
+    assert composite[2] < 0.25
+    assert composite[3] < 0.9
 
 
 def test_what_the_decoder_asks_for_is_bounded():

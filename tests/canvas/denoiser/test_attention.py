@@ -53,7 +53,7 @@ def test_sampling_projects_once_and_equals_a_plain_loop():
     given = tiny.conditions(batch=2)
     condition = Condition(states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"])
     calls = _counted(unet)
-    found = tiny.sample_latents(
+    sampled = tiny.sample_latents(
         unet, build_training_scheduler(FLOW), given["latents"], condition, steps=4, guidance_scale=3.0
     )
     assert len(calls) == 1
@@ -65,11 +65,11 @@ def test_sampling_projects_once_and_equals_a_plain_loop():
     with torch.no_grad():
         for time in scheduler.timesteps:
             answers = []
-            for told in (given | nothing, given):
-                added = {"text_embeds": told["text_pooled"], "time_ids": told["sizes"]}
-                answers.append(unet(x, time, told["text_states"], added_cond_kwargs=added).sample)
+            for texts in (given | nothing, given):
+                added = {"text_embeds": texts["text_pooled"], "time_ids": texts["sizes"]}
+                answers.append(unet(x, time, texts["text_states"], added_cond_kwargs=added).sample)
             x = scheduler.step(answers[0] + 3 * (answers[1] - answers[0]), time, x).prev_sample
-    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sampled, x, atol=1e-5, rtol=1e-5)
 
 
 def test_one_condition_serves_all_latents():
@@ -105,7 +105,7 @@ def test_image_tokens_are_projected_once_too():
     def sampled(**options):
         with use_image_prompts(unet, sets):
             calls = [_counted(unet, name) for name in names]
-            found = tiny.sample_latents(
+            latents = tiny.sample_latents(
                 unet,
                 build_training_scheduler(FLOW),
                 given["latents"],
@@ -114,7 +114,7 @@ def test_image_tokens_are_projected_once_too():
                 guidance_scale=3.0,
                 **options,
             )
-        return found, [len(each) for each in calls]
+        return latents, [len(each) for each in calls]
 
     whole, calls = sampled()
     assert calls == [1, 1, 2]  # a projection of each set
@@ -143,14 +143,14 @@ def _stepwise(unet, given, pictures, sets):
 def test_without_a_picture_the_image_tokens_are_those_of_zeros():
     unet = moved(tiny.denoiser())
     given = tiny.conditions(batch=2)
-    found = []
+    answers = []
     for picture in (None, torch.zeros(1, 1, get_embedding_width(unet))):
         condition = Condition(
             states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"], image_embeddings=picture
         )
-        found.append(
+        answers.append(
             tiny.sample_latents(
                 unet, build_training_scheduler(FLOW), given["latents"], condition, steps=2, guidance_scale=1.0
             )
         )
-    assert torch.equal(*found)
+    assert torch.equal(*answers)

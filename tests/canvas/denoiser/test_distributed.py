@@ -27,8 +27,8 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_the_denoiser_that_one_trains(sharded: Path, stage: str, tmp_path: Path) -> None:
     alone, losses = trained(stage, "none", tmp_path)
     assert json.loads((sharded / stage / "losses.json").read_text()) == pytest.approx(losses, abs=1e-5)
-    found = load_lora(build(stage), sharded / stage / "lora") if LORA[stage] else load_denoiser(sharded / stage)
-    weights = found.state_dict()
+    model = load_lora(build(stage), sharded / stage / "lora") if LORA[stage] else load_denoiser(sharded / stage)
+    weights = model.state_dict()
     apart = torch.cat([(weights[name] - weight).abs().flatten() for name, weight in alone.state_dict().items()])
     # Adam takes a full step of 1e-3 for the rounding of a gradient near zero, so single weights may be further apart.
     assert apart.mean() < 1e-6

@@ -86,17 +86,17 @@ def test_a_picture_starts_as_its_caption():
     with torch.no_grad():
         text = plain(given["latents"], 500, tokens[:2], added_cond_kwargs=added).sample
         silent = plain(given["latents"], 500, torch.zeros_like(tokens[:2]), added_cond_kwargs=added).sample
-        shown = added | {"image_embeds": [known[:2, None]]}
-        picture = unet(given["latents"], 500, torch.zeros_like(tokens[:2]), added_cond_kwargs=shown).sample
+        condition = added | {"image_embeds": [known[:2, None]]}
+        picture = unet(given["latents"], 500, torch.zeros_like(tokens[:2]), added_cond_kwargs=condition).sample
     assert (picture - text).norm() < 0.3 * (silent - text).norm()
 
 
 def test_tokens_of_a_caption_are_means_of_its_parts_without_its_start():
     states = torch.arange(2 * 9 * 3.0).view(2, 9, 3)
-    found = compute_caption_tokens(states)
-    assert found.shape == (2, IMAGE_TOKENS, 3)
-    assert torch.equal(found[:, 0], states[:, 1:3].mean(dim=1))
-    assert torch.equal(found[:, -1], states[:, 7:].mean(dim=1))
+    tokens = compute_caption_tokens(states)
+    assert tokens.shape == (2, IMAGE_TOKENS, 3)
+    assert torch.equal(tokens[:, 0], states[:, 1:3].mean(dim=1))
+    assert torch.equal(tokens[:, -1], states[:, 7:].mean(dim=1))
 
 
 def test_stock_diffusers_gives_the_same_output(tmp_path: Path):

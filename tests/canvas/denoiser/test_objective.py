@@ -143,9 +143,9 @@ def test_hole_is_every_cell_with_something_to_paint():
 def test_masked_images_are_grey_where_painted():
     images = torch.rand(2, 3, 4, 4) + 0.1
     mask = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
-    found = mask_images(images, mask)
-    assert torch.equal(found[0], images[0])
-    assert found[1].abs().max() == 0
+    masked = mask_images(images, mask)
+    assert torch.equal(masked[0], images[0])
+    assert masked[1].abs().max() == 0
 
 
 def test_choices_and_dropout_rate():

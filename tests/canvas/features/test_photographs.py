@@ -22,9 +22,9 @@ def test_its_features_give_the_packages_own_probabilities() -> None:
     constants = {one.name: to_array(one) for one in onnx.load(MODEL_PATH).graph.initializer}
     weight = next(value for value in constants.values() if value.shape == (1024, 2)).astype(np.float32)
     bias = next(value for value in constants.values() if value.shape == (2,) and value.dtype.kind == "f")
-    found = (features @ torch.from_numpy(weight) + torch.from_numpy(bias.astype(np.float32))).softmax(dim=1)
+    probabilities = (features @ torch.from_numpy(weight) + torch.from_numpy(bias.astype(np.float32))).softmax(dim=1)
     wanted = Classifier(intra_op_threads=1).score_array(pixels[..., ::-1] - np.float32(MEAN_BGR))
-    assert found[:, 1].numpy() == pytest.approx(wanted, rel=1e-3)
+    assert probabilities[:, 1].numpy() == pytest.approx(wanted, rel=1e-3)
     assert wanted[0] != pytest.approx(wanted[1], rel=0.1)
 
 

@@ -12,8 +12,8 @@ def encoder() -> SentenceEncoder:
 
 
 def relevance(*row: str | None) -> float | None:
-    (found,) = RelevanceScorer()(*[[text] for text in row])
-    value: float | None = found["relevance"]
+    (scores,) = RelevanceScorer()(*[[text] for text in row])
+    value: float | None = scores["relevance"]
     return value
 
 

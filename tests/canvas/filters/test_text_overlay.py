@@ -30,9 +30,9 @@ def written(text: str, width: float, size: tuple[int, int] = (320, 240)) -> byte
 
 @pytest.mark.parametrize("size", [(160, 240), (320, 240), (900, 700)])
 def test_a_line_across_the_picture_is_measured_and_read(scorer: TextOverlayScorer, size: tuple[int, int]) -> None:
-    (found,) = scorer([written("BEST PRICE 2026", 0.85, size)])
-    assert found["text_overlay"] == pytest.approx(0.85, abs=0.1)
-    assert "PRICE" in found["overlay_text"]
+    (scores,) = scorer([written("BEST PRICE 2026", 0.85, size)])
+    assert scores["text_overlay"] == pytest.approx(0.85, abs=0.1)
+    assert "PRICE" in scores["overlay_text"]
 
 
 @pytest.mark.parametrize(("text", "width"), [("GETSALEOR.COM", 0.4), ("—O—", 0.9), ("", 0.9)])

@@ -30,7 +30,7 @@ from tests.canvas.inference.conftest import cutout, sampling
 from tests.components.generator_parts import CHANNELS, POOLED_WIDTH, TEXT_WIDTH, write_random_shards, write_vae
 
 NEAR = 8
-"""Of 255: as far apart as two devices' roundings may bring an image."""
+"""Levels of 255: as far apart as two devices' roundings may bring an image."""
 
 ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])

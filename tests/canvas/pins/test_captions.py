@@ -24,9 +24,9 @@ from canvas.sources.showroom.texts import compose_true_caption
 )
 def test_captions_part_as_they_were_joined(product, background, caption):
     assert format_caption(product, background) == caption
-    found = parse_caption(caption)
-    assert format_caption(*found) == caption
-    assert (found[0] is None) == (product is None)
+    parts = parse_caption(caption)
+    assert format_caption(*parts) == caption
+    assert (parts[0] is None) == (product is None)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_alt_text_before_title():
 
 
 def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path):
-    said = [
+    captions = [
         ("a", "generated", "red mug, in a lobby"),
         ("a", "title", "red mug, in a cave"),
         ("b", "generated", "in a forest"),
@@ -83,7 +83,7 @@ def test_backgrounds_of_generated_captions_and_those_of_products_alone(tmp_path)
         ("d", "title", "red mug, in a cave"),
         ("e", "generated", "red mug, in a tent"),
     ]
-    rows = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in said]
+    rows = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in captions]
     tables.write(tmp_path / "captions", [pa.Table.from_pylist(rows, tables.CAPTIONS)], tables.CAPTIONS)
     assert read_backgrounds(tmp_path / "captions", "abcd") == {"a": "in a lobby", "b": "in a forest"}
     assert read_backgrounds(tmp_path / "captions", "abcd", of_products=True) == {"a": "in a lobby"}

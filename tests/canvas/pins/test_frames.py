@@ -29,8 +29,8 @@ def test_the_frame_of_the_nearest_aspect(size, frame):
 def test_training_and_the_pipeline_choose_the_same_frame(size):
     buckets = load_sections()["frames"]["buckets"]
     spec = FrameSpec(side=64, buckets=tuple((height, width) for height, width in buckets), hole_inflation=0)
-    found = compute_frame(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
-    assert select_frame(size, spec) == (found.height, found.width)
+    frame = compute_frame(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
+    assert select_frame(size, spec) == (frame.height, frame.width)
 
 
 def test_a_view_covers_its_frame_and_is_cropped_in_the_middle():
@@ -62,18 +62,18 @@ def test_the_box_stays_inside_as_far_as_it_fits():
     rng = np.random.default_rng(0)
     wide = (100, 125)  # scaled to 64 x 80
     for box, lefts in (((0, 10, 40, 50), {0}), ((90, 10, 125, 50), {16}), ((0, 0, 125, 100), set(range(17)))):
-        found = {compute_view(wide, SPEC, rng, box).left for _ in range(200)}
-        assert found <= lefts
+        seen = {compute_view(wide, SPEC, rng, box).left for _ in range(200)}
+        assert seen <= lefts
     assert compute_view(wide, SPEC, None, (90, 10, 125, 50)).left == 16
 
 
 def test_pixels_of_a_view():
     pixels = np.zeros((100, 120, 3), np.uint8)
     pixels[:, 60:] = 200
-    shown = extract_view(Image.fromarray(pixels), compute_view((100, 120), SPEC))
-    assert shown.shape == (64, 64, 3)
-    assert shown[:, :28].max() < 10
-    assert shown[:, 36:].min() > 190
+    view = extract_view(Image.fromarray(pixels), compute_view((100, 120), SPEC))
+    assert view.shape == (64, 64, 3)
+    assert view[:, :28].max() < 10
+    assert view[:, 36:].min() > 190
     grey = extract_view(Image.fromarray(pixels[..., 0]), compute_view((100, 120), SPEC))
     assert grey.shape == (64, 64)
 

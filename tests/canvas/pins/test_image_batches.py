@@ -30,8 +30,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = encode_png(Image.fromarray(pixels if pin_id != "c" else pixels.swapaxes(0, 1)))
         rows.append(dict.fromkeys(tables.PINS.names) | {"pin_id": pin_id, "image": picture, "split": split})
     tables.write(folder / "pins", [pa.Table.from_pylist(rows, tables.PINS)], tables.PINS)
-    said = [("a", "title", "A"), ("a", "generated", "red"), ("b", "generated", "green"), ("c", "alt", "blue")]
-    captions = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in said]
+    texts = [("a", "title", "A"), ("a", "generated", "red"), ("b", "generated", "green"), ("c", "alt", "blue")]
+    captions = [dict(zip(tables.CAPTIONS.names, row, strict=True)) for row in texts]
     tables.write(folder / "captions", [pa.Table.from_pylist(captions, tables.CAPTIONS)], tables.CAPTIONS)
     return folder
 
@@ -84,12 +84,12 @@ def test_crops_zoom_and_mirror():
 
 def test_framed_pins_come_one_frame_a_batch(data):
     spec = FrameSpec(side=64, buckets=((64, 64), (80, 48), (48, 80)), hole_inflation=0)
-    found = list(batch_by_frame(data / "pins", SPLITS, spec, batch_size=2))
-    assert sorted((tuple(batch["pin_id"]), tuple(batch["images"].shape)) for batch in found) == [
+    batches = list(batch_by_frame(data / "pins", SPLITS, spec, batch_size=2))
+    assert sorted((tuple(batch["pin_id"]), tuple(batch["images"].shape)) for batch in batches) == [
         (("a", "b"), (2, 3, 48, 80)),
         (("c",), (1, 3, 80, 48)),
     ]
-    assert [batch["split"] for batch in found if len(batch["split"]) == 1] == [["unseen_view"]]
+    assert [batch["split"] for batch in batches if len(batch["split"]) == 1] == [["unseen_view"]]
 
 
 def test_captions_by_preferred_source(data):

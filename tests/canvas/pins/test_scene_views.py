@@ -58,9 +58,9 @@ def products_of(folder: Path, **changes):
 
 
 def test_products_with_their_masks_and_names(mugs):
-    found = products_of(mugs, names="caption")
-    assert [pin.pin_id for pin in found] == [f"p{place:02d}" for place in range(12) if place % 3]
-    for pin in found:
+    pins = products_of(mugs, names="caption")
+    assert [pin.pin_id for pin in pins] == [f"p{place:02d}" for place in range(12) if place % 3]
+    for pin in pins:
         assert pin.product == "red mug"
         assert pin.mask.shape == (pin.image.height, pin.image.width)
         assert (np.array(pin.image)[pin.mask] == (220, 40, 40)).all()
@@ -87,8 +87,8 @@ def test_without_a_caption_the_title_names_a_product_and_without_both_it_is_one(
     for name in ("kept", "masks", "pins"):
         (tmp_path / name).symlink_to(mugs / name)
     tables.write(tmp_path / "captions", [], tables.CAPTIONS)
-    found = {pin.pin_id: pin.product for pin in products_of(tmp_path, names=names)}
-    assert (found["p01"], found["p04"]) == ("Title 1", "product")
+    products = {pin.pin_id: pin.product for pin in products_of(tmp_path, names=names)}
+    assert (products["p01"], products["p04"]) == ("Title 1", "product")
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_products_are_pasted_on_grey_where_every_pin_shows_one(mugs):
 
 def test_other_splits_stand_for_one_without_products(mugs):
     notes = Notes()
-    found = products_of(mugs, splits=("unseen_both",), notes=notes)
-    assert {pin.pin_id for pin in found} == {"p13", "p14", "p16"}
+    pins = products_of(mugs, splits=("unseen_both",), notes=notes)
+    assert {pin.pin_id for pin in pins} == {"p13", "p14", "p16"}
     (note,) = notes.to_metrics()["notes"]
     assert note == "no usable pin of unseen_both, so those of unseen_product and unseen_view were taken"
 

@@ -74,8 +74,8 @@ def test_rows_by_id_come_from_their_own_row_groups(tmp_path: Path) -> None:
     tables.write(tmp_path / "t", [ROWS], tables.CAPTIONS)
     rows = tables.RowsById(tmp_path / "t")
     (tmp_path / "t" / "part-00001.parquet").unlink()  # p2000 to p3999 are not looked at
-    found = rows.read(["p4200", "p7", "p1999", "unknown", "p7"], ["pin_id", "source"])
-    assert found == [{"pin_id": pin, "source": "title"} for pin in ("p7", "p1999", "p4200")]
+    read = rows.read(["p4200", "p7", "p1999", "unknown", "p7"], ["pin_id", "source"])
+    assert read == [{"pin_id": pin, "source": "title"} for pin in ("p7", "p1999", "p4200")]
     assert rows.read([], ["pin_id"]) == []
     assert "p3000" in rows
     assert "unknown" not in rows

@@ -45,8 +45,8 @@ def known(comparison: Comparison) -> dict[str, float]:
         compute_absolute_labels(one, views()[0], scenes(), comparison.prompt)
         for one in (comparison.first, comparison.second)
     )
-    found = compute_preferences(comparison, first, second)
-    return {head: float(value) for head, value in zip(HEADS, found, strict=True) if not np.isnan(value)}
+    preferences = compute_preferences(comparison, first, second)
+    return {head: float(value) for head, value in zip(HEADS, preferences, strict=True) if not np.isnan(value)}
 
 
 def test_a_real_image_beats_a_corrupted_one_in_what_was_hurt():
@@ -94,8 +94,8 @@ def test_how_good_a_single_image_is():
 
 def test_a_variant_in_another_scene_shows_it_behind_the_product():
     view = views()[0]
-    found = render_variant(view, Variant(scene=1), scenes())
-    assert (found[~dilate_by_disk(view.mask, 3)] == 200).all()
+    image = render_variant(view, Variant(scene=1), scenes())
+    assert (image[~dilate_by_disk(view.mask, 3)] == 200).all()
     assert np.array_equal(render_variant(view, Variant(), scenes()), view.pixels)
 
 

@@ -96,16 +96,16 @@ def test_products_at_the_images_edge_are_corrupted_too(kind):
 def test_a_placed_product_is_itself_and_the_rest_is_the_scene():
     pixels, mask = scene()
     other = np.full_like(pixels, 77)
-    found = replace_background(pixels, mask, other)
-    assert np.array_equal(found[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
-    assert (found[~dilate_by_disk(mask, 3)] == 77).all()
+    placed = replace_background(pixels, mask, other)
+    assert np.array_equal(placed[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
+    assert (placed[~dilate_by_disk(mask, 3)] == 77).all()
 
 
 def test_softening_spares_the_product():
     pixels, mask = scene()
-    found = soften_background(pixels, mask, 1.5)
-    assert np.array_equal(found[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
-    assert found[~mask].std() < pixels[~mask].std()
+    softened = soften_background(pixels, mask, 1.5)
+    assert np.array_equal(softened[erode_by_disk(mask, 1)], pixels[erode_by_disk(mask, 1)])
+    assert softened[~mask].std() < pixels[~mask].std()
 
 
 def test_a_plain_background_is_not_textured():

@@ -47,8 +47,8 @@ def known(folder: Path, rows: list[dict[str, Any]]) -> tuple[list[HumanCompariso
     pins = [dict.fromkeys(tables.PINS.names) | {"pin_id": pin, "split": split} for pin, split in SPLITS.items()]
     tables.write(folder / "pins", [pa.Table.from_pylist(pins, tables.PINS)], tables.PINS)
     tables.write(folder / "preferences", [pa.Table.from_pylist(rows, tables.PREFERENCES)], tables.PREFERENCES)
-    found = read_human_comparisons(folder / "preferences", folder / "pins", ["in a cave"], side=SIDE)
-    return list(found.train), list(found.held_out)
+    comparisons = read_human_comparisons(folder / "preferences", folder / "pins", ["in a cave"], side=SIDE)
+    return list(comparisons.train), list(comparisons.held_out)
 
 
 def mixed(folder: Path, share: float, human: int = 5, batch_size: int = 8) -> MixedBatches:

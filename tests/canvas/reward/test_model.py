@@ -63,9 +63,9 @@ def build_images(size: int, side: int = 40) -> tuple[torch.Tensor, torch.Tensor,
 
 
 def test_scores_are_probabilities_by_name(model):
-    found = predict_scores(model, *build_images(5), batch_size=2)
-    assert sorted(found) == NAMES
-    for values in found.values():
+    scores = predict_scores(model, *build_images(5), batch_size=2)
+    assert sorted(scores) == NAMES
+    for values in scores.values():
         assert values.shape == (5,)
         assert ((values >= 0) & (values <= 1)).all()
         assert values.std() > 0
@@ -158,11 +158,11 @@ def test_before_calibration_chances_are_the_sigmoid_and_ranks_are_kept_on_one_le
     logits = torch.linspace(-7, 7, 50)[:, None].repeat(1, len(HEADS))
     torch.testing.assert_close(calibrate_logits(model, logits), logits.sigmoid(), atol=0.01, rtol=0)
     set_calibration(model, dict.fromkeys(HEADS, (np.array([-3.0, -1, 1, 3]), np.array([0.1, 0.5, 0.5, 0.9]))))
-    found = calibrate_logits(model, 3 * logits)
-    assert (found.diff(dim=0) > 0).all()
-    assert ((found > 0.09) & (found < 0.91)).all()
+    calibrated = calibrate_logits(model, 3 * logits)
+    assert (calibrated.diff(dim=0) > 0).all()
+    assert ((calibrated > 0.09) & (calibrated < 0.91)).all()
     middle = logits[:, 0].abs() < 0.3
-    torch.testing.assert_close(found[middle], torch.full_like(found[middle], 0.5), atol=0.01, rtol=0)
+    torch.testing.assert_close(calibrated[middle], torch.full_like(calibrated[middle], 0.5), atol=0.01, rtol=0)
 
 
 def test_images_of_the_models_size_are_seen_as_they_are(model):

@@ -36,14 +36,14 @@ def test_samples_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert shards.sizes == [8, 8, 8, 8, 8, 8, 2]
     for row in (49, 0, 13):
         for name, value in sample(row).items():
-            found = shards[row][name]
-            assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
+            stored = shards[row][name]
+            assert torch.equal(stored, value) if isinstance(value, torch.Tensor) else stored == value
     assert shards[3]["text"].dtype == torch.float16
 
 
 def test_a_table_tells_strings_and_whole_numbers(tmp_path: Path) -> None:
-    told = pq.read_table(Shards(written(tmp_path)).table).to_pydict()
-    assert told == {"pin_id": [f"pin{row}" for row in range(ROWS)], "row": list(range(ROWS))}
+    columns = pq.read_table(Shards(written(tmp_path)).table).to_pydict()
+    assert columns == {"pin_id": [f"pin{row}" for row in range(ROWS)], "row": list(range(ROWS))}
 
 
 def test_same_samples_same_bytes(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def test_within_a_bucket_every_row_is_seen_equally_often():
 
 def test_a_step_is_the_same_whenever_it_is_asked_for():
     forwards, single = (BucketBatches(read, BY_BUCKET, batch_size=4, seed=3) for _ in range(2))
-    told = [rows_of(forwards, step) for step in range(3000)]
-    assert rows_of(single, 2999) == told[2999]
-    assert [rows_of(single, step) for step in range(50)] == told[:50]
-    assert told[:50] != [rows_of(BucketBatches(read, BY_BUCKET, batch_size=4, seed=4), step) for step in range(50)]
+    steps = [rows_of(forwards, step) for step in range(3000)]
+    assert rows_of(single, 2999) == steps[2999]
+    assert [rows_of(single, step) for step in range(50)] == steps[:50]
+    assert steps[:50] != [rows_of(BucketBatches(read, BY_BUCKET, batch_size=4, seed=4), step) for step in range(50)]
 
 
 def test_slices_of_two_ranks_are_the_batch_of_one():

@@ -78,7 +78,7 @@ def test_a_name_is_a_name(reader: Reader, name: str) -> None:
     file.write_text("this one")
     for path in (name, str(file), file.as_uri(), file.as_uri().replace("file:///", "FILE://localhost/")):
         with open_list(path, "csv", reader) as files:
-            assert [found.read_text() for found in files] == ["this one"], path
+            assert [part.read_text() for part in files] == ["this one"], path
         assert reader.read(path, 100) == b"this one"
 
 
@@ -93,8 +93,8 @@ def test_parts_are_read_in_the_order_of_their_names(reader: Reader) -> None:
     for name in [*names, "_SUCCESS", "_metadata.parquet", ".part.parquet", "_temporary/part-1.parquet", "note.txt"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
-    found = [part.relative_to(folder).as_posix() for part in list_parts(folder, "parquet")]
-    assert found == ["b/part-0.parquet", "part-00.parquet", "part-10.parquet", "part-2.parquet"]
+    parts = [part.relative_to(folder).as_posix() for part in list_parts(folder, "parquet")]
+    assert parts == ["b/part-0.parquet", "part-00.parquet", "part-10.parquet", "part-2.parquet"]
     with pytest.raises(FileNotFoundError, match=r"holds no file that ends in \.csv"):
         list_parts(folder, "csv")
     (folder / "PART-3.PARQUET").write_text("x")
@@ -112,8 +112,8 @@ def test_parts_of_a_store_are_listed_by_name(reader: Reader) -> None:
         (folder / name).write_text("x")
     (reader.folder / "parts1").mkdir()
     (reader.folder / "parts1/9.parquet").write_text("of another folder")
-    found = _list_addresses(f"file://{folder}/", "parquet", reader)
-    assert [address.rpartition("parts[1]/")[2] for address in found] == ["1.parquet", "b/2.parquet"]
+    addresses = _list_addresses(f"file://{folder}/", "parquet", reader)
+    assert [address.rpartition("parts[1]/")[2] for address in addresses] == ["1.parquet", "b/2.parquet"]
 
 
 def test_a_remote_list_is_fetched_whole_or_refused(server: Server, reader: Reader) -> None:

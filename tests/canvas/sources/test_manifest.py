@@ -139,10 +139,10 @@ def test_bad_rows_are_quarantined_with_number_and_reason(folder: Path) -> None:
     quarantined, pins, quarantine = ingest(spec(), folder)
     assert [pin["pin_id"] for pin in pins] == ["0", "14"]
     bad = [(number, uri, why) for number, (uri, _, why) in enumerate(cases, start=1) if why]
-    assert [(found["row"], found["uri"] or "") for found in quarantine] == [(number, uri) for number, uri, _ in bad]
-    for found, (_, _, why) in zip(quarantine, bad, strict=True):
+    assert [(fault["row"], fault["uri"] or "") for fault in quarantine] == [(number, uri) for number, uri, _ in bad]
+    for fault, (_, _, why) in zip(quarantine, bad, strict=True):
         with pytest.raises(ValueError, match=why):
-            raise ValueError(found["reason"])
+            raise ValueError(fault["reason"])
     assert sum(quarantined.values()) == len(bad)
 
 
@@ -345,11 +345,11 @@ def test_pictures_come_over_http(folder: Path, shop: tuple[str, list[str]]) -> N
     write_list(folder / "list.jsonl", rows)
     _, pins, quarantine = ingest(spec("list.jsonl", hosts=["127.0.0.1"]), folder)
     assert [pin["pin_id"] for pin in pins] == ["0", "1", "local"]
-    assert [found["row"] for found in quarantine] == [3, 4, 5, 7]
-    assert [found["uri"] for found in quarantine] == [
+    assert [fault["row"] for fault in quarantine] == [3, 4, 5, 7]
+    assert [fault["uri"] for fault in quarantine] == [
         f"http://{host}/none.jpg", f"http://{host}/signed.jpg", f"http://{host}/broken.jpg", "http://127.0.0.1:1/a.jpg"
     ]  # fmt: skip
-    assert [found["reason"] for found in quarantine] == [
+    assert [fault["reason"] for fault in quarantine] == [
         "cannot fetch: the server answered 404 Not Found",
         "cannot fetch: the server answered 403 Forbidden",
         "cannot fetch: the server answered 500 Internal Server Error",
@@ -395,7 +395,7 @@ def test_transparent_pictures_stay_png(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
+    ("address", "public"),
     [
         ("a/b.jpg", "a/b.jpg"),
         ("https://me:word@host:1/a/b.jpg?X-Signature=abc#x", "https://host:1/a/b.jpg"),
@@ -403,8 +403,8 @@ def test_transparent_pictures_stay_png(folder: Path) -> None:
         (None, None),
     ],
 )
-def test_addresses_are_shown_without_credentials(address: str | None, shown: str | None) -> None:
-    assert strip_credentials(address) == shown
+def test_addresses_are_shown_without_credentials(address: str | None, public: str | None) -> None:
+    assert strip_credentials(address) == public
 
 
 def test_messages_are_shown_without_credentials() -> None:

@@ -81,7 +81,7 @@ def test_csv(tmp_path: Path, content: str, expected: list[list[str | None] | Non
 )
 def test_one_bad_line_is_one_fault(tmp_path: Path, row: str, fault: str) -> None:
     rows = read_csv(tmp_path, f"sku,photo,title\n0,a.jpg,x\n{row}\n2,b.jpg,y\n")
-    assert [bool(found.fault) for found in rows] == [False, True, False]
+    assert [bool(parsed.fault) for parsed in rows] == [False, True, False]
     assert (rows[1].fault or "").startswith(fault)
 
 

@@ -32,25 +32,25 @@ def test_what_a_catalogue_has_and_lacks(tmp_path: Path) -> None:
         {"title": "Jug", "product_id": "b", "split": "unseen_product", "promoted": False, "description": ""},
         {"title": "Hills", "product_id": None, "split": "unseen_view", "promoted": False, "description": ""},
     ]
-    told = describe(tmp_path, pins, "title", "product_id", "promoted", "description")
-    assert told["title"] == "shop: 4 pins of 2 products"
-    assert told["has"] == "product_id (3 pins), title, description (1 pins), promoted (1 pins)"
-    assert told["lacks"] == "alt_text, board, category, impressions, saves, clicks, truth"
-    assert told["held out"] == "2 pins of 1 products: what was trained is scored on them"
-    assert told["tune_engaged"] == "hands on the backdrop LoRA: there are no impressions, saves or clicks"
+    summary = describe(tmp_path, pins, "title", "product_id", "promoted", "description")
+    assert summary["title"] == "shop: 4 pins of 2 products"
+    assert summary["has"] == "product_id (3 pins), title, description (1 pins), promoted (1 pins)"
+    assert summary["lacks"] == "alt_text, board, category, impressions, saves, clicks, truth"
+    assert summary["held out"] == "2 pins of 1 products: what was trained is scored on them"
+    assert summary["tune_engaged"] == "hands on the backdrop LoRA: there are no impressions, saves or clicks"
 
 
 def test_photographs_alone(tmp_path: Path) -> None:
-    told = describe(tmp_path, [{"product_id": "0", "split": "train"}], held_out=0.0)
-    assert told["has"] == "photographs alone"
-    assert told["lacks"].startswith("product_id, title")
-    assert told["held out"] == "nothing: what was trained is scored on pins that training saw"
+    summary = describe(tmp_path, [{"product_id": "0", "split": "train"}], held_out=0.0)
+    assert summary["has"] == "photographs alone"
+    assert summary["lacks"].startswith("product_id, title")
+    assert summary["held out"] == "nothing: what was trained is scored on pins that training saw"
 
 
 def test_boards_are_held_out_as_a_whole(tmp_path: Path) -> None:
     pins = [{"product_id": str(at), "board": "b", "split": "unseen_product"} for at in range(2)]
-    told = describe(tmp_path, pins, "board", held_out_by="board")
-    assert told["held out"] == "2 pins of 2 products, by board: what was trained is scored on them"
+    summary = describe(tmp_path, pins, "board", held_out_by="board")
+    assert summary["held out"] == "2 pins of 2 products, by board: what was trained is scored on them"
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_what_a_stage_does_with_columns(stage: str, columns: str, effect: str) -
 
 def test_the_stages_are_those_of_the_graph_in_its_order() -> None:
     names = [stage.name for stage in load_stages()]
-    told = list(describe_stages(COLUMNS))
-    assert sorted(told, key=names.index) == told
+    described = list(describe_stages(COLUMNS))
+    assert sorted(described, key=names.index) == described

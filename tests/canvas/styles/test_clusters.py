@@ -27,10 +27,10 @@ def blobs(noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("batch_size", [None, 60])
 def test_the_criterion_finds_the_number_that_there_is(criterion, batch_size):
     vectors, of = blobs()
-    found = cluster_vectors(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
-    assert set(found.scores) == {2, 3, 4, 6}
-    assert max(found.scores, key=found.scores.get) == 4 == len(set(found.labels))
-    assert all(len(set(found.labels[of == blob])) == 1 for blob in range(4))
+    clusters = cluster_vectors(vectors, ClusterSpec(**SPEC | {"criterion": criterion, "batch_size": batch_size}))
+    assert set(clusters.scores) == {2, 3, 4, 6}
+    assert max(clusters.scores, key=clusters.scores.get) == 4 == len(set(clusters.labels))
+    assert all(len(set(clusters.labels[of == blob])) == 1 for blob in range(4))
 
 
 def test_the_same_seed_gives_the_same_clusters():
@@ -45,8 +45,8 @@ def test_what_pictures_show_is_taken_out_of_how_they_look():
     styles, products = rng.integers(3, size=300), rng.integers(5, size=300)
     raw = np.concatenate([np.eye(3)[styles], 3 * np.eye(5)[products]], axis=1)
     vectors = normalize_vectors((raw + 0.05 * rng.standard_normal(raw.shape)).astype(np.float32))
-    found = compute_descriptors(vectors, [str(product) for product in products])
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    descriptors = compute_descriptors(vectors, [str(product) for product in products])
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-5)
 
     def alike(of: np.ndarray, labels: np.ndarray) -> float:
         """How much nearer pictures of one label are than pictures of two."""
@@ -54,15 +54,15 @@ def test_what_pictures_show_is_taken_out_of_how_they_look():
         return float(similarity[same].mean() - similarity[~same].mean())
 
     assert alike(vectors, products) > 0.8 > 0.2 > alike(vectors, styles)
-    assert alike(found, styles) > 0.8 > 0.2 > alike(found, products)
+    assert alike(descriptors, styles) > 0.8 > 0.2 > alike(descriptors, products)
 
 
 def test_pictures_of_nothing_in_particular_keep_what_they_share():
     vectors = normalize_vectors(np.array([[1, 1, 0], [1, 1, 0.1], [1, 0, 1], [1, 0, 0.9]], np.float32))
-    found = compute_descriptors(vectors, [None, None, "mug", "mug"])
+    descriptors = compute_descriptors(vectors, [None, None, "mug", "mug"])
     centred = vectors - vectors.mean(axis=0)
-    np.testing.assert_allclose(found[:2], normalize_vectors(centred[:2]), atol=1e-6)
-    assert not np.allclose(found[2:], normalize_vectors(centred[2:]), atol=1e-2)
+    np.testing.assert_allclose(descriptors[:2], normalize_vectors(centred[:2]), atol=1e-6)
+    assert not np.allclose(descriptors[2:], normalize_vectors(centred[2:]), atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_pictures_of_nothing_in_particular_keep_what_they_share():
 )
 def test_numbers_beyond_the_images_are_left_out(numbers, tried, note):
     notes = Notes()
-    found = cluster_vectors(blobs()[0], ClusterSpec(**SPEC | {"numbers": numbers, "criterion_pins": 500}), notes)
-    assert sorted(found.scores) == tried
-    assert len(set(found.labels)) == (4 if tried else 1)
+    clusters = cluster_vectors(blobs()[0], ClusterSpec(**SPEC | {"numbers": numbers, "criterion_pins": 500}), notes)
+    assert sorted(clusters.scores) == tried
+    assert len(set(clusters.labels)) == (4 if tried else 1)
     assert notes.to_metrics() == ({"notes": [note]} if note else {})
 
 

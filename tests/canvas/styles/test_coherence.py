@@ -16,22 +16,22 @@ def test_only_groups_with_a_style_cohere_beyond_chance():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
     vectors[:40, 0] += 2.0
-    found = compare_coherences(
+    coherences = compare_coherences(
         normalize_vectors(vectors), {"styled": range(40), "mixed": range(0, 400, 10), "one": [3]}, seed=0
     )
-    assert set(found) == {"styled", "mixed"}
-    own, random, chance = found["styled"]
+    assert set(coherences) == {"styled", "mixed"}
+    own, random, chance = coherences["styled"]
     assert own > random + 0.1
     assert chance == 1 / (1 + clusters.RANDOM_SETS)
-    assert found["mixed"][2] > 0.05
+    assert coherences["mixed"][2] > 0.05
 
 
 def test_chances_are_fair():
     rng = np.random.default_rng(1)
     vectors = normalize_vectors(rng.standard_normal((200, 8)).astype(np.float32))
     groups = {str(at): rng.choice(200, 20, replace=False).tolist() for at in range(100)}
-    found = [chance for _, _, chance in compare_coherences(vectors, groups, seed=0).values()]
-    assert 0.01 <= np.mean(np.array(found) < 0.1) <= 0.25
+    chances = [chance for _, _, chance in compare_coherences(vectors, groups, seed=0).values()]
+    assert 0.01 <= np.mean(np.array(chances) < 0.1) <= 0.25
 
 
 def test_of_a_large_group_a_part_is_looked_at(monkeypatch):

@@ -23,7 +23,7 @@ def test_no_words_give_no_name():
 
 
 @pytest.mark.parametrize(
-    ("caption", "phrase", "said"),
+    ("caption", "phrase", "contained"),
     [
         ("In a Forest, at night", "forest", True),
         ("in a rainforest", "forest", False),
@@ -31,5 +31,5 @@ def test_no_words_give_no_name():
         ("", "forest", False),
     ],
 )
-def test_captions_speak_of_whole_words(caption, phrase, said):
-    assert has_phrase(caption, phrase) == said
+def test_captions_speak_of_whole_words(caption, phrase, contained):
+    assert has_phrase(caption, phrase) == contained

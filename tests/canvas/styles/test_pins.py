@@ -24,9 +24,9 @@ def tables(tmp_path_factory) -> tuple[Path, Path, Path]:
 
 def test_pins_with_a_product_by_scene(tables):
     captions = tables[0].with_name("captions")
-    found = read_style_pins(*tables, captions, splits=("train",), scenes=9, each=2)
-    assert set(found) == {"forest", "lobby"}
-    for scene, pins in found.items():
+    by_scene = read_style_pins(*tables, captions, splits=("train",), scenes=9, each=2)
+    assert set(by_scene) == {"forest", "lobby"}
+    for scene, pins in by_scene.items():
         assert len(pins) == 2
         assert all(pin.scene == scene and scene in pin.background and pin.category == "Mugs" for pin in pins)
     assert set(read_style_pins(*tables, captions, splits=("train",), scenes=1, each=2)) == {"forest"}
@@ -43,19 +43,19 @@ def test_where_no_caption_names_a_background_the_scene_does(tables, tmp_path):
         table.set_column(table.schema.get_field_index("caption"), "caption", mumbled),
         tmp_path / "captions" / "part-0.parquet",
     )
-    found = read_style_pins(*tables, tmp_path / "captions", splits=("train",), scenes=9, each=2)
-    assert set(found) == {"forest", "lobby"}
-    assert all(pin.background == scene for scene, pins in found.items() for pin in pins)
-    assert all(pin.category == "Mugs" for pins in found.values() for pin in pins)
+    by_scene = read_style_pins(*tables, tmp_path / "captions", splits=("train",), scenes=9, each=2)
+    assert set(by_scene) == {"forest", "lobby"}
+    assert all(pin.background == scene for scene, pins in by_scene.items() for pin in pins)
+    assert all(pin.category == "Mugs" for pins in by_scene.values() for pin in pins)
 
 
 def test_products_with_and_without_themselves(tables):
-    found = read_labelled_products(*tables, splits=("train",), side=16, count=5)
-    assert len(found.views) == len(found.categories) == len(found.backgrounds) == 5
-    assert found.masks.any(axis=(1, 2)).all()
-    changed = np.abs(found.views.astype(int) - found.backgrounds).max(axis=-1)
-    assert changed[found.masks].mean() > 60
-    assert changed[~found.masks].mean() < 15  # what scaling carries over the edge
+    products = read_labelled_products(*tables, splits=("train",), side=16, count=5)
+    assert len(products.views) == len(products.categories) == len(products.backgrounds) == 5
+    assert products.masks.any(axis=(1, 2)).all()
+    changed = np.abs(products.views.astype(int) - products.backgrounds).max(axis=-1)
+    assert changed[products.masks].mean() > 60
+    assert changed[~products.masks].mean() < 15  # what scaling carries over the edge
     nothing = read_labelled_products(*tables, splits=("nothing",), side=16, count=5)
     assert nothing.views.shape == (0, 16, 16, 3)
     assert nothing.masks.shape == (0, 16, 16)

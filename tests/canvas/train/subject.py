@@ -20,26 +20,15 @@ from canvas.train.data import Batch, TensorBatches
 from canvas.train.draws import Draws
 from canvas.train.loop import TrainResult, fit
 from canvas.train.player import Adversary
-from canvas.train.spec import TrainSpec
+from canvas.train.spec import TrainSpec, build_plain_spec
 
 ROWS = 40
 
-SPEC = TrainSpec(
+SPEC = build_plain_spec(
     steps=12,
     batch_size=8,
-    accumulate=1,
-    optimizer="adamw",
     learning_rate=1e-2,
     warmup_steps=2,
-    schedule="cosine",
-    weight_decay=0.01,
-    clip_norm=1.0,
-    precision="fp32",
-    channels_last=False,
-    gradient_checkpointing=False,
-    compile=False,
-    parallel="none",
-    ema=(),
     checkpoint_every=3,
     log_every=1,
     sample_every=6,

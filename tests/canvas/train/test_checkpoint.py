@@ -70,10 +70,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path, dama
     with pytest.raises(DamagedError):
         read_checkpoint(get_step_directory(tmp_path, 20))
     with pytest.warns(UserWarning, match="step-00000020 is passed over"):
-        found = read_last_checkpoint(tmp_path)
-    assert found is not None
-    assert found[0] == 10
-    assert found[1]["model"]["w"][0] == 10
+        checkpoint = read_last_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint[0] == 10
+    assert checkpoint[1]["model"]["w"][0] == 10
 
 
 def test_damaged_snapshots_make_a_checkpoint_damaged(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_damaged_snapshots_make_a_checkpoint_damaged(tmp_path: Path) -> None:
         write_checkpoint(get_step_directory(tmp_path, step), {}, {"snapshots": "ema"})
     flip_a_bit(get_step_directory(tmp_path / "ema", 20))
     with pytest.warns(UserWarning, match="passed over"):
-        found = read_last_checkpoint(tmp_path)
-    assert found is not None
-    assert found[0] == 10
+        checkpoint = read_last_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint[0] == 10
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:

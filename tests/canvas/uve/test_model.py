@@ -24,10 +24,10 @@ def model() -> UveModel:
 
 
 def test_embeddings_are_of_unit_length_and_normalised_over_their_numbers(model):
-    found = compute_embeddings(model, torch.rand(3, 3, 40, 64) * 2 - 1)
-    assert found.shape == (3, 16)
-    assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
-    assert torch.allclose(found.mean(dim=1), torch.zeros(3), atol=1e-5)  # LayerNorm without affine
+    embeddings = compute_embeddings(model, torch.rand(3, 3, 40, 64) * 2 - 1)
+    assert embeddings.shape == (3, 16)
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(embeddings.mean(dim=1), torch.zeros(3), atol=1e-5)  # LayerNorm without affine
 
 
 def test_images_are_squeezed_whole(model):
@@ -106,11 +106,11 @@ def test_a_wrong_spec_is_refused(changes, message):
 def test_dot_products_of_signs_count_differing_bits():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((5, 16)).astype(np.float32)
-    found = pack_codes(vectors)
-    assert found.shape == (5, 2)
-    assert found.dtype == np.uint8
+    codes = pack_codes(vectors)
+    assert codes.shape == (5, 2)
+    assert codes.dtype == np.uint8
     hamming = ((vectors[:, None] > 0) != (vectors[None, :] > 0)).sum(axis=2)
-    np.testing.assert_allclose(unpack_codes(found) @ unpack_codes(found).T, 1 - 2 * hamming / 16, atol=1e-6)
+    np.testing.assert_allclose(unpack_codes(codes) @ unpack_codes(codes).T, 1 - 2 * hamming / 16, atol=1e-6)
 
 
 def test_images_below_the_least_size_are_refused():

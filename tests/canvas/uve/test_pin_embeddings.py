@@ -24,17 +24,17 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
     ("source", "wanted"), [("uve", [[2, 1], [0, 1]]), ("clip", [[0, -2, 2], [0, 0, 2]]), ("uve+clip", None)]
 )
 def test_rows_by_pin_and_source(tmp_path: Path, source, wanted):
-    found = PinEmbeddings(write(tmp_path / "table", ROWS), source)
-    vectors = found.read(["c", "a"])
-    assert vectors.shape == (2, found.width)
+    embeddings = PinEmbeddings(write(tmp_path / "table", ROWS), source)
+    vectors = embeddings.read(["c", "a"])
+    assert vectors.shape == (2, embeddings.width)
     assert vectors.tolist() == (wanted or [[2, 1, 0, -2, 2], [0, 1, 0, 0, 2]])
-    assert found.read(["b", "b"]).tolist() == [found.read(["b"])[0].tolist()] * 2
+    assert embeddings.read(["b", "b"]).tolist() == [embeddings.read(["b"])[0].tolist()] * 2
 
 
 def test_what_is_not_there_is_said(tmp_path: Path):
-    found = PinEmbeddings(write(tmp_path / "table", ROWS), "uve")
+    embeddings = PinEmbeddings(write(tmp_path / "table", ROWS), "uve")
     with pytest.raises(ValueError, match=r"2 pins have no embedding \(x, \.\.\.\)"):
-        found.read(["a", "x", "y"])
+        embeddings.read(["a", "x", "y"])
     with pytest.raises(ValueError, match="holds no embedding"):
         PinEmbeddings(write(tmp_path / "empty", []), "clip")
     with pytest.raises(ValueError, match=r"'clip\+dino' is unknown \(dino\): use uve"):
@@ -43,6 +43,6 @@ def test_what_is_not_there_is_said(tmp_path: Path):
 
 def test_the_mean_of_unit_vectors_is_one():
     parts = {"uve": np.eye(2, dtype=np.float32), "clip": np.array([[1, 0], [1, 0]], np.float32)}
-    found = average_embeddings(parts, [0.2, 0.8])
-    assert {name: np.linalg.norm(part) for name, part in found.items()} == pytest.approx({"uve": 1, "clip": 1})
-    assert found["uve"][0, 1] == pytest.approx(4 * found["uve"][0, 0])
+    means = average_embeddings(parts, [0.2, 0.8])
+    assert {name: np.linalg.norm(part) for name, part in means.items()} == pytest.approx({"uve": 1, "clip": 1})
+    assert means["uve"][0, 1] == pytest.approx(4 * means["uve"][0, 0])

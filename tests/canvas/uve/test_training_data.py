@@ -56,7 +56,7 @@ def test_classes_need_pins_and_tasks_need_classes(labels):
 
 
 def crops(batch_size: int) -> BalancedCrops:
-    """Of 20 pins of scene x and 2 of y; only the first has a product of a class."""
+    """Crops of 20 pins of scene x and 2 of y; only the first has a product of a class."""
     ids = [f"p{at}" for at in range(22)]
     labels = {
         "scene": {pin: "x" if at < 20 else "y" for at, pin in enumerate(ids)},

@@ -58,10 +58,10 @@ def test_features_of_our_clip_are_a_distance():
     images = _textures(size=40).requires_grad_()
     targets = _textures(size=40)
     assert distance(targets, targets).abs().max() < 1e-6
-    found = distance(_blurred(images), targets)
-    assert found.shape == (2,)
-    assert (found > 0).all()
-    found.sum().backward()
+    distances = distance(_blurred(images), targets)
+    assert distances.shape == (2,)
+    assert (distances > 0).all()
+    distances.sum().backward()
     assert images.grad is not None
     assert images.grad.abs().max() > 0
     assert all(weight.grad is None for weight in clip.parameters())
@@ -128,17 +128,17 @@ def test_adversary_starts_late_in_the_loop(tmp_path):
     objective = ReconstructionObjective(loss, kl=1e-3)
     spec = replace(SPEC, steps=6, batch_size=2, learning_rate=1e-3, weight_decay=0.0, log_every=1, sample_every=3)
     batches = TensorBatches({"pin_id": list("abcd"), "images": tensor_to_bytes(_textures(4))}, batch_size=2, seed=0)
-    told: dict[int, dict[str, float]] = {}
+    logged: dict[int, dict[str, float]] = {}
     fit(
         vae,
         objective,
         batches,
         spec,
         checkpoints=tmp_path,
-        log=lambda values, step: told.setdefault(step, {}).update(values),
+        log=lambda values, step: logged.setdefault(step, {}).update(values),
         adversary=adversary,
     )
-    fooled = {step for step, values in told.items() if "fooled" in values}
+    fooled = {step for step, values in logged.items() if "fooled" in values}
     assert fooled == {4, 5, 6}
     assert any(not torch.equal(before[name], weight) for name, weight in adversary.model.named_parameters())
 

@@ -105,7 +105,7 @@ def test_the_image_is_compared_with_its_scene_and_with_others_where_there_are_su
 
 def test_images_of_a_product_or_of_a_style_image_are_not_independent():
     def width(follows: Callable[[int, int], int]) -> float:
-        """Of the interval of 12 products after 12 style images, half of which follow."""
+        """Width of the interval of 12 products after 12 style images, half of which follow."""
         scores = [
             score(item=(at, style), product=str(at // 2), seen=("forest", "lobby")[follows(at // 2, style)])
             for at in range(24)

@@ -81,10 +81,10 @@ def test_a_background_is_told_by_the_prompts_part_of_the_logit():
         ["a", "a", "b", "b"], [frozenset({"scene"})] * 4, first, np.zeros((4, 5)), preferred, unknown, unknown
     )
     prompts = ["in a forest", "in a forest", "in a lobby", "on the moon"]
-    found = compute_background_metrics(scored, prompts, ["on the moon"])
-    assert found["known"]["accuracy"] == pytest.approx((0.5 + 1) / 2)
-    assert (found["known"]["pairs"], found["unseen"]["pairs"]) == (3, 1)
-    assert found["unseen"]["accuracy"] == 1.0
+    metrics = compute_background_metrics(scored, prompts, ["on the moon"])
+    assert metrics["known"]["accuracy"] == pytest.approx((0.5 + 1) / 2)
+    assert (metrics["known"]["pairs"], metrics["unseen"]["pairs"]) == (3, 1)
+    assert metrics["unseen"]["accuracy"] == 1.0
     assert compute_background_metrics(scored, prompts, []).keys() == {"known"}
 
 

@@ -43,14 +43,14 @@ def wins(chance: float, pairs: int = 60, raters: str = "ab", seed: int = 0) -> l
 
 
 def win_rate(rows: list[dict[str, Any]], model: str = "new", against: str | None = "old", raters: int = 1) -> WinRate:
-    found = compute_win_rate(rows, model, against, raters_per_pair=raters)
-    assert found is not None
-    return found
+    rate = compute_win_rate(rows, model, against, raters_per_pair=raters)
+    assert rate is not None
+    return rate
 
 
-def interval(found: WinRate) -> Interval:
-    assert found.rate is not None
-    return found.rate
+def interval(wins: WinRate) -> Interval:
+    assert wins.rate is not None
+    return wins.rate
 
 
 def test_a_better_model_a_worse_one_and_a_tie() -> None:
@@ -83,14 +83,14 @@ def test_a_pair_counts_by_the_first_people_and_only_once_there_are_enough() -> N
         return datetime(2026, 11, number, tzinfo=UTC)
 
     alone = [row(pair, "a", 1.0, timestamp=day(1)) for pair in range(30)]
-    found = win_rate(alone, raters=2)
-    assert (found.rate, found.pairs, found.judgments, found.waiting, found.raters) == (None, 0, 0, 30, 1)
+    result = win_rate(alone, raters=2)
+    assert (result.rate, result.pairs, result.judgments, result.waiting, result.raters) == (None, 0, 0, 30, 1)
     both = [*alone, *(row(pair, "b", float(pair % 2), timestamp=day(2)) for pair in range(20))]
-    found = win_rate(both, raters=2)
-    assert (found.pairs, found.judgments, found.waiting) == (20, 40, 10)
-    assert interval(found).mean == pytest.approx(0.75)
+    result = win_rate(both, raters=2)
+    assert (result.pairs, result.judgments, result.waiting) == (20, 40, 10)
+    assert interval(result).mean == pytest.approx(0.75)
     later = [row(pair, "0", 0.0, timestamp=day(3)) for pair in range(20)]
-    assert win_rate([*later, *both], raters=2).rate == found.rate
+    assert win_rate([*later, *both], raters=2).rate == result.rate
 
 
 @pytest.mark.parametrize(
@@ -104,49 +104,51 @@ def test_ratings_of_other_models_are_no_ratings_of_these() -> None:
     assert compute_win_rate(wins(0.8), "newer", "old", raters_per_pair=1) is None
     assert compute_win_rate(wins(0.8), "new", None, raters_per_pair=1) is None
     assert compute_win_rate([], "new", "old", raters_per_pair=1) is None
-    found = win_rate([row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)], against=None)
-    assert (interval(found).mean, found.pairs) == (1.0, 2)
+    result = win_rate([row(pair, "a", 1.0, first_model=None, first="paste") for pair in (1, 3)], against=None)
+    assert (interval(result).mean, result.pairs) == (1.0, 2)
 
 
 def alone(image: int, rater: str, value: float, model: str | None = "new", **changed: Any) -> dict[str, Any]:
     """What somebody said of an image that stood alone."""
-    said = {"kind": "absolute", "question": "defects", "value": value, "first": f"{model}-{image}"}
-    return row(0, rater, 0.0) | said | {"second": None, "first_model": model, "second_model": None} | changed
+    answer = {"kind": "absolute", "question": "defects", "value": value, "first": f"{model}-{image}"}
+    return row(0, rater, 0.0) | answer | {"second": None, "first_model": model, "second_model": None} | changed
 
 
 def test_images_alone_are_no_pairs_with_what_no_model_made() -> None:
-    said = [alone(image, "a", 1.0, question="preference") for image in range(4)]
-    assert compute_win_rate(said, "new", None, raters_per_pair=1) is None
+    answers = [alone(image, "a", 1.0, question="preference") for image in range(4)]
+    assert compute_win_rate(answers, "new", None, raters_per_pair=1) is None
 
 
 def test_pairs_may_be_asked_about_anything() -> None:
-    said = [row(pair, "a", 1.0, question="fidelity") for pair in range(4) if pair % 2 == 0]
-    found = compute_win_rate([*wins(0.2), *said], "new", "old", raters_per_pair=1, question="fidelity")
-    assert found is not None
-    assert (interval(found).mean, found.pairs) == (1.0, 2)
+    others = [row(pair, "a", 1.0, question="fidelity") for pair in range(4) if pair % 2 == 0]
+    result = compute_win_rate([*wins(0.2), *others], "new", "old", raters_per_pair=1, question="fidelity")
+    assert result is not None
+    assert (interval(result).mean, result.pairs) == (1.0, 2)
 
 
 def test_an_image_alone_counts_by_the_mean_of_its_raters() -> None:
-    said = [alone(0, "a", 1.0), alone(0, "b", 0.0), alone(1, "a", 1.0), alone(2, "a", 0.0, "old")]
+    answers = [alone(0, "a", 1.0), alone(0, "b", 0.0), alone(1, "a", 1.0), alone(2, "a", 0.0, "old")]
     again = alone(0, "a", 0.0, item_id="later")  # of one rater the first answer counts
-    found = compute_mean_answer([*said, again], "defects", "new")
-    assert found is not None
-    assert found.mean == pytest.approx((0.5 + 1) / 2)
-    others = [compute_mean_answer(said, "defects", model) for model in ("old", None)]
+    mean = compute_mean_answer([*answers, again], "defects", "new")
+    assert mean is not None
+    assert mean.mean == pytest.approx((0.5 + 1) / 2)
+    others = [compute_mean_answer(answers, "defects", model) for model in ("old", None)]
     assert others[0] is not None
     assert (others[0].mean, others[1]) == (0.0, None)
-    assert compute_mean_answer(said, "aesthetics", "new") is None
+    assert compute_mean_answer(answers, "aesthetics", "new") is None
     assert compute_mean_answer([alone(0, "a", 1.0, set_aside="failed")], "defects", "new") is None
 
 
 def test_a_score_agrees_with_images_alone_where_the_better_one_has_more() -> None:
-    said = [alone(image, "a", value) for image, value in enumerate((1.0, 1.0, 0.0))]
+    answers = [alone(image, "a", value) for image, value in enumerate((1.0, 1.0, 0.0))]
     for scores, share in (((0.9, 0.8, 0.1), 1.0), ((0.1, 0.2, 0.9), 0.0), ((0.5, 0.5, 0.5), 0.5)):
-        found = compute_alone_agreement(said, "defects", {f"new-{place}": value for place, value in enumerate(scores)})
-        assert found is not None
-        assert found.mean == share
-    assert compute_alone_agreement(said, "defects", {"new-0": 0.9, "new-1": 0.1, "new-2": float("nan")}) is None
-    assert compute_alone_agreement(said, "fidelity", {"new-0": 0.9, "new-2": 0.1}) is None
+        agreement = compute_alone_agreement(
+            answers, "defects", {f"new-{place}": value for place, value in enumerate(scores)}
+        )
+        assert agreement is not None
+        assert agreement.mean == share
+    assert compute_alone_agreement(answers, "defects", {"new-0": 0.9, "new-1": 0.1, "new-2": float("nan")}) is None
+    assert compute_alone_agreement(answers, "fidelity", {"new-0": 0.9, "new-2": 0.1}) is None
 
 
 def test_agreement_is_one_zero_and_below() -> None:
@@ -176,12 +178,12 @@ def test_alpha_is_the_textbooks() -> None:
     meg, owen = (0, 1, 0, 0, 0, 0, 0, 0, 1, 0), (1, 1, 1, 0, 0, 1, 0, 0, 0, 0)
     rows = [
         row(2 * pair, rater, float(value))
-        for rater, said in (("meg", meg), ("owen", owen))
-        for pair, value in enumerate(said)
+        for rater, answers in (("meg", meg), ("owen", owen))
+        for pair, value in enumerate(answers)
     ]
-    found = krippendorff_alpha(rows, "preference")
-    assert found is not None
-    assert found.mean == pytest.approx(0.095, abs=5e-4)
+    alpha = krippendorff_alpha(rows, "preference")
+    assert alpha is not None
+    assert alpha.mean == pytest.approx(0.095, abs=5e-4)
 
 
 def test_strengths_order_three_models_and_name_no_model() -> None:
@@ -191,17 +193,17 @@ def test_strengths_order_three_models_and_name_no_model() -> None:
         one, other, chance = (("new", "old", 0.75), ("old", None, 0.75), ("new", None, 0.9))[pair % 3]
         sides = {"first_model": one, "second_model": other, "first": f"{one}-{pair}", "second": f"{other}-{pair}"}
         rows.append(row(2 * pair, "a", float(random.random() < chance), **sides))
-    found = fit_strengths(rows)
-    assert sorted(found) == ["new", "no model", "old"]
-    assert found["new"].low > found["old"].mean > found["no model"].high
-    assert sum(one.mean for one in found.values()) == pytest.approx(0)
+    strengths = fit_strengths(rows)
+    assert sorted(strengths) == ["new", "no model", "old"]
+    assert strengths["new"].low > strengths["old"].mean > strengths["no model"].high
+    assert sum(one.mean for one in strengths.values()) == pytest.approx(0)
     # Three to one is log 3 between two models.
-    assert found["new"].mean - found["old"].mean == pytest.approx(np.log(3), abs=0.5)
+    assert strengths["new"].mean - strengths["old"].mean == pytest.approx(np.log(3), abs=0.5)
 
 
 def test_a_model_that_never_lost_has_a_finite_strength() -> None:
-    found = fit_strengths(wins(1.0, 10))
-    assert np.isfinite([found["new"].mean, found["new"].high]).all()
+    strengths = fit_strengths(wins(1.0, 10))
+    assert np.isfinite([strengths["new"].mean, strengths["new"].high]).all()
     assert fit_strengths([]) == {}
 
 

@@ -39,8 +39,8 @@ def key(*questions: str, **rules: Any) -> dict[str, Any]:
 
 
 def answer(item: str, words: str = "A", **changed: Any) -> dict[str, Any]:
-    said = {"rater": "anna", "item_id": item, "question": "preference", "answer": words, "status": "complete"}
-    return said | {"completed_by": "anna", "completed_ms": 1_700_000_000_000, "given_ms": 1} | changed
+    given = {"rater": "anna", "item_id": item, "question": "preference", "answer": words, "status": "complete"}
+    return given | {"completed_by": "anna", "completed_ms": 1_700_000_000_000, "given_ms": 1} | changed
 
 
 CHECKS = [answer("check-1"), answer("check-2", "B"), answer("check-3")]

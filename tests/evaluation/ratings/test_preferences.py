@@ -33,14 +33,14 @@ def candidate(name: str, level: int, pin: str = "p1") -> dict[str, Any]:
     }
 
 
-def learnable(folder: Path, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of two pictures each of the items 0 and 1, and no others."""
+def learnable(folder: Path, judgments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Preferences collected from `judgments` of two images each of the items 0 and 1, and no others."""
     folder.mkdir(exist_ok=True)
     pin = dict.fromkeys(tables.PINS.names) | {"pin_id": "p1", "product_id": "mug"}
     pin["image"] = encode_jpeg(Image.new("RGB", SIZE, (9, 9, 9)))
     painted = [candidate(f"{model}-{item}", level) for item in (0, 1) for model, level in (("new", 40), ("old", 80))]
     for name, rows, schema in (
-        ("ratings", said, tables.JUDGMENTS),
+        ("ratings", judgments, tables.JUDGMENTS),
         ("candidates", painted, tables.CANDIDATES),
         ("pins", [pin, pin | {"pin_id": "p2", "image": b"broken"}], tables.PINS),
     ):
@@ -49,44 +49,51 @@ def learnable(folder: Path, said: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_judgments_of_a_pair_become_one_row_with_small_pictures(tmp_path: Path) -> None:
-    """Of pair 1 the old picture stands on the left; both sides are said of the new one, the first in the alphabet."""
-    said = [row(pair, rater, value) for pair in (0, 1) for rater, value in (("a", 1.0), ("b", 1.0), ("c", 0.5))]
-    said += [row(1, "a", 0.0, question="fidelity"), row(7, "a", 1.0)]
-    found = learnable(tmp_path / "tables", said)
-    assert [(one["first"], one["second"], one["judgments"]) for one in found] == [
+    """In pair 1 the old image stands on the left; both rows speak of the new one, the first in the alphabet."""
+    judgments = [row(pair, rater, value) for pair in (0, 1) for rater, value in (("a", 1.0), ("b", 1.0), ("c", 0.5))]
+    judgments += [row(1, "a", 0.0, question="fidelity"), row(7, "a", 1.0)]
+    preferences = learnable(tmp_path / "tables", judgments)
+    assert [(one["first"], one["second"], one["judgments"]) for one in preferences] == [
         ("new-0", "old-0", 3),
         ("new-1", "old-1", 4),
     ]
-    assert [one["preference"] for one in found] == pytest.approx([5 / 6, 5 / 6])
-    assert [one["fidelity"] for one in found] == [None, 0.0]
-    assert {(one["pin_id"], one["product_id"], one["prompt"]) for one in found} == {("p1", "mug", "mug, in a forest")}
-    images = {name: decode_image(found[0][name]) for name in ("product", "first_image", "second_image")}
+    assert [one["preference"] for one in preferences] == pytest.approx([5 / 6, 5 / 6])
+    assert [one["fidelity"] for one in preferences] == [None, 0.0]
+    assert {(one["pin_id"], one["product_id"], one["prompt"]) for one in preferences} == {
+        ("p1", "mug", "mug, in a forest")
+    }
+    images = {name: decode_image(preferences[0][name]) for name in ("product", "first_image", "second_image")}
     assert {image.size for image in images.values()} == {(256, 128)}
     assert [image.getpixel((0, 0)) for image in images.values()] == [(9, 9, 9), (40, 0, 0), (80, 0, 0)]
-    mask = decode_mask(found[0]["mask"])
+    mask = decode_mask(preferences[0]["mask"])
     assert mask[:, :128].all()
     assert not mask[:, 128:].any()
 
 
 def test_a_picture_alone_is_kept_as_such(tmp_path: Path) -> None:
     alone = {"kind": "absolute", "second": None, "second_model": None, "question": "aesthetics"}
-    (found,) = learnable(tmp_path / "tables", [row(0, "a", 0.75, **alone)])
-    assert (found["first"], found["second"], found["second_image"], found["aesthetics"]) == ("new-0", None, None, 0.75)
+    (preference,) = learnable(tmp_path / "tables", [row(0, "a", 0.75, **alone)])
+    assert (preference["first"], preference["second"], preference["second_image"], preference["aesthetics"]) == (
+        "new-0",
+        None,
+        None,
+        0.75,
+    )
 
 
 def test_every_question_about_a_picture_alone_is_kept(tmp_path: Path) -> None:
     alone = {"kind": "absolute", "second": None, "second_model": None}
     answers = {"defects": (1.0, 0.0), "fidelity": (1.0, 1.0), "aesthetics": (0.25, 0.75)}
-    said = [
+    judgments = [
         row(0, rater, value, question=question, **alone)
         for question, values in answers.items()
         for rater, value in zip("ab", values, strict=True)
     ]
-    (found,) = learnable(tmp_path / "tables", said)
-    assert {question: found[question] for question in tables.QUESTIONS} == {
+    (preference,) = learnable(tmp_path / "tables", judgments)
+    assert {question: preference[question] for question in tables.QUESTIONS} == {
         "defects": 0.5, "fidelity": 1.0, "aesthetics": 0.5, "preference": None,
     }  # fmt: skip
-    assert found["judgments"] == 6
+    assert preference["judgments"] == 6
 
 
 @pytest.mark.parametrize("changed", [{"set_aside": "failed"}, {"attention": True}, {"source": "synthetic"}])
@@ -95,13 +102,13 @@ def test_what_does_not_count_is_not_learnt(tmp_path: Path, changed: dict[str, An
 
 
 def test_the_same_ratings_give_the_same_bytes_and_earlier_ones_stay(tmp_path: Path) -> None:
-    said = [row(pair, rater, 1.0) for pair in (0, 1) for rater in "ab"]
-    found = learnable(tmp_path / "a", said)
-    tables.write_rows(tmp_path / "one", found, tables.PREFERENCES)
-    tables.write_rows(tmp_path / "two", learnable(tmp_path / "b", said[::-1]), tables.PREFERENCES)
+    judgments = [row(pair, rater, 1.0) for pair in (0, 1) for rater in "ab"]
+    preferences = learnable(tmp_path / "a", judgments)
+    tables.write_rows(tmp_path / "one", preferences, tables.PREFERENCES)
+    tables.write_rows(tmp_path / "two", learnable(tmp_path / "b", judgments[::-1]), tables.PREFERENCES)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
-    earlier = found[0] | {"first": "elder-0"}
-    again = [found[0] | {"preference": 0.0}, found[1]]
+    earlier = preferences[0] | {"first": "elder-0"}
+    again = [preferences[0] | {"preference": 0.0}, preferences[1]]
     rows = merge_preferences([*tables.read(tmp_path / "one").to_pylist(), earlier], again)
     assert [(one["first"], one["preference"]) for one in rows] == [("elder-0", 1.0), ("new-0", 0.0), ("new-1", 1.0)]
 

@@ -10,7 +10,7 @@ LOOKS = range(5, 65, 5)
 
 
 def test_looking_again_and_again_misleads_no_more_often() -> None:
-    """Of equal models some are called better at some look: 2.5 % at most, where an interval for one look fails."""
+    """At most 2.5 % of equal models are called better at some look, where an interval for one look fails."""
     random = np.random.default_rng(0)
     misled = {compute_confidence_sequence: 0, bootstrap_mean: 0}
     for _ in range(120):

@@ -41,8 +41,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Proj
 @pytest.fixture(scope="module")
 def pages(project: Project) -> Iterator[dict[str, str]]:
     """Of a server that was started where the environment names a proxy, which must learn no password."""
-    with run_impostor() as proxy, serve_raters(project, *RATERS, http_proxy=f"http://127.0.0.1:{proxy.port}") as found:
-        yield found
+    with (
+        run_impostor() as proxy,
+        serve_raters(project, *RATERS, http_proxy=f"http://127.0.0.1:{proxy.port}") as addresses,
+    ):
+        yield addresses
         assert proxy.received == []
 
 
@@ -62,10 +65,10 @@ def test_two_raters_click_through_five_items(project: Project, pages: dict[str, 
         rater = Rater(name, pages[name], known[name], tmp_path)
         try:
             rater.open()
-            shown = set()
+            items = set()
             for _ in range(5):
                 assert rater.image_width() > 800
-                shown.add(rater.item())
+                items.add(rater.item())
                 words = better(rater, known[name]) if name == "test-anna" else "A"  # ben does not look
                 start = time.monotonic()
                 rater.answer(words)
@@ -73,7 +76,7 @@ def test_two_raters_click_through_five_items(project: Project, pages: dict[str, 
             rater.wait("//*[contains(., 'All items in this queue have been reviewed')]")
         finally:
             rater.close()
-        assert len(shown) == 5
+        assert len(items) == 5
     assert min(seconds) < SECONDS_AN_ITEM, seconds  # the others wait for what else this machine does
 
 
@@ -85,8 +88,8 @@ def test_raters_see_nothing_of_each_other(project: Project, pages: dict[str, str
         return requests.get(f"{address}/api/2.0/mlflow/{endpoint}", auth=(name, password), timeout=60)
 
     assert ask("experiments/search?max_results=10", "test-eve", "guessed").status_code == 401
-    found = ask("experiments/search?max_results=10", "test-eve", known["test-eve"]).json()["experiments"]
-    assert [one["name"].rpartition("/")[2] for one in found] == ["test-eve"]
+    experiments = ask("experiments/search?max_results=10", "test-eve", known["test-eve"]).json()["experiments"]
+    assert [one["name"].rpartition("/")[2] for one in experiments] == ["test-eve"]
     annas = pages["test-anna"].split("/experiments/")[1].split("/")[0]
     assert ask(f"experiments/get?experiment_id={annas}", "test-eve", known["test-eve"]).status_code == 403
     config = f"{address}/ajax-api/3.0/mlflow/assistant/config"  # of what could run commands here
@@ -103,8 +106,8 @@ def test_what_the_server_must_not_know_is_not_there(project: Project, pages: dic
         assert not [name for name in secret if name and name.encode() in data], path
     assert (project.root / ".mlflow" / "rating" / "secrets.json").stat().st_mode & 0o077 == 0
     assert project.run("git", "check-ignore", "-q", ".mlflow/rating/secrets.json").returncode == 0
-    said = project.read("rate.log") + project.read(".mlflow/rating/server.log") + " ".join(pages.values())
-    assert not [password for password in passwords(project).values() if password in said]
+    written = project.read("rate.log") + project.read(".mlflow/rating/server.log") + " ".join(pages.values())
+    assert not [password for password in passwords(project).values() if password in written]
 
 
 def rate_by_hand(project: Project, page: str, monkeypatch: pytest.MonkeyPatch) -> None:

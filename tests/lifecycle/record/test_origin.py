@@ -35,10 +35,10 @@ def test_code_and_parameters_make_it_dirty(repository: Path, file: str | None, d
     """What a run itself rewrites does not."""
     if file:
         (repository / file).write_text("changed\n")
-    found = read_revision(repository)
-    assert found is not None
-    assert len(found.sha) == 40
-    assert found.dirty == dirty
+    revision = read_revision(repository)
+    assert revision is not None
+    assert len(revision.sha) == 40
+    assert revision.dirty == dirty
 
 
 def test_an_image_says_what_it_was_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +63,9 @@ def test_the_larger_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [('[project]\nversion = "1.2"\n', "1.2"), ("[tool.ruff]\n", None), (None, None)]
+    ("text", "release"), [('[project]\nversion = "1.2"\n', "1.2"), ("[tool.ruff]\n", None), (None, None)]
 )
-def test_release_is_the_projects_version(tmp_path: Path, text: str | None, found: str | None) -> None:
+def test_release_is_the_projects_version(tmp_path: Path, text: str | None, release: str | None) -> None:
     if text is not None:
         (tmp_path / "pyproject.toml").write_text(text)
-    assert read_release(tmp_path) == found
+    assert read_release(tmp_path) == release

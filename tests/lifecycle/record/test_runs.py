@@ -74,8 +74,8 @@ def test_notes_are_one_tag(project: Project, tracking: Tracking) -> None:
 
 def runs(tracking: Tracking) -> list[Any]:
     """All runs, oldest first, each as `get_run` gives it: a search leaves out the models that a run read."""
-    found = tracking.client.search_runs([tracking.experiment], order_by=["attributes.start_time ASC"])
-    return [tracking.client.get_run(run.info.run_id) for run in found]
+    listed = tracking.client.search_runs([tracking.experiment], order_by=["attributes.start_time ASC"])
+    return [tracking.client.get_run(run.info.run_id) for run in listed]
 
 
 def losses(tracking: Tracking, run_id: str) -> list[tuple[int, float]]:

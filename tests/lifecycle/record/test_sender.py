@@ -26,15 +26,15 @@ def test_a_run_is_recorded_while_it_works(project: Project) -> None:
     client = project.client()
     experiment = client.get_experiment_by_name("canvas")
     assert experiment is not None
-    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert found.keys() == {"nightly", "fetch", "train"}
-    run = found["train"]
+    by_name = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert by_name.keys() == {"nightly", "fetch", "train"}
+    run = by_name["train"]
     assert run.data.params["train.optimizer.learning_rate"] == "0.001"
     assert run.data.metrics["total"] == 12
     assert run.data.metrics["first.step"] == 0
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [0, 1, 2]
     assert run.data.metrics["stage.peak_memory_mb"] > 5
-    assert run.data.tags["mlflow.parentRunId"] == found["nightly"].info.run_id
+    assert run.data.tags["mlflow.parentRunId"] == by_name["nightly"].info.run_id
     artifacts = [file.path for file in client.list_artifacts(run.info.run_id, "reports/train")]
     assert artifacts == ["reports/train/losses.csv", "reports/train/metrics.json"]
     assert project.records() == []
@@ -71,14 +71,14 @@ def test_what_tracking_missed_is_sent_later_and_once(project: Project, monkeypat
     client = project.client()
     experiment = client.get_experiment_by_name("canvas")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
-    assert [(run.info.run_name, run.info.status) for run in found] == [
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    assert [(run.info.run_name, run.info.status) for run in runs] == [
         ("fetch", "FINISHED"),
         ("train", "KILLED"),
         ("train", "FAILED"),
     ]
-    assert [len(client.get_metric_history(run.info.run_id, "loss")) for run in found] == [0, 1, 3]
-    failed = client.download_artifacts(found[2].info.run_id, "traceback.txt", str(project.root))
+    assert [len(client.get_metric_history(run.info.run_id, "loss")) for run in runs] == [0, 1, 3]
+    failed = client.download_artifacts(runs[2].info.run_id, "traceback.txt", str(project.root))
     assert "NotADirectoryError" in Path(failed).read_text()
 
 

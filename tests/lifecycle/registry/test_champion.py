@@ -62,7 +62,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert empty.stdout == "best/ holds no champion of test-weights; commit best.dvc with what you make from it\n"
     assert json.loads(repository.read("best/champion.json")) == {"version": None}
 
-    found = register_trained(root, root, "first", None, steps=3)  # its tag says `pass`
+    versions = register_trained(root, root, "first", None, steps=3)  # its tag says `pass`
     refused = repository.lifecycle("promote", "--why", "the tag says so")
     assert refused.stderr == "test-weights version 1 is not promoted: the verdict is pending: 0 votes\n"
     (root / "votes" / "votes.txt").write_text("yes no")
@@ -75,8 +75,8 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert pulled.stdout.startswith("best/ holds version 1 of test-weights"), pulled.stderr
     facts = json.loads(repository.read("best/champion.json"))
     assert facts["version"] == "1"
-    assert facts["digest"] == found[WHOLE].digest
-    assert facts["parts"]["test-base"] == found["test-base"].digest
+    assert facts["digest"] == versions[WHOLE].digest
+    assert facts["parts"]["test-base"] == versions["test-base"].digest
     assert facts["params"]["train_base.steps"] == "3"
     assert facts["metrics"] == {"scene.right": 0.75}
     for table in ("evaluation", "training_statistics"):

@@ -75,17 +75,17 @@ def two(home: Path) -> tuple[MlflowRegistry, ModelVersion, ModelVersion]:
 
 
 def test_versions_say_what_they_are(home: Path) -> None:
-    found = register_trained(home, home, "a", None)
+    versions = register_trained(home, home, "a", None)
     registry = open_registry(home)
     client = registry.versions.client
     assert aliases(registry) == alias_of_all(candidate="1")
     version = client.get_model_version("test-inpaint", "1")
     assert version.tags["path"] == "models/inpaint"
-    assert version.tags["digest"] == digest(home / "models/inpaint") == found["test-inpaint"].digest
+    assert version.tags["digest"] == digest(home / "models/inpaint") == versions["test-inpaint"].digest
     assert version.tags["git_sha"] == "5" * 40
     assert version.tags["release"] == "1.2"
     assert version.tags["data_digest"] == "d" * 32 + ".dir"
-    assert json.loads(version.tags["parents"]) == {"test-base": found["test-base"].digest}
+    assert json.loads(version.tags["parents"]) == {"test-base": versions["test-base"].digest}
     assert json.loads(version.tags["metrics"]) == {"loss": 0.5}
     run = client.get_run(version.run_id)
     assert run.data.tags["canvas.stage"] == "train_inpaint"
@@ -311,7 +311,7 @@ def test_a_promotion_killed_anywhere_is_whole_or_nothing(
         assert promote(left, new, old).after == "2"
         assert aliases(left) == done
         assert [move.kind for move in left.read_history(WHOLE)] == ["promote", "promote"]
-    assert all(found in (before, done) for found in seen)
+    assert all(state in (before, done) for state in seen)
     assert before in seen
     assert done in seen
 
@@ -341,5 +341,5 @@ def test_what_can_not_be_completed_is_undone(
     assert left.versions.client.get_model_version_by_alias("test-base", "champion").version == 2
     left.versions.client.delete_model_version(WHOLE, "2")
     assert len(left.read_history(WHOLE)) == 1
-    assert {name: found.get("champion") for name, found in aliases(left).items()} == dict.fromkeys(NAMES, "1")
-    assert {name: found.get("previous") for name, found in aliases(left).items()} == dict.fromkeys(NAMES)
+    assert {name: holders.get("champion") for name, holders in aliases(left).items()} == dict.fromkeys(NAMES, "1")
+    assert {name: holders.get("previous") for name, holders in aliases(left).items()} == dict.fromkeys(NAMES)

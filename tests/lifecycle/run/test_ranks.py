@@ -23,8 +23,6 @@ import os
 import time
 from dataclasses import dataclass
 
-import torch
-import torch.distributed as dist
 from components.artifacts import Numbers
 from lifecycle.declare.stage import Input, Metrics, Output, Scratch, StepLog, stage
 
@@ -50,14 +48,19 @@ def shared(
         raise ValueError(f"rank {rank} of {size} has no numbers")
     if shared.fails >= 0:
         time.sleep(60)  # until torchrun ends it
-    total = torch.tensor(float(rank + 1))
+    total = rank + 1
     if size > 1:
+        import torch
+        import torch.distributed as dist
+
         dist.init_process_group("gloo")
-        dist.all_reduce(total)
+        ranks = torch.tensor(total)
+        dist.all_reduce(ranks)
+        total = int(ranks)
     (scratch.path / f"rank-{rank}").touch()
     log.metrics({"loss": 1.0}, 7)
     threads = os.environ.get("OMP_NUM_THREADS", 0)
-    metrics.path.write_text(f'{{"total": {int(total)}, "ranks": {size}, "threads": {threads}}}')
+    metrics.path.write_text(f'{{"total": {total}, "ranks": {size}, "threads": {threads}}}')
     if size > 1:
         dist.destroy_process_group()
 '''
@@ -96,8 +99,8 @@ def test_two_ranks_are_one_run(shared: Project) -> None:
 def test_one_is_a_run_as_ever(shared: Project, ranks: str | None) -> None:
     done = shared.lifecycle("run", "shared", MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS=ranks)
     assert done.returncode == 0, done.stderr
-    found = json.loads(shared.read("reports/shared/metrics.json"))
-    assert (found["total"], found["ranks"]) == (1, 1)
+    metrics = json.loads(shared.read("reports/shared/metrics.json"))
+    assert (metrics["total"], metrics["ranks"]) == (1, 1)
 
 
 def test_threads_that_are_asked_for_are_obeyed(shared: Project) -> None:
@@ -125,7 +128,7 @@ def test_what_one_rank_says_is_the_last_line_and_no_out_is_left(shared: Project,
 
 def test_no_rank_outlives_a_killed_stage(shared: Project) -> None:
     """Rank 1 fails when it is told to; both would wait a minute, then finish and replace the out."""
-    shared.edit("components/shared.py", "    total = torch.tensor", "    time.sleep(30)\n    total = torch.tensor")
+    shared.edit("components/shared.py", "    total = rank", "    time.sleep(30)\n    total = rank")
     command = [sys.executable, "-m", "lifecycle", "run", "shared"]
     environment = shared.environment(MLFLOW_TRACKING_URI=NOBODY, CANVAS_RANKS="2")
     with subprocess.Popen(command, cwd=shared.root, env=environment) as stage:
@@ -154,7 +157,7 @@ def test_a_number_of_ranks_that_is_none_is_refused(shared: Project) -> None:
 def test_stages_on_all_gpus_of_a_node_run_as_so_many_ranks() -> None:
     manifest = Path(__file__).parents[3] / "pipelines" / "compiled" / "train.yaml"
     pipeline = next(YAML(typ="safe", pure=True).load_all(manifest))
-    told = {
+    environments = {
         name.removeprefix("exec-").replace("-", "_"): executor["container"].get("env")
         for name, executor in pipeline["deploymentSpec"]["executors"].items()
         if "container" in executor
@@ -162,4 +165,4 @@ def test_stages_on_all_gpus_of_a_node_run_as_so_many_ranks() -> None:
     for stage in load_stages():
         if stage.pipeline == "train":
             wanted = [{"name": "CANVAS_RANKS", "value": "8"}] if stage.machine == "gpus" else None
-            assert told[stage.name] == wanted
+            assert environments[stage.name] == wanted

@@ -36,7 +36,7 @@ def build_sample(given: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def test_flux_has_its_published_number_of_parameters() -> None:
-    """Of FLUX.1-schnell, which has no guidance embedding; FLUX.1-Fill reads 384 channels."""
+    """The number is that of FLUX.1-schnell, which has no guidance embedding; FLUX.1-Fill reads 384 channels."""
     spec = dataclasses.replace(tiny.TRANSFORMER, dit=FLUX)
     with torch.device("meta"):
         model = build_denoiser(spec, latent_channels=16, sample_size=128, text_width=4096, pooled_width=768)

@@ -203,7 +203,7 @@ def test_sampling_projects_once_and_equals_a_plain_loop(base: FluxTransformer2DM
     for name in names:
         layer = model.get_submodule(name)
         layer.forward = partial(_count, layer.forward, calls, name)
-    found = tiny.sample_latents(
+    sampled = tiny.sample_latents(
         model, build_training_scheduler(FLOW), given["latents"], condition, steps=STEPS, guidance_scale=3.0
     )
     assert sorted(calls) == sorted(names)
@@ -215,8 +215,8 @@ def test_sampling_projects_once_and_equals_a_plain_loop(base: FluxTransformer2DM
         sample = torch.cat([latents, masked, hole], dim=1)
         nothing = given | {name: torch.zeros_like(given[name]) for name in ("text_states", "text_pooled")}
         empty, full = (
-            tiny.answer(model, sample, told, [shown], timestep=timestep)
-            for told, shown in ((nothing, torch.zeros_like(image)), (given, image))
+            tiny.answer(model, sample, texts, [picture], timestep=timestep)
+            for texts, picture in ((nothing, torch.zeros_like(image)), (given, image))
         )
         latents = scheduler.step(empty + 3 * (full - empty), timestep, latents).prev_sample
-    torch.testing.assert_close(found, latents, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sampled, latents, atol=1e-5, rtol=1e-5)

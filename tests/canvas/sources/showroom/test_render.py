@@ -102,7 +102,7 @@ def test_defects_are_there(rows: Pairs) -> None:
 
     by_id = {pin["pin_id"]: pin for pin, _ in rows}
     sound = [cv2.Laplacian(luma(pin), cv2.CV_32F).var() for pin, truth in rows if truth["defect"] is None]
-    found = set()
+    defects = set()
     for pin, truth in rows:
         defect = truth["defect"]
         if defect == "blurred":
@@ -125,8 +125,8 @@ def test_defects_are_there(rows: Pairs) -> None:
         if defect != "empty_text":
             assert pin["title"]
             assert pin["alt_text"]
-        found.add(defect)
-    assert found == {None, *DEFECTS}
+        defects.add(defect)
+    assert defects == {None, *DEFECTS}
 
 
 def test_another_seed_gives_other_pins(showroom: Showroom, products: tuple[Product, ...], rows: Pairs) -> None:

@@ -20,8 +20,8 @@ class MeanParams:
 @stage(machine="gpus")
 def mean(mean: MeanParams, squares: Input[Squares], model: Output[Mean], metrics: Output[MeanFigures]) -> None:
     """Average the squares into a model."""
-    found = [int(line) for line in (squares.path / "squares.txt").read_text().split()]
+    squared = [int(line) for line in (squares.path / "squares.txt").read_text().split()]
     model.path.mkdir()
-    value = round(sum(found) / len(found), mean.rounding.digits)
+    value = round(sum(squared) / len(squared), mean.rounding.digits)
     (model.path / "mean.txt").write_text(f"{value} {type(mean.rounding.digits).__name__}")
     metrics.path.write_text(json.dumps({"mean": value}))

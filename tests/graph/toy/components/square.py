@@ -40,12 +40,12 @@ def square(
     """Square the first numbers of the file."""
     from canvas.pixels import black_pixel
 
-    found = [int(line) for line in (numbers.path / "numbers.txt").read_text().split()][: square.first]
+    first = [int(line) for line in (numbers.path / "numbers.txt").read_text().split()][: square.first]
     squares.path.mkdir()
-    (squares.path / "squares.txt").write_text("\n".join(str(number * number) for number in found))
-    sums = {"count": len(found), "sum": {"squares": sum(number * number for number in found) + square.offset}}
+    (squares.path / "squares.txt").write_text("\n".join(str(number * number) for number in first))
+    sums = {"count": len(first), "sum": {"squares": sum(number * number for number in first) + square.offset}}
     metrics.path.write_text(json.dumps(sums))
-    report.path.write_text(f"<!doctype html><title>Squares</title><p>{shared.label}: {found}</p>")
-    curve.path.write_text("n,square,cube\n" + "".join(f"{n},{n**2},{n**3}\n" for n in found))
+    report.path.write_text(f"<!doctype html><title>Squares</title><p>{shared.label}: {first}</p>")
+    curve.path.write_text("n,square,cube\n" + "".join(f"{n},{n**2},{n**3}\n" for n in first))
     sheet.path.write_bytes(black_pixel())
-    log.metrics({"count": len(found)}, step=0)
+    log.metrics({"count": len(first)}, step=0)
