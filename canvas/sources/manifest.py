@@ -184,13 +184,13 @@ def _read_rows(
     spec: ManifestSpec, files: Sequence[Path], notes: Notes, needed: Collection[str] | None = None
 ) -> Iterator[Row]:
     """Yield the rows of the list with the columns `needed`, all if not said; CSV and JSONL have them all anyway."""
-    shown = strip_credentials(spec.path) or ""
+    public_path = strip_credentials(spec.path) or ""
     keys = JsonKeys(spec.columns)
     for file in files:
         is_part = _is_part(spec, file)
-        name = file.name if is_part else shown
+        name = file.name if is_part else public_path
         if len(files) > 1 and not file.stat().st_size:
-            notes.add(f"part {file.name} of {shown} is empty")
+            notes.add(f"part {file.name} of {public_path} is empty")
             continue
         if spec.format == "parquet":
             yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed, notes)
@@ -198,7 +198,7 @@ def _read_rows(
             yield from read_csv_rows(file, name, spec.columns, notes)
         else:
             yield from read_json_rows(file, name, spec.columns, notes, keys)
-    keys.check(shown)
+    keys.check(public_path)
 
 
 def _is_part(spec: ManifestSpec, file: Path) -> bool:

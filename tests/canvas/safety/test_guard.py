@@ -55,7 +55,7 @@ def test_scores_are_those_of_transformers_own_pipelines(text_model: Path, image_
     assert [fetch_prompt(text_model).score_text(prompt) for prompt in PROMPTS] == pytest.approx(expected, abs=1e-5)
     images = build_images()
     rows = pipeline("image-classification", model=str(image_model))([Image.fromarray(image) for image in images])
-    expected = [next(row["score"] for row in found if row["label"] == "nsfw") for found in rows]
+    expected = [next(row["score"] for row in answers if row["label"] == "nsfw") for answers in rows]
     assert fetch_image(image_model).score_images(images) == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 3) for score in expected}) > 3
 
