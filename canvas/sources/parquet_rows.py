@@ -18,7 +18,7 @@ from canvas.sources.values import Row, format_value
 
 ROWS_AT_ONCE = 32
 BATCH_BYTES = 64 * 2**20
-"""Of rows at once, on average: where they hold large images, fewer are read together."""
+"""Bytes of the rows that are read at once, on average: where they hold large images, fewer are."""
 BUFFER_BYTES = 2**16
 MAX_EXACT = 2**53  # beyond it 64-bit floating-point numbers leave whole ones out
 MAX_PATH_BYTES = 4096  # bytes that are longer are no path
