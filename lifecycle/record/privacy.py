@@ -30,7 +30,7 @@ _NAMED = re.compile(
     r"(?i)\b([\w-]*(?:passw(?:or)?d|secret[_-]?(?:access[_-]?)?key|client[_-]?secret|api[_-]?key"
     r"|(?:access|auth|refresh)[_-]?token)['\"]?\s?[=:]\s*['\"]?)[^\s'\"&,;*]+"
 )
-"""Of variables, headers and JSON: X-Api-Key: ..., AWS_SECRET_ACCESS_KEY=..."""
+"""Secrets of variables, headers and JSON: X-Api-Key: ..., AWS_SECRET_ACCESS_KEY=..."""
 _COOKIE = re.compile(r"(?i)\b((?:set-)?cookie['\"]?:\s*['\"]?)[^\s=;]+=[^\s;'\"]*(?:;\s*[^\s=;]+=[^\s;'\"]*)*")
 _SQL = re.compile(r"\s*\[(?:SQL|parameters): .*", re.DOTALL)
 """Where SQLAlchemy begins to quote the statement and its values."""

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Proj
 
 @pytest.fixture(scope="module")
 def pages(project: Project) -> Iterator[dict[str, str]]:
-    """Of a server that was started where the environment names a proxy, which must learn no password."""
+    """Addresses at a server that was started where the environment names a proxy, which must learn no password."""
     with (
         run_impostor() as proxy,
         serve_raters(project, *RATERS, http_proxy=f"http://127.0.0.1:{proxy.port}") as addresses,
