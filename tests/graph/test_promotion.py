@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.components.judged import empty
-from tests.evaluation.test_gates import said
+from tests.evaluation.test_gates import make_judgments
 from tests.graph.conftest import ROOT, Project
 from tests.lifecycle.registering import open_registry
 
@@ -27,7 +27,7 @@ def test_promote_runs_as_kubeflow_would_run_it(tmp_path: Path, monkeypatch: pyte
     model = judged.train("first")
     judged.evaluate(model, 0.0)
     judged.run("gate", "review", "register")
-    judged.rate(said(model, None, 0.9))
+    judged.rate(make_judgments(model, None, 0.9))
 
     done = Project(tmp_path).pipelines("local", "--pipeline", "promote", "--profile", "tiny", MLFLOW_TRACKING_URI="")
     assert done.returncode == 0, done.stdout + done.stderr

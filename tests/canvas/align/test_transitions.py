@@ -32,7 +32,7 @@ def test_steps_are_those_of_ddim_with_eta(spec: DiffusionSpec) -> None:
 
 
 def test_steps_of_a_flow_keep_its_marginals() -> None:
-    """Of data that are 0 the flow's latents are normal with deviation sigma, whatever noise the steps add."""
+    """Latents of the flow are normal where data are 0, with deviation sigma, whatever noise the steps add."""
     torch.manual_seed(0)
     for noise in (0.5, 1.0):
         steps = 200
