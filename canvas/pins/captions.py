@@ -101,8 +101,8 @@ def _list_captions(texts: Sequence[tuple[int, str]], numbers: Sequence[int]) -> 
     by_source = [sorted(text for own, text in texts if own == number) for number in numbers]
     if len(numbers) == 1:
         return by_source[0]
-    joined = ", ".join(of_source[0] for of_source in by_source if of_source)
-    return [joined] if joined else []
+    caption = ", ".join(of_source[0] for of_source in by_source if of_source)
+    return [caption] if caption else []
 
 
 def _cut_text(text: str, fits: Callable[[str], bool]) -> str:

@@ -19,7 +19,7 @@ from canvas.denoiser.feature_alignment.spec import FeatureAlignment
 from canvas.denoiser.loading import get_family
 
 NAME = "alignment_head"
-"""Of the head among the denoiser's modules."""
+"""Name of the head among the denoiser's modules."""
 
 
 class AlignmentHead(nn.Module):
