@@ -71,9 +71,7 @@ class LoopSettings:
     """Settings of the loop that trainings share."""
 
     accumulate: Count  # forward-backward passes an optimizer step is cut into
-    optimizer: (
-        Optimizer  # adamw8bit: moments in 8 bits, a quarter of their memory; muon: of matrices of blocks, adamw beside
-    )
+    optimizer: Optimizer  # adamw8bit: moments in a quarter of the memory; muon: of matrices of blocks, adamw beside
     schedule: Schedule  # after the warm-up; cosine ends at 0 after the last step
     weight_decay: NonNegative  # on matrices and kernels; none on biases, norms and other vectors
     clip_norm: Positive | None  # global gradient norm; null: no clipping
