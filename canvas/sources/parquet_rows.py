@@ -73,7 +73,7 @@ def _has_gaps(column: pa.Array) -> bool:
     if not pa.types.is_float64(column.type):
         return False
     largest = pc.max(pc.abs(pc.if_else(pc.is_finite(column), column, 0.0))).as_py()
-    return largest is not None and largest > MAX_EXACT
+    return bool(largest is not None and largest > MAX_EXACT)
 
 
 def _read_batch(batch: pa.RecordBatch, names: Mapping[str, str]) -> Iterator[Row]:
