@@ -15,7 +15,8 @@ from bench.families.training import match_parameters, shorten_training
 from canvas.denoiser.spec import DenoiserSpec
 from evaluation.generator.background_scores import BackgroundScore
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from tests.canvas import tiny
 from tests.components.generator_stages import ROOT, run
 from tests.components.test_dit_stages import write_inputs
@@ -27,12 +28,14 @@ def test_both_families_are_trained_and_judged(tmp_path: Path, capsys: pytest.Cap
     write_inputs(root)
     run("train_judges", root)
     options = ["--seconds", "0.05", "--seeds", "3", "--products", "2", "--profile", "tiny"]
+    options += ["--recipes", str(ROOT / "bench/families/recipes/muon.yaml")]
     assert main([*options, "--root", str(root), "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "out" / "families.json").read_text())
-    unet, dit, equal = report["contestants"]
-    assert [row["name"] for row in report["contestants"]] == ["unet", "dit", "dit, parameters of unet"]
+    unet, dit, equal, _ = report["contestants"]
+    names = [row["name"] for row in report["contestants"]]
+    assert names == ["unet", "dit", "dit, parameters of unet", "muon"]
     assert abs(equal["parameters"] - unet["parameters"]) <= abs(dit["parameters"] - unet["parameters"])
-    assert len(report["runs"]) == 3
+    assert len(report["runs"]) == 4
     for row in report["contestants"]:
         assert row["figures"]["steps"] >= 1
         assert row["figures"]["held_out_loss"] > 0
@@ -41,9 +44,19 @@ def test_both_families_are_trained_and_judged(tmp_path: Path, capsys: pytest.Cap
     page = (tmp_path / "out" / "families.md").read_text()
     assert page.count("| unet |") == 2
     assert "2 held-out products, 2 prompts, seeds 3." in page
+    assert "- muon over dit: scene " in page
     assert page in capsys.readouterr().out
     sheet = Image.open(tmp_path / "out" / "families.png")
     assert sheet.width == 3 * 156 + 6
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "bench/families/recipes").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_recipe_fits_the_transformer_of_the_demo(file: Path) -> None:
+    own = load_sections("dit", ROOT)
+    sections = merge_sections(own, read_sections(file))
+    assert sections != own
+    for stage in ("encode", "train_base", "train_inpaint"):
+        read_stage_params(load_stage(stage), sections)
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

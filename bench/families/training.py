@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import torch
 from bench.measurement import ROOT, run_stage
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser
-from canvas.denoiser.loading import add_inpaint_channels, build_denoiser, get_spec_family, save_denoiser
+from canvas.denoiser.loading import add_inpaint_channels, build_denoiser, save_denoiser
 from canvas.denoiser.spec import DenoiserSpec, WholeTraining
 from canvas.denoiser.training import DenoiserTrainer
 from canvas.shards.rows import ShardRows, has_product
 from canvas.vae.model import get_scale_factor, load_vae
 from lifecycle.declare.graph import load_stage
-from lifecycle.declare.params import Sections, load_sections, read_stage_params
+from lifecycle.declare.params import Sections, load_sections, read_sections, read_stage_params
+from lifecycle.declare.profiles import merge_sections
 from lifecycle.run.ranks import SilentLog
 
 CALIBRATION_STEPS = 12
@@ -59,13 +62,11 @@ class Sources:
         return self.root / "models" / "vae"
 
     def find_shards(self, sections: Sections) -> Path:
-        """Return shards with the holes that the denoiser of these params reads: the run's, or encoded here."""
-        family = get_spec_family(read_denoiser_spec(sections))
-        channels = family.count_hole_channels(get_scale_factor(load_vae(self.vae)))
-        own = self.root / "artifacts" / "shards"
-        if own.is_dir() and ShardRows(own).get_shape("holes_product")[1] == channels:
-            return own
-        place = self.work / f"encoded-{family.kind}"
+        """Return shards as these params encode them: the run's, if they are those of its own, or encoded here."""
+        if sections["encode"] == load_sections(root=ROOT)["encode"] and (self.root / "artifacts" / "shards").is_dir():
+            return self.root / "artifacts" / "shards"
+        name = hashlib.sha256(json.dumps(sections["encode"], sort_keys=True).encode()).hexdigest()[:12]
+        place = self.work / f"encoded-{name}"
         if not (place / "artifacts" / "shards").is_dir():
             run_stage("encode", sections, place, self.root)
         return place / "artifacts" / "shards"
@@ -102,6 +103,17 @@ def list_contestants(profile: str, sources: Sources) -> list[Contestant]:
             ("dit, parameters of unet", with_dit, equal),
         )
     ]
+
+
+def list_recipes(profile: str, files: Sequence[Path], sources: Sources) -> list[Contestant]:
+    """Return the transformer with each overlay of `files` alone over its profile, named after the file."""
+    contestants = []
+    for file in files:
+        sections = merge_sections(load_sections(f"{profile}+dit", ROOT), read_sections(file))
+        spec = read_denoiser_spec(sections)
+        parameters = count_parameters(spec, sections, sources.vae)
+        contestants.append(Contestant(name=file.stem, sections=sections, spec=spec, parameters=parameters))
+    return contestants
 
 
 def match_parameters(spec: DenoiserSpec, target: int, count: Callable[[DenoiserSpec], int]) -> DenoiserSpec:
@@ -160,6 +172,7 @@ def train_for_seconds(contestant: Contestant, seconds: float, seed: int, sources
             rows=rows,
             masks="product",
             selects=has_product,
+            alignment=params["train_inpaint"].feature_alignment,
         )
         torch.manual_seed(seed)
         widths = {"text_width": rows.get_shape("text_states")[-1], "pooled_width": rows.get_shape("text_pooled")[-1]}
