@@ -214,7 +214,7 @@ def test_tower_saves_and_loads(clips, tmp_path: Path):
 def test_towers_stand_side_by_side(clips):
     towers = [TextTower.from_clip(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
     states, pooled = encode_prompts(towers, ["a mug", "a shoe in the forest", "a mug"])
-    width, pooled_width = compute_text_widths([SMALL, OTHER])
+    width, pooled_width = compute_text_widths(TextSpec(first=SMALL, second=OTHER, t5=None))
     assert states.shape == (3, 12, width)
     assert pooled.shape == (3, pooled_width)
     assert torch.equal(states[0], states[2])
@@ -231,7 +231,7 @@ def test_towers_of_different_lengths_are_refused(clips):
 
 def test_lengths_are_checked_in_the_params():
     with pytest.raises(ValueError, match="context_length is 12 and 20"):
-        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20))
+        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20), t5=None)
 
 
 def test_what_does_not_fit_is_told(clips):
