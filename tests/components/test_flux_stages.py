@@ -19,6 +19,7 @@ from canvas.hub import SOURCE_FILE
 from canvas.inference.assembly import assemble_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins.frames import FrameSpec
+from canvas.safety.spec import SafetySpec
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 from canvas.shards.files import Shards
@@ -80,6 +81,7 @@ def pipeline(made: Path) -> CanvasPipeline:
         frames=read_section(FrameSpec, "frames", sections),
         edges=read_section(EdgeSpec, "edges", sections),
         sampling=read_section(RecommendedSampling, "sampling", sections),
+        safety=read_section(SafetySpec, "safety", sections),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
