@@ -54,8 +54,7 @@ class T5Spec:
     hidden: Count  # width of the hidden layers
     context_length: Annotated[int, Ge(2)]  # tokens of a text, at most, its end among them
     precision: Literal["fp32", "bf16"]  # of its weights
-    init_from: str  # directory or hub id (OWNER/NAME@REVISION) of a T5EncoderModel with its tokenizer, or of a pipeline
-    # with text_encoder_2 and tokenizer_2
+    init_from: str  # directory or hub id (OWNER/NAME@REVISION) of a T5EncoderModel and tokenizer, or of Flux's pipeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
