@@ -287,7 +287,7 @@ def find_overflow(text: str, context_length: int, tokenizer: SimpleTokenizer) ->
 
 
 def check_overflow(name: str, cut: str) -> None:
-    """Raise ValueError, which calls the text `name`, if there is an end `cut` of it that text towers have no room for."""
+    """Raise ValueError, which calls the text `name`, if it has an end `cut` that text towers have no room for."""
     if cut:
         cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
         raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")

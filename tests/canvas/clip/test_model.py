@@ -78,7 +78,7 @@ def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
 
 
 def test_sdxl_text_widths():
-    assert compute_text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
+    assert compute_text_widths(TextSpec(first=VIT_L, second=VIT_BIG_G, t5=None)) == (2048, 1280)
 
 
 def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
