@@ -109,7 +109,7 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
         tensors = [x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor)]
         own = {key: x for x in tensors if (key := _get_storage(x)) not in given}
         given.update(own)
-        blocks.append((inside.pop(), sum(x.nbytes for x in own.values())))
+        blocks.append((inside.pop(), sum(x.untyped_storage().nbytes() for x in own.values())))
 
     hooks = []
     for module in network.modules():
