@@ -59,6 +59,11 @@ class T5Tower:
         ids: torch.Tensor = tokens["input_ids"].to(self.encoder.device)
         return ids
 
+    def clean_text(self, text: str) -> str:
+        """Return `text` as its letters are read: with wide letters and the like resolved, its spaces single."""
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        return " ".join((text if normalizer is None else normalizer.normalize_str(text)).split()).lower()
+
     def get_overflow(self, text: str) -> str:
         """Return the end of `text` that does not fit, as it was written, from a whole word on; or ""."""
         return find_t5_overflow(text, self.tokenizer)

@@ -13,6 +13,7 @@ from tests.canvas.public_models import build_t5
 
 CHANNELS, T5_WIDTH, POOLED_WIDTH = 16, 48, 32
 DIT = {"heads": 2, "head_width": 16, "double_blocks": 2, "single_blocks": 1, "rope_widths": [4, 6, 6]}
+DIT |= {"zero_modulation": False}
 VAE_WIDTHS = (32, 32, 32, 32)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.normalizers import NFKC
 
 from canvas.clip.model import TextTower, build_clip, encode_prompts, get_overflow, measure_text_widths
 from canvas.clip.t5 import T5Tower, load_t5_tower
@@ -67,6 +69,13 @@ def test_states_are_t5s_and_pooled_text_is_clips(tower: T5Tower) -> None:
 def test_what_does_not_fit_is_cut_at_a_word(tower: T5Tower, text: str, cut: str) -> None:
     assert tower.get_overflow(text) == cut
     assert tower.tokenize([text]).shape == (1, T5_TOKENS)
+
+
+def test_letters_are_those_that_are_read(tower: T5Tower) -> None:
+    assert tower.clean_text(" A  Mug ") == "a mug"
+    words = copy.deepcopy(tower.tokenizer)
+    words.backend_tokenizer.normalizer = NFKC()
+    assert T5Tower(tower.encoder, words).clean_text("a \uff42omb") == "a bomb"
 
 
 def test_the_pooled_text_may_be_of_the_beginning(tower: T5Tower) -> None:
