@@ -24,7 +24,7 @@ def build_random_denoiser(*, latent_channels: int, sample_size: int, profile: st
     """Build the text-to-image denoiser of a profile; always the same weights."""
     sections = load_sections(profile)
     text = read_section(TextSpec, "text", sections)
-    width, pooled = compute_text_widths([text.first, text.second])
+    width, pooled = compute_text_widths(text)
     torch.manual_seed(0)
     return build_denoiser(
         read_section(DenoiserSpec, "denoiser", sections),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import ModelMixin
 
 M = TypeVar("M", bound="ModelMixin")
@@ -38,10 +39,11 @@ def load_with_processor(
         raise ValueError(f"{source} is no {task} model of transformers in safetensors: {reason}") from None
 
 
-def load_safetensors(model_class: type[M], folder: Path) -> M:
-    """Load a model of diffusers by its directory; ValueError if that holds none in safetensors."""
+def load_safetensors(model_class: type[M], folder: Path, dtype: torch.dtype | None = None) -> M:
+    """Load a model of diffusers by its directory, its weights as `dtype`, None: float32; ValueError if there is none in
+    safetensors."""
     try:
-        model: M = model_class.from_pretrained(folder, use_safetensors=True)
+        model: M = model_class.from_pretrained(folder, use_safetensors=True, dtype=dtype)
     except OSError as error:
         raise ValueError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from None
     return model

@@ -108,16 +108,24 @@ def _check_scheduler(options: argparse.Namespace, index: dict[str, Any]) -> None
 def _check_prompts(options: argparse.Namespace) -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
-    from canvas.clip.model import check_prompt
+    from canvas.clip.model import check_overflow, find_overflow
+    from canvas.clip.t5 import find_t5_overflow
 
+    texts = {"prompt": options.prompt, "negative prompt": options.negative_prompt}
+    if (words := options.model / "tokenizer_2").is_dir():  # beside a T5 it alone must have room
+        from transformers import T5TokenizerFast
+
+        t5 = T5TokenizerFast.from_pretrained(words, trust_remote_code=False)
+        for name, text in texts.items():
+            check_overflow(name, find_t5_overflow(text or "", t5))
+        return
     configs = [options.model / part / "config.json" for part in ("text_encoder", "text_encoder_2")]
     read = [json.loads(config.read_text(encoding="utf-8")) for config in configs if config.is_file()]
     lengths = {config["context_length"] for config in read if "context_length" in config}
-    texts = {"prompt": options.prompt, "negative prompt": options.negative_prompt}
     tokenizer = SimpleTokenizer()
     for name, text in texts.items():
         for length in lengths if text is not None else ():
-            check_prompt(name, text, length, tokenizer)
+            check_overflow(name, find_overflow(text, length, tokenizer))
 
 
 def check_out(out: Path, longest_name: str) -> None:

@@ -77,7 +77,7 @@ class Captions(Dataset, path="artifacts/captions"):
 
 
 class Clip(Model, path="models/clip", registered="canvas-clip"):
-    """The two text-image encoders of open_clip: directories first/ and second/."""
+    """The two text-image encoders of open_clip: directories first/ and second/; and t5/, if params name a T5."""
 
 
 class SceneJudges(Model, path="models/judges"):

@@ -30,7 +30,8 @@ def train_clip(
     """Train the two text-image encoders on pins and their captions; score retrieval on held-out pins."""
     import torch
 
-    from canvas.clip.model import TextTower, build_clip, is_text_encoder, save_clip
+    from canvas.clip.model import T5_FOLDER, TextTower, build_clip, is_text_encoder, save_clip
+    from canvas.clip.t5 import link_t5
     from canvas.clip.training import train_clip_model
     from canvas.device import default_device
     from canvas.pins import tables
@@ -68,5 +69,7 @@ def train_clip(
         tower = TextTower.from_clip(clip, spec)
         results[name] |= score_retrieval(clip, tower, pins.path, texts, held_out, frames, train_clip.score_batch)
         results[name]["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
+    if text.t5 is not None:
+        link_t5(text.t5, model.path / T5_FOLDER)
     metrics.write(results | notes.to_metrics())
     losses.write("\n".join(curve) + "\n")

@@ -1,8 +1,8 @@
 """Text-image encoders (open_clip) and what the denoiser takes from their text towers.
 
 As in SDXL (Podell et al. 2023, section 2.1) the denoiser sees the hidden states before the last block of every tower,
-side by side, and the projected pooled text of the last tower. Shapes: B texts, L tokens, D summed widths, P the last
-tower's projection.
+side by side, and the projected pooled text of the last tower. Beside a T5, as in Flux, it sees T5's states alone, and
+pooled text without a projection. Shapes: B texts, L tokens, D summed widths, P width of the pooled text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import open_clip
 import torch
@@ -22,7 +22,8 @@ from diffusers.configuration_utils import register_to_config
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
-from canvas.clip.spec import ClipSpec
+from canvas.clip.spec import ClipSpec, TextSpec
+from canvas.clip.t5 import T5Tower, load_linked_t5
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.hub import LICENCE_UNKNOWN, Snapshot, fetch_snapshot, write_source
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 HUB_PREFIX = "hf-hub:"
 """May stand before a hub id, as open_clip has it."""
+T5_FOLDER = "t5"
+"""Beside both encoders, where there is a T5."""
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 """Classes of transformers: those of SDXL, in text_encoder and text_encoder_2 of its directory."""
@@ -233,12 +236,16 @@ class TextTower(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.tokenizer = SimpleTokenizer(context_length=context_length)
 
     @classmethod
-    def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec) -> TextTower:
-        """Build the text tower of `clip`, with a copy of its weights."""
+    def from_clip(cls, clip: open_clip.CLIP, spec: ClipSpec, *, project: bool = True) -> TextTower:
+        """Build the text tower of `clip`, with a copy of its weights; `project` False: its pooled text stays as it is
+        before the projection, as Flux reads it."""
         sizes = build_clip_config(spec)["text_cfg"]
         del sizes["vocab_size"]  # the same for all
-        tower = cls(embed_dim=spec.embed_dim, quick_gelu=spec.quick_gelu, pad_with_end=spec.pad_with_end, **sizes)
+        embed_dim = spec.embed_dim if project else spec.text_width
+        tower = cls(embed_dim=embed_dim, quick_gelu=spec.quick_gelu, pad_with_end=spec.pad_with_end, **sizes)
         weights = clip.state_dict()
+        if not project:
+            weights["text_projection"] = torch.eye(embed_dim)
         tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
         return tower.eval()
 
@@ -279,25 +286,73 @@ def find_overflow(text: str, context_length: int, tokenizer: SimpleTokenizer) ->
     return last
 
 
-def check_prompt(name: str, text: str, context_length: int, tokenizer: SimpleTokenizer) -> None:
-    """Raise ValueError, which calls it `name`, if text towers of that context would cut off the end of `text`."""
-    if cut := find_overflow(text, context_length, tokenizer):
+def check_overflow(name: str, cut: str) -> None:
+    """Raise ValueError, which calls the text `name`, if it has an end `cut` that text towers have no room for."""
+    if cut:
         cut = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED]}..."
         raise ValueError(f"the {name} is too long, its end would be cut off: {cut!r}; shorten it")
 
 
+Tower: TypeAlias = TextTower | T5Tower
+"""What reads prompts."""
+
+
 @torch.no_grad()
-def encode_prompts(towers: Sequence[TextTower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return all towers' states (B, L, D) side by side, the last's pooled text (B, P). ValueError: contexts differ."""
-    lengths = [tower.config["context_length"] for tower in towers]
+def encode_prompts(towers: Sequence[Tower], texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return text states (B, L, D) and pooled text (B, P).
+
+    States are T5's, if it is among the towers, or else those of all towers side by side; the pooled text is that of the
+    last text-image encoder. Raises ValueError if the contexts of states side by side differ.
+    """
+    clips = [tower for tower in towers if isinstance(tower, TextTower)]
+    if t5 := find_t5(towers):
+        return t5(t5.tokenize(texts)), clips[-1](clips[-1].tokenize(texts))[1]
+    lengths = [tower.config["context_length"] for tower in clips]
     if len(set(lengths)) != 1:
         raise ValueError(
             f"text towers have context lengths {lengths}: their states stand side by side, make them equal"
         )
-    outputs = [tower(tower.tokenize(texts)) for tower in towers]
+    outputs = [tower(tower.tokenize(texts)) for tower in clips]
     return torch.cat([states for states, _ in outputs], dim=-1), outputs[-1][1]
 
 
-def compute_text_widths(specs: Sequence[ClipSpec]) -> tuple[int, int]:
+def find_t5(towers: Sequence[Tower]) -> T5Tower | None:
+    """Return the T5 among the towers, or None."""
+    return next((tower for tower in towers if isinstance(tower, T5Tower)), None)
+
+
+def build_towers(clips: Sequence[open_clip.CLIP], folder: Path, text: TextSpec) -> tuple[TextTower, Tower]:
+    """Return what reads prompts, of the two encoders that stage train_clip wrote into `folder`, loaded as `clips`."""
+    first, second = clips
+    if text.t5 is None:
+        return TextTower.from_clip(first, text.first), TextTower.from_clip(second, text.second)
+    t5 = load_linked_t5(text.t5, folder / T5_FOLDER)
+    return TextTower.from_clip(first, text.first, project=False), t5
+
+
+def name_components(towers: tuple[TextTower, Tower]) -> dict[str, Any]:
+    """Return the towers' parts by their names in a pipeline."""
+    first, second = towers
+    if isinstance(second, TextTower):
+        return {"text_encoder": first, "text_encoder_2": second}
+    return {"text_encoder": first, "text_encoder_2": second.encoder, "tokenizer_2": second.tokenizer}
+
+
+def get_overflow(towers: Sequence[Tower], text: str) -> str:
+    """Return the end of `text` that no state is of, from a whole word on, or "". Pooled text may be of its start."""
+    t5 = find_t5(towers)
+    return next((cut for tower in ([t5] if t5 else towers) if (cut := tower.get_overflow(text))), "")
+
+
+def measure_text_widths(towers: Sequence[Tower]) -> tuple[int, int]:
+    """Return (D, P) of what `encode_prompts` makes."""
+    clips = [tower.config for tower in towers if isinstance(tower, TextTower)]
+    t5 = find_t5(towers)
+    return t5.width if t5 else sum(config["width"] for config in clips), clips[-1]["embed_dim"]
+
+
+def compute_text_widths(text: TextSpec) -> tuple[int, int]:
     """Return (D, P), which the denoiser is built for."""
-    return sum(spec.text_width for spec in specs), specs[-1].embed_dim
+    if text.t5 is not None:
+        return text.t5.width, text.first.text_width
+    return text.first.text_width + text.second.text_width, text.second.embed_dim

@@ -1,4 +1,4 @@
-"""Text towers as diffusers stores them: transformers' CLIPTextModel and CLIPTextModelWithProjection."""
+"""Text towers as diffusers stores them: transformers' CLIPTextModel, CLIPTextModelWithProjection and T5EncoderModel."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from pathlib import Path
 
 import torch
 
-from canvas.clip.model import TEXT_ENCODERS, VOCABULARY_SIZE, TextTower, convert_text_weights
+from canvas.clip.model import TEXT_ENCODERS, VOCABULARY_SIZE, TextTower, Tower, convert_text_weights
+from canvas.clip.t5 import ARCHITECTURE, load_t5_tower
 
 END_OF_TEXT = "<|endoftext|>"
+
+
+def load_tower(encoder: Path, tokenizer: Path, dtype: torch.dtype) -> Tower:
+    """Return a text encoder of transformers, CLIP's or T5's, with its tokenizer; T5's weights as `dtype`.
+
+    Raises:
+        ValueError: As `load_text_tower` and `load_t5_tower` do.
+    """
+    if _read_architecture(encoder) == ARCHITECTURE:
+        return load_t5_tower(encoder, tokenizer, dtype=dtype)
+    return load_text_tower(encoder, tokenizer).to(dtype)
 
 
 def load_text_tower(encoder: Path, tokenizer: Path) -> TextTower:
@@ -24,10 +36,7 @@ def load_text_tower(encoder: Path, tokenizer: Path) -> TextTower:
     """
     import transformers  # its models take most of a second
 
-    config_file = encoder / "config.json"
-    if not config_file.is_file():
-        raise ValueError(f"{encoder} has no config.json: name a text encoder of transformers")
-    name = (json.loads(config_file.read_text(encoding="utf-8")).get("architectures") or ["nothing known"])[0]
+    name = _read_architecture(encoder)
     if name not in TEXT_ENCODERS:
         raise ValueError(f"{encoder} holds {name}: the text encoder must be one of {', '.join(TEXT_ENCODERS)}")
     try:
@@ -53,6 +62,14 @@ def load_text_tower(encoder: Path, tokenizer: Path) -> TextTower:
     )
     tower.clip.load_state_dict({name: weights[name] for name in tower.clip.state_dict()})
     return tower.eval()
+
+
+def _read_architecture(encoder: Path) -> str:
+    """Raises ValueError where there is no model."""
+    config = encoder / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{encoder} has no config.json: name a text encoder of transformers")
+    return str((json.loads(config.read_text(encoding="utf-8")).get("architectures") or ["nothing known"])[0])
 
 
 def _read_pad_token(tokenizer: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -44,11 +44,27 @@ class ClipSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextSpec:
-    """The two text-image encoders whose text towers the denoiser reads, as SDXL's CLIP-ViT/L and OpenCLIP-ViT/bigG."""
+class T5Spec:
+    """Sizes of T5's encoder, a public one that is read as it is."""
 
-    first: ClipSpec  # its hidden states alone are read
-    second: ClipSpec  # its pooled text is read, too; with as long a context
+    width: Count  # of the hidden states
+    layers: Count  # blocks
+    heads: Count  # of attention
+    head_width: Count  # numbers of a head
+    hidden: Count  # width of the hidden layers
+    context_length: Annotated[int, Ge(2)]  # tokens of a text, at most, its end among them
+    precision: Literal["fp32", "bf16"]  # of its weights
+    init_from: str  # directory or hub id (OWNER/NAME@REVISION) of a T5EncoderModel and tokenizer, or of Flux's pipeline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextSpec:
+    """The two text-image encoders whose text towers the denoiser reads, as SDXL's CLIP-ViT/L and OpenCLIP-ViT/bigG; or,
+    as in Flux, the first's pooled text and T5's states."""
+
+    first: ClipSpec  # its hidden states alone are read; beside a T5 its pooled text alone, before the projection
+    second: ClipSpec  # its pooled text is read, too; with as long a context; beside a T5 the denoiser reads none of it
+    t5: T5Spec | None  # its states are read in place of the others'; null: none
 
     def __post_init__(self) -> None:
         if self.first.context_length != self.second.context_length:

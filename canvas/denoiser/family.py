@@ -34,6 +34,8 @@ class DenoiserCondition:
     pooled: torch.Tensor  # (N, P)
     sizes: torch.Tensor  # (N, SIZE_IDS)
     images: list[torch.Tensor] | None  # image embeddings, (N, 1, E) a set; None: a network without image prompts
+    guidance: torch.Tensor | None = None
+    """(N,), the guidance scale that a network distilled with guidance reads; None: 1, none, as in training."""
 
     def select_rows(self, rows: torch.Tensor | slice) -> DenoiserCondition:
         """Return the condition of some of the N."""
@@ -42,6 +44,7 @@ class DenoiserCondition:
             pooled=self.pooled[rows],
             sizes=self.sizes[rows],
             images=None if self.images is None else [image[rows] for image in self.images],
+            guidance=None if self.guidance is None else self.guidance[rows],
         )
 
 
@@ -95,6 +98,10 @@ class DenoiserFamily(Protocol):
 
     def get_input_sizes(self, config: Mapping[str, Any]) -> InputSizes:
         """Return the widths of what a network of that config reads."""
+
+    def reads_guidance(self, config: Mapping[str, Any], /) -> bool:
+        """Return whether a network of that config was distilled with guidance: it reads the scale as an input, and a
+        guided step is one pass."""
 
     # inpainting
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL
 
 from canvas.denoiser.dit.family import DIT
@@ -63,10 +64,10 @@ def build_denoiser(spec: DenoiserSpec, **sizes: int) -> Denoiser:
     return model
 
 
-def load_denoiser(source: str | Path) -> Denoiser:
+def load_denoiser(source: str | Path, dtype: torch.dtype | None = None) -> Denoiser:
     """Load the denoiser in a directory or hub repository of diffusers: the model, or a pipeline with it in a folder."""
     family, folder = find_denoiser(source)
-    return load_safetensors(family.model_class, folder)
+    return load_safetensors(family.model_class, folder, dtype)
 
 
 def add_inpaint_channels(model: Denoiser, cell: int) -> Denoiser:
@@ -170,11 +171,6 @@ def _find_scheduler(source: str, diffusion: DiffusionSpec) -> Path | None:
     if not file.is_file():
         return None
     scheduler = load_scheduler(file.parent)
-    if scheduler.config.get("use_dynamic_shifting"):
-        raise ValueError(
-            f"the scheduler of {source} has use_dynamic_shifting, a shift by the image's size, and here one shift is "
-            "for all: in a copy's scheduler_config.json set it to false and `shift` to a number"
-        )
     own = scheduler.config.get("prediction_type", "epsilon")
     prediction = "flow" if is_flow(scheduler) else PREDICTIONS.get(own, own)
     if prediction != diffusion.prediction:

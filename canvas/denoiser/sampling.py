@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from diffusers import SchedulerMixin
 from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents
+from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents, set_steps
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
@@ -60,7 +60,7 @@ class LatentSampler:
     scheduler: SchedulerMixin
     scale: LatentScale
     steps: int  # of the scheduler
-    guidance_scale: float  # 1: no guidance
+    guidance_scale: float  # 1: no guidance; a denoiser that was distilled with guidance reads it, in one pass a step
     guidance_rescale: float = 0.0  # as `apply_guidance` takes it
     guidance_stop: float = 1.0
     """Share of the steps, 0 to 1, that are guided; the others, where only detail is left to generate, cost half
@@ -99,18 +99,24 @@ class LatentSampler:
         selectors: Mapping[int, LatentSelector],
     ) -> torch.Tensor:
         scheduler, dtype, family = self.scheduler, self.denoiser.dtype, get_family(self.denoiser)
-        scheduler.set_timesteps(self.steps, device=noise.device)
-        guided_steps = round(self.guidance_stop * len(scheduler.timesteps)) if self.guidance_scale != 1 else 0
-        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=guided_steps > 0)
+        tokens = noise[0, 0].numel() // family.patch**2
+        timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=noise.device)
+        guided_steps = round(self.guidance_stop * len(timesteps)) if self.guidance_scale != 1 else 0
+        passes_twice = guided_steps > 0 and not family.reads_guidance(self.denoiser.config)
+        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=passes_twice)
+        if guided_steps and not passes_twice:
+            scales = noise.new_full((len(noise),), self.guidance_scale)
+            network_condition = replace(network_condition, guidance=scales)
         hole, masked = (
             None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
             for part in (condition.hole, condition.masked_latents)
         )
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
-        for step, timestep in enumerate(scheduler.timesteps):
-            is_guided = step < guided_steps
+        for step, timestep in enumerate(timesteps):
+            is_guided = passes_twice and step < guided_steps
             if 0 < step == guided_steps:
-                network_condition = network_condition.select_rows(slice(len(latents), None))
+                conditional_rows = network_condition.select_rows(slice(-len(latents), None))
+                network_condition = replace(conditional_rows, guidance=None)
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
             if hole is not None:

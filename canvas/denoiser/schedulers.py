@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -41,7 +42,10 @@ def load_scheduler(model: Path) -> SchedulerMixin:
     name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
     if name not in known:
         raise ValueError(f"{folder} holds a {name}: the scheduler must be one of {', '.join(sorted(known))}")
-    return known[name].from_pretrained(folder)
+    scheduler = known[name].from_pretrained(folder)
+    if shifts_by_size(scheduler) and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        raise ValueError(f"{folder} holds a {name} with use_dynamic_shifting: only FlowMatchEulerDiscreteScheduler may")
+    return scheduler
 
 
 def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
@@ -49,6 +53,10 @@ def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     known = SCHEDULERS["flow" if is_flow(trained) else "diffusion"]
     if name not in known:
         raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(known)}")
+    if shifts_by_size(trained) and name != "euler":
+        raise ValueError(
+            f"scheduler {name!r} does not shift by the image's size, as this denoiser's own does: use euler"
+        )
     if is_flow(trained) and known[name] is DPMSolverMultistepScheduler:
         return DPMSolverMultistepScheduler(
             num_train_timesteps=trained.config.num_train_timesteps,
@@ -66,6 +74,36 @@ def check_droppable(scheduler: SchedulerMixin) -> None:
             f"candidates cannot be dropped early with {type(scheduler).__name__}, which remembers earlier steps: "
             "use the scheduler euler or ddim, or do not drop"
         )
+
+
+def shifts_by_size(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler's times depend on the number of the image's tokens, as the public ones of Flux do."""
+    return bool(scheduler.config.get("use_dynamic_shifting"))
+
+
+def set_steps(
+    scheduler: SchedulerMixin, steps: int, *, tokens: int, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Give the scheduler so many steps; return its timesteps, which may be more: Heun's are 2 steps - 1.
+
+    A scheduler that shifts by size gets more noise for more tokens (Esser et al. 2024, section 5.3.2), from the even
+    times and by the line through two sizes that stock pipelines of Flux take.
+    """
+    if not shifts_by_size(scheduler):
+        scheduler.set_timesteps(steps, device=device)
+    else:
+        sigmas = np.linspace(1.0, 1 / steps, steps)
+        scheduler.set_timesteps(sigmas=sigmas, mu=compute_shift(scheduler, tokens), device=device)
+    timesteps: torch.Tensor = scheduler.timesteps
+    return timesteps
+
+
+def compute_shift(scheduler: SchedulerMixin, tokens: int) -> float:
+    """Return the logarithm of the shift for an image of so many tokens."""
+    config = scheduler.config
+    small, large = config["base_image_seq_len"], config["max_image_seq_len"]
+    slope = (config["max_shift"] - config["base_shift"]) / (large - small)
+    return float(tokens * slope + (config["base_shift"] - small * slope))
 
 
 def predict_clean_latents(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from canvas.clip.image_tower import ImageTower
-from canvas.clip.model import TextTower, load_clip
+from canvas.clip.model import build_towers, load_clip, name_components
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
@@ -27,7 +27,7 @@ from canvas.styles.table import read_styles
 from canvas.uve.model import load_uve
 from canvas.vae.model import load_vae
 
-SOURCES = {"inpaint": "denoiser", "clip.first": "text_encoder", "clip.second": "text_encoder_2"}
+SOURCES = {"inpaint": "denoiser", "clip.first": "text_encoder", "clip.second": "text_encoder_2", "clip.t5": "t5"}
 """Parts' folders -> their names in a pipeline, where these differ."""
 
 
@@ -66,8 +66,7 @@ def assemble_pipeline(
     pipeline = CanvasPipeline(
         **{get_family(denoiser).component: denoiser.eval()},
         vae=load_vae(folders["vae"]).eval(),
-        text_encoder=TextTower.from_clip(load_clip(folders["clip"] / "first"), text.first),
-        text_encoder_2=TextTower.from_clip(second, text.second),
+        **name_components(build_towers((load_clip(folders["clip"] / "first"), second), folders["clip"], text)),
         scheduler=load_scheduler(folders["inpaint"]),
         decoder=ConditionalDecoder.from_pretrained(decoder).eval() if decoder else None,
         segmenter=segmenter.network,
@@ -85,6 +84,7 @@ def assemble_pipeline(
         sampling=asdict(sampling),
         parts=dict(digests),
         sources=_read_sources(folders) or None,
+        bf16=["text_encoder_2"] if text.t5 is not None and text.t5.precision == "bf16" else None,
     )
     pipeline.get_scheduler()
     add_safety(pipeline, safety)

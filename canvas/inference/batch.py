@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from diffusers import SchedulerMixin
 from tqdm import tqdm
 
+from canvas.clip.model import get_overflow
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
@@ -56,10 +58,7 @@ class EncodedRequest:
 def fit_prompt(pipeline: CanvasPipeline, product: str, background: str) -> str:
     """Return the prompt of a product before a background, with as much of its name as the text towers have room for."""
 
-    def get_overflow(text: str) -> str:
-        return next((cut for tower in pipeline.towers if (cut := tower.get_overflow(text))), "")
-
-    return fit_caption(product, background, get_overflow)
+    return fit_caption(product, background, partial(get_overflow, pipeline.towers))
 
 
 @torch.no_grad()

@@ -20,11 +20,12 @@ from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from canvas.checksums import verify_checksums, write_checksums
 from canvas.clip.image_tower import ImageTower
-from canvas.clip.model import TextTower, check_prompt
+from canvas.clip.model import TextTower, Tower, check_overflow, get_overflow
+from canvas.clip.t5 import T5Tower
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
@@ -32,7 +33,7 @@ from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_sc
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
-from canvas.denoiser.schedulers import build_scheduler
+from canvas.denoiser.schedulers import build_scheduler, set_steps
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
 from canvas.inference.close_up import add_close_ups, find_close_up
 from canvas.inference.conditioning import (
@@ -83,6 +84,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     Args:
         unet: The denoiser of a pipeline of that family.
         transformer: Likewise; one of the two is given.
+        text_encoder_2: The second text tower, or T5's encoder.
+        tokenizer_2: Of a T5; None: there is none.
         hole_inflation: Latent cells by which the hole grows into the product, as in training.
         max_aspect: Longest side over shortest of the frames that the denoiser was trained on.
         frame_side: Pixels of the side of the square frame; None: as a UNet's sample size says.
@@ -94,6 +97,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             before version 0.2: its DEFAULT_SAMPLING.
         parts: What the pipeline was made from, its data among it: artifact -> content digest.
         sources: Of public parts: part -> repository, commit and licence.
+        bf16: Parts whose weights are stored, and loaded, in bfloat16.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->transformer->vae->decoder"
@@ -101,6 +105,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     _optional_components = [  # noqa: RUF012
         "unet",
         "transformer",
+        "tokenizer_2",
         "decoder",
         "segmenter",
         "segmenter_processor",
@@ -118,10 +123,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         self,
         vae: AutoencoderKL | PixelAutoencoder,
         text_encoder: TextTower,
-        text_encoder_2: TextTower,
+        text_encoder_2: TextTower | T5EncoderModel,
         scheduler: SchedulerMixin,
         unet: UNet2DConditionModel | None = None,
         transformer: FluxTransformer2DModel | None = None,
+        tokenizer_2: PreTrainedTokenizerBase | None = None,
         decoder: ConditionalDecoder | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
@@ -142,6 +148,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         sampling: dict[str, Any] | None = None,
         parts: dict[str, str] | None = None,
         sources: dict[str, dict[str, str]] | None = None,
+        bf16: list[str] | None = None,
     ) -> None:
         super().__init__()
         if (unet is None) == (transformer is None):
@@ -159,6 +166,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             vae=vae,
             text_encoder=text_encoder,
             text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
             scheduler=scheduler,
             decoder=decoder,
             segmenter=segmenter,
@@ -182,6 +190,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             sampling=sampling,
             parts=parts,
             sources=sources,
+            bf16=bf16,
         )
         if has_image_prompt(denoiser):
             set_scale(denoiser, 0.0)
@@ -192,9 +201,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         return self.transformer if self.unet is None else self.unet
 
     @property
-    def towers(self) -> tuple[TextTower, TextTower]:
-        """The text towers, in the order of their states."""
-        return self.text_encoder, self.text_encoder_2
+    def towers(self) -> tuple[Tower, Tower]:
+        """What reads prompts, as `encode_prompts` takes it."""
+        if self.tokenizer_2 is None:
+            return self.text_encoder, self.text_encoder_2
+        return self.text_encoder, T5Tower(self.text_encoder_2, self.tokenizer_2)
 
     @property
     def recommended_sampling(self) -> RecommendedSampling:
@@ -242,7 +253,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             style: Of canvas.inference.style; beside a prompt half of its strength counts. None: no adapter.
             mask: White = product.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
-            guidance_scale: 1: no guidance; more follows the prompt closer.
+            guidance_scale: 1: no guidance; more follows the prompt closer. A denoiser that was distilled with guidance
+                reads it as an input: a step is one pass, and numbers are larger, as 30.
             guidance_rescale: From 0, not rescaled, to 1, wholly.
             guidance_stop: Share of the steps, 0 to 1, that are guided.
             num_inference_steps: Of the scheduler.
@@ -275,6 +287,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             raise ValueError(f"guidance_rescale is {guidance_rescale}: it must be from 0, not rescaled, to 1, wholly")
         if not 0 <= guidance_stop <= 1:
             raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
+        if get_family(self.denoiser).reads_guidance(self.denoiser.config):
+            ignored = {"negative_prompt": negative_prompt, "guidance_rescale": guidance_rescale}
+            for name, value in ignored.items():
+                if value:
+                    raise ValueError(
+                        f"{name} is {value!r}: this denoiser was distilled with guidance and has nothing to compare "
+                        "with, leave it out"
+                    )
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if seed_by_product and seed is None:
@@ -303,12 +323,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             guidance_rescale=guidance_rescale,
             guidance_stop=guidance_stop,
         )
-        sampler.scheduler.set_timesteps(steps)  # may be more than asked for: Heun's are 2 n - 1
+        tokens = noise[0, 0].numel() // get_family(self.denoiser).patch ** 2
+        timesteps = set_steps(sampler.scheduler, steps, tokens=tokens)
         images: list[Image.Image] = []
         candidates: list[int] = []
         passes = torch.split(noise, candidates_per_pass)
         rounds = len(passes) * (1 if close_up is None else 2)
-        with self.progress_bar(total=len(sampler.scheduler.timesteps) * rounds) as bar:
+        with self.progress_bar(total=len(timesteps) * rounds) as bar:
 
             def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 bar.update()
@@ -410,6 +431,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 "--trust-remote-code, trust_remote_code=True in Python, or CANVAS_TRUST_REMOTE_CODE=1 to a server"
             )
         verify_checksums(Path(directory))
+        if half := cls.load_config(str(directory)).get("bf16"):
+            dtypes = dict.fromkeys(half, torch.bfloat16) | {"default": torch.float32}
+            kwargs.setdefault("dtype", dtypes)
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
         attach_adapters(pipeline.denoiser, Path(directory))
         return pipeline
@@ -427,9 +451,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
         """Raise ValueError if a text tower would cut the end of one off, or if the safety model refuses `prompt`."""
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
-            for tower in self.towers:
-                if text is not None:
-                    check_prompt(name, text, tower.config["context_length"], tower.tokenizer)
+            if text is not None:
+                check_overflow(name, get_overflow(self.towers, text))
         if prompt is not None:
             self.safety.check_prompt(prompt)
             for read in {tower.clean_text(prompt) for tower in self.towers}:

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import Snapshot, fetch_snapshot
-from canvas.ranges import Natural
+from canvas.ranges import Natural, NetworkSide
 from canvas.reward.spec import REWARD_FOLDER
 from canvas.safety.spec import SafetySpec
 from canvas.segmenter.spec import EdgeSpec, MattingSpec
 
 if TYPE_CHECKING:
+    import torch
     from pydantic import ConfigDict
 
     from canvas.inference.pipeline import CanvasPipeline
+
+HALVED = ("denoiser", "text_encoder_2")
+"""Parts that may be in half precision: those of billions of weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +52,11 @@ class PublicParts:
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
-    denoiser: PartSource  # a UNet of diffusers that takes noisy latents, hole and masked latents
+    denoiser: PartSource  # a UNet or Flux transformer of diffusers that takes noisy latents, hole and masked latents
     scheduler: PartSource
     vae: PartSource
     text_encoder: PartSource  # CLIPTextModel of transformers
-    text_encoder_2: PartSource  # CLIPTextModelWithProjection
+    text_encoder_2: PartSource  # CLIPTextModelWithProjection; of a Flux transformer T5EncoderModel
     tokenizer: PartSource
     tokenizer_2: PartSource
     segmenter: SegmenterSource | None  # null: products come as cut-outs or with masks
@@ -60,12 +64,22 @@ class PublicParts:
     safety: SafetySpec | None = None  # what judges prompts and generated images; null: nothing does
     hole_inflation: Natural  # latent cells by which what is generated grows into the product
     max_aspect: float  # longest side over shortest of the frames that the denoiser was trained on
+    frame_side: NetworkSide | None = None  # pixels of the square frame; null: as a UNet's sample size says
+    bf16: tuple[str, ...] = ()  # parts whose weights are kept in half precision: denoiser, text_encoder_2
     edges: EdgeSpec
     sampling: RecommendedSampling
 
     def __post_init__(self) -> None:
         if self.max_aspect < 1:
             raise ValueError(f"max_aspect is {self.max_aspect}: give 1, for square frames only, or more")
+        if unknown := [name for name in self.bf16 if name not in HALVED]:
+            raise ValueError(f"bf16 names {', '.join(unknown)}: only {' and '.join(HALVED)} may be in half precision")
+
+    def get_dtype(self, part: str) -> torch.dtype:
+        """Return the number format of a part's weights."""
+        import torch
+
+        return torch.bfloat16 if part in self.bf16 else torch.float32
 
 
 def read_public_parts(path: Path) -> PublicParts:
@@ -98,7 +112,8 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     Raises:
         ValueError: A part cannot be fetched, is no safetensors, or does not fit the others.
     """
-    from canvas.clip.public_towers import load_text_tower
+    from canvas.clip.model import measure_text_widths, name_components
+    from canvas.clip.public_towers import load_text_tower, load_tower
     from canvas.denoiser.loading import get_family, load_denoiser
     from canvas.denoiser.schedulers import load_scheduler
     from canvas.inference.assembly import add_safety
@@ -114,11 +129,20 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     snapshots = {name: source.fetch() for name, source in sources.items()}
     folders = {name: snapshot.folder for name, snapshot in snapshots.items()}
     descriptions = {name: snapshot.describe() for name, snapshot in snapshots.items()}
-    denoiser = load_denoiser(folders["denoiser"]).eval()
-    if get_family(denoiser).component != "unet":
+    denoiser = load_denoiser(folders["denoiser"], parts.get_dtype("denoiser")).eval()
+    family = get_family(denoiser)
+    first = load_text_tower(folders["text_encoder"], folders["tokenizer"])
+    second = load_tower(folders["text_encoder_2"], folders["tokenizer_2"], parts.get_dtype("text_encoder_2"))
+    read, given = family.get_input_sizes(denoiser.config), measure_text_widths((first, second))
+    if (read.text, read.pooled) != given:
         raise ValueError(
-            f"{sources['denoiser'].repository} holds a {type(denoiser).__name__}: public parts take a UNet, whose text "
-            "towers they name"
+            f"{sources['denoiser'].repository} reads text states of {read.text} numbers and a pooled text of "
+            f"{read.pooled}, text_encoder and text_encoder_2 give {given[0]} and {given[1]}: name those that it was "
+            "trained with"
+        )
+    if parts.frame_side is None and "sample_size" not in denoiser.config:
+        raise ValueError(
+            "frame_side is null, and a transformer says no size: give the pixels it was trained on, as 1024"
         )
     segmenter = None
     if (source := parts.segmenter) is not None:
@@ -127,19 +151,20 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         )
         descriptions["segmenter"] = segmenter.network.config.source
     pipeline = CanvasPipeline(
-        unet=denoiser,
+        **{family.component: denoiser},
         vae=load_vae(folders["vae"]).eval(),
-        text_encoder=load_text_tower(folders["text_encoder"], folders["tokenizer"]),
-        text_encoder_2=load_text_tower(folders["text_encoder_2"], folders["tokenizer_2"]),
+        **name_components((first, second)),
         scheduler=load_scheduler(folders["scheduler"]),
         segmenter=None if segmenter is None else segmenter.network,
         segmenter_processor=None if segmenter is None else segmenter.processor,
         hole_inflation=parts.hole_inflation,
         max_aspect=parts.max_aspect,
+        frame_side=parts.frame_side,
         edge_radius=parts.edges.radius,
         edge_epsilon=parts.edges.epsilon,
         sampling=asdict(parts.sampling),
         sources=descriptions,
+        bf16=[family.component if part == "denoiser" else part for part in parts.bf16] or None,
     )
     pipeline.get_scheduler()
     if parts.safety is not None:

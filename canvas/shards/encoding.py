@@ -8,7 +8,7 @@ Columns of a sample (C: latent channels; h, w: latent size; K captions; M random
     promoted                      "1" or "0"
     engagement        (3,)        impressions, saves, clicks
     moments           (2C, h, w)  mean and log-variance of the raw latents
-    text_states       (K, L, D)   hidden states of the text towers
+    text_states       (K, L, D)   hidden states of the text towers, or of T5
     text_pooled       (K, P)      pooled text
     sizes             (6,)        canvas.pins.frames.build_size_ids
     masked_random     (M, C, h, w)  raw latents (means) of the image without its holes
@@ -37,7 +37,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.clip.model import TextTower, encode_prompts, load_clip
+from canvas.clip.model import Tower, build_towers, encode_prompts, get_overflow, load_clip
 from canvas.clip.spec import TextSpec
 from canvas.device import default_device
 from canvas.features.maps import load_feature_maps
@@ -67,15 +67,15 @@ class Encoders:
 
     vae: Vae
     clips: tuple[open_clip.CLIP, open_clip.CLIP]
-    towers: tuple[TextTower, TextTower]
+    towers: tuple[Tower, Tower]
 
     @classmethod
     def load(cls, clip: Path, vae: Path, text: TextSpec) -> Encoders:
         """Load the autoencoder and both text-image encoders, in eval mode on this process's device."""
         device = default_device()
         first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
-        towers = TextTower.from_clip(first, text.first).to(device), TextTower.from_clip(second, text.second).to(device)
-        return cls(load_vae(vae).eval().to(device), (first, second), towers)
+        towers = build_towers((first, second), clip, text)
+        return cls(load_vae(vae).eval().to(device), (first, second), (towers[0].to(device), towers[1].to(device)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ MAX_CHECKED_CAPTIONS = 20_000
 
 
 def compute_encoding_metrics(
-    shards: Path, texts: Collection[str], towers: Sequence[TextTower], *, pins: int
+    shards: Path, texts: Collection[str], towers: Sequence[Tower], *, pins: int
 ) -> dict[str, Any]:
     """Return what the shards hold by split, bucket and kind, and the share of captions that a text tower cuts off."""
     index = [row for row in ShardRows(shards).index if row.view == 0]
@@ -263,6 +263,6 @@ def compute_encoding_metrics(
         "by_bucket": dict(Counter(row.bucket for row in index)),
         "by_kind": dict(Counter(row.kind for row in index)),
         "captions": len(texts),
-        "captions_cut_share": sum(any(tower.get_overflow(text) for tower in towers) for text in checked) / len(checked),
+        "captions_cut_share": sum(get_overflow(towers, text) != "" for text in checked) / len(checked),
         "bytes_per_pin": sum(file.stat().st_size for file in shards.iterdir()) / pins,
     }

@@ -59,6 +59,8 @@ def format_parameters(profile: Profile, models: Models) -> Block:
         image = sum(weight.numel() for key, weight in clip.named_parameters() if key.startswith("visual."))
         text = count_parameters(clip) - image - 1  # the temperature belongs to neither
         rows += [(f"{name} encoder, text tower", text), (f"{name} encoder, image tower", image)]
+    if models.t5 is not None:
+        rows.append(("T5's encoder", count_parameters(models.t5)))
     return ["Parameters", *(f"  {name:28}{count:>16,}" for name, count in rows), *list_uncounted_networks(profile)]
 
 
@@ -101,7 +103,12 @@ def plan_decoder_sampling(profile: Profile, models: Models, decoder: DecoderRun)
     spec = profile.train_decoder
     pins = spec.painted_pins, spec.scored_pins
     return durations.build_sampling_rows(
-        spec.sampling, *pins, models.inpaint, side=profile.latent_side, gpus=decoder.gpus
+        spec.sampling,
+        *pins,
+        models.inpaint,
+        side=profile.latent_side,
+        gpus=decoder.gpus,
+        text_tokens=profile.text_tokens,
     )
 
 
@@ -141,7 +148,7 @@ def build_plan(sections: Mapping[str, Any], cluster: Cluster, run: PlannedRun) -
     weights = {InpaintModel.path: count_parameters(models.inpaint)}
     memory = list(compute_stage_memory(stages, sections, cluster, pins=run.vectors, weights=weights))
     encoding = durations.build_encoding_rows(
-        profile.encode, models, profile.frames.side, run.vectors, machines.gpus.gpus
+        profile.encode, models, profile.frames.side, run.vectors, machines.gpus.gpus, profile.text_tokens
     )
     embedding = durations.build_embedding_rows(profile.uve, profile.text.second, run.vectors)
     spec = profile.mine_styles

@@ -7,7 +7,7 @@ torch.compile, which keeps less.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from canvas.denoiser.family import SIZE_IDS, Denoiser, DenoiserCondition
 from canvas.denoiser.loading import get_family
 
 TEXT_TOKENS = 77
+"""Of CLIP's text towers."""
 
 HALF_FUNCTIONS = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_head_attention_forward")
 """Functions that autocast gives half precision, of those that our networks call."""
 
-FULL_FUNCTIONS = ("group_norm", "layer_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
+FULL_FUNCTIONS = ("group_norm", "layer_norm", "rms_norm", "interpolate", "normalize", "log", "sum", "l1_loss")
 """Likewise that it gives float32."""
 
 CHECKPOINTED = ("BasicTransformerBlock", "ResnetBlock2D", "FluxTransformerBlock", "FluxSingleTransformerBlock")
@@ -90,6 +91,7 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
     seen: dict[StorageWeakRef, torch.Tensor] = {}  # the tensors are held, so that no storage comes again
     inside: list[int] = []  # bytes kept by each block that is being run, outermost first
     blocks: list[tuple[int, int]] = []  # bytes kept, bytes of its inputs
+    given: dict[StorageWeakRef, torch.Tensor] = {}  # inputs of blocks, each counted once
     autocast = _Autocast()
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,13 +105,16 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
     def enter(*_: Any) -> None:
         inside.append(0)
 
-    def leave(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
-        blocks.append((inside.pop(), sum(x.nbytes for x in inputs if isinstance(x, torch.Tensor))))
+    def leave(_: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], __: Any) -> None:
+        tensors = [x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor)]
+        own = {key: x for x in tensors if (key := _get_storage(x)) not in given}
+        given.update(own)
+        blocks.append((inside.pop(), sum(x.untyped_storage().nbytes() for x in own.values())))
 
     hooks = []
     for module in network.modules():
         if type(module).__name__ in CHECKPOINTED:
-            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, with_kwargs=True)]
     try:
         inside.append(0)
         with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -126,14 +131,14 @@ def _get_storage(tensor: torch.Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
-def run_denoiser(denoiser: Denoiser, side: int) -> torch.Tensor:
-    """Pass one image, whose latents have `side` cells on a side, through a denoiser on the meta device, whatever its
-    inputs of latents."""
+def run_denoiser(denoiser: Denoiser, side: int, text_tokens: int = TEXT_TOKENS) -> torch.Tensor:
+    """Pass one image, whose latents have `side` cells on a side, and a prompt through a denoiser on the meta device,
+    whatever its inputs of latents."""
     family = get_family(denoiser)
     sizes = family.get_input_sizes(denoiser.config)
     with torch.device("meta"):
         condition = DenoiserCondition(
-            states=torch.empty(1, TEXT_TOKENS, sizes.text),
+            states=torch.empty(1, text_tokens, sizes.text),
             pooled=torch.empty(1, sizes.pooled),
             sizes=torch.empty(1, SIZE_IDS),
             images=None,

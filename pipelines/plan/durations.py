@@ -19,7 +19,7 @@ from canvas.shards.spec import EncodingSpec
 from canvas.styles.spec import ClusterSpec
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
-from pipelines.plan.activations import run_denoiser
+from pipelines.plan.activations import TEXT_TOKENS, run_denoiser
 from pipelines.plan.memory import GIB, count_parameters
 from pipelines.plan.profile import Models
 
@@ -44,12 +44,19 @@ def count_forward_flops(module: nn.Module, *arguments: torch.Tensor, call: Calla
 
 
 def build_sampling_rows(
-    spec: SamplingSpec, learnt: int, scored: int, denoiser: Denoiser, *, side: int, gpus: int
+    spec: SamplingSpec,
+    learnt: int,
+    scored: int,
+    denoiser: Denoiser,
+    *,
+    side: int,
+    gpus: int,
+    text_tokens: int = TEXT_TOKENS,
 ) -> list[Row]:
     """Return the hours of generating the latents that the decoder learns on, and those that it is scored on;
     `side`: their cells on a side."""
     guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
-    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser, side))
+    flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser, side, text_tokens))
     hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
     passes = f"({learnt:,} + {scored:,} held out) x ({spec.steps} steps + {guided} guided) passes"
     return [
@@ -59,8 +66,11 @@ def build_sampling_rows(
     ]
 
 
-def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, pins: int, gpus: int) -> list[Row]:
-    """Return the hours of encoding so many pins, their images of `side` pixels, on a machine of so many GPUs."""
+def build_encoding_rows(
+    spec: EncodingSpec, models: Models, side: int, pins: int, gpus: int, text_tokens: int = TEXT_TOKENS
+) -> list[Row]:
+    """Return the hours of encoding so many pins, their images of `side` pixels, on a machine of so many GPUs; T5 reads
+    texts of so many tokens."""
     passes = 1 + spec.random_masks + spec.product_masks
     towers, texts = 0, 0
     with torch.device("meta"):
@@ -69,8 +79,11 @@ def build_encoding_rows(spec: EncodingSpec, models: Models, side: int, pins: int
             size = clip.visual.image_size
             height, width = (size, size) if isinstance(size, int) else size
             towers += count_forward_flops(clip, torch.zeros(1, 3, height, width), call=clip.encode_image)
-            tokens = torch.zeros(1, clip.context_length, dtype=torch.long)
-            texts += count_forward_flops(clip, tokens, call=clip.encode_text)
+            if models.t5 is None or clip is models.clips[0]:
+                tokens = torch.zeros(1, clip.context_length, dtype=torch.long)
+                texts += count_forward_flops(clip, tokens, call=clip.encode_text)
+        if models.t5 is not None:
+            texts += count_forward_flops(models.t5, torch.zeros(1, text_tokens, dtype=torch.long))
     view = passes * latents + towers + spec.captions * texts
     single = spec.precision == "fp32"
     speed, precision = (GPU_FLOPS * FLOAT32_SHARE, "float32") if single else (GPU_FLOPS, "half precision")

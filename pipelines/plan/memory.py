@@ -112,6 +112,8 @@ def explain_misfit(
         if compute_need(replace(train, **changes))[-1][2] + RESERVED <= gpu_memory:
             values = ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
             return f"{needs}: set {stage}.train.override {{{values}}}"
+    if count_parameters(model, trainable=True) < count_parameters(model):
+        return f"{needs}: use more GPUs and parallel: fsdp, or one with more memory"
     return f"{needs}: train a LoRA (train_backdrop) with {stage}.train null, or use more GPUs and parallel: fsdp"
 
 

@@ -9,11 +9,13 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import nn
+from transformers import T5EncoderModel
 
 from canvas.align.spec import AlignParams
 from canvas.captioner.spec import CaptionerTrainingSpec
 from canvas.clip.model import TextTower, build_clip, compute_text_widths
 from canvas.clip.spec import TextSpec
+from canvas.clip.t5 import build_t5_config
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec, TrainDecoderParams
 from canvas.denoiser.family import Denoiser
@@ -80,6 +82,11 @@ class Profile:
         """Latent cells on a side of the square frame."""
         return self.frames.side // self.vae.factor
 
+    @property
+    def text_tokens(self) -> int:
+        """Text states of a prompt."""
+        return self.text.t5.context_length if self.text.t5 else self.text.first.context_length
+
     def resolve(self, stage: DenoiserTraining) -> TrainSpec | None:
         """Return how a stage trains a denoiser; None: it is skipped."""
         return stage.resolve(self.training, self.held_out) if stage.train else None
@@ -116,14 +123,16 @@ class Models:
     vae: Vae
     decoder: ConditionalDecoder
     clips: tuple[Any, Any]
+    t5: nn.Module | None
     reward: nn.Module
 
 
 def build_models(profile: Profile) -> Models:
     """Return the networks of a profile, random and without memory: nothing is loaded."""
     first, second = (replace(spec, init_from=None) for spec in (profile.text.first, profile.text.second))
+    t5 = profile.text.t5
     vae, denoiser = replace(profile.vae, init_from=None), replace(profile.denoiser, init_from=None)
-    width, pooled = compute_text_widths([first, second])
+    width, pooled = compute_text_widths(profile.text)
     size = {
         "latent_channels": vae.latent_channels,
         "sample_size": profile.latent_side,
@@ -144,6 +153,7 @@ def build_models(profile: Profile) -> Models:
             vae=autoencoder,
             decoder=ConditionalDecoder.from_vae(autoencoder, profile.decoder),
             clips=clips,
+            t5=T5EncoderModel(build_t5_config(t5)).eval() if t5 else None,
             reward=RewardModel(**reward, text_config=get_tower_config(tower)),
         )
 

@@ -76,7 +76,7 @@ def build_pin_rows(profile: Profile) -> list[SizeRow]:
     first, second, encode, masks = profile.text.first, profile.text.second, profile.encode, profile.masks
     cells, channels = (profile.frames.side // profile.vae.factor) ** 2, profile.vae.latent_channels
     hole = 1 if encode.holes == "cells" else profile.vae.factor**2
-    captions, length, (width, pooled) = encode.captions, first.context_length, compute_text_widths([first, second])
+    captions, length, (width, pooled) = encode.captions, profile.text_tokens, compute_text_widths(profile.text)
     rows = [
         ("moments", f"2 x {channels} x {cells} x 2 bytes", 2 * channels * cells * 2),
         ("text states", f"{captions} x {length} x {width} x 2 bytes", captions * length * width * 2),

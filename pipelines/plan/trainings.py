@@ -61,7 +61,7 @@ def build_denoiser_runs(profile: Profile, models: Models) -> list[DenoiserRun]:
         title = "all weights" if is_whole else "a LoRA, base frozen"
         if is_whole not in measures:
             sample = models.inpaint if is_whole else models.lora
-            forward = partial(run_denoiser, sample, profile.latent_side)
+            forward = partial(run_denoiser, sample, profile.latent_side, profile.text_tokens)
             measures[is_whole] = measure_activations(sample, forward), count_forward_flops(sample, call=forward)
         activations, flops = measures[is_whole]
         runs.append(

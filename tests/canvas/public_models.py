@@ -21,12 +21,16 @@ from transformers import (
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
 )
 
 SIDE = 32
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**SMALL, "image_size": SIDE, "patch_size": 8}
 WORDS = ("a", "mug", "lamp", ",", "in", "on", "the", "forest", "beach", "city")
+T5_TOKENS = 24
 MEAN, STD = [0.48, 0.45, 0.4], [0.26, 0.25, 0.27]
 """Normalization of CLIP's kind: unlike 0.5, so that the wrong ones would show."""
 
@@ -71,6 +75,24 @@ def write_siglip(folder: Path) -> SiglipModel:
     PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=16, **tokens).save_pretrained(folder)
     SiglipImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return model
+
+
+def build_t5(width: int = 48) -> tuple[T5EncoderModel, T5TokenizerFast]:
+    """T5EncoderModel of the kind that Flux reads, with a tokenizer that knows WORDS whole and letters apart."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    letters = [(character, -9.0) for character in ["▁", *map(chr, range(33, 127))] if character not in WORDS]
+    words = [(word, -3.0) for word in WORDS] + [(f"▁{word}", -2.0) for word in WORDS]
+    tokenizer = T5TokenizerFast(vocab=[*special, *letters, *words], extra_ids=0, model_max_length=T5_TOKENS)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=width,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config).eval(), tokenizer
 
 
 def write_dinov2(folder: Path) -> Dinov2Model:

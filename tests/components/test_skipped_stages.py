@@ -264,10 +264,10 @@ def test_weights_that_do_not_fit_are_one_sentence(
         run("train_base", fresh, overlay=overlay)
 
 
-def test_a_shift_by_size_is_refused(made: Path, fresh: Path) -> None:
+def test_a_scheduler_of_another_process_is_refused(made: Path, fresh: Path) -> None:
     shutil.copytree(made / "public", fresh / "public")
     FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(fresh / "public" / "scheduler")
-    with pytest.raises(ValueError, match="has use_dynamic_shifting, a shift by the image's size"):
+    with pytest.raises(ValueError, match=r"predicts flow, diffusion\.prediction is eps: make them agree"):
         run("train_base", fresh, overlay=use_public_weights(fresh / "public"))
 
 

@@ -35,6 +35,7 @@ class DitFamily:
     build_config = staticmethod(network.build_dit_config)
     initialize_weights = staticmethod(network.initialize_weights)
     check_architecture = staticmethod(network.check_architecture)
+    reads_guidance = staticmethod(network.reads_guidance)
     has_inpaint_channels = staticmethod(network.has_inpaint_channels)
     count_inpaint_channels = staticmethod(network.count_inpaint_channels)
     add_inpaint_channels = staticmethod(network.add_inpaint_channels)

@@ -7,6 +7,7 @@ its pixels: those of a latent cell are channels. N: latents, C: latent channels,
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,13 @@ from canvas.denoiser.family import DenoiserCondition
 CELLS = PATCH**2
 """Latent cells of a token."""
 
+CLASS_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(FluxTransformer2DModel.__init__).parameters.items()
+    if parameter.default is not parameter.empty
+}
+"""Values that files of public configs leave out, as FLUX.1-dev's the widths of the places."""
+
 TIMESTEPS = 1000
 """Timestep of pure noise: the model itself reads 0 to 1."""
 
@@ -30,11 +38,13 @@ def run_dit(
 ) -> torch.Tensor:
     """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels.
 
-    Sizes are not read. A model that was distilled with guidance gets scale 1: ours is in the sampling loop.
+    Sizes are not read. A model that was distilled with guidance reads the condition's scale, or 1.
     """
     number, _, height, width = latents.shape
     images = {} if condition.images is None else {"ip_adapter_image_embeds": condition.images}
-    guidance = latents.new_ones(number) if dit.config["guidance_embeds"] else None
+    guidance = None
+    if reads_guidance(dit.config):
+        guidance = latents.new_ones(number) if condition.guidance is None else condition.guidance
     tokens: torch.Tensor = dit(
         hidden_states=pack_latents(latents),
         encoder_hidden_states=condition.states,
@@ -112,7 +122,8 @@ def initialize_weights(dit: FluxTransformer2DModel, spec: DitSpec) -> None:
 
 def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
     """Raise ValueError if a transformer's config is another than the params say; it may have the inputs of inpainting
-    and a guidance embedding."""
+    and a guidance embedding. What its file leaves out is as the class has it."""
+    actual = CLASS_DEFAULTS | dict(actual)
     for key, expected in config.items():
         if key == "guidance_embeds" or (key == "in_channels" and has_inpaint_channels(actual)):
             continue
@@ -129,7 +140,12 @@ def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], sou
 
 def get_output_channels(config: Mapping[str, Any]) -> int:
     """Return the channels of a predicted token."""
-    return int(config["out_channels"] or config["in_channels"])
+    return int(config.get("out_channels") or config["in_channels"])
+
+
+def reads_guidance(config: Mapping[str, Any]) -> bool:
+    """Return whether a transformer of that config was distilled with guidance, as Flux Fill's [dev] was."""
+    return bool(config["guidance_embeds"])
 
 
 def has_inpaint_channels(config: Mapping[str, Any]) -> bool:

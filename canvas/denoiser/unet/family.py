@@ -45,6 +45,10 @@ class UNetFamily:
         pooled = config["projection_class_embeddings_input_dim"] - SIZE_IDS * config["addition_time_embed_dim"]
         return InputSizes(channels=config["in_channels"], text=config["cross_attention_dim"], pooled=pooled)
 
+    def reads_guidance(self, config: Mapping[str, Any]) -> bool:
+        """Return False: SDXL is guided by two passes."""
+        return False
+
     def count_hole_channels(self, cell: int) -> int:
         """Return 1: a cell is hole or not."""
         return 1

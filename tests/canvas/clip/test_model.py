@@ -78,7 +78,7 @@ def test_full_size_is_open_clips_own(spec: ClipSpec, name: str):
 
 
 def test_sdxl_text_widths():
-    assert compute_text_widths([VIT_L, VIT_BIG_G]) == (2048, 1280)
+    assert compute_text_widths(TextSpec(first=VIT_L, second=VIT_BIG_G, t5=None)) == (2048, 1280)
 
 
 def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
@@ -214,7 +214,7 @@ def test_tower_saves_and_loads(clips, tmp_path: Path):
 def test_towers_stand_side_by_side(clips):
     towers = [TextTower.from_clip(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
     states, pooled = encode_prompts(towers, ["a mug", "a shoe in the forest", "a mug"])
-    width, pooled_width = compute_text_widths([SMALL, OTHER])
+    width, pooled_width = compute_text_widths(TextSpec(first=SMALL, second=OTHER, t5=None))
     assert states.shape == (3, 12, width)
     assert pooled.shape == (3, pooled_width)
     assert torch.equal(states[0], states[2])
@@ -231,7 +231,7 @@ def test_towers_of_different_lengths_are_refused(clips):
 
 def test_lengths_are_checked_in_the_params():
     with pytest.raises(ValueError, match="context_length is 12 and 20"):
-        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20))
+        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20), t5=None)
 
 
 def test_what_does_not_fit_is_told(clips):

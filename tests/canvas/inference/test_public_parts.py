@@ -202,15 +202,6 @@ def test_text_to_image_denoiser_is_refused(repository: Path, tmp_path: Path) -> 
         assemble_public_parts(parts)
 
 
-def test_transformer_is_refused(repository: Path, tmp_path: Path) -> None:
-    """Its text encoder is T5, which `text_encoder` does not take."""
-    tiny.transformer().save_pretrained(tmp_path / "transformer")
-    source = {"repository": str(tmp_path), "subfolder": "transformer"}
-    parts = read_public_parts(write_parts(repository, tmp_path / "parts.yaml", denoiser=source))
-    with pytest.raises(ValueError, match="holds a FluxTransformer2DModel: public parts take a UNet"):
-        assemble_public_parts(parts)
-
-
 def test_weights_without_safetensors_are_refused(repository: Path, tmp_path: Path) -> None:
     """A pickle beside the config is not read."""
     folder = tmp_path / "text_encoder"

@@ -113,6 +113,20 @@ def test_a_lora_on_public_weights_fits_24_gb(capsys):
     assert "train_backdrop" in read_hours(capsys.readouterr().out)
 
 
+def test_a_lora_on_flux_fill_fits_80_gb_and_no_40(capsys):
+    """The weights are those of the public models, but for the embedding of guidance: 10,229,760."""
+    assert read_cluster(CLUSTER).runs["canvas-dit"].gpu_memory == "80Gi"
+    assert main(["--profile", "canvas-dit", "--cluster", str(CLUSTER), "--gpu-memory", "40Gi"]) == 1
+    out, err = capsys.readouterr()
+    for count in ("11,891,178,560", "11,892,161,600", "4,762,310,656", "2 x 256 x 4096 x 2 bytes"):
+        assert count in out
+    assert 5 < read_hours(out)["train_backdrop"] < 72
+    (line,) = err.splitlines()
+    needed, fix = line.removeprefix("pipelines.plan: train_backdrop needs ").split(" GiB of a GPU that has 40.0, 44.")
+    assert 45 < float(needed) < 80
+    assert fix.endswith(" of them for weights: use more GPUs and parallel: fsdp, or one with more memory")
+
+
 def test_what_cannot_fit_or_end_is_refused(capsys, tmp_path):
     hasty = tmp_path / "cluster.yaml"
     hasty.write_text(CLUSTER.read_text().replace("timeout_seconds: 2592000", "timeout_seconds: 600"))
@@ -134,6 +148,9 @@ def test_transformer_is_planned() -> None:
     activations = runs["train_base"].activations
     assert 0 < activations.recomputed_bytes < activations.bytes / 2
     tokens = (profile.latent_side // 2) ** 2
+    blocks = profile.denoiser.dit.double_blocks + profile.denoiser.dit.single_blocks
+    width = profile.denoiser.dit.heads * profile.denoiser.dit.head_width
+    assert activations.recomputed_bytes > blocks * tokens * width * 2
     assert runs["train_base"].forward_flops > 2 * tokens * count_parameters(models.denoiser) / 2
     adapter = count_image_prompt_parameters(models.inpaint, 24)
     real = get_image_prompt_state(add_image_prompt(tiny.transformer(), 24))
@@ -168,7 +185,8 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    assert "no profile 'huge': there are demo, canvas-xl, dit, public-sdxl-lora, small, tiny" in capsys.readouterr().err
+    profiles = "demo, canvas-dit, canvas-xl, dit, public-sdxl-lora, small, tiny"
+    assert f"no profile 'huge': there are {profiles}" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]
     with pytest.raises(ValueError, match="params section 'frames' is missing"):

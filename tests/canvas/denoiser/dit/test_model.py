@@ -9,9 +9,12 @@ from diffusers import FluxFillPipeline, FluxTransformer2DModel
 
 from canvas.denoiser.dit.model import (
     add_inpaint_channels,
+    build_dit_config,
     build_inpaint_input,
     build_token_places,
+    check_architecture,
     count_inpaint_channels,
+    has_inpaint_channels,
     pack_latents,
     unpack_latents,
 )
@@ -120,6 +123,19 @@ def test_stock_diffusers_loads_what_we_save(tmp_path: Path) -> None:
     answers = tiny.answer(again, sample, given), tiny.answer(model, sample, given)
     torch.testing.assert_close(*answers, rtol=0, atol=1e-6)
     assert torch.equal(tiny.answer(load_denoiser(tmp_path).eval(), sample, given), tiny.answer(model, sample, given))
+
+
+def test_what_public_configs_leave_out_is_the_classs() -> None:
+    """As FLUX.1-dev's file, which names neither the places' widths nor the outputs."""
+    config = build_dit_config(FLUX, latent_channels=16, sample_size=128, text_width=4096, pooled_width=768)
+    public = {"in_channels": 64, "patch_size": 1, "num_layers": 19, "num_single_layers": 38, "guidance_embeds": True}
+    public |= {"attention_head_dim": 128, "num_attention_heads": 24}
+    public |= {"joint_attention_dim": 4096, "pooled_projection_dim": 768}
+    check_architecture(public, config, "public")
+    assert not has_inpaint_channels(public)
+    check_architecture(public | {"in_channels": 384, "out_channels": 64}, config, "public")
+    with pytest.raises(ValueError, match="'public' has in_channels 384, the params say 64"):
+        check_architecture(public | {"in_channels": 384}, config, "public")
 
 
 @pytest.mark.parametrize("guidance", [False, True])
