@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from components.artifacts import Champion
 from lifecycle.registry.pinned import restore_empty
 from lifecycle.workspace.digest import digest, read_pin
-from tests.lifecycle.conftest import NOBODY, ROOT, Project
+from tests.lifecycle.conftest import NOBODY, ODD, ROOT, Project
 from tests.lifecycle.judging import add_judge
 from tests.lifecycle.registering import WHOLE, register_trained
 
 
 @pytest.fixture
 def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project and its store in a folder whose name addresses, patterns and shells take for their own."""
+    project = Project(project.root.rename(project.root.with_name(ODD)))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert project.run(*command).returncode == 0
@@ -87,7 +90,9 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert repository.read("best.dvc") == first
 
     client = repository.client()
-    files = Path(client.get_model_version("test-weights", "1").source.removeprefix("file://"))
+    files = Path(unquote(client.get_model_version("test-weights", "1").source.removeprefix("file://")))
+    assert files.is_relative_to(root)
+    assert [place.name for place in root.parent.iterdir()] == [ODD]  # nothing beside it
     table = files / "evidence" / "evaluation" / "part-00000.parquet"
     table.write_text(table.read_text().replace("rows", "rowS"))
     refused = repository.lifecycle("champion", "pull")
