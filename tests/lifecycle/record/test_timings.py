@@ -21,7 +21,7 @@ from lifecycle.record.timings import split_timings, take_timings
                 "pins_per_second_of": {"a": 2},
             },
             {"first": {"recall": 0.5}},
-            {"first": {"seconds": {"train": 1}}, "pins_per_second_of": {"a": 2}},
+            {"first": {"images_per_second": 9.0, "seconds": {"train": 1}}, "pins_per_second_of": {"a": 2}},
         ),
         ({"run": {"seconds": 1.0}, "none": {}}, {"none": {}}, {"run": {"seconds": 1.0}}),
         (

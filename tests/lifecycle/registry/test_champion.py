@@ -89,10 +89,10 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     repository.lifecycle("champion", "pull")
     assert repository.read("best.dvc") == first
 
+    assert [place.name for place in root.parent.iterdir()] == [ODD]  # nothing beside it
     client = repository.client()
     files = Path(unquote(client.get_model_version("test-weights", "1").source.removeprefix("file://")))
     assert files.is_relative_to(root)
-    assert [place.name for place in root.parent.iterdir()] == [ODD]  # nothing beside it
     table = files / "evidence" / "evaluation" / "part-00000.parquet"
     table.write_text(table.read_text().replace("rows", "rowS"))
     refused = repository.lifecycle("champion", "pull")
