@@ -171,9 +171,9 @@ def try_stage(stage: Stage[Any], unbroken: UnbrokenRun, root: Path, moment: Mome
     unbroken.prepare(stage, root)
     expected = {str(root / Path(file).relative_to(unbroken.root)): content for file, content in _flat(unbroken, stage)}
     outputs = _locate_outputs(stage, root)
-    effort = unbroken.efforts[stage.name]
-    while run_forked(root, partial(run_here, stage), moment, effort) is not None:  # it was faster: earlier, then
-        moment = Moment(share=moment.share / 2, by_operations=moment.by_operations)
+    while run := run_forked(root, partial(run_here, stage), moment, unbroken.efforts[stage.name]):  # it was faster
+        unbroken.efforts[stage.name] = run  # the first one imported what this one had
+        moment = Moment(share=0.9 * moment.share, by_operations=moment.by_operations)
         for path in outputs.values():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     there = {argument: path for argument, path in outputs.items() if path.exists()}
