@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from components.artifacts import Champion
+from lifecycle.record.tracking import format_sqlite_uri
 from lifecycle.registry.pinned import restore_empty
 from lifecycle.workspace.digest import digest, read_pin
 from tests.lifecycle.conftest import NOBODY, ODD, ROOT, Project
@@ -100,7 +101,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert repository.read("best.dvc") == first
     empty_store = root / "elsewhere" / "mlflow.db"
     empty_store.parent.mkdir()
-    refused = repository.lifecycle("champion", "pull", MLFLOW_TRACKING_URI=f"sqlite:///{empty_store}")
+    refused = repository.lifecycle("champion", "pull", MLFLOW_TRACKING_URI=format_sqlite_uri(empty_store))
     assert "this registry has no champion of test-weights, but best.dvc pins one, which stays" in refused.stderr
     assert repository.read("best.dvc") == first
 
