@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 PROFILE ?= tiny
 RATERS ?= rater-1 rater-2
 
-.PHONY: help demo data test fuzz lint docs graph plan kfp-local bench gpu gpu-wheels rate ui lock clean
+.PHONY: help demo data test fuzz lint docs graph plan kfp-local bench twice kills gpu gpu-wheels rate ui lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -54,6 +54,12 @@ kfp-local: data  ## Run the compiled Kubeflow pipeline of PROFILE (tiny) on this
 
 bench: data  ## Measure speeds and qualities (bench/); needs a finished demo (make demo) first
 	python -m bench
+
+twice: data  ## Run the whole graph of profile tiny twice and compare all bytes; exit code 1 if any differ
+	python -m bench.graph.twice
+
+kills: data  ## Kill its stages and its records 100 times at random moments; exit code 1 if anything is lost
+	python -m bench.graph.kills
 
 gpu:  ## Measure this machine's GPU in ten minutes: reports/gpu/gpu.json and gpu.png; needs torch and transformers
 	python3 -m bench.gpu

@@ -8,14 +8,16 @@ import sys
 
 import bench
 
-HELPERS = ("__main__", "measurement", "models")
+HELPERS = ("__main__", "graph", "measurement", "models")
+GRAPH = ("graph.twice", "graph.kills")
 LONG = ("align", "families")
 """Benches that train for an hour: they are run by name."""
 
 
 def main() -> int:
     failures = []
-    for name in sorted({module.name for module in pkgutil.iter_modules(bench.__path__)} - {*HELPERS, *LONG}):
+    names = sorted({module.name for module in pkgutil.iter_modules(bench.__path__)} - {*HELPERS, *LONG})
+    for name in (*names, *GRAPH):
         print(f"\n== python -m bench.{name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode:
             failures.append(name)

@@ -10,19 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.graph.project import get_paths, run_graph, write_project
 from bench.measurement import ROOT
-from lifecycle.declare.graph import load_stages
-from lifecycle.declare.params import load_sections
-from lifecycle.run.stage import run_stage
 
-INPUTS = ("data", "champion", "ratings", "preferences")
 IGNORED = ("second", "images_per", "pins_per", "memory", "duration", "_version", "runs")
 """Parts of keys whose values differ from run to run."""
 
@@ -30,16 +26,8 @@ IGNORED = ("second", "images_per", "pins_per", "memory", "duration", "_version",
 def digest_stages(root: Path) -> dict[str, str]:
     """Run every stage of profile tiny in `root`, and return output file -> digest of its content."""
     digests: dict[str, str] = {}
-    sections = load_sections("tiny", ROOT)
-    for stage in load_stages():
-        if stage.pipeline != "train":
-            continue
-        inputs, outputs = (
-            {argument: Path(artifact.path) for argument, artifact in artifacts.items()}
-            for artifacts in (stage.inputs, stage.outputs)
-        )
-        run_stage(stage, sections, inputs, outputs, send=False)
-        for output in outputs.values():
+    for stage in run_graph(root):
+        for output in get_paths(stage)[1].values():
             for file in sorted([output] if output.is_file() else output.rglob("*")):
                 if file.is_file() and file.suffix != ".html" and "docs" not in file.parts:
                     digests[str(file)] = digest_content(root / file)
@@ -85,12 +73,7 @@ def main(arguments: list[str]) -> int:
     target, *before = [Path(argument).resolve() for argument in arguments or [".work/results.json"]]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in INPUTS:
-            (root / name).symlink_to(ROOT / name) if name == "data" else shutil.copytree(ROOT / name, root / name)
-        for file in [*ROOT.glob("[!.]*.dvc"), ROOT / "params.yaml"]:
-            shutil.copy(file, root)
-        os.environ["PYTHONPATH"] = str(ROOT)  # for the data engine's processes
-        os.chdir(root)
+        write_project(root)
         digests = digest_stages(root)
         os.chdir(ROOT)
     target.parent.mkdir(exist_ok=True)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="ModelMixin")
 
-LOADING_LOCK = threading.Lock()
-"""Held while `from_pretrained` runs. transformers builds a model under switches of the whole process (meta device, no
-initial weights): two workers of the data engine that load at once leave one with random weights where they were tied,
-and only a report on the console says so."""
+LOADING_LOCK = threading.RLock()
+"""Held while a worker of the data engine loads, and while `from_pretrained` runs. transformers and diffusers build a
+model under switches of the whole process (meta device, no initial weights): what is built on another thread meanwhile,
+by whatever library, has no weights, or random ones where they were tied."""
 
 
 def load_with_processor(

@@ -258,7 +258,7 @@ class TrainingStatistics(Dataset, path="artifacts/training_statistics"):
 
 class EvaluationMetrics(Metrics, path="reports/evaluate/metrics.json"):
     """By model: every measure's mean with its interval, distances to real images, diversity; the challenger's by
-    slice; drift of its images; how good the judges are; seconds."""
+    slice; drift of its images; how good the judges are."""
 
 
 class HeadlineMetrics(kinds.Headline, path="reports/metrics.json"):

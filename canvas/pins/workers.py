@@ -70,7 +70,10 @@ def compute_columns(
     @daft.cls(max_concurrency=workers, use_process=False)
     class Worker:
         def __init__(self) -> None:
-            self.compute = load()
+            from canvas.loading import LOADING_LOCK  # the engine pickles this class, and a lock cannot be
+
+            with LOADING_LOCK:
+                self.compute = load()
 
         @daft.method.batch(  # type: ignore[untyped-decorator]
             return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=batch_size

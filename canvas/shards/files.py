@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +23,7 @@ import torch
 from litdata import StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 
+from canvas.checksums import compute_checksum, read_checksums, verify_file, write_listing
 from canvas.train.checkpoint import replace_directory
 from canvas.train.distributed import SINGLE_PROCESS, World
 
@@ -46,10 +49,11 @@ def write_shards(
 ) -> int:
     """Write samples 0 .. rows - 1 as shards in `path`, which does not exist yet; return how many had to be made.
 
-    The same samples give the same bytes. `samples(range(first, last))` makes those samples in order. Each finished
-    shard goes into `work`, which belongs to these samples and this rows_per_shard alone; a killed call made again asks
-    for what is missing only. The ranks of `world`, which have `work` in common, take the next missing shard in turn;
-    `path` is rank 0's. `ValueError` for a sample without pin_id or with anything but tensors and strings.
+    The same samples give the same bytes, and each file's checksum stands beside it. `samples(range(first, last))` makes
+    those samples in order. Each finished shard goes into `work`, which belongs to these samples and this rows_per_shard
+    alone; a killed call made again asks for what is missing only. The ranks of `world`, which have `work` in common,
+    take the next missing shard in turn; `path` is rank 0's. `ValueError` for a sample without pin_id or with anything
+    but tensors and strings.
     """
     if rows < 1:
         raise ValueError(f"there are no samples to write into {path}: shards need at least one")
@@ -75,26 +79,39 @@ def write_shards(
 
 
 class Shards:
-    """The samples of a directory of shards, by their number."""
+    """The samples of a directory of shards, by their number. Each shard's bytes are compared with its checksum once,
+    before a sample of it is read; shards without checksums, of earlier releases, are taken as they are."""
 
     def __init__(self, path: Path) -> None:
+        self._unverified = {path / name: checksum for name, checksum in read_checksums(path).items()}
+        self._verify(path / INDEX)
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         if unsafe := [kind for kind in index["config"]["data_format"] if kind.partition(":")[0] not in SAFE_FORMATS]:
             raise ValueError(f"shards {path} hold {unsafe}: only tensors and strings are read, as write_shards writes")
         if not (path / TABLE).exists():
             raise ValueError(f"shards {path} have no {TABLE}, which says what is in them: write them again")
+        self._verify(path / TABLE)
         self._dataset = StreamingDataset(str(path), batch_decode=0)  # rows are read at random: a window is wasted
         self._reading = Lock()  # litdata's reader keeps its place: two threads would give each other wrong rows
         self.table = path / TABLE
         self.sizes: list[int] = [chunk["chunk_size"] for chunk in index["chunks"]]
+        self._ends = list(accumulate(self.sizes))
+        self._chunks = [path / chunk["filename"] for chunk in index["chunks"]]
 
     def __getitem__(self, row: int) -> dict[str, Any]:
+        """Return the sample. `ValueError`, naming the file, if its shard's bytes are not those that were written."""
         with self._reading:
+            self._verify(self._chunks[bisect_right(self._ends, row)])
             sample: dict[str, Any] = self._dataset[row]
         return sample
 
     def __len__(self) -> int:
         return sum(self.sizes)  # the length that litdata gives is a rank's
+
+    def _verify(self, file: Path) -> None:
+        if file in self._unverified:
+            verify_file(file, self._unverified[file])
+            del self._unverified[file]
 
 
 def _join_parts(path: Path, parts: Sequence[Path]) -> None:
@@ -121,6 +138,8 @@ def _join_parts(path: Path, parts: Sequence[Path]) -> None:
         # litdata keys its cache of remote data by this field: name the content, not the time of writing
         digest = hashlib.sha256(json.dumps([content, digests]).encode()).hexdigest()
         (partial / INDEX).write_text(json.dumps({**content, "updated_at": digest[:16]}), encoding="utf-8")
+        checksums = {chunk["filename"]: digest for chunk, digest in zip(chunks, digests, strict=True)}
+        write_listing(partial, checksums | {name: compute_checksum(partial / name) for name in (INDEX, TABLE)})
 
 
 def _claim_part(part: Path) -> bool:
@@ -150,9 +169,7 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
         (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
         own.rename(partial / INDEX)
         (chunk,) = partial.glob("*.bin")
-        with chunk.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        (partial / DIGEST).write_text(digest, encoding="utf-8")
+        (partial / DIGEST).write_text(compute_checksum(chunk), encoding="utf-8")
         pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)
 
 

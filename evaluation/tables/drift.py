@@ -24,6 +24,7 @@ from evaluation.tables.spec import DriftLimits
 
 COUNTS = ("impressions", "saves", "clicks")
 NUMERICAL = ("short_side", "aspect", "sharpness", "brightness", "clipped", "entropy", "text_length", *COUNTS)
+DIGITS = 12  # of a distance
 CATEGORICAL = ("category", "board", "promoted", "source")
 
 
@@ -97,7 +98,9 @@ def measure_drift(reference: pd.DataFrame, current: pd.DataFrame, limits: DriftL
         current_data=Dataset.from_pandas(current[numerical + categorical], data_definition=definition),
         reference_data=Dataset.from_pandas(reference[numerical + categorical], data_definition=definition),
     )
-    distances = {str(metric["config"]["column"]): float(metric["value"]) for metric in snapshot.dict()["metrics"]}
+    values = {str(metric["config"]["column"]): float(metric["value"]) for metric in snapshot.dict()["metrics"]}
+    # Evidently adds up categories in the order of a set, which each process has its own of: the last digits differ
+    distances = {name: round(value, DIGITS) for name, value in values.items()}
     limit = dict.fromkeys(numerical, limits.numerical) | dict.fromkeys(categorical, limits.categorical)
     # `not <=`: a distance that is not a number counts as drift
     drifted = tuple(name for name, distance in distances.items() if not distance <= limit[name])

@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from lifecycle.record.tracking import format_sqlite_uri
 from lifecycle.workspace.staging import make_private, write_atomically
 
 ADMIN = "admin"
@@ -39,7 +40,7 @@ which may run commands on this machine for whoever sits at it, or comes through 
 
 SETTINGS = """[mlflow]
 default_permission = NO_PERMISSIONS
-database_uri = sqlite:///{users}
+database_uri = {users}
 admin_username = {admin}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = 300
@@ -132,11 +133,11 @@ def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingSer
     _check_port(known.port)
     bypass_proxies()
     settings = place / "auth.ini"
-    users = str(place / "users.db").replace("%", "%%")  # configparser reads a single one as a reference
+    users = format_sqlite_uri(place / "users.db").replace("%", "%%")  # configparser reads a single one as a reference
     settings.write_text(SETTINGS.format(users=users, admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
     command += ["--host", HOST, "--port", str(known.port)]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
+    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts.absolute().as_uri()]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": known.get_password(ADMIN),

@@ -22,7 +22,6 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -244,13 +243,17 @@ class Tracking:
                 self._log_image(run, file, key, step, batch[0]["time"])
 
     def _log_image(self, run_id: str, file: Path, key: str, step: int, time: int) -> None:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         stem = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{time}+"  # as `log_image` names it
         if any(image.path.startswith(stem) for image in self.client.list_artifacts(run_id, "images")):
             return  # sent before
-        with suppress(UnidentifiedImageError), Image.open(file) as image:
-            self.client.log_image(run_id, image, key=key, step=step, timestamp=time, synchronous=True)
+        try:
+            with Image.open(file) as opened:
+                image = opened.copy()
+        except (OSError, SyntaxError, ValueError):  # none, cut or damaged: an artifact, but no image to compare
+            return
+        self.client.log_image(run_id, image, key=key, step=step, timestamp=time, synchronous=True)
 
     def _send_headline(self, run_id: str, batch: list[Event], folder: Path) -> None:
         if parent := self._find_parent(run_id):

@@ -29,7 +29,19 @@ class TrackingDownError(ValueError):
 
 def resolve_tracking_uri(home: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or the address of the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / '.mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or format_sqlite_uri(home / ".mlflow" / "mlflow.db")
+
+
+def format_sqlite_uri(file: Path) -> str:
+    """Return the address of an SQLite file as SQLAlchemy reads it.
+
+    Only from the first folder on that it would take for something else, so that the addresses of other places stay as
+    they were, `%`, `?` and `/` are escaped: MLflow takes the address for a path and would make its folders.
+    """
+    text = str(file)
+    odd = min((text.index(letter) for letter in "%?" if letter in text), default=len(text))
+    start = text.rfind("/", 0, odd) + 1 if odd < len(text) else odd
+    return f"sqlite:///{text[:start]}{text[start:].replace('%', '%25').replace('?', '%3F').replace('/', '%2F')}"
 
 
 def is_server(uri: str) -> bool:

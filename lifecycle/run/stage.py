@@ -24,6 +24,7 @@ from lifecycle.declare.stage import Exhibit, Input, Metrics, Output, Paths, Scra
 from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
+from lifecycle.record.timings import take_timings
 from lifecycle.record.untrusted import strip_controls
 from lifecycle.run.inputs import check_present, record_written, verify_inputs
 from lifecycle.run.ranks import count_ranks, launch_ranks, publish_scratch
@@ -79,6 +80,7 @@ def run_stage(
         publish_scratch(place / "scratch")
         stage.function(**build_arguments(stage, params, inputs, partial, place / "scratch", journal))
         _check_written(stage, partial)
+        journal.metrics(_take_timings(stage, partial), journal.last_step)
         for argument, written in partial.items():
             move_into_place(written, outputs[argument])
         record_written(outputs, record_outputs(journal, stage, outputs))
@@ -150,6 +152,12 @@ def _check_written(stage: Stage[Any], partial: Paths) -> None:
             raise ValueError(f"it ended without writing {stage.outputs[argument].path} (argument {argument!r})")
         if issubclass(stage.outputs[argument], Metrics):
             read_metrics(path)
+
+
+def _take_timings(stage: Stage[Any], partial: Paths) -> dict[str, float]:
+    """Take times out of the stage's metrics, so that an equal run writes equal bytes; return them for the record."""
+    files = [partial[argument] for argument, artifact in stage.outputs.items() if issubclass(artifact, Metrics)]
+    return {key: value for file in files for key, value in take_timings(file).items()}
 
 
 def _compute_key(stage: Stage[Any], settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

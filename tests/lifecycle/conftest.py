@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifecycle.record import privacy
+from lifecycle.record.tracking import format_sqlite_uri
 from tests.forks import run_module
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[2]
+ODD = "50% off ?#%20 [x] q\" ä"
+"""A folder's name of what addresses, patterns, configs and shells take for their own."""
 NOBODY = "http://127.0.0.1:9"
 """Nothing listens on the discard port: tracking that is down."""
 
@@ -56,7 +59,7 @@ class Project:
     def client(self) -> MlflowClient:
         from mlflow import MlflowClient
 
-        return MlflowClient(f"sqlite:///{self.root}/.mlflow/mlflow.db")
+        return MlflowClient(format_sqlite_uri(self.root / ".mlflow" / "mlflow.db"))
 
     def records(self) -> list[Path]:
         return sorted((self.root / ".work" / "records").glob("[0-9]*"))

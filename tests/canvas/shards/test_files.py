@@ -82,6 +82,7 @@ def test_pickled_shards_are_not_read(tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     content["config"]["data_format"][2] = "pickle"
     index.write_text(json.dumps(content))
+    (index.parent / "checksums.json").unlink()
     with pytest.raises(ValueError, match=r"hold \['pickle'\]"):
         Shards(index.parent)
 
@@ -91,6 +92,52 @@ def test_shards_without_their_table_are_not_read(tmp_path: Path) -> None:
     (path / "rows.parquet").unlink()
     with pytest.raises(ValueError, match=r"have no rows\.parquet, which says what is in them: write them again"):
         Shards(path)
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_flipped_shard_teaches_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    flip(path / "chunk-0-1.bin")
+    shards = Shards(path)
+    assert int(shards[7]["row"]) == 7  # the others are whole
+    for row in (8, 15, 8):
+        with pytest.raises(ValueError, match=r"shards/chunk-0-1\.bin is damaged, its bytes are not those"):
+            shards[row]
+    assert int(shards[16]["row"]) == 16
+
+
+@pytest.mark.parametrize("name", ["index.json", "rows.parquet", "checksums.json"])
+def test_what_describes_the_shards_is_checked_as_well(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path)
+    flip(path / name)
+    with pytest.raises(ValueError, match=rf"{name} is damaged|\.(bin|json|parquet) is (damaged|missing)"):
+        list(map(Shards(path).__getitem__, range(ROWS)))
+
+
+def test_a_shard_that_was_flipped_before_it_was_joined_is_refused(tmp_path: Path) -> None:
+    def dying(rows: range) -> Iterator[dict[str, Any]]:
+        if rows.start == PER_SHARD:
+            raise KeyboardInterrupt
+        return samples(rows)
+
+    path, work = tmp_path / "shards", tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(path, ROWS, dying, work=work, rows_per_shard=PER_SHARD)
+    flip(next((work / "shard-000000").glob("*.bin")))
+    write_shards(path, ROWS, samples, work=work, rows_per_shard=PER_SHARD)
+    with pytest.raises(ValueError, match=r"chunk-0-0\.bin is damaged"):
+        Shards(path)[0]
+
+
+def test_shards_of_earlier_releases_have_no_checksums(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (path / "checksums.json").unlink()
+    assert int(Shards(path)[20]["row"]) == 20
 
 
 class Rank(World):

@@ -158,7 +158,7 @@ def test_same_table_gives_the_same_site(tmp_path: Path) -> None:
     for name in ("one", "two"):
         validate_frames("T", {"pins": frame}, LIMITS, tmp_path / name, tmp_path / "failed.html")
         pages = (tmp_path / name).rglob("*.html")
-        sites.append({str(page.relative_to(tmp_path / name)) for page in pages})
+        sites.append({str(page.relative_to(tmp_path / name)): page.read_bytes() for page in pages})
     assert sites[0] == sites[1]
     assert len(sites[0]) == 3
 

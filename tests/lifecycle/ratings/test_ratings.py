@@ -16,7 +16,7 @@ from PIL import Image, ImageColor
 
 from canvas.pins import tables
 from lifecycle.workspace.digest import digest, read_pin
-from tests.lifecycle.conftest import NOBODY, ROOT, Project
+from tests.lifecycle.conftest import NOBODY, ODD, ROOT, Project
 from tests.lifecycle.impostor import run_impostor
 from tests.lifecycle.rating import COLOURS, DIGESTS, Rater, browser, key, passwords, serve_raters, write_rating_packet
 
@@ -28,7 +28,7 @@ SECONDS_AN_ITEM = 3.0  # twenty a minute
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Project:
     """A repository with a packet and an empty table of ratings, in a folder whose name a config may misread."""
-    made = Project(tmp_path_factory.mktemp("rating") / "50% off")
+    made = Project(tmp_path_factory.mktemp("rating") / ODD)
     (made.root / ".mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, made.root / ".mlflow" / "mlflow.db")
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from canvas.pins.images import encode_png
 from lifecycle.record.journal import Journal, find_records
 from lifecycle.record.sender import send_kept_records
 from lifecycle.registry.registry import MlflowRegistry
@@ -99,6 +101,17 @@ def test_a_store_without_its_disk_damages_no_record(home: Path, capfd: pytest.Ca
     with pytest.raises(ValueError, match=r"the registry is needed: tracking failed .*: 1 records stay in"):
         MlflowRegistry.open(home, ["data"], need_lineage=True)
     assert MlflowRegistry.open(home, ["data"]).read_history("test-weights") == []
+
+
+@pytest.mark.parametrize("damage", [lambda png: png[:60], lambda png: b"\0" * len(png), lambda png: b""])
+def test_a_damaged_image_is_sent_as_it_is(project: Project, home: Path, damage: Callable[[bytes], bytes]) -> None:
+    journal = begin_record(home, "train", params={})
+    journal.image("scene-000200", encode_png(Image.effect_noise((64, 64), 50)))
+    file = journal.folder / "artifacts" / "samples" / "scene-000200.png"
+    file.write_bytes(damage(file.read_bytes()))
+    end_record(journal)
+    assert send_kept_records(home) == (1, 0)
+    assert list_runs(project) == [("train", "FINISHED")]
 
 
 def test_a_torn_note_of_what_was_sent_sends_again_without_effect(project: Project, home: Path) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from components.artifacts import Champion
+from lifecycle.record.tracking import format_sqlite_uri
 from lifecycle.registry.pinned import restore_empty
 from lifecycle.workspace.digest import digest, read_pin
-from tests.lifecycle.conftest import NOBODY, ROOT, Project
+from tests.lifecycle.conftest import NOBODY, ODD, ROOT, Project
 from tests.lifecycle.judging import add_judge
 from tests.lifecycle.registering import WHOLE, register_trained
 
 
 @pytest.fixture
 def repository(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project and its store in a folder whose name addresses, patterns and shells take for their own."""
+    project = Project(project.root.rename(project.root.with_name(ODD)))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert project.run(*command).returncode == 0
@@ -86,8 +90,10 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     repository.lifecycle("champion", "pull")
     assert repository.read("best.dvc") == first
 
+    assert [place.name for place in root.parent.iterdir()] == [ODD]  # nothing beside it
     client = repository.client()
-    files = Path(client.get_model_version("test-weights", "1").source.removeprefix("file://"))
+    files = Path(unquote(client.get_model_version("test-weights", "1").source.removeprefix("file://")))
+    assert files.is_relative_to(root)
     table = files / "evidence" / "evaluation" / "part-00000.parquet"
     table.write_text(table.read_text().replace("rows", "rowS"))
     refused = repository.lifecycle("champion", "pull")
@@ -95,7 +101,7 @@ def test_a_candidate_becomes_champion_and_is_pinned(repository: Project) -> None
     assert repository.read("best.dvc") == first
     empty_store = root / "elsewhere" / "mlflow.db"
     empty_store.parent.mkdir()
-    refused = repository.lifecycle("champion", "pull", MLFLOW_TRACKING_URI=f"sqlite:///{empty_store}")
+    refused = repository.lifecycle("champion", "pull", MLFLOW_TRACKING_URI=format_sqlite_uri(empty_store))
     assert "this registry has no champion of test-weights, but best.dvc pins one, which stays" in refused.stderr
     assert repository.read("best.dvc") == first
 

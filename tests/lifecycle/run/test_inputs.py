@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle.conftest import NOBODY, Project
+from tests.lifecycle.conftest import NOBODY, ODD, Project
 
 CHECK = """
 from components.artifacts import Checked, TrainMetrics
@@ -34,7 +34,9 @@ class Checked(Dataset, path="artifacts/checked"):
 
 @pytest.fixture
 def repository(bare_project: Project) -> Project:
-    """The project after `dvc repro`: numbers, weights and score are in dvc.lock and in DVC's cache."""
+    """The project after `dvc repro`, in a folder with an odd name: numbers, weights and score are in dvc.lock and in
+    DVC's cache."""
+    bare_project = Project(bare_project.root.rename(bare_project.root.with_name(ODD)))
     for command in (("git", "init", "-q"), ("dvc", "init", "-q"), ("dvc", "add", "-q", "data")):
         done = bare_project.run(*command)
         assert done.returncode == 0, done.stderr

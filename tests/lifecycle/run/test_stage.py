@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lifecycle.record.journal import read_events
 from lifecycle.run.stage import format_error
 from lifecycle.workspace.digest import digest
 from tests.lifecycle.conftest import NOBODY, Project
@@ -102,6 +103,17 @@ def test_a_bug_shows_its_traceback(bare_project: Project) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "has no attribute 'mkdri'" in done.stderr
+
+
+def test_times_go_into_the_record_alone(bare_project: Project) -> None:
+    run(bare_project, "fetch")
+    bare_project.edit("components/train.py", '{{"total"', '{{"seconds": {{"sum": 0.25}}, "total"')
+    run(bare_project, "train")
+    assert json.loads(bare_project.read("reports/train/metrics.json")) == {"total": 12, "first": {"step": 0}}
+    records = (event for folder in bare_project.records() for event, _ in read_events(folder))
+    metrics = [event["values"] for event in records if event["event"] == "metrics"]
+    assert {"seconds.sum": 0.25} in metrics
+    assert {"total": 12.0, "first.step": 0.0} in metrics
 
 
 @pytest.mark.parametrize("metrics", ["[1]", "{", '{"f1": NaN}', '{"f1": null}', '{"by": {"blur": "high"}}'])

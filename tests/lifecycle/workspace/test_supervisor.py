@@ -55,6 +55,18 @@ def test_the_family_dies_with_a_killed_parent(tmp_path: Path) -> None:
     assert (len(gone), alive) == (3, [])
 
 
+def test_the_family_dies_with_a_killed_command(tmp_path: Path) -> None:
+    """As ranks whose torchrun is killed: they would go on, and write what the stage has given up."""
+    note = tmp_path / "pid"
+    with subprocess.Popen(supervise_command([sys.executable, "-c", FAMILY, str(note)])) as process:
+        wait_until(lambda: note.exists() and note.read_text() != "")
+        grandchild = psutil.Process(int(note.read_text()))
+        (command,) = psutil.Process(process.pid).children()
+        command.kill()
+        assert process.wait(20) == 128 + signal.SIGKILL
+    assert psutil.wait_procs([grandchild], timeout=20)[1] == []
+
+
 def wait_until(condition: object, seconds: float = 20.0) -> None:
     assert callable(condition)
     until = time.monotonic() + seconds
