@@ -25,17 +25,13 @@ def gate(
     metrics: Output[Metrics],
 ) -> None:
     """Judge the challenger by limits, by what the champion reaches, and by what people say."""
-    from canvas.align.spec import EVIDENCE_FILE
     from canvas.pins.tables import read
-    from canvas.reward.spec import REWARD_FOLDER
     from evaluation.gates import run_gate
     from evaluation.ratings.summary import compute_reward_agreement
 
     scores = read(evaluation.path, ["candidate_id", "item_id", "reward_overall"]).to_pylist()
-    has_reward = (canvas.path / REWARD_FOLDER).is_dir() or any(row["reward_overall"] is not None for row in scores)
-    paths = evaluation.path, figures.path, champion.path, ratings.path
-    alignment = canvas.path / EVIDENCE_FILE
-    decision = run_gate(gate, digest(canvas.path), *paths, has_reward=has_reward, alignment=alignment)
+    paths = {"evaluation": evaluation.path, "metrics": figures.path, "champion": champion.path, "ratings": ratings.path}
+    decision = run_gate(gate, digest(canvas.path), model=canvas.path, **paths)
     verdict.write(asdict(decision))
     agreement = compute_reward_agreement(scores, read(ratings.path).to_pylist(), decision.challenger).metrics
     values: dict[str, Any] = {name: int(decision.outcome == outcome) for name, outcome in OUTCOMES.items()}

@@ -20,6 +20,7 @@ class PromoteParams:
 def promote(
     promote: PromoteParams,
     gate: GateParams,
+    canvas: Input[CanvasModel],
     evaluation: Input[Evaluation],
     figures: Input[EvaluationMetrics],
     champion: Input[Champion],
@@ -29,13 +30,11 @@ def promote(
     registry: Registry,
 ) -> None:
     """Judge the candidate again with the ratings there are now; if it passes, make it and its parts champion."""
-    from canvas.pins.tables import read
     from evaluation.gates import run_gate
 
     candidate = ModelVersion(**json.loads(registered.path.read_text(encoding="utf-8"))[CanvasModel.registered])
-    paths = evaluation.path, figures.path, champion.path, ratings.path
-    scores = read(evaluation.path, ["reward_overall"]).column("reward_overall")
-    verdict = run_gate(gate, candidate.digest, *paths, has_reward=scores.null_count < len(scores))
+    paths = {"evaluation": evaluation.path, "metrics": figures.path, "champion": champion.path, "ratings": ratings.path}
+    verdict = run_gate(gate, candidate.digest, model=canvas.path, **paths)
     decision = Decision(**asdict(verdict))
     move = registry.promote(candidate, decision, promote.why) if decision.outcome == "pass" else None
     result = {"outcome": decision.outcome, "reasons": decision.reasons, "move": asdict(move) if move else None}

@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
 
+from canvas.align.spec import EVIDENCE_FILE
 from canvas.pins import tables
 from canvas.ranges import Count, PartialShare
+from canvas.reward.spec import REWARD_FOLDER
 from evaluation.generator.comparison import Delta, Row, compute_deltas, compute_slice_deltas, pair_rows, select_model
 from evaluation.judges.spec import describe_own_judges
 from evaluation.metrics import get_title
@@ -52,6 +54,12 @@ class Verdict:
     champion: str | None
 
 
+def has_reward(model: Path, evaluation: Path) -> bool:
+    """Whether the assembled model has a reward model, by its folder, or by scores in the table of its evaluation."""
+    scores = tables.read(evaluation, ["reward_overall"]).column("reward_overall")
+    return (model / REWARD_FOLDER).is_dir() or scores.null_count < len(scores)
+
+
 def drop_rewards(gate: GateParams) -> tuple[GateParams, list[str]]:
     """Return the gates of a model without a reward model, and what is no longer asked for, in sentences."""
 
@@ -80,26 +88,24 @@ def describe_alignment(figures: Mapping[str, float]) -> str:
 def run_gate(
     gate: GateParams,
     challenger: str,
+    *,
+    model: Path,
     evaluation: Path,
     metrics: Path,
     champion: Path,
     ratings: Path,
-    *,
-    has_reward: bool,
-    alignment: Path | None = None,
 ) -> Verdict:
-    """Return the verdict on the model of digest `challenger`.
+    """Return the verdict on the model of digest `challenger`; without a reward model no gate asks for rewards.
 
     Args:
+        model: Directory of the assembled model, with the evidence of its alignment, if any.
         evaluation: Table of the evaluation.
         metrics: reports/evaluate/metrics.json.
         champion: Directory with champion.json.
         ratings: Table of judgments.
-        has_reward: Whether the model has a reward model; without, no gate asks for rewards.
-        alignment: File with the evidence of an alignment; None, or a file that is not there: it has none.
     """
-    gate, notes = (gate, []) if has_reward else drop_rewards(gate)
-    if alignment is not None and alignment.is_file():
+    gate, notes = (gate, []) if has_reward(model, evaluation) else drop_rewards(gate)
+    if (alignment := model / EVIDENCE_FILE).is_file():
         notes.append(describe_alignment(json.loads(alignment.read_text(encoding="utf-8"))["figures"]))
     verdict = decide_verdict(
         gate,

@@ -45,7 +45,7 @@ class AlignmentPlan:
         with torch.device("meta"):
             latents = torch.zeros(1, profile.vae.latent_channels, cells, cells)
         sampling, text = profile.sampling, profile.text
-        width, pooled = compute_text_widths([text.first, text.second])
+        width, pooled = compute_text_widths(text)
         channels = profile.vae.latent_channels
         hole = 1 if profile.encode.holes == "cells" else profile.vae.factor**2
         kept = channels * (3 if params.ppo else 2) + hole  # the product's latents; the image's, or those of a step

@@ -71,9 +71,9 @@ class Judged:
         known = self.root / artifacts.Champion.path / "evaluation"
         if known.is_dir():
             rows += [row | {"model": "champion"} for row in select_model(read(known).to_pylist(), "challenger")]
-        self._write(artifacts.Evaluation, rows, EVALUATION)
+        self.write(artifacts.Evaluation, rows, EVALUATION)
         learnt_from = {"pin_id": "p1", "sharpness": 0.5, "brightness": 0.5, "clipped": 0.0, "entropy": 6.0}
-        self._write(artifacts.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
+        self.write(artifacts.TrainingStatistics, [learnt_from], TRAINING_STATISTICS)
         figures = {model: compute_model_metrics(select_model(rows, model)) for model in ("challenger", "paste")}
         (self.root / artifacts.EvaluationMetrics.path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / artifacts.EvaluationMetrics.path).write_text(
@@ -82,9 +82,10 @@ class Judged:
 
     def rate(self, judgments: Sequence[dict[str, Any]]) -> None:
         """What people say, in place of what they said."""
-        self._write(artifacts.Ratings, judgments, JUDGMENTS)
+        self.write(artifacts.Ratings, judgments, JUDGMENTS)
 
-    def _write(self, table: type[Artifact], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    def write(self, table: type[Artifact], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        """A table in place of what was there."""
         place = self.root / table.path
         if place.exists():
             shutil.rmtree(place)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from canvas.pins.tables import EVALUATION, read
+from canvas.reward.spec import REWARD_FOLDER
 from components import artifacts
 from lifecycle.__main__ import main
 from lifecycle.declare.graph import load_stage
@@ -122,3 +124,27 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert aliases(project) == {"champion 3": names, "previous 1": names}
     assert main(["rollback", "--why", "complaints"]) == 0
     assert aliases(project) == {"champion 1": names}
+
+
+@pytest.mark.parametrize("has_reward", [True, False])
+def test_gate_and_promotion_ask_for_rewards_where_the_model_has_a_reward_model(
+    project: Judged, has_reward: bool
+) -> None:
+    """The evaluation holds no reward: of a model that has a reward model that is a fault, else nobody asks."""
+    if has_reward:
+        (project.root / artifacts.CanvasModel.path / REWARD_FOLDER).mkdir(parents=True)
+        (project.root / artifacts.CanvasModel.path / REWARD_FOLDER / "config.json").write_text("{}")
+    model = project.train("first")
+    project.evaluate(model, 0.0)
+    rows = [row | {"reward_overall": None} for row in read(project.root / artifacts.Evaluation.path).to_pylist()]
+    project.write(artifacts.Evaluation, rows, EVALUATION)
+    project.rate(said(model, None, 0.9))
+    project.run("gate", "review", "register", "promote")
+    verdict, promoted = project.read(artifacts.Verdict), project.read(artifacts.Promoted)
+    assert (promoted["outcome"], promoted["reasons"]) == (verdict["outcome"], verdict["reasons"])
+    if has_reward:
+        assert (verdict["outcome"], promoted["move"]) == ("fail", None)
+        assert verdict["reasons"][0] == "reward_overall was not measured: it is guarded"
+    else:
+        assert (verdict["outcome"], promoted["move"]["after"]) == ("pass", "1")
+        assert verdict["reasons"][-1].startswith("there is no reward model: ")

@@ -346,19 +346,19 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
     (tmp_path / "champion").mkdir()
     facts = tmp_path / "champion" / "champion.json"
-    places = [tmp_path / name for name in ("evaluation", "evaluation.json", "champion", "ratings")]
+    names = {"model": "model", "evaluation": "evaluation", "metrics": "evaluation.json"}
+    places = {name: tmp_path / file for name, file in (names | {"champion": "champion", "ratings": "ratings"}).items()}
     facts.write_text(json.dumps({"version": "3", "digest": OLD}))
-    decision = run_gate(GATE, NEW, *places, has_reward=True)
+    decision = run_gate(GATE, NEW, **places)
     assert (decision.champion, decision.outcome) == (OLD, "pass")
     facts.write_text('{"version": null}')
-    decision = run_gate(GATE, NEW, *places, has_reward=True)
+    decision = run_gate(GATE, NEW, **places)
     assert (decision.champion, decision.outcome) == (None, "pending")
-    none = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
-    assert none == decision
     figures = {"gold_gain": 0.05, "gold_gain_low": 0.01, "gold_gain_high": 0.09, "judged_images": 640}
     figures |= {"kid_engaged_change": -0.002, "diversity_ratio": 1.01}
-    (tmp_path / "alignment.json").write_text(json.dumps({"figures": figures}))
-    aligned = run_gate(GATE, NEW, *places, has_reward=True, alignment=tmp_path / "alignment.json")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "alignment.json").write_text(json.dumps({"figures": figures}))
+    aligned = run_gate(GATE, NEW, **places)
     assert aligned.reasons[:-1] == decision.reasons
     assert aligned.reasons[-1] == (
         "aligned against unaligned, on 640 held-out images each: gold +0.050 [+0.010, +0.090], KID -0.0020, diversity "
