@@ -65,14 +65,15 @@ def build_candidates(items: Sequence[Row], images: Sequence[Pixels], model: str,
 
 
 def read_champion_candidates(evaluation: Path, items: Sequence[Row]) -> list[Row]:
-    """Return the champion's rows of the same items and seeds from its evaluation, in which it was the challenger."""
+    """Return the champion's rows of the same items and seeds from its evaluation, in which it was the challenger; the
+    prompt is its own, for its text towers may have room for more of the product's name, or for less."""
     if not evaluation.is_dir():
         return []
     by_seed = {(item["item_id"], item["seed"]): item for item in items}
     return [
-        _build_candidate(by_seed[row["item_id"], row["seed"]], row["image"], "champion", row["digest"])
-        for row in tables.read(evaluation, ["item_id", "seed", "model", "digest", "image"]).to_pylist()
-        if row["model"] == "challenger" and (row["item_id"], row["seed"]) in by_seed
+        _build_candidate(item | {"prompt": row["prompt"]}, row["image"], "champion", row["digest"])
+        for row in tables.read(evaluation, ["item_id", "seed", "prompt", "model", "digest", "image"]).to_pylist()
+        if row["model"] == "challenger" and (item := by_seed.get((row["item_id"], row["seed"]))) is not None
     ]
 
 

@@ -81,6 +81,13 @@ class RatingItem:
     def kind(self) -> str:
         return "absolute" if self.second is None else "pairwise"
 
+    @property
+    def prompt(self) -> str:
+        """What was asked for. Of two prompts, each cut to its model's room, it is the longer one, on whichever side, so
+        that it gives no model away."""
+        prompts = [row["prompt"] for row in (self.first, self.second) if row is not None]
+        return max(prompts, key=lambda prompt: (len(prompt), prompt))
+
 
 def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]:
     """Build the packet's items in the order they are drawn in, sides shuffled by `spec.seed`.
@@ -132,7 +139,7 @@ def write_packet(
     places = sorted(range(len(items)), key=lambda place: ids[place])
     questions = list_questions(spec)
     blind = [
-        {"item_id": ids[place], "kind": items[place].kind, "prompt": items[place].first["prompt"]}
+        {"item_id": ids[place], "kind": items[place].kind, "prompt": items[place].prompt}
         | {"picture": f"items/{ids[place]}.png"}
         for place in places
     ]

@@ -129,6 +129,7 @@ def test_the_champion_meets_the_challenger_where_it_painted_the_same(
     mine = list(by_model(rows, "challenger").values())
     pasted = by_model(rows, "paste")
     old = [row | {"digest": "0" * 32, "image": pasted[row["item_id"], row["seed"]]["image"]} for row in mine]
+    old[0] |= {"prompt": f"enamel {mine[0]['prompt']}"}  # its towers had room for more of the product's name
     old[3] |= {"seed": 5}
     others = [row for row in rows if row["model"] != "challenger"]
     tables.write(place, [pa.Table.from_pylist([*old, *others], tables.CANDIDATES)], tables.CANDIDATES)
@@ -139,6 +140,12 @@ def test_the_champion_meets_the_challenger_where_it_painted_the_same(
     champions = by_model(met, "champion")
     assert champions.keys() == {(row["item_id"], row["seed"]) for row in old[:3]}
     assert {row["digest"] for row in champions.values()} == {"0" * 32}
+    assert [champions[row["item_id"], row["seed"]]["prompt"] for row in old[:3]] == [row["prompt"] for row in old[:3]]
+    assert by_model(met, "challenger")[mine[0]["item_id"], mine[0]["seed"]]["prompt"] == mine[0]["prompt"]
+    packet = json.loads((tmp_path / "artifacts" / "packet" / "packet.json").read_text())
+    asked = {one["prompt"] for one in packet["items"] if one["kind"] == "pairwise"}
+    assert old[0]["prompt"] in asked
+    assert mine[0]["prompt"] not in asked
     key = json.loads((tmp_path / "artifacts" / "packet_key" / "key.json").read_text())
     models = {row["candidate_id"]: row["model"] for row in met}
     real = [one for one in key["items"].values() if one["expected"] is None and one["second"]]
