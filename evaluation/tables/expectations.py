@@ -6,6 +6,8 @@ Pixels are never loaded: suites see their byte counts.
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,6 +202,17 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
     Great Expectations does not escape what it shows of a table, and fetches scripts and styles: its pages get the
     content security policy of ours, under which nothing of either runs.
     """
+    # It takes $ in the name of a folder for a variable, so its own one is of a plain name.
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        checks = _check_and_document(frames, limits, Path(folder))
+        shutil.copytree(folder, docs, dirs_exist_ok=True)
+    for page in docs.rglob("*.html"):
+        text = DRAWN.sub(r"\1", STAMP.sub(r"\1", page.read_text(encoding="utf-8")))
+        page.write_text(pages.protect_page(text), encoding="utf-8")
+    return checks
+
+
+def _check_and_document(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path) -> list[Check]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     for site in list(context.list_data_docs_sites()):
@@ -212,11 +225,7 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
     }
     context.add_data_docs_site("docs", config)
     source = context.data_sources.add_pandas("tables")
-    checks = [check for name, frame in frames.items() for check in _run_suite(context, source, name, frame, limits)]
-    for page in docs.rglob("*.html"):
-        text = DRAWN.sub(r"\1", STAMP.sub(r"\1", page.read_text(encoding="utf-8")))
-        page.write_text(pages.protect_page(text), encoding="utf-8")
-    return checks
+    return [check for name, frame in frames.items() for check in _run_suite(context, source, name, frame, limits)]
 
 
 def _run_suite(context: Any, source: Any, name: str, frame: pd.DataFrame, limits: Limits) -> list[Check]:

@@ -138,7 +138,7 @@ def test_gate_and_promotion_ask_for_rewards_where_the_model_has_a_reward_model(
     project.evaluate(model, 0.0)
     rows = [row | {"reward_overall": None} for row in read(project.root / artifacts.Evaluation.path).to_pylist()]
     project.write(artifacts.Evaluation, rows, EVALUATION)
-    project.rate(said(model, None, 0.9))
+    project.rate(make_judgments(model, None, 0.9))
     project.run("gate", "review", "register", "promote")
     verdict, promoted = project.read(artifacts.Verdict), project.read(artifacts.Promoted)
     assert (promoted["outcome"], promoted["reasons"]) == (verdict["outcome"], verdict["reasons"])

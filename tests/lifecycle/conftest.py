@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[2]
-ODD = "50% off ?#%20 [x] q\" ä"
+ODD = '50% off ?#%20 [x] q" ä'
 """A folder's name of what addresses, patterns, configs and shells take for their own."""
 NOBODY = "http://127.0.0.1:9"
 """Nothing listens on the discard port: tracking that is down."""

@@ -152,6 +152,13 @@ def test_table_without_pin_ids_is_one_sentence(tmp_path: Path) -> None:
         read_suite_frame(tmp_path / "t", None)
 
 
+def test_a_dollar_in_the_name_of_a_folder_is_no_variable(tmp_path: Path) -> None:
+    place = tmp_path / "a$HOME {b}*"
+    place.mkdir()
+    checked(place, "pins")
+    assert (place / "docs" / "index.html").is_file()
+
+
 def test_same_table_gives_the_same_site(tmp_path: Path) -> None:
     frame = read_suite_frame(table(tmp_path, "pins"), None)
     sites = []
