@@ -6,6 +6,7 @@ so that it is trained, saved and resumed with it; what is saved as a model does 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,12 +69,14 @@ class _Capture:
         self.head, self.read = head, read
 
     def __call__(self, block: nn.Module, inputs: object, output: Any) -> None:
-        if self.head.is_active:  # within the denoiser's own forward pass, where FSDP has gathered the head's weights
+        if (
+            self.head.is_active and self.head.training
+        ):  # within the denoiser's own forward pass, where FSDP has gathered the head's weights
             self.head.projected = self.head(self.read(output))
 
 
 def set_active(denoiser: nn.Module, active: bool) -> None:
-    """Let the head of an aligned denoiser run in its next passes, or rest."""
+    """Let the head of an aligned denoiser run in its next passes in training, or rest."""
     getattr(denoiser, NAME).is_active = active
 
 
@@ -82,8 +85,10 @@ def compute_gap(denoiser: nn.Module, features: torch.Tensor) -> torch.Tensor:
     head: AlignmentHead = getattr(denoiser, NAME)
     projected, head.projected = head.projected, None
     assert projected is not None, "the denoiser had no pass since the head was active"
-    if projected.ndim == 3:  # tokens, row by row
-        projected = projected.reshape(*projected.shape[:2], *features.shape[2:])
+    if projected.ndim == 3:  # tokens, row by row, of as many rows to a column as features have
+        number, width, tokens = projected.shape
+        height = math.isqrt(tokens * features.shape[2] // features.shape[3])
+        projected = projected.reshape(number, width, height, tokens // height)
     rows, columns = projected.shape[2:]
     targets = F.adaptive_avg_pool2d(features.float(), (rows, columns))
     return 1 - F.cosine_similarity(projected.float(), targets, dim=1).flatten(1).mean(dim=1)

@@ -44,14 +44,14 @@ def build_objective(spec: FeatureAlignment, steps: int) -> DenoisingObjective:
     )
 
 
-def build_columns(denoiser: Denoiser) -> dict[str, torch.Tensor | list[str]]:
+def build_columns(denoiser: Denoiser, places: int = 4) -> dict[str, torch.Tensor | list[str]]:
     made = columns(get_family(denoiser).count_hole_channels(8))
     draw = torch.Generator().manual_seed(3)
-    return made | {"features": torch.randn(len(made["pin_id"]), WIDTH, 4, 4, generator=draw)}
+    return made | {"features": torch.randn(len(made["pin_id"]), WIDTH, places, places, generator=draw)}
 
 
-def take_batch(denoiser: Denoiser, size: int = 4) -> dict[str, torch.Tensor | list[str]]:
-    return {name: column[:size] for name, column in build_columns(denoiser).items()}
+def take_batch(denoiser: Denoiser, size: int = 4, places: int = 4) -> dict[str, torch.Tensor | list[str]]:
+    return {name: column[:size] for name, column in build_columns(denoiser, places).items()}
 
 
 @FAMILIES
@@ -99,6 +99,33 @@ def test_the_gap_is_the_cosine_at_each_place() -> None:
         turned = features.flip(3)
         denoiser.alignment_head.projected = turned.flatten(2)
         assert compute_gap(denoiser, features).min() > 0.1
+
+
+@FAMILIES
+@pytest.mark.parametrize("places", [2, 8])
+def test_features_may_be_coarser_or_finer_than_hidden_states(stage: str, places: int) -> None:
+    denoiser, spec = build(stage).train(), SPECS[stage]
+    with align_denoiser(denoiser, spec, WIDTH, seed=0):
+        _, logged = build_objective(spec, 10)(denoiser, take_batch(denoiser, places=places), Draws(0, 0, 0, 4))
+    assert 0.5 < logged["alignment"] < 1.5
+
+
+def test_finer_features_are_averaged_over_a_token() -> None:
+    denoiser = build("transformer")
+    with align_denoiser(denoiser, SPECS["transformer"], WIDTH, seed=0):
+        tokens = torch.randn(2, WIDTH, 4, 6)
+        denoiser.alignment_head.projected = tokens.flatten(2)
+        finer = tokens.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        torch.testing.assert_close(compute_gap(denoiser, finer), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_the_head_rests_while_samples_are_drawn() -> None:
+    denoiser, spec = build("transformer").train(), SPECS["transformer"]
+    objective, batch = build_objective(spec, 10), take_batch(denoiser)
+    with align_denoiser(denoiser, spec, WIDTH, seed=0):
+        objective(denoiser, batch, Draws(0, 0, 0, 4))
+        objective(denoiser.eval(), batch, Draws(0, 0, 0, 4))
+        assert denoiser.alignment_head.projected is None
 
 
 @FAMILIES
