@@ -89,7 +89,8 @@ class Classifier:
         scores: list[float] = []
         for first in range(0, len(images), AT_ONCE):
             squares = [self._make_square(pixels) for pixels in images[first : first + AT_ONCE]]
-            inputs = self.processor(images=squares, return_tensors="pt")["pixel_values"]
+            whole = {name: False for name in ("do_resize", "do_center_crop") if getattr(self.processor, name, False)}
+            inputs = self.processor(images=squares, return_tensors="pt", **whole)["pixel_values"]
             inputs = inputs.to(self.network.device, self.network.dtype)
             if type(self.network).__name__ == CHECKER:
                 part = self._exceed_concepts(inputs)
@@ -105,8 +106,9 @@ class Classifier:
         return int(min(limits))
 
     def _make_square(self, pixels: Pixels) -> Image.Image:
-        """Return the whole image as a square, so that a processor that crops to one leaves nothing out."""
-        size = self.processor.size
+        """Return the whole image as the square that the network reads, where a processor may crop one out of more."""
+        is_cropped = getattr(self.processor, "do_center_crop", False)
+        size = self.processor.crop_size if is_cropped else self.processor.size
         sizes = size.values() if isinstance(size, Mapping) else (size.height, size.width, size.shortest_edge)
         side = max(filter(None, sizes))
         return Image.fromarray(np.asarray(pixels)).resize((side, side), Image.Resampling.BICUBIC)

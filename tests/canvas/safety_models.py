@@ -53,8 +53,9 @@ def write_image_classifier(folder: Path, labels: tuple[str, ...] = ("normal", "n
     return folder
 
 
-def write_safety_checker(folder: Path) -> Path:
-    """Stable Diffusion's own class, with random concepts and limits that some images exceed."""
+def write_safety_checker(folder: Path, resized: int = 16) -> Path:
+    """Stable Diffusion's own class, with random concepts and limits that some images exceed; its processor crops 16
+    pixels out of `resized`."""
     torch.manual_seed(3)
     vision = CLIPVisionConfig(**SIZES, image_size=16, patch_size=8).to_dict()
     text = CLIPTextConfig(**SIZES, vocab_size=16).to_dict()
@@ -64,7 +65,7 @@ def write_safety_checker(folder: Path) -> Path:
     torch.nn.init.constant_(network.concept_embeds_weights, 0.5)
     torch.nn.init.constant_(network.special_care_embeds_weights, 0.3)
     _write(network, folder)
-    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": resized}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
     return folder
 
 

@@ -102,10 +102,14 @@ def test_the_image_beyond_the_threshold_is_named(image_model: Path) -> None:
         SafetyGuard(image=fetch_image(image_model, max(scores) - 1e-4)).check_images(images, names)
 
 
-def test_the_edges_of_a_long_image_are_judged_although_the_processor_crops(checker: Path) -> None:
-    plain = np.full((16, 64, 3), 128, np.uint8)
+@pytest.mark.parametrize(("resized", "width"), [(16, 64), (24, 24)])
+def test_the_edges_of_an_image_are_judged_although_the_processor_crops(
+    tmp_path: Path, resized: int, width: int
+) -> None:
+    checker = write_safety_checker(tmp_path, resized)
+    plain = np.full((resized, width, 3), 128, np.uint8)
     edged = plain.copy()
-    edged[:, :16] = (255, 0, 0)
+    edged[:, :3] = (255, 0, 0)
     judge = fetch_image(checker, 0.0, ())
     processor = AutoImageProcessor.from_pretrained(checker)
     cropped = [
