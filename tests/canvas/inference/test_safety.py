@@ -42,9 +42,11 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def guard(pipeline: CanvasPipeline, classifiers: Path, *, prompt: float | None, image: float | None) -> CanvasPipeline:
+def guard(
+    pipeline: CanvasPipeline, classifiers: Path, *, prompt: float | None, image: float | None, label: str = "unsafe"
+) -> CanvasPipeline:
     """`pipeline` with safety models of such thresholds; None: without."""
-    text = {"repository": str(classifiers / "text"), "labels": ("unsafe",)}
+    text = {"repository": str(classifiers / "text"), "labels": (label,)}
     picture = {"repository": str(classifiers / "image"), "labels": ("nsfw",)}
     made = CanvasPipeline(**pipeline.components, max_aspect=pipeline.config["max_aspect"])
     made.set_progress_bar_config(disable=True)
@@ -94,6 +96,25 @@ def test_a_prompt_is_refused_before_anything_is_generated(guarded: tuple[CanvasP
     assert not steps
     made(cutout(40, 56), passing, negative_prompt=refused, seed=1, num_inference_steps=1, callback_on_step_end=count)
     assert steps  # what is not to be shown may be named
+
+
+@pytest.mark.parametrize("disguise", ["mug with a &#98;omb", "mug with a \uff42omb"])
+def test_a_prompt_is_judged_as_the_text_towers_read_it(
+    pipeline: CanvasPipeline, classifiers: Path, disguise: str
+) -> None:
+    """HTML entities and wide letters are plain letters to them, and unknown words to a classifier."""
+    scores = {}
+    for label in ("safe", "unsafe"):  # whichever the disguise hides from this random classifier
+        judge = guard(pipeline, classifiers, prompt=NEVER, image=None, label=label).safety.prompt
+        assert judge is not None
+        scores[label] = [judge.score_text(text) for text in (PROMPTS[1], disguise)]
+    label = max(scores, key=lambda name: scores[name][0] - scores[name][1])
+    limit = sum(scores[label]) / 2
+    made = guard(pipeline, classifiers, prompt=limit, image=None, label=label)
+    assert made.safety.prompt is not None
+    assert made.safety.prompt.score_text(disguise) < limit - 0.01
+    with pytest.raises(UnsafeContentError, match="the prompt is refused"):
+        made(cutout(40, 56), disguise, seed=1)
 
 
 def test_every_form_refuses_an_image_and_names_it(refusing: CanvasPipeline) -> None:
