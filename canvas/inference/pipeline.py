@@ -431,9 +431,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 "--trust-remote-code, trust_remote_code=True in Python, or CANVAS_TRUST_REMOTE_CODE=1 to a server"
             )
         verify_checksums(Path(directory))
-        if half := cls.load_config(str(directory)).get("bf16"):
-            dtypes = dict.fromkeys(half, torch.bfloat16) | {"default": torch.float32}
-            kwargs.setdefault("dtype", dtypes)
+        half = cls.load_config(str(directory)).get("bf16")
+        if half and not {"dtype", "torch_dtype"} & kwargs.keys():  # diffusers takes one of the two names
+            kwargs["dtype"] = dict.fromkeys(half, torch.bfloat16) | {"default": torch.float32}
         pipeline: CanvasPipeline = super().from_pretrained(str(directory), use_safetensors=True, **kwargs)
         attach_adapters(pipeline.denoiser, Path(directory))
         return pipeline

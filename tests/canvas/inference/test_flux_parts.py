@@ -150,6 +150,8 @@ def test_command_writes_a_model_that_generates(
     assert made.transformer.dtype == made.text_encoder_2.dtype == torch.bfloat16
     assert made.vae.dtype == made.text_encoder.dtype == torch.float32
     assert made.recommended_sampling.guidance_scale == SCALE
+    for name in ("dtype", "torch_dtype"):
+        assert CanvasPipeline.from_pretrained(model, **{name: torch.float32}).transformer.dtype == torch.float32
     arguments = ["generate", "--model", str(model), "--product", str(product), "--candidates", "1"]
     assert main([*arguments, "--prompt", PROMPT, "--out", str(tmp_path)]) == 0
     assert (tmp_path / "mug-0.png").is_file()
