@@ -56,8 +56,8 @@ def build_optimizer(
     Raises:
         ValueError: No installed library has the one of `kind`, or it has nothing to do.
     """
-    of_muon = [name for name in blocks if parameters[name].ndim == 2] if kind == "muon" else []
-    rest = [parameter for name, parameter in parameters.items() if name not in set(of_muon)]
+    of_muon = {name for name in blocks if parameters[name].ndim == 2} if kind == "muon" else set()
+    rest = [parameter for name, parameter in parameters.items() if name not in of_muon]
     matrices = [parameter for parameter in rest if parameter.ndim > 1]
     vectors = [parameter for parameter in rest if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -68,7 +68,9 @@ def build_optimizer(
                 'optimizer is "muon", but the model has no blocks with matrices to train: set it to adamw in '
                 "train.override"
             )
-        return BlockMuon([parameters[name] for name in of_muon], groups, learning_rate, weight_decay)
+        return BlockMuon(
+            [parameters[name] for name in parameters if name in of_muon], groups, learning_rate, weight_decay
+        )
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
     optimizer: torch.optim.Optimizer = _find_adamw8bit(next(iter(parameters.values())).device)(groups, lr=learning_rate)
