@@ -81,11 +81,12 @@ class Sizes:
     @classmethod
     def read(cls, profile: str = "demo") -> Sizes:
         sections = load_sections(profile)
-        frames = read_section(FrameSpec, "frames", sections)
+        frames, vae = read_section(FrameSpec, "frames", sections), read_section(VaeSpec, "vae", sections)
+        diffusion = read_section(DiffusionSpec, "diffusion", sections)
         return cls(
             frames=replace(frames, buckets=((frames.side, frames.side),)),
-            vae=read_section(VaeSpec, "vae", sections),
-            diffusion=read_section(DiffusionSpec, "diffusion", sections),
+            vae=vae,
+            diffusion=diffusion.resolve_shift((frames.side // vae.factor) ** 2),
             encode=read_section(EncodingSpec, "encode", sections),
             train=models.read_train_spec(STEPS, profile),
             kind=read_section(DenoiserSpec, "denoiser", sections).kind,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.measurement import ROOT, run_stage
+from canvas.clip.model import compute_text_widths
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser, save_denoiser
@@ -126,14 +127,15 @@ def match_parameters(spec: DenoiserSpec, target: int, count: Callable[[DenoiserS
 def count_parameters(spec: DenoiserSpec, sections: Sections, vae: Path) -> int:
     """Return the parameters of the inpainting denoiser, which is built without memory."""
     autoencoder = load_vae(vae)
-    text = read_stage_params(load_stage("encode"), sections)["text"]
+    params = read_stage_params(load_stage("encode"), sections)
+    text_width, pooled_width = compute_text_widths(params["text"])
     with torch.device("meta"):
         model = build_new(
             spec,
-            side=read_stage_params(load_stage("encode"), sections)["frames"].side,
+            side=params["frames"].side,
             vae=autoencoder,
-            text_width=text.first.text_width + text.second.text_width,
-            pooled_width=text.second.embed_dim,
+            text_width=text_width,
+            pooled_width=pooled_width,
         )
     return sum(weight.numel() for weight in model.parameters())
 

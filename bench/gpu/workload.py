@@ -64,10 +64,11 @@ class Workload:
                 for key, value in sections["denoiser"][kind].items()
             }
         )
+        side = sections["frames"]["side"] // factor
         return cls(
             denoiser=DenoiserSpec(kind=kind, init_from=None, **sizes),
-            diffusion=DiffusionSpec(**sections["diffusion"]),
-            side=sections["frames"]["side"] // factor,
+            diffusion=DiffusionSpec(**sections["diffusion"]).resolve_shift(side**2),
+            side=side,
             channels=vae["latent_channels"],
             text_width=text["first"]["text_width"] + text["second"]["text_width"],
             pooled_width=text["second"]["embed_dim"],
