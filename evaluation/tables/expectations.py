@@ -204,8 +204,10 @@ def check_frames(frames: Mapping[str, pd.DataFrame], limits: Limits, docs: Path)
     """
     # It takes $ in the name of a folder for a variable, so its own one is of a plain name.
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
-        checks = _check_and_document(frames, limits, Path(folder))
-        shutil.copytree(folder, docs, dirs_exist_ok=True)
+        pages_folder = Path(folder) / "docs"  # not private, as the temporary folder is
+        pages_folder.mkdir()
+        checks = _check_and_document(frames, limits, pages_folder)
+        shutil.copytree(pages_folder, docs, dirs_exist_ok=True)
     for page in docs.rglob("*.html"):
         text = DRAWN.sub(r"\1", STAMP.sub(r"\1", page.read_text(encoding="utf-8")))
         page.write_text(pages.protect_page(text), encoding="utf-8")
