@@ -152,6 +152,7 @@ class RolloutBatches:
         if self._round is None or self._round.number != number:
             if place == 0:
                 self._update_states()
+            self._round = None  # its samples make room for the next ones
             self._round = self.sample_round(number)
             means = {f"reward_{kind}": float(values.mean()) for kind, values in self._round.rewards.items()}
             self.log(means, number * self.params.steps_per_round)
@@ -169,17 +170,36 @@ class RolloutBatches:
 
     def sample_round(self, number: int) -> Round:
         """Sample, score and compare the images of round `number`, by the old policy."""
-        params, spec = self.params, self.params.rollouts
-        device = next(self.sampler.policy.parameters()).device
-        rows = self._rows(number, 0, 1)["rows"]
-        group = self.source.read(rows, spec.images, device)
-        seeds = [mix_seed(self.seed, NOISE_STREAM, number, image) for image in range(len(group.pin_ids))]
-        latents, actions = self.sampler.sample_images(group, seeds)
-        rewards = self.reward.score(latents, group, spec.images)
+        params, spec, rows = self.params, self.params.rollouts, self._rows(number, 0, 1)["rows"]
+        together = max(1, spec.batch_size // spec.images)  # prompts of a pass: of others no pixels are held
+        passes = [
+            self._sample_prompts(rows[first : first + together], number, first * spec.images)
+            for first in range(0, len(rows), together)
+        ]
+        columns, rewards = (
+            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*passes, strict=True)
+        )
         advantages = {
             kind: compute_advantages(values.float(), group=spec.images, baseline=params.baseline, clip=params.clip)
             for kind, values in rewards.items()
         }
+        if params.ppo is not None:
+            advantages = {kind: values.repeat_interleave(params.ppo.timesteps) for kind, values in advantages.items()}
+        return Round(number, columns, advantages, rewards)
+
+    def _sample_prompts(
+        self, rows: Sequence[int], number: int, first: int
+    ) -> tuple[dict[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+        """Return columns of samples and rewards of images of some prompts of a round, whose first image is its
+        `first`."""
+        images, device = self.params.rollouts.images, next(self.sampler.policy.parameters()).device
+        group = self.source.read(rows, images, device)
+        places = range(first, first + len(group.pin_ids))
+        latents, actions = self.sampler.sample_images(
+            group, [mix_seed(self.seed, NOISE_STREAM, number, image) for image in places]
+        )
+        rewards = self.reward.score(latents, group, images)
         condition = group.condition
         columns = {"states": condition.states, "pooled": condition.pooled, "frames": condition.sizes}
         if condition.hole is not None and condition.masked_latents is not None:
@@ -188,10 +208,9 @@ class RolloutBatches:
             kept = actions["action"].shape[1]
             columns = {name: column.repeat_interleave(kept, dim=0) for name, column in columns.items()}
             columns |= {name: column.flatten(0, 1) for name, column in actions.items()}
-            advantages = {kind: values.repeat_interleave(kept) for kind, values in advantages.items()}
         else:
             columns["clean"] = self.sampler.scale.normalize(latents)
-        return Round(number, columns, advantages, rewards)
+        return columns, rewards
 
     def _update_states(self) -> None:
         policy, params = self.sampler.policy, self.params

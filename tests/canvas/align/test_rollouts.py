@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from canvas.align.objectives import get_condition
 from canvas.align.policy import Policy, predict_noised
+from canvas.align.prompts import PromptGroup
 from canvas.align.rollouts import RolloutBatches, RolloutSampler
 from canvas.align.spec import PretrainingSpec
 from canvas.align.training import Aligner
@@ -19,6 +22,17 @@ from tests.canvas.denoiser.test_process import FLOW
 from tests.components.generator_parts import write_random_shards
 
 CPU = torch.device("cpu")
+
+
+class CountingReward:
+    """`RedReward` that keeps how many images it scored at once."""
+
+    def __init__(self) -> None:
+        self.images: list[int] = []
+
+    def score(self, latents: torch.Tensor, group: PromptGroup, images: int) -> Mapping[str, torch.Tensor]:
+        self.images.append(len(latents))
+        return RedReward().score(latents, group, images)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +73,19 @@ def test_a_round_is_a_function_of_the_policy_and_its_number(shards: Path, object
     assert torch.equal(batches.sample_round(3).rewards["aesthetics"], first.rewards["aesthetics"])
     policy.update_state("old", 0.0)
     assert not torch.equal(batches.sample_round(3).rewards["aesthetics"], first.rewards["aesthetics"])
+
+
+@pytest.mark.parametrize("objective", ["nft", "ppo"])
+def test_a_round_is_sampled_some_prompts_at_a_time(shards: Path, objective: str) -> None:
+    _, _, batches = build(shards, objective)
+    whole, reward = batches.sample_round(3), CountingReward()
+    params = replace(batches.params, rollouts=replace(batches.params.rollouts, batch_size=3))
+    batches.params, batches.sampler, batches.reward = params, replace(batches.sampler, params=params), reward
+    parts = batches.sample_round(3)
+    assert reward.images == [2] * 4  # both of a prompt, and no more than a pass holds
+    for name, column in whole.columns.items():
+        torch.testing.assert_close(parts.columns[name], column, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts.advantages["aesthetics"], whole.advantages["aesthetics"], rtol=1e-3, atol=1e-4)
 
 
 def test_samples_of_ppo_are_guided_steps_of_the_policy_with_its_noise(shards: Path) -> None:
