@@ -91,15 +91,18 @@ def predict_noised(
 ) -> torch.Tensor:
     """Return the prediction, float32 (N, C, h, w), for latents (N, C, h, w) at `timesteps` (N,), of a condition of N.
 
-    With guidance the unconditional side has no caption, as in `canvas.denoiser.sampling`.
+    With guidance the unconditional side has no caption, as in `canvas.denoiser.sampling`; a network that was distilled
+    with guidance reads the scale instead.
     """
     family, inputs = get_family(denoiser), latents
     if condition.hole is not None:
         assert condition.masked_latents is not None
         inputs = family.build_inpaint_input(latents, condition.hole, condition.masked_latents)
     states, pooled, sizes = condition.states, condition.pooled, condition.sizes
-    if guidance_scale == 1:
-        network = DenoiserCondition(states=states, pooled=pooled, sizes=sizes, images=None)
+    reads_guidance = family.reads_guidance(denoiser.config)
+    if guidance_scale == 1 or reads_guidance:
+        guidance = latents.new_full((len(latents),), guidance_scale) if reads_guidance else None
+        network = DenoiserCondition(states=states, pooled=pooled, sizes=sizes, images=None, guidance=guidance)
         return family.predict(denoiser, inputs, timesteps, network).float()
     network = DenoiserCondition(
         states=torch.cat([torch.zeros_like(states), states]),
