@@ -71,7 +71,7 @@ def align(
     loras = [] if is_base else [folder for folder in (backdrop.path, engaged.path) if is_made(folder)]
     policy = aligner.load_policy(base.path if is_base else inpaint.path, loras)
     run = aligner.align(policy, scratch.path, log)
-    metrics.write(run.figures)
+    metrics.write(run.figures | run.costs)
     curve.write(run.curve)
     sheet.write(run.sheet)
     if run.is_better:

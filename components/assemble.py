@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canvas.align.spec import EVIDENCE_FILE
+from canvas.align.spec import EVIDENCE_FILE, is_for
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.pins.frames import FrameSpec
@@ -45,7 +45,6 @@ def assemble(
     What skipped stages did not make is left out."""
     import shutil
 
-    from canvas.align.training import is_for
     from canvas.checksums import write_checksums
     from canvas.inference.assembly import assemble_pipeline
 

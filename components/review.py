@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from canvas.align.spec import is_for
 from canvas.ranges import Count
 from components import artifacts
 from evaluation.gates import GateParams
 from evaluation.metrics import CANDIDATE_MEASURES
 from lifecycle.declare.registry import Decision, Registry
-from lifecycle.declare.skipping import is_made
 from lifecycle.declare.stage import Input, Output, stage
 
 
@@ -60,7 +60,7 @@ def review(
         deltas=deltas,
         slices=compute_slice_deltas(challenger, before, gate.slices, min_items=gate.min_items, guarded=gate.guarded),
         human=summarize_ratings(rows, judgments, *judged, raters_per_pair=gate.min_raters),
-        alignment=alignment.path.read_bytes() if is_made(aligned.path) else None,
+        alignment=alignment.path.read_bytes() if is_for(aligned.path, "backdrop") else None,
         champion_version=facts["version"],
         champion=ModelOrigin.from_facts(facts),
         challenger=ModelOrigin(

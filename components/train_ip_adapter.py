@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canvas.align.spec import is_for
 from canvas.denoiser.spec import DenoiserTraining, DiffusionSpec, HeldOutSpec, ImageDropout, LoraSpec, SheetSpec
 from canvas.train.spec import Training
 from canvas.uve.spec import EmbeddingSource
@@ -47,7 +48,6 @@ def train_ip_adapter(
     """
     import torch
 
-    from canvas.align.training import is_for
     from canvas.denoiser.image_prompt import AdapterConfig, save_image_prompt
     from canvas.denoiser.image_prompt_training import build_image_prompt_denoiser
     from canvas.denoiser.lora import save_lora

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from canvas.denoiser.spec import LoraSpec, PassSpec
+from canvas.pins.frames import FrameSpec
 from canvas.ranges import Count, GuidanceScale, NonNegative, PartialShare, Positive
 from canvas.shards.spec import EncodingSpec, EngagementRule, estimate_index_memory
 from canvas.train.spec import Train, TrainableParams
@@ -24,7 +27,8 @@ MODEL_REWARDS = ("aesthetics", "defects", "overall", "prompt")
 """Rewards that the reward model gives."""
 
 EVIDENCE_FILE = "alignment.json"
-"""Beside the LoRA, and in the pipeline that has it: the generator that it is for, and the judge's figures."""
+"""Beside the LoRA, and in the pipeline that has it: the generator that it is for, and the judge's figures. No time is
+in it: models of equal weights have equal digests."""
 
 ENCODED_PIN_BYTES = 400_000
 """Bytes of a pin's image and matte, as the tables hold them: assumed."""
@@ -177,12 +181,17 @@ class AlignParams(TrainableParams):
         spec.refuse(**self.refused)
         if spec.parallel != "none":
             raise ValueError(f"parallel is {spec.parallel}: {self.refused['parallel']} in train.override")
-        used = params["perceptual"].encoder
-        if used == self.encoder and any(kind in GROUP_REWARDS for kind in self.rewards):
-            raise ValueError(
-                f"encoder is {self.encoder}, by which losses of autoencoder and decoder see (perceptual.encoder): "
-                "diversity and parity need one that no loss uses, take the other"
-            )
+        features = params["encode"].features
+        losses = {
+            "perceptual.encoder": params["perceptual"].encoder,
+            "encode.features.network": None if features is None else features.network,
+        }
+        for name, used in losses.items():
+            if used == self.encoder and any(kind in GROUP_REWARDS for kind in self.rewards):
+                raise ValueError(
+                    f"encoder is {self.encoder}, by which losses of the generator see ({name}): diversity and parity "
+                    "need one that no loss uses, take another"
+                )
 
     @property
     def passes(self) -> PassSpec:
@@ -215,15 +224,24 @@ class AlignParams(TrainableParams):
         return self.nft.decay if self.nft else 0.0
 
 
+def is_for(folder: Path, generator: Generator) -> bool:
+    """Return whether a directory holds a LoRA for that generator; where the stage was skipped it holds none."""
+    file = folder / EVIDENCE_FILE
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["generator"] == generator
+
+
 def estimate_align_memory(
-    align: AlignParams, encode: EncodingSpec, pins: int, weights: Mapping[str, int]
+    align: AlignParams, encode: EncodingSpec, frames: FrameSpec, pins: int, weights: Mapping[str, int]
 ) -> Iterator[tuple[str, int, str]]:
-    """Yield what an alignment holds: pins as the tables have them, the denoiser in float32, the shards' index."""
+    """Yield what an alignment holds: pins as the tables have them, judged images before and after and a copy while
+    they are judged, the denoiser in float32, the shards' index."""
     if align.train is None:
         return
     rolled, guard = align.pins, align.guard.prompts + align.guard.final_prompts
     _, index, arithmetic = next(estimate_index_memory(encode, pins))
     denoiser = weights["models/inpaint"]
-    size = (rolled + guard) * ENCODED_PIN_BYTES + 4 * denoiser + index
+    judged, pixels = 3 * align.guard.final_prompts * align.guard.images, 3 * frames.side**2
+    size = (rolled + guard) * ENCODED_PIN_BYTES + judged * pixels + 4 * denoiser + index
     held = f"({rolled:,} + {guard:,}) x {ENCODED_PIN_BYTES:,} bytes (assumed)"
-    yield "", size, f"({held} + {denoiser:,} x 4 (denoiser) + {arithmetic})"
+    images = f"{judged:,} x {pixels:,} bytes (judged images)"
+    yield "", size, f"({held} + {images} + {denoiser:,} x 4 (denoiser) + {arithmetic})"

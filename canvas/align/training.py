@@ -85,7 +85,8 @@ def read_alignment_data(
     splits = choose_splits((row.split for row in first_views), tables.HELD_OUT_SPLITS, notes)
     judged = [row for row in first_views if row.split in splits]
     final = spread_evenly(judged, params.guard.final_prompts)
-    others = [row for row in judged if row not in set(final)]
+    in_final = set(final)
+    others = [row for row in judged if row not in in_final]
     if len(others) < params.guard.prompts:
         notes.add("too few held-out prompts: checks and the verdict share some, at other seeds")
         others = judged
@@ -115,19 +116,14 @@ def save_alignment(policy: Policy, generator: Generator, run: AlignmentRun, fold
     (folder / EVIDENCE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def is_for(folder: Path, generator: Generator) -> bool:
-    """Return whether a directory holds a LoRA for that generator; where the stage was skipped it holds none."""
-    file = folder / EVIDENCE_FILE
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["generator"] == generator
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlignmentRun:
     """What an alignment leaves beside the policy."""
 
     is_better: bool
     reason: str  # in a sentence
-    figures: dict[str, Any]
+    figures: dict[str, Any]  # the same whenever it is run
+    costs: dict[str, float]  # time and memory of this run
     curve: str  # CSV of step, reward and gold
     sheet: bytes  # before and after, as PNG
 
@@ -236,9 +232,11 @@ class Aligner:
                 "images_sampled": self.count_images(max(guard.checks)),
                 "judged_images": len(before.images),
                 "trained_parameters": sum(weight.numel() for weight in policy.parameters() if weight.requires_grad),
+                **self.notes.to_metrics(),
+            },
+            costs={
                 "images_per_second": result.images_per_second,
                 "peak_memory_mb": result.peak_memory_bytes / 1e6,
-                **self.notes.to_metrics(),
                 "seconds": time.perf_counter() - clock,
             },
             curve="step,reward,gold\n" + "".join(f"{check.step},{check.reward},{check.gold}\n" for check in checks),

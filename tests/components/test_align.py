@@ -11,8 +11,7 @@ from PIL import Image
 from bench.align.arms import ARMS, build_sections, run_arm, summarize_arm
 from bench.align.arms import REWARDS as BENCH_REWARDS
 from canvas.align.guard import GoldScore
-from canvas.align.spec import EVIDENCE_FILE
-from canvas.align.training import is_for
+from canvas.align.spec import EVIDENCE_FILE, is_for
 from canvas.clip.model import build_clip, save_clip
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser, load_denoiser, save_denoiser
 from canvas.denoiser.lora import add_lora, list_lora_names, load_lora, save_lora
@@ -45,6 +44,7 @@ DIT = {
     },
 }
 REWARDS = {"prompt": 1.0, "aesthetics": 1.0, "defects": 0.5, "growth": 1.0, "diversity": 1.0, "parity": 1.0}
+TIMED = {"seconds", "images_per_second", "peak_memory_mb"}
 INPUTS = (
     *("pins", "kept", "masks", "captions", "shards", "clip", "vae", "base", "inpaint"),
     *("backdrop", "engaged", "segmenter", "reward", "judges"),
@@ -158,6 +158,8 @@ def test_a_preferred_alignment_is_a_lora_with_its_evidence(
     assert is_for(tmp_path / "lora", generator)
     evidence = json.loads((tmp_path / "lora" / EVIDENCE_FILE).read_text())
     assert evidence["figures"]["gold_gain"] == pytest.approx(1)
+    assert not TIMED & evidence["figures"].keys()  # the LoRA's digest would be another at every run
+    assert figures.keys() >= TIMED
     denoiser = load_denoiser(data / ("base" if generator == "base" else "inpaint"))
     assert list_lora_names(load_lora(denoiser, tmp_path / "lora", "aligned")) == ["aligned"]
 
@@ -166,9 +168,8 @@ def test_a_finished_run_is_judged_again_to_the_bit(unet: Path, tmp_path: Path) -
     first, _ = run(unet, tmp_path / "first", scratch=tmp_path / "scratch")
     again, log = run(unet, tmp_path / "again", scratch=tmp_path / "scratch")
     assert log.steps == []  # nothing was trained or checked twice
-    timed = ("seconds", "images_per_second", "peak_memory_mb")
-    assert {name: value for name, value in again.items() if name not in timed} == {
-        name: value for name, value in first.items() if name not in timed
+    assert {name: value for name, value in again.items() if name not in TIMED} == {
+        name: value for name, value in first.items() if name not in TIMED
     }
 
 
@@ -205,6 +206,15 @@ def test_without_training_no_lora_is_made(unet: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(align, **changes)
+
+
+def test_diversity_is_not_seen_by_a_network_that_the_denoiser_is_aligned_with() -> None:
+    features = {"encode": {"features": {"network": "first", "layer": 0, "cells": 2}}}
+    changes = {"align": {"rewards": {"diversity": 1.0}, "encoder": "first"}}
+    sections = merge_sections(load_sections("tiny", ROOT), changes)
+    assert read_stage_params(align, sections)["align"].encoder == "first"
+    with pytest.raises(ValueError, match=r"encoder is first, .* \(encode\.features\.network\)"):
+        read_stage_params(align, merge_sections(sections, features))
 
 
 def test_a_reward_that_was_never_trained_is_an_error(unet: Path, tmp_path: Path) -> None:

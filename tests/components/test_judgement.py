@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from canvas.align.spec import EVIDENCE_FILE
 from canvas.pins.tables import EVALUATION, read
 from canvas.reward.spec import REWARD_FOLDER
 from components import artifacts
@@ -124,6 +126,16 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert aliases(project) == {"champion 3": names, "previous 1": names}
     assert main(["rollback", "--why", "complaints"]) == 0
     assert aliases(project) == {"champion 1": names}
+
+
+@pytest.mark.parametrize("generator", ["backdrop", "base"])
+def test_the_review_shows_an_alignment_that_is_part_of_the_challenger(project: Judged, generator: str) -> None:
+    challenger = project.train("aligned")
+    (project.root / artifacts.AlignedLora.path / EVIDENCE_FILE).write_text(json.dumps({"generator": generator}))
+    project.evaluate(challenger, 0.1)
+    project.run("gate", "review")
+    page = (project.root / artifacts.Review.path).read_text()
+    assert ("The alignment with rewards" in page) == (generator == "backdrop")
 
 
 @pytest.mark.parametrize("has_reward", [True, False])
