@@ -7,7 +7,8 @@ Each arm is the stage `align` with params.yaml's values and its own, at every se
 run. It prints a JSON line for each run: gold before and after on held-out prompts with the gain's interval, KID to
 engaged pins, diversity within a prompt, growth of the product, images rolled out, seconds, and rewards against gold by
 step; then one line an arm, the gain over all seeds with its interval over seeds. `unguarded` is nft without the
-denoising loss, for as long and with endless patience: what its reward is hacked to.
+denoising loss, to the last step: its curve shows what the reward is hacked to, its gain is of the best check as in the
+other arms.
 """
 
 from __future__ import annotations
