@@ -87,8 +87,8 @@ class Document(Artifact):
 class Metrics(Document):
     """A JSON object of numbers (nested objects allowed): MLflow and KFP's Metrics show it. Two keys hold text:
     `skipped` the reason of a skipped stage (lifecycle.declare.skipping), `notes` a list of sentences about what a stage
-    did otherwise than its params say. Times, keys `seconds` and `*_per_second`, go into the run's record and not into
-    the file (lifecycle.record.timings): an equal run has equal metrics."""
+    did otherwise than its params say. Times and peaks of memory, keys `seconds`, `*_per_second` and `peak_memory_mb`,
+    go into the run's record and not into the file (lifecycle.record.timings): an equal run has equal metrics."""
 
     suffix = ".json"
 

@@ -155,7 +155,7 @@ def _check_written(stage: Stage[Any], partial: Paths) -> None:
 
 
 def _take_timings(stage: Stage[Any], partial: Paths) -> dict[str, float]:
-    """Take times out of the stage's metrics, so that an equal run writes equal bytes; return them for the record."""
+    """Take times and memory out of the metrics, so that an equal run writes equal bytes; return them for the record."""
     files = [partial[argument] for argument, artifact in stage.outputs.items() if issubclass(artifact, Metrics)]
     return {key: value for file in files for key, value in take_timings(file).items()}
 

@@ -1,4 +1,4 @@
-"""Times are taken out of metrics, however deep, and nothing else is."""
+"""Times and peaks of memory are taken out of metrics, however deep, and nothing else is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lifecycle.record.timings import split_timings, take_timings
     ("values", "kept", "timings"),
     [
         ({"psnr": 20.0, "seconds": 3.0}, {"psnr": 20.0}, {"seconds": 3.0}),
+        ({"loss": 0.5, "peak_memory_mb": 812.5}, {"loss": 0.5}, {"peak_memory_mb": 812.5}),
         ({"seconds": {"train": 1, "score": 2}}, {}, {"seconds": {"train": 1, "score": 2}}),
         (
             {
@@ -31,7 +32,7 @@ from lifecycle.record.timings import split_timings, take_timings
         ),
     ],
 )
-def test_times_are_told_by_their_keys(values: dict[str, Any], kept: dict[str, Any], timings: dict[str, Any]) -> None:
+def test_times_and_memory_are_taken(values: dict[str, Any], kept: dict[str, Any], timings: dict[str, Any]) -> None:
     assert split_timings(values) == (kept, timings)
 
 
