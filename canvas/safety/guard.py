@@ -89,8 +89,8 @@ class Classifier:
         scores: list[float] = []
         for first in range(0, len(images), AT_ONCE):
             squares = [self._make_square(pixels) for pixels in images[first : first + AT_ONCE]]
-            whole = {name: False for name in ("do_resize", "do_center_crop") if getattr(self.processor, name, False)}
-            inputs = self.processor(images=squares, return_tensors="pt", **whole)["pixel_values"]
+            disabled = {name: False for name in ("do_resize", "do_center_crop") if getattr(self.processor, name, False)}
+            inputs = self.processor(images=squares, return_tensors="pt", **disabled)["pixel_values"]
             inputs = inputs.to(self.network.device, self.network.dtype)
             if type(self.network).__name__ == CHECKER:
                 part = self._exceed_concepts(inputs)
