@@ -45,6 +45,8 @@ def train_clip(
     learnt_pins = {pin_id for pin_id, split in split_of.items() if split == "train"}
     sources = choose_sources(captions.path, learnt_pins, train_clip.sources, notes)
     scored_sources = choose_sources(captions.path, held_out, [train_clip.scored_source], notes)
+    if text.t5 is not None:
+        link_t5(text.t5, model.path / T5_FOLDER)  # refused, if at all, before hours of training
     results: dict[str, Any] = {}
     curve = ["step,encoder,loss"]
     for number, (name, spec) in enumerate((("first", text.first), ("second", text.second))):
@@ -69,7 +71,5 @@ def train_clip(
         tower = TextTower.from_clip(clip, spec)
         results[name] |= score_retrieval(clip, tower, pins.path, texts, held_out, frames, train_clip.score_batch)
         results[name]["seconds"] = {"train": trained - clock, "score": time.perf_counter() - trained}
-    if text.t5 is not None:
-        link_t5(text.t5, model.path / T5_FOLDER)
     metrics.write(results | notes.to_metrics())
     losses.write("\n".join(curve) + "\n")
