@@ -120,7 +120,7 @@ def test_held_out_backgrounds_are_never_shown_and_scored_apart(trained, data, tm
         ValueError, match=r"held_out_backgrounds \['in a loby'\] are in no .*: name some of .*'in a lobby'"
     ):
         run(data, tmp_path / "typo", held_out_backgrounds=["in a loby"])
-    judged = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))  # in a forest
+    judged = with_preferences(data, tmp_path / "said", make_preferences(["p01", "p02"]))  # in a forest
     assert run(judged, tmp_path / "people", held_out_backgrounds=["in a forest"])["human"]["used"] == 0
     with pytest.raises(ValueError, match=r"held_out_backgrounds .* are all: leave some"):
         run(data, tmp_path / "none", held_out_backgrounds=["in a lobby", "in a forest"])
@@ -175,7 +175,7 @@ def test_kinds_that_cannot_be_held_out_are_refused(data, tmp_path, kinds):
         run(data, tmp_path / "out", held_out_kinds=list(kinds))
 
 
-def said_of(pins: list[str], value: float = 1.0) -> list[dict]:
+def make_preferences(pins: list[str], value: float = 1.0) -> list[dict]:
     """People saw the product of each pin in green and in grey, and all four judgments of each prefer the green."""
     rng = np.random.default_rng(0)
     mask = np.zeros((40, 48), bool)
@@ -208,7 +208,7 @@ def weights(out: Path) -> bytes:
 
 def test_what_people_said_is_learnt(trained, data, tmp_path):
     """Judgments of known products are learnt; p13 and p15 each have a held-out product on one side."""
-    known = with_preferences(data, tmp_path / "known", said_of(["p01", "p02", "p13", "p15", "gone"]))
+    known = with_preferences(data, tmp_path / "known", make_preferences(["p01", "p02", "p13", "p15", "gone"]))
     figures = run(known, tmp_path / "out")
     assert weights(tmp_path / "out") != weights(trained[0])
     assert load_reward(tmp_path / "out" / "model").config["rated"]
@@ -227,7 +227,7 @@ def test_answers_about_images_alone_are_learnt_and_do_not_rank(trained, data, tm
     rows = [
         row | {"first": f"{row['pin_id']}.{name}", "second": None, "first_image": row[image], "second_image": None}
         | {"defects": value, "aesthetics": value, "preference": None}
-        for row in said_of(["p01", "p02", "p04", "p05", "p15"])
+        for row in make_preferences(["p01", "p02", "p04", "p05", "p15"])
         for name, image, value in (("green", "first_image", 1.0), ("grey", "second_image", 0.0))
     ]  # fmt: skip
     figures = run(with_preferences(data, tmp_path / "said", rows), tmp_path / "out", train={"steps": 30})
@@ -240,14 +240,14 @@ def test_answers_about_images_alone_are_learnt_and_do_not_rank(trained, data, tm
 
 @pytest.mark.parametrize("value", [1.0, 0.0])
 def test_what_people_prefer_is_told_of_a_product_that_nobody_trained_on(data, tmp_path, value):
-    judgments = said_of(["p01", "p02", "p04", "p05", "p15"], value)
+    judgments = make_preferences(["p01", "p02", "p04", "p05", "p15"], value)
     figures = run(with_preferences(data, tmp_path / "said", judgments), tmp_path / "out", train={"steps": 30})
     assert figures["human"]["held_out"]["overall_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("changes", [{"min_human": 9}, {"human_share": 0.0}])
 def test_too_little_changes_nothing(trained, data, tmp_path, changes):
-    judged = with_preferences(data, tmp_path / "said", said_of(["p01", "p02"]))
+    judged = with_preferences(data, tmp_path / "said", make_preferences(["p01", "p02"]))
     figures = run(judged, tmp_path / "out", **changes)
     assert weights(tmp_path / "out") == weights(trained[0])
     assert figures["human"] == {"judgments": 8, "used": 0}
