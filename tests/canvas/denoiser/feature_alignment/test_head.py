@@ -129,6 +129,22 @@ def test_the_head_rests_while_samples_are_drawn() -> None:
 
 
 @FAMILIES
+def test_blocks_that_run_again_give_the_same_gradients(stage: str) -> None:
+    spec, gradients = SPECS[stage], []
+    for checkpointing in (False, True):
+        denoiser = build(stage).train()
+        if checkpointing:
+            denoiser.enable_gradient_checkpointing()
+        with align_denoiser(denoiser, spec, WIDTH, seed=0):
+            objective, batch = build_objective(spec, 10), take_batch(denoiser)
+            for step in range(2):
+                objective(denoiser, batch, Draws(0, step, 0, 4))[0].backward()
+            gradients.append({name: weight.grad for name, weight in denoiser.named_parameters()})
+    assert gradients[1][f"{NAME}.layers.0.weight"].abs().max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@FAMILIES
 def test_nothing_of_it_stays(stage: str, tmp_path: Path) -> None:
     denoiser = build(stage).eval()
     names, random_state = list(denoiser.state_dict()), torch.random.get_rng_state()
