@@ -148,7 +148,7 @@ class RolloutBatches:
 
     def __call__(self, step: int, rank: int, world: int) -> AlignmentBatch:
         number, place = divmod(step, self.params.steps_per_round)
-        batch = AlignmentBatch(**self.pretraining(step, rank, world))
+        batch = AlignmentBatch(**self.pretraining(step, rank, world))  # type: ignore[typeddict-item]
         if self._round is None or self._round.number != number:
             if place == 0:
                 self._update_states()

@@ -18,11 +18,13 @@ TELEMETRY_OFF = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
-_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]*:(?:[^\s'\"]|['\"](?![,:;)\]}]))*@")
-"""It may hold `/`, `@` and quotes, so all up to the last `@` goes, with whatever of the path is before it."""
-_USER = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]{0,256}:(?:[^\s'\"]|['\"](?![,:;)\]}])){0,2048}@")
+"""It may hold `/`, `@` and quotes, so all up to the last `@` goes, with whatever of the path is before it.
+Lengths are bounded here and below: without bounds a long text that repeats a beginning takes minutes."""
+_USER = re.compile(r"(?<=://)[^/@\s'\"]{1,2048}@")
 _SECRET = re.compile(
-    r"(?i)([?&#;](?:[\w.-]*(?:token|secret|passw|signature|sig|credential|key)[\w.-]*|[\w.-]*auth|authorization|code)=)"
+    r"(?i)([?&#;](?:[\w.-]{0,64}(?:token|secret|passw|signature|sig|credential|key)[\w.-]{0,64}|[\w.-]{0,64}auth"
+    r"|authorization|code)=)"
     r"[^&\s'\"]+"
 )
 _HEADER = re.compile(r"(?i)\b(authorization['\"]?[:=]\s*['\"]?(?:\w+\s+)?|bearer\s+(?=\S*\d))[\w.~+/=-]{8,}")

@@ -51,9 +51,10 @@ def test_the_rest_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_a_long_text_with_hyphens_takes_no_time() -> None:
+@pytest.mark.parametrize("text", ["a-" * 20_000, "://" * 10_000, "?" + "token" * 8_000])
+def test_a_long_text_takes_no_time(text: str) -> None:
     started = time.process_time()
-    assert redact("a-" * 20_000) == "a-" * 20_000
+    assert redact(text) == text
     assert time.process_time() - started < 5
 
 
