@@ -21,6 +21,7 @@ from canvas.align.spec import GROUP_REWARDS, MODEL_REWARDS, AlignParams, RewardK
 from canvas.clip.model import load_clip
 from canvas.features.perceptual import compute_image_embeddings
 from canvas.masks.composite import dilate_mask
+from canvas.pins.captions import parse_caption
 from canvas.pins.images import bytes_to_tensor
 from canvas.reward.model import ProductImages
 from canvas.reward.preference import Reward, fetch_reward
@@ -68,14 +69,23 @@ class ModelReward:
             size = images.shape[-2:]
             products = ProductImages(torch.zeros_like(images[:1]), torch.zeros(1, 1, *size, device=images.device))
         scores = self.model.score(images, products, prompts, batch_size=self.batch_size)
-        agreement = next((scores[name] for name in ("background", "agreement") if name in scores), scores["overall"])
-        by_kind = {"prompt": agreement, **scores}
+        by_kind = {"prompt": _select_agreement(scores, prompts), **scores}
         if missing := [kind for kind in self.kinds if kind not in by_kind]:
             raise ValueError(
                 f"the reward model answers {', '.join(sorted(scores))}, align.rewards asks for {', '.join(missing)}: "
                 "take what it answers"
             )
         return {kind: by_kind[kind].to(images.device) for kind in self.kinds}
+
+
+def _select_agreement(scores: Mapping[str, torch.Tensor], prompts: Sequence[str]) -> torch.Tensor:
+    """Return how well each image (N,) follows its prompt, whatever the others of its batch were asked for: "overall"
+    where a prompt names no background, and of a reward model that has no answer of its own."""
+    overall = scores["overall"]
+    if "background" not in scores:
+        return scores.get("agreement", overall)
+    names_background = torch.tensor([bool(parse_caption(prompt)[1]) for prompt in prompts])
+    return torch.where(names_background, scores["background"], overall)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,18 @@ def test_the_reward_model_answers_what_is_asked(images: torch.Tensor, text: Clip
         assert ((values >= 0) & (values <= 1)).all()
 
 
+def test_a_reward_does_not_depend_on_the_other_prompts_of_a_batch(images: torch.Tensor, text: ClipSpec) -> None:
+    """A prompt that names no background is judged by what the image is worth over all."""
+    reward, prompts = replace(build_model(text), kinds=("prompt", "overall")), ["mug, in a forest"] * 3 + ["mug,"] * 3
+    products = build_products(3)
+    both = ProductImages(products.pixels.repeat(2, 1, 1, 1), products.masks.repeat(2, 1, 1, 1))
+    whole = reward.score(images, both, prompts, 3)
+    parts = [reward.score(images[rows], products, prompts[rows], 3) for rows in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(torch.cat([part["prompt"] for part in parts]), whole["prompt"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(parts[1]["prompt"], parts[1]["overall"])
+    assert not torch.allclose(parts[0]["prompt"], parts[0]["overall"])
+
+
 def test_what_the_reward_model_does_not_answer_is_an_error(images: torch.Tensor, text: ClipSpec) -> None:
     reward = replace(build_model(text), kinds=("growth",))
     with pytest.raises(ValueError, match=r"align\.rewards asks for growth: take what it answers"):
