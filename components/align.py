@@ -66,8 +66,7 @@ def align(
     folders |= {"vae": vae.path, "reward": reward.path, "segmenter": segmenter.path, "clip": clip.path}
     real = load_engaged_images(pins.path, kept.path, params.guard.engaged, params.guard.real_pins, notes)
     judge = AlignmentJudge.load(judges.path, real, choose_view_side(frames.side), params.guard.min_diversity)
-    how = params, training, diffusion, sampling.build_spec(params.passes)
-    aligner = Aligner.load(*how, folders, judge, encode.sources, notes)
+    aligner = Aligner.load(params, training, diffusion, sampling, folders, judge, encode.sources, notes)
     loras = [] if is_base else [folder for folder in (backdrop.path, engaged.path) if is_made(folder)]
     policy = aligner.load_policy(base.path if is_base else inpaint.path, loras)
     run = aligner.align(policy, scratch.path, log)

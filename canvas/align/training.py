@@ -27,7 +27,8 @@ from canvas.denoiser.loading import load_denoiser
 from canvas.denoiser.lora import add_lora, fold_lora_weights, load_lora, merge_lora, save_lora
 from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import build_process, build_training_scheduler
-from canvas.denoiser.spec import DiffusionSpec, SamplingSpec
+from canvas.denoiser.schedulers import build_scheduler
+from canvas.denoiser.spec import DiffusionSpec, RecommendedSampling, SamplingSpec
 from canvas.denoiser.training import TrainingLog
 from canvas.device import default_device
 from canvas.pins import tables
@@ -141,6 +142,7 @@ class Aligner:
     rewards: RewardSet
     judge: GoldJudge
     scale: LatentScale
+    scheduler: str | None = None  # of judged images, by name; None: the denoiser's own
     notes: Notes = field(default_factory=Notes)
 
     @classmethod
@@ -149,7 +151,7 @@ class Aligner:
         params: AlignParams,
         training: Training,
         diffusion: DiffusionSpec,
-        sampling: SamplingSpec,
+        sampling: RecommendedSampling,
         folders: Mapping[str, Path],
         judge: GoldJudge,
         sources: Sequence[str],
@@ -158,6 +160,7 @@ class Aligner:
         """Load what params need from `folders` of shards, pins, masks, captions, vae, reward, segmenter and clip.
 
         Args:
+            sampling: How the generator is used, and so judged.
             sources: Of captions, in the order in which the shards have them.
         """
         assert params.train is not None
@@ -169,7 +172,8 @@ class Aligner:
             params,
             training.resolve(params.train),
             diffusion.resolve_shift(data.shards.cells),
-            sampling,
+            sampling.build_spec(params.passes),
+            scheduler=sampling.scheduler,
             data=data,
             rewards=load_rewards(params, autoencoder, **networks, device=default_device()),
             judge=judge,
@@ -193,10 +197,10 @@ class Aligner:
     def align(self, policy: Policy, work: Path, log: TrainingLog) -> AlignmentRun:
         """Train the policy in place, and leave in it the weights that the judge found best. A killed run goes on from
         `work`."""
-        clock = time.perf_counter()
+        clock, scheduler = time.perf_counter(), build_training_scheduler(self.diffusion)
         held_out = HeldOutSampler(
             self.data.held_out,
-            build_training_scheduler(self.diffusion),
+            scheduler if self.scheduler is None else build_scheduler(self.scheduler, scheduler),
             self.scale,
             self.sampling,
             self.rewards,

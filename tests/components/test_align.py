@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,14 @@ def dit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, *, scratch: Path | None = None, **changes: Any) -> tuple[dict[str, Any], Log]:
+def run(
+    data: Path, out: Path, *, scratch: Path | None = None, scheduler: str | None = None, **changes: Any
+) -> tuple[dict[str, Any], Log]:
     out.mkdir(exist_ok=True)
-    log = Log()
+    log, params = Log(), tiny(align, **changes)
+    params["sampling"] = replace(params["sampling"], scheduler=scheduler)
     align(
-        **tiny(align, **changes),
+        **params,
         **{name: Input(data / name) for name in INPUTS},
         lora=Output(out / "lora"),
         metrics=Output(out / "metrics.json"),
@@ -171,6 +175,11 @@ def test_a_finished_run_is_judged_again_to_the_bit(unet: Path, tmp_path: Path) -
     assert {name: value for name, value in again.items() if name not in TIMED} == {
         name: value for name, value in first.items() if name not in TIMED
     }
+
+
+def test_images_are_judged_as_the_generator_recommends_to_sample_them(unet: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown scheduler 'ddim': this denoiser samples with euler, heun"):
+        run(unet, tmp_path, scheduler="ddim")
 
 
 def test_without_training_no_lora_is_made(unet: Path, tmp_path: Path) -> None:
