@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.graph.project import digest_files, get_paths, run_graph, write_project
 
-FOLDERS = {"1": "plain", "2": "odd ?#%20 [x] 'q\" ä"}
+FOLDERS = {"1": "plain", "2": 'odd ?#%20 [x] "q" ä'}
 """PYTHONHASHSEED -> name of the project's folder."""
 
 
