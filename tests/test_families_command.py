@@ -18,14 +18,14 @@ from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections, read_sections, read_stage_params
 from lifecycle.declare.profiles import merge_sections
 from tests.canvas import tiny
+from tests.components.generator_parts import write_generator_inputs
 from tests.components.generator_stages import ROOT, run
-from tests.components.test_dit_stages import write_inputs
 
 
 def test_both_families_are_trained_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "run"
     root.mkdir()
-    write_inputs(root)
+    write_generator_inputs(root, hole_channels=8**2)  # a number for each pixel of a cell, which transformers read
     run("train_judges", root)
     options = ["--seconds", "0.05", "--seeds", "3", "--products", "2", "--profile", "tiny"]
     options += ["--recipes", str(ROOT / "bench/families/recipes/muon.yaml")]

@@ -80,7 +80,8 @@ def run_stage(
         publish_scratch(place / "scratch")
         stage.function(**build_arguments(stage, params, inputs, partial, place / "scratch", journal))
         _check_written(stage, partial)
-        journal.metrics(_take_timings(stage, partial), journal.last_step)
+        if timings := _take_timings(stage, partial):
+            journal.metrics(timings, journal.last_step)
         for argument, written in partial.items():
             move_into_place(written, outputs[argument])
         record_written(outputs, record_outputs(journal, stage, outputs))

@@ -31,6 +31,8 @@ def write(stage: str, kind: type[Artifact], path: Path) -> None:
         path.write_bytes(encode_png(Image.new("RGB", (4, 4), "red")))
     elif issubclass(kind, Losses):
         path.write_text("step,loss,encoder\n0,1.5,first\n10,0.5,first\n0,2,second\n")
+    elif stage == "align":
+        path.write_text("step,reward,gold\n0,,0.5\n8,0.25,0.75\n")
     elif stage == "filter":
         path.write_text("filter,pins\nall pins,2500\nquality,2263\n")
     else:

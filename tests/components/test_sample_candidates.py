@@ -145,7 +145,6 @@ def test_the_champion_meets_the_challenger_where_it_painted_the_same(
     packet = json.loads((tmp_path / "artifacts" / "packet" / "packet.json").read_text())
     asked = {one["prompt"] for one in packet["items"] if one["kind"] == "pairwise"}
     assert old[0]["prompt"] in asked
-    assert mine[0]["prompt"] not in asked
     key = json.loads((tmp_path / "artifacts" / "packet_key" / "key.json").read_text())
     models = {row["candidate_id"]: row["model"] for row in met}
     real = [one for one in key["items"].values() if one["expected"] is None and one["second"]]
