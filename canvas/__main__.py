@@ -1,4 +1,4 @@
-"""`python -m canvas`: generate backgrounds round a product, and assemble a model of public parts."""
+"""`python -m canvas`: generate backgrounds round a product, verify one, assemble a model of public parts."""
 
 from __future__ import annotations
 
@@ -141,6 +141,16 @@ def assemble_files(options: argparse.Namespace) -> list[str]:
     from canvas.inference.public_parts import write_public_pipeline
 
     return write_public_pipeline(options.parts, options.out)
+
+
+def verify_image(options: argparse.Namespace) -> list[str]:
+    """Return what holds of an image; ValueError for the first law that it breaks."""
+    from canvas.verification import verify_file
+
+    limits = ImageLimits(max_bytes=DEFAULT_LIMITS.max_bytes, max_pixels=options.max_pixels)
+    return verify_file(
+        options.image, options.product, mask=options.mask, certificate=options.certificate, limits=limits
+    ).describe()
 
 
 def _load_reward(options: argparse.Namespace) -> Reward | None:
@@ -356,6 +366,12 @@ def _build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not write model, seed and prompt into the files",
     )
+    command = commands.add_parser("verify", help="prove that an image shows a product, exact or under a lawful gain")
+    command.add_argument("image", type=Path, help="an image that generate wrote")
+    command.add_argument("--product", type=Path, required=True, help="the product image that it was made of")
+    command.add_argument("--mask", type=Path, help="its mask, if one was given then")
+    command.add_argument("--certificate", type=Path, help="if not beside the image or in its metadata")
+    command.add_argument("--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="as of generate")
     command = commands.add_parser("assemble", help="make a model of public parts, without training")
     command.add_argument("--from", dest="parts", type=Path, required=True, help="such as profiles/public/sdxl.yaml")
     command.add_argument("--out", type=Path, required=True, help="new folder of the model")
@@ -364,6 +380,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Iterable[object]]] = {
     "generate": generate_files,
+    "verify": verify_image,
     "assemble": assemble_files,
 }
 

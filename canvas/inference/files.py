@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from canvas.inference.provenance import Provenance, build_save_options
+from canvas.light.certificate import SUFFIX, Certificate
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
@@ -51,11 +52,24 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
         raise ValueError(f"{size[0]} x {size[1]} pixels are too many for webp, {MAX_WEBP_SIDE} a side at most: use png")
 
 
-def save_lossless(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
+def save_lossless(
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+) -> None:
     """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product. What it
     says of itself (canvas.inference.provenance) goes into its metadata. A file that is there is replaced when the new
     one is whole."""
-    data = encode_lossless(image, path, provenance)
+    _replace_file(path, encode_lossless(image, path, provenance, certificate))
+
+
+def save_certificate(certificate: Certificate, image: Path) -> Path:
+    """Write the certificate of the file `image` beside it; one that is there was another image's and is replaced."""
+    path = image.with_name(image.stem + SUFFIX)
+    _replace_file(path, (certificate.to_json(image.name) + "\n").encode())
+    return path
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole, in place of what is there."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)  # of a killed process of that number
     _write_new(beside, data)
@@ -66,12 +80,14 @@ def save_lossless(image: Image.Image, path: Path, provenance: Provenance | None 
         raise
 
 
-def save_beside(image: Image.Image, path: Path, provenance: Provenance | None = None) -> Path:
+def save_beside(
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+) -> Path:
     """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
 
     mug-0.png becomes mug-0_2.png. Where a file already holds the same bytes, its path comes back.
     """
-    data = encode_lossless(image, path, provenance)
+    data = encode_lossless(image, path, provenance, certificate)
     for number in itertools.count(1):
         own = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
         try:
@@ -83,13 +99,14 @@ def save_beside(image: Image.Image, path: Path, provenance: Provenance | None = 
     raise AssertionError("names do not end")
 
 
-def encode_lossless(image: Image.Image, path: Path, provenance: Provenance | None = None) -> bytes:
+def encode_lossless(
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+) -> bytes:
     """Encode as PNG or lossless WebP, by the suffix of `path`, with what the image says of itself."""
     suffix = path.suffix.lower().lstrip(".")
     check_format(path.name, suffix, image.size)
     options, buffer = LOSSLESS[suffix], io.BytesIO()
-    stated = {} if provenance is None else build_save_options(options["format"], provenance)
-    image.save(buffer, **options, **stated)
+    image.save(buffer, **options, **build_save_options(options["format"], provenance, certificate))
     return buffer.getvalue()
 
 

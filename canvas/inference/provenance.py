@@ -17,6 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from canvas.checksums import FILE
+from canvas.light.certificate import KEY as CERTIFICATE_KEY
+from canvas.light.certificate import Certificate
 
 KEY = "canvas.provenance"
 """PNG's text chunk with the JSON; WebP has it in Exif's image description."""
@@ -55,23 +57,30 @@ def describe_generation(
     return {"c2pa.actions": [action], "model": model_digest, **how}
 
 
-def build_save_options(file_format: str, provenance: Provenance) -> dict[str, Any]:
-    """Return the options of Pillow's `save` that put `provenance` into a "PNG" or "WEBP"."""
+def build_save_options(
+    file_format: str, provenance: Provenance | None, certificate: Certificate | None = None
+) -> dict[str, Any]:
+    """Return the options of Pillow's `save` that put `provenance` into a "PNG" or "WEBP", a certificate into a PNG."""
     text = json.dumps(provenance, sort_keys=True)
     if file_format == "PNG":
         info = PngInfo()
-        info.add_itxt(KEY, text)
-        info.add_itxt(XMP_KEY, XMP)
+        if provenance is not None:
+            info.add_itxt(KEY, text)
+            info.add_itxt(XMP_KEY, XMP)
+        if certificate is not None:
+            info.add_itxt(CERTIFICATE_KEY, certificate.to_json())
         return {"pnginfo": info}
+    if provenance is None:
+        return {}
     exif = Image.Exif()
     exif[DESCRIPTION] = text  # JSON in ASCII
     return {"exif": exif, "xmp": XMP.encode()}
 
 
-def encode_generated(image: Image.Image, provenance: Provenance) -> bytes:
-    """Encode as PNG with `provenance`; the same pixels and words give the same bytes."""
+def encode_generated(image: Image.Image, provenance: Provenance, certificate: Certificate | None = None) -> bytes:
+    """Encode as PNG with `provenance` and a soft image's certificate; the same pixels and words give the same bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4, **build_save_options("PNG", provenance))
+    image.save(buffer, "PNG", compress_level=4, **build_save_options("PNG", provenance, certificate))
     return buffer.getvalue()
 
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.light.gain import FloatPixels, srgb_to_linear
 from canvas.sources.showroom.spec import require_file
-
-FloatPixels = NDArray[np.floating[Any]]
 
 WRAP = 8  # columns repeated at either edge, so that interpolation crosses the seam
 
@@ -92,14 +89,3 @@ def _compute_rays(view: CameraView, supersampling: int) -> FloatPixels:
     rays = np.empty((height, width, 3), dtype=np.float32)
     rays[..., 0], rays[..., 1], rays[..., 2] = right, up * cosine + sine, cosine - up * sine
     return rays
-
-
-def srgb_to_linear(srgb: FloatPixels) -> NDArray[np.float32]:
-    """Convert sRGB in 0..1 to linear light (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-def linear_to_srgb(linear: FloatPixels) -> NDArray[np.float32]:
-    """Convert linear light in 0..1 to sRGB (IEC 61966-2-1)."""
-    power = 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, linear * 12.92, power).astype(np.float32)

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from canvas.light.gain import FloatPixels, linear_to_srgb, srgb_to_linear
 from canvas.pins.masks import Box, compute_box
-from canvas.sources.showroom.camera import FloatPixels, linear_to_srgb, srgb_to_linear
 from canvas.sources.showroom.products import Cutout, resize_by_area
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from canvas.light.gain import linear_to_srgb, srgb_to_linear
 from canvas.pins.images import Pixels, encode_jpeg
-from canvas.sources.showroom.camera import linear_to_srgb, srgb_to_linear
 
 
 @dataclass(frozen=True, slots=True)

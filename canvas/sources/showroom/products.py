@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from canvas.light.gain import FloatPixels
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Box, Mask, compute_box
-from canvas.sources.showroom.camera import FloatPixels
 from canvas.sources.showroom.spec import require_file
 
 CACHED_SIDE = 512

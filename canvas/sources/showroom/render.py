@@ -13,10 +13,11 @@ import pyarrow as pa
 from PIL import Image, ImageColor
 from tqdm import tqdm
 
+from canvas.light.gain import FloatPixels
 from canvas.pins import tables
 from canvas.pins.images import Pixels, encode_jpeg, encode_png, read_image_size
 from canvas.pins.masks import compute_box
-from canvas.sources.showroom.camera import FloatPixels, Panorama, load_panorama
+from canvas.sources.showroom.camera import Panorama, load_panorama
 from canvas.sources.showroom.compositing import (
     composite_over,
     place_cutout,

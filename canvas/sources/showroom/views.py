@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from canvas.light.gain import FloatPixels, linear_to_srgb
 from canvas.sources.showroom.camera import (
     CameraView,
-    FloatPixels,
     Panorama,
     compute_finest_fov,
     compute_yaw_reach,
-    linear_to_srgb,
     render_view,
 )
 from canvas.sources.showroom.plan import PinPlan

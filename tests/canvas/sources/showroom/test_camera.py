@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from canvas.light.gain import linear_to_srgb, srgb_to_linear
 from canvas.sources.showroom.camera import (
     CameraView,
     Panorama,
     compute_finest_fov,
     compute_yaw_reach,
-    linear_to_srgb,
     load_panorama,
     render_view,
-    srgb_to_linear,
 )
 
 WRAP = 8

@@ -1,0 +1,159 @@
+"""What `python -m canvas verify` proves of an image and its original, from the files alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from canvas.inference.files import read_image_file
+from canvas.inference.product import Product, build_product, needs_segmenter
+from canvas.light.certificate import (
+    SUFFIX,
+    Certificate,
+    digest_image,
+    parse_certificate,
+    read_certificate,
+    read_embedded_certificate,
+)
+from canvas.light.laws import LIMITS, Check, check_exact, check_grid, check_pixels
+from canvas.pins.images import DEFAULT_LIMITS, ImageLimits, Pixels
+from canvas.pins.masks import Mask, compute_box
+
+
+class BrokenLawError(ValueError):
+    """An image that is not what it should be; `law` names the first law that it breaks."""
+
+    def __init__(self, law: str, sentence: str) -> None:
+        super().__init__(f"law {law} is broken: {sentence}")
+        self.law = law
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What holds of an image."""
+
+    mode: str  # "hard": the core is the original's, byte for byte; "soft": it is original x a lawful gain
+    checks: tuple[Check, ...]
+    core_pixels: int
+    core_source: str
+
+    def describe(self) -> list[str]:
+        """Return a line for people, and one about each law."""
+        kept = "the original's, byte for byte" if self.mode == "hard" else "original x a gain within all laws"
+        return [
+            f"pass ({self.mode}): {self.core_pixels} pixels of the product, by its {self.core_source}, are {kept}",
+            *(f"  {check.law}: {check.describe()}" for check in self.checks),
+        ]
+
+
+def verify_file(
+    image: Path,
+    original: Path,
+    *,
+    mask: Path | None = None,
+    certificate: Path | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Verification:
+    """Prove that an image file shows the product of `original`, exactly or under a lawful gain.
+
+    The certificate is taken from `certificate`, else from the file beside the image, else from a PNG's metadata. Where
+    there is none, the core must be exact. Of a certificate nothing is believed that can be computed.
+
+    Args:
+        image: As `generate` wrote it.
+        original: The product image that was handed in.
+        mask: The mask that was handed in with it.
+        certificate: A file.
+        limits: What the images may cost.
+
+    Raises:
+        BrokenLawError: For the first law that is broken.
+        ValueError: In one sentence, for files that cannot be read or do not say where the product is.
+    """
+    shown, handed_in = read_image_file(image, limits).image, read_image_file(original, limits).image
+    stated = _find_certificate(image, certificate, handed_in.size)
+    product = _read_product(handed_in, None if mask is None else read_image_file(mask, limits, is_mask=True).image)
+    if stated is None:
+        if product is None:
+            raise ValueError(
+                f"{image} has no certificate and {original} no alpha channel, so nothing says where the product is: "
+                "give the product's mask with --mask, or the certificate with --certificate"
+            )
+        return _verify_hard(shown, product)
+    return _verify_soft(shown, handed_in, product, stated)
+
+
+def _verify_hard(shown: Image.Image, product: Product) -> Verification:
+    pixels = _cut_window(shown, 0, 0, product.size)
+    exact = check_exact(pixels, product.pixels, product.core)
+    _require(exact)
+    return Verification("hard", (exact,), int(product.core.sum()), product.origin)
+
+
+def _verify_soft(
+    shown: Image.Image, original: Image.Image, product: Product | None, stated: Certificate
+) -> Verification:
+    for name, limit in LIMITS.items():
+        if stated.limits.get(name) != limit:
+            found = stated.limits.get(name)
+            raise BrokenLawError("limits", f"the certificate's limit of {name} is {found}, the law's is {limit:g}")
+    if stated.original_digest != digest_image(original):
+        raise BrokenLawError("original", "the certificate was made for another product image than the one given")
+    core = _get_core(product, stated)
+    shape = core.shape[0], core.shape[1]
+    pixels, window = _cut_window(shown, stated.left, stated.top, shape), compute_box(core)
+    checks = check_grid(stated.grid)
+    for check in checks:
+        _require(check)
+    for check in check_pixels(pixels, np.asarray(original.convert("RGB")), core, stated.grid, window):
+        _require(check)
+        checks.append(check)
+    if stated.image_digest != digest_image(shown):
+        raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
+    return Verification("soft", tuple(checks), int(core.sum()), stated.core_source)
+
+
+def _find_certificate(image: Path, given: Path | None, size: tuple[int, int]) -> Certificate | None:
+    beside = image.with_name(image.stem + SUFFIX)
+    if given is not None or beside.is_file():
+        return read_certificate(given or beside, size)
+    embedded = read_embedded_certificate(image.read_bytes())
+    return None if embedded is None else parse_certificate(embedded, f"what {image} says of itself", size)
+
+
+def _read_product(image: Image.Image, mask: Image.Image | None) -> Product | None:
+    """Return the product where its image or the mask says what it is; None where only a segmenter could."""
+    return None if needs_segmenter(image, mask) else build_product(image, mask)
+
+
+def _get_core(product: Product | None, stated: Certificate) -> Mask:
+    """Return the core that the original or its mask gives; the certificate's where nothing else says it."""
+    if product is not None:
+        if stated.core is not None and not np.array_equal(stated.core, product.core):
+            raise BrokenLawError("core", f"the certificate's core is not that of the product's {product.origin}")
+        return product.core
+    if stated.core is None:
+        raise BrokenLawError("core", "the certificate names an alpha channel that the product image does not have")
+    if not stated.core.any():
+        raise BrokenLawError("core", "the certificate's core is empty")
+    return stated.core
+
+
+def _cut_window(shown: Image.Image, left: int, top: int, size: tuple[int, int]) -> Pixels:
+    """Return the pixels of the image where the original lies."""
+    height, width = size
+    if not (0 <= left <= shown.width - width and 0 <= top <= shown.height - height):
+        raise BrokenLawError(
+            "placement",
+            f"the product image of {width} x {height} pixels at {left}, {top} does not lie within the image of "
+            f"{shown.width} x {shown.height}",
+        )
+    return np.asarray(shown.convert("RGB").crop((left, top, left + width, top + height)))
+
+
+def _require(check: Check) -> None:
+    if not check.holds:
+        raise BrokenLawError(check.law, check.describe())
