@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from canvas.layout.options import add_layout_options, read_layout
 from canvas.options import check_device, check_model, check_numbers, check_out
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits
+from canvas.styles.options import add_style_options
 from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
 from canvas.terminal import strip_controls
 from canvas.train.spec import Precision
@@ -50,9 +52,9 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
-    from canvas.inference.files import check_format, read_image_file, save_beside, save_lossless
-    from canvas.inference.product import check_product_input
+    from canvas.inference.files import check_format, save_beside, save_lossless
     from canvas.inference.provenance import compute_model_digest, describe_generation
+    from canvas.inference.scene.build import PHOTOGRAPH, check_scene_input
 
     if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
@@ -61,24 +63,18 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     limits = ImageLimits(
         max_bytes=DEFAULT_LIMITS.max_bytes + MAX_PIXEL_BYTES * options.max_pixels, max_pixels=options.max_pixels
     )
-    decoded = read_image_file(options.product, limits)
-    product = decoded.image
-    check_format(f"--format {options.format}", options.format, product.size)
-    if decoded.conversions:
-        converted = " and ".join(decoded.conversions)
-        print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
-    _print_notes(options.product, decoded)
-    mask = None
-    if options.mask:
-        _print_notes(options.mask, decoded := read_image_file(options.mask, limits, is_mask=True))
-        mask = decoded.image
-    check_product_input(product, mask)
+    layout = read_layout(options)
+    products = [_read_product(path, limits) for path in options.product]
+    size = products[0].size if layout is None else (layout.canvas[1], layout.canvas[0])
+    check_format(f"--format {options.format}", options.format, size)
+    masks = [_read_mask(path, limits) for path in options.mask] if options.mask else None
+    check_scene_input(products, masks, layout)
     style = _read_style(options, limits)
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     check_device(options.device)
     check_out(options.out, _name_image(options, options.seed + options.candidates - 1))
-    check_model(options, product, mask)
+    check_model(options, products, masks, layout)
     reward = _load_reward(options)
 
     from canvas.inference.pipeline import CanvasPipeline
@@ -89,7 +85,8 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     pipeline.set_precision(options.precision)
     settings = {
         "style": _encode_style(options, pipeline, style),
-        "mask": mask,
+        "mask": masks,
+        "layout": layout,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
@@ -98,8 +95,9 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "scheduler": options.scheduler,
         "seed_by_product": options.seed_by_product,
     }
-    images, seeds, cutout = _generate_images(options, pipeline, reward, product, settings)
-    print(f"product cut out by its {cutout.origin}", file=sys.stderr)
+    images, seeds, cutout = _generate_images(options, pipeline, reward, products, settings)
+    how = "photograph kept" if cutout.origin == PHOTOGRAPH else f"product cut out by its {cutout.origin}"
+    print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / _name_image(options, seed)
@@ -111,6 +109,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 seed_by_product=options.seed_by_product,
                 prompt=options.prompt,
                 safety=pipeline.safety.describe(options.prompt),
+                layout=None if layout is None else layout.words,
             )
         if options.overwrite:
             save_lossless(image, path, stated)
@@ -122,7 +121,26 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
 
 def _name_image(options: argparse.Namespace, seed: int) -> str:
-    return f"{options.product.stem}-{seed}.{options.format}"
+    return f"{'+'.join(path.stem for path in options.product)}-{seed}.{options.format}"
+
+
+def _read_product(path: Path, limits: ImageLimits) -> Image.Image:
+    """Read a product image, and say what was done to its pixels."""
+    from canvas.inference.files import read_image_file
+
+    decoded = read_image_file(path, limits)
+    if decoded.conversions:
+        converted = " and ".join(decoded.conversions)
+        print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
+    _print_notes(path, decoded)
+    return decoded.image
+
+
+def _read_mask(path: Path, limits: ImageLimits) -> Image.Image:
+    from canvas.inference.files import read_image_file
+
+    _print_notes(path, decoded := read_image_file(path, limits, is_mask=True))
+    return decoded.image
 
 
 def _print_notes(path: Path, decoded: DecodedImage) -> None:
@@ -178,12 +196,12 @@ def _generate_images(
     options: argparse.Namespace,
     pipeline: CanvasPipeline,
     reward: Reward | None,
-    product: Image.Image,
+    products: list[Image.Image],
     settings: dict[str, Any],
 ) -> tuple[list[Image.Image], list[int], Product]:
     """Return images, the seed of each, and the product as it was cut out: all candidates, or with --top the best."""
     if reward is None:
-        output = pipeline(product, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
+        output = pipeline(products, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
         return output.images, [options.seed + number for number in output.candidates], output.product
 
     from canvas.inference.selection import HALVING, select_best
@@ -191,7 +209,7 @@ def _generate_images(
     best = select_best(
         pipeline,
         reward.to(options.device),
-        product,
+        products,
         options.prompt,
         candidates=options.candidates,
         top=options.top,
@@ -282,40 +300,27 @@ def parse_layers(words: Sequence[str]) -> Layers:
     return factors
 
 
-def _add_style_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of a style: by images, a board, or a mined cluster."""
-    group = command.add_argument_group("style", "given by images or by name; with --prompt or without")
-    group.add_argument("--style", type=Path, nargs="*", metavar="IMAGE", help="style images, up to 16")
-    group.add_argument("--board", metavar="NAME", help="a board's images")
-    group.add_argument("--style-cluster", metavar="NAME", help="a cluster that mine_styles found")
-    group.add_argument("--style-weights", type=float, nargs="+", metavar="W", help="of the images; they sum to 1")
-    group.add_argument("--style-apart", action="store_true", help="images as token sets of their own, not averaged")
-    group.add_argument(
-        "--style-strength", type=float, help="0: no style, 1: as trained; half of it counts beside a prompt"
-    )
-    group.add_argument(
-        "--style-typical",
-        type=float,
-        metavar="SHARE",
-        help=f"how far images are drawn to the nearest mined cluster, 0 to 1; {CENTRE_PULL:g} if not given",
-    )
-    group.add_argument(
-        "--style-layers",
-        nargs="+",
-        metavar="WHERE",
-        help="all, the default; style: those of style alone; or LAYER=FACTOR ..., as up_blocks.0.attentions.1=1",
-    )
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="canvas", description="Product-preserving background generation.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("generate", help="generate backgrounds round a product; its pixels stay as they are")
     command.add_argument("--model", type=Path, required=True, help="directory of the assembled pipeline")
-    command.add_argument("--product", type=Path, required=True, help="RGBA cut-out, or RGB with --mask, or RGB alone")
-    command.add_argument("--mask", type=Path, help="white, or opaque where it has one colour, = product; of its size")
+    command.add_argument(
+        "--product",
+        type=Path,
+        action="append",
+        required=True,
+        help="RGBA cut-out, or RGB with --mask, or RGB alone; again for each further one of --layout",
+    )
+    command.add_argument(
+        "--mask",
+        type=Path,
+        action="append",
+        help="white, or opaque where it has one colour, = product; of its size; one for each --product",
+    )
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
-    _add_style_options(command)
+    add_style_options(command)
+    add_layout_options(command)
     command.add_argument("--negative-prompt")
     command.add_argument("--candidates", type=int, default=4)
     command.add_argument("--top", type=int, help="keep only so many, those that the reward likes best")
@@ -368,8 +373,14 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command = commands.add_parser("verify", help="prove that an image shows a product, exact or under a lawful gain")
     command.add_argument("image", type=Path, help="an image that generate wrote")
-    command.add_argument("--product", type=Path, required=True, help="the product image that it was made of")
-    command.add_argument("--mask", type=Path, help="its mask, if one was given then")
+    command.add_argument(
+        "--product",
+        type=Path,
+        action="append",
+        required=True,
+        help="the product image that it was made of; each of several",
+    )
+    command.add_argument("--mask", type=Path, action="append", help="its mask, if one was given then")
     command.add_argument("--certificate", type=Path, help="if not beside the image or in its metadata")
     command.add_argument("--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="as of generate")
     command = commands.add_parser("assemble", help="make a model of public parts, without training")

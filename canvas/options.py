@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from canvas.layout.spec import Layout
+
 SEED_RANGE = range(-(2**63), 2**64)
 """Seeds that torch's generators take."""
 MAX_COUNTS = {"candidates": 1000, "steps": 1000}
@@ -54,17 +56,25 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device} is not on this machine: use {' or '.join(devices)}")
 
 
-def check_model(options: argparse.Namespace, product: Image.Image, mask: Image.Image | None) -> None:
+def check_model(
+    options: argparse.Namespace,
+    products: list[Image.Image],
+    masks: list[Image.Image] | None,
+    layout: Layout | None,
+) -> None:
     """Raise ValueError where the model's folder shows that it cannot do what is asked, or is none.
 
-    Weights are not read: that there is a segmenter for a product that needs one, an adapter for a style, a scheduler of
-    that name, and room for the prompts, its small files say.
+    Weights are not read: that there is a segmenter for a product that needs one, room for the canvas and the prompts,
+    an adapter for a style, a scheduler of that name, its small files say.
     """
     from canvas.denoiser.adapters import holds_image_prompt
-    from canvas.inference.product import needs_segmenter
+    from canvas.inference.scene.build import asks_for_segmenter
+    from canvas.layout.windows import plan_windows
 
     index = read_model_index(options.model)
-    if needs_segmenter(product, mask) and not _has_part(index, "segmenter"):
+    if layout is not None:
+        plan_windows(layout.canvas, index.get("max_aspect", 1.0))
+    if asks_for_segmenter(products, masks, layout) and not _has_part(index, "segmenter"):
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):
         if not holds_image_prompt(options.model):

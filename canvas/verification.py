@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from PIL import Image
 
 from canvas.inference.files import read_image_file
 from canvas.inference.product import Product, build_product, needs_segmenter
+from canvas.inference.provenance import read_provenance
+from canvas.inference.scene.build import Scene, build_scene
+from canvas.layout.compose import NO_PRODUCT
+from canvas.layout.spec import read_stated_layout
 from canvas.light.certificate import (
     SUFFIX,
     Certificate,
@@ -51,9 +56,9 @@ class Verification:
 
 def verify_file(
     image: Path,
-    original: Path,
+    original: Path | Sequence[Path],
     *,
-    mask: Path | None = None,
+    mask: Path | Sequence[Path] | None = None,
     certificate: Path | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Verification:
@@ -64,8 +69,8 @@ def verify_file(
 
     Args:
         image: As `generate` wrote it.
-        original: The product image that was handed in.
-        mask: The mask that was handed in with it.
+        original: The product image that was handed in; of several in one scene each, in their order.
+        mask: The mask that was handed in with it; likewise.
         certificate: A file.
         limits: What the images may cost.
 
@@ -73,9 +78,20 @@ def verify_file(
         BrokenLawError: For the first law that is broken.
         ValueError: In one sentence, for files that cannot be read or do not say where the product is.
     """
-    shown, handed_in = read_image_file(image, limits).image, read_image_file(original, limits).image
+    shown = read_image_file(image, limits).image
+    originals = [original] if isinstance(original, Path) else list(original)
+    masks = None if mask is None else [mask] if isinstance(mask, Path) else list(mask)
+    images = [read_image_file(path, limits).image for path in originals]
+    mask_images = None if masks is None else [read_image_file(path, limits, is_mask=True).image for path in masks]
+    words = (read_provenance(image.read_bytes()) or {}).get("layout")
+    original, handed_in = originals[0], images[0]
     stated = _find_certificate(image, certificate, handed_in.size)
-    product = _read_product(handed_in, None if mask is None else read_image_file(mask, limits, is_mask=True).image)
+    if words is not None and stated is None:
+        layout = read_stated_layout(words, limits.max_pixels)
+        return _verify_layout(shown, build_scene(images, mask_images, layout))
+    if len(images) > 1 or (mask_images is not None and len(mask_images) > 1):
+        raise ValueError(f"{len(images)} products were given, but {image} does not say how they stand in it: give one")
+    product = _read_product(handed_in, None if mask_images is None else mask_images[0])
     if stated is None:
         if product is None:
             raise ValueError(
@@ -91,6 +107,16 @@ def _verify_hard(shown: Image.Image, product: Product) -> Verification:
     exact = check_exact(pixels, product.pixels, product.core)
     _require(exact)
     return Verification("hard", (exact,), int(product.core.sum()), product.origin)
+
+
+def _verify_layout(shown: Image.Image, scene: Scene) -> Verification:
+    """Prove that an image shows what its layout makes of the originals: each core where no later product lies."""
+    assert scene.owners is not None
+    core = scene.owners != NO_PRODUCT
+    pixels = _cut_window(shown, 0, 0, scene.product.size)
+    exact = check_exact(pixels, scene.product.pixels, core)
+    _require(exact)
+    return Verification("hard", (exact,), int(core.sum()), scene.product.origin)
 
 
 def _verify_soft(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,14 @@ from canvas.inference.conditioning import (
     encode_decoder_condition,
     frame_for_pipeline,
 )
-from canvas.inference.product import Frame, Product, build_product, derive_seed
+from canvas.inference.product import Frame, Product, derive_seed
+from canvas.inference.scene.build import Images, build_scene
+from canvas.inference.scene.outpaint import crop_product, extend_images
 from canvas.inference.style import StylePrompt
+from canvas.layout.formats import Rectangle
+from canvas.layout.spec import Layout
+from canvas.layout.windows import order_windows, plan_windows
+from canvas.pins.captions import parse_caption
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
 from canvas.safety.guard import Classifier, SafetyGuard
@@ -66,11 +72,12 @@ CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
 
 @dataclass
 class CanvasOutput(BaseOutput):  # type: ignore[misc]
-    """Images of the product image's size, and what they show."""
+    """Images of the product image's size, or the layout's canvas, and what they show."""
 
     images: list[Image.Image]
     product: Product  # as it was cut out
     candidates: list[int]  # number of each image's candidate
+    boxes: list[Rectangle] = field(default_factory=list)  # of each product on the layout's canvas
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
@@ -224,11 +231,12 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     @torch.no_grad()
     def __call__(
         self,
-        product: Image.Image,
+        product: Images,
         prompt: str | None = None,
         *,
         style: StylePrompt | None = None,
-        mask: Image.Image | None = None,
+        mask: Images | None = None,
+        layout: Layout | None = None,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
@@ -248,10 +256,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         Steps, guidance and scheduler that are None are those that the model recommends.
 
         Args:
-            product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out.
+            product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out. With
+                a `layout`: one or several, later ones over earlier ones.
             prompt: What to generate, as "mug, in a forest"; None: `style` alone says it.
             style: Of canvas.inference.style; beside a prompt half of its strength counts. None: no adapter.
-            mask: White = product.
+            mask: White = product; of several products one each.
+            layout: Canvas of the image, and where products stand on it (canvas.layout.spec.build_layout); None: the
+                product image's own size and place.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
             guidance_scale: 1: no guidance; more follows the prompt closer. A denoiser that was distilled with guidance
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
@@ -302,11 +313,18 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         self.check_prompts(prompt, negative_prompt)
-        cutout = build_product(product, mask, self._segment_product if self.segmenter is not None else None)
+        scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
+        windows = plan_windows(scene.product.size, self.config["max_aspect"]) if layout is not None else []
+        windows = order_windows(windows, scene.product.alpha)
+        cutout = crop_product(scene.product, windows[0]) if windows[1:] else scene.product
         framed = frame_for_pipeline(self, cutout).to(self.device)
         negative_prompt = negative_prompt if guidance_scale != 1 else None
-        condition = build_condition(self, framed, prompt, negative_prompt, style and style.scale_for_prompt(prompt))
-        noise_seed = derive_seed(seed, cutout) if seed is not None and seed_by_product else seed
+        given_style = style and style.scale_for_prompt(prompt)
+        condition = build_condition(self, framed, prompt, negative_prompt, given_style)
+        outer = condition
+        if windows[1:] and prompt is not None:
+            outer = build_condition(self, framed, parse_caption(prompt)[1], negative_prompt, given_style)
+        noise_seed = derive_seed(seed, scene.product) if seed is not None and seed_by_product else seed
         noise = self._sample_noise(framed.frame, num_candidates, noise_seed, generator)
         features = encode_decoder_condition(self, [framed])
         close_up = find_close_up(cutout, framed.frame)
@@ -328,7 +346,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         images: list[Image.Image] = []
         candidates: list[int] = []
         passes = torch.split(noise, candidates_per_pass)
-        rounds = len(passes) * (1 if close_up is None else 2)
+        rounds = len(passes) * ((1 if close_up is None else 2) + len(windows[1:]))
         with self.progress_bar(total=len(timesteps) * rounds) as bar:
 
             def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
@@ -363,11 +381,22 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     on_step=on_step,
                 )
                 made = [background.composite(cutout) for background in backgrounds]
+                if windows[1:]:
+                    made = extend_images(
+                        self,
+                        sampler,
+                        (condition, outer),
+                        noise[kept],
+                        made,
+                        scene.product,
+                        windows,
+                        on_step=on_step,
+                    )
                 self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
                 candidates += kept
                 images += [Image.fromarray(pixels) for pixels in made]
         self.maybe_free_model_hooks()
-        return CanvasOutput(images=images, product=cutout, candidates=candidates)
+        return CanvasOutput(images=images, product=scene.product, candidates=candidates, boxes=scene.boxes)
 
     def get_scheduler(self, name: str | None = None) -> SchedulerMixin:
         """Return the scheduler of that name (canvas.denoiser.schedulers); None: the one that the model recommends."""

@@ -49,12 +49,14 @@ def describe_generation(
     seed_by_product: bool,
     prompt: str | None,
     safety: Sequence[Mapping[str, Any]] = (),
+    layout: Mapping[str, Any] | None = None,
 ) -> Provenance:
     """Return what the image of one seed says of itself; `safety`: the models that judged it and its prompt
-    (canvas.safety.guard)."""
+    (canvas.safety.guard); `layout`: its words (canvas.layout.spec.Layout)."""
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
     how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt, "safety": list(safety)}
-    return {"c2pa.actions": [action], "model": model_digest, **how}
+    placed = {} if layout is None else {"layout": dict(layout)}
+    return {"c2pa.actions": [action], "model": model_digest, **how, **placed}
 
 
 def build_save_options(

@@ -18,6 +18,7 @@ from PIL import Image
 
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Product
+from canvas.inference.scene.build import Images
 from canvas.pins.images import Pixels
 from canvas.reward.model import ProductImages
 from canvas.reward.preference import PROMPT_MISSING, Reward, fetch_reward
@@ -58,7 +59,7 @@ class RankedImages:
 def select_best(
     pipeline: CanvasPipeline,
     reward: Reward | str | Path,
-    product: Image.Image,
+    product: Images,
     prompt: str | None,
     *,
     candidates: int,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvas.inference.provenance import compute_model_digest, describe_generation, encode_generated
+from canvas.layout.spec import Layout, build_layout
 from canvas.pins.images import DEFAULT_LIMITS, decode_image
 from canvas.styles.table import CENTRE_PULL
 
@@ -17,12 +18,20 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.style import StylePrompt
 
-INPUTS: Mapping[str, str] = {"product": "binary", "seed": "long", "prompt": "string?", "styles": "binary[]?"}
+INPUTS: Mapping[str, str] = {
+    "product": "binary",
+    "seed": "long",
+    "prompt": "string?",
+    "styles": "binary[]?",
+    "more_products": "binary[]?",
+}
 """product: an encoded image, a cut-out with alpha or a plain one, which is cut out. styles: encoded style images, for a
-model that was assembled with an adapter. A row needs a prompt, styles or both."""
+model that was assembled with an adapter. A row needs a prompt, styles or both. more_products: further ones of the same
+scene, with the option `layout`."""
 
 OUTPUTS: Mapping[str, str] = {"image": "binary"}
-"""image: a PNG of the product's size, which says that it was generated and by what (canvas.inference.provenance)."""
+"""image: a PNG of the product's size, or the canvas's, which says that it was generated and by what
+(canvas.inference.provenance)."""
 
 OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", None),
@@ -31,8 +40,12 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "seed_by_product": ("boolean", False),
     "style_strength": ("double", None),
     "style_typical": ("double", CENTRE_PULL),
+    "canvas": ("string", None),
+    "place": ("string", None),
+    "scale": ("double", None),
+    "layout": ("string", None),
 }
-"""None: what the model recommends."""
+"""None: what the model recommends. canvas, place, scale and layout: as `canvas.layout.spec.build_layout` takes them."""
 
 TRUST = "CANVAS_TRUST_REMOTE_CODE"
 """Variable of the environment: "1" where Python code that a public segmenter brought with it may run."""
@@ -53,9 +66,13 @@ class ServedPipeline:
 
     def _generate(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
         prompt = row["prompt"] if isinstance(row.get("prompt"), str) else None  # a missing text is NaN to pandas
+        more = row.get("more_products")
+        encoded = [row["product"], *([] if more is None or isinstance(more, float) else more)]  # NaN to pandas
+        layout = _build_layout(options)
         output = self._pipeline(
-            decode_image(row["product"], DEFAULT_LIMITS),
+            [decode_image(data, DEFAULT_LIMITS) for data in encoded],
             prompt,
+            layout=layout,
             style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
             seed=int(row["seed"]),
             seed_by_product=options["seed_by_product"],
@@ -69,6 +86,7 @@ class ServedPipeline:
             seed_by_product=bool(options["seed_by_product"]),
             prompt=prompt,
             safety=self._pipeline.safety.describe(prompt),
+            layout=None if layout is None else layout.words,
         )
         return encode_generated(output.images[0], stated)
 
@@ -82,6 +100,12 @@ class ServedPipeline:
         check_image_count(len(images))
         decoded = [decode_image(data, DEFAULT_LIMITS) for data in images]
         return encode_style_images(self._pipeline, decoded, strength=strength, centre_pull=centre_pull)
+
+
+def _build_layout(options: Mapping[str, Any]) -> Layout | None:
+    """Return the layout that the options describe; None: they describe none."""
+    words = {name: options[name] for name in ("canvas", "place", "scale", "layout")}
+    return build_layout(**words) if any(value is not None for value in words.values()) else None
 
 
 def _load_pyfunc(path: str) -> ServedPipeline:

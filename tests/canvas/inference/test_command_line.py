@@ -67,9 +67,10 @@ def _deep_png(pixels: np.ndarray) -> bytes:
 
 
 def generate(folder: Path, *options: str) -> int:
+    product = () if "--product" in options else ("--product", "mug.png")
     return main(
         [
-            *("generate", "--model", str(folder / "model"), "--product", "mug.png", "--prompt", "a mug, forest"),
+            *("generate", "--model", str(folder / "model"), *product, "--prompt", "a mug, forest"),
             *("--steps", "1", "--candidates", "1", "--out", "out", *options),
         ]
     )

@@ -327,6 +327,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
     buffer = io.BytesIO()
     rgb.save(buffer, "PNG")
     (tmp_path / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    without_product = [*common, "--out", str(tmp_path / "out")]
     for changed, message in (
         (["--product", str(tmp_path / "text.jpg")], "text.jpg cannot be used: not a JPEG, PNG or WEBP image"),
         (["--product", str(tmp_path / "half.png")], "half.png cannot be used: broken"),
@@ -337,7 +338,7 @@ def test_command_line(pipeline, tmp_path: Path, capsys):
         (["--top", "3", "--candidates", "2", "--reward", str(tmp_path / "reward")], "top is 3"),
         (["--drop-early"], "say with --top how many to keep"),
     ):
-        assert main([*arguments, *changed]) == 1
+        assert main([*(without_product if "--product" in changed else arguments), *changed]) == 1
         error = capsys.readouterr().err.strip()
         assert error.startswith("canvas generate: ")
         assert message in error

@@ -1,0 +1,110 @@
+"""Images and a layout to the one product that the pipeline works on: N mattes, one mask, one denoising."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from canvas.inference.product import Product, build_product, check_product_input, needs_segmenter
+from canvas.layout.compose import Cutout, compose_products
+from canvas.layout.formats import Rectangle
+from canvas.layout.spec import Layout, check_product_count
+from canvas.pins.images import image_to_pixels
+from canvas.pins.masks import Alpha
+
+Images = Image.Image | list[Image.Image] | tuple[Image.Image, ...]
+"""One, or several in their order."""
+
+PHOTOGRAPH = "photograph"
+"""Origin of a product that is a whole photograph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is given of an image: the union of its products, and which pixels are whose."""
+
+    product: Product
+    boxes: list[Rectangle] = field(default_factory=list)  # of each product on the canvas; without a layout none
+    factors: list[float] = field(default_factory=list)  # by which each was resized; 1: not at all
+    owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
+
+
+def build_scene(
+    images: Images,
+    masks: Images | None = None,
+    layout: Layout | None = None,
+    segment: Callable[[Image.Image], Alpha] | None = None,
+) -> Scene:
+    """Read each product as `build_product` does, and put all on the layout's canvas; without one: the one image.
+
+    Raises:
+        ValueError: In one sentence, for what cannot be used.
+    """
+    given = list_images(images)
+    check_product_count(len(given))
+    pairs = _pair_masks(given, masks)
+    if layout is None:
+        if len(given) > 1:
+            raise ValueError(f"{len(given)} products were given: say with a layout how they stand together")
+        return Scene(build_product(*pairs[0], segment))
+    if layout.keeps_photograph and len(given) == 1:
+        cutouts = [_read_photograph(*pairs[0])]
+        origin = PHOTOGRAPH
+    else:
+        products = [_read_product(number, *pair, segment) for number, pair in enumerate(pairs)]
+        cutouts = [Cutout(product.pixels, product.alpha) for product in products]
+        origin = " and ".join(dict.fromkeys(product.origin for product in products))
+    composed = compose_products(cutouts, layout)
+    product = Product(composed.pixels, composed.alpha, origin)
+    return Scene(product, composed.boxes, composed.factors, composed.owners)
+
+
+def check_scene_input(images: Images, masks: Images | None, layout: Layout | None) -> None:
+    """Raise as `build_scene` does, before a model is loaded: what only a segmenter can tell passes."""
+    if layout is not None and not asks_for_segmenter(images, masks, layout):
+        build_scene(images, masks, layout)
+        return
+    for image, mask in _pair_masks(list_images(images), masks):
+        check_product_input(image, mask)
+
+
+def asks_for_segmenter(images: Images, masks: Images | None, layout: Layout | None) -> bool:
+    """Tell whether a product among `images` must be found by a segmenter."""
+    if layout is not None and layout.keeps_photograph:
+        return False
+    return any(needs_segmenter(image, mask) for image, mask in _pair_masks(list_images(images), masks))
+
+
+def _pair_masks(images: Sequence[Image.Image], masks: Images | None) -> list[tuple[Image.Image, Image.Image | None]]:
+    own: Sequence[Image.Image | None] = [None] * len(images) if masks is None else list_images(masks)
+    if len(own) != len(images):
+        raise ValueError(f"{len(own)} masks were given for {len(images)} products: give one each, or none")
+    return list(zip(images, own, strict=True))
+
+
+def list_images(images: Images) -> list[Image.Image]:
+    """Return images as a list, one image as a list of one."""
+    return list(images) if isinstance(images, list | tuple) else [images]
+
+
+def _read_product(
+    number: int, image: Image.Image, mask: Image.Image | None, segment: Callable[[Image.Image], Alpha] | None
+) -> Product:
+    try:
+        return build_product(image, mask, segment)
+    except ValueError as error:
+        raise ValueError(str(error) if number == 0 else f"product {number + 1}: {error}") from None
+
+
+def _read_photograph(image: Image.Image, mask: Image.Image | None) -> Cutout:
+    """Return a photograph and its product, of which the mask alone knows; ValueError for a cut-out."""
+    if mask is not None:
+        product = build_product(image, mask)
+        return Cutout(product.pixels, product.alpha)
+    if not needs_segmenter(image, None):
+        raise ValueError("a photograph is kept with its background, but this image is cut out: choose another place")
+    return Cutout(image_to_pixels(image), np.zeros((image.height, image.width), np.float32))
