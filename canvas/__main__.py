@@ -93,6 +93,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "guidance_stop": options.guidance_stop,
         "num_inference_steps": options.steps,
         "scheduler": options.scheduler,
+        "upscale": options.upscale,
         "seed_by_product": options.seed_by_product,
     }
     images, seeds, cutout = _generate_images(options, pipeline, reward, products, settings)
@@ -339,6 +340,12 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--guidance-rescale", type=float, default=0.0, help="0, not at all, to 1")
     command.add_argument("--guidance-stop", type=float, help="share of the steps that is guided")
     command.add_argument("--scheduler", help="euler, heun, dpm++ (flow); ddim, euler, dpm++ (eps, v)")
+    command.add_argument(
+        "--upscale",
+        type=int,
+        choices=(1, 2, 4),
+        help="how far the model's upscaler enlarges backgrounds; as far as the product has pixels, if not given",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")
     command.add_argument(
         "--seed-by-product",

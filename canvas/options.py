@@ -65,7 +65,7 @@ def check_model(
     """Raise ValueError where the model's folder shows that it cannot do what is asked, or is none.
 
     Weights are not read: that there is a segmenter for a product that needs one, room for the canvas and the prompts,
-    an adapter for a style, a scheduler of that name, its small files say.
+    an adapter for a style, an upscaler, a scheduler of that name, its small files say.
     """
     from canvas.denoiser.adapters import holds_image_prompt
     from canvas.inference.scene.build import asks_for_segmenter
@@ -81,6 +81,8 @@ def check_model(
             raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")
         if options.style_layers == ["style"] and not index.get("style_layers"):
             raise ValueError("--style-layers is style, but this model has no style layers: use all")
+    if (options.upscale or 1) > 1 and not _has_part(index, "upscaler"):
+        raise ValueError(f"--upscale is {options.upscale}, but this model has no upscaler: assemble it with one")
     _check_scheduler(options, index)
     _check_prompts(options)
 

@@ -96,6 +96,10 @@ class Decoder(Model, path="models/decoder", registered="canvas-decoder"):
     """The conditional decoder in diffusers' format."""
 
 
+class Upscaler(Model, path="models/upscaler", registered="canvas-upscaler"):
+    """What enlarges generated backgrounds 2 or 4 times round the full-size product, in diffusers' format."""
+
+
 # Embeddings of images, and the styles mined from them
 
 

@@ -35,12 +35,13 @@ def assemble(
     uve: Input[artifacts.Uve],
     styles: Input[artifacts.Styles],
     decoder: Input[artifacts.Decoder],
+    upscaler: Input[artifacts.Upscaler],
     segmenter: Input[artifacts.Segmenter],
     reward: Input[artifacts.RewardModel],
     model: Output[artifacts.CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, segmenter, safety models in one pipeline;
-    beside it the mined styles, and the reward model that chooses for it.
+    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, upscaler, segmenter in one pipeline,
+    with safety models; beside it the mined styles, and the reward model that chooses for it.
 
     What skipped stages did not make is left out."""
     import shutil
@@ -60,6 +61,7 @@ def assemble(
         "uve": uve.path,
         "styles": styles.path,
         "decoder": decoder.path,
+        "upscaler": upscaler.path,
         "segmenter": segmenter.path,
         "reward": reward.path,
     }

@@ -24,6 +24,7 @@ from canvas.segmenter.model import load_segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
 from canvas.styles.table import read_styles
+from canvas.upscaler.model import Upscaler
 from canvas.uve.model import load_uve
 from canvas.vae.model import load_vae
 
@@ -43,8 +44,8 @@ def assemble_pipeline(
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
-    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder" or "ip_adapter"; without the last it reads
-    no styles.
+    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler" or "ip_adapter"; without the
+    last it reads no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
@@ -54,7 +55,7 @@ def assemble_pipeline(
     for name in ("backdrop", "engaged", "aligned"):
         if lora := folders.get(f"{name}_lora"):
             load_lora(denoiser, lora, name)
-    adapter, decoder = folders.get("ip_adapter"), folders.get("decoder")
+    adapter, decoder, upscaler = (folders.get(name) for name in ("ip_adapter", "decoder", "upscaler"))
     if adapter and (adapter / "lora").is_dir():
         load_lora(denoiser, adapter / "lora", STYLE_LORA)
     set_style_lora(denoiser, None)
@@ -69,6 +70,7 @@ def assemble_pipeline(
         **name_components(build_towers((load_clip(folders["clip"] / "first"), second), folders["clip"], text)),
         scheduler=load_scheduler(folders["inpaint"]),
         decoder=ConditionalDecoder.from_pretrained(decoder).eval() if decoder else None,
+        upscaler=Upscaler.from_pretrained(upscaler).eval() if upscaler else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
         image_tower=ImageTower.from_clip(second, text.second) if adapter else None,

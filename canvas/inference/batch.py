@@ -123,6 +123,9 @@ def iterate_images(
         wholes = decode_backgrounds(pipeline, latents, features, frame)
         close_ups = [None if text_to_image is not None else find_close_up(product, frame) for product in products]
         backgrounds = add_close_ups(pipeline, sampler, condition, noise, wholes, products, close_ups)
+        if pipeline.upscaler is not None:
+            pairs = zip(backgrounds, products, strict=True)
+            backgrounds = [background.upscale(pipeline.upscaler, product, None) for background, product in pairs]
         images = [background.composite(product) for background, product in zip(backgrounds, products, strict=True)]
         pipeline.safety.check_images(images, [_name_request(member.request) for member in members])
         yield from zip(places, images, strict=True)

@@ -27,6 +27,7 @@ from canvas.inference.conditioning import (
 )
 from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, frame_product
 from canvas.pins.images import Pixels, bytes_to_tensor
+from canvas.upscaler.model import Upscaler
 from canvas.vae.model import get_latent_scale
 
 if TYPE_CHECKING:
@@ -106,6 +107,14 @@ class CloseUpBackground:
     close_up: CloseUp
     window: Background
 
+    def upscale(self, upscaler: Upscaler, product: Product, factor: int | None) -> CloseUpBackground:
+        """Return it with both frames larger, as `Background.upscale`; each needs a factor of its own."""
+        return replace(
+            self,
+            whole=self.whole.upscale(upscaler, product, factor),
+            window=self.window.upscale(upscaler, _crop_product(product, self.close_up), factor),
+        )
+
     def composite(self, product: Product) -> Pixels:
         """Return an image of the product image's size, with the product on it, untouched on its core."""
         pixels, shift = self.whole.enlarge(*product.size)
@@ -182,8 +191,11 @@ def _select_rows(condition: Condition, rows: Sequence[int]) -> Condition:
 
 
 def _frame_product(product: Product, close_up: CloseUp) -> FramedProduct:
-    cropped = Product(close_up.crop(product.pixels), close_up.crop(product.alpha), product.origin)
-    return frame_product(cropped, close_up.frame)
+    return frame_product(_crop_product(product, close_up), close_up.frame)
+
+
+def _crop_product(product: Product, close_up: CloseUp) -> Product:
+    return Product(close_up.crop(product.pixels), close_up.crop(product.alpha), product.origin)
 
 
 def _encode_window(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +15,21 @@ from numpy.typing import NDArray
 from canvas.clip.model import encode_prompts
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import Condition
-from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, compute_frame, frame_product
+from canvas.inference.product import (
+    Frame,
+    FramedProduct,
+    Product,
+    composite_pixels,
+    compute_frame,
+    frame_product,
+    frame_product_bytes,
+)
 from canvas.masks.composite import mask_images
 from canvas.pins.frames import build_size_ids
 from canvas.pins.images import Pixels, tensor_to_bytes
+from canvas.upscaler.model import Upscaler
+from canvas.upscaler.spec import FACTORS
+from canvas.upscaler.tiles import enlarge
 from canvas.vae.model import get_latent_scale, get_scale_factor
 
 if TYPE_CHECKING:
@@ -94,10 +106,45 @@ class Background:
         shift = None if self.shift is None else self.frame.extract_product(self.shift, height, width)
         return self.frame.extract_product(self.pixels, height, width), shift
 
+    def upscale(self, upscaler: Upscaler, product: Product, factor: int | None) -> Background:
+        """Return it in a larger frame, by a network that sees the product at that size; as it is for factor 1.
+
+        `factor` None: the least of the network's that reaches the product image's size, or its largest.
+        """
+        if factor is None:
+            factor = choose_factor(self.frame, *product.size)
+        if factor == 1:
+            return self
+        frame = self.frame.scale(factor)
+        pixels = enlarge(upscaler, self.pixels, *frame_product_bytes(product, frame))
+        if self.shift is None:
+            return Background(frame, pixels, None)
+        shift = cv2.resize(self.shift, (frame.width, frame.height), interpolation=cv2.INTER_CUBIC)
+        return Background(frame, pixels, np.asarray(shift, np.float32))
+
     def composite(self, product: Product) -> Pixels:
         """Return an image of the product image's size, with the product on it, untouched on its core."""
         pixels, shift = self.enlarge(*product.size)
         return composite_pixels(pixels, product, shift)
+
+
+def choose_factor(frame: Frame, height: int, width: int) -> int:
+    """Return the least factor of 1, 2 and 4 by which `frame` has the pixels of a product image of height x width; the
+    largest, if none has them."""
+    enough = (
+        factor
+        for factor in (1, *FACTORS)
+        if factor * frame.inner_height >= height and factor * frame.inner_width >= width
+    )
+    return next(enough, max(FACTORS))
+
+
+def check_upscale(pipeline: CanvasPipeline, factor: int | None) -> None:
+    """Raise ValueError for a factor that the pipeline cannot enlarge by; None is the product image's own need."""
+    if factor not in (None, 1, *FACTORS):
+        raise ValueError(f"upscale is {factor}: it must be {', '.join(map(str, (1, *FACTORS)))}, or None")
+    if factor in FACTORS and pipeline.upscaler is None:
+        raise ValueError(f"upscale is {factor}, but this model has no upscaler: assemble it with one")
 
 
 def decode_backgrounds(

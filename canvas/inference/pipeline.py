@@ -39,6 +39,7 @@ from canvas.inference.close_up import add_close_ups, find_close_up
 from canvas.inference.conditioning import (
     Background,
     build_condition,
+    check_upscale,
     decode_backgrounds,
     encode_decoder_condition,
     frame_for_pipeline,
@@ -60,6 +61,7 @@ from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
+from canvas.upscaler.model import Upscaler
 from canvas.uve.model import UveModel
 from canvas.vae.model import PixelAutoencoder, get_latent_scale, get_scale_factor
 
@@ -84,9 +86,10 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     """Generate a background round a product that follows a prompt, style images, or both.
 
     The model works in a frame of its own size and the product's aspect. The background comes back at the product
-    image's size, and the product's pixels are put on it, untouched on their core. LoRAs of the denoiser are saved
-    beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in `ip_adapter/`. The adapter counts only
-    where a style is given. Safety models, where it has some, refuse prompts and generated images.
+    image's size, by an upscaler where there is one, and the product's pixels are put on it, untouched on their core.
+    LoRAs of the denoiser are saved beside it in `lora/NAME/` and loaded with it, its image-prompt adapter in
+    `ip_adapter/`. The adapter counts only where a style is given. Safety models, where it has some, refuse prompts and
+    generated images.
 
     Args:
         unet: The denoiser of a pipeline of that family.
@@ -107,13 +110,14 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         bf16: Parts whose weights are stored, and loaded, in bfloat16.
     """
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->transformer->vae->decoder"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->transformer->vae->decoder->upscaler"
     # lists in the base class
     _optional_components = [  # noqa: RUF012
         "unet",
         "transformer",
         "tokenizer_2",
         "decoder",
+        "upscaler",
         "segmenter",
         "segmenter_processor",
         "image_tower",
@@ -136,6 +140,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         transformer: FluxTransformer2DModel | None = None,
         tokenizer_2: PreTrainedTokenizerBase | None = None,
         decoder: ConditionalDecoder | None = None,
+        upscaler: Upscaler | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
         image_tower: ImageTower | None = None,
@@ -176,6 +181,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             tokenizer_2=tokenizer_2,
             scheduler=scheduler,
             decoder=decoder,
+            upscaler=upscaler,
             segmenter=segmenter,
             segmenter_processor=segmenter_processor,
             image_tower=image_tower,
@@ -248,6 +254,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         seed_by_product: bool = False,
         generator: torch.Generator | list[torch.Generator] | None = None,
         scheduler: str | None = None,
+        upscale: int | None = None,
         callback_on_step_end: StepCallback | None = None,
         selectors: Mapping[int, CandidateSelector] | None = None,
     ) -> CanvasOutput:
@@ -276,6 +283,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 much the same background.
             generator: In place of `seed`, used as diffusers uses it.
             scheduler: A name in canvas.denoiser.schedulers.
+            upscale: Factor by which the model's upscaler enlarges backgrounds, 1, 2 or 4, before they are resized to
+                the product image; 1: it does not. None: as much as the product image has pixels for.
             callback_on_step_end: As in diffusers.
             selectors: Steps done -> which of a pass's images to go on with (canvas.inference.selection).
 
@@ -312,6 +321,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             raise ValueError("seed_by_product was given without a seed: give one")
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
+        check_upscale(self, upscale)
         self.check_prompts(prompt, negative_prompt)
         scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
         windows = plan_windows(scene.product.size, self.config["max_aspect"]) if layout is not None else []
@@ -380,6 +390,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     [close_up] * len(kept),
                     on_step=on_step,
                 )
+                if self.upscaler is not None:
+                    backgrounds = [background.upscale(self.upscaler, cutout, upscale) for background in backgrounds]
                 made = [background.composite(cutout) for background in backgrounds]
                 if windows[1:]:
                     made = extend_images(

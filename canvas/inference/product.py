@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
 import cv2
@@ -226,6 +226,10 @@ class Frame:
     inner_height: int
     inner_width: int
 
+    def scale(self, factor: int) -> Frame:
+        """Return the frame `factor` times as large; its pixels lie exactly within those of this one."""
+        return Frame(*(factor * length for length in astuple(self)))
+
     def insert_product(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `values` (H, W, ...) of the product image, resized into the frame; 0 around."""
         framed = np.zeros((self.height, self.width, *values.shape[2:]), np.float32)
@@ -295,6 +299,19 @@ def frame_product(product: Product, frame: Frame) -> FramedProduct:
         torch.from_numpy(mask)[None, None].float(),
         torch.from_numpy(alpha)[None, None],
     )
+
+
+def frame_product_bytes(product: Product, frame: Frame) -> tuple[Pixels, Pixels]:
+    """Scale the product into a large `frame`: colours (H, W, 3), averaged by alpha, and alpha (H, W), 0 to 255, in a
+    third of the memory of `frame_product`'s tensors."""
+    alpha = frame.insert_product(product.alpha)
+    alpha[alpha <= ALPHA_FLOOR] = 0
+    colours = np.empty((*alpha.shape, 3), np.uint8)
+    for place in range(3):
+        plane = frame.insert_product(product.pixels[..., place] * product.alpha)
+        plane /= np.maximum(alpha, 1e-6)
+        colours[..., place] = np.clip(np.rint(plane, out=plane), 0, 255)
+    return colours, np.rint(alpha * 255).astype(np.uint8)
 
 
 def _insert_colours(product: Product, frame: Frame) -> NDArray[np.float32]:

@@ -37,6 +37,7 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "steps": ("long", None),
     "guidance_scale": ("double", None),
     "guidance_stop": ("double", None),
+    "upscale": ("long", None),
     "seed_by_product": ("boolean", False),
     "style_strength": ("double", None),
     "style_typical": ("double", CENTRE_PULL),
@@ -79,6 +80,7 @@ class ServedPipeline:
             num_inference_steps=options["steps"],
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],
+            upscale=options["upscale"],
         )
         stated = describe_generation(
             self._model_digest,

@@ -18,6 +18,7 @@ from canvas.reward.spec import RewardSpec
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
 from canvas.shards.files import Sample, write_shards
+from canvas.upscaler.model import Upscaler
 from canvas.uve.model import build_uve
 from canvas.uve.spec import UveSpec
 from canvas.vae.model import PixelAutoencoder, load_vae
@@ -49,11 +50,12 @@ def write_towers(path: Path, text: TextSpec) -> None:
 
 
 def write_encoders(root: Path, text: TextSpec) -> None:
-    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, segmenter,
-    reward model; random."""
+    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler,
+    segmenter, reward model; random."""
     write_towers(root / "models" / "clip", text)
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
+    Upscaler(8, 1).save_pretrained(root / "models" / "upscaler")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
     small = RewardSpec(
         image_size=32,

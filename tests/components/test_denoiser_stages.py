@@ -141,6 +141,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "ip_adapter",
             "uve",
             "decoder",
+            "upscaler",
             "segmenter",
             "reward",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from canvas.light.gain import FloatPixels
 from canvas.pins import tables
 from canvas.pins.images import Pixels, encode_jpeg, encode_png, read_image_size
 from canvas.pins.masks import compute_box
-from canvas.sources.showroom.camera import Panorama, load_panorama
+from canvas.sources.showroom.camera import CameraView, Panorama, load_panorama
 from canvas.sources.showroom.compositing import (
     composite_over,
     place_cutout,
@@ -31,7 +31,7 @@ from canvas.sources.showroom.plan import PinPlan, plan_pins
 from canvas.sources.showroom.products import load_products
 from canvas.sources.showroom.spec import SCENES, ShowroomSpec
 from canvas.sources.showroom.texts import compose_text, erase_text, substitute_text
-from canvas.sources.showroom.views import render_background
+from canvas.sources.showroom.views import ATTEMPTS, render_background
 
 BATCH_SIZE = 64
 JPEG_QUALITY = 92
@@ -53,8 +53,12 @@ class Showroom:
 
 def load_showroom(folder: Path, spec: ShowroomSpec, seed: int) -> Showroom:
     """Load the package files in `folder` (data/showroom) and plan the pins; `ValueError` if a file is missing."""
-    panoramas = {scene.file: load_panorama(folder / "scenes" / f"{scene.file}_1k.jpg") for scene in SCENES}
-    return Showroom(seed, plan_pins(spec, seed, load_products(folder)), panoramas)
+    return Showroom(seed, plan_pins(spec, seed, load_products(folder)), load_panoramas(folder))
+
+
+def load_panoramas(folder: Path) -> dict[str, Panorama]:
+    """Load every scene's panorama by its file's name; `ValueError` if one is missing."""
+    return {scene.file: load_panorama(folder / "scenes" / f"{scene.file}_1k.jpg") for scene in SCENES}
 
 
 def render_pins(showroom: Showroom, threads: int) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -86,15 +90,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
     name = f"showroom-{showroom.seed}-{{:06d}}"
     origin = plan.index if plan.copy_of is None else plan.copy_of
     rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
-    view = None
-    if plan.scene is None:
-        rendered = _render_on_backdrop(plan, rng)
-    else:
-        panorama = showroom.panoramas[plan.scene.file]
-        background, view = render_background(panorama, plan, rng)
-        rendered = RenderedImage(_quantize_pixels(background), None, None)
-        if plan.product is not None:
-            rendered = _render_in_scene(plan, background, panorama.light_yaw - view.yaw, rng)
+    rendered, view = render_image(showroom.panoramas, plan, rng)
     text = compose_text(plan.product, plan.scene, rng)
     own = np.random.default_rng([showroom.seed, 2, plan.index])
     data = None
@@ -138,6 +134,23 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "copy_of": None if plan.copy_of is None else name.format(plan.copy_of),
     }
     return pin, truth
+
+
+def render_image(
+    panoramas: Mapping[str, Panorama], plan: PinPlan, rng: np.random.Generator, attempts: int = ATTEMPTS
+) -> tuple[RenderedImage, CameraView | None]:
+    """Render what the plan shows, before any defect, and return the view of its scene; None: there is no scene.
+
+    Args:
+        attempts: Views that are tried, as `render_background` does.
+    """
+    if plan.scene is None:
+        return _render_on_backdrop(plan, rng), None
+    panorama = panoramas[plan.scene.file]
+    background, view = render_background(panorama, plan, rng, attempts)
+    if plan.product is None:
+        return RenderedImage(_quantize_pixels(background), None, None), view
+    return _render_in_scene(plan, background, panorama.light_yaw - view.yaw, rng), view
 
 
 def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: np.random.Generator) -> RenderedImage:

@@ -17,14 +17,17 @@ from canvas.sources.showroom.camera import (
 from canvas.sources.showroom.plan import PinPlan
 from canvas.sources.showroom.spec import SECTOR
 
-_ATTEMPTS = 12
+ATTEMPTS = 12
 """Views tried for one pin before the best of them is taken."""
 
 
-def render_background(panorama: Panorama, plan: PinPlan, rng: np.random.Generator) -> tuple[FloatPixels, CameraView]:
-    """Render a view of the plan's scene and split in sRGB: the first that is not blown out or bare, or the best."""
+def render_background(
+    panorama: Panorama, plan: PinPlan, rng: np.random.Generator, attempts: int = ATTEMPTS
+) -> tuple[FloatPixels, CameraView]:
+    """Render a view of the plan's scene and split in sRGB: the first that is not blown out or bare, or the best of
+    `attempts`."""
     best: tuple[float, CameraView] | None = None
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         view = _sample_view(plan, rng, plan.spread if attempt == 0 else float(rng.random()))
         if view is None:
             continue
