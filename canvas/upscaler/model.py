@@ -11,6 +11,7 @@ B: batch, h and w: size of the small image, s: factor.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -91,7 +92,8 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for small, product, alpha, targets in examples:
             factor = alpha.shape[-1] // small.shape[-1]
             pasted = paste_small(small, product * alpha, alpha, factor)
-            outside = 1 - F.max_pool2d(alpha, factor)  # the product is put back anyway
+            product_near = F.max_pool2d(F.max_pool2d(alpha, factor), FILTER_SIDE, stride=1, padding=FILTER_SIDE // 2)
+            outside = 1 - product_near  # next to it the network knows better: it sees the edge
             wanted = F.pixel_unshuffle(targets, factor)
             error = (self.filters[str(factor)](pasted) - wanted).square().mean(1, keepdim=True) * outside
             left = error.sum((1, 2, 3), keepdim=True) / outside.sum((1, 2, 3), keepdim=True).clamp(min=1)
@@ -102,12 +104,13 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
             squares = squares + columns.T @ (weight * columns)
             products = products + columns.T @ (weight * _list_pixels(wanted))
             rows += float(weight.sum())
-        layer = self.filters[str(factor)]
-        before = torch.cat([layer.weight.flatten(1), layer.bias[:, None]], dim=1).T.double()
+        layer = cast(nn.Conv2d, self.filters[str(factor)])
+        bias = layer.get_parameter("bias")
+        before = torch.cat([layer.weight.flatten(1), bias[:, None]], dim=1).T.double()
         ridge = RIDGE * max(rows, 1.0) * torch.eye(inputs).double()
         fitted = torch.linalg.solve(squares + ridge, products + ridge @ before).T.float()
         layer.weight.copy_(fitted[:, :-1].view_as(layer.weight))
-        layer.bias.copy_(fitted[:, -1])
+        bias.copy_(fitted[:, -1])
 
 
 class ResidualBlock(nn.Module):

@@ -81,7 +81,8 @@ class UpscalerObjective:
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         targets, alpha = bytes_to_tensor(batch["images"]), batch["alpha"].float() / 255
         enlarged = upscaler(bytes_to_tensor(batch["small"]), targets, alpha).float()
-        return self.loss.to(targets.device)(alpha * targets + (1 - alpha) * enlarged, targets)
+        loss, terms = self.loss.to(targets.device)(alpha * targets + (1 - alpha) * enlarged, targets)
+        return loss, terms
 
 
 def build_objective(spec: ReconstructionSpec) -> UpscalerObjective:

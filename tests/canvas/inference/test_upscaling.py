@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,6 +16,8 @@ from canvas.inference.batch import Request, encode_requests, iterate_images
 from canvas.inference.conditioning import choose_factor
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product, compute_frame, frame_product, frame_product_bytes
+from canvas.inference.served import ServedPipeline
+from canvas.pins.images import encode_png
 from tests.canvas.inference.conftest import cutout, sampling
 from tests.canvas.inference.test_close_up import place
 from tests.canvas.upscaler.test_model import build_moved
@@ -113,6 +117,15 @@ def test_it_travels_with_the_model(enlarging, pipeline, tmp_path: Path, capsys) 
     pipeline.save_pretrained(tmp_path / "plain")
     assert main([*arguments, "--model", str(tmp_path / "plain"), "--upscale", "2"]) == 1
     assert "--upscale is 2, but this model has no upscaler" in capsys.readouterr().err
+
+
+def test_the_registrys_model_takes_the_factor(enlarging) -> None:
+    product = cutout(150, 140)
+    rows = pd.DataFrame({"product": [encode_png(product)], "prompt": [PROMPT], "seed": [4]})
+    for factor in (None, 2):
+        (png,) = ServedPipeline(enlarging).predict(rows, {"steps": 2, "upscale": factor})["image"]
+        image = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+        assert np.array_equal(image, generate(enlarging, product, upscale=factor))
 
 
 def test_factors_that_cannot_be_are_refused(enlarging, pipeline) -> None:
