@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from canvas.ranges import Count
 from canvas.train.spec import Train, TrainableParams
@@ -31,6 +31,11 @@ class TrainUpscalerParams(TrainableParams):
     crop: Count  # pixels of the side of the small crops that a step sees
     loss: ReconstructionSpec  # its features are those learnt on photographs
     sheet_images: Count  # held-out ones on the sheet
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "parallel": "the network is small, and each step runs the layers of one factor, set it to ddp or none",
+        "compile": "the factors have different shapes and layers, set it to false",
+    }
 
     def check_with(self, params: Mapping[str, Any]) -> None:
         """Raise `ValueError` if small images are no whole latent cells, or smaller than a crop."""
