@@ -2,8 +2,10 @@
 
 One trunk of convolutions at the small image's resolution, as in sub-pixel networks (Shi et al. 2016), and a head for
 each factor: 4 times costs as much as 2 times, where two passes would cost five times as much. What the head says is
-added to a linear filter of 5 x 5 pixels, which starts as the cubic one and is then fitted by least squares. The network
-has no normalisation and looks at no mean of the image, so a tile with its surroundings gives what the whole gives.
+added to a linear filter of 5 x 5 pixels, which starts as the cubic one and is then fitted by least squares. The trunk
+sees the product on the small image; the filter sees background in its place, so that no colour of it spreads. The
+network has no normalisation and looks at no mean of the image, so a tile with its surroundings gives what the whole
+gives.
 
 B: batch, h and w: size of the small image, s: factor.
 """
@@ -24,6 +26,10 @@ from canvas.vae.model import zero_module
 
 FILTER_SIDE = 5
 """Pixels of the linear filter's side: the cubic one reads 4 x 4, of which every phase lies within 5 x 5."""
+FILL_SIDE = 7
+"""Pixels of the side of the windows whose background stands for the product's pixels: more than the filter reaches."""
+FILLED_ALPHA = 0.1
+"""Share of a small pixel that is product from which background stands for it."""
 RIDGE = 1e-5
 """How firmly the least squares hold to the cubic filter: the variance below which inputs do not count."""
 LEAST_ERROR = 1e-4
@@ -53,7 +59,7 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def reach(self) -> int:
         """Pixels of the small image, on each side, that a pixel of the large one depends on."""
-        return max(2 + 2 * len(self.trunk), FILTER_SIDE // 2)
+        return max(2 + 2 * len(self.trunk), FILTER_SIDE // 2 + FILL_SIDE // 2)
 
     def forward(self, small: torch.Tensor, product: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         """Enlarge backgrounds.
@@ -75,30 +81,30 @@ class Upscaler(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = self.stems[str(factor)](torch.cat([pasted, condition], dim=1))
         for block in self.trunk:
             x = block(x)
-        return F.pixel_shuffle(self.heads[str(factor)](x) + self.filters[str(factor)](pasted), factor)
+        background = fill_product(small, alpha, factor)
+        return F.pixel_shuffle(self.heads[str(factor)](x) + self.filters[str(factor)](background), factor)
 
     @torch.no_grad()
-    def fit_filter(self, examples: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+    def fit_filter(self, examples: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
         """Fit the linear filter of one factor by least squares on backgrounds.
 
         An image counts by the inverse of the error that the filter leaves in it so far: else the few that are all
         leaves and gravel would decide for all.
 
         Args:
-            examples: Small images, products, alphas as `forward` takes them, and the images that are to come out.
+            examples: Small images and alphas as `forward` takes them, and the images that are to come out.
         """
         inputs = 3 * FILTER_SIDE**2 + 1
         squares, products, rows, factor = torch.zeros(inputs, inputs).double(), torch.zeros(()), 0.0, 0
-        for small, product, alpha, targets in examples:
+        for small, alpha, targets in examples:
             factor = alpha.shape[-1] // small.shape[-1]
-            pasted = paste_small(small, product * alpha, alpha, factor)
-            product_near = F.max_pool2d(F.max_pool2d(alpha, factor), FILTER_SIDE, stride=1, padding=FILTER_SIDE // 2)
-            outside = 1 - product_near  # next to it the network knows better: it sees the edge
+            background = fill_product(small, alpha, factor)
+            outside = 1 - F.max_pool2d(alpha, factor)  # the product is put back anyway
             wanted = F.pixel_unshuffle(targets, factor)
-            error = (self.filters[str(factor)](pasted) - wanted).square().mean(1, keepdim=True) * outside
+            error = (self.filters[str(factor)](background) - wanted).square().mean(1, keepdim=True) * outside
             left = error.sum((1, 2, 3), keepdim=True) / outside.sum((1, 2, 3), keepdim=True).clamp(min=1)
             weight = _list_pixels(outside / (left + LEAST_ERROR))
-            padded = F.pad(pasted, [FILTER_SIDE // 2] * 4, "replicate")
+            padded = F.pad(background, [FILTER_SIDE // 2] * 4, "replicate")
             columns = F.unfold(padded, FILTER_SIDE).transpose(1, 2).flatten(0, 1).double()
             columns = torch.cat([columns, torch.ones_like(columns[:, :1])], dim=1)
             squares = squares + columns.T @ (weight * columns)
@@ -130,6 +136,15 @@ def paste_small(small: torch.Tensor, colours: torch.Tensor, alpha: torch.Tensor,
     """Put the product on small images: colours, which are times alpha, and alpha averaged down, so that its edge lies
     where the full-size one does, to the fraction of a pixel."""
     return (1 - F.avg_pool2d(alpha, factor)) * small + F.avg_pool2d(colours, factor)
+
+
+def fill_product(small: torch.Tensor, alpha: torch.Tensor, factor: int) -> torch.Tensor:
+    """Return small images (B, 3, h, w) with the background's mean colour nearby in the product's place, so that no
+    filter spreads the product over its edge. Further in than FILL_SIDE / 2 they stay as they are."""
+    known = (F.avg_pool2d(alpha, factor) < FILLED_ALPHA).to(small.dtype)
+    share, total = (F.avg_pool2d(x, FILL_SIDE, stride=1, padding=FILL_SIDE // 2) for x in (known, known * small))
+    nearby = total / share.clamp(min=1e-3)
+    return torch.where(share > 1e-3, known * small + (1 - known) * nearby, small)
 
 
 def _list_pixels(values: torch.Tensor) -> torch.Tensor:

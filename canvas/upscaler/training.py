@@ -97,8 +97,7 @@ def fit_filters(upscaler: Upscaler, examples: Examples) -> None:
     for small in examples.small.values():
         batches = zip(*(column.split(FILTER_BATCH) for column in (small, large.images, large.alphas)), strict=True)
         upscaler.fit_filter(
-            (bytes_to_tensor(low), bytes_to_tensor(images), alphas.float() / 255, bytes_to_tensor(images))
-            for low, images, alphas in batches
+            (bytes_to_tensor(low), alphas.float() / 255, bytes_to_tensor(images)) for low, images, alphas in batches
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from canvas.upscaler.model import Upscaler, paste_small
+from canvas.upscaler.model import FILTER_SIDE, Upscaler, fill_product, paste_small
 from canvas.upscaler.spec import FACTORS
 from canvas.upscaler.tiles import enlarge, iterate_tiles
 
@@ -30,10 +30,10 @@ def draw(factor: int, height: int = 12, width: int = 10, seed: int = 0) -> tuple
 
 
 @pytest.mark.parametrize("factor", FACTORS)
-def test_untrained_it_is_a_cubic_filter_of_the_pasted_image(factor: int) -> None:
+def test_untrained_it_is_a_cubic_filter_of_the_background(factor: int) -> None:
     small, product, alpha = draw(factor)
-    pasted = paste_small(small, product * alpha, alpha, factor)
-    cubic = F.interpolate(pasted, scale_factor=float(factor), mode="bicubic", align_corners=False)
+    background = fill_product(small, alpha, factor)
+    cubic = F.interpolate(background, scale_factor=float(factor), mode="bicubic", align_corners=False)
     with torch.no_grad():
         torch.testing.assert_close(Upscaler(8, 1)(small, product, alpha), cubic, atol=1e-5, rtol=0)
 
@@ -50,6 +50,18 @@ def test_the_small_product_lies_where_the_large_one_does(factor: int) -> None:
     torch.testing.assert_close(F.avg_pool2d(alpha, factor)[0, 0], pasted)
 
 
+@pytest.mark.parametrize("factor", FACTORS)
+def test_no_colour_of_the_product_spreads_over_its_edge(factor: int) -> None:
+    """A white product on grey: of what the filter reads outside of it, all is grey, and as far in as it reads."""
+    alpha = torch.zeros(1, 1, factor * 14, factor * 14)
+    alpha[..., factor * 3 + 1 : factor * 9, factor * 4 : factor * 11 - 1] = 1
+    share = F.avg_pool2d(alpha, factor)
+    filled = fill_product((share >= 0.1).float().expand(-1, 3, -1, -1), alpha, factor)
+    read = F.max_pool2d((share < 0.1).float(), FILTER_SIDE, stride=1, padding=FILTER_SIDE // 2)
+    assert read.mean() > share.lt(0.1).float().mean()
+    assert (filled * read).abs().max() == 0
+
+
 def test_least_squares_undo_a_blur() -> None:
     drawn = torch.Generator().manual_seed(1)
     coarse = torch.rand(6, 3, 24, 24, generator=drawn) * 2 - 1
@@ -59,7 +71,7 @@ def test_least_squares_undo_a_blur() -> None:
     upscaler = Upscaler(8, 1)
     with torch.no_grad():
         before = (upscaler(small, large, nothing) - large).square().mean()
-        upscaler.fit_filter([(small, large, nothing, large)])
+        upscaler.fit_filter([(small, nothing, large)])
         after = (upscaler(small, large, nothing) - large).square().mean()
     assert after < 0.5 * before
 
