@@ -402,6 +402,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                         made,
                         scene.product,
                         windows,
+                        upscale=upscale,
                         on_step=on_step,
                     )
                 self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])

@@ -48,6 +48,7 @@ def extend_images(
     product: Product,
     windows: Sequence[Rectangle],
     *,
+    upscale: int | None = None,
     on_step: OnStep | None = None,
 ) -> list[Pixels]:
     """Return whole canvases from images of their first window.
@@ -60,6 +61,7 @@ def extend_images(
         images: N, of the first window, with the product on them.
         product: Of the whole canvas.
         windows: In the order in which they are generated, the first one, too.
+        upscale: As the pipeline takes it.
         on_step: As the sampler takes it.
     """
     canvases = [np.zeros((*product.size, 3), np.uint8) for _ in images]
@@ -90,6 +92,8 @@ def extend_images(
         for canvas, member, background in zip(
             canvases, kept, decode_backgrounds(pipeline, sampled, features, framed[0].frame), strict=True
         ):
+            if pipeline.upscaler is not None:
+                background = background.upscale(pipeline.upscaler, member, upscale)
             canvas[window.region] = background.composite(member)
     return canvases
 
