@@ -52,7 +52,7 @@ def test_both_families_are_trained_and_judged(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("file", sorted((ROOT / "bench/families/recipes").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_recipe_fits_the_transformer_of_the_demo(file: Path) -> None:
-    own = load_sections("dit", ROOT)
+    own = load_sections("demo", ROOT)
     sections = merge_sections(own, read_sections(file))
     assert sections != own
     for stage in ("encode", "train_base", "train_inpaint"):
