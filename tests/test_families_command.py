@@ -81,7 +81,7 @@ def test_a_training_has_exactly_the_steps_that_fit() -> None:
     for steps in (1, 7, 397, 4000):
         spec = params["training"].resolve(shorten_training(params["train_inpaint"], steps).train)
         assert spec.steps == spec.checkpoint_every == steps
-        assert spec.warmup_steps == round(steps / 10)
+        assert spec.warmup_steps == round(steps / 5)
 
 
 def build_verdict(seed: int, hits: list[bool], kid: float) -> Verdict:
