@@ -109,7 +109,7 @@ def explain_tracking_errors(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSError
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # requests' errors are OSError
         raise TrackingDownError(f"tracking at {redact(uri)} is of no help ({summarize_error(error)})") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.record.tracking import TrackingDownError, _check_answer, open_tracking
+from lifecycle.record.tracking import TrackingDownError, _check_answer, explain_tracking_errors, open_tracking
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -60,3 +60,12 @@ def test_a_server_that_is_off_is_said_at_once(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrackingDownError, match=r"^tracking at http://127\.0\.0\.1:9 does not answer \(.*refused\)$"):
         open_tracking(tmp_path)
     assert time.monotonic() - started < 3
+
+
+def test_a_database_whose_driver_is_not_installed_is_one_sentence() -> None:
+    uri = "mysql://me:secret@127.0.0.1:9/runs"
+    with pytest.raises(TrackingDownError, match=r"^tracking at mysql://127.* is of no help \(No module named 'MySQL"):
+        with explain_tracking_errors(uri):
+            from mlflow import MlflowClient
+
+            MlflowClient(uri).search_experiments()
