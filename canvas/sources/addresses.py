@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +101,16 @@ class Reader:
         return "://" in place or not Path(os.path.normpath(Path.cwd() / place)).is_relative_to(folder)
 
     def _locate_row(self, address: str) -> str:
-        """Locate what a row names: a relative path below the folder, or beside the list if it is only there."""
-        place = self.locate(address)
-        if self.beside is None or "://" in address or os.path.exists(place):  # noqa: PTH110  # False for any bad name
-            return place
-        beside = str(self.beside / address)
-        return beside if os.path.exists(beside) else place  # noqa: PTH110
+        """Locate what a row names: a relative path below the folder, or beside the list if it is only there; with an
+        accent as one letter or as two, as Windows and macOS write it."""
+        if "://" in address:
+            return self.locate(address)
+        folders = [self.folder] if self.beside is None else [self.folder, self.beside]
+        for name in (address, unicodedata.normalize("NFC", address), unicodedata.normalize("NFD", address)):
+            for folder in folders:
+                if os.path.exists(place := str(folder / name)):  # noqa: PTH110  # False for any bad name
+                    return place
+        return self.locate(address)
 
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""
@@ -138,7 +143,8 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except OSError as error:
-        raise ValueError(f"{str(path)[-200:]}: {error.strerror}") from None
+        hint = ", folders are parted by / here" if "\\" in path.name else ""  # Windows
+        raise ValueError(f"{str(path)[-200:]}: {error.strerror}{hint}") from None
 
 
 def strip_credentials(address: str | None) -> str | None:

@@ -6,6 +6,7 @@ import http.server
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,21 @@ def test_files_of_the_data_directory_are_read(folder: Path) -> None:
         assert reader.read(address, 10**6) == DATA, address
 
 
+def test_an_accent_is_one_letter_or_two(folder: Path) -> None:
+    """As an archive of macOS and a list of Windows write the same name; where both files are there, each is its own."""
+    reader = build_reader(folder)
+    composed, decomposed = (unicodedata.normalize(form, "tasse-grün.png") for form in ("NFC", "NFD"))
+    (folder / "photos" / decomposed).write_bytes(b"decomposed")
+    assert reader.read(f"photos/{composed}", 99) == b"decomposed"
+    (folder / "photos" / composed).write_bytes(b"composed")
+    assert reader.read(f"photos/{composed}", 99) == b"composed"
+    assert reader.read(f"photos/{decomposed}", 99) == b"decomposed"
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [
+        ("photos\\a.png", "No such file or directory, folders are parted by / here"),
         ("../secret.png", "lies outside of"),
         ("photos/../../secret.png", "lies outside of"),
         ("../data-of-others/a.png", "lies outside of .*name its folder in ingest.manifest.roots"),
