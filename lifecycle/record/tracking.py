@@ -81,7 +81,7 @@ def _create_store(file: Path, uri: str, artifacts: Path) -> None:
     if not file.exists():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        SqlAlchemyStore(uri, artifacts.as_uri())
+        SqlAlchemyStore(uri, artifacts.as_uri())  # type: ignore[no-untyped-call]
 
 
 def _check_answer(uri: str) -> None:
