@@ -22,6 +22,7 @@ from canvas.terminal import strip_controls
 if TYPE_CHECKING:
     from daft.io import IOConfig
 
+MAX_QUOTED = 60  # characters of an address in a reason
 SCHEMES = ("file", "http", "https", "s3", "gs")
 
 
@@ -77,6 +78,10 @@ class Reader:
         not be named by a row, or is longer than `max_bytes`."""
         if not address or not address.strip():
             raise ValueError("image is empty")
+        if address.startswith("data:"):
+            raise ValueError("image is a data: URI: write a path or a URL, or the file's bytes in Parquet")
+        if address.startswith("//") and not os.path.exists(address):  # noqa: PTH110  # as of an <img> in a page
+            raise ValueError(f"image {address[:MAX_QUOTED]!r} lacks its scheme: write https: before it")
         place = self._locate_row(address)
         try:
             if place.startswith(("http://", "https://")):

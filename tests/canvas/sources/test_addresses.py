@@ -133,6 +133,8 @@ def test_an_accent_is_one_letter_or_two(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
+        ("data:image/png;base64,iVBORw0KGgo" + "A" * 999, "^image is a data: URI: write a path or a URL, or [^A]*$"),
+        ("//cdn.shop.com/a.png", "^image '//cdn.shop.com/a.png' lacks its scheme: write https: before it$"),
         ("photos\\a.png", "No such file or directory, folders are parted by / here"),
         ("../secret.png", "lies outside of"),
         ("photos/../../secret.png", "lies outside of"),
