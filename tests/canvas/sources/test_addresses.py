@@ -133,8 +133,6 @@ def test_an_accent_is_one_letter_or_two(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("data:image/png;base64,iVBORw0KGgo" + "A" * 999, "^image is a data: URI: write a path or a URL, or [^A]*$"),
-        ("//cdn.shop.com/a.png", "^image '//cdn.shop.com/a.png' lacks its scheme: write https: before it$"),
         ("photos\\a.png", "No such file or directory, folders are parted by / here"),
         ("../secret.png", "lies outside of"),
         ("photos/../../secret.png", "lies outside of"),
@@ -155,6 +153,19 @@ def test_other_files_are_refused(folder: Path, address: str, says: str) -> None:
         build_reader(folder).read(address, 10**6)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("data:image/png;base64," + "A" * 999, "image is a data: URI: write a path or a URL, or the file's bytes in P"),
+        ("//cdn.shop.com/a.png", "image '//cdn.shop.com/a.png' lacks its scheme: write https: before it"),
+    ],
+)
+def test_addresses_of_web_pages_are_named(folder: Path, address: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        build_reader(folder).read(address, 10**6)
+    assert len(str(caught.value)) < 99
 
 
 def test_a_file_of_another_machine_is_refused(folder: Path) -> None:
