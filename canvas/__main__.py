@@ -101,6 +101,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     images, seeds, cutout = _generate_images(options, pipeline, reward, product, settings)
     print(f"product cut out by its {cutout.origin}", file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
+    options.out.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / _name_image(options, seed)
         stated = None

@@ -56,7 +56,7 @@ def save_lossless(image: Image.Image, path: Path, provenance: Provenance | None 
     says of itself (canvas.inference.provenance) goes into its metadata. A file that is there is replaced when the new
     one is whole."""
     data = encode_lossless(image, path, provenance)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{os.getpid()}{path.suffix}")  # no longer than the longest name
     beside.unlink(missing_ok=True)  # of a killed process of that number
     _write_new(beside, data)
     try:
