@@ -5,8 +5,9 @@
 Both have the same denoiser with a LoRA on every layer, autoencoder, scheduler, steps, guidance and text states, in fp32
 but where bf16 is named: there our denoiser alone is in bf16, as in `generate` where the device multiplies it; all of
 theirs, as by `.to(torch.bfloat16)`. Figures are medians of ROUNDS rounds in one process. Weights are random, sizes
-those of params.yaml. Text encoding is in our time alone: diffusers gets the text states. It has no conditional decoder,
-so ours is only in the runs that name it, as the assembled pipeline has it. It prints JSON.
+those of profile unet, whose class that pipeline has. Text encoding is in our time alone: diffusers gets the text
+states. It has no conditional decoder, so ours is only in the runs that name it, as the assembled pipeline has it. It
+prints JSON.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ from lifecycle.declare.params import load_sections, read_section
 
 CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
 PROMPT = "a red mug, on the waterfront at sunset"
-SIDE, CELL = 64, 4  # pixels of an image and of a latent cell
+SIDE, CELL = 128, 8  # pixels of an image and of a latent cell
 
 
 def build_inpaint_denoiser(lora: Path) -> UNet2DConditionModel:
     """Build the inpainting denoiser on latents of 4 channels, with a LoRA on every layer; make it if it is missing."""
-    unet = add_inpaint_channels(models.build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL), CELL)
+    network = models.build_random_denoiser(latent_channels=4, sample_size=SIDE // CELL, profile="unet")
+    unet = add_inpaint_channels(network, CELL)
     if not lora.exists():
-        rank = load_sections()["train_backdrop"]["lora"]["rank"]
+        rank = load_sections("unet")["train_backdrop"]["lora"]["rank"]
         trained = add_lora(copy.deepcopy(unet), rank=rank, alpha=rank)
         for name, weight in trained.named_parameters():
             if "lora_B" in name:
@@ -61,7 +63,7 @@ def build_product() -> tuple[Image.Image, Image.Image]:
     """Return an image and its mask, white = product."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    mask[16:48, 24:40] = 255
+    mask[32:96, 48:80] = 255
     return Image.fromarray(pixels), Image.fromarray(mask)
 
 

@@ -17,7 +17,7 @@ from canvas.train.spec import TrainSpec
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import load_sections, read_section, read_stage_params
 
-KL_CHANNELS = (32, 64, 64)  # widths of an AutoencoderKL with cells of 4 pixels, as params.yaml has them
+KL_CHANNELS = (32, 64, 64, 64)  # widths of an AutoencoderKL with cells of 8 pixels, as params.yaml has them
 
 
 def build_random_denoiser(*, latent_channels: int, sample_size: int, profile: str = "demo") -> Denoiser:

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=2 python -m bench.training_speed [artifacts/pins] [--profile demo]
 
-A UNet's step is that of examples/text_to_image/train_text_to_image.py with SDXL's conditioning, as
-train_text_to_image_lora_sdxl.py has it; with `--profile dit` it is that of examples/dreambooth/train_dreambooth_flux.py
+A transformer's step is that of examples/dreambooth/train_dreambooth_flux.py; with `--profile unet` it is that of
+examples/text_to_image/train_text_to_image.py with SDXL's conditioning, as train_text_to_image_lora_sdxl.py has it
 (bench.gpu.stock has both losses). The loader decodes, resizes, crops and flips each image, and every step runs the
 autoencoder and both text encoders; our shards hold what these give. (train_text_to_image_sdxl.py alone encodes all
 pins beforehand, into memory.) What those scripts leave off by default is off on both sides: averages of the weights,
@@ -220,7 +220,7 @@ def read_first_pins(pins: Path) -> list[Row]:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="bench.training_speed")
     parser.add_argument("pins", type=Path, nargs="?", default=Path("artifacts/pins"), help="table of pins")
-    parser.add_argument("--profile", default="demo", help="whose denoiser is trained: demo a UNet, dit a transformer")
+    parser.add_argument("--profile", default="demo", help="whose denoiser is trained: demo a transformer, unet a UNet")
     options = parser.parse_args(arguments)
     pins: Path = options.pins
     if not pins.is_dir():

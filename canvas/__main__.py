@@ -100,6 +100,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     how = "photograph kept" if cutout.origin == PHOTOGRAPH else f"product cut out by its {cutout.origin}"
     print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
+    options.out.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images, strict=True):
         path = options.out / _name_image(options, seed)
         stated = None

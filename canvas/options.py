@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def read_model_index(model: Path) -> dict[str, Any]:
         index = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
     except OSError:
         raise ValueError(f"{model} holds no model_index.json: name a directory that the assemble stage wrote") from None
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets nested too deep
         raise ValueError(f"{model}/model_index.json is no JSON: assemble the model again") from None
     if not isinstance(index, dict):
         raise ValueError(f"{model}/model_index.json is no JSON object: assemble the model again")
@@ -141,12 +142,21 @@ def _check_prompts(options: argparse.Namespace) -> None:
 
 
 def check_out(out: Path, longest_name: str) -> None:
-    """Make the folder of the images; `OSError` or ValueError if no file of that name can be written there."""
-    out.mkdir(parents=True, exist_ok=True)
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {out} is not writable: name another folder")
-    if (length := len(os.fsencode(longest_name))) > (most := os.pathconf(out, "PC_NAME_MAX")):
-        raise ValueError(
-            f"the image would be called {longest_name[:40]}..., {length} bytes where names have {most} at most: "
-            "rename the product's file"
-        )
+    """Raise `OSError` or ValueError if no file of that name can be written to the folder `out`.
+
+    Whether a folder can be made is known when it was: it is taken away again, so that a refusal leaves nothing.
+    """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]  # innermost first
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise ValueError(f"--out {out} is not writable: name another folder")
+        if (length := len(os.fsencode(longest_name))) > (most := os.pathconf(out, "PC_NAME_MAX")):
+            raise ValueError(
+                f"the image would be called {longest_name[:40]}..., {length} bytes where names have {most} at most: "
+                "rename the product's file"
+            )
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # it was not made, or somebody else uses it by now
+                folder.rmdir()

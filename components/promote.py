@@ -9,6 +9,7 @@ from components.artifacts import CanvasModel, Champion, Evaluation, EvaluationMe
 from evaluation.gates import GateParams
 from lifecycle.declare.registry import Decision, ModelVersion, Registry
 from lifecycle.declare.stage import Input, Output, stage
+from lifecycle.workspace.digest import digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ def promote(
     paths = {"evaluation": evaluation.path, "metrics": figures.path, "champion": champion.path, "ratings": ratings.path}
     verdict = run_gate(gate, candidate.digest, model=canvas.path, **paths)
     decision = Decision(**asdict(verdict))
-    move = registry.promote(candidate, decision, promote.why) if decision.outcome == "pass" else None
+    evidence = {Evaluation.path: digest(evaluation.path)}
+    passes = decision.outcome == "pass"
+    move = registry.promote(candidate, decision, promote.why, evidence=evidence) if passes else None
     result = {"outcome": decision.outcome, "reasons": decision.reasons, "move": asdict(move) if move else None}
     promoted.write(result)

@@ -41,7 +41,7 @@ def train_decoder(
     from canvas.clip.model import load_feature_distance
     from canvas.decoder import training as decoding
     from canvas.decoder.model import ConditionalDecoder, DecoderObjective
-    from canvas.denoiser.loading import load_denoiser
+    from canvas.denoiser.loading import get_family, load_denoiser
     from canvas.device import default_device
     from canvas.pins.fallbacks import Notes
     from canvas.shards.rows import ShardRows
@@ -72,7 +72,7 @@ def train_decoder(
     conditional.save_pretrained(model.path)
     trained = time.perf_counter()
     with eval_mode(conditional):
-        figures = score_decoder(conditional, autoencoder, scored, params.seam_reach)
+        figures = score_decoder(conditional, autoencoder, scored, params.seam_reach, get_family(network).patch)
         sheet.write(decoding.draw_decoder_sheet(conditional, autoencoder, samples))
     figures |= {"images_per_second": run.images_per_second, "parameters": conditional.num_parameters()}
     figures["seconds"] = {"paint": sampled - clock, "train": trained - sampled, "score": time.perf_counter() - trained}

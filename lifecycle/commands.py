@@ -43,7 +43,8 @@ def promote(why: str) -> None:
 
     registry, name = _open_registry()
     version = registry.read_candidate(name)
-    move = registry.promote(version, decide_again(load_stages()), why, again=True)
+    decision, evidence = decide_again(load_stages())
+    move = registry.promote(version, decision, why, evidence=evidence, again=True)
     print_plain(f"{name} version {move.after} is champion, version {move.before or 'none'} was; {move.who}: {move.why}")
 
 

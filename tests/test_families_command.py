@@ -52,7 +52,7 @@ def test_both_families_are_trained_and_judged(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("file", sorted((ROOT / "bench/families/recipes").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_recipe_fits_the_transformer_of_the_demo(file: Path) -> None:
-    own = load_sections("dit", ROOT)
+    own = load_sections("demo", ROOT)
     sections = merge_sections(own, read_sections(file))
     assert sections != own
     for stage in ("encode", "train_base", "train_inpaint"):
@@ -81,7 +81,7 @@ def test_a_training_has_exactly_the_steps_that_fit() -> None:
     for steps in (1, 7, 397, 4000):
         spec = params["training"].resolve(shorten_training(params["train_inpaint"], steps).train)
         assert spec.steps == spec.checkpoint_every == steps
-        assert spec.warmup_steps == round(steps / 10)
+        assert spec.warmup_steps == round(steps / 5)
 
 
 def build_verdict(seed: int, hits: list[bool], kid: float) -> Verdict:

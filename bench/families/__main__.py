@@ -5,7 +5,7 @@
 
 It needs artifacts/ and models/ of a finished run: shards, autoencoder, text encoders, segmenter and judges. Three
 denoisers train on the same pins with the params of train_inpaint, each for so many seconds: the UNet, the transformer
-of profiles/dit.yaml, and that transformer with as many single blocks as bring it nearest to the UNet's parameters.
+of the demo, and that transformer with as many single blocks as bring it nearest to the UNet's parameters.
 Each recipe is an overlay of params, tried alone over the transformer. Every denoiser is assembled without LoRAs and
 with the autoencoder's own decoder, and generates the same products before the same prompts. It writes families.md
 (tables and differences), families.json and families.png into --out. Run it on an idle machine: seconds are what is

@@ -80,17 +80,12 @@ def read_denoiser_spec(sections: Sections) -> DenoiserSpec:
 
 
 def list_contestants(profile: str, sources: Sources) -> list[Contestant]:
-    """Return the UNet of a profile, the transformer of `profiles/dit.yaml` over it, and one of the UNet's parameters.
+    """Return the UNet of a profile, its transformer, and one of the UNet's parameters.
 
-    Raises:
-        ValueError: The profile's denoiser is no UNet.
+    The family that the profile has not is that of `profiles/unet.yaml` or `profiles/dit.yaml` over it.
     """
-    with_unet, with_dit = load_sections(profile, ROOT), load_sections(f"{profile}+dit", ROOT)
+    with_unet, with_dit = (load_family_sections(profile, kind) for kind in ("unet", "dit"))
     unet, dit = read_denoiser_spec(with_unet), read_denoiser_spec(with_dit)
-    if unet.kind != "unet":
-        raise ValueError(
-            f"profile {profile} has denoiser.kind {unet.kind}: name one with a UNet, the other is dit.yaml's"
-        )
 
     def count(spec: DenoiserSpec) -> int:
         return count_parameters(spec, with_unet, sources.vae)
@@ -106,11 +101,17 @@ def list_contestants(profile: str, sources: Sources) -> list[Contestant]:
     ]
 
 
+def load_family_sections(profile: str, kind: str) -> Sections:
+    """Return the params of a profile with a denoiser of that kind."""
+    sections = load_sections(profile, ROOT)
+    return sections if sections["denoiser"]["kind"] == kind else load_sections(f"{profile}+{kind}", ROOT)
+
+
 def list_recipes(profile: str, files: Sequence[Path], sources: Sources) -> list[Contestant]:
     """Return the transformer with each overlay of `files` alone over its profile, named after the file."""
     contestants = []
     for file in files:
-        sections = merge_sections(load_sections(f"{profile}+dit", ROOT), read_sections(file))
+        sections = merge_sections(load_family_sections(profile, "dit"), read_sections(file))
         spec = read_denoiser_spec(sections)
         parameters = count_parameters(spec, sections, sources.vae)
         contestants.append(Contestant(name=file.stem, sections=sections, spec=spec, parameters=parameters))

@@ -18,18 +18,27 @@ from canvas.denoiser.schedulers import is_flow
 
 
 @dataclass(frozen=True, slots=True)
-class FlowTransitions:
-    """Steps of the stochastic flow from noise level sigma to the next."""
+class _SamplerSteps:
+    """The steps of a sampler, all but the last of which are actions."""
 
-    process: Flow
     timesteps: torch.Tensor  # (S,)
-    sigmas: torch.Tensor  # (S + 1,), the last 0
-    noise: float  # level a: the noise that is added grows with sqrt(sigma / (1 - sigma)) times it
+    noise: float
 
     @property
     def actions(self) -> int:
         """Steps that add noise, the first of all."""
         return len(self.timesteps) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTransitions(_SamplerSteps):
+    """Steps of the stochastic flow from noise level sigma to the next.
+
+    `noise` is level a: the noise that is added grows with sqrt(sigma / (1 - sigma)) times it.
+    """
+
+    process: Flow
+    sigmas: torch.Tensor  # (S + 1,), the last 0
 
     def compute(
         self, latents: torch.Tensor, prediction: torch.Tensor, steps: torch.Tensor
@@ -44,17 +53,11 @@ class FlowTransitions:
 
 
 @dataclass(frozen=True, slots=True)
-class DiffusionTransitions:
-    """Steps of DDIM, with the methods of `FlowTransitions`."""
+class DiffusionTransitions(_SamplerSteps):
+    """Steps of DDIM, with the methods of `FlowTransitions`; `noise` is eta."""
 
     process: Diffusion
-    timesteps: torch.Tensor  # (S,)
     signals: torch.Tensor  # (S + 1,), squared amplitudes of the signal, the last 1
-    noise: float  # eta
-
-    @property
-    def actions(self) -> int:
-        return len(self.timesteps) - 1
 
     def compute(
         self, latents: torch.Tensor, prediction: torch.Tensor, steps: torch.Tensor
@@ -77,9 +80,9 @@ def build_transitions(
     timesteps = scheduler.timesteps.to(device)
     if isinstance(process, Flow):
         assert is_flow(scheduler)
-        return FlowTransitions(process, timesteps, scheduler.sigmas.to(device), noise)
+        return FlowTransitions(timesteps, noise, process, scheduler.sigmas.to(device))
     signals = torch.cat([scheduler.alphas_cumprod.to(device)[timesteps], torch.ones(1, device=device)])
-    return DiffusionTransitions(process, timesteps, signals, noise)
+    return DiffusionTransitions(timesteps, noise, process, signals)
 
 
 def compute_log_probability(latents: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

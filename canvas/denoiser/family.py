@@ -73,6 +73,7 @@ class DenoiserFamily(Protocol):
     projection_names: re.Pattern[str]  # ends of the names of layers that read the text states or image prompts alone
     plain_processor: type[Any]  # of an attention layer without image tokens
     image_processor: type[nn.Module]  # with them
+    starts_values_from_text: bool  # an image's values come in where the text's do, so they may start as these
 
     # network
 

@@ -15,7 +15,7 @@ from canvas.denoiser.image_prompt import (
     resolve_layer_scales,
     start_from_text,
 )
-from canvas.denoiser.loading import load_denoiser
+from canvas.denoiser.loading import get_family, load_denoiser
 from canvas.denoiser.lora import add_lora, load_lora, merge_lora
 from canvas.denoiser.spec import LoraSpec
 from canvas.pins.image_batches import select_evenly
@@ -85,7 +85,7 @@ def start_from_captions(denoiser: Denoiser, embeddings: torch.Tensor, captions: 
     """Let an image start as its caption, in place, as far as a linear map of its embedding tells it.
 
     `embeddings` (N, E) of images and `captions` (N, TOKENS, D) of the same, from `compute_caption_tokens`. Values
-    start as the text's, too.
+    start as the text's, too, where the family has a use for that; else they stay as they are.
     """
     projection = get_projection(denoiser)
     weight, bias = _fit_projection(embeddings.float(), captions.flatten(1))
@@ -95,7 +95,8 @@ def start_from_captions(denoiser: Denoiser, embeddings: torch.Tensor, captions: 
         # what normalising takes from a token
         projection.norm.weight.fill_(float(captions.std(dim=-1, correction=0).mean()))
         projection.norm.bias.fill_(float(captions.mean()))
-    start_from_text(denoiser, "v")
+    if get_family(denoiser).starts_values_from_text:
+        start_from_text(denoiser, "v")
 
 
 def _fit_projection(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

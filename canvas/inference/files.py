@@ -70,7 +70,7 @@ def save_certificate(certificate: Certificate, image: Path) -> Path:
 
 def _replace_file(path: Path, data: bytes) -> None:
     """Write a file whole, in place of what is there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{os.getpid()}{path.suffix}")  # no longer than the longest name
     beside.unlink(missing_ok=True)  # of a killed process of that number
     _write_new(beside, data)
     try:

@@ -24,7 +24,7 @@ from canvas.pins.containers.container import Container
 from canvas.pins.containers.jpeg import fill_scans
 from canvas.pins.containers.png import check_png_rows
 from canvas.pins.containers.split import split_container
-from canvas.pins.profiles import apply_converter, build_converter
+from canvas.pins.profiles import apply_converter, build_converter, build_gamma_table
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,7 @@ def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool 
         image = _decode_pixels(container, passed=limits is None)
         if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips instead of scaling
             image = _scale_deep_grey(image, is_mask)
-        image, conversions, notes = _convert_to_srgb(image, container, None if is_mask else container.profile)
+        image, conversions, notes = _convert_to_srgb(image, container, has_colours=not is_mask)
         if container.orientation != 1:
             image = image.transpose(TURNS[container.orientation])
     except MemoryError:
@@ -289,7 +289,7 @@ def _scale_deep_grey(image: Image.Image, is_mask: bool) -> Image.Image:
 
 
 def _convert_to_srgb(
-    image: Image.Image, container: Container, profile: bytes | None
+    image: Image.Image, container: Container, *, has_colours: bool
 ) -> tuple[Image.Image, list[str], list[str]]:
     """Return 8-bit sRGB, RGB or RGBA, what was converted, and notes."""
     conversions: list[str] = []
@@ -302,8 +302,11 @@ def _convert_to_srgb(
     colours = "L" if image.mode in ("1", "L", "LA") else "CMYK" if image.mode == "CMYK" else "RGB"
     if image.mode not in ("L", "CMYK", mode):
         image = image.convert(mode)
-    if profile is not None:
-        converter = build_converter(profile, colours)
+    if has_colours and container.gamma is not None and (table := build_gamma_table(container.gamma)) is not None:
+        conversions.append(f"gamma {container.gamma:g}")
+        image = image.convert(mode).point([*table * 3, *range(256)][: 256 * len(mode)])
+    if has_colours and container.profile is not None:
+        converter = build_converter(container.profile, colours)
         if converter is None:
             notes.append("its colour profile cannot be used, its colours are taken for sRGB")
         elif converter.transform is not None:

@@ -12,6 +12,10 @@ from PIL import Image, ImageCms
 TOLERANCE = 2
 """Bytes by which a profile may move a colour and still count as sRGB: rounded curves and matrices."""
 PROBES = 11  # values a channel
+SRGB_GAMMA = 0.45455
+"""What PNGs of sRGB say, though the curve is not quite that power."""
+GAMMA_TOLERANCE = 0.02
+MIN_GAMMA, MAX_GAMMA = 0.2, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,18 @@ def build_converter(profile: bytes, mode: str) -> Converter | None:
         if np.abs(moved).max() <= TOLERANCE:
             return Converter(name, space, None)
     return Converter(name, space, transform)
+
+
+def build_gamma_table(gamma: float) -> list[int] | None:
+    """Return the sRGB byte of each byte of an image whose light was stored with the exponent `gamma` (PNG, 11.3.2.2).
+
+    None: they are sRGB, near enough, or nobody stores so.
+    """
+    if abs(gamma - SRGB_GAMMA) < GAMMA_TOLERANCE or not MIN_GAMMA <= gamma <= MAX_GAMMA:
+        return None
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    stored = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
+    return [int(value) for value in (255 * stored).round()]
 
 
 def _build_probe(space: str) -> Image.Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from canvas.terminal import strip_controls
 if TYPE_CHECKING:
     from daft.io import IOConfig
 
+MAX_QUOTED = 60  # characters of an address in a reason
 SCHEMES = ("file", "http", "https", "s3", "gs")
 
 
@@ -76,6 +78,10 @@ class Reader:
         not be named by a row, or is longer than `max_bytes`."""
         if not address or not address.strip():
             raise ValueError("image is empty")
+        if address.startswith("data:"):
+            raise ValueError("image is a data: URI: write a path or a URL, or the file's bytes in Parquet")
+        if address.startswith("//") and not os.path.exists(address):  # noqa: PTH110  # as of an <img> in a page
+            raise ValueError(f"image {address[:MAX_QUOTED]!r} lacks its scheme: write https: before it")
         place = self._locate_row(address)
         try:
             if place.startswith(("http://", "https://")):
@@ -100,12 +106,16 @@ class Reader:
         return "://" in place or not Path(os.path.normpath(Path.cwd() / place)).is_relative_to(folder)
 
     def _locate_row(self, address: str) -> str:
-        """Locate what a row names: a relative path below the folder, or beside the list if it is only there."""
-        place = self.locate(address)
-        if self.beside is None or "://" in address or os.path.exists(place):  # noqa: PTH110  # False for any bad name
-            return place
-        beside = str(self.beside / address)
-        return beside if os.path.exists(beside) else place  # noqa: PTH110
+        """Locate what a row names: a relative path below the folder, or beside the list if it is only there; with an
+        accent as one letter or as two, as Windows and macOS write it."""
+        if "://" in address:
+            return self.locate(address)
+        folders = [self.folder] if self.beside is None else [self.folder, self.beside]
+        for name in (address, unicodedata.normalize("NFC", address), unicodedata.normalize("NFD", address)):
+            for folder in folders:
+                if os.path.exists(place := str(folder / name)):  # noqa: PTH110  # False for any bad name
+                    return place
+        return self.locate(address)
 
     def _find_file(self, path: str) -> Path:
         """Return the file, if it lies below the folder or a root; links in there are their owner's."""
@@ -138,7 +148,8 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except OSError as error:
-        raise ValueError(f"{str(path)[-200:]}: {error.strerror}") from None
+        hint = ", folders are parted by / here" if "\\" in path.name else ""  # Windows
+        raise ValueError(f"{str(path)[-200:]}: {error.strerror}{hint}") from None
 
 
 def strip_credentials(address: str | None) -> str | None:

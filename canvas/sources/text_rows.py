@@ -1,7 +1,7 @@
 """Rows of CSV and JSONL files, one at a time: a row that is no row has a fault, and the next one is read.
 
-What a row may cost is MAX_ROW_BYTES. A file that is not UTF-8 stops the list, with the line: what its owner wrote
-could only be guessed.
+A row costs MAX_ROW_BYTES and MAX_ROW_LINES at most. A file that is not UTF-8 stops the list, with the line: what its
+owner wrote could only be guessed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from canvas.pins.fallbacks import Notes
 from canvas.sources.values import NoNumber, Row, format_number, format_value
 
 MAX_ROW_BYTES = 2**20
-"""Bytes of a row; a longer one is a fault. A quote that is never closed is given up after so many."""
+"""Bytes of a row; a longer one is a fault."""
+MAX_ROW_LINES = 10_000
+"""Lines of a row of CSV. A quote that is not closed by then is given up, and the next line is tried as a row; where so
+many lines after it are none, it stops the list."""
+MAX_LINES_AGAIN = 1_000_000
+"""Lines of a CSV file that are read again after quotes that were given up; more stop the list."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_NAMES = 30  # of columns, in a message
@@ -64,7 +69,7 @@ def read_csv_rows(file: Path, name: str, columns: Mapping[str, str], notes: Note
     """
     dialect, skipped = _find_dialect(file, name, columns, notes)
     with file.open("rb") as opened:
-        records = _read_records(read_lines(opened, name), dialect, skipped)
+        records = _read_records(read_lines(opened, name), name, dialect, skipped)
         _, header = next(records, (0, "it is not there"))
         if isinstance(header, str):
             raise ValueError(f"the header of {name} cannot be read: {header}")
@@ -171,11 +176,14 @@ def find_column(names: Sequence[str], theirs: str, ours: str, name: str, delimit
 class _Lines:
     """Feeds csv.reader, remembers the lines of the record at hand, and takes back those that were no part of it."""
 
-    def __init__(self, lines: Iterator[Line]) -> None:
+    def __init__(self, lines: Iterator[Line], name: str) -> None:
         self._lines = lines
+        self._name = name
         self._again: deque[Line] = deque()
         self.taken: list[Line] = []
         self._size = 0
+        self._read_again = 0
+        self._unclosed: int | None = None  # the first line that was given up since the last row
 
     def __iter__(self) -> _Lines:
         return self
@@ -184,50 +192,78 @@ class _Lines:
         line = self._again.popleft() if self._again else next(self._lines)
         self.taken.append(line)
         self._size += len(line[1] or "")
-        if line[1] is None or self._size > MAX_ROW_BYTES:
+        if line[1] is None or self._size > MAX_ROW_BYTES or len(self.taken) > MAX_ROW_LINES:
             raise csv.Error("too long")
         return line[1]
 
     def start_record(self) -> None:
         self.taken, self._size = [], 0
 
+    def end_row(self) -> None:
+        """Take note that the lines at hand are a row."""
+        self._unclosed = None
+
+    def end_no_row(self) -> None:
+        """Take note that the lines at hand are none. `ValueError` where they have been none for too long."""
+        number = self.taken[0][0]
+        if self._unclosed is not None and number - self._unclosed > MAX_ROW_LINES:
+            raise ValueError(
+                f"line {self._unclosed} of {self._name} opens a quote that no line closes, and the {MAX_ROW_LINES} "
+                "lines after it are no rows: close the quote, or leave its row out"
+            )
+
     def keep_first(self) -> None:
-        """Take back all lines of the record but its first."""
+        """Take back all lines of the record but its first. `ValueError` where that was done too often."""
+        number, again = self.taken[0][0], len(self.taken) - 1
         self._again.extendleft(reversed(self.taken[1:]))
         del self.taken[1:]
+        self._unclosed = self._unclosed or (number if again else None)
+        self._read_again += again
+        if self._read_again > MAX_LINES_AGAIN:
+            raise ValueError(
+                f"line {number} of {self._name} is one of many that open a quote that no line closes: write quotes "
+                'inside a cell twice (""), and quotes round the cell'
+            )
 
 
-def _read_records(lines: Iterator[Line], dialect: Dialect, skipped: int) -> Iterator[tuple[int, list[str] | str]]:
+def _read_records(
+    lines: Iterator[Line], name: str, dialect: Dialect, skipped: int
+) -> Iterator[tuple[int, list[str] | str]]:
     """Yield the first line's number and the cells of each record after `skipped` lines, or what is wrong with it. The
-    first one is the header. Of several lines that make no record only the first is given up."""
+    first one is the header. Of several lines that make no record only the first is given up.
+
+    Raises:
+        ValueError: For quotes without an end that would make each line cost thousands.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
-    source = _Lines(lines)
+    source = _Lines(lines, name)
     width = None
     for _ in range(skipped):
         next(source)
     while True:
         source.start_record()
+        fault = None
         try:
             cells = next(csv.reader(source, strict=True, delimiter=dialect.delimiter,
                                     skipinitialspace=dialect.skipinitialspace))  # fmt: skip
         except StopIteration:
             return
         except csv.Error as error:
-            number, text = source.taken[0]
+            fault = _explain_csv_error(error, source.taken[0][1])
             source.keep_first()
-            yield number, _explain_csv_error(error, text)
-            continue
-        if not cells:
-            continue  # a blank line
-        width = width or len(cells)
-        if len(cells) != width:
-            if len(source.taken) > 1:
+        else:
+            width = width or len(cells)
+            if cells and len(cells) == width:
+                source.end_row()
+                yield source.taken[0][0], cells
+                continue
+            if cells:
+                several = len(source.taken) > 1
+                fault = UNCLOSED if several else f"{len(cells)} cells where the header has {width}"
                 source.keep_first()
-                yield source.taken[0][0], UNCLOSED
-            else:
-                yield source.taken[0][0], f"{len(cells)} cells where the header has {width}"
-            continue
-        yield source.taken[0][0], cells
+        source.end_no_row()
+        if fault is not None:  # a blank line has none
+            yield source.taken[0][0], fault
 
 
 UNCLOSED = "a quote is opened and not closed"

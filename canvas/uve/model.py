@@ -26,7 +26,7 @@ from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.hub import LICENCE_UNKNOWN, fetch_snapshot, record_source, write_source
 from canvas.loading import load_initial_model, load_stage_model
-from canvas.uve.public_trunk import load_public_trunk, read_model_config
+from canvas.uve.public_trunk import BUILD_ERRORS, load_public_trunk, read_model_config
 from canvas.uve.spec import UveSpec
 
 JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")
@@ -94,8 +94,8 @@ def build_uve(spec: UveSpec, *, trains: bool = True) -> UveModel:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
         model.train()
-    except (TypeError, RuntimeError, ValueError, AssertionError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except BUILD_ERRORS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"uve.trunk {spec.trunk} cannot be built with {spec.trunk_args} for {size} pixels: {reason}"
         ) from None

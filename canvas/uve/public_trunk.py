@@ -19,6 +19,9 @@ from canvas.uve.spec import UveSpec
 TOWER_OF_MODEL = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 """Text-image model -> its image half, which is read."""
 
+BUILD_ERRORS = (TypeError, RuntimeError, ValueError, AssertionError, AttributeError, ArithmeticError, LookupError)
+"""What libraries raise for arguments that make no network."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublicTrunk:
@@ -63,8 +66,8 @@ def _load_timm(spec: UveSpec, folder: Path, config: Mapping[str, Any]) -> Public
     changes: dict[str, Any] = {**({"img_size": size} if own.get("fixed_input_size") else {}), **spec.trunk_args}
     try:
         network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, **changes)
-    except (TypeError, RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except BUILD_ERRORS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"uve.init_from {spec.init_from} cannot be loaded with {spec.trunk_args}: {reason}") from None
     normalisation = {name: list(own[name]) for name in ("mean", "std")}
     args |= {**spec.trunk_args, "pretrained_cfg_overlay": normalisation}

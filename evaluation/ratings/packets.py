@@ -57,7 +57,7 @@ class PacketSpec:
     pair_questions: tuple[str, ...]  # about pairs, of tables.QUESTIONS
     single_questions: tuple[str, ...]  # about single images, of tables.QUESTIONS
     rules: RatingRules
-    seed: int  # of the choice of items and their sides
+    seed: Natural  # of the choice of items and their sides
 
     def __post_init__(self) -> None:
         if self.repeats > self.pairs:

@@ -88,9 +88,13 @@ class Registry(Protocol):
         them; return name -> version. `composite`, one of `models`, is made of the others: it is stored with its files
         and evidence, has the numbers of its metrics, and can be loaded and asked as `served` says."""
 
-    def promote(self, version: ModelVersion, decision: Decision, why: str) -> Promotion:
+    def promote(
+        self, version: ModelVersion, decision: Decision, why: str, *, evidence: Mapping[str, str] | None = None
+    ) -> Promotion:
         """Make a composite and all that was registered with it the champion, all together or none.
 
         `ValueError` naming the reason if the decision is no `pass`, is about another model or another champion, or
-        a part was trained on another parent than the one that would be champion with it.
+        a part was trained on another parent than the one that would be champion with it; or if `evidence`, path ->
+        digest of what the decision was made of, was made with other models than those, as a reward that was trained
+        anew since.
         """

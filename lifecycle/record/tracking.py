@@ -69,9 +69,19 @@ def open_tracking(home: Path) -> Tracking:
                 place = (home / ".mlflow").resolve()  # several checkouts may share one
                 own = place / "artifacts"
                 relocate_artifacts(place / "mlflow.db", own)
+                _create_store(place / "mlflow.db", uri, own)
             return Tracking.open(uri, name, own.as_uri() if own else None)
     except Exception as error:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
+
+
+def _create_store(file: Path, uri: str, artifacts: Path) -> None:
+    """Create the project's own SQLite file if it is not there. MLflow would do so, too, but writes the working
+    directory into a statement of SQL, which a path with both kinds of quotes breaks; an address has none."""
+    if not file.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(uri, artifacts.as_uri())  # type: ignore[no-untyped-call]
 
 
 def _check_answer(uri: str) -> None:
@@ -109,7 +119,7 @@ def explain_tracking_errors(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSError
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # requests' errors are OSError
         raise TrackingDownError(f"tracking at {redact(uri)} is of no help ({summarize_error(error)})") from error
 
 

@@ -22,6 +22,7 @@ class Member:
     version: str
     digest: str
     parents: Mapping[str, str] | None  # registered model -> digest that it was made from; None: no run is recorded
+    path: str  # of its artifact
 
 
 def carry_out(aliases: Aliases, intent: Intent) -> Promotion:
@@ -149,6 +150,25 @@ def check_parents(members: Mapping[str, Member]) -> None:
                 raise ValueError(
                     f"{label}: it was made from {parent} {digest}, and version {members[parent].version} of {parent}, "
                     f"which would be champion with it, is {members[parent].digest}; make {name} again from that one"
+                )
+
+
+def check_evidence(members: Mapping[str, Member], evidence: Mapping[str, Mapping[str, str]], label: str) -> None:
+    """`ValueError` naming the first model that evidence was made with and that is not among `members` as it was.
+
+    Args:
+        members: Registered model -> version.
+        evidence: Path of what the verdict was made of -> what the run that wrote it read (path -> digest).
+        label: The version that would be champion.
+    """
+    paths = {member.path: (name, member) for name, member in members.items()}
+    for artifact, reads in evidence.items():
+        for path, digest in reads.items():
+            if path in paths and paths[path][1].digest != digest:
+                name, member = paths[path]
+                raise ValueError(
+                    f"{label} is not promoted: {artifact} was made with {name} {digest}, but the version that would be "
+                    f"champion is {member.digest}; `dvc repro register` judges with the models that lie here"
                 )
 
 

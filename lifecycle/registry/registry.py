@@ -72,7 +72,15 @@ class MlflowRegistry:
                 aliases.set(version.name, CANDIDATE, version.version)
         return versions
 
-    def promote(self, version: ModelVersion, decision: Decision, why: str, *, again: bool = False) -> Promotion:
+    def promote(
+        self,
+        version: ModelVersion,
+        decision: Decision,
+        why: str,
+        *,
+        evidence: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> Promotion:
         """As `Registry` says. What was rolled back is refused, so that no pipeline brings it back by itself; `again`
         is for a person who wants that."""
         with self._lock_aliases(version.name) as aliases:
@@ -87,8 +95,14 @@ class MlflowRegistry:
             promotion.check_decision(decision, version.digest, champion.digest if champion else None, label)
             members = self.versions.read_members(version.name, version.version)
             promotion.check_parents(members)
+            promotion.check_evidence(members, self._find_inputs(evidence or {}), label)
             numbers = {name: member.version for name, member in members.items()}
             return promotion.carry_out(aliases, promotion.plan_promotion(aliases, numbers, *_sign(), why))
+
+    def _find_inputs(self, evidence: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+        """Return path -> what the run that wrote this content of it read, where one is recorded."""
+        runs = {path: self.versions.find_producer(path, content) for path, content in evidence.items()}
+        return {path: run.inputs for path, run in runs.items() if run}
 
     def rollback(self, composite: str, why: str) -> Promotion:
         """Undo the last promotion, of the composite and all its parts. `ValueError` if there is none to undo."""

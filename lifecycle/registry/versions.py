@@ -142,7 +142,7 @@ class Versions:
         members = {}
         for name, version in {**parts, composite: number}.items():
             tags = self.client.get_model_version(name, version).tags
-            members[name] = Member(version, tags["digest"], json.loads(tags["parents"]))
+            members[name] = Member(version, tags["digest"], json.loads(tags["parents"]), tags["path"])
         return members
 
     def describe_origin(self, node: Node) -> Origin:

@@ -21,7 +21,7 @@ from canvas.denoiser.family import SIZE_IDS, Denoiser, DenoiserCondition
 from canvas.denoiser.loading import get_family
 
 TEXT_TOKENS = 77
-"""Of CLIP's text towers."""
+"""Length of a prompt to the text towers of a CLIP."""
 
 HALF_FUNCTIONS = ("conv2d", "linear", "matmul", "__matmul__", "einsum", "multi_head_attention_forward")
 """Functions that autocast gives half precision, of those that our networks call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from lifecycle.declare.stage import Model
 from lifecycle.registry import pinned
 from tests.components.judged import Judged, empty
 from tests.evaluation.test_gates import make_judgments
-from tests.lifecycle.registering import open_registry
+from tests.lifecycle.registering import item, open_registry, record
 
 
 @pytest.fixture
@@ -126,6 +127,27 @@ def test_candidates_and_champions(project: Judged, capsys: pytest.CaptureFixture
     assert aliases(project) == {"champion 3": names, "previous 1": names}
     assert main(["rollback", "--why", "complaints"]) == 0
     assert aliases(project) == {"champion 1": names}
+
+
+def test_scores_of_another_reward_promote_nothing(project: Judged, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained anew and asked by hand, with the old one still in the candidate."""
+    model = project.train("first")
+    project.evaluate(model, 0.0)
+    project.run("gate", "review", "register")
+    project.rate(make_judgments(model, None, 0.9))
+    reward, evaluation = (item(kind, project.root) for kind in (artifacts.RewardModel, artifacts.Evaluation))
+    other = "e" * 32 + ".dir"
+    record(project.root, "evaluate", [reward | {"digest": other}], evaluation)
+    says = (
+        f"canvas-background version 1 is not promoted: {artifacts.Evaluation.path} was made with canvas-reward "
+        f"{other}, but the version that would be champion is {reward['digest']}; "
+    )
+    assert main(["promote", "--why", "I like it"]) == 1
+    assert says in capsys.readouterr().err
+    with pytest.raises(ValueError, match=re.escape(says)):
+        project.run("promote")
+    record(project.root, "evaluate", [reward], evaluation)
+    assert main(["promote", "--why", "I like it"]) == 0
 
 
 @pytest.mark.parametrize("generator", ["backdrop", "base"])

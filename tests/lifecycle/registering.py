@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lifecycle.declare.registry import Decision, ModelVersion, Outcome, Served
-from lifecycle.declare.stage import Model
+from lifecycle.declare.stage import Artifact, Model
 from lifecycle.record.journal import Journal
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest
@@ -46,7 +46,7 @@ def write_models(root: Path, content: str) -> dict[type[Model], Path]:
     return {kind: root / kind.path for kind in KINDS}
 
 
-def item(kind: type[Model], root: Path) -> dict[str, str]:
+def item(kind: type[Artifact], root: Path) -> dict[str, str]:
     return {"argument": "model", "path": kind.path, "kind": "Model", "uri": "", "digest": digest(root / kind.path)}
 
 

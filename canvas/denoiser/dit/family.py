@@ -31,6 +31,7 @@ class DitFamily:
     )
     plain_processor = FluxAttnProcessor
     image_processor = FluxIPAdapterAttnProcessor
+    starts_values_from_text = False  # they are added behind the block's gate, which the text's never pass
 
     build_config = staticmethod(network.build_dit_config)
     initialize_weights = staticmethod(network.initialize_weights)

@@ -29,6 +29,7 @@ class UNetFamily:
     projection_names = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
     plain_processor = AttnProcessor2_0
     image_processor = IPAdapterAttnProcessor2_0
+    starts_values_from_text = True
 
     build_config = staticmethod(network.build_unet_config)
     check_architecture = staticmethod(network.check_architecture)

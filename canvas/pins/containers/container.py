@@ -17,6 +17,7 @@ class Container:
     height: int
     data: bytes  # in the same format, of the first frame; a decoder shows its pixels as stored
     profile: bytes | None = None  # ICC; may be none that can be used
+    gamma: float | None = None  # exponent that light was stored with, where a PNG says it and has no profile; 1: linear
     orientation: int = 1  # EXIF, 1 to 8; 1: upright
     frames: int = 1
     depth: int = 8  # bits a channel

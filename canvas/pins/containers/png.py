@@ -27,7 +27,8 @@ def split_png(data: bytes) -> Container:
     kept: list[bytes] = [START]
     pixels: list[bytes] = []
     header: tuple[int, ...] = ()
-    palette = key = profile = raw_exif = None
+    palette = key = profile = raw_exif = gamma = None
+    is_srgb = False
     exif = xmp = b""
     frames, ended = 0, False
     for name, body, checksum in _walk_png(data):
@@ -55,6 +56,10 @@ def split_png(data: bytes) -> Container:
             continue
         elif name == b"iCCP" and profile is None:
             profile = _inflate_side(body.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
+        elif name == b"gAMA" and gamma is None and len(body) == 4:
+            gamma = int.from_bytes(body, "big") / 100_000
+        elif name == b"sRGB":
+            is_srgb = True
         elif name == b"eXIf":
             exif = exif or body
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
@@ -78,6 +83,7 @@ def split_png(data: bytes) -> Container:
         height=height,
         data=b"".join([*kept, _build_chunk(b"IDAT", stored), _build_chunk(b"IEND", b"")]),
         profile=profile,
+        gamma=None if is_srgb or profile is not None else gamma,
         orientation=choose_orientation(exif, xmp),
         frames=max(1, frames),
         depth=depth,

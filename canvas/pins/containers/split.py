@@ -14,7 +14,12 @@ from canvas.pins.containers.png import START, split_png
 from canvas.pins.containers.webp import split_webp
 
 SHOWN_TEXT = 40
+MAX_LEAD = 16
+"""Bytes that may stand before an image and be named: a byte-order mark, blank lines of a server's script."""
+MANGLED = "whose line ends were changed on the way, as FTP's text mode does: copy it again as binary"
 STARTS = (
+    (b"\x89PNG\n", f"PNG {MANGLED}"),
+    (b"\x89PNG\r\r\n", f"PNG {MANGLED}"),
     (b"GIF8", f"GIF, {CONVERT}"),
     (b"BM", f"BMP, {CONVERT}"),
     (b"II*\0", f"TIFF or a camera's raw file, {CONVERT}"),
@@ -74,6 +79,9 @@ def _describe_other(data: bytes) -> str:
     for start, description in STARTS:
         if data.startswith(start):
             return f": it is {description}"
+    for start, kind in ((START, "PNG"), (b"\xff\xd8\xff", "JPEG")):
+        if (place := data.find(start, 0, MAX_LEAD + len(start))) > 0:
+            return f": {place} bytes that are none of it stand before a {kind}, cut them off"
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return ": it is a web page, which the address gives instead of an image"

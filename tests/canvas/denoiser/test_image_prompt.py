@@ -91,6 +91,16 @@ def test_a_picture_starts_as_its_caption():
     assert (picture - text).norm() < 0.3 * (silent - text).norm()
 
 
+def test_an_untrained_picture_does_not_disturb_a_transformer():
+    adapted = add_image_prompt(tiny.transformer(), WIDTH)
+    draw = torch.Generator().manual_seed(3)
+    embeddings, tokens = (torch.randn(9, *size, generator=draw) for size in ((WIDTH,), (IMAGE_TOKENS, tiny.TEXT_WIDTH)))
+    start_from_captions(adapted, embeddings, tokens)
+    for processor in get_image_processors(adapted).values():
+        assert not any(parameter.any() for parameter in processor.to_v_ip[0].parameters())
+        assert processor.to_k_ip[0].weight.any()
+
+
 def test_tokens_of_a_caption_are_means_of_its_parts_without_its_start():
     states = torch.arange(2 * 9 * 3.0).view(2, 9, 3)
     tokens = compute_caption_tokens(states)

@@ -184,10 +184,11 @@ def test_slips_of_options_are_said_before_the_model_loads(bare_model, folder, op
     Image.new("L", (32, 32), 255).save("small.png")
     shutil.copy("mug.png", f"{'x' * 250}.png")
     Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save("clear.png")
-    assert generate(folder, "--model", str(bare_model), *options) == 1
+    assert generate(folder, "--model", str(bare_model), "--out", "new/folder", *options) == 1
     printed = capsys.readouterr().err.strip().splitlines()
     assert message in printed[-1]
     assert printed[-1].startswith("canvas generate: ")
+    assert not Path("new").exists()
 
 
 def test_a_product_without_mask_asks_a_model_without_segmenter_in_vain(bare_model, folder, tmp_path, capsys):
@@ -197,6 +198,7 @@ def test_a_product_without_mask_asks_a_model_without_segmenter_in_vain(bare_mode
     for content, message in (
         (index.read_text().replace('"segmenter": [', '"left_out": ['), "and this model has no segmenter"),
         ("{", "model_index.json is no JSON: assemble the model again"),
+        ("[" * 100_000, "model_index.json is no JSON: assemble the model again"),
         ("[]", "model_index.json is no JSON object"),
     ):
         (model / "model_index.json").write_text(content)

@@ -31,6 +31,7 @@ PHOTO = build_photo()
 PNG, JPEG, WEBP = encode(PHOTO, "PNG"), encode(PHOTO, "JPEG", quality=90), encode(PHOTO, "WEBP", lossless=True)
 PROGRESSIVE = encode(PHOTO, "JPEG", progressive=True)
 WEBP_X = encode(PHOTO, "WEBP", lossless=True, exif=b"Exif\0\0II*\0")  # in the extended form
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 BOMB = zlib.compress(bytes(40 * 1024**2))
 
 
@@ -190,6 +191,30 @@ def test_profiles_count_by_their_curves_not_by_their_names() -> None:
     renamed = renamed.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
     assert read_image(encode(PHOTO, "PNG", icc_profile=renamed)).conversions == ()
     assert np.array_equal(pixels(encode(PHOTO, "PNG", icc_profile=renamed)), np.asarray(PHOTO))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "others", "expected"),
+    [
+        (100_000, (), 188),  # as renderers write linear light: half of it is 188 in sRGB
+        (55_556, (), 146),
+        (45_455, (), 128),
+        (0, (), 128),  # makes no sense
+        (2**32 - 1, (), 128),
+        (100_000, ((b"sRGB", b"\0"),), 128),
+        (100_000, ((b"iCCP", b"sRGB\0\0" + zlib.compress(SRGB)),), 128),
+    ],
+)
+def test_a_png_without_a_profile_counts_by_its_gamma(
+    gamma: int, others: tuple[tuple[bytes, bytes], ...], expected: int
+) -> None:
+    chunk = (b"gAMA", gamma.to_bytes(4, "big"))
+    for channels, colour in ((1, 0), (3, 2), (2, 4), (4, 6)):
+        values = np.full((4, 6, channels), 128)
+        image = read_image(build_png(values, 8, colour, chunk, *others)).image
+        assert image.getpixel((0, 0)) == (expected,) * 3 + (128,) * (colour >= 4)
+        mask = read_image(build_png(values, 8, colour, chunk, *others), is_mask=True).image
+        assert mask.convert("RGB").getpixel((0, 0)) == (128,) * 3
 
 
 def test_profiles_of_rgb_count_for_grey_and_for_transparency() -> None:

@@ -43,6 +43,9 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
+PNG = encoded(Image.fromarray(TALL), "PNG")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_formats_decode_to_rgb(kind: str) -> None:
     image = decode_image(encoded(Image.fromarray(TALL), kind))
@@ -66,6 +69,10 @@ def test_formats_decode_to_rgb(kind: str) -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC, convert it to JPEG or PNG first"),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "it is AVIF"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "it is a video"),
+        (PNG.replace(b"\r\n", b"\n", 1), "it is PNG whose line ends were changed on the way"),
+        (PNG.replace(b"\n", b"\r\n"), "it is PNG whose line ends were changed on the way"),
+        (b"\xef\xbb\xbf" + PNG, "3 bytes that are none of it stand before a PNG, cut them off"),
+        (b"\n" + encoded(Image.fromarray(TALL), "JPEG"), "1 bytes that are none of it stand before a JPEG"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer, run git lfs pull"),
         (
             encode_jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))[:1500],

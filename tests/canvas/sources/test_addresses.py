@@ -6,6 +6,7 @@ import http.server
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,21 @@ def test_files_of_the_data_directory_are_read(folder: Path) -> None:
         assert reader.read(address, 10**6) == DATA, address
 
 
+def test_an_accent_is_one_letter_or_two(folder: Path) -> None:
+    """As an archive of macOS and a list of Windows write the same name; where both files are there, each is its own."""
+    reader = build_reader(folder)
+    composed, decomposed = (unicodedata.normalize(form, "tasse-grün.png") for form in ("NFC", "NFD"))
+    (folder / "photos" / decomposed).write_bytes(b"decomposed")
+    assert reader.read(f"photos/{composed}", 99) == b"decomposed"
+    (folder / "photos" / composed).write_bytes(b"composed")
+    assert reader.read(f"photos/{composed}", 99) == b"composed"
+    assert reader.read(f"photos/{decomposed}", 99) == b"decomposed"
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [
+        ("photos\\a.png", "No such file or directory, folders are parted by / here"),
         ("../secret.png", "lies outside of"),
         ("photos/../../secret.png", "lies outside of"),
         ("../data-of-others/a.png", "lies outside of .*name its folder in ingest.manifest.roots"),
@@ -140,6 +153,19 @@ def test_other_files_are_refused(folder: Path, address: str, says: str) -> None:
         build_reader(folder).read(address, 10**6)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("data:image/png;base64," + "A" * 999, "image is a data: URI: write a path or a URL, or the file's bytes in P"),
+        ("//cdn.shop.com/a.png", "image '//cdn.shop.com/a.png' lacks its scheme: write https: before it"),
+    ],
+)
+def test_addresses_of_web_pages_are_named(folder: Path, address: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        build_reader(folder).read(address, 10**6)
+    assert len(str(caught.value)) < 99
 
 
 def test_a_file_of_another_machine_is_refused(folder: Path) -> None:

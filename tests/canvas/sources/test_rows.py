@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import resource
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,43 @@ def test_one_bad_line_is_one_fault(tmp_path: Path, row: str, fault: str) -> None
     rows = read_csv(tmp_path, f"sku,photo,title\n0,a.jpg,x\n{row}\n2,b.jpg,y\n")
     assert [bool(parsed.fault) for parsed in rows] == [False, True, False]
     assert (rows[1].fault or "").startswith(fault)
+
+
+HEADER, GOOD = "sku,photo,title\n", "0,a.jpg,x\n"
+
+
+def test_lines_of_a_row_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canvas.sources.text_rows.MAX_ROW_LINES", 4)
+    (row,) = read_csv(tmp_path, HEADER + '1,a.jpg,"' + "\n" * 3 + '"\n')
+    assert row.values["title"] == "\n\n\n"
+    for lines in ("\n" * 4, "x\n" * 4):  # what follows an open quote, up to the limit
+        rows = read_csv(tmp_path, HEADER + '1,a.jpg,"' + lines + GOOD * 9)
+        assert rows[0].fault == "line 2: a quote is opened and not closed"
+        assert [bool(row.fault) for row in rows[-9:]] == [False] * 9
+    read_csv(tmp_path, HEADER + "\n" * 99 + "x\n" * 99 + GOOD)  # no quote is open
+    for lines in ("\n" * 6, "x\n" * 6):
+        with pytest.raises(ValueError, match=r"^line 3 of list\.csv opens a quote that no line closes, and the 4 "):
+            read_csv(tmp_path, HEADER + GOOD + '1,a.jpg,"' + lines + GOOD * 9)
+
+
+def test_lines_that_are_read_again_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canvas.sources.text_rows.MAX_ROW_LINES", 4)
+    monkeypatch.setattr("canvas.sources.text_rows.MAX_LINES_AGAIN", 40)
+    block = '1,a.jpg,"\n' + GOOD * 4  # four lines are read again
+    rows = read_csv(tmp_path, HEADER + block * 10)
+    assert sum(bool(row.fault) for row in rows) == 10
+    with pytest.raises(ValueError, match=r"^line 52 of list\.csv is one of many that open a quote"):
+        read_csv(tmp_path, HEADER + block * 11)
+
+
+@pytest.mark.parametrize("line", ["\n", "x\n", 'a","\n'])  # the last opens a quote whether one is open or not
+def test_millions_of_lines_after_a_quote_cost_little(tmp_path: Path, line: str) -> None:
+    content = f'{HEADER}{GOOD}1,a.jpg,"{line * 3_000_000}"\n{GOOD}'
+    started, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"line \d+ of list\.csv .* quote that no line closes"):
+        read_csv(tmp_path, content)
+    assert time.process_time() - started < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100_000  # kB
 
 
 def test_what_parts_the_cells_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

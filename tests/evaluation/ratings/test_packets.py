@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from canvas.pins.tables import QUESTIONS
 from components.sample_candidates import sample_candidates
 from evaluation.ratings.judgments import RatingRules
 from evaluation.ratings.packets import PacketSpec, RatingItem, build_items, draw_sheet, list_questions, write_packet
-from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.params import load_sections, read_section, read_stage_params
 from tests.components.mugs import ROOT
 
 RULES = RatingRules(min_checks=0, max_failed_checks=0.2, max_contradictions=0.5)
@@ -125,6 +126,11 @@ def test_a_smaller_picture_does_not_give_the_champion_away() -> None:
 def test_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="sample candidates of both"):
         build_items(candidates(), spec())
+
+
+def test_a_seed_below_0_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'seed' .* is -1: it must be 0 or more"):
+        read_section(PacketSpec, "packet", {"packet": asdict(spec(seed=-1))})
 
 
 @pytest.mark.parametrize(

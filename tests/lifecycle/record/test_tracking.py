@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.record.tracking import TrackingDownError, _check_answer, open_tracking
+from lifecycle.record.tracking import (
+    TrackingDownError,
+    _check_answer,
+    configure_mlflow,
+    explain_tracking_errors,
+    open_tracking,
+)
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -60,3 +66,25 @@ def test_a_server_that_is_off_is_said_at_once(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrackingDownError, match=r"^tracking at http://127\.0\.0\.1:9 does not answer \(.*refused\)$"):
         open_tracking(tmp_path)
     assert time.monotonic() - started < 3
+
+
+def test_a_project_below_both_kinds_of_quotes_has_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = tmp_path / "Anna's 12\" mugs"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    for _ in range(2):
+        experiments = open_tracking(home).client.search_experiments()
+        places = {experiment.name: experiment.artifact_location for experiment in experiments}
+        assert places["canvas"].startswith(artifacts := (home / ".mlflow" / "artifacts").as_uri())
+        assert places["Default"].startswith(artifacts)
+
+
+def test_a_database_whose_driver_is_not_installed_is_one_sentence() -> None:
+    configure_mlflow()
+    from mlflow import MlflowClient
+
+    uri = "mysql://me:secret@127.0.0.1:9/runs"
+    says = r"^tracking at mysql://127.* is of no help \(No module named 'MySQL"
+    with pytest.raises(TrackingDownError, match=says), explain_tracking_errors(uri):
+        MlflowClient(uri).search_experiments()

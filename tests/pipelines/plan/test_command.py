@@ -140,7 +140,7 @@ def test_what_cannot_fit_or_end_is_refused(capsys, tmp_path):
 
 def test_transformer_is_planned() -> None:
     """Its blocks are the units of FSDP and checkpointing; a LoRA on it has two factors a linear layer."""
-    profile = Profile.read(load_sections("dit", ROOT))
+    profile = Profile.read(load_sections("demo", ROOT))
     models = build_models(profile)
     runs = {run.stage: run for run in build_denoiser_runs(profile, models)}
     assert runs.keys() == set(DENOISER_STAGES)
@@ -185,7 +185,7 @@ def test_a_batch_that_the_gpus_do_not_divide_is_refused(xl):
 
 def test_a_profile_that_is_none_and_a_section_that_is_missing_are_named(capsys):
     assert main(["--profile", "huge"]) == 1
-    profiles = "demo, canvas-dit, canvas-xl, dit, public-sdxl-lora, small, tiny"
+    profiles = "demo, canvas-dit, canvas-xl, dit, public-sdxl-lora, small, tiny, unet"
     assert f"no profile 'huge': there are {profiles}" in capsys.readouterr().err
     sections = load_sections("demo", ROOT)
     del sections["frames"]
