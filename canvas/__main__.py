@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
     from canvas.inference.style import Layers, StylePrompt
+    from canvas.light.certificate import Certificate
     from canvas.reward.preference import Reward
 
 
@@ -52,7 +54,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
-    from canvas.inference.files import check_format, save_beside, save_lossless
+    from canvas.inference.files import check_format, save_beside, save_certificate, save_lossless
     from canvas.inference.provenance import compute_model_digest, describe_generation
     from canvas.inference.scene.build import PHOTOGRAPH, check_scene_input
 
@@ -87,6 +89,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "style": _encode_style(options, pipeline, style),
         "mask": masks,
         "layout": layout,
+        "mode": options.mode,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
@@ -95,11 +98,11 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "scheduler": options.scheduler,
         "seed_by_product": options.seed_by_product,
     }
-    images, seeds, cutout = _generate_images(options, pipeline, reward, products, settings)
+    images, seeds, cutout, certificates = _generate_images(options, pipeline, reward, products, settings)
     how = "photograph kept" if cutout.origin == PHOTOGRAPH else f"product cut out by its {cutout.origin}"
     print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
-    for seed, image in zip(seeds, images, strict=True):
+    for seed, image, certificate in itertools.zip_longest(seeds, images, certificates):  # mode hard has none
         path = options.out / _name_image(options, seed)
         stated = None
         if not options.no_provenance:
@@ -112,10 +115,12 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 layout=None if layout is None else layout.words,
             )
         if options.overwrite:
-            save_lossless(image, path, stated)
-        elif (own := save_beside(image, path, stated)) != path:
+            save_lossless(image, path, stated, certificate)
+        elif (own := save_beside(image, path, stated, certificate)) != path:
             _print_note(f"{path} was there and is kept, --overwrite would replace it")
             path = own
+        if certificate is not None:
+            save_certificate(certificate, path)
         paths.append(path)
     return paths
 
@@ -198,11 +203,13 @@ def _generate_images(
     reward: Reward | None,
     products: list[Image.Image],
     settings: dict[str, Any],
-) -> tuple[list[Image.Image], list[int], Product]:
-    """Return images, the seed of each, and the product as it was cut out: all candidates, or with --top the best."""
+) -> tuple[list[Image.Image], list[int], Product, list[Certificate]]:
+    """Return images, the seed of each, the product as it was cut out, and soft images' certificates: all candidates, or
+    with --top the best."""
     if reward is None:
         output = pipeline(products, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
-        return output.images, [options.seed + number for number in output.candidates], output.product
+        seeds = [options.seed + number for number in output.candidates]
+        return output.images, seeds, output.product, output.certificates
 
     from canvas.inference.selection import HALVING, select_best
 
@@ -220,7 +227,7 @@ def _generate_images(
     for seed, scores in zip(best.seeds, best.scores, strict=True):
         print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
     print(f"{best.cost.denoiser_calls} denoiser calls, {best.cost.scored_images} images scored", file=sys.stderr)
-    return best.images, best.seeds, best.product
+    return best.images, best.seeds, best.product, best.certificates
 
 
 def _read_style(options: argparse.Namespace, limits: ImageLimits) -> Sequence[Image.Image] | Style | None:
@@ -317,6 +324,9 @@ def _build_parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         help="white, or opaque where it has one colour, = product; of its size; one for each --product",
+    )
+    command.add_argument(
+        "--mode", choices=("hard", "soft"), default="hard", help="soft: the product in the scene's light, certified"
     )
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
     add_style_options(command)

@@ -76,6 +76,13 @@ def check_model(
         plan_windows(layout.canvas, index.get("max_aspect", 1.0))
     if asks_for_segmenter(products, masks, layout) and not _has_part(index, "segmenter"):
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
+    if options.mode == "soft":
+        from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT
+
+        if layout is not None:
+            raise ValueError(SOFT_LAYOUT)
+        if not _has_part(index, "light"):
+            raise ValueError(NO_LIGHT)
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):
         if not holds_image_prompt(options.model):
             raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")

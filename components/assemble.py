@@ -36,11 +36,12 @@ def assemble(
     styles: Input[artifacts.Styles],
     decoder: Input[artifacts.Decoder],
     segmenter: Input[artifacts.Segmenter],
+    light: Input[artifacts.Light],
     reward: Input[artifacts.RewardModel],
     model: Output[artifacts.CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, segmenter, safety models in one pipeline;
-    beside it the mined styles, and the reward model that chooses for it.
+    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, segmenter, light, safety models in one
+    pipeline; beside it the mined styles, and the reward model that chooses for it.
 
     What skipped stages did not make is left out."""
     import shutil
@@ -61,6 +62,7 @@ def assemble(
         "styles": styles.path,
         "decoder": decoder.path,
         "segmenter": segmenter.path,
+        "light": light.path,
         "reward": reward.path,
     }
     is_aligned = is_for(aligned.path, "backdrop")

@@ -142,6 +142,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "uve",
             "decoder",
             "segmenter",
+            "light",
             "reward",
         )
     } | {

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas.light.gain import linear_to_srgb, srgb_to_linear
+from canvas.light.gain import GainGrid, linear_to_srgb, srgb_to_linear
 from canvas.pins.images import Pixels, encode_jpeg
 
 
@@ -21,6 +21,7 @@ class RenderedImage:
     image: Pixels
     background: Pixels | None
     alpha: Pixels | None
+    log_gain: GainGrid | None  # what the scene's light did to the product, over its box; None: no scene
 
 
 def blur_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:
@@ -134,4 +135,6 @@ def _expose_image(image: Pixels, luma: float, gains: tuple[float, float]) -> Pix
 
 def _map_planes(rendered: RenderedImage, change: Callable[[Pixels], Any]) -> RenderedImage:
     background = None if rendered.background is None else change(rendered.background)
-    return RenderedImage(change(rendered.image), background, None if rendered.alpha is None else change(rendered.alpha))
+    return RenderedImage(
+        change(rendered.image), background, None if rendered.alpha is None else change(rendered.alpha), None
+    )
