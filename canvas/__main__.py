@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from canvas.layout.options import add_layout_options, read_layout
+from canvas.light.spec import Mode
 from canvas.options import check_device, check_model, check_numbers, check_out
-from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits
+from canvas.pins.images import DEFAULT_LIMITS, ImageLimits
 from canvas.styles.options import add_style_options
-from canvas.styles.table import CENTRE_PULL, STYLES_FOLDER, Style, find_style, read_styles
-from canvas.terminal import strip_controls
+from canvas.terminal import print_note, print_notes, strip_controls
 from canvas.train.spec import Precision
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.inference.product import Product
-    from canvas.inference.style import Layers, StylePrompt
+    from canvas.light.certificate import Certificate
     from canvas.reward.preference import Reward
 
 
@@ -52,7 +52,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
-    from canvas.inference.files import check_format, save_beside, save_lossless
+    from canvas.inference.files import check_format, save_beside, save_certificate, save_lossless
     from canvas.inference.provenance import compute_model_digest, describe_generation
     from canvas.inference.scene.build import PHOTOGRAPH, check_scene_input
 
@@ -69,7 +69,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     check_format(f"--format {options.format}", options.format, size)
     masks = [_read_mask(path, limits) for path in options.mask] if options.mask else None
     check_scene_input(products, masks, layout)
-    style = _read_style(options, limits)
+
+    from canvas.inference.style_options import encode_style, read_style
+
+    style = read_style(options, limits)
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     check_device(options.device)
@@ -84,9 +87,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     pipeline.to(options.device)
     pipeline.set_precision(options.precision)
     settings = {
-        "style": _encode_style(options, pipeline, style),
+        "style": encode_style(options, pipeline, style),
         "mask": masks,
         "layout": layout,
+        "mode": options.mode,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
@@ -96,12 +100,12 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "upscale": options.upscale,
         "seed_by_product": options.seed_by_product,
     }
-    images, seeds, cutout = _generate_images(options, pipeline, reward, products, settings)
+    images, seeds, cutout, certificates = _generate_images(options, pipeline, reward, products, settings)
     how = "photograph kept" if cutout.origin == PHOTOGRAPH else f"product cut out by its {cutout.origin}"
     print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
     options.out.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(seeds, images, strict=True):
+    for seed, image, certificate in zip(seeds, images, certificates or [None] * len(images), strict=True):
         path = options.out / _name_image(options, seed)
         stated = None
         if not options.no_provenance:
@@ -114,10 +118,12 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 layout=None if layout is None else layout.words,
             )
         if options.overwrite:
-            save_lossless(image, path, stated)
-        elif (own := save_beside(image, path, stated)) != path:
-            _print_note(f"{path} was there and is kept, --overwrite would replace it")
+            save_lossless(image, path, stated, certificate)
+        elif (own := save_beside(image, path, stated, certificate)) != path:
+            print_note(f"{path} was there and is kept, --overwrite would replace it")
             path = own
+        if certificate is not None:
+            save_certificate(certificate, path)
         paths.append(path)
     return paths
 
@@ -134,26 +140,16 @@ def _read_product(path: Path, limits: ImageLimits) -> Image.Image:
     if decoded.conversions:
         converted = " and ".join(decoded.conversions)
         print(f"product converted from {converted} to 8-bit sRGB: its pixels come back as converted", file=sys.stderr)
-    _print_notes(path, decoded)
+    print_notes(path, decoded.notes)
     return decoded.image
 
 
 def _read_mask(path: Path, limits: ImageLimits) -> Image.Image:
     from canvas.inference.files import read_image_file
 
-    _print_notes(path, decoded := read_image_file(path, limits, is_mask=True))
+    decoded = read_image_file(path, limits, is_mask=True)
+    print_notes(path, decoded.notes)
     return decoded.image
-
-
-def _print_notes(path: Path, decoded: DecodedImage) -> None:
-    """Say of an image what a person should hear."""
-    for note in decoded.notes:
-        _print_note(f"{path}: {note}")
-
-
-def _print_note(text: str) -> None:
-    """Print what may hold the name of a file, which may be somebody else's, to stderr."""
-    print(strip_controls(text), file=sys.stderr)
 
 
 def assemble_files(options: argparse.Namespace) -> list[str]:
@@ -200,11 +196,13 @@ def _generate_images(
     reward: Reward | None,
     products: list[Image.Image],
     settings: dict[str, Any],
-) -> tuple[list[Image.Image], list[int], Product]:
-    """Return images, the seed of each, and the product as it was cut out: all candidates, or with --top the best."""
+) -> tuple[list[Image.Image], list[int], Product, list[Certificate]]:
+    """Return images, the seed of each, the product as it was cut out, and soft images' certificates: all candidates, or
+    with --top the best."""
     if reward is None:
         output = pipeline(products, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
-        return output.images, [options.seed + number for number in output.candidates], output.product
+        seeds = [options.seed + number for number in output.candidates]
+        return output.images, seeds, output.product, output.certificates
 
     from canvas.inference.selection import HALVING, select_best
 
@@ -222,84 +220,7 @@ def _generate_images(
     for seed, scores in zip(best.seeds, best.scores, strict=True):
         print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
     print(f"{best.cost.denoiser_calls} denoiser calls, {best.cost.scored_images} images scored", file=sys.stderr)
-    return best.images, best.seeds, best.product
-
-
-def _read_style(options: argparse.Namespace, limits: ImageLimits) -> Sequence[Image.Image] | Style | None:
-    """Read the images or the mined style that the options name, before a model is loaded; None: no style.
-
-    Raises:
-        ValueError: In one sentence, for several ways at once, too few or many images, what is no image, and unknown
-            names.
-    """
-    from canvas.inference.files import read_image_file
-    from canvas.inference.style import check_image_count, check_layers, check_strength, check_weights
-
-    ways = {"--style": options.style, "--board": options.board, "--style-cluster": options.style_cluster}
-    used = [name for name, value in ways.items() if value is not None]
-    if len(used) > 1:
-        raise ValueError(f"{' and '.join(used)} were given: give the style in one way")
-    if used != ["--style"] and (options.style_weights or options.style_apart or options.style_typical is not None):
-        raise ValueError(
-            "--style-weights, --style-apart and --style-typical are about the images of --style: give some"
-        )
-    if not used:
-        if options.style_strength is not None or options.style_layers is not None:
-            raise ValueError("--style-strength and --style-layers are about a style: give one, or leave them out")
-        return None
-    check_strength(options.style_strength)
-    check_layers(parse_layers(options.style_layers or ["all"]))
-    if options.style is not None:
-        check_image_count(len(options.style))
-        check_weights(options.style_weights, len(options.style))
-        images = [read_image_file(path, limits) for path in options.style]
-        for path, image in zip(options.style, images, strict=True):
-            _print_notes(path, image)
-        return [image.image for image in images]
-    folder = options.model / STYLES_FOLDER
-    if not folder.is_dir():
-        raise ValueError(f"{options.model} knows no boards and clusters: assemble it with the styles of mine_styles")
-    kind = "cluster" if options.board is None else "board"
-    return find_style(read_styles(folder), kind, options.style_cluster if options.board is None else options.board)
-
-
-def _encode_style(
-    options: argparse.Namespace, pipeline: CanvasPipeline, requested: Sequence[Image.Image] | Style | None
-) -> StylePrompt | None:
-    """Encode what `_read_style` returned."""
-    from canvas.inference.style import build_style_prompt, encode_style_images
-
-    if requested is None:
-        return None
-    strength, layers = options.style_strength, parse_layers(options.style_layers or ["all"])
-    if isinstance(requested, Style):
-        parts = {"uve": requested.uve[None], "clip": requested.clip[None]}
-        return build_style_prompt(pipeline, parts, strength=strength, layers=layers)
-    return encode_style_images(
-        pipeline,
-        requested,
-        weights=options.style_weights,
-        apart=options.style_apart,
-        centre_pull=CENTRE_PULL if options.style_typical is None else options.style_typical,
-        strength=strength,
-        layers=layers,
-    )
-
-
-def parse_layers(words: Sequence[str]) -> Layers:
-    """Return "all", "style", or factors by layer from "LAYER=FACTOR" each. Raises ValueError for anything else."""
-    if list(words) == ["all"]:
-        return "all"
-    if list(words) == ["style"]:
-        return "style"
-    factors = {}
-    for word in words:
-        name, _, factor = word.partition("=")
-        try:
-            factors[name] = float(factor)
-        except ValueError:
-            raise ValueError(f"--style-layers {word!r} is not understood: say all, style, or LAYER=FACTOR") from None
-    return factors
+    return best.images, best.seeds, best.product, best.certificates
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -319,6 +240,9 @@ def _build_parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         help="white, or opaque where it has one colour, = product; of its size; one for each --product",
+    )
+    command.add_argument(
+        "--mode", choices=get_args(Mode), default="hard", help="soft: the product in the scene's light, certified"
     )
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
     add_style_options(command)

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from canvas.layout.spec import Layout
+from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT
 
 SEED_RANGE = range(-(2**63), 2**64)
 """Seeds that torch's generators take."""
@@ -66,7 +67,7 @@ def check_model(
     """Raise ValueError where the model's folder shows that it cannot do what is asked, or is none.
 
     Weights are not read: that there is a segmenter for a product that needs one, room for the canvas and the prompts,
-    an adapter for a style, an upscaler, a scheduler of that name, its small files say.
+    an adapter for a style, a light network, an upscaler, a scheduler of that name, its small files say.
     """
     from canvas.denoiser.adapters import holds_image_prompt
     from canvas.inference.scene.build import asks_for_segmenter
@@ -77,6 +78,11 @@ def check_model(
         plan_windows(layout.canvas, index.get("max_aspect", 1.0))
     if asks_for_segmenter(products, masks, layout) and not _has_part(index, "segmenter"):
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
+    if options.mode == "soft":
+        if layout is not None:
+            raise ValueError(SOFT_LAYOUT)
+        if not _has_part(index, "light"):
+            raise ValueError(NO_LIGHT)
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):
         if not holds_image_prompt(options.model):
             raise ValueError("this model has no image-prompt adapter, so it knows no style: assemble it with one")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
 
 _KEPT = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
 
@@ -11,6 +14,17 @@ def strip_controls(text: str) -> str:
     """Return `text` with every character that a terminal would obey, line ends and tabs apart, as U+FFFD. Spaces of
     all kinds and joiners, which Persian, Hindi and emoji need, stay; what turns the direction of writing does not."""
     return "".join(letter if _is_plain(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def print_note(text: str) -> None:
+    """Print what may hold the name of a file, which may be somebody else's, to stderr."""
+    print(strip_controls(text), file=sys.stderr)
+
+
+def print_notes(path: Path, notes: Iterable[str]) -> None:
+    """Print what a person should hear about the file at `path`."""
+    for note in notes:
+        print_note(f"{path}: {note}")
 
 
 def _is_plain(letter: str) -> bool:

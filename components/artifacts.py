@@ -149,6 +149,10 @@ class IpAdapter(Model, path="models/ip_adapter", registered="canvas-ip-adapter")
     LoRA was trained with it (canvas.denoiser.image_prompt)."""
 
 
+class Light(Model, path="models/light", registered="canvas-light"):
+    """The network that predicts the gain of a scene's light on a product (canvas.light.model); mode soft needs it."""
+
+
 class CanvasModel(Model, path="models/canvas", registered="canvas-background"):
     """The whole generator as one diffusers pipeline (canvas.inference.pipeline), whose config names what it was made
     from by digest; in reward/ the reward model that chooses among its images."""

@@ -37,11 +37,11 @@ def assemble(
     decoder: Input[artifacts.Decoder],
     upscaler: Input[artifacts.Upscaler],
     segmenter: Input[artifacts.Segmenter],
+    light: Input[artifacts.Light],
     reward: Input[artifacts.RewardModel],
     model: Output[artifacts.CanvasModel],
 ) -> None:
-    """Put text towers, autoencoder, denoiser, LoRAs, image prompts, decoder, upscaler, segmenter in one pipeline,
-    with safety models; beside it the mined styles, and the reward model that chooses for it.
+    """Put all parts of the generator into one pipeline, the mined styles and the reward model beside it.
 
     What skipped stages did not make is left out."""
     import shutil
@@ -63,6 +63,7 @@ def assemble(
         "decoder": decoder.path,
         "upscaler": upscaler.path,
         "segmenter": segmenter.path,
+        "light": light.path,
         "reward": reward.path,
     }
     is_aligned = is_for(aligned.path, "backdrop")

@@ -17,6 +17,7 @@ from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import read_sources
 from canvas.inference.pipeline import CanvasPipeline
+from canvas.light.model import load_light
 from canvas.pins.frames import FrameSpec
 from canvas.safety.loading import fetch_image_classifier, fetch_prompt_classifier
 from canvas.safety.spec import SafetySpec
@@ -44,8 +45,8 @@ def assemble_pipeline(
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
-    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler" or "ip_adapter"; without the
-    last it reads no styles.
+    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler", "light" or "ip_adapter";
+    without "light" it has no mode soft, without the last it reads no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
@@ -73,6 +74,7 @@ def assemble_pipeline(
         upscaler=Upscaler.from_pretrained(upscaler).eval() if upscaler else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
+        light=load_light(folders["light"]) if "light" in folders else None,
         image_tower=ImageTower.from_clip(second, text.second) if adapter else None,
         uve=load_uve(folders["uve"]) if adapter else None,
         style_centres=StyleCentres.from_styles(read_styles(folders["styles"])) if adapter else None,

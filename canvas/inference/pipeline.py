@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import (
@@ -35,22 +35,27 @@ from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler, set_steps
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
-from canvas.inference.close_up import add_close_ups, find_close_up
+from canvas.inference.close_up import CloseUpBackground, add_close_ups, find_close_up
 from canvas.inference.conditioning import (
     Background,
     build_condition,
+    check_finite,
     check_upscale,
     decode_backgrounds,
     encode_decoder_condition,
     frame_for_pipeline,
 )
 from canvas.inference.product import Frame, Product, derive_seed
-from canvas.inference.scene.build import Images, build_scene
+from canvas.inference.scene.build import Images, build_scene, list_images
 from canvas.inference.scene.outpaint import crop_product, extend_images
 from canvas.inference.style import StylePrompt
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout
 from canvas.layout.windows import order_windows, plan_windows
+from canvas.light.certificate import Certificate
+from canvas.light.model import LightModel, predict_gain
+from canvas.light.relight import certify, relight_pixels
+from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT, Mode
 from canvas.pins.captions import parse_caption
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha
@@ -80,6 +85,7 @@ class CanvasOutput(BaseOutput):  # type: ignore[misc]
     product: Product  # as it was cut out
     candidates: list[int]  # number of each image's candidate
     boxes: list[Rectangle] = field(default_factory=list)  # of each product on the layout's canvas
+    certificates: list[Certificate] = field(default_factory=list)  # of each image; mode hard: none
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
@@ -120,6 +126,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         "upscaler",
         "segmenter",
         "segmenter_processor",
+        "light",
         "image_tower",
         "uve",
         "style_centres",
@@ -143,6 +150,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         upscaler: Upscaler | None = None,
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
+        light: LightModel | None = None,
         image_tower: ImageTower | None = None,
         uve: UveModel | None = None,
         style_centres: StyleCentres | None = None,
@@ -184,6 +192,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             upscaler=upscaler,
             segmenter=segmenter,
             segmenter_processor=segmenter_processor,
+            light=light,
             image_tower=image_tower,
             uve=uve,
             style_centres=style_centres,
@@ -243,6 +252,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         style: StylePrompt | None = None,
         mask: Images | None = None,
         layout: Layout | None = None,
+        mode: Mode = "hard",
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
@@ -270,6 +280,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             mask: White = product; of several products one each.
             layout: Canvas of the image, and where products stand on it (canvas.layout.spec.build_layout); None: the
                 product image's own size and place.
+            mode: "hard": the product stays as it is; "soft": it takes on the scene's light, within the laws of
+                canvas.light.laws, and each image has a certificate. Without a layout.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
             guidance_scale: 1: no guidance; more follows the prompt closer. A denoiser that was distilled with guidance
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
@@ -315,6 +327,12 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                         f"{name} is {value!r}: this denoiser was distilled with guidance and has nothing to compare "
                         "with, leave it out"
                     )
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode is {mode!r}: it must be hard or soft")
+        if mode == "soft" and self.light is None:
+            raise ValueError(NO_LIGHT)
+        if mode == "soft" and layout is not None:
+            raise ValueError(SOFT_LAYOUT)
         if seed is not None and generator is not None:
             raise ValueError("seed and generator were both given: give one of them")
         if seed_by_product and seed is None:
@@ -355,6 +373,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         timesteps = set_steps(sampler.scheduler, steps, tokens=tokens)
         images: list[Image.Image] = []
         candidates: list[int] = []
+        certificates: list[Certificate] = []
         passes = torch.split(noise, candidates_per_pass)
         rounds = len(passes) * ((1 if close_up is None else 2) + len(windows[1:]))
         with self.progress_bar(total=len(timesteps) * rounds) as bar:
@@ -405,11 +424,22 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                         upscale=upscale,
                         on_step=on_step,
                     )
+                if mode == "soft":
+                    original = list_images(product)[0]
+                    lit = [self._relight(*shown, cutout, original) for shown in zip(backgrounds, made, strict=True)]
+                    made = [pixels for pixels, _ in lit]
+                    certificates += [certificate for _, certificate in lit]
                 self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
                 candidates += kept
                 images += [Image.fromarray(pixels) for pixels in made]
         self.maybe_free_model_hooks()
-        return CanvasOutput(images=images, product=scene.product, candidates=candidates, boxes=scene.boxes)
+        return CanvasOutput(
+            images=images,
+            product=scene.product,
+            candidates=candidates,
+            boxes=scene.boxes,
+            certificates=certificates,
+        )
 
     def get_scheduler(self, name: str | None = None) -> SchedulerMixin:
         """Return the scheduler of that name (canvas.denoiser.schedulers); None: the one that the model recommends."""
@@ -505,6 +535,23 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
         segmenter = Segmenter(self.segmenter, self.segmenter_processor).eval()
         return segmenter.predict_alphas([image], edges)[0]
+
+    def _relight(
+        self, background: Background | CloseUpBackground, scene: Pixels, product: Product, original: Image.Image
+    ) -> tuple[Pixels, Certificate]:
+        """Return the image, at its final size, with the product in the light of `scene`, and its certificate.
+
+        Args:
+            background: As it is pasted: enlarged, where there is an upscaler.
+            scene: The image with the product as it is.
+            product: As it was cut out of `original`.
+            original: As it was handed in.
+        """
+        predicted = predict_gain(self.light, product.pixels, product.alpha, scene)
+        check_finite(torch.from_numpy(predicted), "the light network")
+        lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
+        image = background.composite(replace(product, pixels=lit))
+        return image, certify(Image.fromarray(image), original, product.core, product.origin, grid)
 
     def _sample_noise(
         self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None

@@ -19,6 +19,7 @@ from PIL import Image
 from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
 from canvas.inference.product import Product
 from canvas.inference.scene.build import Images
+from canvas.light.certificate import Certificate
 from canvas.pins.images import Pixels
 from canvas.reward.model import ProductImages
 from canvas.reward.preference import PROMPT_MISSING, Reward, fetch_reward
@@ -54,6 +55,7 @@ class RankedImages:
     scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.preference.Reward)
     product: Product
     cost: SelectionCost
+    certificates: list[Certificate]  # of each; mode hard: none
 
 
 def select_best(
@@ -103,6 +105,7 @@ def select_best(
         scores=[{name: float(values[place]) for name, values in scores.items()} for place in order],
         product=output.product,
         cost=cost,
+        certificates=[output.certificates[place] for place in order if output.certificates],
     )
 
 

@@ -45,8 +45,10 @@ OPTIONS: Mapping[str, tuple[str, Any]] = {
     "place": ("string", None),
     "scale": ("double", None),
     "layout": ("string", None),
+    "mode": ("string", "hard"),
 }
-"""None: what the model recommends. canvas, place, scale and layout: as `canvas.layout.spec.build_layout` takes them."""
+"""None: what the model recommends. canvas, place, scale and layout: as `canvas.layout.spec.build_layout` takes them.
+mode soft: the product in the scene's light, with a certificate in the image."""
 
 TRUST = "CANVAS_TRUST_REMOTE_CODE"
 """Variable of the environment: "1" where Python code that a public segmenter brought with it may run."""
@@ -77,6 +79,7 @@ class ServedPipeline:
             style=self._encode_style(row.get("styles"), options["style_strength"], options["style_typical"]),
             seed=int(row["seed"]),
             seed_by_product=options["seed_by_product"],
+            mode=options["mode"],
             num_inference_steps=options["steps"],
             guidance_scale=options["guidance_scale"],
             guidance_stop=options["guidance_stop"],
@@ -90,7 +93,7 @@ class ServedPipeline:
             safety=self._pipeline.safety.describe(prompt),
             layout=None if layout is None else layout.words,
         )
-        return encode_generated(output.images[0], stated)
+        return encode_generated(output.images[0], stated, next(iter(output.certificates), None))
 
     def _encode_style(
         self, images: Sequence[bytes] | float | None, strength: float | None, centre_pull: float

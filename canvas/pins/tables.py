@@ -64,6 +64,8 @@ TRUTH = pa.schema(
         ("box", pa.list_(pa.int32())),  # x0, y0, x1, y1 of the pasted product in pixels; null: none
         ("alpha", pa.binary()),  # PNG, 8-bit, the image's size: product opacity without its shadow; null: none
         ("background", pa.binary()),  # the image before the product came in, encoded as the image; null: none
+        # What the scene's light did to the product: canvas.light.gain's grid over `box`, 8 x 8 nodes of 3 channels.
+        ("log_gain", pa.list_(pa.float32())),  # null: no scene, or a defect that changed pixels
         ("defect", pa.string()),  # planted: see canvas.sources.showroom; null: a good pin
         ("copy_of", pa.string()),  # pin_id that a planted near-duplicate was made from; null: original
     ]

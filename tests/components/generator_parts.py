@@ -12,6 +12,8 @@ from canvas.clip.model import build_clip, save_clip
 from canvas.clip.spec import TextSpec
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
+from canvas.light.model import build_light
+from canvas.light.spec import LightSpec
 from canvas.pins import tables
 from canvas.reward.model import build_reward, load_prompt_tower
 from canvas.reward.spec import RewardSpec
@@ -50,13 +52,14 @@ def write_towers(path: Path, text: TextSpec) -> None:
 
 
 def write_encoders(root: Path, text: TextSpec) -> None:
-    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler,
-    segmenter, reward model; random."""
+    """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler, segmenter,
+    light network, reward model; random."""
     write_towers(root / "models" / "clip", text)
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     Upscaler(8, 1).save_pretrained(root / "models" / "upscaler")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
+    build_light(LightSpec(image_size=16, channels=(8, 8, 8, 8), hidden=8)).save_pretrained(root / "models" / "light")
     small = RewardSpec(
         image_size=32,
         channels=(8, 8),

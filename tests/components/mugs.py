@@ -72,6 +72,8 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
                 "scene": scene,
                 "alpha": encode_alpha(alpha) if has_product else None,
                 "background": encode_png(Image.fromarray(background)) if has_product else None,
+                "box": [left, 15, left + 30, 45] if has_product else None,
+                "log_gain": [0.1 if index % 2 else -0.1] * 192 if has_product else None,
             }
         )
         kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": row["pin_id"], "kept": index != 17})

@@ -143,6 +143,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
             "decoder",
             "upscaler",
             "segmenter",
+            "light",
             "reward",
         )
     } | {

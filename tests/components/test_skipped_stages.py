@@ -47,6 +47,7 @@ SKIPPED = (
     "train_decoder",
     "train_upscaler",
     "train_reward",
+    "train_light",
 )
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "zero_terminal_snr": False}
 SIZES = {"latent_channels": 4, "sample_size": 8, "text_width": TEXT_WIDTH, "pooled_width": POOLED_WIDTH}
@@ -82,7 +83,7 @@ def write_inputs(root: Path) -> None:
     """What the stages read that no stage of this test writes."""
     write_generator_inputs(root)
     measure(root / "artifacts")
-    for made in ("vae", "decoder", "upscaler", "reward"):
+    for made in ("vae", "decoder", "upscaler", "reward", "light"):
         shutil.rmtree(root / "models" / made)
     for pinned in (artifacts.Champion, artifacts.Ratings, artifacts.Preferences):
         pinned.write_empty(root / pinned.path)
@@ -131,7 +132,7 @@ def test_denoiser_passes_through_as_links(made: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["backdrop_lora", "engaged_lora", "aligned_lora", "ip_adapter", "decoder", "upscaler", "reward"]
+    "model", ["backdrop_lora", "engaged_lora", "aligned_lora", "ip_adapter", "decoder", "upscaler", "reward", "light"]
 )
 def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
     assert [file.name for file in (made / "models" / model).iterdir()] == [NOTICE_FILE]
@@ -141,6 +142,7 @@ def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
 def test_generator_is_the_public_weights(made: Path) -> None:
     pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
     assert pipeline.decoder is None
+    assert pipeline.light is None
     assert list_lora_names(pipeline.unet) == []
     assert pipeline.config["image_source"] is None
     assert not (made / "models" / "canvas" / "reward").exists()

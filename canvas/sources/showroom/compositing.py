@@ -7,8 +7,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from canvas.light.gain import FloatPixels, linear_to_srgb, srgb_to_linear
+from canvas.light.gain import GRID, FloatPixels, GainGrid, linear_to_srgb, srgb_to_linear
 from canvas.pins.masks import Box, compute_box
 from canvas.sources.showroom.products import Cutout, resize_by_area
 
@@ -81,16 +82,39 @@ def composite_over(top: FloatPixels, alpha: FloatPixels, below: FloatPixels) -> 
     return top * alpha[..., None] + below * (1 - alpha[..., None])
 
 
-def relight_product(paste: Paste, background: FloatPixels, light_from_right: float) -> FloatPixels:
-    """Give the product the scene's tint and brightness, mildly, with a slope towards `light_from_right` in -1..1."""
+@dataclass(frozen=True, slots=True)
+class SceneLight:
+    """What a scene's light does to a product in it: the truth that a gain is learnt from."""
+
+    tint: FloatPixels  # factor of each channel
+    brightness: np.float64
+    from_right: float  # -1..1: the side that most light comes from
+
+    def compute_slope(self, columns: NDArray[Any], box: Box) -> FloatPixels:
+        """Compute the factor at `columns` of a product in `box`: 1 in its middle, more towards the light."""
+        x0, _, x1, _ = box
+        across = np.clip((columns - (x0 + x1) / 2) / max(x1 - x0, 1), -0.5, 0.5)
+        return np.asarray(1 + 0.3 * self.from_right * across)
+
+    def compute_log_gain(self, box: Box) -> GainGrid:
+        """Compute the log gain at the nodes of a grid over `box`."""
+        slope = self.compute_slope(np.linspace(box[0], box[2], GRID), box)
+        return np.asarray(np.log(np.broadcast_to(self.tint * self.brightness * slope[None, :, None], (GRID, GRID, 3))))
+
+
+def measure_light(background: FloatPixels, from_right: float) -> SceneLight:
+    """Measure the light of a scene, mildly: its tint, and its brightness against a well-lit one."""
     ambient = srgb_to_linear(background).mean((0, 1))
     luminance = float(ambient @ np.array([0.2126, 0.7152, 0.0722]))
     tint = (ambient / max(luminance, 1e-3)) ** 0.3
-    gain = np.clip((luminance / 0.25) ** 0.25, 0.6, 1.12)
-    x0, _, x1, _ = paste.box
-    across = np.clip((np.arange(background.shape[1]) - (x0 + x1) / 2) / max(x1 - x0, 1), -0.5, 0.5)
-    slope = 1 + 0.3 * light_from_right * across
-    return linear_to_srgb(np.clip(srgb_to_linear(paste.color) * tint * gain * slope[None, :, None], 0, 1))
+    return SceneLight(tint, np.clip((luminance / 0.25) ** 0.25, 0.6, 1.12), from_right)
+
+
+def relight_product(paste: Paste, light: SceneLight) -> FloatPixels:
+    """Give the product the scene's tint and brightness, with a slope towards the light."""
+    slope = light.compute_slope(np.arange(paste.color.shape[1]), paste.box)
+    linear = srgb_to_linear(paste.color) * light.tint * light.brightness * slope[None, :, None]
+    return linear_to_srgb(np.clip(linear, 0, 1))
 
 
 def render_standing_shadow(

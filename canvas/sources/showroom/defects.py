@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from canvas.light.gain import linear_to_srgb, srgb_to_linear
+from canvas.light.gain import GainGrid, linear_to_srgb, srgb_to_linear
 from canvas.pins.images import Pixels, encode_jpeg
 
 
@@ -19,8 +19,9 @@ class RenderedImage:
     """8-bit sRGB `image` [h, w, 3]; `background` likewise and `alpha` [h, w] where there is a product."""
 
     image: Pixels
-    background: Pixels | None
-    alpha: Pixels | None
+    background: Pixels | None = None
+    alpha: Pixels | None = None
+    log_gain: GainGrid | None = None  # what the scene's light did to the product, over its box; None: no scene
 
 
 def blur_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:

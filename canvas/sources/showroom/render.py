@@ -13,13 +13,15 @@ import pyarrow as pa
 from PIL import Image, ImageColor
 from tqdm import tqdm
 
-from canvas.light.gain import FloatPixels
+from canvas.light.gain import FloatPixels, GainGrid
 from canvas.pins import tables
 from canvas.pins.images import Pixels, encode_jpeg, encode_png, read_image_size
 from canvas.pins.masks import compute_box
 from canvas.sources.showroom.camera import CameraView, Panorama, load_panorama
 from canvas.sources.showroom.compositing import (
+    Paste,
     composite_over,
+    measure_light,
     place_cutout,
     relight_product,
     render_hanging_shadow,
@@ -97,7 +99,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
     if plan.defect in IMAGE_DEFECTS:
         rendered = IMAGE_DEFECTS[plan.defect](rendered, own)
     elif plan.defect == "broken_bytes":
-        data, rendered = make_broken_bytes(rendered, own), RenderedImage(rendered.image, None, None)
+        data, rendered = make_broken_bytes(rendered, own), RenderedImage(rendered.image)
     elif plan.defect == "empty_text":
         text = erase_text(text, own)
     elif plan.defect == "unrelated_text":
@@ -120,6 +122,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "split": plan.split,
     }
     alpha, before = rendered.alpha, rendered.background
+    gain = None if plan.defect in IMAGE_DEFECTS else rendered.log_gain
     truth = {
         "pin_id": pin["pin_id"],
         "kind": plan.kind,
@@ -130,6 +133,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "box": None if alpha is None else compute_box(alpha > 127),
         "alpha": None if alpha is None else encode_png(Image.fromarray(alpha)),
         "background": None if before is None else encode_jpeg(Image.fromarray(before), JPEG_QUALITY),
+        "log_gain": None if gain is None else gain.ravel().tolist(),
         "defect": plan.defect,
         "copy_of": None if plan.copy_of is None else name.format(plan.copy_of),
     }
@@ -149,7 +153,7 @@ def render_image(
     panorama = panoramas[plan.scene.file]
     background, view = render_background(panorama, plan, rng, attempts)
     if plan.product is None:
-        return RenderedImage(_quantize_pixels(background), None, None), view
+        return RenderedImage(_quantize_pixels(background)), view
     return _render_in_scene(plan, background, panorama.light_yaw - view.yaw, rng), view
 
 
@@ -176,8 +180,9 @@ def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: 
         shadow = render_hanging_shadow(paste, right, darkness)
     else:
         shadow = render_standing_shadow(paste, right, -behind, darkness)
-    image = composite_over(relight_product(paste, background, right), paste.matte, background * (1 - shadow[..., None]))
-    return RenderedImage(*map(_quantize_pixels, (image, background, paste.matte)))
+    scene = measure_light(background, right)
+    image = composite_over(relight_product(paste, scene), paste.matte, background * (1 - shadow[..., None]))
+    return _quantize_layers(image, background, paste, scene.compute_log_gain(paste.box))
 
 
 def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImage:
@@ -206,7 +211,13 @@ def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImag
     else:
         shadow = render_standing_shadow(paste, 0.3, 0.4, 0.3)
         image = composite_over(paste.color, paste.matte, background * (1 - shadow[..., None]))
-    return RenderedImage(*map(_quantize_pixels, (image, background, paste.matte)))
+    return _quantize_layers(image, background, paste, None)
+
+
+def _quantize_layers(
+    image: FloatPixels, background: FloatPixels, paste: Paste, log_gain: GainGrid | None
+) -> RenderedImage:
+    return RenderedImage(_quantize_pixels(image), _quantize_pixels(background), _quantize_pixels(paste.matte), log_gain)
 
 
 def _quantize_pixels(values: FloatPixels) -> Pixels:

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from canvas.__main__ import main, parse_layers
+from canvas.__main__ import main
 from canvas.inference.style import encode_style_images
+from canvas.inference.style_options import parse_layers
 from canvas.pins import tables
 from canvas.styles.table import STYLES_FOLDER
 from tests.canvas.clip.test_model import OTHER

@@ -1,0 +1,69 @@
+"""Stage `train_light`: pins whose light is known in, a network that predicts a scene's light on a product out."""
+
+from __future__ import annotations
+
+import time
+
+from canvas.light.spec import TrainLightParams
+from canvas.train.spec import Training
+from components.artifacts import Kept, Light, Pins, Truth
+from lifecycle.declare.skipping import write_skipped
+from lifecycle.declare.stage import Input, Losses, Metrics, Output, Scratch, Sheet, StepLog, stage
+
+
+@stage(machine="gpu", skips=True)
+def train_light(
+    train_light: TrainLightParams,
+    training: Training,
+    pins: Input[Pins],
+    kept: Input[Kept],
+    truth: Input[Truth],
+    model: Output[Light],
+    metrics: Output[Metrics],
+    losses: Output[Losses],
+    sheet: Output[Sheet],
+    log: StepLog,
+    scratch: Scratch,
+) -> None:
+    """Train the network of mode soft on the known light of rendered pins; score its gain on held-out pins.
+
+    The sheet shows held-out products before their scenes: as they are, under the predicted gain, under the true one."""
+    import torch
+
+    from canvas.device import default_device
+    from canvas.light.model import build_light
+    from canvas.light.training import LightObjective, iterate_lit_pins, stack_pins
+    from canvas.pins import tables
+    from canvas.pins.image_batches import select_evenly
+    from canvas.pins.images import encode_png
+    from canvas.train.data import TensorBatches
+    from canvas.train.loop import fit
+    from evaluation.measures.light import compute_light_metrics, draw_light_sheet, score_light
+
+    if train_light.train is None:
+        write_skipped("train_light.train is null, the generator has no mode soft", metrics, losses, sheet, model)
+        return
+    params, spec, clock = train_light, training.resolve(train_light.train), time.perf_counter()
+    train_ids, held_out = tables.read_train_and_held_out(pins.path, kept.path)
+    known = stack_pins(iterate_lit_pins(pins.path, truth.path, train_ids), params.network.image_size)
+    scored = stack_pins(iterate_lit_pins(pins.path, truth.path, held_out), params.network.image_size)
+    if not (known["pin_id"] and scored["pin_id"]):
+        reason = "truth knows the light of no training pin or of no held-out one, so the generator has no mode soft"
+        write_skipped(reason, metrics, losses, sheet, model)
+        return
+    torch.manual_seed(spec.seed)
+    network = build_light(params.network)
+    batches = TensorBatches(known, spec.batch_size, spec.seed)
+    objective, checkpoints = LightObjective(params.colour), scratch.path / "checkpoints"
+    result = fit(network, objective, batches, spec, checkpoints=checkpoints, log=log.metrics)
+    network.eval().save_pretrained(model.path)
+    network.to(default_device())
+    trained = time.perf_counter()
+    scores = score_light(network, scored, known["gains"].mean(0).numpy(), params.score_batch)
+    figures = compute_light_metrics(scores, held_out)
+    shown = iterate_lit_pins(pins.path, truth.path, select_evenly(scored["pin_id"], params.sheet_pins))
+    sheet.write(encode_png(draw_light_sheet(network, shown)))
+    seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
+    size = {"train_pins": len(known["pin_id"]), "parameters": network.num_parameters()}
+    metrics.write({**figures, **size, "images_per_second": result.images_per_second, "seconds": seconds})
+    losses.write(result.losses)
