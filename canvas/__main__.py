@@ -16,6 +16,7 @@ from canvas.pins.images import DEFAULT_LIMITS, ImageLimits
 from canvas.styles.options import add_style_options
 from canvas.terminal import print_note, print_notes, strip_controls
 from canvas.train.spec import Precision
+from canvas.upscaler.spec import FACTORS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,7 +106,8 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
     options.out.mkdir(parents=True, exist_ok=True)
-    for seed, image, certificate in zip(seeds, images, certificates or [None] * len(images), strict=True):
+    for number, (seed, image) in enumerate(zip(seeds, images, strict=True)):
+        certificate = certificates[number] if certificates else None
         path = options.out / _name_image(options, seed)
         stated = None
         if not options.no_provenance:
@@ -268,7 +270,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--upscale",
         type=int,
-        choices=(1, 2, 4),
+        choices=(1, *FACTORS),
         help="how far the model's upscaler enlarges backgrounds; as far as the product has pixels, if not given",
     )
     command.add_argument("--seed", type=int, default=0, help="of the first candidate; the others count up")

@@ -12,7 +12,7 @@ from PIL import Image
 from canvas.inference.files import read_image_file
 from canvas.inference.product import Product, build_product, needs_segmenter
 from canvas.inference.provenance import read_provenance
-from canvas.inference.scene.build import Scene, build_scene
+from canvas.inference.scene.build import build_scene
 from canvas.layout.compose import NO_PRODUCT
 from canvas.layout.spec import read_stated_layout
 from canvas.light.certificate import (
@@ -88,7 +88,9 @@ def verify_file(
     stated = _find_certificate(image, certificate, handed_in.size)
     if words is not None and stated is None:
         layout = read_stated_layout(words, limits.max_pixels)
-        return _verify_layout(shown, build_scene(images, mask_images, layout))
+        scene = build_scene(images, mask_images, layout)
+        assert scene.owners is not None
+        return _verify_hard(shown, scene.product, scene.owners != NO_PRODUCT)
     if len(images) > 1 or (mask_images is not None and len(mask_images) > 1):
         raise ValueError(f"{len(images)} products were given, but {image} does not say how they stand in it: give one")
     product = _read_product(handed_in, None if mask_images is None else mask_images[0])
@@ -98,25 +100,15 @@ def verify_file(
                 f"{image} has no certificate and {original} no alpha channel, so nothing says where the product is: "
                 "give the product's mask with --mask, or the certificate with --certificate"
             )
-        return _verify_hard(shown, product)
+        return _verify_hard(shown, product, product.core)
     return _verify_soft(shown, handed_in, product, stated)
 
 
-def _verify_hard(shown: Image.Image, product: Product) -> Verification:
-    pixels = _cut_window(shown, 0, 0, product.size)
-    exact = check_exact(pixels, product.pixels, product.core)
+def _verify_hard(shown: Image.Image, product: Product, core: Mask) -> Verification:
+    """Prove that the core is the product's own pixels; on a layout's canvas it ends where a later product lies."""
+    exact = check_exact(_cut_window(shown, 0, 0, product.size), product.pixels, core)
     _require(exact)
-    return Verification("hard", (exact,), int(product.core.sum()), product.origin)
-
-
-def _verify_layout(shown: Image.Image, scene: Scene) -> Verification:
-    """Prove that an image shows what its layout makes of the originals: each core where no later product lies."""
-    assert scene.owners is not None
-    core = scene.owners != NO_PRODUCT
-    pixels = _cut_window(shown, 0, 0, scene.product.size)
-    exact = check_exact(pixels, scene.product.pixels, core)
-    _require(exact)
-    return Verification("hard", (exact,), int(core.sum()), scene.product.origin)
+    return Verification("hard", (exact,), int(core.sum()), product.origin)
 
 
 def _verify_soft(

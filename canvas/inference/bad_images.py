@@ -11,6 +11,7 @@ from canvas.inference.conditioning import decode_backgrounds, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.pins.images import Pixels
+from canvas.pins.masks import blend_pixels
 
 BLUR_SHARE = 1 / 12
 """Standard deviation of the blur, as a share of the image's shorter side: no object can be recognized."""
@@ -34,7 +35,7 @@ def paste_product(pipeline: CanvasPipeline, product: Product, other: Image.Image
 def degrade_image(image: Pixels, product: Product) -> Pixels:
     """Return `image` as nobody can like it: blurred to blotches, the lower half of the product cut off."""
     rows = np.flatnonzero((product.alpha >= 0.5).any(axis=1))
-    weight = product.alpha[..., None].copy()
-    weight[(rows[0] + rows[-1]) // 2 :] = 0
+    alpha = product.alpha.copy()
+    alpha[(rows[0] + rows[-1]) // 2 :] = 0
     blurred = cv2.GaussianBlur(image, (0, 0), max(1.0, min(image.shape[:2]) * BLUR_SHARE))
-    return np.clip(np.rint(weight * image + (1 - weight) * blurred), 0, 255).astype(np.uint8)
+    return blend_pixels(image, alpha, np.asarray(blurred, np.uint8))

@@ -17,7 +17,7 @@ from canvas.clip.model import get_overflow
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, LatentSampler, sample_noise
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.close_up import add_close_ups, find_close_up
+from canvas.inference.close_up import add_close_ups, find_close_up, upscale_backgrounds
 from canvas.inference.conditioning import (
     build_condition,
     decode_backgrounds,
@@ -123,9 +123,7 @@ def iterate_images(
         wholes = decode_backgrounds(pipeline, latents, features, frame)
         close_ups = [None if text_to_image is not None else find_close_up(product, frame) for product in products]
         backgrounds = add_close_ups(pipeline, sampler, condition, noise, wholes, products, close_ups)
-        if pipeline.upscaler is not None:
-            pairs = zip(backgrounds, products, strict=True)
-            backgrounds = [background.upscale(pipeline.upscaler, product, None) for background, product in pairs]
+        backgrounds = upscale_backgrounds(pipeline, backgrounds, products)
         images = [background.composite(product) for background, product in zip(backgrounds, products, strict=True)]
         pipeline.safety.check_images(images, [_name_request(member.request) for member in members])
         yield from zip(places, images, strict=True)

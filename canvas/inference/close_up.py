@@ -129,6 +129,22 @@ class CloseUpBackground:
         return composite_pixels(pixels, product, shift)
 
 
+def upscale_backgrounds(
+    pipeline: CanvasPipeline,
+    backgrounds: Sequence[Background | CloseUpBackground],
+    products: Sequence[Product],
+    factor: int | None = None,
+) -> list[Background | CloseUpBackground]:
+    """Return N backgrounds of N products enlarged by the pipeline's upscaler; as they are where it has none.
+
+    `factor` None: each as far as its product image has pixels for.
+    """
+    if pipeline.upscaler is None:
+        return list(backgrounds)
+    pairs = zip(backgrounds, products, strict=True)
+    return [background.upscale(pipeline.upscaler, product, factor) for background, product in pairs]
+
+
 def add_close_ups(
     pipeline: CanvasPipeline,
     sampler: LatentSampler,

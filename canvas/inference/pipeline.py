@@ -35,7 +35,7 @@ from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler, set_steps
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
-from canvas.inference.close_up import CloseUpBackground, add_close_ups, find_close_up
+from canvas.inference.close_up import CloseUpBackground, add_close_ups, find_close_up, upscale_backgrounds
 from canvas.inference.conditioning import (
     Background,
     build_condition,
@@ -409,8 +409,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     [close_up] * len(kept),
                     on_step=on_step,
                 )
-                if self.upscaler is not None:
-                    backgrounds = [background.upscale(self.upscaler, cutout, upscale) for background in backgrounds]
+                backgrounds = upscale_backgrounds(self, backgrounds, [cutout] * len(kept), upscale)
                 made = [background.composite(cutout) for background in backgrounds]
                 if windows[1:]:
                     made = extend_images(

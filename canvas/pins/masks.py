@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from canvas.pins.images import STRIP_PIXELS, encode_png, iterate_strips
+from canvas.pins.images import STRIP_PIXELS, Pixels, encode_png, iterate_strips
 from canvas.ranges import Share
 
 Mask = NDArray[np.bool_]  # [h, w]
@@ -85,6 +85,12 @@ def compute_box(mask: Mask) -> Box:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     assert rows.size, "an empty mask has no box"
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def blend_pixels(top: Pixels, alpha: Alpha, below: Pixels) -> Pixels:
+    """Lay an image [H, W, 3] over another by `alpha`, in sRGB."""
+    weight = alpha[..., None]
+    return np.rint(weight * top + (1 - weight) * below).astype(np.uint8)
 
 
 def count_touched_sides(mask: Mask) -> int:

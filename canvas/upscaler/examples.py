@@ -120,7 +120,7 @@ def make_examples(autoencoder: Vae, large: LargeImages) -> Examples:
 def _make_small(autoencoder: Vae, images: torch.Tensor, factor: int) -> torch.Tensor:
     """Return uint8 images (N, 3, S, S) made `factor` times smaller as a generator gives them."""
     parts = []
-    for batch in images.split(BATCH_SIZE):
+    for batch in torch.split(images, BATCH_SIZE):
         averaged = F.avg_pool2d(bytes_to_tensor(batch), factor).to(autoencoder.device)
         decoded = decode_latents(autoencoder, compute_posterior(autoencoder, averaged).mode())
         parts.append(tensor_to_bytes(decoded).cpu())

@@ -14,6 +14,7 @@ from PIL import Image
 from canvas.features.perceptual import FeatureDistance
 from canvas.features.photographs import load_photo_features
 from canvas.pins.images import Pixels, bytes_to_tensor, draw_contact_sheet, encode_png
+from canvas.pins.masks import blend_pixels
 from canvas.train.data import select_batch_rows
 from canvas.train.draws import Draws, mix_seed
 from canvas.train.loop import TrainResult, fit
@@ -95,7 +96,9 @@ def fit_filters(upscaler: Upscaler, examples: Examples) -> None:
     """Start from the best linear filters of the examples."""
     large = examples.large
     for small in examples.small.values():
-        batches = zip(*(column.split(FILTER_BATCH) for column in (small, large.images, large.alphas)), strict=True)
+        batches = zip(
+            *(torch.split(column, FILTER_BATCH) for column in (small, large.images, large.alphas)), strict=True
+        )
         upscaler.fit_filter(
             (bytes_to_tensor(low), alphas.float() / 255, bytes_to_tensor(images)) for low, images, alphas in batches
         )
@@ -124,9 +127,8 @@ def enlarge_with_baseline(upscaler: Upscaler, examples: Examples, factor: int, i
     small = examples.small[factor][index].permute(1, 2, 0).contiguous().numpy()
     ours = enlarge(upscaler, small, image, alpha)
     cubic = cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC)
-    weight = alpha[..., None] / np.float32(255)
-    pasted = [np.rint(weight * image + (1 - weight) * one).astype(np.uint8) for one in (ours, np.asarray(cubic))]
-    return pasted[0], pasted[1]
+    weight = alpha / np.float32(255)
+    return blend_pixels(image, weight, ours), blend_pixels(image, weight, np.asarray(cubic, np.uint8))
 
 
 def draw_upscaler_sheet(upscaler: Upscaler, examples: Examples, count: int) -> bytes:

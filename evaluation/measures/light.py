@@ -16,6 +16,7 @@ from canvas.light.model import LightModel, predict_gain
 from canvas.light.relight import relight_pixels
 from canvas.light.training import LightBatch, LitPin
 from canvas.pins.images import draw_contact_sheet
+from canvas.pins.masks import blend_pixels
 from evaluation.statistics.intervals import compute_mean_metrics
 
 SHEET_CELL = 160
@@ -88,7 +89,6 @@ def draw_light_sheet(model: LightModel, pins: Iterable[LitPin]) -> Image.Image:
         lit, _ = relight_pixels(pin.unlit, alpha, predicted)
         true = apply_gain(pin.unlit, pin.log_gain, pin.box, pin.alpha > 0)
         for pixels, label in ((pin.unlit, "as it is"), (lit, "predicted"), (true, "true")):
-            weight = pin.alpha[..., None]
-            images.append(Image.fromarray(np.rint(weight * pixels + (1 - weight) * pin.pixels).astype(np.uint8)))
+            images.append(Image.fromarray(blend_pixels(pixels, pin.alpha, pin.pixels)))
             labels.append(label)
     return draw_contact_sheet(images, labels, columns=3, cell=SHEET_CELL)

@@ -13,7 +13,7 @@ from canvas.upscaler.model import Upscaler
 from canvas.upscaler.spec import FACTORS
 from canvas.upscaler.training import enlarge_with_baseline
 from evaluation.measures.reconstructions import PIXEL_RANGE
-from evaluation.statistics.intervals import bootstrap_mean
+from evaluation.statistics.intervals import compute_mean_metrics
 
 LAYERS = 3
 """Feature maps that are compared: those at strides 2, 4 and 8, where sharpness shows."""
@@ -74,5 +74,5 @@ def score_upscaler(upscaler: Upscaler, examples: Examples, distance: Distance) -
                 values.setdefault(name, []).append(value)
         figures[f"x{factor}"] = {"images": len(large)}
         for name, scored in values.items():
-            figures[f"x{factor}"] |= bootstrap_mean(scored).to_metrics(name)
+            figures[f"x{factor}"] |= compute_mean_metrics(name, scored)
     return figures

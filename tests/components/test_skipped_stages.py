@@ -142,6 +142,7 @@ def test_models_that_are_not_made_say_why(made: Path, model: str) -> None:
 def test_generator_is_the_public_weights(made: Path) -> None:
     pipeline = CanvasPipeline.from_pretrained(made / "models" / "canvas")
     assert pipeline.decoder is None
+    assert pipeline.upscaler is None
     assert pipeline.light is None
     assert list_lora_names(pipeline.unet) == []
     assert pipeline.config["image_source"] is None

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from canvas.denoiser.sampling import Condition, LatentSampler, OnStep, sample_noise
+from canvas.inference.close_up import upscale_backgrounds
 from canvas.inference.conditioning import (
     decode_backgrounds,
     encode_decoder_condition,
@@ -89,11 +90,9 @@ def extend_images(
         )
         sampled = sampler.sample(_draw_noise(noise, number), condition, on_step=on_step)
         features = encode_decoder_condition(pipeline, framed)
-        for canvas, member, background in zip(
-            canvases, kept, decode_backgrounds(pipeline, sampled, features, framed[0].frame), strict=True
-        ):
-            if pipeline.upscaler is not None:
-                background = background.upscale(pipeline.upscaler, member, upscale)
+        backgrounds = decode_backgrounds(pipeline, sampled, features, framed[0].frame)
+        large = upscale_backgrounds(pipeline, backgrounds, kept, upscale)
+        for canvas, member, background in zip(canvases, kept, large, strict=True):
             canvas[window.region] = background.composite(member)
     return canvases
 

@@ -57,14 +57,14 @@ def render_large(
         ValueError: A package file is missing.
     """
     products, panoramas = load_products(folder), load_panoramas(folder)
+
+    def render(planned: tuple[PinPlan, np.random.Generator]) -> RenderedImage:
+        plan, rng = planned
+        return render_image(panoramas, plan, rng, attempts=LARGE_ATTEMPTS)[0]
+
     with ThreadPoolExecutor(threads) as pool:
         train, held_out = (
-            list(
-                pool.map(
-                    lambda planned: render_image(panoramas, *planned, attempts=LARGE_ATTEMPTS)[0],
-                    plan_large(products, side, count, seed, held_out=is_held_out),
-                )
-            )
+            list(pool.map(render, plan_large(products, side, count, seed, held_out=is_held_out)))
             for count, is_held_out in zip(counts, (False, True), strict=True)
         )
     return train, held_out

@@ -20,8 +20,10 @@ from canvas.light.laws import LIMITS
 from canvas.pins.images import encode_png
 from canvas.verification import BrokenLawError, verify_file
 from tests.canvas.inference.conftest import cutout, split
+from tests.canvas.inference.test_close_up import place
 from tests.canvas.light.test_model import build_moved
 from tests.canvas.reward.test_model import build_tiny_reward
+from tests.canvas.upscaler.test_model import build_moved as build_moved_upscaler
 
 PROMPT = "a mug, forest"
 
@@ -83,6 +85,27 @@ def test_light_moves_the_product_and_its_edge_only(lighting_pipeline):
         for mode in ("hard", "soft")
     )
     changed = (hard != soft).any(-1)
+    assert changed.any()
+    assert not changed[np.array(product)[..., 3] == 0].any()
+
+
+@pytest.mark.parametrize("upscale", [None, 1, 2])
+@pytest.mark.parametrize("product", [cutout(150, 140, soft=True), place(640, 60, 60, 290, 300)], ids=["large", "small"])
+def test_the_certificate_is_that_of_the_enlarged_image(lighting_pipeline, product, upscale, tmp_path: Path):
+    """The gain comes after the paste at full size: the background round it is that of mode hard."""
+    parts = lighting_pipeline.components | {"upscaler": build_moved_upscaler()}
+    enlarging = CanvasPipeline(**parts, max_aspect=2.0)
+    enlarging.set_progress_bar_config(disable=True)
+    hard, soft = (
+        enlarging(product, PROMPT, mode=mode, upscale=upscale, num_inference_steps=1, seed=0)
+        for mode in ("hard", "soft")
+    )
+    assert soft.images[0].size == product.size
+    product.save(tmp_path / "mug.png")
+    save_lossless(soft.images[0], tmp_path / "soft.png", None, soft.certificates[0])
+    found = verify_file(tmp_path / "soft.png", tmp_path / "mug.png")
+    assert {check.law: check.measured for check in found.checks}["residual"] == 0
+    changed = (np.array(hard.images[0]) != np.array(soft.images[0])).any(-1)
     assert changed.any()
     assert not changed[np.array(product)[..., 3] == 0].any()
 
