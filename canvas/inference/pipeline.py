@@ -430,7 +430,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     certificates += [certificate for _, certificate in lit]
                 self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
                 candidates += kept
-                images += [Image.fromarray(pixels) for pixels in made]
+                while made:  # Pillow copies: each goes as its image comes
+                    images.append(Image.fromarray(made.pop(0)))
         self.maybe_free_model_hooks()
         return CanvasOutput(
             images=images,

@@ -28,8 +28,21 @@ class TrackingDownError(ValueError):
 
 
 def resolve_tracking_uri(home: Path) -> str:
-    """Return MLFLOW_TRACKING_URI, or the address of the project's own SQLite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or format_sqlite_uri(home / ".mlflow" / "mlflow.db")
+    """Return MLFLOW_TRACKING_URI, or the address of the project's own SQLite file.
+
+    Raises `TrackingDownError` for a server's address without a host, which MLflow's client would ask for a minute.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or format_sqlite_uri(home / ".mlflow" / "mlflow.db")
+    if uri.startswith(("http:", "https:")) and not _has_host(uri):
+        raise TrackingDownError(f"MLFLOW_TRACKING_URI is {redact(uri)}, which names no host: write http://HOST:PORT")
+    return uri
+
+
+def _has_host(uri: str) -> bool:
+    try:
+        return bool(urlsplit(uri).hostname)
+    except ValueError:  # brackets that hold no address
+        return False
 
 
 def format_sqlite_uri(file: Path) -> str:

@@ -268,19 +268,23 @@ def test_the_reason_names_the_status(folder: Path, server: tuple[str, list[str]]
     [
         ("endless", "more bytes than the limit of 100000"),
         ("long", "more bytes than the limit of 100000"),
-        ("dripping", r"it was not here within 1 s"),
-        ("slow-head", r"it was not here within 1 s"),
         ("cut", r"^cannot fetch: .*\d+ more expected"),
         ("chunk-line", r"^cannot fetch: .*got more than 65536 bytes when reading chunk"),
         ("terminal", "^cannot fetch: \N{REPLACEMENT CHARACTER}.0;owned\N{REPLACEMENT CHARACTER}$"),
     ],
 )
-def test_replies_that_do_not_end(folder: Path, server: tuple[str, list[str]], kind: str, says: str) -> None:
-    address, _ = server
-    started = time.monotonic()
+def test_replies_of_another_length_than_said(folder: Path, server: tuple[str, list[str]], kind: str, says: str) -> None:
+    """Found by their bytes, long before the deadline, which leaves a slow machine its time."""
     with pytest.raises(ValueError, match=says):
-        build_reader(folder, hosts=["127.0.0.1"], deadline_seconds=1.0).read(f"{address}/{kind}", 100_000)
-    assert time.monotonic() - started < 3
+        build_reader(folder, hosts=["127.0.0.1"], deadline_seconds=60.0).read(f"{server[0]}/{kind}", 100_000)
+
+
+@pytest.mark.parametrize("kind", ["dripping", "slow-head"])
+def test_replies_that_do_not_end(folder: Path, server: tuple[str, list[str]], kind: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"it was not here within 1 s"):
+        build_reader(folder, hosts=["127.0.0.1"], deadline_seconds=1.0).read(f"{server[0]}/{kind}", 100_000)
+    assert 1 <= time.monotonic() - started < 10
 
 
 def test_a_server_that_says_nothing_is_left(folder: Path) -> None:

@@ -184,6 +184,13 @@ def test_a_server_that_is_off_is_one_sentence(project: Project, command: tuple[s
     assert "secret" not in refused.stderr
 
 
+@pytest.mark.parametrize("command", [("ratings", "pull"), ("rate", "test-anna")])
+def test_a_server_without_a_host_is_one_sentence(project: Project, command: tuple[str, ...]) -> None:
+    refused = project.lifecycle(*command, MLFLOW_TRACKING_URI="http://")
+    assert refused.returncode == 1
+    assert refused.stderr == "MLFLOW_TRACKING_URI is http://, which names no host: write http://HOST:PORT\n"
+
+
 @pytest.mark.parametrize("name", ["Anna", "admin", "a/b", ""])
 def test_names_that_cannot_be(name: str) -> None:
     from lifecycle.ratings.server import RatingServer, Secrets

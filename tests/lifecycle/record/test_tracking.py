@@ -16,6 +16,7 @@ from lifecycle.record.tracking import (
     configure_mlflow,
     explain_tracking_errors,
     open_tracking,
+    resolve_tracking_uri,
 )
 
 
@@ -66,6 +67,17 @@ def test_a_server_that_is_off_is_said_at_once(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrackingDownError, match=r"^tracking at http://127\.0\.0\.1:9 does not answer \(.*refused\)$"):
         open_tracking(tmp_path)
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://", "https://", "http:", "http:/mlflow:5000", "http://:5000", "http://[", "http:///"]
+)
+def test_an_address_without_a_host_is_said_at_once(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for ask in (resolve_tracking_uri, open_tracking):
+        with pytest.raises(TrackingDownError, match=r"^MLFLOW_TRACKING_URI is http.*, which names no host: write http"):
+            ask(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_project_below_both_kinds_of_quotes_has_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
