@@ -425,9 +425,9 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     )
                 if mode == "soft":
                     original = list_images(product)[0]
-                    lit = [self._relight(*shown, cutout, original) for shown in zip(backgrounds, made, strict=True)]
-                    made = [pixels for pixels, _ in lit]
-                    certificates += [certificate for _, certificate in lit]
+                    for place, background in enumerate(backgrounds):
+                        made[place], certificate = self._relight(background, made[place], cutout, original)
+                        certificates.append(certificate)
                 self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
                 candidates += kept
                 while made:  # Pillow copies: each goes as its image comes
