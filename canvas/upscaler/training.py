@@ -127,7 +127,7 @@ def enlarge_with_baseline(upscaler: Upscaler, examples: Examples, factor: int, i
     small = examples.small[factor][index].permute(1, 2, 0).contiguous().numpy()
     ours = enlarge(upscaler, small, image, alpha)
     cubic = cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC)
-    weight = alpha / np.float32(255)
+    weight = alpha.astype(np.float32) / np.float32(255)
     return blend_pixels(image, weight, ours), blend_pixels(image, weight, np.asarray(cubic, np.uint8))
 
 
