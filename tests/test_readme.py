@@ -42,4 +42,5 @@ def test_command_line_example_is_understood() -> None:
 
     (command,) = re.findall(r"python -m canvas (generate .*?)```", README, re.DOTALL)
     words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command.replace("\\\n", " "))]
-    assert _build_parser().parse_args(words).product.name.endswith(".png")
+    (product,) = _build_parser().parse_args(words).product
+    assert product.name.endswith(".png")
