@@ -27,9 +27,9 @@ def test_the_frame_of_the_nearest_aspect(size, frame):
 
 @pytest.mark.parametrize("size", [(192, 192), (240, 160), (160, 240), (220, 176), (176, 216), (1000, 1100)])
 def test_training_and_the_pipeline_choose_the_same_frame(size):
-    buckets = load_sections()["frames"]["buckets"]
-    spec = FrameSpec(side=64, buckets=tuple((height, width) for height, width in buckets), hole_inflation=0)
-    frame = compute_frame(*size, side=spec.side, multiple=8, max_aspect=spec.max_aspect)
+    spec = read_section(FrameSpec, "frames", load_sections())
+    multiple = 16  # two cells of 8 pixels, as the demo's transformer reads them
+    frame = compute_frame(*size, side=spec.side, multiple=multiple, max_aspect=spec.max_aspect)
     assert select_frame(size, spec) == (frame.height, frame.width)
 
 
