@@ -131,7 +131,7 @@ def test_saves_without_impressions_stop_nothing_and_what_is_lacking_is_told(
 
 
 def test_missing_package_files_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"_1k\.jpg is missing: build the demo data with `make data`"):
+    with pytest.raises(ValueError, match=r"populatedb_data\.json is missing: build the demo data with `make data`"):
         run(PARAMS, tmp_path / "nowhere", tmp_path / "out")
 
 
