@@ -162,7 +162,7 @@ def test_command_line_uses_what_travels_with_the_model(
     assert printed.out == ""
     assert printed.err.splitlines()[-1].startswith("canvas generate: the prompt is refused: the safety model ")
     assert "Traceback" not in printed.err
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
     assert generate(tmp_path, passing) == 0
     stated = read_provenance((tmp_path / "out/mug-5.png").read_bytes())
@@ -187,7 +187,7 @@ def test_command_line_writes_no_image_that_is_refused(
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith("canvas generate: the image of seed 5 is refused: the safety model ")
     assert "Traceback" not in error
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_served_model_refuses_and_states_its_judges(guarded: tuple[CanvasPipeline, str, str], tmp_path: Path) -> None:
