@@ -206,8 +206,10 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
     assert np.array_equal(render(styled_pipeline, style=style), before)
     again = CanvasPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    assert np.array_equal(render(again, style=encode_style_images(again, [noise(1)])), before)
-    assert np.array_equal(render(again), render(styled_pipeline))
+    read = encode_style_images(again, [noise(1)])  # torch sums in another order where weights lie otherwise in memory
+    assert torch.allclose(read.embeddings, style.embeddings, atol=1e-6)
+    assert np.abs(render(again, style=read).astype(int) - before).max() <= 1
+    assert np.abs(render(again).astype(int) - render(styled_pipeline)).max() <= 1
 
 
 def test_images_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
