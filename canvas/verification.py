@@ -115,9 +115,8 @@ def _verify_soft(
     shown: Image.Image, original: Image.Image, product: Product | None, stated: Certificate
 ) -> Verification:
     for name, limit in LIMITS.items():
-        if stated.limits.get(name) != limit:
-            found = stated.limits.get(name)
-            raise BrokenLawError("limits", f"the certificate's limit of {name} is {found}, the law's is {limit:g}")
+        if (own := stated.limits.get(name)) != limit:
+            raise BrokenLawError("limits", f"the certificate's limit of {name} is {own}, the law's is {limit:g}")
     if stated.original_digest != digest_image(original):
         raise BrokenLawError("original", "the certificate was made for another product image than the one given")
     core = _get_core(product, stated)

@@ -61,8 +61,8 @@ def train_light(
     trained = time.perf_counter()
     scores = score_light(network, scored, known["gains"].mean(0).numpy(), params.score_batch)
     figures = compute_light_metrics(scores, held_out)
-    shown = iterate_lit_pins(pins.path, truth.path, select_evenly(scored["pin_id"], params.sheet_pins))
-    sheet.write(encode_png(draw_light_sheet(network, shown)))
+    sheet_pins = iterate_lit_pins(pins.path, truth.path, select_evenly(scored["pin_id"], params.sheet_pins))
+    sheet.write(encode_png(draw_light_sheet(network, sheet_pins)))
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
     size = {"train_pins": len(known["pin_id"]), "parameters": network.num_parameters()}
     metrics.write({**figures, **size, "images_per_second": result.images_per_second, "seconds": seconds})

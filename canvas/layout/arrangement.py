@@ -27,11 +27,11 @@ ANCHORS: Mapping[str, tuple[float, float]] = {
 """Place -> share of the room above and to the left."""
 
 MARGIN = 0.06
-"""Of the canvas's side, left free beside a product that stands at an edge, where there is room: it needs a ground."""
+"""Share of the canvas's side that stays free beside a product at an edge, where there is room: it needs a ground."""
 GAP = 0.04
-"""Between two products, over the canvas's shorter side."""
+"""Share of the canvas's shorter side between two products."""
 DEFAULT_SCALE = 0.8
-"""Of a group whose heights are given in parts of each other: they say nothing about pixels."""
+"""Scale of a group whose heights are given in parts of each other: they say nothing about pixels."""
 
 Kind = Literal["row", "grid"]
 

@@ -18,7 +18,7 @@ and cut off, and the image is one piece."""
 OVERLAP = 0.5
 """Share of a window that is there already, at least. Border masks in training keep 0.3 to 0.8 of a side."""
 MAX_WINDOWS = 8
-"""Of more passes nobody sees the scene at once: each knows its neighbour alone, and what is wrong adds up."""
+"""Most passes of a canvas: each window knows its neighbour alone, and what is wrong adds up."""
 
 
 def plan_windows(canvas: Size, max_aspect: float) -> list[Rectangle]:

@@ -25,7 +25,7 @@ LIMITS = {
 """By law."""
 
 DECIMALS = 4
-"""Of the log gains: a grid as it is written is the grid that was applied."""
+"""Decimals of the log gains: a grid as it is written is the grid that was applied."""
 MARGIN = 2 * 10.0**-DECIMALS
 """By which `make_lawful` stays within its limits, so that rounding cannot leave them."""
 

@@ -27,7 +27,7 @@ from canvas.vae.objective import ReconstructionLoss
 from canvas.vae.spec import ReconstructionSpec
 
 FEATURE_LAYERS = (0, 1, 2)
-"""Of canvas.features.photographs: those at strides 2, 4 and 8. Scores ask another network."""
+"""Layers of canvas.features.photographs, at strides 2, 4 and 8. Scores ask another network."""
 FILTER_BATCH = 4
 """Images at once in the least squares of the linear filter."""
 

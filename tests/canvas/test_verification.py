@@ -78,14 +78,14 @@ def edit_certificate(folder: Path, change: Callable[[dict[str, Any]], object]) -
 
 
 def test_a_soft_image_passes_by_either_of_its_certificates(folder: Path):
-    found = verify_file(folder / "soft.png", folder / "mug.png")
-    assert (found.mode, found.core_source) == ("soft", "alpha channel")
-    assert [check.law for check in found.checks] == ["gain", "gradient", "hue", "clipped", "residual"]
+    verification = verify_file(folder / "soft.png", folder / "mug.png")
+    assert (verification.mode, verification.core_source) == ("soft", "alpha channel")
+    assert [check.law for check in verification.checks] == ["gain", "gradient", "hue", "clipped", "residual"]
     (folder / ("soft" + SUFFIX)).rename(folder / "elsewhere.json")
-    assert verify_file(folder / "soft.png", folder / "mug.png") == found  # by its metadata
+    assert verify_file(folder / "soft.png", folder / "mug.png") == verification  # by its metadata
     Image.open(folder / "soft.png").convert("RGB").save(folder / "soft.webp", lossless=True)
     stated = folder / "elsewhere.json"
-    assert verify_file(folder / "soft.webp", folder / "mug.png", certificate=stated) == found
+    assert verify_file(folder / "soft.webp", folder / "mug.png", certificate=stated) == verification
 
 
 def test_without_its_certificate_a_soft_image_is_no_hard_one(folder: Path):

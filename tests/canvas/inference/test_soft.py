@@ -70,10 +70,10 @@ def test_every_soft_image_passes_from_its_files_alone(lighting_pipeline, size, w
     made = lighting_pipeline(original, PROMPT, mode="soft", num_inference_steps=1, seed=0, **given)
     original.save(tmp_path / "mug.png")
     save_lossless(made.images[0], tmp_path / "soft.png", None, made.certificates[0])
-    found = verify_file(tmp_path / "soft.png", tmp_path / "mug.png")
-    assert (found.mode, found.core_source) == ("soft", made.product.origin)
-    assert {check.law for check in found.checks} == set(LIMITS)
-    assert found.checks[-1].measured == 0  # residual: on the machine that made it there is none
+    verification = verify_file(tmp_path / "soft.png", tmp_path / "mug.png")
+    assert (verification.mode, verification.core_source) == ("soft", made.product.origin)
+    assert {check.law for check in verification.checks} == set(LIMITS)
+    assert verification.checks[-1].measured == 0  # residual: on the machine that made it there is none
     core = made.product.core
     assert (np.array(made.images[0])[core] != np.array(original.convert("RGB"))[core]).any()
 
@@ -103,8 +103,8 @@ def test_the_certificate_is_that_of_the_enlarged_image(lighting_pipeline, produc
     assert soft.images[0].size == product.size
     product.save(tmp_path / "mug.png")
     save_lossless(soft.images[0], tmp_path / "soft.png", None, soft.certificates[0])
-    found = verify_file(tmp_path / "soft.png", tmp_path / "mug.png")
-    assert {check.law: check.measured for check in found.checks}["residual"] == 0
+    verification = verify_file(tmp_path / "soft.png", tmp_path / "mug.png")
+    assert {check.law: check.measured for check in verification.checks}["residual"] == 0
     changed = (np.array(hard.images[0]) != np.array(soft.images[0])).any(-1)
     assert changed.any()
     assert not changed[np.array(product)[..., 3] == 0].any()
