@@ -42,9 +42,11 @@ def evaluate_backdrop(
     from canvas.pins.tables import HELD_OUT_SPLITS
     from evaluation.generator.stage_scores import (
         draw_background_grid,
+        group_scene_pins,
+        measure_scene_colours,
         measure_seed_diversity,
         score_stages,
-        select_scene_pins,
+        select_one_a_product,
     )
     from evaluation.judges.judges import Judges
 
@@ -68,10 +70,12 @@ def evaluate_backdrop(
         judges=scene_judges,
     )
     scored = time.perf_counter()
-    scenes = select_scene_pins(real, truth.path, prompts, params.same_seed.products)
+    scenes = group_scene_pins(real, truth.path, prompts)
+    colours = measure_scene_colours(products, prompts, images, scenes)
+    scenes = [select_one_a_product(scene, params.same_seed.products) for scene in scenes]
     same_seed = measure_seed_diversity(pipeline, products, prompts, images, scenes, params, sampling)
     whole: dict[str, Any] = {**scene_judges.accuracy, **list(by_stage.values())[-1]}
     seconds = {"stages": scored - clock, "same_seed": time.perf_counter() - scored}
-    values = whole | {"by_scene": by_scene, "by_stage": by_stage, "same_seed": same_seed, "seconds": seconds}
-    metrics.write(values | notes.to_metrics())
+    parts = {"by_scene": by_scene, "by_stage": by_stage, "colours": colours, "same_seed": same_seed, "seconds": seconds}
+    metrics.write(whole | parts | notes.to_metrics())
     sheet.write(encode_png(draw_background_grid(products[: params.grid_products], prompts, images)))

@@ -179,9 +179,15 @@ def _erode_product(values: FloatPixels, mask: Mask, strength: float, rng: np.ran
 
 
 def _cut_product(values: FloatPixels, mask: Mask, strength: float, rng: np.random.Generator) -> FloatPixels:
+    """Fill a part of the product, cut off along a line; of a product in several parts the nearest follow."""
     lost = mask & ~cut_part(mask, rng)
+    reach = step = max(1.0, 0.02 * min(mask.shape))
     while lost.sum() < (0.15 + 0.2 * strength) * mask.sum():
-        lost |= mask & dilate_by_disk(lost, max(1.0, 0.02 * min(mask.shape)))
+        grown = (lost | mask & dilate_by_disk(lost, reach)) if lost.any() else mask
+        reach = (
+            step if grown.sum() > lost.sum() else 2 * reach
+        )  # nothing more within reach: another part is further off
+        lost = grown
     return _fill_hole(values, lost)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from evaluation.generator import background_scores
 from evaluation.generator.spec import BackgroundEvaluationSpec
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
+from evaluation.measures.colours import compare_colours, measure_background_colours
 from evaluation.measures.distances import half_sample_error, kernel_distance
 from evaluation.statistics.intervals import resample_pair_mean
 
@@ -218,21 +220,51 @@ def select_alike_frames(pipeline: CanvasPipeline, pins: Sequence[ProductPin]) ->
     return [row for row, frame in enumerate(frames) if frame == commonest]
 
 
-def select_scene_pins(
-    pins: Sequence[ProductPin], truth: Path, prompts: Sequence[str], count: int
-) -> list[list[ProductPin]]:
-    """Return for each prompt that names a scene of truth at most `count` pins of that scene, one a product."""
+def group_scene_pins(pins: Sequence[ProductPin], truth: Path, prompts: Sequence[str]) -> list[list[ProductPin]]:
+    """Return for each prompt the pins of the scene of truth that it names; none for a prompt that names none."""
     rows = tables.read(truth, ["pin_id", "scene"]).to_pylist()
     scene_of = {row["pin_id"]: row["scene"] for row in rows if row["scene"]}
-    selected: list[list[ProductPin]] = []
-    for prompt in prompts:
-        by_product: dict[str, ProductPin] = {}
-        for pin in pins:
-            scene = scene_of.get(pin.pin_id)
-            if scene is not None and scene in prompt:
-                by_product.setdefault(pin.product_id or pin.pin_id, pin)
-        selected.append(list(by_product.values())[:count])
-    return [own for own in selected if own]
+    known = [(pin, scene_of[pin.pin_id]) for pin in pins if pin.pin_id in scene_of]
+    return [[pin for pin, scene in known if scene in prompt] for prompt in prompts]
+
+
+def select_one_a_product(pins: Sequence[ProductPin], count: int) -> list[ProductPin]:
+    """Return the first pin of each product, at most `count` of them."""
+    by_product: dict[str, ProductPin] = {}
+    for pin in pins:
+        by_product.setdefault(pin.product_id or pin.pin_id, pin)
+    return list(by_product.values())[:count]
+
+
+def measure_scene_colours(
+    pins: Sequence[ProductPin],
+    prompts: Sequence[str],
+    images: Sequence[Pixels],
+    real: Sequence[Sequence[ProductPin]],
+) -> dict[str, Any]:
+    """Compare the backgrounds' mean colours and clipped pixels of each prompt with real images of its scene.
+
+    Args:
+        pins: Of products.
+        prompts: Backgrounds.
+        images: Of every prompt for every pin, pin by pin.
+        real: Pins of each prompt's scene.
+
+    Returns:
+        `scenes_in_range`, the share of the prompts whose four means lie in the range of the real images; and
+        `by_prompt`, with means and ranges. Nothing where no prompt has real pins.
+    """
+    masks = [pin.mask for pin in pins]
+    by_prompt: dict[str, dict[str, float]] = {}
+    for place, (prompt, scene) in enumerate(zip(prompts, real, strict=True)):
+        generated = measure_background_colours(images[place :: len(prompts)], masks)
+        genuine = measure_background_colours([np.asarray(pin.image) for pin in scene], [pin.mask for pin in scene])
+        if len(generated) and len(genuine):
+            by_prompt[prompt] = compare_colours(generated, genuine).to_metrics()
+    if not by_prompt:
+        return {}
+    share = float(np.mean([metrics["in_range"] for metrics in by_prompt.values()]))
+    return {"scenes_in_range": share, "by_prompt": by_prompt}
 
 
 def compute_background_distances(images: Sequence[Image.Image], masks: Sequence[Mask]) -> Distances:

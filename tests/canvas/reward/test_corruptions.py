@@ -47,6 +47,34 @@ def test_every_kind_shows_at_any_strength_and_is_the_same_for_the_same_seed(kind
         assert np.array_equal(spoilt, corrupt_image(pixels, mask, kind, strength, seed=3))
 
 
+def _draw_odd_masks() -> dict[str, np.ndarray]:
+    masks = {name: np.zeros((SIDE, SIDE), bool) for name in ("pixel", "row", "column", "diagonal", "islands")}
+    masks["pixel"][20, 30] = True
+    masks["row"][20, 4:60] = True
+    masks["column"][4:60, 20] = True
+    np.fill_diagonal(masks["diagonal"], True)
+    masks["islands"][2:6, 2:6] = masks["islands"][50:54, 50:60] = masks["islands"][30, 58] = True
+    return masks | {"checkerboard": np.indices((SIDE, SIDE)).sum(0) % 2 == 0, "all": np.ones((SIDE, SIDE), bool)}
+
+
+@pytest.mark.parametrize("shape", _draw_odd_masks())
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_products_of_any_shape_come_to_an_end(kind, shape):
+    pixels, mask = scene()[0], _draw_odd_masks()[shape]
+    for strength in (0.0, 1.0):
+        for seed in range(5):
+            assert corrupt_image(pixels, mask, kind, strength, seed=seed).shape == pixels.shape
+
+
+def test_a_cut_goes_on_in_the_nearest_part():
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[28:36, 20:22] = mask[28:36, 30:44] = True
+    for seed in range(20):
+        lost = (corrupt_image(pixels, mask, "cut", 1.0, seed=seed) != pixels).any(axis=2) & mask
+        assert lost.sum() >= 0.3 * mask.sum()
+
+
 @pytest.mark.parametrize("kind", LEAVES_PRODUCT)
 def test_what_leaves_the_product_alone_does_so_to_the_bit(kind):
     pixels, mask = scene()

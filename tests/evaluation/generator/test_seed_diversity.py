@@ -12,8 +12,10 @@ from canvas.pins.products import ProductPin
 from evaluation.generator.spec import BackgroundEvaluationSpec, SameSeedSpec
 from evaluation.generator.stage_scores import (
     compute_background_distances,
+    group_scene_pins,
+    measure_scene_colours,
     measure_seed_diversity,
-    select_scene_pins,
+    select_one_a_product,
 )
 from tests.canvas.inference.conftest import pipeline, sampling  # noqa: F401 (a fixture)
 
@@ -104,5 +106,29 @@ def test_real_pins_are_of_the_prompts_scene_and_of_different_products(tmp_path: 
     ]
     tables.write_rows(tmp_path / "truth", rows, tables.TRUTH)
     prompts = ["in a forest", "in a lobby", "on the moon"]
-    selected = select_scene_pins(pins, tmp_path / "truth", prompts, 2)
-    assert [[pin.pin_id for pin in own] for own in selected] == [["p0", "p2"], ["p3"]]
+    scenes = group_scene_pins(pins, tmp_path / "truth", prompts)
+    assert [[pin.pin_id for pin in scene] for scene in scenes] == [["p0", "p1", "p2"], ["p3"], []]
+    assert [pin.pin_id for pin in select_one_a_product(scenes[0], 2)] == ["p0", "p2"]
+    assert [pin.pin_id for pin in select_one_a_product(scenes[0], 1)] == ["p0"]
+
+
+def test_colours_of_a_scene_lie_in_the_range_of_its_real_images_or_not() -> None:
+    pins = [make_pin(number, 0) for number in range(2)]
+
+    def paint(grey: int) -> np.ndarray:
+        pixels = np.full((SIDE, SIDE, 3), grey, np.uint8)
+        pixels[draw_mask(0) | draw_mask(1)] = 255  # products do not count
+        return pixels
+
+    mask = draw_mask(0) | draw_mask(1)
+    real = [replace(pins[0], image=Image.fromarray(paint(grey)), mask=mask) for grey in (90, 110)]
+    prompts = ["in a forest", "in a lobby", "on the moon"]
+    products = [replace(pin, mask=mask) for pin in pins]
+    images = [paint(grey) for grey in (80, 255, 0, 120, 255, 0)]  # two products before three prompts
+    colours = measure_scene_colours(products, prompts, images, [real, real, []])
+    assert colours["scenes_in_range"] == 0.5
+    forest, lobby = colours["by_prompt"]["in a forest"], colours["by_prompt"]["in a lobby"]
+    assert (forest["red"], forest["red_low"], forest["red_high"], forest["clipped"]) == (100, 90, 110, 0)
+    assert (lobby["blue"], lobby["clipped"], lobby["clipped_high"], lobby["in_range"]) == (255, 1, 0, 0)
+    assert "on the moon" not in colours["by_prompt"]
+    assert measure_scene_colours(products, prompts, images, [[], [], []]) == {}
