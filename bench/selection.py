@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from canvas.clip.model import TextTower, load_clip
 from canvas.inference import selection
-from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
+from canvas.inference.generation.candidates import CandidateSelector
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.inference.selection import HALVING, DropStep
 from canvas.pins.captions import format_caption

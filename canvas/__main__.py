@@ -156,7 +156,7 @@ def _read_mask(path: Path, limits: ImageLimits) -> Image.Image:
 
 def assemble_files(options: argparse.Namespace) -> list[str]:
     """Write a model of public parts; return a line about each."""
-    from canvas.inference.public_parts import write_public_pipeline
+    from canvas.inference.assembly.public_parts import write_public_pipeline
 
     return write_public_pipeline(options.parts, options.out)
 

@@ -47,7 +47,7 @@ def assemble(
     import shutil
 
     from canvas.checksums import write_checksums
-    from canvas.inference.assembly import assemble_pipeline
+    from canvas.inference.assembly.stage_parts import assemble_pipeline
 
     folders = {
         "data": raw.path,

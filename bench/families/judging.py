@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.families.training import Contestant, Sources, Trained
 from canvas.denoiser.spec import SamplingSpec
-from canvas.inference.assembly import assemble_pipeline
+from canvas.inference.assembly.stage_parts import assemble_pipeline
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
 from canvas.inference.product import build_masked_product
 from canvas.pins.images import Pixels, draw_contact_sheet

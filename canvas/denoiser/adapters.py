@@ -16,17 +16,6 @@ from canvas.denoiser.image_prompt import (
 )
 from canvas.denoiser.lora import list_lora_names, load_lora, save_lora, set_style_lora
 
-MOVED = {
-    "canvas.models.vae": "canvas.vae.model",
-    "canvas.models.text": "canvas.clip.model",
-    "canvas.models.decoder": "canvas.decoder.model",
-    "canvas.models.segmenter": "canvas.segmenter.model",
-    "canvas.models.image_tower": "canvas.clip.image_tower",
-    "canvas.models.uve": "canvas.uve.model",
-    "canvas.models.style_centres": "canvas.styles.centres",
-}
-"""Modules that model_index.json of a pipeline saved before version 0.2 names -> where its classes are today."""
-
 
 def detach_adapters(denoiser: Denoiser, directory: Path, config: AdapterConfig) -> None:
     """Write the adapters into `directory` and leave the bare denoiser; `attach_adapters` undoes it."""

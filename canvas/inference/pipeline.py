@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from diffusers import (
@@ -17,50 +15,32 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
-from canvas.checksums import verify_checksums, write_checksums
+from canvas.checksums import write_checksums
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import TextTower, Tower, check_overflow, get_overflow
 from canvas.clip.t5 import T5Tower
 from canvas.decoder.model import ConditionalDecoder
-from canvas.denoiser.adapters import MOVED, attach_adapters, detach_adapters
+from canvas.denoiser.adapters import attach_adapters, detach_adapters
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_scale
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
-from canvas.denoiser.sampling import LatentSampler, sample_noise
-from canvas.denoiser.schedulers import build_scheduler, set_steps
+from canvas.denoiser.schedulers import build_scheduler
 from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
-from canvas.inference.close_up import CloseUpBackground, add_close_ups, find_close_up, upscale_backgrounds
-from canvas.inference.conditioning import (
-    Background,
-    build_condition,
-    check_finite,
-    check_upscale,
-    decode_backgrounds,
-    encode_decoder_condition,
-    frame_for_pipeline,
-)
-from canvas.inference.product import Frame, Product, derive_seed
+from canvas.inference.assembly.saved import check_saved_pipeline, rename_moved_modules
+from canvas.inference.generation.candidates import CandidateSelector, CanvasOutput, StepCallback, generate_candidates
+from canvas.inference.generation.encoding import encode_scene
+from canvas.inference.generation.settings import GenerationSettings, check_request
 from canvas.inference.scene.build import Images, build_scene, list_images
-from canvas.inference.scene.outpaint import crop_product, extend_images
 from canvas.inference.style import StylePrompt
-from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout
-from canvas.layout.windows import order_windows, plan_windows
-from canvas.light.certificate import Certificate
-from canvas.light.model import LightModel, predict_gain
-from canvas.light.relight import certify, relight_pixels
-from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT, Mode
-from canvas.pins.captions import parse_caption
-from canvas.pins.images import Pixels
+from canvas.light.model import LightModel
+from canvas.light.spec import Mode
 from canvas.pins.masks import Alpha
 from canvas.safety.guard import Classifier, SafetyGuard
-from canvas.segmenter.matting import find_remote_code
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
@@ -68,24 +48,7 @@ from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.upscaler.model import Upscaler
 from canvas.uve.model import UveModel
-from canvas.vae.model import PixelAutoencoder, get_latent_scale, get_scale_factor
-
-StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
-"""As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
-
-CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
-"""The product, and images of it as they would come out if the denoiser were right at once -> which to go on with."""
-
-
-@dataclass
-class CanvasOutput(BaseOutput):  # type: ignore[misc]
-    """Images of the product image's size, or the layout's canvas, and what they show."""
-
-    images: list[Image.Image]
-    product: Product  # as it was cut out
-    candidates: list[int]  # number of each image's candidate
-    boxes: list[Rectangle] = field(default_factory=list)  # of each product on the layout's canvas
-    certificates: list[Certificate] = field(default_factory=list)  # of each image; mode hard: none
+from canvas.vae.model import PixelAutoencoder, get_scale_factor
 
 
 class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
@@ -305,141 +268,41 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             UnsafeContentError: Likewise, for a prompt or an image that a safety model refuses.
         """
         recommended = self.recommended_sampling
-        guidance = recommended.get_guidance(has_prompt=prompt is not None)
-        guidance_scale = guidance[0] if guidance_scale is None else guidance_scale
-        guidance_stop = guidance[1] if guidance_stop is None else guidance_stop
-        steps = recommended.steps if num_inference_steps is None else num_inference_steps
-        counts = {"num_inference_steps": steps, "num_candidates": num_candidates}
-        for name, count in (counts | {"candidates_per_pass": candidates_per_pass}).items():
-            if count < 1:
-                raise ValueError(f"{name} is {count}: it must be 1 or more")
-        if guidance_scale < 1:
-            raise ValueError(f"guidance_scale is {guidance_scale}: 1 is no guidance, more follows the prompt closer")
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale is {guidance_rescale}: it must be from 0, not rescaled, to 1, wholly")
-        if not 0 <= guidance_stop <= 1:
-            raise ValueError(f"guidance_stop is {guidance_stop}: it must be from 0, no step guided, to 1, all of them")
-        if get_family(self.denoiser).reads_guidance(self.denoiser.config):
-            ignored = {"negative_prompt": negative_prompt, "guidance_rescale": guidance_rescale}
-            for name, value in ignored.items():
-                if value:
-                    raise ValueError(
-                        f"{name} is {value!r}: this denoiser was distilled with guidance and has nothing to compare "
-                        "with, leave it out"
-                    )
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode is {mode!r}: it must be hard or soft")
-        if mode == "soft" and self.light is None:
-            raise ValueError(NO_LIGHT)
-        if mode == "soft" and layout is not None:
-            raise ValueError(SOFT_LAYOUT)
-        if seed is not None and generator is not None:
-            raise ValueError("seed and generator were both given: give one of them")
-        if seed_by_product and seed is None:
-            raise ValueError("seed_by_product was given without a seed: give one")
-        if prompt is None and style is None:
-            raise ValueError("neither a prompt nor a style was given: give one of them or both")
-        check_upscale(self, upscale)
-        self.check_prompts(prompt, negative_prompt)
-        scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
-        windows = plan_windows(scene.product.size, self.config["max_aspect"]) if layout is not None else []
-        windows = order_windows(windows, scene.product.alpha)
-        cutout = crop_product(scene.product, windows[0]) if windows[1:] else scene.product
-        framed = frame_for_pipeline(self, cutout).to(self.device)
-        negative_prompt = negative_prompt if guidance_scale != 1 else None
-        given_style = style and style.scale_for_prompt(prompt)
-        condition = build_condition(self, framed, prompt, negative_prompt, given_style)
-        outer = condition
-        if windows[1:] and prompt is not None:
-            outer = build_condition(self, framed, parse_caption(prompt)[1], negative_prompt, given_style)
-        noise_seed = derive_seed(seed, scene.product) if seed is not None and seed_by_product else seed
-        noise = self._sample_noise(framed.frame, num_candidates, noise_seed, generator)
-        features = encode_decoder_condition(self, [framed])
-        close_up = find_close_up(cutout, framed.frame)
-
-        def decode(latents: torch.Tensor) -> list[Background]:
-            return decode_backgrounds(self, latents, features, framed.frame)
-
-        sampler = LatentSampler(
-            denoiser=self.denoiser,
-            scheduler=self.get_scheduler(scheduler),
-            scale=get_latent_scale(self.vae),
-            steps=steps,
-            guidance_scale=guidance_scale,
+        recommended_scale, recommended_stop = recommended.get_guidance(has_prompt=prompt is not None)
+        settings = GenerationSettings(
+            mode=mode,
+            steps=recommended.steps if num_inference_steps is None else num_inference_steps,
+            guidance_scale=recommended_scale if guidance_scale is None else guidance_scale,
             guidance_rescale=guidance_rescale,
-            guidance_stop=guidance_stop,
+            guidance_stop=recommended_stop if guidance_stop is None else guidance_stop,
+            candidates=num_candidates,
+            candidates_per_pass=candidates_per_pass,
+            seed=seed,
+            seed_by_product=seed_by_product,
+            generator=generator,
+            scheduler=scheduler,
+            upscale=upscale,
         )
-        tokens = noise[0, 0].numel() // get_family(self.denoiser).patch ** 2
-        timesteps = set_steps(sampler.scheduler, steps, tokens=tokens)
-        images: list[Image.Image] = []
-        candidates: list[int] = []
-        certificates: list[Certificate] = []
-        passes = torch.split(noise, candidates_per_pass)
-        rounds = len(passes) * ((1 if close_up is None else 2) + len(windows[1:]))
-        with self.progress_bar(total=len(timesteps) * rounds) as bar:
-
-            def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-                bar.update()
-                if callback_on_step_end is None:
-                    return latents
-                return callback_on_step_end(self, step, timestep, {"latents": latents}).get("latents", latents)
-
-            for first, start in zip(range(0, num_candidates, candidates_per_pass), passes, strict=True):
-                kept = list(range(first, first + len(start)))
-
-                def select(selector: CandidateSelector, clean: torch.Tensor, kept: list[int] = kept) -> Sequence[int]:
-                    backgrounds = decode(sampler.scale.denormalize(clean))
-                    places = selector(cutout, [background.composite(cutout) for background in backgrounds])
-                    kept[:] = [kept[place] for place in places]
-                    return places
-
-                latents = sampler.sample(
-                    start,
-                    condition,
-                    on_step=on_step,
-                    selectors={step: partial(select, selector) for step, selector in (selectors or {}).items()},
-                )
-                backgrounds = add_close_ups(
-                    self,
-                    sampler,
-                    condition,
-                    noise[kept],
-                    decode(latents),
-                    [cutout] * len(kept),
-                    [close_up] * len(kept),
-                    on_step=on_step,
-                )
-                backgrounds = upscale_backgrounds(self, backgrounds, [cutout] * len(kept), upscale)
-                made = [background.composite(cutout) for background in backgrounds]
-                if windows[1:]:
-                    made = extend_images(
-                        self,
-                        sampler,
-                        (condition, outer),
-                        noise[kept],
-                        made,
-                        scene.product,
-                        windows,
-                        upscale=upscale,
-                        on_step=on_step,
-                    )
-                if mode == "soft":
-                    original = list_images(product)[0]
-                    for place, background in enumerate(backgrounds):
-                        made[place], certificate = self._relight(background, made[place], cutout, original)
-                        certificates.append(certificate)
-                self.safety.check_images(made, [_name_candidate(number, seed) for number in kept])
-                candidates += kept
-                while made:  # Pillow copies: each goes as its image comes
-                    images.append(Image.fromarray(made.pop(0)))
+        check_request(self, settings, prompt=prompt, negative_prompt=negative_prompt, style=style, layout=layout)
+        scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
+        encoded = encode_scene(
+            self,
+            scene,
+            prompt,
+            negative_prompt if settings.guidance_scale != 1 else None,
+            style and style.scale_for_prompt(prompt),
+            has_layout=layout is not None,
+        )
+        output = generate_candidates(
+            self,
+            encoded,
+            settings,
+            list_images(product)[0],
+            callback=callback_on_step_end,
+            selectors=selectors or {},
+        )
         self.maybe_free_model_hooks()
-        return CanvasOutput(
-            images=images,
-            product=scene.product,
-            candidates=candidates,
-            boxes=scene.boxes,
-            certificates=certificates,
-        )
+        return output
 
     def get_scheduler(self, name: str | None = None) -> SchedulerMixin:
         """Return the scheduler of that name (canvas.denoiser.schedulers); None: the one that the model recommends."""
@@ -494,15 +357,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             ValueError: The directory holds none, one whose weights are not those that were saved, or one that brings
                 code, which is not trusted.
         """
-        if not (Path(directory) / "model_index.json").is_file():
-            raise ValueError(f"{directory} holds no model_index.json: name a directory that the assemble stage wrote")
-        code = find_remote_code(Path(directory) / "segmenter")
-        if code and not trust_remote_code:
-            raise ValueError(
-                f"the segmenter of {directory} runs Python code of its own ({', '.join(code)}): read it, then give "
-                "--trust-remote-code, trust_remote_code=True in Python, or CANVAS_TRUST_REMOTE_CODE=1 to a server"
-            )
-        verify_checksums(Path(directory))
+        check_saved_pipeline(Path(directory), trust_remote_code=trust_remote_code)
         half = cls.load_config(str(directory)).get("bf16")
         if half and not {"dtype", "torch_dtype"} & kwargs.keys():  # diffusers takes one of the two names
             kwargs["dtype"] = dict.fromkeys(half, torch.bfloat16) | {"default": torch.float32}
@@ -514,10 +369,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     def load_config(cls, *arguments: Any, **options: Any) -> Any:
         """Load the config of a saved pipeline, its parts' modules by their names of today."""
         loaded = super().load_config(*arguments, **options)
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for name, part in config.items():
-            if isinstance(part, list) and part and part[0] in MOVED:
-                config[name] = [MOVED[part[0]], *part[1:]]
+        rename_moved_modules(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
     def check_prompts(self, prompt: str | None, negative_prompt: str | None = None) -> None:
@@ -533,35 +385,4 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
 
     def _segment_product(self, image: Image.Image) -> Alpha:
         edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
-        segmenter = Segmenter(self.segmenter, self.segmenter_processor).eval()
-        return segmenter.predict_alphas([image], edges)[0]
-
-    def _relight(
-        self, background: Background | CloseUpBackground, scene: Pixels, product: Product, original: Image.Image
-    ) -> tuple[Pixels, Certificate]:
-        """Return the image, at its final size, with the product in the light of `scene`, and its certificate.
-
-        Args:
-            background: As it is pasted: enlarged, where there is an upscaler.
-            scene: The image with the product as it is.
-            product: As it was cut out of `original`.
-            original: As it was handed in.
-        """
-        predicted = predict_gain(self.light, product.pixels, product.alpha, scene)
-        check_finite(torch.from_numpy(predicted), "the light network")
-        lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
-        image = background.composite(replace(product, pixels=lit))
-        return image, certify(Image.fromarray(image), original, product.core, product.origin, grid)
-
-    def _sample_noise(
-        self, frame: Frame, candidates: int, seed: int | None, generator: torch.Generator | list[torch.Generator] | None
-    ) -> torch.Tensor:
-        cell = get_scale_factor(self.vae)
-        shape = self.vae.config["latent_channels"], frame.height // cell, frame.width // cell
-        if seed is not None:
-            return sample_noise(shape, range(seed, seed + candidates), self.device)
-        return randn_tensor((candidates, *shape), generator=generator, device=self.device, dtype=torch.float32)
-
-
-def _name_candidate(number: int, seed: int | None) -> str:
-    return f"the image of candidate {number}" if seed is None else f"the image of seed {seed + number}"
+        return Segmenter(self.segmenter, self.segmenter_processor).eval().predict_alphas([image], edges)[0]

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from canvas.inference.pipeline import CandidateSelector, CanvasPipeline
+from canvas.inference.generation.candidates import CandidateSelector
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.inference.scene.build import Images
 from canvas.light.certificate import Certificate

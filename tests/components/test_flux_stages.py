@@ -16,7 +16,7 @@ from canvas.clip.spec import T5Spec, TextSpec
 from canvas.clip.t5 import T5Tower, link_t5
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import SOURCE_FILE
-from canvas.inference.assembly import assemble_pipeline
+from canvas.inference.assembly.stage_parts import assemble_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.pins.frames import FrameSpec
 from canvas.safety.spec import SafetySpec

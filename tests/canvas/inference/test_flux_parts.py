@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 
 from canvas.__main__ import main
 from canvas.denoiser.sampling import LatentSampler, sample_noise
+from canvas.inference.assembly.public_parts import assemble_public_parts, read_public_parts
 from canvas.inference.conditioning import build_condition, decode_backgrounds, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
-from canvas.inference.public_parts import assemble_public_parts, read_public_parts
 from canvas.vae.model import get_latent_scale
 from tests.canvas.flux_fill import write_flux_fill
 from tests.canvas.inference.test_public_parts import build_cutout

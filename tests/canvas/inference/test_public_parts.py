@@ -17,10 +17,10 @@ from canvas.__main__ import main
 from canvas.clip.public_towers import load_text_tower
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.unet.model import add_inpaint_channels
+from canvas.inference.assembly.public_parts import assemble_public_parts, read_public_parts
 from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
-from canvas.inference.public_parts import assemble_public_parts, read_public_parts
 from canvas.inference.served import TRUST, ServedPipeline, _load_pyfunc
 from canvas.segmenter.spec import MattingSpec
 from canvas.vae.model import get_latent_scale

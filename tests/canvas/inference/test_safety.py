@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from canvas.__main__ import main
-from canvas.inference.assembly import add_safety
+from canvas.inference.assembly.stage_parts import add_safety
 from canvas.inference.batch import Request, encode_requests, generate_images
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from canvas.inference.pipeline import CanvasOutput, CanvasPipeline
+from canvas.inference.generation.candidates import CanvasOutput
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.scene.build import build_scene
 from canvas.layout.formats import Rectangle

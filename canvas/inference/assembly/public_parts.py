@@ -116,7 +116,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     from canvas.clip.public_towers import load_text_tower, load_tower
     from canvas.denoiser.loading import get_family, load_denoiser
     from canvas.denoiser.schedulers import load_scheduler
-    from canvas.inference.assembly import add_safety
+    from canvas.inference.assembly.stage_parts import add_safety
     from canvas.inference.pipeline import CanvasPipeline
     from canvas.segmenter.model import load_public_segmenter
     from canvas.vae.model import load_vae

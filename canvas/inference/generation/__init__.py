@@ -1,0 +1,1 @@
+"""One request to the pipeline: its settings, its scene as the model reads it, its candidates."""

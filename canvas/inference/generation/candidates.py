@@ -1,0 +1,223 @@
+"""From an encoded scene to its candidates, so many in a pass through the denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from canvas.denoiser.loading import get_family
+from canvas.denoiser.sampling import LatentSampler, OnStep, sample_noise
+from canvas.denoiser.schedulers import set_steps
+from canvas.inference.close_up import CloseUpBackground, add_close_ups, upscale_backgrounds
+from canvas.inference.conditioning import Background, check_finite, decode_backgrounds
+from canvas.inference.generation.encoding import EncodedScene
+from canvas.inference.generation.settings import GenerationSettings
+from canvas.inference.product import Product, derive_seed
+from canvas.inference.scene.outpaint import extend_images
+from canvas.layout.formats import Rectangle
+from canvas.light.certificate import Certificate
+from canvas.light.model import predict_gain
+from canvas.light.relight import certify, relight_pixels
+from canvas.pins.images import Pixels
+from canvas.vae.model import get_latent_scale, get_scale_factor
+
+if TYPE_CHECKING:
+    from canvas.inference.pipeline import CanvasPipeline
+
+StepCallback = Callable[["CanvasPipeline", int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+"""As in diffusers: (pipeline, step, timestep, {"latents": ...}) -> {} or {"latents": replacement}."""
+
+CandidateSelector = Callable[[Product, list[Pixels]], Sequence[int]]
+"""The product, and images of it as they would come out if the denoiser were right at once -> which to go on with."""
+
+
+@dataclass
+class CanvasOutput(BaseOutput):  # type: ignore[misc]
+    """Images of the product image's size, or the layout's canvas, and what they show."""
+
+    images: list[Image.Image]
+    product: Product  # as it was cut out
+    candidates: list[int]  # number of each image's candidate
+    boxes: list[Rectangle] = field(default_factory=list)  # of each product on the layout's canvas
+    certificates: list[Certificate] = field(default_factory=list)  # of each image; mode hard: none
+
+
+def generate_candidates(
+    pipeline: CanvasPipeline,
+    encoded: EncodedScene,
+    settings: GenerationSettings,
+    original: Image.Image,
+    *,
+    callback: StepCallback | None = None,
+    selectors: Mapping[int, CandidateSelector],
+) -> CanvasOutput:
+    """Generate the candidates of a scene, under a progress bar.
+
+    Args:
+        pipeline: Whose parts are used.
+        encoded: A scene, by this pipeline.
+        settings: Checked for it.
+        original: The product image as it was handed in, for certificates.
+        callback: As the pipeline takes it.
+        selectors: Steps done -> which of a pass's images to go on with.
+
+    Raises:
+        ValueError: A network gave NaN or infinity, or the scheduler cannot go on with some candidates only.
+        UnsafeContentError: A safety model refuses an image.
+    """
+    noise = _sample_noise(pipeline, encoded, settings)
+    sampler = LatentSampler(
+        denoiser=pipeline.denoiser,
+        scheduler=pipeline.get_scheduler(settings.scheduler),
+        scale=get_latent_scale(pipeline.vae),
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        guidance_rescale=settings.guidance_rescale,
+        guidance_stop=settings.guidance_stop,
+    )
+    passes = torch.split(noise, settings.candidates_per_pass)
+    tokens = noise[0, 0].numel() // get_family(pipeline.denoiser).patch ** 2
+    timesteps = set_steps(sampler.scheduler, settings.steps, tokens=tokens)
+    output = CanvasOutput(images=[], product=encoded.scene.product, candidates=[], boxes=encoded.scene.boxes)
+    with pipeline.progress_bar(total=len(timesteps) * len(passes) * encoded.count_rounds()) as bar:
+
+        def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+            bar.update()
+            if callback is None:
+                return latents
+            return callback(pipeline, step, timestep, {"latents": latents}).get("latents", latents)
+
+        for start in range(0, settings.candidates, settings.candidates_per_pass):
+            end = min(start + settings.candidates_per_pass, settings.candidates)
+            numbers, latents = _sample_latents(
+                pipeline, sampler, encoded, noise, range(start, end), selectors, on_step=on_step
+            )
+            backgrounds = _finish_backgrounds(
+                pipeline, sampler, encoded, noise[numbers], latents, settings.upscale, on_step=on_step
+            )
+            images = [background.composite(encoded.cutout) for background in backgrounds]
+            if encoded.has_outer_windows:
+                images = extend_images(
+                    pipeline,
+                    sampler,
+                    (encoded.condition, encoded.outer_condition),
+                    noise[numbers],
+                    images,
+                    encoded.scene.product,
+                    encoded.windows,
+                    upscale=settings.upscale,
+                    on_step=on_step,
+                )
+            if settings.mode == "soft":
+                for place, background in enumerate(backgrounds):
+                    images[place], certificate = _relight(pipeline, background, images[place], encoded.cutout, original)
+                    output.certificates.append(certificate)
+            pipeline.safety.check_images(images, [_name_candidate(number, settings.seed) for number in numbers])
+            output.candidates.extend(numbers)
+            while images:  # Pillow copies: each goes as its image comes
+                output.images.append(Image.fromarray(images.pop(0)))
+    return output
+
+
+def _sample_noise(pipeline: CanvasPipeline, encoded: EncodedScene, settings: GenerationSettings) -> torch.Tensor:
+    """Return unit noise (N, C, h, w) of N candidates."""
+    cell = get_scale_factor(pipeline.vae)
+    shape = pipeline.vae.config["latent_channels"], encoded.frame.height // cell, encoded.frame.width // cell
+    seed = settings.seed
+    if seed is None:
+        return randn_tensor(
+            (settings.candidates, *shape), generator=settings.generator, device=pipeline.device, dtype=torch.float32
+        )
+    seed = derive_seed(seed, encoded.scene.product) if settings.seed_by_product else seed
+    return sample_noise(shape, range(seed, seed + settings.candidates), pipeline.device)
+
+
+def _sample_latents(
+    pipeline: CanvasPipeline,
+    sampler: LatentSampler,
+    encoded: EncodedScene,
+    noise: torch.Tensor,
+    numbers: Sequence[int],
+    selectors: Mapping[int, CandidateSelector],
+    *,
+    on_step: OnStep,
+) -> tuple[list[int], torch.Tensor]:
+    """Return those of the candidates `numbers` that were gone on with, and their raw latents."""
+    remaining = list(numbers)
+
+    def select(selector: CandidateSelector, clean: torch.Tensor) -> Sequence[int]:
+        backgrounds = _decode(pipeline, encoded, sampler.scale.denormalize(clean))
+        places = selector(encoded.cutout, [background.composite(encoded.cutout) for background in backgrounds])
+        remaining[:] = [remaining[place] for place in places]
+        return places
+
+    latents = sampler.sample(
+        noise[remaining],
+        encoded.condition,
+        on_step=on_step,
+        selectors={step: partial(select, selector) for step, selector in selectors.items()},
+    )
+    return remaining, latents
+
+
+def _finish_backgrounds(
+    pipeline: CanvasPipeline,
+    sampler: LatentSampler,
+    encoded: EncodedScene,
+    noise: torch.Tensor,
+    latents: torch.Tensor,
+    upscale: int | None,
+    *,
+    on_step: OnStep,
+) -> list[Background | CloseUpBackground]:
+    """Return the backgrounds of raw latents (N, C, h, w), a small product's neighbourhood closer, and enlarged."""
+    cutouts = [encoded.cutout] * len(latents)
+    backgrounds = add_close_ups(
+        pipeline,
+        sampler,
+        encoded.condition,
+        noise,
+        _decode(pipeline, encoded, latents),
+        cutouts,
+        [encoded.close_up] * len(latents),
+        on_step=on_step,
+    )
+    return upscale_backgrounds(pipeline, backgrounds, cutouts, upscale)
+
+
+def _decode(pipeline: CanvasPipeline, encoded: EncodedScene, latents: torch.Tensor) -> list[Background]:
+    return decode_backgrounds(pipeline, latents, encoded.decoder_features, encoded.frame)
+
+
+def _relight(
+    pipeline: CanvasPipeline,
+    background: Background | CloseUpBackground,
+    image: Pixels,
+    product: Product,
+    original: Image.Image,
+) -> tuple[Pixels, Certificate]:
+    """Return the image, at its final size, with the product in the light of its scene, and its certificate.
+
+    Args:
+        pipeline: Whose light network predicts the gain.
+        background: As it is pasted: enlarged, where there is an upscaler.
+        image: With the product as it is.
+        product: As it was cut out of `original`.
+        original: As it was handed in.
+    """
+    predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
+    check_finite(torch.from_numpy(predicted), "the light network")
+    lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
+    relit = background.composite(replace(product, pixels=lit))
+    return relit, certify(Image.fromarray(relit), original, product.core, product.origin, grid)
+
+
+def _name_candidate(number: int, seed: int | None) -> str:
+    return f"the image of candidate {number}" if seed is None else f"the image of seed {seed + number}"
