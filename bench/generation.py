@@ -174,8 +174,8 @@ def main() -> None:
         "steps": STEPS,
         "seconds": medians,
         "faster": {
-            f"{own} / {other}": medians[other] / medians[own]
-            for own in ("canvas", "canvas, bf16", "canvas, conditional decoder", "canvas, conditional decoder, bf16")
+            f"{ours} / {other}": medians[other] / medians[ours]
+            for ours in ("canvas", "canvas, bf16", "canvas, conditional decoder", "canvas, conditional decoder, bf16")
             for other in medians
             if other.startswith("diffusers")
         },

@@ -27,8 +27,8 @@ def run_stage(name: str, sections: Mapping[str, Any], folder: Path, source: Path
     stage = load_stage(name)
 
     def locate(artifact: type[Artifact]) -> Path:
-        own = folder / artifact.path
-        return own if own.exists() else source / artifact.path
+        path = folder / artifact.path
+        return path if path.exists() else source / artifact.path
 
     inputs = {argument: locate(artifact) for argument, artifact in stage.inputs.items()}
     outputs = {argument: folder / artifact.path for argument, artifact in stage.outputs.items()}

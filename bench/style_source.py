@@ -73,20 +73,20 @@ def compare_scores(first: Sequence[StyleScore], other: Sequence[StyleScore], str
     by_trial = {(score.item, score.seed, score.prompted): score for score in other if score.strength == strength}
     gains = {}
     for name, prompted in (("scene_follows", False), ("prompt_scene", True)):
-        own = [
+        comparable = [
             score
             for score in first
             if (score.strength, score.prompted) == (strength, prompted)
             and (prompted or score.style_scene != score.product_scene)
         ]
-        rivals = [by_trial[score.item, score.seed, prompted] for score in own]
+        rivals = [by_trial[score.item, score.seed, prompted] for score in comparable]
         interval = crossed_bootstrap_mean(
             [
                 float(score.seen == score.style_scene) - float(rival.seen == rival.style_scene)
-                for score, rival in zip(own, rivals, strict=True)
+                for score, rival in zip(comparable, rivals, strict=True)
             ],
-            [score.product for score in own],
-            [score.item[1] for score in own],
+            [score.product for score in comparable],
+            [score.item[1] for score in comparable],
         )
         gains[name] = [interval.mean, interval.low, interval.high]
     return gains
@@ -109,10 +109,10 @@ def main() -> None:
     options = parser.parse_args()
     if not Path("models/engaged_lora").is_dir() or not Path("artifacts/embeddings").is_dir():
         sys.exit("bench.style_source: models/ and artifacts/ are missing: run `dvc repro embed tune_engaged` first")
-    own = load_sections()["train_ip_adapter"]["caption_dropout"]
+    default_dropout = load_sections()["train_ip_adapter"]["caption_dropout"]
     first: list[StyleScore] = []
     for source in options.sources:
-        for dropout in options.caption_dropout or [own]:
+        for dropout in options.caption_dropout or [default_dropout]:
             figures, scores = evaluate_source(source, dropout, options.strengths, options.products, options.seeds)
             if first:
                 figures["first_over_this"] = compare_scores(first, scores, options.strengths[0])

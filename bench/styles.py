@@ -56,7 +56,7 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
         seed=0,
     )
     vectors, centre_of = sample_vectors(count, width, clusters, seed=0)
-    own = read_peak_mb()
+    peak_before = read_peak_mb()
     clock, cpu = time.perf_counter(), time.process_time()
     model = build_kmeans(spec, clusters).fit(vectors)
     seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
@@ -71,7 +71,7 @@ def measure_clustering(count: int, clusters: int) -> dict[str, Any]:
         "passes": (passes := model.n_steps_ * BATCH_SIZE / count),
         "GFLOP/s of a core": 2 * count * clusters * width * passes / cpu / 1e9,
         "vectors MB": vectors.nbytes / 2**20,
-        "peak MB before": own,
+        "peak MB before": peak_before,
         "peak MB": read_peak_mb(),
         "agreement": float(adjusted_mutual_info_score(centre_of[:SCORED_VECTORS], model.labels_[:SCORED_VECTORS])),
         "silhouette of 4000": score,

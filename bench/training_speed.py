@@ -253,10 +253,10 @@ def main(arguments: Sequence[str]) -> None:
         "spread": {name: float(np.ptp(values) / np.median(values)) for name, values in seconds.items()},
         "auto": resolve_precision("auto", torch.device("cpu")),
         "speedups": {
-            f"{own} / {other}": speed[own] / speed[other]
-            for own in runs
+            f"{ours} / {other}": speed[ours] / speed[other]
+            for ours in runs
             for other in runs
-            if own.startswith("ours") and other.startswith("example")
+            if ours.startswith("ours") and other.startswith("example")
         },
     }
     print(json.dumps(figures, indent=1))

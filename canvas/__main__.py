@@ -109,9 +109,9 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     for number, (seed, image) in enumerate(zip(seeds, images, strict=True)):
         certificate = certificates[number] if certificates else None
         path = options.out / _name_image(options, seed)
-        stated = None
+        provenance = None
         if not options.no_provenance:
-            stated = describe_generation(
+            provenance = describe_generation(
                 model_digest,
                 seed=seed,
                 seed_by_product=options.seed_by_product,
@@ -120,10 +120,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 layout=None if layout is None else layout.words,
             )
         if options.overwrite:
-            save_lossless(image, path, stated, certificate)
-        elif (own := save_beside(image, path, stated, certificate)) != path:
+            save_lossless(image, path, provenance, certificate)
+        elif (other_path := save_beside(image, path, provenance, certificate)) != path:
             print_note(f"{path} was there and is kept, --overwrite would replace it")
-            path = own
+            path = other_path
         if certificate is not None:
             save_certificate(certificate, path)
         paths.append(path)
@@ -183,10 +183,10 @@ def _load_reward(options: argparse.Namespace) -> Reward | None:
     from canvas.reward.spec import REWARD_FOLDER
 
     check_top(options.top, options.candidates)
-    own = options.model / REWARD_FOLDER
-    if options.reward is None and not own.is_dir():
+    model_reward = options.model / REWARD_FOLDER
+    if options.reward is None and not model_reward.is_dir():
         raise ValueError(f"{options.model} holds no reward: name a directory or hub id of one with --reward")
-    reward = fetch_reward(options.reward or own)
+    reward = fetch_reward(options.reward or model_reward)
     if options.prompt is None and reward.needs_prompt:
         raise ValueError(PROMPT_MISSING)
     return reward

@@ -68,9 +68,9 @@ def check_initial_config(
     actual: Mapping[str, object], source: str | Path, config: Mapping[str, object], section: str
 ) -> None:
     """Raise ValueError if the config of the model at `source` is not the one that params `section` say."""
-    own = {name: _convert_to_list(actual[name]) for name in config}
-    if different := sorted(name for name in config if own[name] != _convert_to_list(config[name])):
-        raise ValueError(f"{section}.init_from {source} differs in {', '.join(different)}: it has {own}")
+    values = {name: _convert_to_list(actual[name]) for name in config}
+    if different := sorted(name for name in config if values[name] != _convert_to_list(config[name])):
+        raise ValueError(f"{section}.init_from {source} differs in {', '.join(different)}: it has {values}")
 
 
 def _convert_to_list(value: object) -> object:

@@ -131,13 +131,13 @@ def decide_verdict(
 
     rows: tables.EVALUATION; judgments: tables.JUDGMENTS.
     """
-    own = [row for row in select_model(rows, "challenger") if row["digest"] == challenger]
+    ours = [row for row in select_model(rows, "challenger") if row["digest"] == challenger]
     theirs = [row for row in select_model(rows, "champion") if row["digest"] == champion]
-    gate, aside = set_truth_aside(gate, own, metrics)
-    failures = find_limit_violations(gate, metrics) + find_missing_measures(gate, own)
+    gate, aside = set_truth_aside(gate, ours, metrics)
+    failures = find_limit_violations(gate, metrics) + find_missing_measures(gate, ours)
     notes = ["there is no champion yet: limits decide, and people's comparison with pasted products"]
     if champion is not None:
-        losses, notes = find_losses(gate, own, theirs)
+        losses, notes = find_losses(gate, ours, theirs)
         failures += losses
     if failures:
         return Verdict("fail", tuple(failures + aside), challenger, champion)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 OUTSIDE = "artifacts/outside"  # a file for each stage that reads outside: address -> fingerprint, JSON
-KNOWN = ".work/outside.json"
+MEMORY = ".work/outside.json"
 DECLARED = "params.yaml", "dvc.yaml"
 
 
@@ -29,11 +29,11 @@ def main() -> int:
 def is_known_empty(root: Path) -> bool:
     """Return whether nothing was read outside by these params, and what they name is no path now, either."""
     try:
-        known = json.loads((root / KNOWN).read_text(encoding="utf-8"))
+        memory = json.loads((root / MEMORY).read_text(encoding="utf-8"))
         return bool(
-            known["declared"] == _digest_declared(root)
-            and all((root / OUTSIDE / stage).is_file() for stage in known["stages"])
-            and not any((root / Path(name).expanduser()).exists() for name in known["names"])
+            memory["declared"] == _digest_declared(root)
+            and all((root / OUTSIDE / stage).is_file() for stage in memory["stages"])
+            and not any((root / Path(name).expanduser()).exists() for name in memory["names"])
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -41,9 +41,9 @@ def is_known_empty(root: Path) -> bool:
 
 def remember_empty(root: Path, stages: Iterable[str], names: Iterable[str]) -> None:
     """Remember that the stages read nothing outside, and the weights' names, which are no paths."""
-    known = {"declared": _digest_declared(root), "stages": sorted(stages), "names": sorted(set(names))}
-    (root / KNOWN).parent.mkdir(exist_ok=True)
-    (root / KNOWN).write_text(json.dumps(known), encoding="utf-8")
+    memory = {"declared": _digest_declared(root), "stages": sorted(stages), "names": sorted(set(names))}
+    (root / MEMORY).parent.mkdir(exist_ok=True)
+    (root / MEMORY).write_text(json.dumps(memory), encoding="utf-8")
 
 
 def _digest_declared(root: Path) -> list[str]:

@@ -136,22 +136,24 @@ def place_task(task: Any, machine: Machine, cluster: Cluster) -> None:
     """Give a Kubeflow task the resources, volumes, secrets and limits of its machine class, in place."""
     from kfp import kubernetes
 
-    own: MachineClass = getattr(cluster.machines, machine)
-    task.set_cpu_request(own.cpu).set_cpu_limit(own.cpu)
-    task.set_memory_request(own.memory).set_memory_limit(own.memory)
-    if own.accelerator is not None:
-        task.set_accelerator_type(own.accelerator).set_accelerator_limit(own.gpus)
-    if own.gpus > 1:
-        task.set_env_variable(RANKS, str(own.gpus))
-    if own.retries:
-        task.set_retry(num_retries=own.retries, backoff_duration="60s", backoff_factor=2.0)
-    for key, value in own.node_selector.items():
+    machine_class: MachineClass = getattr(cluster.machines, machine)
+    task.set_cpu_request(machine_class.cpu).set_cpu_limit(machine_class.cpu)
+    task.set_memory_request(machine_class.memory).set_memory_limit(machine_class.memory)
+    if machine_class.accelerator is not None:
+        task.set_accelerator_type(machine_class.accelerator).set_accelerator_limit(machine_class.gpus)
+    if machine_class.gpus > 1:
+        task.set_env_variable(RANKS, str(machine_class.gpus))
+    if machine_class.retries:
+        task.set_retry(num_retries=machine_class.retries, backoff_duration="60s", backoff_factor=2.0)
+    for key, value in machine_class.node_selector.items():
         kubernetes.add_node_selector(task, label_key=key, label_value=value)
-    for toleration in own.tolerations:
+    for toleration in machine_class.tolerations:
         kubernetes.add_toleration(task, **asdict(toleration))
-    if own.shared_memory is not None:  # torch's loaders pass batches through it
-        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=own.shared_memory)
-    kubernetes.set_timeout(task, own.timeout_seconds)
+    if machine_class.shared_memory is not None:  # torch's loaders pass batches through it
+        kubernetes.empty_dir_mount(
+            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=machine_class.shared_memory
+        )
+    kubernetes.set_timeout(task, machine_class.timeout_seconds)
     kubernetes.set_security_context(task, run_as_user=cluster.user, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
     if cluster.image_pull_secrets:

@@ -64,11 +64,11 @@ def build_pipeline(
     """
     from kfp import dsl
 
-    own = [stage for stage in stages if stage.pipeline == name]
-    outside = list_imports(own)
-    sections = {section for stage in own for section in stage.params}
+    pipeline_stages = [stage for stage in stages if stage.pipeline == name]
+    outside = list_imports(pipeline_stages)
+    sections = {section for stage in pipeline_stages for section in stage.params}
     assert not sections & outside.keys(), f"params section and artifact share a name: {sections & outside.keys()}"
-    writers = map_producers(own)
+    writers = map_producers(pipeline_stages)
 
     def build(**values: Any) -> None:
         sources = {
@@ -78,7 +78,7 @@ def build_pipeline(
             for uri, artifact in outside.items()
         }
         tasks: dict[str, Any] = {}
-        for stage in own:
+        for stage in pipeline_stages:
             inputs = {
                 argument: tasks[writers[artifact].name].outputs[_find_argument(writers[artifact], artifact)]
                 if artifact in writers

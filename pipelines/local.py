@@ -30,13 +30,13 @@ def run_local(root: Path, stages: Sequence[Stage[Any]], profile: str, pipeline: 
     """
     from kfp import components, local
 
-    own = [stage for stage in stages if stage.pipeline == pipeline]
-    if not own:
+    pipeline_stages = [stage for stage in stages if stage.pipeline == pipeline]
+    if not pipeline_stages:
         raise ValueError(f"pipeline {pipeline!r} has no stages")
     place = root / PLACE
     train_run = next(place.glob("canvas-train-*"), None) if pipeline != "train" else None
-    uris = _find_local_uris(root, own, _find_outputs(train_run, stages) if train_run else {})
-    arguments = build_arguments(own, load_checked_sections(root, profile, stages), uris)
+    uris = _find_local_uris(root, pipeline_stages, _find_outputs(train_run, stages) if train_run else {})
+    arguments = build_arguments(pipeline_stages, load_checked_sections(root, profile, stages), uris)
     for earlier in place.glob(f"canvas-{pipeline}-*"):
         shutil.rmtree(earlier, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
@@ -83,10 +83,10 @@ def _find_outputs(folder: Path, stages: Sequence[Stage[Any]]) -> dict[type[Artif
 
 
 def _find_local_uris(
-    root: Path, own: Sequence[Stage[Any]], outputs: Mapping[type[Artifact], tuple[str, Path]]
+    root: Path, stages: Sequence[Stage[Any]], outputs: Mapping[type[Artifact], tuple[str, Path]]
 ) -> dict[str, str]:
     uris = {}
-    for name, artifact in list_imports(own).items():
+    for name, artifact in list_imports(stages).items():
         _, path = outputs.get(artifact, ("", root / artifact.path))
         if not path.exists():
             pinned = issubclass(artifact, Pinned)

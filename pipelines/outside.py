@@ -63,18 +63,18 @@ def write_fingerprints(root: Path, stages: Iterable[Stage[Any]], sections: Secti
     (root / OUTSIDE).mkdir(parents=True, exist_ok=True)
     for stage in stages:
         file = root / OUTSIDE / stage.name
-        known = file.read_text(encoding="utf-8") if file.is_file() else "{}\n"
+        before = file.read_text(encoding="utf-8") if file.is_file() else "{}\n"
         try:
             fingerprints = fingerprint_stage(stage, sections, root, digests)
         except (ValueError, OSError) as error:
             if not file.is_file():
                 raise ValueError(f"{error}; nothing is known of it yet: run `dvc checkout {OUTSIDE}`") from error
             print_plain(f"note: {error}: whether it changed is not known, so it counts as unchanged", file=sys.stderr)
-            text = known
+            text = before
         else:
             text = json.dumps(fingerprints, indent=1, sort_keys=True) + "\n"
             lines += [f"{stage.name} reads {address}: {value}" for address, value in fingerprints.items()]
-        if text != known or not file.is_file():
+        if text != before or not file.is_file():
             write_atomically(file, text)
     return lines
 

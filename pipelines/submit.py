@@ -65,16 +65,18 @@ def prepare_submission(
     cluster = read_cluster(root / CLUSTER)
     sections = load_checked_sections(root, profile, stages)
     skipped = {stage.name for stage in stages if is_skipped(stage, sections)}
-    own = [stage for stage in stages if stage.pipeline == pipeline]
-    if not own:
+    pipeline_stages = [stage for stage in stages if stage.pipeline == pipeline]
+    if not pipeline_stages:
         names = dict.fromkeys(stage.pipeline for stage in stages)
         raise ValueError(f"pipeline {pipeline!r} has no stages: there is {', '.join(names)}")
-    outside = {name: _find_uri(root, artifact, cluster, uris) for name, artifact in list_imports(own).items()}
-    keys = compute_cache_keys(root, own, sections, outside, sha)
+    outside = {
+        name: _find_uri(root, artifact, cluster, uris) for name, artifact in list_imports(pipeline_stages).items()
+    }
+    keys = compute_cache_keys(root, pipeline_stages, sections, outside, sha)
     packages = compile_pipelines(stages, cluster, tag=sha, skipped=skipped, cache_keys=keys)
     return Submission(
         package=packages[pipeline],
-        arguments=build_arguments(own, sections, outside),
+        arguments=build_arguments(pipeline_stages, sections, outside),
         uris=outside,
         run_name=f"{pipeline}-{profile}-{sha}",
     )

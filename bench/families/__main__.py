@@ -51,14 +51,17 @@ def measure(
     for seed in seeds:
         for contestant in contestants:  # in turn, so that a machine that slows down slows all
             trained = train_for_seconds(contestant, seconds, seed, sources)
-            made, verdict = jury.generate(contestant, trained, seed)
-            images.setdefault(contestant.name, made)
+            contestant_images, verdict = jury.generate(contestant, trained, seed)
+            images.setdefault(contestant.name, contestant_images)
             verdicts.setdefault(contestant.name, []).append(verdict)
             rows.append({"name": contestant.name, "seed": seed, "figures": dict(trained.figures)})
     summaries: list[dict[str, Any]] = []
     for contestant in contestants:
-        own = [row["figures"] for row in rows if row["name"] == contestant.name]
-        figures = {key: sum(figure[key] for figure in own) / len(own) for key in own[0]}
+        contestant_figures = [row["figures"] for row in rows if row["name"] == contestant.name]
+        figures = {
+            key: sum(figure[key] for figure in contestant_figures) / len(contestant_figures)
+            for key in contestant_figures[0]
+        }
         summary = judging.summarize_verdicts(verdicts[contestant.name])
         summaries.append(
             {"name": contestant.name, "parameters": contestant.parameters, "figures": figures, "summary": summary}

@@ -146,13 +146,13 @@ def _average(rows: Sequence[tuple[float, str, int]]) -> Interval:
     return crossed_bootstrap_mean(values, products, seeds)
 
 
-def compare_verdicts(own: Sequence[Verdict], other: Sequence[Verdict]) -> dict[str, Interval]:
-    """Return by how much `own` is above `other`, image by image, with intervals as `summarize_verdicts` has them."""
+def compare_verdicts(first: Sequence[Verdict], second: Sequence[Verdict]) -> dict[str, Interval]:
+    """Return by how much `first` is above `second`, image by image, with intervals as `summarize_verdicts` has them."""
     gains = {}
     for measure in MEASURES:
         rows = [
             (ours - theirs, score.product, verdict.seed)
-            for verdict, rival in zip(own, other, strict=True)
+            for verdict, rival in zip(first, second, strict=True)
             for score, ours, theirs in zip(
                 verdict.scores, verdict.list_values(measure), rival.list_values(measure), strict=True
             )
@@ -194,8 +194,8 @@ def draw_sheet(jury: Jury, images: Mapping[str, Sequence[Pixels]], products: int
     cells: list[Image.Image] = []
     labels: list[str] = []
     for row, pin in enumerate(jury.pins[:products]):
-        for name, made in images.items():
-            cells += [pin.image, *map(Image.fromarray, made[row * width : (row + 1) * width])]
+        for name, contestant_images in images.items():
+            cells += [pin.image, *map(Image.fromarray, contestant_images[row * width : (row + 1) * width])]
             labels += [name, *jury.prompts]
     return draw_contact_sheet(cells, labels, columns=width + 1, cell=150)
 

@@ -187,17 +187,17 @@ def train_for_seconds(contestant: Contestant, seconds: float, seed: int, sources
     batch = params["train_inpaint"].train.batch_size
     steps = max(1, round(seconds * short.result.images_per_second / batch))
     clock = time.perf_counter()
-    network, trainer, made = run(steps, place / "training")
+    network, trainer, training_run = run(steps, place / "training")
     wall = time.perf_counter() - clock
     save_denoiser(network, place / "model")
     trainer.scheduler.save_pretrained(place / "model" / "scheduler")
     figures = {
         "steps": float(steps),
         "images": float(steps * batch),
-        "images_per_second": made.result.images_per_second,
-        "training_seconds": steps * batch / made.result.images_per_second,
+        "images_per_second": training_run.result.images_per_second,
+        "training_seconds": steps * batch / training_run.result.images_per_second,
         "wall_seconds": wall,  # with the held-out losses and the sheet of samples
-        "held_out_loss": made.held_out_losses[made.average],
+        "held_out_loss": training_run.held_out_losses[training_run.average],
     }
     return Trained(folder=place / "model", figures=figures)
 

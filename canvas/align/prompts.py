@@ -63,8 +63,14 @@ class PromptSource:
 
     def read(self, rows: Sequence[int], images: int, device: torch.device) -> PromptGroup:
         """Read rows of one frame, on a device, each `images` times, one after the other."""
-        known, unknown = f"masked_{self.masks}", f"holes_{self.masks}"
-        names = ["moments", "text_states", "text_pooled", "sizes", *([] if self.masks == "none" else [known, unknown])]
+        masked_column, hole_column = f"masked_{self.masks}", f"holes_{self.masks}"
+        names = [
+            "moments",
+            "text_states",
+            "text_pooled",
+            "sizes",
+            *([] if self.masks == "none" else [masked_column, hole_column]),
+        ]
         columns = self.shards.read_columns(rows, names)
 
         def repeat(values: torch.Tensor) -> torch.Tensor:
@@ -72,8 +78,8 @@ class PromptSource:
 
         hole = masked = products = alphas = None
         if self.masks != "none":
-            hole = repeat(columns[unknown][:, 0])
-            masked = self.scale.normalize(repeat(columns[known][:, 0]))
+            hole = repeat(columns[hole_column][:, 0])
+            masked = self.scale.normalize(repeat(columns[masked_column][:, 0]))
         if self.pins:
             samples = [self.pins[row].load_sample() for row in rows]
             pixels = torch.stack([sample.pixels for sample in samples]).to(device).repeat_interleave(images, dim=0)

@@ -185,16 +185,16 @@ def load_rewards(
     """
     kinds, batch_size = params.kinds, params.rollouts.batch_size
     rewards: list[ImageReward] = []
-    if own := tuple(kind for kind in kinds if kind in MODEL_REWARDS):
+    if model_kinds := tuple(kind for kind in kinds if kind in MODEL_REWARDS):
         if not (reward / CONFIG_FILE).is_file():
             raise ValueError(
-                f"align.rewards asks for {', '.join(own)}, but there is no reward model: give train_reward.train, or "
-                "take other rewards"
+                f"align.rewards asks for {', '.join(model_kinds)}, but there is no reward model: give "
+                "train_reward.train, or take other rewards"
             )
-        rewards.append(ModelReward(fetch_reward(reward).to(device), own, batch_size))
+        rewards.append(ModelReward(fetch_reward(reward).to(device), model_kinds, batch_size))
     if "growth" in kinds:
         rewards.append(GrowthReward(load_segmenter(segmenter).to(device), batch_size))
-    if own := tuple(kind for kind in kinds if kind in GROUP_REWARDS):
+    if group_kinds := tuple(kind for kind in kinds if kind in GROUP_REWARDS):
         encoder = load_clip(clip / params.encoder).eval().to(device)
-        rewards.append(DistributionReward(encoder, own, params.attribute, batch_size))
+        rewards.append(DistributionReward(encoder, group_kinds, params.attribute, batch_size))
     return RewardSet(vae.to(device), tuple(rewards), kinds, batch_size)

@@ -144,10 +144,12 @@ def _build_from_text_encoder(source: str, spec: ClipSpec) -> open_clip.CLIP:
     warnings.warn(f"{source} has no image tower: it is random, train it before images are read", stacklevel=3)
     clip = build_clip(dataclasses.replace(spec, init_from=None))
     weights = convert_text_weights(encoder)
-    own = {name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))}
+    text_weights = {
+        name: weight for name, weight in clip.state_dict().items() if not name.startswith(("visual.", "logit_"))
+    }
     if "text_projection" not in weights:
-        del own["text_projection"]  # stays random
-    _check_shapes(weights, own, source)
+        del text_weights["text_projection"]  # stays random
+    _check_shapes(weights, text_weights, source)
     clip.load_state_dict(weights, strict=False)
     return clip
 

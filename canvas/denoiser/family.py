@@ -57,10 +57,10 @@ class InputSizes:
     pooled: int  # P
 
 
-def check_layer(layer: str, known: Sequence[str]) -> None:
-    """Raise ValueError if the block `layer` is none of the `known` ones."""
-    if layer not in known:
-        raise ValueError(f"feature_alignment.layer is {layer!r}: the denoiser has {', '.join(known)}")
+def check_layer(layer: str, layers: Sequence[str]) -> None:
+    """Raise ValueError if the block `layer` is none of `layers`."""
+    if layer not in layers:
+        raise ValueError(f"feature_alignment.layer is {layer!r}: the denoiser has {', '.join(layers)}")
 
 
 class DenoiserFamily(Protocol):

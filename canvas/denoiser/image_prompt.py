@@ -182,7 +182,7 @@ def use_image_prompts(denoiser: Denoiser, sets: Sequence[Mapping[str, float]]) -
     """Within the context the denoiser reads a list of S image embeddings (B, 1, E), each attended to on its own; set s
     counts in a layer as `sets[s][layer]` (`resolve_layer_scales`) says."""
     processors, projection = get_image_processors(denoiser), denoiser.encoder_hid_proj
-    before = {name: (own.scale, own.to_k_ip, own.to_v_ip) for name, own in processors.items()}
+    before = {name: (processor.scale, processor.to_k_ip, processor.to_v_ip) for name, processor in processors.items()}
     try:
         denoiser.encoder_hid_proj = MultiIPAdapterImageProjection([get_projection(denoiser)] * len(sets))
         for name, processor in processors.items():

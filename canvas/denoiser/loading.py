@@ -100,8 +100,8 @@ def find_denoiser(source: str | Path) -> tuple[DenoiserFamily, Path]:
         folder = fetch_snapshot(str(source), subfolder=family.component).folder
         if _read_class_name(folder) == family.model_class.__name__:
             return family, folder
-    known = " or ".join(f"a {family.model_class.__name__} of diffusers" for family in FAMILIES)
-    raise ValueError(f"{source} holds no denoiser: name {known}, or a pipeline with one")
+    names = " or ".join(f"a {family.model_class.__name__} of diffusers" for family in FAMILIES)
+    raise ValueError(f"{source} holds no denoiser: name {names}, or a pipeline with one")
 
 
 def fetch_denoiser(source: str, family: DenoiserFamily) -> Path:
@@ -171,8 +171,8 @@ def _find_scheduler(source: str, diffusion: DiffusionSpec) -> Path | None:
     if not file.is_file():
         return None
     scheduler = load_scheduler(file.parent)
-    own = scheduler.config.get("prediction_type", "epsilon")
-    prediction = "flow" if is_flow(scheduler) else PREDICTIONS.get(own, own)
+    prediction_type = scheduler.config.get("prediction_type", "epsilon")
+    prediction = "flow" if is_flow(scheduler) else PREDICTIONS.get(prediction_type, prediction_type)
     if prediction != diffusion.prediction:
         raise ValueError(
             f"{source} predicts {prediction}, diffusion.prediction is {diffusion.prediction}: make them agree"

@@ -111,8 +111,8 @@ def set_style_lora(denoiser: Denoiser, strengths: Mapping[str, float] | None) ->
     if STYLE_LORA in active:
         for name, layer in denoiser.named_modules():
             if isinstance(layer, LoraLayer):
-                own = (strength for block, strength in blocks.items() if name.startswith(f"{block}."))
-                layer.set_scale(STYLE_LORA, next(own, min(blocks.values())))
+                matching = (strength for block, strength in blocks.items() if name.startswith(f"{block}."))
+                layer.set_scale(STYLE_LORA, next(matching, min(blocks.values())))
 
 
 @contextmanager

@@ -38,11 +38,11 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
 def load_scheduler(model: Path) -> SchedulerMixin:
     """Load the scheduler in `model`: its own directory, or that of a pipeline or a denoiser with scheduler/ in it."""
     folder = model / "scheduler" if (model / "scheduler").is_dir() else model
-    known = {kind.__name__: kind for group in SCHEDULERS.values() for kind in group.values()}
+    classes = {kind.__name__: kind for group in SCHEDULERS.values() for kind in group.values()}
     name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
-    if name not in known:
-        raise ValueError(f"{folder} holds a {name}: the scheduler must be one of {', '.join(sorted(known))}")
-    scheduler = known[name].from_pretrained(folder)
+    if name not in classes:
+        raise ValueError(f"{folder} holds a {name}: the scheduler must be one of {', '.join(sorted(classes))}")
+    scheduler = classes[name].from_pretrained(folder)
     if shifts_by_size(scheduler) and not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         raise ValueError(f"{folder} holds a {name} with use_dynamic_shifting: only FlowMatchEulerDiscreteScheduler may")
     return scheduler
@@ -50,21 +50,21 @@ def load_scheduler(model: Path) -> SchedulerMixin:
 
 def build_scheduler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     """Build a scheduler of that name with the schedule that the denoiser was `trained` on; ValueError if none fits."""
-    known = SCHEDULERS["flow" if is_flow(trained) else "diffusion"]
-    if name not in known:
-        raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(known)}")
+    choices = SCHEDULERS["flow" if is_flow(trained) else "diffusion"]
+    if name not in choices:
+        raise ValueError(f"unknown scheduler {name!r}: this denoiser samples with {', '.join(choices)}")
     if shifts_by_size(trained) and name != "euler":
         raise ValueError(
             f"scheduler {name!r} does not shift by the image's size, as this denoiser's own does: use euler"
         )
-    if is_flow(trained) and known[name] is DPMSolverMultistepScheduler:
+    if is_flow(trained) and choices[name] is DPMSolverMultistepScheduler:
         return DPMSolverMultistepScheduler(
             num_train_timesteps=trained.config.num_train_timesteps,
             prediction_type="flow_prediction",
             use_flow_sigmas=True,
             flow_shift=trained.config.shift,
         )
-    return known[name].from_config(trained.config)
+    return choices[name].from_config(trained.config)
 
 
 def check_droppable(scheduler: SchedulerMixin) -> None:

@@ -89,13 +89,13 @@ def save_beside(
     """
     data = encode_lossless(image, path, provenance, certificate)
     for number in itertools.count(1):
-        own = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+        target = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
         try:
-            _write_new(own, data)
-            return own
+            _write_new(target, data)
+            return target
         except FileExistsError:
-            if own.is_file() and own.stat().st_size == len(data) and own.read_bytes() == data:
-                return own
+            if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+                return target
     raise AssertionError("names do not end")
 
 

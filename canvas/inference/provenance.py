@@ -92,7 +92,7 @@ def read_provenance(data: bytes) -> Provenance | None:
         image.load()  # PNG's text may stand behind the pixels
         text = image.info.get(KEY) or image.getexif().get(DESCRIPTION)
     try:
-        stated = json.loads(text) if text else None
+        provenance = json.loads(text) if text else None
     except (ValueError, RecursionError):  # brackets without end
         return None
-    return stated if isinstance(stated, dict) else None
+    return provenance if isinstance(provenance, dict) else None

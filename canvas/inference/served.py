@@ -85,7 +85,7 @@ class ServedPipeline:
             guidance_stop=options["guidance_stop"],
             upscale=options["upscale"],
         )
-        stated = describe_generation(
+        provenance = describe_generation(
             self._model_digest,
             seed=int(row["seed"]),
             seed_by_product=bool(options["seed_by_product"]),
@@ -93,7 +93,7 @@ class ServedPipeline:
             safety=self._pipeline.safety.describe(prompt),
             layout=None if layout is None else layout.words,
         )
-        return encode_generated(output.images[0], stated, next(iter(output.certificates), None))
+        return encode_generated(output.images[0], provenance, next(iter(output.certificates), None))
 
     def _encode_style(
         self, images: Sequence[bytes] | float | None, strength: float | None, centre_pull: float

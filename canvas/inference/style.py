@@ -51,7 +51,9 @@ class StylePrompt:
         """Return the style as it counts beside `prompt`; None: alone."""
         if prompt is None:
             return self
-        scales = tuple({name: STYLE_SCALE_WITH_PROMPT * scale for name, scale in own.items()} for own in self.scales)
+        scales = tuple(
+            {name: STYLE_SCALE_WITH_PROMPT * scale for name, scale in layers.items()} for layers in self.scales
+        )
         return StylePrompt(self.embeddings, scales)
 
 

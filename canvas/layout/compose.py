@@ -62,14 +62,14 @@ def compose_products(cutouts: Sequence[Cutout], layout: Layout) -> Composition:
     owners = np.full((height, width), NO_PRODUCT, np.int8)
     for number, (cutout, source, box) in enumerate(zip(cutouts, whole, boxes, strict=True)):
         if layout.keeps_photograph:
-            own = _extend_photograph(cutout, box, layout.canvas)
+            placed_cutout = _extend_photograph(cutout, box, layout.canvas)
         else:
-            own = resize_cutout(Cutout(cutout.pixels[source.region], cutout.alpha[source.region]), box)
-        if not (own.alpha == 1).any():
+            placed_cutout = resize_cutout(Cutout(cutout.pixels[source.region], cutout.alpha[source.region]), box)
+        if not (placed_cutout.alpha == 1).any():
             raise ValueError(
                 f"product {number + 1} has no opaque pixel left at {box.width} x {box.height}: give it more room"
             )
-        _lay_over(pixels[box.region], alpha[box.region], owners[box.region], own, number)
+        _lay_over(pixels[box.region], alpha[box.region], owners[box.region], placed_cutout, number)
     for number in range(len(cutouts)):
         if not (owners == number).any():
             raise ValueError(f"product {number + 1} is hidden by those given after it: move it, or give it later")
@@ -128,14 +128,14 @@ def _lay_over(pixels: Pixels, alpha: Alpha, owners: NDArray[np.int8], cutout: Cu
 
     What is fully opaque is copied, and so is what lies on nothing; alpha up to ALPHA_FLOOR is no product.
     """
-    own = np.where(cutout.alpha > ALPHA_FLOOR, cutout.alpha, np.float32(0))
-    copied = (own == 1) | ((own > 0) & (alpha == 0))
-    mixed = (own > 0) & ~copied
-    over, under = own[mixed], alpha[mixed]
+    upper_alpha = np.where(cutout.alpha > ALPHA_FLOOR, cutout.alpha, np.float32(0))
+    copied = (upper_alpha == 1) | ((upper_alpha > 0) & (alpha == 0))
+    mixed = (upper_alpha > 0) & ~copied
+    over, under = upper_alpha[mixed], alpha[mixed]
     union = 1 - (1 - over) * (1 - under)  # 1 where `under` is, exactly
     share = (over / union)[:, None]
     pixels[mixed] = np.rint(share * cutout.pixels[mixed] + (1 - share) * pixels[mixed]).astype(np.uint8)
     pixels[copied] = cutout.pixels[copied]
-    alpha[mixed], alpha[copied] = union, own[copied]
-    owners[own > 0] = NO_PRODUCT
-    owners[own == 1] = number
+    alpha[mixed], alpha[copied] = union, upper_alpha[copied]
+    owners[upper_alpha > 0] = NO_PRODUCT
+    owners[upper_alpha == 1] = number

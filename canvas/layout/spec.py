@@ -70,9 +70,9 @@ def build_layout(
         ValueError: In one sentence, for what is not understood or does not go together.
     """
     given = {"canvas": canvas, "place": place, "scale": scale, "layout": layout, "heights": heights and list(heights)}
-    stated = {name: value for name, value in given.items() if value is not None}
+    words = {name: value for name, value in given.items() if value is not None}
     size, arrangement = _read_words(canvas, place, scale, layout, heights, max_pixels)
-    return Layout(size, arrangement, stated)
+    return Layout(size, arrangement, words)
 
 
 def read_stated_layout(words: Any, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Layout:
@@ -113,8 +113,8 @@ def _read_words(
         return size, Extension(anchor=_find_anchor(place[len(KEEP) + 1 :] or "center", place), scale=scale)
     anchor = _find_anchor(place or ("center" if layout is None else "bottom"), place)
     kind: Kind = "grid" if layout == "grid" else "row"
-    own = None if heights is None else tuple(heights)
-    return size, Group(kind=kind, anchor=anchor, scale=scale, heights=own)
+    group_heights = None if heights is None else tuple(heights)
+    return size, Group(kind=kind, anchor=anchor, scale=scale, heights=group_heights)
 
 
 def check_product_count(count: int) -> None:
@@ -138,12 +138,12 @@ def _read_spots(text: str, canvas: str | None, max_pixels: int) -> tuple[Size, A
         raise ValueError("the layout is neither row nor grid nor JSON: give one of them") from None
     if not isinstance(read, dict) or not isinstance(read.get("products"), list) or set(read) - {"canvas", "products"}:
         raise ValueError('the layout must be JSON of this form: {"canvas": "1080x1920", "products": [...]}')
-    own = read.get("canvas")
-    if (own is None) == (canvas is None) or not isinstance(own, str | None):
+    described_canvas = read.get("canvas")
+    if (described_canvas is None) == (canvas is None) or not isinstance(described_canvas, str | None):
         raise ValueError("give the size of the canvas once: as text in the layout, or as canvas")
     check_product_count(len(read["products"]))
     spots = tuple(_read_spot(number, spot) for number, spot in enumerate(read["products"], start=1))
-    return parse_canvas(own or canvas or "", max_pixels), Spots(spots)
+    return parse_canvas(described_canvas or canvas or "", max_pixels), Spots(spots)
 
 
 def _read_spot(number: int, spot: Any) -> Spot:

@@ -54,12 +54,12 @@ def apply_gain(pixels: Pixels, grid: GainGrid, box: Box, inside: Mask) -> Pixels
 
     What lies outside of that is a copy. A grid of zeros changes no value.
     """
-    made = pixels.copy()
+    result = pixels.copy()
     for window, rows in iterate_windows(inside):
         linear = brighten(pixels[rows], interpolate_grid(grid, box, window))
         np.minimum(linear, 1, out=linear)
-        made[rows] = np.rint(linear_to_srgb(linear) * 255).astype(np.uint8)
-    return made
+        result[rows] = np.rint(linear_to_srgb(linear) * 255).astype(np.uint8)
+    return result
 
 
 def iterate_windows(inside: Mask) -> list[tuple[Box, tuple[slice, slice]]]:

@@ -84,8 +84,8 @@ def predict_gain(model: LightModel, pixels: Pixels, alpha: Alpha, scene: Pixels)
     of the core. It need not be lawful."""
     layers = torch.from_numpy(stack_layers(pixels, alpha, scene, model.config["image_size"]))[None]
     box = torch.tensor(scale_box(compute_box(alpha == 1), alpha.shape[1], alpha.shape[0]))
-    made = model(layers.to(model.device, model.dtype) / 255, box[None].to(model.device, model.dtype))
-    return np.asarray(made[0].float().cpu().numpy())
+    grids = model(layers.to(model.device, model.dtype) / 255, box[None].to(model.device, model.dtype))
+    return np.asarray(grids[0].float().cpu().numpy())
 
 
 def stack_layers(pixels: Pixels, alpha: Alpha, scene: Pixels, side: int) -> NDArray[np.uint8]:

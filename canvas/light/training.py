@@ -48,13 +48,13 @@ class LitPin:
 def iterate_lit_pins(pins: Path, truth: Path, pin_ids: Collection[str]) -> Iterator[LitPin]:
     """Yield those of `pin_ids` whose light truth knows, in the order of the table."""
     columns = ["alpha", "box", "log_gain"]
-    known = {row["pin_id"]: row for row in tables.iterate_rows(truth, columns, pin_ids) if row["log_gain"]}
-    for row in tables.iterate_rows(pins, ["image"], known):
-        of_pin = known[row["pin_id"]]
+    truth_rows = {row["pin_id"]: row for row in tables.iterate_rows(truth, columns, pin_ids) if row["log_gain"]}
+    for row in tables.iterate_rows(pins, ["image"], truth_rows):
+        truth_row = truth_rows[row["pin_id"]]
         pixels = np.asarray(composite_on_white(decode_image(row["image"])))
-        gain = np.array(of_pin["log_gain"], np.float64).reshape(GRID, GRID, 3)
-        left, top, right, bottom = of_pin["box"]
-        alpha = decode_alpha(of_pin["alpha"])
+        gain = np.array(truth_row["log_gain"], np.float64).reshape(GRID, GRID, 3)
+        left, top, right, bottom = truth_row["box"]
+        alpha = decode_alpha(truth_row["alpha"])
         unlit = remove_gain(pixels, gain, (left, top, right, bottom), alpha)
         yield LitPin(row["pin_id"], pixels, unlit, alpha, (left, top, right, bottom), gain)
 

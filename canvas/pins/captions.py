@@ -93,12 +93,14 @@ def read_captions(captions: Path, pin_ids: Collection[str], sources: Sequence[st
     if not texts_of:
         raise ValueError(f"no pin has a caption from {list(sources)}: name sources that {captions} holds")
     parts = [[names.index(part) for part in source.split("+")] for source in sources]
-    return {pin: [text for own in parts for text in _list_captions(texts, own)] for pin, texts in texts_of.items()}
+    return {
+        pin: [text for numbers in parts for text in _list_captions(texts, numbers)] for pin, texts in texts_of.items()
+    }
 
 
 def _list_captions(texts: Sequence[tuple[int, str]], numbers: Sequence[int]) -> list[str]:
     """Return the captions of the source of that number, or the first ones of several sources as one."""
-    by_source = [sorted(text for own, text in texts if own == number) for number in numbers]
+    by_source = [sorted(text for source, text in texts if source == number) for number in numbers]
     if len(numbers) == 1:
         return by_source[0]
     caption = ", ".join(of_source[0] for of_source in by_source if of_source)

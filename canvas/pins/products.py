@@ -90,7 +90,7 @@ def load_product_pins(
     ]
 
 
-def select_title(own: str, titles: Sequence[str]) -> str:
+def select_title(pin_title: str, titles: Sequence[str]) -> str:
     """Return the shortest of a product's titles that stands in more than half of them, else the pin's own.
 
     People give one product several: "Red mug", "Style idea: Red mug in a lobby". A catalogue gives it one, its own.
@@ -100,7 +100,7 @@ def select_title(own: str, titles: Sequence[str]) -> str:
         sharing = sum(count for other, count in counts.items() if title.lower() in other.lower())
         if 2 * sharing > counts.total():
             return title
-    return " ".join(own.split())
+    return " ".join(pin_title.split())
 
 
 def read_backdrops(pins: Path, kept: Path, excluded: Collection[str], notes: Notes) -> list[Image.Image]:

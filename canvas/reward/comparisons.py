@@ -107,10 +107,10 @@ def sample_background_comparisons(
     views: Sequence[ProductView], scenes: Sequence[SceneView], count: int, seed: int
 ) -> list[Comparison]:
     """Compare real images with their product in a scene of other words, every view in turn: either is asked for."""
-    known = [index for index, view in enumerate(views) if view.background]
+    background_views = [index for index, view in enumerate(views) if view.background]
     comparisons = []
-    for number in range(count if known else 0):
-        index, rng = known[number % len(known)], np.random.default_rng(mix_seed(seed, number))
+    for number in range(count if background_views else 0):
+        index, rng = background_views[number % len(background_views)], np.random.default_rng(mix_seed(seed, number))
         background = views[index].background
         others = [place for place, scene in enumerate(scenes) if scene.background != background]
         if others:

@@ -116,8 +116,8 @@ class Classifier:
     def _read_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the chance (B,) of the refused classes from (B, L): that they exclude each other, or not."""
         config = self.network.config
-        known = read_labels(config)
-        places = [known[label] for label in self.labels]
+        label_places = read_labels(config)
+        places = [label_places[label] for label in self.labels]
         if logits.shape[1] == 1 or config.problem_type == "multi_label_classification":
             return logits.float().sigmoid()[:, places].amax(dim=1)
         return logits.float().softmax(dim=1)[:, places].sum(dim=1)

@@ -70,8 +70,8 @@ def _check_reading(network: PreTrainedModel, spec: ClassifierSpec) -> None:
         if spec.labels:
             raise ValueError(f"{spec.repository} has no labels to choose from: give [], not {list(spec.labels)}")
         return
-    known = list(read_labels(network.config))
-    if not spec.labels or not set(spec.labels) <= set(known):
-        raise ValueError(f"{spec.repository} knows {', '.join(known)}: name those to refuse, not {list(spec.labels)}")
+    labels = list(read_labels(network.config))
+    if not spec.labels or not set(spec.labels) <= set(labels):
+        raise ValueError(f"{spec.repository} knows {', '.join(labels)}: name those to refuse, not {list(spec.labels)}")
     if not 0 < spec.threshold <= 1:
         raise ValueError(f"the threshold of {spec.repository} is {spec.threshold}: give a chance above 0, at most 1")

@@ -208,7 +208,7 @@ def _load_network(folder: Path, spec: MattingSpec, source: dict[str, str]) -> Ma
     code = config.get("auto_map", {})
     name = next((name for name in AUTO_CLASSES if name in code), None)
     if name is None:
-        return MattingNetwork(_load_known_network(folder), files, spec, source)
+        return MattingNetwork(_load_library_network(folder), files, spec, source)
     if not spec.trust_remote_code:
         raise ValueError(
             f"{source['repository']} runs its own Python code ({code[name].partition('.')[0]}.py): read it, then set "
@@ -217,7 +217,7 @@ def _load_network(folder: Path, spec: MattingSpec, source: dict[str, str]) -> Ma
     return MattingNetwork(_load_custom_network(folder, code, name, config), files, spec, source)
 
 
-def _load_known_network(folder: Path) -> nn.Module:
+def _load_library_network(folder: Path) -> nn.Module:
     """Load an image matting model of transformers that takes an image alone."""
     try:
         with LOADING_LOCK:
@@ -268,16 +268,16 @@ def _list_graph_files(file: Path) -> list[Path]:
 
 def _read_image_format(snapshot: Snapshot, network: MattingNetwork) -> dict[str, Any]:
     spec, stored = network.spec, snapshot.folder / "preprocessor_config.json"
-    known = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
-    if known.get("do_normalize") is False:
-        known |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    settings = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    if settings.get("do_normalize") is False:
+        settings |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     sides = network.network.sides if isinstance(network.network, OnnxNetwork) else set()
     if len(sides) > 1:
         raise ValueError(f"{snapshot.repository} takes images of sides {sorted(sides)}: name a graph of square ones")
-    size = spec.image_size or next(iter(sides), None) or _read_side(known.get("size"))
+    size = spec.image_size or next(iter(sides), None) or _read_side(settings.get("size"))
     if sides and sides != {size}:
         raise ValueError(f"matting.image_size is {size}, but {snapshot.repository} takes {sides.pop()}: set it to null")
-    mean, std = spec.image_mean or known.get("image_mean"), spec.image_std or known.get("image_std")
+    mean, std = spec.image_mean or settings.get("image_mean"), spec.image_std or settings.get("image_std")
     values: dict[str, Any] = {"image_size": size, "image_mean": mean, "image_std": std}
     if missing := [name for name, value in values.items() if value is None]:
         raise ValueError(

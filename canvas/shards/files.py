@@ -62,16 +62,16 @@ def write_shards(
         work / f"shard-{number:06d}": range(first, min(first + rows_per_shard, rows))
         for number, first in enumerate(range(0, rows, rows_per_shard))
     }
-    missing = {part: own for part, own in parts.items() if not part.exists()}
+    missing = {part: span for part, span in parts.items() if not part.exists()}
     if world.rank == 0:
         for claim in work.glob(f"*{CLAIM_SUFFIX}"):  # of a call that was killed
             claim.unlink()
         for partial in work.glob(".*.partial"):
             shutil.rmtree(partial)
     world.wait()
-    for part, own in missing.items():
+    for part, span in missing.items():
         if _claim_part(part):
-            _write_part(part, samples(own), rows_per_shard)
+            _write_part(part, samples(span), rows_per_shard)
     world.wait()
     if world.rank == 0:
         _join_parts(path, list(parts))
@@ -121,14 +121,14 @@ def _join_parts(path: Path, parts: Sequence[Path]) -> None:
     with replace_directory(path) as partial:
         with pq.ParquetWriter(partial / TABLE, pq.read_schema(parts[0] / TABLE)) as table:
             for number, part in enumerate(parts):
-                own = json.loads((part / INDEX).read_text(encoding="utf-8"))
-                if own["config"] != index["config"]:
-                    own_format, first_format = own["config"]["data_format"], index["config"]["data_format"]
+                part_index = json.loads((part / INDEX).read_text(encoding="utf-8"))
+                if part_index["config"] != index["config"]:
+                    part_format, first_format = part_index["config"]["data_format"], index["config"]["data_format"]
                     raise ValueError(
-                        f"samples of shard {number} are {own_format}, those of shard 0 {first_format}: all must have "
+                        f"samples of shard {number} are {part_format}, those of shard 0 {first_format}: all must have "
                         f"the same names and types; delete {part.parent}"
                     )
-                (chunk,) = own["chunks"]
+                (chunk,) = part_index["chunks"]
                 name = f"chunk-0-{number}.bin"
                 _link(part / chunk["filename"], partial / name)
                 chunks.append({**chunk, "filename": name})
@@ -166,8 +166,8 @@ def _write_part(part: Path, samples: Iterable[Sample], rows_per_shard: int) -> N
             writer[at] = dict(sample)
             rows.append(_build_row(sample))
         writer.done()
-        (own,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
-        own.rename(partial / INDEX)
+        (index_file,) = partial.glob(f"*.{INDEX}")  # of this rank: `merge` would wait for the others'
+        index_file.rename(partial / INDEX)
         (chunk,) = partial.glob("*.bin")
         (partial / DIGEST).write_text(compute_checksum(chunk), encoding="utf-8")
         pq.write_table(pa.Table.from_pylist(rows), partial / TABLE)

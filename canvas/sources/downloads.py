@@ -76,7 +76,7 @@ class _AnswerError(Exception):
     """The server answered with a status that is no success."""
 
     def __init__(self, status: int) -> None:
-        phrase = http.HTTPStatus(status).phrase if status in {known.value for known in http.HTTPStatus} else ""
+        phrase = http.HTTPStatus(status).phrase if status in {member.value for member in http.HTTPStatus} else ""
         super().__init__(f"the server answered {status} {phrase}".strip())
         self.status = status
 

@@ -74,7 +74,7 @@ class SplitAssigner:
             notes.add(f"all pins show one {what}, so none is held out")
         elif low >= self._held_out or high < self._held_out:
             nearest, side, share = (high, "every", 1.0) if high < self._held_out else (low, "no", 0.0)
-            moved = {unit: share for unit, own in {**self._lowest, **shares}.items() if own == nearest}
+            moved = {unit: share for unit, value in {**self._lowest, **shares}.items() if value == nearest}
             notes.add(f"by its hash {side} {what} of {len(shares)} is held out, so the nearest to it changed sides")
         _rewrite_splits(pins, self._lowest | moved, self._held_out)
 

@@ -59,8 +59,8 @@ def describe_catalogue(pins: Path, columns: Mapping[str, int], spec: ManifestSpe
     """
     table = tables.read(pins, ["product_id", "split"]).to_pylist()
     split_of = {row["product_id"]: row["split"] for row in table if row["product_id"] is not None}
-    own = {} if "product_id" in spec.columns else {"product_id": 0}  # each pin has one of its own
-    counts = {**columns, **own}
+    product_column = {} if "product_id" in spec.columns else {"product_id": 0}  # each pin has one of its own
+    counts = {**columns, **product_column}
     has = [name if count == len(table) else f"{name} ({count} pins)" for name, count in counts.items() if count]
     held_out = sum(row["split"] != "train" for row in table)
     unseen = sum(split != "train" for split in split_of.values())

@@ -68,7 +68,10 @@ def cluster_vectors(vectors: Vectors, spec: ClusterSpec, notes: Notes | None = N
     labels: dict[int, NDArray[np.int64]] = {
         number: build_kmeans(spec, number).fit(vectors).labels_.astype(np.int64) for number in numbers
     }
-    scores = {number: compute_criterion(vectors[sample], own[sample], spec.criterion) for number, own in labels.items()}
+    scores = {
+        number: compute_criterion(vectors[sample], assignment[sample], spec.criterion)
+        for number, assignment in labels.items()
+    }
     return Clusters(labels[max(scores, key=scores.__getitem__)], scores)
 
 
@@ -131,7 +134,7 @@ def compare_coherences(vectors: Vectors, groups: Mapping[str, Sequence[int]], se
         if size not in random_coherences:
             rng = np.random.default_rng([seed, size])
             sets = (rng.choice(len(vectors), size, replace=False, shuffle=False) for _ in range(RANDOM_SETS))
-            random_coherences[size] = np.array([compute_coherence(vectors[own]) for own in sets], np.float64)
+            random_coherences[size] = np.array([compute_coherence(vectors[subset]) for subset in sets], np.float64)
         as_coherent = int((random_coherences[size] >= coherence - 1e-9).sum())
         random = float(random_coherences[size].mean())
         tests[name] = CoherenceTest(coherence, random, (1 + as_coherent) / (1 + RANDOM_SETS))

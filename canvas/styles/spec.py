@@ -97,9 +97,9 @@ def estimate_mining_memory(
 ) -> Iterator[tuple[str, int, str]]:
     """Yield what `mine_styles` holds: the embeddings of its pins, and of as many of the other splits."""
     count, width = min(pins, 2 * mine_styles.pins), compute_embedding_width(mine_styles.source, uve, text.second)
-    own = compute_embedding_width("uve", uve, text.second)
-    each = 4 * (own + text.second.embed_dim + DESCRIPTOR_COPIES * width)
-    arithmetic = f"4 x ({own} + {text.second.embed_dim} + {DESCRIPTOR_COPIES} x {width})"
+    uve_width = compute_embedding_width("uve", uve, text.second)
+    each = 4 * (uve_width + text.second.embed_dim + DESCRIPTOR_COPIES * width)
+    arithmetic = f"4 x ({uve_width} + {text.second.embed_dim} + {DESCRIPTOR_COPIES} x {width})"
     if mine_styles.without_product:
         each += PRODUCT_MEAN_BYTES * width
         arithmetic = f"({arithmetic} + {PRODUCT_MEAN_BYTES} x {width}, if each has a product of its own)"

@@ -89,8 +89,8 @@ class Order:
             _, bounds = self._get_shards(int(epoch))
             groups = np.searchsorted(bounds, places, side="right") - 1
             for group in np.unique(groups[epochs == epoch]):
-                own = (epochs == epoch) & (groups == group)
-                chosen[own] = self._get_rows(int(epoch), int(group))[places[own] - bounds[group]]
+                is_in_group = (epochs == epoch) & (groups == group)
+                chosen[is_in_group] = self._get_rows(int(epoch), int(group))[places[is_in_group] - bounds[group]]
         return chosen
 
     def _draw_shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

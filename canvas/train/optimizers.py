@@ -112,8 +112,8 @@ def flatten_optimizer_state(
     return {
         f"{name}:{key}": tensor
         for name, parameter in parameters.items()
-        for own, value in optimizer.state.get(parameter, {}).items()
-        for key, tensor in _list_tensors(own, value)
+        for slot, value in optimizer.state.get(parameter, {}).items()
+        for key, tensor in _list_tensors(slot, value)
     }
 
 

@@ -98,25 +98,25 @@ class Training(LoopSettings):
 
     def resolve(self, train: Train, ema: tuple[float, ...] = ()) -> TrainSpec:
         """Return the spec of one training; `ema` are the averages of the weights that it tracks."""
-        own = replace(self, **train.override)
-        marks = math.lcm(own.checkpoints, own.samples)
+        settings = replace(self, **train.override)
+        marks = math.lcm(settings.checkpoints, settings.samples)
         if train.steps % marks:
             raise ValueError(
-                f"steps is {train.steps}: it must be a multiple of {marks}, for {own.checkpoints} checkpoints and "
-                f"{own.samples} samples at even distances"
+                f"steps is {train.steps}: it must be a multiple of {marks}, for {settings.checkpoints} checkpoints and "
+                f"{settings.samples} samples at even distances"
             )
         steps = max(1, round(train.steps * self.effort / marks)) * marks
-        between = math.gcd(steps // own.checkpoints, steps // own.samples)
+        between = math.gcd(steps // settings.checkpoints, steps // settings.samples)
         return TrainSpec(
-            **{field.name: getattr(own, field.name) for field in fields(LoopSettings)},
+            **{field.name: getattr(settings, field.name) for field in fields(LoopSettings)},
             steps=steps,
             batch_size=train.batch_size,
             learning_rate=train.learning_rate,
             warmup_steps=min(self.scale(train.warmup_steps), steps),
             ema=ema,
-            checkpoint_every=steps // own.checkpoints,
-            log_every=next(every for every in range(min(own.log_every, between), 0, -1) if between % every == 0),
-            sample_every=steps // own.samples,
+            checkpoint_every=steps // settings.checkpoints,
+            log_every=next(every for every in range(min(settings.log_every, between), 0, -1) if between % every == 0),
+            sample_every=steps // settings.samples,
         )
 
 

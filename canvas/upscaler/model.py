@@ -141,10 +141,12 @@ def paste_small(small: torch.Tensor, colours: torch.Tensor, alpha: torch.Tensor,
 def fill_product(small: torch.Tensor, alpha: torch.Tensor, factor: int) -> torch.Tensor:
     """Return small images (B, 3, h, w) with the background's mean colour nearby in the product's place, so that no
     filter spreads the product over its edge. Further in than FILL_SIDE / 2 they stay as they are."""
-    known = (F.avg_pool2d(alpha, factor) < FILLED_ALPHA).to(small.dtype)
-    share, total = (F.avg_pool2d(x, FILL_SIDE, stride=1, padding=FILL_SIDE // 2) for x in (known, known * small))
+    background = (F.avg_pool2d(alpha, factor) < FILLED_ALPHA).to(small.dtype)
+    share, total = (
+        F.avg_pool2d(x, FILL_SIDE, stride=1, padding=FILL_SIDE // 2) for x in (background, background * small)
+    )
     nearby = total / share.clamp(min=1e-3)
-    return torch.where(share > 1e-3, known * small + (1 - known) * nearby, small)
+    return torch.where(share > 1e-3, background * small + (1 - background) * nearby, small)
 
 
 def _list_pixels(values: torch.Tensor) -> torch.Tensor:

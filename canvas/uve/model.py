@@ -128,8 +128,8 @@ def _check_trunk(spec: UveSpec) -> None:
 def _load_initial(spec: UveSpec, folder: Path) -> UveModel:
     """Load what `train_uve` wrote; what params leave to it (null, no arguments) may be anything."""
     config = {"trunk": spec.trunk, "trunk_args": spec.trunk_args or None, "image_size": spec.image_size}
-    stated = {name: value for name, value in config.items() if value is not None}
-    model = load_initial_model(UveModel, folder, stated, "uve")
+    expected = {name: value for name, value in config.items() if value is not None}
+    model = load_initial_model(UveModel, folder, expected, "uve")
     if spec.embed_dim not in (None, model.width):
         raise ValueError(f"uve.init_from {spec.init_from} differs in embed_dim: it has {model.width}")
     return model

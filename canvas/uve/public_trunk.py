@@ -60,16 +60,16 @@ def load_public_trunk(spec: UveSpec, folder: Path) -> PublicTrunk:
 def _load_timm(spec: UveSpec, folder: Path, config: Mapping[str, Any]) -> PublicTrunk:
     if not (folder / "model.safetensors").is_file():
         raise ValueError(f"uve.init_from {spec.init_from} holds no model.safetensors: name weights that are stored so")
-    own = config.get("pretrained_cfg", config)  # older repositories have one level
+    pretrained = config.get("pretrained_cfg", config)  # older repositories have one level
     args = {key: value for key, value in config.get("model_args", {}).items() if key not in ("img_size", "num_classes")}
-    size = spec.image_size or own["input_size"][-1]
-    changes: dict[str, Any] = {**({"img_size": size} if own.get("fixed_input_size") else {}), **spec.trunk_args}
+    size = spec.image_size or pretrained["input_size"][-1]
+    changes: dict[str, Any] = {**({"img_size": size} if pretrained.get("fixed_input_size") else {}), **spec.trunk_args}
     try:
         network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0, **changes)
     except BUILD_ERRORS as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"uve.init_from {spec.init_from} cannot be loaded with {spec.trunk_args}: {reason}") from None
-    normalisation = {name: list(own[name]) for name in ("mean", "std")}
+    normalisation = {name: list(pretrained[name]) for name in ("mean", "std")}
     args |= {**spec.trunk_args, "pretrained_cfg_overlay": normalisation}
     return PublicTrunk(args=args, image_size=size, weights=network.state_dict())
 
@@ -82,8 +82,8 @@ def _load_tower(spec: UveSpec, folder: Path) -> PublicTrunk:
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     kind = TOWER_OF_MODEL.get(config.model_type, config.model_type)
     if kind not in TOWER_CLASSES:
-        known = ", ".join([*TOWER_OF_MODEL, *TOWER_CLASSES])
-        raise ValueError(f"uve.init_from {spec.init_from} is of type {kind}, which is not known: use one of {known}")
+        types = ", ".join([*TOWER_OF_MODEL, *TOWER_CLASSES])
+        raise ValueError(f"uve.init_from {spec.init_from} is of type {kind}, which is not known: use one of {types}")
     tower_config = config
     if kind != config.model_type:
         tower_config = config.vision_config

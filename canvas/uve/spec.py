@@ -84,10 +84,10 @@ def compute_embedding_width(source: str, uve: UveSpec, clip: ClipSpec) -> int:
 
 def estimate_uve_memory(train_uve: TrainUveParams, uve: UveSpec, text: TextSpec) -> Iterator[tuple[str, int, str]]:
     """Yield what `train_uve` holds: images as squares, a little larger than the crops while it trains."""
-    own = uve.get_sizes()[0]
+    network_side = uve.get_sizes()[0]
     if train_uve.train is not None:
-        side = round(own * train_uve.crops.zoom)
+        side = round(network_side * train_uve.crops.zoom)
         yield "", train_uve.pins * 3 * side**2, f"{train_uve.pins:,} x 3 x {side}^2 bytes"
     scored, catalogue = train_uve.scored_pins, train_uve.catalogue_pins
-    side = max(own, text.second.image_size)
+    side = max(network_side, text.second.image_size)
     yield "scoring", (scored + catalogue) * 3 * side**2, f"({scored:,} + {catalogue:,}) x 3 x {side}^2 bytes"

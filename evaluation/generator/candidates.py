@@ -76,8 +76,10 @@ class Scorer:
             ValueError: A reference judge cannot be fetched, or is not the one that params pin.
         """
         device, references = default_device(), spec.references
-        own = load_segmenter(segmenter).to(device)
-        reference = load_reference_segmenter(references.segmenter).to(device) if references.segmenter else own
+        challenger_segmenter = load_segmenter(segmenter).to(device)
+        reference = (
+            load_reference_segmenter(references.segmenter).to(device) if references.segmenter else challenger_segmenter
+        )
         text_image = load_reference_text_image(references.text_image).to(device) if references.text_image else None
         clips = {name: load_clip(clip / name).eval().to(device) for name in ("first", "second")}
         backgrounds = BackgroundScorer(
@@ -91,7 +93,7 @@ class Scorer:
         return cls(
             spec=spec,
             backgrounds=backgrounds,
-            segmenter=own,
+            segmenter=challenger_segmenter,
             text_image=text_image,
             defects=fit_defect_judge(
                 pins.train, pins.real, side=choose_view_side(frame_side), seed=spec.instruments.seed
@@ -161,8 +163,11 @@ class Scorer:
                 views = stack_views(images, self.view_side)
                 sets[name] = self._extract_features(views, extract_trunk_features(views))
         for model in dict.fromkeys(row["model"] for row in candidates):
-            own = [entry for entry in ordered if entry[0]["model"] == model]
-            views, trunk = np.stack([view for _, view, _ in own]), np.stack([features for _, _, features in own])
+            entries = [entry for entry in ordered if entry[0]["model"] == model]
+            views, trunk = (
+                np.stack([view for _, view, _ in entries]),
+                np.stack([features for _, _, features in entries]),
+            )
             sets[model] = self._extract_features(views, trunk)
         return [row for row, _, _ in ordered], sets
 

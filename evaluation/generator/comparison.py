@@ -83,9 +83,9 @@ def compute_deltas(challenger: Sequence[Row], champion: Sequence[Row], *, guarde
     deltas = []
     for name in list_measures(challenger):
         compared = [pair for pair in pairs if all(_read_finite(row, name) is not None for row in pair)]
-        own = [value for row in challenger if (value := _read_finite(row, name)) is not None]
-        if own:
-            deltas.append(_compute_delta(name, own, compared, name in guarded))
+        challenger_values = [value for row in challenger if (value := _read_finite(row, name)) is not None]
+        if challenger_values:
+            deltas.append(_compute_delta(name, challenger_values, compared, name in guarded))
     return deltas
 
 
@@ -141,7 +141,7 @@ def compare_models(
     return whole + compute_slice_deltas(challenger, champion, slices, min_items=min_items, guarded=CANDIDATE_MEASURES)
 
 
-def _compute_delta(name: str, own: Sequence[float], compared: Sequence[Pair], guarded: bool) -> Delta:
+def _compute_delta(name: str, challenger_values: Sequence[float], compared: Sequence[Pair], guarded: bool) -> Delta:
     by_item: dict[str, list[float]] = {}
     for before, after in compared:
         by_item.setdefault(after["item_id"], []).append(float(after[name]) - float(before[name]))
@@ -151,7 +151,7 @@ def _compute_delta(name: str, own: Sequence[float], compared: Sequence[Pair], gu
     return Delta(
         name=name,
         champion=fmean([float(before[name]) for before, _ in compared]) if compared else None,
-        challenger=fmean([float(after[name]) for _, after in compared] if compared else own),
+        challenger=fmean([float(after[name]) for _, after in compared] if compared else challenger_values),
         difference=bootstrap_mean(by_item_means) if by_item else None,
         higher_is_better=higher_is_better,
         guarded=guarded,

@@ -81,7 +81,9 @@ def _compare_corruptions(
             if question == "overall" or question in CORRUPTIONS[kind].hurts:
                 gain = (first - second) * (1 if pair.first.kind is None else -1)
                 by_pin.setdefault(pair.view, []).append(_count_win(gain))
-        metrics |= compute_mean_metrics(f"{question}_accuracy", [float(np.mean(own)) for own in by_pin.values()])
+        metrics |= compute_mean_metrics(
+            f"{question}_accuracy", [float(np.mean(pin_wins)) for pin_wins in by_pin.values()]
+        )
     return metrics
 
 
@@ -91,20 +93,20 @@ def _compare_backgrounds(
     """Return of each view with a background whether it gets a higher score with that than with one drawn from the other
     views': 1, 0, or 0.5 for a tie; nothing where all views show the same."""
     backgrounds = sorted({view.background for view in views if view.background})
-    known = [(view, name) for view, name in zip(views, products, strict=True) if view.background]
+    view_names = [(view, name) for view, name in zip(views, products, strict=True) if view.background]
     if len(backgrounds) < 2:
         return []
     rng = np.random.default_rng(seed)
-    others = [str(rng.choice([other for other in backgrounds if other != view.background])) for view, _ in known]
-    inputs = _stack_images([view.pixels for view, _ in known]), _stack_products([view for view, _ in known])
-    own, wrong = (
+    others = [str(rng.choice([other for other in backgrounds if other != view.background])) for view, _ in view_names]
+    inputs = _stack_images([view.pixels for view, _ in view_names]), _stack_products([view for view, _ in view_names])
+    right, wrong = (
         select_ranking_score(reward.score(*inputs, prompts, batch_size=batch_size)).tolist()
         for prompts in (
-            [format_caption(name, view.background) for view, name in known],
-            [format_caption(name, other) for (_, name), other in zip(known, others, strict=True)],
+            [format_caption(name, view.background) for view, name in view_names],
+            [format_caption(name, other) for (_, name), other in zip(view_names, others, strict=True)],
         )
     )
-    return [_count_win(first - second) for first, second in zip(own, wrong, strict=True)]
+    return [_count_win(first - second) for first, second in zip(right, wrong, strict=True)]
 
 
 def _count_win(gain: float) -> float:
@@ -132,9 +134,9 @@ def measure_segmenter_quality(
     true_alphas = tables.read_column(truth, "alpha", {pin.pin_id for pin in pins})
     true_masks = {pin_id: decode_mask(alpha) for pin_id, alpha in true_alphas.items() if alpha is not None}
     if true_masks:
-        known = [pin for pin in pins if pin.pin_id in true_masks]
-        masks = _find_products(segmenter, edges, known, batch_size)
-        return compute_mean_metrics("iou", [iou(masks[pin.pin_id], true_masks[pin.pin_id]) for pin in known])
+        pins_with_truth = [pin for pin in pins if pin.pin_id in true_masks]
+        masks = _find_products(segmenter, edges, pins_with_truth, batch_size)
+        return compute_mean_metrics("iou", [iou(masks[pin.pin_id], true_masks[pin.pin_id]) for pin in pins_with_truth])
     if reference is None:
         return {}
     expected, masks = (_find_products(network, edges, pins, batch_size) for network in (reference, segmenter))

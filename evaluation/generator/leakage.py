@@ -93,11 +93,13 @@ def compute_judge_metrics(judge: ProductJudge, products: LabelledProducts, seed:
     return {"product_judge_right": float(np.mean(hits)), "product_judge_false_alarms": float(np.mean(alarms))}
 
 
-def detect_leaks(labels: Sequence[str], styles: Sequence[str | None], own: Sequence[str | None]) -> list[bool | None]:
+def detect_leaks(
+    labels: Sequence[str], styles: Sequence[str | None], product_categories: Sequence[str | None]
+) -> list[bool | None]:
     """Return whether each image's label is its style's category; None where that is unknown, or the own product's."""
     return [
         None if style is None or style == product else label == style
-        for label, style, product in zip(labels, styles, own, strict=True)
+        for label, style, product in zip(labels, styles, product_categories, strict=True)
     ]
 
 

@@ -58,11 +58,11 @@ The last is the whole generator: nothing more is on without a style."""
 
 def list_stage_loras(pipeline: CanvasPipeline, base: Path) -> dict[str, tuple[str, ...] | None]:
     """Return STAGE_LORAS without the stages that left no LoRA in this generator, and without a base that inpaints."""
-    made = set(list_lora_names(pipeline.denoiser))
-    stages = {name: loras for name, loras in STAGE_LORAS.items() if not loras or loras[-1] in made}
+    lora_names = set(list_lora_names(pipeline.denoiser))
+    stages = {name: loras for name, loras in STAGE_LORAS.items() if not loras or loras[-1] in lora_names}
     if is_inpaint_denoiser(base):
         del stages["base"]
-    return {name: loras and tuple(lora for lora in loras if lora in made) for name, loras in stages.items()}
+    return {name: loras and tuple(lora for lora in loras if lora in lora_names) for name, loras in stages.items()}
 
 
 def score_stages(
@@ -108,9 +108,11 @@ def score_stages(
     real_features = extract_trunk_features(stack_views([pin.image for pin in real], side))
     by_stage: dict[str, dict[str, float]] = {}
     for name, loras in list_stage_loras(pipeline, base).items():
-        own = (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
+        text_to_image = (
+            (load_denoiser(base).eval().to(pipeline.device), load_scheduler(base)) if loras is None else None
+        )
         with fuse_loras(pipeline.denoiser, loras or ()):
-            images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=own)
+            images = generate_images(pipeline, encoded, sampling, name=name, text_to_image=text_to_image)
         views = stack_views([Image.fromarray(image) for image in images], side)
         features = extract_trunk_features(views)
         product_ids = [pin.product_id or pin.pin_id for pin in pins for _ in prompts]
@@ -176,13 +178,13 @@ def measure_seed_diversity(
         for place in places
         for pin, product in zip(chosen, products, strict=True)
     ]
-    made = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="one seed")
+    same_seed_images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="one seed")
     masks = [pin.mask for pin in chosen]
     # one matrix of all prompts, whose products are the same
     same, other = (
         np.mean([compute_background_distances(_to_images(members), masks) for members in by_prompt], axis=0)
         for by_prompt in (
-            [made[first : first + len(chosen)] for first in range(0, len(made), len(chosen))],
+            [same_seed_images[first : first + len(chosen)] for first in range(0, len(same_seed_images), len(chosen))],
             [[images[row * len(prompts) + place] for row in rows] for place in places],
         )
     )
@@ -207,7 +209,7 @@ def measure_seed_diversity(
             "of_real": one_seed.divide_by(genuine),
             "other_seeds_of_real": other_seeds.divide_by(genuine),
         }
-    metrics: dict[str, float] = {"images": len(made), "real_scenes": len(matrices)}
+    metrics: dict[str, float] = {"images": len(same_seed_images), "real_scenes": len(matrices)}
     for name, mean in means.items():
         metrics |= mean.to_interval().to_metrics(name)
     return metrics
@@ -224,8 +226,8 @@ def group_scene_pins(pins: Sequence[ProductPin], truth: Path, prompts: Sequence[
     """Return for each prompt the pins of the scene of truth that it names; none for a prompt that names none."""
     rows = tables.read(truth, ["pin_id", "scene"]).to_pylist()
     scene_of = {row["pin_id"]: row["scene"] for row in rows if row["scene"]}
-    known = [(pin, scene_of[pin.pin_id]) for pin in pins if pin.pin_id in scene_of]
-    return [[pin for pin, scene in known if scene in prompt] for prompt in prompts]
+    scene_pins = [(pin, scene_of[pin.pin_id]) for pin in pins if pin.pin_id in scene_of]
+    return [[pin for pin, scene in scene_pins if scene in prompt] for prompt in prompts]
 
 
 def select_one_a_product(pins: Sequence[ProductPin], count: int) -> list[ProductPin]:

@@ -48,8 +48,8 @@ def plan_trials(
     """
     return [
         StyleTrial(subject, style, strength, prompted, seed + number)
-        for subject, own in enumerate(assigned)
-        for style in own
+        for subject, styles in enumerate(assigned)
+        for style in styles
         for strength in (0.0, *strengths)
         for prompted in (False, True)
         for number in range(headline_seeds if not prompted and strength in (0.0, strengths[0]) else seeds)
@@ -63,17 +63,17 @@ def estimate_trial_memory(evaluate_style: StyleEvaluationSpec, frames: FrameSpec
     assigned = [range(spec.styles)] * spec.products
     trials = plan_trials(assigned, spec.strengths, spec.seeds, spec.headline_seeds, spec.seed)
     images = len({trial.image_key for trial in trials})
-    known = LABELLED_PRODUCT_BYTES * (spec.learnt_pins + spec.real_pins)
+    labelled_bytes = LABELLED_PRODUCT_BYTES * (spec.learnt_pins + spec.real_pins)
     whole = 3 * images + REAL_PIN_BYTES * spec.real_pins
     of_images = f"3 x {images:,} images + {REAL_PIN_BYTES} x {spec.real_pins:,} pins"
-    of_known = f"{LABELLED_PRODUCT_BYTES} x ({spec.learnt_pins:,} + {spec.real_pins:,})"
+    of_labelled = f"{LABELLED_PRODUCT_BYTES} x ({spec.learnt_pins:,} + {spec.real_pins:,})"
     yield (
         "",
-        (whole + FRAMED_PRODUCT_BYTES * spec.products) * side**2 + known * view_side**2,
-        f"({of_images} + {FRAMED_PRODUCT_BYTES} x {spec.products:,}) x {side}^2 + {of_known} x {view_side}^2 bytes",
+        (whole + FRAMED_PRODUCT_BYTES * spec.products) * side**2 + labelled_bytes * view_side**2,
+        f"({of_images} + {FRAMED_PRODUCT_BYTES} x {spec.products:,}) x {side}^2 + {of_labelled} x {view_side}^2 bytes",
     )
     yield (
         "scoring",
-        whole * side**2 + (known + STYLED_IMAGE_BYTES * len(trials)) * view_side**2,
-        f"({of_images}) x {side}^2 + ({of_known} + {STYLED_IMAGE_BYTES} x {len(trials):,}) x {view_side}^2 bytes",
+        whole * side**2 + (labelled_bytes + STYLED_IMAGE_BYTES * len(trials)) * view_side**2,
+        f"({of_images}) x {side}^2 + ({of_labelled} + {STYLED_IMAGE_BYTES} x {len(trials):,}) x {view_side}^2 bytes",
     )

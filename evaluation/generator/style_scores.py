@@ -170,8 +170,8 @@ class StyleScorer:
         touched = stack_views(masks, self.side) >= 1  # every pixel that the product touches
         hidden = touched[[trial.subject for trial in plan.trials]]
         categories = [plan.styles[trial.style].category for trial in plan.trials]
-        own = [plan.subjects[trial.subject].pin.category for trial in plan.trials]
-        leaks = detect_leaks(self.product_judge.recognize_products(views, hidden), categories, own)
+        product_categories = [plan.subjects[trial.subject].pin.category for trial in plan.trials]
+        leaks = detect_leaks(self.product_judge.recognize_products(views, hidden), categories, product_categories)
         inserted = [
             category if trial.strength and leak is not None else None
             for trial, category, leak in zip(plan.trials, categories, leaks, strict=True)
@@ -235,9 +235,9 @@ def compute_follows_by_style_split(scores: Sequence[StyleScore]) -> dict[str, di
     metrics = {}
     decided = [score for score in scores if score.follows_scene is not None]
     for split in sorted({score.style_split for score in decided}):
-        own = [score for score in decided if score.style_split == split]
-        means = _compute_means(own, {"scene_follows": [score.follows_scene for score in own]})
-        metrics[split] = {"pictures": len(own), **means}
+        split_scores = [score for score in decided if score.style_split == split]
+        means = _compute_means(split_scores, {"scene_follows": [score.follows_scene for score in split_scores]})
+        metrics[split] = {"pictures": len(split_scores), **means}
     return metrics
 
 
@@ -258,8 +258,8 @@ def compute_metrics_by_strength(
         for name, prompted in (("unprompted", False), ("prompted", True)):
             rows = [at for at, s in enumerate(scores) if s.strength == strength and s.prompted == prompted]
             if rows:
-                own = [scores[row] for row in rows]
-                both = compute_style_metrics(own) | compute_diversity(own, features[rows])
+                group = [scores[row] for row in rows]
+                both = compute_style_metrics(group) | compute_diversity(group, features[rows])
                 metrics.setdefault(strength, {})[name] = both
     return metrics
 

@@ -91,7 +91,7 @@ class AlignmentJudge:
         """Return the mean of both judges' probabilities of each image's scene; NaN: its prompt names none."""
         chances = np.full(len(scenes), np.nan)
         for scene in {scene for scene in scenes if scene is not None}:
-            rows = [row for row, own in enumerate(scenes) if own == scene]
+            rows = [row for row, label in enumerate(scenes) if label == scene]
             chances[rows] = self.judges.compute_probabilities(features[rows], scene).mean(axis=1)
         return chances
 
@@ -99,5 +99,8 @@ class AlignmentJudge:
 def compute_group_diversity(features: Features, group: int) -> float:
     """Return the mean cosine distance of two images of one prompt."""
     vectors = normalize_vectors(features).astype(np.float64)
-    distances = [1 - (own @ own.T)[np.triu_indices(group, 1)] for own in vectors.reshape(-1, group, vectors.shape[1])]
+    distances = [
+        1 - (group_vectors @ group_vectors.T)[np.triu_indices(group, 1)]
+        for group_vectors in vectors.reshape(-1, group, vectors.shape[1])
+    ]
     return float(np.mean(distances))

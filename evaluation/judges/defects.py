@@ -121,8 +121,8 @@ def _blur_view(view: Pixels, sigma: float) -> Pixels:
 def _blur_background(view: Pixels, mask: Mask, sigma: float) -> Pixels:
     """Blur what is not the product, none of whose colour runs into it: a halo would be a defect."""
     outside = (~mask).astype(np.float32)
-    known = np.maximum(cv2.GaussianBlur(outside, (0, 0), sigma), 1e-3)[..., None]
-    blurred = cv2.GaussianBlur(view * outside[..., None], (0, 0), sigma) / known
+    weight = np.maximum(cv2.GaussianBlur(outside, (0, 0), sigma), 1e-3)[..., None]
+    blurred = cv2.GaussianBlur(view * outside[..., None], (0, 0), sigma) / weight
     product = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.5)[..., None]
     return np.clip(np.rint(blurred + product * (view - blurred)), 0, 255).astype(np.uint8)
 

@@ -141,11 +141,13 @@ def fit_judges(
     ]
     views = np.concatenate([views for views, _ in train])
     both = fit_scene_judges(views, [label for _, labels in train for label in labels], seed)
-    real, known = load_scene_views(*tables, splits=HELD_OUT_SPLITS, side=side, count=held_out_count, emptied=False)
+    real, real_labels = load_scene_views(
+        *tables, splits=HELD_OUT_SPLITS, side=side, count=held_out_count, emptied=False
+    )
     if not len(real):
         return Judges(scenes, both)
-    sharp = compute_scene_accuracy(both, real, known, "real")
-    blurred = compute_scene_accuracy(both, blur_views(real, seed + 1), known, "blurred")
+    sharp = compute_scene_accuracy(both, real, real_labels, "real")
+    blurred = compute_scene_accuracy(both, blur_views(real, seed + 1), real_labels, "blurred")
     return Judges(scenes, both, sharp | blurred)
 
 

@@ -45,8 +45,8 @@ def score_light(
         rows = slice(first, first + batch_size)
         layers, boxes = batch["layers"][rows].to(model.device).float() / 255, batch["boxes"][rows].to(model.device)
         predictions = model(layers, boxes).float().cpu().numpy()
-        known = zip(batch["pin_id"][rows], batch["gains"][rows].numpy(), batch["weights"][rows].numpy(), strict=True)
-        for predicted, (pin_id, true, weight) in zip(predictions, known, strict=True):
+        truth = zip(batch["pin_id"][rows], batch["gains"][rows].numpy(), batch["weights"][rows].numpy(), strict=True)
+        for predicted, (pin_id, true, weight) in zip(predictions, truth, strict=True):
             lawful = make_lawful(predicted)
             guesses = (lawful, np.zeros_like(true), constant, make_lawful(true))
             errors = [float(np.sqrt(((guess - true) ** 2 * weight).sum() / 3)) for guess in guesses]

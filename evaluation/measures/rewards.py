@@ -219,14 +219,14 @@ def compute_alone_accuracies(judged: ScoredComparisons, questions: Sequence[str]
     the higher score, 0.5 by chance (the area under the ROC curve); and `QUESTION_alone`, how many images they are."""
     metrics: dict[str, float] = {}
     for column, question in enumerate(questions):
-        known = ~np.isnan(judged.first_good[:, column])
+        is_judged = ~np.isnan(judged.first_good[:, column])
         better, gain = (
-            np.subtract.outer(values[known, column], values[known, column])
+            np.subtract.outer(values[is_judged, column], values[is_judged, column])
             for values in (judged.first_good, judged.first)
         )
         if (better > 0).any():
             right = np.where(gain == 0, 0.5, gain > 0)[better > 0]
-            metrics |= {f"{question}_alone_accuracy": float(right.mean()), f"{question}_alone": int(known.sum())}
+            metrics |= {f"{question}_alone_accuracy": float(right.mean()), f"{question}_alone": int(is_judged.sum())}
     return metrics
 
 

@@ -62,14 +62,14 @@ def score_upscaler(upscaler: Upscaler, examples: Examples, distance: Distance) -
             for pixels in enlarge_with_baseline(upscaler, examples, factor, index):
                 image = bytes_to_tensor(torch.from_numpy(pixels).permute(2, 0, 1)[None])
                 scores.append((background_psnr(image, targets, alpha).item(), distance(image, targets).item()))
-            (psnr_db, own), (psnr_db_cubic, cubic) = scores
+            (psnr_db, perceptual), (psnr_db_cubic, cubic) = scores
             for name, value in {
                 "psnr_db": psnr_db,
                 "psnr_db_cubic": psnr_db_cubic,
                 "psnr_db_gain": psnr_db - psnr_db_cubic,
-                "perceptual_distance": own,
+                "perceptual_distance": perceptual,
                 "perceptual_distance_cubic": cubic,
-                "perceptual_cut": 1 - own / cubic,
+                "perceptual_cut": 1 - perceptual / cubic,
             }.items():
                 values.setdefault(name, []).append(value)
         figures[f"x{factor}"] = {"images": len(large)}

@@ -72,8 +72,8 @@ def _draw_histograms(name: str, *sides: pd.Series) -> Html:
     edges = np.histogram_bin_edges(np.concatenate(finite), BINS)
     middles = (edges[:-1] + edges[1:]) / 2
     lines = {
-        side: list(zip(middles.tolist(), (np.histogram(own, edges)[0] / max(1, len(own))).tolist(), strict=True))
-        for side, own in zip(SIDES, finite, strict=True)
+        side: list(zip(middles.tolist(), (np.histogram(column, edges)[0] / max(1, len(column))).tolist(), strict=True))
+        for side, column in zip(SIDES, finite, strict=True)
     }
     return pages.lines(lines, f"{name}: share of rows")
 
@@ -83,7 +83,8 @@ def _tabulate_shares(name: str, *sides: pd.Series) -> Html:
     shares = [side.dropna().astype(str).value_counts(normalize=True) for side in sides]
     total = shares[0].add(shares[1], fill_value=0).sort_values(ascending=False, kind="stable")
     rows = [
-        {name: _shorten(value)} | {side: float(own.get(value, 0.0)) for side, own in zip(SIDES, shares, strict=True)}
+        {name: _shorten(value)}
+        | {side: float(side_shares.get(value, 0.0)) for side, side_shares in zip(SIDES, shares, strict=True)}
         for value in total.index[:VALUES]
     ]
     rest = f", the {VALUES} commonest of {len(total)}" if len(total) > VALUES else ""

@@ -49,7 +49,7 @@ def render_index_page(
         pages.verdict(f"The gates say: {decision['outcome']}", pages.MOODS[decision["outcome"]]),
         *map(pages.paragraph, decision["reasons"]),
         pages.metric_tiles(headline),
-        *(_render_stage(name, list(own), folder) for name, own in groupby(exhibits, lambda exhibit: exhibit.stage)),
+        *(_render_stage(name, list(group), folder) for name, group in groupby(exhibits, lambda exhibit: exhibit.stage)),
     )
 
 

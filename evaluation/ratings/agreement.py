@@ -135,12 +135,14 @@ def compute_win_rate(
     for row in answers:
         win = row["value"] if row["first_model"] == model else 1 - row["value"]
         wins.setdefault(orient_judgment(row)[0], []).append(win)
-    values = [float(np.mean(own[:raters_per_pair])) for own in wins.values() if len(own) >= raters_per_pair]
+    values = [
+        float(np.mean(pair_wins[:raters_per_pair])) for pair_wins in wins.values() if len(pair_wins) >= raters_per_pair
+    ]
     return WinRate(
         rate=compute_confidence_sequence(values) if values else None,
         pairs=len(values),
         judgments=len(values) * raters_per_pair,
-        waiting=sum(len(own) for own in wins.values() if len(own) < raters_per_pair),
+        waiting=sum(len(pair_wins) for pair_wins in wins.values() if len(pair_wins) < raters_per_pair),
         raters=len({row["rater"] for row in answers}),
     )
 
@@ -155,7 +157,7 @@ def compute_mean_answer(rows: Iterable[Judgment], question: str, model: str | No
     for row in select_first_answers(select_counted(rows)):
         if row["question"] == question and row["second"] is None and row["first_model"] == model:
             answers.setdefault(orient_judgment(row)[0], []).append(row["value"])
-    return bootstrap_mean([float(np.mean(own)) for own in answers.values()]) if answers else None
+    return bootstrap_mean([float(np.mean(image_answers)) for image_answers in answers.values()]) if answers else None
 
 
 def compute_alone_agreement(rows: Iterable[Judgment], question: str, scores: Mapping[str, float]) -> Interval | None:

@@ -43,9 +43,9 @@ def build_judgments(answers: Iterable[Mapping[str, Any]], key: Mapping[str, Any]
     _set_aside_incomplete(rows, key)
     rules = RatingRules(**key["rules"])
     for rater in {row["rater"] for row in rows}:
-        own = [row for row in rows if row["rater"] == rater]
-        if reason := check_reliability([row for row in own if row["set_aside"] is None], key, rules):
-            for row in own:
+        rater_rows = [row for row in rows if row["rater"] == rater]
+        if reason := check_reliability([row for row in rater_rows if row["set_aside"] is None], key, rules):
+            for row in rater_rows:
                 row["set_aside"] = row["set_aside"] or reason
     return _sort_judgments(rows)
 
@@ -61,10 +61,10 @@ def describe_raters(rows: Sequence[Judgment]) -> list[str]:
     """Return a line for each rater: how many judgments count, and why others do not."""
     lines = []
     for rater in sorted({row["rater"] for row in rows}):
-        own = [row for row in rows if row["rater"] == rater]
-        aside = Counter(row["set_aside"] for row in own if row["set_aside"])
+        rater_rows = [row for row in rows if row["rater"] == rater]
+        aside = Counter(row["set_aside"] for row in rater_rows if row["set_aside"])
         reasons = "".join(f"; {count} set aside: {why}" for why, count in sorted(aside.items()))
-        lines.append(f"{rater}: {len(own) - aside.total()} count{reasons}")
+        lines.append(f"{rater}: {len(rater_rows) - aside.total()} count{reasons}")
     return lines
 
 

@@ -99,21 +99,25 @@ def build_items(candidates: Sequence[Row], spec: PacketSpec) -> list[RatingItem]
     by_model: dict[str, dict[tuple[str, int], Row]] = {CHALLENGER: {}, CHAMPION: {}, PASTE: {}, SPOILED: {}}
     for row in candidates:
         by_model[row["model"]][row["item_id"], row["seed"]] = row
-    own = by_model[CHALLENGER]
+    challenger = by_model[CHALLENGER]
     other = by_model[CHAMPION] or by_model[PASTE]
-    meeting = sorted(own.keys() & other.keys())
+    meeting = sorted(challenger.keys() & other.keys())
     if not meeting:
         raise ValueError("no item has images by two models from one seed: sample candidates of both")
     order = [meeting[place] for place in rng.permutation(len(meeting))]
-    items = [_shuffle_sides(own[key], other[key], rng) for key in order[: spec.pairs]]
+    items = [_shuffle_sides(challenger[key], other[key], rng) for key in order[: spec.pairs]]
     for place in rng.permutation(len(items))[: spec.repeats]:
         again = items[place]
         assert again.second is not None
         items.append(RatingItem(again.second, again.first, repeat_of=int(place)))
     # Spoiled copies of items that no pair shows come first, so that a check does not give a pair away.
-    unused = sorted(by_model[SPOILED].keys() & own.keys(), key=lambda key: (key in order[: spec.pairs], key))
-    items += [_shuffle_sides(own[key], by_model[SPOILED][key], rng, expected=1.0) for key in unused[: spec.checks]]
-    items += [RatingItem(model[key], None) for key in reversed(order) for model in (own, other)][: 2 * spec.singles]
+    unused = sorted(by_model[SPOILED].keys() & challenger.keys(), key=lambda key: (key in order[: spec.pairs], key))
+    items += [
+        _shuffle_sides(challenger[key], by_model[SPOILED][key], rng, expected=1.0) for key in unused[: spec.checks]
+    ]
+    items += [RatingItem(model[key], None) for key in reversed(order) for model in (challenger, other)][
+        : 2 * spec.singles
+    ]
     return items
 
 

@@ -74,7 +74,7 @@ def _build_preference(
         "pin_id": pin["pin_id"],
         "product_id": pin["product_id"],
         "prompt": rows[first]["prompt"],
-        **{name: float(np.mean(own)) if own else None for name, own in values.items()},
+        **{name: float(np.mean(answers)) if answers else None for name, answers in values.items()},
         "judgments": len(judgments),
         "product": encode_png(_shrink_image(composite_on_white(decode_image(pin["image"])))),
         "mask": encode_mask(np.asarray(_shrink_image(mask)) >= 128),

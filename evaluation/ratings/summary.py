@@ -121,7 +121,7 @@ def _summarize_question(
     champion: str | None,
     raters_per_pair: int,
 ) -> QuestionSummary:
-    own = [row for row in judgments if challenger in (row["first_model"], row["second_model"])]
+    comparisons = [row for row in judgments if challenger in (row["first_model"], row["second_model"])]
     column = f"reward_{'overall' if question == agreement.QUESTION else question}"
     scored = [row for row in evaluation if row[column] is not None]
     scores, items = ({row["candidate_id"]: row[name] for row in scored} for name in (column, "item_id"))
@@ -134,6 +134,6 @@ def _summarize_question(
         challenger=agreement.compute_mean_answer(judgments, question, challenger),
         opponent=agreement.compute_mean_answer(judgments, question, champion),
         alpha=agreement.krippendorff_alpha(judgments, question),
-        reward_in_pairs=agreement.compute_score_agreement(own, scores, items, question),
-        reward_alone=agreement.compute_alone_agreement(own, question, scores),
+        reward_in_pairs=agreement.compute_score_agreement(comparisons, scores, items, question),
+        reward_alone=agreement.compute_alone_agreement(comparisons, question, scores),
     )

@@ -129,19 +129,19 @@ class RatingServer:
 def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingServer]:
     """Run a server over `store` (an address of MLflow's), while the context lasts; `place` keeps its secrets and log.
     Raises `ValueError` if it does not come up, or if another process has its port; that one is sent nothing."""
-    known, log = Secrets.load(make_private(place)), place / LOG
-    _check_port(known.port)
+    server_secrets, log = Secrets.load(make_private(place)), place / LOG
+    _check_port(server_secrets.port)
     bypass_proxies()
     settings = place / "auth.ini"
     users = format_sqlite_uri(place / "users.db").replace("%", "%%")  # configparser reads a single one as a reference
     settings.write_text(SETTINGS.format(users=users, admin=ADMIN), encoding="utf-8")
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *WSGI]
-    command += ["--host", HOST, "--port", str(known.port)]
+    command += ["--host", HOST, "--port", str(server_secrets.port)]
     command += ["--backend-store-uri", store, "--artifacts-destination", artifacts.absolute().as_uri()]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": known.get_password(ADMIN),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": known.flask,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": server_secrets.get_password(ADMIN),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": server_secrets.flask,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -150,9 +150,9 @@ def start_server(place: Path, store: str, artifacts: Path) -> Iterator[RatingSer
             command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        wait_for_server(known.port, process, log)
-        admin = ADMIN, known.get_password(ADMIN)
-        yield RatingServer(f"http://{HOST}:{known.port}", known, admin, process.pid)
+        wait_for_server(server_secrets.port, process, log)
+        admin = ADMIN, server_secrets.get_password(ADMIN)
+        yield RatingServer(f"http://{HOST}:{server_secrets.port}", server_secrets, admin, process.pid)
     finally:
         _stop(process)
 

@@ -150,12 +150,12 @@ def measure_peak_memory_mb() -> float:
     On Linux from VmHWM, because ru_maxrss begins with that of the process that started this one.
     """
     unit = 1 if sys.platform == "darwin" else 1024  # bytes, or kilobytes
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     with suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="utf-8")
-        own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return max(own, children) / 1e6
+    return max(peak, children) / 1e6
 
 
 def _start_sender(project: Path, record: Path) -> subprocess.Popen[bytes] | None:

@@ -193,12 +193,12 @@ class Tracking:
         query = f"tags.`canvas.group` = '{key}'"
         if run := self._find_run(query):
             return run.info.run_id
-        own = self.client.create_run(
+        new_run = self.client.create_run(
             self.experiment, time.time_ns() // 1_000_000, tags={"canvas.group": key}, run_name=group["name"]
         )
-        first = self._find_run(query) or own
-        if first.info.run_id != own.info.run_id:
-            self.client.delete_run(own.info.run_id)
+        first = self._find_run(query) or new_run
+        if first.info.run_id != new_run.info.run_id:
+            self.client.delete_run(new_run.info.run_id)
         return first.info.run_id
 
     def _log_inputs(self, run_id: str, inputs: list[dict[str, str]]) -> None:

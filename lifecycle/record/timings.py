@@ -32,11 +32,11 @@ def split_timings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         if key in ("seconds", "peak_memory_mb") or "_per_second" in key:
             timings[key] = value
         elif isinstance(value, Mapping):
-            rest, own = split_timings(value)
-            if rest or not own:
+            rest, group_timings = split_timings(value)
+            if rest or not group_timings:
                 kept[key] = rest
-            if own:
-                timings[key] = own
+            if group_timings:
+                timings[key] = group_timings
         else:
             kept[key] = value
     return kept, timings

@@ -76,14 +76,14 @@ def open_tracking(home: Path) -> Tracking:
 
         from lifecycle.record.runs import Tracking
 
-        own, name = None, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas")
+        artifacts, name = None, os.environ.get("MLFLOW_EXPERIMENT_NAME", "canvas")
         with hold_lock(make_private(home / ".mlflow") / "lock"):  # two must not create the same SQLite tables at once
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 place = (home / ".mlflow").resolve()  # several checkouts may share one
-                own = place / "artifacts"
-                relocate_artifacts(place / "mlflow.db", own)
-                _create_store(place / "mlflow.db", uri, own)
-            return Tracking.open(uri, name, own.as_uri() if own else None)
+                artifacts = place / "artifacts"
+                relocate_artifacts(place / "mlflow.db", artifacts)
+                _create_store(place / "mlflow.db", uri, artifacts)
+            return Tracking.open(uri, name, artifacts.as_uri() if artifacts else None)
     except Exception as error:
         raise TrackingDownError(f"tracking at {redact(uri)} does not answer ({summarize_error(error)})") from error
 

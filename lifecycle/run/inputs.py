@@ -61,8 +61,8 @@ def record_written(outputs: Paths, digests: Mapping[str, str]) -> None:
     """Note that a stage of this project wrote these outputs (argument -> path, digest)."""
     folder = make_private(WORK)
     with hold_lock(folder / f".{WRITTEN}"):
-        own = {str(path): digests[argument] for argument, path in outputs.items() if not path.is_absolute()}
-        write_atomically(folder / WRITTEN, json.dumps(dict(sorted({**read_written(), **own}.items())), indent=1))
+        digest_of = {str(path): digests[argument] for argument, path in outputs.items() if not path.is_absolute()}
+        write_atomically(folder / WRITTEN, json.dumps(dict(sorted({**read_written(), **digest_of}.items())), indent=1))
 
 
 def read_written() -> dict[str, str]:

@@ -120,10 +120,10 @@ def _report_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = folder / f"error.{os.environ['RANK']}"
-        own.write_text(" ".join(str(error).split()) or type(error).__name__, encoding="utf-8")
+        file = folder / f"error.{os.environ['RANK']}"
+        file.write_text(" ".join(str(error).split()) or type(error).__name__, encoding="utf-8")
         with suppress(FileExistsError):
-            os.link(own, folder / "error")
+            os.link(file, folder / "error")
         if isinstance(error, ValueError | OSError):
             raise SystemExit(1) from None
         raise

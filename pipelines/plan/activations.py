@@ -107,9 +107,9 @@ def measure_activations(network: nn.Module, forward: Callable[[], object]) -> Ac
 
     def leave(_: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], __: Any) -> None:
         tensors = [x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor)]
-        own = {key: x for x in tensors if (key := _get_storage(x)) not in given}
-        given.update(own)
-        blocks.append((inside.pop(), sum(x.untyped_storage().nbytes() for x in own.values())))
+        new_storages = {key: x for x in tensors if (key := _get_storage(x)) not in given}
+        given.update(new_storages)
+        blocks.append((inside.pop(), sum(x.untyped_storage().nbytes() for x in new_storages.values())))
 
     hooks = []
     for module in network.modules():

@@ -107,20 +107,26 @@ def build_encoding_rows(
 def build_embedding_rows(uve: UveSpec, clip: ClipSpec, pins: int) -> list[Row]:
     """Return the hours of embedding so many pins, and the size of their table."""
     side, width = uve.get_sizes()
-    own, parameters = 0, "not counted"  # where the sizes stand with the weights, which a plan does not fetch
+    uve_flops, parameters = 0, "not counted"  # where the sizes stand with the weights, which a plan does not fetch
     with torch.device("meta"):
         if uve.trunk != TRANSFORMERS:
             network = build_uve(replace(uve, init_from=None)).eval()
-            own = count_forward_flops(network, torch.zeros(1, 3, side, side))
+            uve_flops = count_forward_flops(network, torch.zeros(1, 3, side, side))
             parameters = f"{count_parameters(network):,}"
         tower = build_clip(replace(clip, init_from=None)).eval()
-        other = count_forward_flops(tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image)
+        clip_flops = count_forward_flops(
+            tower, torch.zeros(1, 3, clip.image_size, clip.image_size), call=tower.encode_image
+        )
     code = width // 8
-    row, hours = 4 * width + code + 4 * clip.embed_dim, pins * (own + other) / GPU_FLOPS / 3600
+    row, hours = 4 * width + code + 4 * clip.embed_dim, pins * (uve_flops + clip_flops) / GPU_FLOPS / 3600
     table = f"{pins:,} x ({width} x 4 + {code} + {clip.embed_dim} x 4) bytes"
     return [
         ("UVE, parameters", parameters, uve.trunk),
-        ("of an image", f"{(own + other) / 1e9:,.1f} GFLOP", f"UVE {own / 1e9:,.1f} + CLIP's tower {other / 1e9:,.1f}"),
+        (
+            "of an image",
+            f"{(uve_flops + clip_flops) / 1e9:,.1f} GFLOP",
+            f"UVE {uve_flops / 1e9:,.1f} + CLIP's tower {clip_flops / 1e9:,.1f}",
+        ),
         ("all images", f"{hours:,.1f} GPU hours", f"{pins:,} images at {GPU_FLOPS / 1e12:.0f} TFLOP/s, assumed"),
         ("table", f"{row * pins / GIB:,.1f} GiB", table),
         ("codes alone", f"{code * pins / GIB:,.2f} GiB", f"{pins:,} x {code} bytes"),

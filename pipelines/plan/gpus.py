@@ -56,11 +56,11 @@ class DecoderTraining:
 
 def build_replicated_rows(training: DecoderTraining, activations: Activations, images: int, gpus: int) -> list[SizeRow]:
     """Return what a GPU holds that trains the decoder, under DDP or alone: all in float32, and autocast's copies."""
-    own, copies = count_parameters(training.decoder), " x 2 (DDP's buckets)" if gpus > 1 else ""
+    parameters, copies = count_parameters(training.decoder), " x 2 (DDP's buckets)" if gpus > 1 else ""
     rows = [
-        ("weights", f"{own:,} x (4 + 2) bytes: and autocast's copies", own * 6.0),
-        ("gradients", f"{own:,} x 4 bytes{copies}", own * (8.0 if copies else 4.0)),
-        ("optimizer", f"{own:,} x 2 moments x 4 bytes", own * 8.0),
+        ("weights", f"{parameters:,} x (4 + 2) bytes: and autocast's copies", parameters * 6.0),
+        ("gradients", f"{parameters:,} x 4 bytes{copies}", parameters * (8.0 if copies else 4.0)),
+        ("optimizer", f"{parameters:,} x 2 moments x 4 bytes", parameters * 8.0),
     ]
     if training.discriminator is not None:
         count, each = count_parameters(training.discriminator), 22 if copies else 18

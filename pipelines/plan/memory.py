@@ -77,9 +77,9 @@ def count_largest_unit(model: nn.Module) -> int:
     counted: set[int] = set()
     sizes = []
     for unit in [*list_shard_units(model), model]:  # innermost first
-        own = [weight for weight in unit.parameters() if id(weight) not in counted]
-        counted.update(map(id, own))
-        sizes.append(sum(weight.numel() for weight in own))
+        unit_weights = [weight for weight in unit.parameters() if id(weight) not in counted]
+        counted.update(map(id, unit_weights))
+        sizes.append(sum(weight.numel() for weight in unit_weights))
     return max(sizes)
 
 

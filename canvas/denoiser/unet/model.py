@@ -80,7 +80,7 @@ def check_architecture(actual: Mapping[str, Any], config: Mapping[str, Any], sou
             value = (value,) * len(expected) if isinstance(value, int) else tuple(value or ())
         if key == "transformer_layers_per_block":  # only levels with attention use theirs
             levels = zip(value, expected, config["down_block_types"], strict=True)
-            is_same = all(own == layers for own, layers, kind in levels if "CrossAttn" in kind)
+            is_same = all(depth == layers for depth, layers, kind in levels if "CrossAttn" in kind)
         else:
             is_same = value == expected
         if not is_same:

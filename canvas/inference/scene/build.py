@@ -80,10 +80,10 @@ def asks_for_segmenter(images: Images, masks: Images | None, layout: Layout | No
 
 
 def _pair_masks(images: Sequence[Image.Image], masks: Images | None) -> list[tuple[Image.Image, Image.Image | None]]:
-    own: Sequence[Image.Image | None] = [None] * len(images) if masks is None else list_images(masks)
-    if len(own) != len(images):
-        raise ValueError(f"{len(own)} masks were given for {len(images)} products: give one each, or none")
-    return list(zip(images, own, strict=True))
+    mask_list: Sequence[Image.Image | None] = [None] * len(images) if masks is None else list_images(masks)
+    if len(mask_list) != len(images):
+        raise ValueError(f"{len(mask_list)} masks were given for {len(images)} products: give one each, or none")
+    return list(zip(images, mask_list, strict=True))
 
 
 def list_images(images: Images) -> list[Image.Image]:

@@ -71,11 +71,11 @@ def extend_images(
     filled = np.zeros(product.size, bool)
     filled[windows[0].region] = True
     for number, window in enumerate(windows[1:], start=1):
-        known = filled[window.region].copy()
-        alpha = np.maximum(_fade_known(known), product.alpha[window.region])
-        has_product = bool((product.alpha[window.region][~known] > 0).any())
+        is_filled = filled[window.region].copy()
+        alpha = np.maximum(_fade_filled(is_filled), product.alpha[window.region])
+        has_product = bool((product.alpha[window.region][~is_filled] > 0).any())
         kept = [
-            Product(np.where(known[..., None], canvas[window.region], product.pixels[window.region]), alpha, "mask")
+            Product(np.where(is_filled[..., None], canvas[window.region], product.pixels[window.region]), alpha, "mask")
             for canvas in canvases
         ]
         filled[window.region] = True
@@ -97,25 +97,27 @@ def extend_images(
     return canvases
 
 
-def _fade_known(known: Mask) -> Alpha:
+def _fade_filled(is_filled: Mask) -> Alpha:
     """Return the alpha of what is there, whole rows or columns: 1, but towards the rest it falls to almost 0."""
-    down, across = np.asarray(known.any(axis=1)), np.asarray(known.any(axis=0))
-    depth = max(1, round(BAND_SHARE * min(known.shape)))
+    down, across = np.asarray(is_filled.any(axis=1)), np.asarray(is_filled.any(axis=0))
+    depth = max(1, round(BAND_SHARE * min(is_filled.shape)))
     return np.minimum.outer(_fade_line(down, depth), _fade_line(across, depth))
 
 
-def _fade_line(known: NDArray[np.bool_], depth: int) -> NDArray[np.float32]:
-    places = np.flatnonzero(known)
+def _fade_line(is_filled: NDArray[np.bool_], depth: int) -> NDArray[np.float32]:
+    places = np.flatnonzero(is_filled)
     first, last = int(places[0]), int(places[-1]) + 1
-    line = np.zeros(len(known), np.float32)
-    line[first:last] = fade_ends(last - first, depth, first > 0, last < len(known))
+    line = np.zeros(len(is_filled), np.float32)
+    line[first:last] = fade_ends(last - first, depth, first > 0, last < len(is_filled))
     return line
 
 
 def _draw_noise(noise: torch.Tensor, window: int) -> torch.Tensor:
     """Return unit noise like `noise` (N, C, h, w) for another window, a function of each image's own noise."""
     seeds = []
-    for own in noise:
-        digest = hashlib.blake2b(own.float().cpu().numpy().tobytes(), digest_size=8, person=f"window {window}".encode())
+    for image_noise in noise:
+        digest = hashlib.blake2b(
+            image_noise.float().cpu().numpy().tobytes(), digest_size=8, person=f"window {window}".encode()
+        )
         seeds.append(int.from_bytes(digest.digest(), "big"))
     return sample_noise(noise.shape[1:], seeds, noise.device).to(noise)

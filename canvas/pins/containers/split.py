@@ -13,7 +13,7 @@ from canvas.pins.containers.jpeg import split_jpeg
 from canvas.pins.containers.png import START, split_png
 from canvas.pins.containers.webp import split_webp
 
-SHOWN_TEXT = 40
+QUOTED_CHARACTERS = 40
 MAX_LEAD = 16
 """Bytes that may stand before an image and be named: a byte-order mark, blank lines of a server's script."""
 MANGLED = "whose line ends were changed on the way, as FTP's text mode does: copy it again as binary"
@@ -87,7 +87,7 @@ def _describe_other(data: bytes) -> str:
         return ": it is a web page, which the address gives instead of an image"
     if b"<svg" in head:
         return f": it is SVG, {CONVERT}"
-    text = data[:SHOWN_TEXT].decode("ascii", "replace")
+    text = data[:QUOTED_CHARACTERS].decode("ascii", "replace")
     if all(letter.isprintable() or letter.isspace() for letter in text):
         return f": it is text, which begins with {text!r}"
     return ""

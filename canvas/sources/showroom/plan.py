@@ -102,6 +102,6 @@ def _plant_defects(plans: list[PinPlan], spec: ShowroomSpec, rng: np.random.Gene
 
 def _cycle_shuffled(items: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
     """Yield the items over and over, every round in a new order."""
-    own = np.random.default_rng(rng.integers(2**63))
+    order_rng = np.random.default_rng(rng.integers(2**63))
     while True:
-        yield from (items[index] for index in own.permutation(len(items)))
+        yield from (items[index] for index in order_rng.permutation(len(items)))

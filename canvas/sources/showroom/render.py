@@ -94,16 +94,16 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
     rng = np.random.default_rng([showroom.seed, 1, origin])  # a copy repeats its original's draws
     rendered, view = render_image(showroom.panoramas, plan, rng)
     text = compose_text(plan.product, plan.scene, rng)
-    own = np.random.default_rng([showroom.seed, 2, plan.index])
+    pin_rng = np.random.default_rng([showroom.seed, 2, plan.index])
     data = None
     if plan.defect in IMAGE_DEFECTS:
-        rendered = IMAGE_DEFECTS[plan.defect](rendered, own)
+        rendered = IMAGE_DEFECTS[plan.defect](rendered, pin_rng)
     elif plan.defect == "broken_bytes":
-        data, rendered = make_broken_bytes(rendered, own), RenderedImage(rendered.image)
+        data, rendered = make_broken_bytes(rendered, pin_rng), RenderedImage(rendered.image)
     elif plan.defect == "empty_text":
-        text = erase_text(text, own)
+        text = erase_text(text, pin_rng)
     elif plan.defect == "unrelated_text":
-        text = substitute_text(text, own)
+        text = substitute_text(text, pin_rng)
     if data is None:
         data = encode_jpeg(Image.fromarray(rendered.image), JPEG_QUALITY)
     width, height = read_image_size(data)
@@ -117,7 +117,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         **asdict(text),
         "product_id": plan.product.product_id if plan.product else None,
         "category": category,
-        **asdict(sample_engagement(category, scene, plan.defect, own)),
+        **asdict(sample_engagement(category, scene, plan.defect, pin_rng)),
         "source": "showroom",
         "split": plan.split,
     }
