@@ -170,11 +170,12 @@ def compute_alone_agreement(rows: Iterable[Judgment], question: str, scores: Map
     for row in select_first_answers(select_counted(rows)):
         if row["question"] == question and row["second"] is None and math.isfinite(scores.get(row["first"], math.nan)):
             answers.setdefault(row["first"], []).append(row["value"])
-    judged = np.array([float(np.mean(own)) for own in answers.values()])
+    judged = np.array([float(np.mean(image_answers)) for image_answers in answers.values()])
     scored = np.array([scores[name] for name in answers])
     better, gain = np.subtract.outer(judged, judged), np.subtract.outer(scored, scored)
     right = np.where(gain == 0, 0.5, (gain > 0) == (better > 0))
-    concordance = [float(row[own].mean()) for row, own in zip(right, better != 0, strict=True) if own.any()]
+    is_unlike = better != 0
+    concordance = [float(row[rows].mean()) for row, rows in zip(right, is_unlike, strict=True) if rows.any()]
     return bootstrap_mean(concordance) if concordance else None
 
 

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from tests.canvas import tiny
 from tests.canvas.inference.test_public_parts import README, build_tokenizer
 from tests.canvas.public_models import build_t5
 
@@ -38,18 +39,7 @@ def write_flux_fill(folder: Path) -> None:
     with torch.no_grad():
         vae.encoder.conv_out.weight[CHANNELS:].zero_()
         vae.encoder.conv_out.bias[CHANNELS:].fill_(-100)
-    text = CLIPTextConfig(
-        hidden_size=POOLED_WIDTH,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_hidden_layers=3,
-        max_position_embeddings=12,
-        vocab_size=49408,
-        hidden_act="quick_gelu",
-        bos_token_id=0,
-        eos_token_id=2,
-        pad_token_id=1,
-    )
+    text = CLIPTextConfig(**tiny.PUBLIC_TEXT | {"hidden_size": POOLED_WIDTH}, hidden_act="quick_gelu")
     stock = FluxFillPipeline(
         transformer=FluxTransformer2DModel(
             in_channels=384,

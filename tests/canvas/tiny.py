@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from canvas.clip.spec import ClipSpec
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.loading import build_denoiser, get_family
@@ -40,6 +42,37 @@ UNET = UNetSpec(
 DENOISER = DenoiserSpec(kind="unet", init_from=None, unet=UNET, dit=None)
 DIT = DitSpec(heads=2, head_width=16, double_blocks=2, single_blocks=1, zero_modulation=False, rope_widths=(4, 6, 6))
 TRANSFORMER = DenoiserSpec(kind="dit", init_from=None, unet=None, dit=DIT)
+CLIP = ClipSpec(
+    embed_dim=16,
+    quick_gelu=True,
+    image_size=16,
+    patch_size=8,
+    vision_width=32,
+    vision_layers=1,
+    vision_head_width=16,
+    vision_mlp_ratio=2.0,
+    vision_patch_dropout=0.0,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    context_length=12,
+    pad_with_end=True,
+    init_from=None,
+)
+OTHER_CLIP = replace(CLIP, text_width=16, embed_dim=24, quick_gelu=False, pad_with_end=False)
+PUBLIC_TEXT = {
+    "hidden_size": TEXT_WIDTH // 2,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "max_position_embeddings": 12,
+    "projection_dim": POOLED_WIDTH,
+    "vocab_size": 49408,
+    "bos_token_id": 0,
+    "eos_token_id": 2,  # of before transformers' pull request 24773, as SDXL's
+    "pad_token_id": 1,
+}
+"""Sizes of a public text tower, in transformers' words."""
 
 
 def denoiser(latent_channels: int = 4, seed: int = 0) -> UNet2DConditionModel:
@@ -164,18 +197,6 @@ def public_sdxl(directory: Path) -> StableDiffusionXLPipeline:
     """A pipeline with the configs of stabilityai/stable-diffusion-xl-base-1.0 at tiny widths, random, made and saved
     into `directory` by stock libraries alone."""
     torch.manual_seed(3)
-    text = {
-        "hidden_size": TEXT_WIDTH // 2,
-        "intermediate_size": 4 * TEXT_WIDTH // 2,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 3,
-        "max_position_embeddings": 12,
-        "projection_dim": POOLED_WIDTH,
-        "vocab_size": 49408,
-        "bos_token_id": 0,
-        "eos_token_id": 2,  # of before transformers' pull request 24773, as SDXL's
-        "pad_token_id": 1,
-    }
     made = StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(
             sample_size=8,
@@ -199,8 +220,8 @@ def public_sdxl(directory: Path) -> StableDiffusionXLPipeline:
             sample_size=64,
             scaling_factor=0.13025,
         ).eval(),
-        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", **text)).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", **text)).eval(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", **PUBLIC_TEXT)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", **PUBLIC_TEXT)).eval(),
         tokenizer=None,
         tokenizer_2=None,
         scheduler=EulerDiscreteScheduler(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from canvas.pins.images import encode_png
 from canvas.pins.masks import encode_alpha
 from lifecycle.declare.params import load_sections, read_stage_params
 from lifecycle.declare.profiles import merge_sections
-from lifecycle.declare.stage import Stage
+from lifecycle.declare.stage import Input, Output, Scratch, Stage
 
 SCENES = {"forest": ("in a forest", (20, 90, 30)), "lobby": ("in a lobby", (150, 130, 120))}
 ROOT = Path(__file__).parents[2]
+FILES = {"metrics": "metrics.json", "losses": "losses.csv", "sheet": "sheet.png"}
+"""Outputs of a stage that are files -> their names; all others are directories of their argument's name."""
 
 
 class Log:
@@ -86,3 +89,17 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
 def tiny(stage: Stage[Any], section: str | None = None, **changes: object) -> dict[str, Any]:
     """The stage's params of profile tiny, with `changes` merged into `section`."""
     return read_stage_params(stage, merge_sections(load_sections("tiny", ROOT), {section or stage.name: changes}))
+
+
+def run_tiny(stage: Stage[Any], folder: Path, out: Path, log: Log | None = None, **changes: object) -> dict[str, Any]:
+    """Run a stage with the params of profile tiny, `changes` merged into its section; return its metrics.
+
+    Its inputs stand in `folder` by its arguments' names, its outputs go to the new folder `out`.
+    """
+    out.mkdir()
+    ends: dict[str, Any] = {name: Input(folder / name) for name in stage.inputs}
+    ends |= {name: Output(out / FILES.get(name, name)) for name in stage.outputs}
+    ends |= {} if stage.log is None else {stage.log: log or Log()}
+    ends |= {} if stage.scratch is None else {stage.scratch: Scratch(out / "scratch")}
+    stage(**tiny(stage, **changes), **ends)
+    return dict(json.loads((out / FILES["metrics"]).read_text()))

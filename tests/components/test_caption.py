@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from canvas.captioner.training import train_tokenizer
 from canvas.pins import tables
 from canvas.pins.images import decode_image
 from components.caption import caption
-from lifecycle.declare.stage import Input, Output
 from tests.canvas.captioner.test_public import build_idefics3
-from tests.components.mugs import tiny, write_catalogue
+from tests.components.mugs import run_tiny, tiny, write_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +25,8 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, **changes: object) -> dict:
-    out.mkdir()
-    caption(
-        **tiny(caption, workers=None, **changes),  # a process of its own takes seconds to start
-        pins=Input(data / "pins"),
-        kept=Input(data / "kept"),
-        truth=Input(data / "truth"),
-        captioner=Input(data / "captioner"),
-        captions=Output(out / "captions"),
-        metrics=Output(out / "metrics.json"),
-        sheet=Output(out / "sheet.png"),
-    )
-    return json.loads((out / "metrics.json").read_text())
-
-
 def test_every_text_of_a_kept_pin_with_its_source(data, tmp_path):
-    figures = run(data, tmp_path / "out")
+    figures = run_tiny(caption, data, tmp_path / "out", workers=None)
     rows = tables.read(tmp_path / "out" / "captions").to_pylist()
     assert sorted({row["pin_id"] for row in rows}) == [f"p{index:02d}" for index in range(17)]
     assert all(row["caption"].strip() for row in rows)
@@ -63,7 +46,7 @@ def test_every_text_of_a_kept_pin_with_its_source(data, tmp_path):
 
 def test_the_same_pins_give_the_same_bytes(data, tmp_path):
     for name in "ab":
-        run(data, tmp_path / name)
+        run_tiny(caption, data, tmp_path / name, workers=None)
     parts = [(tmp_path / name / "captions" / "part-00000.parquet").read_bytes() for name in "ab"]
     assert parts[0] == parts[1]
 
@@ -74,7 +57,7 @@ def test_answers_without_the_form_are_asked_for_again_and_counted(data, tmp_path
     asking = CaptioningSpec(prompt="Name the product.", max_tokens=3)
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("captioner"))
     Captioner(model.eval(), processor, asking).save(tmp_path / "data" / "captioner")
-    figures = run(tmp_path / "data", tmp_path / "out", batch_size=5)
+    figures = run_tiny(caption, tmp_path / "data", tmp_path / "out", batch_size=5, workers=None)
     assert figures["asked_again"] == 17
     assert figures["unusable"] == 17
     assert "generated" not in figures["by_source"]

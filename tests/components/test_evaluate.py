@@ -27,13 +27,13 @@ from components.evaluate import evaluate
 from evaluation.judges.references import compute_files_digest
 from lifecycle.declare.stage import Input, Output
 from lifecycle.workspace.digest import digest
-from tests.canvas.public_models import write_clip as write_public_clip
+from tests.canvas.public_models import write_clip
 from tests.canvas.reward.test_model import build_tiny_reward
 from tests.components.generator_parts import write_towers
 from tests.components.generator_stages import run as run_stage
 from tests.components.mugs import SCENES, tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
-from tests.evaluation.judges.test_references import write_clip, write_segmenter
+from tests.evaluation.judges.test_references import write_segmenter
 
 Row = dict[str, Any]
 DIGESTS = {"challenger": "c" * 32, "champion": "b" * 32, "paste": None}
@@ -222,7 +222,8 @@ def test_references_score_both_sides_whatever_the_challenger_brings(
 ) -> None:
     root, rows = made
     own = {"repository": str(write_segmenter(tmp_path / "judge", seed=5)), "background": []}
-    clip = {"repository": str(write_clip(tmp_path / "clip"))}
+    write_clip(tmp_path / "clip")
+    clip = {"repository": str(tmp_path / "clip")}
     references: dict[str, Any] = {"segmenter": own, "text_image": clip}
     for spec in references.values():
         spec["digest"] = compute_files_digest(Path(spec["repository"]))
@@ -249,7 +250,7 @@ def test_any_reward_scores_what_it_answers(made: tuple[Path, list[Row]], tmp_pat
         if part.name not in ("models", "reports"):
             (tmp_path / part.name).symlink_to(part)
     shutil.copytree(root / "models", tmp_path / "models", ignore=shutil.ignore_patterns("reward"))
-    write_public_clip(tmp_path / "models" / "reward")
+    write_clip(tmp_path / "models" / "reward")
     rows = run(tmp_path, tmp_path / "out")
     expected = fetch_reward(tmp_path / "models" / "reward")
     for row, own in zip(rows, ours, strict=True):

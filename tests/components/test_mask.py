@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ from canvas.pins.masks import compute_box, decode_alpha, decode_mask
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import UNetSpec
 from components.mask import mask
-from lifecycle.declare.stage import Input, Output
-from tests.components.mugs import tiny, write_catalogue
+from tests.components.mugs import run_tiny, tiny, write_catalogue
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["truth", "no truth"])
@@ -23,31 +21,16 @@ def data(request, tmp_path_factory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, **changes: object) -> dict:
-    out.mkdir()
-    mask(
-        **tiny(mask, workers=None, **changes),  # a process of its own takes seconds to start
-        pins=Input(data / "pins"),
-        kept=Input(data / "kept"),
-        truth=Input(data / "truth"),
-        segmenter=Input(data / "segmenter"),
-        masks=Output(out / "masks"),
-        metrics=Output(out / "metrics.json"),
-        sheet=Output(out / "sheet.png"),
-    )
-    return json.loads((out / "metrics.json").read_text())
-
-
 def test_every_kept_pin_gets_a_row_of_its_own_size(data, tmp_path):
-    figures = run(data, tmp_path / "out")
+    figures = run_tiny(mask, data, tmp_path / "out", workers=None)
     rows = tables.read(tmp_path / "out" / "masks").to_pylist()
     assert [row["pin_id"] for row in rows] == [f"p{index:02d}" for index in range(17)]
     for index, row in enumerate(rows):
-        mask, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
-        assert mask.shape == alpha.shape == (60 + index, 70)
+        inside, alpha = decode_mask(row["mask"]), decode_alpha(row["alpha"])
+        assert inside.shape == alpha.shape == (60 + index, 70)
         assert 0 <= row["confidence"] <= 1
-        assert (row["box"] is not None) == mask.any()
-        assert row["box"] is None or tuple(row["box"]) == compute_box(mask)
+        assert (row["box"] is not None) == inside.any()
+        assert row["box"] is None or tuple(row["box"]) == compute_box(inside)
     assert figures["pins"] == 17
     assert sum(figures["rejected"].values()) == sum(row["rejected"] is not None for row in rows)
     known = tables.read(data / "truth").num_rows > 0
@@ -57,7 +40,7 @@ def test_every_kept_pin_gets_a_row_of_its_own_size(data, tmp_path):
 
 def test_the_same_pins_give_the_same_bytes_in_batches_of_any_size(data, tmp_path):
     for name, batch_size in (("a", 32), ("b", 32), ("c", 5)):
-        run(data, tmp_path / name, batch_size=batch_size)
+        run_tiny(mask, data, tmp_path / name, batch_size=batch_size, workers=None)
     parts = [(tmp_path / name / "masks" / "part-00000.parquet").read_bytes() for name in "abc"]
     assert parts[0] == parts[1]
     first, third = (tables.read(tmp_path / name / "masks", ["pin_id", "mask"]) for name in "ac")

@@ -1,36 +1,15 @@
-import json
-from pathlib import Path
-
 import pytest
 
 from canvas.captioner.model import load_captioner
 from components.artifacts import Captioner
 from components.train_captioner import train_captioner
-from lifecycle.declare.stage import Input, Output, Scratch
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import Log, run_tiny, tiny, write_catalogue
 
 
-def run(data: Path, out: Path, log: Log, **changes: object) -> dict:
-    out.mkdir()
-    train_captioner(
-        **tiny(train_captioner, **changes),
-        pins=Input(data / "pins"),
-        kept=Input(data / "kept"),
-        truth=Input(data / "truth"),
-        model=Output(out / "model"),
-        metrics=Output(out / "metrics.json"),
-        losses=Output(out / "losses.csv"),
-        log=log,
-        scratch=Scratch(out / "scratch"),
-    )
-    return json.loads((out / "metrics.json").read_text())
-
-
-def test_captions_are_learnt_and_the_held_out_splits_are_scored(tmp_path):
-    write_catalogue(tmp_path)
+def test_captions_are_learnt_and_the_held_out_splits_are_scored(mugs, tmp_path):
     longer = {"steps": 60, "learning_rate": 0.01, "override": {"log_every": 2}}
     log = Log()
-    figures = run(tmp_path, tmp_path / "out", log, train=longer, drop=0.0)
+    figures = run_tiny(train_captioner, mugs, tmp_path / "out", log, train=longer, drop=0.0)
     assert log.steps == list(range(2, 61, 2))
     losses = [float(line.split(",")[1]) for line in (tmp_path / "out" / "losses.csv").read_text().splitlines()[1:]]
     assert losses[-1] < 0.1 * losses[0]
@@ -41,7 +20,7 @@ def test_captions_are_learnt_and_the_held_out_splits_are_scored(tmp_path):
     load_captioner(tmp_path / "out" / "model")
     assert Captioner.read_sources(tmp_path / "out" / "model") == {}
     used = {"init_from": str(tmp_path / "out" / "model"), "decoder": None, "drop": None, "train": None}
-    again = run(tmp_path, tmp_path / "again", Log(), **used)
+    again = run_tiny(train_captioner, mugs, tmp_path / "again", **used)
     assert again["unseen_view"]["scene_right"] == figures["unseen_view"]["scene_right"]
     (source,) = Captioner.read_sources(tmp_path / "again" / "model").values()
     assert source == {"repository": used["init_from"], "commit": "", "licence": "not stated"}
@@ -49,7 +28,7 @@ def test_captions_are_learnt_and_the_held_out_splits_are_scored(tmp_path):
 
 def test_without_truth_alt_texts_are_learnt_and_nothing_is_scored(tmp_path):
     write_catalogue(tmp_path, truth=False)
-    figures = run(tmp_path, tmp_path / "out", Log())
+    figures = run_tiny(train_captioner, tmp_path, tmp_path / "out")
     assert "unseen_view" not in figures
     tokenizer = load_captioner(tmp_path / "out" / "model").processor.tokenizer
     assert len(tokenizer("View of a forest").input_ids) < 8

@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import onnx
 import pytest
 import torch
@@ -10,34 +7,10 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from canvas.segmenter.model import load_public_segmenter, load_segmenter
 from components.artifacts import Segmenter
 from components.train_segmenter import train_segmenter
-from lifecycle.declare.stage import Input, Output, Scratch
 from tests.canvas.matting_repositories import READING
-from tests.components.mugs import Log, tiny, write_catalogue
+from tests.components.mugs import Log, run_tiny, tiny, write_catalogue
 
 SOURCE = {"commit": "", "licence": "not stated"}
-
-
-def run(data: Path, out: Path, log: Log | None = None, **changes: object) -> dict:
-    out.mkdir()
-    train_segmenter(
-        **tiny(train_segmenter, **changes),
-        pins=Input(data / "pins"),
-        kept=Input(data / "kept"),
-        truth=Input(data / "truth"),
-        model=Output(out / "model"),
-        metrics=Output(out / "metrics.json"),
-        losses=Output(out / "losses.csv"),
-        log=log or Log(),
-        scratch=Scratch(out / "scratch"),
-    )
-    return json.loads((out / "metrics.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("mugs")
-    write_catalogue(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +24,9 @@ def segformer(tmp_path_factory) -> str:
     return str(path)
 
 
-def test_a_unet_is_trained_on_train_and_scored_on_each_held_out_split(data, tmp_path):
+def test_a_unet_is_trained_on_train_and_scored_on_each_held_out_split(mugs, tmp_path):
     log = Log()
-    figures = run(data, tmp_path / "out", log)
+    figures = run_tiny(train_segmenter, mugs, tmp_path / "out", log)
     assert log.steps == [10, 20, 30, 40]
     assert (tmp_path / "out" / "losses.csv").read_text().splitlines()[0] == "step,loss"
     assert len((tmp_path / "out" / "losses.csv").read_text().splitlines()) == 1 + len(log.steps)
@@ -66,9 +39,9 @@ def test_a_unet_is_trained_on_train_and_scored_on_each_held_out_split(data, tmp_
     assert Segmenter.read_sources(tmp_path / "out" / "model") == {}
 
 
-def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
+def test_a_checkpoint_is_used_as_it_is(mugs, segformer, tmp_path):
     as_it_is = {"init_from": segformer, "unet": None, "augment": None, "train": None, "background": ["wall"]}
-    figures = run(data, tmp_path / "out", **as_it_is)
+    figures = run_tiny(train_segmenter, mugs, tmp_path / "out", **as_it_is)
     assert (tmp_path / "out" / "losses.csv").read_text() == "step,loss\n"
     assert "images_per_second" not in figures
     assert Segmenter.read_sources(tmp_path / "out" / "model") == {"model": SOURCE | {"repository": segformer}}
@@ -77,7 +50,7 @@ def test_a_checkpoint_is_used_as_it_is(data, segformer, tmp_path):
         assert torch.equal(tensor, after.state_dict()[name])
 
 
-def test_a_matting_model_is_used_as_it_is(data, tmp_path):
+def test_a_matting_model_is_used_as_it_is(mugs, tmp_path):
     weight = helper.make_tensor("weight", TensorProto.FLOAT, [1, 3, 1, 1], [4.0, -2.0, -2.0])
     maps = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, 32, 32])
@@ -90,15 +63,15 @@ def test_a_matting_model_is_used_as_it_is(data, tmp_path):
     )
     as_it_is = {"init_from": str(tmp_path / "red.onnx"), "unet": None, "augment": None, "train": None}
     matting = READING | {"image_mean": [0.7, 0.5, 0.5], "image_std": [0.1, 0.1, 0.1]}
-    figures = run(data, tmp_path / "out", **as_it_is, matting=matting)
+    figures = run_tiny(train_segmenter, mugs, tmp_path / "out", **as_it_is, matting=matting)
     assert figures["unseen_view"]["iou"] > 0.5
     assert load_segmenter(tmp_path / "out" / "model").size == 32
     source = SOURCE | {"repository": str(tmp_path)}
     assert Segmenter.read_sources(tmp_path / "out" / "model") == {"model": source}
 
 
-def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
-    run(data, tmp_path / "out", init_from=segformer, unet=None)
+def test_a_checkpoint_is_trained_further(mugs, segformer, tmp_path):
+    run_tiny(train_segmenter, mugs, tmp_path / "out", init_from=segformer, unet=None)
     after = load_segmenter(tmp_path / "out" / "model")
     before = SegformerForSemanticSegmentation.from_pretrained(segformer)
     assert after.network.config.num_labels == 1
@@ -110,9 +83,9 @@ def test_a_checkpoint_is_trained_further(data, segformer, tmp_path):
 def test_a_catalogue_without_truth_needs_a_checkpoint(tmp_path, segformer):
     write_catalogue(tmp_path, truth=False)
     with pytest.raises(ValueError, match=r"name a segmenter in train_segmenter\.init_from"):
-        run(tmp_path, tmp_path / "out")
+        run_tiny(train_segmenter, tmp_path, tmp_path / "out")
     as_it_is = {"init_from": segformer, "unet": None, "augment": None, "train": None, "background": ["wall"]}
-    figures = run(tmp_path, tmp_path / "again", **as_it_is)
+    figures = run_tiny(train_segmenter, tmp_path, tmp_path / "again", **as_it_is)
     assert list(figures) == ["seconds"]
 
 

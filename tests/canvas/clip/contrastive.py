@@ -12,30 +12,14 @@ import open_clip
 import torch
 
 from canvas.clip.model import build_clip
-from canvas.clip.spec import ClipSpec
 from canvas.clip.training import contrastive_objective
 from canvas.train.data import TensorBatches
 from canvas.train.loop import fit
+from tests.canvas import tiny
 from tests.canvas.train.subject import SPEC
 
 ROWS, TEXTS = 24, 10  # so that other ranks hold the same texts
-TINY = ClipSpec(
-    embed_dim=8,
-    quick_gelu=False,
-    image_size=16,
-    patch_size=8,
-    vision_width=16,
-    vision_layers=1,
-    vision_head_width=8,
-    vision_mlp_ratio=2.0,
-    vision_patch_dropout=0.0,
-    text_width=16,
-    text_layers=2,
-    text_heads=2,
-    context_length=6,
-    pad_with_end=False,
-    init_from=None,
-)
+TINY = replace(tiny.OTHER_CLIP, embed_dim=8, vision_width=16, vision_head_width=8, context_length=6)
 
 
 def trained(parallel: str, folder: Path) -> tuple[open_clip.CLIP, list[float]]:

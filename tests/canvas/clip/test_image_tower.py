@@ -7,14 +7,14 @@ import torch
 from canvas.clip.image_tower import ImageTower
 from canvas.clip.model import build_clip
 from canvas.features.perceptual import compute_image_embeddings
-from tests.canvas.clip.test_model import OTHER
+from tests.canvas import tiny
 
 
 def test_sees_what_the_whole_encoder_sees_and_survives_the_disk(tmp_path: Path):
     torch.manual_seed(0)
-    clip = build_clip(OTHER).eval()
+    clip = build_clip(tiny.OTHER_CLIP).eval()
     images = torch.rand(2, 3, 50, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    tower = ImageTower.from_clip(clip, OTHER)
+    tower = ImageTower.from_clip(clip, tiny.OTHER_CLIP)
     assert sum(weight.numel() for weight in tower.parameters()) == sum(w.numel() for w in clip.visual.parameters())
     tower.save_pretrained(tmp_path)
     again = ImageTower.from_pretrained(tmp_path).eval()

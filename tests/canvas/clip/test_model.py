@@ -13,26 +13,8 @@ from canvas.clip.spec import ClipSpec, TextSpec
 from lifecycle.declare.params import read_section
 from tests.canvas import tiny
 
-SMALL = ClipSpec(
-    embed_dim=16,
-    quick_gelu=True,
-    image_size=16,
-    patch_size=8,
-    vision_width=32,
-    vision_layers=1,
-    vision_head_width=16,
-    vision_mlp_ratio=2.0,
-    vision_patch_dropout=0.0,
-    text_width=32,
-    text_layers=2,
-    text_heads=2,
-    context_length=12,
-    pad_with_end=True,
-    init_from=None,
-)
-OTHER = dataclasses.replace(SMALL, text_width=16, embed_dim=24, quick_gelu=False, pad_with_end=False)
 VIT_L = dataclasses.replace(
-    SMALL,
+    tiny.CLIP,
     embed_dim=768,
     image_size=224,
     patch_size=14,
@@ -63,7 +45,7 @@ VIT_BIG_G = dataclasses.replace(
 @pytest.fixture(scope="module")
 def clips() -> list[open_clip.CLIP]:
     torch.manual_seed(0)
-    return [build_clip(SMALL).eval(), build_clip(OTHER).eval()]
+    return [build_clip(tiny.CLIP).eval(), build_clip(tiny.OTHER_CLIP).eval()]
 
 
 @pytest.mark.parametrize(("spec", "name"), [(VIT_L, "ViT-L-14-quickgelu"), (VIT_BIG_G, "ViT-bigG-14")])
@@ -82,21 +64,21 @@ def test_sdxl_text_widths():
 
 
 def test_open_clip_loads_what_is_saved(clips, tmp_path: Path):
-    save_clip(clips[0], SMALL, tmp_path)
+    save_clip(clips[0], tiny.CLIP, tmp_path)
     again = open_clip.create_model(f"local-dir:{tmp_path}").eval()
     images, tokens = torch.rand(2, 3, 16, 16), open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a", "b c"])
     assert tokens.shape == (2, 12)
     for ours, stock in zip(clips[0](images, tokens), again(images, tokens), strict=True):
         assert torch.equal(ours, stock)
     assert {file.name for file in tmp_path.iterdir()} == {"open_clip_config.json", "open_clip_model.safetensors"}
-    started = build_clip(dataclasses.replace(SMALL, init_from=str(tmp_path)))
+    started = build_clip(dataclasses.replace(tiny.CLIP, init_from=str(tmp_path)))
     assert torch.equal(started.token_embedding.weight, clips[0].token_embedding.weight)
 
 
 @pytest.mark.parametrize("from_weights", [False, True])
 def test_patches_are_hidden_in_training_alone(clips, tmp_path: Path, from_weights: bool):
-    save_clip(clips[0], SMALL, tmp_path)
-    hiding = dataclasses.replace(SMALL, vision_patch_dropout=0.5, init_from=str(tmp_path) if from_weights else None)
+    save_clip(clips[0], tiny.CLIP, tmp_path)
+    hiding = dataclasses.replace(tiny.CLIP, vision_patch_dropout=0.5, init_from=str(tmp_path) if from_weights else None)
     clip = build_clip(hiding)
     seen: list[int] = []
     clip.visual.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
@@ -108,14 +90,14 @@ def test_patches_are_hidden_in_training_alone(clips, tmp_path: Path, from_weight
 
 
 def test_weights_of_another_size_are_refused(clips, tmp_path: Path):
-    save_clip(clips[0], SMALL, tmp_path)
+    save_clip(clips[0], tiny.CLIP, tmp_path)
     with pytest.raises(ValueError, match=r"has .* the params say .*make the clip section agree"):
-        build_clip(dataclasses.replace(OTHER, init_from=str(tmp_path)))
+        build_clip(dataclasses.replace(tiny.OTHER_CLIP, init_from=str(tmp_path)))
 
 
 PUBLIC = {  # sizes of tiny.public_sdxl's towers
-    "text_encoder": dataclasses.replace(SMALL, text_heads=4, text_layers=3),
-    "text_encoder_2": dataclasses.replace(OTHER, text_width=32, text_heads=4, text_layers=3, embed_dim=32),
+    "text_encoder": dataclasses.replace(tiny.CLIP, text_heads=4, text_layers=3),
+    "text_encoder_2": dataclasses.replace(tiny.OTHER_CLIP, text_width=32, text_heads=4, text_layers=3, embed_dim=32),
 }
 
 
@@ -161,7 +143,7 @@ def test_public_text_encoders_of_another_size_are_refused(tmp_path: Path, folder
 @pytest.mark.parametrize("source", ["nowhere", "ViT-B-32:no-such-tag", "/no/such/dir"])
 def test_unknown_weights_are_named(source: str):
     with pytest.raises(ValueError, match=f"'{source}' is neither"):
-        build_clip(dataclasses.replace(SMALL, init_from=source))
+        build_clip(dataclasses.replace(tiny.CLIP, init_from=source))
 
 
 @pytest.mark.parametrize(
@@ -176,12 +158,12 @@ def test_unknown_weights_are_named(source: str):
 )
 def test_spec_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
-        read_section(ClipSpec, "clip", {"clip": dataclasses.asdict(SMALL) | change})
+        read_section(ClipSpec, "clip", {"clip": dataclasses.asdict(tiny.CLIP) | change})
 
 
 def test_tower_gives_what_open_clip_gives(clips):
     """Hidden states after the last block but one, pooled text as `encode_text`."""
-    clip, tower = clips[1], TextTower.from_clip(clips[1], OTHER)
+    clip, tower = clips[1], TextTower.from_clip(clips[1], tiny.OTHER_CLIP)
     tokens = tower.tokenize(["a red mug, forest", "shoes"])
     assert torch.equal(tokens, open_clip.SimpleTokenizer(context_length=12)(["a red mug, forest", "shoes"]))
     with torch.no_grad():
@@ -193,7 +175,7 @@ def test_tower_gives_what_open_clip_gives(clips):
 
 
 def test_padding_with_end_of_text_as_openai(clips):
-    tower = TextTower.from_clip(clips[0], SMALL)
+    tower = TextTower.from_clip(clips[0], tiny.CLIP)
     tokens = tower.tokenize(["shoes"])[0].tolist()
     end = tower.tokenizer.eot_token_id
     assert tokens[2:] == [end] * 10
@@ -201,7 +183,7 @@ def test_padding_with_end_of_text_as_openai(clips):
 
 
 def test_tower_saves_and_loads(clips, tmp_path: Path):
-    tower = TextTower.from_clip(clips[0], SMALL)
+    tower = TextTower.from_clip(clips[0], tiny.CLIP)
     tower.save_pretrained(tmp_path)
     again = TextTower.from_pretrained(tmp_path)
     for ours, loaded in zip(tower(tower.tokenize(["a b"])), again(again.tokenize(["a b"])), strict=True):
@@ -212,9 +194,9 @@ def test_tower_saves_and_loads(clips, tmp_path: Path):
 
 
 def test_towers_stand_side_by_side(clips):
-    towers = [TextTower.from_clip(clip, spec) for clip, spec in zip(clips, (SMALL, OTHER), strict=True)]
+    towers = [TextTower.from_clip(clip, spec) for clip, spec in zip(clips, (tiny.CLIP, tiny.OTHER_CLIP), strict=True)]
     states, pooled = encode_prompts(towers, ["a mug", "a shoe in the forest", "a mug"])
-    width, pooled_width = compute_text_widths(TextSpec(first=SMALL, second=OTHER, t5=None))
+    width, pooled_width = compute_text_widths(TextSpec(first=tiny.CLIP, second=tiny.OTHER_CLIP, t5=None))
     assert states.shape == (3, 12, width)
     assert pooled.shape == (3, pooled_width)
     assert torch.equal(states[0], states[2])
@@ -223,19 +205,19 @@ def test_towers_stand_side_by_side(clips):
 
 
 def test_towers_of_different_lengths_are_refused(clips):
-    longer = dataclasses.replace(OTHER, context_length=20)
-    towers = [TextTower.from_clip(clips[0], SMALL), TextTower.from_clip(build_clip(longer), longer)]
+    longer = dataclasses.replace(tiny.OTHER_CLIP, context_length=20)
+    towers = [TextTower.from_clip(clips[0], tiny.CLIP), TextTower.from_clip(build_clip(longer), longer)]
     with pytest.raises(ValueError, match=r"context lengths \[12, 20\]"):
         encode_prompts(towers, ["a"])
 
 
 def test_lengths_are_checked_in_the_params():
     with pytest.raises(ValueError, match="context_length is 12 and 20"):
-        TextSpec(first=SMALL, second=dataclasses.replace(OTHER, context_length=20), t5=None)
+        TextSpec(first=tiny.CLIP, second=dataclasses.replace(tiny.OTHER_CLIP, context_length=20), t5=None)
 
 
 def test_what_does_not_fit_is_told(clips):
-    tower = TextTower.from_clip(clips[0], SMALL)
+    tower = TextTower.from_clip(clips[0], tiny.CLIP)
     assert tower.get_overflow("one two three") == ""
     assert tower.get_overflow("one two three four five six seven eight nine ten eleven twelve") == "eleven twelve"
     assert tower.get_overflow("In 2024, 1 2 3 4 5 6 a CAFÉ, für Übermut 12345") == "5 6 a CAFÉ, für Übermut 12345"

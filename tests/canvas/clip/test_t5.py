@@ -12,7 +12,7 @@ from tokenizers.normalizers import NFKC
 
 from canvas.clip.model import TextTower, build_clip, encode_prompts, get_overflow, measure_text_widths
 from canvas.clip.t5 import T5Tower, load_t5_tower
-from tests.canvas.clip.test_model import OTHER, SMALL
+from tests.canvas import tiny
 from tests.canvas.public_models import T5_TOKENS, build_t5
 
 
@@ -47,14 +47,17 @@ def test_states_are_those_of_transformers(folder: Path, tower: T5Tower) -> None:
 
 def test_states_are_t5s_and_pooled_text_is_clips(tower: T5Tower) -> None:
     """Whatever the contexts of both are."""
-    clip = TextTower.from_clip(build_clip(SMALL), SMALL)
+    clip = TextTower.from_clip(build_clip(tiny.CLIP), tiny.CLIP)
     states, pooled = encode_prompts((clip, tower), ["a mug"])
     with torch.no_grad():
         assert torch.equal(pooled, clip(clip.tokenize(["a mug"]))[1])
         assert torch.equal(states, tower(tower.tokenize(["a mug"])))
-    assert measure_text_widths((clip, tower)) == (tower.width, SMALL.embed_dim)
-    other = TextTower.from_clip(build_clip(OTHER), OTHER)
-    assert measure_text_widths((clip, other)) == (SMALL.text_width + OTHER.text_width, OTHER.embed_dim)
+    assert measure_text_widths((clip, tower)) == (tower.width, tiny.CLIP.embed_dim)
+    other = TextTower.from_clip(build_clip(tiny.OTHER_CLIP), tiny.OTHER_CLIP)
+    assert measure_text_widths((clip, other)) == (
+        tiny.CLIP.text_width + tiny.OTHER_CLIP.text_width,
+        tiny.OTHER_CLIP.embed_dim,
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_letters_are_those_that_are_read(tower: T5Tower) -> None:
 
 def test_the_pooled_text_may_be_of_the_beginning(tower: T5Tower) -> None:
     """A prompt longer than CLIP's context is not refused beside a T5."""
-    clip = TextTower.from_clip(build_clip(SMALL), SMALL)
+    clip = TextTower.from_clip(build_clip(tiny.CLIP), tiny.CLIP)
     text = "the mug, " * 7
     assert clip.get_overflow(text)
     assert get_overflow((clip, tower), text) == ""

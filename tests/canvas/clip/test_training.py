@@ -9,8 +9,8 @@ from canvas.clip.model import TextTower, build_clip
 from canvas.clip.training import CaptionedBatches, contrastive_objective
 from canvas.pins.frames import CropSpec
 from canvas.pins.image_batches import CropBatches
+from tests.canvas import tiny
 from tests.canvas.clip.contrastive import trained
-from tests.canvas.clip.test_model import OTHER
 from tests.canvas.train.two_ranks import run_in_two_ranks
 
 
@@ -32,8 +32,8 @@ def test_every_caption_of_a_pin_is_drawn():
 
 def test_contrastive_training_finds_pairs():
     torch.manual_seed(0)
-    clip = build_clip(OTHER)
-    tower = TextTower.from_clip(clip, OTHER)
+    clip = build_clip(tiny.OTHER_CLIP)
+    tower = TextTower.from_clip(clip, tiny.OTHER_CLIP)
     batch = {"pixels": torch.rand(4, 3, 16, 16), "tokens": tower.tokenize(["red", "green", "blue", "red"])}
     optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
     for _ in range(60):

@@ -21,7 +21,6 @@ from canvas.uve.model import UveModel, build_uve
 from canvas.uve.spec import UveSpec
 from canvas.vae.model import build_vae
 from tests.canvas import tiny
-from tests.canvas.clip.test_model import OTHER, SMALL
 from tests.canvas.decoder.test_model import _moved, _spec
 from tests.canvas.denoiser.test_image_prompt import moved
 from tests.canvas.denoiser.test_process import FLOW
@@ -44,8 +43,8 @@ def pipeline() -> CanvasPipeline:
     made = CanvasPipeline(
         unet=unet.eval(),
         vae=vae,
-        text_encoder=TextTower.from_clip(build_clip(SMALL), SMALL),
-        text_encoder_2=TextTower.from_clip(build_clip(OTHER), OTHER),
+        text_encoder=TextTower.from_clip(build_clip(tiny.CLIP), tiny.CLIP),
+        text_encoder_2=TextTower.from_clip(build_clip(tiny.OTHER_CLIP), tiny.OTHER_CLIP),
         scheduler=build_training_scheduler(FLOW),
         decoder=_moved(ConditionalDecoder.from_vae(vae, _spec(PIXEL))),
         max_aspect=2.0,
@@ -94,14 +93,14 @@ def small_uve() -> UveModel:
 @pytest.fixture(scope="session")
 def styled_pipeline(pipeline: CanvasPipeline) -> CanvasPipeline:
     """`pipeline` with an adapter that has learnt something."""
-    clip, uve = build_clip(OTHER), small_uve()
+    clip, uve = build_clip(tiny.OTHER_CLIP), small_uve()
     made = CanvasPipeline(
         **{
             name: pipeline.components[name]
             for name in ("vae", "text_encoder", "text_encoder_2", "scheduler", "decoder")
         },
-        unet=moved(copy.deepcopy(pipeline.unet), width=OTHER.embed_dim + 16),
-        image_tower=ImageTower.from_clip(clip, OTHER),
+        unet=moved(copy.deepcopy(pipeline.unet), width=tiny.OTHER_CLIP.embed_dim + 16),
+        image_tower=ImageTower.from_clip(clip, tiny.OTHER_CLIP),
         uve=uve,
         max_aspect=2.0,
         image_source="uve+clip",

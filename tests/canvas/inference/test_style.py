@@ -19,7 +19,7 @@ from canvas.inference.product import build_product
 from canvas.inference.style import MAX_STYLE_IMAGES, build_style_prompt, encode_style_images
 from canvas.styles.centres import StyleCentres
 from canvas.uve.model import compute_embeddings
-from tests.canvas.clip.test_model import OTHER
+from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout, sampling
 
 PROMPT = "red mug, in a forest"
@@ -213,7 +213,7 @@ def test_the_whole_survives_the_disk(styled_pipeline, tmp_path: Path):
 
 
 def test_images_are_drawn_to_the_nearest_centre_unless_told_not_to(styled_pipeline, tmp_path: Path):
-    centres = StyleCentres(2, 16, OTHER.embed_dim)
+    centres = StyleCentres(2, 16, tiny.OTHER_CLIP.embed_dim)
     first, second = (encode_style_images(styled_pipeline, [noise(seed)]).embeddings[0] for seed in (1, 2))
     for row, own in enumerate((second, -first)):
         centres.uve[row], centres.clip[row] = own[:16], own[16:]

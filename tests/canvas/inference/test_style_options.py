@@ -12,7 +12,7 @@ from canvas.inference.style import encode_style_images
 from canvas.inference.style_options import parse_layers
 from canvas.pins import tables
 from canvas.styles.table import STYLES_FOLDER
-from tests.canvas.clip.test_model import OTHER
+from tests.canvas import tiny
 from tests.canvas.inference.conftest import cutout
 from tests.canvas.inference.test_style import noise
 
@@ -23,7 +23,7 @@ def folder(styled_pipeline, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("styles")
     styled_pipeline.save_pretrained(path / "model")
     vectors = encode_style_images(styled_pipeline, [noise(1)]).embeddings[0].numpy()
-    assert len(vectors) == 16 + OTHER.embed_dim
+    assert len(vectors) == 16 + tiny.OTHER_CLIP.embed_dim
     row = {"uve": vectors[:16], "clip": vectors[16:], "pins": ["p0"], "purity": 1.0, "coherence": 1.0, "chance": 0.1}
     named = [
         ("board-0001", "board", "Cabin Weekend", None),

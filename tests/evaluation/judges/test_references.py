@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+from transformers import CLIPModel, CLIPProcessor
 
 from canvas.segmenter.model import build_segmenter
 from canvas.segmenter.spec import EdgeSpec, UNetSpec
 from evaluation.judges.references import compute_files_digest, load_reference_segmenter, load_reference_text_image
 from evaluation.judges.spec import ReferenceSegmenterSpec, ReferenceSpec
-from tests.canvas.inference.test_public_parts import build_tokenizer
+from tests.canvas.public_models import write_clip
 from tests.canvas.reward.test_model import build_tiny_reward
 
 PROMPTS = ["red mug, in a forest", "red mug, in a lobby", "blue lamp"]
@@ -21,18 +21,6 @@ PROMPTS = ["red mug, in a forest", "red mug, in a lobby", "blue lamp"]
 def write_segmenter(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(folder)
-    return folder
-
-
-def write_clip(folder: Path) -> Path:
-    """A tiny CLIP with its processor, as transformers saves them."""
-    torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {"vocab_size": 49408, "max_position_embeddings": 12, "bos_token_id": 49406, "eos_token_id": 49407, **small}
-    vision = {"image_size": 32, "patch_size": 8, **small}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(images, build_tokenizer("<|endoftext|>")).save_pretrained(folder)
     return folder
 
 
@@ -62,7 +50,8 @@ def test_other_files_are_refused_and_the_right_digest_is_named(tmp_path: Path) -
 
 
 def test_agreement_is_the_models_own_cosine(tmp_path: Path) -> None:
-    folder = write_clip(tmp_path / "clip")
+    folder = tmp_path / "clip"
+    write_clip(folder)
     spec = ReferenceSpec(repository=str(folder), digest=compute_files_digest(folder))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
