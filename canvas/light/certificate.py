@@ -46,7 +46,7 @@ class Certificate:
         """Return the certificate as JSON, of an image file called `name`."""
         laws = [{"law": check.law, "measured": check.measured, "limit": check.limit} for check in self.checks]
         core = None if self.core is None else base64.b64encode(encode_png(Image.fromarray(self.core))).decode()
-        content = {
+        stated = {
             "format": FORMAT,
             **({} if name is None else {"name": name}),
             "image": self.image_digest,
@@ -57,7 +57,7 @@ class Certificate:
             "limits": dict(self.limits),
             "laws": laws,
         }
-        return json.dumps(content)
+        return json.dumps(stated)
 
 
 def digest_image(image: Image.Image) -> str:
@@ -97,17 +97,17 @@ def parse_certificate(text: str, source: str, size: tuple[int, int]) -> Certific
         ValueError: In one sentence, where it is no certificate of this format, or of an original of another size.
     """
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        stated = json.loads(text, parse_constant=_refuse_constant)
+        if not isinstance(stated, dict) or stated.get("format") != FORMAT:
             raise ValueError(f"it does not say that its format is {FORMAT}")
-        grid = np.array(_get(content, "log_gain", list), np.float64)
+        grid = np.array(_get(stated, "log_gain", list), np.float64)
         if grid.shape != (GRID, GRID, 3) or not np.isfinite(grid).all():
             raise ValueError(f"log_gain must be {GRID} rows of {GRID} nodes of 3 finite numbers")
-        placement, core = _get(content, "placement", dict), _get(content, "core", dict)
-        limits = _get(content, "limits", dict)
+        placement, core = _get(stated, "placement", dict), _get(stated, "core", dict)
+        limits = _get(stated, "limits", dict)
         return Certificate(
-            image_digest=_get(content, "image", str),
-            original_digest=_get(content, "original", str),
+            image_digest=_get(stated, "image", str),
+            original_digest=_get(stated, "original", str),
             core_source=_get(core, "source", str),
             core=None if core.get("mask") is None else _decode_core(_get(core, "mask", str), size),
             grid=grid,
@@ -121,8 +121,8 @@ def parse_certificate(text: str, source: str, size: tuple[int, int]) -> Certific
         raise ValueError(f"{source} is no certificate: {reason}") from None
 
 
-def _get(content: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    value = content.get(name)
+def _get(stated: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    value = stated.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} is missing or no {kind.__name__}")
     return value
