@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,13 @@ LOADING_LOCK = threading.RLock()
 """Held while a worker of the data engine loads, and while `from_pretrained` runs. transformers and diffusers build a
 model under switches of the whole process (meta device, no initial weights): what is built on another thread meanwhile,
 by whatever library, has no weights, or random ones where they were tied."""
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """Return the config.json in a directory; {}: it has none."""
+    file = folder / "config.json"
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return config
 
 
 def load_with_processor(

@@ -6,7 +6,6 @@ padding is read like a word.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from canvas.hub import CONFIG_FILES, fetch_snapshot, link_files, link_model, write_source
-from canvas.loading import LOADING_LOCK
+from canvas.loading import LOADING_LOCK, read_model_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5Config, T5EncoderModel
@@ -114,8 +113,7 @@ def link_t5(spec: T5Spec, folder: Path) -> None:
     encoder, tokenizer = (
         fetch_snapshot(spec.init_from, subfolder=f"{part}_2") for part in ("text_encoder", "tokenizer")
     )
-    config_file = encoder.folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    config = read_model_config(encoder.folder)
     if ARCHITECTURE not in config.get("architectures", []):
         raise ValueError(
             f"{spec.init_from} holds no {ARCHITECTURE}: name one, or a pipeline of Flux with text_encoder_2/"

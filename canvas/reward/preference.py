@@ -7,7 +7,6 @@ Shapes: B images, T texts, S the side that the network sees, E the embeddings' w
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from canvas.hub import SOURCE_FILE, fetch_snapshot, link_files, link_model, record_source
-from canvas.loading import check_initial_config, load_with_processor
+from canvas.loading import check_initial_config, load_with_processor, read_model_config
 from canvas.reward.model import ProductImages, RewardModel, build_reward_config, check_form, load_reward
 from canvas.reward.spec import RewardSpec
 
@@ -160,7 +159,7 @@ def fetch_reward(source: str | Path, *, revision: str | None = None) -> Reward:
     import transformers  # its models take most of a second
 
     snapshot = fetch_snapshot(str(source), revision=revision)
-    config = _read_config(snapshot.folder)
+    config = read_model_config(snapshot.folder)
     if config.get("_class_name") == RewardModel.__name__:
         return load_reward(snapshot.folder)
     if (kind := config.get("model_type")) not in TEXT_IMAGE_CLASSES:
@@ -197,7 +196,7 @@ def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[st
     if spec.init_from is None:
         return "no reward model is made", Counter()
     folder = fetch_snapshot(spec.init_from).folder
-    if _read_config(folder).get("_class_name") == RewardModel.__name__:
+    if read_model_config(folder).get("_class_name") == RewardModel.__name__:
         check_form(folder)
         check_initial_config(RewardModel.load_config(folder), spec.init_from, build_reward_config(spec), "reward")
     else:
@@ -207,9 +206,3 @@ def link_initial_reward(spec: RewardSpec, target: Path) -> tuple[str, Counter[st
     if not (target / SOURCE_FILE).is_file():
         record_source(spec.init_from, target)
     return "reward.init_from passes through", counts
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return config

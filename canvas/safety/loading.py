@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from transformers import (
 )
 
 from canvas.hub import Snapshot, fetch_snapshot
-from canvas.loading import load_with_processor
+from canvas.loading import load_with_processor, read_model_config
 from canvas.safety.guard import CHECKER, Classifier, read_labels
 from canvas.safety.spec import ClassifierSpec
 
@@ -38,8 +37,7 @@ def fetch_image_classifier(spec: ClassifierSpec) -> Classifier:
         ValueError: As `fetch_prompt_classifier` does.
     """
     snapshot = fetch_snapshot(spec.repository)
-    config = snapshot.folder / "config.json"
-    architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
+    architectures = read_model_config(snapshot.folder).get("architectures")
     kind: Any = AutoModelForImageClassification
     if architectures == [CHECKER]:
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker

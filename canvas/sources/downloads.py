@@ -287,16 +287,8 @@ class _Connection(HTTPConnection):
         super().request(*arguments, **options)
 
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _Response
-
-    def _new_conn(self) -> socket.socket:
-        return _open_watched(self, super()._new_conn)
-
-    def request(self, *arguments: Any, **options: Any) -> None:
-        if self.sock is not None:
-            _Watch.current.watch.add(self.sock)
-        super().request(*arguments, **options)
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _Pool(HTTPConnectionPool):

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from canvas.features.timm_trunk import NAME as PHOTO_TRUNK
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.hub import LICENCE_UNKNOWN, fetch_snapshot, record_source, write_source
-from canvas.loading import load_initial_model, load_stage_model
-from canvas.uve.public_trunk import BUILD_ERRORS, load_public_trunk, read_model_config
+from canvas.loading import load_initial_model, load_stage_model, read_model_config
+from canvas.uve.public_trunk import BUILD_ERRORS, load_public_trunk
 from canvas.uve.spec import UveSpec
 
 JUDGE_TRUNKS = ("efficientnet_lite0", "tf_efficientnet_lite0")

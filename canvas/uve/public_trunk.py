@@ -13,7 +13,7 @@ import torch
 
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.features.transformers_trunk import TOWER_CLASSES
-from canvas.loading import load_with_processor
+from canvas.loading import load_with_processor, read_model_config
 from canvas.uve.spec import UveSpec
 
 TOWER_OF_MODEL = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
@@ -30,13 +30,6 @@ class PublicTrunk:
     args: dict[str, Any]  # of timm.create_model
     image_size: int  # its own, in pixels
     weights: Mapping[str, torch.Tensor]
-
-
-def read_model_config(folder: Path) -> dict[str, Any]:
-    """Return the config.json in a directory; {}: it has none."""
-    file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return config
 
 
 def load_public_trunk(spec: UveSpec, folder: Path) -> PublicTrunk:
