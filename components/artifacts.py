@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lifecycle.declare import pinned
 from lifecycle.declare import stage as kinds
-from lifecycle.declare.stage import Dataset, Document, Metrics, Pinned, Report
+from lifecycle.declare.stage import Dataset, Document, Metrics, Report
 
 
 class Model(kinds.Model):
@@ -29,7 +30,7 @@ class Model(kinds.Model):
 # Data
 
 
-class RawData(Pinned, path="data"):
+class RawData(pinned.Pinned, path="data"):
     """What the catalogue's owner delivers: for the demo, unmodified package files."""
 
 
@@ -169,12 +170,12 @@ class CanvasModel(Model, path="models/canvas", registered="canvas-background"):
 # Judgement
 
 
-class Champion(kinds.PinnedChampion, path="champion"):
+class Champion(pinned.PinnedChampion, path="champion"):
     """What is known of the registry's champion (champion.json: version, digests, params), its evaluation/ and
     training_statistics/; {"version": null} when there is none. `python -m lifecycle champion pull` writes it."""
 
 
-class Ratings(kinds.PinnedRatings, path="ratings"):
+class Ratings(pinned.PinnedRatings, path="ratings"):
     """People's judgments (tables.JUDGMENTS). `python -m lifecycle ratings pull` writes it."""
 
     @classmethod
@@ -212,7 +213,7 @@ class Candidates(Dataset, path="artifacts/candidates"):
     """Images of held-out products by the challenger and the champion, and known-bad ones (tables.CANDIDATES)."""
 
 
-class Preferences(kinds.PinnedFeedback, path="preferences"):
+class Preferences(pinned.PinnedFeedback, path="preferences"):
     """Judgments with the images that people saw: the reward model may learn from them (tables.PREFERENCES).
     `python -m lifecycle ratings learn` writes it."""
 
@@ -245,12 +246,12 @@ class Preferences(kinds.PinnedFeedback, path="preferences"):
         )
 
 
-class RatingPacket(kinds.RatingPacket, path="artifacts/packet"):
+class RatingPacket(pinned.RatingPacket, path="artifacts/packet"):
     """What raters see: packet.json (name, questions with their answers' values, items) and items/*.png. It does not say
     which model made an image."""
 
 
-class RatingKey(kinds.RatingKey, path="artifacts/packet_key"):
+class RatingKey(pinned.RatingKey, path="artifacts/packet_key"):
     """What must not reach the rating server: key.json holds the candidates of every item of the packet, the answers of
     attention checks, and the rules by which raters count."""
 

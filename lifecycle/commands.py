@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lifecycle.declare.graph import find_artifact, find_composite, list_pinned_paths, load_stages
-from lifecycle.declare.stage import PinnedChampion
+from lifecycle.declare.pinned import PinnedChampion
 from lifecycle.record.lineage import describe_lineage
 from lifecycle.record.origin import find_project
 from lifecycle.record.sender import send_kept_records

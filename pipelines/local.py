@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from lifecycle.declare.stage import Artifact, Metrics, Pinned, Pipeline, Stage
+from lifecycle.declare.pinned import Pinned
+from lifecycle.declare.stage import Artifact, Metrics, Pipeline, Stage
 from lifecycle.record.recording import read_metrics
 from pipelines.emit_kfp import build_arguments, list_imports
 from pipelines.project import COMPILED, load_checked_sections

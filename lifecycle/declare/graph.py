@@ -10,7 +10,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from lifecycle.declare.stage import DECLARATIONS, Artifact, Model, Pinned, Stage
+from lifecycle.declare.pinned import Pinned
+from lifecycle.declare.stage import DECLARATIONS, Artifact, Model, Stage
 
 A = TypeVar("A", bound=Artifact)
 

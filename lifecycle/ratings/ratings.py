@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.declare.graph import find_artifact
-from lifecycle.declare.stage import PinnedFeedback, PinnedRatings, RatingKey, RatingPacket, Stage
+from lifecycle.declare.pinned import PinnedFeedback, PinnedRatings, RatingKey, RatingPacket
+from lifecycle.declare.stage import Stage
 from lifecycle.ratings.packet import Packet, read_packet
 from lifecycle.ratings.reviews import RaterPages, Reviews
 from lifecycle.ratings.server import RatingServer, start_server

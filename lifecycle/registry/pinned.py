@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lifecycle.declare.graph import find_artifacts
-from lifecycle.declare.stage import PinnedChampion, PinnedState, Stage
+from lifecycle.declare.pinned import PinnedChampion, PinnedState
+from lifecycle.declare.stage import Stage
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.workspace.digest import digest, read_pin
 from lifecycle.workspace.staging import WORK, make_private, sync_to_disk

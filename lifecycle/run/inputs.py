@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lifecycle.declare.graph import load_stages, map_producers
-from lifecycle.declare.stage import Artifact, Paths, Pinned, Stage
+from lifecycle.declare.pinned import Pinned
+from lifecycle.declare.stage import Artifact, Paths, Stage
 from lifecycle.workspace.digest import list_digests, read_locked_digests, read_pin
 from lifecycle.workspace.staging import WORK, hold_lock, make_private, write_atomically
 

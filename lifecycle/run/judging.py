@@ -10,8 +10,9 @@ from typing import Any
 
 from lifecycle.declare.graph import find_artifact, map_producers
 from lifecycle.declare.params import load_sections, read_stage_params
+from lifecycle.declare.pinned import Pinned, PinnedState
 from lifecycle.declare.registry import Decision
-from lifecycle.declare.stage import Model, Pinned, PinnedState, Stage, Verdict
+from lifecycle.declare.stage import Model, Stage, Verdict
 from lifecycle.registry.pinned import restore
 from lifecycle.run.inputs import check_present, verify_inputs
 from lifecycle.run.ranks import SilentLog

@@ -9,16 +9,17 @@ import json
 from pathlib import Path
 
 from components.artifacts import Numbers, Weights
+from lifecycle.declare import pinned
 from lifecycle.declare import stage as kinds
 from lifecycle.declare.stage import Input, Output, stage
 from lifecycle.workspace.digest import digest
 
 
-class Best(kinds.PinnedChampion, path="best"):
+class Best(pinned.PinnedChampion, path="best"):
     """The best weights so far."""
 
 
-class Votes(kinds.PinnedRatings, path="votes"):
+class Votes(pinned.PinnedRatings, path="votes"):
     """A line a vote."""
 
     @classmethod
@@ -27,7 +28,7 @@ class Votes(kinds.PinnedRatings, path="votes"):
         (folder / "votes.txt").write_text("")
 
 
-class Lessons(kinds.PinnedFeedback, path="lessons"):
+class Lessons(pinned.PinnedFeedback, path="lessons"):
     """Votes that training learns from."""
 
     empty = "nothing is learnt"

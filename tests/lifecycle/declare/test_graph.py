@@ -15,6 +15,7 @@ from lifecycle.declare.graph import (
     map_producers,
     order_stages,
 )
+from lifecycle.declare.pinned import Pinned
 from lifecycle.declare.stage import (
     Collected,
     CollectedModels,
@@ -23,7 +24,6 @@ from lifecycle.declare.stage import (
     Metrics,
     Model,
     Output,
-    Pinned,
     Report,
     Sheet,
     stage,

@@ -1,6 +1,7 @@
 """What the toy's stages exchange."""
 
-from lifecycle.declare.stage import Dataset, Headline, Model, Pinned
+from lifecycle.declare.pinned import Pinned
+from lifecycle.declare.stage import Dataset, Headline, Model
 
 
 class Numbers(Pinned, path="data"):

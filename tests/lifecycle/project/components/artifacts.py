@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lifecycle.declare.stage import Dataset, Model, Pinned
+from lifecycle.declare.pinned import Pinned
+from lifecycle.declare.stage import Dataset, Model
 
 
 class Raw(Pinned, path="data"):
