@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageCms
 
 from canvas.__main__ import COMMANDS, main
-from canvas.inference.files import read_image_file, save_beside, save_lossless
+from canvas.inference.files import read_image_file
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.provenance import SOURCE_TYPE, read_provenance
 from tests.canvas.inference.conftest import cutout, split
@@ -291,18 +291,6 @@ def test_the_product_itself_is_not_replaced(folder: Path, tmp_path: Path, monkey
     assert (tmp_path / "mug-0.png").read_bytes() == (folder / "mug.png").read_bytes()
 
 
-def test_a_link_that_leads_nowhere_is_no_free_name(tmp_path: Path):
-    (tmp_path / "a.png").symlink_to(tmp_path / "elsewhere.png")
-    assert save_beside(Image.new("RGB", (2, 2)), tmp_path / "a.png") == tmp_path / "a_2.png"
-    assert not (tmp_path / "elsewhere.png").exists()
-
-
-def test_half_an_image_leaves_no_file(tmp_path: Path):
-    with pytest.raises(ValueError, match="would change the product's pixels"):
-        save_beside(Image.new("RGB", (2, 2)), tmp_path / "a.jpg")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_limit_of_pixels_is_an_option(folder: Path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert generate(folder, "--max-pixels", "4096") == 0
@@ -372,25 +360,6 @@ def test_weights_that_are_no_numbers_give_no_black_image(folder, tmp_path, monke
     assert generate(folder, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")) == 1
     assert f"{source} gave NaN or infinity" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*"))
-
-
-def test_an_interrupted_overwrite_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    save_lossless(Image.new("RGB", (2, 2)), path)
-    before = path.read_bytes()
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        save_lossless(Image.new("RGB", (3, 3)), path)
-    monkeypatch.undo()
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-    save_lossless(Image.new("RGB", (3, 3)), path)
-    assert Image.open(path).size == (3, 3)
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
