@@ -41,6 +41,9 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int) -> PreTrainedToken
 
     Texts come back from their tokens exactly, whatever characters they hold. `END` is appended to every text; the
     same captions in the same order give the same tokenizer.
+
+    Raises:
+        ValueError: The vocabulary is too small for a word.
     """
     if vocabulary < 300:
         raise ValueError(f"vocabulary is {vocabulary}: 259 tokens are taken before the first word, so give 300 or more")
@@ -63,7 +66,11 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int) -> PreTrainedToken
 def load_caption_batches(
     captioner: Captioner, pins: Path, captions: Mapping[str, str], rows_at_once: int, spec: TrainSpec
 ) -> TensorBatches[CaptionBatch]:
-    """Load the pins in `captions` (pin_id -> caption), in memory, 2.5 kB each: the frozen encoder sees each once."""
+    """Load the pins in `captions` (pin_id -> caption), in memory, 2.5 kB each: the frozen encoder sees each once.
+
+    Raises:
+        ValueError: There are none.
+    """
     ids, features = [], []
     with tqdm(total=len(captions), desc="image features", unit="pin") as bar:
         for rows in tables.select_batches(pins, ["image"], captions, rows_at_once):
@@ -114,7 +121,22 @@ def fit_captioner(
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
 ) -> tuple[Captioner, TrainResult]:
-    """Train a captioner from random weights on `captions` (pin_id -> caption); return it in eval mode."""
+    """Train a captioner from random weights.
+
+    Args:
+        params: Of the stage, with `decoder`, `train` and `drop` given.
+        training: What all trainings share.
+        pins: The table of the images.
+        captions: pin_id -> caption, of the pins to train on.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+
+    Returns:
+        The captioner, in eval mode, and what the loop returns.
+
+    Raises:
+        ValueError: No pin has a caption, or the vocabulary is too small.
+    """
     assert params.decoder is not None
     assert params.train is not None
     assert params.drop is not None

@@ -170,9 +170,14 @@ def convert_text_weights(encoder: CLIPTextModel | CLIPTextModelWithProjection) -
 
 
 def load_clip(source: str | Path, *, patch_dropout: float | None = None) -> open_clip.CLIP:
-    """Load a text-image encoder by directory, hub id or "NAME:TAG" of `open_clip.list_pretrained()`.
+    """Load a text-image encoder.
 
-    `patch_dropout`: share of the patches that training hides; None: as its config says.
+    Args:
+        source: Directory, hub id or "NAME:TAG" of `open_clip.list_pretrained()`.
+        patch_dropout: Share of the patches that training hides; None: as its config says.
+
+    Raises:
+        ValueError: `source` is none of these, or holds no safetensors.
     """
     text = str(source)
     if not _is_tag(text):

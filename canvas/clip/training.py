@@ -35,8 +35,19 @@ def train_clip_model(
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
 ) -> TrainResult:
-    """Train `clip` in place on crops of the images of `captions` (pin_id -> its captions), one of them drawn a time.
-    `name` is that of its folder among the `checkpoints`, and the prefix of its metrics."""
+    """Train a text-image encoder in place on crops of images, each with one of its captions, drawn anew every time.
+
+    Args:
+        clip: The encoder.
+        name: Of its folder among the `checkpoints`, and the prefix of its metrics.
+        spec: That it was built by.
+        pins: The table of the images.
+        captions: pin_id -> its captions; pins without any are not read.
+        crops: How much of an image a crop shows.
+        train: Of the loop.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+    """
 
     def log_named(values: Mapping[str, float], step: int) -> None:
         log({f"{name}_{key}": value for key, value in values.items()}, step)

@@ -239,7 +239,17 @@ def fit_decoder(
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[ConditionalDecoder, int], None],
 ) -> TrainResult:
-    """Train the decoder in place on batches of pins of one frame."""
+    """Train the decoder in place on batches of pins of one frame.
+
+    Args:
+        decoder: As it starts.
+        pins: With their latents and what the decoder is conditioned on.
+        objective: Weights of the loss, and the adversary's.
+        spec: Of the loop.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+        sample: The decoder and the step, likewise.
+    """
     places = group_by_bucket(replace(pin.row, row=place) for place, pin in enumerate(pins))
 
     def read(chosen: Sequence[int]) -> DecoderBatch:

@@ -61,7 +61,16 @@ def build_batches(
     *,
     with_features: bool = False,
 ) -> BucketBatches[DenoiserBatch]:
-    """Build the batches of a training on those rows, whose neighbours in time are neighbours on disk."""
+    """Build the batches of a training, each of one bucket.
+
+    Args:
+        shards: Where the samples lie.
+        rows: Which of them are trained on; neighbours in time are neighbours on disk.
+        masks: Which masks hide the image.
+        batch_size: Samples of a batch, over all ranks.
+        seed: Of the order.
+        with_features: Whether a frozen network's features are read, too.
+    """
     buckets = group_by_bucket(rows)
     return BucketBatches(
         lambda chosen: read_batch(shards, chosen, masks, with_features=with_features),

@@ -137,7 +137,18 @@ def generate_images(
     name: str,
     text_to_image: TextToImage | None = None,
 ) -> list[Pixels]:
-    """Return the images in the order of `requests`, under a progress bar called `name`."""
+    """Return the images in the order of `requests`, under a progress bar.
+
+    Args:
+        pipeline: Whose parts are used.
+        requests: Encoded by it.
+        sampling: Steps, guidance, precision, and how many images go through the denoiser at once.
+        name: Of the progress bar.
+        text_to_image: None: the pipeline's denoiser and decoder.
+
+    Raises:
+        ValueError: The pipeline's safety model refuses an image, or a network gave NaN or infinity.
+    """
     images = iterate_images(pipeline, requests, sampling, text_to_image=text_to_image)
     by_place = dict(tqdm(images, total=len(requests), desc=name, unit="image"))
     return [by_place[place] for place in range(len(requests))]

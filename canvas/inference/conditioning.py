@@ -53,7 +53,15 @@ def build_condition(
     negative_prompt: str | None = None,
     style: StylePrompt | None = None,
 ) -> Condition:
-    """Return the condition of one product, prompt (None: as a dropped caption in training) and style."""
+    """Return the denoiser's condition for one product.
+
+    Args:
+        pipeline: Whose towers and autoencoder are used.
+        framed: The product, on the pipeline's device.
+        prompt: None: as a dropped caption in training.
+        negative_prompt: None: guidance compares with a dropped caption.
+        style: Whose scales count as they are; None: no image embeddings.
+    """
     states, pooled = encode_prompts(pipeline.towers, [prompt or ""])
     if prompt is None:
         states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)

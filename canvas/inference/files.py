@@ -86,6 +86,9 @@ def save_beside(
     """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
 
     mug-0.png becomes mug-0_2.png. Where a file already holds the same bytes, its path comes back.
+
+    Raises:
+        ValueError: The format that the suffix names would change pixels, or holds no image of that size.
     """
     data = encode_lossless(image, path, provenance, certificate)
     for number in itertools.count(1):

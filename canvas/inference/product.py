@@ -255,8 +255,13 @@ def _resize(values: NDArray[V], height: int, width: int, enlarging: int) -> NDAr
 def compute_frame(height: int, width: int, *, side: int, multiple: int, max_aspect: float) -> Frame:
     """Return a frame of about side x side pixels, both sides multiples of `multiple`, in the aspect of height x width.
 
-    An aspect beyond `max_aspect`, which the model has not seen, gets a frame of that aspect with the product image
-    in its middle; what is generated around it is cut off again. `max_aspect` 1: square frames only.
+    Args:
+        height: Of the product image, pixels.
+        width: Likewise.
+        side: Of the square frame that the model works in; a multiple of `multiple`.
+        multiple: Pixels of the autoencoder's cell, times the denoiser's patch.
+        max_aspect: Longest side over shortest that the model has seen. A longer image lies in the middle of a frame of
+            that aspect, and what is generated around it is cut off again. 1: square frames only.
     """
     assert side % multiple == 0, f"a model of {side} pixels works in steps of {multiple}"
     aspect = min(max(width / height, 1 / max_aspect), max_aspect)

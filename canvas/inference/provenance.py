@@ -51,8 +51,16 @@ def describe_generation(
     safety: Sequence[Mapping[str, Any]] = (),
     layout: Mapping[str, Any] | None = None,
 ) -> Provenance:
-    """Return what the image of one seed says of itself; `safety`: the models that judged it and its prompt
-    (canvas.safety.guard); `layout`: its words (canvas.layout.spec.Layout)."""
+    """Return what the image of one seed says of itself.
+
+    Args:
+        model_digest: Of `compute_model_digest`.
+        seed: The candidate's own.
+        seed_by_product: Whether the noise depends on the product, too.
+        prompt: None: a style alone.
+        safety: The models that judged it and its prompt (canvas.safety.guard).
+        layout: Its words (canvas.layout.spec.Layout).
+    """
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
     how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt, "safety": list(safety)}
     placed = {} if layout is None else {"layout": dict(layout)}

@@ -108,7 +108,18 @@ def build_style_prompt(
     strength: float | None = None,
     layers: Layers = "all",
 ) -> StylePrompt:
-    """Return the style of embeddings "uve" and "clip" [S, ...] of unit length: a mined style's, or a pin's."""
+    """Return the style of embeddings: a mined style's, or a pin's.
+
+    Args:
+        pipeline: Whose adapter is used.
+        parts: "uve" and "clip" [S, ...], of unit length.
+        shares: Of each of the S sets in the strength.
+        strength: From 0, no style, over 1, as trained, to MAX_STRENGTH; None: what the model recommends.
+        layers: Where the style counts.
+
+    Raises:
+        ValueError: The model has no adapter or no style layers, or a number is out of range.
+    """
     _check_adapter(pipeline)
     strength = pipeline.recommended_sampling.style_strength if strength is None else strength
     check_strength(strength)

@@ -44,8 +44,15 @@ def composite_product(
 ) -> torch.Tensor:
     """Lay `product` (B, 3, H, W) over `generated`; on the core its values are returned untouched, bit by bit.
 
-    In the band the product's weight is sigmoid(logit(alpha) + shift), `shift` (B, 1, H, W) from `bound_shift`;
-    without it, alpha.
+    In the band the product's weight is sigmoid(logit(alpha) + shift).
+
+    Args:
+        generated: (B, 3, H, W), any range that `product` has, too.
+        product: (B, 3, H, W).
+        core: Bool, of `erode_mask`.
+        mask: 1 = product.
+        alpha: 0 to 1.
+        shift: (B, 1, H, W) from `bound_shift`; None: the product's weight is alpha.
     """
     weight = alpha
     if shift is not None:

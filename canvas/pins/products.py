@@ -51,8 +51,18 @@ def load_product_pins(
 ) -> list[ProductPin]:
     """Load at most `count` kept pins of `splits` with an accepted mask, of as many products as there are.
 
-    Where no such pin is of `splits`, those of other splits stand for them, which is noted. `names`: what names the
-    products; the other does where that is missing. Raises `ValueError` if no kept pin has an accepted mask.
+    Args:
+        pins: Table of the pins.
+        kept: Table of what the filter says of them.
+        masks: Table of their masks.
+        captions: Table of their captions.
+        splits: Where no such pin is of these, pins of other splits stand for them.
+        count: How many at most.
+        names: What names the products; the other does where that is missing.
+        notes: Gets a line where other pins stand for missing ones.
+
+    Raises:
+        ValueError: No kept pin has an accepted mask.
     """
     good = {row["pin_id"]: row["mask"] for row in tables.read(masks).to_pylist() if row["rejected"] is None}
     split_of = tables.read_kept_splits(pins, kept)

@@ -37,8 +37,17 @@ def list_scenes(truth: Path) -> list[str]:
 def load_scene_views(
     pins: Path, kept: Path, truth: Path, *, splits: Collection[str], side: int, count: int, emptied: bool
 ) -> tuple[Views, list[str]]:
-    """Load at most `count` kept pins of `splits` whose scene is known, spread evenly, and their scenes. `emptied`: the
-    scene before the product came in, where truth has it; else the pin itself."""
+    """Load kept pins whose scene is known, spread evenly, and their scenes.
+
+    Args:
+        pins: Table of the pins.
+        kept: Table of what the filter says of them.
+        truth: Table of their scenes.
+        splits: Of which they are.
+        side: Of the square views, pixels.
+        count: How many at most.
+        emptied: Whether a view is the scene before the product came in, where truth has it; else it is the pin itself.
+    """
     split_of = tables.read_kept_splits(pins, kept)
     scene_of = {
         row["pin_id"]: row["scene"]

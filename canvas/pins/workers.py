@@ -37,8 +37,14 @@ def predict_columns(
 ) -> daft.DataFrame:
     """Return the columns `keep` of a frame of pins, and those of `schema` that a model predicts from its `image`.
 
-    Lazy, in the frame's order on the native runner. Each worker calls `load_predictor` once. Images that cannot be
-    decoded are the filter's to drop: they raise.
+    Lazy, in the frame's order on the native runner. Images that cannot be decoded are the filter's to drop: they raise.
+
+    Args:
+        pins: The frame.
+        load_predictor: Is called once by each worker.
+        schema: Columns that the model predicts, and `keep`.
+        workers: Processes or threads, and how many images go through the model at once.
+        keep: Columns that come back as they are.
     """
 
     def load() -> Callable[[Sequence[bytes]], Sequence[dict[str, Any]]]:
@@ -61,8 +67,17 @@ def compute_columns(
     *,
     keep: Sequence[str] = ("pin_id",),
 ) -> daft.DataFrame:
-    """Return the columns `keep` of a frame, and those of `schema` that a function computes from its columns `reads`.
-    Lazy. Each of the `workers` (None: the engine's threads) calls `load` once, and what it returns for each batch."""
+    """Return columns of a frame, and those that a function computes from it; lazy.
+
+    Args:
+        pins: The frame.
+        load: Is called once by each worker; it returns the function, which is called with a list of values a column.
+        reads: Columns that the function is given.
+        schema: Columns that it computes, and `keep`.
+        batch_size: Rows at once.
+        workers: How many; None: the engine's threads.
+        keep: Columns that come back as they are.
+    """
     import daft
 
     fields = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema if field.name not in keep}

@@ -37,7 +37,15 @@ class Corruption:
 
 
 def corrupt_image(pixels: Pixels, mask: Mask, kind: str, strength: float, seed: int) -> Pixels:
-    """Return the image under the corruption `kind`, one of CORRUPTIONS. The mask must not be empty."""
+    """Return the image under a corruption.
+
+    Args:
+        pixels: The image (H, W, 3).
+        mask: Of its product, not empty.
+        kind: One of CORRUPTIONS.
+        strength: From 0, just visible, to 1.
+        seed: Of what the corruption draws.
+    """
     assert mask.any(), "nothing is known of an image without a product"
     rng = np.random.default_rng(seed)
     return _quantize_values(CORRUPTIONS[kind].apply(pixels.astype(np.float32), mask, strength, rng))

@@ -86,13 +86,29 @@ def fit(
     """Train those parameters of `model` that require gradients, in place; continue from `checkpoints` if it can.
 
     A run that was killed and called again gives, on CPU, the same bits as one that was not: batches, draws, dropout
-    and learning rate are functions of the step. `log` gets the means over `log_every` steps, on rank 0. `sample` gets
-    the model in eval mode without gradients, under the autocast of training (sharded weights are gathered in its
-    precision); on rank 0 alone, or, under fsdp, on every rank (its forward is collective, and must be `model(...)`
-    itself, as in the objective). `stop` is asked, with the model and the steps done, before every step of a run of one
-    process, and True ends training there. Under fsdp a copy of `model` is sharded and trained, and its weights are put
-    into `model` at the end: no caller meets a shard. `ValueError` in one sentence: the loss or the gradient is not
-    finite (naming step and pins; that state is never saved), or `checkpoints` is of another run.
+    and learning rate are functions of the step. Under fsdp a copy of `model` is sharded and trained, and its weights
+    are put into `model` at the end: no caller meets a shard.
+
+    Args:
+        model: Frozen parameters stay as they are. It goes to the device of the training, and stays there.
+        objective: Model, batch and draws -> the loss, and figures by name.
+        batches: Step, rank and number of ranks -> the rank's slice of a batch.
+        spec: Steps, batch size, optimizer, precision and the rest.
+        checkpoints: Directory of this run's states.
+        log: Gets the means over `log_every` steps, and the step; on rank 0.
+        sample: Gets the model in eval mode without gradients, under the autocast of training (sharded weights are
+            gathered in its precision), and the step; on rank 0 alone, or, under fsdp, on every rank (its forward is
+            collective, and must be `model(...)` itself, as in the objective).
+        adversary: A second network that is trained in turns with `model`.
+        stop: Is asked, with the model and the steps done, before every step of a run of one process; True ends
+            training there.
+
+    Returns:
+        Losses by step, speed, peak of memory, and where the averages of the weights lie.
+
+    Raises:
+        ValueError: The loss or the gradient is not finite (naming step and pins; that state is never saved), or
+            `checkpoints` is of another run; the batch size is no multiple of ranks and accumulated passes.
     """
     with join_world(spec.parallel) as world, deterministic_mode(world.device):
         if spec.batch_size % (world.size * spec.accumulate):

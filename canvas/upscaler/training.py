@@ -114,7 +114,18 @@ def fit_upscaler(
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[Upscaler, int], None],
 ) -> TrainResult:
-    """Train the upscaler in place."""
+    """Train the upscaler in place.
+
+    Args:
+        upscaler: As it starts.
+        examples: Large images, and the small ones that they are learnt from.
+        crop: Side of a training crop of the small images, pixels.
+        objective: Weights of the loss, and the adversary's.
+        spec: Of the loop.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+        sample: The upscaler and the step, likewise.
+    """
     batches = UpscalerBatches(examples, crop, spec.batch_size, spec.seed)
     return fit(upscaler, objective, batches, spec, checkpoints=checkpoints, log=log, sample=sample)
 

@@ -176,7 +176,19 @@ def train_uve_model(
 ) -> TrainResult | None:
     """Train `model` in place on at most `params.pins` of `pin_ids`, and on the tasks whose weight is above 0.
 
-    Tasks that have too few classes are noted; None: no task has enough, and the model stays as it is.
+    Args:
+        model: The embedding.
+        params: Of the stage: tasks and their weights, pins, crops.
+        train: Of the loop.
+        pins: The table of the images.
+        pin_ids: From which pins are chosen, spread evenly.
+        labels: By task, pin_id -> its class.
+        notes: Gets a line about each task that has too few classes.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+
+    Returns:
+        None: no task has enough classes, and the model stays as it is.
     """
     weights = {task: weight for task, weight in params.tasks.to_dict().items() if weight > 0}
     chosen = set(select_evenly(pin_ids, params.pins))

@@ -231,7 +231,11 @@ def build_vae(spec: VaeSpec, *, sample_size: int) -> Vae:
 
 
 def load_vae(source: str | Path) -> Vae:
-    """Load the autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder."""
+    """Load the autoencoder in a directory or hub repository: the model itself, or a pipeline's `vae` folder.
+
+    Raises:
+        ValueError: It holds none, or one of another class.
+    """
     folder = fetch_snapshot(str(source), subfolder="vae").folder
     if not (folder / "config.json").is_file():
         raise ValueError(f"{source} holds no config.json: name an autoencoder of diffusers, or a pipeline with vae/")

@@ -164,7 +164,18 @@ def fit_autoencoder(
     log: Callable[[Mapping[str, float], int], None],
     sample: Callable[[Vae, int], None],
 ) -> TrainResult:
-    """Train the autoencoder in place; `distance` is the perceptual one, used if the objective gives it a weight."""
+    """Train the autoencoder in place.
+
+    Args:
+        autoencoder: As it starts.
+        crops: Batches of random crops.
+        objective: Weights of the loss, and the adversary's.
+        spec: Of the loop.
+        distance: The perceptual one, used if the objective gives it a weight.
+        checkpoints: Directory of the run's states.
+        log: Metrics and step, as the loop calls it.
+        sample: The autoencoder and the step, likewise.
+    """
     features = distance if objective.loss.features else None
     loss = ImageLoss(objective.loss, features=features, adversary=objective.adversary)
     return fit(

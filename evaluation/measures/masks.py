@@ -58,7 +58,17 @@ def score_segmenter(
     threshold: float,
     batch_size: int,
 ) -> Iterator[MaskScore]:
-    """Segment the pins of `split_of` that truth knows, and score the masks of alpha from `threshold` on."""
+    """Segment pins whose product truth knows, and score the masks.
+
+    Args:
+        segmenter: On its device.
+        edges: Of the filter that brings its matte to full size.
+        pins: Table of the pins.
+        truth: Table of their true alphas.
+        split_of: pin_id -> split, of the pins to score.
+        threshold: Alpha from which a pixel is product.
+        batch_size: Images that go through the segmenter at once.
+    """
     true_alphas = tables.read_column(truth, "alpha", split_of)
     for rows in tables.select_batches(pins, ["image"], true_alphas, batch_size):
         alphas = segmenter.predict_alphas([decode_image(row["image"]) for row in rows], edges)

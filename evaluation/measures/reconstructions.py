@@ -118,7 +118,17 @@ def build_sampler(
     batch_size: int,
     log_image: Callable[[str, bytes], None],
 ) -> Callable[[nn.Module, int], None]:
-    """Build the `sample` of a training: it logs the sheet of the same `count` held-out pins, in the square frame."""
+    """Build the `sample` of a training: it logs a sheet of the same held-out pins every time.
+
+    Args:
+        pins: Table of the pins.
+        held_out: pin_id -> split, of the pins to choose from.
+        frames: Whose square frame is used.
+        distance: The perceptual distance by which they are scored.
+        count: Pins of the sheet.
+        batch_size: Images that go through the network at once.
+        log_image: Gets the sheet's name and PNG.
+    """
     square = replace(frames, buckets=((frames.side, frames.side),))
     chosen = {pin_id: held_out[pin_id] for pin_id in select_evenly(held_out, count)}
     batches = list(batch_by_frame(pins, chosen, square, batch_size))

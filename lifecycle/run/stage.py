@@ -56,12 +56,21 @@ def run_component(name: str, inputs: Mapping[str, str], outputs: Mapping[str, st
 def run_stage(
     stage: Stage[Any], sections: Mapping[str, Any], inputs: Paths, outputs: Paths, *, send: bool = True
 ) -> None:
-    """Run `stage` with the params in `sections`, reading `inputs` and filling `outputs` (argument -> path).
+    """Run a stage, and record the run.
 
-    Raises what the stage raises; `ValueError` in one sentence for an input that is missing or damaged, a wrong
-    parameter or an out that the stage did not write. Whatever happens, a path in `outputs` holds a whole artifact or
-    what it held before. Without `send` the run's record waits on disk for the next run, or for
-    `python -m lifecycle records`.
+    Whatever happens, a path in `outputs` holds a whole artifact or what it held before.
+
+    Args:
+        stage: It is called once, or once a rank.
+        sections: Params by section.
+        inputs: Argument -> what it reads.
+        outputs: Argument -> where it writes.
+        send: Whether the run's record goes to MLflow now; else it waits on disk for the next run, or for
+            `python -m lifecycle records`.
+
+    Raises:
+        ValueError: An input is missing or damaged, a parameter is wrong, or the stage did not write an output.
+        Exception: What the stage raises.
     """
     check_present(stage, inputs)
     params = read_stage_params(stage, sections)

@@ -34,10 +34,17 @@ def place_cutout(
     mirrored: bool,
     turn: float,
 ) -> Paste:
-    """Place the cut-out on a canvas of `size` (width, height).
+    """Place the cut-out on a canvas, its box wholly inside.
 
-    The product is `scale` of the canvas high, or less where it would be wider than `widest` of it. `center` and
-    `bottom` place its box, in fractions of width and height; the box is kept inside. `turn` in degrees.
+    Args:
+        cutout: The product.
+        size: Width and height of the canvas, pixels.
+        scale: Height of the product over the canvas's; less where it would be wider than `widest`.
+        widest: Its largest width over the canvas's.
+        center: Middle of its box, over the canvas's width.
+        bottom: Lower end of its box, over the canvas's height.
+        mirrored: Whether left and right are swapped.
+        turn: By how many degrees it is turned.
     """
     width, height = size
     left, top, right, below = cutout.box
