@@ -28,6 +28,11 @@ def test_folder_has_a_dozen_files() -> None:
     assert {str(folder): count for folder, count in files.items() if count > 15} == {}  # 14, and __init__
 
 
+def test_file_has_at_most_400_lines() -> None:
+    files = [file for package in (*PACKAGES, "components") for file in (ROOT / package).rglob("*.py")]
+    assert {str(file.relative_to(ROOT)): count_lines(file) for file in files if count_lines(file) > 400} == {}
+
+
 @pytest.mark.parametrize(
     ("name", "most"),
     [("params.yaml", 550), ("profiles/tiny.yaml", 150), ("profiles/canvas-xl.yaml", 350), ("dvc.yaml", 900)],
