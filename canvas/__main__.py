@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from canvas.light.spec import Mode
 from canvas.options import check_device, check_model, check_numbers, check_out
 from canvas.pins.images import DEFAULT_LIMITS, ImageLimits
 from canvas.styles.options import add_style_options
-from canvas.terminal import print_note, print_notes, strip_controls
+from canvas.terminal import ignore_broken_pipe, print_note, print_notes, strip_controls
 from canvas.train.spec import Precision
 from canvas.upscaler.spec import FACTORS
 
@@ -36,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _build_parser().parse_args(arguments)
     try:
-        for line in COMMANDS[options.command](options):
-            print(strip_controls(str(line)))
-        sys.stdout.flush()
-    except BrokenPipeError:  # who read the lines has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with ignore_broken_pipe():
+            for line in COMMANDS[options.command](options):
+                print(strip_controls(str(line)))
     except (ValueError, OSError) as error:
         print(strip_controls(f"canvas {options.command}: {error}"), file=sys.stderr)
         return 1
