@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from canvas.light.spec import Mode
 from canvas.options import check_device, check_model, check_numbers, check_out
 from canvas.pins.images import DEFAULT_LIMITS, ImageLimits
 from canvas.styles.options import add_style_options
-from canvas.terminal import print_note, print_notes, strip_controls
+from canvas.terminal import ignore_broken_pipe, print_note, print_notes, strip_controls
 from canvas.train.spec import Precision
 from canvas.upscaler.spec import FACTORS
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.inference.product import Product
     from canvas.light.certificate import Certificate
     from canvas.reward.preference import Reward
 
@@ -37,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _build_parser().parse_args(arguments)
     try:
-        for line in COMMANDS[options.command](options):
-            print(strip_controls(str(line)))
-        sys.stdout.flush()
-    except BrokenPipeError:  # who read the lines has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with ignore_broken_pipe():
+            for line in COMMANDS[options.command](options):
+                print(strip_controls(str(line)))
     except (ValueError, OSError) as error:
         print(strip_controls(f"canvas {options.command}: {error}"), file=sys.stderr)
         return 1
@@ -53,11 +49,11 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
 
     A file that is there is kept, and the image gets the next free name, unless `--overwrite` asks for its place.
     """
-    from canvas.inference.files import check_format, save_beside, save_certificate, save_lossless
+    from canvas.inference.files import check_format, replace_image, save_beside
     from canvas.inference.provenance import compute_model_digest, describe_generation
     from canvas.inference.scene.build import PHOTOGRAPH, check_scene_input
 
-    if options.out.is_file() or options.out.suffix.lower() in IMAGE_SUFFIXES:
+    if options.out.is_file() or (options.out.suffix.lower() in IMAGE_SUFFIXES and not options.out.is_dir()):
         raise ValueError(f"--out {options.out} looks like a file: name a folder, images are named after the product")
     check_numbers(options)
     # A file of one's own may be as long as its pixels ask for.
@@ -77,7 +73,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     if style is None and options.prompt is None:
         raise ValueError("say what to generate with --prompt, --style, --board or --style-cluster")
     check_device(options.device)
-    check_out(options.out, _name_image(options, options.seed + options.candidates - 1))
+    check_out(options, [_name_image(options, options.seed + number) for number in range(options.candidates)])
     check_model(options, products, masks, layout)
     reward = _load_reward(options)
 
@@ -101,8 +97,8 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "upscale": options.upscale,
         "seed_by_product": options.seed_by_product,
     }
-    images, seeds, cutout, certificates = _generate_images(options, pipeline, reward, products, settings)
-    how = "photograph kept" if cutout.origin == PHOTOGRAPH else f"product cut out by its {cutout.origin}"
+    images, seeds, origin, certificates = _generate_images(options, pipeline, reward, products, settings)
+    how = "photograph kept" if origin == PHOTOGRAPH else f"product cut out by its {origin}"
     print(how, file=sys.stderr)
     paths, model_digest = [], compute_model_digest(options.model)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -120,12 +116,10 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 layout=None if layout is None else layout.words,
             )
         if options.overwrite:
-            save_lossless(image, path, provenance, certificate)
+            replace_image(image, path, provenance, certificate)
         elif (other_path := save_beside(image, path, provenance, certificate)) != path:
             print_note(f"{path} was there and is kept, --overwrite would replace it")
             path = other_path
-        if certificate is not None:
-            save_certificate(certificate, path)
         paths.append(path)
     return paths
 
@@ -198,13 +192,13 @@ def _generate_images(
     reward: Reward | None,
     products: list[Image.Image],
     settings: dict[str, Any],
-) -> tuple[list[Image.Image], list[int], Product, list[Certificate]]:
-    """Return images, the seed of each, the product as it was cut out, and soft images' certificates: all candidates, or
-    with --top the best."""
+) -> tuple[list[Image.Image], list[int], str, list[Certificate]]:
+    """Return images, the seed of each, what cut the product out, and soft images' certificates: all candidates, or with
+    --top the best."""
     if reward is None:
         output = pipeline(products, options.prompt, num_candidates=options.candidates, seed=options.seed, **settings)
         seeds = [options.seed + number for number in output.candidates]
-        return output.images, seeds, output.product, output.certificates
+        return output.images, seeds, output.product.origin, output.certificates
 
     from canvas.inference.selection import HALVING, select_best
 
@@ -222,7 +216,7 @@ def _generate_images(
     for seed, scores in zip(best.seeds, best.scores, strict=True):
         print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in scores.items()), file=sys.stderr)
     print(f"{best.cost.denoiser_calls} denoiser calls, {best.cost.scored_images} images scored", file=sys.stderr)
-    return best.images, best.seeds, best.product, best.certificates
+    return best.images, best.seeds, best.product.origin, best.certificates
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -289,7 +283,7 @@ def _build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="of the denoiser; auto: bf16 where the device multiplies it",
     )
-    command.add_argument("--format", default="png", help="png or webp (lossless)")
+    command.add_argument("--format", type=str.lower, default="png", help="png or webp (lossless)")
     command.add_argument("--out", type=Path, default=Path(), help="folder of the images, by default this one")
     command.add_argument(
         "--overwrite", action="store_true", help="replace images of the same name; without it they are kept"

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,8 @@ def _check_prompts(options: argparse.Namespace) -> None:
     from canvas.clip.t5 import find_t5_overflow
 
     texts = {"prompt": options.prompt, "negative prompt": options.negative_prompt}
+    for name, text in texts.items():
+        _check_letters(name, text or "")
     if (words := options.model / "tokenizer_2").is_dir():  # beside a T5 it alone must have room
         from transformers import T5TokenizerFast
 
@@ -147,22 +150,52 @@ def _check_prompts(options: argparse.Namespace) -> None:
             check_overflow(name, find_overflow(text, length, tokenizer))
 
 
-def check_out(out: Path, longest_name: str) -> None:
-    """Raise `OSError` or ValueError if no file of that name can be written to the folder `out`.
+def _check_letters(name: str, text: str) -> None:
+    """Raise ValueError for bytes that are no UTF-8, which Python hides as half characters: towers would drop them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 20) : error.start]
+        raise ValueError(
+            f"the {name} is not UTF-8 after {near!r}: give it in UTF-8, and look what `locale` says of the terminal"
+        ) from None
+
+
+def check_out(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise `OSError` or ValueError if files of these names cannot be written to the folder of --out, or would replace
+    an image that was given.
 
     Whether a folder can be made is known when it was: it is taken away again, so that a refusal leaves nothing.
     """
+    from canvas.inference.files import find_free_name, name_certificate
+
+    out: Path = options.out
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]  # innermost first
     try:
+        if out.is_symlink() and not out.exists():
+            raise ValueError(f"--out {out} is a link that leads nowhere: name another folder")
         out.mkdir(parents=True, exist_ok=True)
         if not os.access(out, os.W_OK | os.X_OK):
             raise ValueError(f"--out {out} is not writable: name another folder")
-        if (length := len(os.fsencode(longest_name))) > (most := os.pathconf(out, "PC_NAME_MAX")):
-            raise ValueError(
-                f"the image would be called {longest_name[:40]}..., {length} bytes where names have {most} at most: "
-                "rename the product's file"
-            )
+        most = os.pathconf(out, "PC_NAME_MAX")
+        for name in names:
+            _check_length(name, most)
+            path = out / name if options.overwrite else find_free_name(out / name)
+            _check_length(path.name, most)
+            if options.mode == "soft":
+                _check_length(name_certificate(path).name, most)
+            for given in (*options.product, *(options.mask or ()), *(options.style or ())):
+                if options.overwrite and path.exists() and path.samefile(given):
+                    raise ValueError(f"--overwrite would replace {given}, which was given: name another folder")
     finally:
         for folder in missing:
             with suppress(OSError):  # it was not made, or somebody else uses it by now
                 folder.rmdir()
+
+
+def _check_length(name: str, most: int) -> None:
+    if (length := len(os.fsencode(name))) > most:
+        raise ValueError(
+            f"the image would be called {name[:40]}..., {length} bytes where names have {most} at most: "
+            "rename the product's file"
+        )

@@ -11,6 +11,7 @@ NetworkSide = Annotated[int, Ge(32), MultipleOf(32)]
 Natural = Annotated[int, Ge(0)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Gt(0), Le(604_800)]  # a week: far less than the clocks of a system can count
 Share = Annotated[float, Ge(0), Le(1)]
 PartialShare = Annotated[float, Ge(0), Lt(1)]
 Half = Annotated[float, Ge(0), Le(0.5)]

@@ -1,10 +1,15 @@
-"""Text that came with a catalogue, on its way to a terminal."""
+"""What commands print: texts that came with a catalogue do nothing to a terminal, and a reader may leave.
+
+`lifecycle/terminal.py` says the same: neither package may know the other. A test holds the two alike.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _KEPT = "\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
@@ -16,6 +21,20 @@ def strip_controls(text: str) -> str:
     return "".join(letter if _is_plain(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() or letter in _KEPT or unicodedata.category(letter) == "Zs"
+
+
+@contextmanager
+def ignore_broken_pipe() -> Iterator[None]:
+    """Print to a reader who may leave, as `| head` does: that ends the block, and is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python itself flushes once more
+
+
 def print_note(text: str) -> None:
     """Print what may hold the name of a file, which may be somebody else's, to stderr."""
     print(strip_controls(text), file=sys.stderr)
@@ -25,7 +44,3 @@ def print_notes(path: Path, notes: Iterable[str]) -> None:
     """Print what a person should hear about the file at `path`."""
     for note in notes:
         print_note(f"{path}: {note}")
-
-
-def _is_plain(letter: str) -> bool:
-    return letter.isprintable() or letter in _KEPT or unicodedata.category(letter) == "Zs"

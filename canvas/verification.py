@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from canvas.inference.files import read_image_file
+from canvas.inference.files import name_certificate, read_image_file
 from canvas.inference.product import Product, build_product, needs_segmenter
 from canvas.inference.provenance import read_provenance
 from canvas.inference.scene.build import build_scene
 from canvas.layout.compose import NO_PRODUCT
 from canvas.layout.spec import read_stated_layout
 from canvas.light.certificate import (
-    SUFFIX,
     Certificate,
     digest_image,
     parse_certificate,
@@ -134,7 +133,7 @@ def _verify_soft(
 
 
 def _find_certificate(image: Path, given: Path | None, size: tuple[int, int]) -> Certificate | None:
-    beside = image.with_name(image.stem + SUFFIX)
+    beside = name_certificate(image)
     if given is not None or beside.is_file():
         return read_certificate(given or beside, size)
     embedded = read_embedded_certificate(image.read_bytes())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from lifecycle import commands
 from lifecycle.record.privacy import disable_telemetry
-from lifecycle.record.untrusted import strip_controls
 from lifecycle.run.stage import run_here
+from lifecycle.terminal import ignore_broken_pipe, strip_controls
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,10 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(_build_parser().parse_args(argv))
     command: commands.Command = options.pop("command")
     try:
-        command(**options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with ignore_broken_pipe():
+            command(**options)
     except (ValueError, OSError) as error:
         print(strip_controls(str(error)), file=sys.stderr)
         return 1

@@ -14,11 +14,11 @@ from lifecycle.declare.pinned import PinnedChampion
 from lifecycle.record.lineage import describe_lineage
 from lifecycle.record.origin import find_project
 from lifecycle.record.sender import send_kept_records
-from lifecycle.record.untrusted import print_plain
 from lifecycle.registry import pinned
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.registry.versions import require_name
 from lifecycle.summary import summarize
+from lifecycle.terminal import print_plain
 
 Command = Callable[..., None]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import get_args
 from lifecycle.declare.params import load_sections
 from lifecycle.declare.stage import Pipeline
 from lifecycle.record.privacy import disable_telemetry
-from lifecycle.record.untrusted import print_plain
+from lifecycle.terminal import ignore_broken_pipe, print_plain
 from pipelines.emit_dvc import write_code_lists
 from pipelines.outside import remember_if_empty, write_fingerprints
 from pipelines.project import build_files, build_graph_files, find_drift, load_project_stages, set_effort, write_graph
@@ -23,11 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _build_parser().parse_args(arguments)
     disable_telemetry()
     try:
-        status = int(options.command(options, Path.cwd()))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with ignore_broken_pipe():
+            return int(options.command(options, Path.cwd()))
         return 0
     except (ValueError, OSError, RuntimeError) as error:
         print_plain(f"pipelines {options.name}: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import Any, get_args, get_type_hints
 from lifecycle.declare.graph import map_producers
 from lifecycle.declare.params import ReadsOutside, Sections, read_section
 from lifecycle.declare.stage import Stage
-from lifecycle.record.untrusted import print_plain
+from lifecycle.terminal import print_plain
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import write_atomically
 from pipelines.ask_outside import OUTSIDE, remember_empty

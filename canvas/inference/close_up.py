@@ -25,8 +25,8 @@ from canvas.inference.conditioning import (
     encode_decoder_condition,
     encode_kept_pixels,
 )
-from canvas.inference.product import Frame, FramedProduct, Product, composite_pixels, frame_product
-from canvas.pins.images import Pixels, bytes_to_tensor
+from canvas.inference.product import Frame, FramedProduct, Product, frame_product, lay_product, select_band
+from canvas.pins.images import Pixels, bytes_to_tensor, iterate_strips
 from canvas.upscaler.model import Upscaler
 from canvas.vae.model import get_latent_scale
 
@@ -117,16 +117,28 @@ class CloseUpBackground:
 
     def composite(self, product: Product) -> Pixels:
         """Return an image of the product image's size, with the product on it, untouched on its core."""
-        pixels, shift = self.whole.enlarge(*product.size)
-        close_up = self.close_up
-        closer, closer_shift = self.window.enlarge(close_up.height, close_up.width)
-        weight = close_up.compute_weight(close_up.height, close_up.width)
-        outer = close_up.crop(pixels)
-        outer[:] = np.rint(weight[..., None] * closer + (1 - weight[..., None]) * outer)
-        if shift is not None and closer_shift is not None:
-            outer_shift = close_up.crop(shift)
-            outer_shift[:] = weight * closer_shift + (1 - weight) * outer_shift
-        return composite_pixels(pixels, product, shift)
+        band_shift = self._blend_shift(product)
+        pixels = self.whole.enlarge_pixels(*product.size)
+        height, width = self.close_up.height, self.close_up.width
+        closer, outer = self.window.enlarge_pixels(height, width), self.close_up.crop(pixels)
+        weight = self.close_up.compute_weight(height, width)
+        for rows in iterate_strips(height, width):
+            share = weight[rows][..., None]
+            outer[rows] = np.rint(share * closer[rows] + (1 - share) * outer[rows])
+        lay_product(pixels, product, band_shift)
+        return pixels
+
+    def _blend_shift(self, product: Product) -> NDArray[np.float32] | None:
+        """Return the shift of both frames in the product's band."""
+        shift = self.whole.enlarge_shift(*product.size)
+        if shift is None:
+            return None
+        height, width = self.close_up.height, self.close_up.width
+        closer = self.window.enlarge_shift(height, width)
+        if closer is not None:
+            weight, outer = self.close_up.compute_weight(height, width), self.close_up.crop(shift)
+            outer[:] = weight * closer + (1 - weight) * outer
+        return select_band(product, shift)
 
 
 def upscale_backgrounds(

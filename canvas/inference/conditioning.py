@@ -19,10 +19,11 @@ from canvas.inference.product import (
     Frame,
     FramedProduct,
     Product,
-    composite_pixels,
     compute_frame,
     frame_product,
     frame_product_bytes,
+    lay_product,
+    select_band,
 )
 from canvas.masks.composite import mask_images
 from canvas.pins.frames import build_size_ids
@@ -109,10 +110,13 @@ class Background:
     pixels: Pixels  # (h, w, 3) of the frame
     shift: NDArray[np.float32] | None  # (h, w), of the blend in the product's band; None: its alpha alone blends
 
-    def enlarge(self, height: int, width: int) -> tuple[Pixels, NDArray[np.float32] | None]:
-        """Return pixels and shift of the frame's inner rectangle at height x width."""
-        shift = None if self.shift is None else self.frame.extract_product(self.shift, height, width)
-        return self.frame.extract_product(self.pixels, height, width), shift
+    def enlarge_pixels(self, height: int, width: int) -> Pixels:
+        """Return a copy of the frame's inner rectangle at height x width."""
+        return self.frame.extract_product(self.pixels, height, width)
+
+    def enlarge_shift(self, height: int, width: int) -> NDArray[np.float32] | None:
+        """Return the shift of the frame's inner rectangle at height x width."""
+        return None if self.shift is None else self.frame.extract_product(self.shift, height, width)
 
     def upscale(self, upscaler: Upscaler, product: Product, factor: int | None) -> Background:
         """Return it in a larger frame, by a network that sees the product at that size; as it is for factor 1.
@@ -132,8 +136,12 @@ class Background:
 
     def composite(self, product: Product) -> Pixels:
         """Return an image of the product image's size, with the product on it, untouched on its core."""
-        pixels, shift = self.enlarge(*product.size)
-        return composite_pixels(pixels, product, shift)
+        shift = self.enlarge_shift(*product.size)
+        band_shift = None if shift is None else select_band(product, shift)
+        del shift  # as large as the image, at four bytes a pixel
+        pixels = self.enlarge_pixels(*product.size)
+        lay_product(pixels, product, band_shift)
+        return pixels
 
 
 def choose_factor(frame: Frame, height: int, width: int) -> int:

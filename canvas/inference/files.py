@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from canvas.inference.provenance import Provenance, build_save_options
-from canvas.light.certificate import SUFFIX, Certificate
+from canvas.light.certificate import SUFFIX, Certificate, read_certified_name
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
@@ -61,11 +62,20 @@ def save_lossless(
     _replace_file(path, encode_lossless(image, path, provenance, certificate))
 
 
-def save_certificate(certificate: Certificate, image: Path) -> Path:
+def replace_image(
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+) -> None:
+    """Write `image` as `save_lossless` does, and its certificate beside it; that of the image that was there goes."""
+    save_lossless(image, path, provenance, certificate)
+    if certificate is not None:
+        save_certificate(certificate, path)
+    elif read_certified_name(beside := name_certificate(path)) == path.name:
+        beside.unlink()
+
+
+def save_certificate(certificate: Certificate, image: Path) -> None:
     """Write the certificate of the file `image` beside it; one that is there was another image's and is replaced."""
-    path = image.with_name(image.stem + SUFFIX)
-    _replace_file(path, (certificate.to_json(image.name) + "\n").encode())
-    return path
+    _replace_file(name_certificate(image), _encode_certificate(certificate, image))
 
 
 def _replace_file(path: Path, data: bytes) -> None:
@@ -83,23 +93,61 @@ def _replace_file(path: Path, data: bytes) -> None:
 def save_beside(
     image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
 ) -> Path:
-    """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
+    """Write `image` and its certificate, but never over a file: return `path`, or the next name that is free.
 
-    mug-0.png becomes mug-0_2.png. Where a file already holds the same bytes, its path comes back.
+    mug-0.png becomes mug-0_2.png where either it or mug-0.certificate.json is there. Where a file already holds the
+    same bytes, its path comes back.
 
     Raises:
         ValueError: The format that the suffix names would change pixels, or holds no image of that size.
     """
     data = encode_lossless(image, path, provenance, certificate)
-    for number in itertools.count(1):
-        target = path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
-        try:
-            _write_new(target, data)
+    for target in _list_names(path):
+        if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
             return target
-        except FileExistsError:
-            if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
-                return target
+        if not _is_free(target):
+            continue
+        with suppress(FileExistsError):  # somebody else was faster
+            _write_pair(target, data, certificate)
+            return target
     raise AssertionError("names do not end")
+
+
+def _write_pair(path: Path, data: bytes, certificate: Certificate | None) -> None:
+    """Write a new image and its certificate, if it has one, or neither."""
+    if certificate is None:
+        _write_new(path, data)
+        return
+    _write_new(beside := name_certificate(path), _encode_certificate(certificate, path))
+    try:
+        _write_new(path, data)
+    except BaseException:
+        beside.unlink()
+        raise
+
+
+def find_free_name(path: Path) -> Path:
+    """Return `path`, or the next name that `save_beside` would take today."""
+    return next(own for own in _list_names(path) if _is_free(own))
+
+
+def _list_names(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
+
+
+def _is_free(path: Path) -> bool:
+    """Tell that there is neither an image nor a certificate, which `verify` would take for the image's."""
+    return not (os.path.lexists(path) or os.path.lexists(name_certificate(path)))
+
+
+def name_certificate(image: Path) -> Path:
+    """Return where the certificate of the file `image` lies."""
+    return image.with_name(image.stem + SUFFIX)
+
+
+def _encode_certificate(certificate: Certificate, image: Path) -> bytes:
+    return (certificate.to_json(image.name) + "\n").encode()
 
 
 def encode_lossless(

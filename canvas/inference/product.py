@@ -16,6 +16,7 @@ from PIL import Image
 
 from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
 from canvas.pins.images import STRIP_PIXELS, Pixels, bytes_to_tensor, image_to_pixels, iterate_strips
+from canvas.pins.mask_files import has_two_values
 from canvas.pins.masks import Alpha, Mask
 
 V = TypeVar("V", np.uint8, np.float32)
@@ -55,8 +56,8 @@ def build_product(
 
     Args:
         image: The product image.
-        mask: White = product, or 1 where there are but 0 and 1; where it has one colour and its transparency varies:
-            opaque = product.
+        mask: White = product, or the larger one where there are but two values; where it has one colour and its
+            transparency varies: opaque = product.
         segment: Image -> alpha, where there is neither alpha nor mask.
 
     Raises:
@@ -68,8 +69,8 @@ def build_product(
     pixels = image_to_pixels(image)
     if mask is not None:
         values = _read_mask(mask)
-        hard = _is_hard(values)
-        product = Product(pixels, feather_mask(values > 0) if hard else _scale_to_one(values), "mask")
+        hard = has_two_values(values)
+        product = Product(pixels, feather_mask(values == values.max()) if hard else _scale_to_one(values), "mask")
     elif (alpha := _get_varying_alpha(image)) is not None:
         product = Product(pixels, _scale_to_one(np.asarray(alpha)), "alpha channel")
     elif segment is not None:
@@ -99,7 +100,7 @@ def check_product_input(image: Image.Image, mask: Image.Image | None) -> None:
             "they must be of one size"
         )
     values = _read_mask(mask)
-    _check_share(values > 0 if _is_hard(values) else _scale_to_one(values) >= 0.5, "mask")
+    _check_share(values == values.max() if has_two_values(values) else _scale_to_one(values) >= 0.5, "mask")
 
 
 def needs_segmenter(image: Image.Image, mask: Image.Image | None) -> bool:
@@ -147,11 +148,6 @@ def _read_mask(mask: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(_select_mask_channel(mask))
 
 
-def _is_hard(values: NDArray[np.uint8]) -> bool:
-    """Tell a mask of two values, 0 and 1 or black and white."""
-    return bool(values.max() == 1 or not ((values > 0) & (values < 255)).any())
-
-
 def _scale_to_one(values: NDArray[np.uint8]) -> Alpha:
     """Return 0..255 as 0..1; where there are but 0 and 1, they are that already."""
     scaled = values.astype(np.float32)
@@ -194,25 +190,36 @@ def feather_mask(mask: Mask) -> Alpha:
 
 def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:
     """Put the product over a background of its size, as `composite_product`; `shift` (H, W) moves the band's blend."""
-    out = np.empty_like(background)
+    out = background.copy()
+    lay_product(out, product, None if shift is None else select_band(product, shift))
+    return out
+
+
+def select_band(product: Product, shift: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values of `shift` (H, W) in the product's band, row by row: of a large image a small part."""
+    parts = [shift[rows][_find_band(product.alpha[rows])] for rows in iterate_strips(*product.size)]
+    return np.concatenate(parts)
+
+
+def lay_product(pixels: Pixels, product: Product, band_shift: NDArray[np.float32] | None) -> None:
+    """Put the product over a background of its size, in place; `band_shift` as `select_band` returns it."""
+    start = 0
     for rows in iterate_strips(*product.size):
-        part = Product(product.pixels[rows], product.alpha[rows], product.origin)
-        out[rows] = _composite_rows(background[rows], part, None if shift is None else shift[rows])
-    return out
+        out, own, alpha = pixels[rows], product.pixels[rows], product.alpha[rows]
+        core, band = alpha == 1, _find_band(alpha)
+        np.copyto(out, own, where=core[..., None])
+        weight = alpha[band]
+        if band_shift is not None:
+            inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)
+            weight = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + band_shift[start : start + len(weight)])))
+            start += len(weight)
+        weight = weight[:, None]
+        mixed = weight * own[band] + (1 - weight) * out[band]
+        out[band] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def _composite_rows(background: Pixels, product: Product, shift: NDArray[np.float32] | None) -> Pixels:
-    core = product.core
-    out = np.where(core[..., None], product.pixels, background)
-    band = (product.alpha > ALPHA_FLOOR) & ~core
-    weight = product.alpha[band]
-    if shift is not None:
-        inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)
-        weight = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + shift[band])))
-    weight = weight[:, None]
-    mixed = weight * product.pixels[band] + (1 - weight) * background[band]
-    out[band] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    return out
+def _find_band(alpha: Alpha) -> Mask:
+    return (alpha > ALPHA_FLOOR) & (alpha != 1)
 
 
 @dataclass(frozen=True, slots=True)

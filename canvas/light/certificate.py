@@ -82,6 +82,17 @@ def read_certificate(path: Path, size: tuple[int, int]) -> Certificate:
     return parse_certificate(data.decode("utf-8", "replace"), str(path), size)
 
 
+def read_certified_name(path: Path) -> str | None:
+    """Return the name of the image file that a certificate says it is of; None where it is none, or says no name."""
+    try:
+        with path.open("rb") as file:
+            stated = json.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = stated.get("name") if isinstance(stated, dict) and stated.get("format") == FORMAT else None
+    return name if isinstance(name, str) else None
+
+
 def read_embedded_certificate(data: bytes) -> str | None:
     """Return the JSON in the metadata of an encoded PNG; None where there is none."""
     with Image.open(io.BytesIO(data)) as image:

@@ -24,6 +24,7 @@ from canvas.pins.containers.container import Container
 from canvas.pins.containers.jpeg import fill_scans
 from canvas.pins.containers.png import check_png_rows
 from canvas.pins.containers.split import split_container
+from canvas.pins.mask_files import tidy_mask
 from canvas.pins.profiles import apply_converter, build_converter, build_gamma_table
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool 
     if isinstance(image, ImageFile):
         image = image.copy()  # pixels alone: a file's object holds its bytes, WebP's its decoder, too
     image.info = {}
-    if is_mask and image.convert("L").getextrema() == (0, 1):
-        notes.append("its values are 0 and 1, of which 1 is taken for product")
+    if is_mask:
+        image, said = tidy_mask(image)
+        notes += said
     if container.frames > 1:
         notes.append(f"it is an animation of {container.frames} frames, of which the first is used")
     if not container.ended:
@@ -305,6 +307,8 @@ def _convert_to_srgb(
     if has_colours and container.gamma is not None and (table := build_gamma_table(container.gamma)) is not None:
         conversions.append(f"gamma {container.gamma:g}")
         image = image.convert(mode).point([*table * 3, *range(256)][: 256 * len(mode)])
+    if has_colours and container.colour_note is not None:
+        notes.append(container.colour_note)
     if has_colours and container.profile is not None:
         converter = build_converter(container.profile, colours)
         if converter is None:

@@ -35,7 +35,9 @@ MAX_REDIRECTS = 5
 PART_BYTES = 65_536
 MAX_LINE = 65_536
 """Bytes of a line between the chunks of a body."""
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+WHOLE = (200, 203)
+"""Answers that hold what was asked for. Others below 400 hold nothing, as 204 and 304, or not yet, as 202."""
+TRANSIENT = frozenset({202, 408, 429, 500, 502, 503, 504})
 """Answers after which another try may do better."""
 
 
@@ -58,7 +60,7 @@ class DownloadRules:
 
 def download(url: str, max_bytes: int, rules: DownloadRules) -> bytes:
     """Return what `url` answers, with TRIES tries; ValueError in one sentence if it can't be had or is longer."""
-    with _Watch(rules) as watch:
+    with Watch(rules.deadline_seconds, public_only=rules.hosts is None) as watch:
         for tried in range(1, TRIES + 1):
             try:
                 data = _follow_redirects(url, max_bytes, rules)
@@ -70,6 +72,9 @@ def download(url: str, max_bytes: int, rules: DownloadRules) -> bytes:
                     raise ValueError(_explain_error(error, rules)) from None
             watch.sleep(BACKOFF_SECONDS * tried)
     raise AssertionError("the last try returns or raises")
+
+
+NO_URL = "that is no address of a web server: write it as https://HOST/PATH"
 
 
 class _AnswerError(Exception):
@@ -92,9 +97,18 @@ def _explain_error(error: Exception, rules: DownloadRules) -> str:
         return f"no connection within {rules.timeout_seconds:g} s"
     if isinstance(error, requests.exceptions.Timeout):
         return f"no answer for {rules.timeout_seconds:g} s"
-    cause: BaseException = error
+    return describe_cause(error)
+
+
+def describe_cause(error: BaseException) -> str:
+    """Return the first cause of a failed request in one line."""
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return NO_URL
+    cause = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) and type(cause) is ValueError:
+        return "it is cut off between two chunks"
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
     return " ".join(reason.split())[:200] or type(cause).__name__
 
@@ -111,7 +125,7 @@ def _follow_redirects(url: str, max_bytes: int, rules: DownloadRules) -> bytes:
             if response.is_redirect:
                 url = urljoin(url, response.headers["location"])
                 continue
-            if not response.ok:
+            if response.status_code not in WHOLE:
                 raise _AnswerError(response.status_code)
             return _read_body(response, max_bytes)
     raise ValueError(f"more than {MAX_REDIRECTS} redirects")
@@ -187,29 +201,34 @@ def _check_name(host: str, port: int | None = None) -> None:
         check_public(host, str(address[0]))
 
 
-class _Watch:
-    """The deadline of one download: when it comes, its connection is cut, whatever it waits for."""
+class Watch:
+    """The deadline of what this thread downloads: when it comes, connections are cut, whatever they wait for."""
 
     current = threading.local()
 
-    def __init__(self, rules: DownloadRules) -> None:
-        self.public_only = rules.hosts is None
-        self.seconds = rules.deadline_seconds
-        self.end = time.monotonic() + self.seconds
+    def __init__(self, seconds: float, *, public_only: bool) -> None:
+        """`public_only`: connections to addresses of one's own network are refused."""
+        self.public_only = public_only
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(self.seconds, self._cut)
-        self._timer.daemon = True
+        self._timer = self._build_timer()
 
-    def __enter__(self) -> _Watch:
+    def _build_timer(self) -> threading.Timer:
+        timer = threading.Timer(max(0.0, self.end - time.monotonic()), self._cut)
+        timer.daemon = True
+        return timer
+
+    def __enter__(self) -> Watch:
         self.current.watch = self
         self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
         del self.current.watch
         with self._lock:
+            self._timer.cancel()
             for copy in self._sockets:
                 copy.close()
             self._sockets.clear()
@@ -229,8 +248,16 @@ class _Watch:
         """Wait, but not beyond the deadline."""
         time.sleep(max(0.0, min(seconds, self.end - time.monotonic())))
 
+    def restart(self) -> None:
+        """Begin anew: the deadline is one of the next part."""
+        self.end = time.monotonic() + self.seconds
+
     def _cut(self) -> None:
         with self._lock:
+            if time.monotonic() < self.end:  # restarted
+                self._timer = self._build_timer()
+                self._timer.start()
+                return
             for copy in self._sockets:
                 with suppress(OSError):
                     copy.shutdown(socket.SHUT_RDWR)
@@ -242,7 +269,7 @@ def _open_watched(connection: HTTPConnection, connect: Callable[[], socket.socke
     The name is looked up and checked before; what was connected to is checked before a byte is sent, as the name may
     lead elsewhere by then.
     """
-    watch: _Watch = _Watch.current.watch
+    watch: Watch = Watch.current.watch
     checked = watch.public_only and connection.proxy is None
     if checked:
         _check_name(connection.host, connection.port)
@@ -283,7 +310,7 @@ class _Connection(HTTPConnection):
 
     def request(self, *arguments: Any, **options: Any) -> None:
         if self.sock is not None:  # kept open from an earlier download
-            _Watch.current.watch.add(self.sock)
+            Watch.current.watch.add(self.sock)
         super().request(*arguments, **options)
 
 
@@ -317,8 +344,14 @@ class _Adapter(HTTPAdapter):  # type: ignore[misc]
 @lru_cache(maxsize=4)
 def _open_session(connections: int) -> requests.Session:
     """Open a session for all threads: no cookies, no retries of its own."""
-    session = requests.Session()
+    session = open_watched_session(connections)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def open_watched_session(connections: int = 1) -> requests.Session:
+    """Open a session whose connections belong to the Watch of the thread that uses it."""
+    session = requests.Session()
     adapter = _Adapter(pool_connections=connections, pool_maxsize=connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)

@@ -9,22 +9,27 @@ import hashlib
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar
+from urllib.parse import unquote
 
 import requests
 
 from canvas.pins.tables import escape_pattern
 from canvas.sources.addresses import Reader, format_error, strip_credentials
+from canvas.sources.downloads import PART_BYTES, WHOLE, Watch, describe_cause, open_watched_session
 
 Format = Literal["parquet", "csv", "jsonl"]
 N = TypeVar("N", Path, str)
 SUFFIXES = {"parquet": (".parquet",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson", ".json")}
 """Names of the parts of a list in each format; other files of its folder are left alone."""
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".br")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 CHUNK_BYTES = 2**20
+GZIP = 16 + zlib.MAX_WBITS
 TRIES = 3
 FIRST_SERVER_FAULT = 500  # the status from which another try may help
 
@@ -48,7 +53,14 @@ def open_list(path: str, kind: Format, reader: Reader) -> Iterator[list[Path]]:
             else:
                 files = []
                 for number, address in enumerate(_list_addresses(place, kind, reader)):
-                    files.append(Path(folder) / f"{number:06d}")
+                    files.append(
+                        Path(
+                            folder,
+                            *filter(_states_column, address.removeprefix(place).split("/")[:-1]),
+                            f"{number:06d}",
+                        )
+                    )
+                    files[-1].parent.mkdir(parents=True, exist_ok=True)
                     with files[-1].open("wb") as file:
                         _fetch(address, file, reader)
         except (OSError, ValueError) as error:
@@ -82,6 +94,16 @@ def check_parts(names: Sequence[N], kind: Format) -> list[N]:
     return [name for name in names if str(name).lower().endswith(SUFFIXES[kind])]
 
 
+def read_partition(part: Path) -> dict[str, str | None]:
+    """Return column -> value that the folders of a part state, as Hive, Spark and DuckDB write them: category=mugs/."""
+    pairs = (name.partition("=") for name in part.parent.parts if _states_column(name))
+    return {unquote(column): None if value == NO_VALUE else unquote(value) for column, _, value in pairs}
+
+
+def _states_column(folder: str) -> bool:
+    return folder.find("=") > 0
+
+
 def fingerprint_list(path: str, kind: Format, reader: Reader) -> str | None:
     """Return what tells one content of the list from another: its server's ETag, or a digest of the content.
 
@@ -92,10 +114,10 @@ def fingerprint_list(path: str, kind: Format, reader: Reader) -> str | None:
         return None
     if place.startswith(("http://", "https://")):
         try:
-            with _ask(place, reader) as answer:
+            with _ask(place, reader) as (answer, _):
                 if etag := answer.headers.get("ETag"):
                     return f"etag {etag}"
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"cannot ask for {strip_credentials(path)}: {_explain_error(error, place)}") from None
     digest = hashlib.md5(usedforsecurity=False)
     with open_list(path, kind, reader) as files:
@@ -119,7 +141,10 @@ def _list_addresses(place: str, kind: Format, reader: Reader) -> list[str]:
 
 
 def _fetch(address: str, file: BinaryIO, reader: Reader) -> None:
-    """Copy what lies at `address` into `file`; memory stays flat."""
+    """Copy what lies at `address` into `file`; memory stays flat, and each PART_BYTES come before the deadline.
+
+    How long the whole takes is not limited: that depends on the list.
+    """
     if not address.startswith(("http://", "https://")):
         import daft
 
@@ -128,9 +153,13 @@ def _fetch(address: str, file: BinaryIO, reader: Reader) -> None:
         return
     for left in reversed(range(TRIES)):
         try:
-            with _ask(address, reader) as answer:
-                for chunk in answer.iter_content(CHUNK_BYTES):
-                    file.write(chunk)
+            with _ask(address, reader) as (answer, watch):
+                size = 0  # since the deadline was set
+                for part in _iterate_content(answer):
+                    size += file.write(part)
+                    if size >= PART_BYTES:
+                        size = 0
+                        watch.restart()
             return
         except requests.RequestException as error:
             if not left or (error.response is not None and error.response.status_code < FIRST_SERVER_FAULT):
@@ -140,20 +169,51 @@ def _fetch(address: str, file: BinaryIO, reader: Reader) -> None:
             time.sleep(0.2)
 
 
+def _iterate_content(answer: requests.Response) -> Iterator[bytes]:
+    """Yield the body, unpacked where the server packed it; `ValueError` where its packed form is cut off or unknown.
+
+    What requests unpacks by itself may be cut off without a word.
+    """
+    coding = answer.raw.headers.pop("Content-Encoding", "").strip().lower()
+    if coding not in ("", "identity", "gzip", "x-gzip"):
+        raise ValueError(f"the server packed it as {coding!r}, which it was not asked for")
+    parts = answer.iter_content(PART_BYTES)
+    if not coding.endswith("gzip"):
+        yield from parts
+        return
+    inflater = zlib.decompressobj(GZIP)
+    for packed in parts:
+        while packed:
+            if inflater.eof:  # another member follows
+                inflater = zlib.decompressobj(GZIP)
+            try:
+                yield inflater.decompress(packed, CHUNK_BYTES)
+            except zlib.error as error:
+                raise ValueError(f"the server says that it is gzip, but it cannot be unpacked ({error})") from None
+            packed = inflater.unconsumed_tail or inflater.unused_data
+    if not inflater.eof:
+        raise ValueError("the server's gzip is cut off")
+
+
 def _explain_error(error: BaseException, place: str) -> str:
     """Return what went wrong, without credentials: of a failed request its first cause."""
     if isinstance(error, requests.RequestException):
-        while (cause := error.__cause__ or error.__context__) is not None:
-            error = cause
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
+        error = ValueError(describe_cause(error))
     return format_error(error, place)
 
 
-def _ask(address: str, reader: Reader) -> requests.Response:
-    headers = {"User-Agent": reader.rules.user_agent}
-    answer = requests.get(address, headers=headers, stream=True, timeout=reader.timeout_seconds)
-    if not answer.ok:
-        answer.close()
-        raise requests.HTTPError(f"the server answers {answer.status_code} {answer.reason}", response=answer)
-    return answer
+@contextmanager
+def _ask(address: str, reader: Reader) -> Iterator[tuple[requests.Response, Watch]]:
+    """Give the answer of a server that has what was asked for, and the deadline of its next part."""
+    headers = {"User-Agent": reader.rules.user_agent, "Accept-Encoding": "gzip"}
+    watch = Watch(reader.rules.deadline_seconds, public_only=False)  # params may name any machine
+    with watch, open_watched_session() as session:
+        try:
+            answer = session.get(address, headers=headers, stream=True, timeout=reader.timeout_seconds)
+            if answer.status_code not in WHOLE:
+                raise requests.HTTPError(f"the server answers {answer.status_code} {answer.reason}", response=answer)
+            yield answer, watch
+        except (requests.RequestException, OSError):
+            watch.check()
+            raise
+        watch.check()

@@ -7,6 +7,7 @@ become a pin goes to the quarantine table with its reason; the next one is read.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from array import array
 from collections import Counter, deque
@@ -23,10 +24,10 @@ import pyarrow as pa
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.pins.images import ImageLimits, NormalizedImage, normalize_image
-from canvas.ranges import Count, Half, Positive
+from canvas.ranges import Count, Half, Seconds
 from canvas.sources.addresses import Reader, strip_credentials
 from canvas.sources.downloads import DownloadRules
-from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list
+from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list, read_partition
 from canvas.sources.parquet_rows import read_parquet_rows
 from canvas.sources.splits import HeldOutUnit, SplitAssigner
 from canvas.sources.text_rows import JsonKeys, read_csv_rows, read_json_rows
@@ -40,6 +41,9 @@ TRIMMED_COLUMNS = frozenset({"pin_id", "image", "product_id", "seller", "board",
 BATCH_SIZE = 32
 """Images in memory at a time."""
 MAX_COUNT_DIGITS = 19  # so that 64 bits hold it
+THOUSANDS = re.compile(r"\d{1,3}\.000")
+"""Text that is one, or a thousand where people write it so."""
+TRUE_WORDS, FALSE_WORDS = ("true", "1", "yes", "t", "y"), ("false", "0", "no", "f", "n", "")
 MAX_QUOTED = 40  # characters of a cell in a reason
 MAX_URI = 1000  # characters of an address in the quarantine
 
@@ -66,9 +70,9 @@ class ManifestSpec:
     max_bytes: Count  # of an image's file; larger ones are quarantined
     max_pixels: Count  # of an image, width * height; larger ones are quarantined
     connections: Count  # downloads at a time
-    timeout_seconds: Positive
+    timeout_seconds: Seconds
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
-    download_seconds: Positive  # for a whole download, its tries and redirects among it
+    download_seconds: Seconds  # for a whole image, tries and redirects among it; for each 64 KiB of a list
     roots: list[str]
     """Folders, besides the data directory, whose files rows may name; relative ones start there."""
     hosts: list[str] | None
@@ -96,9 +100,12 @@ class ManifestSpec:
             return reader
         if "://" in place:
             return reader
-        return replace(reader, beside=Path(place) if Path(place).is_dir() else Path(place).parent)
+        is_folder = os.path.isdir(place)  # noqa: PTH112  # False for any bad name
+        return replace(reader, beside=Path(place) if is_folder else Path(place).parent)
 
     def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise ValueError("ingest.manifest.path is empty: name the list, or the folder of its parts")
         if "image" not in self.columns:
             raise ValueError("ingest.manifest.columns lacks image: say which column holds the images' paths or URLs")
         if unknown := sorted(self.columns.keys() - set(MAPPABLE_COLUMNS)):
@@ -189,16 +196,29 @@ def _read_rows(
     for file in files:
         is_part = _is_part(spec, file)
         name = file.name if is_part else public_path
+        columns, partition = _split_partition(spec.columns, file)
         if len(files) > 1 and not file.stat().st_size:
             notes.add(f"part {file.name} of {public_path} is empty")
             continue
         if spec.format == "parquet":
-            yield from read_parquet_rows(file, name, spec.columns, spec.columns if needed is None else needed, notes)
+            wanted = [ours for ours in columns if needed is None or ours in needed]
+            rows = read_parquet_rows(file, name, columns, wanted, notes)
         elif spec.format == "csv":
-            yield from read_csv_rows(file, name, spec.columns, notes)
+            rows = read_csv_rows(file, name, columns, notes)
         else:
-            yield from read_json_rows(file, name, spec.columns, notes, keys)
+            keys.add({spec.columns[ours]: value for ours, value in partition.items()})
+            rows = read_json_rows(file, name, columns, notes, keys)
+        for row in rows:
+            row.values = {**row.values, **partition}
+            yield row
     keys.check(public_path)
+
+
+def _split_partition(columns: dict[str, str], file: Path) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the columns that the rows of a part have, and the values of those that the names of its folders say."""
+    folders = read_partition(file)
+    values = {ours: folders[theirs] for ours, theirs in columns.items() if theirs in folders}
+    return {ours: theirs for ours, theirs in columns.items() if ours not in values}, values
 
 
 def _is_part(spec: ManifestSpec, file: Path) -> bool:
@@ -342,6 +362,9 @@ def _parse_count(name: str, text: str | None) -> int | None:
     """Parse a count; None where the list says nothing."""
     if text is None or not (number := text.strip()):
         return None
+    if THOUSANDS.fullmatch(number):
+        less, more = number[:-4], number.replace(".", "")
+        raise ValueError(f"{name} is {number!r}: write {more} or {less}, as a point may part thousands")
     number = format_number(number)  # 2.0 is 2
     if not (number.isascii() and number.isdigit() and len(number) < MAX_COUNT_DIGITS):
         raise ValueError(f"{name} is {text[:MAX_QUOTED]!r}: a count is a whole number from 0")
@@ -358,10 +381,10 @@ def _check_counts(counts: Mapping[str, int | None]) -> None:
 
 def _parse_flag(text: str | None) -> bool:
     """Parse a flag; absent means false."""
-    word = (text or "").strip().lower()
-    if word not in ("true", "1", "yes", "false", "0", "no", ""):
+    word = format_number((text or "").strip().lower())  # 1.0 is 1
+    if word not in TRUE_WORDS + FALSE_WORDS:
         raise ValueError(f"promoted is {word[:MAX_QUOTED]!r}: write true or false")
-    return word in ("true", "1", "yes")
+    return word in TRUE_WORDS
 
 
 def _generalize_reason(reason: str) -> str:

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from canvas.pins.fallbacks import Notes
+from canvas.sources.signatures import HEAD_BYTES, describe_content, is_text
 from canvas.sources.text_rows import MAX_ROW_BYTES, find_column
-from canvas.sources.values import Row, format_value
+from canvas.sources.values import NoTime, Row, format_value
 
 ROWS_AT_ONCE = 32
 BATCH_BYTES = 64 * 2**20
@@ -22,6 +23,9 @@ BATCH_BYTES = 64 * 2**20
 BUFFER_BYTES = 2**16
 MAX_EXACT = 2**53  # beyond it 64-bit floating-point numbers leave whole ones out
 MAX_PATH_BYTES = 4096  # bytes that are longer are no path
+MAGIC = b"PAR1"
+OUT_OF_RANGE = "<value out of range"
+"""How Arrow begins the text of a time that no calendar has."""
 
 
 def read_parquet_rows(
@@ -35,6 +39,7 @@ def read_parquet_rows(
     Raises:
         ValueError: For a column whose type is no text or number, too, and a file that is no Parquet.
     """
+    _check_magic(file, name)
     try:
         with pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as opened:
             schema = opened.schema_arrow
@@ -54,6 +59,16 @@ def read_parquet_rows(
             yield from _read_batch(batch, names)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {name} as parquet: {' '.join(str(error).split())[:300]}") from None
+
+
+def _check_magic(file: Path, name: str) -> None:
+    """Raise ValueError, which says what it is instead, for a file that does not begin as Parquet does."""
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    if not head or head.startswith(MAGIC):
+        return
+    text = "text: set ingest.manifest.format to csv or jsonl" if is_text(head) else "no Parquet, by its first bytes"
+    raise ValueError(f"cannot read {name} as parquet: it is {describe_content(head) or text}")
 
 
 def iterate_parquet_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -115,14 +130,17 @@ def _list_values(column: pa.Array) -> list[Any]:
     """Return a column's values: text as bytes, which need not be UTF-8, and dates and times as text."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if isinstance(column.type, pa.UuidType):
+        return [None if value is None else str(value) for value in column.to_pylist()]
+    if isinstance(column.type, pa.JsonType):
+        column = column.storage
     kind = column.type
     if pa.types.is_struct(kind):
         return column.to_pylist()  # type: ignore[no-any-return]
     if pa.types.is_timestamp(kind) and kind.tz is not None:  # in UTC
-        plain = column.cast(pa.timestamp(kind.unit)).cast(pa.string()).to_pylist()
-        return [value and f"{_strip_fraction(value)}Z" for value in plain]
+        return [_format_time(text, "Z") for text in column.cast(pa.timestamp(kind.unit)).cast(pa.string()).to_pylist()]
     if pa.types.is_temporal(kind):
-        return [value and _strip_fraction(value) for value in column.cast(pa.string()).to_pylist()]
+        return [_format_time(text) for text in column.cast(pa.string()).to_pylist()]
     if _is_text(kind):
         return column.cast(pa.large_binary()).to_pylist()  # type: ignore[no-any-return]
     values = column.to_pylist()
@@ -131,8 +149,11 @@ def _list_values(column: pa.Array) -> list[Any]:
     return values  # type: ignore[no-any-return]
 
 
-def _strip_fraction(time: str) -> str:
-    return re.sub(r"\.0+$", "", time)
+def _format_time(text: str | None, zone: str = "") -> str | NoTime | None:
+    """Return a date or time as Arrow writes it, without a fraction of zeros."""
+    if text is None:
+        return None
+    return NoTime() if text.startswith(OUT_OF_RANGE) else re.sub(r"\.0+$", "", text) + zone
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -145,6 +166,8 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 def _check_type(field: pa.Field, ours: str, name: str) -> None:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if isinstance(kind, pa.UuidType | pa.JsonType):
+        kind = kind.storage_type
     numbers = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null
     times = pa.types.is_date, pa.types.is_time, pa.types.is_timestamp
     if not any(check(kind) for check in (_is_text, _is_binary, *numbers, *times)):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from canvas.pins.fallbacks import Notes
-from canvas.sources.values import NoNumber, Row, format_number, format_value
+from canvas.sources.signatures import HEAD_BYTES, describe_content
+from canvas.sources.values import NoNumber, Row, format_number, format_value, trim
 
 MAX_ROW_BYTES = 2**20
 """Bytes of a row; a longer one is a fault."""
@@ -29,23 +30,10 @@ MAX_LINES_AGAIN = 1_000_000
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_NAMES = 30  # of columns, in a message
-HEAD_BYTES = 4096
 ARRAY_START = re.compile(r"\[\s*(\{|$)")
 """How a file begins that is one array of objects; `[1]` is a bad row."""
-
-SIGNATURES = {
-    codecs.BOM_UTF32_LE: "UTF-32: save it as UTF-8, for example with `iconv -f UTF-32 -t UTF-8`",
-    codecs.BOM_UTF32_BE: "UTF-32: save it as UTF-8, for example with `iconv -f UTF-32 -t UTF-8`",
-    codecs.BOM_UTF16_LE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
-    codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
-    b"PAR1": "Parquet: set ingest.manifest.format to parquet",
-    b"PK\x03\x04": "a ZIP or a spreadsheet: save its sheet as CSV in UTF-8",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet: save its sheet as CSV in UTF-8",
-    b"\x1f\x8b": "gzip: unpack it",
-    b"BZh": "bzip2: unpack it",
-    b"\x28\xb5\x2f\xfd": "Zstandard: unpack it",
-}
-"""First bytes of a file that is no text -> what it is."""
+JSON_START = re.compile(r"\s*(\{|\[\s*\{)\s*(\"|$)")
+"""How JSON begins that is read as CSV by mistake."""
 
 Line = tuple[int, str | None]
 """Number from 1, and text with its end; None: longer than MAX_ROW_BYTES."""
@@ -94,7 +82,7 @@ class JsonKeys:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take note of an object's keys."""
-        self.absent = {ours: theirs for ours, theirs in self.absent.items() if theirs.strip() not in record}
+        self.absent = {ours: theirs for ours, theirs in self.absent.items() if trim(theirs) not in record}
         if len(self.names) < MAX_NAMES:
             self.names |= dict.fromkeys(list(record)[:MAX_NAMES])
 
@@ -116,7 +104,7 @@ def read_json_rows(
     rows = 0
     with file.open("rb") as opened:
         for line, text in read_lines(opened, name):
-            if text is not None and not (text := text.strip(" \t\r\n\ufeff")):
+            if text is not None and not (text := text.strip(" \t\r\n\ufeff\x1e")):
                 continue
             rows += 1
             if rows == 1 and text is not None and ARRAY_START.match(text):
@@ -124,7 +112,7 @@ def read_json_rows(
             try:
                 record = _parse_record(text)
                 list_keys.add(record)
-                present = {ours: theirs.strip() for ours, theirs in columns.items() if theirs.strip() in record}
+                present = {ours: trim(theirs) for ours, theirs in columns.items() if trim(theirs) in record}
                 row = Row({ours: _format_cell(record, theirs) for ours, theirs in present.items()})
             except ValueError as error:
                 row = Row({}, fault=f"line {line}: {error}")
@@ -141,9 +129,8 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
     """
     head = file.read(HEAD_BYTES)
     file.seek(0)
-    for signature, kind in SIGNATURES.items():
-        if head.startswith(signature):
-            raise ValueError(f"{name} is {kind}")
+    if (kind := describe_content(head)) is not None:
+        raise ValueError(f"{name} is {kind}")
     if head.count(0) * 4 > len(head):
         raise ValueError(f"{name} is no UTF-8 text, it is full of zero bytes: save it as UTF-8")
     if b"\r" in head and b"\n" not in head:
@@ -162,11 +149,11 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
 def find_column(names: Sequence[str], theirs: str, ours: str, name: str, delimiter: str = ",") -> int:
     """Return the place of column `theirs` among `names`, spaces round it aside. `ValueError` unless it stands once."""
     exact = [place for place, header in enumerate(names) if header == theirs]
-    places = exact or [place for place, header in enumerate(names) if header.strip() == theirs.strip()]
+    places = exact or [place for place, header in enumerate(names) if trim(header) == trim(theirs)]
     key = f"column {theirs!r} (ingest.manifest.columns.{ours})"
     if not places:
         parted = "" if delimiter == "," else f" by {DELIMITERS[delimiter]}"
-        listed = ", ".join(header.strip()[:MAX_NAMES] for header in names[:MAX_NAMES])
+        listed = ", ".join(trim(header)[:MAX_NAMES] for header in names[:MAX_NAMES]) or "no column at all"
         raise ValueError(f"{name} has no {key}; it has{parted} {listed}{', ...' * (len(names) > MAX_NAMES)}")
     if len(places) > 1:
         raise ValueError(f"{name} has {key} {len(places)} times: rename all but one")
@@ -293,8 +280,10 @@ def _find_dialect(file: Path, name: str, columns: Mapping[str, str], notes: Note
     if not header:
         raise ValueError(f"{name} is empty: it needs a header, and a row an image")
     headers = {delimiter: _split_header(header, delimiter) for delimiter in DELIMITERS}
-    wanted = {theirs.strip() for theirs in columns.values()}
-    fitting = [delimiter for delimiter, header in headers.items() if wanted <= {cell.strip() for cell in header}]
+    wanted = {trim(theirs) for theirs in columns.values()}
+    fitting = [delimiter for delimiter, header in headers.items() if wanted <= {trim(cell) for cell in header}]
+    if not fitting and JSON_START.match(header):
+        raise ValueError(f"{name} is JSON: set ingest.manifest.format to jsonl, which is an object a line")
     delimiter = fitting[0] if fitting else max(headers, key=lambda delimiter: len(headers[delimiter]))
     if delimiter != "," and fitting:
         notes.add(f"{name} is parted by {DELIMITERS[delimiter]}, not by commas, and was read so")
@@ -337,7 +326,7 @@ def _parse_record(text: str | None) -> dict[str, Any]:
         raise ValueError("brackets are nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError("no JSON object: write {...} on every line")
-    return {key.strip(): value for key, value in record.items()}
+    return {trim(key): value for key, value in record.items()}
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

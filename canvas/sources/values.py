@@ -28,6 +28,11 @@ class NoNumber:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoTime:
+    """A date or time that no calendar has."""
+
+
 def format_value(value: object) -> str | None:
     """Return a value as text: a text as it is, whole numbers without a point; None where there is none.
 
@@ -51,6 +56,8 @@ def format_value(value: object) -> str | None:
             return format_number(str(value))
         case NoNumber():
             raise ValueError(f"is {value.token}, which JSON does not know: write a number or null")
+        case NoTime():
+            raise ValueError("is a time beyond any calendar: write it as text, or leave it empty")
         case bytes():
             try:
                 return value.decode()

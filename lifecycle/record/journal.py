@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from lifecycle.record.privacy import redact, redact_values
-from lifecycle.record.untrusted import print_plain
+from lifecycle.terminal import print_plain
 from lifecycle.workspace.staging import WORK, hold_lock, make_private, sync_entry
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]

@@ -22,7 +22,7 @@ from lifecycle.declare.skipping import SKIPPED, read_skip_reason
 from lifecycle.declare.stage import Artifact, Dataset, Headline, Metrics, Model, Paths, Plot, Report, Sheet, Site, Stage
 from lifecycle.record.journal import Journal, Status
 from lifecycle.record.origin import find_group, find_project, read_release, read_revision
-from lifecycle.record.untrusted import print_plain
+from lifecycle.terminal import print_plain
 from lifecycle.workspace.digest import digest
 
 NOTES = "notes"

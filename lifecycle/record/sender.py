@@ -23,7 +23,7 @@ from lifecycle.record.journal import (
 )
 from lifecycle.record.privacy import disable_telemetry, summarize_error
 from lifecycle.record.tracking import TrackingDownError, open_tracking
-from lifecycle.record.untrusted import print_plain
+from lifecycle.terminal import print_plain
 from lifecycle.workspace.staging import try_lock
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from lifecycle.record.origin import find_project
 from lifecycle.record.privacy import disable_telemetry, redact
 from lifecycle.record.recording import read_metrics, record_outputs, record_run
 from lifecycle.record.timings import take_timings
-from lifecycle.record.untrusted import strip_controls
 from lifecycle.run.inputs import check_present, record_written, verify_inputs
 from lifecycle.run.ranks import count_ranks, launch_ranks, publish_scratch
+from lifecycle.terminal import strip_controls
 from lifecycle.workspace.digest import digest
 from lifecycle.workspace.staging import move_into_place, open_workspace, reserve_outputs
 

@@ -7,7 +7,6 @@ by running it there.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from components.artifacts import InpaintModel
 from lifecycle.declare.graph import load_stages
 from lifecycle.declare.params import load_sections
+from lifecycle.terminal import ignore_broken_pipe
 from pipelines.cluster import Cluster, PlannedRun, parse_quantity, read_cluster
 from pipelines.plan import durations
 from pipelines.plan.activations import Activations
@@ -215,9 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sections, cluster = load_sections(options.profile), read_cluster(options.cluster)
         changes = {key: getattr(options, key) for key in PlannedRun.__slots__}
         plan = build_plan(sections, cluster, choose_run(options.profile, cluster, changes))
-        print(plan.text, flush=True)
-    except BrokenPipeError:  # nobody reads on, as with `| head`; Python itself flushes once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with ignore_broken_pipe():
+            print(plan.text)
     except (ValueError, OSError) as error:
         print(f"pipelines.plan: {error}", file=sys.stderr)
         return 1

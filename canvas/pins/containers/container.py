@@ -8,6 +8,10 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 CONVERT = "convert it to JPEG or PNG first"
 
 
+class UnreadFormError(ValueError):
+    """A sound image in a form of its format that is not read."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Container:
     """An encoded image without its side chunks, and what they said."""
@@ -22,4 +26,5 @@ class Container:
     frames: int = 1
     depth: int = 8  # bits a channel
     colour_key: tuple[int, ...] | None = None  # of a PNG without alpha: the grey or RGB, in `depth` bits, that is clear
+    colour_note: str | None = None  # what its side chunks say of colours that is not done
     ended: bool = True  # False: the file stops after its pixels, without the format's end

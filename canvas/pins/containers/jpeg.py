@@ -6,11 +6,17 @@ import re
 import struct
 from collections.abc import Iterator
 
-from canvas.pins.containers.container import CONVERT, Container
+from canvas.pins.containers.container import Container, UnreadFormError
 from canvas.pins.containers.orientation import choose_orientation
 
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # in coded data: no stuffing, no restart
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+UNREAD = {
+    **dict.fromkeys((0xC3, 0xCB), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+    0xF7: "JPEG-LS",
+}
+"""Frames that no common decoder reads."""
 SIDES = frozenset({*range(0xE0, 0xF0), 0xFE})  # applications' segments and comments
 PROFILE_START = b"ICC_PROFILE\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -35,11 +41,13 @@ def split_jpeg(data: bytes) -> Container:
             profiles.setdefault(body[12], body[14:])
         elif marker not in SIDES:
             kept.append(_build_segment(marker, body))
+        if marker in UNREAD:
+            raise UnreadFormError(f"with {UNREAD[marker]} coding is not read")
         if marker in FRAMES:
             depth, height, width = struct.unpack_from(">BHH", body)
             size = (width, height)
     if depth != 8:
-        raise ValueError(f"{depth} bits a channel are not read, {CONVERT}")
+        raise UnreadFormError(f"with {depth} bits a channel is not read")
     end, ended = _find_end(data, place)
     stored = b"".join([*kept, data[place:end], b"" if ended else b"\xff\xd9"])
     if not ended and not _has_every_scan(stored):

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from canvas.pins.containers.container import Container
+from canvas.pins.containers.container import Container, UnreadFormError
 from canvas.pins.containers.orientation import choose_orientation
 
 START = b"\x89PNG\r\n\x1a\n"
@@ -20,6 +20,11 @@ MAX_PROFILE_BYTES = 16 * 1024**2
 MAX_RAW_EXIF_BYTES = 1024**2
 """Bytes of an inflated text that holds EXIF; a longer one is as good as absent."""
 RAW_EXIF = b"Raw profile type exif\0"
+SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green, blue."""
+PRIMARY_TOLERANCE = 0.01
+SRGB_CODES, HDR_CURVES = (1, 2), (16, 18)
+"""Codes of ITU-T H.273: primaries of sRGB, or unknown; transfer functions PQ and HLG."""
 
 
 def split_png(data: bytes) -> Container:
@@ -27,12 +32,14 @@ def split_png(data: bytes) -> Container:
     kept: list[bytes] = [START]
     pixels: list[bytes] = []
     header: tuple[int, ...] = ()
-    palette = key = profile = raw_exif = gamma = None
+    palette = key = profile = raw_exif = gamma = colours = coding = None
     is_srgb = False
     exif = xmp = b""
     frames, ended = 0, False
     for name, body, checksum in _walk_png(data):
         sound = checksum == _sum_chunk(name, body)
+        if name == b"CgBI":
+            raise UnreadFormError("in Apple's own form, as apps for its phones have it, is not read")
         if bool(header) == (name == b"IHDR"):
             raise ValueError("it does not begin with its header, or has two")
         if not sound and (name in (b"IHDR", b"PLTE", b"tRNS") or checksum == _sum_chunk(b"tRNS", body)):
@@ -60,6 +67,10 @@ def split_png(data: bytes) -> Container:
             gamma = int.from_bytes(body, "big") / 100_000
         elif name == b"sRGB":
             is_srgb = True
+        elif name == b"cHRM" and len(body) == 32:
+            colours = body
+        elif name == b"cICP" and len(body) == 4:
+            coding = body
         elif name == b"eXIf":
             exif = exif or body
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
@@ -88,8 +99,22 @@ def split_png(data: bytes) -> Container:
         frames=max(1, frames),
         depth=depth,
         colour_key=key,
+        colour_note=_describe_colours(coding, None if is_srgb or profile is not None else colours),
         ended=ended,
     )
+
+
+def _describe_colours(coding: bytes | None, colours: bytes | None) -> str | None:
+    """Say what cICP, and cHRM where it counts, tell of colours that is not converted (PNG 3, 4.3)."""
+    if coding is not None and coding[1] in HDR_CURVES:
+        return "it is of high dynamic range (cICP), its colours are taken for sRGB: convert it first"
+    if coding is not None and coding[0] not in SRGB_CODES:
+        return "its primaries (cICP) are not those of sRGB, for which its colours are taken"
+    if coding is None and colours is not None:
+        stored = [value / 100_000 for value in struct.unpack(">8I", colours)]
+        if any(abs(value - own) > PRIMARY_TOLERANCE for value, own in zip(stored, SRGB_PRIMARIES, strict=True)):
+            return "its primaries (cHRM) are not those of sRGB, for which its colours are taken"
+    return None
 
 
 def check_png_rows(png: bytes) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 
-from canvas.pins.containers.container import CONVERT, FORMATS, Container
+from canvas.pins.containers.container import CONVERT, FORMATS, Container, UnreadFormError
 from canvas.pins.containers.jpeg import split_jpeg
 from canvas.pins.containers.png import START, split_png
 from canvas.pins.containers.webp import split_webp
 
 QUOTED_CHARACTERS = 40
+HEAD_BYTES = 4096
 MAX_LEAD = 16
 """Bytes that may stand before an image and be named: a byte-order mark, blank lines of a server's script."""
 MANGLED = "whose line ends were changed on the way, as FTP's text mode does: copy it again as binary"
@@ -34,15 +35,39 @@ STARTS = (
     (b"\0\0\0\x0cjP  ", f"JPEG 2000, {CONVERT}"),
     (b"\xff\x4f\xff\x51", f"JPEG 2000, {CONVERT}"),
     (b"\0\0\x01\0", f"an icon, {CONVERT}"),
+    (b"\x8aMNG", f"MNG, {CONVERT}"),
+    (b"\x8bJNG", f"JNG, {CONVERT}"),
+    (b"II\xbc\x01", f"JPEG XR, {CONVERT}"),
+    *(
+        (start, f"a camera's raw file, {CONVERT}")
+        for start in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
+    ),
+    (b"\x76\x2f\x31\x01", f"OpenEXR, {CONVERT}"),
+    (b"#?RADIANCE", f"Radiance HDR, {CONVERT}"),
+    *(
+        (b"P%d" % number + space, f"Netpbm, {CONVERT}")
+        for number in range(1, 8)
+        for space in (b"\n", b"\r", b" ", b"\t")
+    ),
+    (b"qoif", f"QOI, {CONVERT}"),
+    (b"DDS ", f"DDS, {CONVERT}"),
+    (b"gimp xcf", f"GIMP's file, {CONVERT}"),
+    (b"icns", f"an icon, {CONVERT}"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\0\5\x16\7", "what macOS keeps beside a file, whose name begins with ._: take the file of that name without it"),
     (b"PK\x03\x04", "a ZIP archive, unpack it first"),
     (b"\x1f\x8b", "packed with gzip, unpack it first"),
     (b"version https://git-lfs", "a Git LFS pointer, run git lfs pull"),
 )
 BRANDS = {  # of ISO base media files
-    b"avif": "AVIF",
-    b"avis": "AVIF",
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), f"AVIF, {CONVERT}"),
+    b"crx ": f"a camera's raw file, {CONVERT}",
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"heif", b"mif1", b"mif2", b"msf1", b"miaf"),
+        f"HEIC, {CONVERT}",
+    ),
 }
+RIFFS = {b"AVI ": "a video", b"WAVE": "a sound"}
 
 
 def split_container(data: bytes) -> Container:
@@ -59,6 +84,8 @@ def split_container(data: bytes) -> Container:
         if data.startswith(start) and (kind != "WEBP" or data[8:12] == b"WEBP"):
             try:
                 container = split(data)
+            except UnreadFormError as error:
+                raise ValueError(f"{kind} {error}, {CONVERT}") from None
             except (ValueError, IndexError, struct.error) as error:
                 reason = str(error) if isinstance(error, ValueError) else "its header is cut off"
                 raise ValueError(f"broken {kind}: {reason}") from None
@@ -73,9 +100,12 @@ def _describe_other(data: bytes) -> str:
     if not data:
         return ": it is 0 bytes long"
     if data[4:8] == b"ftyp":
-        brands = [data[8:12], *(data[place : place + 4] for place in range(16, min(64, len(data)), 4))]
-        kind = next((kind for kind in ("AVIF", "HEIC") if any(BRANDS.get(brand) == kind for brand in brands)), None)
-        return f": it is {kind}, {CONVERT}" if kind else ": it is a video"
+        brands = {data[8:12], *(data[place : place + 4] for place in range(16, min(64, len(data)), 4))}
+        return f": it is {next((kind for brand, kind in BRANDS.items() if brand in brands), 'a video')}"
+    if data.startswith(b"RIFF") and data[8:12] in RIFFS:
+        return f": it is {RIFFS[data[8:12]]}"
+    if not any(data[:HEAD_BYTES]):
+        return ": it begins with zero bytes alone, as what was never written to its end: copy it again"
     for start, description in STARTS:
         if data.startswith(start):
             return f": it is {description}"
@@ -87,7 +117,8 @@ def _describe_other(data: bytes) -> str:
         return ": it is a web page, which the address gives instead of an image"
     if b"<svg" in head:
         return f": it is SVG, {CONVERT}"
-    text = data[:QUOTED_CHARACTERS].decode("ascii", "replace")
-    if all(letter.isprintable() or letter.isspace() for letter in text):
+    text = data[:QUOTED_CHARACTERS].decode("utf-8", "ignore")
+    whole = len(text.encode()) > len(data[:QUOTED_CHARACTERS]) - 4  # the last letter may be cut
+    if text and whole and all(letter.isprintable() or letter.isspace() for letter in text):
         return f": it is text, which begins with {text!r}"
     return ""

@@ -38,6 +38,7 @@ def folder(segmenting_pipeline, tmp_path_factory) -> Path:
     rgb.convert("CMYK").save(path / "cmyk.jpg", quality=95)
     rgb.save(path / "profile.png", icc_profile=_swapped_profile())
     (path / "deep.png").write_bytes(_deep_png(np.array(rgb)))
+    (path / "nowhere").symlink_to("gone")
     faint = product.copy()
     faint.putalpha(product.getchannel("A").point(lambda value: min(value, 254)))
     faint.save(path / "faint.png")
@@ -121,6 +122,9 @@ def test_the_precision_changes_the_background_a_little_and_the_product_never(fol
         (("--guidance-stop", "nan"), "--guidance-stop is nan"),
         (("--out", "mug-in-forest.png"), "--out mug-in-forest.png looks like a file: name a folder"),
         (("--out", "mug.png"), "--out mug.png looks like a file"),
+        (("--out", "nowhere"), "--out nowhere is a link that leads nowhere: name another folder"),
+        (("--prompt", "caf\udce9"), "the prompt is not UTF-8 after 'caf'"),
+        (("--negative-prompt", "\udce9"), "the negative prompt is not UTF-8 after ''"),
         (("--seed", str(2**64)), f"--seed {2**64} is beyond 64 bits"),
         (("--seed", str(-(2**63) - 1)), "is beyond 64 bits"),
         (("--seed", str(2**64 - 1), "--candidates", "2"), "or becomes so with 2 candidates: give one from"),
@@ -312,6 +316,35 @@ def test_a_mask_of_0_and_1_is_one_of_black_and_white(folder: Path, tmp_path: Pat
         assert generate(folder, *options, str(tmp_path / f"{name}.png")) == 0
         assert generate(folder, *options, "mask.png", "--overwrite") == 0
         assert len(list((tmp_path / name).iterdir())) == 1  # they were the same bytes
+
+
+def test_a_name_that_is_too_long_by_its_number_is_said_before_the_model_loads(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "mug.png", name := f"{'x' * 249}.png")
+    monkeypatch.setattr(CanvasPipeline, "from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"{'x' * 249}-0.png").write_bytes(b"somebody's")
+    assert generate(folder, "--product", name) == 1
+    assert "257 bytes where names have 255 at most: rename the product's file" in capsys.readouterr().err
+    monkeypatch.undo()
+
+
+def test_what_was_given_is_not_replaced_even_if_asked_to(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for source, name in (("rgb.png", "rgb.png"), ("mask.png", "rgb-0.png")):
+        shutil.copy(folder / source, name)
+    before = (tmp_path / "rgb-0.png").read_bytes()
+    options = ("--product", "rgb.png", "--mask", "rgb-0.png", "--out", ".", "--overwrite")
+    assert generate(folder, *options) == 1
+    assert "--overwrite would replace rgb-0.png, which was given: name another folder" in capsys.readouterr().err
+    assert (tmp_path / "rgb-0.png").read_bytes() == before
+
+
+def test_a_folder_may_be_called_like_an_image_and_a_format_be_in_capitals(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (tmp_path / "summer.png").mkdir()
+    assert generate(folder, "--out", str(tmp_path / "summer.png"), "--format", "PNG") == 0
+    assert [path.name for path in (tmp_path / "summer.png").iterdir()] == ["mug-0.png"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from canvas.inference.product import (
     derive_seed,
     feather_mask,
     frame_product,
+    lay_product,
+    select_band,
 )
 from canvas.masks.composite import ALPHA_FLOOR, composite_product
 from canvas.pins import images as images_module
@@ -215,3 +217,17 @@ def test_a_products_own_seed():
     assert derive_seed(3, build_product(Image.fromarray(hidden, "RGBA"))) == derive_seed(3, product)
     assert 0 <= derive_seed(-(2**63), product) < 2**63
     assert 0 <= derive_seed(2**64 - 1, product) < 2**63
+
+
+def test_a_composite_in_place_is_the_same_and_leaves_the_background_alone(monkeypatch):
+    draw = np.random.default_rng(0)
+    product = build_product(cutout(90, 130, soft=True))
+    background, shift = draw.integers(0, 256, (90, 130, 3), dtype=np.uint8), draw.normal(size=(90, 130)).astype("f4")
+    before, whole = background.copy(), composite_pixels(background, product, shift)
+    assert np.array_equal(background, before)
+    band = (product.alpha > ALPHA_FLOOR) & (product.alpha < 1)
+    assert np.array_equal(select_band(product, shift), shift[band])
+    for module in ("canvas.inference.product", "canvas.pins.images"):
+        monkeypatch.setattr(f"{module}.STRIP_PIXELS", 130 * 7)
+    lay_product(background, product, select_band(product, shift))
+    assert np.array_equal(background, whole)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from canvas.__main__ import main
-from canvas.inference.files import save_certificate, save_lossless
+from canvas.inference.files import replace_image, save_beside, save_certificate, save_lossless
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.selection import select_best
 from canvas.inference.served import ServedPipeline
@@ -184,3 +184,27 @@ def test_a_certificate_of_another_image_does_not_pass(lighting_pipeline, tmp_pat
     with pytest.raises(BrokenLawError):
         verify_file(tmp_path / "a.png", tmp_path / "mug.png")
     Image.open(tmp_path / "a.png").verify()
+
+
+def test_no_certificate_of_another_image_is_replaced_or_taken(lighting_pipeline, tmp_path: Path):
+    product = cutout(64, 64)
+    product.save(tmp_path / "mug.png")
+    soft = lighting_pipeline(product, PROMPT, mode="soft", num_candidates=2, num_inference_steps=1, seed=0)
+    hard = lighting_pipeline(product, PROMPT, num_inference_steps=1, seed=0).images[0]
+    (first, second), (one, other) = soft.images, soft.certificates
+    foreign = tmp_path / f"a{SUFFIX}"
+    foreign.write_text("somebody's")
+    assert save_beside(first, tmp_path / "a.png", None, one) == tmp_path / "a_2.png"
+    assert save_beside(second, tmp_path / "a_2.webp", None, other) == tmp_path / "a_2_2.webp"
+    assert save_beside(hard, tmp_path / "a_2.webp") == tmp_path / "a_2_3.webp"
+    assert save_beside(first, tmp_path / "a.png", None, one) == tmp_path / "a_2.png"  # the same again
+    assert foreign.read_text() == "somebody's"
+    modes = {path.name: verify_file(path, tmp_path / "mug.png").mode for path in sorted(tmp_path.glob("a_2*[pg]"))}
+    assert modes == {"a_2.png": "soft", "a_2_2.webp": "soft", "a_2_3.webp": "hard"}
+
+    replace_image(second, tmp_path / "a_2.png", None, other)
+    assert verify_file(tmp_path / "a_2.png", tmp_path / "mug.png").mode == "soft"
+    replace_image(hard, tmp_path / "a_2.png")  # its certificate goes with the image that was there
+    assert verify_file(tmp_path / "a_2.png", tmp_path / "mug.png").mode == "hard"
+    replace_image(hard, tmp_path / "a.png")
+    assert foreign.read_text() == "somebody's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -320,10 +321,10 @@ def test_a_strip_too_long_for_jpeg_is_png() -> None:
 def test_a_mask_is_read_by_its_values() -> None:
     mask = np.zeros((6, 8, 1), int)
     mask[2:5, 2:6] = 1
-    for factor, expected in ((1, 1), (255, 255), (257 * 255, 255)):
+    for factor in (1, 255, 257 * 255):
         decoded = read_image(build_png(mask * factor, 16, 0), is_mask=True)
-        assert decoded.image.getextrema()[0] == (0, expected)
-        assert bool(decoded.notes) == (expected == 1)
+        assert decoded.image.getextrema()[0] == (0, 255)
+        assert bool(decoded.notes) == (factor == 1)
     soft = Image.linear_gradient("L")
     profiled = encode(soft, "PNG", icc_profile=build_linear_profile())
     assert np.array_equal(np.asarray(read_image(profiled, is_mask=True).image.convert("L")), np.asarray(soft))
@@ -333,3 +334,54 @@ def test_headers_with_impossible_sizes_are_refused_before_pixels_are_decoded() -
     for data in (PNG[:16] + bytes(8) + PNG[24:], JPEG.replace(b"\x00\x28\x00\x38", b"\x00\x00\x00\x38")):
         with pytest.raises(ValueError, match=r"broken (PNG: wrong checksum|JPEG: 56 x 0 pixels)"):
             split_container(data)
+
+
+PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+WIDE = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "says"),
+    [
+        (((b"cICP", bytes([9, 16, 0, 1])),), "it is of high dynamic range (cICP)"),
+        (((b"cICP", bytes([12, 13, 0, 1])),), "its primaries (cICP) are not those of sRGB"),
+        (((b"cICP", bytes([1, 13, 0, 1])), (b"cHRM", WIDE)), None),
+        (((b"cHRM", WIDE),), "its primaries (cHRM) are not those of sRGB"),
+        (((b"cHRM", PRIMARIES),), None),
+        (((b"cHRM", WIDE), (b"sRGB", b"\0")), None),
+        (((b"cHRM", WIDE), (b"iCCP", b"p\0\0" + zlib.compress(SRGB))), None),
+        (((b"cHRM", WIDE[:9]),), None),
+    ],
+)
+def test_colours_that_are_not_converted_are_said(chunks: tuple[tuple[bytes, bytes], ...], says: str | None) -> None:
+    data = build_png(np.asarray(PHOTO), 8, 2, *chunks)
+    notes = read_image(data).notes
+    assert [note.partition(",")[0] for note in notes] == ([] if says is None else [says])
+    assert read_image(data, is_mask=True).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (PNG[:8] + build_chunk(b"CgBI", bytes(4)) + PNG[8:], "^PNG in Apple's own form.* is not read, convert it"),
+        (JPEG.replace(b"\xff\xc0", b"\xff\xc3", 1), "^JPEG with lossless coding is not read, convert it"),
+        (JPEG.replace(b"\xff\xc0", b"\xff\xc5", 1), "^JPEG with hierarchical coding is not read"),
+        (JPEG.replace(b"\xff\xc0", b"\xff\xf7", 1), "^JPEG with JPEG-LS coding is not read"),
+        (JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "^JPEG with 12 bits a channel is not read"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", r"what macOS keeps beside a file, whose name begins with \._"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "it is a camera's raw file, convert it"),
+        (b"FUJIFILMCCD-RAW 0201", "it is a camera's raw file"),
+        (b"\0\0\0\x18ftypheif\0\0\0\0heif", "it is HEIC, convert it"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "it is AVIF, convert it"),
+        (b"\0\0\0\x20ftypisom\0\0\0\0mp41", "it is a video"),
+        (b"RIFF\0\0\0\0AVI LIST", "it is a video"),
+        (b"P6\n4 4\n255\n" + bytes(48), "it is Netpbm, convert it"),
+        (b"\x76\x2f\x31\x01" + bytes(9), "it is OpenEXR, convert it"),
+        (bytes(5000), "it begins with zero bytes alone"),
+        ("找不到图片".encode(), "it is text, which begins with '找不到图片'"),
+        (b"\xff\xfe\xfd" * 99, "^not a JPEG, PNG or WEBP image$"),
+    ],
+)
+def test_other_forms_and_files_are_named(data: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        decode_image(data)

@@ -255,7 +255,7 @@ def test_what_a_public_address_is(address: str, public: bool) -> None:
             check_public("host", address)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 416, 429, 500, 503])
+@pytest.mark.parametrize("status", [204, 206, 304, 401, 403, 404, 416, 429, 500, 503])
 def test_the_reason_names_the_status(folder: Path, server: tuple[str, list[str]], status: int) -> None:
     address, seen = server
     with pytest.raises(ValueError, match=f"^cannot fetch: the server answered {status} "):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.server
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from canvas.sources.addresses import Reader
 from canvas.sources.downloads import DownloadRules
-from canvas.sources.lists import _list_addresses, fingerprint_list, list_parts, open_list
+from canvas.sources.lists import _list_addresses, fingerprint_list, list_parts, open_list, read_partition
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -23,6 +27,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.etag: str | None = None
         self.failures = 0
         self.status = 200
+        self.coding: str | None = None
+        self.drips = False  # a byte at a time, without an end
 
     @property
     def address(self) -> str:
@@ -37,6 +43,15 @@ class _Answer(http.server.BaseHTTPRequestHandler):
             self.send_error(self.server.status)
             return
         self.send_response(200)
+        if self.server.coding:
+            self.send_header("Content-Encoding", self.server.coding)
+        if self.server.drips:
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            return
         self.send_header("Content-Length", str(len(self.server.content)))
         if self.server.etag:
             self.send_header("ETag", self.server.etag)
@@ -128,6 +143,51 @@ def test_a_remote_list_is_fetched_whole_or_refused(server: Server, reader: Reade
     server.status = 403
     with pytest.raises(ValueError, match="the server answers 403 Forbidden"):
         open_list(server.address, "csv", reader).__enter__()
+
+
+@pytest.mark.parametrize("status", [202, 204, 206, 304])
+def test_an_answer_without_the_list_is_no_list(server: Server, reader: Reader, status: int) -> None:
+    server.status = status
+    with pytest.raises(ValueError, match=f"cannot read http://127.*: the server answers {status} "):
+        open_list(server.address, "csv", reader).__enter__()
+    with pytest.raises(ValueError, match=f"cannot ask for http://127.*: the server answers {status} "):
+        fingerprint_list(server.address, "csv", reader)
+
+
+def test_a_packed_list_is_unpacked_whole_or_refused(server: Server, reader: Reader) -> None:
+    plain = b"photo\n" + b"".join(b"%d.jpg\n" % number for number in range(30_000))
+    server.content, server.coding = gzip.compress(plain[:1000]) + gzip.compress(plain[1000:]), "gzip"
+    with open_list(server.address, "csv", reader) as files:
+        assert files[0].read_bytes() == plain
+    for content, coding, says in (
+        (server.content[:-9], "gzip", "the server's gzip is cut off"),
+        (server.content[:40], "x-gzip", "the server's gzip is cut off"),
+        (plain, "gzip", "it cannot be unpacked"),
+        (plain, "br", "the server packed it as 'br', which it was not asked for"),
+    ):
+        server.content, server.coding = content, coding
+        with pytest.raises(ValueError, match=says):
+            open_list(server.address, "csv", reader).__enter__()
+
+
+def test_a_list_that_drips_is_left(server: Server, reader: Reader) -> None:
+    server.drips = True
+    hasty = replace(reader, rules=replace(reader.rules, deadline_seconds=1.0))
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"cannot read http://127.*: it was not here within 1 s"):
+        open_list(server.address, "csv", hasty).__enter__()
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "https://host:99999/list.csv", "http:///list.csv"])
+def test_what_is_no_address_is_said(reader: Reader, address: str) -> None:
+    with pytest.raises(ValueError, match=r"that is no address of a web server: write it as https://HOST/PATH$"):
+        open_list(address, "csv", reader).__enter__()
+
+
+def test_folders_state_columns() -> None:
+    part = Path("/data/year=2024/category=mugs%20%26%20cups/board=__HIVE_DEFAULT_PARTITION__/=x/a=b.parquet")
+    assert read_partition(part) == {"year": "2024", "category": "mugs & cups", "board": None}
 
 
 def test_a_list_that_changed_has_another_fingerprint(server: Server, reader: Reader, tmp_path: Path) -> None:

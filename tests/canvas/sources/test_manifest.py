@@ -157,6 +157,7 @@ NO_PIN = r"none of the 2 rows of list\.csv became a pin: cannot fetch \(2 rows\)
         ([], {}, r"list\.csv has no rows"),
         ([row(1, "no.jpg"), row(2, "no.jpg")], {}, NO_PIN),
         (None, {}, r"cannot read list\.csv as csv: .*(not found|No such file)"),
+        (None, {"path": f"{'x' * 5000}.csv"}, "cannot read xxx.*File name too long"),
         ([row(1)], {"path": "ftp://host/list.csv"}, "ftp:// is not supported"),
     ],
 )
@@ -188,6 +189,9 @@ def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
         ({"columns": {"image": "b", "seller": "c"}}, "maps seller, which only held_out_by: seller reads"),
         ({"held_out_by": "city"}, "'held_out_by' in section 'manifest' is \"city\""),
         ({"max_bytes": 0}, "'max_bytes' in section 'manifest' is 0: it must be 1 or more"),
+        ({"path": " "}, "ingest.manifest.path is empty: name the list"),
+        ({"timeout_seconds": 10**6}, "'timeout_seconds' in section 'manifest' is .*at most 604800"),
+        ({"download_seconds": 1e300}, "'download_seconds' in section 'manifest' is .*at most 604800"),
     ],
 )
 def test_a_bad_spec_is_refused(changes: dict[str, Any], says: str) -> None:
@@ -285,6 +289,52 @@ def test_more_saves_than_impressions_are_quarantined_and_none_of_them_are_not(fo
         (5, "clicks are 4 of 3 impressions: there cannot be more than those"),
     ]
     assert quarantined == {"saves are … of … impressions": 1, "clicks are … of … impressions": 1}
+
+
+def test_words_and_numbers_for_promoted(folder: Path) -> None:
+    words = {"true": True, "1": True, "1.0": True, "T": True, "y": True, "Yes": True,
+             "FALSE": False, "0": False, "0.0": False, "f": False, "N": False, "no": False, "": False}  # fmt: skip
+    columns = {"image": "picture", "pin_id": "id", "promoted": "paid"}
+    rows = [{"id": f"{number}", "picture": "a.jpg", "paid": word} for number, word in enumerate([*words, "2", "on"])]
+    write_list(folder / "list.csv", rows)
+    _, pins, quarantine = ingest(spec(columns=columns), folder)
+    assert [pin["promoted"] for pin in pins] == list(words.values())
+    assert [bad["reason"] for bad in quarantine] == [
+        f"promoted is '{word}': write true or false" for word in ("2", "on")
+    ]
+
+
+def test_a_count_that_may_be_a_thousand_is_asked_for(folder: Path) -> None:
+    write_list(folder / "list.csv", [row(1, saved="1.000"), row(2, saved="12.000"), row(3, saved="3.0")])
+    _, pins, quarantine = ingest(spec(), folder)
+    assert [(pin["pin_id"], pin["saves"]) for pin in pins] == [("3", 3)]
+    assert [bad["reason"] for bad in quarantine] == [
+        "saves is '1.000': write 1000 or 1, as a point may part thousands",
+        "saves is '12.000': write 12000 or 12, as a point may part thousands",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_may_stand_in_the_names_of_folders(folder: Path, suffix: str) -> None:
+    for number, name in enumerate(
+        ("category=mugs", "category=cups%20%2F%20bowls", "category=__HIVE_DEFAULT_PARTITION__")
+    ):
+        (folder / "parts" / name).mkdir(parents=True)
+        write_list(folder / "parts" / name / f"0.{suffix}", [row(number)])
+    columns = spec().columns | {"category": "category"}
+    whole = replace(spec(f"a.{suffix}"), path="parts", columns=columns)
+    _, pins, _ = ingest(whole, folder)
+    assert {pin["pin_id"]: pin["category"] for pin in pins} == {"0": "mugs", "1": "cups / bowls", "2": ""}
+    other = replace(whole, columns=columns | {"board": "category"})
+    assert {pin["board"] for pin in ingest_again(other, folder)} == {"mugs", "cups / bowls", ""}
+    with pytest.raises(ValueError, match=r"has no column 'color' \(ingest\.manifest\.columns\.board\)"):
+        ingest_again(replace(whole, columns=columns | {"board": "color"}), folder)
+
+
+def ingest_again(spec: ManifestSpec, folder: Path) -> list[dict[str, Any]]:
+    for name in ("pins", "quarantine"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return ingest(spec, folder)[1]
 
 
 def test_a_whole_board_or_seller_is_held_out_with_its_products(folder: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import lzma
 import resource
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ def cells(rows: Sequence[Row]) -> list[list[str | None]]:
         ('sku,photo,title\n1,a.jpg,"open\n2,"b.jpg",x\n', [None, ["2", "b.jpg", "x"]]),
         ("sku,photo,title\n,,\n", [[None, None, None]]),
         ("SKU,sku ,photo,title\nA,1,a.jpg,x\n", [["1", "a.jpg", "x"]]),
+        ("\ufeff\ufeffsku,photo\u00a0,\u200btitle\n1,a.jpg,x\n", [["1", "a.jpg", "x"]]),
     ],
 )  # fmt: skip
 def test_csv(tmp_path: Path, content: str, expected: list[list[str | None] | None]) -> None:
@@ -147,6 +150,17 @@ def test_what_parts_the_cells_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
         (b"sku;photo\n1;a.jpg\n", r"no column 'title' \(ingest\.manifest\.columns\.title\); it has by semicolons sku"),
         (b"sku,photo,title,sku\n1,a,b,2\n", r"column 'sku' \(ingest\.manifest\.columns\.pin_id\) 2 times"),
         (b"x" * 2 * MAX_ROW_BYTES, r"the header of list\.csv is longer"),
+        (b'{"sku": "1", "photo": "a.jpg"}\n', "list.csv is JSON: set ingest.manifest.format to jsonl"),
+        (b'[{"sku": "1"}]\n', "list.csv is JSON"),
+        (lzma.compress(b"sku,photo,title\n"), "list.csv is xz: unpack it"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "list.csv is 7-Zip: unpack it"),
+        (b"list.csv" + bytes(249) + b"ustar" + bytes(300), "list.csv is a tar archive: unpack it"),
+        (b"SQLite format 3\0" + bytes(99), "list.csv is an SQLite database"),
+        (b"ARROW1\0\0" + bytes(99), "list.csv is Arrow IPC, which is Feather, too: write it as Parquet"),
+        (b"\xef\xbb\xbf<!DOCTYPE html>\n<html>", "list.csv is a web page, perhaps one to sign in at"),
+        (b'<?xml version="1.0"?>\n<rss/>', "list.csv is XML: save it as CSV"),
+        (b"\xff\xd8\xff\xe0JFIF", "list.csv is an image: name the list of images"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "list.csv is a Git LFS pointer: run git lfs pull"),
     ],
 )
 def test_a_file_that_is_no_list_is_one_sentence(tmp_path: Path, content: bytes, says: str) -> None:
@@ -261,7 +275,41 @@ def test_a_bad_cell_of_parquet_is_one_fault(tmp_path: Path) -> None:
     assert fault == "title is 2 bytes that are not UTF-8: write text"
 
 
-@pytest.mark.parametrize("content", [b"PAR1", b"", b"sku,photo\n" * 20])
+@pytest.mark.parametrize(
+    ("content", "is_what"),
+    [
+        (b"sku,photo\n" * 20, "text: set ingest.manifest.format to csv or jsonl"),
+        (b'{"sku": "1"}\n', "text: set ingest.manifest.format to csv or jsonl"),
+        (b"<html>sign in</html>", "a web page"),
+        (b"PK\x03\x04" + bytes(99), "a ZIP or a spreadsheet"),
+        (b"ORC" + bytes(99), "ORC: write it as Parquet"),
+        (b"PARE" + bytes(99), "Parquet whose footer is encrypted"),
+        (b"\x80\x05" + bytes(99), "no Parquet, by its first bytes"),
+    ],
+)
+def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes, is_what: str) -> None:
+    (tmp_path / "list.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^cannot read list\.parquet as parquet: it is {is_what}"):
+        list(read_parquet_rows(tmp_path / "list.parquet", "list.parquet", COLUMNS, COLUMNS, Notes()))
+
+
+def test_identifiers_and_json_of_parquet_are_text(tmp_path: Path) -> None:
+    ids = [uuid.UUID(int=5).bytes, None]
+    table = pa.table({
+        "sku": pa.array(ids, pa.uuid()), "photo": ["a.jpg"] * 2, "title": pa.array(['"x"', None], pa.json_())
+    })  # fmt: skip
+    assert cells(read_parquet(tmp_path, table)) == [[str(uuid.UUID(int=5)), "a.jpg", '"x"'], [None, "a.jpg", None]]
+
+
+def test_a_time_beyond_any_calendar_is_one_fault(tmp_path: Path) -> None:
+    for kind in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        title = pa.array([0, 2**31 - 1 if kind == pa.date32() else 2**62], kind)
+        good, bad = read_parquet(tmp_path, pa.table({"sku": ["1", "2"], "photo": ["a.jpg"] * 2, "title": title}))
+        assert good.fault is None
+        assert bad.fault == "title is a time beyond any calendar: write it as text, or leave it empty", kind
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b""])
 def test_a_broken_parquet_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.parquet").write_bytes(content)
     with pytest.raises(ValueError, match=r"cannot read list\.parquet as parquet: ") as caught:
