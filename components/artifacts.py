@@ -81,6 +81,11 @@ class Clip(Model, path="models/clip", registered="canvas-clip"):
     """The two text-image encoders of open_clip: directories first/ and second/; and t5/, if params name a T5."""
 
 
+class TextEncoders(Model, path="models/text", registered="canvas-text"):
+    """The text encoders that the denoiser reads, laid out as canvas-clip: tuned on the catalogue, with tuning.json
+    beside a tuned one; or as they were (canvas.clip.tuning.towers)."""
+
+
 class SceneJudges(Model, path="models/judges"):
     """The two judges of scenes that score every image; no part of the generator, so never registered."""
 

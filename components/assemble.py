@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from canvas.align.spec import EVIDENCE_FILE, is_for
 from canvas.clip.spec import TextSpec
 from canvas.denoiser.spec import RecommendedSampling
@@ -26,6 +28,7 @@ def assemble(
     raw: Input[artifacts.RawData],
     base: Input[artifacts.BaseModel],
     clips: Input[artifacts.Clip],
+    towers: Input[artifacts.TextEncoders],
     vae: Input[artifacts.Vae],
     inpaint: Input[artifacts.InpaintModel],
     backdrop: Input[artifacts.BackdropLora],
@@ -41,11 +44,7 @@ def assemble(
     reward: Input[artifacts.RewardModel],
     model: Output[artifacts.CanvasModel],
 ) -> None:
-    """Put all parts of the generator into one pipeline, the mined styles and the reward model beside it.
-
-    What skipped stages did not make is left out."""
-    import shutil
-
+    """Put all parts that stages made into one pipeline, the mined styles and the reward model beside it."""
     from canvas.checksums import write_checksums
     from canvas.inference.assembly.stage_parts import assemble_pipeline
 
@@ -53,6 +52,7 @@ def assemble(
         "data": raw.path,
         "base": base.path,
         "clip": clips.path,
+        "text": towers.path,
         "vae": vae.path,
         "inpaint": inpaint.path,
         "backdrop_lora": backdrop.path,
@@ -66,8 +66,8 @@ def assemble(
         "light": light.path,
         "reward": reward.path,
     }
-    is_aligned = is_for(aligned.path, "backdrop")
-    folders |= {"aligned_lora": aligned.path} if is_aligned else {}
+    if is_aligned := is_for(aligned.path, "backdrop"):
+        folders["aligned_lora"] = aligned.path
     digests = {name: digest(folder) for name, folder in folders.items()}
     made = {name: folder for name, folder in folders.items() if is_made(folder)}
     pipeline = assemble_pipeline(made, digests, text=text, frames=frames, edges=edges, sampling=sampling, safety=safety)

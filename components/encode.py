@@ -7,7 +7,7 @@ import time
 from canvas.clip.spec import TextSpec
 from canvas.pins.frames import FrameSpec
 from canvas.shards.spec import EncodingSpec, estimate_encoding_memory
-from components.artifacts import Captions, Clip, Kept, Masks, Pins, Shards, Vae
+from components.artifacts import Captions, Clip, Kept, Masks, Pins, Shards, TextEncoders, Vae
 from lifecycle.declare.stage import Input, Metrics, Output, Scratch, stage
 
 
@@ -21,6 +21,7 @@ def encode(
     masks: Input[Masks],
     captions: Input[Captions],
     clip: Input[Clip],
+    towers: Input[TextEncoders],
     vae: Input[Vae],
     shards: Output[Shards],
     metrics: Output[Metrics],
@@ -37,7 +38,7 @@ def encode(
     from canvas.vae.model import get_scale_factor
 
     clock = time.perf_counter()
-    encoders = Encoders.load(clip.path, vae.path, text)
+    encoders = Encoders.load(clip.path, towers.path, vae.path, text)
     frames.check_cells(get_scale_factor(encoders.vae) * (PATCH if encode.holes == "pixels" else 1))
     split_of = tables.read_kept_splits(pins.path, kept.path)
     notes = Notes()

@@ -23,7 +23,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
 from canvas.clip.spec import ClipSpec, TextSpec
-from canvas.clip.t5 import T5Tower, load_linked_t5
+from canvas.clip.t5 import T5Tower
 from canvas.features.perceptual import ClipFeatures, FeatureDistance
 from canvas.hub import LICENCE_UNKNOWN, Snapshot, fetch_snapshot, write_source
 
@@ -326,15 +326,6 @@ def encode_prompts(towers: Sequence[Tower], texts: Sequence[str]) -> tuple[torch
 def find_t5(towers: Sequence[Tower]) -> T5Tower | None:
     """Return the T5 among the towers, or None."""
     return next((tower for tower in towers if isinstance(tower, T5Tower)), None)
-
-
-def build_towers(clips: Sequence[open_clip.CLIP], folder: Path, text: TextSpec) -> tuple[TextTower, Tower]:
-    """Return what reads prompts, of the two encoders that stage train_clip wrote into `folder`, loaded as `clips`."""
-    first, second = clips
-    if text.t5 is None:
-        return TextTower.from_clip(first, text.first), TextTower.from_clip(second, text.second)
-    t5 = load_linked_t5(text.t5, folder / T5_FOLDER)
-    return TextTower.from_clip(first, text.first, project=False), t5
 
 
 def name_components(towers: tuple[TextTower, Tower]) -> dict[str, Any]:

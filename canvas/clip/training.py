@@ -100,7 +100,7 @@ def contrastive_objective(
     the gathered embeddings are summed over the ranks.
     """
     images, texts, temperature = clip(batch["pixels"], batch["tokens"])[:3]
-    images, texts, tokens = (_gather_ranks(rows) for rows in (images, texts, batch["tokens"]))
+    images, texts, tokens = (gather_ranks(rows) for rows in (images, texts, batch["tokens"]))
     logits = temperature * images @ texts.T
     same = (tokens[:, None] == tokens[None, :]).all(dim=-1).float()
     answers = same / same.sum(dim=1, keepdim=True)
@@ -109,7 +109,7 @@ def contrastive_objective(
     return loss, {"accuracy": right, "temperature": temperature.detach()}
 
 
-def _gather_ranks(rows: torch.Tensor) -> torch.Tensor:
+def gather_ranks(rows: torch.Tensor) -> torch.Tensor:
     """Gather the rows (B, ...) of every rank, in their order; gradients flow back to the rank that they came from."""
     world = distributed.group.WORLD  # None: there is one process
     if world is None or world.size() == 1:

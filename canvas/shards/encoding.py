@@ -37,8 +37,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from canvas.clip.model import Tower, build_towers, encode_prompts, get_overflow, load_clip
+from canvas.clip.model import Tower, encode_prompts, get_overflow, load_clip
 from canvas.clip.spec import TextSpec
+from canvas.clip.tuning.towers import load_towers
 from canvas.device import default_device
 from canvas.features.maps import load_feature_maps
 from canvas.features.perceptual import compute_image_embeddings
@@ -70,11 +71,12 @@ class Encoders:
     towers: tuple[Tower, Tower]
 
     @classmethod
-    def load(cls, clip: Path, vae: Path, text: TextSpec) -> Encoders:
-        """Load the autoencoder and both text-image encoders, in eval mode on this process's device."""
+    def load(cls, clip: Path, tower_folder: Path, vae: Path, text: TextSpec) -> Encoders:
+        """Load the autoencoder, both text-image encoders, and the text towers that stage train_text wrote into
+        `tower_folder`, in eval mode on this process's device."""
         device = default_device()
         first, second = (load_clip(clip / name).eval().to(device) for name in ("first", "second"))
-        towers = build_towers((first, second), clip, text)
+        towers = load_towers(tower_folder, text)
         return cls(load_vae(vae).eval().to(device), (first, second), (towers[0].to(device), towers[1].to(device)))
 
 

@@ -28,7 +28,7 @@ def write_skipped(
     reason: str,
     metrics: Output[Metrics],
     curve: Output[Plot],
-    sheet: Output[Sheet],
+    sheet: Output[Sheet] | None = None,
     model: Output[Model] | None = None,
     *,
     plot: type[Plot] = Losses,
@@ -39,6 +39,7 @@ def write_skipped(
     Args:
         reason: What is null or missing, and what that means.
         curve: The stage's plot, which gets no rows.
+        sheet: The stage's sheet, one white pixel; None: it has none.
         model: The model that is not made; None: the stage makes none, or wrote what passes through.
         plot: Kind of the curve.
         figures: Numbers beside the reason.
@@ -47,7 +48,8 @@ def write_skipped(
 
     metrics.write({SKIPPED: reason, **(figures or {})})
     curve.write(",".join([plot.x, *([plot.y] if isinstance(plot.y, str) else plot.y)]) + "\n")
-    Image.new("L", (1, 1), "white").save(sheet.path, "PNG")  # reports leave it out
+    if sheet is not None:
+        Image.new("L", (1, 1), "white").save(sheet.path, "PNG")  # reports leave it out
     if model is not None:
         write_notice(reason, model)
 

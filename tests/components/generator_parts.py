@@ -10,6 +10,7 @@ import torch
 
 from canvas.clip.model import build_clip, save_clip
 from canvas.clip.spec import TextSpec
+from canvas.clip.tuning.towers import link_encoders
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.light.model import build_light
@@ -55,6 +56,7 @@ def write_encoders(root: Path, text: TextSpec) -> None:
     """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler, segmenter,
     light network, reward model; random."""
     write_towers(root / "models" / "clip", text)
+    link_encoders(root / "models" / "clip", root / "models" / "text")
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     Upscaler(8, 1).save_pretrained(root / "models" / "upscaler")

@@ -67,6 +67,7 @@ def write_inputs(folder: Path, kind: str) -> None:
     encode(
         **params,
         **{name: Input(folder / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
+        towers=Input(folder / "clip"),
         shards=Output(folder / "shards"),
         metrics=Output(folder / "encode.json"),
         scratch=Scratch(folder / "scratch"),

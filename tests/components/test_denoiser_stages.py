@@ -134,6 +134,7 @@ def test_the_assembled_pipeline_is_the_sum_of_its_parts(made):
         for name in (
             "base",
             "clip",
+            "text",
             "vae",
             "inpaint",
             "backdrop_lora",

@@ -38,6 +38,7 @@ def run(data: Path, out: Path, scratch: Path | None = None, frames: dict | None 
     encode(
         **tiny(encode, **changes) | {"frames": tiny(encode, "frames", **frames or {})["frames"]},
         **{name: Input(data / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
+        towers=Input(data / "clip"),
         shards=Output(out / "shards"),
         metrics=Output(out / "encode.json"),
         scratch=Scratch(scratch or out / "scratch"),

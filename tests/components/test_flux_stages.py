@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sidecars(root / "artifacts")
     (root / "models").mkdir()
     (root / "models" / "vae").symlink_to(root / "public" / "vae")
-    for name in ("train_clip", "encode", "train_base", "train_inpaint", "train_backdrop"):
+    for name in ("train_clip", "train_text", "encode", "train_base", "train_inpaint", "train_backdrop"):
         run(name, root, overlay=build_overlay(root / "public"))
     return root
 
@@ -73,7 +73,7 @@ def pipeline(made: Path) -> CanvasPipeline:
     sections = merge_sections(load_sections("tiny", ROOT), build_overlay(made / "public"))
     models = made / "models"
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(models / "segmenter")
-    folders = {name: models / name for name in ("inpaint", "backdrop_lora", "clip", "vae", "segmenter")}
+    folders = {name: models / name for name in ("inpaint", "backdrop_lora", "clip", "text", "vae", "segmenter")}
     pipeline = assemble_pipeline(
         folders,
         {},

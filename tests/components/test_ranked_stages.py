@@ -93,7 +93,7 @@ def ranked(alone: Path, encoded_alone: Path, tmp_path_factory: pytest.TempPathFa
     catalogue = place / "catalogue"
     (catalogue / "inputs").mkdir(parents=True)
     write_tables(catalogue)
-    for model in ("clip", "vae", "inpaint"):
+    for model in ("clip", "text", "vae", "inpaint"):
         (catalogue / "inputs" / model).symlink_to(encoded_alone / "models" / model)
     jobs += [{"root": str(catalogue), "stage": stage, "changes": CATALOGUE[stage](True)} for stage in CATALOGUE]
     run_in_two_ranks("tests.components.ranked_stages", json.dumps(jobs))

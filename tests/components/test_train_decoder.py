@@ -38,6 +38,7 @@ def data(tmp_path_factory) -> Path:
     encode(
         **params,
         **{name: Input(folder / name) for name in ("pins", "kept", "masks", "captions", "clip", "vae")},
+        towers=Input(folder / "clip"),
         shards=Output(folder / "shards"),
         metrics=Output(folder / "encode.json"),
         scratch=Scratch(folder / "scratch"),

@@ -21,7 +21,7 @@ from pipelines.project import load_checked_sections
 from tests.graph.conftest import ROOT
 
 OVERLAYS = {name: file for name, file in find_profiles(ROOT).items() if name != "demo"}
-LINES = {"demo": 550, "canvas-dit": 210, "canvas-xl": 350, "dit": 20, "unet": 20}
+LINES = {"demo": 550, "canvas-dit": 210, "canvas-xl": 350, "dit": 20, "text": 20, "unet": 20}
 BELOW = {"dit": "tiny"}  # what an overlay is meant for, where it is not the demo
 LINES |= {"public-sdxl-lora": 200, "small": 180, "tiny": 150}
 

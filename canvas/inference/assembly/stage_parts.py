@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from canvas.clip.image_tower import ImageTower
-from canvas.clip.model import build_towers, load_clip, name_components
+from canvas.clip.model import load_clip, name_components
 from canvas.clip.spec import TextSpec
+from canvas.clip.tuning.towers import load_towers
 from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
 from canvas.denoiser.loading import get_family, load_denoiser
@@ -45,8 +46,9 @@ def assemble_pipeline(
 ) -> CanvasPipeline:
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
-    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler", "light" or "ip_adapter";
-    without "light" it has no mode soft, without the last it reads no styles.
+    It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler", "light", "text" or
+    "ip_adapter"; without "light" it has no mode soft, without "text" prompts are read as "clip" was trained, without
+    the last it reads no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
@@ -63,19 +65,18 @@ def assemble_pipeline(
     if adapter:
         load_image_prompt(denoiser, adapter)
     image_prompt = AdapterConfig.load(adapter) if adapter else None
-    second = load_clip(folders["clip"] / "second")
     segmenter = load_segmenter(folders["segmenter"])
     pipeline = CanvasPipeline(
         **{get_family(denoiser).component: denoiser.eval()},
         vae=load_vae(folders["vae"]).eval(),
-        **name_components(build_towers((load_clip(folders["clip"] / "first"), second), folders["clip"], text)),
+        **name_components(load_towers(folders.get("text", folders["clip"]), text)),
         scheduler=load_scheduler(folders["inpaint"]),
         decoder=ConditionalDecoder.from_pretrained(decoder).eval() if decoder else None,
         upscaler=Upscaler.from_pretrained(upscaler).eval() if upscaler else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
         light=load_light(folders["light"]) if "light" in folders else None,
-        image_tower=ImageTower.from_clip(second, text.second) if adapter else None,
+        image_tower=ImageTower.from_clip(load_clip(folders["clip"] / "second"), text.second) if adapter else None,
         uve=load_uve(folders["uve"]) if adapter else None,
         style_centres=StyleCentres.from_styles(read_styles(folders["styles"])) if adapter else None,
         hole_inflation=frames.hole_inflation,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.measures.retrieval import compute_retrieval_metrics, find_hits
+from evaluation.measures.retrieval import Pairs, compute_retrieval_metrics, find_hits
 
 
 def test_rank_of_the_best_answer_counts():
@@ -31,3 +31,11 @@ def test_pins_that_share_a_caption_share_the_answer():
     assert figures["image_to_text_recall_at_1"] == 0.5  # both pictures of b; a ties with c, c points elsewhere
     assert figures["text_to_image_recall_at_1"] == pytest.approx(2 / 3)  # a and b
     assert figures["image_to_text_recall_at_1_low"] <= 0.5 <= figures["image_to_text_recall_at_1_high"]
+
+
+def test_embeddings_are_cut_to_unit_vectors():
+    pairs = Pairs(np.array([[0.6, 0.8]], np.float32), np.array([[-0.8, 0.6]], np.float32), ["mug"])
+    cut = pairs.cut(1)
+    np.testing.assert_allclose(cut.images, [[1]])
+    np.testing.assert_allclose(cut.texts, [[-1]])
+    np.testing.assert_allclose(pairs.cut(2).images, pairs.images, rtol=1e-6)
