@@ -10,7 +10,7 @@ import bench
 
 HELPERS = ("__main__", "graph", "measurement", "models")
 GRAPH = ("graph.twice", "graph.kills")
-LONG = ("align", "families")
+LONG = ("align", "families", "text")
 """Benches that train for an hour: they are run by name."""
 
 

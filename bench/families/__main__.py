@@ -24,7 +24,7 @@ from canvas.terminal import strip_controls
 
 NEEDED = (
     *(f"artifacts/{name}" for name in ("pins", "kept", "masks", "captions")),
-    *(f"models/{name}" for name in ("vae", "clip", "segmenter", "judges")),
+    *(f"models/{name}" for name in ("vae", "clip", "text", "segmenter", "judges")),
 )
 """Folders of a finished run."""
 
@@ -83,7 +83,9 @@ def measure(
             f"\n{len(jury.pins)} held-out products, {len(jury.prompts)} prompts, seeds {', '.join(map(str, seeds))}.",
         ]
     )
-    judging.write_report(out, {"seconds": seconds, "runs": rows, "contestants": summaries, "differences": gains})
+    judging.write_report(
+        out / "families.json", {"seconds": seconds, "runs": rows, "contestants": summaries, "differences": gains}
+    )
     (out / "families.md").write_text(page + "\n", encoding="utf-8")
     judging.draw_sheet(jury, images).save(out / "families.png")
     return page

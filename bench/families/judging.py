@@ -73,6 +73,7 @@ class Jury:
         """Return the images of every prompt for every pin, pin by pin, and what the judges say of them."""
         models = self.sources.root / "models"
         folders = {"inpaint": trained.folder} | {name: models / name for name in ("clip", "vae", "segmenter")}
+        folders["text"] = contestant.text_encoders or models / "text"
         params = read_stage_params(load_stage("assemble"), contestant.sections)
         parts = {name: params[name] for name in ("text", "frames", "edges", "sampling")}
         pipeline = assemble_pipeline(folders, {}, **parts, safety=SafetySpec(prompt=None, image=None))
@@ -200,7 +201,7 @@ def draw_sheet(jury: Jury, images: Mapping[str, Sequence[Pixels]], products: int
     return draw_contact_sheet(cells, labels, columns=width + 1, cell=150)
 
 
-def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+def write_report(file: Path, report: Mapping[str, Any]) -> None:
     """Write the figures as JSON, intervals as [mean, low, high]."""
 
     def encode(value: Any) -> Any:
@@ -208,4 +209,4 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
             return [value.mean, value.low, value.high]
         raise TypeError(f"{type(value).__name__} is no figure")
 
-    (folder / "families.json").write_text(json.dumps(report, indent=1, default=encode) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(report, indent=1, default=encode) + "\n", encoding="utf-8")

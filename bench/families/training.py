@@ -40,6 +40,8 @@ class Contestant:
     sections: Sections
     spec: DenoiserSpec
     parameters: int  # of the inpainting form
+    text_encoders: Path | None = None  # that its prompts are read with; None: the run's
+    shards: Path | None = None  # encoded with them; None: as its params encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +162,7 @@ def train_for_seconds(contestant: Contestant, seconds: float, seed: int, sources
     How many is measured first, by a short run of its own. The learning rate's schedule goes over all steps.
     """
     params = read_stage_params(load_stage("train_inpaint"), contestant.sections)
-    rows = ShardRows(sources.find_shards(contestant.sections))
+    rows = ShardRows(contestant.shards or sources.find_shards(contestant.sections))
     side = read_stage_params(load_stage("encode"), contestant.sections)["frames"].side
     training = replace(params["training"], seed=seed, effort=1.0)
 

@@ -54,17 +54,26 @@ def compute_recalls(
 def compute_label_recall(
     vectors: NDArray[np.float32], labels: Sequence[str | None], queries: Sequence[int] | None = None
 ) -> Mapping[str, float]:
-    """Return recall@k, with 95 % intervals: a neighbour of the same label is among the k nearest by cosine.
+    """Return recall@k of `find_label_hits`, with 95 % intervals; the number of queries is all there is if there is
+    none."""
+    rows, hits = find_label_hits(vectors, labels, queries)
+    metrics: dict[str, float] = {"queries": len(rows)}
+    for k, found in hits.items():
+        metrics |= compute_mean_metrics(f"recall_at_{k}", found.astype(float).tolist())
+    return metrics
 
-    Ties count against it. Of the rows `queries` (None: all) those ask whose label another row shares, and their number
-    is all there is if there is none. `vectors` are unit vectors [N, E]; all rows are candidates.
+
+def find_label_hits(
+    vectors: NDArray[np.float32], labels: Sequence[str | None], queries: Sequence[int] | None = None
+) -> tuple[NDArray[np.int64], dict[int, NDArray[np.bool_]]]:
+    """Return the rows that ask, and for each k whether a row of the same label is among the k nearest by cosine.
+
+    Ties count against it. Of the rows `queries` (None: all) those ask whose label another row shares. `vectors` are
+    unit vectors [N, E]; all rows are candidates.
     """
     counts = Counter(label for label in labels if label is not None)
     candidates = range(len(labels)) if queries is None else queries
     rows = np.array([row for row in candidates if (label := labels[row]) is not None and counts[label] > 1], np.int64)
-    metrics: dict[str, float] = {"queries": len(rows)}
-    if not len(rows):
-        return metrics
     number = {label: at for at, label in enumerate(counts)}
     classes = np.array([-1 if label is None else number[label] for label in labels])
     hits = {k: np.zeros(0, bool) for k in KS}
@@ -76,9 +85,7 @@ def compute_label_recall(
             matrix[np.arange(len(chunk)), chunk] = none
         for k in KS:
             hits[k] = np.concatenate([hits[k], find_hits(similarity, answers, k)])
-    for k in KS:
-        metrics |= compute_mean_metrics(f"recall_at_{k}", hits[k].astype(float).tolist())
-    return metrics
+    return rows, hits
 
 
 def find_nearest(vectors: NDArray[np.float32], row: int, count: int) -> list[int]:

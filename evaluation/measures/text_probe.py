@@ -41,12 +41,23 @@ def label_texts(captions: Mapping[str, Sequence[str]], labels: Mapping[str, str]
     return {text: next(iter(own)) if len(own) == 1 else None for text, own in found.items()}
 
 
+def compute_text_vectors(
+    folder: Path, text: TextSpec, captions: Mapping[str, Sequence[str]], batch_size: int
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the different texts, and unit vectors (N, D) of their mean states less the mean of all."""
+    texts = sorted({caption for own in captions.values() for caption in own})
+    towers = [tower.to(default_device()) for tower in load_towers(folder, text)]
+    states = compute_mean_states(towers, texts, batch_size)
+    states -= states.mean(axis=0)
+    return texts, states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
+
+
 def score_text_states(
     folder: Path, text: TextSpec, captions: Mapping[str, Sequence[str]], labels: Labels, batch_size: int
 ) -> dict[str, Mapping[str, float]]:
     """Return recall@k, with 95 % intervals, of the other texts of the same scene, and of the same product.
 
-    Every different text is a query and a candidate for the others, by the cosine of mean states less their own mean.
+    Every different text is a query and a candidate for the others, by the cosine of `compute_text_vectors`.
 
     Args:
         folder: Of the text encoders, as stage train_text or train_clip wrote them.
@@ -55,13 +66,9 @@ def score_text_states(
         labels: Task -> pin id -> its class.
         batch_size: Texts at once.
     """
-    texts = sorted({text for own in captions.values() for text in own})
-    towers = [tower.to(default_device()) for tower in load_towers(folder, text)]
-    states = compute_mean_states(towers, texts, batch_size)
-    states -= states.mean(axis=0)
-    states /= np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
+    texts, vectors = compute_text_vectors(folder, text, captions, batch_size)
     scores = {}
     for task in TASKS:
         label_of = label_texts(captions, labels[task])
-        scores[task] = compute_label_recall(states, [label_of[text] for text in texts])
+        scores[task] = compute_label_recall(vectors, [label_of[name] for name in texts])
     return scores
