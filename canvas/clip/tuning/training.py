@@ -163,11 +163,12 @@ class TextTuner(nn.Module):
     def forward(
         self, images: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Return embeddings of images (B, E) and of texts (B or 2 B, E), and of the texts' mean mixed states."""
-        layers, pooled = compute_layers(self.clip, tokens)
+        """Return embeddings of images (B, E), of texts (B or 2 B, E), and of the first B texts' mixed states (B, E)."""
         if self.mix is None or self.state_projection is None:
-            return images @ self.turn, pooled, None
-        return images @ self.turn, pooled, self.state_projection(mix_layers(layers, self.mix).mean(dim=1))
+            return images @ self.turn, self.clip.encode_text(tokens), None
+        layers, pooled = compute_layers(self.clip, tokens)
+        states = mix_layers(layers[:, : len(images)], self.mix).mean(dim=1)
+        return images @ self.turn, pooled, self.state_projection(states)
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -201,7 +202,7 @@ class TextObjective:
         loss = tuner.image_head(captions, pictures, right, self.widths)
         parts = {"image_loss": loss.detach(), "temperature": tuner.image_head.log_temperature.detach().exp()}
         if states is not None and tuner.state_head is not None:
-            mixed = tuner.state_head(gather_ranks(states[:size]), pictures, right, self.widths)
+            mixed = tuner.state_head(gather_ranks(states), pictures, right, self.widths)
             loss, parts["state_loss"] = loss + self.mix_weight * mixed, mixed.detach()
         if neighbours is not None and tuner.neighbour_head is not None:
             near = gather_ranks(batch["related"]).bool() | _find_equal(rows, gather_ranks(batch["neighbour_rows"]))
