@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def build_arm(name: str, profile: str, sources: Sources) -> Contestant:
     """
     sections = merge_sections(load_sections(f"{profile}+text", ROOT), {"train_text": ARMS[name]})
     place = sources.work / name.replace(" ", "-")
+    shutil.rmtree(place, ignore_errors=True)  # of a run before
     run_stage("train_text", sections, place, sources.root)
     if ARMS[name].get("train", ...) is None and is_encoded(sections, sources.root):
         shards = sources.root / "artifacts" / "shards"

@@ -237,7 +237,7 @@ def test_params_that_cannot_be_are_refused(changes: dict[str, Any], message: str
     ("changes", "message"),
     [
         ({"init_from": "./nowhere"}, "neither a directory nor a hub id"),
-        ({"neighbours": {"max_pins": 2}}, "no two of 11 pins share a board of at most 2 pins"),
+        ({"neighbours": {"max_pins": 2}}, "no two of 12 pins share a board of at most 2 pins"),
         ({"neighbours": {"saves": "saves.csv"}}, r"saves is 'saves.csv': name a file in .*data/"),
         ({"scored_source": "poem"}, "captions have no source poem"),
     ],
