@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def share_boards(root: Path) -> None:
     """Put every pin of the catalogue on a board: half of them each."""
     table = tables.read(root / "artifacts" / "pins")
     rows = [row | {"board": ("Kitchen", "Garden")[place % 2]} for place, row in enumerate(table.to_pylist())]
+    shutil.rmtree(root / "artifacts" / "pins")
     tables.write_rows(root / "artifacts" / "pins", rows, tables.PINS)
 
 

@@ -122,7 +122,7 @@ def test_the_page_has_every_key_with_its_readers_and_values() -> None:
     assert all(f"`{stage.name}`" in training for stage in stages if "training" in stage.params)
     assert "| `clip_norm` | number > 0 or null |" in training
     steps = [row for row in rows if row.startswith("| `train.steps` | integer ≥ 1 |")]
-    assert any(row.endswith("| `80` |  | `200000` |  |  | `32000` | `4` |  |") for row in steps)
+    assert any(row.endswith("| `80` |  | `200000` |  |  | `32000` |  | `4` |  |") for row in steps)
     assert any(
         row.startswith("| `held_out_kinds` | list of text | corruptions that training never shows |") for row in rows
     )
