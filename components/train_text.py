@@ -37,7 +37,7 @@ def train_text(
     Where train is null, the encoders of train_clip pass through, or those of init_from."""
     from canvas.clip.model import load_clip, save_clip
     from canvas.clip.tuning.data import TuningData
-    from canvas.clip.tuning.towers import check_sizes, link_encoders, write_tuning
+    from canvas.clip.tuning.towers import check_sizes, link_encoders, read_layer_weights, write_tuning
     from canvas.clip.tuning.training import tune_text_tower
     from canvas.hub import fetch_snapshot
     from canvas.pins.fallbacks import Notes
@@ -66,8 +66,11 @@ def train_text(
         spec, encoder = getattr(text, name), load_clip(source / name)
         widths = params.compute_widths(spec.embed_dim)
         results[name] = {"frozen": score_widths(encoder, spec, widths, *pairs)}
-        train, work = training.resolve(params.train), scratch.path / name
-        run = tune_text_tower(encoder, name, spec, params, data, train, checkpoints=work, log=log.metrics)
+        train, mix = training.resolve(params.train), read_layer_weights(source / name)
+        work = scratch.path / name
+        run = tune_text_tower(
+            encoder, name, spec, params, data, train, layer_weights=mix, checkpoints=work, log=log.metrics
+        )
         save_clip(encoder, spec, model.path / name)
         write_tuning(model.path / name, widths, run.layer_weights)
         results[name] |= {"tuned": score_widths(encoder, spec, widths, *pairs), **run.compute_metrics()}

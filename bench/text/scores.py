@@ -27,7 +27,7 @@ PROBE_K = 1
 
 
 def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
-    """Return the hits of an arm by measure: retrieval at every width, and the probes of text states."""
+    """Return the hits of an arm by measure: retrieval at every width, and the probes of text states that can be made."""
     params = read_stage_params(load_stage("train_text"), arm.sections)
     spec, text = params["train_text"], params["text"]
     pins, kept, truth, captions = (sources.root / "artifacts" / name for name in ("pins", "kept", "truth", "captions"))
@@ -55,9 +55,10 @@ def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
     for task in TASKS:
         label_of = label_texts(data.prompts, labels[task])
         rows, found_at = find_label_hits(vectors, [label_of[caption] for caption in texts])
-        hits[f"probe, {task}"] = {
-            texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, found_at[PROBE_K], strict=True)
-        }
+        if len(rows):
+            hits[f"probe, {task}"] = {
+                texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, found_at[PROBE_K], strict=True)
+            }
     return hits
 
 

@@ -144,15 +144,25 @@ class TextTuner(nn.Module):
     The image tower is frozen: a square matrix behind its embeddings, the identity at first, makes room for the widths.
     """
 
-    def __init__(self, clip: open_clip.CLIP, spec: ClipSpec, params: TrainTextParams, batch_size: int) -> None:
+    def __init__(
+        self,
+        clip: open_clip.CLIP,
+        spec: ClipSpec,
+        params: TrainTextParams,
+        batch_size: int,
+        layer_weights: Sequence[float] | None = None,
+    ) -> None:
+        """Build it round `clip`, whose states are mixed with `layer_weights` at first; None: those before the last
+        block."""
         super().__init__()
+        mix = build_first_weights(spec.text_layers) if layer_weights is None else torch.tensor(layer_weights)
         self.clip = clip
         clip.visual.requires_grad_(False)
         clip.logit_scale.requires_grad_(False)
         self.turn = nn.Parameter(torch.eye(spec.embed_dim))
         self.image_head = SigmoidHead(batch_size)
         self.neighbour_head = SigmoidHead(batch_size) if params.neighbours else None
-        self.mix = nn.Parameter(build_first_weights(spec.text_layers)) if params.mix_weight else None
+        self.mix = nn.Parameter(mix) if params.mix_weight else None
         self.state_head = SigmoidHead(batch_size) if params.mix_weight else None
         self.state_projection = (
             nn.Sequential(nn.LayerNorm(spec.text_width), nn.Linear(spec.text_width, spec.embed_dim))
@@ -269,6 +279,7 @@ def tune_text_tower(
     data: TuningData,
     train: TrainSpec,
     *,
+    layer_weights: Sequence[float] | None,
     checkpoints: Path,
     log: Callable[[Mapping[str, float], int], None],
 ) -> Tuned:
@@ -281,6 +292,7 @@ def tune_text_tower(
         params: What is trained.
         data: What it learns from.
         train: How.
+        layer_weights: Of the mix that it was tuned with before; None: it was not.
         checkpoints: Where progress is kept.
         log: Takes figures of a step.
 
@@ -292,7 +304,7 @@ def tune_text_tower(
     tower = TextTower.from_clip(clip, spec)
     tokens = [tower.tokenize(data.train[pin_id]).cpu() for pin_id in ids]
     torch.manual_seed(train.seed)
-    tuner = TextTuner(clip, spec, params, train.batch_size)
+    tuner = TextTuner(clip, spec, params, train.batch_size, layer_weights)
     hops, weight = (params.neighbours.hops, params.neighbours.weight) if params.neighbours else (1, 0.0)
     batches = TextBatches(ids, tokens, images, graph, hops, train.batch_size, train.seed)
     objective = TextObjective(params.compute_widths(spec.embed_dim), params.mix_weight, weight)

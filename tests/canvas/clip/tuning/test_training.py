@@ -80,6 +80,13 @@ def test_loss_falls_and_every_width_finds_its_images(tmp_path: Path) -> None:
         assert recall > before[width] + (0.4 if width > 2 else 0.2), width
 
 
+def test_a_mix_that_was_tuned_before_goes_on() -> None:
+    tuner = TextTuner(build_clip(TINY), TINY, PARAMS, 8, [0.25, 0.5])
+    assert tuner.mix is not None
+    assert tuner.mix.tolist() == [0.25, 0.5]
+    assert TextTuner(build_clip(TINY), TINY, PARAMS, 8).mix.tolist() == [1, 0]
+
+
 def build_clip_of_seed():
     torch.manual_seed(0)
     return build_clip(TINY)
