@@ -27,7 +27,7 @@ PROBE_K = 1
 
 
 def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
-    """Return the hits of an arm by measure: retrieval at every width, and the probes of text states that can be made."""
+    """Return the hits of an arm by measure: retrieval at every width, probes of states that have queries."""
     params = read_stage_params(load_stage("train_text"), arm.sections)
     spec, text = params["train_text"], params["text"]
     pins, kept, truth, captions = (sources.root / "artifacts" / name for name in ("pins", "kept", "truth", "captions"))
