@@ -248,7 +248,7 @@ def embed_crops(
         ]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
         embedded.append(compute_image_embeddings(clip, bytes_to_tensor(pixels.to(device))).cpu())
-    return loaded, torch.cat(embedded).unflatten(0, (len(images), views))
+    return loaded, torch.cat(embedded).reshape(len(images), views, -1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
