@@ -15,6 +15,7 @@ from canvas.inference.provenance import read_provenance
 from canvas.inference.scene.build import build_scene
 from canvas.layout.compose import NO_PRODUCT
 from canvas.layout.spec import read_stated_layout
+from canvas.light.band import check_band
 from canvas.light.certificate import (
     Certificate,
     digest_image,
@@ -127,6 +128,10 @@ def _verify_soft(
     for check in check_pixels(pixels, np.asarray(original.convert("RGB")), core, stated.grid, window):
         _require(check)
         checks.append(check)
+    if stated.band is not None:
+        for check in check_band(core, stated.band & ~core, None if product is None else product.alpha):
+            _require(check)
+            checks.append(check)
     if stated.image_digest != digest_image(shown):
         raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
     return Verification("soft", tuple(checks), int(core.sum()), stated.core_source)
@@ -146,8 +151,9 @@ def _read_product(image: Image.Image, mask: Image.Image | None) -> Product | Non
 
 
 def _get_core(product: Product | None, stated: Certificate) -> Mask:
-    """Return the core that the original or its mask gives; the certificate's where nothing else says it."""
-    if product is not None:
+    """Return the core that the original or its mask gives; the certificate's where nothing else says it, or where it
+    was mended."""
+    if product is not None and stated.band is None:
         if stated.core is not None and not np.array_equal(stated.core, product.core):
             raise BrokenLawError("core", f"the certificate's core is not that of the product's {product.origin}")
         return product.core

@@ -42,7 +42,7 @@ def sample_candidates(
 ) -> None:
     """Generate held-out products with the challenger, beside the champion's and known-bad images; pack some to rate.
 
-    The sheet shows a few products, what challenger and champion made of them, and known-bad images.
+    Certificates of mode soft are verified. The sheet shows products, what both models made of them, known-bad images.
     """
     from canvas.device import default_device
     from canvas.inference.batch import encode_requests, generate_images
@@ -54,20 +54,20 @@ def sample_candidates(
     from evaluation.generator import candidate_images
     from evaluation.ratings.packets import write_packet
 
-    params, prompts, names = sample_candidates, backgrounds.prompts, product_name.source
-    clock, notes = time.perf_counter(), fallbacks.Notes()
+    params, prompts, scenes = sample_candidates, backgrounds.prompts, list_scenes(truth.path)
+    names, clock, notes = product_name.source, time.perf_counter(), fallbacks.Notes()
     sources = pins.path, kept.path, masks.path, captions.path
     products = load_product_pins(*sources, splits=params.splits, count=params.products, names=names, notes=notes)
     originals = {pin.pin_id: pin.image for pin in products}
     pipeline = CanvasPipeline.from_pretrained(canvas.path, trust_remote_code=True).to(default_device())
     pipeline.merge_lora()
-    scenes = list_scenes(truth.path)
     items, requests = candidate_images.build_candidate_requests(pipeline, products, prompts, scenes, params.seeds)
     sampling = pipeline.recommended_sampling.build_spec(passes)
     images = generate_images(pipeline, encode_requests(pipeline, requests), sampling, name="candidates")
     backdrops = read_backdrops(pins.path, kept.path, originals, notes)
+    challengers = candidate_images.build_candidates(items, images, "challenger", digest(canvas.path))
     rows = [
-        *candidate_images.build_candidates(items, images, "challenger", digest(canvas.path)),
+        *candidate_images.verify_soft_twins(pipeline, challengers, originals, notes),
         *candidate_images.read_champion_candidates(champion.path / "evaluation", items),
         *candidate_images.build_known_bad_candidates(
             pipeline, items, requests, images, backdrops, params.packet.checks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Lt, MinLen
 
 from canvas.align.spec import EVIDENCE_FILE
+from canvas.light.spec import LIGHT_FOLDER
 from canvas.pins import tables
 from canvas.ranges import Count, PartialShare
 from canvas.reward.spec import REWARD_FOLDER
@@ -66,14 +67,23 @@ def drop_rewards(gate: GateParams) -> tuple[GateParams, list[str]]:
     def is_reward(name: str) -> bool:
         return name.startswith("instruments.reward.") or name.rpartition(".")[2].startswith("reward_")
 
+    kept = _drop_measures(gate, is_reward)
+    dropped = sorted({*gate.ceilings, *gate.floors, *gate.guarded} - {*kept.ceilings, *kept.floors, *kept.guarded})
+    return kept, [f"there is no reward model: {', '.join(dropped)} are not asked for"] if dropped else []
+
+
+def drop_certificates(gate: GateParams) -> GateParams:
+    """Return the gates of a model without mode soft, whose images have no certificates."""
+    return _drop_measures(gate, lambda name: name.rpartition(".")[2] == "certificates_failed")
+
+
+def _drop_measures(gate: GateParams, is_dropped: Callable[[str], bool]) -> GateParams:
     ceilings, floors = (
-        {name: limit for name, limit in limits.items() if not is_reward(name)}
+        {name: limit for name, limit in limits.items() if not is_dropped(name)}
         for limits in (gate.ceilings, gate.floors)
     )
-    guarded = tuple(name for name in gate.guarded if not is_reward(name))
-    dropped = sorted({*gate.ceilings, *gate.floors, *gate.guarded} - {*ceilings, *floors, *guarded})
-    notes = [f"there is no reward model: {', '.join(dropped)} are not asked for"] if dropped else []
-    return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded), notes
+    guarded = tuple(name for name in gate.guarded if not is_dropped(name))
+    return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded)
 
 
 def describe_alignment(figures: Mapping[str, float]) -> str:
@@ -95,7 +105,8 @@ def run_gate(
     champion: Path,
     ratings: Path,
 ) -> Verdict:
-    """Return the verdict on the model of digest `challenger`; without a reward model no gate asks for rewards.
+    """Return the verdict on the model of digest `challenger`; without a reward model no gate asks for rewards, without
+    a light network none for certificates.
 
     Args:
         model: Directory of the assembled model, with the evidence of its alignment, if any.
@@ -105,6 +116,7 @@ def run_gate(
         ratings: Table of judgments.
     """
     gate, notes = (gate, []) if has_reward(model, evaluation) else drop_rewards(gate)
+    gate = gate if (model / LIGHT_FOLDER).is_dir() else drop_certificates(gate)
     if (alignment := model / EVIDENCE_FILE).is_file():
         notes.append(describe_alignment(json.loads(alignment.read_text(encoding="utf-8"))["figures"]))
     verdict = decide_verdict(
@@ -162,12 +174,8 @@ def set_truth_aside(
 
     limits = {name: limit for name, limit in (gate.ceilings | gate.floors).items() if limit is not None}
     aside = sorted(name for name in {*limits, *gate.guarded} if needs_truth(name))
-    ceilings, floors = (
-        {name: limit for name, limit in bounds.items() if name not in aside} for bounds in (gate.ceilings, gate.floors)
-    )
-    guarded = tuple(name for name in gate.guarded if name not in aside)
     note = f"no truth is known of any pin, so nothing was asked of {', '.join(aside)}"
-    return replace(gate, ceilings=ceilings, floors=floors, guarded=guarded), [note] if aside else []
+    return _drop_measures(gate, aside.__contains__), [note] if aside else []
 
 
 def find_limit_violations(gate: GateParams, metrics: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,9 @@ class Measure:
 
 CANDIDATE_MEASURES: Mapping[str, Measure] = {
     "core_max_abs_diff": Measure("Core difference", "largest change of a byte on a product's core", "lower", "of 255"),
+    "certificates_failed": Measure(
+        "Certificates failed", "share of images in mode soft whose certificate does not pass `verify`", "lower"
+    ),
     "extension": Measure("Product extension", "area that the product gained, in parts of its area", "lower"),
     "erosion": Measure("Product erosion", "area that the product lost, in parts of its area", "lower"),
     "seam_ratio": Measure("Seam ratio", "image gradient round the product over the original's; 1 is best", "lower"),
@@ -141,6 +144,7 @@ HEADLINE = (
     Metric(
         "core_difference", "evaluate", "challenger.core_max_abs_diff_worst", "core_max_abs_diff", mark=0.0, kind="limit"
     ),
+    Metric("certificates_failed", "evaluate", "challenger.certificates_failed", mark=0.0, kind="limit"),
     Metric("extension", "evaluate", "challenger.extension", mark=0.1, kind="limit"),
     Metric("erosion", "evaluate", "challenger.erosion"),
     Metric("seam_ratio", "evaluate", "challenger.seam_ratio", mark=1.15),

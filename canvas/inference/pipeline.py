@@ -34,13 +34,14 @@ from canvas.inference.assembly.saved import check_saved_pipeline, rename_moved_m
 from canvas.inference.generation.candidates import CandidateSelector, CanvasOutput, StepCallback, generate_candidates
 from canvas.inference.generation.encoding import encode_scene
 from canvas.inference.generation.settings import GenerationSettings, check_request
-from canvas.inference.scene.build import Images, build_scene, list_images
+from canvas.inference.scene.build import Images, build_scene, list_images, mend_scene
 from canvas.inference.style import StylePrompt
 from canvas.layout.spec import Layout
 from canvas.light.model import LightModel
 from canvas.light.spec import Mode
 from canvas.pins.masks import Alpha
 from canvas.safety.guard import Classifier, SafetyGuard
+from canvas.segmenter.ensemble import predict_mattes
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
@@ -285,6 +286,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         )
         check_request(self, settings, prompt=prompt, negative_prompt=negative_prompt, style=style, layout=layout)
         scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
+        if mode == "soft":
+            scene = mend_scene(scene, self._segment_views if self.segmenter is not None else None)
         encoded = encode_scene(
             self,
             scene,
@@ -384,5 +387,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                     self.safety.check_prompt(read)
 
     def _segment_product(self, image: Image.Image) -> Alpha:
-        edges = EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])
-        return Segmenter(self.segmenter, self.segmenter_processor).eval().predict_alphas([image], edges)[0]
+        return self._get_segmenter().predict_alphas([image], self._get_edges())[0]
+
+    def _segment_views(self, image: Image.Image) -> list[Alpha]:
+        return predict_mattes(self._get_segmenter(), image, self._get_edges())
+
+    def _get_segmenter(self) -> Segmenter:
+        return Segmenter(self.segmenter, self.segmenter_processor).eval()
+
+    def _get_edges(self) -> EdgeSpec:
+        return EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])

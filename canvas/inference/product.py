@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from canvas.masks.composite import ALPHA_EDGE, ALPHA_FLOOR
+from canvas.masks.repair import clean_colours, mend_matte
 from canvas.pins.images import STRIP_PIXELS, Pixels, bytes_to_tensor, image_to_pixels, iterate_strips
 from canvas.pins.mask_files import has_two_values
 from canvas.pins.masks import Alpha, Mask
@@ -47,6 +48,11 @@ class Product:
     def core(self) -> Mask:
         """Where output equals input, byte for byte."""
         return self.alpha == 1
+
+    @property
+    def band(self) -> Mask:
+        """Where product and background are blended."""
+        return (self.alpha > ALPHA_FLOOR) & (self.alpha < 1)
 
 
 def build_product(
@@ -186,6 +192,27 @@ def feather_mask(mask: Mask) -> Alpha:
     alpha = inwards / np.float32(depth + 1)
     np.clip(alpha, 0, 1, out=alpha)
     return alpha if (alpha == 1).any() else mask.astype(np.float32)
+
+
+def mend_product(product: Product, mattes: Sequence[Alpha]) -> Product:
+    """Return the product with its edge mended (canvas.masks.repair), for mode soft.
+
+    A hard mask is mended where it is uncertain, and the band's colours are freed of the old background. Of a soft mask
+    the alpha is believed, and the colours alone are freed. A cut-out's alpha and colours are its own.
+
+    Args:
+        product: As it was handed in.
+        mattes: What a segmenter sees of its image, if there is one.
+    """
+    if product.origin == "alpha channel":
+        return product
+    mask, alpha = product.alpha > 0, product.alpha
+    if np.array_equal(feather_mask(mask), alpha):
+        mended = mend_matte(product.pixels, mask, mattes)
+        if mended is None:
+            return product
+        alpha = mended
+    return replace(product, pixels=clean_colours(product.pixels, alpha), alpha=alpha)
 
 
 def composite_pixels(background: Pixels, product: Product, shift: NDArray[np.float32] | None = None) -> Pixels:

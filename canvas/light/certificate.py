@@ -36,6 +36,7 @@ class Certificate:
     original_digest: str
     core_source: str  # what said which pixels are product: "alpha channel", "mask" or "segmenter"
     core: Mask | None  # None: the original's alpha channel says it
+    band: Mask | None  # pixels where it is blended with the background; None: the original's, which was not mended
     grid: GainGrid  # over the bounding box of the core
     left: int  # of the original within the image, pixels
     top: int
@@ -45,7 +46,7 @@ class Certificate:
     def to_json(self, name: str | None = None) -> str:
         """Return the certificate as JSON, of an image file called `name`."""
         laws = [{"law": check.law, "measured": check.measured, "limit": check.limit} for check in self.checks]
-        core = None if self.core is None else base64.b64encode(encode_png(Image.fromarray(self.core))).decode()
+        core = None if self.core is None else _encode_mask(self.core)
         stated = {
             "format": FORMAT,
             **({} if name is None else {"name": name}),
@@ -53,6 +54,7 @@ class Certificate:
             "original": self.original_digest,
             "placement": {"left": self.left, "top": self.top},
             "core": {"source": self.core_source, "mask": core},
+            **({} if self.band is None else {"band": _encode_mask(self.band)}),
             "log_gain": self.grid.tolist(),
             "limits": dict(self.limits),
             "laws": laws,
@@ -120,7 +122,8 @@ def parse_certificate(text: str, source: str, size: tuple[int, int]) -> Certific
             image_digest=_get(stated, "image", str),
             original_digest=_get(stated, "original", str),
             core_source=_get(core, "source", str),
-            core=None if core.get("mask") is None else _decode_core(_get(core, "mask", str), size),
+            core=None if core.get("mask") is None else _decode_mask(_get(core, "mask", str), size, "core"),
+            band=None if stated.get("band") is None else _decode_mask(_get(stated, "band", str), size, "band"),
             grid=grid,
             left=_get(placement, "left", int),
             top=_get(placement, "top", int),
@@ -139,15 +142,19 @@ def _get(stated: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
     return value
 
 
-def _decode_core(encoded: str, size: tuple[int, int]) -> Mask:
-    """Decode the mask of the core; nothing larger than the original is decoded."""
+def _encode_mask(mask: Mask) -> str:
+    return base64.b64encode(encode_png(Image.fromarray(mask))).decode()
+
+
+def _decode_mask(encoded: str, size: tuple[int, int], name: str) -> Mask:
+    """Decode the mask of the core or the band; nothing larger than the original is decoded."""
     try:
         data = base64.b64decode(encoded, validate=True)
     except binascii.Error:
-        raise ValueError("the mask of its core is no base64") from None
+        raise ValueError(f"the mask of its {name} is no base64") from None
     mask = decode_image(data, ImageLimits(max_bytes=MAX_BYTES, max_pixels=size[0] * size[1]))
     if mask.size != size:
-        raise ValueError(f"its core is {mask.width} x {mask.height} pixels, the original {size[0]} x {size[1]}")
+        raise ValueError(f"its {name} is {mask.width} x {mask.height} pixels, the original {size[0]} x {size[1]}")
     return np.asarray(np.asarray(mask.convert("L")) > 127)
 
 

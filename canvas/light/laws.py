@@ -59,6 +59,8 @@ SENTENCES = {
     "hue": "one channel is raised {measured:.4f} times as much as another, {limit:g} is allowed",
     "clipped": "{measured:.2%} of the product's pixels are driven beyond white, {limit:.2%} are allowed",
     "residual": "a pixel of the product is {measured:g} levels off original x gain, {limit:g} is allowed",
+    "band": "a blended pixel lies {measured:.1f} pixels from the background, {limit:g} are allowed",
+    "mended": "the matte was mended {measured:.1f} pixels from the edge of the product's, {limit:g} are allowed",
     "exact": "{measured:g} pixels of the product's core are not the original's, {limit:g} are allowed",
 }
 

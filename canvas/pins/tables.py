@@ -148,6 +148,7 @@ CANDIDATES = pa.schema(
         ("digest", pa.string()),  # of the model; null: no model made it
         ("image", pa.binary()),  # PNG, the product image's size; a champion's may be smaller
         ("mask", pa.binary()),  # PNG, 1-bit, the product image's size
+        ("certified", pa.bool_()),  # of its twin in mode soft: whether `verify` passes it; null: it has no twin
     ]
 )
 CANDIDATE_MODELS = ("challenger", "champion", "paste", "spoiled")
@@ -158,6 +159,7 @@ EVALUATION = pa.schema(
         *(field for field in CANDIDATES if field.name != "mask"),  # the image whole: a champion's is scored again
         ("mask_size", pa.string()),  # of the product in the image, one of MASK_SIZES
         ("core_max_abs_diff", pa.float32()),  # largest change of a byte on the product's core, 0..255
+        ("certificates_failed", pa.float32()),  # 1: its twin in mode soft is not certified, 0: it is; null: it has none
         ("extension", pa.float32()),  # what the product gained, in parts of its area
         ("erosion", pa.float32()),  # what it lost
         ("seam_ratio", pa.float32()),  # gradient round the product's edge over the original's; null: it has no edge

@@ -200,6 +200,7 @@ class Scorer:
             | {
                 "mask_size": classify_mask_size(float(mask.mean()), self.spec.mask_sizes),
                 "core_max_abs_diff": score.core_difference,
+                "certificates_failed": None if row["certified"] is None else float(not row["certified"]),
                 "extension": score.extension,
                 "erosion": score.erosion,
                 "seam_ratio": score.seam / seam if score.seam is not None and seam else None,

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canvas.pins import tables
-from canvas.pins.images import decode_image
-from canvas.pins.masks import Mask, decode_mask
+from canvas.pins.images import Pixels, decode_image
+from canvas.pins.masks import Alpha, Mask, decode_mask
 from canvas.segmenter.model import Segmenter
 from canvas.segmenter.spec import EdgeSpec
 from evaluation.statistics.intervals import compute_mean_metrics
 
 TOLERANCE = 0.008
 """Distance within which boundaries agree, as a fraction of the image's diagonal (DAVIS, Perazzi et al. 2016)."""
+VISIBLE = 16
+"""Levels of 255 by which a pixel of an edge is visibly wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +138,24 @@ def _find_boundary(mask: Mask) -> Mask:
 
 def _compute_distances(mask: Mask) -> NDArray[np.float32]:
     return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+@dataclass(frozen=True, slots=True)
+class FringeScore:
+    """How far a product before a new background is from the truth along its edge."""
+
+    error: float  # mean difference of a channel, levels of 255
+    width: float  # pixels across the edge that are visibly wrong
+
+
+def score_fringe(made: Pixels, truth: Pixels, alpha: Alpha, reach: int) -> FringeScore:
+    """Score an image [h, w, 3] of a product whose true alpha is known, within `reach` pixels of its edge.
+
+    Width is the area that is wrong by more than VISIBLE levels over the edge's length.
+    """
+    inside = alpha >= 0.5
+    edge = _find_boundary(inside)
+    near = _compute_distances(edge) <= reach
+    difference = np.abs(made.astype(np.int16) - truth.astype(np.int16))[near]
+    wrong = int((difference.max(-1) > VISIBLE).sum())
+    return FringeScore(float(difference.mean()), wrong / max(1, int(edge.sum())))

@@ -63,11 +63,15 @@ class Judged:
         record(self.root, "assemble", parts, item(artifacts.CanvasModel, self.root))
         return digest(self.root / artifacts.CanvasModel.path)
 
-    def evaluate(self, challenger: str, shift: float, changed: float = 0.0) -> None:
+    def evaluate(self, challenger: str, shift: float, changed: float = 0.0, failed: float | None = None) -> None:
         """What the stage `evaluate` says: scores of the challenger, `shift` better than a model's as it is, with a
-        byte of a product's core `changed`; the champion's pictures are those that it was registered with."""
+        byte of a product's core `changed`; the champion's pictures are those that it was registered with. One image's
+        certificate has `failed`, or not; None: there are none."""
         rows = [*_scored("challenger", challenger, shift), *_scored("paste", None, -0.2)]
         rows[7]["core_max_abs_diff"] = changed
+        for row in rows[:80:2] if failed is not None else ():
+            row["certificates_failed"] = 0.0
+        rows[6]["certificates_failed"] = failed
         known = self.root / artifacts.Champion.path / "evaluation"
         if known.is_dir():
             rows += [row | {"model": "champion"} for row in select_model(read(known).to_pylist(), "challenger")]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from canvas.align.spec import EVIDENCE_FILE
+from canvas.light.spec import LIGHT_FOLDER
 from canvas.pins.tables import EVALUATION, read
 from canvas.reward.spec import REWARD_FOLDER
 from components import artifacts
@@ -158,6 +159,28 @@ def test_the_review_shows_an_alignment_that_is_part_of_the_challenger(project: J
     project.run("gate", "review")
     page = (project.root / artifacts.Review.path).read_text()
     assert ("The alignment with rewards" in page) == (generator == "backdrop")
+
+
+@pytest.mark.parametrize("failed", [None, 0.0, 1.0])
+def test_gate_asks_for_certificates_where_the_model_has_a_mode_soft(project: Judged, failed: float | None) -> None:
+    """One failing certificate among the items refuses it, and so do certificates that nobody verified."""
+    light = project.root / artifacts.CanvasModel.path / LIGHT_FOLDER
+    light.mkdir(parents=True)
+    (light / "config.json").write_text("{}")
+    model = project.train("first")
+    project.evaluate(model, 0.0, failed=failed)
+    project.rate(make_judgments(model, None, 0.9))
+    project.run("gate", "review")
+    verdict = project.read(artifacts.Verdict)
+    page = (project.root / artifacts.Review.path).read_text()
+    if failed == 0:
+        assert verdict["outcome"] == "pass"
+        assert "certificates_failed" in page
+    else:
+        named = "Certificates failed (challenger.certificates_failed)"
+        value = "was not measured" if failed is None else "is 0.025"
+        assert verdict["reasons"] == [f"{named} {value}: it must be at most 0"]
+        assert f"{named} {value}" in page
 
 
 @pytest.mark.parametrize("has_reward", [True, False])

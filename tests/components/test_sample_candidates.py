@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins import tables
 from canvas.pins.captions import format_caption
@@ -22,6 +23,7 @@ from lifecycle.declare.stage import Input, Output
 from lifecycle.ratings.packet import read_packet
 from lifecycle.workspace.digest import digest
 from tests.canvas.inference.conftest import pipeline  # noqa: F401 (a fixture)
+from tests.canvas.light.test_model import build_moved
 from tests.components.mugs import tiny, write_catalogue
 from tests.components.sidecars import write_sidecars
 
@@ -82,6 +84,41 @@ def test_products_stay_as_they_are_on_other_images(made: tuple[Path, list[dict[s
         product = build_masked_product(original, mask)
         difference = np.abs(np.array(image).astype(int) - product.pixels)[product.core].max()
         assert (difference == 0) == (row["model"] != "spoiled"), (row["model"], difference)
+
+
+def lend_light(pipeline: CanvasPipeline, folder: Path, scale: float) -> None:  # noqa: F811
+    """Save the generator with a light network whose last weights are of this size."""
+    lit = CanvasPipeline(**pipeline.components | {"light": build_moved(scale)}, max_aspect=2.0)
+    shutil.rmtree(folder)
+    lit.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("scale", [3.0, float("nan")])
+def test_of_a_model_with_a_light_one_image_of_each_product_is_certified(
+    root: Path,
+    tmp_path: Path,
+    pipeline: CanvasPipeline,  # noqa: F811
+    scale: float,
+    made: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """A network that has learnt something passes; one whose training diverged has no certificate that holds."""
+    shutil.copytree(root, tmp_path / "lit", ignore=shutil.ignore_patterns("reports"))
+    lend_light(pipeline, tmp_path / "lit" / "models" / "canvas", scale)
+    rows = run(tmp_path / "lit", tmp_path / "out")
+    own = by_model(rows, "challenger").values()
+    tried = [row for row in own if row["certified"] is not None]
+    assert len(tried) == len({row["pin_id"] for row in tried}) == 2  # of each product one
+    assert len({row["prompt"].partition(", ")[2] for row in tried}) == 2  # before different backgrounds
+    assert {row["certified"] for row in tried} == {not np.isnan(scale)}
+    assert all(row["certified"] is None for row in rows if row["model"] != "challenger")
+    notes = json.loads((tmp_path / "out" / "reports" / "sample_candidates" / "metrics.json").read_text()).get("notes")
+    if np.isnan(scale):
+        assert len(notes) == 2
+        assert notes[0].startswith(f"in mode soft {tried[0]['candidate_id']} has no certificate that holds: the light ")
+    else:
+        assert notes is None
+    assert {row["certified"] for row in made[1]} == {None}  # without a light there is no mode soft
+    assert [row["image"] for row in rows] == [row["image"] for row in made[1]]
 
 
 def test_the_packet_is_blind_and_complete(made: tuple[Path, list[dict[str, Any]]]) -> None:

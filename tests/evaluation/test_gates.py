@@ -14,7 +14,7 @@ import pytest
 
 from canvas.pins import tables
 from canvas.pins.tables import EVALUATION, JUDGMENTS
-from evaluation.gates import GateParams, Verdict, decide_verdict, drop_rewards, run_gate
+from evaluation.gates import GateParams, Verdict, decide_verdict, drop_certificates, drop_rewards, run_gate
 from lifecycle.declare.params import read_section
 
 NEW, OLD, OLDER = "new" * 10, "old" * 10, "older" * 6
@@ -111,6 +111,42 @@ def test_without_a_reward_model_nobody_asks_for_rewards() -> None:
     assert set(GATE.guarded) - set(gate.guarded) == {"reward_overall"}
     assert notes == ["there is no reward model: challenger.reward_overall, reward_overall are not asked for"]
     assert drop_rewards(gate) == (gate, [])
+
+
+CERTIFIED = replace(GATE, ceilings={**GATE.ceilings, "challenger.certificates_failed": 0.0})
+
+
+def test_without_mode_soft_nobody_asks_for_certificates() -> None:
+    assert drop_certificates(CERTIFIED) == GATE
+    assert drop_certificates(GATE) == GATE
+    assert drop_certificates(replace(GATE, guarded=("extension", "certificates_failed"))).guarded == ("extension",)
+
+
+@pytest.mark.parametrize(
+    ("figures", "outcome", "reason"),
+    [
+        ({"certificates_failed": 0.0}, "pass", "people prefer it to the champion"),
+        (
+            {"certificates_failed": 1 / 12},
+            "fail",
+            "Certificates failed (challenger.certificates_failed) is 0.08333: it must be at most 0",
+        ),
+        (
+            {"certificates_failed": float("nan")},
+            "fail",
+            "Certificates failed (challenger.certificates_failed) is nan: it must be at most 0",
+        ),
+        (
+            {},
+            "fail",
+            "Certificates failed (challenger.certificates_failed) was not measured: it must be at most 0",
+        ),
+    ],
+)
+def test_one_certificate_that_fails_refuses_the_model(figures: dict[str, Any], outcome: str, reason: str) -> None:
+    decision = verdict(figures=FIGURES | {"challenger": FIGURES["challenger"] | figures}, gate=CERTIFIED)
+    assert decision.outcome == outcome
+    assert decision.reasons[0].startswith(reason)
 
 
 def test_win() -> None:

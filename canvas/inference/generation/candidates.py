@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -20,6 +21,7 @@ from canvas.inference.conditioning import Background, check_finite, decode_backg
 from canvas.inference.generation.encoding import EncodedScene
 from canvas.inference.generation.settings import GenerationSettings
 from canvas.inference.product import Product, derive_seed
+from canvas.inference.scene.build import Scene
 from canvas.inference.scene.outpaint import extend_images
 from canvas.layout.formats import Rectangle
 from canvas.light.certificate import Certificate
@@ -117,7 +119,7 @@ def generate_candidates(
                 )
             if settings.mode == "soft":
                 for place, background in enumerate(backgrounds):
-                    images[place], certificate = _relight(pipeline, background, images[place], encoded.cutout, original)
+                    images[place], certificate = _relight(pipeline, background, images[place], encoded.scene, original)
                     output.certificates.append(certificate)
             pipeline.safety.check_images(images, [_name_candidate(number, settings.seed) for number in numbers])
             output.candidates.extend(numbers)
@@ -135,7 +137,7 @@ def _sample_noise(pipeline: CanvasPipeline, encoded: EncodedScene, settings: Gen
         return randn_tensor(
             (settings.candidates, *shape), generator=settings.generator, device=pipeline.device, dtype=torch.float32
         )
-    seed = derive_seed(seed, encoded.scene.product) if settings.seed_by_product else seed
+    seed = derive_seed(seed, encoded.scene.cut or encoded.scene.product) if settings.seed_by_product else seed
     return sample_noise(shape, range(seed, seed + settings.candidates), pipeline.device)
 
 
@@ -200,23 +202,32 @@ def _relight(
     pipeline: CanvasPipeline,
     background: Background | CloseUpBackground,
     image: Pixels,
-    product: Product,
+    scene: Scene,
     original: Image.Image,
 ) -> tuple[Pixels, Certificate]:
-    """Return the image, at its final size, with the product in the light of its scene, and its certificate.
+    """Return the image, at its final size, with the product in the light of its background, and its certificate.
 
     Args:
         pipeline: Whose light network predicts the gain.
         background: As it is pasted: enlarged, where there is an upscaler.
         image: With the product as it is.
-        product: As it was cut out of `original`.
+        scene: The product in its own image, its edge mended.
         original: As it was handed in.
     """
+    product, cut = scene.product, scene.cut or scene.product
     predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
     check_finite(torch.from_numpy(predicted), "the light network")
     lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
     relit = background.composite(replace(product, pixels=lit))
-    return relit, certify(Image.fromarray(relit), original, product.core, product.origin, grid)
+    return relit, certify(
+        Image.fromarray(relit),
+        original,
+        product.core,
+        product.origin,
+        grid,
+        band=None if np.array_equal(product.alpha, cut.alpha) else product.band,
+        handed_in=None if product.origin == "segmenter" else cut.alpha,
+    )
 
 
 def _name_candidate(number: int, seed: int | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from canvas.inference.product import Product, build_product, check_product_input, needs_segmenter
+from canvas.inference.product import Product, build_product, check_product_input, mend_product, needs_segmenter
 from canvas.layout.compose import Cutout, compose_products
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout, check_product_count
@@ -31,6 +31,7 @@ class Scene:
     boxes: list[Rectangle] = field(default_factory=list)  # of each product on the canvas; without a layout none
     factors: list[float] = field(default_factory=list)  # by which each was resized; 1: not at all
     owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
+    cut: Product | None = None  # the product as it was handed in, where its edge was mended
 
 
 def build_scene(
@@ -61,6 +62,20 @@ def build_scene(
     composed = compose_products(cutouts, layout)
     product = Product(composed.pixels, composed.alpha, origin)
     return Scene(product, composed.boxes, composed.factors, composed.owners)
+
+
+def mend_scene(scene: Scene, segment_views: Callable[[Image.Image], list[Alpha]] | None) -> Scene:
+    """Return the scene with the edge of its product mended, as mode soft has it.
+
+    Args:
+        scene: Of one product in its own image.
+        segment_views: Image -> mattes of several views of it, where there is a segmenter.
+    """
+    product = scene.product
+    mattes: list[Alpha] = []
+    if segment_views is not None and product.origin != "alpha channel":
+        mattes = segment_views(Image.fromarray(product.pixels))
+    return replace(scene, product=mend_product(product, mattes), cut=product)
 
 
 def check_scene_input(images: Images, masks: Images | None, layout: Layout | None) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.measures.masks import boundary_f, compute_mask_metrics, iou, score_mask
+from evaluation.measures.masks import boundary_f, compute_mask_metrics, iou, score_fringe, score_mask
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -58,3 +58,21 @@ def test_metrics_keep_splits_and_empty_pictures_apart():
     assert metrics["unseen_view"]["pins_with_product"] == 2
     assert "empty_right" not in metrics["unseen_product"]
     assert compute_mask_metrics([]) == {}
+
+
+def test_a_fringe_is_as_wide_as_it_is_visible():
+    """A rim of two pixels that is far too bright; the product's middle does not count."""
+    alpha = np.zeros((40, 40), np.float32)
+    alpha[10:30, 10:30] = 1
+    truth = np.full((40, 40, 3), 20, np.uint8)
+    made, middle = truth.copy(), truth.copy()
+    made[9:31, 9:31] = 200
+    made[11:29, 11:29] = 20
+    middle[18:22, 18:22] = 200
+    assert score_fringe(truth, truth, alpha, 4) == score_fringe(middle, truth, alpha, 4)
+    score = score_fringe(made, truth, alpha, 4)
+    assert score.width == pytest.approx((22**2 - 18**2) / 76)
+    assert score.error > 20
+    faint = np.where(made == 200, 30, made).astype(np.uint8)
+    assert score_fringe(faint, truth, alpha, 4).width == 0
+    assert score_fringe(truth, truth, alpha, 4).error == 0
