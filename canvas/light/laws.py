@@ -53,12 +53,14 @@ class Check:
         return SENTENCES[self.law].format(measured=self.measured, limit=self.limit)
 
 
-SENTENCES = {
+SENTENCES = {  # those of shadows (canvas.light.shadow.laws), too
     "gain": "the largest gain on the product is {measured:.4f}, {limit:g} is allowed",
     "gradient": "the log gain changes by {measured:.4f} between two nodes of the grid, {limit:g} is allowed",
     "hue": "one channel is raised {measured:.4f} times as much as another, {limit:g} is allowed",
     "clipped": "{measured:.2%} of the product's pixels are driven beyond white, {limit:.2%} are allowed",
     "residual": "a pixel of the product is {measured:g} levels off original x gain, {limit:g} is allowed",
+    "shadow": "the shadow takes {measured:.2f} of the background's light at its darkest, {limit:g} is allowed",
+    "darkening": "a pixel is {measured:.2f} levels outside of what the shadow's map gives, {limit:g} is allowed",
     "exact": "{measured:g} pixels of the product's core are not the original's, {limit:g} are allowed",
 }
 
