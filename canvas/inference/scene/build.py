@@ -31,6 +31,7 @@ class Scene:
     boxes: list[Rectangle] = field(default_factory=list)  # of each product on the canvas; without a layout none
     factors: list[float] = field(default_factory=list)  # by which each was resized; 1: not at all
     owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
+    floating: tuple[bool, ...] = ()  # of each product, whether it floats and casts no shadow; (): none does
 
 
 def build_scene(
@@ -60,7 +61,7 @@ def build_scene(
         origin = " and ".join(dict.fromkeys(product.origin for product in products))
     composed = compose_products(cutouts, layout)
     product = Product(composed.pixels, composed.alpha, origin)
-    return Scene(product, composed.boxes, composed.factors, composed.owners)
+    return Scene(product, composed.boxes, composed.factors, composed.owners, layout.floating)
 
 
 def check_scene_input(images: Images, masks: Images | None, layout: Layout | None) -> None:
