@@ -68,12 +68,20 @@ def measure_shadows(
     held_out: Mapping[str, str],
     sheet_ids: Collection[str],
 ) -> MeasuredShadows:
-    """Score a network on the held-out pins (id -> split) whose shadows truth knows; the drop shadow is the best on
-    DROP_PINS of the training pins."""
+    """Score a network on the held-out pins whose shadows truth knows, and draw some of them.
+
+    Args:
+        model: The network.
+        pins: Table.
+        truth: Table.
+        train_ids: Pins to DROP_PINS of which the drop shadow is fitted.
+        held_out: Pin -> split.
+        sheet_ids: Pins on the sheet.
+    """
     drop = fit_drop_shadow(list(iterate_shadowed_pins(pins, truth, select_evenly(train_ids, DROP_PINS))))
     product_of = tables.read_column(pins, "product_id", held_out)
-    known = iterate_shadowed_pins(pins, truth, held_out)
-    scores = [score_shadow(model, pin, drop, product_of[pin.pin_id] or pin.pin_id) for pin in known]
+    scored = iterate_shadowed_pins(pins, truth, held_out)
+    scores = [score_shadow(model, pin, drop, product_of[pin.pin_id] or pin.pin_id) for pin in scored]
     sheet = draw_shadow_sheet(model, iterate_shadowed_pins(pins, truth, sheet_ids), drop)
     figures = {**compute_shadow_metrics(scores, held_out), "drop_shadow": asdict(drop)}
     return MeasuredShadows(figures | {"parameters": model.num_parameters()}, sheet)

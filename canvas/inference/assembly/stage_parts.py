@@ -49,8 +49,8 @@ def assemble_pipeline(
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
     It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler", "light", "text" or
-    "ip_adapter"; without "light" it has no mode soft and no shadows, without "text" prompts are read as "clip" was trained, without
-    the last it reads no styles.
+    "ip_adapter"; without "light" it has no mode soft and no shadows, without "text" prompts are read as "clip" was
+    trained, without the last it reads no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the

@@ -25,7 +25,7 @@ from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha, Box, compute_box
 
 FOLDER = "shadow"
-"""Of the network, within that of the light network."""
+"""Where the network lies in the folder of the light network."""
 
 TALL, WIDE = 2.0, 1.6
 """Side of a window over the height and over the width of its product's box, whichever is more: about as large as
@@ -138,19 +138,25 @@ def predict_shadow(model: ShadowModel, pixels: Pixels, alpha: Alpha, scene: Pixe
     window = choose_window(box, width, height)
     part = crop_window(window)
     layers = stack_layers(pixels[part], alpha[part], scene[part], model.config["image_size"])
-    within = scale_box(shift_box(box, window), window[2] - window[0], window[3] - window[1])
-    boxes = torch.tensor(within)[None].to(model.device, model.dtype)
-    seen = torch.from_numpy(layers)[None].to(model.device, model.dtype) / 255
-    opacity = model(seen, boxes)[0].float().cpu().numpy()
+    relative_box = scale_box(shift_box(box, window), window[2] - window[0], window[3] - window[1])
+    boxes = torch.tensor(relative_box)[None].to(model.device, model.dtype)
+    inputs = torch.from_numpy(layers)[None].to(model.device, model.dtype) / 255
+    opacity = model(inputs, boxes)[0].float().cpu().numpy()
     if not np.isfinite(opacity).all():
         raise ValueError("the shadow network gave NaN or infinity: its weights are damaged, assemble the model again")
-    present = measure_presence(layers, opacity, (within[3] - within[1]) * len(opacity))
+    present = measure_presence(layers, opacity, (relative_box[3] - relative_box[1]) * len(opacity))
     return build_map(opacity * np.float32(1 - present), window, width, height)
 
 
 def build_map(opacity: NDArray[np.float32], window: Box, width: int, height: int) -> ShadowMap:
-    """Return the map of predicted opacities [S, S], at most MAX_OPACITY, over a window of an image of width x height:
-    it fades at sides beyond which the image goes on."""
+    """Return the map of predicted opacities; it fades at sides of its window beyond which the image goes on.
+
+    Args:
+        opacity: [S, S]; what is above MAX_OPACITY is drawn to it.
+        window: Of the image, pixels.
+        width: Of the image.
+        height: Likewise.
+    """
     places = np.arange(len(opacity), dtype=np.float32) + 0.5
 
     def fade(starts_inside: bool, ends_inside: bool) -> NDArray[np.float32]:

@@ -43,15 +43,23 @@ class ShadowRecord:
 def record_shadow(
     cast: Pixels, before: Pixels, before_digest: str, shadow: ShadowMap, core: Mask, strength: float
 ) -> ShadowRecord:
-    """Return the record of a shadow that made the image `cast` [H, W, 3] of `before`, whose product's core is `core`
-    [H, W]."""
+    """Return the record of a shadow.
+
+    Args:
+        cast: The image [H, W, 3] with the shadow.
+        before: [H, W, 3] without it.
+        before_digest: Of that image (canvas.light.certificate.digest_image).
+        shadow: Its map, as it was cast.
+        core: [H, W] of the product.
+        strength: As it was asked for.
+    """
     remainder = compute_remainder(cast, shadow, before, core)
     return ShadowRecord(strength=strength, shadow=shadow, remainder=remainder, before=before_digest)
 
 
-def parse_shadow(stated: Mapping[str, Any]) -> ShadowRecord:
+def parse_shadow(values: Mapping[str, Any]) -> ShadowRecord:
     """Read what `to_json` made; ValueError, in part of a sentence, where it is no shadow."""
-    window, before, strength = stated.get("window"), stated.get("before"), stated.get("strength")
+    window, before, strength = values.get("window"), values.get("before"), values.get("strength")
     if not (isinstance(window, list) and len(window) == 4 and all(type(side) is int and side >= 0 for side in window)):
         raise ValueError("the window of its shadow must be 4 whole numbers of pixels")
     left, top, right, bottom = window
@@ -59,10 +67,10 @@ def parse_shadow(stated: Mapping[str, Any]) -> ShadowRecord:
         raise ValueError(f"the window of its shadow, {window}, has no pixels or more than {MAX_PIXELS}")
     if not isinstance(before, str) or isinstance(strength, bool) or not isinstance(strength, int | float):
         raise ValueError("its shadow has no strength, or no digest of the image before")
-    levels = _decode(stated, "opacity", MAX_NODES**2).convert("L")
+    levels = _decode(values, "opacity", MAX_NODES**2).convert("L")
     if levels.width != levels.height:
         raise ValueError(f"the map of its shadow has {levels.width} x {levels.height} nodes: it must be square")
-    remainder = _decode(stated, "remainder", (right - left) * (bottom - top)).convert("RGB")
+    remainder = _decode(values, "remainder", (right - left) * (bottom - top)).convert("RGB")
     if remainder.size != (right - left, bottom - top):
         raise ValueError(
             f"the remainder of its shadow has {remainder.width} x {remainder.height} pixels, not its window's"
@@ -75,8 +83,8 @@ def _encode(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
     return base64.b64encode(encode_png(Image.fromarray(pixels))).decode()
 
 
-def _decode(stated: Mapping[str, Any], name: str, max_pixels: int) -> Image.Image:
-    encoded = stated.get(name)
+def _decode(values: Mapping[str, Any], name: str, max_pixels: int) -> Image.Image:
+    encoded = values.get(name)
     try:
         data = base64.b64decode(encoded if isinstance(encoded, str) else "!", validate=True)
     except binascii.Error:

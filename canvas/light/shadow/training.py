@@ -53,17 +53,17 @@ class ShadowedPin:
 def iterate_shadowed_pins(pins: Path, truth: Path, pin_ids: Collection[str]) -> Iterator[ShadowedPin]:
     """Yield those of `pin_ids` whose light and shadow truth knows, in the order of the table."""
     columns = ["alpha", "box", "log_gain", "background", "shadow"]
-    known = {row["pin_id"]: row for row in tables.iterate_rows(truth, columns, pin_ids) if row["shadow"] is not None}
-    for row in tables.iterate_rows(pins, ["image"], known):
-        of_pin = known[row["pin_id"]]
-        left, top, right, bottom = of_pin["box"]
-        box, alpha = (left, top, right, bottom), decode_alpha(of_pin["alpha"])
+    truth_rows = {row["pin_id"]: row for row in tables.iterate_rows(truth, columns, pin_ids) if row["shadow"]}
+    for row in tables.iterate_rows(pins, ["image"], truth_rows):
+        truth_row = truth_rows[row["pin_id"]]
+        left, top, right, bottom = truth_row["box"]
+        box, alpha = (left, top, right, bottom), decode_alpha(truth_row["alpha"])
         product = np.array(composite_on_white(decode_image(row["image"])))
         window = compute_box(alpha > 0)
-        part, gain = crop_window(window), np.array(of_pin["log_gain"], np.float64).reshape(GRID, GRID, 3)
+        part, gain = crop_window(window), np.array(truth_row["log_gain"], np.float64).reshape(GRID, GRID, 3)
         product[part] = remove_gain(product[part], gain, shift_box(box, window), alpha[part])
-        background = np.asarray(composite_on_white(decode_image(of_pin["background"])))
-        yield ShadowedPin(row["pin_id"], product, alpha, box, background, decode_alpha(of_pin["shadow"]))
+        background = np.asarray(composite_on_white(decode_image(truth_row["background"])))
+        yield ShadowedPin(row["pin_id"], product, alpha, box, background, decode_alpha(truth_row["shadow"]))
 
 
 def stack_shadows(pins: Iterable[ShadowedPin], side: int) -> ShadowBatch:
