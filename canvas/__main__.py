@@ -88,6 +88,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
         "mask": masks,
         "layout": layout,
         "mode": options.mode,
+        "shadow": options.shadow,
         "negative_prompt": options.negative_prompt,
         "guidance_scale": options.guidance,
         "guidance_rescale": options.guidance_rescale,
@@ -114,6 +115,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
                 prompt=options.prompt,
                 safety=pipeline.safety.describe(options.prompt),
                 layout=None if layout is None else layout.words,
+                shadow=options.shadow,
             )
         if options.overwrite:
             replace_image(image, path, provenance, certificate)
@@ -239,6 +241,12 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--mode", choices=get_args(Mode), default="hard", help="soft: the product in the scene's light, certified"
+    )
+    command.add_argument(
+        "--shadow",
+        type=float,
+        default=0.0,
+        help="strength, 0 to 1, of the shadow that the product casts on the background; none, if not given",
     )
     command.add_argument("--prompt", help="what to generate; may be left out where a style is given")
     add_style_options(command)

@@ -24,6 +24,9 @@ from canvas.light.certificate import (
     read_embedded_certificate,
 )
 from canvas.light.laws import LIMITS, Check, check_exact, check_grid, check_pixels
+from canvas.light.relight import check_recorded_shadow, place_core
+from canvas.light.shadow.laws import SHADOW_LIMITS
+from canvas.light.shadow.record import ShadowRecord
 from canvas.pins.images import DEFAULT_LIMITS, ImageLimits, Pixels
 from canvas.pins.masks import Mask, compute_box
 
@@ -114,7 +117,7 @@ def _verify_hard(shown: Image.Image, product: Product, core: Mask) -> Verificati
 def _verify_soft(
     shown: Image.Image, original: Image.Image, product: Product | None, stated: Certificate
 ) -> Verification:
-    for name, limit in LIMITS.items():
+    for name, limit in (LIMITS if stated.shadow is None else LIMITS | SHADOW_LIMITS).items():
         if (own := stated.limits.get(name)) != limit:
             raise BrokenLawError("limits", f"the certificate's limit of {name} is {own}, the law's is {limit:g}")
     if stated.original_digest != digest_image(original):
@@ -132,9 +135,26 @@ def _verify_soft(
         for check in check_band(core, stated.band & ~core, None if product is None else product.alpha):
             _require(check)
             checks.append(check)
+    if stated.shadow is not None:
+        checks += _verify_shadow(shown, stated.shadow, place_core(core, shown.size, stated.left, stated.top))
     if stated.image_digest != digest_image(shown):
         raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
     return Verification("soft", tuple(checks), int(core.sum()), stated.core_source)
+
+
+def _verify_shadow(shown: Image.Image, record: ShadowRecord, core: Mask) -> list[Check]:
+    """Prove that the shadow lies on the background alone, and that what is left without it is what it was cast on."""
+    _, _, right, bottom = record.shadow.window
+    if right > shown.width or bottom > shown.height:
+        raise BrokenLawError(
+            "window", f"the shadow reaches to {right}, {bottom} in an image of {shown.width} x {shown.height} pixels"
+        )
+    checks, before = check_recorded_shadow(np.asarray(shown.convert("RGB")), record, core)
+    for check in checks:
+        _require(check)
+    if record.before != digest_image(Image.fromarray(before)):
+        raise BrokenLawError("before", "what the image is without its shadow is not what the certificate says it was")
+    return checks
 
 
 def _find_certificate(image: Path, given: Path | None, size: tuple[int, int]) -> Certificate | None:

@@ -156,7 +156,8 @@ class IpAdapter(Model, path="models/ip_adapter", registered="canvas-ip-adapter")
 
 
 class Light(Model, path="models/light", registered="canvas-light"):
-    """The network that predicts the gain of a scene's light on a product (canvas.light.model); mode soft needs it."""
+    """The network that predicts the gain of a scene's light on a product (canvas.light.model); mode soft needs it. In
+    shadow/ the one that predicts a product's shadow (canvas.light.shadow.model)."""
 
 
 class CanvasModel(Model, path="models/canvas", registered="canvas-background"):

@@ -1,8 +1,9 @@
-"""Stage `train_light`: pins whose light is known in, a network that predicts a scene's light on a product out."""
+"""Stage `train_light`: pins whose light is known in, networks that predict a product's light and shadow out."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from canvas.light.spec import TrainLightParams
 from canvas.train.spec import Training
@@ -25,20 +26,22 @@ def train_light(
     log: StepLog,
     scratch: Scratch,
 ) -> None:
-    """Train the network of mode soft on the known light of rendered pins; score its gain on held-out pins.
+    """Train the networks of mode soft and of shadows on the known light of rendered pins; score both on held-out pins.
 
-    The sheet shows held-out products before their scenes: as they are, under the predicted gain, under the true one."""
+    The sheet shows held-out products before their scenes under predicted and true gains, then with such shadows."""
     import torch
 
     from canvas.device import default_device
     from canvas.light.model import build_light
+    from canvas.light.shadow.model import FOLDER
+    from canvas.light.shadow.training import fit_shadow, iterate_shadowed_pins, stack_shadows
     from canvas.light.training import LightObjective, iterate_lit_pins, stack_pins
-    from canvas.pins import tables
+    from canvas.pins import images, tables
     from canvas.pins.image_batches import select_evenly
-    from canvas.pins.images import encode_png
     from canvas.train.data import TensorBatches
     from canvas.train.loop import fit
     from evaluation.measures.light import compute_light_metrics, draw_light_sheet, score_light
+    from evaluation.measures.shadow import measure_shadows
 
     if train_light.train is None:
         write_skipped("train_light.train is null, the generator has no mode soft", metrics, losses, sheet, model)
@@ -60,10 +63,18 @@ def train_light(
     network.to(default_device())
     trained = time.perf_counter()
     scores = score_light(network, scored, known["gains"].mean(0).numpy(), params.score_batch)
-    figures = compute_light_metrics(scores, held_out)
-    sheet_pins = iterate_lit_pins(pins.path, truth.path, select_evenly(scored["pin_id"], params.sheet_pins))
-    sheet.write(encode_png(draw_light_sheet(network, sheet_pins)))
+    figures: dict[str, Any] = compute_light_metrics(scores, held_out)
+    chosen = select_evenly(scored["pin_id"], params.sheet_pins)
+    sheets = [draw_light_sheet(network, iterate_lit_pins(pins.path, truth.path, chosen))]
     seconds = {"train": trained - clock, "score": time.perf_counter() - trained}
+    if params.shadow is not None:
+        shadowed = stack_shadows(iterate_shadowed_pins(pins.path, truth.path, train_ids), params.shadow.image_size)
+        shadow = fit_shadow(params.shadow, shadowed, params.colour, spec, scratch.path / FOLDER, log.metrics)
+        shadow.save_pretrained(model.path / FOLDER)
+        measured = measure_shadows(shadow.to(default_device()), pins.path, truth.path, train_ids, held_out, chosen)
+        figures["shadow"], sheets = measured.figures, [*sheets, measured.sheet]
+        seconds["shadow"] = time.perf_counter() - trained - seconds["score"]
+    sheet.write(images.encode_png(images.stack_sheets(sheets)))
     size = {"train_pins": len(known["pin_id"]), "parameters": network.num_parameters()}
     metrics.write({**figures, **size, "images_per_second": result.images_per_second, "seconds": seconds})
     losses.write(result.losses)

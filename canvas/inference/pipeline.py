@@ -38,6 +38,7 @@ from canvas.inference.scene.build import Images, build_scene, list_images, mend_
 from canvas.inference.style import StylePrompt
 from canvas.layout.spec import Layout
 from canvas.light.model import LightModel
+from canvas.light.shadow.model import ShadowModel
 from canvas.light.spec import Mode
 from canvas.pins.masks import Alpha
 from canvas.safety.guard import Classifier, SafetyGuard
@@ -91,6 +92,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         "segmenter",
         "segmenter_processor",
         "light",
+        "shadow",
         "image_tower",
         "uve",
         "style_centres",
@@ -115,6 +117,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         segmenter: PreTrainedModel | None = None,
         segmenter_processor: Any = None,
         light: LightModel | None = None,
+        shadow: ShadowModel | None = None,
         image_tower: ImageTower | None = None,
         uve: UveModel | None = None,
         style_centres: StyleCentres | None = None,
@@ -157,6 +160,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             segmenter=segmenter,
             segmenter_processor=segmenter_processor,
             light=light,
+            shadow=shadow,
             image_tower=image_tower,
             uve=uve,
             style_centres=style_centres,
@@ -217,6 +221,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         mask: Images | None = None,
         layout: Layout | None = None,
         mode: Mode = "hard",
+        shadow: float = 0.0,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
@@ -246,6 +251,8 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 product image's own size and place.
             mode: "hard": the product stays as it is; "soft": it takes on the scene's light, within the laws of
                 canvas.light.laws, and each image has a certificate. Without a layout.
+            shadow: Strength, 0 to 1, of the shadow that each product casts on the background, unless its layout says
+                that it floats. The product's core stays as the mode has it.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
             guidance_scale: 1: no guidance; more follows the prompt closer. A denoiser that was distilled with guidance
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
@@ -272,6 +279,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         recommended_scale, recommended_stop = recommended.get_guidance(has_prompt=prompt is not None)
         settings = GenerationSettings(
             mode=mode,
+            shadow=shadow,
             steps=recommended.steps if num_inference_steps is None else num_inference_steps,
             guidance_scale=recommended_scale if guidance_scale is None else guidance_scale,
             guidance_rescale=guidance_rescale,

@@ -50,6 +50,7 @@ def describe_generation(
     prompt: str | None,
     safety: Sequence[Mapping[str, Any]] = (),
     layout: Mapping[str, Any] | None = None,
+    shadow: float = 0.0,
 ) -> Provenance:
     """Return what the image of one seed says of itself.
 
@@ -60,11 +61,13 @@ def describe_generation(
         prompt: None: a style alone.
         safety: The models that judged it and its prompt (canvas.safety.guard).
         layout: Its words (canvas.layout.spec.Layout).
+        shadow: Its strength.
     """
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": "canvas"}
     how = {"seed": seed, "seed_by_product": seed_by_product, "prompt": prompt, "safety": list(safety)}
     placed = {} if layout is None else {"layout": dict(layout)}
-    return {"c2pa.actions": [action], "model": model_digest, **how, **placed}
+    shaded = {} if shadow == 0 else {"shadow": shadow}
+    return {"c2pa.actions": [action], "model": model_digest, **how, **placed, **shaded}
 
 
 def build_save_options(

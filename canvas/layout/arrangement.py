@@ -102,6 +102,7 @@ class Spot:
     top: int
     width: int | None
     height: int | None
+    floats: bool = False  # it casts no shadow
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ KEEP = "keep"
 MAX_PRODUCTS = 12
 MAX_LAYOUT_CHARACTERS = 100_000
 MAX_COORDINATE = 1_000_000
-SPOT_KEYS = ("left", "top", "width", "height")
+SPOT_KEYS = ("left", "top", "width", "height", "floats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Layout:
     def keeps_photograph(self) -> bool:
         """Tell whether the image stays whole, and only what is round it is generated."""
         return isinstance(self.arrangement, Extension)
+
+    @property
+    def floating(self) -> tuple[bool, ...]:
+        """Of each product, whether it floats and casts no shadow; (): none does."""
+        return tuple(spot.floats for spot in self.arrangement.spots) if isinstance(self.arrangement, Spots) else ()
 
     def place(self, sizes: Sequence[Size]) -> list[Rectangle]:
         """Return the box of each product on the canvas, for boxes of `sizes` in their images.
@@ -62,7 +67,7 @@ def build_layout(
         scale: Above 0 to 1: share of the canvas's width or height, whichever is reached first, that the product or
             the group takes. None: no pixel is resized.
         layout: "row", "grid", or JSON with a place for each: {"canvas": "1080x1920", "products": [{"left": 90,
-            "top": 700, "width": 400}, ...]}.
+            "top": 700, "width": 400}, ...]}. "floats": true is of a product that casts no shadow.
         heights: One a product, in any unit.
         max_pixels: Of the canvas, at most.
 
@@ -148,8 +153,14 @@ def _read_spots(text: str, canvas: str | None, max_pixels: int) -> tuple[Size, A
 
 def _read_spot(number: int, spot: Any) -> Spot:
     if not isinstance(spot, Mapping) or set(spot) - set(SPOT_KEYS) or not {"left", "top"} <= set(spot):
-        raise ValueError(f"product {number} of the layout needs left and top, and may have width or height, no more")
+        raise ValueError(
+            f"product {number} of the layout needs left and top, and may have width or height and floats, no more"
+        )
+    if not isinstance(floats := spot.get("floats", False), bool):
+        raise ValueError(f"floats of product {number} of the layout is {floats!r}: it must be true or false")
     for name, value in spot.items():
+        if name == "floats":
+            continue
         least = 0 if name in ("left", "top") else 1
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COORDINATE:
             raise ValueError(
@@ -157,4 +168,4 @@ def _read_spot(number: int, spot: Any) -> Spot:
             )
     if "width" in spot and "height" in spot:
         raise ValueError(f"product {number} of the layout has width and height: give one, the other follows")
-    return Spot(left=spot["left"], top=spot["top"], width=spot.get("width"), height=spot.get("height"))
+    return Spot(left=spot["left"], top=spot["top"], width=spot.get("width"), height=spot.get("height"), floats=floats)

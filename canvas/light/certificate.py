@@ -18,6 +18,7 @@ from PIL import Image
 
 from canvas.light.gain import GRID, GainGrid
 from canvas.light.laws import Check
+from canvas.light.shadow.record import ShadowRecord, parse_shadow
 from canvas.pins.images import ImageLimits, decode_image, encode_png, iterate_strips
 from canvas.pins.masks import Mask
 
@@ -42,6 +43,7 @@ class Certificate:
     top: int
     limits: Mapping[str, float]
     checks: tuple[Check, ...]  # as they were measured when the image was made; nobody need believe them
+    shadow: ShadowRecord | None = None  # that the product casts on the background
 
     def to_json(self, name: str | None = None) -> str:
         """Return the certificate as JSON, of an image file called `name`."""
@@ -56,6 +58,7 @@ class Certificate:
             "core": {"source": self.core_source, "mask": core},
             **({} if self.band is None else {"band": _encode_mask(self.band)}),
             "log_gain": self.grid.tolist(),
+            **({} if self.shadow is None else {"shadow": self.shadow.to_json()}),
             "limits": dict(self.limits),
             "laws": laws,
         }
@@ -129,6 +132,7 @@ def parse_certificate(text: str, source: str, size: tuple[int, int]) -> Certific
             top=_get(placement, "top", int),
             limits={name: float(limit) for name, limit in limits.items()},
             checks=(),
+            shadow=parse_shadow(_get(stated, "shadow", dict)) if "shadow" in stated else None,
         )
     except (ValueError, TypeError, RecursionError) as error:  # brackets without end among them
         reason = "it is no JSON" if isinstance(error, json.JSONDecodeError) else error

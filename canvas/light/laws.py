@@ -53,7 +53,7 @@ class Check:
         return SENTENCES[self.law].format(measured=self.measured, limit=self.limit)
 
 
-SENTENCES = {
+SENTENCES = {  # those of shadows (canvas.light.shadow.laws), too
     "gain": "the largest gain on the product is {measured:.4f}, {limit:g} is allowed",
     "gradient": "the log gain changes by {measured:.4f} between two nodes of the grid, {limit:g} is allowed",
     "hue": "one channel is raised {measured:.4f} times as much as another, {limit:g} is allowed",
@@ -61,6 +61,8 @@ SENTENCES = {
     "residual": "a pixel of the product is {measured:g} levels off original x gain, {limit:g} is allowed",
     "band": "a blended pixel lies {measured:.1f} pixels from the background, {limit:g} are allowed",
     "mended": "the matte was mended {measured:.1f} pixels from the edge of the product's, {limit:g} are allowed",
+    "shadow": "the shadow takes {measured:.2f} of the background's light at its darkest, {limit:g} is allowed",
+    "darkening": "a pixel is {measured:.2f} levels outside of what the shadow's map gives, {limit:g} is allowed",
     "exact": "{measured:g} pixels of the product's core are not the original's, {limit:g} are allowed",
 }
 

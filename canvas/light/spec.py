@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, MultipleOf
 
+from canvas.light.shadow.spec import ShadowSpec
 from canvas.ranges import Count, PartialShare
 from canvas.train.spec import TrainableParams
 
@@ -40,3 +41,4 @@ class TrainLightParams(TrainableParams):
     colour: PartialShare  # largest change of each channel of a training product: its colours say nothing of the light
     score_batch: Count  # images at once, when scored
     sheet_pins: Count  # held-out pins on the sheet
+    shadow: ShadowSpec | None  # the network of a product's shadow, trained likewise; null: none

@@ -190,6 +190,14 @@ def draw_contact_sheet(images: Sequence[Image.Image], labels: Sequence[str], col
     return sheet
 
 
+def stack_sheets(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Return sheets one below the other, on white."""
+    stacked = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), WHITE)
+    for number, sheet in enumerate(sheets):
+        stacked.paste(sheet, (0, sum(above.height for above in sheets[:number])))
+    return stacked
+
+
 def composite_on_white(image: Image.Image) -> Image.Image:
     """Return the image as RGB, with white where it is transparent."""
     if not image.has_transparency_data:

@@ -66,6 +66,7 @@ TRUTH = pa.schema(
         ("background", pa.binary()),  # the image before the product came in, encoded as the image; null: none
         # What the scene's light did to the product: canvas.light.gain's grid over `box`, 8 x 8 nodes of 3 channels.
         ("log_gain", pa.list_(pa.float32())),  # null: no scene, or a defect that changed pixels
+        ("shadow", pa.binary()),  # PNG, 8-bit: opacity of the product's shadow on the background; null: likewise
         ("defect", pa.string()),  # planted: see canvas.sources.showroom; null: a good pin
         ("copy_of", pa.string()),  # pin_id that a planted near-duplicate was made from; null: original
     ]

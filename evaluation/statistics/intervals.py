@@ -106,13 +106,28 @@ class ResampledMean:
     samples: NDArray[np.float64]  # [RESAMPLES]; NaN: nothing was drawn
 
     def divide_by(self, other: ResampledMean) -> ResampledMean:
-        """Return the ratio to a mean of independent values."""
+        """Return the ratio to a mean of independent values, or of values of the same items in the same draws."""
         return ResampledMean(self.mean / other.mean, self.samples / other.samples)
 
     def to_interval(self) -> Interval:
         """Return the mean with its percentile interval."""
         low, high = np.nanquantile(self.samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(self.mean, float(low), float(high))
+
+
+def resample_group_mean(values: Sequence[float], groups: Sequence[Hashable], seed: int = 0) -> ResampledMean:
+    """Return the mean of `values` that share `groups`, such as products: whole groups are drawn with replacement
+    (Davison and Hinkley 1997, section 3.8). The same groups have the same draws at one seed.
+
+    Raises:
+        ValueError: As `bootstrap_mean` does, and unless every value has a group.
+    """
+    sample, group_of = check_sample(values), _number_groups(groups)
+    if len(sample) != len(group_of):
+        raise ValueError(f"{len(sample)} values have {len(group_of)} groups: give one each")
+    counts = np.bincount(group_of)
+    drawn = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
+    return ResampledMean(float(sample.mean()), (drawn @ np.bincount(group_of, sample)) / (drawn @ counts))
 
 
 def resample_pair_mean(matrices: Sequence[NDArray[np.float64]], seed: int = 0) -> ResampledMean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -17,22 +18,30 @@ from canvas.inference.files import save_certificate, save_lossless
 from canvas.inference.product import build_product, composite_pixels
 from canvas.light.certificate import SUFFIX, Certificate, digest_image
 from canvas.light.gain import apply_gain
-from canvas.light.relight import certify, relight_pixels
+from canvas.light.relight import cast_recorded_shadow, certify, relight_pixels
+from canvas.light.shadow.casting import ShadowMap
+from canvas.pins.images import encode_png
 from canvas.pins.masks import compute_box
 from canvas.verification import BrokenLawError, verify_file
 from tests.canvas.light import subject
+from tests.canvas.light.shadow.test_casting import build_shadow_map
 from tests.canvas.light.subject import build_background, build_slope
 
 SLOPE = build_slope(-0.2, 0.1) + np.array([0.03, 0.0, -0.03])
 
 
-def make_soft(original: Image.Image, mask: Image.Image | None = None) -> tuple[Image.Image, Certificate]:
+def make_soft(
+    original: Image.Image, mask: Image.Image | None = None, shadow: ShadowMap | None = None
+) -> tuple[Image.Image, Certificate]:
     """A soft image before a random background, and its certificate."""
     product = build_product(original, mask)
     lit, grid = relight_pixels(product.pixels, product.alpha, SLOPE)
     pixels = composite_pixels(build_background(original.size), type(product)(lit, product.alpha, product.origin))
+    record = None
+    if shadow is not None:
+        pixels, record = cast_recorded_shadow(pixels, shadow, lit, product.alpha, 0.8)
     image = Image.fromarray(pixels)
-    return image, certify(image, original, product.core, product.origin, grid)
+    return image, certify(image, original, product.core, product.origin, grid, shadow=record)
 
 
 @pytest.fixture
@@ -226,6 +235,111 @@ def test_an_image_placed_in_a_larger_one_passes(folder: Path):
     save_lossless(wide, folder / "soft.png", None, placed)
     (folder / ("soft" + SUFFIX)).unlink()
     assert verify_file(folder / "soft.png", folder / "mug.png").mode == "soft"
+
+
+@pytest.fixture
+def shaded(folder: Path) -> Path:
+    """The folder, whose soft.png has a shadow."""
+    image, certificate = make_soft(Image.open(folder / "mug.png"), None, build_shadow_map())
+    save_lossless(image, folder / "soft.png", None, certificate)
+    save_certificate(certificate, folder / "soft.png")
+    return folder
+
+
+def encode(pixels: np.ndarray) -> str:
+    return base64.b64encode(encode_png(Image.fromarray(pixels))).decode()
+
+
+def test_a_shadow_passes_by_either_certificate_and_its_laws_are_measured(shaded: Path):
+    verification = verify_file(shaded / "soft.png", shaded / "mug.png")
+    assert [check.law for check in verification.checks] == [
+        *("gain", "gradient", "hue", "clipped", "residual", "shadow", "darkening")
+    ]
+    measured = {check.law: check.measured for check in verification.checks}
+    assert measured["shadow"] == pytest.approx(build_shadow_map().scale(0.8).levels.max() / 255)
+    assert measured["darkening"] <= 0.5 + 1e-9
+    (shaded / ("soft" + SUFFIX)).unlink()
+    assert verify_file(shaded / "soft.png", shaded / "mug.png") == verification
+    rgb, mask = Image.open(shaded / "rgb.png"), Image.open(shaded / "mask.png")
+    image, certificate = make_soft(rgb, mask, build_shadow_map())  # a core that the certificate states
+    save_lossless(image, shaded / "masked.png", None, certificate)
+    assert verify_file(shaded / "masked.png", shaded / "rgb.png").checks[-1].holds
+
+
+def test_a_shadow_of_an_image_that_lies_in_a_larger_one_passes(shaded: Path):
+    original, small = Image.open(shaded / "mug.png"), make_soft(Image.open(shaded / "mug.png"))[0]
+    product = build_product(original)
+    before = np.full((80, 100, 3), 200, np.uint8)
+    before[15:75, 30:78] = np.array(small)
+    alpha = np.zeros((80, 100), np.float32)
+    alpha[15:75, 30:78] = product.alpha
+    core_pixels = np.zeros_like(before)
+    core_pixels[15:75, 30:78] = product.pixels
+    cast, record = cast_recorded_shadow(before, build_shadow_map(1, (0, 5, 100, 80)), core_pixels, alpha, 1.0)
+    grid = make_soft(original)[1].grid
+    image = Image.fromarray(cast)
+    placed = certify(image, original, product.core, "alpha channel", grid, left=30, top=15, shadow=record)
+    save_lossless(image, shaded / "soft.png", None, placed)
+    (shaded / ("soft" + SUFFIX)).unlink()
+    assert verify_file(shaded / "soft.png", shaded / "mug.png").checks[-1].law == "darkening"
+    assert cast[2, 2, 0] == 200 > cast[60, 10, 0]
+
+
+def edit_shadow(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda stated: stated["shadow"].update(changes)
+
+
+BLACK = np.full((8, 8), 255, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "law"),
+    [
+        (edit_shadow(opacity=encode(BLACK)), "shadow"),
+        (edit_shadow(opacity=encode(BLACK // 5)), "darkening"),
+        (edit_shadow(before="0" * 64), "before"),
+        (edit_shadow(window=[4, 10, 49, 58], remainder=encode(np.zeros((48, 45, 3), np.uint8))), "window"),
+        (edit_shadow(remainder=encode(np.zeros((48, 40, 3), np.uint8))), "before"),
+        (lambda stated: stated["limits"].update(shadow=0.9), "limits"),
+        (lambda stated: stated["limits"].pop("darkening"), "limits"),
+    ],
+)
+def test_an_edited_shadow_breaks_its_law(shaded: Path, change: Callable[[dict[str, Any]], None], law: str):
+    edit_certificate(shaded, change)
+    assert find_broken(shaded) == law
+
+
+def test_a_shadow_on_the_core_is_found(shaded: Path):
+    edit_image(shaded, lambda pixels, core: pixels.__setitem__((30, 24), pixels[30, 24] // 2))
+    assert find_broken(shaded) == "residual"
+
+
+def test_a_background_that_is_changed_after_its_shadow_is_found(shaded: Path):
+    edit_image(shaded, lambda pixels, core: pixels.__setitem__((50, 8), 255 - pixels[50, 8]))
+    assert find_broken(shaded) in ("darkening", "before")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": [0, 0, 4]}, "the window of its shadow must be 4 whole numbers of pixels"),
+        ({"window": [0, 0, 4.0, 4]}, "the window of its shadow must be 4 whole numbers"),
+        ({"window": [4, 0, 4, 9]}, "has no pixels"),
+        ({"window": [0, 0, 10**5, 10**5]}, "has no pixels or more than 64000000"),
+        ({"strength": "much"}, "its shadow has no strength"),
+        ({"before": None}, "its shadow has no strength, or no digest"),
+        ({"opacity": "!"}, "the opacity of its shadow is no base64"),
+        ({"opacity": None}, "the opacity of its shadow is no base64"),
+        ({"opacity": "AAAA"}, "not a JPEG, PNG or WEBP image"),
+        ({"opacity": encode(np.zeros((8, 4), np.uint8))}, "has 4 x 8 nodes: it must be square"),
+        ({"opacity": encode(np.zeros((400, 400), np.uint8))}, "exceed the limit of 65536"),
+        ({"remainder": encode(np.zeros((9, 9, 3), np.uint8))}, "has 9 x 9 pixels, not its window's"),
+    ],
+)
+def test_what_is_no_shadow_is_refused_in_a_sentence(shaded: Path, changes: dict[str, Any], message: str):
+    edit_certificate(shaded, edit_shadow(**changes))
+    with pytest.raises(ValueError, match=rf"soft\.certificate\.json is no certificate: .*{message}"):
+        verify_file(shaded / "soft.png", shaded / "mug.png")
 
 
 def test_the_command_prints_pass_or_the_law(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,9 @@ from canvas.clip.tuning.towers import link_encoders
 from canvas.decoder.model import ConditionalDecoder
 from canvas.decoder.spec import DecoderSpec
 from canvas.light.model import build_light
+from canvas.light.shadow.model import FOLDER as SHADOW_FOLDER
+from canvas.light.shadow.model import build_shadow
+from canvas.light.shadow.spec import ShadowSpec
 from canvas.light.spec import LightSpec
 from canvas.pins import tables
 from canvas.reward.model import build_reward, load_prompt_tower
@@ -54,14 +57,15 @@ def write_towers(path: Path, text: TextSpec) -> None:
 
 def write_encoders(root: Path, text: TextSpec) -> None:
     """The rest of what a pipeline is assembled from: text-image encoders, conditional decoder, upscaler, segmenter,
-    light network, reward model; random."""
+    networks of light and shadow, reward model; random."""
     write_towers(root / "models" / "clip", text)
     link_encoders(root / "models" / "clip", root / "models" / "text")
     spec = DecoderSpec(channels=(16, 16), layers_per_block=1, norm_groups=8, erosion=1)
     ConditionalDecoder.from_vae(load_vae(root / "models" / "vae"), spec).save_pretrained(root / "models" / "decoder")
     Upscaler(8, 1).save_pretrained(root / "models" / "upscaler")
     build_segmenter(UNetSpec(image_size=64, channels=(8, 8, 8, 16))).save(root / "models" / "segmenter")
-    build_light(LightSpec(image_size=16, channels=(8, 8, 8, 8), hidden=8)).save_pretrained(root / "models" / "light")
+    light = root / "models" / "light"
+    build_light(LightSpec(image_size=16, channels=(8, 8, 8, 8), hidden=8)).save_pretrained(light)
     small = RewardSpec(
         image_size=32,
         channels=(8, 8),
@@ -74,6 +78,7 @@ def write_encoders(root: Path, text: TextSpec) -> None:
     )
     tower = load_prompt_tower(root / "models" / "clip", small, text)
     build_reward(small, tower).save_pretrained(root / "models" / "reward")
+    build_shadow(ShadowSpec(image_size=16, channels=(8, 8, 8, 8))).save_pretrained(light / SHADOW_FOLDER)
 
 
 def write_image_embeddings(root: Path, text: TextSpec, uve: UveSpec, pins: Sequence[str]) -> None:

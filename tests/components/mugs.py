@@ -54,6 +54,8 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
             left = 10 + index
             alpha[15:45, left : left + 30] = 1
             image[alpha > 0] = (220, 40, 40)
+            shadow = np.zeros_like(alpha)
+            shadow[40:52, left - 5 : left + 35] = 0.4
         row: dict[str, Any] = dict.fromkeys(tables.PINS.names)
         row |= {
             "pin_id": f"p{index:02d}",
@@ -77,6 +79,7 @@ def write_catalogue(folder: Path, *, truth: bool = True) -> None:
                 "background": encode_png(Image.fromarray(background)) if has_product else None,
                 "box": [left, 15, left + 30, 45] if has_product else None,
                 "log_gain": [0.1 if index % 2 else -0.1] * 192 if has_product else None,
+                "shadow": encode_alpha(shadow) if has_product else None,
             }
         )
         kept.append(dict.fromkeys(tables.KEPT.names) | {"pin_id": row["pin_id"], "kept": index != 17})

@@ -171,6 +171,8 @@ def test_the_assembled_pipeline_paints(made):
     image = pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0).images[0]
     core = np.array(product)[..., 3] == 255
     assert np.array_equal(np.array(image)[core], np.array(product)[core][:, :3])
+    shaded = pipeline(product, "red mug, in a forest", num_inference_steps=2, seed=0, mode="soft", shadow=1.0)
+    assert shaded.certificates[0].shadow is not None
 
 
 def test_the_adapter_alone_is_trained_and_a_picture_tells_it_something(made):

@@ -144,6 +144,7 @@ def test_generator_is_the_public_weights(made: Path) -> None:
     assert pipeline.decoder is None
     assert pipeline.upscaler is None
     assert pipeline.light is None
+    assert pipeline.shadow is None
     assert list_lora_names(pipeline.unet) == []
     assert pipeline.config["image_source"] is None
     assert not (made / "models" / "canvas" / "reward").exists()

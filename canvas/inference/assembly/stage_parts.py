@@ -19,6 +19,8 @@ from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import read_sources
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.light.model import load_light
+from canvas.light.shadow.model import FOLDER as SHADOW_FOLDER
+from canvas.light.shadow.model import load_shadow
 from canvas.pins.frames import FrameSpec
 from canvas.safety.loading import fetch_image_classifier, fetch_prompt_classifier
 from canvas.safety.spec import SafetySpec
@@ -47,8 +49,8 @@ def assemble_pipeline(
     """Return the generator of the parts in `folders`; `digests` of what it was made from go into its config.
 
     It may have no "backdrop_lora", "engaged_lora", "aligned_lora", "decoder", "upscaler", "light", "text" or
-    "ip_adapter"; without "light" it has no mode soft, without "text" prompts are read as "clip" was trained, without
-    the last it reads no styles.
+    "ip_adapter"; without "light" it has no mode soft and no shadows, without "text" prompts are read as "clip" was
+    trained, without the last it reads no styles.
 
     Raises:
         ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
@@ -59,6 +61,8 @@ def assemble_pipeline(
         if lora := folders.get(f"{name}_lora"):
             load_lora(denoiser, lora, name)
     adapter, decoder, upscaler = (folders.get(name) for name in ("ip_adapter", "decoder", "upscaler"))
+    light = folders.get("light")
+    shadow = light / SHADOW_FOLDER if light else None
     if adapter and (adapter / "lora").is_dir():
         load_lora(denoiser, adapter / "lora", STYLE_LORA)
     set_style_lora(denoiser, None)
@@ -75,7 +79,8 @@ def assemble_pipeline(
         upscaler=Upscaler.from_pretrained(upscaler).eval() if upscaler else None,
         segmenter=segmenter.network,
         segmenter_processor=segmenter.processor,
-        light=load_light(folders["light"]) if "light" in folders else None,
+        light=load_light(light) if light else None,
+        shadow=load_shadow(shadow) if shadow and shadow.is_dir() else None,
         image_tower=ImageTower.from_clip(load_clip(folders["clip"] / "second"), text.second) if adapter else None,
         uve=load_uve(folders["uve"]) if adapter else None,
         style_centres=StyleCentres.from_styles(read_styles(folders["styles"])) if adapter else None,

@@ -23,10 +23,13 @@ from canvas.inference.generation.settings import GenerationSettings
 from canvas.inference.product import Product, derive_seed
 from canvas.inference.scene.build import Scene
 from canvas.inference.scene.outpaint import extend_images
+from canvas.inference.scene.shadows import shade_scene
 from canvas.layout.formats import Rectangle
 from canvas.light.certificate import Certificate
 from canvas.light.model import predict_gain
-from canvas.light.relight import certify, relight_pixels
+from canvas.light.relight import cast_recorded_shadow, certify, relight_pixels
+from canvas.light.shadow.model import predict_shadow
+from canvas.light.shadow.record import ShadowRecord
 from canvas.pins.images import Pixels
 from canvas.vae.model import get_latent_scale, get_scale_factor
 
@@ -119,8 +122,12 @@ def generate_candidates(
                 )
             if settings.mode == "soft":
                 for place, background in enumerate(backgrounds):
-                    images[place], certificate = _relight(pipeline, background, images[place], encoded.scene, original)
+                    images[place], certificate = _relight(
+                        pipeline, background, images[place], encoded.scene, original, settings.shadow
+                    )
                     output.certificates.append(certificate)
+            elif settings.shadow > 0:
+                images = [shade_scene(pipeline.shadow, image, encoded.scene, settings.shadow) for image in images]
             pipeline.safety.check_images(images, [_name_candidate(number, settings.seed) for number in numbers])
             output.candidates.extend(numbers)
             while images:  # Pillow copies: each goes as its image comes
@@ -204,6 +211,7 @@ def _relight(
     image: Pixels,
     scene: Scene,
     original: Image.Image,
+    strength: float,
 ) -> tuple[Pixels, Certificate]:
     """Return the image, at its final size, with the product in the light of its background, and its certificate.
 
@@ -213,12 +221,17 @@ def _relight(
         image: With the product as it is.
         scene: The product in its own image, its edge mended.
         original: As it was handed in.
+        strength: Of the product's shadow, 0 to 1.
     """
     product, cut = scene.product, scene.cut or scene.product
     predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
     check_finite(torch.from_numpy(predicted), "the light network")
     lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
     relit = background.composite(replace(product, pixels=lit))
+    record: ShadowRecord | None = None
+    if strength > 0:
+        shadow = predict_shadow(pipeline.shadow, product.pixels, product.alpha, image)
+        relit, record = cast_recorded_shadow(relit, shadow, lit, product.alpha, strength)
     return relit, certify(
         Image.fromarray(relit),
         original,
@@ -227,6 +240,7 @@ def _relight(
         grid,
         band=None if np.array_equal(product.alpha, cut.alpha) else product.band,
         handed_in=None if product.origin == "segmenter" else cut.alpha,
+        shadow=record,
     )
 
 

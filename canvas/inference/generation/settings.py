@@ -9,6 +9,7 @@ import torch
 
 from canvas.denoiser.loading import get_family
 from canvas.inference.conditioning import check_upscale
+from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
 from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT, Mode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class GenerationSettings:
     """What `CanvasPipeline.__call__` takes beside the scene; what it was not given is as the model recommends."""
 
     mode: Mode
+    shadow: float  # strength, 0 to 1
     steps: int  # of the scheduler
     guidance_scale: float
     guidance_rescale: float
@@ -61,6 +63,11 @@ def check_request(
         raise ValueError(NO_LIGHT)
     if settings.mode == "soft" and layout is not None:
         raise ValueError(SOFT_LAYOUT)
+    check_strength("shadow", settings.shadow)
+    if settings.shadow > 0 and pipeline.shadow is None:
+        raise ValueError(NO_SHADOW)
+    if settings.shadow > 0 and layout is not None and layout.keeps_photograph:
+        raise ValueError(KEPT_SHADOW)
     if settings.seed is not None and settings.generator is not None:
         raise ValueError("seed and generator were both given: give one of them")
     if settings.seed_by_product and settings.seed is None:

@@ -32,6 +32,7 @@ class Scene:
     factors: list[float] = field(default_factory=list)  # by which each was resized; 1: not at all
     owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
     cut: Product | None = None  # the product as it was handed in, where its edge was mended
+    floating: tuple[bool, ...] = ()  # of each product, whether it floats and casts no shadow; (): none does
 
 
 def build_scene(
@@ -61,7 +62,7 @@ def build_scene(
         origin = " and ".join(dict.fromkeys(product.origin for product in products))
     composed = compose_products(cutouts, layout)
     product = Product(composed.pixels, composed.alpha, origin)
-    return Scene(product, composed.boxes, composed.factors, composed.owners)
+    return Scene(product, composed.boxes, composed.factors, composed.owners, layout.floating)
 
 
 def mend_scene(scene: Scene, segment_views: Callable[[Image.Image], list[Alpha]] | None) -> Scene:

@@ -22,6 +22,7 @@ class RenderedImage:
     background: Pixels | None = None
     alpha: Pixels | None = None
     log_gain: GainGrid | None = None  # what the scene's light did to the product, over its box; None: no scene
+    shadow: Pixels | None = None  # [h, w] opacity of the product's shadow on the background; None: likewise
 
 
 def blur_image(rendered: RenderedImage, rng: np.random.Generator) -> RenderedImage:

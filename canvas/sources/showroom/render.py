@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image, ImageColor
 from tqdm import tqdm
 
-from canvas.light.gain import FloatPixels, GainGrid
+from canvas.light.gain import FloatPixels
 from canvas.pins import tables
 from canvas.pins.images import Pixels, encode_jpeg, encode_png, read_image_size
 from canvas.pins.masks import compute_box
@@ -122,7 +122,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "split": plan.split,
     }
     alpha, before = rendered.alpha, rendered.background
-    gain = None if plan.defect in IMAGE_DEFECTS else rendered.log_gain
+    gain, shadow = (None, None) if plan.defect in IMAGE_DEFECTS else (rendered.log_gain, rendered.shadow)
     truth = {
         "pin_id": pin["pin_id"],
         "kind": plan.kind,
@@ -134,6 +134,7 @@ def render_pin(showroom: Showroom, plan: PinPlan) -> tuple[dict[str, Any], dict[
         "alpha": None if alpha is None else encode_png(Image.fromarray(alpha)),
         "background": None if before is None else encode_jpeg(Image.fromarray(before), JPEG_QUALITY),
         "log_gain": None if gain is None else gain.ravel().tolist(),
+        "shadow": None if shadow is None else encode_png(Image.fromarray(shadow)),
         "defect": plan.defect,
         "copy_of": None if plan.copy_of is None else name.format(plan.copy_of),
     }
@@ -182,7 +183,8 @@ def _render_in_scene(plan: PinPlan, background: FloatPixels, light: float, rng: 
         shadow = render_standing_shadow(paste, right, -behind, darkness)
     scene = measure_light(background, right)
     image = composite_over(relight_product(paste, scene), paste.matte, background * (1 - shadow[..., None]))
-    return _quantize_layers(image, background, paste, scene.compute_log_gain(paste.box))
+    layers = _quantize_layers(image, background, paste)
+    return replace(layers, log_gain=scene.compute_log_gain(paste.box), shadow=_quantize_pixels(shadow))
 
 
 def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImage:
@@ -211,13 +213,11 @@ def _render_on_backdrop(plan: PinPlan, rng: np.random.Generator) -> RenderedImag
     else:
         shadow = render_standing_shadow(paste, 0.3, 0.4, 0.3)
         image = composite_over(paste.color, paste.matte, background * (1 - shadow[..., None]))
-    return _quantize_layers(image, background, paste, None)
+    return _quantize_layers(image, background, paste)
 
 
-def _quantize_layers(
-    image: FloatPixels, background: FloatPixels, paste: Paste, log_gain: GainGrid | None
-) -> RenderedImage:
-    return RenderedImage(_quantize_pixels(image), _quantize_pixels(background), _quantize_pixels(paste.matte), log_gain)
+def _quantize_layers(image: FloatPixels, background: FloatPixels, paste: Paste) -> RenderedImage:
+    return RenderedImage(_quantize_pixels(image), _quantize_pixels(background), _quantize_pixels(paste.matte))
 
 
 def _quantize_pixels(values: FloatPixels) -> Pixels:

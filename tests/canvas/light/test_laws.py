@@ -15,6 +15,7 @@ from canvas.light.laws import (
     limit_clipping,
     make_lawful,
 )
+from canvas.light.shadow.laws import SHADOW_LIMITS
 from canvas.pins.masks import compute_box
 from tests.canvas.light.subject import build_background, build_product, build_slope
 
@@ -86,6 +87,6 @@ def test_the_residual_counts_levels_on_the_core_alone():
 
 
 def test_every_law_can_say_what_it_found():
-    assert set(SENTENCES) == {*LIMITS, "band", "mended", "exact"}
+    assert set(SENTENCES) == {*LIMITS, *SHADOW_LIMITS, "band", "mended", "exact"}
     for law in SENTENCES:
         assert "0.5" in Check(law, 0.5, 0.1).describe() or "50.00%" in Check(law, 0.5, 0.1).describe()

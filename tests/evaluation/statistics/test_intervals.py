@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.statistics.intervals import Interval, bootstrap_mean, crossed_bootstrap_mean, resample_pair_mean
+from evaluation.statistics.intervals import (
+    Interval,
+    bootstrap_mean,
+    crossed_bootstrap_mean,
+    resample_group_mean,
+    resample_pair_mean,
+)
 
 
 def test_interval_agrees_with_the_normal_approximation() -> None:
@@ -144,3 +150,15 @@ def test_a_ratio_of_pair_means_holds_its_own_value() -> None:
 def test_without_a_pair_there_is_no_mean(matrices: list[np.ndarray]) -> None:
     with pytest.raises(ValueError, match="hold no pair with a value: give two items or more"):
         resample_pair_mean(matrices)
+
+
+def test_groups_are_drawn_whole_and_alike_for_each_value():
+    values, groups = [1.0, 1.0, 5.0, 5.0], ["mug", "mug", "shoe", "shoe"]
+    mean = resample_group_mean(values, groups)
+    assert mean.mean == 3
+    assert set(mean.samples.tolist()) == {1.0, 3.0, 5.0}  # never half of a group
+    half = resample_group_mean([value / 2 for value in values], groups)
+    assert half.divide_by(mean).to_interval() == Interval(0.5, 0.5, 0.5)
+    assert resample_group_mean(values, ["a"] * 4).to_interval() == Interval(3.0, 3.0, 3.0)
+    with pytest.raises(ValueError, match="4 values have 1 groups: give one each"):
+        resample_group_mean(values, ["a"])

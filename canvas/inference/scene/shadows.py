@@ -1,0 +1,44 @@
+"""Shadows of all products of a scene, each as if it stood there alone; where they meet they multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from canvas.inference.scene.build import Scene
+from canvas.layout.compose import NO_PRODUCT
+from canvas.light.shadow.casting import cast_shadows
+from canvas.light.shadow.model import ShadowModel, predict_shadow
+from canvas.pins.images import Pixels
+from canvas.pins.masks import Alpha
+
+
+def shade_scene(model: ShadowModel, image: Pixels, scene: Scene, strength: float) -> Pixels:
+    """Return an image with the shadows of its products on what was generated; every product stays as it is.
+
+    Args:
+        model: The shadow network.
+        image: [H, W, 3] with the products on it.
+        scene: What was given of it.
+        strength: 0 to 1.
+    """
+    product = scene.product
+    shadows = [
+        predict_shadow(model, product.pixels, alpha, image).scale(strength)
+        for number, alpha in enumerate(_split_alpha(scene))
+        if not (scene.floating and scene.floating[number])
+    ]
+    return cast_shadows(image, shadows, product.pixels, product.alpha)
+
+
+def _split_alpha(scene: Scene) -> Iterator[Alpha]:
+    """Yield the alpha of each product, within its box and without the cores of others; canvases may be large."""
+    if scene.owners is None:
+        yield scene.product.alpha
+        return
+    for number, box in enumerate(scene.boxes):
+        alpha, owners = np.zeros_like(scene.product.alpha), scene.owners[box.region]
+        is_own = (owners == number) | (owners == NO_PRODUCT)
+        alpha[box.region] = np.where(is_own, scene.product.alpha[box.region], 0)
+        yield alpha
