@@ -34,7 +34,9 @@ def estimate_foreground(pixels: Colours, alpha: Alpha) -> Colours:
     product, background = (_average_colour(pixels, alpha > 0.9), _average_colour(pixels, alpha < 0.1))
     for size in sizes:
         image, opacity, product, background = (
-            cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST).reshape(size[1], size[0], -1)
+            np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST), np.float32).reshape(
+                size[1], size[0], -1
+            )
             for plane in (pixels, alpha, product, background)
         )
         for _ in range(SMALL_ROUNDS if max(size) <= SMALL_SIDE else BIG_ROUNDS):

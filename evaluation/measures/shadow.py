@@ -131,16 +131,26 @@ def score_shadow(model: ShadowModel, pin: ShadowedPin, drop: DropShadow, product
     again = _spread(predict_shadow(model, pin.product, pin.alpha, shade_background(pin)), pin)
     window = choose_window(pin.box, width, height)
     levels = shrink_opacity(pin.opacity[crop_window(window)], model.config["image_size"])
-    exact = _spread(build_map(levels / np.float32(255), window, width, height), pin)
+    exact = _spread(build_map(levels.astype(np.float32) / np.float32(255), window, width, height), pin)
     dropped, none = drop.draw(pin.alpha, pin.box), np.zeros_like(opacity)
     shows = _weigh_background(pin.alpha)
-    errors = [
-        float(np.sqrt((shows * (guess - pin.opacity) ** 2).sum() / shows.sum()))
-        for guess in (opacity, none, dropped, exact)
-    ]
-    rates = [compute_balanced_error(guess, pin.opacity, shows) for guess in (opacity, none, dropped)]
+
+    def compute_error(guess: Opacity) -> float:
+        return float(np.sqrt((shows * (guess - pin.opacity) ** 2).sum() / shows.sum()))
+
     true = max(float((shows * pin.opacity).sum()), 1e-9)
-    return ShadowScore(pin.pin_id, product_id, *errors, *rates, float((shows * again).sum()) / true)
+    return ShadowScore(
+        pin_id=pin.pin_id,
+        product_id=product_id,
+        error=compute_error(opacity),
+        none_error=compute_error(none),
+        drop_error=compute_error(dropped),
+        map_error=compute_error(exact),
+        rate=compute_balanced_error(opacity, pin.opacity, shows),
+        none_rate=compute_balanced_error(none, pin.opacity, shows),
+        drop_rate=compute_balanced_error(dropped, pin.opacity, shows),
+        again=float((shows * again).sum()) / true,
+    )
 
 
 def compute_balanced_error(guess: Opacity, true: Opacity, shows: Opacity) -> float:

@@ -62,7 +62,7 @@ def build_scene(
         origin = " and ".join(dict.fromkeys(product.origin for product in products))
     composed = compose_products(cutouts, layout)
     product = Product(composed.pixels, composed.alpha, origin)
-    return Scene(product, composed.boxes, composed.factors, composed.owners, layout.floating)
+    return Scene(product, composed.boxes, composed.factors, composed.owners, floating=layout.floating)
 
 
 def mend_scene(scene: Scene, segment_views: Callable[[Image.Image], list[Alpha]] | None) -> Scene:

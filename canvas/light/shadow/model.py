@@ -58,7 +58,7 @@ class ShadowModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.whole = nn.Linear(channels[-1], channels[-1])
         self.head = nn.Conv2d(channels[0], 4, 3, padding=1)
         nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, FAINT)
+        nn.init.constant_(self.head.get_parameter("bias"), FAINT)
 
     def forward(self, layers: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Return opacities (B, S, S), 0 to MAX_OPACITY.
