@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from canvas.inference.provenance import Provenance, build_save_options
-from canvas.light.certificate import SUFFIX, Certificate
+from canvas.light.certificate import SUFFIX
+from canvas.light.scene import ImageCertificate
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
+NO_MASK = Path("-")
+"""In place of a mask's file: the product has an alpha channel."""
 MAX_WEBP_SIDE = 16_383  # the longest that the format knows
 
 
@@ -37,6 +40,11 @@ def read_image_file(path: Path, limits: ImageLimits = DEFAULT_LIMITS, *, is_mask
         raise ValueError(f"{path} cannot be used: {error}") from None
 
 
+def read_mask_files(paths: Sequence[Path], limits: ImageLimits = DEFAULT_LIMITS) -> list[DecodedImage | None]:
+    """Decode masks as `read_image_file` does; NO_MASK stands for that of a cut-out, which needs none."""
+    return [None if path == NO_MASK else read_image_file(path, limits, is_mask=True) for path in paths]
+
+
 def load_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Load the image at `path`, RGB or RGBA, upright. Raises ValueError in one sentence if it is none or too large."""
     return read_image_file(path, limits).image
@@ -53,7 +61,7 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
 
 
 def save_lossless(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> None:
     """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product. What it
     says of itself (canvas.inference.provenance) goes into its metadata. A file that is there is replaced when the new
@@ -61,7 +69,7 @@ def save_lossless(
     _replace_file(path, encode_lossless(image, path, provenance, certificate))
 
 
-def save_certificate(certificate: Certificate, image: Path) -> Path:
+def save_certificate(certificate: ImageCertificate, image: Path) -> Path:
     """Write the certificate of the file `image` beside it; one that is there was another image's and is replaced."""
     path = image.with_name(image.stem + SUFFIX)
     _replace_file(path, (certificate.to_json(image.name) + "\n").encode())
@@ -81,7 +89,7 @@ def _replace_file(path: Path, data: bytes) -> None:
 
 
 def save_beside(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> Path:
     """Write `image` as `save_lossless` does, but never over a file: return `path`, or the next name that is free.
 
@@ -100,7 +108,7 @@ def save_beside(
 
 
 def encode_lossless(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> bytes:
     """Encode as PNG or lossless WebP, by the suffix of `path`, with what the image says of itself."""
     suffix = path.suffix.lower().lstrip(".")
