@@ -192,7 +192,8 @@ def _verify_scene(
     for product in stated.products:
         _check_image(product, shown)
     core = scene.owners != NO_PRODUCT
-    return Verification("soft", tuple(checks), int(core.sum()), scene.product.origin, tuple(numbers))
+    sources = " and ".join(dict.fromkeys(product.core_source for product in stated.products))
+    return Verification("soft", tuple(checks), int(core.sum()), sources, tuple(numbers))
 
 
 def _complete_masks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.loading import build_denoiser, get_family
-from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
+from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector, Window
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.vae.model import LatentScale
@@ -99,7 +99,7 @@ def sample_latents(
     unet: UNet2DConditionModel,
     scheduler: SchedulerMixin,
     noise: torch.Tensor,
-    condition: Condition,
+    condition: Condition | Sequence[Window],
     *,
     selectors: Mapping[int, LatentSelector] | None = None,
     **settings: float,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from canvas.denoiser.family import Denoiser
 from canvas.denoiser.sampling import Condition, Window
 from canvas.denoiser.windows import LatentPlace, average_predictions, compute_weight
 from tests.canvas import tiny
@@ -55,10 +58,11 @@ def build_condition(seed: int) -> Condition:
     return Condition(states=given["text_states"], pooled=given["text_pooled"], sizes=given["sizes"])
 
 
+@pytest.mark.parametrize("build", [tiny.denoiser, tiny.transformer])
 @pytest.mark.parametrize("settings", [{"guidance_scale": 1.0}, {"guidance_scale": 3.0, "guidance_stop": 0.5}])
-def test_windows_of_one_image_are_sampled_as_one(settings: dict[str, float]) -> None:
+def test_windows_of_one_image_are_sampled_as_one(build: Callable[[], Denoiser], settings: dict[str, float]) -> None:
     """One window over all is the plain way, to the bit; several make another image, that follows each one's text."""
-    unet, scheduler = tiny.build_unet(), build_training_scheduler(FLOW)
+    unet, scheduler = build(), build_training_scheduler(FLOW)
     noise, first, other = draw(2, 4, 8, 8), build_condition(1), build_condition(2)
     plain = tiny.sample_latents(unet, scheduler, noise, first, steps=4, **settings)
     whole = tiny.sample_latents(unet, scheduler, noise, [Window(LatentPlace(0, 0, 8, 8), first)], steps=4, **settings)
@@ -85,7 +89,7 @@ def test_windows_of_one_image_are_sampled_as_one(settings: dict[str, float]) -> 
 
 
 def test_images_are_dropped_in_all_windows() -> None:
-    unet, scheduler, long = tiny.build_unet(), build_training_scheduler(FLOW), draw(3, 4, 8, 16)
+    unet, scheduler, long = tiny.denoiser(), build_training_scheduler(FLOW), draw(3, 4, 8, 16)
     windows = [Window(LatentPlace(0, start, 8, 8), build_condition(1)) for start in (0, 8)]
     settings = {"steps": 4, "guidance_scale": 2.0}
     kept = tiny.sample_latents(unet, scheduler, long, windows, selectors={2: lambda clean: [2, 0]}, **settings)
