@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from canvas.inference.pipeline import CanvasPipeline
-    from canvas.light.certificate import Certificate
+    from canvas.light.scene import ImageCertificate
     from canvas.reward.preference import Reward
 
 
@@ -64,7 +64,7 @@ def generate_files(options: argparse.Namespace) -> list[Path]:
     products = [_read_product(path, limits) for path in options.product]
     size = products[0].size if layout is None else (layout.canvas[1], layout.canvas[0])
     check_format(f"--format {options.format}", options.format, size)
-    masks = [_read_mask(path, limits) for path in options.mask] if options.mask else None
+    masks = _read_masks(options.mask, limits) if options.mask else None
     check_scene_input(products, masks, layout)
 
     from canvas.inference.style_options import encode_style, read_style
@@ -142,12 +142,15 @@ def _read_product(path: Path, limits: ImageLimits) -> Image.Image:
     return decoded.image
 
 
-def _read_mask(path: Path, limits: ImageLimits) -> Image.Image:
-    from canvas.inference.files import read_image_file
+def _read_masks(paths: list[Path], limits: ImageLimits) -> list[Image.Image | None]:
+    """Read masks, and say what was wrong with them."""
+    from canvas.inference.files import read_mask_files
 
-    decoded = read_image_file(path, limits, is_mask=True)
-    print_notes(path, decoded.notes)
-    return decoded.image
+    decoded = read_mask_files(paths, limits)
+    for path, mask in zip(paths, decoded, strict=True):
+        if mask is not None:
+            print_notes(path, mask.notes)
+    return [None if mask is None else mask.image for mask in decoded]
 
 
 def assemble_files(options: argparse.Namespace) -> list[str]:
@@ -194,7 +197,7 @@ def _generate_images(
     reward: Reward | None,
     products: list[Image.Image],
     settings: dict[str, Any],
-) -> tuple[list[Image.Image], list[int], str, list[Certificate]]:
+) -> tuple[list[Image.Image], list[int], str, list[ImageCertificate]]:
     """Return images, the seed of each, what cut the product out, and soft images' certificates: all candidates, or with
     --top the best."""
     if reward is None:
@@ -237,7 +240,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--mask",
         type=Path,
         action="append",
-        help="white, or opaque where it has one colour, = product; of its size; one for each --product",
+        help="white, or opaque where it has one colour, = product; of its size; one a product, - for a cut-out",
     )
     command.add_argument(
         "--mode", choices=get_args(Mode), default="hard", help="soft: the product in the scene's light, certified"
@@ -316,7 +319,7 @@ def _build_parser() -> argparse.ArgumentParser:
         required=True,
         help="the product image that it was made of; each of several",
     )
-    command.add_argument("--mask", type=Path, action="append", help="its mask, if one was given then")
+    command.add_argument("--mask", type=Path, action="append", help="its mask, if one was given then; likewise")
     command.add_argument("--certificate", type=Path, help="if not beside the image or in its metadata")
     command.add_argument("--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="as of generate")
     command = commands.add_parser("assemble", help="make a model of public parts, without training")

@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image
 
 from canvas.layout.spec import Layout
-from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
-from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT
+from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, SOFT_LAYOUT_SHADOW, check_strength
+from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH
 
 SEED_RANGE = range(-(2**63), 2**64)
 """Seeds that torch's generators take."""
@@ -64,7 +64,7 @@ def check_device(device: str) -> None:
 def check_model(
     options: argparse.Namespace,
     products: list[Image.Image],
-    masks: list[Image.Image] | None,
+    masks: list[Image.Image | None] | None,
     layout: Layout | None,
 ) -> None:
     """Raise ValueError where the model's folder shows that it cannot do what is asked, or is none.
@@ -82,13 +82,15 @@ def check_model(
     if asks_for_segmenter(products, masks, layout) and not _has_part(index, "segmenter"):
         raise ValueError("the product image has neither alpha channel nor mask, and this model has no segmenter")
     if options.mode == "soft":
-        if layout is not None:
-            raise ValueError(SOFT_LAYOUT)
+        if layout is not None and layout.keeps_photograph:
+            raise ValueError(SOFT_PHOTOGRAPH)
         if not _has_part(index, "light"):
             raise ValueError(NO_LIGHT)
     if options.shadow > 0:
         if layout is not None and layout.keeps_photograph:
             raise ValueError(KEPT_SHADOW)
+        if layout is not None and options.mode == "soft":
+            raise ValueError(SOFT_LAYOUT_SHADOW)
         if not _has_part(index, "shadow"):
             raise ValueError(NO_SHADOW)
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):

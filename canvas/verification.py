@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from canvas.inference.files import name_certificate, read_image_file
+from canvas.inference.files import name_certificate, read_image_file, read_mask_files
 from canvas.inference.product import Product, build_product, needs_segmenter
 from canvas.inference.provenance import read_provenance
-from canvas.inference.scene.build import build_scene
+from canvas.inference.scene.build import SEGMENTER, asks_for_segmenter, build_scene, pair_masks
+from canvas.inference.scene.lighting import check_product
 from canvas.layout.compose import NO_PRODUCT
 from canvas.layout.spec import read_stated_layout
 from canvas.light.band import check_band
@@ -25,6 +26,7 @@ from canvas.light.certificate import (
 )
 from canvas.light.laws import LIMITS, Check, check_exact, check_grid, check_pixels
 from canvas.light.relight import check_recorded_shadow, place_core
+from canvas.light.scene import SceneCertificate, is_scene_certificate, parse_scene_certificate
 from canvas.light.shadow.laws import SHADOW_LIMITS
 from canvas.light.shadow.record import ShadowRecord
 from canvas.pins.images import DEFAULT_LIMITS, ImageLimits, Pixels
@@ -47,14 +49,21 @@ class Verification:
     checks: tuple[Check, ...]
     core_pixels: int
     core_source: str
+    numbers: tuple[int, ...] = ()  # of several products: that of each check, from 1
 
     def describe(self) -> list[str]:
         """Return a line for people, and one about each law."""
         kept = "the original's, byte for byte" if self.mode == "hard" else "original x a gain within all laws"
         return [
             f"pass ({self.mode}): {self.core_pixels} pixels of the product, by its {self.core_source}, are {kept}",
-            *(f"  {check.law}: {check.describe()}" for check in self.checks),
+            *(
+                f"  {whose}{check.law}: {check.describe()}"
+                for whose, check in zip(self._name(), self.checks, strict=True)
+            ),
         ]
+
+    def _name(self) -> list[str]:
+        return [f"product {number}, " for number in self.numbers] or [""] * len(self.checks)
 
 
 def verify_file(
@@ -85,12 +94,23 @@ def verify_file(
     originals = [original] if isinstance(original, Path) else list(original)
     masks = None if mask is None else [mask] if isinstance(mask, Path) else list(mask)
     images = [read_image_file(path, limits).image for path in originals]
-    mask_images = None if masks is None else [read_image_file(path, limits, is_mask=True).image for path in masks]
+    mask_images: list[Image.Image | None] | None = None
+    if masks is not None:
+        mask_images = [None if decoded is None else decoded.image for decoded in read_mask_files(masks, limits)]
     words = (read_provenance(image.read_bytes()) or {}).get("layout")
     original, handed_in = originals[0], images[0]
-    stated = _find_certificate(image, certificate, handed_in.size)
+    text, source = _find_certificate(image, certificate)
+    if text is not None and is_scene_certificate(text):
+        sizes = [each.size for each in images]
+        return _verify_scene(shown, images, mask_images, parse_scene_certificate(text, source, sizes), limits)
+    stated = None if text is None else parse_certificate(text, source, handed_in.size)
     if words is not None and stated is None:
         layout = read_stated_layout(words, limits.max_pixels)
+        if asks_for_segmenter(images, mask_images, layout):
+            raise ValueError(
+                f"{image} has no certificate and a product image no alpha channel, so nothing says where that product "
+                "is: give the masks of the products with --mask"
+            )
         scene = build_scene(images, mask_images, layout)
         assert scene.owners is not None
         return _verify_hard(shown, scene.product, scene.owners != NO_PRODUCT)
@@ -117,11 +137,7 @@ def _verify_hard(shown: Image.Image, product: Product, core: Mask) -> Verificati
 def _verify_soft(
     shown: Image.Image, original: Image.Image, product: Product | None, stated: Certificate
 ) -> Verification:
-    for name, limit in (LIMITS if stated.shadow is None else LIMITS | SHADOW_LIMITS).items():
-        if (own := stated.limits.get(name)) != limit:
-            raise BrokenLawError("limits", f"the certificate's limit of {name} is {own}, the law's is {limit:g}")
-    if stated.original_digest != digest_image(original):
-        raise BrokenLawError("original", "the certificate was made for another product image than the one given")
+    _check_statement(stated, original)
     core = _get_core(product, stated)
     shape = core.shape[0], core.shape[1]
     pixels, window = _cut_window(shown, stated.left, stated.top, shape), compute_box(core)
@@ -137,8 +153,7 @@ def _verify_soft(
             checks.append(check)
     if stated.shadow is not None:
         checks += _verify_shadow(shown, stated.shadow, place_core(core, shown.size, stated.left, stated.top))
-    if stated.image_digest != digest_image(shown):
-        raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
+    _check_image(stated, shown)
     return Verification("soft", tuple(checks), int(core.sum()), stated.core_source)
 
 
@@ -157,12 +172,77 @@ def _verify_shadow(shown: Image.Image, record: ShadowRecord, core: Mask) -> list
     return checks
 
 
-def _find_certificate(image: Path, given: Path | None, size: tuple[int, int]) -> Certificate | None:
+def _check_statement(stated: Certificate, original: Image.Image, whose: str = "") -> None:
+    """Prove that a certificate states the laws' own limits, and is of the product image that was given."""
+    for name, limit in (LIMITS if stated.shadow is None else LIMITS | SHADOW_LIMITS).items():
+        if (own := stated.limits.get(name)) != limit:
+            raise BrokenLawError("limits", f"the certificate's limit of {name} is {own}, the law's is {limit:g}")
+    if stated.original_digest != digest_image(original):
+        raise BrokenLawError(
+            "original", f"the certificate{whose} was made for another product image than the one given"
+        )
+
+
+def _check_image(stated: Certificate, shown: Image.Image) -> None:
+    """Prove that the image is the certified one, its background, too."""
+    if stated.image_digest != digest_image(shown):
+        raise BrokenLawError("image", "pixels outside of the product's core were changed after the image was certified")
+
+
+def _verify_scene(
+    shown: Image.Image,
+    images: list[Image.Image],
+    masks: list[Image.Image | None] | None,
+    stated: SceneCertificate,
+    limits: ImageLimits,
+) -> Verification:
+    """Prove every law on what is seen of each product, where the layout puts it."""
+    layout = read_stated_layout(dict(stated.layout), limits.max_pixels)
+    for number, (product, image) in enumerate(zip(stated.products, images, strict=True), start=1):
+        _check_statement(product, image, f" of product {number}")
+    scene = build_scene(images, _complete_masks(images, masks, stated), layout)
+    assert scene.owners is not None
+    if (shown.height, shown.width) != layout.canvas:
+        raise BrokenLawError(
+            "placement",
+            f"the image has {shown.width} x {shown.height} pixels, its layout {layout.canvas[1]} x {layout.canvas[0]}",
+        )
+    pixels, checks, numbers = np.asarray(shown.convert("RGB")), [], []
+    for number, product in enumerate(stated.products):
+        for check in check_product(pixels, scene, number, product.grid):
+            _require(check, f"product {number + 1}: ")
+            checks.append(check)
+            numbers.append(number + 1)
+    for product in stated.products:
+        _check_image(product, shown)
+    core = scene.owners != NO_PRODUCT
+    sources = " and ".join(dict.fromkeys(product.core_source for product in stated.products))
+    return Verification("soft", tuple(checks), int(core.sum()), sources, tuple(numbers))
+
+
+def _complete_masks(
+    images: list[Image.Image], masks: list[Image.Image | None] | None, stated: SceneCertificate
+) -> list[Image.Image | None]:
+    """Return the mask of each product: that which was given, or of a segmenter's the certificate's; a cut-out's is
+    None."""
+    complete: list[Image.Image | None] = []
+    pairs = zip(pair_masks(images, masks), stated.products, strict=True)
+    for number, ((image, given), product) in enumerate(pairs, start=1):
+        if not needs_segmenter(image, given):
+            complete.append(given)
+        elif product.core_source == SEGMENTER and product.core is not None:
+            complete.append(Image.fromarray(product.core))
+        else:
+            raise ValueError(f"product {number} was cut out by a mask: give it with --mask")
+    return complete
+
+
+def _find_certificate(image: Path, given: Path | None) -> tuple[str | None, str]:
+    """Return the JSON of the image's certificate, None where it has none, and what to call it."""
     beside = name_certificate(image)
     if given is not None or beside.is_file():
-        return read_certificate(given or beside, size)
-    embedded = read_embedded_certificate(image.read_bytes())
-    return None if embedded is None else parse_certificate(embedded, f"what {image} says of itself", size)
+        return read_certificate(given or beside), str(given or beside)
+    return read_embedded_certificate(image.read_bytes()), f"what {image} says of itself"
 
 
 def _read_product(image: Image.Image, mask: Image.Image | None) -> Product | None:
@@ -196,6 +276,6 @@ def _cut_window(shown: Image.Image, left: int, top: int, size: tuple[int, int]) 
     return np.asarray(shown.convert("RGB").crop((left, top, left + width, top + height)))
 
 
-def _require(check: Check) -> None:
+def _require(check: Check, whose: str = "") -> None:
     if not check.holds:
-        raise BrokenLawError(check.law, check.describe())
+        raise BrokenLawError(check.law, whose + check.describe())

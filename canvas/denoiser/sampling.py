@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents, set_steps
+from canvas.denoiser.windows import LatentPlace, average_predictions
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
@@ -46,6 +48,14 @@ class Condition:
     """Scales of the S sets by layer; None: as the denoiser has them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a long image that is denoised as an image of its own, together with those that it overlaps."""
+
+    place: LatentPlace
+    condition: Condition  # of this part alone, hole and masked latents, too
+
+
 def sample_noise(shape: Sequence[int], seeds: Sequence[int], device: torch.device) -> torch.Tensor:
     """Return noise (N, *shape), a function of each seed alone, the same on every device."""
     noise = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -71,62 +81,64 @@ class LatentSampler:
     def sample(
         self,
         noise: torch.Tensor,
-        condition: Condition,
+        condition: Condition | Sequence[Window],
         *,
         on_step: OnStep | None = None,
         selectors: Mapping[int, LatentSelector] | None = None,
     ) -> torch.Tensor:
         """Return raw latents from unit noise (N, C, h, w), in the noise's number format.
 
-        `on_step` gets normalised latents after every step. `selectors`: steps done -> which latents to go on with;
-        fewer than N come back. Raises ValueError for `selectors` with a scheduler that remembers earlier steps.
+        Args:
+            noise: Of the whole image.
+            condition: Of the whole image; or of windows of one size that cover it, whose predictions are averaged in
+                every step (`average_predictions`), so that a long image is one.
+            on_step: Gets normalised latents after every step.
+            selectors: Steps done -> which latents to go on with; fewer than N come back.
+
+        Raises:
+            ValueError: For `selectors` with a scheduler that remembers earlier steps.
         """
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
+        if isinstance(condition, Condition):
+            windows = [Window(LatentPlace(0, 0, *noise.shape[-2:]), condition)]
+        else:
+            windows = list(condition)
         with (
             eval_mode(self.denoiser),
             cast_parameters(dtype, self.denoiser),
-            apply_style(self.denoiser, condition.image_scales),
+            apply_style(self.denoiser, windows[0].condition.image_scales),
             cache_projections(self.denoiser),
         ):
-            latents = self._denoise(noise, condition, on_step, selectors or {})
+            latents = self._denoise(noise, windows, on_step, selectors or {})
         return self.scale.denormalize(latents)
 
     def _denoise(
         self,
         noise: torch.Tensor,
-        condition: Condition,
+        windows: Sequence[Window],
         on_step: OnStep | None,
         selectors: Mapping[int, LatentSelector],
     ) -> torch.Tensor:
-        scheduler, dtype, family = self.scheduler, self.denoiser.dtype, get_family(self.denoiser)
-        tokens = noise[0, 0].numel() // family.patch**2
+        scheduler, family = self.scheduler, get_family(self.denoiser)
+        places = [window.place for window in windows]
+        tokens = places[0].height * places[0].width // family.patch**2
         timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=noise.device)
         guided_steps = round(self.guidance_stop * len(timesteps)) if self.guidance_scale != 1 else 0
         passes_twice = guided_steps > 0 and not family.reads_guidance(self.denoiser.config)
-        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=passes_twice)
+        conditions = [_expand_condition(self.denoiser, window.condition, noise, passes_twice) for window in windows]
         if guided_steps and not passes_twice:
             scales = noise.new_full((len(noise),), self.guidance_scale)
-            network_condition = replace(network_condition, guidance=scales)
-        hole, masked = (
-            None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
-            for part in (condition.hole, condition.masked_latents)
-        )
+            conditions = [condition.with_guidance(scales) for condition in conditions]
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
         for step, timestep in enumerate(timesteps):
             is_guided = passes_twice and step < guided_steps
             if 0 < step == guided_steps:
-                conditional_rows = network_condition.select_rows(slice(-len(latents), None))
-                network_condition = replace(conditional_rows, guidance=None)
+                conditional_rows = slice(-len(latents), None)
+                conditions = [condition.stop_guidance(conditional_rows) for condition in conditions]
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
-            if hole is not None:
-                assert masked is not None
-                inputs = family.build_inpaint_input(inputs, hole, masked)
-            inputs = torch.cat([inputs, inputs]) if is_guided else inputs
-            prediction = family.predict(self.denoiser, inputs.to(dtype), timestep, network_condition).to(latents)
-            if is_guided:
-                unconditional, conditional = prediction.chunk(2)
-                prediction = apply_guidance(unconditional, conditional, self.guidance_scale, self.guidance_rescale)
+            predict = partial(self._predict, timestep=timestep, is_guided=is_guided)
+            prediction = average_predictions(inputs, places, conditions, predict)
             selector = selectors.get(step + 1)
             clean = None if selector is None else predict_clean_latents(scheduler, prediction, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
@@ -134,12 +146,59 @@ class LatentSampler:
                 latents = on_step(step, timestep, latents)
             if selector is not None and clean is not None:
                 rows = torch.tensor(list(selector(clean)), device=latents.device)
-                network_condition = network_condition.select_rows(
-                    torch.cat([rows, rows + len(latents)]) if is_guided else rows
-                )
+                conditions = [condition.select_rows(rows, len(latents), is_guided) for condition in conditions]
                 latents = latents[rows]
-                hole, masked = (None if part is None else part[rows] for part in (hole, masked))
         return latents
+
+    def _predict(
+        self, inputs: torch.Tensor, condition: _ExpandedCondition, *, timestep: torch.Tensor, is_guided: bool
+    ) -> torch.Tensor:
+        """Return the guided prediction for scaled latents (N, C, h, w) of the whole image or of one window."""
+        family, latents = get_family(self.denoiser), inputs
+        if condition.hole is not None:
+            assert condition.masked_latents is not None
+            inputs = family.build_inpaint_input(inputs, condition.hole, condition.masked_latents)
+        inputs = torch.cat([inputs, inputs]) if is_guided else inputs
+        prediction = family.predict(self.denoiser, inputs.to(self.denoiser.dtype), timestep, condition.network)
+        prediction = prediction.to(latents)
+        if not is_guided:
+            return prediction
+        unconditional, conditional = prediction.chunk(2)
+        return apply_guidance(unconditional, conditional, self.guidance_scale, self.guidance_rescale)
+
+
+@dataclass(frozen=True, slots=True)
+class _ExpandedCondition:
+    """A condition of all N latents as the network reads it; with guidance the network's part is of 2N."""
+
+    network: DenoiserCondition
+    hole: torch.Tensor | None
+    masked_latents: torch.Tensor | None
+
+    def with_guidance(self, scales: torch.Tensor) -> _ExpandedCondition:
+        """Return it with the scales that a network distilled with guidance reads."""
+        return replace(self, network=replace(self.network, guidance=scales))
+
+    def stop_guidance(self, rows: slice) -> _ExpandedCondition:
+        """Return what is left for the steps without guidance: the conditional rows."""
+        return replace(self, network=replace(self.network.select_rows(rows), guidance=None))
+
+    def select_rows(self, rows: torch.Tensor, count: int, is_guided: bool) -> _ExpandedCondition:
+        """Return the condition of some of `count` latents."""
+        network = self.network.select_rows(torch.cat([rows, rows + count]) if is_guided else rows)
+        hole, masked = (None if part is None else part[rows] for part in (self.hole, self.masked_latents))
+        return _ExpandedCondition(network, hole, masked)
+
+
+def _expand_condition(
+    denoiser: Denoiser, condition: Condition, noise: torch.Tensor, is_guided: bool
+) -> _ExpandedCondition:
+    hole, masked = (
+        None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
+        for part in (condition.hole, condition.masked_latents)
+    )
+    network = _build_network_condition(denoiser, condition, noise, is_guided=is_guided)
+    return _ExpandedCondition(network, hole, masked)
 
 
 def _build_network_condition(

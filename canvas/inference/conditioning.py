@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import cv2
 import numpy as np
@@ -38,13 +38,26 @@ if TYPE_CHECKING:
     from canvas.inference.style import StylePrompt
 
 
+class FrameLimits(TypedDict):
+    """Frames that a denoiser works in, as `compute_frame` takes them."""
+
+    side: int
+    multiple: int
+    max_aspect: float
+
+
 def frame_for_pipeline(pipeline: CanvasPipeline, product: Product) -> FramedProduct:
     """Return `product`, on the CPU, in the frame in which the pipeline's denoiser works on it."""
+    frame = compute_frame(*product.size, **get_frame_limits(pipeline))
+    return frame_product(product, frame)
+
+
+def get_frame_limits(pipeline: CanvasPipeline) -> FrameLimits:
+    """Return what `compute_frame` takes of the pipeline's denoiser."""
     cell = get_scale_factor(pipeline.vae)
     side = pipeline.config["frame_side"] or int(pipeline.denoiser.config["sample_size"]) * cell
     multiple = cell * get_family(pipeline.denoiser).patch
-    frame = compute_frame(*product.size, side=side, multiple=multiple, max_aspect=pipeline.config["max_aspect"])
-    return frame_product(product, frame)
+    return {"side": side, "multiple": multiple, "max_aspect": pipeline.config["max_aspect"]}
 
 
 def build_condition(

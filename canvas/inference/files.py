@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,16 @@ from typing import Any
 from PIL import Image
 
 from canvas.inference.provenance import Provenance, build_save_options
-from canvas.light.certificate import SUFFIX, Certificate, read_certified_name
+from canvas.light.certificate import SUFFIX, read_certified_name
+from canvas.light.scene import ImageCertificate
 from canvas.pins.images import DEFAULT_LIMITS, DecodedImage, ImageLimits, read_image
 
 LOSSLESS: Mapping[str, Mapping[str, Any]] = {
     "png": {"format": "PNG"},
     "webp": {"format": "WEBP", "lossless": True, "quality": 80, "exact": True},
 }
+NO_MASK = Path("-")
+"""In place of a mask's file: the product has an alpha channel."""
 MAX_WEBP_SIDE = 16_383  # the longest that the format knows
 
 
@@ -38,6 +41,11 @@ def read_image_file(path: Path, limits: ImageLimits = DEFAULT_LIMITS, *, is_mask
         raise ValueError(f"{path} cannot be used: {error}") from None
 
 
+def read_mask_files(paths: Sequence[Path], limits: ImageLimits = DEFAULT_LIMITS) -> list[DecodedImage | None]:
+    """Decode masks as `read_image_file` does; NO_MASK stands for that of a cut-out, which needs none."""
+    return [None if path == NO_MASK else read_image_file(path, limits, is_mask=True) for path in paths]
+
+
 def load_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Load the image at `path`, RGB or RGBA, upright. Raises ValueError in one sentence if it is none or too large."""
     return read_image_file(path, limits).image
@@ -54,7 +62,7 @@ def check_format(name: str, suffix: str, size: tuple[int, int]) -> None:
 
 
 def save_lossless(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> None:
     """Write `image` as PNG or lossless WebP, by the suffix of `path`; lossy formats would change the product. What it
     says of itself (canvas.inference.provenance) goes into its metadata. A file that is there is replaced when the new
@@ -63,7 +71,7 @@ def save_lossless(
 
 
 def replace_image(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> None:
     """Write `image` as `save_lossless` does, and its certificate beside it; that of the image that was there goes."""
     save_lossless(image, path, provenance, certificate)
@@ -73,7 +81,7 @@ def replace_image(
         beside.unlink()
 
 
-def save_certificate(certificate: Certificate, image: Path) -> None:
+def save_certificate(certificate: ImageCertificate, image: Path) -> None:
     """Write the certificate of the file `image` beside it; one that is there was another image's and is replaced."""
     _replace_file(name_certificate(image), _encode_certificate(certificate, image))
 
@@ -91,7 +99,7 @@ def _replace_file(path: Path, data: bytes) -> None:
 
 
 def save_beside(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> Path:
     """Write `image` and its certificate, but never over a file: return `path`, or the next name that is free.
 
@@ -113,7 +121,7 @@ def save_beside(
     raise AssertionError("names do not end")
 
 
-def _write_pair(path: Path, data: bytes, certificate: Certificate | None) -> None:
+def _write_pair(path: Path, data: bytes, certificate: ImageCertificate | None) -> None:
     """Write a new image and its certificate, if it has one, or neither."""
     if certificate is None:
         _write_new(path, data)
@@ -146,12 +154,12 @@ def name_certificate(image: Path) -> Path:
     return image.with_name(image.stem + SUFFIX)
 
 
-def _encode_certificate(certificate: Certificate, image: Path) -> bytes:
+def _encode_certificate(certificate: ImageCertificate, image: Path) -> bytes:
     return (certificate.to_json(image.name) + "\n").encode()
 
 
 def encode_lossless(
-    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: Certificate | None = None
+    image: Image.Image, path: Path, provenance: Provenance | None = None, certificate: ImageCertificate | None = None
 ) -> bytes:
     """Encode as PNG or lossless WebP, by the suffix of `path`, with what the image says of itself."""
     suffix = path.suffix.lower().lstrip(".")

@@ -34,7 +34,7 @@ from canvas.inference.assembly.saved import check_saved_pipeline, rename_moved_m
 from canvas.inference.generation.candidates import CandidateSelector, CanvasOutput, StepCallback, generate_candidates
 from canvas.inference.generation.encoding import encode_scene
 from canvas.inference.generation.settings import GenerationSettings, check_request
-from canvas.inference.scene.build import Images, build_scene, list_images, mend_scene
+from canvas.inference.scene.build import Images, Masks, build_scene, list_images, mend_scene
 from canvas.inference.style import StylePrompt
 from canvas.layout.spec import Layout
 from canvas.light.model import LightModel
@@ -218,7 +218,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         prompt: str | None = None,
         *,
         style: StylePrompt | None = None,
-        mask: Images | None = None,
+        mask: Masks = None,
         layout: Layout | None = None,
         mode: Mode = "hard",
         shadow: float = 0.0,
@@ -246,11 +246,11 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 a `layout`: one or several, later ones over earlier ones.
             prompt: What to generate, as "mug, in a forest"; None: `style` alone says it.
             style: Of canvas.inference.style; beside a prompt half of its strength counts. None: no adapter.
-            mask: White = product; of several products one each.
+            mask: White = product; of several products one each, None for a cut-out.
             layout: Canvas of the image, and where products stand on it (canvas.layout.spec.build_layout); None: the
                 product image's own size and place.
             mode: "hard": the product stays as it is; "soft": it takes on the scene's light, within the laws of
-                canvas.light.laws, and each image has a certificate. Without a layout.
+                canvas.light.laws, and each image has a certificate, with a layout one of each product.
             shadow: Strength, 0 to 1, of the shadow that each product casts on the background, unless its layout says
                 that it floats. The product's core stays as the mode has it.
             negative_prompt: What not to generate; None: guidance compares with a dropped caption.
@@ -294,7 +294,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         )
         check_request(self, settings, prompt=prompt, negative_prompt=negative_prompt, style=style, layout=layout)
         scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
-        if mode == "soft":
+        if mode == "soft" and layout is None:
             scene = mend_scene(scene, self._segment_views if self.segmenter is not None else None)
         encoded = encode_scene(
             self,
@@ -302,13 +302,13 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             prompt,
             negative_prompt if settings.guidance_scale != 1 else None,
             style and style.scale_for_prompt(prompt),
-            has_layout=layout is not None,
+            layout=layout,
         )
         output = generate_candidates(
             self,
             encoded,
             settings,
-            list_images(product)[0],
+            list_images(product),
             callback=callback_on_step_end,
             selectors=selectors or {},
         )

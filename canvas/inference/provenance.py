@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from canvas.checksums import FILE
 from canvas.light.certificate import KEY as CERTIFICATE_KEY
-from canvas.light.certificate import Certificate
+from canvas.light.scene import ImageCertificate
 
 KEY = "canvas.provenance"
 """PNG's text chunk with the JSON; WebP has it in Exif's image description."""
@@ -71,7 +71,7 @@ def describe_generation(
 
 
 def build_save_options(
-    file_format: str, provenance: Provenance | None, certificate: Certificate | None = None
+    file_format: str, provenance: Provenance | None, certificate: ImageCertificate | None = None
 ) -> dict[str, Any]:
     """Return the options of Pillow's `save` that put `provenance` into a "PNG" or "WEBP", a certificate into a PNG."""
     text = json.dumps(provenance, sort_keys=True)
@@ -90,7 +90,7 @@ def build_save_options(
     return {"exif": exif, "xmp": XMP.encode()}
 
 
-def encode_generated(image: Image.Image, provenance: Provenance, certificate: Certificate | None = None) -> bytes:
+def encode_generated(image: Image.Image, provenance: Provenance, certificate: ImageCertificate | None = None) -> bytes:
     """Encode as PNG with `provenance` and a soft image's certificate; the same pixels and words give the same bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4, **build_save_options("PNG", provenance, certificate))

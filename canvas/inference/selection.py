@@ -20,7 +20,7 @@ from canvas.inference.generation.candidates import CandidateSelector
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.inference.scene.build import Images
-from canvas.light.certificate import Certificate
+from canvas.light.scene import ImageCertificate
 from canvas.pins.images import Pixels
 from canvas.reward.model import ProductImages
 from canvas.reward.preference import PROMPT_MISSING, Reward, fetch_reward
@@ -56,7 +56,7 @@ class RankedImages:
     scores: list[Mapping[str, float]]  # of each, by name (canvas.reward.preference.Reward)
     product: Product
     cost: SelectionCost
-    certificates: list[Certificate]  # of each; mode hard: none
+    certificates: list[ImageCertificate]  # of each; mode hard: none
 
 
 def select_best(

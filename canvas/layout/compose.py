@@ -42,6 +42,7 @@ class Composition:
     pixels: Pixels
     alpha: Alpha
     owners: NDArray[np.int8]  # (H, W): number of the product whose core this is, from 0; NO_PRODUCT: of none
+    parts: NDArray[np.int8]  # (H, W): likewise, its edge, too
     boxes: list[Rectangle]  # of each product, in their order
     factors: list[float]  # by which each was resized; 1: its pixels are the image's
 
@@ -60,6 +61,7 @@ def compose_products(cutouts: Sequence[Cutout], layout: Layout) -> Composition:
     height, width = layout.canvas
     pixels, alpha = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32)
     owners = np.full((height, width), NO_PRODUCT, np.int8)
+    parts = owners.copy()
     for number, (cutout, source, box) in enumerate(zip(cutouts, whole, boxes, strict=True)):
         if layout.keeps_photograph:
             placed_cutout = _extend_photograph(cutout, box, layout.canvas)
@@ -70,13 +72,14 @@ def compose_products(cutouts: Sequence[Cutout], layout: Layout) -> Composition:
                 f"product {number + 1} has no opaque pixel left at {box.width} x {box.height}: give it more room"
             )
         _lay_over(pixels[box.region], alpha[box.region], owners[box.region], placed_cutout, number)
+        parts[box.region][placed_cutout.alpha > ALPHA_FLOOR] = number
     for number in range(len(cutouts)):
         if not (owners == number).any():
             raise ValueError(f"product {number + 1} is hidden by those given after it: move it, or give it later")
     if (alpha >= 0.5).all():
         raise ValueError("the products cover the canvas: nothing to generate, give a larger canvas")
     factors = [box.height / source.height for box, source in zip(boxes, whole, strict=True)]
-    return Composition(pixels, alpha, owners, boxes, factors)
+    return Composition(pixels, alpha, owners, parts, boxes, factors)
 
 
 def resize_cutout(cutout: Cutout, box: Rectangle) -> Cutout:

@@ -29,6 +29,11 @@ class Rectangle:
     width: int
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height, width."""
+        return self.height, self.width
+
+    @property
     def region(self) -> tuple[slice, slice]:
         """Return the rows and columns, to index pixels with."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from canvas.layout.formats import FORMATS
-from canvas.layout.spec import MAX_LAYOUT_CHARACTERS, Layout, build_layout
+from canvas.layout.spec import MAX_LAYOUT_CHARACTERS, Layout, build_layout, check_product_count
 
 ARRANGEMENTS = ("row", "grid")
 
@@ -33,6 +33,7 @@ def read_layout(options: argparse.Namespace) -> Layout | None:
     Raises:
         ValueError: In one sentence, for what is not understood, and for a file that cannot be read.
     """
+    check_product_count(len(options.product))  # before a hundred images are read
     words = {name: getattr(options, name) for name in ("place", "scale", "heights")}
     if options.canvas is None and options.layout is None:
         if given := [f"--{name}" for name, value in words.items() if value is not None]:
@@ -53,7 +54,7 @@ def read_layout(options: argparse.Namespace) -> Layout | None:
 def _read_text(path: Path) -> str:
     """Return what a layout file holds, or its beginning where that is too long."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(MAX_LAYOUT_CHARACTERS + 1)
     except OSError as error:
         raise ValueError(f"--layout {path} is neither row nor grid nor a file: {error.strerror}") from None

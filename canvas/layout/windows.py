@@ -1,7 +1,7 @@
-"""The passes of a canvas that is longer than any image that the denoiser was trained on.
+"""The windows of a canvas that is longer than any image that the denoiser was trained on.
 
-A window as long as the longest trained frame moves along the canvas. It starts where most of the products are and goes
-outwards; each further one shows OVERLAP of what is there and generates the rest, as in training with border masks.
+They have the length of the longest trained frame and overlap by OVERLAP; all are denoised at once
+(canvas.denoiser.windows).
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import math
 
 from canvas.layout.formats import Rectangle
 from canvas.pins.frames import Size
-from canvas.pins.masks import Alpha
 
 SLACK = 1.25
 """How much longer than the longest trained frame a canvas may be for one pass: up to a fifth of the frame is generated
 and cut off, and the image is one piece."""
 OVERLAP = 0.5
-"""Share of a window that is there already, at least. Border masks in training keep 0.3 to 0.8 of a side."""
+"""Share of a window that its neighbour shows, too, at least."""
 MAX_WINDOWS = 8
-"""Most passes of a canvas: each window knows its neighbour alone, and what is wrong adds up."""
+"""Most windows of a canvas: each knows its neighbours alone, and what lies far apart has little in common."""
 
 
 def plan_windows(canvas: Size, max_aspect: float) -> list[Rectangle]:
-    """Return the windows along a canvas in their order on it; one: the whole canvas.
+    """Return the windows along a canvas in their order on it; one: the whole canvas is one pass.
 
     Args:
         canvas: Height and width.
@@ -42,16 +41,12 @@ def plan_windows(canvas: Size, max_aspect: float) -> list[Rectangle]:
             f"a canvas of {canvas[1]} x {canvas[0]} pixels is too long for this model: its longer side may have "
             f"{longest:g} times the shorter"
         )
-    starts = [round(number * (long - window) / (count - 1)) for number in range(count)]
+    starts = spread_windows(long, window, count)
     if canvas[1] > canvas[0]:
         return [Rectangle(0, start, short, window) for start in starts]
     return [Rectangle(start, 0, window, short) for start in starts]
 
 
-def order_windows(windows: list[Rectangle], alpha: Alpha) -> list[Rectangle]:
-    """Return the window with most product first, then its neighbours outwards, the nearer ones before."""
-    if not windows:
-        return []
-    amounts = [int((alpha[window.region] >= 0.5).sum()) for window in windows]
-    first = amounts.index(max(amounts))
-    return [windows[place] for place in sorted(range(len(windows)), key=lambda place: (abs(place - first), place))]
+def spread_windows(length: int, window: int, count: int) -> list[int]:
+    """Return the beginnings of `count` windows, two or more, that lie evenly along `length` and cover it."""
+    return [round(number * (length - window) / (count - 1)) for number in range(count)]

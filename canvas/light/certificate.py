@@ -75,8 +75,8 @@ def digest_image(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def read_certificate(path: Path, size: tuple[int, int]) -> Certificate:
-    """Read the certificate in a file, of an original of `size` (width, height); ValueError where it is none."""
+def read_certificate(path: Path) -> str:
+    """Read the JSON in a certificate's file; ValueError where it cannot be read, or is too long to be one."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -84,7 +84,7 @@ def read_certificate(path: Path, size: tuple[int, int]) -> Certificate:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path} is no certificate: it has more than {MAX_BYTES} bytes")
-    return parse_certificate(data.decode("utf-8", "replace"), str(path), size)
+    return data.decode("utf-8", "replace")
 
 
 def read_certified_name(path: Path) -> str | None:

@@ -19,9 +19,7 @@ LIGHT_FOLDER = "light"
 
 NO_LIGHT = "this model has no light network, which mode soft needs: assemble it with that of train_light, or use hard"
 
-SOFT_LAYOUT = (
-    "mode soft certifies one product in its own image, not on another canvas: leave the layout out, or use hard"
-)
+SOFT_PHOTOGRAPH = "mode soft relights products, but a photograph that is kept stays in its own light: use hard"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

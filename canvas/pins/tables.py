@@ -159,6 +159,7 @@ EVALUATION = pa.schema(
     [
         *(field for field in CANDIDATES if field.name != "mask"),  # the image whole: a champion's is scored again
         ("mask_size", pa.string()),  # of the product in the image, one of MASK_SIZES
+        ("aspect", pa.string()),  # of the image, one of ASPECTS
         ("core_max_abs_diff", pa.float32()),  # largest change of a byte on the product's core, 0..255
         ("certificates_failed", pa.float32()),  # 1: its twin in mode soft is not certified, 0: it is; null: it has none
         ("extension", pa.float32()),  # what the product gained, in parts of its area
@@ -176,6 +177,7 @@ EVALUATION = pa.schema(
     ]
 )  # one row a candidate; numbers beyond those of CANDIDATES are measures
 MASK_SIZES = ("small", "medium", "large")
+ASPECTS = ("wide", "square", "tall")
 
 TRAINING_STATISTICS = select_fields(KEPT, ["pin_id", "sharpness", "brightness", "clipped", "entropy"])
 

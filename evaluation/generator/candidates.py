@@ -21,7 +21,7 @@ from canvas.pins.images import Pixels, bytes_to_tensor, decode_image, read_image
 from canvas.pins.masks import decode_mask
 from canvas.pins.products import ProductPin
 from canvas.pins.scene_views import Views, stack_views
-from canvas.pins.tables import CANDIDATES, EVALUATION, MASK_SIZES
+from canvas.pins.tables import ASPECTS, CANDIDATES, EVALUATION, MASK_SIZES
 from canvas.reward.model import ProductImages
 from canvas.reward.preference import Reward, TextImageReward, fetch_reward
 from canvas.segmenter.model import Segmenter, load_segmenter, make_square_tensor
@@ -38,6 +38,9 @@ from evaluation.judges.references import load_reference_segmenter, load_referenc
 from evaluation.measures.distances import Features, text_agreement
 
 FeatureSets = Mapping[str, Mapping[FeatureName, Features]]  # set of images (a model's, or "real") -> features by name
+
+SQUARE = 1.2
+"""Longer side over shorter, up to which an image counts as square."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +202,7 @@ class Scorer:
             | {name: values[index] for name, values in columns.items()}
             | {
                 "mask_size": classify_mask_size(float(mask.mean()), self.spec.mask_sizes),
+                "aspect": classify_aspect(*mask.shape),
                 "core_max_abs_diff": score.core_difference,
                 "certificates_failed": None if row["certified"] is None else float(not row["certified"]),
                 "extension": score.extension,
@@ -288,6 +292,11 @@ def compute_diversities(rows: Sequence[Row], images: Sequence[Image.Image], side
         for place, index in enumerate(members):
             diversities[index] = float(np.delete(distances[place], place).mean())
     return diversities
+
+
+def classify_aspect(height: int, width: int) -> str:
+    """Return the aspect, of ASPECTS, of an image: square is up to SQUARE times as long as it is short."""
+    return ASPECTS[1 + (height > SQUARE * width) - (width > SQUARE * height)]
 
 
 def classify_mask_size(share: float, limits: tuple[float, float]) -> str:

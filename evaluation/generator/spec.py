@@ -74,7 +74,7 @@ class EvaluationSpec:
     distance_side: NetworkSide  # pixels in which images of one item are compared, a multiple of 32
     seam_reach: Count  # pixels of the model's frame on each side of the product's edge
     mask_sizes: tuple[Share, Share]  # shares of the image from which a product is medium, large
-    slices: tuple[Literal["category", "scene", "mask_size"], ...]  # columns of the evaluation
+    slices: tuple[Literal["category", "scene", "mask_size", "aspect"], ...]  # columns of the evaluation
     min_items: Count  # of a slice that is compared with the champion's
     worst: Count  # images on the sheet of the lowest rewards
     batch_size: Count  # images at once

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from canvas.clip.spec import ClipSpec
 from canvas.denoiser.dit.spec import DitSpec
 from canvas.denoiser.family import Denoiser, DenoiserCondition
 from canvas.denoiser.loading import build_denoiser, get_family
-from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector
+from canvas.denoiser.sampling import Condition, LatentSampler, LatentSelector, Window
 from canvas.denoiser.spec import DenoiserSpec
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.vae.model import LatentScale
@@ -132,7 +132,7 @@ def sample_latents(
     unet: UNet2DConditionModel,
     scheduler: SchedulerMixin,
     noise: torch.Tensor,
-    condition: Condition,
+    condition: Condition | Sequence[Window],
     *,
     selectors: Mapping[int, LatentSelector] | None = None,
     **settings: float,

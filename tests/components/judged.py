@@ -116,6 +116,7 @@ def _scored(model: str, content: str | None, shift: float) -> list[dict[str, Any
             "digest": content,
             "image": _png(model, index),
             "mask_size": "medium",
+            "aspect": "square",
             "erosion": 0.05,
             "seam_ratio": 1.0,
             "scene_right": float(row["reward_overall"] > 0.3),

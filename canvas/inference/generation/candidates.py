@@ -17,17 +17,16 @@ from canvas.denoiser.loading import get_family
 from canvas.denoiser.sampling import LatentSampler, OnStep, sample_noise
 from canvas.denoiser.schedulers import set_steps
 from canvas.inference.close_up import CloseUpBackground, add_close_ups, upscale_backgrounds
-from canvas.inference.conditioning import Background, check_finite, decode_backgrounds
+from canvas.inference.conditioning import Background, check_finite
 from canvas.inference.generation.encoding import EncodedScene
 from canvas.inference.generation.settings import GenerationSettings
 from canvas.inference.product import Product, derive_seed
-from canvas.inference.scene.build import Scene
-from canvas.inference.scene.outpaint import extend_images
+from canvas.inference.scene.lighting import relight_scene
 from canvas.inference.scene.shadows import shade_scene
 from canvas.layout.formats import Rectangle
-from canvas.light.certificate import Certificate
 from canvas.light.model import predict_gain
 from canvas.light.relight import cast_recorded_shadow, certify, relight_pixels
+from canvas.light.scene import ImageCertificate
 from canvas.light.shadow.model import predict_shadow
 from canvas.light.shadow.record import ShadowRecord
 from canvas.pins.images import Pixels
@@ -51,14 +50,14 @@ class CanvasOutput(BaseOutput):  # type: ignore[misc]
     product: Product  # as it was cut out
     candidates: list[int]  # number of each image's candidate
     boxes: list[Rectangle] = field(default_factory=list)  # of each product on the layout's canvas
-    certificates: list[Certificate] = field(default_factory=list)  # of each image; mode hard: none
+    certificates: list[ImageCertificate] = field(default_factory=list)  # of each image; mode hard: none
 
 
 def generate_candidates(
     pipeline: CanvasPipeline,
     encoded: EncodedScene,
     settings: GenerationSettings,
-    original: Image.Image,
+    originals: Sequence[Image.Image],
     *,
     callback: StepCallback | None = None,
     selectors: Mapping[int, CandidateSelector],
@@ -69,7 +68,7 @@ def generate_candidates(
         pipeline: Whose parts are used.
         encoded: A scene, by this pipeline.
         settings: Checked for it.
-        original: The product image as it was handed in, for certificates.
+        originals: The product images as they were handed in, for certificates.
         callback: As the pipeline takes it.
         selectors: Steps done -> which of a pass's images to go on with.
 
@@ -88,7 +87,7 @@ def generate_candidates(
         guidance_stop=settings.guidance_stop,
     )
     passes = torch.split(noise, settings.candidates_per_pass)
-    tokens = noise[0, 0].numel() // get_family(pipeline.denoiser).patch ** 2
+    tokens = encoded.framed.cut_main(noise)[0, 0].numel() // get_family(pipeline.denoiser).patch ** 2
     timesteps = set_steps(sampler.scheduler, settings.steps, tokens=tokens)
     output = CanvasOutput(images=[], product=encoded.scene.product, candidates=[], boxes=encoded.scene.boxes)
     with pipeline.progress_bar(total=len(timesteps) * len(passes) * encoded.count_rounds()) as bar:
@@ -107,23 +106,11 @@ def generate_candidates(
             backgrounds = _finish_backgrounds(
                 pipeline, sampler, encoded, noise[numbers], latents, settings.upscale, on_step=on_step
             )
-            images = [background.composite(encoded.cutout) for background in backgrounds]
-            if encoded.has_outer_windows:
-                images = extend_images(
-                    pipeline,
-                    sampler,
-                    (encoded.condition, encoded.outer_condition),
-                    noise[numbers],
-                    images,
-                    encoded.scene.product,
-                    encoded.windows,
-                    upscale=settings.upscale,
-                    on_step=on_step,
-                )
+            images = [background.composite(encoded.scene.product) for background in backgrounds]
             if settings.mode == "soft":
                 for place, background in enumerate(backgrounds):
                     images[place], certificate = _relight(
-                        pipeline, background, images[place], encoded.scene, original, settings.shadow
+                        pipeline, background, images[place], encoded, originals, settings.shadow
                     )
                     output.certificates.append(certificate)
             elif settings.shadow > 0:
@@ -138,7 +125,8 @@ def generate_candidates(
 def _sample_noise(pipeline: CanvasPipeline, encoded: EncodedScene, settings: GenerationSettings) -> torch.Tensor:
     """Return unit noise (N, C, h, w) of N candidates."""
     cell = get_scale_factor(pipeline.vae)
-    shape = pipeline.vae.config["latent_channels"], encoded.frame.height // cell, encoded.frame.width // cell
+    frame = encoded.framed.frame
+    shape = pipeline.vae.config["latent_channels"], frame.height // cell, frame.width // cell
     seed = settings.seed
     if seed is None:
         return randn_tensor(
@@ -162,14 +150,15 @@ def _sample_latents(
     remaining = list(numbers)
 
     def select(selector: CandidateSelector, clean: torch.Tensor) -> Sequence[int]:
-        backgrounds = _decode(pipeline, encoded, sampler.scale.denormalize(clean))
-        places = selector(encoded.cutout, [background.composite(encoded.cutout) for background in backgrounds])
+        backgrounds = encoded.framed.decode(pipeline, sampler.scale.denormalize(clean))
+        product = encoded.scene.product
+        places = selector(product, [background.composite(product) for background in backgrounds])
         remaining[:] = [remaining[place] for place in places]
         return places
 
     latents = sampler.sample(
         noise[remaining],
-        encoded.condition,
+        encoded.framed.condition,
         on_step=on_step,
         selectors={step: partial(select, selector) for step, selector in selectors.items()},
     )
@@ -187,43 +176,41 @@ def _finish_backgrounds(
     on_step: OnStep,
 ) -> list[Background | CloseUpBackground]:
     """Return the backgrounds of raw latents (N, C, h, w), a small product's neighbourhood closer, and enlarged."""
-    cutouts = [encoded.cutout] * len(latents)
+    products, framed = [encoded.scene.product] * len(latents), encoded.framed
     backgrounds = add_close_ups(
         pipeline,
         sampler,
-        encoded.condition,
-        noise,
-        _decode(pipeline, encoded, latents),
-        cutouts,
+        framed.conditions[framed.main],
+        framed.cut_main(noise),
+        framed.decode(pipeline, latents),
+        products,
         [encoded.close_up] * len(latents),
         on_step=on_step,
     )
-    return upscale_backgrounds(pipeline, backgrounds, cutouts, upscale)
-
-
-def _decode(pipeline: CanvasPipeline, encoded: EncodedScene, latents: torch.Tensor) -> list[Background]:
-    return decode_backgrounds(pipeline, latents, encoded.decoder_features, encoded.frame)
+    return upscale_backgrounds(pipeline, backgrounds, products, upscale)
 
 
 def _relight(
     pipeline: CanvasPipeline,
     background: Background | CloseUpBackground,
     image: Pixels,
-    scene: Scene,
-    original: Image.Image,
+    encoded: EncodedScene,
+    originals: Sequence[Image.Image],
     strength: float,
-) -> tuple[Pixels, Certificate]:
-    """Return the image, at its final size, with the product in the light of its background, and its certificate.
+) -> tuple[Pixels, ImageCertificate]:
+    """Return the image, at its final size, with its products in the light of the scene, and its certificate.
 
     Args:
         pipeline: Whose light network predicts the gain.
         background: As it is pasted: enlarged, where there is an upscaler.
-        image: With the product as it is.
-        scene: The product in its own image, its edge mended.
-        original: As it was handed in.
-        strength: Of the product's shadow, 0 to 1.
+        image: With the products as they are.
+        encoded: The scene; of one product in its own image with its edge mended.
+        originals: As they were handed in.
+        strength: Of the product's shadow, 0 to 1; a layout's products cast none here.
     """
-    product, cut = scene.product, scene.cut or scene.product
+    if encoded.layout is not None:
+        return relight_scene(pipeline.light, background, image, encoded.scene, originals, encoded.layout)
+    product, cut = encoded.scene.product, encoded.scene.cut or encoded.scene.product
     predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
     check_finite(torch.from_numpy(predicted), "the light network")
     lit, grid = relight_pixels(product.pixels, product.alpha, predicted)
@@ -234,7 +221,7 @@ def _relight(
         relit, record = cast_recorded_shadow(relit, shadow, lit, product.alpha, strength)
     return relit, certify(
         Image.fromarray(relit),
-        original,
+        originals[0],
         product.core,
         product.origin,
         grid,

@@ -9,8 +9,8 @@ import torch
 
 from canvas.denoiser.loading import get_family
 from canvas.inference.conditioning import check_upscale
-from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
-from canvas.light.spec import NO_LIGHT, SOFT_LAYOUT, Mode
+from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, SOFT_LAYOUT_SHADOW, check_strength
+from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH, Mode
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -61,13 +61,15 @@ def check_request(
         raise ValueError(f"mode is {settings.mode!r}: it must be hard or soft")
     if settings.mode == "soft" and pipeline.light is None:
         raise ValueError(NO_LIGHT)
-    if settings.mode == "soft" and layout is not None:
-        raise ValueError(SOFT_LAYOUT)
+    if settings.mode == "soft" and layout is not None and layout.keeps_photograph:
+        raise ValueError(SOFT_PHOTOGRAPH)
     check_strength("shadow", settings.shadow)
     if settings.shadow > 0 and pipeline.shadow is None:
         raise ValueError(NO_SHADOW)
     if settings.shadow > 0 and layout is not None and layout.keeps_photograph:
         raise ValueError(KEPT_SHADOW)
+    if settings.shadow > 0 and layout is not None and settings.mode == "soft":
+        raise ValueError(SOFT_LAYOUT_SHADOW)
     if settings.seed is not None and settings.generator is not None:
         raise ValueError("seed and generator were both given: give one of them")
     if settings.seed_by_product and settings.seed is None:

@@ -14,13 +14,17 @@ from canvas.layout.compose import Cutout, compose_products
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout, check_product_count
 from canvas.pins.images import image_to_pixels
-from canvas.pins.masks import Alpha
+from canvas.pins.masks import Alpha, Mask
 
 Images = Image.Image | list[Image.Image] | tuple[Image.Image, ...]
 """One, or several in their order."""
+Masks = Images | list[Image.Image | None] | None
+"""One each; None: the image's own alpha channel, or a segmenter."""
 
 PHOTOGRAPH = "photograph"
 """Origin of a product that is a whole photograph."""
+SEGMENTER = "segmenter"
+"""Origin of a product whose mask nobody handed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,16 @@ class Scene:
     boxes: list[Rectangle] = field(default_factory=list)  # of each product on the canvas; without a layout none
     factors: list[float] = field(default_factory=list)  # by which each was resized; 1: not at all
     owners: NDArray[np.int8] | None = None  # (H, W): number of the product whose core this is; -1: of none
+    parts: NDArray[np.int8] | None = None  # (H, W): likewise, its edge, too
     cut: Product | None = None  # the product as it was handed in, where its edge was mended
     floating: tuple[bool, ...] = ()  # of each product, whether it floats and casts no shadow; (): none does
+    origins: list[str] = field(default_factory=list)  # of each, as Product has it
+    segmented: list[Mask | None] = field(default_factory=list)  # of what a segmenter cut out: the mask in its own image
 
 
 def build_scene(
     images: Images,
-    masks: Images | None = None,
+    masks: Masks = None,
     layout: Layout | None = None,
     segment: Callable[[Image.Image], Alpha] | None = None,
 ) -> Scene:
@@ -48,21 +55,30 @@ def build_scene(
     """
     given = list_images(images)
     check_product_count(len(given))
-    pairs = _pair_masks(given, masks)
+    pairs = pair_masks(given, masks)
     if layout is None:
         if len(given) > 1:
             raise ValueError(f"{len(given)} products were given: say with a layout how they stand together")
         return Scene(build_product(*pairs[0], segment))
     if layout.keeps_photograph and len(given) == 1:
-        cutouts = [_read_photograph(*pairs[0])]
-        origin = PHOTOGRAPH
+        cutouts, origins = [_read_photograph(*pairs[0])], [PHOTOGRAPH]
+        segmented: list[Mask | None] = [None]
     else:
         products = [_read_product(number, *pair, segment) for number, pair in enumerate(pairs)]
         cutouts = [Cutout(product.pixels, product.alpha) for product in products]
-        origin = " and ".join(dict.fromkeys(product.origin for product in products))
+        origins = [product.origin for product in products]
+        segmented = [product.alpha > 0 if product.origin == SEGMENTER else None for product in products]
     composed = compose_products(cutouts, layout)
-    product = Product(composed.pixels, composed.alpha, origin)
-    return Scene(product, composed.boxes, composed.factors, composed.owners, floating=layout.floating)
+    return Scene(
+        Product(composed.pixels, composed.alpha, " and ".join(dict.fromkeys(origins))),
+        composed.boxes,
+        composed.factors,
+        composed.owners,
+        floating=layout.floating,
+        parts=composed.parts,
+        origins=origins,
+        segmented=segmented,
+    )
 
 
 def mend_scene(scene: Scene, segment_views: Callable[[Image.Image], list[Alpha]] | None) -> Scene:
@@ -79,27 +95,32 @@ def mend_scene(scene: Scene, segment_views: Callable[[Image.Image], list[Alpha]]
     return replace(scene, product=mend_product(product, mattes), cut=product)
 
 
-def check_scene_input(images: Images, masks: Images | None, layout: Layout | None) -> None:
+def check_scene_input(images: Images, masks: Masks, layout: Layout | None) -> None:
     """Raise as `build_scene` does, before a model is loaded: what only a segmenter can tell passes."""
     if layout is not None and not asks_for_segmenter(images, masks, layout):
         build_scene(images, masks, layout)
         return
-    for image, mask in _pair_masks(list_images(images), masks):
+    for image, mask in pair_masks(list_images(images), masks):
         check_product_input(image, mask)
 
 
-def asks_for_segmenter(images: Images, masks: Images | None, layout: Layout | None) -> bool:
+def asks_for_segmenter(images: Images, masks: Masks, layout: Layout | None) -> bool:
     """Tell whether a product among `images` must be found by a segmenter."""
     if layout is not None and layout.keeps_photograph:
         return False
-    return any(needs_segmenter(image, mask) for image, mask in _pair_masks(list_images(images), masks))
+    return any(needs_segmenter(image, mask) for image, mask in pair_masks(list_images(images), masks))
 
 
-def _pair_masks(images: Sequence[Image.Image], masks: Images | None) -> list[tuple[Image.Image, Image.Image | None]]:
-    mask_list: Sequence[Image.Image | None] = [None] * len(images) if masks is None else list_images(masks)
-    if len(mask_list) != len(images):
-        raise ValueError(f"{len(mask_list)} masks were given for {len(images)} products: give one each, or none")
-    return list(zip(images, mask_list, strict=True))
+def pair_masks(images: Sequence[Image.Image], masks: Masks) -> list[tuple[Image.Image, Image.Image | None]]:
+    """Return each image with its mask; ValueError where they are not as many."""
+    own: Sequence[Image.Image | None] = [None] * len(images)
+    if masks is not None:
+        own = [masks] if isinstance(masks, Image.Image) else list(masks)
+    if len(own) != len(images):
+        raise ValueError(
+            f"{len(own)} masks were given for {len(images)} products: give one each, - for a cut-out, or none"
+        )
+    return list(zip(images, own, strict=True))
 
 
 def list_images(images: Images) -> list[Image.Image]:

@@ -135,9 +135,9 @@ def test_certificates_follow_the_images_that_are_chosen(lighting_pipeline):
 def test_what_cannot_be_is_refused_in_a_sentence(lighting_pipeline, pipeline):
     with pytest.raises(ValueError, match="mode is 'softer': it must be hard or soft"):
         lighting_pipeline(cutout(64, 64), PROMPT, mode="softer")
-    story = build_layout("story")
-    with pytest.raises(ValueError, match="mode soft certifies one product in its own image, not on another canvas"):
-        lighting_pipeline(cutout(64, 64), PROMPT, mode="soft", layout=story)
+    kept = build_layout("90x160", place="keep")
+    with pytest.raises(ValueError, match="mode soft relights products, but a photograph that is kept stays"):
+        lighting_pipeline(cutout(64, 64).convert("RGB"), PROMPT, mode="soft", layout=kept)
     with pytest.raises(ValueError, match="this model has no light network, which mode soft needs"):
         pipeline(cutout(64, 64), PROMPT, mode="soft")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from canvas.layout.compose import Cutout, compose_products, fade_border
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout, build_layout
-from canvas.layout.windows import MAX_WINDOWS, order_windows, plan_windows
+from canvas.layout.windows import MAX_WINDOWS, plan_windows
 from tests.canvas.inference.conftest import cutout
 
 
@@ -150,19 +150,6 @@ def test_windows_cover_a_canvas_with_overlap(canvas: tuple[int, int], aspect: fl
     axis = 0 if canvas[0] > canvas[1] else 1
     starts = [(window.top, window.left)[axis] for window in windows]
     assert all(after - before <= aspect * min(canvas) / 2 + 1 for before, after in itertools.pairwise(starts))
-
-
-def test_the_first_window_is_the_products_and_the_others_go_outwards() -> None:
-    alpha = np.zeros((50, 150), np.float32)
-    alpha[20:40, 70:80] = 1
-    windows = order_windows(plan_windows(alpha.shape, 1.0), alpha)
-    assert 55 <= windows[0].left + windows[0].width / 2 <= 95
-    reached = {windows[0].left, windows[0].left + 50}
-    for window in windows[1:]:
-        assert window.left < max(reached)
-        assert window.left + 50 > min(reached)
-        reached |= {window.left, window.left + 50}
-    assert (min(reached), max(reached)) == (0, 150)
 
 
 @pytest.mark.parametrize("canvas", [(1000, 20_000), (20_000, 1000)])

@@ -95,6 +95,6 @@ def test_a_core_of_another_size_is_refused():
 def test_broken_files_are_refused_in_a_sentence(data: bytes, message: str, tmp_path: Path):
     (tmp_path / "c.json").write_bytes(data)
     with pytest.raises(ValueError, match=rf"c\.json is no certificate: .*{message}"):
-        read_certificate(tmp_path / "c.json", (48, 60))
+        parse_certificate(read_certificate(tmp_path / "c.json"), "c.json", (48, 60))
     with pytest.raises(ValueError, match=r"cannot read .*none\.json: No such file"):
-        read_certificate(tmp_path / "none.json", (48, 60))
+        read_certificate(tmp_path / "none.json")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.generator.candidates import classify_mask_size, compute_diversities
+from evaluation.generator.candidates import classify_aspect, classify_mask_size, compute_diversities
 
 
 def build_image(seed: int, contrast: float = 40) -> Image.Image:
@@ -17,6 +17,13 @@ def build_image(seed: int, contrast: float = 40) -> Image.Image:
 )
 def test_mask_size(share: float, size: str) -> None:
     assert classify_mask_size(share, (0.1, 0.25)) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect"), [((100, 100), "square"), ((110, 100), "square"), ((150, 100), "tall"), ((100, 178), "wide")]
+)
+def test_aspect(size: tuple[int, int], aspect: str) -> None:
+    assert classify_aspect(*size) == aspect
 
 
 def test_diversity_is_within_item_and_model() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from canvas.layout.compose import fade_border
 from canvas.layout.formats import Rectangle
-from evaluation.measures.borders import compute_border_gradient_ratio
+from evaluation.measures.canvases.borders import compute_border_gradient_ratio
 
 BOX = Rectangle(40, 0, 80, 160)
 

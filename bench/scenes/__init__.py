@@ -1,0 +1,1 @@
+"""Canvases, several products and mode soft on held-out products: `python -m bench.scenes`."""

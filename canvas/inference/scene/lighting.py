@@ -1,0 +1,119 @@
+"""Mode soft of a layout: each product in the light of the scene round it, and a certificate of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from canvas.inference.close_up import CloseUpBackground
+from canvas.inference.conditioning import Background, check_finite
+from canvas.inference.product import Product
+from canvas.inference.scene.build import Scene
+from canvas.layout.formats import Rectangle
+from canvas.layout.spec import Layout
+from canvas.light.certificate import Certificate, digest_image
+from canvas.light.gain import GainGrid, apply_gain
+from canvas.light.laws import LIMITS, Check, check_grid, check_pixels, limit_clipping, make_lawful
+from canvas.light.model import LightModel, predict_gain
+from canvas.light.scene import SceneCertificate
+from canvas.pins.frames import Size
+from canvas.pins.images import Pixels
+from canvas.pins.masks import Alpha, Mask, compute_box
+
+SURROUNDINGS = 2.0
+"""Sides of the part of the canvas whose light a product takes on, over those of its box."""
+
+
+def relight_scene(
+    light: LightModel,
+    background: Background | CloseUpBackground,
+    shown: Pixels,
+    scene: Scene,
+    originals: Sequence[Image.Image],
+    layout: Layout,
+) -> tuple[Pixels, SceneCertificate]:
+    """Return the image with every product in its light, and the certificate.
+
+    Args:
+        light: What predicts the light on a product.
+        background: As it is pasted.
+        shown: The image with the products as they are.
+        scene: The products.
+        originals: Their images as they were handed in.
+        layout: Where they stand.
+    """
+    assert scene.owners is not None
+    assert scene.parts is not None
+    lit, grids = scene.product.pixels.copy(), []
+    for number in range(len(originals)):
+        core, part = scene.owners == number, scene.parts == number
+        grid = _predict_grid(light, scene.product, shown, core, part)
+        made = apply_gain(scene.product.pixels, grid, compute_box(core), part)
+        lit[part] = made[part]
+        grids.append(grid)
+    image = background.composite(replace(scene.product, pixels=lit))
+    return image, _certify(image, scene, originals, layout, grids)
+
+
+def check_product(image: Pixels, scene: Scene, number: int, grid: GainGrid) -> tuple[Check, ...]:
+    """Measure every law on what is seen of the product of that number."""
+    assert scene.owners is not None
+    core = scene.owners == number
+    return (*check_grid(grid), *check_pixels(image, scene.product.pixels, core, grid, compute_box(core)))
+
+
+def _predict_grid(light: LightModel, product: Product, shown: Pixels, core: Mask, part: Mask) -> GainGrid:
+    """Return the lawful gain of one product, of the part of the canvas round it: what the network learnt from are
+    images of one product, which takes much of them."""
+    region = _widen_box(core).region
+    alpha: Alpha = np.where(part, product.alpha, np.float32(0))
+    alpha[part & (product.alpha == 1) & ~core] = np.nextafter(np.float32(1), np.float32(0))  # where products are mixed
+    predicted = predict_gain(light, product.pixels[region], alpha[region], shown[region])
+    check_finite(torch.from_numpy(predicted), "the light network")
+    return limit_clipping(make_lawful(predicted), product.pixels, core, compute_box(core))
+
+
+def _widen_box(core: Mask) -> Rectangle:
+    """Return the surroundings of a core on its canvas."""
+    left, top, right, bottom = compute_box(core)
+    side = SURROUNDINGS * max(right - left, bottom - top)
+    size: Size = core.shape[0], core.shape[1]
+    first, height = _place_line((top + bottom) / 2, side, size[0])
+    start, width = _place_line((left + right) / 2, side, size[1])
+    return Rectangle(first, start, height, width)
+
+
+def _place_line(middle: float, length: float, whole: int) -> tuple[int, int]:
+    """Return where a line of that middle begins, and its length, moved and cut to fit into the whole."""
+    length = min(whole, round(length))
+    return min(max(0, round(middle - length / 2)), whole - int(length)), int(length)
+
+
+def _certify(
+    image: Pixels, scene: Scene, originals: Sequence[Image.Image], layout: Layout, grids: Sequence[GainGrid]
+) -> SceneCertificate:
+    shown = Image.fromarray(image)
+    digest, certificates = digest_image(shown), []
+    for number, (original, grid) in enumerate(zip(originals, grids, strict=True)):
+        checks = check_product(image, scene, number, grid)
+        broken = [check.describe() for check in checks if not check.holds]
+        assert not broken, f"a lawful gain breaks a law: {broken[0]}"
+        certificates.append(
+            Certificate(
+                image_digest=digest,
+                original_digest=digest_image(original),
+                core_source=scene.origins[number],
+                core=scene.segmented[number],
+                band=None,  # edges of a layout's products are not mended
+                grid=grid,
+                left=scene.boxes[number].left,
+                top=scene.boxes[number].top,
+                limits=LIMITS,
+                checks=checks,
+            )
+        )
+    return SceneCertificate(layout.words, tuple(certificates))

@@ -1,0 +1,1 @@
+"""Measures of canvases: old borders, repetition, products that are missing or too many."""
