@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from canvas.denoiser.spec import Backgrounds, PassSpec
 from canvas.pins.frames import FrameSpec
@@ -74,8 +73,7 @@ def evaluate_backdrop(
     colours = measure_scene_colours(products, prompts, images, scenes)
     scenes = [select_one_a_product(scene, params.same_seed.products) for scene in scenes]
     same_seed = measure_seed_diversity(pipeline, products, prompts, images, scenes, params, sampling)
-    whole: dict[str, Any] = {**scene_judges.accuracy, **list(by_stage.values())[-1]}
     seconds = {"stages": scored - clock, "same_seed": time.perf_counter() - scored}
     parts = {"by_scene": by_scene, "by_stage": by_stage, "colours": colours, "same_seed": same_seed, "seconds": seconds}
-    metrics.write(whole | parts | notes.to_metrics())
+    metrics.write({**scene_judges.accuracy, **list(by_stage.values())[-1], **parts, **notes.to_metrics()})
     sheet.write(encode_png(draw_background_grid(products[: params.grid_products], prompts, images)))

@@ -37,7 +37,7 @@ def train_clip(
     from canvas.pins import tables
     from canvas.pins.captions import read_captions
     from canvas.pins.fallbacks import Notes, choose_held_out, choose_sources
-    from evaluation.measures.retrieval import score_retrieval
+    from evaluation.measures.recall.retrieval import score_retrieval
 
     split_of = tables.read_kept_splits(pins.path, kept.path)
     notes = Notes()

@@ -43,8 +43,8 @@ def train_text(
     from canvas.pins.fallbacks import Notes
     from canvas.sources.board_saves import read_board_saves
     from canvas.uve.training import read_labels
-    from evaluation.measures.retrieval import score_widths
-    from evaluation.measures.text_probe import score_text_states
+    from evaluation.measures.recall.retrieval import score_widths
+    from evaluation.measures.recall.text_probe import score_text_states
 
     params, notes, clock = train_text, Notes(), time.perf_counter()
     source = clip.path if params.init_from is None else fetch_snapshot(params.init_from).folder

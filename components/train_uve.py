@@ -42,7 +42,7 @@ def train_uve(
     from canvas.uve.model import build_uve, pack_codes, record_uve_source, unpack_codes
     from canvas.uve.table import choose_input_side, embed_arrays
     from canvas.uve.training import read_labels, train_uve_model
-    from evaluation.measures.neighbours import compute_recalls, draw_neighbour_sheet
+    from evaluation.measures.recall.neighbours import compute_recalls, draw_neighbour_sheet
 
     clock = time.perf_counter()
     if train_uve.train is None and uve.init_from is None:

@@ -13,9 +13,9 @@ from canvas.device import default_device
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.uve.training import read_labels
-from evaluation.measures.neighbours import find_label_hits
-from evaluation.measures.retrieval import embed_pairs, find_hits
-from evaluation.measures.text_probe import TASKS, compute_text_vectors, label_texts
+from evaluation.measures.recall.neighbours import find_label_hits
+from evaluation.measures.recall.retrieval import embed_pairs, find_hits
+from evaluation.measures.recall.text_probe import TASKS, compute_text_vectors, label_texts
 from evaluation.statistics.intervals import Interval, crossed_bootstrap_mean
 from lifecycle.declare.graph import load_stage
 from lifecycle.declare.params import read_stage_params
@@ -46,18 +46,20 @@ def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
         owner = _find_owners(data.scored, products)
         for width in spec.compute_widths(sizes.embed_dim):
             cut = pairs.cut(width)
-            found = find_hits(cut.texts[firsts] @ cut.images.T, places[None, :] == np.arange(len(distinct))[:, None], 1)
+            is_hit = find_hits(
+                cut.texts[firsts] @ cut.images.T, places[None, :] == np.arange(len(distinct))[:, None], 1
+            )
             hits[f"text to image, {name}, {width} numbers"] = {
-                caption: (float(hit), owner[caption]) for caption, hit in zip(distinct.tolist(), found, strict=True)
+                caption: (float(hit), owner[caption]) for caption, hit in zip(distinct.tolist(), is_hit, strict=True)
             }
     texts, vectors = compute_text_vectors(arm.text_encoders, text, data.prompts, spec.score_batch)
     owner = _find_owners(data.prompts, products)
     for task in TASKS:
         label_of = label_texts(data.prompts, labels[task])
-        rows, found_at = find_label_hits(vectors, [label_of[caption] for caption in texts])
+        rows, hits_at = find_label_hits(vectors, [label_of[caption] for caption in texts])
         if len(rows):
             hits[f"probe, {task}"] = {
-                texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, found_at[PROBE_K], strict=True)
+                texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, hits_at[PROBE_K], strict=True)
             }
     return hits
 

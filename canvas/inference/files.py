@@ -136,7 +136,7 @@ def _write_pair(path: Path, data: bytes, certificate: ImageCertificate | None) -
 
 def find_free_name(path: Path) -> Path:
     """Return `path`, or the next name that `save_beside` would take today."""
-    return next(own for own in _list_names(path) if _is_free(own))
+    return next(candidate for candidate in _list_names(path) if _is_free(candidate))
 
 
 def _list_names(path: Path) -> Iterator[Path]:

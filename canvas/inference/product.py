@@ -232,16 +232,16 @@ def lay_product(pixels: Pixels, product: Product, band_shift: NDArray[np.float32
     """Put the product over a background of its size, in place; `band_shift` as `select_band` returns it."""
     start = 0
     for rows in iterate_strips(*product.size):
-        out, own, alpha = pixels[rows], product.pixels[rows], product.alpha[rows]
+        out, original, alpha = pixels[rows], product.pixels[rows], product.alpha[rows]
         core, band = alpha == 1, _find_band(alpha)
-        np.copyto(out, own, where=core[..., None])
+        np.copyto(out, original, where=core[..., None])
         weight = alpha[band]
         if band_shift is not None:
             inner = np.clip(weight, ALPHA_EDGE, 1 - ALPHA_EDGE)
             weight = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + band_shift[start : start + len(weight)])))
             start += len(weight)
         weight = weight[:, None]
-        mixed = weight * own[band] + (1 - weight) * out[band]
+        mixed = weight * original[band] + (1 - weight) * out[band]
         out[band] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 

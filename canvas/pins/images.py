@@ -105,8 +105,8 @@ def read_image(data: bytes, limits: ImageLimits | None = None, *, is_mask: bool 
         image = image.copy()  # pixels alone: a file's object holds its bytes, WebP's its decoder, too
     image.info = {}
     if is_mask:
-        image, said = tidy_mask(image)
-        notes += said
+        image, mask_notes = tidy_mask(image)
+        notes += mask_notes
     if container.frames > 1:
         notes.append(f"it is an animation of {container.frames} frames, of which the first is used")
     if not container.ended:

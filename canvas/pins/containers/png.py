@@ -112,7 +112,9 @@ def _describe_colours(coding: bytes | None, colours: bytes | None) -> str | None
         return "its primaries (cICP) are not those of sRGB, for which its colours are taken"
     if coding is None and colours is not None:
         stored = [value / 100_000 for value in struct.unpack(">8I", colours)]
-        if any(abs(value - own) > PRIMARY_TOLERANCE for value, own in zip(stored, SRGB_PRIMARIES, strict=True)):
+        if any(
+            abs(value - expected) > PRIMARY_TOLERANCE for value, expected in zip(stored, SRGB_PRIMARIES, strict=True)
+        ):
             return "its primaries (cHRM) are not those of sRGB, for which its colours are taken"
     return None
 

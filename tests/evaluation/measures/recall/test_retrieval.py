@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.measures.retrieval import Pairs, compute_retrieval_metrics, find_hits
+from evaluation.measures.recall.retrieval import Pairs, compute_retrieval_metrics, find_hits
 
 
 def test_rank_of_the_best_answer_counts():

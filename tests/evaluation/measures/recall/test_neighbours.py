@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.measures import neighbours
-from evaluation.measures.neighbours import compute_label_recall, find_nearest
+from evaluation.measures.recall import neighbours
+from evaluation.measures.recall.neighbours import compute_label_recall, find_nearest
 
 ANGLES = np.radians([0, 5, 60, 64, 90])
 VECTORS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)

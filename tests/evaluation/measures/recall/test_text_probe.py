@@ -8,7 +8,7 @@ import torch
 from canvas.clip.model import build_clip, encode_prompts, save_clip
 from canvas.clip.spec import TextSpec
 from canvas.clip.tuning.towers import load_towers
-from evaluation.measures.text_probe import compute_mean_states, label_texts, score_text_states
+from evaluation.measures.recall.text_probe import compute_mean_states, label_texts, score_text_states
 from tests.canvas.clip.test_model import OTHER, SMALL
 
 TEXT = TextSpec(first=SMALL, second=OTHER, t5=None)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.uve.training import Labels
-from evaluation.measures.retrieval import find_hits
+from evaluation.measures.recall.retrieval import find_hits
 from evaluation.statistics.intervals import compute_mean_metrics
 
 KS = (1, 10)
@@ -58,8 +58,8 @@ def compute_label_recall(
     none."""
     rows, hits = find_label_hits(vectors, labels, queries)
     metrics: dict[str, float] = {"queries": len(rows)}
-    for k, found in hits.items():
-        metrics |= compute_mean_metrics(f"recall_at_{k}", found.astype(float).tolist())
+    for k, is_hit in hits.items():
+        metrics |= compute_mean_metrics(f"recall_at_{k}", is_hit.astype(float).tolist())
     return metrics
 
 

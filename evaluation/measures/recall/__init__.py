@@ -1,0 +1,1 @@
+"""Recall: do nearest images and texts belong together?"""
