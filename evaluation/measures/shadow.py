@@ -193,8 +193,9 @@ def _compute_means(scores: Sequence[ShadowScore]) -> dict[str, float]:
         values |= means[name].to_interval().to_metrics(name)
     for name in ("error", "rate"):
         for other in ("none", "drop"):
-            share = means[name].divide_by(means[f"{other}_{name}"])
-            values |= share.to_interval().to_metrics(f"{name}_share_of_{other}")
+            rival = means[f"{other}_{name}"]
+            if rival.samples.min() > 0:
+                values |= means[name].divide_by(rival).to_interval().to_metrics(f"{name}_share_of_{other}")
     return values
 
 

@@ -65,7 +65,7 @@ def test_the_balanced_error_weighs_both_kinds_of_pixels_alike():
 def test_figures_have_intervals_by_product_and_splits():
     scores = [
         score_shadow(
-            build_moved(), build_pin(f"p{number}", DropShadow(0.02, 0.05, 0.1, 0.2 + 0.05 * number)), DROP, name
+            build_moved(), build_pin(f"p{number}", DropShadow(0.02, 0.05, 0.1, 0.3 + 0.1 * number)), DROP, name
         )
         for number, name in enumerate(["mug", "mug", "shoe", "shoe"])
     ]
