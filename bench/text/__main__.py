@@ -44,20 +44,20 @@ def measure(seconds: float, seeds: Sequence[int], products: int | None, profile:
     for seed in seeds:
         for arm in arms:  # in turn, so that a machine that slows down slows all
             trained = train_for_seconds(arm, seconds, seed, sources)
-            made, verdict = jury.generate(arm, trained, seed)
-            images.setdefault(arm.name, made)
+            arm_images, verdict = jury.generate(arm, trained, seed)
+            images.setdefault(arm.name, arm_images)
             figures[arm.name].append(trained.figures)
             verdicts[arm.name].append(verdict)
     summaries = []
     for arm in arms:
-        own = figures[arm.name]
-        means = {key: sum(figure[key] for figure in own) / len(own) for key in own[0]}
+        arm_figures = figures[arm.name]
+        means = {key: sum(figure[key] for figure in arm_figures) / len(arm_figures) for key in arm_figures[0]}
         summary = judging.summarize_verdicts(verdicts[arm.name])
         summaries.append({"name": arm.name, "parameters": arm.parameters, "figures": means, "summary": summary})
-    encoders = {name: {key: average_hits(found) for key, found in of_arm.items()} for name, of_arm in hits.items()}
+    encoders = {name: {key: average_hits(of_key) for key, of_key in of_arm.items()} for name, of_arm in hits.items()}
     gains = {}
     for before, after in zip(list(ARMS), list(ARMS)[1:], strict=False):
-        of_text = {key: compare_hits(found, hits[before][key]) for key, found in hits[after].items()}
+        of_text = {key: compare_hits(of_key, hits[before][key]) for key, of_key in hits[after].items()}
         of_images = judging.compare_verdicts(verdicts[after], verdicts[before])
         gains[f"{after} over {before}"] = of_text | of_images
     page = "\n".join(

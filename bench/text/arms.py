@@ -47,6 +47,6 @@ def build_arm(name: str, profile: str, sources: Sources) -> Contestant:
 
 def is_encoded(sections: Mapping[str, Any], root: Path) -> bool:
     """Whether the run's shards are as these params encode them, with towers as stage train_clip wrote them."""
-    own = load_sections(root=ROOT)
-    same = all(sections[name] == own[name] for name in ("encode", "text", "frames"))
-    return same and own["train_text"]["train"] is None and (root / "artifacts" / "shards").is_dir()
+    demo = load_sections(root=ROOT)
+    same = all(sections[name] == demo[name] for name in ("encode", "text", "frames"))
+    return same and demo["train_text"]["train"] is None and (root / "artifacts" / "shards").is_dir()

@@ -46,9 +46,11 @@ def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
         owner = _find_owners(data.scored, products)
         for width in spec.compute_widths(sizes.embed_dim):
             cut = pairs.cut(width)
-            found = find_hits(cut.texts[firsts] @ cut.images.T, places[None, :] == np.arange(len(distinct))[:, None], 1)
+            nearest = find_hits(
+                cut.texts[firsts] @ cut.images.T, places[None, :] == np.arange(len(distinct))[:, None], 1
+            )
             hits[f"text to image, {name}, {width} numbers"] = {
-                caption: (float(hit), owner[caption]) for caption, hit in zip(distinct.tolist(), found, strict=True)
+                caption: (float(hit), owner[caption]) for caption, hit in zip(distinct.tolist(), nearest, strict=True)
             }
     texts, vectors = compute_text_vectors(arm.text_encoders, text, data.prompts, spec.score_batch)
     owner = _find_owners(data.prompts, products)

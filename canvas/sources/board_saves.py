@@ -30,8 +30,8 @@ def read_board_saves(name: str, data: Path, notes: Notes) -> list[tuple[str, str
         raise ValueError(f"train_text.neighbours.saves is {name!r}: name a file in {data}/, whose content is pinned")
     kinds = [kind for kind, suffixes in SUFFIXES.items() if file.suffix.lower() in suffixes]
     if not kinds:
-        known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-        raise ValueError(f"train_text.neighbours.saves is {name!r}: its name must end in one of {known}")
+        endings = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+        raise ValueError(f"train_text.neighbours.saves is {name!r}: its name must end in one of {endings}")
     edges, incomplete = [], 0
     for row in _read_rows(kinds[0], file, name, notes):
         pin_id, board = (row.values.get(column) for column in COLUMNS)

@@ -58,8 +58,8 @@ def compute_label_recall(
     none."""
     rows, hits = find_label_hits(vectors, labels, queries)
     metrics: dict[str, float] = {"queries": len(rows)}
-    for k, found in hits.items():
-        metrics |= compute_mean_metrics(f"recall_at_{k}", found.astype(float).tolist())
+    for k, at_k in hits.items():
+        metrics |= compute_mean_metrics(f"recall_at_{k}", at_k.astype(float).tolist())
     return metrics
 
 

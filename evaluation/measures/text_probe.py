@@ -34,18 +34,18 @@ def compute_mean_states(towers: Sequence[Tower], texts: Sequence[str], batch_siz
 
 def label_texts(captions: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> dict[str, str | None]:
     """Return text -> the label of the pins that have it; None: they have none, or several."""
-    found: dict[str, set[str | None]] = {}
+    labels_of: dict[str, set[str | None]] = {}
     for pin_id, texts in captions.items():
         for text in texts:
-            found.setdefault(text, set()).add(labels.get(pin_id))
-    return {text: next(iter(own)) if len(own) == 1 else None for text, own in found.items()}
+            labels_of.setdefault(text, set()).add(labels.get(pin_id))
+    return {text: next(iter(several)) if len(several) == 1 else None for text, several in labels_of.items()}
 
 
 def compute_text_vectors(
     folder: Path, text: TextSpec, captions: Mapping[str, Sequence[str]], batch_size: int
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Return the different texts, and unit vectors (N, D) of their mean states less the mean of all."""
-    texts = sorted({caption for own in captions.values() for caption in own})
+    texts = sorted({caption for captions_of_pin in captions.values() for caption in captions_of_pin})
     towers = [tower.to(default_device()) for tower in load_towers(folder, text)]
     states = compute_mean_states(towers, texts, batch_size)
     states -= states.mean(axis=0)

@@ -18,7 +18,7 @@ from canvas.clip.tuning.towers import TUNING_FILE, MixedTextTower, load_towers
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec, RecommendedSampling
-from canvas.inference.assembly import assemble_pipeline
+from canvas.inference.assembly.stage_parts import assemble_pipeline
 from canvas.inference.conditioning import build_condition, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
