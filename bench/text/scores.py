@@ -56,10 +56,10 @@ def score_encoders(arm: Contestant, sources: Sources) -> dict[str, Hits]:
     owner = _find_owners(data.prompts, products)
     for task in TASKS:
         label_of = label_texts(data.prompts, labels[task])
-        rows, found_at = find_label_hits(vectors, [label_of[caption] for caption in texts])
+        rows, hits_at = find_label_hits(vectors, [label_of[caption] for caption in texts])
         if len(rows):
             hits[f"probe, {task}"] = {
-                texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, found_at[PROBE_K], strict=True)
+                texts[row]: (float(hit), owner[texts[row]]) for row, hit in zip(rows, hits_at[PROBE_K], strict=True)
             }
     return hits
 
