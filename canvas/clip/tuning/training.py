@@ -135,7 +135,7 @@ class SigmoidHead(nn.Module):
         losses = []
         for width in widths:
             cosines = F.normalize(texts[:, :width], dim=-1) @ F.normalize(others[:, :width], dim=-1).T
-            logits = self.log_temperature.exp() * cosines + self.bias
+            logits = self.log_temperature.exp() * cosines.float() + self.bias
             losses.append(-F.logsigmoid(signs * logits).sum(dim=1).mean())
         return torch.stack(losses).mean()
 
