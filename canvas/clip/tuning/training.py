@@ -75,12 +75,14 @@ class TextBatches:
             "images": self.images[torch.from_numpy(rows), torch.tensor(views)],
         }
         if self.graph is not None:
-            everyone = [self._walk(self._select_rows(step, other, world), step, other) for other in range(world)]
-            neighbours = everyone[rank]
+            neighbours_of_ranks = [
+                self._walk(self._select_rows(step, other, world), step, other) for other in range(world)
+            ]
+            neighbours = neighbours_of_ranks[rank]
             batch["neighbour_rows"] = torch.from_numpy(neighbours)
             batch["neighbour_tokens"] = self._draw_tokens(neighbours, step, rank, 4)
             batch["related"] = torch.from_numpy(
-                self.graph.find_shared_boards(rows, np.concatenate(everyone)).astype(np.uint8)
+                self.graph.find_shared_boards(rows, np.concatenate(neighbours_of_ranks)).astype(np.uint8)
             )
         return batch
 
@@ -133,7 +135,7 @@ class SigmoidHead(nn.Module):
         losses = []
         for width in widths:
             cosines = F.normalize(texts[:, :width], dim=-1) @ F.normalize(others[:, :width], dim=-1).T
-            logits = self.log_temperature.exp() * cosines + self.bias
+            logits = self.log_temperature.exp() * cosines.float() + self.bias
             losses.append(-F.logsigmoid(signs * logits).sum(dim=1).mean())
         return torch.stack(losses).mean()
 
@@ -208,17 +210,17 @@ class TextObjective:
         images, texts, states = tuner(batch["images"], both)
         tokens, rows = gather_ranks(batch["tokens"]), gather_ranks(batch["rows"])
         right = _find_equal(rows, rows) | _find_equal(tokens, tokens)
-        pictures, captions = gather_ranks(images), gather_ranks(texts[:size])
-        loss = tuner.image_head(captions, pictures, right, self.widths)
+        embeddings, captions = gather_ranks(images), gather_ranks(texts[:size])
+        loss = tuner.image_head(captions, embeddings, right, self.widths)
         parts = {"image_loss": loss.detach(), "temperature": tuner.image_head.log_temperature.detach().exp()}
         if states is not None and tuner.state_head is not None:
-            mixed = tuner.state_head(gather_ranks(states), pictures, right, self.widths)
-            loss, parts["state_loss"] = loss + self.mix_weight * mixed, mixed.detach()
+            state_loss = tuner.state_head(gather_ranks(states), embeddings, right, self.widths)
+            loss, parts["state_loss"] = loss + self.mix_weight * state_loss, state_loss.detach()
         if neighbours is not None and tuner.neighbour_head is not None:
             near = gather_ranks(batch["related"]).bool() | _find_equal(rows, gather_ranks(batch["neighbour_rows"]))
             near |= _find_equal(tokens, gather_ranks(neighbours)) | torch.eye(len(rows), dtype=torch.bool).to(near)
-            drawn = tuner.neighbour_head(captions, gather_ranks(texts[size:]), near, self.widths)
-            loss, parts["neighbour_loss"] = loss + self.neighbour_weight * drawn, drawn.detach()
+            neighbour_loss = tuner.neighbour_head(captions, gather_ranks(texts[size:]), near, self.widths)
+            loss, parts["neighbour_loss"] = loss + self.neighbour_weight * neighbour_loss, neighbour_loss.detach()
         return loss, parts
 
 

@@ -96,12 +96,14 @@ def build_clip_of_seed():
 def measure_recalls(tuner: TextTuner) -> dict[int, float]:
     """Width -> share of texts whose nearest image is of the same board."""
     batches = build_batches(24)
-    images, texts, _ = tuner.eval()(batches.images[:, 0], torch.stack([own[0] for own in batches.tokens]))
+    images, texts, _ = tuner.eval()(
+        batches.images[:, 0], torch.stack([texts_of_pin[0] for texts_of_pin in batches.tokens])
+    )
     boards = torch.arange(len(texts)) % BOARDS
     recalls = {}
     for width in PARAMS.compute_widths(TINY.embed_dim):
-        found = (F.normalize(texts[:, :width], dim=-1) @ F.normalize(images[:, :width], dim=-1).T).argmax(dim=1)
-        recalls[width] = (boards[found] == boards).float().mean().item()
+        nearest = (F.normalize(texts[:, :width], dim=-1) @ F.normalize(images[:, :width], dim=-1).T).argmax(dim=1)
+        recalls[width] = (boards[nearest] == boards).float().mean().item()
     return recalls
 
 
