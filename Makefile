@@ -71,6 +71,7 @@ rate: .venv/installed  ## Let RATERS compare images in MLflow, on loopback, unti
 	python -m lifecycle rate $(RATERS)
 
 ui: .venv/installed  ## Open MLflow's UI on loopback
+	@python -m lifecycle relocate
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///.mlflow/mlflow.db --host 127.0.0.1 \
 		--workers 1
 

@@ -52,6 +52,7 @@ def _build_parser() -> argparse.ArgumentParser:
     ratings.add_argument("action", choices=("pull", "learn"), help="learn: training is to learn from them")
     add("inputs", commands.restore_inputs, "Write pinned inputs that their pins say are empty, in a fresh checkout")
     add("records", commands.send_records, "Send the records of runs that tracking has not got yet")
+    add("relocate", commands.relocate, "Bring the addresses of a moved or copied project's own store here")
     return parser
 
 

@@ -14,6 +14,7 @@ from lifecycle.declare.pinned import PinnedChampion
 from lifecycle.record.lineage import describe_lineage
 from lifecycle.record.origin import find_project
 from lifecycle.record.sender import send_kept_records
+from lifecycle.record.tracking import relocate_store
 from lifecycle.registry import pinned
 from lifecycle.registry.registry import MlflowRegistry
 from lifecycle.registry.versions import require_name
@@ -104,3 +105,7 @@ def restore_inputs() -> None:
 def send_records() -> None:
     sent, kept = send_kept_records(find_project(Path.cwd()))
     print(f"{sent} sent, {kept} still here")
+
+
+def relocate() -> None:
+    relocate_store(find_project(Path.cwd()))

@@ -123,6 +123,14 @@ def _check_answer(uri: str) -> None:
         raise ConnectionError(f"a gateway answered {answer.status_code}")
 
 
+def relocate_store(home: Path) -> None:
+    """Make the folder of the project's own store if it is not there; of a project that was moved or copied bring the
+    addresses in it here, as whoever opens it by `open_tracking` does."""
+    with hold_lock(make_private(home / ".mlflow") / "lock"):
+        place = (home / ".mlflow").resolve()
+        relocate_artifacts(place / "mlflow.db", place / "artifacts")
+
+
 @contextmanager
 def explain_tracking_errors(uri: str) -> Iterator[None]:
     """Raise what MLflow, its store or the way to its server says as `TrackingDownError`, in one sentence."""

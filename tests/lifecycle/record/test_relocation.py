@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from lifecycle.commands import relocate
 from lifecycle.record.sender import send_kept_records
 from lifecycle.record.tracking import open_tracking
 from lifecycle.workspace.digest import digest
@@ -55,6 +58,21 @@ def test_a_moved_project_reads_and_writes_where_it_is(home: Path, tmp_path: Path
     assert not home.exists()
     assert set(before) < set(list_files(moved / ".mlflow/artifacts"))
     assert "the project was at" not in capfd.readouterr().err  # once
+
+
+def test_the_store_is_brought_here_before_a_page_shows_it(home: Path, tmp_path: Path, monkeypatch) -> None:
+    """As `make ui` does: MLflow itself would look at the former place."""
+    moved = home.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    relocate()
+    with closing(sqlite3.connect(moved / ".mlflow/mlflow.db")) as connection:
+        places = [place for (place,) in connection.execute("SELECT artifact_uri FROM runs")]
+    assert places
+    assert all(place.startswith((moved / ".mlflow/artifacts").as_uri()) for place in places)
+
+    monkeypatch.chdir(tmp_path)
+    relocate()  # of a project without a run
+    assert (tmp_path / ".mlflow").is_dir()
 
 
 def test_a_copy_leaves_the_original_alone(home: Path, tmp_path: Path) -> None:
