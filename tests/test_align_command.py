@@ -29,11 +29,11 @@ def test_arms_are_valid_in_the_demo(arm: str) -> None:
 def test_arms_are_compared_with_the_generator_that_they_start_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_inputs(tmp_path / "made", "unet")
+    write_inputs(tmp_path / "inputs", "unet")
     for name in INPUTS:
         place = tmp_path / "run" / align.inputs[name].path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(tmp_path / "made" / name)
+        place.symlink_to(tmp_path / "inputs" / name)
     options = ["--profile", "tiny", "--arms", "nft", "nft-diverse", "--seeds", "4", "5", "--steps", "4"]
     options += ["--checks", "2", "--prompts", "2", "--check-prompts", "2"]
     options += ["--root", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
@@ -69,12 +69,12 @@ def test_without_a_finished_run_there_is_nothing_to_align(tmp_path: Path, capsys
 def test_resampled_figures_are_those_of_the_sample_and_products_are_drawn_together() -> None:
     draw = np.random.default_rng(0)
     products = [f"mug {number // 8}" for number in range(80)]
-    own, shared = draw.normal(size=80), np.repeat(draw.normal(size=10), 8)
+    single, shared = draw.normal(size=80), np.repeat(draw.normal(size=10), 8)
     resampler = ProductResampler.draw(products)
-    with_gap = own.copy()
+    with_gap = single.copy()
     with_gap[3] = np.nan
-    assert resampler.compute_mean(np.stack([own, with_gap]))[0] == pytest.approx(np.nanmean([own, with_gap]))
-    narrow, wide = (to_interval(resampler.compute_mean(values[None])) for values in (own, shared))
+    assert resampler.compute_mean(np.stack([single, with_gap]))[0] == pytest.approx(np.nanmean([single, with_gap]))
+    narrow, wide = (to_interval(resampler.compute_mean(values[None])) for values in (single, shared))
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     real, sets = draw.normal(size=(30, 16)).astype(np.float32), draw.normal(size=(2, 80, 16)).astype(np.float32)
     distances = resampler.compute_kernel_distance(real, list(sets))

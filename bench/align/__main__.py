@@ -53,9 +53,9 @@ def measure(
     starts = [trials.get_start(seed) for seed in seeds]
     summaries = {}
     for arm in (*arms, *once):
-        own = [run for run in runs if run.arm == arm]
-        before = [trials.get_start(run.seed) for run in own]
-        summaries[arm] = summarize(trials.judge.engaged, before, [run.judgment for run in own])
+        arm_runs = [run for run in runs if run.arm == arm]
+        before = [trials.get_start(run.seed) for run in arm_runs]
+        summaries[arm] = summarize(trials.judge.engaged, before, [run.judgment for run in arm_runs])
     rows = [describe_trial(run, trials.get_start(run.seed)) for run in runs]
     images = starts[0].images
     lines = [

@@ -40,9 +40,9 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 
 def build_sections(arm: str, seed: int, sections: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return params of an arm at a seed, with `changes` of section `align` that all arms have."""
-    own = merge_sections(sections, {"align": changes, "training": {"seed": seed}})
-    own = merge_sections(own, {"align": ARMS[arm]})
+    params = merge_sections(sections, {"align": changes, "training": {"seed": seed}})
+    params = merge_sections(params, {"align": ARMS[arm]})
     if arm == UNGUARDED:
-        train = own["align"]["train"]
-        own = merge_sections(own, {"align": {"train": {"steps": UNGUARDED_LENGTH * train["steps"]}}})
-    return own
+        train = params["align"]["train"]
+        params = merge_sections(params, {"align": {"train": {"steps": UNGUARDED_LENGTH * train["steps"]}}})
+    return params

@@ -23,16 +23,16 @@ def draw_curves(trials: Sequence[Trial], target: Path) -> None:
     panels = figure.subplots(1, len(arms), squeeze=False, sharey=True)[0]
     twins = [panel.twinx() for panel in panels]
     for arm, panel, twin in zip(arms, panels, twins, strict=True):
-        own = [trial for trial in trials if trial.arm == arm]
+        arm_runs = [trial for trial in trials if trial.arm == arm]
         for side, colour, name in ((panel, "tab:orange", "reward"), (twin, "tab:blue", "gold")):
-            curves = [_list_changes(trial, name) for trial in own]
+            curves = [_list_changes(trial, name) for trial in arm_runs]
             for places, values in curves:
                 side.plot(places, values, color=colour, linewidth=0.7, alpha=0.5)
             length = min(len(places) for places, _ in curves)
             mean = np.mean([values[:length] for _, values in curves], axis=0)
             side.plot(curves[0][0][:length], mean, color=colour, linewidth=2, label=name)
             side.tick_params(axis="y", labelcolor=colour, labelsize=7)
-        for trial in own:
+        for trial in arm_runs:
             places, values = _list_changes(trial, "gold")
             alarms = [place for place, check in enumerate(trial.checks) if check.alarm]
             twin.plot([places[place] for place in alarms], [values[place] for place in alarms], "x", color="tab:red")

@@ -55,9 +55,9 @@ class ProductResampler:
         for features in sets:
             y = features.astype(np.float64)
             kernel = polynomial_kernel(y, y)
-            own = ((self.weights @ kernel) * self.weights).sum(axis=1) - self.weights**2 @ np.diag(kernel)
+            within = ((self.weights @ kernel) * self.weights).sum(axis=1) - self.weights**2 @ np.diag(kernel)
             cross = self.weights @ polynomial_kernel(y, x).mean(axis=1)
-            distances += constant + own / (total**2 - squares) - 2 * cross / total
+            distances += constant + within / (total**2 - squares) - 2 * cross / total
         return distances / len(sets)
 
 
@@ -73,7 +73,10 @@ def compute_prompt_diversities(judgment: Judgment) -> Values:
     group = judgment.images.group
     vectors = normalize_vectors(judgment.features).astype(np.float64)
     upper = np.triu_indices(group, 1)
-    distances = [(1 - own @ own.T)[upper].mean() for own in vectors.reshape(-1, group, vectors.shape[1])]
+    distances = [
+        (1 - group_vectors @ group_vectors.T)[upper].mean()
+        for group_vectors in vectors.reshape(-1, group, vectors.shape[1])
+    ]
     return np.repeat(np.array(distances), group)
 
 
@@ -144,7 +147,7 @@ def format_table(
     core = max(judgment.core_difference for judgment in starts)
     rows.append(("start", *levels, str(core), "-", "-", "-", "-"))
     for arm, summary in summaries.items():
-        own = [trial for trial in trials if trial.arm == arm]
+        arm_trials = [trial for trial in trials if trial.arm == arm]
         rows.append(
             (
                 arm,
@@ -154,11 +157,11 @@ def format_table(
                     else format(summary["changes"][name], ".3f" if name == "diversity" else "+.3f")
                     for name in COLUMNS
                 ),
-                str(max(trial.judgment.core_difference for trial in own)),
-                f"{np.mean([trial.images_sampled for trial in own]):,.0f}",
-                f"{np.mean([trial.seconds for trial in own]):.0f}",
-                f"{np.mean([trial.checking_seconds for trial in own]):.0f}",
-                f"{sum(trial.is_better for trial in own)} of {len(own)}",
+                str(max(trial.judgment.core_difference for trial in arm_trials)),
+                f"{np.mean([trial.images_sampled for trial in arm_trials]):,.0f}",
+                f"{np.mean([trial.seconds for trial in arm_trials]):.0f}",
+                f"{np.mean([trial.checking_seconds for trial in arm_trials]):.0f}",
+                f"{sum(trial.is_better for trial in arm_trials)} of {len(arm_trials)}",
             )
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -42,7 +42,7 @@ from lifecycle.run.ranks import SilentLog
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgment:
-    """What is known of one generator's images at one seed, in the order of the images."""
+    """What the judge and measures say of one generator's images at one seed, in the order of the images."""
 
     images: JudgedImages
     score: GoldScore
@@ -111,7 +111,7 @@ class Trials:
         return self._paths["base" if self.sections["align"]["generator"] == "base" else "inpaint"]
 
     def get_start(self, seed: int) -> Judgment:
-        """Return what is known of the generator before it is aligned, at the noises of this seed."""
+        """Return the judgment of the generator before it is aligned, at the noises of this seed."""
         if seed not in self._starts:
             aligner = self._build_aligner("nft", seed)
             policy = self._load_policy(aligner)
