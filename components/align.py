@@ -64,11 +64,12 @@ def align(
         return
     folders = {"pins": pins.path, "masks": masks.path, "captions": captions.path, "shards": shards.path}
     folders |= {"vae": vae.path, "reward": reward.path, "segmenter": segmenter.path, "clip": clip.path}
+    folders["model"] = base.path if is_base else inpaint.path
     real = load_engaged_images(pins.path, kept.path, params.guard.engaged, params.guard.real_pins, notes)
     judge = AlignmentJudge.load(judges.path, real, choose_view_side(frames.side), params.guard.min_diversity)
     aligner = Aligner.load(params, training, diffusion, sampling, folders, judge, encode.sources, notes)
     loras = [] if is_base else [folder for folder in (backdrop.path, engaged.path) if is_made(folder)]
-    policy = aligner.load_policy(base.path if is_base else inpaint.path, loras)
+    policy = aligner.load_policy(folders["model"], loras)
     run = aligner.align(policy, scratch.path, log)
     metrics.write(run.figures | run.costs)
     curve.write(run.curve)

@@ -43,6 +43,8 @@ class JudgedImages:
 
     images: list[NDArray[np.uint8]]  # (H, W, 3) each, of any frame
     prompts: list[str]
+    rows: list[int]  # of the shards
+    products: list[str]  # ids: images of one product are not independent
     group: int  # images of each prompt, one after the other
     rewards: Mapping[str, list[float]]  # by kind, one an image
 
@@ -53,7 +55,8 @@ class GoldScore:
 
     gold: float  # one number, higher is better
     values: tuple[float, ...]  # an image each, whose mean `gold` is; NaN: does not count
-    figures: Mapping[str, float] = field(default_factory=dict)  # what else it measured
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # what else it says of each, likewise
+    figures: Mapping[str, float] = field(default_factory=dict)  # and of all together
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,8 @@ class GoldJudge(Protocol):
     def judge(self, images: JudgedImages) -> GoldScore:
         """Return the score of images."""
 
-    def compare(self, before: GoldScore, after: GoldScore, group: int) -> GoldVerdict:
-        """Compare scores of the same prompts and seeds before and after the alignment."""
+    def compare(self, before: GoldScore, after: GoldScore, images: JudgedImages) -> GoldVerdict:
+        """Compare scores of the same prompts and seeds before and after the alignment; `images` are of either."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +118,8 @@ class HeldOutSampler:
         )
         pixels: list[NDArray[np.uint8]] = []
         prompts: list[str] = []
+        products: list[str] = []
+        numbers: list[int] = []
         rewards: dict[str, list[float]] = {kind: [] for kind in self.rewards.kinds}
         for batch in batch_by_bucket(rows, max(1, sampling.batch_size // images)):
             group = self.source.read(batch, images, device)
@@ -125,7 +130,9 @@ class HeldOutSampler:
                 rewards[kind] += values.tolist()
             pixels += list(decoded.permute(0, 2, 3, 1).cpu().numpy())
             prompts += group.prompts
-        return JudgedImages(pixels, prompts, images, rewards)
+            products += [self.source.products.get(pin_id, pin_id) for pin_id in group.pin_ids]
+            numbers += [row for row in batch for _ in range(images)]
+        return JudgedImages(pixels, prompts, numbers, products, images, rewards)
 
 
 class Guard:
@@ -180,7 +187,7 @@ class Guard:
     def judge_final(
         self, policy: Policy, rows: Sequence[ShardRow]
     ) -> tuple[GoldVerdict, JudgedImages, JudgedImages, dict[str, float]]:
-        """Compare the policy with the start on prompts and seeds that no check saw.
+        """Compare the policy with the start on prompts and at seeds that no check saw.
 
         Returns:
             The verdict, the start's images and the policy's, and means of both by name.
@@ -198,7 +205,7 @@ class Guard:
                 **{f"reward_{kind}": float(np.mean(values)) for kind, values in images.rewards.items()},
             }.items()
         }
-        return self.judge.compare(*scores, self.sampler.images), before, after, figures
+        return self.judge.compare(*scores, before), before, after, figures
 
     def _make_check(self, policy: Policy, step: int, now: int) -> Check:
         assert step == now, f"the check of step {step} is missing in {self.folder}, and the policy is at step {now}"

@@ -14,7 +14,7 @@ import torch
 
 from canvas.align.policy import Policy, predict_noised
 from canvas.align.spec import AlignParams, AwmSpec, NftSpec, PpoSpec
-from canvas.align.transitions import Transitions, compute_log_probability
+from canvas.align.transitions import TransitionBuilder, compute_log_probability
 from canvas.denoiser.batch import DenoiserBatch
 from canvas.denoiser.objective import DenoisingObjective
 from canvas.denoiser.process import Diffusion, Flow
@@ -75,16 +75,17 @@ class Ppo:
     """Clipped policy gradient over the sampler's steps, guidance in the likelihood as in the images."""
 
     spec: PpoSpec
-    transitions: Transitions
+    transitions: TransitionBuilder
     guidance_scale: float
 
     def compute_loss(self, policy: Policy, batch: AlignmentBatch, draws: Draws) -> tuple[Loss, PolicyOutput]:
         condition, latents, action = get_condition(batch), batch["before"], batch["action"]
-        timesteps = self.transitions.timesteps[action]
+        transitions = self.transitions.build(latents)
+        timesteps = transitions.timesteps[action]
 
         def predict() -> tuple[torch.Tensor, torch.Tensor]:
             prediction = predict_noised(policy.denoiser, latents, timesteps, condition, self.guidance_scale)
-            mean, deviation = self.transitions.compute(latents, prediction, action)
+            mean, deviation = transitions.compute(latents, prediction, action)
             return prediction, compute_log_probability(batch["after"], mean, deviation)
 
         with policy.use_state("old"):
@@ -185,7 +186,7 @@ def describe_ratio(ratio: torch.Tensor, clip: float) -> dict[str, torch.Tensor]:
 
 
 def build_policy_objective(
-    params: AlignParams, process: Flow | Diffusion, transitions: Transitions | None
+    params: AlignParams, process: Flow | Diffusion, transitions: TransitionBuilder | None
 ) -> PolicyObjective:
     """Build the objective that params name; `transitions` are those that images are sampled by, of ppo alone."""
     if params.ppo is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -60,6 +60,7 @@ class PromptSource:
     captions: Mapping[str, str]  # by pin
     masks: MaskKind  # none: text-to-image
     pins: Mapping[int, ConditionedPin]  # products by row; none of text-to-image
+    products: Mapping[str, str] = field(default_factory=dict)  # ids by pin, where they are known
 
     def read(self, rows: Sequence[int], images: int, device: torch.device) -> PromptGroup:
         """Read rows of one frame, on a device, each `images` times, one after the other."""

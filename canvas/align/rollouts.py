@@ -18,7 +18,7 @@ from canvas.align.objectives import AlignmentBatch
 from canvas.align.policy import Policy, predict_noised
 from canvas.align.prompts import PromptGroup, PromptSource
 from canvas.align.spec import AlignParams
-from canvas.align.transitions import Transitions
+from canvas.align.transitions import TransitionBuilder, Transitions
 from canvas.denoiser.batch import DenoiserBatch
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.shards.rows import BucketBatches, group_by_bucket
@@ -63,7 +63,7 @@ class RolloutSampler:
     scheduler: SchedulerMixin
     scale: LatentScale
     params: AlignParams
-    transitions: Transitions | None  # of ppo alone; others sample without noise between
+    transitions: TransitionBuilder | None  # of ppo alone; others sample without noise between
 
     def sample_images(self, group: PromptGroup, seeds: list[int]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Return raw latents (N, C, h, w) of the old policy's images, and of ppo the steps that are trained on, T of
@@ -93,7 +93,8 @@ class RolloutSampler:
             return sampler.sample(noise, group.condition), {}
         device, dtype = noise.device, choose_autocast_dtype(noise.device, spec.precision)
         with eval_mode(denoiser), autocast(dtype, device):
-            return self._follow_transitions(self.transitions, noise, group, seeds, self.params.ppo.timesteps)
+            transitions = self.transitions.build(noise)
+            return self._follow_transitions(transitions, noise, group, seeds, self.params.ppo.timesteps)
 
     def _follow_transitions(
         self, transitions: Transitions, latents: torch.Tensor, group: PromptGroup, seeds: list[int], kept: int

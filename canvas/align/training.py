@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 
 from canvas.align.guard import SHEET_PROMPTS, GoldJudge, Guard, HeldOutSampler, draw_images
 from canvas.align.objectives import AlignmentObjective, build_policy_objective
@@ -19,15 +20,15 @@ from canvas.align.prompts import PromptSource
 from canvas.align.rewards import RewardSet, load_rewards
 from canvas.align.rollouts import LatentReward, RolloutBatches, RolloutSampler
 from canvas.align.spec import EVIDENCE_FILE, AlignParams, Generator
-from canvas.align.transitions import build_transitions
+from canvas.align.transitions import TransitionBuilder
 from canvas.decoder.training import read_conditioned_pins
 from canvas.denoiser.batch import MaskKind, build_batches
 from canvas.denoiser.family import Denoiser
-from canvas.denoiser.loading import load_denoiser
+from canvas.denoiser.loading import get_family, load_denoiser
 from canvas.denoiser.lora import add_lora, fold_lora_weights, load_lora, merge_lora, save_lora
 from canvas.denoiser.objective import DenoisingObjective
-from canvas.denoiser.process import build_process, build_training_scheduler
-from canvas.denoiser.schedulers import build_scheduler
+from canvas.denoiser.process import build_process
+from canvas.denoiser.schedulers import build_scheduler, load_scheduler
 from canvas.denoiser.spec import DiffusionSpec, RecommendedSampling, SamplingSpec
 from canvas.denoiser.training import TrainingLog
 from canvas.device import default_device
@@ -93,10 +94,14 @@ def read_alignment_data(
         others = judged
     checked = spread_evenly(others, params.guard.prompts)
 
+    identities = tables.RowsById(folders["pins"]).read({row.pin_id for row in judged}, ("pin_id", "product_id"))
+    product_of = {row["pin_id"]: row["product_id"] for row in identities if row["product_id"] is not None}
+
     def build_source(chosen: Sequence[ShardRow]) -> PromptSource:
         products = read_conditioned_pins(rows, chosen, folders["pins"], folders["masks"]) if keeps_products else []
         texts = {row.pin_id: captions_of[row.pin_id][0] for row in chosen}
-        return PromptSource(rows, scale, list(chosen), texts, mask_kind, {pin.row.row: pin for pin in products})
+        by_row = {pin.row.row: pin for pin in products}
+        return PromptSource(rows, scale, list(chosen), texts, mask_kind, by_row, product_of)
 
     return AlignmentData(
         shards=rows,
@@ -142,7 +147,8 @@ class Aligner:
     rewards: RewardSet
     judge: GoldJudge
     scale: LatentScale
-    scheduler: str | None = None  # of judged images, by name; None: the denoiser's own
+    scheduler: SchedulerMixin  # the denoiser's own, by which images are rolled out
+    sampler: str | None = None  # of judged images, by name; None: the denoiser's own
     notes: Notes = field(default_factory=Notes)
 
     @classmethod
@@ -157,9 +163,11 @@ class Aligner:
         sources: Sequence[str],
         notes: Notes,
     ) -> Aligner:
-        """Load what params need from `folders` of shards, pins, masks, captions, vae, reward, segmenter and clip.
+        """Load what params need.
 
         Args:
+            folders: Of shards, pins, masks, captions, vae, reward, segmenter and clip; and model, the denoiser's with
+                its scheduler.
             sampling: How the generator is used, and so judged.
             sources: Of captions, in the order in which the shards have them.
         """
@@ -173,11 +181,12 @@ class Aligner:
             training.resolve(params.train),
             diffusion.resolve_shift(data.shards.cells),
             sampling.build_spec(params.passes),
-            scheduler=sampling.scheduler,
             data=data,
             rewards=load_rewards(params, autoencoder, **networks, device=default_device()),
             judge=judge,
             scale=scale,
+            scheduler=load_scheduler(folders["model"]),
+            sampler=sampling.scheduler,
             notes=notes,
         )
 
@@ -197,25 +206,7 @@ class Aligner:
     def align(self, policy: Policy, work: Path, log: TrainingLog) -> AlignmentRun:
         """Train the policy in place, and leave in it the weights that the judge found best. A killed run goes on from
         `work`."""
-        clock, scheduler = time.perf_counter(), build_training_scheduler(self.diffusion)
-        held_out = HeldOutSampler(
-            self.data.held_out,
-            scheduler if self.scheduler is None else build_scheduler(self.scheduler, scheduler),
-            self.scale,
-            self.sampling,
-            self.rewards,
-            self.params.guard.images,
-            self.spec.seed,
-        )
-        guard = Guard(
-            self.params,
-            held_out,
-            self.judge,
-            self.data.checked,
-            every=self.spec.sample_every,
-            folder=work / "checks",
-            log=log,
-        )
+        clock, guard = time.perf_counter(), self.build_guard(work / "checks", log)
         result = self.train(policy.to(default_device()), work / "checkpoints", log, self.rewards, guard)
         if not guard.is_exhausted:  # no step follows the last one, before which the guard would be asked
             guard(policy, self.spec.steps)
@@ -247,17 +238,43 @@ class Aligner:
             sheet=draw_images([before, after], SHEET_PROMPTS),
         )
 
+    def build_guard(self, folder: Path, log: TrainingLog, rewards: RewardSet | None = None) -> Guard:
+        """Build the guard that keeps its checks in `folder`; `rewards` of judged images are by default those that are
+        trained on."""
+        sampler = HeldOutSampler(
+            self.data.held_out,
+            self.scheduler if self.sampler is None else build_scheduler(self.sampler, self.scheduler),
+            self.scale,
+            self.sampling,
+            rewards or self.rewards,
+            self.params.guard.images,
+            self.spec.seed,
+        )
+        return Guard(
+            self.params, sampler, self.judge, self.data.checked, every=self.spec.sample_every, folder=folder, log=log
+        )
+
     def train(
-        self, policy: Policy, checkpoints: Path, log: TrainingLog, reward: LatentReward, guard: Guard | None
+        self,
+        policy: Policy,
+        checkpoints: Path,
+        log: TrainingLog,
+        reward: LatentReward,
+        stop: Callable[[Policy, int], bool] | None,
     ) -> TrainResult:
-        """Train the policy in place on a reward, until the guard stops it if there is one."""
+        """Train the policy in place on a reward, until `stop`, such as a guard, says so if there is one."""
         params, spec, process = self.params, self.spec, build_process(self.diffusion)
-        scheduler, device = build_training_scheduler(self.diffusion), next(policy.parameters()).device
         transitions = None
         if params.ppo is not None:
-            transitions = build_transitions(process, scheduler, params.rollouts.steps, params.ppo.noise, device)
+            transitions = TransitionBuilder(
+                process=process,
+                scheduler=self.scheduler,
+                steps=params.rollouts.steps,
+                noise=params.ppo.noise,
+                patch=get_family(policy.denoiser).patch,
+            )
         batches = RolloutBatches(
-            RolloutSampler(policy, scheduler, self.scale, params, transitions),
+            RolloutSampler(policy, self.scheduler, self.scale, params, transitions),
             self.data.train,
             reward,
             build_batches(self.data.shards, self.data.pretraining_rows, self.data.masks, spec.batch_size, spec.seed),
@@ -279,7 +296,7 @@ class Aligner:
 
         folding = fold_lora_weights(policy.denoiser) if params.lora.folded else nullcontext()
         with folding:
-            return fit(policy, objective, batches, spec, checkpoints=checkpoints, log=log.metrics, stop=guard)
+            return fit(policy, objective, batches, spec, checkpoints=checkpoints, log=log.metrics, stop=stop)
 
     def count_images(self, steps: int) -> int:
         """Return how many images were rolled out in so many steps."""

@@ -14,7 +14,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from canvas.denoiser.process import Diffusion, Flow
-from canvas.denoiser.schedulers import is_flow
+from canvas.denoiser.schedulers import build_scheduler, set_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,25 @@ class DiffusionTransitions(_SamplerSteps):
 Transitions = FlowTransitions | DiffusionTransitions
 
 
-def build_transitions(
-    process: Flow | Diffusion, scheduler: SchedulerMixin, steps: int, noise: float, device: torch.device
-) -> Transitions:
-    """Build the steps in which `scheduler` samples, with as much noise as `noise` says."""
-    scheduler.set_timesteps(steps, device=device)
-    timesteps = scheduler.timesteps.to(device)
-    if isinstance(process, Flow):
-        assert is_flow(scheduler)
-        return FlowTransitions(timesteps, noise, process, scheduler.sigmas.to(device))
-    signals = torch.cat([scheduler.alphas_cumprod.to(device)[timesteps], torch.ones(1, device=device)])
-    return DiffusionTransitions(timesteps, noise, process, signals)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransitionBuilder:
+    """The steps in which latents of any size are sampled: a scheduler may shift its times by the number of tokens."""
+
+    process: Flow | Diffusion
+    scheduler: SchedulerMixin  # flows are sampled by Euler's steps, others by DDIM's, on its schedule
+    steps: int
+    noise: float
+    patch: int  # latent cells on a side of a token
+
+    def build(self, latents: torch.Tensor) -> Transitions:
+        """Return the steps of latents (N, C, h, w), on their device."""
+        tokens, device, is_flow = latents[0, 0].numel() // self.patch**2, latents.device, isinstance(self.process, Flow)
+        scheduler = build_scheduler("euler" if is_flow else "ddim", self.scheduler)
+        timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=device).to(device)
+        if isinstance(self.process, Flow):
+            return FlowTransitions(timesteps, self.noise, self.process, scheduler.sigmas.to(device))
+        signals = torch.cat([scheduler.alphas_cumprod.to(device)[timesteps], torch.ones(1, device=device)])
+        return DiffusionTransitions(timesteps, self.noise, self.process, signals)
 
 
 def compute_log_probability(latents: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

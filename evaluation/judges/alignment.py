@@ -20,10 +20,10 @@ from canvas.pins.scene_views import stack_views
 from evaluation.judges.features import extract_scene_features, extract_trunk_features
 from evaluation.judges.judges import Judges
 from evaluation.measures.distances import Features, half_sample_error, kernel_distance
-from evaluation.statistics.intervals import bootstrap_mean
+from evaluation.statistics.intervals import crossed_bootstrap_mean
 
-MIN_PROMPTS = 20
-"""Prompts, at least, by which an alignment may be accepted: an interval of fewer says too little."""
+MIN_PRODUCTS = 8
+"""Products, at least, by which an alignment may be accepted: an interval over fewer says too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +41,49 @@ class AlignmentJudge:
         return cls(Judges.load(judges), extract_trunk_features(stack_views(engaged, side)), side, min_diversity)
 
     def judge(self, images: JudgedImages) -> GoldScore:
-        """Return the gold of each image; of the set its distance to engaged pins and its diversity within prompts."""
+        """Return the gold of each image and whether each judge recognizes its scene; of the set its distance to engaged
+        pins and its diversity within prompts."""
+        return self.score(images, *self.extract_features(images))
+
+    def extract_features(self, images: JudgedImages) -> tuple[Features, Features]:
+        """Return what sets are compared by, and what scenes are recognized by."""
         views = stack_views([Image.fromarray(image) for image in images.images], self.side)
-        features = extract_trunk_features(views)
+        return extract_trunk_features(views), extract_scene_features(views)
+
+    def score(self, images: JudgedImages, features: Features, scene_features: Features) -> GoldScore:
+        """Return what `judge` does of images with these features."""
         scenes = [self.judges.match_prompt(prompt) for prompt in images.prompts]
+        columns: dict[str, NDArray[np.float64]] = {}
         if any(scenes):
-            values = self._compute_scene_chances(extract_scene_features(views), scenes)
+            values = self._compute_scene_chances(scene_features, scenes)
+            columns = self._compute_scene_hits(scene_features, scenes)
         else:
             values = (normalize_vectors(features) @ normalize_vectors(self.engaged).T).max(axis=1).astype(np.float64)
-        figures = {
-            "kid_engaged": kernel_distance(self.engaged, features),
-            "kid_engaged_error": half_sample_error(kernel_distance, self.engaged, features),
-            "diversity": compute_group_diversity(features, images.group),
-        }
-        return GoldScore(float(np.nanmean(values)), tuple(values.tolist()), figures)
+        return GoldScore(
+            float(np.nanmean(values)),
+            tuple(values.tolist()),
+            {name: tuple(column.tolist()) for name, column in columns.items()},
+            {
+                **{name: float(np.nanmean(column)) for name, column in columns.items()},
+                "kid_engaged": kernel_distance(self.engaged, features),
+                "kid_engaged_error": half_sample_error(kernel_distance, self.engaged, features),
+                "diversity": compute_group_diversity(features, images.group),
+            },
+        )
 
-    def compare(self, before: GoldScore, after: GoldScore, group: int) -> GoldVerdict:
-        """Return whether gold rose, its interval over prompts above 0, the set is no further from engaged pins than
+    def compare(self, before: GoldScore, after: GoldScore, images: JudgedImages) -> GoldVerdict:
+        """Return whether gold rose, its interval over products above 0, the set is no further from engaged pins than
         the distance's error, and images of a prompt are as diverse as was asked for."""
-        pairs = np.array(after.values) - np.array(before.values)
-        by_prompt = [float(np.nanmean(part)) for part in pairs.reshape(-1, group) if not np.isnan(part).all()]
-        gain = bootstrap_mean(by_prompt)
+        gains = np.array(after.values) - np.array(before.values)
+        counted = np.flatnonzero(np.isfinite(gains))
+        products = [images.products[row] for row in counted]
+        gain = crossed_bootstrap_mean(gains[counted].tolist(), products, ["all prompts"] * len(counted))
         further = after.figures["kid_engaged"] - before.figures["kid_engaged"]
         error = before.figures["kid_engaged_error"]
         figures = gain.to_metrics("gold_gain") | {"kid_engaged_change": further}
         figures["diversity_ratio"] = after.figures["diversity"] / max(before.figures["diversity"], 1e-6)
-        if len(by_prompt) < MIN_PROMPTS:
-            reason = f"the judge saw {len(by_prompt)} prompts: it needs {MIN_PROMPTS}, raise align.guard.final_prompts"
+        if (count := len(set(products))) < MIN_PRODUCTS:
+            reason = f"the judge saw {count} products: it needs {MIN_PRODUCTS}, raise align.guard.final_prompts"
             return GoldVerdict(False, reason, figures)
         if gain.low <= 0:
             return GoldVerdict(False, f"the judge does not prefer it to the start: gold changed by {gain}", figures)
@@ -94,6 +110,16 @@ class AlignmentJudge:
             rows = [row for row, label in enumerate(scenes) if label == scene]
             chances[rows] = self.judges.compute_probabilities(features[rows], scene).mean(axis=1)
         return chances
+
+    def _compute_scene_hits(self, features: Features, scenes: Sequence[str | None]) -> dict[str, NDArray[np.float64]]:
+        """Return by judge whether it recognizes each image's prompted scene, 0 or 1; NaN: its prompt names none."""
+        hits = np.array(
+            [
+                [np.nan if scene is None else float(scene == one) for one in seen]
+                for scene, seen in zip(scenes, self.judges.recognize_scenes(features), strict=True)
+            ]
+        )
+        return {"scene_accuracy": hits[:, 0], "scene_accuracy_sharp": hits[:, 1]}
 
 
 def compute_group_diversity(features: Features, group: int) -> float:

@@ -1,22 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from bench.align.arms import ARMS, build_sections, run_arm, summarize_arm
-from bench.align.arms import REWARDS as BENCH_REWARDS
 from canvas.align.guard import GoldScore
 from canvas.align.spec import EVIDENCE_FILE, is_for
 from canvas.clip.model import build_clip, save_clip
 from canvas.denoiser.loading import add_inpaint_channels, build_denoiser, load_denoiser, save_denoiser
 from canvas.denoiser.lora import add_lora, list_lora_names, load_lora, save_lora
-from canvas.denoiser.spec import DenoiserSpec
+from canvas.denoiser.process import build_training_scheduler
+from canvas.denoiser.spec import DenoiserSpec, DiffusionSpec
 from canvas.reward.model import build_reward, load_prompt_tower
 from canvas.reward.spec import RewardSpec
 from canvas.segmenter.model import build_segmenter
@@ -45,6 +46,11 @@ DIT = {
     },
 }
 REWARDS = {"prompt": 1.0, "aesthetics": 1.0, "defects": 0.5, "growth": 1.0, "diversity": 1.0, "parity": 1.0}
+PPO = {
+    "objective": "ppo",
+    "nft": None,
+    "ppo": {"noise": 1.0, "timesteps": 1, "clip": 1e-4},
+}
 TIMED = {"seconds", "images_per_second", "peak_memory_mb"}
 INPUTS = (
     *("pins", "kept", "masks", "captions", "shards", "clip", "vae", "base", "inpaint"),
@@ -75,6 +81,10 @@ def write_inputs(folder: Path, kind: str) -> None:
     denoiser = read_section(DenoiserSpec, "denoiser", sections)
     sizes = {"latent_channels": 4, "sample_size": 8, "text_width": 32, "pooled_width": 16}
     save_denoiser(build_denoiser(denoiser, **sizes), folder / "base")
+    for name in ("base", "inpaint"):
+        build_training_scheduler(read_section(DiffusionSpec, "diffusion", sections)).save_pretrained(
+            folder / name / "scheduler"
+        )
     inpaint = add_inpaint_channels(build_denoiser(denoiser, **sizes), 8)
     save_denoiser(inpaint, folder / "inpaint")
     save_lora(add_lora(inpaint, rank=2, alpha=2), folder / "backdrop")
@@ -121,14 +131,14 @@ def run(
 
 
 def prefer_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let two prompts be enough and gold rise by 1: four steps improve nothing."""
-    monkeypatch.setattr(alignment, "MIN_PROMPTS", 2)
+    """Let one product be enough and gold rise by 1: four steps improve nothing."""
+    monkeypatch.setattr(alignment, "MIN_PRODUCTS", 1)
     compare = AlignmentJudge.compare
 
-    def compare_mildly(judge: AlignmentJudge, before: Any, after: Any, group: int) -> Any:
+    def compare_mildly(judge: AlignmentJudge, before: Any, after: Any, images: Any) -> Any:
         figures = after.figures | {"kid_engaged": -1.0, "diversity": 9.0}
-        better = GoldScore(after.gold, tuple(value + 1 for value in before.values), figures)
-        return compare(judge, before, better, group)
+        better = GoldScore(after.gold, tuple(value + 1 for value in before.values), figures=figures)
+        return compare(judge, before, better, images)
 
     monkeypatch.setattr(AlignmentJudge, "compare", compare_mildly)
 
@@ -183,6 +193,27 @@ def test_images_are_judged_as_the_generator_recommends_to_sample_them(unet: Path
         run(unet, tmp_path, scheduler="ddim")
 
 
+def test_images_are_sampled_by_the_scheduler_beside_the_denoiser(dit: Path, tmp_path: Path) -> None:
+    """A public one shifts its times by the number of tokens, which section `diffusion` cannot say."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in INPUTS:
+        (data / name).symlink_to(dit / name)
+    (data / "inpaint").unlink()
+    shutil.copytree(dit / "inpaint", data / "inpaint")
+    shifting = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=3.0, max_shift=4.0)
+    shifting.save_pretrained(data / "inpaint" / "scheduler")
+    figures = {
+        (objective, source): run(source, tmp_path / f"{objective}-{source.name}", **changes)[0]
+        for objective, changes in {"nft": {}, "ppo": PPO}.items()
+        for source in (dit, data)
+    }
+    for objective in ("nft", "ppo"):
+        own, shifted = figures[objective, dit], figures[objective, data]
+        assert own["reward_overall_before"] != shifted["reward_overall_before"]  # judged images
+        assert own["trained_parameters"] == shifted["trained_parameters"]
+
+
 def test_without_training_no_lora_is_made(unet: Path, tmp_path: Path) -> None:
     figures, log = run(unet, tmp_path, train=None)
     assert figures == {"skipped": "align.train is null, no LoRA is made"}
@@ -235,23 +266,3 @@ def test_a_reward_that_was_never_trained_is_an_error(unet: Path, tmp_path: Path)
     (tmp_path / "reward" / NOTICE_FILE).write_text('{"skipped": "no reward"}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"there is no reward model: give train_reward\.train"):
         run(tmp_path, tmp_path / "out")
-
-
-@pytest.mark.parametrize("arm", list(ARMS))
-def test_arms_of_the_bench_are_valid(arm: str) -> None:
-    train = {"steps": 40, "batch_size": 48, "learning_rate": 3e-4, "warmup_steps": 2, "override": {"samples": 4}}
-    sections = build_sections(arm, 0, load_sections(root=ROOT), {"rewards": dict(BENCH_REWARDS), "train": train})
-    assert read_stage_params(align, sections)["align"].train.steps == 40
-
-
-def test_the_bench_runs_an_arm_and_sums_it_up(unet: Path, tmp_path: Path) -> None:
-    for name in INPUTS:
-        place = tmp_path / align.inputs[name].path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(unet / name)
-    changes = {"rollouts": {"guidance_scale": 1.5, "steps": 6, "updates": 4}}
-    run_of_ppo = run_arm("ppo", 1, load_sections("tiny", ROOT), changes, tmp_path)
-    assert [row[0] for row in run_of_ppo["curve"]] == [0, 2, 4]
-    summary = summarize_arm([run_of_ppo, run_of_ppo])
-    assert summary["gold_gain"][0] == pytest.approx(run_of_ppo["gold_gain"])
-    assert summary["images_sampled"] == 4  # one round: a pretraining step and four updates

@@ -105,6 +105,7 @@ def build_aligner(shards: Path, objective: str, generator: str, steps: int, pret
         rewards=nothing,
         judge=nothing,
         scale=SCALE,
+        scheduler=build_training_scheduler(FLOW),
     )
 
 

@@ -28,7 +28,8 @@ class Sampler:
         self.asked += 1
         moved = sum(float(weight.abs().sum()) for weight in policy.copy_weights().values())
         pixels = [np.full((8, 8, 3), number, np.uint8) for number in range(4)]
-        return JudgedImages(pixels, ["a", "a", "b", "b"], 2, {"aesthetics": [moved, moved + 1, moved, moved + 1]})
+        names = ["a", "a", "b", "b"]
+        return JudgedImages(pixels, names, [0, 0, 1, 1], names, 2, {"aesthetics": [moved, moved + 1, moved, moved + 1]})
 
 
 class Judge:
@@ -39,9 +40,9 @@ class Judge:
 
     def judge(self, images: JudgedImages) -> GoldScore:
         gold = self.golds.pop(0)
-        return GoldScore(gold, (gold,) * len(images.images), {"kid": 0.1})
+        return GoldScore(gold, (gold,) * len(images.images), figures={"kid": 0.1})
 
-    def compare(self, before: GoldScore, after: GoldScore, group: int) -> GoldVerdict:
+    def compare(self, before: GoldScore, after: GoldScore, images: JudgedImages) -> GoldVerdict:
         return GoldVerdict(after.gold > before.gold, "by gold", {"gain": after.gold - before.gold})
 
 

@@ -18,7 +18,7 @@ from canvas.align.objectives import (
 )
 from canvas.align.policy import predict_noised
 from canvas.align.spec import NftSpec, PretrainingSpec, ReferenceSpec
-from canvas.align.transitions import build_transitions
+from canvas.align.transitions import TransitionBuilder
 from canvas.denoiser.process import build_process, build_training_scheduler
 from canvas.denoiser.spec import DiffusionSpec
 from tests.canvas.align.parts import (
@@ -44,8 +44,13 @@ def build_objective(
     params, process = build_params(name, **changes), build_process(diffusion)
     transitions = None
     if params.ppo is not None:
-        scheduler, steps = build_training_scheduler(diffusion), params.rollouts.steps
-        transitions = build_transitions(process, scheduler, steps, params.ppo.noise, torch.device("cpu"))
+        transitions = TransitionBuilder(
+            process=process,
+            scheduler=build_training_scheduler(diffusion),
+            steps=params.rollouts.steps,
+            noise=params.ppo.noise,
+            patch=1,
+        )
     own = build_policy_objective(params, process, transitions)
     return AlignmentObjective(params, own, build_denoising(diffusion, inpaint=inpaint))
 

@@ -13,15 +13,13 @@ from canvas.align.prompts import PromptGroup
 from canvas.align.rollouts import RolloutBatches, RolloutSampler
 from canvas.align.spec import PretrainingSpec
 from canvas.align.training import Aligner
-from canvas.align.transitions import build_transitions
+from canvas.align.transitions import TransitionBuilder
 from canvas.denoiser.batch import build_batches
-from canvas.denoiser.process import build_process, build_training_scheduler
+from canvas.denoiser.process import build_process
 from tests.canvas.align.parts import SCALE, perturb
 from tests.canvas.align.subject import Log, RedReward, build_aligner, build_policy
 from tests.canvas.denoiser.test_process import FLOW
 from tests.components.generator_parts import write_random_shards
-
-CPU = torch.device("cpu")
 
 
 class CountingReward:
@@ -45,12 +43,18 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(shards: Path, objective: str, *, own_step: bool = False) -> tuple[Aligner, Policy, RolloutBatches]:
     pretraining = PretrainingSpec(weight=1.0, own_step=own_step, captions=1, caption_dropout=0.0)
     aligner = build_aligner(shards, objective, "backdrop", 10, pretraining)
-    policy, params, scheduler = build_policy(aligner, "unet"), aligner.params, build_training_scheduler(FLOW)
+    policy, params = build_policy(aligner, "unet"), aligner.params
     transitions = None
     if params.ppo is not None:
-        transitions = build_transitions(build_process(FLOW), scheduler, params.rollouts.steps, params.ppo.noise, CPU)
+        transitions = TransitionBuilder(
+            process=build_process(FLOW),
+            scheduler=aligner.scheduler,
+            steps=params.rollouts.steps,
+            noise=params.ppo.noise,
+            patch=1,
+        )
     batches = RolloutBatches(
-        RolloutSampler(policy, scheduler, SCALE, params, transitions),
+        RolloutSampler(policy, aligner.scheduler, SCALE, params, transitions),
         aligner.data.train,
         RedReward(),
         build_batches(aligner.data.shards, aligner.data.pretraining_rows, aligner.data.masks, 8, 0),
@@ -90,10 +94,11 @@ def test_a_round_is_sampled_some_prompts_at_a_time(shards: Path, objective: str)
 
 def test_samples_of_ppo_are_guided_steps_of_the_policy_with_its_noise(shards: Path) -> None:
     aligner, policy, batches = build(shards, "ppo")
-    transitions, scale = batches.sampler.transitions, aligner.params.rollouts.guidance_scale
-    assert transitions is not None
+    builder, scale = batches.sampler.transitions, aligner.params.rollouts.guidance_scale
+    assert builder is not None
     assert scale != 1
     batch = batches(0, 0, 1)
+    transitions = builder.build(batch["before"])
     action = batch["action"]
     assert int(action.max()) < transitions.actions
     distances = {}
