@@ -7,17 +7,19 @@ N: latents in a pass, C: latent channels, h and w: latent size. S and E: sets an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
 
-from canvas.denoiser.family import Denoiser, DenoiserCondition
+from canvas.denoiser.family import Denoiser, DenoiserCondition, Prepare
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents, set_steps
+from canvas.denoiser.schedulers import predict_clean_latents, set_steps
+from canvas.denoiser.spec import ReuseSpec
+from canvas.denoiser.stepping import NO_REUSE, GuidedNetwork, check_reuse
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
@@ -65,6 +67,7 @@ class LatentSampler:
     guidance_stop: float = 1.0
     """Share of the steps, 0 to 1, that are guided; the others, where only detail is left to generate, cost half
     (Kynkäänniemi et al. 2024)."""
+    reuse: ReuseSpec | None = None  # what steps take over from earlier ones; None: nothing
     precision: Precision | None = None  # of the denoiser's weights meanwhile; None: as they are
 
     @torch.no_grad()
@@ -79,16 +82,19 @@ class LatentSampler:
         """Return raw latents from unit noise (N, C, h, w), in the noise's number format.
 
         `on_step` gets normalised latents after every step. `selectors`: steps done -> which latents to go on with;
-        fewer than N come back. Raises ValueError for `selectors` with a scheduler that remembers earlier steps.
+        fewer than N come back. Raises ValueError for `selectors` with a scheduler that remembers earlier steps, and for
+        a reuse that the denoiser cannot make.
         """
+        check_reuse(self.reuse, self.denoiser)
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
         with (
             eval_mode(self.denoiser),
             cast_parameters(dtype, self.denoiser),
             apply_style(self.denoiser, condition.image_scales),
-            cache_projections(self.denoiser),
         ):
-            latents = self._denoise(noise, condition, on_step, selectors or {})
+            prepare = get_family(self.denoiser).choose_preparation(self.denoiser)
+            with cache_projections(self.denoiser) if prepare is None else nullcontext():
+                latents = self._denoise(noise, condition, on_step, selectors or {}, prepare)
         return self.scale.denormalize(latents)
 
     def _denoise(
@@ -97,8 +103,9 @@ class LatentSampler:
         condition: Condition,
         on_step: OnStep | None,
         selectors: Mapping[int, LatentSelector],
+        prepare: Prepare | None,
     ) -> torch.Tensor:
-        scheduler, dtype, family = self.scheduler, self.denoiser.dtype, get_family(self.denoiser)
+        scheduler, family = self.scheduler, get_family(self.denoiser)
         tokens = noise[0, 0].numel() // family.patch**2
         timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=noise.device)
         guided_steps = round(self.guidance_stop * len(timesteps)) if self.guidance_scale != 1 else 0
@@ -111,22 +118,23 @@ class LatentSampler:
             None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
             for part in (condition.hole, condition.masked_latents)
         )
+        network = GuidedNetwork(
+            denoiser=self.denoiser,
+            prepare=prepare,
+            condition=network_condition,
+            hole=hole,
+            masked=masked,
+            scale=self.guidance_scale,
+            rescale=self.guidance_rescale,
+            reuse=self.reuse or NO_REUSE,
+        )
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
         for step, timestep in enumerate(timesteps):
-            is_guided = passes_twice and step < guided_steps
             if 0 < step == guided_steps:
-                conditional_rows = network_condition.select_rows(slice(-len(latents), None))
-                network_condition = replace(conditional_rows, guidance=None)
+                network.end_guidance(len(latents))
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
-            if hole is not None:
-                assert masked is not None
-                inputs = family.build_inpaint_input(inputs, hole, masked)
-            inputs = torch.cat([inputs, inputs]) if is_guided else inputs
-            prediction = family.predict(self.denoiser, inputs.to(dtype), timestep, network_condition).to(latents)
-            if is_guided:
-                unconditional, conditional = prediction.chunk(2)
-                prediction = apply_guidance(unconditional, conditional, self.guidance_scale, self.guidance_rescale)
+            prediction = network.predict(inputs, timestep, step, is_guided=passes_twice and step < guided_steps)
             selector = selectors.get(step + 1)
             clean = None if selector is None else predict_clean_latents(scheduler, prediction, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
@@ -134,11 +142,8 @@ class LatentSampler:
                 latents = on_step(step, timestep, latents)
             if selector is not None and clean is not None:
                 rows = torch.tensor(list(selector(clean)), device=latents.device)
-                network_condition = network_condition.select_rows(
-                    torch.cat([rows, rows + len(latents)]) if is_guided else rows
-                )
+                network.select_rows(rows, len(latents))
                 latents = latents[rows]
-                hole, masked = (None if part is None else part[rows] for part in (hole, masked))
         return latents
 
 

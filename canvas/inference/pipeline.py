@@ -34,7 +34,8 @@ from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.sampling import LatentSampler, sample_noise
 from canvas.denoiser.schedulers import build_scheduler, set_steps
-from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
+from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling, ReuseSpec
+from canvas.denoiser.stepping import check_reuse
 from canvas.inference.close_up import CloseUpBackground, add_close_ups, find_close_up, upscale_backgrounds
 from canvas.inference.conditioning import (
     Background,
@@ -233,7 +234,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     def recommended_sampling(self) -> RecommendedSampling:
         """The settings that hold where a caller gives none."""
         stored = self.config["sampling"]
-        return DEFAULT_SAMPLING if stored is None else RecommendedSampling(**stored)
+        return DEFAULT_SAMPLING if stored is None else RecommendedSampling.from_config(stored)
 
     @property
     def safety(self) -> SafetyGuard:
@@ -257,6 +258,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         guidance_stop: float | None = None,
+        reuse: ReuseSpec | None = None,
         num_inference_steps: int | None = None,
         num_candidates: int = 1,
         candidates_per_pass: int = 8,
@@ -270,7 +272,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     ) -> CanvasOutput:
         """Generate `num_candidates` backgrounds round `product` that follow `prompt`, `style` or both.
 
-        Steps, guidance and scheduler that are None are those that the model recommends.
+        Steps, guidance, reuse and scheduler that are None are those that the model recommends.
 
         Args:
             product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out. With
@@ -287,6 +289,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
             guidance_rescale: From 0, not rescaled, to 1, wholly.
             guidance_stop: Share of the steps, 0 to 1, that are guided.
+            reuse: What steps take over from earlier ones; counts of 1: nothing.
             num_inference_steps: Of the scheduler.
             num_candidates: How many images.
             candidates_per_pass: How many go through the denoiser at once; memory grows with it.
@@ -340,6 +343,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         if prompt is None and style is None:
             raise ValueError("neither a prompt nor a style was given: give one of them or both")
         check_upscale(self, upscale)
+        check_reuse(reuse or recommended.reuse, self.denoiser)
         self.check_prompts(prompt, negative_prompt)
         scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
         windows = plan_windows(scene.product.size, self.config["max_aspect"]) if layout is not None else []
@@ -368,6 +372,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             guidance_scale=guidance_scale,
             guidance_rescale=guidance_rescale,
             guidance_stop=guidance_stop,
+            reuse=reuse or recommended.reuse,
         )
         tokens = noise[0, 0].numel() // get_family(self.denoiser).patch ** 2
         timesteps = set_steps(sampler.scheduler, steps, tokens=tokens)

@@ -45,6 +45,7 @@ class AlignmentPlan:
         with torch.device("meta"):
             latents = torch.zeros(1, profile.vae.latent_channels, cells, cells)
         sampling, text = profile.sampling, profile.text
+        judged = sampling.build_spec(profile.passes)
         width, pooled = compute_text_widths(text)
         channels = profile.vae.latent_channels
         hole = 1 if profile.encode.holes == "cells" else profile.vae.factor**2
@@ -56,7 +57,7 @@ class AlignmentPlan:
             activations=measure_activations(models.lora, forward),
             forward_flops=count_forward_flops(models.lora, call=forward),
             decoding_flops=count_forward_flops(models.vae, latents, call=models.vae.decode),
-            judged_passes=sampling.steps + round(sampling.guidance_stop * sampling.steps),
+            judged_passes=sampling.steps + judged.count_comparisons(),
             sample_numbers=text.first.context_length * width + pooled + SIZE_IDS + kept * cells**2,
         )
 

@@ -55,7 +55,7 @@ def build_sampling_rows(
 ) -> list[Row]:
     """Return the hours of generating the latents that the decoder learns on, and those that it is scored on;
     `side`: their cells on a side."""
-    guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
+    guided = spec.count_comparisons()
     flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser, side, text_tokens))
     hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
     passes = f"({learnt:,} + {scored:,} held out) x ({spec.steps} steps + {guided} guided) passes"
