@@ -95,8 +95,8 @@ class GuidedNetwork:
         denoiser, family, dtype = self.denoiser, get_family(self.denoiser), self.denoiser.dtype
         hole, masked = self.hole, self.masked
         if self.prepare is not None:
-            parts = (None if part is None else part.to(dtype) for part in (hole, masked))
-            prepared = self.prepare(denoiser, condition, *parts, size)
+            hole, masked = (None if part is None else part.to(dtype) for part in (hole, masked))
+            prepared = self.prepare(denoiser, condition, hole, masked, size)
             return lambda latents, timestep, change: prepared(latents.to(dtype), timestep, change)
 
         def predict(
