@@ -106,7 +106,8 @@ class PreparedDit:
         places = build_token_places(size[0] // PATCH, size[1] // PATCH, self.text.device)
         words = torch.zeros(self.text.shape[1], 3, device=self.text.device)
         cosine, sine = dit.pos_embed(torch.cat([words, places]))
-        self.turns = torch.complex(cosine[:, ::2].contiguous(), sine[:, ::2].contiguous())[None, :, None]
+        # (S, numbers of a head / 2): by how much each pair of numbers is turned
+        self.turns = torch.complex(cosine[:, ::2].contiguous(), sine[:, ::2].contiguous())
         images = None if condition.images is None else dit.encoder_hid_proj(condition.images)
         self.weight, self.bias = compute_folded_weight(dit.x_embedder), get_bias(dit.x_embedder)
         self.known = None
@@ -127,11 +128,10 @@ class PreparedDit:
         image = image if self.known is None else image + self.known
         image = image.repeat(len(self.text) // len(image), 1, 1)
         embedding = F.silu(self.pooled + self._embed_time(timestep))
-        if change is None:
-            change = self._run_blocks(image, embedding) - image
+        after = self._run_blocks(image, embedding) if change is None else image + change
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        tokens = self.output(_modulate(image + change, shift, scale))
-        return unpack_latents(tokens, *self.size), change
+        tokens = self.output(_modulate(after, shift, scale))
+        return unpack_latents(tokens, *self.size), after - image if change is None else change
 
     def _run_blocks(self, image: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Return the image's tokens after all blocks; on a processor of some rows after the other."""
@@ -209,9 +209,9 @@ class _DoubleBlock:
         words, own = self.text.modulate(embedding), self.image.modulate(embedding)
         parts = self.text.project(text, words, self.heads), self.image.project(image, own, self.heads)
         query, key, value = (torch.cat(pair, dim=1) for pair in zip(*parts, strict=True))
-        attended = attend(turn(query, turns), turn(key, turns), value).flatten(2)
+        attended = attend(turn(query, turns), turn(key, turns), value.transpose(1, 2).contiguous()).flatten(2)
         length = text.shape[1]
-        query = parts[1][0]
+        query = parts[1][0].transpose(1, 2)
         prompted = [
             scale * attend(query, prompt_key[rows], prompt_value[rows]).flatten(2)
             for prompt_key, prompt_value, scale in self.prompts
@@ -235,8 +235,8 @@ class _DoubleBlock:
         ]
 
     def _split_heads(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return (N, images, tokens, W) as (N, all tokens, heads, numbers of a head)."""
-        return tokens.flatten(1, -2).unflatten(-1, (self.heads, -1))
+        """Return (N, images, tokens, W) as (N, heads, all tokens, numbers of a head)."""
+        return tokens.flatten(1, -2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class _Stream:
@@ -298,22 +298,26 @@ class _SingleBlock:
         query = _norm(query.unflatten(-1, (self.heads, -1)), self.query_norm)
         joined = wide.new_empty(*wide.shape[:2], self.width + wide.shape[-1])
         attended, activated = joined.tensor_split((self.width,), dim=-1)
-        attention = attend(turn(query, turns[:, first:]), turn(_norm(key, self.key_norm), turns), value)
+        value = value.transpose(1, 2).contiguous()
+        attention = attend(turn(query, turns[first:]), turn(_norm(key, self.key_norm), turns), value)
         attended.unflatten(-1, (self.heads, -1)).copy_(attention)
         activate(wide, activated)
         return torch.addcmul(tokens[:, first:], gate[:, None], self.out(joined))
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return what queries (N, Q, heads, numbers) attend to among (N, S, heads, numbers), shaped as they are."""
-    heads = (part.transpose(1, 2) for part in (query, key, value))
-    return F.scaled_dot_product_attention(*heads).transpose(1, 2)
+    """Return what queries (N, heads, Q, numbers) attend to among (N, heads, S, numbers), as (N, Q, heads, numbers)."""
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 def turn(values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn pairs of numbers (N, S, heads, numbers) by their token's place (Su et al. 2021, section 3.4.2)."""
-    pairs = torch.view_as_complex(values.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(values.dtype)
+    """Turn pairs of numbers (N, S, heads, numbers) by their token's place (Su et al. 2021, section 3.4.2).
+
+    Returns (N, heads, S, numbers), one head after the other in memory, as attention is quickest.
+    """
+    pairs = torch.view_as_complex(values.float().unflatten(-1, (-1, 2))).transpose(1, 2)
+    turned = torch.mul(pairs, turns, out=pairs.new_empty(pairs.shape))
+    return torch.view_as_real(turned).flatten(-2).to(values.dtype)
 
 
 def activate(values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
