@@ -8,16 +8,15 @@ from torch import nn
 
 
 def has_folded_weight(layer: nn.Module) -> bool:
-    """Return whether the layer is linear, and its LoRAs, if it has some, are of the kind that adds BA to its weight."""
+    """Return whether the layer is torch's own linear one, neither quantised nor sharded, and its LoRAs, if it has some,
+    are of the kind that adds BA to its weight."""
+    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+    if type(base) is not nn.Linear or type(base.weight.data) is not torch.Tensor:
+        return False
     if not isinstance(layer, LoraLayer):
-        return isinstance(layer, nn.Linear)
+        return True
     changes_itself = layer.merged and layer.disable_adapters  # its next pass would take the merged ones out
-    return (
-        isinstance(layer.get_base_layer(), nn.Linear)
-        and not layer.lora_variant
-        and not any(layer.lora_bias.values())
-        and not changes_itself
-    )
+    return not layer.lora_variant and not any(layer.lora_bias.values()) and not changes_itself
 
 
 def compute_folded_weight(layer: nn.Module) -> torch.Tensor:
@@ -30,7 +29,7 @@ def compute_folded_weight(layer: nn.Module) -> torch.Tensor:
     if layer.disable_adapters or layer.merged:
         return base
     names = [name for name in layer.active_adapters if name in layer.lora_A]
-    return sum((layer.get_delta_weight(name) for name in names), start=base)
+    return sum((layer.get_delta_weight(name).to(base.dtype) for name in names), start=base)
 
 
 def get_bias(layer: nn.Module) -> torch.Tensor:

@@ -174,6 +174,13 @@ def add_dora(model: FluxTransformer2DModel) -> None:
     model.add_adapter(LoraConfig(r=2, target_modules=["proj_mlp"], use_dora=True), "dora")
 
 
+def quantise(model: FluxTransformer2DModel) -> None:
+    class Quantised(torch.nn.Linear):
+        """As bitsandbytes' layers are linear ones of torch, whose weights mean something else."""
+
+    model.single_transformer_blocks[0].proj_mlp.__class__ = Quantised
+
+
 def enable_cache(model: FluxTransformer2DModel) -> None:
     from diffusers import FirstBlockCacheConfig
 
@@ -182,7 +189,7 @@ def enable_cache(model: FluxTransformer2DModel) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [hook, replace_forward, fuse, compile_block, halve, add_dora, enable_cache],
+    [hook, replace_forward, fuse, compile_block, halve, add_dora, quantise, enable_cache],
     ids=lambda change: change.__name__,
 )
 def test_what_else_runs_in_the_model_keeps_its_own_pass(
