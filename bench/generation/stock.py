@@ -24,7 +24,7 @@ from canvas.inference.conditioning import Background, frame_for_pipeline
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import Product
 from canvas.pins.images import Pixels
-from canvas.vae.model import Vae, decode_latents, get_latent_scale, get_scale_factor
+from canvas.vae.model import Vae, compute_posterior, decode_latents, get_latent_scale, get_scale_factor
 
 
 class GuidedTransformer(nn.Module):
@@ -89,7 +89,7 @@ class ScaledAutoencoder(nn.Module):
 
     def encode(self, images: torch.Tensor) -> SimpleNamespace:
         """Return a posterior, whose sample is its mode."""
-        latents = self.scale.normalize(self.vae.encode(images).latent_dist.mode())
+        latents = self.scale.normalize(compute_posterior(self.vae, images).mode())
         return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda generator: latents))
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -34,6 +36,6 @@ def compute_folded_weight(layer: nn.Module) -> torch.Tensor:
 
 def get_bias(layer: nn.Module) -> torch.Tensor:
     """Return the bias of a linear layer, which LoRAs leave as it is."""
-    base = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+    base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
     bias: torch.Tensor = base.bias
     return bias

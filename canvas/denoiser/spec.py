@@ -138,11 +138,6 @@ class SamplingSpec(PassSpec):
     guidance_stop: Share  # share of the steps that is guided, from the first
     reuse: ReuseSpec | None  # null: each step computes all
 
-    def count_comparisons(self) -> int:
-        """Count the steps that compare with no prompt, each a second pass, of a scheduler that makes no more steps."""
-        guided = round(self.guidance_stop * self.steps) if self.guidance_scale != 1 else 0
-        return guided if self.reuse is None else -(-guided // self.reuse.guidance)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendedSampling:
@@ -175,6 +170,12 @@ class RecommendedSampling:
         return SamplingSpec(
             **asdict(passes), steps=self.steps, guidance_scale=guidance, guidance_stop=stop, reuse=self.reuse
         )
+
+
+def count_comparisons(sampling: SamplingSpec | RecommendedSampling) -> int:
+    """Count the steps that compare with no prompt, each a second pass, of a scheduler that makes no more steps."""
+    guided = round(sampling.guidance_stop * sampling.steps) if sampling.guidance_scale != 1 else 0
+    return guided if sampling.reuse is None else -(-guided // sampling.reuse.guidance)
 
 
 DEFAULT_SAMPLING = RecommendedSampling(

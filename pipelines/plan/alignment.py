@@ -11,6 +11,7 @@ import torch
 from canvas.align.spec import AlignParams
 from canvas.clip.model import compute_text_widths
 from canvas.denoiser.family import SIZE_IDS
+from canvas.denoiser.spec import count_comparisons
 from canvas.train.spec import TrainSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
 from pipelines.plan.durations import GPU_FLOPS, Row, count_forward_flops
@@ -45,7 +46,6 @@ class AlignmentPlan:
         with torch.device("meta"):
             latents = torch.zeros(1, profile.vae.latent_channels, cells, cells)
         sampling, text = profile.sampling, profile.text
-        judged = sampling.build_spec(profile.passes)
         width, pooled = compute_text_widths(text)
         channels = profile.vae.latent_channels
         hole = 1 if profile.encode.holes == "cells" else profile.vae.factor**2
@@ -57,7 +57,7 @@ class AlignmentPlan:
             activations=measure_activations(models.lora, forward),
             forward_flops=count_forward_flops(models.lora, call=forward),
             decoding_flops=count_forward_flops(models.vae, latents, call=models.vae.decode),
-            judged_passes=sampling.steps + judged.count_comparisons(),
+            judged_passes=sampling.steps + count_comparisons(sampling),
             sample_numbers=text.first.context_length * width + pooled + SIZE_IDS + kept * cells**2,
         )
 

@@ -109,8 +109,9 @@ class PreparedDit:
         # (S, numbers of a head / 2): by how much each pair of numbers is turned
         self.turns = torch.complex(cosine[:, ::2].contiguous(), sine[:, ::2].contiguous())
         images = None if condition.images is None else dit.encoder_hid_proj(condition.images)
-        self.weight, self.bias = compute_folded_weight(dit.x_embedder), get_bias(dit.x_embedder)
-        self.known = None
+        self.weight = compute_folded_weight(dit.x_embedder)
+        self.bias: torch.Tensor | None = get_bias(dit.x_embedder)
+        self.known: torch.Tensor | None = None
         if hole is not None and masked is not None:
             known = pack_latents(torch.cat([masked, hole], dim=1))
             self.weight, own = self.weight.tensor_split((self.weight.shape[1] - known.shape[-1],), dim=1)
@@ -236,7 +237,7 @@ class _DoubleBlock:
 
     def _split_heads(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (N, images, tokens, W) as (N, heads, all tokens, numbers of a head)."""
-        return tokens.flatten(1, -2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(tokens.flatten(1, -2), -1, (self.heads, -1)).transpose(1, 2)
 
 
 class _Stream:
@@ -260,8 +261,8 @@ class _Stream:
 
     def project(self, tokens: torch.Tensor, parts: Sequence[torch.Tensor], heads: int) -> tuple[torch.Tensor, ...]:
         """Return queries, keys and values, each (N, tokens, heads, numbers of a head)."""
-        joined = self.projection(_modulate(tokens, *parts[:2])).unflatten(-1, (3, heads, -1))
-        query, key, value = joined.unbind(-3)
+        projected = self.projection(_modulate(tokens, *parts[:2]))
+        query, key, value = torch.unflatten(projected, -1, (3, heads, -1)).unbind(-3)
         return _norm(query, self.query_norm), _norm(key, self.key_norm), value
 
     def add(self, tokens: torch.Tensor, attended: torch.Tensor, parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -293,14 +294,14 @@ class _SingleBlock:
             rest = self.projection.multiply_part(normed[:, first:], slice(2 * self.width, None))
         else:
             both, rest = self.projection(normed).tensor_split((2 * self.width,), dim=-1)
-        key, value = both.unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        key, value = torch.unflatten(both, -1, (2, self.heads, -1)).unbind(-3)
         query, wide = rest.tensor_split((self.width,), dim=-1)
-        query = _norm(query.unflatten(-1, (self.heads, -1)), self.query_norm)
+        query = _norm(torch.unflatten(query, -1, (self.heads, -1)), self.query_norm)
         joined = wide.new_empty(*wide.shape[:2], self.width + wide.shape[-1])
         attended, activated = joined.tensor_split((self.width,), dim=-1)
         value = value.transpose(1, 2).contiguous()
         attention = attend(turn(query, turns[first:]), turn(_norm(key, self.key_norm), turns), value)
-        attended.unflatten(-1, (self.heads, -1)).copy_(attention)
+        torch.unflatten(attended, -1, (self.heads, -1)).copy_(attention)
         activate(wide, activated)
         return torch.addcmul(tokens[:, first:], gate[:, None], self.out(joined))
 
@@ -315,7 +316,7 @@ def turn(values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
     Returns (N, heads, S, numbers), one head after the other in memory, as attention is quickest.
     """
-    pairs = torch.view_as_complex(values.float().unflatten(-1, (-1, 2))).transpose(1, 2)
+    pairs = torch.view_as_complex(torch.unflatten(values.float(), -1, (-1, 2))).transpose(1, 2)
     turned = torch.mul(pairs, turns, out=pairs.new_empty(pairs.shape))
     return torch.view_as_real(turned).flatten(-2).to(values.dtype)
 

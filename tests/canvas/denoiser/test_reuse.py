@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from diffusers import FluxTransformer2DModel
 from canvas.denoiser.dit.model import add_inpaint_channels, build_inpaint_input, run_dit, run_dit_from_change
 from canvas.denoiser.process import build_training_scheduler
 from canvas.denoiser.sampling import Condition
-from canvas.denoiser.spec import ReuseSpec
+from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, ReuseSpec, count_comparisons
 from canvas.denoiser.stepping import check_reuse
 from tests.canvas import tiny
 from tests.canvas.denoiser.dit.test_model import CELL
@@ -146,3 +147,19 @@ def test_what_a_denoiser_cannot_reuse_is_named(model: FluxTransformer2DModel) ->
         sample(distilled, ReuseSpec(guidance=3, blocks=1))
     check_reuse(ReuseSpec(guidance=2, blocks=1), tiny.denoiser())
     check_reuse(ReuseSpec(guidance=1, blocks=2), distilled)
+
+
+@pytest.mark.parametrize(
+    ("scale", "stop", "reuse", "expected"),
+    [
+        (4.0, 0.7, None, 8),
+        (4.0, 0.7, ReuseSpec(guidance=2, blocks=1), 4),
+        (4.0, 0.7, ReuseSpec(guidance=3, blocks=2), 3),
+        (1.0, 0.7, None, 0),
+        (4.0, 0.0, None, 0),
+    ],
+)
+def test_comparisons_are_counted(scale: float, stop: float, reuse: ReuseSpec | None, expected: int) -> None:
+    sampling = replace(DEFAULT_SAMPLING, steps=12, guidance_scale=scale, guidance_stop=stop, reuse=reuse)
+    assert count_comparisons(sampling) == expected
+    assert count_comparisons(sampling.build_spec(PassSpec(batch_size=2, precision="fp32"))) == expected
