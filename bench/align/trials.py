@@ -91,8 +91,16 @@ class Trials:
         judge = AlignmentJudge.load(paths["judges"], real, side, spec.min_diversity)
         names = ("pins", "masks", "captions", "shards", "vae", "reward", "segmenter", "clip")
         folders = {name: paths[name] for name in names} | {"model": self._model}
-        settings = [params[name] for name in ("training", "diffusion", "sampling")]
-        return Aligner.load(align, *settings, folders, judge, params["encode"].sources, notes)
+        return Aligner.load(
+            align,
+            params["training"],
+            params["diffusion"],
+            params["sampling"],
+            folders,
+            judge,
+            params["encode"].sources,
+            notes,
+        )
 
     @cached_property
     def _judged_rewards(self) -> RewardSet:

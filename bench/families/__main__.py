@@ -83,9 +83,8 @@ def measure(
             f"\n{len(jury.pins)} held-out products, {len(jury.prompts)} prompts, seeds {', '.join(map(str, seeds))}.",
         ]
     )
-    judging.write_report(
-        out / "families.json", {"seconds": seconds, "runs": rows, "contestants": summaries, "differences": gains}
-    )
+    report = {"seconds": seconds, "runs": rows, "contestants": summaries, "differences": gains}
+    judging.write_report(out / "families.json", report)
     (out / "families.md").write_text(page + "\n", encoding="utf-8")
     judging.draw_sheet(jury, images).save(out / "families.png")
     return page

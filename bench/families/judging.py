@@ -15,6 +15,7 @@ from bench.families.training import Contestant, Sources, Trained
 from canvas.denoiser.spec import SamplingSpec
 from canvas.inference.assembly.stage_parts import assemble_pipeline
 from canvas.inference.batch import Request, encode_requests, fit_prompt, generate_images
+from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_masked_product
 from canvas.pins.images import Pixels, draw_contact_sheet
 from canvas.pins.products import ProductPin, load_product_pins
@@ -22,6 +23,7 @@ from canvas.pins.scene_views import stack_views
 from canvas.pins.tables import HELD_OUT_SPLITS
 from canvas.safety.spec import SafetySpec
 from canvas.segmenter.model import Segmenter
+from canvas.segmenter.spec import EdgeSpec
 from evaluation.generator.background_scores import BackgroundScore, BackgroundScorer
 from evaluation.judges.features import choose_view_side, extract_trunk_features
 from evaluation.judges.judges import Judges
@@ -44,7 +46,7 @@ class Jury:
     pins: Sequence[ProductPin]
     prompts: Sequence[str]
     real: Any  # features of real images
-    judges: Judges
+    scene_judges: Judges
     sampling: SamplingSpec
     sections: Sections
     sources: Sources
@@ -63,7 +65,7 @@ class Jury:
             pins=load_product_pins(*tables, splits=spec.splits, count=products or spec.products, names=names),
             prompts=params["backgrounds"].prompts,
             real=extract_trunk_features(stack_views([pin.image for pin in real], side)),
-            judges=Judges.load(sources.root / "models" / "judges"),
+            scene_judges=Judges.load(sources.root / "models" / "judges"),
             sampling=recommended.build_spec(params["passes"]),
             sections=sections,
             sources=sources,
@@ -77,21 +79,29 @@ class Jury:
         params = read_stage_params(load_stage("assemble"), contestant.sections)
         parts = {name: params[name] for name in ("text", "frames", "edges", "sampling")}
         pipeline = assemble_pipeline(folders, {}, **parts, safety=SafetySpec(prompt=None, image=None))
+        encoded = encode_requests(pipeline, self.list_requests(pipeline, seed))
+        images = generate_images(pipeline, encoded, self.sampling, name=f"{contestant.name}, seed {seed}")
+        return images, self.judge(pipeline, images, seed)
+
+    def list_requests(self, pipeline: CanvasPipeline, seed: int) -> list[Request]:
+        """Return a request for every prompt and pin, pin by pin, each at a seed of its own."""
         products = [build_masked_product(pin.image, pin.mask) for pin in self.pins for _ in self.prompts]
         texts = [fit_prompt(pipeline, pin.product, prompt) for pin in self.pins for prompt in self.prompts]
         first = seed * len(texts)
-        requests = [
+        return [
             Request(product=product, prompt=text, seed=first + place)
             for place, (product, text) in enumerate(zip(products, texts, strict=True))
         ]
-        encoded = encode_requests(pipeline, requests)
-        images = generate_images(pipeline, encoded, self.sampling, name=f"{contestant.name}, seed {seed}")
-        side = parts["frames"].side
+
+    def judge(self, pipeline: CanvasPipeline, images: Sequence[Pixels], seed: int) -> Verdict:
+        """Return what the judges say of images of `list_requests`; the pipeline's segmenter looks for products."""
+        side = read_stage_params(load_stage("assemble"), self.sections)["frames"].side
+        products = [build_masked_product(pin.image, pin.mask) for pin in self.pins for _ in self.prompts]
         views = stack_views([Image.fromarray(image) for image in images], choose_view_side(side))
         scorer = BackgroundScorer(
-            judges=self.judges,
+            judges=self.scene_judges,
             segmenter=Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval(),
-            edges=parts["edges"],
+            edges=EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"]),
             seam_side=side,
             seam_reach=read_stage_params(load_stage("evaluate_backdrop"), self.sections)[
                 "evaluate_backdrop"
@@ -102,7 +112,7 @@ class Jury:
         scores = scorer.score(images, views, products, ids, [*self.prompts] * len(self.pins))
         features = extract_trunk_features(views)
         kid = kernel_distance(self.real, features)
-        return images, Verdict(seed, scores, kid, half_sample_error(kernel_distance, self.real, features))
+        return Verdict(seed, scores, kid, half_sample_error(kernel_distance, self.real, features))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +212,7 @@ def draw_sheet(jury: Jury, images: Mapping[str, Sequence[Pixels]], products: int
 
 
 def write_report(file: Path, report: Mapping[str, Any]) -> None:
-    """Write the figures as JSON, intervals as [mean, low, high]."""
+    """Write figures as JSON, intervals as [mean, low, high]."""
 
     def encode(value: Any) -> Any:
         if isinstance(value, Interval):

@@ -114,6 +114,7 @@ class HeldOutSampler:
             steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
             guidance_stop=sampling.guidance_stop,
+            reuse=sampling.reuse,
             precision=sampling.precision,
         )
         pixels: list[NDArray[np.uint8]] = []

@@ -186,6 +186,7 @@ class LatentGenerator:
             steps=self.spec.steps,
             guidance_scale=self.spec.guidance_scale,
             guidance_stop=self.spec.guidance_stop,
+            reuse=self.spec.reuse,
             precision=self.spec.precision,
         )
         noise = sample_noise(batch["masked"].shape[2:], [self.seed + row for row in rows], device)

@@ -10,7 +10,7 @@ of the pooled text, E: of an image embedding. K: numbers that a hole has for eac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -48,6 +48,21 @@ class DenoiserCondition:
         )
 
 
+Change: TypeAlias = torch.Tensor | None
+"""What a network's blocks did to its image tokens, for the rows of a condition, with which a later step may spare them;
+None: not known, or not kept."""
+
+Predict: TypeAlias = Callable[[torch.Tensor, torch.Tensor, Change], tuple[torch.Tensor, Change]]
+"""(noisy latents (N, C, h, w), timestep, change to take over) -> predictions for the rows of a condition, N, or 2 N
+with the unconditional half of guidance first; and the change."""
+
+Prepare: TypeAlias = Callable[
+    [Denoiser, DenoiserCondition, torch.Tensor | None, torch.Tensor | None, tuple[int, int]], Predict
+]
+"""(network, condition of N or 2 N rows, hole (N, K, h, w), masked latents (N, C, h, w), (h, w)) -> the network under
+that condition; both None: text-to-image. Its weights must not change meanwhile."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputSizes:
     """Widths of what a network reads."""
@@ -73,6 +88,7 @@ class DenoiserFamily(Protocol):
     projection_names: re.Pattern[str]  # ends of the names of layers that read the text states or image prompts alone
     plain_processor: type[Any]  # of an attention layer without image tokens
     image_processor: type[nn.Module]  # with them
+    keeps_change: bool  # `predict_from_change` can be called
     starts_values_from_text: bool  # an image's values come in where the text's do, so they may start as these
 
     # network
@@ -129,6 +145,24 @@ class DenoiserFamily(Protocol):
         self, model: nn.Module, latents: torch.Tensor, timestep: torch.Tensor, condition: DenoiserCondition, /
     ) -> torch.Tensor:
         """Return the prediction (N, C, h, w) for noisy latents, of inpainting with `build_inpaint_input`'s channels."""
+
+    # sampling
+
+    def choose_preparation(self, model: Denoiser, /) -> Prepare | None:
+        """Return what prepares the network, as it is now, for steps that give what `predict` does up to rounding, and
+        quicker; None: nothing, `predict` is called."""
+
+    def predict_from_change(
+        self,
+        model: nn.Module,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        condition: DenoiserCondition,
+        change: Change,
+        /,
+    ) -> tuple[torch.Tensor, Change]:
+        """Return what `predict` does, and what the blocks did; or, with a `change`, the prediction without a pass
+        through the blocks."""
 
     # alignment
 

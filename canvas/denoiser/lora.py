@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from canvas.denoiser.family import Denoiser
 from canvas.denoiser.loading import get_family
+from canvas.denoiser.passes.layers import compute_folded_weight
 from canvas.train.checkpoint import sort_metadata
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -151,9 +152,7 @@ def fold_lora_weights(denoiser: Denoiser) -> Iterator[None]:
 
 
 def _forward_folded(layer: LoraLayer, inputs: torch.Tensor) -> torch.Tensor:
-    base = layer.get_base_layer()
-    names = [name for name in layer.active_adapters if name in layer.lora_A and not layer.disable_adapters]
-    weight = sum((layer.get_delta_weight(name) for name in names), start=base.weight)
+    base, weight = layer.get_base_layer(), compute_folded_weight(layer)
     if isinstance(base, nn.Conv2d):
         return base._conv_forward(inputs, weight, base.bias)
     return F.linear(inputs, weight, base.bias)

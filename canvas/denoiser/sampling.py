@@ -7,7 +7,7 @@ N: latents in a pass, C: latent channels, h and w: latent size. S and E: sets an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
-from canvas.denoiser.family import Denoiser, DenoiserCondition
+from canvas.denoiser.family import Denoiser, DenoiserCondition, Prepare
 from canvas.denoiser.image_prompt import apply_style, get_embedding_width, has_image_prompt
 from canvas.denoiser.loading import get_family
-from canvas.denoiser.schedulers import apply_guidance, predict_clean_latents, set_steps
-from canvas.denoiser.windows import LatentPlace, average_predictions
+from canvas.denoiser.passes.stepping import NO_REUSE, GuidedNetwork, check_reuse
+from canvas.denoiser.passes.windows import LatentPlace, average_predictions
+from canvas.denoiser.schedulers import predict_clean_latents, set_steps
+from canvas.denoiser.spec import ReuseSpec
 from canvas.train.precision import cast_parameters, choose_autocast_dtype
 from canvas.train.spec import Precision
 from canvas.train.state import eval_mode
@@ -75,6 +77,7 @@ class LatentSampler:
     guidance_stop: float = 1.0
     """Share of the steps, 0 to 1, that are guided; the others, where only detail is left to generate, cost half
     (Kynkäänniemi et al. 2024)."""
+    reuse: ReuseSpec | None = None  # what steps take over from earlier ones; None: nothing
     precision: Precision | None = None  # of the denoiser's weights meanwhile; None: as they are
 
     @torch.no_grad()
@@ -96,8 +99,10 @@ class LatentSampler:
             selectors: Steps done -> which latents to go on with; fewer than N come back.
 
         Raises:
-            ValueError: For `selectors` with a scheduler that remembers earlier steps.
+            ValueError: For `selectors` with a scheduler that remembers earlier steps, and for a reuse that the denoiser
+                cannot make.
         """
+        check_reuse(self.reuse, self.denoiser)
         dtype = None if self.precision is None else choose_autocast_dtype(noise.device, self.precision)
         if isinstance(condition, Condition):
             windows = [Window(LatentPlace(0, 0, *noise.shape[-2:]), condition)]
@@ -107,9 +112,10 @@ class LatentSampler:
             eval_mode(self.denoiser),
             cast_parameters(dtype, self.denoiser),
             apply_style(self.denoiser, windows[0].condition.image_scales),
-            cache_projections(self.denoiser),
         ):
-            latents = self._denoise(noise, windows, on_step, selectors or {})
+            prepare = get_family(self.denoiser).choose_preparation(self.denoiser)
+            with cache_projections(self.denoiser) if prepare is None else nullcontext():
+                latents = self._denoise(noise, windows, on_step, selectors or {}, prepare)
         return self.scale.denormalize(latents)
 
     def _denoise(
@@ -118,6 +124,7 @@ class LatentSampler:
         windows: Sequence[Window],
         on_step: OnStep | None,
         selectors: Mapping[int, LatentSelector],
+        prepare: Prepare | None,
     ) -> torch.Tensor:
         scheduler, family = self.scheduler, get_family(self.denoiser)
         places = [window.place for window in windows]
@@ -125,20 +132,22 @@ class LatentSampler:
         timesteps = set_steps(scheduler, self.steps, tokens=tokens, device=noise.device)
         guided_steps = round(self.guidance_stop * len(timesteps)) if self.guidance_scale != 1 else 0
         passes_twice = guided_steps > 0 and not family.reads_guidance(self.denoiser.config)
-        conditions = [_expand_condition(self.denoiser, window.condition, noise, passes_twice) for window in windows]
-        if guided_steps and not passes_twice:
-            scales = noise.new_full((len(noise),), self.guidance_scale)
-            conditions = [condition.with_guidance(scales) for condition in conditions]
+        scales = noise.new_full((len(noise),), self.guidance_scale) if guided_steps and not passes_twice else None
+        networks = [
+            self._build_network(window.condition, noise, prepare, passes_twice=passes_twice, scales=scales)
+            for window in windows
+        ]
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
         for step, timestep in enumerate(timesteps):
-            is_guided = passes_twice and step < guided_steps
             if 0 < step == guided_steps:
-                conditional_rows = slice(-len(latents), None)
-                conditions = [condition.stop_guidance(conditional_rows) for condition in conditions]
+                for network in networks:
+                    network.end_guidance(len(latents))
             is_scaled = hasattr(scheduler, "scale_model_input")
             inputs = scheduler.scale_model_input(latents, timestep) if is_scaled else latents
-            predict = partial(self._predict, timestep=timestep, is_guided=is_guided)
-            prediction = average_predictions(inputs, places, conditions, predict)
+            predict = partial(
+                _predict_window, timestep=timestep, step=step, is_guided=passes_twice and step < guided_steps
+            )
+            prediction = average_predictions(inputs, places, networks, predict)
             selector = selectors.get(step + 1)
             clean = None if selector is None else predict_clean_latents(scheduler, prediction, latents, step)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
@@ -146,59 +155,42 @@ class LatentSampler:
                 latents = on_step(step, timestep, latents)
             if selector is not None and clean is not None:
                 rows = torch.tensor(list(selector(clean)), device=latents.device)
-                conditions = [condition.select_rows(rows, len(latents), is_guided) for condition in conditions]
+                for network in networks:
+                    network.select_rows(rows, len(latents))
                 latents = latents[rows]
         return latents
 
-    def _predict(
-        self, inputs: torch.Tensor, condition: _ExpandedCondition, *, timestep: torch.Tensor, is_guided: bool
-    ) -> torch.Tensor:
-        """Return the guided prediction for scaled latents (N, C, h, w) of the whole image or of one window."""
-        family, latents = get_family(self.denoiser), inputs
-        if condition.hole is not None:
-            assert condition.masked_latents is not None
-            inputs = family.build_inpaint_input(inputs, condition.hole, condition.masked_latents)
-        inputs = torch.cat([inputs, inputs]) if is_guided else inputs
-        prediction = family.predict(self.denoiser, inputs.to(self.denoiser.dtype), timestep, condition.network)
-        prediction = prediction.to(latents)
-        if not is_guided:
-            return prediction
-        unconditional, conditional = prediction.chunk(2)
-        return apply_guidance(unconditional, conditional, self.guidance_scale, self.guidance_rescale)
+    def _build_network(
+        self,
+        condition: Condition,
+        noise: torch.Tensor,
+        prepare: Prepare | None,
+        *,
+        passes_twice: bool,
+        scales: torch.Tensor | None,
+    ) -> GuidedNetwork:
+        """Return the network under a condition of all N; `scales`: those that one distilled with guidance reads."""
+        hole, masked = (
+            None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
+            for part in (condition.hole, condition.masked_latents)
+        )
+        network_condition = _build_network_condition(self.denoiser, condition, noise, is_guided=passes_twice)
+        return GuidedNetwork(
+            denoiser=self.denoiser,
+            prepare=prepare,
+            condition=network_condition if scales is None else replace(network_condition, guidance=scales),
+            hole=hole,
+            masked=masked,
+            scale=self.guidance_scale,
+            rescale=self.guidance_rescale,
+            reuse=self.reuse or NO_REUSE,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _ExpandedCondition:
-    """A condition of all N latents as the network reads it; with guidance the network's part is of 2N."""
-
-    network: DenoiserCondition
-    hole: torch.Tensor | None
-    masked_latents: torch.Tensor | None
-
-    def with_guidance(self, scales: torch.Tensor) -> _ExpandedCondition:
-        """Return it with the scales that a network distilled with guidance reads."""
-        return replace(self, network=replace(self.network, guidance=scales))
-
-    def stop_guidance(self, rows: slice) -> _ExpandedCondition:
-        """Return what is left for the steps without guidance: the conditional rows."""
-        return replace(self, network=replace(self.network.select_rows(rows), guidance=None))
-
-    def select_rows(self, rows: torch.Tensor, count: int, is_guided: bool) -> _ExpandedCondition:
-        """Return the condition of some of `count` latents."""
-        network = self.network.select_rows(torch.cat([rows, rows + count]) if is_guided else rows)
-        hole, masked = (None if part is None else part[rows] for part in (self.hole, self.masked_latents))
-        return _ExpandedCondition(network, hole, masked)
-
-
-def _expand_condition(
-    denoiser: Denoiser, condition: Condition, noise: torch.Tensor, is_guided: bool
-) -> _ExpandedCondition:
-    hole, masked = (
-        None if part is None else part.to(noise).expand(len(noise), -1, -1, -1)
-        for part in (condition.hole, condition.masked_latents)
-    )
-    network = _build_network_condition(denoiser, condition, noise, is_guided=is_guided)
-    return _ExpandedCondition(network, hole, masked)
+def _predict_window(
+    latents: torch.Tensor, network: GuidedNetwork, *, timestep: torch.Tensor, step: int, is_guided: bool
+) -> torch.Tensor:
+    return network.predict(latents, timestep, step, is_guided=is_guided)
 
 
 def _build_network_condition(

@@ -122,12 +122,21 @@ class PassSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReuseSpec:
+    """What steps of the sampler take over from earlier ones: quicker, and other images. Counts of 1: nothing."""
+
+    guidance: Count  # guided steps from one comparison with no prompt to the next; the others take its difference
+    blocks: Count  # steps from one pass through a transformer's blocks to the next; of a UNet 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingSpec(PassSpec):
     """Sampling of many images."""
 
     steps: Count  # of the sampler
     guidance_scale: GuidanceScale  # 1: no guidance
     guidance_stop: Share  # share of the steps that is guided, from the first
+    reuse: ReuseSpec | None  # null: each step computes all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +149,14 @@ class RecommendedSampling:
     style_guidance_scale: GuidanceScale  # of a style without a prompt
     style_guidance_stop: Share  # of the steps of such a request that is guided
     style_strength: NonNegative  # 1: as trained
+    reuse: ReuseSpec | None  # null: each step computes all
     scheduler: str | None  # euler, heun or dpm++ of a flow; ddim, euler or dpm++ of eps and v; null: the denoiser's own
+
+    @classmethod
+    def from_config(cls, stored: Mapping[str, Any]) -> RecommendedSampling:
+        """Return the settings that a model carries; one from before there was `reuse` has none."""
+        reuse = stored.get("reuse")
+        return cls(**{**stored, "reuse": None if reuse is None else ReuseSpec(**reuse)})
 
     def get_guidance(self, *, has_prompt: bool) -> tuple[float, float]:
         """Return guidance scale and stop of a request with a prompt, or with a style alone."""
@@ -151,7 +167,15 @@ class RecommendedSampling:
     def build_spec(self, passes: PassSpec) -> SamplingSpec:
         """Return the sampling of many images with prompts."""
         guidance, stop = self.get_guidance(has_prompt=True)
-        return SamplingSpec(**asdict(passes), steps=self.steps, guidance_scale=guidance, guidance_stop=stop)
+        return SamplingSpec(
+            **asdict(passes), steps=self.steps, guidance_scale=guidance, guidance_stop=stop, reuse=self.reuse
+        )
+
+
+def count_comparisons(sampling: SamplingSpec | RecommendedSampling) -> int:
+    """Count the steps that compare with no prompt, each a second pass, of a scheduler that makes no more steps."""
+    guided = round(sampling.guidance_stop * sampling.steps) if sampling.guidance_scale != 1 else 0
+    return guided if sampling.reuse is None else -(-guided // sampling.reuse.guidance)
 
 
 DEFAULT_SAMPLING = RecommendedSampling(
@@ -161,6 +185,7 @@ DEFAULT_SAMPLING = RecommendedSampling(
     style_guidance_scale=5.0,
     style_guidance_stop=1.0,
     style_strength=1.0,
+    reuse=None,
     scheduler=None,
 )
 """Settings of models that were saved before they carried their own."""

@@ -106,6 +106,7 @@ def iterate_images(
         steps=sampling.steps,
         guidance_scale=sampling.guidance_scale,
         guidance_stop=sampling.guidance_stop,
+        reuse=sampling.reuse,
         precision=sampling.precision,
     )
     for places in group_into_passes(requests, sampling.batch_size):

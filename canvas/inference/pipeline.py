@@ -15,7 +15,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from canvas.checksums import write_checksums
@@ -29,22 +28,18 @@ from canvas.denoiser.image_prompt import AdapterConfig, has_image_prompt, set_sc
 from canvas.denoiser.loading import get_family
 from canvas.denoiser.lora import DEFAULT_LORA, load_lora, merge_lora
 from canvas.denoiser.schedulers import build_scheduler
-from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling
+from canvas.denoiser.spec import DEFAULT_SAMPLING, RecommendedSampling, ReuseSpec
 from canvas.inference.assembly.saved import check_saved_pipeline, rename_moved_modules
 from canvas.inference.generation.candidates import CandidateSelector, CanvasOutput, StepCallback, generate_candidates
-from canvas.inference.generation.encoding import encode_scene
+from canvas.inference.generation.encoding import encode_scene, read_scene
 from canvas.inference.generation.settings import GenerationSettings, check_request
-from canvas.inference.scene.build import Images, Masks, build_scene, list_images, mend_scene
+from canvas.inference.scene.build import Images, Masks, list_images
 from canvas.inference.style import StylePrompt
 from canvas.layout.spec import Layout
 from canvas.light.model import LightModel
 from canvas.light.shadow.model import ShadowModel
 from canvas.light.spec import Mode
-from canvas.pins.masks import Alpha
 from canvas.safety.guard import Classifier, SafetyGuard
-from canvas.segmenter.ensemble import predict_mattes
-from canvas.segmenter.model import Segmenter
-from canvas.segmenter.spec import EdgeSpec
 from canvas.styles.centres import StyleCentres
 from canvas.train.precision import choose_autocast_dtype
 from canvas.train.spec import Precision
@@ -201,7 +196,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     def recommended_sampling(self) -> RecommendedSampling:
         """The settings that hold where a caller gives none."""
         stored = self.config["sampling"]
-        return DEFAULT_SAMPLING if stored is None else RecommendedSampling(**stored)
+        return DEFAULT_SAMPLING if stored is None else RecommendedSampling.from_config(stored)
 
     @property
     def safety(self) -> SafetyGuard:
@@ -226,6 +221,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         guidance_stop: float | None = None,
+        reuse: ReuseSpec | None = None,
         num_inference_steps: int | None = None,
         num_candidates: int = 1,
         candidates_per_pass: int = 8,
@@ -239,7 +235,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
     ) -> CanvasOutput:
         """Generate `num_candidates` backgrounds round `product` that follow `prompt`, `style` or both.
 
-        Steps, guidance and scheduler that are None are those that the model recommends.
+        Steps, guidance, reuse and scheduler that are None are those that the model recommends.
 
         Args:
             product: RGBA cut-out; or RGB with `mask` of the same size; or RGB alone, which the segmenter cuts out. With
@@ -258,6 +254,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
                 reads it as an input: a step is one pass, and numbers are larger, as 30.
             guidance_rescale: From 0, not rescaled, to 1, wholly.
             guidance_stop: Share of the steps, 0 to 1, that are guided.
+            reuse: What steps take over from earlier ones; counts of 1: nothing.
             num_inference_steps: Of the scheduler.
             num_candidates: How many images.
             candidates_per_pass: How many go through the denoiser at once; memory grows with it.
@@ -284,6 +281,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             guidance_scale=recommended_scale if guidance_scale is None else guidance_scale,
             guidance_rescale=guidance_rescale,
             guidance_stop=recommended_stop if guidance_stop is None else guidance_stop,
+            reuse=reuse or recommended.reuse,
             candidates=num_candidates,
             candidates_per_pass=candidates_per_pass,
             seed=seed,
@@ -293,9 +291,7 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             upscale=upscale,
         )
         check_request(self, settings, prompt=prompt, negative_prompt=negative_prompt, style=style, layout=layout)
-        scene = build_scene(product, mask, layout, self._segment_product if self.segmenter is not None else None)
-        if mode == "soft" and layout is None:
-            scene = mend_scene(scene, self._segment_views if self.segmenter is not None else None)
+        scene = read_scene(self, product, mask, layout, mode)
         encoded = encode_scene(
             self,
             scene,
@@ -393,15 +389,3 @@ class CanvasPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # ty
             for read in {tower.clean_text(prompt) for tower in self.towers}:
                 if read != " ".join(prompt.split()).lower():  # "&#98;omb" is a bomb to the towers alone
                     self.safety.check_prompt(read)
-
-    def _segment_product(self, image: Image.Image) -> Alpha:
-        return self._get_segmenter().predict_alphas([image], self._get_edges())[0]
-
-    def _segment_views(self, image: Image.Image) -> list[Alpha]:
-        return predict_mattes(self._get_segmenter(), image, self._get_edges())
-
-    def _get_segmenter(self) -> Segmenter:
-        return Segmenter(self.segmenter, self.segmenter_processor).eval()
-
-    def _get_edges(self) -> EdgeSpec:
-        return EdgeSpec(radius=self.config["edge_radius"], epsilon=self.config["edge_epsilon"])

@@ -1,7 +1,7 @@
 """The windows of a canvas that is longer than any image that the denoiser was trained on.
 
 They have the length of the longest trained frame and overlap by OVERLAP; all are denoised at once
-(canvas.denoiser.windows).
+(canvas.denoiser.passes.windows).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 from canvas.align.spec import AlignParams
 from canvas.clip.model import compute_text_widths
 from canvas.denoiser.family import SIZE_IDS
+from canvas.denoiser.spec import count_comparisons
 from canvas.train.spec import TrainSpec
 from pipelines.plan.activations import Activations, measure_activations, run_denoiser
 from pipelines.plan.durations import GPU_FLOPS, Row, count_forward_flops
@@ -56,7 +57,7 @@ class AlignmentPlan:
             activations=measure_activations(models.lora, forward),
             forward_flops=count_forward_flops(models.lora, call=forward),
             decoding_flops=count_forward_flops(models.vae, latents, call=models.vae.decode),
-            judged_passes=sampling.steps + round(sampling.guidance_stop * sampling.steps),
+            judged_passes=sampling.steps + count_comparisons(sampling),
             sample_numbers=text.first.context_length * width + pooled + SIZE_IDS + kept * cells**2,
         )
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from canvas.clip.model import build_clip
 from canvas.clip.spec import ClipSpec
 from canvas.denoiser.family import Denoiser
-from canvas.denoiser.spec import SamplingSpec
+from canvas.denoiser.spec import SamplingSpec, count_comparisons
 from canvas.features.transformers_trunk import NAME as TRANSFORMERS
 from canvas.shards.spec import EncodingSpec
 from canvas.styles.spec import ClusterSpec
@@ -55,7 +55,7 @@ def build_sampling_rows(
 ) -> list[Row]:
     """Return the hours of generating the latents that the decoder learns on, and those that it is scored on;
     `side`: their cells on a side."""
-    guided = round(spec.guidance_stop * spec.steps) if spec.guidance_scale != 1 else 0
+    guided = count_comparisons(spec)
     flops = count_forward_flops(denoiser, call=lambda: run_denoiser(denoiser, side, text_tokens))
     hours = (learnt + scored) * (spec.steps + guided) * flops / GPU_FLOPS / 3600
     passes = f"({learnt:,} + {scored:,} held out) x ({spec.steps} steps + {guided} guided) passes"

@@ -15,7 +15,8 @@ from torch import nn
 
 from canvas.denoiser.dit import model as network
 from canvas.denoiser.dit.spec import PATCH
-from canvas.denoiser.family import InputSizes, check_layer
+from canvas.denoiser.dit.steps import PreparedDit, can_prepare
+from canvas.denoiser.family import InputSizes, Prepare, check_layer
 from canvas.masks.composite import compute_pixel_hole
 
 
@@ -31,6 +32,7 @@ class DitFamily:
     )
     plain_processor = FluxAttnProcessor
     image_processor = FluxIPAdapterAttnProcessor
+    keeps_change = True
     starts_values_from_text = False  # they are added behind the block's gate, which the text's never pass
 
     build_config = staticmethod(network.build_dit_config)
@@ -44,6 +46,7 @@ class DitFamily:
     compute_hole = staticmethod(compute_pixel_hole)
     build_inpaint_input = staticmethod(network.build_inpaint_input)
     predict = staticmethod(network.run_dit)
+    predict_from_change = staticmethod(network.run_dit_from_change)
 
     def get_input_sizes(self, config: Mapping[str, Any]) -> InputSizes:
         """Return the widths of what a transformer of that config reads."""
@@ -52,6 +55,10 @@ class DitFamily:
             text=config["joint_attention_dim"],
             pooled=config["pooled_projection_dim"],
         )
+
+    def choose_preparation(self, model: FluxTransformer2DModel) -> Prepare | None:
+        """Return `PreparedDit`, for a small model without hooks."""
+        return PreparedDit if can_prepare(model) else None
 
     def get_hidden_width(self, model: FluxTransformer2DModel, layer: str) -> int:
         """Return the width of all tokens, of a double or single block."""

@@ -59,6 +59,42 @@ def run_dit(
     return unpack_latents(tokens, height, width)
 
 
+def run_dit_from_change(
+    dit: FluxTransformer2DModel,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    condition: DenoiserCondition,
+    change: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the prediction, and what all blocks together did to the image's tokens (N, tokens, width).
+
+    `change`: that of an earlier step, which is taken for this one's. First and last layers read this step's own latents
+    and time (as DeepCache, Ma et al. 2023, and first-block caches do it).
+    """
+    if change is None:
+        seen: list[torch.Tensor] = []
+        hooks = (
+            dit.x_embedder.register_forward_hook(lambda module, inputs, output: seen.append(output)),
+            dit.norm_out.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])),
+        )
+        try:
+            prediction = run_dit(dit, latents, timestep, condition)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        before, after = seen
+        return prediction, after - before
+    height, width = latents.shape[-2:]
+    time = timestep.reshape(-1).expand(len(latents)) / TIMESTEPS
+    numbers = [time]
+    if reads_guidance(dit.config):
+        numbers.append(torch.ones_like(time) if condition.guidance is None else condition.guidance)
+    scaled = [number.to(latents.dtype) * TIMESTEPS for number in numbers]
+    embedding = dit.time_text_embed(*scaled, condition.pooled)
+    tokens = dit.proj_out(dit.norm_out(dit.x_embedder(pack_latents(latents)) + change, embedding))
+    return unpack_latents(tokens, height, width), change
+
+
 def pack_latents(latents: torch.Tensor) -> torch.Tensor:
     """Return latents (N, K, h, w) as tokens (N, h/2 * w/2, 4 K), row by row."""
     return F.pixel_unshuffle(latents, PATCH).flatten(2).mT.contiguous()

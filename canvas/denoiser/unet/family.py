@@ -13,7 +13,7 @@ from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from torch import nn
 
-from canvas.denoiser.family import SIZE_IDS, InputSizes, check_layer
+from canvas.denoiser.family import SIZE_IDS, Change, DenoiserCondition, InputSizes, check_layer
 from canvas.denoiser.unet import model as network
 from canvas.denoiser.unet.spec import UNetSpec
 from canvas.masks.composite import compute_hole
@@ -29,6 +29,7 @@ class UNetFamily:
     projection_names = re.compile(r"(attn2\.to_[kv]|attn2\.processor\.to_[kv]_ip\.\d+|encoder_hid_proj)$")
     plain_processor = AttnProcessor2_0
     image_processor = IPAdapterAttnProcessor2_0
+    keeps_change = False
     starts_values_from_text = True
 
     build_config = staticmethod(network.build_unet_config)
@@ -61,6 +62,20 @@ class UNetFamily:
     def add_inpaint_channels(self, model: UNet2DConditionModel, cell: int) -> UNet2DConditionModel:
         """Give a text-to-image UNet the inputs of inpainting."""
         return network.add_inpaint_channels(model)
+
+    def choose_preparation(self, model: UNet2DConditionModel) -> None:
+        """Return None: its convolutions leave little to share."""
+
+    def predict_from_change(
+        self,
+        model: nn.Module,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        condition: DenoiserCondition,
+        change: Change,
+    ) -> tuple[torch.Tensor, Change]:
+        """Raise: its blocks change the size of what they read."""
+        raise AssertionError("keeps_change is False")
 
     def get_hidden_width(self, model: UNet2DConditionModel, layer: str) -> int:
         """Return the channels of the block in the middle, or of one that goes down."""

@@ -115,6 +115,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
     from canvas.clip.model import measure_text_widths, name_components
     from canvas.clip.public_towers import load_text_tower, load_tower
     from canvas.denoiser.loading import get_family, load_denoiser
+    from canvas.denoiser.passes.stepping import check_reuse
     from canvas.denoiser.schedulers import load_scheduler
     from canvas.inference.assembly.stage_parts import add_safety
     from canvas.inference.pipeline import CanvasPipeline
@@ -167,6 +168,7 @@ def assemble_public_parts(parts: PublicParts) -> CanvasPipeline:
         bf16=[family.component if part == "denoiser" else part for part in parts.bf16] or None,
     )
     pipeline.get_scheduler()
+    check_reuse(parts.sampling.reuse, denoiser)
     if parts.safety is not None:
         add_safety(pipeline, parts.safety)
     return pipeline

@@ -14,6 +14,7 @@ from canvas.decoder.model import ConditionalDecoder
 from canvas.denoiser.image_prompt import AdapterConfig, load_image_prompt
 from canvas.denoiser.loading import get_family, load_denoiser
 from canvas.denoiser.lora import STYLE_LORA, load_lora, set_style_lora
+from canvas.denoiser.passes.stepping import check_reuse
 from canvas.denoiser.schedulers import load_scheduler
 from canvas.denoiser.spec import RecommendedSampling
 from canvas.hub import read_sources
@@ -53,8 +54,8 @@ def assemble_pipeline(
     trained, without the last it reads no styles.
 
     Raises:
-        ValueError: For a recommended scheduler that does not fit the denoiser, a safety model that is none, and as the
-            parts' loaders do.
+        ValueError: For a recommended scheduler or reuse that does not fit the denoiser, a safety model that is none,
+            and as the parts' loaders do.
     """
     denoiser = load_denoiser(folders["inpaint"])
     for name in ("backdrop", "engaged", "aligned"):
@@ -97,6 +98,7 @@ def assemble_pipeline(
         bf16=["text_encoder_2"] if text.t5 is not None and text.t5.precision == "bf16" else None,
     )
     pipeline.get_scheduler()
+    check_reuse(sampling.reuse, denoiser)
     add_safety(pipeline, safety)
     return pipeline
 

@@ -85,6 +85,7 @@ def generate_candidates(
         guidance_scale=settings.guidance_scale,
         guidance_rescale=settings.guidance_rescale,
         guidance_stop=settings.guidance_stop,
+        reuse=settings.reuse,
     )
     passes = torch.split(noise, settings.candidates_per_pass)
     tokens = encoded.framed.cut_main(noise)[0, 0].numel() // get_family(pipeline.denoiser).patch ** 2

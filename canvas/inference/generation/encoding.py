@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvas.inference.close_up import CloseUp, find_close_up
-from canvas.inference.scene.build import Scene
+from canvas.inference.scene.build import Images, Masks, Scene, build_scene, mend_scene
 from canvas.inference.scene.framing import FramedScene, frame_scene
 from canvas.layout.spec import Layout
+from canvas.light.spec import Mode
+from canvas.segmenter.ensemble import predict_mattes
+from canvas.segmenter.model import Segmenter
+from canvas.segmenter.spec import EdgeSpec
 
 if TYPE_CHECKING:
     from canvas.inference.pipeline import CanvasPipeline
@@ -27,6 +31,23 @@ class EncodedScene:
     def count_rounds(self) -> int:
         """Return how often a pass of candidates goes through all steps."""
         return 1 if self.close_up is None else 2
+
+
+def read_scene(pipeline: CanvasPipeline, product: Images, mask: Masks, layout: Layout | None, mode: Mode) -> Scene:
+    """Read what is given of an image, by the pipeline's segmenter where no mask is; mode soft mends a product's edge.
+
+    Raises:
+        ValueError: In one sentence, for what cannot be used.
+    """
+    if pipeline.segmenter is None:
+        scene = build_scene(product, mask, layout)
+        return mend_scene(scene, None) if mode == "soft" and layout is None else scene
+    segmenter = Segmenter(pipeline.segmenter, pipeline.segmenter_processor).eval()
+    edges = EdgeSpec(radius=pipeline.config["edge_radius"], epsilon=pipeline.config["edge_epsilon"])
+    scene = build_scene(product, mask, layout, lambda image: segmenter.predict_alphas([image], edges)[0])
+    if mode == "soft" and layout is None:
+        scene = mend_scene(scene, lambda image: predict_mattes(segmenter, image, edges))
+    return scene
 
 
 def encode_scene(

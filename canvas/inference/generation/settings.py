@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from canvas.denoiser.loading import get_family
+from canvas.denoiser.passes.stepping import check_reuse
+from canvas.denoiser.spec import ReuseSpec
 from canvas.inference.conditioning import check_upscale
 from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, SOFT_LAYOUT_SHADOW, check_strength
 from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH, Mode
@@ -28,6 +30,7 @@ class GenerationSettings:
     guidance_scale: float
     guidance_rescale: float
     guidance_stop: float
+    reuse: ReuseSpec | None  # what steps take over from earlier ones; None: nothing
     candidates: int
     candidates_per_pass: int
     seed: int | None
@@ -77,6 +80,7 @@ def check_request(
     if prompt is None and style is None:
         raise ValueError("neither a prompt nor a style was given: give one of them or both")
     check_upscale(pipeline, settings.upscale)
+    check_reuse(settings.reuse, pipeline.denoiser)
     pipeline.check_prompts(prompt, negative_prompt)
 
 

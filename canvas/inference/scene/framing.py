@@ -1,5 +1,5 @@
 """A product's image in the frame that the denoiser works in: one frame that it was trained on, or, of a long canvas, a
-longer one with windows (canvas.layout.windows), which are denoised jointly (canvas.denoiser.windows).
+longer one with windows (canvas.layout.windows), which are denoised jointly (canvas.denoiser.passes.windows).
 
 A window is an image of its own to all networks: its part of the product, its hole, its text. Windows that show little
 of a product follow the background's words alone, so that they do not begin it again. They are decoded one by one, and
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from canvas.denoiser.passes.windows import LatentPlace, compute_weight
 from canvas.denoiser.sampling import Condition, Window
-from canvas.denoiser.windows import LatentPlace, compute_weight
 from canvas.inference.conditioning import (
     Background,
     build_condition,

@@ -19,6 +19,7 @@ from canvas.denoiser.spec import HeldOutSpec, SheetSpec
 from canvas.denoiser.training import compute_held_out_loss, read_held_out
 from canvas.denoiser.unet.model import add_inpaint_channels
 from canvas.inference.batch import Request, encode_requests, generate_images
+from canvas.inference.generation.encoding import read_scene
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.product import build_product
 from canvas.inference.style import encode_style_images
@@ -124,7 +125,7 @@ def test_a_seed_gives_the_same_image_on_every_device(moved: CanvasPipeline, devi
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=ON_A_GPU)])
 def test_a_plain_image_is_cut_out_on_a_gpu(segmenting_pipeline: CanvasPipeline, device: str):
     image = cutout(64, 64).convert("RGB")
-    expected = segmenting_pipeline._segment_product(image)
-    alpha = segmenting_pipeline.to(device)._segment_product(image)
+    expected = read_scene(segmenting_pipeline, image, None, None, "hard").product.alpha
+    alpha = read_scene(segmenting_pipeline.to(device), image, None, None, "hard").product.alpha
     segmenting_pipeline.to("cpu")
     assert alpha == pytest.approx(expected, abs=0.01)

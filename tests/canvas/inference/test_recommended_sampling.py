@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from canvas.__main__ import main
-from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, RecommendedSampling
+from canvas.denoiser.spec import DEFAULT_SAMPLING, PassSpec, RecommendedSampling, ReuseSpec
 from canvas.inference.pipeline import CanvasPipeline
 from canvas.inference.served import ServedPipeline
 from canvas.inference.style import encode_style_images
@@ -29,6 +29,7 @@ SAMPLING = RecommendedSampling(
     style_guidance_scale=2.0,
     style_guidance_stop=1.0,
     style_strength=0.5,
+    reuse=None,
     scheduler="heun",
 )
 WITH_PROMPT = {"num_inference_steps": 3, "guidance_scale": 4.0, "guidance_stop": 0.5, "scheduler": "heun"}
@@ -113,6 +114,23 @@ def test_the_registrys_model_uses_it_and_its_params_go_before(model: CanvasPipel
     assert np.array_equal(predict(steps=2), pixels(model, num_inference_steps=2))
 
 
+def test_what_steps_reuse_is_recommended_too(folder: Path, model: CanvasPipeline, tmp_path: Path):
+    reuse, settings = ReuseSpec(guidance=2, blocks=1), {"guidance_scale": 4.0, "num_inference_steps": 3}
+    recommended = replace(SAMPLING, guidance_stop=1.0, reuse=reuse, scheduler=None)
+    config = {name: model.config[name] for name in ("max_aspect", "image_source", "style_layers")}
+    CanvasPipeline(**model.components, **config, sampling=asdict(recommended)).save_pretrained(tmp_path)
+    again = CanvasPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert again.recommended_sampling == recommended
+    assert again.recommended_sampling.build_spec(PassSpec(batch_size=2, precision="fp32")).reuse == reuse
+    plain = {"guidance_stop": 1.0, "scheduler": "euler", **settings}
+    assert np.array_equal(pixels(again), pixels(model, reuse=reuse, **plain))
+    assert np.array_equal(pixels(again, reuse=ReuseSpec(guidance=1, blocks=1)), pixels(model, **plain))
+    assert not np.array_equal(pixels(again), pixels(model, **plain))
+    with pytest.raises(ValueError, match=r"reuse\.blocks is 2, but a UNet's blocks are not reused: use 1"):
+        pixels(model, reuse=ReuseSpec(guidance=1, blocks=2))
+
+
 def test_a_model_of_before_has_the_defaults(folder: Path, tmp_path: Path):
     older = tmp_path / "older"
     older.mkdir()
@@ -127,3 +145,6 @@ def test_a_model_of_before_has_the_defaults(folder: Path, tmp_path: Path):
     assert pipeline.recommended_sampling == DEFAULT_SAMPLING
     before = {"num_inference_steps": 30, "guidance_scale": 5.0, "guidance_stop": 1.0}
     assert np.array_equal(pixels(pipeline), pixels(pipeline, **before))
+    stored = asdict(SAMPLING)
+    del stored["reuse"]  # of a model from before it was a setting
+    assert RecommendedSampling.from_config(stored) == SAMPLING

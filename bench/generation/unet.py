@@ -1,19 +1,15 @@
-"""Eight candidates: our pipeline against diffusers' own SDXL inpainting pipeline, and what each saving is worth.
-
-    OMP_NUM_THREADS=2 python -m bench.generation
+"""The UNet: our pipeline against diffusers' SDXL inpainting pipeline, and what each saving is worth.
 
 Both have the same denoiser with a LoRA on every layer, autoencoder, scheduler, steps, guidance and text states, in fp32
 but where bf16 is named: there our denoiser alone is in bf16, as in `generate` where the device multiplies it; all of
-theirs, as by `.to(torch.bfloat16)`. Figures are medians of ROUNDS rounds in one process. Weights are random, sizes
-those of profile unet, whose class that pipeline has. Text encoding is in our time alone: diffusers gets the text
-states. It has no conditional decoder, so ours is only in the runs that name it, as the assembled pipeline has it. It
-prints JSON.
+theirs, as by `.to(torch.bfloat16)`. Weights are random, sizes those of profile unet, whose class that pipeline has.
+Text encoding is in our time alone: diffusers gets the text states. It has no conditional decoder, so ours is only in
+the runs that name it, as the assembled pipeline has it.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -21,6 +17,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -40,7 +37,7 @@ from canvas.inference.pipeline import CanvasPipeline
 from canvas.train.spec import Precision
 from lifecycle.declare.params import load_sections, read_section
 
-CANDIDATES, STEPS, GUIDANCE, ROUNDS = 8, 20, 5.0, 5
+CANDIDATES, STEPS, GUIDANCE = 8, 20, 5.0
 PROMPT = "a red mug, on the waterfront at sunset"
 SIDE, CELL = 128, 8  # pixels of an image and of a latent cell
 
@@ -164,12 +161,13 @@ def build_runs(lora: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def main() -> None:
+def measure(rounds: int) -> dict[str, Any]:
+    """Return medians of `rounds` rounds in one process, and what they say."""
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: partial(measure_seconds, run) for name, run in build_runs(Path(folder) / "lora").items()}
-        medians = {name: statistics.median(values) for name, values in measure_in_turns(runs, ROUNDS).items()}
+        medians = {name: statistics.median(values) for name, values in measure_in_turns(runs, rounds).items()}
     base = medians["canvas"]
-    figures = {
+    return {
         "candidates": CANDIDATES,
         "steps": STEPS,
         "seconds": medians,
@@ -185,8 +183,3 @@ def main() -> None:
         "saved_by_reading_the_known_region_once": medians["canvas, known region for each candidate"]
         - medians["canvas, conditional decoder"],
     }
-    print(json.dumps(figures, indent=1))
-
-
-if __name__ == "__main__":
-    main()

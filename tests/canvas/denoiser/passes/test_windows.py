@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from canvas.denoiser.family import Denoiser
+from canvas.denoiser.passes.windows import LatentPlace, average_predictions, compute_weight
 from canvas.denoiser.sampling import Condition, Window
-from canvas.denoiser.windows import LatentPlace, average_predictions, compute_weight
 from tests.canvas import tiny
 from tests.canvas.denoiser.test_process import FLOW, build_training_scheduler
 

@@ -1,0 +1,1 @@
+"""One step of the sampler: the guided network, windows of a long image, layers as one matrix."""
