@@ -24,9 +24,9 @@ import pyarrow as pa
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.pins.images import ImageLimits, NormalizedImage, normalize_image
-from canvas.ranges import Count, Half, Seconds
+from canvas.ranges import Connections, Count, FileBytes, Half, Seconds
 from canvas.sources.addresses import Reader, strip_credentials
-from canvas.sources.downloads import DownloadRules
+from canvas.sources.downloads import DownloadRules, is_host_name
 from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list, read_partition
 from canvas.sources.parquet_rows import read_parquet_rows
 from canvas.sources.splits import HeldOutUnit, SplitAssigner
@@ -67,9 +67,9 @@ class ManifestSpec:
     pins that training saw."""
     held_out_by: HeldOutUnit
     """What `held_out` is a fraction of: single products, or whole boards or sellers, with every product of theirs."""
-    max_bytes: Count  # of an image's file; larger ones are quarantined
+    max_bytes: FileBytes  # of an image's file; larger ones are quarantined
     max_pixels: Count  # of an image, width * height; larger ones are quarantined
-    connections: Count  # downloads at a time
+    connections: Connections  # downloads at a time, and images in memory
     timeout_seconds: Seconds
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
     download_seconds: Seconds  # for a whole image, tries and redirects among it; for each 64 KiB of a list
@@ -116,6 +116,13 @@ class ManifestSpec:
             raise ValueError(
                 f"ingest.manifest.held_out_by is {self.held_out_by}, which columns does not map: map it, or use product"
             )
+        for host in self.hosts or ():
+            if not is_host_name(host):
+                raise ValueError(
+                    f"ingest.manifest.hosts has {host!r}: write the host alone, as shop.com, or *.shop.com for all its own"
+                )
+        if not (self.user_agent.isascii() and self.user_agent.isprintable() and self.user_agent.strip()):
+            raise ValueError(f"ingest.manifest.user_agent is {self.user_agent!r}: write a line of ASCII letters")
         if "seller" in self.columns and self.held_out_by != "seller":
             raise ValueError("ingest.manifest.columns maps seller, which only held_out_by: seller reads: leave it out")
 
