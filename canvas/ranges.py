@@ -8,6 +8,8 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 
 Count = Annotated[int, Ge(1)]
 NetworkSide = Annotated[int, Ge(32), MultipleOf(32)]
+Connections = Annotated[int, Ge(1), Le(1000)]
+FileBytes = Annotated[int, Ge(1), Le(10**11)]
 Natural = Annotated[int, Ge(0)]
 NonNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]

@@ -11,6 +11,7 @@ import http.client
 import io
 import ipaddress
 import os
+import re
 import socket
 import threading
 import time
@@ -169,6 +170,13 @@ def _read_body(response: requests.Response, max_bytes: int) -> bytes:
 def _is_host(host: str, allowed: str) -> bool:
     host, allowed = host.lower().rstrip("."), allowed.lower().rstrip(".")
     return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
+
+
+def is_host_name(text: str) -> bool:
+    """Tell a host, a bucket, "*.shop.com" or an IP address from what holds a scheme, a port or a path."""
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(text))
+    return bool(re.fullmatch(r"(\*\.)?[^\s/:*?#@]+", text))
 
 
 # Where a connection leads

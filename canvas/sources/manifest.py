@@ -24,14 +24,15 @@ import pyarrow as pa
 from canvas.pins import tables
 from canvas.pins.fallbacks import Notes
 from canvas.pins.images import ImageLimits, NormalizedImage, normalize_image
-from canvas.ranges import Count, Half, Seconds
+from canvas.ranges import Connections, Count, FileBytes, Half, Seconds
 from canvas.sources.addresses import Reader, strip_credentials
-from canvas.sources.downloads import DownloadRules
+from canvas.sources.cells import MAX_QUOTED, check_counts, parse_count, parse_flag
+from canvas.sources.downloads import DownloadRules, is_host_name
 from canvas.sources.lists import SUFFIXES, Format, fingerprint_list, open_list, read_partition
 from canvas.sources.parquet_rows import read_parquet_rows
 from canvas.sources.splits import HeldOutUnit, SplitAssigner
 from canvas.sources.text_rows import JsonKeys, read_csv_rows, read_json_rows
-from canvas.sources.values import Row, format_number, trim
+from canvas.sources.values import Row, trim
 
 TEXT_COLUMNS = ("title", "description", "alt_text", "board", "category")
 COUNT_COLUMNS = ("impressions", "saves", "clicks")
@@ -40,11 +41,6 @@ TRIMMED_COLUMNS = frozenset({"pin_id", "image", "product_id", "seller", "board",
 """Names: spaces round them mean nothing. Other texts stay as they are."""
 BATCH_SIZE = 32
 """Images in memory at a time."""
-MAX_COUNT_DIGITS = 19  # so that 64 bits hold it
-THOUSANDS = re.compile(r"\d{1,3}\.000")
-"""Text that is one, or a thousand where people write it so."""
-TRUE_WORDS, FALSE_WORDS = ("true", "1", "yes", "t", "y"), ("false", "0", "no", "f", "n", "")
-MAX_QUOTED = 40  # characters of a cell in a reason
 MAX_URI = 1000  # characters of an address in the quarantine
 
 
@@ -67,9 +63,9 @@ class ManifestSpec:
     pins that training saw."""
     held_out_by: HeldOutUnit
     """What `held_out` is a fraction of: single products, or whole boards or sellers, with every product of theirs."""
-    max_bytes: Count  # of an image's file; larger ones are quarantined
+    max_bytes: FileBytes  # of an image's file; larger ones are quarantined
     max_pixels: Count  # of an image, width * height; larger ones are quarantined
-    connections: Count  # downloads at a time
+    connections: Connections  # downloads at a time, and images in memory
     timeout_seconds: Seconds
     """For a connection, and between two parts of an answer; a failed download is tried three times."""
     download_seconds: Seconds  # for a whole image, tries and redirects among it; for each 64 KiB of a list
@@ -116,6 +112,11 @@ class ManifestSpec:
             raise ValueError(
                 f"ingest.manifest.held_out_by is {self.held_out_by}, which columns does not map: map it, or use product"
             )
+        for host in self.hosts or ():
+            if not is_host_name(host):
+                raise ValueError(f"ingest.manifest.hosts has {host!r}: write the host alone, as shop.com or *.shop.com")
+        if not (self.user_agent.isascii() and self.user_agent.isprintable() and self.user_agent.strip()):
+            raise ValueError(f"ingest.manifest.user_agent is {self.user_agent!r}: write a line of ASCII letters")
         if "seller" in self.columns and self.held_out_by != "seller":
             raise ValueError("ingest.manifest.columns maps seller, which only held_out_by: seller reads: leave it out")
 
@@ -335,8 +336,8 @@ def _fetch_image(row: Row, spec: ManifestSpec, reader: Reader) -> _Fetched:
 
 def _check_cells(row: Row) -> None:
     """Raise `ValueError` for a cell that cannot be read, before the image is fetched."""
-    _parse_flag(row.values.get("promoted"))
-    _check_counts({name: _parse_count(name, row.values.get(name)) for name in COUNT_COLUMNS})
+    parse_flag(row.values.get("promoted"))
+    check_counts({name: parse_count(name, row.values.get(name)) for name in COUNT_COLUMNS})
 
 
 def _build_pin(row: Row, fetched: _Fetched, spec: ManifestSpec, splits: SplitAssigner) -> dict[str, Any]:
@@ -351,40 +352,11 @@ def _build_pin(row: Row, fetched: _Fetched, spec: ManifestSpec, splits: SplitAss
         "height": fetched.image.height,
         **{name: values.get(name) or "" for name in TEXT_COLUMNS},
         "product_id": product,
-        "promoted": _parse_flag(values.get("promoted")),
-        **{name: _parse_count(name, values.get(name)) for name in COUNT_COLUMNS},
+        "promoted": parse_flag(values.get("promoted")),
+        **{name: parse_count(name, values.get(name)) for name in COUNT_COLUMNS},
         "source": spec.name,
         "split": splits.assign(product, pin_id, values),
     }
-
-
-def _parse_count(name: str, text: str | None) -> int | None:
-    """Parse a count; None where the list says nothing."""
-    if text is None or not (number := text.strip()):
-        return None
-    if THOUSANDS.fullmatch(number):
-        less, more = number[:-4], number.replace(".", "")
-        raise ValueError(f"{name} is {number!r}: write {more} or {less}, as a point may part thousands")
-    number = format_number(number)  # 2.0 is 2
-    if not (number.isascii() and number.isdigit() and len(number) < MAX_COUNT_DIGITS):
-        raise ValueError(f"{name} is {text[:MAX_QUOTED]!r}: a count is a whole number from 0")
-    return int(number)
-
-
-def _check_counts(counts: Mapping[str, int | None]) -> None:
-    """Raise `ValueError` where more people acted than saw; a count that the list lacks is no reason."""
-    for name in ("saves", "clicks"):
-        acted, saw = counts[name], counts["impressions"]
-        if acted is not None and saw is not None and acted > saw:
-            raise ValueError(f"{name} are {acted} of {saw} impressions: there cannot be more than those")
-
-
-def _parse_flag(text: str | None) -> bool:
-    """Parse a flag; absent means false."""
-    word = format_number((text or "").strip().lower())  # 1.0 is 1
-    if word not in TRUE_WORDS + FALSE_WORDS:
-        raise ValueError(f"promoted is {word[:MAX_QUOTED]!r}: write true or false")
-    return word in TRUE_WORDS
 
 
 def _generalize_reason(reason: str) -> str:

@@ -190,6 +190,13 @@ def test_a_list_that_is_no_parquet_is_one_sentence(folder: Path) -> None:
         ({"held_out_by": "city"}, "'held_out_by' in section 'manifest' is \"city\""),
         ({"max_bytes": 0}, "'max_bytes' in section 'manifest' is 0: it must be 1 or more"),
         ({"path": " "}, "ingest.manifest.path is empty: name the list"),
+        *(
+            ({"hosts": ["*.shop.com", "10.0.0.1", "::1", "my_bucket", host]}, "hosts has '.*': write the host alone")
+            for host in ("https://shop.com", "shop.com/images", "shop.com:8080", "*", "", "shop com")
+        ),
+        *(({"user_agent": agent}, "user_agent is '.*': write a line of ASCII") for agent in ("", " ", "a\nb", "茶")),
+        ({"max_bytes": 10**30}, "'max_bytes' in section 'manifest' is 10*: it must be at most 1e.11"),
+        ({"connections": 10**6}, "'connections' in section 'manifest' is 1000000: it must be at most 1000"),
         ({"timeout_seconds": 10**6}, "'timeout_seconds' in section 'manifest' is .*at most 604800"),
         ({"download_seconds": 1e300}, "'download_seconds' in section 'manifest' is .*at most 604800"),
     ],
