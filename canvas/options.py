@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from canvas.layout.spec import Layout
-from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, SOFT_LAYOUT_SHADOW, check_strength
+from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
 from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH
 
 SEED_RANGE = range(-(2**63), 2**64)
@@ -89,8 +89,6 @@ def check_model(
     if options.shadow > 0:
         if layout is not None and layout.keeps_photograph:
             raise ValueError(KEPT_SHADOW)
-        if layout is not None and options.mode == "soft":
-            raise ValueError(SOFT_LAYOUT_SHADOW)
         if not _has_part(index, "shadow"):
             raise ValueError(NO_SHADOW)
     if any(value is not None for value in (options.style, options.board, options.style_cluster)):

@@ -202,15 +202,15 @@ def _relight(
     """Return the image, at its final size, with its products in the light of the scene, and its certificate.
 
     Args:
-        pipeline: Whose light network predicts the gain.
+        pipeline: Whose networks predict the gain and the shadow.
         background: As it is pasted: enlarged, where there is an upscaler.
         image: With the products as they are.
         encoded: The scene; of one product in its own image with its edge mended.
         originals: As they were handed in.
-        strength: Of the product's shadow, 0 to 1; a layout's products cast none here.
+        strength: Of the shadows, 0 to 1.
     """
     if encoded.layout is not None:
-        return relight_scene(pipeline.light, background, image, encoded.scene, originals, encoded.layout)
+        return relight_scene(pipeline, background, image, encoded.scene, originals, encoded.layout, strength)
     product, cut = encoded.scene.product, encoded.scene.cut or encoded.scene.product
     predicted = predict_gain(pipeline.light, product.pixels, product.alpha, image)
     check_finite(torch.from_numpy(predicted), "the light network")

@@ -11,7 +11,7 @@ from canvas.denoiser.loading import get_family
 from canvas.denoiser.passes.stepping import check_reuse
 from canvas.denoiser.spec import ReuseSpec
 from canvas.inference.conditioning import check_upscale
-from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, SOFT_LAYOUT_SHADOW, check_strength
+from canvas.light.shadow.spec import KEPT_SHADOW, NO_SHADOW, check_strength
 from canvas.light.spec import NO_LIGHT, SOFT_PHOTOGRAPH, Mode
 
 if TYPE_CHECKING:
@@ -71,8 +71,6 @@ def check_request(
         raise ValueError(NO_SHADOW)
     if settings.shadow > 0 and layout is not None and layout.keeps_photograph:
         raise ValueError(KEPT_SHADOW)
-    if settings.shadow > 0 and layout is not None and settings.mode == "soft":
-        raise ValueError(SOFT_LAYOUT_SHADOW)
     if settings.seed is not None and settings.generator is not None:
         raise ValueError("seed and generator were both given: give one of them")
     if settings.seed_by_product and settings.seed is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from canvas.inference.close_up import CloseUpBackground
 from canvas.inference.conditioning import Background, check_finite
 from canvas.inference.product import Product
 from canvas.inference.scene.build import Scene
+from canvas.inference.scene.shadows import shade_scene
 from canvas.layout.formats import Rectangle
 from canvas.layout.spec import Layout
 from canvas.light.certificate import Certificate, digest_image
@@ -24,38 +26,46 @@ from canvas.pins.frames import Size
 from canvas.pins.images import Pixels
 from canvas.pins.masks import Alpha, Mask, compute_box
 
+if TYPE_CHECKING:
+    from canvas.inference.pipeline import CanvasPipeline
+
 SURROUNDINGS = 2.0
 """Sides of the part of the canvas whose light a product takes on, over those of its box."""
 
 
 def relight_scene(
-    light: LightModel,
+    pipeline: CanvasPipeline,
     background: Background | CloseUpBackground,
     shown: Pixels,
     scene: Scene,
     originals: Sequence[Image.Image],
     layout: Layout,
+    strength: float,
 ) -> tuple[Pixels, SceneCertificate]:
-    """Return the image with every product in its light, and the certificate.
+    """Return the image with every product in its light, and the certificate, which holds no shadows.
 
     Args:
-        light: What predicts the light on a product.
+        pipeline: Whose networks predict the light on a product, and its shadow.
         background: As it is pasted.
         shown: The image with the products as they are.
         scene: The products.
         originals: Their images as they were handed in.
         layout: Where they stand.
+        strength: Of their shadows, 0 to 1.
     """
     assert scene.owners is not None
     assert scene.parts is not None
     lit, grids = scene.product.pixels.copy(), []
     for number in range(len(originals)):
         core, part = scene.owners == number, scene.parts == number
-        grid = _predict_grid(light, scene.product, shown, core, part)
+        grid = _predict_grid(pipeline.light, scene.product, shown, core, part)
         made = apply_gain(scene.product.pixels, grid, compute_box(core), part)
         lit[part] = made[part]
         grids.append(grid)
-    image = background.composite(replace(scene.product, pixels=lit))
+    lit_scene = replace(scene, product=replace(scene.product, pixels=lit))
+    image = background.composite(lit_scene.product)
+    if strength > 0:
+        image = shade_scene(pipeline.shadow, image, lit_scene, strength)
     return image, _certify(image, scene, originals, layout, grids)
 
 

@@ -11,8 +11,6 @@ from canvas.ranges import Count
 
 NO_SHADOW = "this model has no shadow network: assemble it with that of train_light, or leave the shadow out"
 
-SOFT_LAYOUT_SHADOW = "mode soft casts no shadows on a layout: leave the shadow out, or use mode hard"
-
 KEPT_SHADOW = "a photograph that is kept has its own shadows: leave the shadow out, or choose another place"
 
 

@@ -23,6 +23,7 @@ from canvas.light.laws import LIMITS
 from canvas.pins.images import encode_png
 from canvas.verification import BrokenLawError, verify_file
 from tests.canvas.inference.conftest import cutout, split
+from tests.canvas.light.shadow.test_model import build_moved as build_moved_shadow
 from tests.canvas.light.test_model import build_moved
 
 PROMPT = "a mug, forest"
@@ -34,8 +35,9 @@ OVERLAP = build_layout(
 
 @pytest.fixture(scope="module")
 def lighting(segmenting_pipeline: CanvasPipeline) -> CanvasPipeline:
-    """A pipeline with a segmenter and a light network whose gains are far from lawful."""
-    made = CanvasPipeline(**segmenting_pipeline.components | {"light": build_moved(3.0)}, max_aspect=2.0)
+    """A pipeline with a segmenter, a light network whose gains are far from lawful, and a shadow network."""
+    parts = segmenting_pipeline.components | {"light": build_moved(3.0), "shadow": build_moved_shadow(3.0)}
+    made = CanvasPipeline(**parts, max_aspect=2.0)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -100,6 +102,20 @@ def test_only_products_and_their_edges_change(lighting, folder) -> None:
     changed, scene = (hard != soft).any(-1), build_scene(products, layout=ROW)
     assert not changed[scene.parts == -1].any()
     assert all(changed[scene.parts == number].any() for number in range(2))
+
+
+def test_products_cast_their_shadows_and_are_certified_still(lighting, folder) -> None:
+    products = [Image.open(folder / name) for name in ("mug.png", "lamp.png")]
+    plain, shaded = (
+        np.array(Image.open(write_soft(lighting, folder, ROW, ("mug.png", "lamp.png"), shadow=strength)))
+        for strength in (0.0, 1.0)
+    )
+    assert verify_file(folder / "soft.png", [folder / "mug.png", folder / "lamp.png"]).mode == "soft"
+    scene = build_scene(products, layout=ROW)
+    assert np.array_equal(plain[scene.owners >= 0], shaded[scene.owners >= 0])
+    outside = scene.parts < 0
+    assert (shaded[outside] <= plain[outside]).all()
+    assert (shaded[outside] < plain[outside]).any()
 
 
 def test_products_that_a_segmenter_or_masks_cut_out(lighting, folder) -> None:
